@@ -1,0 +1,50 @@
+# Everything here works on a fresh machine with Python >= 3.11 and make; uv is used when present.
+SHELL := /bin/sh
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check bench lock clean
+
+help: ## Show what each target does
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv with the exact locked packages (quick when nothing changed)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "metering needs Python >= 3.11; set PYTHON=/path/to/python3.11 or newer"; exit 1; }
+	@echo "==> Setting up $(VENV) (the first time takes about a minute)"
+ifneq ($(UV),)
+	@test -x $(PY) || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@$(UV) pip sync --quiet --python $(PY) --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(PY) --no-deps --editable .
+else
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+endif
+	@touch $(STAMP)
+
+demo: setup ## The main job from end to end: gateway, OpenAI SDK, final costs, checked
+	@$(VENV)/bin/metering demo
+
+up: setup ## All in one: database, queue, API, worker, beat
+	@$(VENV)/bin/metering up
+
+test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
+	@$(PY) -m pytest
+
+check: setup ## Lint, types, layers, tidy
+	@echo "==> ruff"; $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@echo "==> mypy --strict"; $(VENV)/bin/mypy
+	@echo "==> import-linter"; $(VENV)/bin/lint-imports --no-cache
+	@echo "==> tidy"; $(PY) -m pytest -q tests/test_tidy.py
+
+lock: ## Resolve the newest allowed versions into requirements.lock (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml
+
+clean: ## Remove .venv and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Usage metering and billing for LLM streaming gateways: facts in, folds out."""

@@ -1,0 +1,100 @@
+"""Settings: one typed class, read from the environment with the prefix `METERING_`.
+
+`metering doctor` prints them with secrets redacted; docs/operations.md documents each.
+"""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from metering.domain.errors import MeteringError
+
+_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"\s*(\d+)\s*(ms|s|m|min|h|d)?\s*")
+
+
+class ConfigurationError(MeteringError):
+    """The environment does not make a usable configuration; the message names each variable."""
+
+
+def _parse_duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise ValueError("expected a duration such as 500ms, 30s, 15m, 24h or 7d")
+    return timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2] or "s"])
+
+
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration), Field(gt=timedelta(0))]
+
+
+class Settings(BaseSettings):
+    """What a deployment can set. Every field is `METERING_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="METERING_", frozen=True, extra="ignore")
+
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL 15 or newer, e.g. postgresql://user:pass@host/metering. "
+        "Unset: `metering up` starts an embedded one.",
+    )
+    migration_database_url: SecretStr | None = Field(
+        default=None,
+        description="The owner's login, for `metering migrate`. Default: METERING_DATABASE_URL.",
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Valkey or Redis, e.g. redis://host:6379/0. Unset: `metering up` starts an embedded one. "
+        "Holds nothing that matters: it may be wiped at any time.",
+    )
+    admin_key: SecretStr | None = Field(
+        default=None, description="The deployment's first admin key, mk_<id>_<secret>; for automation."
+    )
+    data: Path | None = Field(
+        default=None, description="Where embedded servers keep their data. Default: the platform's data folder."
+    )
+    host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="The port that the API listens on.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people (text) or machines (json)."
+    )
+    abandon_after: Duration = Field(
+        default=timedelta(minutes=15),
+        description="A stream silent for this long is swept: billed as abandoned for what was delivered.",
+    )
+    start_grace: Duration = Field(
+        default=timedelta(minutes=5),
+        description="How long an ended stream waits for its stream-start before it is orphaned.",
+    )
+    ingest_queue_events: int = Field(
+        default=200_000, ge=1, description="Events that may wait for a commit in one API process; above it, 503."
+    )
+    ingest_commit_timeout: Duration = Field(
+        default=timedelta(seconds=10),
+        description="A commit that takes longer is given up: its requests get 503 and the connection is replaced.",
+    )
+    request_timeout: Duration = Field(
+        default=timedelta(seconds=30), description="A client has this long to send a request, head and body."
+    )
+    finalize_batch: int = Field(default=2_000, ge=1, le=20_000, description="Streams finalized per transaction.")
+
+
+def load_settings() -> Settings:
+    """The settings in force.
+
+    Raises:
+        ConfigurationError: naming each variable that is wrong, and what was expected.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [
+            f"METERING_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        ]
+        raise ConfigurationError("; ".join(problems)) from error

@@ -1,0 +1,39 @@
+"""Money: exact USD cents as `Decimal`. Nothing here rounds; only an invoice does (`domain/invoice.py`)."""
+
+from collections.abc import Iterable
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+
+# 60 digits hold every product of a 53-bit counter and any realistic rate, and sums of them. Should a result
+# ever need more, `Inexact` raises: money is exact, or it is an error.
+EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
+
+ZERO = Decimal(0)
+
+# USD per million units -> cents per unit: 100 cents a dollar over 1,000,000 units.
+_CENTS_PER_UNIT_EXPONENT = -4
+
+
+def cents_of(*, quantity: int, usd_per_million: Decimal) -> Decimal:
+    """What `quantity` units cost at a rate, in exact cents: quantity x rate x 100 / 1,000,000."""
+    return EXACT.scaleb(EXACT.multiply(Decimal(quantity), usd_per_million), _CENTS_PER_UNIT_EXPONENT)
+
+
+def sum_cents(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum; zero for none."""
+    total = ZERO
+    for amount in amounts:
+        total = EXACT.add(total, amount)
+    return total
+
+
+def cents_text(amount: Decimal) -> str:
+    """The one spelling of an amount: plain digits, no exponent, no trailing zeros.
+
+    >>> cents_text(Decimal("0.49850"))
+    '0.4985'
+    >>> cents_text(Decimal("1E+2"))
+    '100'
+    """
+    if not amount:
+        return "0"
+    return format(EXACT.normalize(amount), "f")

@@ -1,0 +1,62 @@
+"""Usage: how many tokens of each kind a stream used, and how the kinds nest.
+
+Meanings are OpenTelemetry's (GenAI semantic conventions): `input_tokens` includes cached and audio input,
+`output_tokens` includes reasoning and audio output.
+"""
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+
+class UsageKind(StrEnum):
+    """What a rate prices and a charge line counts."""
+
+    INPUT = "input"
+    CACHE_READ = "cache_read"
+    CACHE_WRITE = "cache_write"
+    INPUT_AUDIO = "input_audio"
+    OUTPUT = "output"
+    REASONING = "reasoning"
+    OUTPUT_AUDIO = "output_audio"
+
+
+# A parent counter includes its nested ones. The order is the order in which nested kinds are taken out.
+NESTED_KINDS: dict[UsageKind, tuple[UsageKind, ...]] = {
+    UsageKind.INPUT: (UsageKind.CACHE_READ, UsageKind.CACHE_WRITE, UsageKind.INPUT_AUDIO),
+    UsageKind.OUTPUT: (UsageKind.REASONING, UsageKind.OUTPUT_AUDIO),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts of one stream. None means unknown, which is not the same as 0."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+    reasoning_output_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
+
+    def count(self, kind: UsageKind) -> int | None:
+        """The counter of a kind, as reported."""
+        value: int | None = getattr(self, COUNTER_OF_KIND[kind])
+        return value
+
+    def known(self) -> dict[str, int]:
+        """The counters that are known, by their public field name."""
+        return {name: value for name in COUNTERS if (value := getattr(self, name)) is not None}
+
+
+COUNTERS: tuple[str, ...] = tuple(field.name for field in fields(Usage))
+
+COUNTER_OF_KIND: dict[UsageKind, str] = {
+    UsageKind.INPUT: "input_tokens",
+    UsageKind.CACHE_READ: "cache_read_input_tokens",
+    UsageKind.CACHE_WRITE: "cache_write_input_tokens",
+    UsageKind.INPUT_AUDIO: "input_audio_tokens",
+    UsageKind.OUTPUT: "output_tokens",
+    UsageKind.REASONING: "reasoning_output_tokens",
+    UsageKind.OUTPUT_AUDIO: "output_audio_tokens",
+}

@@ -1,0 +1,1 @@
+"""The Celery side: it is woken by the queue, and finds its work in the database."""
