@@ -56,7 +56,8 @@ class Settings(BaseSettings):
         default=None, description="The deployment's first admin key, mk_<id>_<secret>; for automation."
     )
     data: Path | None = Field(
-        default=None, description="Where embedded servers keep their data. Default: the platform's data folder."
+        default=None,
+        description="Where embedded servers keep their data. Default: the platform's data folder.",
     )
     host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="The port that the API listens on.")
@@ -72,7 +73,9 @@ class Settings(BaseSettings):
         description="How long an ended stream waits for its stream-start before it is orphaned.",
     )
     ingest_queue_events: int = Field(
-        default=200_000, ge=1, description="Events that may wait for a commit in one API process; above it, 503."
+        default=200_000,
+        ge=1,
+        description="Events that may wait for a commit in one API process; above it, 503.",
     )
     ingest_commit_timeout: Duration = Field(
         default=timedelta(seconds=10),

@@ -1,0 +1,105 @@
+"""Booked amounts: what a stream owes, its usage charge, and the adjustments that follow. Nothing is edited.
+
+A `Bill` is what the facts of a stream amount to. The first one is booked as a charge; when later facts change
+it, an adjustment books the difference and carries the new bill. So the newest bill is always what the facts
+say, and charge + adjustments always sum to it.
+"""
+
+import base64
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from hashlib import blake2b
+
+from metering.domain.events import Outcome, UsageSource
+from metering.domain.money import EXACT, ZERO, sum_cents
+from metering.domain.rating import ChargeLine
+from metering.domain.usage import Usage
+
+
+class CancelPolicy(StrEnum):
+    """What a stream that did not complete is billed for; upstreams differ in what they bill."""
+
+    DELIVERED = "delivered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """What a stream owes and why. `rate_card_id` is None only when nothing is billed."""
+
+    outcome: Outcome
+    provider: str
+    model: str
+    response_model: str | None
+    api_key_id: str | None
+    started_at: datetime
+    ended_at: datetime
+    usage: Usage
+    usage_source: UsageSource
+    input_unknown: bool
+    cancel_policy: CancelPolicy
+    rate_card_id: str | None
+    rated_model: str | None
+    lines: tuple[ChargeLine, ...]
+
+    @property
+    def usd_cents(self) -> Decimal:
+        """The exact sum of the lines."""
+        return sum_cents(line.usd_cents for line in self.lines)
+
+
+class AdjustmentReason(StrEnum):
+    """Why an adjustment was booked."""
+
+    LATE_FACTS = "late_facts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """The one usage charge of a stream."""
+
+    charge_id: str
+    customer_id: str
+    stream_id: str
+    booked_at: datetime
+    period: str
+    bill: Bill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjustment:
+    """A later fact's difference: `usd_cents` = new bill - bill before. `bill` is None when, for now, nothing
+    may be billed (the facts have come to contradict each other, or lost their rate)."""
+
+    adjustment_id: str
+    customer_id: str
+    stream_id: str
+    charge_id: str
+    revision: int
+    booked_at: datetime
+    period: str
+    reason: AdjustmentReason
+    usd_cents: Decimal
+    bill: Bill | None
+
+
+def charge_id_of(*, customer_id: str, stream_id: str) -> str:
+    """A charge's id follows from its stream, so that booking it twice cannot make two."""
+    return f"ch_{_digest(customer_id, stream_id)}"
+
+
+def adjustment_id_of(*, customer_id: str, stream_id: str, revision: int) -> str:
+    """An adjustment's id follows from its stream and its place in the stream's history."""
+    return f"adj_{_digest(customer_id, stream_id, str(revision))}"
+
+
+def difference(*, before: Bill | None, after: Bill | None) -> Decimal:
+    """What has to be booked so that the sum of all bookings is the new bill."""
+    return EXACT.subtract(after.usd_cents if after else ZERO, before.usd_cents if before else ZERO)
+
+
+def _digest(*parts: str) -> str:
+    # NUL cannot occur in an id, so the parts cannot run into each other.
+    digest = blake2b("\0".join(parts).encode(), digest_size=15).digest()
+    return base64.b32encode(digest).decode().lower()

@@ -1,0 +1,1 @@
+"""The hot path: decode a request once, join its events, commit it together with all that waits."""

@@ -1,0 +1,83 @@
+"""Why an event was rejected, in words that name the field, what was expected and what came."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+_LOCATED = re.compile(r"(?P<problem>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_WORDS = {
+    "`int`": "an integer",
+    "`str`": "a string",
+    "`object`": "an object",
+    "`array`": "an array",
+    "`bool`": "true or false",
+    "`null`": "null",
+    "`datetime`": "an RFC 3339 time",
+    "`float`": "a number with a fraction",
+}
+_ALLOWED = {
+    "specversion": '"1.0"',
+    "data.outcome": "completed, cancelled, failed or timed_out",
+    "data.usage_source": "provider, gateway_count or estimate",
+}
+_MAX_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """One event that does not count. `index` is its place in the request."""
+
+    index: int
+    id: str | None
+    code: str
+    detail: str
+
+
+def rejection_of(*, index: int, event: object, error: str) -> Rejection:
+    """The rejection for an event that is JSON, but not the event it claims to be.
+
+    `error` is msgspec's message, such as "Expected `int` >= 0 - at `$.data.seq`".
+    """
+    if not isinstance(event, Mapping):
+        return Rejection(
+            index=index, id=None, code="invalid-event", detail=f"expected an object, got {_show(event)}"
+        )
+    match = _LOCATED.fullmatch(error)
+    problem, path = (match["problem"], (match["path"] or "").lstrip(".")) if match else (error, "")
+    code, detail = _explain(event, problem, path)
+    event_id = event.get("id")
+    return Rejection(index=index, id=event_id if isinstance(event_id, str) else None, code=code, detail=detail)
+
+
+def _explain(event: Mapping[str, object], problem: str, path: str) -> tuple[str, str]:
+    if missing := _MISSING.fullmatch(problem):
+        field = f"{path}.{missing[1]}".lstrip(".")
+        return "missing-field", f"{field}: required, but missing"
+    if path == "type":
+        expected = "stream-start, token-delivered or stream-end"
+        return "unknown-type", f"type: expected {expected}, got {_show(event.get('type'))}"
+    value = _value_at(event, path)
+    if problem.startswith("Invalid enum value"):
+        return "invalid-field", f"{path}: expected {_ALLOWED.get(path, 'an allowed value')}, got {_show(value)}"
+    problem = problem.replace(" | null", "")
+    for found, word in _WORDS.items():
+        problem = problem.replace(found, word)
+    problem = problem.split(", got")[0].replace("of length", "with a length")
+    return "invalid-field", f"{path}: {problem[:1].lower()}{problem[1:]}, got {_show(value)}"
+
+
+def _value_at(event: object, path: str) -> object:
+    for step in path.split("."):
+        name = step.split("[")[0]
+        if not isinstance(event, Mapping) or name not in event:
+            return event
+        event = event[name]
+    return event
+
+
+def _show(value: object) -> str:
+    shown = msgspec.json.encode(value).decode()
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"

@@ -1,0 +1,1 @@
+"""Use cases: one verb, one file, one transaction. Time is an argument."""

@@ -1,0 +1,47 @@
+"""Accrue: what the streams that are not final would cost if they ended now."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from metering.domain.ledger import Bill
+from metering.domain.settlement import accrue
+from metering.store.rates import RateBooks
+from metering.store.streams import StoredStream
+from metering.totals.streams import StreamView, iterate_not_final
+from metering.totals.totals import Accrual
+
+
+def accrue_streams(
+    connection: Connection, *, rate_books: RateBooks, customer_id: str | None, from_: datetime, to: datetime
+) -> Sequence[Accrual]:
+    """One accrual for each stream that is open or ended, not final, and can be rated."""
+    rates = rate_books.current(connection)
+    accruals: list[Accrual] = []
+    for stream in iterate_not_final(connection, customer_id=customer_id, from_=from_, to=to):
+        bill = accrue(facts=stream.facts, rates=rates)
+        if bill is not None:
+            accruals.append(_accrual(stream, bill))
+    return accruals
+
+
+def accrue_stream(connection: Connection, *, view: StreamView, rate_books: RateBooks) -> Bill | None:
+    """The accrued bill of a stream that is not final; None when it is final, or cannot be rated."""
+    if view.stream.revision is not None:
+        return None
+    return accrue(facts=view.stream.facts, rates=rate_books.current(connection))
+
+
+def _accrual(stream: StoredStream, bill: Bill) -> Accrual:
+    last = stream.facts.last_event_at.astimezone(UTC)
+    return Accrual(
+        customer_id=stream.facts.customer_id,
+        hour=last.replace(minute=0, second=0, microsecond=0),
+        provider=bill.provider,
+        model=bill.model,
+        api_key_id=bill.api_key_id,
+        outcome=bill.outcome.value if stream.facts.end else None,
+        usage_source=bill.usage_source.value,
+        usd_cents=bill.usd_cents,
+    )

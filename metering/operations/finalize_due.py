@@ -1,0 +1,160 @@
+"""Finalize: book what the due streams owe. The row is the work; running this twice, or nowhere for a while, is
+harmless. Charge, stream and hourly totals change in one transaction."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Engine
+
+from metering.domain.ledger import (
+    Adjustment,
+    AdjustmentReason,
+    Bill,
+    Charge,
+    adjustment_id_of,
+    charge_id_of,
+    difference,
+)
+from metering.domain.period import BillingPeriod
+from metering.domain.settlement import Backlog, Patience, Settled, State, Wait, settle
+from metering.store.charges import book_adjustments, book_charges, newest_bills
+from metering.store.customers import time_zones
+from metering.store.engine import transaction
+from metering.store.hourly import BillChange, add_to_totals
+from metering.store.rates import RateBooks
+from metering.store.streams import StoredStream, StreamMark, claim_due, mark_streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalizeResult:
+    """What one run did; `states` counts the streams by the state they are in now."""
+
+    claimed: int
+    charged: int
+    adjusted: int
+    states: Mapping[State, int]
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a batch comes to, before any of it is written."""
+
+    now: datetime
+    charges: list[Charge] = field(default_factory=list)
+    adjustments: list[Adjustment] = field(default_factory=list)
+    changes: list[BillChange] = field(default_factory=list)
+    marks: list[StreamMark] = field(default_factory=list)
+
+
+def finalize_due(
+    *, engine: Engine, rate_books: RateBooks, patience: Patience, now: datetime, limit: int
+) -> FinalizeResult:
+    """Claim up to `limit` due streams, and book, postpone or set aside each of them."""
+    with transaction(engine) as connection:
+        claimed = claim_due(connection, now=now, limit=limit)
+        if not claimed:
+            return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
+        rates = rate_books.current(connection)
+        booked = [_key(stream) for stream in claimed if stream.revision is not None]
+        bills = newest_bills(connection, booked) if booked else {}
+        zones = time_zones(connection, {stream.facts.customer_id for stream in claimed})
+        work = _Work(now)
+        for stream in claimed:
+            before = bills.get(_key(stream))
+            settlement = settle(
+                facts=stream.facts,
+                last_received_at=stream.last_received_at,
+                now=now,
+                patience=patience,
+                rates=rates,
+                booked=before,
+            )
+            match settlement:
+                case Wait(state, until):
+                    # A booked stream stays final while it waits to see whether more facts come.
+                    kept = stream.state if stream.revision is not None else state
+                    work.marks.append(_mark(stream, kept, None, until, stream.revision))
+                case Backlog(state, reason):
+                    revision = _book(work, stream, before, None, zones)
+                    work.marks.append(_mark(stream, state, reason, None, revision))
+                case Settled(bill):
+                    revision = _book(work, stream, before, bill, zones)
+                    work.marks.append(_mark(stream, State.FINALIZED, None, None, revision))
+        if work.charges:
+            book_charges(connection, work.charges)
+        if work.adjustments:
+            book_adjustments(connection, work.adjustments)
+        add_to_totals(connection, work.changes)
+        mark_streams(connection, work.marks)
+    return _result(claimed, work)
+
+
+def _book(
+    work: _Work, stream: StoredStream, before: Bill | None, after: Bill | None, zones: Mapping[str, ZoneInfo]
+) -> int | None:
+    """Plan the charge or the adjustment that takes the stream from one bill to the next; its new revision."""
+    if before == after:
+        return stream.revision
+    customer_id, stream_id = _key(stream)
+    charge_id = charge_id_of(customer_id=customer_id, stream_id=stream_id)
+    work.changes.append(BillChange(customer_id, before, after))
+    ended_at = after.ended_at if after else work.now
+    period = str(BillingPeriod.containing(at=ended_at, time_zone=zones[customer_id]))
+    if stream.revision is None and after is not None:
+        work.charges.append(
+            Charge(
+                charge_id=charge_id,
+                customer_id=customer_id,
+                stream_id=stream_id,
+                booked_at=work.now,
+                period=period,
+                bill=after,
+            )
+        )
+        return 0
+    revision = (stream.revision or 0) + 1
+    work.adjustments.append(
+        Adjustment(
+            adjustment_id=adjustment_id_of(customer_id=customer_id, stream_id=stream_id, revision=revision),
+            customer_id=customer_id,
+            stream_id=stream_id,
+            charge_id=charge_id,
+            revision=revision,
+            booked_at=work.now,
+            period=period,
+            reason=AdjustmentReason.LATE_FACTS,
+            usd_cents=difference(before=before, after=after),
+            bill=after,
+        )
+    )
+    return revision
+
+
+def _mark(
+    stream: StoredStream, state: State, reason: str | None, due_at: datetime | None, revision: int | None
+) -> StreamMark:
+    customer_id, stream_id = _key(stream)
+    return StreamMark(
+        customer_id=customer_id,
+        stream_id=stream_id,
+        state=state,
+        state_reason=reason,
+        due_at=due_at,
+        revision=revision,
+    )
+
+
+def _key(stream: StoredStream) -> tuple[str, str]:
+    return (stream.facts.customer_id, stream.facts.stream_id)
+
+
+def _result(claimed: Sequence[StoredStream], work: _Work) -> FinalizeResult:
+    return FinalizeResult(
+        claimed=len(claimed),
+        charged=len(work.charges),
+        adjusted=len(work.adjustments),
+        states=Counter(mark.state for mark in work.marks),
+    )

@@ -1,0 +1,57 @@
+"""Customers: who pays. Ingest adds unknown ones by itself; here they get a name, a zone and a Stripe id."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from metering.domain.errors import MeteringError
+from metering.tables import customers
+
+
+class StripeCustomerTakenError(MeteringError):
+    """Two customers cannot be billed as the same Stripe customer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerDetails:
+    """What can be set of a customer; None leaves a value as it is."""
+
+    name: str | None = None
+    stripe_customer_id: str | None = None
+    time_zone: str | None = None
+
+
+def put_customer(connection: Connection, *, customer_id: str, details: CustomerDetails, now: datetime) -> None:
+    """Create the customer, or set what `details` has.
+
+    Raises:
+        StripeCustomerTakenError: another customer has this Stripe id.
+    """
+    given = {
+        name: value
+        for name in ("name", "stripe_customer_id", "time_zone")
+        if (value := getattr(details, name)) is not None
+    }
+    statement = insert(customers).values(customer_id=customer_id, created_at=now, **given)
+    statement = (
+        statement.on_conflict_do_update(index_elements=["customer_id"], set_=given)
+        if given
+        else statement.on_conflict_do_nothing(index_elements=["customer_id"])
+    )
+    try:
+        connection.execute(statement)
+    except IntegrityError as error:
+        raise StripeCustomerTakenError(
+            f"stripe_customer_id: {details.stripe_customer_id!r} belongs to another customer"
+        ) from error
+
+
+def time_zones(connection: Connection, customer_ids: Collection[str]) -> dict[str, ZoneInfo]:
+    """Each customer's time zone, by id."""
+    query = select(customers.c.customer_id, customers.c.time_zone).where(customers.c.customer_id.in_(customer_ids))
+    return {row.customer_id: ZoneInfo(row.time_zone) for row in connection.execute(query)}

@@ -1,0 +1,184 @@
+"""Every table as SQLAlchemy Core sees it. The migrations make them; a test holds the two together."""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from metering.domain.usage import COUNTERS
+
+metadata = MetaData()
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def _text(name: str, *, nullable: bool = False, primary_key: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=nullable, primary_key=primary_key)
+
+
+customers = Table(
+    "customers",
+    metadata,
+    _text("customer_id", primary_key=True),
+    _text("name", nullable=True),
+    _text("stripe_customer_id", nullable=True),
+    Column("time_zone", Text, nullable=False, server_default=text("'UTC'")),
+    _time("created_at"),
+    UniqueConstraint("stripe_customer_id"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    _text("key_id", primary_key=True),
+    Column("secret_hash", LargeBinary, nullable=False),
+    _text("role"),
+    _text("customer_id", nullable=True),
+    _text("name"),
+    _time("created_at"),
+    _time("revoked_at", nullable=True),
+)
+
+rate_cards = Table(
+    "rate_cards",
+    metadata,
+    _text("rate_card_id", primary_key=True),
+    _text("provider"),
+    _text("model"),
+    _time("effective_from"),
+    Column("names", JSONB, nullable=False),
+    Column("position", Integer),
+    _text("provenance"),
+    _time("created_at"),
+    UniqueConstraint("provider", "model", "effective_from"),
+)
+
+rates = Table(
+    "rates",
+    metadata,
+    Column("rate_card_id", Text, ForeignKey("rate_cards.rate_card_id"), primary_key=True),
+    _text("kind", primary_key=True),
+    Column("above_input_tokens", BigInteger, primary_key=True, server_default=text("0")),
+    Column("usd_per_million", Numeric, nullable=False),
+    _text("provenance"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    _text("ingest_key_id", primary_key=True),
+    Column("received_at", DateTime(timezone=True), primary_key=True),
+    Column("journal_id", BigInteger, Identity(always=True), primary_key=True),
+    _text("media_type"),
+    Column("event_count", Integer, nullable=False),
+    Column("rejected", ARRAY(Integer)),
+    Column("body", LargeBinary, nullable=False),
+    postgresql_partition_by="RANGE (received_at)",
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    _text("customer_id", primary_key=True),
+    _text("stream_id", primary_key=True),
+    _time("started_at", nullable=True),
+    Column("start_fingerprint", BigInteger),
+    Column("start_data", JSONB),
+    Column("start_conflicting", Boolean, nullable=False, server_default=text("false")),
+    Column("delivered_seq", BigInteger),
+    Column("delivered_output_tokens", BigInteger),
+    Column("delivered_reasoning_tokens", BigInteger),
+    _time("last_event_at"),
+    Column("end_rank", SmallInteger),
+    _time("ended_at", nullable=True),
+    Column("end_fingerprint", BigInteger),
+    Column("end_data", JSONB),
+    Column("end_conflicting", Boolean, nullable=False, server_default=text("false")),
+    _time("last_received_at"),
+    _text("state"),
+    _text("state_reason", nullable=True),
+    _time("due_at", nullable=True),
+    Column("revision", Integer),
+    Index("streams_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("streams_not_final", "customer_id", "state", postgresql_where=text("state <> 'finalized'")),
+)
+
+charges = Table(
+    "charges",
+    metadata,
+    _text("customer_id", primary_key=True),
+    _text("stream_id", primary_key=True),
+    _text("charge_id"),
+    _time("booked_at"),
+    _text("period"),
+    _text("outcome"),
+    _text("provider"),
+    _text("model"),
+    _text("response_model", nullable=True),
+    _text("api_key_id", nullable=True),
+    _time("started_at"),
+    _time("ended_at"),
+    *(Column(counter, BigInteger) for counter in COUNTERS),
+    _text("usage_source"),
+    Column("input_unknown", Boolean, nullable=False),
+    _text("cancel_policy"),
+    _text("rate_card_id", nullable=True),
+    _text("rated_model", nullable=True),
+    Column("lines", JSONB, nullable=False),
+    Column("usd_cents", Numeric, nullable=False),
+    CheckConstraint("rate_card_id IS NOT NULL OR usd_cents = 0"),
+    Index("charges_by_end", "ended_at", "customer_id", "stream_id"),
+)
+
+adjustments = Table(
+    "adjustments",
+    metadata,
+    _text("customer_id", primary_key=True),
+    _text("adjustment_id", primary_key=True),
+    _text("stream_id"),
+    _text("charge_id"),
+    Column("revision", Integer, nullable=False),
+    _time("booked_at"),
+    _text("period"),
+    _text("reason"),
+    Column("usd_cents", Numeric, nullable=False),
+    Column("bill", JSONB),
+    UniqueConstraint("customer_id", "stream_id", "revision"),
+    ForeignKeyConstraint(["customer_id", "stream_id"], ["charges.customer_id", "charges.stream_id"]),
+)
+
+totals_hourly = Table(
+    "totals_hourly",
+    metadata,
+    _text("customer_id", primary_key=True),
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    _text("provider", primary_key=True),
+    _text("model", primary_key=True),
+    _text("api_key_id", primary_key=True),
+    _text("outcome", primary_key=True),
+    _text("usage_source", primary_key=True),
+    Column("stream_count", BigInteger, nullable=False),
+    *(Column(counter, Numeric, nullable=False) for counter in COUNTERS),
+    Column("usd_cents", Numeric, nullable=False),
+    Index("totals_hourly_by_hour", "hour"),
+)

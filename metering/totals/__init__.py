@@ -1,0 +1,1 @@
+"""The reading side: one question per function, frozen rows out. Nothing here writes."""

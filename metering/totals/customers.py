@@ -1,0 +1,44 @@
+"""Customers with what they have used this month."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerView:
+    """A customer; `month_to_date_usd_cents` sums the final amounts of the month in the customer's time zone."""
+
+    customer_id: str
+    name: str | None
+    stripe_customer_id: str | None
+    time_zone: str
+    created_at: datetime
+    month_to_date_usd_cents: Decimal
+
+
+_CUSTOMERS = """
+    SELECT c.customer_id, c.name, c.stripe_customer_id, c.time_zone, c.created_at,
+           COALESCE((SELECT sum(t.usd_cents) FROM totals_hourly t WHERE t.customer_id = c.customer_id
+                     AND t.hour >= date_trunc('month', CAST(:now AS timestamptz), c.time_zone)), 0)
+               AS month_to_date_usd_cents
+    FROM customers c
+    WHERE {condition} ORDER BY c.customer_id LIMIT :limit
+"""
+_PAGE = text(_CUSTOMERS.format(condition="c.customer_id > :after"))
+_ONE = text(_CUSTOMERS.format(condition="c.customer_id = :customer_id"))
+
+
+def list_customers(connection: Connection, *, now: datetime, after: str, limit: int) -> Sequence[CustomerView]:
+    """Customers behind the id `after`, by id."""
+    rows = connection.execute(_PAGE, {"now": now, "after": after, "limit": limit})
+    return [CustomerView(**row._mapping) for row in rows]
+
+
+def get_customer(connection: Connection, *, customer_id: str, now: datetime) -> CustomerView | None:
+    """One customer, or None."""
+    row = connection.execute(_ONE, {"now": now, "customer_id": customer_id, "limit": 1}).first()
+    return CustomerView(**row._mapping) if row else None

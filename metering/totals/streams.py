@@ -1,0 +1,112 @@
+"""One stream as a reader sees it: its facts, its charge and its adjustments."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, Charge
+from metering.domain.money import sum_cents
+from metering.store.charges import CHARGE_ROW, bill_of_row
+from metering.store.documents import bill_from_document
+from metering.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamView:
+    """A stream with everything that was booked for it."""
+
+    stream: StoredStream
+    charge: Charge | None
+    adjustments: Sequence[Adjustment]
+
+    @property
+    def newest_bill(self) -> Bill | None:
+        """What the bookings amount to; None before the first one, or after they were taken back."""
+        if self.adjustments:
+            return self.adjustments[-1].bill
+        return self.charge.bill if self.charge else None
+
+    @property
+    def cost_usd_cents(self) -> Decimal | None:
+        """The charge plus its adjustments; None while nothing is final."""
+        if self.newest_bill is None or self.charge is None:
+            return None
+        return sum_cents([self.charge.bill.usd_cents, *(entry.usd_cents for entry in self.adjustments)])
+
+
+_STREAM = text(
+    f"SELECT {STREAM_COLUMNS} FROM streams s WHERE s.customer_id = :customer_id AND s.stream_id = :stream_id"
+)
+_CHARGE = text(
+    f"SELECT {CHARGE_ROW} FROM charges c WHERE c.customer_id = :customer_id AND c.stream_id = :stream_id"
+)
+_ADJUSTMENTS = text(
+    """
+    SELECT customer_id, stream_id, adjustment_id, charge_id, revision, booked_at, period, reason, usd_cents,
+           bill::text AS bill
+    FROM adjustments WHERE customer_id = :customer_id AND stream_id = :stream_id ORDER BY revision
+    """
+)
+_NOT_FINAL = text(
+    f"""
+    SELECT {STREAM_COLUMNS} FROM streams s
+    WHERE s.state IN ('open', 'ended') AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
+      AND s.start_data IS NOT NULL AND s.last_event_at >= :from_ AND s.last_event_at < :to
+    """
+)
+
+
+def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> StreamView | None:
+    """The stream with its bookings; None when no event of it ever came."""
+    key = {"customer_id": customer_id, "stream_id": stream_id}
+    row = connection.execute(_STREAM, key).first()
+    if row is None:
+        return None
+    charge = connection.execute(_CHARGE, key).first()
+    adjustments = connection.execute(_ADJUSTMENTS, key).all() if charge else []
+    return StreamView(
+        stream=stored_stream(row),
+        charge=charge_of_row(charge) if charge else None,
+        adjustments=[_adjustment(row) for row in adjustments],
+    )
+
+
+def iterate_not_final(
+    connection: Connection, *, customer_id: str | None, from_: datetime, to: datetime
+) -> Iterator[StoredStream]:
+    """Started streams that are not final and whose newest event is in the range, read in chunks."""
+    rows = connection.execution_options(yield_per=2_000).execute(
+        _NOT_FINAL, {"customer_id": customer_id, "from_": from_, "to": to}
+    )
+    return (stored_stream(row) for row in rows)
+
+
+def charge_of_row(row: Any) -> Charge:
+    """A row of CHARGE_ROW as a charge."""
+    return Charge(
+        charge_id=row.charge_id,
+        customer_id=row.customer_id,
+        stream_id=row.stream_id,
+        booked_at=row.booked_at,
+        period=row.period,
+        bill=bill_of_row(row),
+    )
+
+
+def _adjustment(row: Any) -> Adjustment:
+    return Adjustment(
+        adjustment_id=row.adjustment_id,
+        customer_id=row.customer_id,
+        stream_id=row.stream_id,
+        charge_id=row.charge_id,
+        revision=row.revision,
+        booked_at=row.booked_at,
+        period=row.period,
+        reason=AdjustmentReason(row.reason),
+        usd_cents=row.usd_cents,
+        bill=bill_from_document(row.bill) if row.bill is not None else None,
+    )
