@@ -15,6 +15,7 @@ from typing import Any
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TieredPrices, TimeOfDateConstraint
 
+from metering.domain.errors import MeteringError
 from metering.domain.rates import NameClause, Rate, RateCard
 from metering.domain.usage import UsageKind
 
@@ -31,6 +32,10 @@ _KIND_OF_PRICE = {
     "output_reasoning_mtok": UsageKind.REASONING,
 }
 _CLAUSE_OPERATORS = ("equals", "starts_with", "ends_with", "contains", "regex")
+
+
+class UnknownClauseError(MeteringError):
+    """The catalogue says which names a model has in a way that this version cannot read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,4 +164,4 @@ def _clause(clause: Any) -> NameClause:
         return {"or": [_clause(inner) for inner in clause.or_]}
     if hasattr(clause, "and_"):
         return {"and": [_clause(inner) for inner in clause.and_]}
-    raise TypeError(f"genai-prices has a name clause that is unknown here: {type(clause).__name__}")
+    raise UnknownClauseError(f"genai-prices has a name clause that is unknown here: {type(clause).__name__}")

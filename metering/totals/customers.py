@@ -28,13 +28,19 @@ _CUSTOMERS = """
     FROM customers c
     WHERE {condition} ORDER BY c.customer_id LIMIT :limit
 """
-_PAGE = text(_CUSTOMERS.format(condition="c.customer_id > :after"))
+_PAGE = text(
+    _CUSTOMERS.format(
+        condition="c.customer_id > :after AND (CAST(:only AS text) IS NULL OR c.customer_id = :only)"
+    )
+)
 _ONE = text(_CUSTOMERS.format(condition="c.customer_id = :customer_id"))
 
 
-def list_customers(connection: Connection, *, now: datetime, after: str, limit: int) -> Sequence[CustomerView]:
-    """Customers behind the id `after`, by id."""
-    rows = connection.execute(_PAGE, {"now": now, "after": after, "limit": limit})
+def list_customers(
+    connection: Connection, *, now: datetime, only: str | None, after: str, limit: int
+) -> Sequence[CustomerView]:
+    """Customers behind the id `after`, by id; `only` that one where given."""
+    rows = connection.execute(_PAGE, {"now": now, "only": only, "after": after, "limit": limit})
     return [CustomerView(**row._mapping) for row in rows]
 
 

@@ -1,0 +1,1 @@
+"""HTTP: translate and answer, decide nothing."""

@@ -1,0 +1,79 @@
+"""The API as one ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import Response
+
+from metering.api import health, reading, writing
+from metering.api.auth import Authenticator
+from metering.api.ingest_events import OPENAPI, IngestEndpoint
+from metering.api.problems import error_response, install_problem_handlers
+from metering.bootstrap import Service, database_url, redis_url
+from metering.clock import utc_now
+from metering.domain.errors import MeteringError
+from metering.ingest.nudge import Nudger
+from metering.ingest.writer import IngestWriter
+from metering.store.engine import service_conninfo
+
+
+def create_app(service: Service) -> FastAPI:
+    """The API on a service; the writer and the nudger live as long as the application does."""
+    settings = service.settings
+    authenticator = Authenticator(service.engine)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        nudger = Nudger(redis_url=redis_url(settings))
+        conninfo = service_conninfo(database_url(settings))
+        writer = IngestWriter(
+            connect=lambda: psycopg.AsyncConnection.connect(conninfo, autocommit=True),
+            max_queued_events=settings.ingest_queue_events,
+            commit_timeout=settings.ingest_commit_timeout,
+            abandon_after=settings.abandon_after,
+            on_ended=nudger.nudge,
+        )
+        app.state.writer = writer
+        app.state.ingest = IngestEndpoint(
+            writer=writer,
+            authenticator=authenticator,
+            clock=utc_now,
+            request_timeout=settings.request_timeout,
+        )
+        nudger.start()
+        writer.start()
+        yield
+        await writer.stop()
+        nudger.stop()
+        service.engine.dispose()
+
+    app = FastAPI(title="Stream metering", version="1", lifespan=lifespan)
+    app.state.service = service
+    app.state.authenticator = authenticator
+    install_problem_handlers(app)
+    # Before FastAPI's own routes: no dependency injection and no validation stand in the hot path.
+    app.router.add_route("/v1/events", _post_events, methods=["POST"], include_in_schema=False)
+    for router in (reading.router, writing.router, health.router):
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _post_events(request: Request) -> Response:
+    ingest: IngestEndpoint = request.app.state.ingest
+    try:
+        return await ingest(request)
+    except MeteringError as error:
+        return error_response(error)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schema["paths"]["/v1/events"] = {"post": {"tags": ["ingest"], **OPENAPI}}
+        app.openapi_schema = schema
+    return app.openapi_schema

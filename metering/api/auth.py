@@ -1,0 +1,123 @@
+"""Who is calling: bearer keys, their roles, and the customer that a read key may be bound to."""
+
+import threading
+from collections import OrderedDict
+from time import monotonic
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Engine
+from starlette.concurrency import run_in_threadpool
+
+from metering.domain.errors import MeteringError
+from metering.store.engine import transaction
+from metering.store.keys import InvalidKeyError, Key, Role, authenticate, parse_secret
+
+# A revoked key is refused everywhere after this long; a valid one costs a query as seldom.
+CACHE_SECONDS = 5.0
+_MAX_CACHED = 10_000
+
+
+class UnauthorizedError(MeteringError):
+    """No key, or one that is unknown or revoked."""
+
+
+class ForbiddenError(MeteringError):
+    """The key is known, but not for this."""
+
+
+class Authenticator:
+    """Looks keys up, and remembers valid ones for a few seconds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[str, tuple[float, Key]] = OrderedDict()
+
+    def cached(self, authorization: str | None) -> Key | None:
+        """The key behind an Authorization header, if it was looked up a moment ago."""
+        if authorization is None:
+            return None
+        with self._lock:
+            entry = self._cache.get(authorization)
+        return entry[1] if entry and monotonic() - entry[0] < CACHE_SECONDS else None
+
+    def key(self, authorization: str | None) -> Key:
+        """The key behind an Authorization header.
+
+        Raises:
+            UnauthorizedError: there is none, or it is unknown or revoked.
+        """
+        if (key := self.cached(authorization)) is not None:
+            return key
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise UnauthorizedError("send the header `Authorization: Bearer mk_<id>_<secret>`")
+        try:
+            secret = parse_secret(token.strip())
+        except InvalidKeyError as error:
+            raise UnauthorizedError(str(error)) from error
+        with transaction(self._engine) as connection:
+            found = authenticate(connection, secret)
+        if found is None:
+            raise UnauthorizedError("this key is unknown or revoked")
+        self._remember(authorization or "", found)
+        return found
+
+    async def key_async(self, authorization: str | None) -> Key:
+        """`key`, without blocking the event loop."""
+        known = self.cached(authorization)
+        return known if known is not None else await run_in_threadpool(self.key, authorization)
+
+    def _remember(self, authorization: str, key: Key) -> None:
+        with self._lock:
+            self._cache[authorization] = (monotonic(), key)
+            self._cache.move_to_end(authorization)
+            while len(self._cache) > _MAX_CACHED:
+                self._cache.popitem(last=False)
+
+
+def require_ingest(key: Key) -> None:
+    """Refuse a key that may not post events.
+
+    Raises:
+        ForbiddenError: its role is read.
+    """
+    if key.role not in (Role.INGEST, Role.ADMIN):
+        raise ForbiddenError(f"posting events needs a key with role ingest; this one has role {key.role}")
+
+
+def require_customer(key: Key, customer_id: str | None) -> str | None:
+    """The customer that this key may read: the one asked for, or the one it is bound to.
+
+    Raises:
+        ForbiddenError: it is bound to another customer.
+    """
+    if key.customer_id is None:
+        return customer_id
+    if customer_id not in (None, key.customer_id):
+        raise ForbiddenError(f"this key reads only customer {key.customer_id!r}")
+    return key.customer_id
+
+
+# Only for the OpenAPI description (the "Authorize" button of /docs); `_reader` reads the header itself.
+_scheme = HTTPBearer(auto_error=False, description="A key: mk_<id>_<secret>")
+
+
+def _reader(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)] = None) -> Key:
+    authenticator: Authenticator = request.app.state.authenticator
+    key = authenticator.key(request.headers.get("authorization"))
+    if key.role not in (Role.READ, Role.ADMIN):
+        raise ForbiddenError(f"reading needs a key with role read or admin; this one has role {key.role}")
+    return key
+
+
+def _admin(key: Annotated[Key, Depends(_reader)]) -> Key:
+    if key.role is not Role.ADMIN:
+        raise ForbiddenError(f"this needs a key with role admin; this one has role {key.role}")
+    return key
+
+
+Reader = Annotated[Key, Depends(_reader)]
+Admin = Annotated[Key, Depends(_admin)]

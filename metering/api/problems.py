@@ -1,0 +1,134 @@
+"""Errors as RFC 9457 problem+json: one table from expected failures to answers, each with a stable `type`."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.errors import InvalidParameterError, NoEventAcceptedError, NotFoundError
+from metering.catalogue.genai import UnknownClauseError
+from metering.config import ConfigurationError
+from metering.domain.errors import MeteringError
+from metering.domain.period import InvalidPeriodError
+from metering.domain.rating import RateMissingError
+from metering.ingest.body import BodyTooLargeError, BrokenBodyError, SlowBodyError, UnsupportedBodyError
+from metering.ingest.decode import InvalidJsonError, TooManyEventsError
+from metering.ingest.writer import NotCommittedError, QueueFullError
+from metering.operations.manage_keys import KeyBindingError
+from metering.operations.put_customer import UnknownTimeZoneError
+from metering.operations.set_rate import InvalidRateError, RateDateTakenError
+from metering.store.customers import StripeCustomerTakenError
+from metering.store.engine import DatabaseUnavailableError
+from metering.store.keys import InvalidKeyError, UnknownKeyError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a kind of failure is called on the wire."""
+
+    status: int
+    slug: str
+    title: str
+    retry_after_seconds: int | None = None
+
+
+PROBLEMS: dict[type[MeteringError], Problem] = {
+    NoEventAcceptedError: Problem(422, "invalid-events", "No event was accepted"),
+    InvalidJsonError: Problem(422, "invalid-json", "The body is not JSON"),
+    BrokenBodyError: Problem(422, "invalid-encoding", "The body cannot be inflated"),
+    UnsupportedBodyError: Problem(415, "unsupported-body", "The body's type or encoding is not supported"),
+    BodyTooLargeError: Problem(413, "body-too-large", "The body is too large"),
+    TooManyEventsError: Problem(413, "too-many-events", "Too many events in one request"),
+    SlowBodyError: Problem(408, "slow-request", "The request took too long to arrive"),
+    QueueFullError: Problem(503, "queue-full", "Too much waits to be stored", retry_after_seconds=1),
+    NotCommittedError: Problem(503, "not-committed", "The events were not confirmed", retry_after_seconds=1),
+    DatabaseUnavailableError: Problem(503, "store-unavailable", "The store is down", retry_after_seconds=2),
+    UnauthorizedError: Problem(401, "unauthorized", "A valid key is needed"),
+    ForbiddenError: Problem(403, "forbidden", "The key may not do this"),
+    NotFoundError: Problem(404, "not-found", "There is no such thing"),
+    InvalidParameterError: Problem(422, "invalid-parameter", "A parameter is wrong"),
+    InvalidPeriodError: Problem(422, "invalid-parameter", "A parameter is wrong"),
+    UnknownTimeZoneError: Problem(422, "invalid-parameter", "A parameter is wrong"),
+    InvalidRateError: Problem(422, "invalid-rate", "The rates do not make a card"),
+    RateDateTakenError: Problem(409, "rate-date-taken", "There is a card for this moment already"),
+    StripeCustomerTakenError: Problem(409, "stripe-customer-taken", "The Stripe customer is taken"),
+}
+
+# Raised at start, in workers or by the command line only: no request can meet them.
+NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
+    {ConfigurationError, InvalidKeyError, KeyBindingError, RateMissingError, UnknownClauseError, UnknownKeyError}
+)
+
+
+def problem_response(problem: Problem, detail: str, **members: Any) -> Response:
+    """The answer for a problem; `members` are further fields of it."""
+    body = {
+        "type": f"/problems/{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        **members,
+    }
+    headers = {}
+    if problem.retry_after_seconds is not None:
+        headers["retry-after"] = str(problem.retry_after_seconds)
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(msgspec.json.encode(body), problem.status, headers, MEDIA_TYPE)
+
+
+def error_response(error: MeteringError) -> Response:
+    """The answer for an expected failure."""
+    problem = next((PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS), None)
+    if problem is None:
+        raise error
+    members = {"rejected": error.rejected} if isinstance(error, NoEventAcceptedError) else {}
+    return problem_response(problem, str(error), **members)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Have every error leave as problem+json; what nobody expected is logged and told to the client as a 500."""
+
+    @app.exception_handler(MeteringError)
+    def expected(_: Request, error: MeteringError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(OperationalError)
+    def store_down(_: Request, error: OperationalError) -> Response:
+        log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
+        return error_response(DatabaseUnavailableError("PostgreSQL failed during the request: try again"))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> Response:
+        return error_response(InvalidParameterError("; ".join(_describe(error.errors()))))
+
+    @app.exception_handler(HTTPException)
+    def http(_: Request, error: HTTPException) -> Response:
+        slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+        response = problem_response(Problem(error.status_code, slug, error.detail), error.detail)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        log.error("unexpected error", extra={"path": request.url.path}, exc_info=error)
+        return problem_response(Problem(500, "internal", "An internal error"), "It was logged; try again.")
+
+
+def _describe(errors: Sequence[Any]) -> list[str]:
+    return [
+        f"{'.'.join(str(part) for part in item['loc'] if part not in ('query', 'body', 'path'))}: {item['msg']}"
+        for item in errors
+    ]

@@ -1,0 +1,209 @@
+"""The calls that read: streams, charges, totals, customers, rates."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy import Connection
+
+from metering.api.auth import Reader, require_customer
+from metering.api.errors import InvalidParameterError, NotFoundError
+from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from metering.api.shapes import (
+    Page,
+    TotalsPage,
+    charge_shape,
+    customer_shape,
+    rate_card_shape,
+    stream_shape,
+    time_text,
+    total_shape,
+)
+from metering.bootstrap import Service
+from metering.clock import utc_now
+from metering.domain.events import Outcome, UsageSource
+from metering.operations.accrue_streams import accrue_stream, accrue_streams
+from metering.store.engine import transaction
+from metering.totals.charges import ChargeFilter, list_charges
+from metering.totals.customers import list_customers
+from metering.totals.rates import list_rate_cards
+from metering.totals.streams import get_stream
+from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
+
+router = APIRouter(prefix="/v1", tags=["reading"])
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _connection(request: Request) -> Iterator[Connection]:
+    with transaction(_service(request).engine) as connection:
+        yield connection
+
+
+Db = Annotated[Connection, Depends(_connection)]
+TheService = Annotated[Service, Depends(_service)]
+When = Annotated[datetime | None, Query(description="RFC 3339 with offset")]
+
+
+@router.get("/streams/{customer_id}/{stream_id:path}")
+def read_stream(
+    customer_id: str, stream_id: str, key: Reader, connection: Db, service: TheService
+) -> dict[str, Any]:
+    """One stream: its state, usage, cost once final, accrued estimate before."""
+    require_customer(key, customer_id)
+    _text(customer_id + stream_id)
+    view = get_stream(connection, customer_id=customer_id, stream_id=stream_id)
+    if view is None:
+        raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")
+    return stream_shape(view, accrue_stream(connection, view=view, rate_books=service.rate_books))
+
+
+@router.get("/charges")
+def read_charges(
+    key: Reader,
+    connection: Db,
+    customer_id: str | None = None,
+    from_: Annotated[When, Query(alias="from")] = None,
+    to: When = None,
+    model: str | None = None,
+    outcome: Outcome | None = None,
+    api_key_id: str | None = None,
+    usage_source: UsageSource | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page:
+    """Booked usage charges, by the end of their stream, oldest first."""
+    where = ChargeFilter(
+        customer_id=require_customer(key, _text(customer_id)),
+        from_=_aware("from", from_),
+        to=_aware("to", to),
+        model=_text(model),
+        outcome=outcome,
+        api_key_id=_text(api_key_id),
+        usage_source=usage_source,
+    )
+    position = decode_cursor(cursor, length=3)
+    after = (_moment(position[0]), position[1], position[2]) if position else None
+    charges = list_charges(connection, where=where, after=after, limit=limit + 1)
+    page, last = charges[:limit], charges[limit - 1] if len(charges) > limit else None
+    return Page(
+        data=[charge_shape(charge) for charge in page],
+        next_cursor=encode_cursor([last.bill.ended_at.isoformat(), last.customer_id, last.stream_id])
+        if last
+        else None,
+    )
+
+
+@router.get("/totals")
+def read_the_totals(
+    key: Reader,
+    connection: Db,
+    service: TheService,
+    from_: Annotated[datetime, Query(alias="from", description="RFC 3339 with offset; inclusive")],
+    to: Annotated[datetime, Query(description="RFC 3339 with offset; exclusive")],
+    granularity: Granularity = Granularity.NONE,
+    group_by: Annotated[str, Query(description=f"any of {', '.join(Group)}, separated by commas")] = "",
+    customer_id: str | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> TotalsPage:
+    """Sums by group: final amounts, filed by the end of the stream, and accrued ones beside them."""
+    groups = _groups(group_by)
+    start, end = _aware("from", from_), _aware("to", to)
+    assert start is not None
+    assert end is not None
+    if start >= end:
+        raise InvalidParameterError("to: must be later than from")
+    customer = require_customer(key, _text(customer_id))
+    as_of = utc_now()
+    question = TotalsQuestion(
+        from_=start,
+        to=end,
+        granularity=granularity,
+        group_by=groups,
+        customer_id=customer,
+        after=decode_cursor(cursor, length=len(groups) + 1),
+        limit=limit + 1,
+    )
+    accruals = accrue_streams(connection, rate_books=service.rate_books, customer_id=customer, from_=start, to=end)
+    rows = read_totals(connection, question=question, accruals=accruals)
+    last = rows[limit - 1] if len(rows) > limit else None
+    return TotalsPage(
+        data=[total_shape(row) for row in rows[:limit]],
+        next_cursor=encode_cursor(last.position) if last else None,
+        as_of=time_text(as_of),
+    )
+
+
+@router.get("/customers")
+def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Cursor = None) -> Page:
+    """Customers with their final amounts of the month so far."""
+    position = decode_cursor(cursor, length=1)
+    customers = list_customers(
+        connection,
+        now=utc_now(),
+        only=key.customer_id,
+        after=position[0] if position else "",
+        limit=limit + 1,
+    )
+    last = customers[limit - 1] if len(customers) > limit else None
+    return Page(
+        data=[customer_shape(customer) for customer in customers[:limit]],
+        next_cursor=encode_cursor([last.customer_id]) if last else None,
+    )
+
+
+@router.get("/rates")
+def read_rates(
+    _: Reader,
+    connection: Db,
+    provider: str | None = None,
+    model: str | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page:
+    """Rate cards with their dates, by provider, model and date."""
+    position = decode_cursor(cursor, length=3)
+    after = (position[0], position[1], _moment(position[2])) if position else None
+    cards = list_rate_cards(connection, provider=_text(provider), model=_text(model), after=after, limit=limit + 1)
+    last = cards[limit - 1].card if len(cards) > limit else None
+    return Page(
+        data=[rate_card_shape(view.card, view.provenance) for view in cards[:limit]],
+        next_cursor=encode_cursor([last.provider, last.model, last.effective_from.isoformat()]) if last else None,
+    )
+
+
+def _groups(group_by: str) -> list[Group]:
+    names = [name.strip() for name in group_by.split(",") if name.strip()]
+    unknown = [name for name in names if name not in set(Group)]
+    if unknown:
+        raise InvalidParameterError(f"group_by: {unknown[0]!r} is not one of {', '.join(Group)}")
+    if len(set(names)) < len(names):
+        raise InvalidParameterError("group_by: a name occurs twice")
+    return [Group(name) for name in names]
+
+
+def _aware(name: str, moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InvalidParameterError(f"{name}: needs an offset, such as {moment.isoformat()}Z")
+    return moment.astimezone(UTC)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidParameterError("cursor: belongs to another query") from error
+
+
+def _text(value: str | None) -> str | None:
+    # PostgreSQL's text cannot hold NUL, so nothing that is stored can match it.
+    if value is not None and "\0" in value:
+        raise InvalidParameterError("a parameter contains NUL, which no name here does")
+    return value

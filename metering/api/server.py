@@ -1,0 +1,80 @@
+"""Runs the API under uvicorn, with bounds that uvicorn does not have by itself."""
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from metering.api.app import create_app
+from metering.bootstrap import Service
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 2_000
+
+
+def protocol_with_head_deadline(within: timedelta) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol, closing a connection whose request head does not arrive in time.
+
+    uvicorn's keep-alive timer starts anew with every byte, so a client that drips its head byte by byte would
+    keep a connection for ever. (The body has its own deadline in `ingest/body.py`.)
+    """
+
+    class DeadlineProtocol(HttpToolsProtocol):
+        _head_deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._await_head()
+
+        def on_headers_complete(self) -> None:
+            self._stop_waiting()
+            super().on_headers_complete()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            if self._head_deadline is None:
+                self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def _await_head(self) -> None:
+            self._head_deadline = self.loop.call_later(within.total_seconds(), self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._head_deadline is not None:
+                self._head_deadline.cancel()
+                self._head_deadline = None
+
+        def _give_up(self) -> None:
+            self._head_deadline = None
+            if not self.transport.is_closing():
+                self.transport.close()
+
+    return DeadlineProtocol
+
+
+def run_api(service: Service) -> None:
+    """Serve until SIGTERM or SIGINT; requests that are being answered are finished first."""
+    settings = service.settings
+    log.info("api listens", extra={"url": f"http://{settings.host}:{settings.port}"})
+    uvicorn.run(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        http=protocol_with_head_deadline(settings.request_timeout),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=5,
+        backlog=1024,
+    )

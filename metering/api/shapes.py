@@ -1,0 +1,192 @@
+"""The answers' shapes, as the contract has them: fields may be added, never renamed or removed."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from metering.domain.ledger import Adjustment, Bill, Charge
+from metering.domain.money import cents_text
+from metering.domain.rates import RateCard
+from metering.domain.rating import ChargeLine
+from metering.domain.stream import StreamFacts, billable_usage
+from metering.totals.customers import CustomerView
+from metering.totals.streams import StreamView
+from metering.totals.totals import TotalRow
+
+
+def time_text(moment: datetime) -> str:
+    """RFC 3339 in UTC, as `2026-11-23T15:00:00.123Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def stream_shape(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
+    """A stream: what it used and, once it is final, what it costs."""
+    facts = view.stream.facts
+    bill = view.newest_bill or accrued
+    start = facts.start.event if facts.start else None
+    end = facts.end.event if facts.end else None
+    billable = billable_usage(facts)
+    ended_at = end.time if end else (view.newest_bill.ended_at if view.newest_bill else None)
+    cost = view.cost_usd_cents
+    return {
+        "customer_id": facts.customer_id,
+        "stream_id": facts.stream_id,
+        "state": view.stream.state.value,
+        "state_reason": view.stream.state_reason,
+        "outcome": end.outcome.value if end else (view.newest_bill.outcome.value if view.newest_bill else None),
+        "provider": start.provider if start else None,
+        "model": start.model if start else None,
+        "response_model": end.response_model if end else None,
+        "api_key_id": start.api_key_id if start else None,
+        "streaming": start.streaming if start else None,
+        "tags": dict(start.tags) if start else {},
+        "started_at": time_text(start.time) if start else None,
+        "ended_at": time_text(ended_at) if ended_at else None,
+        "usage": (bill.usage if bill else billable.usage).known(),
+        "usage_source": (bill.usage_source if bill else billable.source).value,
+        "input_unknown": bill.input_unknown if bill else billable.input_unknown,
+        "delivered": _delivered(facts),
+        "finish_reasons": list(end.finish_reasons) if end and end.finish_reasons is not None else None,
+        "error_type": end.error_type if end else None,
+        "cancel_policy": bill.cancel_policy.value if bill else None,
+        "cost_usd_cents": cents_text(cost) if cost is not None else None,
+        "accrued_usd_cents": cents_text(accrued.usd_cents) if accrued else None,
+        "retry_of": None,
+        "charge": charge_detail(view.charge) if view.charge else None,
+        "adjustments": [adjustment_shape(adjustment) for adjustment in view.adjustments],
+    }
+
+
+def _delivered(facts: StreamFacts) -> dict[str, int] | None:
+    delivered = facts.delivered
+    if delivered is None:
+        return None
+    counts = {"seq": delivered.seq, "output_tokens": delivered.output_tokens}
+    if delivered.reasoning_output_tokens is not None:
+        counts["reasoning_output_tokens"] = delivered.reasoning_output_tokens
+    return counts
+
+
+def charge_detail(charge: Charge) -> dict[str, Any]:
+    """A charge inside its stream."""
+    return {
+        "charge_id": charge.charge_id,
+        "booked_at": time_text(charge.booked_at),
+        "period": charge.period,
+        "rate_card_id": charge.bill.rate_card_id,
+        "rated_model": charge.bill.rated_model,
+        "cost_usd_cents": cents_text(charge.bill.usd_cents),
+        "lines": [line_shape(line) for line in charge.bill.lines],
+    }
+
+
+def line_shape(line: ChargeLine) -> dict[str, Any]:
+    """One line of a charge: `usd_cents` = `quantity` x `usd_per_million` / 10,000."""
+    return {
+        "kind": line.kind.value,
+        "quantity": line.quantity,
+        "usd_per_million": cents_text(line.usd_per_million),
+        "usd_cents": cents_text(line.usd_cents),
+    }
+
+
+def adjustment_shape(adjustment: Adjustment) -> dict[str, Any]:
+    """A later difference, with the lines of the bill that holds since."""
+    return {
+        "adjustment_id": adjustment.adjustment_id,
+        "charge_id": adjustment.charge_id,
+        "revision": adjustment.revision,
+        "booked_at": time_text(adjustment.booked_at),
+        "period": adjustment.period,
+        "reason": adjustment.reason.value,
+        "usd_cents": cents_text(adjustment.usd_cents),
+        "rate_card_id": adjustment.bill.rate_card_id if adjustment.bill else None,
+        "lines": [line_shape(line) for line in adjustment.bill.lines] if adjustment.bill else [],
+    }
+
+
+def charge_shape(charge: Charge) -> dict[str, Any]:
+    """A charge in a list."""
+    bill = charge.bill
+    return {
+        "customer_id": charge.customer_id,
+        "stream_id": charge.stream_id,
+        "outcome": bill.outcome.value,
+        "provider": bill.provider,
+        "model": bill.model,
+        "response_model": bill.response_model,
+        "api_key_id": bill.api_key_id,
+        "started_at": time_text(bill.started_at),
+        "ended_at": time_text(bill.ended_at),
+        "usage": bill.usage.known(),
+        "usage_source": bill.usage_source.value,
+        "input_unknown": bill.input_unknown,
+        "cancel_policy": bill.cancel_policy.value,
+        **charge_detail(charge),
+    }
+
+
+def total_shape(row: TotalRow) -> dict[str, Any]:
+    """One group's totals. `start` is there when a granularity was asked for."""
+    return {
+        **({"start": time_text(row.start)} if row.start else {}),
+        **row.group,
+        "stream_count": row.stream_count,
+        **row.counters,
+        "cost_usd_cents": cents_text(row.usd_cents),
+        "accrued_usd_cents": cents_text(row.accrued_usd_cents),
+        "accruing_stream_count": row.accruing_stream_count,
+    }
+
+
+def customer_shape(customer: CustomerView) -> dict[str, Any]:
+    """A customer with the final amounts of the month so far."""
+    return {
+        "customer_id": customer.customer_id,
+        "name": customer.name,
+        "stripe_customer_id": customer.stripe_customer_id,
+        "time_zone": customer.time_zone,
+        "created_at": time_text(customer.created_at),
+        "month_to_date": {"cost_usd_cents": cents_text(customer.month_to_date_usd_cents)},
+    }
+
+
+def rate_card_shape(card: RateCard, provenance: str | None = None) -> dict[str, Any]:
+    """A rate card with its rates."""
+    return {
+        "rate_card_id": card.rate_card_id,
+        "provider": card.provider,
+        "model": card.model,
+        "effective_from": time_text(card.effective_from),
+        "provenance": provenance,
+        "rates": [
+            {
+                "kind": rate.kind.value,
+                "usd_per_million": cents_text(rate.usd_per_million),
+                "above_input_tokens": rate.above_input_tokens,
+            }
+            for rate in card.rates
+        ],
+    }
+
+
+class Page(BaseModel):
+    """A page of a list; ask for the next one with `cursor=next_cursor`."""
+
+    data: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+class TotalsPage(Page):
+    """Totals; `as_of` is the moment that they show."""
+
+    as_of: str
+
+
+class CustomerInput(BaseModel):
+    """What can be set of a customer; fields that are left out stay as they are."""
+
+    name: str | None = Field(default=None, max_length=256)
+    stripe_customer_id: str | None = Field(default=None, min_length=1, max_length=128)
+    time_zone: str | None = Field(default=None, description="IANA name, such as Europe/Berlin")

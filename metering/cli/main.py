@@ -1,0 +1,29 @@
+"""`metering`: all commands, and how their errors and results reach a person or a script."""
+
+import sys
+
+import typer
+
+from metering.cli import keys, parts, rates
+from metering.cli.output import fail
+from metering.domain.errors import MeteringError
+
+app = typer.Typer(
+    name="metering",
+    help="Usage metering and billing for LLM streaming gateways.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(keys.app, name="keys")
+app.add_typer(rates.app, name="rates")
+parts.register(app)
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one line on stderr and exit code 1."""
+    try:
+        app()
+    except MeteringError as error:
+        fail(str(error))
+        sys.exit(1)

@@ -1,0 +1,40 @@
+"""Results for people (tables) or scripts (`--json`), errors on stderr."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+_out = Console()
+
+
+def fail(message: str) -> None:
+    """Say what went wrong."""
+    print(f"metering: {message}", file=sys.stderr)
+
+
+def say(message: str) -> None:
+    """Tell a person something that is no result."""
+    print(message, file=sys.stderr)
+
+
+def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
+    """Print rows as a table, or as a JSON array; `empty` is what a person reads when there are none."""
+    if as_json:
+        print(json.dumps(list(rows), default=str, indent=2))
+        return
+    if not rows:
+        print(empty)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    _out.print(table)

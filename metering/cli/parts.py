@@ -1,0 +1,86 @@
+"""The parts of a real deployment, one process each: migrate, api, worker, beat."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from metering.api.server import run_api
+from metering.bootstrap import build_owner_engine, build_service
+from metering.catalogue.genai import read_catalogue
+from metering.cli.output import say
+from metering.clock import utc_now
+from metering.config import Settings, load_settings
+from metering.logs import configure_logging
+from metering.operations.import_rates import import_rates
+from metering.operations.manage_keys import ensure_admin_key
+from metering.store.engine import transaction
+from metering.store.rates import load_rate_cards
+from metering.store.schema import ensure_journal_partitions, migrate
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: METERING_HOST.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on. Default: METERING_PORT.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("migrate")(migrate_command)
+    app.command("api")(api_command)
+    app.command("worker")(worker_command)
+    app.command("beat")(beat_command)
+
+
+def migrate_command() -> None:
+    """Bring the database to this version; a new one also gets the catalogue's rates and an admin key."""
+    settings = load_settings()
+    configure_logging(log_format=settings.log_format)
+    prepare_database(settings)
+
+
+def prepare_database(settings: Settings) -> None:
+    """Migrate, then give a new database its rates and its first admin key, which is printed once."""
+    version = migrate(build_owner_engine(settings))
+    say(f"database is at {version}")
+    service = build_service(settings)
+    now = utc_now()
+    ensure_journal_partitions(service.engine, now=now)
+    with transaction(service.engine) as connection:
+        is_new = not load_rate_cards(connection)
+    if is_new:
+        result = import_rates(engine=service.engine, catalogue=read_catalogue(), now=now)
+        say(f"imported {len(result.added):,} rate cards from {result.source}")
+    configured = settings.admin_key.get_secret_value() if settings.admin_key else None
+    if generated := ensure_admin_key(engine=service.engine, configured=configured, now=now):
+        say("first admin key, shown only now:")
+        print(generated, flush=True)
+
+
+def api_command(host: Host = None, port: Port = None) -> None:
+    """Run the API: ingest, reading, administration."""
+    settings = _with_address(load_settings(), host, port)
+    configure_logging(log_format=settings.log_format)
+    run_api(build_service(settings, pool_size=20))
+
+
+def worker_command(concurrency: Annotated[int, typer.Option(min=1, max=64, help="Threads.")] = 2) -> None:
+    """Run a worker: finalizes streams, woken by the queue and by its own look at the database."""
+    _become_celery("worker", "--concurrency", str(concurrency), "--without-gossip", "--without-mingle")
+
+
+def beat_command() -> None:
+    """Run beat: wakes the workers on schedule. Run one; a second one does no harm."""
+    _become_celery("beat", "--schedule", os.devnull)
+
+
+def _become_celery(command: str, *options: str) -> None:
+    settings = load_settings()
+    # Checked here, so that a wrong configuration is one clear line and not a Celery traceback.
+    build_service(settings).engine.dispose()
+    argv = [sys.executable, "-m", "celery", "--quiet", "--app", "workers.app:app", command, *options]
+    os.execv(sys.executable, argv)
+
+
+def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    return settings.model_copy(update=given)

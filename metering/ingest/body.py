@@ -1,0 +1,124 @@
+"""The body of a request: received before a deadline, inflated within a bound, and what form its JSON has."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import zstandard
+
+from metering.domain.errors import MeteringError
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+NDJSON = "application/x-ndjson"
+_JSON_TYPES = frozenset(
+    {"", "application/json", "application/cloudevents+json", "application/cloudevents-batch+json"}
+)
+
+
+class BodyTooLargeError(MeteringError):
+    """More bytes than the contract allows, as sent or inflated."""
+
+    def __init__(self) -> None:
+        super().__init__("the body has more than 8 MiB, as sent or inflated: send fewer events at a time")
+
+
+class BrokenBodyError(MeteringError):
+    """The body is not what its Content-Encoding says."""
+
+
+class UnsupportedBodyError(MeteringError):
+    """A media type or encoding that is not spoken here."""
+
+
+class SlowBodyError(MeteringError):
+    """The client did not send its request in time."""
+
+
+async def receive(chunks: AsyncIterator[bytes], *, within: timedelta) -> bytes:
+    """The whole body as sent.
+
+    Raises:
+        BodyTooLargeError: past 8 MiB; the rest is not read.
+        SlowBodyError: it did not arrive in time.
+    """
+    received: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > MAX_BODY_BYTES:
+                    raise BodyTooLargeError
+                received.append(chunk)
+    except TimeoutError as error:
+        raise SlowBodyError(f"the body did not arrive within {within.total_seconds():g} s") from error
+    return received[0] if len(received) == 1 else b"".join(received)
+
+
+def inflate(body: bytes, *, encoding: str) -> bytes:
+    """The body without its Content-Encoding: gzip, zstd, or none.
+
+    Raises:
+        UnsupportedBodyError: another encoding.
+        BrokenBodyError: it cannot be inflated.
+        BodyTooLargeError: it inflates to more than 8 MiB.
+    """
+    match encoding.strip().lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip":
+            return _gunzip(body)
+        case "zstd":
+            return _unzstd(body)
+    raise UnsupportedBodyError(f"Content-Encoding: {encoding!r} is not supported, use gzip or zstd")
+
+
+def media_type_of(content_type: str) -> str:
+    """The media type without its parameters, if events can have it; `""` when none was given.
+
+    Raises:
+        UnsupportedBodyError: another media type, or another charset than UTF-8.
+    """
+    media_type, _, parameters = content_type.partition(";")
+    media_type = media_type.strip().lower()
+    if media_type != NDJSON and media_type not in _JSON_TYPES:
+        allowed = ", ".join(sorted({*_JSON_TYPES - {""}, NDJSON}))
+        raise UnsupportedBodyError(f"Content-Type: {media_type!r} is not supported, use one of {allowed}")
+    charset = parameters.lower().partition("charset=")[2].split(";")[0].strip().strip('"')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise UnsupportedBodyError(f"Content-Type: charset {charset!r} is not supported, use utf-8")
+    return media_type
+
+
+def _gunzip(body: bytes) -> bytes:
+    inflated: list[bytes] = []
+    room = MAX_BODY_BYTES + 1
+    while body:  # a gzip file may have several members
+        inflater = zlib.decompressobj(wbits=31)
+        try:
+            part = inflater.decompress(body, room)
+        except zlib.error as error:
+            raise BrokenBodyError(f"Content-Encoding gzip, but the body is not gzip: {error}") from error
+        room -= len(part)
+        if room <= 0:
+            raise BodyTooLargeError
+        if not inflater.eof:
+            raise BrokenBodyError("Content-Encoding gzip, but the body breaks off")
+        inflated.append(part)
+        body = inflater.unused_data
+    return b"".join(inflated)
+
+
+def _unzstd(body: bytes) -> bytes:
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+            body, read_across_frames=True
+        ) as reader:
+            inflated = reader.read(MAX_BODY_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise BrokenBodyError(f"Content-Encoding zstd, but the body is not zstd: {error}") from error
+    if len(inflated) > MAX_BODY_BYTES:
+        raise BodyTooLargeError
+    return inflated

@@ -1,0 +1,76 @@
+"""The Celery application: what wakes the workers. Messages carry no data, no ETA and no result."""
+
+from functools import cache
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
+
+from metering.bootstrap import Service, build_service, redis_url
+from metering.config import Settings, load_settings
+from metering.ingest.nudge import QUEUE, celery_url
+from metering.logs import configure_logging
+from workers.poller import Poller
+from workers.schedule import SCHEDULE
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return load_settings()
+
+
+@cache
+def service() -> Service:
+    """The service that this worker's tasks share; its threads share one connection pool."""
+    return build_service(settings())
+
+
+app = Celery("metering", include=["workers.tasks"])
+app.conf.update(
+    broker_url=celery_url(redis_url(settings())),
+    task_default_queue=QUEUE,
+    task_ignore_result=True,
+    task_store_errors_even_if_ignored=False,
+    task_acks_late=False,
+    task_default_delivery_mode="transient",
+    # Threads, since the work waits for PostgreSQL; more cores are used by running more workers.
+    worker_pool="threads",
+    worker_concurrency=2,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    worker_send_task_events=False,
+    worker_enable_remote_control=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # Without these a worker can wait for ever on a broker that went away silently (celery#8030, #9054).
+    broker_transport_options={
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "retry_on_timeout": True,
+    },
+    beat_schedule=SCHEDULE,
+    beat_scheduler="workers.beat:BoundedScheduler",
+    timezone="UTC",
+)
+
+_poller = Poller(service)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _logging(**_: Any) -> None:
+    configure_logging(log_format=settings().log_format)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _start_poller(**_: Any) -> None:
+    _poller.start()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _stop_poller(**_: Any) -> None:
+    _poller.stop()

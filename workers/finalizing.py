@@ -1,0 +1,56 @@
+"""Finalize until nothing is due, within a bound. One at a time in a process: the database does the rest."""
+
+import logging
+import threading
+from time import monotonic
+
+from metering.bootstrap import Service
+from metering.clock import utc_now
+from metering.domain.settlement import NEEDS_PERSON
+from metering.operations.finalize_due import FinalizeResult, finalize_due
+
+log = logging.getLogger(__name__)
+
+# A task that runs longer than this leaves the rest to the next message.
+MAX_SECONDS = 30.0
+
+_one_at_a_time = threading.Lock()
+
+
+def drain(service: Service) -> int:
+    """Finalize batch after batch until none is due; returns how many streams were looked at.
+
+    Nudges come often; a second call while one is running returns at once, since the first looks again anyway.
+    """
+    looked_at = 0
+    started = monotonic()
+    batch = service.settings.finalize_batch
+    while monotonic() - started < MAX_SECONDS:
+        if not _one_at_a_time.acquire(blocking=False):
+            return looked_at
+        try:
+            result = finalize_due(
+                engine=service.engine,
+                rate_books=service.rate_books,
+                patience=service.patience,
+                now=utc_now(),
+                limit=batch,
+            )
+        finally:
+            _one_at_a_time.release()
+        looked_at += result.claimed
+        if result.claimed:
+            _report(result)
+        if result.claimed < batch:
+            return looked_at
+    return looked_at
+
+
+def _report(result: FinalizeResult) -> None:
+    log.info(
+        "finalized",
+        extra={"streams": result.claimed, "charged": result.charged, "adjusted": result.adjusted},
+    )
+    for state in NEEDS_PERSON:
+        if count := result.states.get(state, 0):
+            log.warning("streams need a person", extra={"state": state.value, "streams": count})
