@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from metering.cli import keys, parts, rates
+from metering.cli import keys, parts, rates, up
 from metering.cli.output import fail
 from metering.domain.errors import MeteringError
 
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(rates.app, name="rates")
+app.command("up")(up.up_command)
 parts.register(app)
 
 

@@ -6,18 +6,12 @@ from typing import Annotated
 
 import typer
 
+from metering.all_in_one import prepare
 from metering.api.server import run_api
-from metering.bootstrap import build_owner_engine, build_service
-from metering.catalogue.genai import read_catalogue
+from metering.bootstrap import build_service
 from metering.cli.output import say
-from metering.clock import utc_now
 from metering.config import Settings, load_settings
 from metering.logs import configure_logging
-from metering.operations.import_rates import import_rates
-from metering.operations.manage_keys import ensure_admin_key
-from metering.store.engine import transaction
-from metering.store.rates import load_rate_cards
-from metering.store.schema import ensure_journal_partitions, migrate
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: METERING_HOST.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on. Default: METERING_PORT.")]
@@ -35,25 +29,13 @@ def migrate_command() -> None:
     """Bring the database to this version; a new one also gets the catalogue's rates and an admin key."""
     settings = load_settings()
     configure_logging(log_format=settings.log_format)
-    prepare_database(settings)
-
-
-def prepare_database(settings: Settings) -> None:
-    """Migrate, then give a new database its rates and its first admin key, which is printed once."""
-    version = migrate(build_owner_engine(settings))
-    say(f"database is at {version}")
-    service = build_service(settings)
-    now = utc_now()
-    ensure_journal_partitions(service.engine, now=now)
-    with transaction(service.engine) as connection:
-        is_new = not load_rate_cards(connection)
-    if is_new:
-        result = import_rates(engine=service.engine, catalogue=read_catalogue(), now=now)
-        say(f"imported {len(result.added):,} rate cards from {result.source}")
-    configured = settings.admin_key.get_secret_value() if settings.admin_key else None
-    if generated := ensure_admin_key(engine=service.engine, configured=configured, now=now):
+    prepared = prepare(settings)
+    say(f"database is at {prepared.version}")
+    if prepared.imported:
+        say(f"imported {prepared.imported:,} rate cards from {prepared.source}")
+    if prepared.admin_key:
         say("first admin key, shown only now:")
-        print(generated, flush=True)
+        print(prepared.admin_key)
 
 
 def api_command(host: Host = None, port: Port = None) -> None:

@@ -19,7 +19,7 @@ _DUE = text(
     """
     SELECT count(*) AS due, min(due_at) AS oldest FROM (
         SELECT due_at FROM streams WHERE due_at <= :now ORDER BY due_at LIMIT 100000
-    ) AS some
+    ) AS waiting
     """
 )
 _STATES = text("SELECT state, count(*) AS streams FROM streams WHERE state <> 'finalized' GROUP BY state")

@@ -1,0 +1,170 @@
+"""All in one: embedded or given servers, a prepared database, and the service's parts as supervised processes."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from pydantic import SecretStr
+
+from metering.bootstrap import build_owner_engine, build_service
+from metering.catalogue.genai import read_catalogue
+from metering.clock import utc_now
+from metering.config import Settings
+from metering.domain.errors import MeteringError
+from metering.embedded.data_dir import default_data_dir, ephemeral_data_dir, locked_data_dir
+from metering.embedded.services import embedded_services
+from metering.embedded.supervisor import ChildSpec, Supervisor
+from metering.operations.import_rates import import_rates
+from metering.operations.manage_keys import ensure_admin_key
+from metering.store.engine import transaction
+from metering.store.rates import load_rate_cards
+from metering.store.schema import ensure_journal_partitions, migrate
+
+
+class PortTakenError(MeteringError):
+    """Something else listens on the port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What preparing a database did. `admin_key` is a generated first key, told only now."""
+
+    version: str
+    imported: int
+    source: str
+    admin_key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A service that answers. `environment` is what further processes need to join it."""
+
+    url: str
+    prepared: Prepared
+    environment: dict[str, str]
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Migrate, then give a new database the catalogue's rates and a first admin key.
+
+    Raises:
+        MeteringError: the database cannot be reached, migrated or used.
+    """
+    owner = build_owner_engine(settings)
+    version = migrate(owner)
+    owner.dispose()
+    engine = build_service(settings).engine
+    now = utc_now()
+    ensure_journal_partitions(engine, now=now)
+    with transaction(engine) as connection:
+        is_new = not load_rate_cards(connection)
+    catalogue = read_catalogue()
+    imported = len(import_rates(engine=engine, catalogue=catalogue, now=now).added) if is_new else 0
+    configured = settings.admin_key.get_secret_value() if settings.admin_key else None
+    generated = ensure_admin_key(engine=engine, configured=configured, now=now)
+    engine.dispose()
+    return Prepared(
+        version=version,
+        imported=imported,
+        source=catalogue.source,
+        admin_key=str(generated) if generated else None,
+    )
+
+
+@contextmanager
+def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: bool) -> Iterator[Running]:
+    """Start whatever is not given, then API, worker and beat; all stops when the block ends.
+
+    Raises:
+        PortTakenError: something listens on the port already.
+        DataDirInUseError: another process runs on the same data.
+        ChildFailedError: a part did not start.
+    """
+    settings = settings.model_copy(update={"port": _free_port(settings.host, settings.port)})
+    url = f"http://{settings.host}:{settings.port}"
+    with ExitStack() as stack:
+        if settings.database_url is None or settings.redis_url is None:
+            data = stack.enter_context(_data_dir(settings, ephemeral=ephemeral, url=url))
+            services = stack.enter_context(
+                embedded_services(
+                    data=data,
+                    supervisor=supervisor,
+                    postgres=settings.database_url is None,
+                    valkey=settings.redis_url is None,
+                )
+            )
+            settings = settings.model_copy(
+                update={
+                    "database_url": settings.database_url or SecretStr(services.database_url),
+                    "redis_url": settings.redis_url or SecretStr(services.redis_url),
+                }
+            )
+        stack.callback(supervisor.stop)
+        prepared = prepare(settings)
+        environment = _environment(settings)
+        supervisor.start(_parts(settings, url=url, environment=environment))
+        yield Running(url=url, prepared=prepared, environment=environment)
+
+
+def _parts(settings: Settings, *, url: str, environment: dict[str, str]) -> list[ChildSpec]:
+    api = ["api", "--host", settings.host, "--port", str(settings.port)]
+    return [
+        metering_child("api", api, environment=environment, ready_url=f"{url}/livez"),
+        metering_child("worker", ["worker"], environment=environment),
+        metering_child("beat", ["beat"], environment=environment),
+    ]
+
+
+def metering_child(
+    name: str, command: list[str], *, environment: dict[str, str], ready_url: str | None = None
+) -> ChildSpec:
+    """A `metering` command as a supervised child, ready when its URL answers."""
+    return ChildSpec(
+        name=name,
+        argv=[sys.executable, "-m", "metering", *command],
+        env=environment,
+        stop_timeout=5.0,
+        ready=(lambda: answers(ready_url)) if ready_url else None,
+    )
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of the URL is answered with success."""
+    try:
+        return httpx2.get(url, timeout=2).is_success
+    except httpx2.HTTPError:
+        return False
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    return {
+        "METERING_DATABASE_URL": settings.database_url.get_secret_value(),
+        "METERING_REDIS_URL": settings.redis_url.get_secret_value(),
+    }
+
+
+@contextmanager
+def _data_dir(settings: Settings, *, ephemeral: bool, url: str) -> Iterator[Path]:
+    if ephemeral:
+        with ephemeral_data_dir() as path:
+            yield path
+    else:
+        with locked_data_dir(settings.data or default_data_dir(), note=f"metering up at {url}") as path:
+            yield path
+
+
+def _free_port(host: str, port: int) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTakenError(f"{host}:{port} cannot be listened on ({error.strerror}): try --port") from error
+        free: int = probe.getsockname()[1]
+        return free

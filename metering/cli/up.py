@@ -1,0 +1,48 @@
+"""`metering up`: all in one, for a laptop or a single machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metering.all_in_one import Running, run_all_in_one
+from metering.cli.output import say
+from metering.config import load_settings
+from metering.embedded.supervisor import Supervisor
+from metering.logs import configure_logging
+
+
+def up_command(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the embedded servers' data. Default: METERING_DATA.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: METERING_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = None,
+    ephemeral: Annotated[bool, typer.Option(help="Use a new folder and leave nothing behind.")] = False,
+) -> None:
+    """Start all in one: PostgreSQL and Valkey unless given, API, worker, beat. Ctrl-C stops all of it.
+
+    METERING_DATABASE_URL and METERING_REDIS_URL name servers to use instead of the embedded ones.
+    """
+    settings = load_settings()
+    given = {name: value for name, value in (("data", data), ("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update=given)
+    configure_logging(log_format=settings.log_format)
+    with (
+        Supervisor() as supervisor,
+        run_all_in_one(settings, supervisor=supervisor, ephemeral=ephemeral) as running,
+    ):
+        _greet(running)
+        supervisor.run_until_signal()
+
+
+def _greet(running: Running) -> None:
+    prepared = running.prepared
+    if prepared.imported:
+        say(f"\nimported {prepared.imported:,} rate cards from {prepared.source}")
+    if prepared.admin_key:
+        say("first admin key, shown only now:\n")
+        print(f"    {prepared.admin_key}\n", flush=True)
+    say(f"ready: {running.url}    documentation: {running.url}/docs    Ctrl-C stops all of it\n")

@@ -1,0 +1,41 @@
+"""Both embedded servers under one supervisor, for `metering up`, the demo and the tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from metering.embedded.data_dir import socket_dir
+from metering.embedded.postgres import EmbeddedPostgres
+from metering.embedded.supervisor import Supervisor
+from metering.embedded.valkey import EmbeddedValkey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Where the running servers are; the database's login is its superuser."""
+
+    database_url: str
+    redis_url: str
+
+
+@contextmanager
+def embedded_services(
+    *, data: Path, supervisor: Supervisor, postgres: bool = True, valkey: bool = True
+) -> Iterator[Services]:
+    """Start the servers that are wanted on a locked data folder; they stop with the supervisor."""
+    with socket_dir() as postgres_sockets, socket_dir() as valkey_sockets:
+        database = EmbeddedPostgres(data=data, sockets=postgres_sockets)
+        queue = EmbeddedValkey(sockets=valkey_sockets)
+        specs = []
+        if postgres:
+            database.prepare()
+            specs.append(database.child_spec())
+        if valkey:
+            specs.append(queue.child_spec())
+        if specs:
+            supervisor.start(specs)
+        try:
+            yield Services(database_url=database.url("metering"), redis_url=queue.url)
+        finally:
+            supervisor.stop()
