@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "==> Setting up $(VENV) (the first time takes about a minute)"
 ifneq ($(UV),)
 	@test -x $(PY) || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	@$(UV) pip sync --quiet --python $(PY) --require-hashes requirements.lock
+	@$(UV) pip sync --quiet --compile-bytecode --python $(PY) --require-hashes requirements.lock
 	@$(UV) pip install --quiet --python $(PY) --no-deps --editable .
 else
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -17,7 +17,9 @@ from metering.totals.totals import TotalRow
 
 def time_text(moment: datetime) -> str:
     """RFC 3339 in UTC, as `2026-11-23T15:00:00.123Z`."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    utc = moment.astimezone(UTC)
+    precision = "seconds" if not utc.microsecond else "microseconds" if utc.microsecond % 1000 else "milliseconds"
+    return utc.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def stream_shape(view: StreamView, accrued: Bill | None) -> dict[str, Any]:

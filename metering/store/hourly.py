@@ -73,4 +73,5 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
     total.stream_count += sign
     for place, counter in enumerate(COUNTERS):
         total.counters[place] += sign * (getattr(bill.usage, counter) or 0)
-    total.usd_cents = EXACT.add(total.usd_cents, sign * bill.usd_cents)
+    # Not `sign * amount`: an operator would round to the default context's 28 digits.
+    total.usd_cents = EXACT.add(total.usd_cents, EXACT.multiply(Decimal(sign), bill.usd_cents))

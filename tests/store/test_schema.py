@@ -1,0 +1,90 @@
+"""The schema: migrations and tables agree, facts cannot be changed by the service, unsafe servers are refused."""
+
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from psycopg import errors
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from metering.embedded.services import Services
+from metering.store.engine import UnsafeDatabaseError, check_safe, owner_engine, transaction
+from metering.store.schema import SchemaOutdatedError, check_current, ensure_journal_partitions, migrate
+from metering.tables import metadata
+from tests.conftest import Database
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_code_knows(database: Database) -> None:
+    with owner_engine(database.url).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": _is_no_partition})
+        assert compare_metadata(context, metadata) == []
+
+
+def _is_no_partition(_: object, name: str | None, kind: str, *__: object) -> bool:
+    return not (kind == "table" and name is not None and name.startswith("journal_"))
+
+
+@pytest.mark.parametrize("table", ["journal", "charges", "adjustments", "rate_cards", "rates"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET {} = {}"])
+def test_the_service_can_not_change_or_remove_facts(engine: Engine, table: str, statement: str) -> None:
+    column = next(iter(metadata.tables[table].columns)).name
+    with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
+        connection.execute(text(statement.format(table, column, column)))
+    assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1"])
+def test_the_database_refuses_amounts_that_are_no_money(database: Database, value: str) -> None:
+    with psycopg.connect(database.url) as connection, pytest.raises(errors.CheckViolation):
+        connection.execute(
+            "INSERT INTO charges VALUES ('c', 's', 'ch', '2026-11-01', '2026-11', 'completed', 'p', 'm', NULL, NULL,"
+            " '2026-11-01', '2026-11-01', 1, 1, 1, 1, 1, 1, 1, 'provider', false, 'delivered', 'rc', 'm', '[]', %s)",
+            (value,),
+        )
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    engine = owner_engine(database.url)
+    assert migrate(engine) == migrate(engine)
+
+
+def test_a_database_without_our_schema_is_refused_with_what_to_run(services: Services) -> None:
+    engine = owner_engine(services.database_url)
+    with pytest.raises(SchemaOutdatedError, match="metering migrate"):
+        check_current(engine)
+
+
+def test_the_service_refuses_to_run_as_superuser_or_owner(database: Database) -> None:
+    with pytest.raises(UnsafeDatabaseError, match="could change facts"):
+        check_safe(owner_engine(database.url))
+
+
+def test_the_service_refuses_a_server_that_can_lose_commits(database: Database, engine: Engine) -> None:
+    name = database.url.split("/")[3].split("?")[0]
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    engine.dispose()
+    with pytest.raises(UnsafeDatabaseError, match="synchronous_commit=off"):
+        check_safe(engine)
+
+
+def test_the_service_makes_partitions_two_months_ahead_once(engine: Engine) -> None:
+    ahead = datetime(2031, 11, 30, tzinfo=UTC)
+    assert ensure_journal_partitions(engine, now=ahead) == 3
+    assert ensure_journal_partitions(engine, now=ahead) == 0
+    with transaction(engine) as connection:
+        for month in ("2031_11", "2031_12", "2032_01"):
+            assert connection.execute(text(f"SELECT to_regclass('journal_{month}')")).scalar_one() is not None
+
+
+def test_a_journal_row_outside_all_partitions_is_an_error_not_lost(database: Database) -> None:
+    with psycopg.connect(database.url) as connection, pytest.raises(errors.CheckViolation):
+        connection.execute(
+            "INSERT INTO journal (ingest_key_id, received_at, media_type, event_count, body)"
+            " VALUES ('k', '1999-01-01', 'application/json', 1, '')"
+        )

@@ -1,0 +1,149 @@
+"""Settlement: what a stream's facts, and its silence, amount to."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
+from metering.domain.ledger import Bill
+from metering.domain.rates import Rate, RateBook, RateCard
+from metering.domain.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
+from metering.domain.stream import fold
+from metering.domain.usage import Usage, UsageKind
+
+T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
+PATIENCE = Patience(abandon_after=timedelta(minutes=15), start_grace=timedelta(minutes=5))
+
+
+def card(rate_card_id: str, usd: str, since: datetime = T0 - timedelta(days=9)) -> RateCard:
+    prices = {UsageKind.INPUT: Decimal(usd), UsageKind.OUTPUT: Decimal(usd) * 5}
+    return RateCard(
+        rate_card_id=rate_card_id,
+        provider="anthropic",
+        model="claude-opus-4-7",
+        effective_from=since,
+        rates=tuple(Rate(kind=kind, usd_per_million=price) for kind, price in prices.items()),
+        names={"starts_with": "claude-opus-4"},
+    )
+
+
+RATES = RateBook([card("rc_1", "5")])
+
+
+def start(**changes: object) -> StreamStart:
+    given = {"time": T0, "provider": "anthropic", "model": "claude-opus-4.7", "input_tokens": 100, **changes}
+    return StreamStart(customer_id="acme", stream_id="s", **given)  # type: ignore[arg-type]
+
+
+def delivered(tokens: int, at: datetime = T0 + timedelta(seconds=2)) -> TokenDelivered:
+    return TokenDelivered(customer_id="acme", stream_id="s", time=at, seq=tokens, output_tokens=tokens)
+
+
+def end(**changes: object) -> StreamEnd:
+    given = {"time": T0 + timedelta(seconds=4), "outcome": Outcome.COMPLETED, **changes}
+    return StreamEnd(customer_id="acme", stream_id="s", **given)  # type: ignore[arg-type]
+
+
+def settled(*events: UsageEvent, after: timedelta = timedelta(0), rates: RateBook = RATES) -> Settlement:
+    (facts,) = fold(events).values()
+    return settle(facts=facts, last_received_at=T0, now=T0 + after, patience=PATIENCE, rates=rates)
+
+
+def bill(*events: UsageEvent, after: timedelta = timedelta(0), rates: RateBook = RATES) -> Bill:
+    settlement = settled(*events, after=after, rates=rates)
+    assert isinstance(settlement, Settled)
+    return settlement.bill
+
+
+def test_usage_of_the_end_counts_and_delivered_counters_fill_what_it_lacks() -> None:
+    usage = Usage(output_tokens=None, input_tokens=90)
+    booked = bill(start(), delivered(7), end(usage=usage, usage_source=UsageSource.PROVIDER))
+    assert booked.usage == Usage(input_tokens=90, output_tokens=7)
+    assert booked.usd_cents == Decimal("0.045") + Decimal("0.0175")
+
+
+def test_a_cancelled_stream_pays_its_input_and_what_was_delivered() -> None:
+    booked = bill(start(), delivered(7), end(outcome=Outcome.CANCELLED))
+    assert booked.outcome is Outcome.CANCELLED
+    assert booked.usage == Usage(input_tokens=100, output_tokens=7)
+    assert booked.usage_source is UsageSource.ESTIMATE
+
+
+def test_a_stream_that_delivered_nothing_is_billed_nothing_not_even_its_input() -> None:
+    usage = Usage(input_tokens=100, output_tokens=0)
+    for last in (end(outcome=Outcome.FAILED), end(usage=usage, usage_source=UsageSource.GATEWAY_COUNT)):
+        assert bill(start(), last).usd_cents == 0
+
+
+def test_what_the_upstream_reports_is_billed_even_if_nothing_was_delivered() -> None:
+    usage = Usage(input_tokens=100, output_tokens=0)
+    assert bill(start(), end(usage=usage, usage_source=UsageSource.PROVIDER)).usd_cents == Decimal("0.05")
+
+
+def test_input_that_nobody_reported_counts_as_zero_and_is_flagged() -> None:
+    booked = bill(start(input_tokens=None), delivered(7), end())
+    assert booked.input_unknown
+    assert booked.usd_cents == Decimal("0.0175")
+
+
+def test_a_silent_stream_is_open_until_its_time_is_up_and_then_abandoned() -> None:
+    just_before = PATIENCE.abandon_after - timedelta(microseconds=1)
+    assert settled(start(), delivered(7), after=just_before) == Wait(State.OPEN, T0 + PATIENCE.abandon_after)
+    booked = bill(start(), delivered(7), after=PATIENCE.abandon_after)
+    assert booked.outcome is Outcome.ABANDONED
+    assert booked.ended_at == T0 + timedelta(seconds=2)
+
+
+def test_an_end_without_a_start_waits_for_it_and_is_then_orphaned_not_billed() -> None:
+    assert settled(end()) == Wait(State.ENDED, T0 + PATIENCE.start_grace)
+    orphan = settled(end(), after=PATIENCE.start_grace)
+    assert isinstance(orphan, Backlog)
+    assert orphan.state is State.ORPHANED
+
+
+def test_a_model_without_a_rate_is_unpriced_never_free() -> None:
+    unpriced = settled(start(model="nobody-1"), delivered(1), end())
+    assert isinstance(unpriced, Backlog)
+    assert unpriced.state is State.UNPRICED
+    assert "anthropic/nobody-1" in unpriced.reason
+
+
+def test_a_request_that_failed_for_an_unknown_model_owes_nothing_and_bothers_nobody() -> None:
+    assert bill(start(model="nobody-1"), end(outcome=Outcome.FAILED)).usd_cents == 0
+
+
+def test_the_model_that_answered_is_rated_rather_than_the_one_that_was_asked() -> None:
+    assert bill(start(model="alias"), delivered(1), end(response_model="claude-opus-4.7")).rated_model
+
+
+def test_two_starts_that_contradict_each_other_need_a_person() -> None:
+    conflict = settled(start(), start(model="claude-opus-4.6"), delivered(1), end())
+    assert isinstance(conflict, Backlog)
+    assert conflict.state is State.CONFLICTING
+    assert "stream-start" in conflict.reason
+
+
+def test_a_resent_start_with_another_time_is_no_conflict_and_the_earliest_counts() -> None:
+    later = start(time=T0 + timedelta(seconds=1))
+    assert bill(later, start(), delivered(1), end()).started_at == T0
+
+
+def test_an_end_from_the_upstream_overrules_ends_that_only_guess_even_conflicting_ones() -> None:
+    guesses = [end(usage=Usage(output_tokens=count), usage_source=UsageSource.ESTIMATE) for count in (5, 6)]
+    assert isinstance(settled(start(), *guesses), Backlog)
+    known = end(usage=Usage(input_tokens=1, output_tokens=9), usage_source=UsageSource.PROVIDER)
+    assert bill(start(), *guesses, known).usage.output_tokens == 9
+
+
+def test_the_card_in_force_at_the_start_is_used_not_the_one_at_the_end() -> None:
+    rates = RateBook([card("rc_1", "5"), card("rc_2", "50", since=T0 + timedelta(seconds=1))])
+    assert bill(start(), delivered(1), end(), rates=rates).rate_card_id == "rc_1"
+
+
+def test_a_card_that_was_added_later_does_not_alter_what_is_booked() -> None:
+    booked = bill(start(), delivered(1), end())
+    newer = RateBook([card("rc_1", "5"), card("rc_2", "50", since=T0 - timedelta(days=1))])
+    (facts,) = fold([start(), delivered(3), end()]).values()
+    again = settle(facts=facts, last_received_at=T0, now=T0, patience=PATIENCE, rates=newer, booked=booked)
+    assert isinstance(again, Settled)
+    assert again.bill.rate_card_id == "rc_1"
+    assert bill(start(), delivered(3), end(), rates=newer).rate_card_id == "rc_2"
