@@ -162,9 +162,11 @@ adjustments = Table(
     _text("period"),
     _text("reason"),
     Column("usd_cents", Numeric, nullable=False),
+    _time("ended_at", nullable=True),
     Column("bill", JSONB),
     UniqueConstraint("customer_id", "stream_id", "revision"),
     ForeignKeyConstraint(["customer_id", "stream_id"], ["charges.customer_id", "charges.stream_id"]),
+    Index("adjustments_by_end", "ended_at"),
 )
 
 totals_hourly = Table(

@@ -3,7 +3,9 @@
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -11,14 +13,17 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from metering.bootstrap import Service, build_service
+from metering.catalogue.genai import read_catalogue
 from metering.config import Settings
 from metering.embedded.data_dir import ephemeral_data_dir
 from metering.embedded.services import Services, embedded_services
 from metering.embedded.supervisor import Supervisor
+from metering.operations.import_rates import import_rates
 from metering.store.engine import owner_engine
 from metering.store.schema import migrate
 
 TEMPLATE = "metering_template"
+RATED_TEMPLATE = "metering_rated_template"
 _numbers = itertools.count(1)
 
 
@@ -60,20 +65,53 @@ def database_url(running: Services, name: str) -> str:
     return running.database_url.replace("/metering?", f"/{name}?")
 
 
+@contextmanager
+def clone(running: Services, template: str) -> Iterator[Database]:
+    """A copy of a template database, gone when the block ends."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield Database(database_url(running, name), running.redis_url)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def rated_template(services: Services) -> str:
+    """The name of a template that also has the catalogue's rates."""
+    with psycopg.connect(services.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {RATED_TEMPLATE} TEMPLATE {TEMPLATE}")
+    built = build_service(Database(database_url(services, RATED_TEMPLATE), services.redis_url).settings())
+    import_rates(engine=built.engine, catalogue=read_catalogue(), now=datetime(2026, 11, 1, tzinfo=UTC))
+    built.engine.dispose()
+    return RATED_TEMPLATE
+
+
 @pytest.fixture
 def database(services: Services) -> Iterator[Database]:
-    """A fresh clone of the migrated database."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(services.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-        yield Database(database_url(services, name), services.redis_url)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    """A fresh, migrated, empty database."""
+    with clone(services, TEMPLATE) as cloned:
+        yield cloned
+
+
+@pytest.fixture
+def rated_database(services: Services, rated_template: str) -> Iterator[Database]:
+    """A fresh database with the catalogue's rates."""
+    with clone(services, rated_template) as cloned:
+        yield cloned
 
 
 @pytest.fixture
 def service(database: Database) -> Iterator[Service]:
-    """The service on a fresh database."""
+    """The service on an empty database."""
     built = build_service(database.settings())
+    yield built
+    built.engine.dispose()
+
+
+@pytest.fixture
+def rated_service(rated_database: Database) -> Iterator[Service]:
+    """The service on a database with the catalogue's rates."""
+    built = build_service(rated_database.settings())
     yield built
     built.engine.dispose()
 

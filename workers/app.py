@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
-from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_shutting_down
 
 from metering.bootstrap import Service, build_service, redis_url
 from metering.config import Settings, load_settings
@@ -72,7 +72,8 @@ def _logging(**_: Any) -> None:
     configure_logging(log_format=settings().log_format)
 
 
-@worker_ready.connect  # type: ignore[untyped-decorator]
+# Not `worker_ready`, which waits for the broker: without one, the poller is all there is.
+@worker_init.connect  # type: ignore[untyped-decorator]
 def _start_poller(**_: Any) -> None:
     _poller.start()
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from metering.api.auth import ForbiddenError, UnauthorizedError
 from metering.api.errors import InvalidParameterError, NoEventAcceptedError, NotFoundError
+from metering.bootstrap import NotConfiguredError
 from metering.catalogue.genai import UnknownClauseError
 from metering.config import ConfigurationError
 from metering.domain.errors import MeteringError
@@ -26,8 +27,9 @@ from metering.operations.manage_keys import KeyBindingError
 from metering.operations.put_customer import UnknownTimeZoneError
 from metering.operations.set_rate import InvalidRateError, RateDateTakenError
 from metering.store.customers import StripeCustomerTakenError
-from metering.store.engine import DatabaseUnavailableError
+from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
+from metering.store.schema import RoleMissingError, SchemaOutdatedError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,18 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
 
 # Raised at start, in workers or by the command line only: no request can meet them.
 NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
-    {ConfigurationError, InvalidKeyError, KeyBindingError, RateMissingError, UnknownClauseError, UnknownKeyError}
+    {
+        ConfigurationError,
+        InvalidKeyError,
+        KeyBindingError,
+        NotConfiguredError,
+        RateMissingError,
+        RoleMissingError,
+        SchemaOutdatedError,
+        UnknownClauseError,
+        UnknownKeyError,
+        UnsafeDatabaseError,
+    }
 )
 
 

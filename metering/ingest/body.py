@@ -11,6 +11,8 @@ from metering.domain.errors import MeteringError
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
+_MAX_WINDOW = 1 << 27
+
 NDJSON = "application/x-ndjson"
 _JSON_TYPES = frozenset(
     {"", "application/json", "application/cloudevents+json", "application/cloudevents-batch+json"}
@@ -113,12 +115,24 @@ def _gunzip(body: bytes) -> bytes:
 
 def _unzstd(body: bytes) -> bytes:
     try:
-        with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+        with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(
             body, read_across_frames=True
         ) as reader:
             inflated = reader.read(MAX_BODY_BYTES + 1)
+        if len(inflated) > MAX_BODY_BYTES:
+            raise BodyTooLargeError
+        if zstandard.frame_content_size(body) != len(inflated):
+            _check_complete(body)
     except zstandard.ZstdError as error:
         raise BrokenBodyError(f"Content-Encoding zstd, but the body is not zstd: {error}") from error
-    if len(inflated) > MAX_BODY_BYTES:
-        raise BodyTooLargeError
     return inflated
+
+
+def _check_complete(body: bytes) -> None:
+    """The reader says nothing where a body breaks off. Only for a body that is known to inflate to little."""
+    while body:
+        inflater = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
+        inflater.decompress(body)
+        if not inflater.eof:
+            raise BrokenBodyError("Content-Encoding zstd, but the body breaks off")
+        body = inflater.unused_data

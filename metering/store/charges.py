@@ -77,9 +77,9 @@ def _charge_row(charge: Charge) -> tuple[Any, ...]:
 _BOOK_ADJUSTMENT = text(
     """
     INSERT INTO adjustments (customer_id, adjustment_id, stream_id, charge_id, revision, booked_at, period, reason,
-                             usd_cents, bill)
+                             usd_cents, ended_at, bill)
     VALUES (:customer_id, :adjustment_id, :stream_id, :charge_id, :revision, :booked_at, :period, :reason,
-            :usd_cents, CAST(:bill AS jsonb))
+            :usd_cents, :ended_at, CAST(:bill AS jsonb))
     """
 )
 
@@ -97,6 +97,7 @@ def book_adjustments(connection: Connection, adjustments: Sequence[Adjustment]) 
             "period": adjustment.period,
             "reason": adjustment.reason.value,
             "usd_cents": adjustment.usd_cents,
+            "ended_at": adjustment.bill.ended_at if adjustment.bill else None,
             "bill": bill_document(adjustment.bill) if adjustment.bill else None,
         }
         for adjustment in adjustments

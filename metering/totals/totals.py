@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.domain.usage import COUNTERS
+from metering.totals.edges import EDGE_BILLS
 
 
 class Granularity(StrEnum):
@@ -48,7 +49,7 @@ class Accrual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalsQuestion:
-    """`from_` and `to` are half-open and fall on full hours; `after` is the last row of the page before."""
+    """`from_` and `to` are half-open; `after` is the position of the last row of the page before."""
 
     from_: datetime
     to: datetime
@@ -88,8 +89,7 @@ def read_totals(
     keys = [bucket, *(group.value for group in question.group_by)]
     names = [f"k{place}" for place in range(len(keys))]
     parameters: dict[str, Any] = {
-        "from_": question.from_,
-        "to": question.to,
+        **_ranges(question.from_, question.to),
         "customer_id": question.customer_id,
         "limit": question.limit,
         **_accrual_arrays(accruals),
@@ -118,12 +118,33 @@ _ALL_ROWS = f"""
     SELECT hour, {", ".join(_DIMENSIONS)}, stream_count, {", ".join(COUNTERS)}, usd_cents,
            0::numeric AS accrued_usd_cents, 0 AS accruing_stream_count
     FROM totals_hourly
-    WHERE hour >= :from_ AND hour < :to AND (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
+    WHERE hour >= :first_hour AND hour < :last_hour
+      AND (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
+    UNION ALL
+    SELECT hour, {", ".join(_DIMENSIONS)}, 1, {", ".join(COUNTERS)}, usd_cents, 0, 0 FROM ({EDGE_BILLS}) AS edges
     UNION ALL
     SELECT hour, {", ".join(_DIMENSIONS)}, 0, {", ".join("0" for _ in COUNTERS)}, 0, usd_cents, 1
     FROM unnest(CAST(:accrued_hour AS timestamptz[]), {_ACCRUED_DIMENSIONS},
                 CAST(:accrued_usd_cents AS numeric[])) AS accrued (hour, {", ".join(_DIMENSIONS)}, usd_cents)
 """
+
+
+def _ranges(from_: datetime, to: datetime) -> dict[str, datetime]:
+    """The full hours of a range, and what sticks out of them at either end."""
+    last_hour = to.replace(minute=0, second=0, microsecond=0)
+    first_hour = from_.replace(minute=0, second=0, microsecond=0)
+    if first_hour < from_:
+        first_hour += timedelta(hours=1)
+    if first_hour > last_hour:  # all within one hour
+        return {"first_hour": to, "last_hour": to, "head": from_, "head_end": to, "tail": to, "tail_end": to}
+    return {
+        "first_hour": first_hour,
+        "last_hour": last_hour,
+        "head": from_,
+        "head_end": first_hour,
+        "tail": last_hour,
+        "tail_end": to,
+    }
 
 
 def _accrual_arrays(accruals: Sequence[Accrual]) -> dict[str, list[Any]]:

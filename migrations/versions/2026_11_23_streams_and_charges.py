@@ -145,11 +145,14 @@ CREATE TABLE adjustments (
     period        text NOT NULL CHECK (period ~ '^[0-9]{{4}}-(0[1-9]|1[0-2])$'),
     reason        text NOT NULL,
     usd_cents     numeric NOT NULL CHECK (usd_cents {FINITE}),
+    ended_at      timestamptz,
     bill          jsonb,
     PRIMARY KEY (customer_id, adjustment_id),
+    CHECK ((ended_at IS NULL) = (bill IS NULL)),
     UNIQUE (customer_id, stream_id, revision),
     FOREIGN KEY (customer_id, stream_id) REFERENCES charges
 );
+CREATE INDEX adjustments_by_end ON adjustments (ended_at);
 
 -- Exact sums of the newest bills, by the hour in which their streams ended. Kept by whoever books.
 CREATE TABLE totals_hourly (

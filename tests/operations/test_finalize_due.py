@@ -10,14 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from metering.bootstrap import Service
-from metering.catalogue.genai import read_catalogue
 from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
 from metering.domain.rates import Rate
 from metering.domain.settlement import State
 from metering.domain.stream import fold
 from metering.domain.usage import Usage, UsageKind
 from metering.operations.finalize_due import FinalizeResult, finalize_due
-from metering.operations.import_rates import import_rates
 from metering.operations.set_rate import set_rate
 from metering.store.engine import transaction
 from metering.store.streams import UPSERT, upsert_parameters
@@ -51,7 +49,6 @@ class Books:
     def __init__(self, database: Database, service: Service) -> None:
         self.database = database
         self.service = service
-        import_rates(engine=service.engine, catalogue=read_catalogue(), now=T0 - timedelta(days=1))
 
     def receive(self, events: Sequence[UsageEvent], at: datetime = NOW) -> None:
         parameters = upsert_parameters(
@@ -98,8 +95,8 @@ class Books:
 
 
 @pytest.fixture
-def books(database: Database, service: Service) -> Books:
-    return Books(database, service)
+def books(rated_database: Database, rated_service: Service) -> Books:
+    return Books(rated_database, rated_service)
 
 
 def test_an_ended_stream_is_charged_once_and_never_again(books: Books) -> None:

@@ -42,8 +42,9 @@ def test_the_service_can_not_change_or_remove_facts(engine: Engine, table: str, 
 def test_the_database_refuses_amounts_that_are_no_money(database: Database, value: str) -> None:
     with psycopg.connect(database.url) as connection, pytest.raises(errors.CheckViolation):
         connection.execute(
-            "INSERT INTO charges VALUES ('c', 's', 'ch', '2026-11-01', '2026-11', 'completed', 'p', 'm', NULL, NULL,"
-            " '2026-11-01', '2026-11-01', 1, 1, 1, 1, 1, 1, 1, 'provider', false, 'delivered', 'rc', 'm', '[]', %s)",
+            "INSERT INTO charges VALUES ('c', 's', 'ch', '2026-11-01', '2026-11', 'completed', 'p', 'm',"
+            " NULL, NULL, '2026-11-01', '2026-11-01', 1, 1, 1, 1, 1, 1, 1, 'provider', false, 'delivered',"
+            " 'rc', 'm', '[]', %s)",
             (value,),
         )
 

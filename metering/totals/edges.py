@@ -1,0 +1,35 @@
+"""Bills that ended within parts of an hour, which the hourly sums cannot tell apart: read one by one.
+
+Takes the parameters `customer_id` and two half-open ranges, `head`..`head_end` and `tail`..`tail_end`.
+"""
+
+from metering.domain.usage import COUNTERS
+
+
+def _within(column: str) -> str:
+    return f"(({column} >= :head AND {column} < :head_end) OR ({column} >= :tail AND {column} < :tail_end))"
+
+
+_COUNTERS_OF_CHARGE = ", ".join(f"coalesce(c.{name}, 0) AS {name}" for name in COUNTERS)
+_COUNTERS_OF_BILL = ", ".join(
+    f"coalesce(CAST(a.bill -> 'usage' ->> '{name}' AS numeric), 0) AS {name}" for name in COUNTERS
+)
+
+# The newest bill of a stream is its last adjustment's, or else its charge's.
+EDGE_BILLS = f"""
+    SELECT date_trunc('hour', c.ended_at) AS hour, c.customer_id, c.provider, c.model,
+           coalesce(c.api_key_id, '') AS api_key_id, c.outcome, c.usage_source, {_COUNTERS_OF_CHARGE}, c.usd_cents
+    FROM charges c
+    WHERE {_within("c.ended_at")} AND (CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id)
+      AND NOT EXISTS (SELECT FROM adjustments a WHERE (a.customer_id, a.stream_id) = (c.customer_id, c.stream_id))
+    UNION ALL
+    SELECT date_trunc('hour', a.ended_at), a.customer_id, a.bill ->> 'provider', a.bill ->> 'model',
+           coalesce(a.bill ->> 'api_key_id', ''), a.bill ->> 'outcome', a.bill ->> 'usage_source',
+           {_COUNTERS_OF_BILL},
+           (SELECT coalesce(sum(CAST(line ->> 'usd_cents' AS numeric)), 0)
+            FROM jsonb_array_elements(a.bill -> 'lines') AS line)
+    FROM adjustments a
+    WHERE {_within("a.ended_at")} AND (CAST(:customer_id AS text) IS NULL OR a.customer_id = :customer_id)
+      AND NOT EXISTS (SELECT FROM adjustments newer WHERE newer.customer_id = a.customer_id
+                      AND newer.stream_id = a.stream_id AND newer.revision > a.revision)
+"""

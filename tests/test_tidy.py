@@ -1,0 +1,108 @@
+"""House rules that a machine can check: sizes, no floats near money, who commits, every error has an answer."""
+
+import ast
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import metering
+import workers
+from metering.api.problems import NOT_OVER_HTTP, PROBLEMS
+from metering.domain.errors import MeteringError
+
+ROOT = Path(__file__).parent.parent
+PRODUCT = sorted([*ROOT.glob("metering/**/*.py"), *ROOT.glob("workers/**/*.py")])
+TESTS = sorted(ROOT.glob("tests/**/*.py"))
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 60
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@pytest.mark.parametrize("path", [*PRODUCT, *TESTS], ids=name)
+def test_a_file_is_one_room_and_opens_with_its_purpose(path: Path) -> None:
+    source = path.read_text()
+    if not source.strip():
+        return
+    assert len(source.splitlines()) <= MAX_FILE_LINES
+    docstring = ast.get_docstring(ast.parse(source))
+    assert docstring
+    assert docstring.split("\n\n")[0].rstrip().endswith((".", ":", "?", '"'))
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=name)
+def test_functions_are_small_and_import_nothing(path: Path) -> None:
+    for function in functions(ast.parse(path.read_text())):
+        assert function.end_lineno is not None
+        assert function.end_lineno - function.lineno < MAX_FUNCTION_LINES, function.name
+        assert not [node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+@pytest.mark.parametrize("folder", ["domain", "store", "totals", "operations", "catalogue"])
+def test_no_float_comes_near_money(folder: str) -> None:
+    for path in ROOT.glob(f"metering/{folder}/**/*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            assert not (isinstance(node, ast.Name) and node.id == "float"), f"{name(path)}:{node.lineno}"
+            is_float = isinstance(node, ast.Constant) and isinstance(node.value, float)
+            assert not is_float, f"{name(path)}:{getattr(node, 'lineno', 0)}"
+
+
+def test_only_the_store_and_the_ingest_writer_commit() -> None:
+    commits = re.compile(r"\.(commit|begin|transaction)\(")
+    allowed = {"metering/ingest/writer.py"}
+    found = {name(path) for path in PRODUCT if commits.search(path.read_text())}
+    assert {path for path in found if not path.startswith("metering/store/")} <= allowed
+
+
+def test_the_domain_reads_no_clock() -> None:
+    for path in ROOT.glob("metering/domain/*.py"):
+        assert not re.search(r"\bnow\(|utcnow|time\.time|monotonic", path.read_text()), name(path)
+
+
+def test_no_unfinished_work_is_marked_and_no_test_is_switched_off() -> None:
+    marker = re.compile("TO" + "DO|FIX" + "ME|XX" + "X|mark.xf" + "ail|NotImplemented" + "Error")
+    for path in [*PRODUCT, *TESTS]:
+        assert not marker.search(path.read_text()), name(path)
+
+
+def _all_errors(root: type[MeteringError]) -> Iterator[type[MeteringError]]:
+    for kind in root.__subclasses__():
+        yield kind
+        yield from _all_errors(kind)
+
+
+# These answer for themselves: the emitter and the gateway are not part of the API.
+_ELSEWHERE = ("metering.emitter", "metering.gateway", "metering.embedded", "metering.demo", "metering.all_in_one")
+
+
+def test_every_expected_failure_has_an_http_answer_or_a_reason_not_to() -> None:
+    for module in pkgutil.walk_packages(metering.__path__, "metering."):
+        if module.name != "metering.__main__":
+            importlib.import_module(module.name)
+    served = [kind for kind in _all_errors(MeteringError) if not kind.__module__.startswith(_ELSEWHERE)]
+    assert len(served) > 20
+    for kind in served:
+        assert (kind in PROBLEMS) != (kind in NOT_OVER_HTTP), kind
+
+
+def test_nothing_names_a_path_of_one_machine() -> None:
+    local = re.compile("/wo" + "rk/|/ro" + "ot/|bash_" + "jobs")
+    for path in [*PRODUCT, *TESTS, *ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("deploy/**/*")]:
+        if path.is_file():
+            assert not local.search(path.read_text(errors="ignore")), name(path)
+
+
+def test_the_workers_stay_thin() -> None:
+    assert Path(workers.__file__).parent.is_dir()
+    assert sum(len(path.read_text().splitlines()) for path in ROOT.glob("workers/*.py")) < 400

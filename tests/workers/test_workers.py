@@ -1,0 +1,125 @@
+"""Workers: the row is the work, so a broker that is gone, full or silent only costs freshness."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from redis import Redis
+
+from metering.domain.events import Outcome, StreamEnd, StreamStart, UsageSource
+from metering.domain.stream import fold
+from metering.domain.usage import Usage
+from metering.embedded.supervisor import ChildSpec, Supervisor
+from metering.ingest.nudge import MAX_WAITING, QUEUE, Nudger
+from metering.store.streams import UPSERT, upsert_parameters
+from tests.conftest import Database
+
+NOWHERE = "unix:///nonexistent/valkey.sock"
+
+
+def eventually(condition: Callable[[], bool], *, within: float = 20) -> bool:
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def part(name: str, database: Database, redis_url: str) -> ChildSpec:
+    environment = {"METERING_DATABASE_URL": database.url, "METERING_REDIS_URL": redis_url}
+    return ChildSpec(name=name, argv=[sys.executable, "-m", "metering", name], env=environment)
+
+
+def end_a_stream(database: Database, stream_id: str) -> None:
+    now = datetime.now(UTC)
+    key = {"customer_id": "acme", "stream_id": stream_id, "time": now}
+    start = StreamStart(**key, provider="anthropic", model="claude-opus-4.7")  # type: ignore[arg-type]
+    usage = Usage(input_tokens=1, output_tokens=1)
+    end = StreamEnd(
+        **key,  # type: ignore[arg-type]
+        outcome=Outcome.COMPLETED,
+        usage=usage,
+        usage_source=UsageSource.PROVIDER,
+    )
+    parameters = upsert_parameters(
+        fold([start, end]).values(), received_at=now, abandon_after=timedelta(minutes=15)
+    )
+    with psycopg.connect(database.url) as connection:
+        connection.execute(
+            "INSERT INTO customers VALUES ('acme', NULL, NULL, 'UTC', now()) ON CONFLICT DO NOTHING"
+        )
+        connection.execute(UPSERT, parameters)
+
+
+def charges(database: Database) -> int:
+    with psycopg.connect(database.url) as connection:
+        row = connection.execute("SELECT count(*) FROM charges").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.fixture
+def redis_url(database: Database) -> str:
+    with Redis.from_url(database.redis_url) as redis:
+        redis.flushall()
+    return database.redis_url
+
+
+def test_a_worker_finalizes_without_any_broker(rated_database: Database) -> None:
+    with Supervisor(quiet=True) as supervisor:
+        supervisor.start([part("worker", rated_database, NOWHERE)])
+        end_a_stream(rated_database, "s")
+        assert eventually(lambda: charges(rated_database) == 1)
+        assert supervisor.restarts_of("worker") == 0
+
+
+def test_two_workers_and_two_beats_book_each_stream_once(rated_database: Database, redis_url: str) -> None:
+    names = [f"s{place}" for place in range(20)]
+    with Supervisor(quiet=True) as supervisor:
+        supervisor.start([part(name, rated_database, redis_url) for name in ("worker", "worker", "beat", "beat")])
+        for name in names:
+            end_a_stream(rated_database, name)
+        assert eventually(lambda: charges(rated_database) == len(names))
+
+
+def test_a_queue_that_nobody_reads_stays_small(rated_database: Database, redis_url: str) -> None:
+    nudger = Nudger(redis_url=redis_url)
+    nudger.start()
+    with Redis.from_url(redis_url) as redis:
+        for _ in range(60):
+            nudger.nudge()
+            time.sleep(0.05)
+        nudger.stop()
+        assert 5 < redis.llen(QUEUE) <= MAX_WAITING
+        redis.lpush(QUEUE, *["{}"] * MAX_WAITING)
+        waiting = redis.llen(QUEUE)
+        with Supervisor(quiet=True) as supervisor:
+            supervisor.start([part("beat", rated_database, redis_url)])
+            time.sleep(4)
+            assert redis.llen(QUEUE) == waiting
+        redis.flushall()
+
+
+def test_a_nudge_without_a_broker_neither_blocks_nor_fails() -> None:
+    nudger = Nudger(redis_url=NOWHERE)
+    nudger.start()
+    began = time.monotonic()
+    for _ in range(1000):
+        nudger.nudge()
+    assert time.monotonic() - began < 1
+    nudger.stop()
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "beat"])
+def test_a_part_without_its_settings_says_which_in_one_line(name: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("METERING_")}
+    command = [sys.executable, "-m", "metering", name]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert ended.returncode == 1
+    assert ended.stderr == "metering: METERING_DATABASE_URL is not set: give it, or use `metering up`\n"
