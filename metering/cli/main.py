@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from metering.cli import keys, parts, rates, up
+from metering.cli import demo, keys, parts, rates, up
 from metering.cli.output import fail
 from metering.domain.errors import MeteringError
 
@@ -18,6 +18,8 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(rates.app, name="rates")
 app.command("up")(up.up_command)
+app.command("demo")(demo.demo_command)
+app.command("gateway")(demo.gateway_command)
 parts.register(app)
 
 

@@ -1,0 +1,217 @@
+"""The emitter: events in from any thread, spooled to disk, posted in the background until acknowledged.
+
+Two threads: the *spooler* moves what was emitted onto disk every few milliseconds, and the *sender* empties the
+disk into the server. So a server that is down or hangs never holds up the spooler, and a crash of the process
+loses at most one flush interval.
+"""
+
+import atexit
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from metering.domain.events import TokenDelivered, UsageEvent
+from metering.emitter.backoff import Backoff
+from metering.emitter.cloudevents import coalesce, encode_event
+from metering.emitter.counters import Counters, EmitterStats
+from metering.emitter.delivery import Delivery, Verdict
+from metering.emitter.loudly import Loudly
+from metering.emitter.segments import Segment, read_segment
+from metering.emitter.spool import Spool
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH_EVENTS = 1_000
+# Starts and ends may use a quarter more than token-delivered, which a later event or the end makes up for.
+HEADROOM = 4
+# The threads look around this often even when nobody wakes them.
+_IDLE_SECONDS = 0.5
+
+
+class Emitter:
+    """Posts usage events to the ingest API. Safe to share between threads; one per process and spool is enough."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        key: str,
+        source: str,
+        spool: Path,
+        flush_interval: float = 0.05,
+        max_queue_events: int = 100_000,
+        max_spool_bytes: int = 1 << 30,
+        timeout: float = 10.0,
+        slow_retry: float = 30.0,
+    ) -> None:
+        """Starts at once, and resends what a dead process left in the same spool.
+
+        `url` is the API's root, `key` has the role `ingest`, `source` names this gateway instance. Times are in
+        seconds: `timeout` is for one request, `slow_retry` the pause while a setting is wrong.
+
+        Raises:
+            SpoolError: the spool folder cannot be made or written.
+        """
+        self._source = source
+        self._flush_interval = flush_interval
+        self._max_queue_events = max_queue_events
+        self._counters = Counters()
+        self._loudly = Loudly(log)
+        self._wake = threading.Condition()
+        self._queue: deque[UsageEvent] = deque()
+        self._deadline: float | None = None
+        self._spool = Spool(
+            root=spool,
+            soft_bytes=max_spool_bytes,
+            hard_bytes=max_spool_bytes + max_spool_bytes // HEADROOM,
+            segment_events=MAX_BATCH_EVENTS,
+        )
+        self._counters.add(inherited=self._spool.inherited_events)
+        self._delivery = Delivery(url=url, key=key, timeout=timeout)
+        self._backoff = Backoff(slow=slow_retry)
+        self._spooler = threading.Thread(target=self._run_spooler, name="metering-spooler", daemon=True)
+        self._sender = threading.Thread(target=self._run_sender, name="metering-sender", daemon=True)
+        self._spooler.start()
+        self._sender.start()
+        atexit.register(self.close)
+
+    def emit(self, event: UsageEvent) -> None:
+        """Hand over one event. Returns at once, whatever the server, the network or the disk are doing."""
+        with self._wake:
+            closed = self._deadline is not None
+            full = len(self._queue) >= self._queue_limit(event)
+            if not closed and not full:
+                self._queue.append(event)
+                if len(self._queue) in (1, MAX_BATCH_EVENTS):
+                    self._wake.notify()
+        self._counters.add(emitted=1)
+        if closed:
+            self._drop(1, "the emitter is closed")
+        elif full:
+            self._drop(1, "the queue in memory is full: the disk of the spool is too slow")
+
+    def stats(self) -> EmitterStats:
+        """What became of the events so far."""
+        return self._counters.snapshot(spooled=self._spool.pending_events)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Flush: spool what was emitted, and send until all is acknowledged or `timeout` seconds have passed.
+
+        Returns whether all was acknowledged; what was not stays on disk for the next process. Closing twice is
+        harmless.
+        """
+        with self._wake:
+            if self._deadline is None:
+                self._deadline = time.monotonic() + timeout
+            self._wake.notify_all()
+        self._backoff.interrupt()
+        self._spooler.join(timeout)
+        self._spool.finish()
+        self._sender.join(max(0.0, self._deadline - time.monotonic()) + 0.1)
+        atexit.unregister(self.close)
+        if not self._spooler.is_alive() and not self._sender.is_alive():
+            self._spool.close()
+            self._delivery.close()
+        return self._spool.pending_events == 0 and not self._queue
+
+    def _queue_limit(self, event: UsageEvent) -> int:
+        extra = 0 if isinstance(event, TokenDelivered) else self._max_queue_events // HEADROOM
+        return self._max_queue_events + extra
+
+    def _drop(self, count: int, reason: str) -> None:
+        self._counters.add(dropped=count)
+        self._loudly.error("usage events are being lost: %s", reason, count=count)
+
+    def _run_spooler(self) -> None:
+        while True:
+            batch = self._next_batch()
+            if batch is None:
+                return
+            self._spool_batch(batch)
+
+    def _next_batch(self) -> Sequence[UsageEvent] | None:
+        """Up to 1,000 events, gathered for at most the flush interval; None when closed and empty."""
+        with self._wake:
+            while not self._queue:
+                if self._deadline is not None:
+                    return None
+                self._wake.wait(_IDLE_SECONDS)
+            if self._deadline is None:
+                self._wake.wait_for(
+                    lambda: len(self._queue) >= MAX_BATCH_EVENTS or self._deadline is not None,
+                    timeout=self._flush_interval,
+                )
+            return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH_EVENTS))]
+
+    def _spool_batch(self, batch: Sequence[UsageEvent]) -> None:
+        thinned = coalesce(batch)
+        self._counters.add(coalesced=len(batch) - len(thinned))
+        needed: list[bytes] = []
+        spare: list[bytes] = []
+        for event in thinned:
+            try:
+                line = encode_event(event=event, source=self._source)
+            except (TypeError, ValueError, OverflowError, AttributeError) as error:
+                self._drop(1, f"an event cannot be written as JSON: {error}")
+                continue
+            (spare if isinstance(event, TokenDelivered) else needed).append(line)
+        refused = self._spool.append(needed=needed, spare=spare)
+        if refused:
+            self._drop(refused, "the spool is full and the server does not take events")
+
+    def _run_sender(self) -> None:
+        while True:
+            closing = self._deadline is not None
+            drained = closing and not self._spooler.is_alive()
+            segment = self._spool.claim(timeout=0 if drained else _IDLE_SECONDS)
+            if segment is None and drained:
+                return
+            if segment is not None and not self._send_until_done(segment):
+                return
+
+    def _send_until_done(self, segment: Segment) -> bool:
+        """Post one segment until the server has answered for each event; False when time ran out on closing."""
+        try:
+            contents = read_segment(segment)
+        except OSError as error:
+            self._spool.remove(segment)
+            self._drop(segment.count, f"a spool file cannot be read: {error}")
+            return True
+        if contents.damaged:
+            self._set_aside(contents.damaged, "not JSON: the spool file was damaged")
+        while True:
+            verdict = self._delivery.post(contents.lines)
+            if verdict.done:
+                self._settle(segment, contents.lines, verdict)
+                return True
+            self._counters.add(retries=1)
+            self._loudly.error("%s; %d events wait", verdict.problem, self._spool.pending_events)
+            if self._out_of_time() or not self._pause(verdict):
+                self._spool.give_back(segment)
+                return False
+
+    def _settle(self, segment: Segment, lines: Sequence[bytes], verdict: Verdict) -> None:
+        for index, reason in verdict.rejected.items():
+            self._set_aside([lines[index]], reason)
+        self._counters.add(sent=len(lines) - len(verdict.rejected))
+        self._spool.remove(segment)
+        self._backoff.reset()
+
+    def _set_aside(self, lines: Sequence[bytes], reason: str) -> None:
+        self._counters.add(rejected=len(lines))
+        self._loudly.error("the server refuses an event, kept in rejected.ndjson: %s", reason, count=len(lines))
+        if not self._spool.set_aside(lines=lines, reason=reason):
+            self._loudly.error("rejected.ndjson is full or cannot be written: refused events are lost")
+
+    def _pause(self, verdict: Verdict) -> bool:
+        """Wait before the next attempt; False when closing leaves no time for one."""
+        self._backoff.wait(
+            retry_after=verdict.retry_after, misconfigured=verdict.misconfigured, deadline=lambda: self._deadline
+        )
+        return not self._out_of_time()
+
+    def _out_of_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline

@@ -1,0 +1,60 @@
+"""Usage events as CloudEvents 1.0 JSON, one a line, and the loss-free thinning of a batch."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+
+from metering.domain.events import TokenDelivered, UsageEvent
+
+
+def encode_event(*, event: UsageEvent, source: str) -> bytes:
+    """One line of JSON, without its newline; ASCII only, so that a line never breaks within a character."""
+    time = event.time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    envelope = {
+        "specversion": "1.0",
+        "type": event.EVENT_TYPE,
+        "source": source,
+        "id": event.event_id,
+        "subject": event.customer_id,
+        "time": f"{time}Z",
+        "data": {"stream_id": event.stream_id, **event.attributes()},
+    }
+    return json.dumps(envelope, separators=(",", ":")).encode("ascii")
+
+
+def coalesce(events: Iterable[UsageEvent]) -> list[UsageEvent]:
+    """The batch with one token-delivered a stream: the one with the highest counters.
+
+    The counters are cumulative and the server keeps the maximum of each, so nothing is lost. An event that is
+    higher in one counter and lower in another is kept beside it.
+    """
+    kept: list[UsageEvent] = []
+    place: dict[tuple[str, str], int] = {}
+    for event in events:
+        if not isinstance(event, TokenDelivered):
+            kept.append(event)
+            continue
+        key = (event.customer_id, event.stream_id)
+        index = place.get(key)
+        known = None if index is None else kept[index]
+        if index is not None and isinstance(known, TokenDelivered) and _covers(event, known):
+            kept[index] = event
+        elif not (isinstance(known, TokenDelivered) and _covers(known, event)):
+            place[key] = len(kept)
+            kept.append(event)
+    return kept
+
+
+def json_array(lines: Sequence[bytes]) -> bytes:
+    """The lines as one CloudEvents batch."""
+    return b"[" + b",".join(lines) + b"]"
+
+
+def _covers(a: TokenDelivered, b: TokenDelivered) -> bool:
+    """Whether `a` makes `b` superfluous: no counter of `b` is higher, and it is not later."""
+    return (
+        a.seq >= b.seq
+        and a.time >= b.time
+        and a.output_tokens >= b.output_tokens
+        and (a.reasoning_output_tokens or -1) >= (b.reasoning_output_tokens or -1)
+    )

@@ -1,0 +1,135 @@
+"""One batch over HTTP, and what the server's answer means for each of its events."""
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx2
+
+from metering.emitter.cloudevents import json_array
+
+_GZIP_FROM_BYTES = 4_096
+_MAX_ANSWER_BYTES = 8 << 20
+_RETRYABLE = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of a batch.
+
+    `done`: the server has answered for every event; `rejected` says why, by place, for those it refused.
+    Otherwise the batch is sent again: `misconfigured` when only a person can change the answer.
+    """
+
+    done: bool
+    rejected: Mapping[int, str] = field(default_factory=dict)
+    problem: str = ""
+    retry_after: float | None = None
+    misconfigured: bool = False
+
+
+class Delivery:
+    """The connection to one ingest API. Used by one thread."""
+
+    def __init__(self, *, url: str, key: str, timeout: float) -> None:
+        self._endpoint = f"{url.rstrip('/')}/v1/events"
+        self._client = httpx2.Client(
+            timeout=timeout,
+            headers={"authorization": f"Bearer {key}", "user-agent": "metering-emitter"},
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def post(self, lines: Sequence[bytes]) -> Verdict:
+        """Post the events; never raises for what a server or a network can do."""
+        if not lines:
+            return Verdict(done=True)
+        body = json_array(lines)
+        headers = {"content-type": "application/cloudevents-batch+json"}
+        if len(body) >= _GZIP_FROM_BYTES:
+            body = gzip.compress(body, compresslevel=3)
+            headers["content-encoding"] = "gzip"
+        try:
+            with self._client.stream("POST", self._endpoint, content=body, headers=headers) as response:
+                answer = _read_bounded(response)
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+            return Verdict(done=False, problem=f"{self._endpoint} cannot be reached: {error!r}")
+        if response.status_code == 413:
+            return self._post_halves(lines)
+        return self._judge(response, answer, len(lines))
+
+    def _post_halves(self, lines: Sequence[bytes]) -> Verdict:
+        """Halving ends after ten steps at most, for there are 1,000 events in a batch."""
+        if len(lines) == 1:
+            return Verdict(done=True, rejected={0: "413: this event alone is too large for the server"})
+        middle = len(lines) // 2
+        first = self.post(lines[:middle])
+        if not first.done:
+            return first
+        second = self.post(lines[middle:])
+        if not second.done:
+            return second
+        return Verdict(
+            done=True,
+            rejected={**first.rejected, **{middle + index: why for index, why in second.rejected.items()}},
+        )
+
+    def _judge(self, response: httpx2.Response, answer: bytes, count: int) -> Verdict:
+        status = response.status_code
+        if status == 200:
+            return Verdict(done=True, rejected=_rejections(answer, count))
+        if status == 422:
+            named = _rejections(answer, count)
+            overall = f"422: {answer[:300].decode(errors='replace')}"
+            return Verdict(done=True, rejected={index: named.get(index, overall) for index in range(count)})
+        if status in (401, 403):
+            problem = f"{status} from {self._endpoint}: the emitter's `key` is wrong or lacks the role ingest"
+            return Verdict(done=False, problem=problem, misconfigured=True)
+        if status >= 500 or status in _RETRYABLE:
+            problem = f"{status} from {self._endpoint}"
+            return Verdict(done=False, problem=problem, retry_after=_retry_after(response))
+        problem = f"{status} from {self._endpoint}: the emitter's `url` does not lead to the ingest API"
+        return Verdict(done=False, problem=problem, misconfigured=True)
+
+
+def _read_bounded(response: httpx2.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > _MAX_ANSWER_BYTES:
+            raise httpx2.DecodingError(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _rejections(answer: bytes, count: int) -> dict[int, str]:
+    """The reasons by place in the batch; whatever does not read as one is left out."""
+    try:
+        document = json.loads(answer)
+    except (ValueError, RecursionError):
+        return {}
+    items = document.get("rejected") if isinstance(document, dict) else None
+    reasons: dict[int, str] = {}
+    for item in items if isinstance(items, list) else []:
+        if isinstance(item, dict) and isinstance(index := item.get("index"), int) and 0 <= index < count:
+            reasons[index] = f"{item.get('code', 'rejected')}: {item.get('detail', '')}"
+    return reasons
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """Seconds, from either form of the header; None without one."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        return None
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())

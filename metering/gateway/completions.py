@@ -1,0 +1,219 @@
+"""One completion from the client's request to its stream-end: ask upstream, pass on, count, and stop when told to.
+
+The client is watched all the while. When it goes away the upstream connection is closed at once and the stream
+ends as cancelled. The stream-end is emitted without awaiting anything, so no cancellation can come before it.
+"""
+
+import asyncio
+import logging
+import uuid
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Send
+
+from metering.domain.events import Outcome
+from metering.gateway.chunks import decode_object, error_code, is_usage_only
+from metering.gateway.meter import Emit, StreamIdentity, StreamMeter
+from metering.gateway.problems import Problem, UpstreamFailedError, upstream_failed
+from metering.gateway.requests import CompletionRequest
+from metering.gateway.sse import EventTooLargeError, SseEvent, SseParser
+from metering.gateway.tokens import count_input, counter_for
+from metering.gateway.upstream import UpstreamAnswer, UpstreamClient
+
+log = logging.getLogger(__name__)
+
+# Encoding a larger request than this would hold up the other streams.
+_COUNT_INLINE_BYTES = 64 << 10
+# How long the upstream may take to end its answer after [DONE].
+_LINGER_SECONDS = 1.0
+_DONE = b"[DONE]"
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far the answer to the client has got, and what the upstream has said about its end."""
+
+    headers_sent: bool = False
+    response_complete: bool = False
+    upstream_finished: bool = False
+    client_left: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    outcome: Outcome
+    error_type: str | None = None
+
+
+class Completion:
+    """Serves one request."""
+
+    def __init__(
+        self, *, request: CompletionRequest, client_headers: Headers, client: UpstreamClient, emit: Emit
+    ) -> None:
+        self._request = request
+        self._client_headers = client_headers
+        self._client = client
+        self._emit = emit
+        self._stream_id = uuid.uuid4().hex
+        self._progress = _Progress()
+
+    async def serve(self, *, receive: Receive, send: Send) -> None:
+        """Answer the client; returns when all is told and closed."""
+        work = asyncio.create_task(self._work(send))
+        watch = asyncio.create_task(_client_leaves(receive))
+        try:
+            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            # uvicorn reports a disconnect, too, when the response is complete.
+            if not self._progress.response_complete and not work.done():
+                self._progress.client_left = True
+                work.cancel()
+            await asyncio.wait({work})
+        finally:
+            watch.cancel()
+            work.cancel()
+            await asyncio.wait({work, watch})
+        if not work.cancelled():
+            work.result()
+
+    async def _work(self, send: Send) -> None:
+        meter = await self._make_meter()
+        verdict = _Verdict(Outcome.FAILED, "gateway_error")
+        try:
+            meter.start()
+            verdict = await self._relay(meter, send)
+        except UpstreamFailedError as failure:
+            outcome = Outcome.TIMED_OUT if failure.timed_out else Outcome.FAILED
+            verdict = _Verdict(outcome, failure.problem.code)
+            log.warning("stream %s: %s: %s", self._stream_id, self._request.upstream.provider, failure)
+            await self._send_problem(failure.problem, send)
+        except asyncio.CancelledError:
+            verdict = self._verdict_when_stopped()
+            raise
+        finally:
+            meter.end(outcome=verdict.outcome, error_type=verdict.error_type)
+
+    async def _make_meter(self) -> StreamMeter:
+        asked = self._request
+        counter = counter_for(model=asked.model)
+        if len(asked.content) <= _COUNT_INLINE_BYTES:
+            counted = count_input(request=asked.document, counter=counter)
+        else:
+            counted = await asyncio.to_thread(count_input, request=asked.document, counter=counter)
+        identity = StreamIdentity(
+            customer_id=asked.key.customer_id,
+            stream_id=self._stream_id,
+            provider=asked.upstream.provider,
+            model=asked.model,
+            streaming=asked.streaming,
+            input_tokens=counted.tokens,
+            input_exact=counted.exact,
+            max_output_tokens=asked.max_output_tokens,
+            api_key_id=asked.key.api_key_id,
+            request_hash=asked.request_hash,
+            service_tier=asked.service_tier,
+            tags=asked.tags,
+        )
+        return StreamMeter(identity=identity, counter=counter, emit=self._emit)
+
+    async def _relay(self, meter: StreamMeter, send: Send) -> _Verdict:
+        async with self._client.ask(request=self._request, client_headers=self._client_headers) as answer:
+            if self._request.streaming and answer.is_event_stream and answer.status < 400:
+                await self._relay_events(answer, meter, send)
+            else:
+                await self._relay_whole(answer, meter, send)
+        if self._progress.error is not None:
+            return _Verdict(Outcome.FAILED, self._progress.error)
+        return _Verdict(Outcome.COMPLETED)
+
+    async def _relay_whole(self, answer: UpstreamAnswer, meter: StreamMeter, send: Send) -> None:
+        """A completion, or an error, in one piece."""
+        body = await answer.body()
+        document = decode_object(body)
+        if answer.status >= 400:
+            self._progress.error = error_code(document or {}) or f"http_{answer.status}"
+        elif document is None:
+            self._progress.error = "upstream_invalid_json"
+        else:
+            meter.take(document)
+            self._progress.error = error_code(document)
+        self._progress.upstream_finished = True
+        length = (b"content-length", str(len(body)).encode())
+        await self._send_headers(answer.status, [*answer.headers, length], send)
+        await self._send_last(body, send)
+
+    async def _relay_events(self, answer: UpstreamAnswer, meter: StreamMeter, send: Send) -> None:
+        """A completion in events, each passed on as soon as it is complete."""
+        await self._send_headers(answer.status, answer.headers, send)
+        parser = SseParser()
+        try:
+            async with asyncio.timeout(None) as linger, aclosing(answer.chunks()) as chunks:
+                async for chunk in chunks:
+                    await self._pass_on(parser.feed(chunk), meter, send)
+                    if self._progress.upstream_finished and linger.when() is None:
+                        linger.reschedule(asyncio.get_running_loop().time() + _LINGER_SECONDS)
+            await self._pass_on(parser.finish(), meter, send)
+        except EventTooLargeError as error:
+            raise upstream_failed(status=502, message=str(error), code="upstream_event_too_large") from error
+        except (TimeoutError, UpstreamFailedError):
+            if not self._progress.upstream_finished:
+                raise
+        if not meter.saw_finish and not self._progress.upstream_finished and self._progress.error is None:
+            message = "The upstream ended its answer without finishing it."
+            raise upstream_failed(status=502, message=message, code="upstream_incomplete")
+        await self._send_last(b"", send)
+
+    async def _pass_on(self, events: list[SseEvent], meter: StreamMeter, send: Send) -> None:
+        """Count the events, then send those that the client shall see. Waits while the client is slow."""
+        shown = [event.raw for event in events if self._examine(event, meter)]
+        if shown:
+            await send({"type": "http.response.body", "body": b"".join(shown), "more_body": True})
+
+    def _examine(self, event: SseEvent, meter: StreamMeter) -> bool:
+        """Count what an event delivers; returns whether the client shall see it."""
+        if event.data is None:
+            return True
+        if event.data.strip() == _DONE:
+            self._progress.upstream_finished = True
+            return True
+        document = decode_object(event.data)
+        if document is None:
+            return True
+        meter.take(document)
+        self._progress.error = self._progress.error or error_code(document)
+        return not (self._request.hides_usage and is_usage_only(document))
+
+    def _verdict_when_stopped(self) -> _Verdict:
+        if self._progress.error is not None:
+            return _Verdict(Outcome.FAILED, self._progress.error)
+        if self._progress.upstream_finished:
+            return _Verdict(Outcome.COMPLETED)
+        if self._progress.client_left:
+            return _Verdict(Outcome.CANCELLED)
+        return _Verdict(Outcome.FAILED, "gateway_shutdown")
+
+    async def _send_problem(self, problem: Problem, send: Send) -> None:
+        """Tell the client: as the answer, or as the last event of the one that has begun."""
+        if self._progress.headers_sent:
+            await self._send_last(problem.sse_event(), send)
+            return
+        await self._send_headers(problem.status, [(b"content-type", b"application/json")], send)
+        await self._send_last(problem.body(), send)
+
+    async def _send_headers(self, status: int, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+        self._progress.headers_sent = True
+        headers = [*headers, (b"x-metering-stream-id", self._stream_id.encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _send_last(self, body: bytes, send: Send) -> None:
+        self._progress.response_complete = True
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _client_leaves(receive: Receive) -> None:
+    """Returns once the client has closed its connection, or its response is complete."""
+    while (await receive())["type"] != "http.disconnect":
+        continue

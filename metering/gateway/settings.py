@@ -1,0 +1,206 @@
+"""The gateway's settings: scalars from the environment, upstreams and keys from a TOML file."""
+
+import hashlib
+import math
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from metering.domain.errors import MeteringError
+
+PREFIX = "METERING_GATEWAY_"
+
+
+class GatewayConfigError(MeteringError):
+    """A setting is missing or wrong; the message names it and the fix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """An OpenAI-compatible API. `models` are glob patterns; the first upstream that matches is asked."""
+
+    provider: str
+    base_url: str
+    models: tuple[str, ...]
+    api_key: str | None = None
+    forward_headers: tuple[str, ...] = ()
+    connect_timeout_seconds: float = 10.0
+    read_timeout_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientKey:
+    """A key that clients of the gateway use, by its hash, and who pays for it."""
+
+    key_sha256: str
+    customer_id: str
+    api_key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """All that a gateway needs to run."""
+
+    metering_url: str
+    ingest_key: str
+    upstreams: tuple[Upstream, ...]
+    keys: tuple[ClientKey, ...]
+    spool: Path
+    source: str
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+
+class _UpstreamTable(msgspec.Struct, forbid_unknown_fields=True):
+    provider: str
+    base_url: str
+    models: list[str]
+    api_key_env: str | None = None
+    api_key: str | None = None
+    forward_headers: list[str] = []
+    connect_timeout_seconds: float = 10.0
+    read_timeout_seconds: float = 600.0
+
+
+class _KeyTable(msgspec.Struct, forbid_unknown_fields=True):
+    customer_id: str
+    key: str | None = None
+    key_sha256: str | None = None
+    api_key_id: str | None = None
+
+
+class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
+    upstreams: list[_UpstreamTable]
+    keys: list[_KeyTable]
+
+
+def settings_from_environment(*, environment: Mapping[str, str] = os.environ) -> GatewaySettings:
+    """Read `METERING_GATEWAY_*` and the TOML file that `METERING_GATEWAY_CONFIG` names.
+
+    Raises:
+        GatewayConfigError: with the name of the setting and what to do about it.
+    """
+    path = Path(_required(environment, "CONFIG", "the path of the TOML file with [[upstreams]] and [[keys]]"))
+    upstreams, keys = read_config(path=path, environment=environment)
+    return GatewaySettings(
+        metering_url=_url(environment.get(f"{PREFIX}URL", "http://127.0.0.1:8000"), f"{PREFIX}URL"),
+        ingest_key=_required(environment, "INGEST_KEY", "a key of the metering API with the role ingest"),
+        upstreams=upstreams,
+        keys=keys,
+        spool=Path(environment.get(f"{PREFIX}SPOOL") or _default_spool(environment)),
+        source=environment.get(f"{PREFIX}SOURCE") or f"/gateways/{socket.gethostname()}",
+        host=environment.get(f"{PREFIX}HOST", "127.0.0.1"),
+        port=_port(environment.get(f"{PREFIX}PORT", "8080")),
+    )
+
+
+def read_config(
+    *, path: Path, environment: Mapping[str, str]
+) -> tuple[tuple[Upstream, ...], tuple[ClientKey, ...]]:
+    """The upstreams and client keys in the TOML file.
+
+    Raises:
+        GatewayConfigError: the file, or a field of it, is wrong.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GatewayConfigError(f"{PREFIX}CONFIG={path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GatewayConfigError(f"{path}: not valid TOML: {error}") from error
+    try:
+        tables = msgspec.convert(document, _ConfigFile)
+    except msgspec.ValidationError as error:
+        raise GatewayConfigError(f"{path}: {error}") from error
+    if not tables.upstreams:
+        raise GatewayConfigError(f"{path}: upstreams: add at least one [[upstreams]] table")
+    if not tables.keys:
+        raise GatewayConfigError(f"{path}: keys: add at least one [[keys]] table, or no client can get in")
+    return (
+        tuple(_upstream(t, f"{path}: upstreams[{i}]", environment) for i, t in enumerate(tables.upstreams)),
+        tuple(_client_key(table, f"{path}: keys[{i}]") for i, table in enumerate(tables.keys)),
+    )
+
+
+def _upstream(table: _UpstreamTable, where: str, environment: Mapping[str, str]) -> Upstream:
+    if not 1 <= len(table.provider) <= 128:
+        raise GatewayConfigError(f"{where}.provider: name the provider in 1 to 128 characters")
+    if not table.models or not all(table.models):
+        raise GatewayConfigError(f'{where}.models: list at least one pattern, such as ["claude-*"]')
+    if table.api_key is not None and table.api_key_env is not None:
+        raise GatewayConfigError(f"{where}: give api_key or api_key_env, not both")
+    api_key = table.api_key
+    if table.api_key_env is not None:
+        api_key = environment.get(table.api_key_env)
+        if not api_key:
+            problem = f"the environment has no {table.api_key_env}: set it to the upstream's API key"
+            raise GatewayConfigError(f"{where}.api_key_env: {problem}")
+    return Upstream(
+        provider=table.provider,
+        base_url=_url(table.base_url, f"{where}.base_url"),
+        models=tuple(table.models),
+        api_key=api_key,
+        forward_headers=tuple(pattern.lower() for pattern in table.forward_headers),
+        connect_timeout_seconds=_seconds(table.connect_timeout_seconds, f"{where}.connect_timeout_seconds"),
+        read_timeout_seconds=_seconds(table.read_timeout_seconds, f"{where}.read_timeout_seconds"),
+    )
+
+
+def _client_key(table: _KeyTable, where: str) -> ClientKey:
+    if not 1 <= len(table.customer_id) <= 128:
+        raise GatewayConfigError(f"{where}.customer_id: name who pays in 1 to 128 characters")
+    if table.api_key_id is not None and not 1 <= len(table.api_key_id) <= 128:
+        raise GatewayConfigError(f"{where}.api_key_id: use 1 to 128 characters, or leave it out")
+    if (table.key is None) == (table.key_sha256 is None):
+        raise GatewayConfigError(f"{where}: give either key or key_sha256")
+    if table.key_sha256 is not None:
+        digest = table.key_sha256.lower()
+        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise GatewayConfigError(f"{where}.key_sha256: expected the 64 hex digits of a SHA-256 hash")
+    elif table.key:
+        digest = hash_key(table.key)
+    else:
+        raise GatewayConfigError(f"{where}.key: is empty; make one up, such as gk_ and 32 random characters")
+    return ClientKey(key_sha256=digest, customer_id=table.customer_id, api_key_id=table.api_key_id)
+
+
+def hash_key(key: str) -> str:
+    """What `key_sha256` holds for a key."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
+    value = environment.get(f"{PREFIX}{name}", "")
+    if not value:
+        raise GatewayConfigError(f"{PREFIX}{name} is not set: give it {meaning}")
+    return value
+
+
+def _url(value: str, where: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise GatewayConfigError(f"{where}: expected a URL such as https://api.example.com/v1, got {value!r}")
+    return value.rstrip("/")
+
+
+def _port(value: str) -> int:
+    if not value.isdecimal() or not 0 <= int(value) <= 65_535:
+        raise GatewayConfigError(f"{PREFIX}PORT: expected a number from 0 to 65535, got {value!r}")
+    return int(value)
+
+
+def _seconds(value: float, where: str) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise GatewayConfigError(f"{where}: expected a number of seconds above 0, got {value}")
+    return value
+
+
+def _default_spool(environment: Mapping[str, str]) -> Path:
+    state = environment.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "metering" / "gateway-spool"

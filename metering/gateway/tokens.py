@@ -1,0 +1,181 @@
+"""Counting tokens: a model's vocabulary, the tokens of a request, and those of an answer as it streams."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Protocol
+
+import bpe_openai
+import msgspec
+
+from metering.domain.events import UsageSource
+
+# The longest prefix decides. What is not here is counted with o200k_base, as an approximation.
+_ENCODINGS = {
+    "gpt-3.5": "cl100k_base",
+    "gpt-35": "cl100k_base",
+    "gpt-4": "cl100k_base",
+    "gpt-4o": "o200k_base",
+    "gpt-4.1": "o200k_base",
+    "gpt-4.5": "o200k_base",
+    "gpt-5": "o200k_base",
+    "gpt-oss": "o200k_base",
+    "chatgpt-4o": "o200k_base",
+    "o1": "o200k_base",
+    "o3": "o200k_base",
+    "o4": "o200k_base",
+}
+_FALLBACK = "o200k_base"
+
+# The encoder refuses more than 200,000 tokens at once, and a character is at most four.
+_SLICE_CHARACTERS = 40_000
+# OpenAI's chat format: three tokens around each message, and three before the answer.
+_TOKENS_PER_MESSAGE = 3
+_TOKENS_BEFORE_ANSWER = 3
+
+
+class TokenCounter(Protocol):
+    """Counts the tokens of a text; `source` says how far to believe it."""
+
+    @property
+    def source(self) -> UsageSource: ...
+
+    def count(self, text: str) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BpeCounter:
+    """One of OpenAI's vocabularies, which come with the package: no network."""
+
+    encoding: str
+    source: UsageSource
+
+    def count(self, text: str) -> int:
+        encoding = _load(self.encoding)
+        slices = range(0, len(text), _SLICE_CHARACTERS)
+        return sum(len(encoding.encode_ordinary(text[at : at + _SLICE_CHARACTERS])) for at in slices)
+
+
+def counter_for(*, model: str) -> TokenCounter:
+    """The model's own vocabulary where it is OpenAI's, else an estimate."""
+    name = model.removeprefix("openai/").lower()
+    prefixes = [prefix for prefix in _ENCODINGS if name.startswith(prefix)]
+    if not prefixes:
+        return BpeCounter(encoding=_FALLBACK, source=UsageSource.ESTIMATE)
+    return BpeCounter(encoding=_ENCODINGS[max(prefixes, key=len)], source=UsageSource.GATEWAY_COUNT)
+
+
+def warm_up() -> None:
+    """Load the usual vocabulary (half a second) before the first request needs it."""
+    _load(_FALLBACK)
+
+
+@cache
+def _load(name: str) -> Any:
+    return bpe_openai.get_encoding(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputCount:
+    """The input tokens of a request. Not `exact` when it has parts that no text tokenizer can count."""
+
+    tokens: int
+    exact: bool
+
+
+def count_input(*, request: dict[str, Any], counter: TokenCounter) -> InputCount:
+    """The tokens of messages, tools and response format. Images, audio and files are not counted."""
+    messages = request.get("messages")
+    tokens = _TOKENS_BEFORE_ANSWER
+    exact = True
+    for message in messages if isinstance(messages, list) else []:
+        tokens += _TOKENS_PER_MESSAGE
+        if isinstance(message, dict):
+            tokens += sum(counter.count(text) for text in _message_texts(message))
+            exact = exact and _is_text_only(message.get("content"))
+    for name in ("tools", "functions", "response_format"):
+        if request.get(name):
+            tokens += counter.count(msgspec.json.encode(request[name]).decode())
+    return InputCount(tokens=tokens, exact=exact)
+
+
+def _message_texts(message: dict[str, Any]) -> Iterator[str]:
+    for name in ("role", "name", "content", "refusal", "reasoning_content"):
+        if isinstance(value := message.get(name), str):
+            yield value
+    content = message.get("content")
+    for part in content if isinstance(content, list) else []:
+        if isinstance(part, dict) and isinstance(text := part.get("text") or part.get("refusal"), str):
+            yield text
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            yield from (value for value in function.values() if isinstance(value, str))
+
+
+def _is_text_only(content: object) -> bool:
+    if not isinstance(content, list):
+        return True
+    return all(isinstance(part, dict) and part.get("type") in ("text", "refusal") for part in content)
+
+
+# A lane's text is settled in pieces of this many characters, at a word's start where there is one.
+_SETTLE_CHARACTERS = 400
+# More parallel texts than any real answer has; further ones share the last lane.
+_MAX_LANES = 1_024
+
+
+@dataclass(slots=True)
+class _Lane:
+    settled: int = 0
+    tail: str = ""
+    tail_tokens: int = 0
+    dirty: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class OutputCount:
+    """Counts an answer while it streams: each choice, field and tool call is a text of its own.
+
+    Upstreams cut text where they like, and encoding each piece by itself would count too much. So the tail of
+    each text is kept and encoded as one; what lies further back is settled once. It costs at most 400 characters
+    of encoding a look, and is off by at most one token in 400 characters.
+    """
+
+    counter: TokenCounter
+    _lanes: dict[tuple[object, ...], _Lane] = field(default_factory=dict)
+
+    def add(self, *, lane: tuple[object, ...], text: str) -> None:
+        """Append to one of the texts; its first element is True for reasoning."""
+        if lane not in self._lanes and len(self._lanes) >= _MAX_LANES:
+            lane = (lane[0], "rest")
+        state = self._lanes.setdefault(lane, _Lane())
+        state.tail += text
+        state.dirty = True
+        if len(state.tail) > 2 * _SETTLE_CHARACTERS:
+            cut = _word_start(state.tail, len(state.tail) - _SETTLE_CHARACTERS)
+            state.settled += self.counter.count(state.tail[:cut])
+            state.tail = state.tail[cut:]
+
+    def tokens(self) -> int:
+        """All output tokens so far, reasoning included."""
+        return sum(self._count(lane) for lane in self._lanes.values())
+
+    def reasoning_tokens(self) -> int:
+        """Those of them that are visible reasoning."""
+        return sum(self._count(lane) for key, lane in self._lanes.items() if key[0])
+
+    def _count(self, lane: _Lane) -> int:
+        if lane.dirty:
+            lane.tail_tokens = self.counter.count(lane.tail)
+            lane.dirty = False
+        return lane.settled + lane.tail_tokens
+
+
+def _word_start(text: str, near: int) -> int:
+    """The last place before `near` where a space begins a word, so that no token spans it; else `near`."""
+    at = text.rfind(" ", 1, near)
+    while at > 1 and text[at - 1].isspace():
+        at -= 1
+    return at if at > 0 else near

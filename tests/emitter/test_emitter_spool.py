@@ -1,0 +1,150 @@
+"""What the emitter keeps on disk: over a crash, over a down server, and within its bounds."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from metering.emitter import Emitter, SpoolError
+from tests.emitter.conftest import StartEmitter
+from tests.emitter.events import delivered, end, start
+from tests.emitter.sink import IngestSink, eventually, free_port
+
+_GATEWAY_THAT_IS_KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from metering.emitter import Emitter
+from tests.emitter.events import start
+emitter = Emitter(url=sys.argv[1], key="k", source="/gateways/killed", spool=Path(sys.argv[2]))
+for number in range(300):
+    emitter.emit(start(f"killed-{number}"))
+while emitter.stats().spooled < 300:
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _run_and_kill(spool: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", _GATEWAY_THAT_IS_KILLED, f"http://127.0.0.1:{free_port()}", str(spool)]
+    done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False, timeout=30)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_process_left_is_sent_by_the_next(
+    sink: IngestSink, start_emitter: StartEmitter, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    _run_and_kill(spool)
+    [segment] = spool.glob("*/*.ndjson")
+    with segment.open("ab") as torn:
+        torn.write(b'{"specversion":"1.0","ty')
+    emitter = start_emitter(sink.url)
+    assert emitter.close(timeout=10)
+    assert set(sink.events) == {f"killed-{number}:start" for number in range(300)}
+    stats = emitter.stats()
+    assert (stats.inherited, stats.sent, stats.rejected) == (301, 300, 1)
+    assert "damaged" in (spool / "rejected.ndjson").read_text()
+    assert [path.name for path in spool.iterdir() if path.is_dir()] == []
+
+
+def test_a_process_never_takes_the_folder_of_a_living_one(sink: IngestSink, start_emitter: StartEmitter) -> None:
+    down = start_emitter(f"http://127.0.0.1:{free_port()}")
+    down.emit(start("s1"))
+    eventually(lambda: down.stats().spooled == 1, what="the event is spooled")
+    other = start_emitter(sink.url)
+    assert other.stats().inherited == 0
+    assert not down.close(timeout=0.2)
+    heir = start_emitter(sink.url)
+    assert heir.stats().inherited == 1
+    assert heir.close(timeout=5)
+    assert "s1:start" in sink.events
+
+
+def test_a_full_spool_refuses_token_delivered_first_and_says_so(
+    start_emitter: StartEmitter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bound = 40_000
+    emitter = start_emitter(f"http://127.0.0.1:{free_port()}", max_spool_bytes=bound, flush_interval=0.01)
+    for number in range(400):
+        emitter.emit(delivered(f"s{number}", 1, 16))
+    eventually(lambda: emitter.stats().dropped > 0, what="token-delivered are refused")
+    dropped = emitter.stats().dropped
+    for number in range(10):
+        emitter.emit(end(f"s{number}"))
+    eventually(lambda: b"s9:end" in _spooled(tmp_path), what="ends are still written")
+    assert emitter.stats().dropped == dropped
+    for number in range(400):
+        emitter.emit(end(f"t{number}"))
+    eventually(lambda: emitter.stats().dropped > dropped, what="the hard bound is reached")
+    assert len(_spooled(tmp_path)) <= bound * 5 // 4
+    assert "usage events are being lost" in caplog.text
+
+
+def test_emit_never_blocks_or_raises_when_the_queue_is_full(start_emitter: StartEmitter) -> None:
+    emitter = start_emitter(f"http://127.0.0.1:{free_port()}", max_queue_events=100, flush_interval=30)
+    for number in range(200):
+        emitter.emit(delivered(f"s{number}", 1, 1))
+    for number in range(200):
+        emitter.emit(end(f"s{number}"))
+    assert emitter.stats().dropped == 100 + 175
+    emitter.close(timeout=0.1)
+    eventually(lambda: emitter.stats().spooled == 125, what="the rest is spooled on close")
+
+
+def test_every_event_is_accounted_for(sink: IngestSink, start_emitter: StartEmitter) -> None:
+    emitter = start_emitter(sink.url)
+
+    def one_gateway_thread(name: str) -> None:
+        for number in range(200):
+            emitter.emit(start(f"{name}-{number}"))
+            for seq in range(1, 6):
+                emitter.emit(delivered(f"{name}-{number}", seq, seq * 16))
+            emitter.emit(end(f"{name}-{number}"))
+
+    threads = [threading.Thread(target=one_gateway_thread, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert emitter.close(timeout=15)
+    emitter.emit(start("too-late"))
+    stats = emitter.stats()
+    assert stats.emitted == 4 * 200 * 7 + 1
+    assert stats.emitted == stats.coalesced + stats.sent + stats.rejected + stats.dropped + stats.spooled
+    assert (stats.dropped, stats.spooled) == (1, 0)
+    assert sum(event["type"] != "token-delivered" for event in sink.events.values()) == 4 * 200 * 2
+
+
+def test_a_process_that_just_exits_flushes_first(sink: IngestSink, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    program = _GATEWAY_THAT_IS_KILLED.split("while")[0]
+    command = [sys.executable, "-c", program, sink.url, str(tmp_path / "spool")]
+    subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=True, timeout=30)
+    assert len(sink.events) == 300
+
+
+def test_a_disk_that_refuses_does_not_stop_delivery(
+    sink: IngestSink, start_emitter: StartEmitter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    emitter = start_emitter(sink.url)
+    [own] = (path for path in (tmp_path / "spool").iterdir() if path.is_dir())
+    (own / "lock").unlink()
+    own.rmdir()
+    emitter.emit(start("s1"))
+    eventually(lambda: "s1:start" in sink.events, what="the event arrives without a spool")
+    assert "wait in memory" in caplog.text
+
+
+def test_a_spool_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(SpoolError, match="cannot be used"):
+        Emitter(url="http://127.0.0.1:1", key="k", source="/s", spool=tmp_path / "file" / "spool")
+
+
+def _spooled(tmp_path: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted((tmp_path / "spool").glob("*/*.ndjson")))

@@ -1,0 +1,71 @@
+"""A configuration that is wrong says which field and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from metering.gateway import GatewayConfigError, settings_from_environment
+from metering.gateway.settings import hash_key
+
+_UPSTREAM = (
+    '[[upstreams]]\nprovider = "anthropic"\nbase_url = "https://api.example.com/v1/"\nmodels = ["claude-*"]\n'
+)
+_KEY = '[[keys]]\nkey = "gk_1"\ncustomer_id = "acme"\napi_key_id = "acme-prod"\n'
+
+
+def _environment(tmp_path: Path, toml: str, **more: str) -> dict[str, str]:
+    path = tmp_path / "gateway.toml"
+    path.write_text(toml)
+    return {"METERING_GATEWAY_CONFIG": str(path), "METERING_GATEWAY_INGEST_KEY": "mk_1_s", **more}
+
+
+def test_a_configuration_is_read(tmp_path: Path) -> None:
+    toml = _UPSTREAM + 'api_key_env = "UPSTREAM_KEY"\nforward_headers = ["X-Upstream-*"]\n' + _KEY
+    environment = _environment(tmp_path, toml, UPSTREAM_KEY="sk-1", METERING_GATEWAY_PORT="9000")
+    settings = settings_from_environment(environment=environment)
+    [upstream] = settings.upstreams
+    assert (upstream.base_url, upstream.api_key) == ("https://api.example.com/v1", "sk-1")
+    assert (upstream.models, upstream.forward_headers) == (("claude-*",), ("x-upstream-*",))
+    assert (upstream.connect_timeout_seconds, upstream.read_timeout_seconds) == (10.0, 600.0)
+    [key] = settings.keys
+    assert (key.key_sha256, key.customer_id, key.api_key_id) == (hash_key("gk_1"), "acme", "acme-prod")
+    assert (settings.metering_url, settings.host, settings.port) == ("http://127.0.0.1:8000", "127.0.0.1", 9000)
+    assert settings.source.startswith("/gateways/")
+
+
+@pytest.mark.parametrize(
+    ("toml", "complaint"),
+    [
+        ("nonsense = [", "not valid TOML"),
+        (_KEY, "missing required field `upstreams`"),
+        ("upstreams = []\nkeys = []", r"upstreams: add at least one"),
+        (_UPSTREAM + "[keys]\n", r"keys"),
+        (_UPSTREAM.replace("https", "ftp") + _KEY, r"upstreams\[0\].base_url: expected a URL"),
+        (_UPSTREAM.replace('["claude-*"]', "[]") + _KEY, r"upstreams\[0\].models: list at least one"),
+        (_UPSTREAM + "colour = 1\n" + _KEY, "colour"),
+        (_UPSTREAM + 'api_key_env = "NOT_THERE"\n' + _KEY, "the environment has no NOT_THERE"),
+        (_UPSTREAM + 'api_key_env = "A"\napi_key = "b"\n' + _KEY, "api_key or api_key_env, not both"),
+        (_UPSTREAM + "read_timeout_seconds = 0\n" + _KEY, "read_timeout_seconds: expected a number"),
+        (_UPSTREAM + '[[keys]]\ncustomer_id = "acme"\n', r"keys\[0\]: give either key or key_sha256"),
+        (_UPSTREAM + '[[keys]]\ncustomer_id = ""\nkey = "k"\n', r"keys\[0\].customer_id"),
+        (_UPSTREAM + '[[keys]]\ncustomer_id = "a"\nkey = ""\n', r"keys\[0\].key: is empty"),
+        (_UPSTREAM + '[[keys]]\ncustomer_id = "a"\nkey_sha256 = "zz"\n', r"keys\[0\].key_sha256: expected the 64"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path: Path, toml: str, complaint: str) -> None:
+    with pytest.raises(GatewayConfigError, match=complaint):
+        settings_from_environment(environment=_environment(tmp_path, toml))
+
+
+def test_missing_variables_are_named(tmp_path: Path) -> None:
+    environment = _environment(tmp_path, _UPSTREAM + _KEY)
+    with pytest.raises(GatewayConfigError, match="METERING_GATEWAY_CONFIG is not set"):
+        settings_from_environment(environment={})
+    with pytest.raises(GatewayConfigError, match="METERING_GATEWAY_INGEST_KEY is not set"):
+        settings_from_environment(environment={**environment, "METERING_GATEWAY_INGEST_KEY": ""})
+    with pytest.raises(GatewayConfigError, match="METERING_GATEWAY_PORT"):
+        settings_from_environment(environment={**environment, "METERING_GATEWAY_PORT": "http"})
+    with pytest.raises(GatewayConfigError, match="METERING_GATEWAY_URL"):
+        settings_from_environment(environment={**environment, "METERING_GATEWAY_URL": "localhost"})
+    with pytest.raises(GatewayConfigError, match="cannot be read"):
+        settings_from_environment(environment={**environment, "METERING_GATEWAY_CONFIG": "missing.toml"})
