@@ -83,7 +83,14 @@ def _all_errors(root: type[MeteringError]) -> Iterator[type[MeteringError]]:
 
 
 # These answer for themselves: the emitter and the gateway are not part of the API.
-_ELSEWHERE = ("metering.emitter", "metering.gateway", "metering.embedded", "metering.demo", "metering.all_in_one")
+_ELSEWHERE = (
+    "metering.emitter",
+    "metering.gateway",
+    "metering.embedded",
+    "metering.demo",
+    "metering.all_in_one",
+    "metering.cli",
+)
 
 
 def test_every_expected_failure_has_an_http_answer_or_a_reason_not_to() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 
 from metering.api import health, reading, writing
@@ -42,7 +43,6 @@ def create_app(service: Service) -> FastAPI:
             writer=writer,
             authenticator=authenticator,
             clock=utc_now,
-            request_timeout=settings.request_timeout,
         )
         nudger.start()
         writer.start()
@@ -51,7 +51,8 @@ def create_app(service: Service) -> FastAPI:
         nudger.stop()
         service.engine.dispose()
 
-    app = FastAPI(title="Stream metering", version="1", lifespan=lifespan)
+    # The documentation page carries its own scripts: it must work without a network.
+    app = FastAPIOffline(title="Stream metering", version="1", redoc_url=None, lifespan=lifespan)
     app.state.service = service
     app.state.authenticator = authenticator
     install_problem_handlers(app)

@@ -20,7 +20,7 @@ from metering.config import ConfigurationError
 from metering.domain.errors import MeteringError
 from metering.domain.period import InvalidPeriodError
 from metering.domain.rating import RateMissingError
-from metering.ingest.body import BodyTooLargeError, BrokenBodyError, SlowBodyError, UnsupportedBodyError
+from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.ingest.decode import InvalidJsonError, TooManyEventsError
 from metering.ingest.writer import NotCommittedError, QueueFullError
 from metering.operations.manage_keys import KeyBindingError
@@ -53,7 +53,6 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     UnsupportedBodyError: Problem(415, "unsupported-body", "The body's type or encoding is not supported"),
     BodyTooLargeError: Problem(413, "body-too-large", "The body is too large"),
     TooManyEventsError: Problem(413, "too-many-events", "Too many events in one request"),
-    SlowBodyError: Problem(408, "slow-request", "The request took too long to arrive"),
     QueueFullError: Problem(503, "queue-full", "Too much waits to be stored", retry_after_seconds=1),
     NotCommittedError: Problem(503, "not-committed", "The events were not confirmed", retry_after_seconds=1),
     DatabaseUnavailableError: Problem(503, "store-unavailable", "The store is down", retry_after_seconds=2),

@@ -16,43 +16,43 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 2_000
 
 
-def protocol_with_head_deadline(within: timedelta) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, closing a connection whose request head does not arrive in time.
+def protocol_with_deadline(within: timedelta) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol, closing a connection whose request, head and body, does not arrive in time.
 
-    uvicorn's keep-alive timer starts anew with every byte, so a client that drips its head byte by byte would
-    keep a connection for ever. (The body has its own deadline in `ingest/body.py`.)
+    uvicorn's keep-alive timer starts anew with every byte, so a client that drips its request byte by byte would
+    keep a connection for ever.
     """
 
     class DeadlineProtocol(HttpToolsProtocol):
-        _head_deadline: asyncio.TimerHandle | None = None
+        _deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._await_head()
-
-        def on_headers_complete(self) -> None:
-            self._stop_waiting()
-            super().on_headers_complete()
+            self._expect_request()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            if self._head_deadline is None:
-                self._await_head()
+            self._expect_request()
+
+        def on_message_complete(self) -> None:
+            self._stop_waiting()
+            super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
 
-        def _await_head(self) -> None:
-            self._head_deadline = self.loop.call_later(within.total_seconds(), self._give_up)
+        def _expect_request(self) -> None:
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(within.total_seconds(), self._give_up)
 
         def _stop_waiting(self) -> None:
-            if self._head_deadline is not None:
-                self._head_deadline.cancel()
-                self._head_deadline = None
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
 
         def _give_up(self) -> None:
-            self._head_deadline = None
+            self._deadline = None
             if not self.transport.is_closing():
                 self.transport.close()
 
@@ -67,7 +67,7 @@ def run_api(service: Service) -> None:
         create_app(service),
         host=settings.host,
         port=settings.port,
-        http=protocol_with_head_deadline(settings.request_timeout),
+        http=protocol_with_deadline(settings.request_timeout),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -1,9 +1,7 @@
-"""The body of a request: received before a deadline, inflated within a bound, and what form its JSON has."""
+"""The body of a request: received and inflated within bounds, and what form its JSON has."""
 
-import asyncio
 import zlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import zstandard
 
@@ -34,28 +32,19 @@ class UnsupportedBodyError(MeteringError):
     """A media type or encoding that is not spoken here."""
 
 
-class SlowBodyError(MeteringError):
-    """The client did not send its request in time."""
-
-
-async def receive(chunks: AsyncIterator[bytes], *, within: timedelta) -> bytes:
-    """The whole body as sent.
+async def receive(chunks: AsyncIterator[bytes]) -> bytes:
+    """The whole body as sent. How long that may take is the server's business (`metering.api.server`).
 
     Raises:
         BodyTooLargeError: past 8 MiB; the rest is not read.
-        SlowBodyError: it did not arrive in time.
     """
     received: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(within.total_seconds()):
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > MAX_BODY_BYTES:
-                    raise BodyTooLargeError
-                received.append(chunk)
-    except TimeoutError as error:
-        raise SlowBodyError(f"the body did not arrive within {within.total_seconds():g} s") from error
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise BodyTooLargeError
+        received.append(chunk)
     return received[0] if len(received) == 1 else b"".join(received)
 
 

@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 
 from metering.domain.ledger import Bill
 from metering.domain.settlement import accrue
+from metering.records.streams import StoredStream
 from metering.store.rates import RateBooks
-from metering.store.streams import StoredStream
 from metering.totals.streams import StreamView, iterate_not_final
 from metering.totals.totals import Accrual
 

@@ -20,12 +20,13 @@ from metering.domain.ledger import (
 )
 from metering.domain.period import BillingPeriod
 from metering.domain.settlement import Backlog, Patience, Settled, State, Wait, settle
+from metering.records.streams import StoredStream
 from metering.store.charges import book_adjustments, book_charges, newest_bills
 from metering.store.customers import time_zones
 from metering.store.engine import transaction
 from metering.store.hourly import BillChange, add_to_totals
 from metering.store.rates import RateBooks
-from metering.store.streams import StoredStream, StreamMark, claim_due, mark_streams
+from metering.store.streams import StreamMark, claim_due, mark_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,37 +6,12 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, text
 
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.ledger import Adjustment, Bill, CancelPolicy, Charge
-from metering.domain.usage import COUNTERS, Usage
-from metering.store.documents import bill_document, bill_from_document, lines_document, lines_from_document
+from metering.domain.ledger import Adjustment, Bill, Charge
+from metering.domain.usage import COUNTERS
+from metering.records.charges import CHARGE_COLUMNS, CHARGE_ROW, bill_of_row
+from metering.records.documents import bill_document, bill_from_document, lines_document
 
-_CHARGE_COLUMNS = (
-    "customer_id",
-    "stream_id",
-    "charge_id",
-    "booked_at",
-    "period",
-    "outcome",
-    "provider",
-    "model",
-    "response_model",
-    "api_key_id",
-    "started_at",
-    "ended_at",
-    *COUNTERS,
-    "usage_source",
-    "input_unknown",
-    "cancel_policy",
-    "rate_card_id",
-    "rated_model",
-    "lines",
-    "usd_cents",
-)
-# A whole charge, for `bill_of_row`; the table is `c`.
-CHARGE_ROW = ", ".join(f"c.{name}" if name != "lines" else "c.lines::text AS lines" for name in _CHARGE_COLUMNS)
-
-_COPY_CHARGES = f"COPY charges ({', '.join(_CHARGE_COLUMNS)}) FROM STDIN"
+_COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
 
 
 def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
@@ -133,23 +108,3 @@ def _newest_bill(row: Any) -> Bill | None:
     if row.adjustment_id is None:
         return bill_of_row(row)
     return None if row.bill is None else bill_from_document(row.bill)
-
-
-def bill_of_row(row: Any) -> Bill:
-    """The bill that a row of `charges` holds; `lines` is its JSON text."""
-    return Bill(
-        outcome=Outcome(row.outcome),
-        provider=row.provider,
-        model=row.model,
-        response_model=row.response_model,
-        api_key_id=row.api_key_id,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        usage=Usage(**{counter: getattr(row, counter) for counter in COUNTERS}),
-        usage_source=UsageSource(row.usage_source),
-        input_unknown=row.input_unknown,
-        cancel_policy=CancelPolicy(row.cancel_policy),
-        rate_card_id=row.rate_card_id,
-        rated_model=row.rated_model,
-        lines=lines_from_document(row.lines),
-    )

@@ -7,8 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from metering.domain.ledger import Charge
-from metering.store.charges import CHARGE_ROW
-from metering.totals.streams import charge_of_row
+from metering.records.charges import CHARGE_ROW, charge_of_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 
 from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, Charge
 from metering.domain.money import sum_cents
-from metering.store.charges import CHARGE_ROW, bill_of_row
-from metering.store.documents import bill_from_document
-from metering.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.records.charges import CHARGE_ROW, charge_of_row
+from metering.records.documents import bill_from_document
+from metering.records.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +83,6 @@ def iterate_not_final(
         _NOT_FINAL, {"customer_id": customer_id, "from_": from_, "to": to}
     )
     return (stored_stream(row) for row in rows)
-
-
-def charge_of_row(row: Any) -> Charge:
-    """A row of CHARGE_ROW as a charge."""
-    return Charge(
-        charge_id=row.charge_id,
-        customer_id=row.customer_id,
-        stream_id=row.stream_id,
-        booked_at=row.booked_at,
-        period=row.period,
-        bill=bill_of_row(row),
-    )
 
 
 def _adjustment(row: Any) -> Adjustment:

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from metering.api.app import create_app
-from metering.api.server import protocol_with_head_deadline
+from metering.api.server import protocol_with_deadline
 from metering.bootstrap import Service, build_service
 from metering.embedded.services import Services
 from metering.operations.finalize_due import finalize_due
@@ -83,7 +83,7 @@ class run_server:
             uvicorn.Config(
                 create_app(service),
                 port=0,
-                http=protocol_with_head_deadline(service.settings.request_timeout),
+                http=protocol_with_deadline(service.settings.request_timeout),
                 log_config=None,
                 lifespan="on",
                 timeout_graceful_shutdown=2,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
 from metering.domain.stream import StreamFacts, facts_of, fold, join
 from metering.domain.usage import Usage
-from metering.store.streams import STREAM_COLUMNS, UPSERT, stored_stream, upsert_parameters
+from metering.records.streams import STREAM_COLUMNS, stored_stream
+from metering.store.streams import UPSERT, upsert_parameters
 from tests.conftest import Database
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)

@@ -1,0 +1,106 @@
+"""`metering doctor`: the configuration in force, and whether all that it names answers and is as it must be."""
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from pydantic import SecretStr
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import make_url, text
+
+from metering.bootstrap import build_service, redis_url
+from metering.cli.output import AsJson, show
+from metering.clock import utc_now
+from metering.config import Settings, load_settings
+from metering.domain.errors import MeteringError
+from metering.store.engine import transaction
+from metering.totals.health import work_health
+
+MAX_CLOCK_DIFFERENCE = timedelta(seconds=2)
+MAX_DUE_AGE = timedelta(minutes=1)
+
+
+def doctor_command(as_json: AsJson = False) -> None:
+    """Show the configuration (secrets redacted) and check database, queue, clock and backlog."""
+    settings = load_settings()
+    rows = [*_configuration(settings), *_checks(settings)]
+    show(rows, as_json=as_json, empty="")
+    if any(row["status"] == "FAILED" for row in rows):
+        sys.exit(1)
+
+
+def _configuration(settings: Settings) -> list[dict[str, Any]]:
+    rows = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        rows.append(
+            {
+                "what": f"METERING_{name.upper()}",
+                "status": "set" if name in settings.model_fields_set else "default",
+                "value": _redacted(value),
+                "meaning": field.description,
+            }
+        )
+    return rows
+
+
+def _redacted(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, SecretStr):
+        return str(value)
+    secret = value.get_secret_value()
+    return make_url(secret).render_as_string(hide_password=True) if "://" in secret else "…"
+
+
+def _checks(settings: Settings) -> list[dict[str, Any]]:
+    checks: dict[str, Callable[[Settings], str]] = {
+        "database": _check_database,
+        "clock": _check_clock,
+        "finalizer": _check_finalizer,
+        "queue": _check_queue,
+    }
+    rows = []
+    for what, check in checks.items():
+        try:
+            status, found = "ok", check(settings)
+        except (MeteringError, RedisError, OSError) as error:
+            status, found = "FAILED", str(error)
+        rows.append({"what": what, "status": status, "value": found, "meaning": ""})
+    return rows
+
+
+class UnhealthyError(MeteringError):
+    """A part answers, but is not as it must be."""
+
+
+def _check_database(settings: Settings) -> str:
+    with transaction(build_service(settings).engine) as connection:
+        row = connection.execute(text("SELECT current_setting('server_version'), current_user")).one()
+    return f"PostgreSQL {row[0]}, as {row[1]}, schema current, commits durable"
+
+
+def _check_clock(settings: Settings) -> str:
+    with transaction(build_service(settings).engine) as connection:
+        theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    difference = abs(utc_now() - theirs)
+    if difference > MAX_CLOCK_DIFFERENCE:
+        raise UnhealthyError(f"our clock and the database's differ by {difference}: synchronize them (NTP)")
+    return f"{difference / timedelta(milliseconds=1):.0f} ms from the database's"
+
+
+def _check_finalizer(settings: Settings) -> str:
+    with transaction(build_service(settings).engine) as connection:
+        health = work_health(connection, now=utc_now())
+    if health.oldest_due_age > MAX_DUE_AGE:
+        raise UnhealthyError(f"{health.due} streams are due, the oldest for {health.oldest_due_age}: run a worker")
+    waiting = ", ".join(f"{count} {state}" for state, count in sorted(health.states.items())) or "none"
+    return f"{health.due} streams due; not final: {waiting}"
+
+
+def _check_queue(settings: Settings) -> str:
+    with Redis.from_url(redis_url(settings), socket_timeout=3, socket_connect_timeout=3) as redis:
+        redis.ping()
+    return "answers"

@@ -1,0 +1,65 @@
+"""A row of `charges` as a record."""
+
+from typing import Any
+
+from metering.domain.events import Outcome, UsageSource
+from metering.domain.ledger import Bill, CancelPolicy, Charge
+from metering.domain.usage import COUNTERS, Usage
+from metering.records.documents import lines_from_document
+
+CHARGE_COLUMNS = (
+    "customer_id",
+    "stream_id",
+    "charge_id",
+    "booked_at",
+    "period",
+    "outcome",
+    "provider",
+    "model",
+    "response_model",
+    "api_key_id",
+    "started_at",
+    "ended_at",
+    *COUNTERS,
+    "usage_source",
+    "input_unknown",
+    "cancel_policy",
+    "rate_card_id",
+    "rated_model",
+    "lines",
+    "usd_cents",
+)
+# A whole charge, for `bill_of_row`; the table is `c`.
+CHARGE_ROW = ", ".join(f"c.{name}" if name != "lines" else "c.lines::text AS lines" for name in CHARGE_COLUMNS)
+
+
+def charge_of_row(row: Any) -> Charge:
+    """A row of CHARGE_ROW as a charge."""
+    return Charge(
+        charge_id=row.charge_id,
+        customer_id=row.customer_id,
+        stream_id=row.stream_id,
+        booked_at=row.booked_at,
+        period=row.period,
+        bill=bill_of_row(row),
+    )
+
+
+def bill_of_row(row: Any) -> Bill:
+    """The bill that a row of `charges` holds; `lines` is its JSON text."""
+    return Bill(
+        outcome=Outcome(row.outcome),
+        provider=row.provider,
+        model=row.model,
+        response_model=row.response_model,
+        api_key_id=row.api_key_id,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        usage=Usage(**{counter: getattr(row, counter) for counter in COUNTERS}),
+        usage_source=UsageSource(row.usage_source),
+        input_unknown=row.input_unknown,
+        cancel_policy=CancelPolicy(row.cancel_policy),
+        rate_card_id=row.rate_card_id,
+        rated_model=row.rated_model,
+        lines=lines_from_document(row.lines),
+    )

@@ -1,0 +1,103 @@
+"""The command line, as a person or a script meets it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import Database
+
+
+def metering(database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "METERING_DATABASE_URL": database.url,
+        "METERING_REDIS_URL": database.redis_url,
+        "COLUMNS": "200",
+    }
+    command = [sys.executable, "-m", "metering", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_help_names_every_command(database: Database) -> None:
+    text = metering(database, "--help").stdout
+    for command in (
+        "up",
+        "demo",
+        "gateway",
+        "api",
+        "worker",
+        "beat",
+        "migrate",
+        "keys",
+        "customers",
+        "rates",
+        "doctor",
+    ):
+        assert f" {command} " in text
+
+
+def test_a_key_is_created_listed_and_revoked(database: Database) -> None:
+    created = json.loads(metering(database, "keys", "create", "--role", "read", "--json").stdout)
+    assert created[0]["key"].startswith(f"mk_{created[0]['key_id']}_")
+    (listed,) = json.loads(metering(database, "keys", "list", "--json").stdout)
+    assert (listed["key_id"], listed["revoked_at"]) == (created[0]["key_id"], None)
+    assert created[0]["key"] not in json.dumps(listed)
+    assert metering(database, "keys", "revoke", listed["key_id"]).returncode == 0
+    (revoked,) = json.loads(metering(database, "keys", "list", "--json").stdout)
+    assert revoked["revoked_at"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["keys", "revoke", "nope"], "no key has the id 'nope'"),
+        (["keys", "create", "--role", "admin", "--customer", "acme"], "only a read key can be bound"),
+        (["rates", "set", "house", "own-1", "mood=5"], "'mood=5': expected KIND=USD_PER_MILLION"),
+        (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate for kind input"),
+        (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is no IANA time zone"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(database: Database, arguments: list[str], message: str) -> None:
+    ended = metering(database, *arguments)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("metering: ")
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_rates_are_imported_once_and_a_second_import_finds_nothing_new(database: Database) -> None:
+    first = metering(database, "rates", "import", "--json")
+    assert len(json.loads(first.stdout)) > 2000
+    assert json.loads(metering(database, "rates", "import", "--json").stdout) == []
+    assert metering(database, "rates", "diff").stdout == "nothing to import: every card is there\n"
+    listed = metering(database, "rates", "list", "--provider", "anthropic", "--model", "opus-4-7").stdout
+    assert "input 5 " in listed
+    assert (
+        metering(database, "rates", "set", "anthropic", "claude-opus-4-7", "input=1", "output=2").returncode == 0
+    )
+    both = json.loads(
+        metering(
+            database, "rates", "list", "--provider", "anthropic", "--model", "claude-opus-4-7", "--json"
+        ).stdout
+    )
+    assert [card["usd_per_million"] for card in both][1] == "input 1  output 2"
+
+
+def test_doctor_redacts_secrets_and_fails_when_something_is_wrong(database: Database) -> None:
+    well = metering(database, "doctor", "--json")
+    assert well.returncode == 0, well.stdout
+    found = {row["what"]: row for row in json.loads(well.stdout)}
+    assert found["database"]["status"] == found["queue"]["status"] == "ok"
+    environment = {
+        **os.environ,
+        "METERING_DATABASE_URL": "postgresql://u:topsecret@127.0.0.1:1/x",
+        "METERING_ADMIN_KEY": "mk_a_topsecret",
+    }
+    command = [sys.executable, "-m", "metering", "doctor"]
+    ill = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert ill.returncode == 1
+    assert "topsecret" not in ill.stdout + ill.stderr
+    assert "FAILED" in ill.stdout
