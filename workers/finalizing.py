@@ -4,8 +4,11 @@ import logging
 import threading
 from time import monotonic
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from metering.bootstrap import Service
 from metering.clock import utc_now
+from metering.domain.errors import MeteringError
 from metering.domain.settlement import NEEDS_PERSON
 from metering.operations.finalize_due import FinalizeResult, finalize_due
 
@@ -20,8 +23,17 @@ _one_at_a_time = threading.Lock()
 def drain(service: Service) -> int:
     """Finalize batch after batch until none is due; returns how many streams were looked at.
 
-    Nudges come often; a second call while one is running returns at once, since the first looks again anyway.
+    What goes wrong with the database is logged, not raised: whoever calls, calls again in a second. Nudges come
+    often; a second call while one is running returns at once, since the first looks again anyway.
     """
+    try:
+        return _drain(service)
+    except (SQLAlchemyError, MeteringError) as error:
+        log.error("finalizing failed; it is tried again", extra={"error": str(error).splitlines()[0]})
+        return 0
+
+
+def _drain(service: Service) -> int:
     looked_at = 0
     started = monotonic()
     batch = service.settings.finalize_batch

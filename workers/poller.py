@@ -4,17 +4,11 @@ Celery workers have stopped consuming for good after a broker reconnect (celery#
 the work, so a thread in every worker looks for due rows too, and finalizes them when messages do not.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from metering.bootstrap import Service
-from metering.domain.errors import MeteringError
 from workers.finalizing import drain
-
-log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
 
@@ -37,7 +31,4 @@ class Poller:
 
     def _run(self) -> None:
         while not self._stopping.wait(INTERVAL_SECONDS):
-            try:
-                drain(self._service())
-            except (SQLAlchemyError, MeteringError) as error:
-                log.error("finalizing failed; it is tried again", extra={"error": str(error).splitlines()[0]})
+            drain(self._service())

@@ -23,7 +23,7 @@ from metering.domain.rating import RateMissingError
 from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.ingest.decode import InvalidJsonError, TooManyEventsError
 from metering.ingest.writer import NotCommittedError, QueueFullError
-from metering.operations.manage_keys import KeyBindingError
+from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
 from metering.operations.put_customer import UnknownTimeZoneError
 from metering.operations.set_rate import InvalidRateError, RateDateTakenError
 from metering.store.customers import StripeCustomerTakenError
@@ -73,6 +73,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         ConfigurationError,
         InvalidKeyError,
         KeyBindingError,
+        KeyIdTakenError,
         NotConfiguredError,
         RateMissingError,
         RoleMissingError,

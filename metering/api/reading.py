@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import Connection
@@ -49,13 +50,23 @@ TheService = Annotated[Service, Depends(_service)]
 When = Annotated[datetime | None, Query(description="RFC 3339 with offset")]
 
 
+def _stream_key(request: Request, customer_id: str, stream_id: str) -> tuple[str, str]:
+    """Both ids as they were sent: routing has undone %2F, and cannot tell an id's slash from the one between."""
+    raw: bytes = request.scope["raw_path"]
+    sent = raw.partition(b"/v1/streams/")[2].decode("ascii", "replace")
+    encoded_customer, slash, encoded_stream = sent.partition("/")
+    key = (unquote(encoded_customer), unquote(encoded_stream)) if slash else (customer_id, stream_id)
+    _text("".join(key))
+    return key
+
+
 @router.get("/streams/{customer_id}/{stream_id:path}")
 def read_stream(
-    customer_id: str, stream_id: str, key: Reader, connection: Db, service: TheService
+    stream_key: Annotated[tuple[str, str], Depends(_stream_key)], key: Reader, connection: Db, service: TheService
 ) -> dict[str, Any]:
     """One stream: its state, usage, cost once final, accrued estimate before."""
+    customer_id, stream_id = stream_key
     require_customer(key, customer_id)
-    _text(customer_id + stream_id)
     view = get_stream(connection, customer_id=customer_id, stream_id=stream_id)
     if view is None:
         raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")

@@ -42,7 +42,7 @@ class RateCardInput(BaseModel):
     effective_from: AwareDatetime | None = None
 
 
-@router.put("/customers/{customer_id}")
+@router.put("/customers/{customer_id:path}")
 def write_customer(
     customer_id: Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00]+$")],
     given: CustomerInput,

@@ -2,11 +2,23 @@
 
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from metering.domain.errors import MeteringError
 from metering.store.engine import transaction
-from metering.store.keys import KeySecret, Role, add_key, generate_secret, has_admin_key, parse_secret
+from metering.store.keys import (
+    KeySecret,
+    Role,
+    add_key,
+    authenticate,
+    generate_secret,
+    has_admin_key,
+    parse_secret,
+)
+
+
+class KeyIdTakenError(MeteringError):
+    """The configured admin key has the id of a stored key with another secret, or of a revoked one."""
 
 
 class KeyBindingError(MeteringError):
@@ -34,16 +46,27 @@ def ensure_admin_key(*, engine: Engine, configured: str | None, now: datetime) -
 
     Raises:
         InvalidKeyError: the configured key is not written as keys are.
+        KeyIdTakenError: its id belongs to another key.
     """
     with transaction(engine) as connection:
         if configured is not None:
-            secret = parse_secret(configured)
-            add_key(
-                connection, secret=secret, role=Role.ADMIN, customer_id=None, name="METERING_ADMIN_KEY", now=now
-            )
+            _store_configured(connection, parse_secret(configured), now)
             return None
         if has_admin_key(connection):
             return None
         secret = generate_secret()
         add_key(connection, secret=secret, role=Role.ADMIN, customer_id=None, name="first admin key", now=now)
         return secret
+
+
+def _store_configured(connection: Connection, secret: KeySecret, now: datetime) -> None:
+    name = "METERING_ADMIN_KEY"
+    is_new = add_key(connection, secret=secret, role=Role.ADMIN, customer_id=None, name=name, now=now)
+    if is_new:
+        return
+    known = authenticate(connection, secret)
+    if known is None or known.role is not Role.ADMIN:
+        raise KeyIdTakenError(
+            f"METERING_ADMIN_KEY: the id {secret.key_id!r} belongs to a key with another secret, or to a revoked "
+            "one: choose another id"
+        )

@@ -45,6 +45,14 @@ def test_any_stream_id_can_be_read_back(api: Api, stream_id: str) -> None:
     assert api.client.get(path).json()["stream_id"] == stream_id
 
 
+def test_a_customer_id_with_a_slash_is_told_from_the_stream_id(api: Api) -> None:
+    api.post([{**start("x/y"), "subject": "acme/eu"}])
+    assert api.client.get("/v1/streams/acme%2Feu/x%2Fy").json()["customer_id"] == "acme/eu"
+    assert api.client.get("/v1/streams/acme%2Feu/x/y").json()["stream_id"] == "x/y"
+    assert api.client.get("/v1/streams/acme/eu/x/y").status_code == 404
+    assert api.client.put("/v1/customers/acme%2Feu", json={"name": "EU"}).json()["customer_id"] == "acme/eu"
+
+
 def test_what_is_not_there_is_a_404_with_its_name(api: Api) -> None:
     answer = api.client.get("/v1/streams/acme/none")
     assert answer.status_code == 404

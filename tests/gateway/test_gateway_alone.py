@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -35,15 +36,19 @@ def test_a_gateway_that_is_stopped_ends_its_streams(demo_url: str, tmp_path: Pat
     began = threading.Event()
     stream_ids: list[str] = []
 
+    def read_on(answer: openai.Stream[Any]) -> None:
+        for number, _ in enumerate(answer):
+            if number == 20:
+                began.set()
+
     def listen(url: str) -> None:
-        with _client(url) as client, pytest.raises(openai.APIError):
+        with _client(url) as client:
             answer = client.chat.completions.create(
                 model="gpt-5", messages=MESSAGES, stream=True, extra_headers=scenario(tokens=100_000)
             )
             stream_ids.append(answer.response.headers["x-metering-stream-id"])
-            for number, _ in enumerate(answer):
-                if number == 20:
-                    began.set()
+            with pytest.raises(openai.APIError):
+                read_on(answer)
 
     with RunningServer(sink.app) as sink_server:
         upstreams = (demo_upstream(demo_url, "*"),)

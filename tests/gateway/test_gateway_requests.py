@@ -97,7 +97,8 @@ def test_unknown_paths_and_methods_answer_in_the_same_shape(world: World) -> Non
 
 def test_a_client_that_leaves_while_sending_is_no_stream(world: World, client: openai.OpenAI) -> None:
     port = int(world.gateway_url.rsplit(":", 1)[1])
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 900\r\n\r\n"
+    headers = f"host: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: 900\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{headers}"
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head.encode() + b'{"model": "claude')
     assert stream(client, headers=scenario(tokens=3)).text

@@ -232,3 +232,27 @@ def test_writers_that_meet_the_same_streams_do_not_deadlock(database: Database) 
 
     asyncio.run(run())
     assert len(stored(database)) == 40
+
+
+def test_every_answer_follows_a_flush_of_the_log_to_disk(database: Database) -> None:
+    """`kill -9` would not show it: the page cache survives that. PostgreSQL counts its fdatasync calls."""
+
+    async def run() -> None:
+        async with writing(connect_to(database.url)) as writer:
+            for place in range(30):
+                await writer.submit(submission(start(f"s{place}")))
+
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        before = flushes(connection)
+        asyncio.run(run())
+        deadline = time.monotonic() + 10
+        while flushes(connection) - before < 30 and time.monotonic() < deadline:
+            time.sleep(0.2)  # backends report their counts with a delay
+        assert flushes(connection) - before >= 30
+
+
+def flushes(connection: psycopg.Connection) -> int:
+    connection.execute("SELECT pg_stat_clear_snapshot()")
+    row = connection.execute("SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'").fetchone()
+    assert row is not None
+    return int(row[0] or 0)
