@@ -43,8 +43,9 @@ check: setup ## Lint, types, layers, tidy
 	@echo "==> import-linter"; $(VENV)/bin/lint-imports --no-cache
 	@echo "==> tidy"; $(PY) -m pytest -q tests/test_tidy.py
 
-lock: ## Resolve the newest allowed versions into requirements.lock (needs uv)
+lock: ## Resolve the newest allowed versions into the two lock files (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra server --extra gateway --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 clean: ## Remove .venv and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from metering.cli import customers, demo, doctor, keys, parts, rates, up
+from metering.cli import customers, doctor, keys, parts, programs, rates, up
 from metering.cli.output import fail
 from metering.domain.errors import MeteringError
 
@@ -19,8 +19,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(customers.app, name="customers")
 app.add_typer(rates.app, name="rates")
 app.command("up")(up.up_command)
-app.command("demo")(demo.demo_command)
-app.command("gateway")(demo.gateway_command)
+app.command("demo")(programs.demo_command)
+app.command("gateway")(programs.gateway_command)
 app.command("doctor")(doctor.doctor_command)
 parts.register(app)
 
