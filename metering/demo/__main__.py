@@ -15,4 +15,5 @@ def main() -> None:
     sys.exit(0 if right else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()
