@@ -1,6 +1,6 @@
 """A small launcher between the supervisor and a server: drops root, ties its life to the supervisor's, execs.
 
-Run as a script with `python -I -S launch.py SIGNAL USER COMMAND...`, so that nothing of this package is imported:
+Run as a script with `python -I -S launch.py SUPERVISOR_PID SIGNAL USER COMMAND...`, so that nothing of this package is imported:
 doing this in the supervisor itself, between fork and exec, is not safe in a process with threads.
 """
 
@@ -15,8 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 def launch(arguments: list[str]) -> None:
     """Become COMMAND, as USER if one is given, to be sent SIGNAL when the supervisor dies."""
-    signal_name, user, *command = arguments
-    parent = os.getppid()
+    supervisor_pid, signal_name, user, *command = arguments
     if user:
         entry = pwd.getpwnam(user)
         os.initgroups(user, entry.pw_gid)
@@ -27,7 +26,7 @@ def launch(arguments: list[str]) -> None:
         # After setuid, which would clear it. Elsewhere a killed supervisor leaves its servers to the next start.
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_PDEATHSIG, int(signal.Signals[signal_name]), 0, 0, 0)
-        if os.getppid() != parent:
+        if os.getppid() != int(supervisor_pid):
             sys.exit("the supervisor is gone already")
     os.execvp(command[0], command)
 

@@ -159,7 +159,7 @@ class Supervisor:
 
     def _spawn(self, child: _Child) -> None:
         spec = child.spec
-        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), spec.stop_signal.name, spec.user]
+        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), spec.stop_signal.name, spec.user]
         # A session of its own: a terminal's Ctrl-C reaches only us, and a kill reaches its children too.
         child.process = subprocess.Popen(
             [*launcher, *spec.argv],

