@@ -10,6 +10,7 @@ from metering.domain.money import cents_text
 from metering.domain.rates import RateCard
 from metering.domain.rating import ChargeLine
 from metering.domain.stream import StreamFacts, billable_usage
+from metering.domain.usage import Usage
 from metering.totals.customers import CustomerView
 from metering.totals.streams import StreamView
 from metering.totals.totals import TotalRow
@@ -45,7 +46,7 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
         "tags": dict(start.tags) if start else {},
         "started_at": time_text(start.time) if start else None,
         "ended_at": time_text(ended_at) if ended_at else None,
-        "usage": (bill.usage if bill else billable.usage).known(),
+        "usage": usage_shape(bill.usage if bill else billable.usage),
         "usage_source": (bill.usage_source if bill else billable.source).value,
         "input_unknown": bill.input_unknown if bill else billable.input_unknown,
         "delivered": _delivered(facts),
@@ -58,6 +59,11 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
         "charge": charge_detail(view.charge) if view.charge else None,
         "adjustments": [adjustment_shape(adjustment) for adjustment in view.adjustments],
     }
+
+
+def usage_shape(usage: Usage) -> dict[str, int]:
+    """The counters on the bill: input and output always (0 where nobody reported them), others where known."""
+    return {"input_tokens": 0, "output_tokens": 0, **usage.known()}
 
 
 def _delivered(facts: StreamFacts) -> dict[str, int] | None:
@@ -121,7 +127,7 @@ def charge_shape(charge: Charge) -> dict[str, Any]:
         "api_key_id": bill.api_key_id,
         "started_at": time_text(bill.started_at),
         "ended_at": time_text(bill.ended_at),
-        "usage": bill.usage.known(),
+        "usage": usage_shape(bill.usage),
         "usage_source": bill.usage_source.value,
         "input_unknown": bill.input_unknown,
         "cancel_policy": bill.cancel_policy.value,

@@ -75,12 +75,12 @@ def settle(
     """
     if facts.end is None and now < last_received_at + patience.abandon_after:
         return Wait(State.OPEN, last_received_at + patience.abandon_after)
+    if facts.conflicting:
+        return Backlog(State.CONFLICTING, _conflict_reason(facts))
     if facts.start is None:
         if facts.end is not None and now < last_received_at + patience.start_grace:
             return Wait(State.ENDED, last_received_at + patience.start_grace)
         return Backlog(State.ORPHANED, "no stream-start arrived: send it, and the stream finalizes by itself")
-    if facts.conflicting:
-        return Backlog(State.CONFLICTING, _conflict_reason(facts))
     return _bill(facts, facts.start.event, rates, booked)
 
 

@@ -1,7 +1,7 @@
 """A small launcher between the supervisor and a server: drops root, ties its life to the supervisor's, execs.
 
-Run as a script with `python -I -S launch.py SUPERVISOR_PID SIGNAL USER COMMAND...`, so that nothing of this package is imported:
-doing this in the supervisor itself, between fork and exec, is not safe in a process with threads.
+Run as a script with `python -I -S launch.py SUPERVISOR_PID SIGNAL USER COMMAND...`, importing nothing of this
+package: doing the same in the supervisor, between fork and exec, is not safe in a process with threads.
 """
 
 import ctypes

@@ -122,6 +122,12 @@ def test_two_starts_that_contradict_each_other_need_a_person() -> None:
     assert "stream-start" in conflict.reason
 
 
+def test_a_conflict_is_told_before_a_missing_start() -> None:
+    conflict = settled(end(), end(outcome=Outcome.FAILED))
+    assert isinstance(conflict, Backlog)
+    assert conflict.state is State.CONFLICTING
+
+
 def test_a_resent_start_with_another_time_is_no_conflict_and_the_earliest_counts() -> None:
     later = start(time=T0 + timedelta(seconds=1))
     assert bill(later, start(), delivered(1), end()).started_at == T0
