@@ -1,0 +1,269 @@
+"""Bills a set of events straight from the contract's text; shares no code and no idea with the product.
+
+Order-free by construction: events are grouped, sorted and reduced by maxima, and nothing is kept between calls.
+Times are instants; money is a fraction of a cent until it is printed.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+
+from tests.scenarios.prices import PRICES
+
+Event = dict
+Key = tuple[str, str]
+
+RANKS = ("provider", "gateway_count", "estimate", None)
+COUNTERS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_write_input_tokens",
+    "reasoning_output_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+)
+NESTED = {
+    "input": (
+        ("cache_read", "cache_read_input_tokens"),
+        ("cache_write", "cache_write_input_tokens"),
+        ("input_audio", "input_audio_tokens"),
+    ),
+    "output": (("reasoning", "reasoning_output_tokens"), ("output_audio", "output_audio_tokens")),
+}
+START_FIELDS = {
+    "provider": None,
+    "model": None,
+    "streaming": True,
+    "operation": "chat",
+    "input_tokens": None,
+    "max_output_tokens": None,
+    "api_key_id": None,
+    "request_hash": None,
+    "service_tier": None,
+    "tags": None,
+}
+END_FIELDS = (
+    "outcome",
+    "usage_source",
+    "finish_reasons",
+    "response_model",
+    "response_id",
+    "service_tier",
+    "error_type",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a charge; cents are exact."""
+
+    kind: str
+    quantity: int
+    usd_per_million: Fraction
+
+    @property
+    def cents(self) -> Fraction:
+        return self.quantity * self.usd_per_million * 100 / 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bill:
+    """What the contract says about one stream once nothing more is to be waited for."""
+
+    customer_id: str
+    stream_id: str
+    state: str
+    outcome: str | None
+    provider: str | None
+    model: str | None
+    api_key_id: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    usage: dict[str, int] = field(hash=False)
+    usage_source: str
+    lines: tuple[Line, ...]
+    input_unknown: bool
+    billed_nothing: bool
+
+    @property
+    def cents(self) -> Fraction | None:
+        """The exact cost, or None for a stream that needs a person or is still open."""
+        return sum((line.cents for line in self.lines), Fraction(0)) if self.state == "finalized" else None
+
+    @property
+    def cost(self) -> str | None:
+        return None if self.cents is None else decimal_string(self.cents)
+
+
+def decimal_string(value: Fraction) -> str:
+    """The shortest exact decimal, without an exponent; the fraction must have one."""
+    digits, rest = 0, value
+    while rest.denominator != 1:
+        rest, digits = rest * 10, digits + 1
+        assert digits < 60, f"{value} has no finite decimal"
+    text = str(abs(rest.numerator)).rjust(digits + 1, "0")
+    whole, part = (text[:-digits], text[-digits:]) if digits else (text, "")
+    return ("-" if value < 0 else "") + whole + (f".{part}" if part else "")
+
+
+def instant(text: str) -> datetime:
+    """An RFC 3339 time as an instant in UTC."""
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def bill(events: Iterable[Event], *, settled: bool = True) -> dict[Key, Bill]:
+    """Every stream's bill. Unless `settled`, a stream without an end is still open rather than abandoned."""
+    streams: dict[Key, list[Event]] = defaultdict(list)
+    for event in events:
+        streams[event["subject"], event["data"]["stream_id"]].append(event)
+    return {key: _bill_stream(key, group, settled) for key, group in streams.items()}
+
+
+def _bill_stream(key: Key, events: Sequence[Event], settled: bool) -> Bill:
+    start, starts_conflict = _winner([e for e in events if e["type"] == "stream-start"], _start_content)
+    end, ends_conflict = _best_end([e for e in events if e["type"] == "stream-end"])
+    delivered = _delivered([e for e in events if e["type"] == "token-delivered"])
+    usage = _billable_usage(start, delivered, end)
+    source = (end["data"].get("usage_source") if end else None) or "estimate"
+    reported = bool(end and source == "provider" and (end["data"].get("usage") or {}))
+    outputs = ("output_tokens", "reasoning_output_tokens", "output_audio_tokens")
+    nothing = not reported and not any(usage.get(name) for name in outputs)
+    input_unknown = "input_tokens" not in usage
+    shown = {"input_tokens": 0, "output_tokens": 0} | ({} if nothing else usage)
+    prices = _prices(start, end)
+    state = _state(
+        start=start,
+        end=end or settled,
+        conflict=starts_conflict or ends_conflict,
+        priced=prices is not None or nothing,
+    )
+    last = max((instant(e["time"]) for e in events), default=None)
+    return Bill(
+        customer_id=key[0],
+        stream_id=key[1],
+        state=state,
+        outcome=end["data"]["outcome"] if end else ("abandoned" if settled else None),
+        provider=start["data"]["provider"] if start else None,
+        model=start["data"]["model"] if start else None,
+        api_key_id=start["data"].get("api_key_id") if start else None,
+        started_at=instant(start["time"]) if start else None,
+        ended_at=instant(end["time"]) if end else (last if settled else None),
+        usage=shown,
+        usage_source=source,
+        lines=_lines(shown, prices) if state == "finalized" and prices else (),
+        input_unknown=input_unknown and not nothing,
+        billed_nothing=nothing,
+    )
+
+
+def _state(*, start: Event | None, end: object, conflict: bool, priced: bool) -> str:
+    if not end:
+        return "open"
+    if conflict:
+        return "conflicting"
+    if start is None:
+        return "orphaned"
+    return "finalized" if priced else "unpriced"
+
+
+def _start_content(event: Event) -> str:
+    data = event["data"]
+    return json.dumps({name: data.get(name, default) for name, default in START_FIELDS.items()}, sort_keys=True)
+
+
+def _end_content(event: Event) -> str:
+    data = event["data"]
+    usage = {name: count for name, count in (data.get("usage") or {}).items() if name in COUNTERS}
+    return json.dumps({"usage": usage} | {name: data.get(name) for name in END_FIELDS}, sort_keys=True)
+
+
+def _winner(events: Sequence[Event], content) -> tuple[Event | None, bool]:
+    """The event with the least time, and whether another says something else."""
+    ordered = sorted(events, key=lambda event: (instant(event["time"]), content(event)))
+    return (ordered[0] if ordered else None), len({content(event) for event in events}) > 1
+
+
+def _best_end(ends: Sequence[Event]) -> tuple[Event | None, bool]:
+    """Only the ends whose usage source ranks best have a say."""
+    for rank in RANKS:
+        same = [event for event in ends if event["data"].get("usage_source") == rank]
+        if same:
+            return _winner(same, _end_content)
+    return None, False
+
+
+def _delivered(tokens: Sequence[Event]) -> dict[str, int]:
+    """Each counter's maximum, where one was ever given."""
+    counts: dict[str, int] = {}
+    for event in tokens:
+        for name in ("output_tokens", "reasoning_output_tokens"):
+            if name in event["data"]:
+                counts[name] = max(counts.get(name, 0), event["data"][name])
+    return counts
+
+
+def _billable_usage(start: Event | None, delivered: Mapping[str, int], end: Event | None) -> dict[str, int]:
+    """The end's counters; for each it lacks, the delivered maximum; for input, the start's."""
+    usage = dict(delivered)
+    if start is not None and "input_tokens" in start["data"]:
+        usage["input_tokens"] = start["data"]["input_tokens"]
+    reported = (end["data"].get("usage") or {}) if end else {}
+    return usage | {name: count for name, count in reported.items() if name in COUNTERS}
+
+
+def _prices(start: Event | None, end: Event | None):
+    if start is None:
+        return None
+    model = (end["data"].get("response_model") if end else None) or start["data"]["model"]
+    return PRICES.get((start["data"]["provider"], model))
+
+
+def _lines(usage: Mapping[str, int], prices) -> tuple[Line, ...]:
+    """Each kind that has a price of its own, and what is left of its parent at the parent's price."""
+    lines = []
+    for parent, kinds in NESTED.items():
+        left = usage[f"{parent}_tokens"]
+        split = []
+        for kind, counter in kinds:
+            if kind in prices:
+                quantity = min(usage.get(counter, 0), left)
+                left -= quantity
+                split.append((kind, quantity))
+        for kind, quantity in [(parent, left), *split]:
+            if quantity:
+                lines.append(Line(kind, quantity, prices[kind].at(usage["input_tokens"])))
+    return tuple(lines)
+
+
+@dataclass(slots=True)
+class Total:
+    """What one group adds up to, over final streams."""
+
+    stream_count: int = 0
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    cents: Fraction = Fraction(0)
+
+
+def totals(bills: Iterable[Bill], *, group_by: Sequence[str], granularity: str) -> dict[tuple, Total]:
+    """Final streams by (start of the hour, day or month of their end, *group_by); the start is None for `none`."""
+    groups: dict[tuple, Total] = defaultdict(Total)
+    for each in bills:
+        if each.cents is None:
+            continue
+        total = groups[_floor(each.ended_at, granularity), *(getattr(each, name) for name in group_by)]
+        total.stream_count += 1
+        total.cents += each.cents
+        for name, count in each.usage.items():
+            total.tokens[name] += count
+    return dict(groups)
+
+
+def _floor(moment: datetime, granularity: str) -> datetime | None:
+    if granularity == "none":
+        return None
+    kept = ("year", "month", "day", "hour")[: {"month": 2, "day": 3, "hour": 4}[granularity]]
+    return datetime(*([getattr(moment, name) for name in kept] + [1] * (3 - len(kept))), tzinfo=UTC)
