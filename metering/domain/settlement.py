@@ -99,8 +99,7 @@ def _bill(facts: StreamFacts, start: StreamStart, rates: RateBook, booked: Bill 
     card = _booked_card(booked, start, rated_model, rates) or rates.find(
         provider=start.provider, model=rated_model, at=start.time
     )
-    billed_something = any(usage.usage.known().values())
-    if card is None and billed_something:
+    if card is None and not usage.nothing:
         return Backlog(State.UNPRICED, f"no rate for {start.provider}/{rated_model} at {start.time.isoformat()}")
     try:
         lines = rate_usage(usage=usage.usage, card=card) if card else ()

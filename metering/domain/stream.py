@@ -147,11 +147,12 @@ def _max_known(a: int | None, b: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillableUsage:
-    """What a stream is billed for, and on whose word."""
+    """What a stream is billed for, and on whose word. `nothing`: it owes nothing, whatever its model costs."""
 
     usage: Usage
     source: UsageSource
     input_unknown: bool = False
+    nothing: bool = False
 
 
 NOTHING_DELIVERED = Usage(input_tokens=0, output_tokens=0)
@@ -181,7 +182,7 @@ def billable_usage(facts: StreamFacts) -> BillableUsage:
     upstream_reported = source is UsageSource.PROVIDER and bool(reported.known())
     delivered_something = usage.output_tokens or usage.reasoning_output_tokens or usage.output_audio_tokens
     if not upstream_reported and not delivered_something:
-        return BillableUsage(usage=NOTHING_DELIVERED, source=source)
+        return BillableUsage(usage=NOTHING_DELIVERED, source=source, nothing=True)
     return BillableUsage(usage=usage, source=source, input_unknown=usage.input_tokens is None)
 
 
