@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 from metering.config import Settings
 from metering.domain.errors import MeteringError
 from metering.domain.settlement import Patience
+from metering.embedded.data_dir import Services, default_data_dir, find_running
 from metering.store.engine import check_safe, owner_engine, service_engine
 from metering.store.rates import RateBooks
 from metering.store.schema import check_current
@@ -30,7 +31,7 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
     """A service on the configured database, which has been checked to be current and safe.
 
     Raises:
-        NotConfiguredError: METERING_DATABASE_URL is missing.
+        NotConfiguredError: no database is named, and none runs.
         DatabaseUnavailableError, SchemaOutdatedError, UnsafeDatabaseError: see store/.
     """
     engine = service_engine(database_url(settings), pool_size=pool_size)
@@ -48,7 +49,7 @@ def build_owner_engine(settings: Settings) -> Engine:
     """An engine that may migrate.
 
     Raises:
-        NotConfiguredError: METERING_DATABASE_URL is missing.
+        NotConfiguredError: no database is named, and none runs.
     """
     if settings.migration_database_url is not None:
         return owner_engine(settings.migration_database_url.get_secret_value())
@@ -56,22 +57,32 @@ def build_owner_engine(settings: Settings) -> Engine:
 
 
 def database_url(settings: Settings) -> str:
-    """METERING_DATABASE_URL.
+    """METERING_DATABASE_URL, or the database of the `metering up` that runs on the data folder.
 
     Raises:
-        NotConfiguredError: it is missing.
+        NotConfiguredError: there is neither.
     """
-    if settings.database_url is None:
-        raise NotConfiguredError("METERING_DATABASE_URL is not set: give it, or use `metering up`")
-    return settings.database_url.get_secret_value()
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return _running("METERING_DATABASE_URL", settings).database_url
 
 
 def redis_url(settings: Settings) -> str:
-    """METERING_REDIS_URL.
+    """METERING_REDIS_URL, or the queue of the `metering up` that runs on the data folder.
 
     Raises:
-        NotConfiguredError: it is missing.
+        NotConfiguredError: there is neither.
     """
-    if settings.redis_url is None:
-        raise NotConfiguredError("METERING_REDIS_URL is not set: give it, or use `metering up`")
-    return settings.redis_url.get_secret_value()
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    return _running("METERING_REDIS_URL", settings).redis_url
+
+
+def _running(variable: str, settings: Settings) -> Services:
+    data = settings.data or default_data_dir()
+    services = find_running(data)
+    if services is None:
+        raise NotConfiguredError(
+            f"{variable} is not set, and no `metering up` runs on {data}: set it, or start one"
+        )
+    return services

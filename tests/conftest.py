@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 from metering.bootstrap import Service, build_service
 from metering.catalogue.genai import read_catalogue
 from metering.config import Settings
-from metering.embedded.data_dir import ephemeral_data_dir
-from metering.embedded.services import Services, embedded_services
+from metering.embedded.data_dir import Services, ephemeral_data_dir
+from metering.embedded.services import embedded_services
 from metering.embedded.supervisor import Supervisor
 from metering.operations.import_rates import import_rates
 from metering.store.engine import owner_engine

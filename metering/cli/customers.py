@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from metering.bootstrap import build_service
-from metering.cli.output import AsJson, show
+from metering.cli.output import AsJson, show, show_one
 from metering.clock import utc_now
 from metering.config import load_settings
 from metering.domain.money import cents_text
@@ -43,7 +43,8 @@ def set_one(
     put_customer(engine=service.engine, customer_id=customer_id, details=details, now=now)
     with transaction(service.engine) as connection:
         customer = get_customer(connection, customer_id=customer_id, now=now)
-    show([_row(customer)] if customer else [], as_json=as_json, empty="")
+    assert customer is not None
+    show_one(_row(customer), as_json=as_json)
 
 
 def _row(customer: CustomerView) -> dict[str, Any]:

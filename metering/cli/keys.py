@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from metering.bootstrap import build_service
-from metering.cli.output import AsJson, say, show
+from metering.cli.output import AsJson, say, show, show_one
 from metering.clock import utc_now
 from metering.config import load_settings
 from metering.operations.manage_keys import create_key
@@ -28,7 +28,7 @@ def create(
         engine=service.engine, role=role, name=name or role.value, customer_id=customer, now=utc_now()
     )
     if as_json:
-        show([{"key_id": secret.key_id, "key": str(secret), "role": role.value}], as_json=True, empty="")
+        show_one({"key_id": secret.key_id, "key": str(secret), "role": role.value}, as_json=True)
         return
     say(f"a key with role {role}, shown only now:")
     print(secret)

@@ -24,6 +24,14 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one result as a table of one row, or as a JSON object."""
+    if as_json:
+        print(json.dumps(dict(row), default=str, indent=2))
+    else:
+        show([row], as_json=False, empty="")
+
+
 def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
     """Print rows as a table, or as a JSON array; `empty` is what a person reads when there are none."""
     if as_json:

@@ -9,7 +9,7 @@ import typer
 
 from metering.bootstrap import build_service
 from metering.catalogue.genai import read_catalogue
-from metering.cli.output import AsJson, say, show
+from metering.cli.output import AsJson, say, show, show_one
 from metering.clock import utc_now
 from metering.config import load_settings
 from metering.domain.money import cents_text
@@ -103,7 +103,7 @@ def set_one(
         set_by="the command line",
         now=now,
     )
-    show([_row(card)], as_json=as_json, empty="")
+    show_one(_row(card), as_json=as_json)
 
 
 def _parse_rate(text: str) -> Rate:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy import make_url
 
 from metering.all_in_one import Running, run_all_in_one
 from metering.cli.output import say
@@ -45,4 +46,9 @@ def _greet(running: Running) -> None:
     if prepared.admin_key:
         say("first admin key, shown only now:\n")
         print(f"    {prepared.admin_key}\n", flush=True)
+    say(f"database: {_redacted(running.environment['METERING_DATABASE_URL'])}")
     say(f"ready: {running.url}    documentation: {running.url}/docs    Ctrl-C stops all of it\n")
+
+
+def _redacted(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)

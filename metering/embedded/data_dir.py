@@ -2,16 +2,20 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
 
 from metering.domain.errors import MeteringError
+
+_ANNOUNCEMENT = "running.json"
 
 ROOT_DATA_DIR = Path("/var/lib/metering")
 
@@ -22,6 +26,14 @@ class DataDirInUseError(MeteringError):
 
 class DataDirUnusableError(MeteringError):
     """The data folder cannot be created, or the database's user cannot reach it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Where the running servers are; the database's login is its superuser."""
+
+    database_url: str
+    redis_url: str
 
 
 def default_data_dir() -> Path:
@@ -79,6 +91,30 @@ def socket_dir() -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(path)
+
+
+@contextmanager
+def announced(path: Path, services: Services) -> Iterator[None]:
+    """Let other commands of the same user find the servers that run on this folder, until the block ends."""
+    announcement = path / _ANNOUNCEMENT
+    announcement.touch(mode=0o600)
+    announcement.write_text(json.dumps(asdict(services)))
+    try:
+        yield
+    finally:
+        announcement.unlink(missing_ok=True)
+
+
+def find_running(path: Path) -> Services | None:
+    """The servers that run on this folder now; None when none do, or they are another user's."""
+    try:
+        found = json.loads((path / _ANNOUNCEMENT).read_text())
+        with locked_data_dir(path, note="looking"):
+            return None  # nobody holds it: what is announced there was left by a crash
+    except DataDirInUseError:
+        return Services(**found)
+    except (OSError, ValueError, DataDirUnusableError):
+        return None
 
 
 def _lock(descriptor: int, path: Path) -> None:

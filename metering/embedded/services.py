@@ -2,21 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from metering.embedded.data_dir import socket_dir
+from metering.embedded.data_dir import Services, announced, socket_dir
 from metering.embedded.postgres import EmbeddedPostgres
 from metering.embedded.supervisor import Supervisor
 from metering.embedded.valkey import EmbeddedValkey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """Where the running servers are; the database's login is its superuser."""
-
-    database_url: str
-    redis_url: str
 
 
 @contextmanager
@@ -35,7 +26,9 @@ def embedded_services(
             specs.append(queue.child_spec())
         if specs:
             supervisor.start(specs)
+        services = Services(database_url=database.url("metering"), redis_url=queue.url)
         try:
-            yield Services(database_url=database.url("metering"), redis_url=queue.url)
+            with announced(data, services):
+                yield services
         finally:
             supervisor.stop()

@@ -15,7 +15,7 @@ import uvicorn
 from metering.api.app import create_app
 from metering.api.server import protocol_with_deadline
 from metering.bootstrap import Service, build_service
-from metering.embedded.services import Services
+from metering.embedded.data_dir import Services
 from metering.operations.finalize_due import finalize_due
 from metering.operations.manage_keys import create_key
 from metering.store.keys import Role

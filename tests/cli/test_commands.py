@@ -41,10 +41,10 @@ def test_help_names_every_command(database: Database) -> None:
 
 def test_a_key_is_created_listed_and_revoked(database: Database) -> None:
     created = json.loads(metering(database, "keys", "create", "--role", "read", "--json").stdout)
-    assert created[0]["key"].startswith(f"mk_{created[0]['key_id']}_")
+    assert created["key"].startswith(f"mk_{created['key_id']}_")
     (listed,) = json.loads(metering(database, "keys", "list", "--json").stdout)
-    assert (listed["key_id"], listed["revoked_at"]) == (created[0]["key_id"], None)
-    assert created[0]["key"] not in json.dumps(listed)
+    assert (listed["key_id"], listed["revoked_at"]) == (created["key_id"], None)
+    assert created["key"] not in json.dumps(listed)
     assert metering(database, "keys", "revoke", listed["key_id"]).returncode == 0
     (revoked,) = json.loads(metering(database, "keys", "list", "--json").stdout)
     assert revoked["revoked_at"]

@@ -15,8 +15,7 @@ import httpx2
 import psutil
 import pytest
 
-from metering.embedded.data_dir import ephemeral_data_dir
-from metering.embedded.services import Services
+from metering.embedded.data_dir import Services, ephemeral_data_dir
 
 READY = re.compile(r"ready: (http://\S+)")
 ADMIN_KEY = re.compile(r"^ +(mk_\w+)$", re.MULTILINE)
@@ -98,11 +97,20 @@ def test_up_greets_with_a_key_once_keeps_data_and_stops_in_time(data: Path) -> N
         assert second.returncode == 1
         assert f"process {running.process.pid}, metering up at {running.url}" in second.stderr
         assert "Traceback" not in second.stderr
+        assert keys_on(data).returncode == 0
         assert stop_and_time(running) < 10
+    assert "no `metering up` runs on" in keys_on(data).stderr
     with up("--data", str(data)) as running:
         assert not ADMIN_KEY.findall(running.output)
         customers = httpx2.get(f"{running.url}/v1/customers", headers=headers).json()["data"]
         assert [customer["name"] for customer in customers] == ["A"]
+
+
+def keys_on(data: Path) -> subprocess.CompletedProcess[str]:
+    """Another command of the same user, told only where the data is."""
+    command = [sys.executable, "-m", "metering", "keys", "list", "--json"]
+    environment = {**os.environ, "METERING_DATA": str(data)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
 
 
 def test_a_part_that_is_killed_comes_back() -> None:

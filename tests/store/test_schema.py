@@ -10,7 +10,7 @@ from psycopg import errors
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from metering.embedded.services import Services
+from metering.embedded.data_dir import Services
 from metering.store.engine import UnsafeDatabaseError, check_safe, owner_engine, transaction
 from metering.store.schema import SchemaOutdatedError, check_current, ensure_journal_partitions, migrate
 from metering.tables import metadata
