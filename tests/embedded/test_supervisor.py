@@ -28,6 +28,13 @@ def eventually(condition: Callable[[], bool], *, within: float = 10) -> bool:
     return True
 
 
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
 
@@ -102,7 +109,7 @@ def test_a_child_that_does_not_heed_its_signal_is_killed_with_all_it_started() -
     supervisor.stop()
     assert time.monotonic() - began < 2
     assert "stubborn does not stop; killing it" in output.getvalue()
-    assert not [process for process in family if process.is_running() and process.status() != "zombie"]
+    assert eventually(lambda: not any(map(lives, family)))
 
 
 def test_nothing_is_left_behind() -> None:
@@ -136,4 +143,4 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> 
         owner = supervisor.pid_of("supervisor")
         assert owner is not None
         os.kill(owner, signal.SIGKILL)
-        assert eventually(lambda: not child.is_running() or child.status() == "zombie")
+        assert eventually(lambda: not lives(child))

@@ -15,7 +15,8 @@ import httpx2
 import psutil
 import pytest
 
-from metering.embedded.data_dir import Services, ephemeral_data_dir
+from metering.embedded.data_dir import ephemeral_data_dir
+from tests.conftest import Database
 
 READY = re.compile(r"ready: (http://\S+)")
 ADMIN_KEY = re.compile(r"^ +(mk_\w+)$", re.MULTILINE)
@@ -71,8 +72,11 @@ def stop_and_time(running: Up) -> float:
     assert running.process.stdout is not None
     running.process.stdout.read()
     assert running.process.wait(timeout=15) == 0
-    assert not [process for process in family if process.is_running() and process.status() != "zombie"]
-    return time.monotonic() - began
+    stopped_after = time.monotonic() - began
+    gone, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    assert gone
+    return stopped_after
 
 
 @pytest.fixture
@@ -129,8 +133,8 @@ def test_a_part_that_is_killed_comes_back() -> None:
                     time.sleep(0.1)
 
 
-def test_given_servers_are_used_and_no_data_folder_is_made(services: Services, data: Path) -> None:
-    given = {"METERING_DATABASE_URL": services.database_url, "METERING_REDIS_URL": services.redis_url}
+def test_given_servers_are_used_and_no_data_folder_is_made(database: Database, data: Path) -> None:
+    given = {"METERING_DATABASE_URL": database.url, "METERING_REDIS_URL": database.redis_url}
     with up("--data", str(data), **given, METERING_ADMIN_KEY="mk_up_0123456789") as running:
         assert httpx2.get(f"{running.url}/readyz").is_success
         names = {child.name() for child in psutil.Process(running.process.pid).children(recursive=True)}

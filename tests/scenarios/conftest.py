@@ -1,70 +1,106 @@
-"""The whole service for the scenarios: API, worker, beat, PostgreSQL and Valkey as processes, started once."""
+"""The whole service as real processes, started once, with short patience so that silence is over soon."""
 
-import json
 import os
-import random
-import secrets
-import subprocess
-import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
 
+import httpx2
 import pytest
 
 from metering.all_in_one import run_all_in_one
 from metering.config import load_settings
 from metering.embedded.supervisor import Supervisor
-from tests.scenarios.clients import Client
 
-SEED = int(os.environ.get("TEST_SEED") or secrets.randbelow(1_000_000))
-ABANDON_AFTER = 3.0
-START_GRACE = 2.0
+KEY = "mk_scenario_0123456789abcdef"
+ENVIRONMENT = {
+    "METERING_ADMIN_KEY": KEY,
+    "METERING_ABANDON_AFTER": "3s",
+    "METERING_START_GRACE": "2s",
+    "METERING_PORT": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The running service. `admin` may do everything, `ingest` only post."""
+    """The running service, and a hand on its processes."""
 
     url: str
-    redis_url: str
-    environment: dict[str, str]
+    key: str
+    client: httpx2.Client
     supervisor: Supervisor
-    admin: Client
-    ingest: Client
+    redis_url: str
 
-    def key(self, role: str, customer: str | None = None) -> str:
-        """A new key, from the command line as a person gets one."""
-        command = [sys.executable, "-m", "metering", "keys", "create", "--role", role, "--json"]
-        command += ["--customer", customer] if customer else []
-        run = subprocess.run(command, env=os.environ | self.environment, capture_output=True, check=True, timeout=30)
-        return json.loads(run.stdout)["key"]
+    def get(self, path: str, **query: Any) -> Any:
+        """A document."""
+        answer = self.client.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def stream(self, customer: str, stream_id: str) -> Any:
+        """A stream, whatever its ids look like."""
+        return self.get(f"/v1/streams/{quote(customer, safe='')}/{quote(stream_id, safe='')}")
+
+    def all_rows(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """Every row of every page."""
+        rows: list[dict[str, Any]] = []
+        page = self.get(path, **query)
+        rows += page["data"]
+        while page["next_cursor"]:
+            page = self.get(path, **query, cursor=page["next_cursor"])
+            rows += page["data"]
+        return rows
+
+    def settle(self, *, within: float = 40) -> None:
+        """Wait until nothing is due and nothing is open or waits for its start."""
+        quiet = {'metering_streams_not_final{state="open"}', 'metering_streams_not_final{state="ended"}'}
+
+        def done() -> bool:
+            lines = self.client.get("/metrics").text.splitlines()
+            values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+            waiting = sum(float(values[name]) for name in quiet)
+            return waiting == 0 and float(values["metering_streams_due"]) == 0
+
+        assert eventually(done, within=within)
 
 
-@pytest.fixture(scope="package")
+def eventually(condition: Callable[[], bool], *, within: float) -> bool:
+    """Whether it came true in time."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            if condition():
+                return True
+        except (httpx2.HTTPError, KeyError):
+            pass
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
 def whole() -> Iterator[Whole]:
-    """Its settings reach the processes through the environment, which is put back afterwards."""
-    admin_key = f"mk_admin_{secrets.token_hex(16)}"
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("METERING_")]:
-            patch.delenv(name)
-        patch.setenv("METERING_ADMIN_KEY", admin_key)
-        patch.setenv("METERING_ABANDON_AFTER", f"{ABANDON_AFTER:g}s")
-        patch.setenv("METERING_START_GRACE", f"{START_GRACE:g}s")
-        settings = load_settings().model_copy(update={"port": 0})
+    """`metering up`, in this process's hands."""
+    os.environ.update(ENVIRONMENT)
+    try:
+        settings = load_settings()
         with (
-            Supervisor(quiet="TEST_LOUD" not in os.environ) as supervisor,
+            Supervisor(quiet=True) as supervisor,
             run_all_in_one(settings, supervisor=supervisor, ephemeral=True) as running,
+            httpx2.Client(base_url=running.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as client,
         ):
-            admin = Client(running.url, admin_key)
             redis_url = running.environment["METERING_REDIS_URL"]
-            whole = Whole(running.url, redis_url, running.environment, supervisor, admin, admin)
-            yield Whole(
-                running.url, redis_url, running.environment, supervisor, admin, admin.with_key(whole.key("ingest"))
-            )
+            yield Whole(running.url, KEY, client, supervisor, redis_url)
+    finally:
+        for name in ENVIRONMENT:
+            del os.environ[name]
 
 
-@pytest.fixture
-def rng(request: pytest.FixtureRequest) -> random.Random:
-    """Random choices of this test's own, the same for the same TEST_SEED; pytest shows the seed on failure."""
-    print(f"TEST_SEED={SEED} replays this")
-    return random.Random(f"{SEED} {request.node.name}")
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """Told with every failure; set TEST_SEED to play the same again."""
+    chosen = int(os.environ.get("TEST_SEED", time.time_ns() % 1_000_000))
+    print(f"TEST_SEED={chosen}")
+    return chosen
