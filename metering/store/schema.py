@@ -64,25 +64,40 @@ def ensure_journal_partitions(engine: Engine, *, now: datetime) -> int:
 
 def _ensure_roles(connection: Connection) -> None:
     for role in (SERVICE_ROLE, READER_ROLE):
-        if not connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).first():
+        if not connection.execute(_ROLE_EXISTS, {"role": role}).first():
             _create_role(connection, role)
-    if not connection.execute(
-        text("SELECT pg_has_role(current_user, :role, 'MEMBER')"), {"role": SERVICE_ROLE}
-    ).scalar_one():
-        connection.execute(text(f"GRANT {SERVICE_ROLE} TO CURRENT_USER"))
+    if not connection.execute(_MAY_BECOME_SERVICE, {"role": SERVICE_ROLE}).scalar_one():
+        _as_administrator(connection, f"GRANT {SERVICE_ROLE} TO CURRENT_USER")
+
+
+_ROLE_EXISTS = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
+
+# Since PostgreSQL 16, whoever creates a role is a member of it and still may not SET ROLE to it.
+_MAY_BECOME_SERVICE = text(
+    """
+    SELECT pg_has_role(current_user, :role, CASE
+        WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+    """
+)
 
 
 def _create_role(connection: Connection, role: str) -> None:
     try:
-        # Roles belong to the whole server, so another database's migration may be creating it right now.
+        _as_administrator(connection, f"CREATE ROLE {role} NOLOGIN")
+    except RoleMissingError:
+        # Roles belong to the whole server, so another database's migration may have just created it.
+        if not connection.execute(_ROLE_EXISTS, {"role": role}).first():
+            raise
+
+
+def _as_administrator(connection: Connection, statement: str) -> None:
+    try:
         with connection.begin_nested():
-            connection.execute(text(f"CREATE ROLE {role} NOLOGIN"))
+            connection.execute(text(statement))
     except ProgrammingError as error:
-        if connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).first():
-            return
         raise RoleMissingError(
-            f"role {role} is missing and this login may not create it; as an administrator run: "
-            f"CREATE ROLE {role} NOLOGIN; GRANT {role} TO <this login>;"
+            f"this login may not run `{statement}`; as an administrator run: CREATE ROLE {SERVICE_ROLE} NOLOGIN; "
+            f"CREATE ROLE {READER_ROLE} NOLOGIN; GRANT {SERVICE_ROLE} TO <this login>;"
         ) from error
 
 

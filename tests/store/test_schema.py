@@ -1,5 +1,6 @@
 """The schema: migrations and tables agree, facts cannot be changed by the service, unsafe servers are refused."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import psycopg
@@ -10,9 +11,17 @@ from psycopg import errors
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from metering.embedded.data_dir import Services
-from metering.store.engine import UnsafeDatabaseError, check_safe, owner_engine, transaction
-from metering.store.schema import SchemaOutdatedError, check_current, ensure_journal_partitions, migrate
+from metering.embedded.data_dir import Services, ephemeral_data_dir
+from metering.embedded.services import embedded_services
+from metering.embedded.supervisor import Supervisor
+from metering.store.engine import UnsafeDatabaseError, check_safe, owner_engine, service_engine, transaction
+from metering.store.schema import (
+    RoleMissingError,
+    SchemaOutdatedError,
+    check_current,
+    ensure_journal_partitions,
+    migrate,
+)
 from metering.tables import metadata
 from tests.conftest import Database
 
@@ -52,6 +61,46 @@ def test_the_database_refuses_amounts_that_are_no_money(database: Database, valu
 def test_migrating_again_changes_nothing(database: Database) -> None:
     engine = owner_engine(database.url)
     assert migrate(engine) == migrate(engine)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Services]:
+    """A server of a test's own: roles belong to the whole server."""
+    with (
+        ephemeral_data_dir() as data,
+        Supervisor(quiet=True) as supervisor,
+        embedded_services(data=data, supervisor=supervisor, valkey=False) as services,
+    ):
+        yield services
+
+
+def log_in_as(services: Services, name: str, options: str) -> str:
+    """Create a login that owns the database, and return its URL."""
+    with psycopg.connect(services.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN {options}")  # type: ignore[arg-type]
+        connection.execute(f"ALTER DATABASE metering OWNER TO {name}")  # type: ignore[arg-type]
+    return services.database_url.replace("postgres@", f"{name}@", 1)
+
+
+def test_an_ordinary_login_that_may_create_roles_is_enough(cluster: Services) -> None:
+    url = log_in_as(cluster, "plain", "CREATEROLE")
+    migrate(owner_engine(url))
+    engine = service_engine(url)
+    check_current(engine)
+    check_safe(engine)
+
+
+def test_a_login_that_may_not_create_roles_is_told_what_an_administrator_has_to_run(cluster: Services) -> None:
+    url = log_in_as(cluster, "humble", "")
+    with pytest.raises(RoleMissingError, match="CREATE ROLE metering_service NOLOGIN"):
+        migrate(owner_engine(url))
+    with psycopg.connect(cluster.database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE metering_service NOLOGIN; CREATE ROLE metering_reader NOLOGIN;")
+        with pytest.raises(RoleMissingError, match="GRANT metering_service TO"):
+            migrate(owner_engine(url))
+        connection.execute("GRANT metering_service TO humble")
+    migrate(owner_engine(url))
+    check_safe(service_engine(url))
 
 
 def test_a_database_without_our_schema_is_refused_with_what_to_run(services: Services) -> None:
