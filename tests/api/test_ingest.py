@@ -170,3 +170,11 @@ def test_unknown_customers_are_created_unlinked(api: Api) -> None:
     api.post([{**start(), "subject": "новый клиент"}])
     (customer,) = api.client.get("/v1/customers").json()["data"]
     assert (customer["customer_id"], customer["stripe_customer_id"]) == ("новый клиент", None)
+
+
+def test_where_a_json_object_repeats_a_key_the_last_one_counts(api: Api) -> None:
+    once = json.dumps([start(), delivered(tokens=5)])
+    twice = once.replace('"output_tokens": 5', '"output_tokens": 5, "output_tokens": 7')
+    assert twice != once
+    assert api.client.post("/v1/events", content=twice).status_code == 200
+    assert api.client.get("/v1/streams/acme/s").json()["delivered"]["output_tokens"] == 7
