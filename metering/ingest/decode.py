@@ -1,5 +1,6 @@
 """From the bytes of a request to its events: decoded once when all is well, event by event when not."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR
@@ -87,8 +88,22 @@ def _split_json(body: bytes) -> list[bytes]:
     except RecursionError as error:
         raise InvalidJsonError("the body is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidJsonError(f"the body is not valid JSON: {_reason(error)}") from error
+        return _split_leniently(body, error)
     return [body]
+
+
+def _split_leniently(body: bytes, error: Exception) -> list[bytes]:
+    """The events of a body that msgspec refuses for a lone surrogate in one of them; JSON as such allows those."""
+    try:
+        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidJsonError(f"the body is not valid JSON: {_reason(error)}") from error
+    events = document if isinstance(document, list) else [document]
+    return [json.dumps(event).encode() for event in events]
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _decode_each(raws: Sequence[bytes]) -> Decoded:
@@ -107,13 +122,13 @@ def _decode_each(raws: Sequence[bytes]) -> Decoded:
 
 def _decode_one(index: int, raw: bytes) -> UsageEvent | Rejection:
     try:
-        wire = _single.decode(raw)
-    except msgspec.ValidationError as error:
-        return rejection_of(index=index, event=_untyped.decode(raw), error=str(error))
+        wire = _decode_typed(index, raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejection(index=index, id=None, code="invalid-json", detail=f"not valid JSON: {_reason(error)}")
     except RecursionError:
         return Rejection(index=index, id=None, code="invalid-json", detail="nested too deeply")
+    if isinstance(wire, Rejection):
+        return wire
     if not _FIRST_YEAR <= wire.time.year <= _LAST_YEAR:
         detail = f"time: expected a year from {_FIRST_YEAR} to {_LAST_YEAR}, got {wire.time.year}"
         return Rejection(index=index, id=wire.id, code="invalid-field", detail=detail)
@@ -121,6 +136,15 @@ def _decode_one(index: int, raw: bytes) -> UsageEvent | Rejection:
         detail = f"{path}: expected text without NUL (\\u0000)"
         return Rejection(index=index, id=wire.id, code="invalid-field", detail=detail)
     return to_domain(wire)
+
+
+def _decode_typed(index: int, raw: bytes) -> WireEvent | Rejection:
+    try:
+        event: WireEvent = _single.decode(raw)
+    except msgspec.ValidationError as error:
+        # It stops at the first wrong value: what follows may not even be JSON, which decoding all of it tells.
+        return rejection_of(index=index, event=_untyped.decode(raw), error=str(error))
+    return event
 
 
 def _path_of_nul(value: object) -> str | None:
