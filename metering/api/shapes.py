@@ -5,10 +5,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from metering.domain.events import Outcome
 from metering.domain.ledger import Adjustment, Bill, Charge
 from metering.domain.money import cents_text
 from metering.domain.rates import RateCard
 from metering.domain.rating import ChargeLine
+from metering.domain.settlement import State
 from metering.domain.stream import StreamFacts, billable_usage
 from metering.domain.usage import Usage
 from metering.totals.customers import CustomerView
@@ -30,14 +32,17 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
     start = facts.start.event if facts.start else None
     end = facts.end.event if facts.end else None
     billable = billable_usage(facts)
-    ended_at = end.time if end else (view.newest_bill.ended_at if view.newest_bill else None)
+    # Without an end, whatever is no longer open was swept.
+    swept = end is None and view.stream.state is not State.OPEN
+    ended_at = end.time if end else (facts.last_event_at if swept else None)
+    outcome = end.outcome if end else (Outcome.ABANDONED if swept else None)
     cost = view.cost_usd_cents
     return {
         "customer_id": facts.customer_id,
         "stream_id": facts.stream_id,
         "state": view.stream.state.value,
         "state_reason": view.stream.state_reason,
-        "outcome": end.outcome.value if end else (view.newest_bill.outcome.value if view.newest_bill else None),
+        "outcome": outcome.value if outcome else None,
         "provider": start.provider if start else None,
         "model": start.model if start else None,
         "response_model": end.response_model if end else None,

@@ -1,4 +1,4 @@
-"""An HTTP client of the tests' own: posts events in any order, batching, encoding and number, and reads answers."""
+"""An HTTP client of the tests' own: posts events in any order, batching and encoding, and reads the answers."""
 
 import gzip
 import json

@@ -1,6 +1,9 @@
 """The whole service as real processes, started once, with short patience so that silence is over soon."""
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +35,7 @@ class Whole:
     client: httpx2.Client
     supervisor: Supervisor
     redis_url: str
+    environment: dict[str, str]
 
     def get(self, path: str, **query: Any) -> Any:
         """A document."""
@@ -80,22 +84,34 @@ def eventually(condition: Callable[[], bool], *, within: float) -> bool:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def whole() -> Iterator[Whole]:
-    """`metering up`, in this process's hands."""
-    os.environ.update(ENVIRONMENT)
-    try:
-        settings = load_settings()
+    """`metering up`, in this process's hands. Its settings leave the environment with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
         with (
             Supervisor(quiet=True) as supervisor,
-            run_all_in_one(settings, supervisor=supervisor, ephemeral=True) as running,
+            run_all_in_one(load_settings(), supervisor=supervisor, ephemeral=True) as running,
             httpx2.Client(base_url=running.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as client,
         ):
             redis_url = running.environment["METERING_REDIS_URL"]
-            yield Whole(running.url, KEY, client, supervisor, redis_url)
-    finally:
-        for name in ENVIRONMENT:
-            del os.environ[name]
+            yield Whole(running.url, KEY, client, supervisor, redis_url, running.environment)
+
+
+@pytest.fixture(scope="package")
+def new_key(whole: Whole) -> Callable[..., str]:
+    """Makes a key of a role, bound to a customer or not, as a person does: with the command line."""
+
+    def make(role: str, customer: str | None = None) -> str:
+        command = [sys.executable, "-m", "metering", "keys", "create", "--role", role, "--json"]
+        command += ["--customer", customer] if customer else []
+        variables = os.environ | whole.environment
+        run = subprocess.run(command, env=variables, capture_output=True, check=True, timeout=30)
+        key: str = json.loads(run.stdout)["key"]
+        return key
+
+    return make
 
 
 @pytest.fixture(scope="session")

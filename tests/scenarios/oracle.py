@@ -154,7 +154,7 @@ def _bill_stream(key: Key, events: Sequence[Event], settled: bool) -> Bill:
         ended_at=instant(end["time"]) if end else (last if settled else None),
         usage=shown,
         usage_source=source,
-        lines=_lines(shown, prices) if state == "finalized" and prices else (),
+        lines=_lines(usage, prices) if state == "finalized" and prices and not nothing else (),
         input_unknown=input_unknown and not nothing,
         billed_nothing=nothing,
     )
@@ -223,10 +223,13 @@ def _prices(start: Event | None, end: Event | None):
 
 
 def _lines(usage: Mapping[str, int], prices) -> tuple[Line, ...]:
-    """Each kind that has a price of its own, and what is left of its parent at the parent's price."""
+    """Each kind that has a price of its own, and what is left of its parent at the parent's price.
+
+    Where nobody reported the parent, what is known of it, its nested kinds, is all there is of it.
+    """
     lines = []
     for parent, kinds in NESTED.items():
-        left = usage[f"{parent}_tokens"]
+        left = usage.get(f"{parent}_tokens", sum(usage.get(counter, 0) for _, counter in kinds))
         split = []
         for kind, counter in kinds:
             if kind in prices:
@@ -235,7 +238,7 @@ def _lines(usage: Mapping[str, int], prices) -> tuple[Line, ...]:
                 split.append((kind, quantity))
         for kind, quantity in [(parent, left), *split]:
             if quantity:
-                lines.append(Line(kind, quantity, prices[kind].at(usage["input_tokens"])))
+                lines.append(Line(kind, quantity, prices[kind].at(usage.get("input_tokens", 0))))
     return tuple(lines)
 
 
