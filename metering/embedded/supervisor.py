@@ -2,6 +2,7 @@
 order. All children are started by one thread that lives as long as they do, since Linux ties `PDEATHSIG` to the
 thread that forked."""
 
+import contextlib
 import os
 import queue
 import signal
@@ -16,17 +17,20 @@ from time import monotonic
 from typing import TextIO
 
 from metering.domain.errors import MeteringError
+from metering.embedded.processes import ask_to_stop, describe_exit, end_group, has_exited
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 TICK_SECONDS = 0.05
 FIRST_BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 5.0
 STABLE_AFTER_SECONDS = 10.0
+STOP_SECONDS = 9.0
+LAST_LINES_SECONDS = 0.5
 _COLORS = ("36", "33", "32", "35", "34", "31")
 
 
 class ChildFailedError(MeteringError):
-    """A child did not become ready; the message has its last lines."""
+    """A child did not start or become ready; the message has its last lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,8 @@ class _Child:
     spec: ChildSpec
     group: int
     process: subprocess.Popen[bytes] | None = None
+    reader: threading.Thread | None = None
+    was_ready: bool = False
     started_at: float = 0.0
     restart_at: float | None = None
     backoff: float = FIRST_BACKOFF_SECONDS
@@ -85,9 +91,13 @@ class Supervisor:
         """
         outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._commands.put((specs, outcome))
-        error = outcome.get()
-        if error is not None:
-            raise error
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                error = outcome.get(timeout=TICK_SECONDS)
+                if error is not None:
+                    raise error
+                return
+        raise ChildFailedError(f"{', '.join(spec.name for spec in specs)} not started: the supervisor has stopped")
 
     def stop(self) -> None:
         """Stop all children, the last group first, killing those that do not heed their signal in time."""
@@ -116,7 +126,7 @@ class Supervisor:
     def pid_of(self, name: str) -> int | None:
         """The process id of a child that is running."""
         process = self._child(name).process
-        return process.pid if process is not None and process.poll() is None else None
+        return process.pid if process is not None and not has_exited(process) else None
 
     def restarts_of(self, name: str) -> int:
         """How often a child was restarted."""
@@ -126,9 +136,10 @@ class Supervisor:
         """Print a line under a child's name."""
         width = max([10, *(len(child.spec.name) for child in self._children)])
         label = f"{name:<{width}} |"
-        if self._output.isatty():
-            label = f"\033[{_COLORS[sum(name.encode()) % len(_COLORS)]}m{label}\033[0m"
-        with self._print_lock:
+        # Whoever read our lines may be gone (`metering up | head`): that must stop neither children nor readers.
+        with self._print_lock, contextlib.suppress(OSError, ValueError):
+            if self._output.isatty():
+                label = f"\033[{_COLORS[sum(name.encode()) % len(_COLORS)]}m{label}\033[0m"
             self._output.write(f"{label} {line}\n")
             self._output.flush()
 
@@ -145,7 +156,7 @@ class Supervisor:
             try:
                 self._start_group(specs)
                 outcome.put(None)
-            except (ChildFailedError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - `ready` may raise anything, and start() waits to hear it
                 outcome.put(error)
         self._stop_all()
 
@@ -156,6 +167,7 @@ class Supervisor:
             self._children.append(child)
             self._spawn(child)
             self._await_ready(child)
+            child.was_ready = True
 
     def _spawn(self, child: _Child) -> None:
         spec = child.spec
@@ -171,7 +183,8 @@ class Supervisor:
         )
         child.started_at = monotonic()
         child.restart_at = None
-        threading.Thread(target=self._read, args=(child, child.process), daemon=True).start()
+        child.reader = threading.Thread(target=self._read, args=(child, child.process), daemon=True)
+        child.reader.start()
 
     def _read(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -188,60 +201,68 @@ class Supervisor:
             return
         deadline = monotonic() + child.spec.ready_timeout
         while not ready():
-            if process.poll() is not None or monotonic() > deadline or self._stopping.is_set():
-                how = "did not become ready" if process.poll() is None else _describe(process.returncode)
-                self._stopping.wait(TICK_SECONDS)  # for its last lines to be read
+            if has_exited(process) or monotonic() > deadline or self._stopping.is_set():
+                how = describe_exit(end_group(process)) if has_exited(process) else "did not become ready"
+                _join([child], seconds=TICK_SECONDS)  # for its last lines to be read
                 lines = "\n  ".join(child.last_lines)
                 raise ChildFailedError(f"{child.spec.name} {how}; its last lines:\n  {lines}")
+            self._revive()
             self._stopping.wait(TICK_SECONDS / 2)
 
     def _revive(self) -> None:
         now = monotonic()
         for child in self._children:
-            if child.process is None or child.process.poll() is None:
+            if child.process is None or not child.was_ready:
                 continue
             if child.restart_at is None:
-                if now - child.started_at > STABLE_AFTER_SECONDS:
-                    child.backoff = FIRST_BACKOFF_SECONDS
-                child.restart_at = now + child.backoff
-                how = _describe(child.process.returncode)
-                self.say("supervisor", f"{child.spec.name} {how}; restarting in {child.backoff:g} s")
-                child.backoff = min(child.backoff * 2, MAX_BACKOFF_SECONDS)
+                if has_exited(child.process):
+                    if now - child.started_at > STABLE_AFTER_SECONDS:
+                        child.backoff = FIRST_BACKOFF_SECONDS
+                    self._restart_later(child, describe_exit(end_group(child.process)))
             elif now >= child.restart_at:
-                child.restarts += 1
-                self._spawn(child)
+                try:
+                    self._spawn(child)
+                    child.restarts += 1
+                except OSError as error:  # out of processes or descriptors: it may pass
+                    self._restart_later(child, f"cannot be started ({error.strerror})")
+
+    def _restart_later(self, child: _Child, how: str) -> None:
+        child.restart_at = monotonic() + child.backoff
+        when = f"restarting in {child.backoff:g} s (restart {child.restarts + 1})"
+        self.say("supervisor", f"{child.spec.name} {how}; {when}")
+        child.backoff = min(child.backoff * 2, MAX_BACKOFF_SECONDS)
 
     def _stop_all(self) -> None:
-        for group in sorted({child.group for child in self._children}, reverse=True):
-            self._stop_group([child for child in self._children if child.group == group])
+        numbers = sorted({child.group for child in self._children}, reverse=True)
+        groups = [[child for child in self._children if child.group == number] for number in numbers]
+        wanted = sum(max(child.spec.stop_timeout for child in group) for group in groups)
+        share = min(1.0, STOP_SECONDS / wanted) if wanted else 1.0  # the first to stop leave time for the last
+        for group in groups:
+            self._stop_group(group, share)
+        _join(self._children, seconds=LAST_LINES_SECONDS)
 
-    def _stop_group(self, children: Sequence[_Child]) -> None:
-        running = [(child, child.process) for child in children if child.process and child.process.poll() is None]
+    def _stop_group(self, children: Sequence[_Child], share: float) -> None:
+        running = [
+            (child, child.process)
+            for child in children
+            if child.process is not None and child.process.returncode is None
+        ]
         for child, process in running:
-            _signal_group(process, child.spec.stop_signal, only_leader=True)
+            ask_to_stop(process, child.spec.stop_signal)
         started = monotonic()
         for child, process in running:
-            while process.poll() is None and not self._impatient.is_set():
-                if monotonic() - started > child.spec.stop_timeout:
+            while not has_exited(process) and not self._impatient.is_set():
+                if monotonic() - started > child.spec.stop_timeout * share:
                     break
                 self._impatient.wait(TICK_SECONDS / 2)
-            if process.poll() is None:
+            if not has_exited(process):
                 self.say("supervisor", f"{child.spec.name} does not stop; killing it")
-            _signal_group(process, signal.SIGKILL, only_leader=False)
-            process.wait()
+            end_group(process)
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals, *, only_leader: bool) -> None:
-    try:
-        if only_leader:
-            os.kill(process.pid, number)
-        else:
-            os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def _describe(returncode: int) -> str:
-    if returncode < 0:
-        return f"was killed by {signal.Signals(-returncode).name}"
-    return f"exited with code {returncode}"
+def _join(children: Sequence[_Child], *, seconds: float) -> None:
+    """Wait for what the children said last; something that left their group may hold the pipe for longer."""
+    deadline = monotonic() + seconds
+    for child in children:
+        if child.reader is not None:
+            child.reader.join(max(0.0, deadline - monotonic()))

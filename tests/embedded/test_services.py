@@ -117,6 +117,16 @@ def test_a_very_long_path_is_no_hindrance(data: Path) -> None:
         assert answers(services.database_url)
 
 
+@as_root
+def test_a_folder_that_was_there_is_opened_to_pass_through_and_no_further(data: Path) -> None:
+    for before, after in ((0o1777, 0o1777), (0o700, 0o711)):
+        folder = data / oct(before)
+        folder.mkdir()
+        folder.chmod(before)
+        with locked_data_dir(folder, note="test"):
+            assert stat.S_IMODE(folder.stat().st_mode) == after
+
+
 def test_data_of_another_major_version_is_refused(data: Path) -> None:
     with socket_dir() as sockets:
         server = EmbeddedPostgres(data=data, sockets=sockets)
@@ -126,15 +136,42 @@ def test_data_of_another_major_version_is_refused(data: Path) -> None:
             server.prepare()
 
 
+def test_a_first_start_that_was_killed_half_way_is_no_obstacle(data: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from metering.embedded.postgres import EmbeddedPostgres\n"
+        "EmbeddedPostgres(data=Path(sys.argv[1]), sockets=Path(sys.argv[2])).prepare()"
+    )
+    with socket_dir() as sockets:
+        command = [sys.executable, "-c", code, str(data), str(sockets)]
+        with subprocess.Popen(command, start_new_session=True) as first:
+            assert eventually(lambda: bool(list(data.glob("*/PG_VERSION"))))
+            os.killpg(first.pid, signal.SIGKILL)
+    assert not list(data.glob("*/global/pg_control"))
+    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor) as services:
+        assert answers(services.database_url)
+    assert sorted(folder.name for folder in data.iterdir() if folder.is_dir()) == ["postgres"]
+
+
+def test_something_else_where_the_database_goes_is_refused_and_kept(data: Path) -> None:
+    (data / "postgres").mkdir()
+    (data / "postgres" / "thesis.txt").write_text("years of work")
+    with socket_dir() as sockets, pytest.raises(DataDirUnusableError, match="holds no database: move it away"):
+        EmbeddedPostgres(data=data, sockets=sockets).prepare()
+    assert (data / "postgres" / "thesis.txt").read_text() == "years of work"
+
+
 def test_a_server_that_was_left_on_the_data_is_stopped_first(data: Path) -> None:
     with socket_dir() as sockets, socket_dir() as other_sockets:
-        left = EmbeddedPostgres(data=data, sockets=sockets)
+        left = EmbeddedPostgres(data=data, sockets=sockets, shared_buffers="32MB")
         left.prepare()
         spec = left.child_spec()
         with subprocess.Popen(spec.argv, user=spec.user or None, stderr=subprocess.DEVNULL) as orphan:
             assert eventually(lambda: answers(left.url()))
+            assert query(left.url(), "SHOW shared_buffers") == "32MB"
             query(left.url("metering"), "CREATE TABLE kept AS SELECT 7 AS n")
-            EmbeddedPostgres(data=data, sockets=other_sockets).prepare()
+            link = data / "by-another-path"
+            link.symlink_to(data)
+            EmbeddedPostgres(data=link, sockets=other_sockets).prepare()
             assert orphan.wait(timeout=10) == 0
     with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor) as services:
         assert query(services.database_url, "SELECT n FROM kept") == 7

@@ -64,7 +64,8 @@ def test_a_child_that_keeps_dying_is_restarted_ever_more_slowly() -> None:
         supervisor.start([python("broken", "raise SystemExit(3)")])
         assert eventually(lambda: supervisor.restarts_of("broken") >= 3)
     said = [line for line in output.getvalue().splitlines() if "broken exited with code 3" in line]
-    assert [line.rsplit("restarting in ")[1] for line in said[:3]] == ["0.2 s", "0.4 s", "0.8 s"]
+    waits = ["0.2 s (restart 1)", "0.4 s (restart 2)", "0.8 s (restart 3)"]
+    assert [line.rsplit("restarting in ")[1] for line in said[:3]] == waits
 
 
 def test_a_child_that_never_becomes_ready_is_an_error_with_its_last_lines() -> None:
