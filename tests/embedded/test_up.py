@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ import httpx2
 import psutil
 import pytest
 
-from metering.embedded.data_dir import ephemeral_data_dir
+from metering.embedded.data_dir import ephemeral_data_dir, find_running
 from tests.conftest import Database
+from tests.embedded.processes import started
 
 READY = re.compile(r"ready: (http://\S+)")
 ADMIN_KEY = re.compile(r"^ +(mk_\w+)$", re.MULTILINE)
@@ -42,7 +44,7 @@ class Up:
 @contextmanager
 def up(*arguments: str, **environment: str) -> Iterator[Up]:
     command = [sys.executable, "-m", "metering", "up", "--port", "0", *arguments]
-    with subprocess.Popen(
+    with started(
         command,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -88,22 +90,15 @@ def data() -> Iterator[Path]:
 def test_up_greets_with_a_key_once_keeps_data_and_stops_in_time(data: Path) -> None:
     with up("--data", str(data)) as running:
         (key,) = ADMIN_KEY.findall(running.output)
+        assert httpx2.get(f"{running.url}/livez").is_success
         assert httpx2.get(f"{running.url}/readyz").json()["status"] == "ready"
         headers = {"authorization": f"Bearer {key}"}
         assert httpx2.put(f"{running.url}/v1/customers/acme", json={"name": "A"}, headers=headers).is_success
-        second = subprocess.run(
-            [sys.executable, "-m", "metering", "up", "--port", "0", "--data", str(data)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        assert second.returncode == 1
-        assert f"process {running.process.pid}, metering up at {running.url}" in second.stderr
-        assert "Traceback" not in second.stderr
+        second = refused_up("--port", "0", "--data", str(data))
+        assert f"process {running.process.pid}, metering up at {running.url}" in second
         assert keys_on(data).returncode == 0
         assert stop_and_time(running) < 10
-    assert "no `metering up` runs on" in keys_on(data).stderr
+    assert find_running(data) is None
     with up("--data", str(data)) as running:
         assert not ADMIN_KEY.findall(running.output)
         customers = httpx2.get(f"{running.url}/v1/customers", headers=headers).json()["data"]
@@ -117,20 +112,62 @@ def keys_on(data: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
 
 
-def test_a_part_that_is_killed_comes_back() -> None:
-    with up("--ephemeral", METERING_ADMIN_KEY="mk_up_0123456789") as running:
-        for name in ("api", "worker", "beat"):
-            part = running.part(name)
+def test_killed_parts_come_back_and_an_ephemeral_run_leaves_nothing_behind(data: Path) -> None:
+    data.mkdir(mode=0o755)
+    with up("--ephemeral", TMPDIR=str(data), METERING_ADMIN_KEY="mk_up_0123456789") as running:
+        assert [folder.name for folder in data.glob("*/postgres")] == ["postgres"]
+        parts = {name: running.part(name) for name in ("api", "worker", "beat")}
+        for part in parts.values():
             part.kill()
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    assert running.part(name).pid != part.pid
-                    assert httpx2.get(f"{running.url}/livez").is_success
-                    break
-                except (AssertionError, httpx2.HTTPError, psutil.NoSuchProcess):
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
+        deadline = time.monotonic() + 20
+        for name, part in parts.items():
+            while not is_back(running, name, part):
+                assert time.monotonic() < deadline, name
+                time.sleep(0.1)
+        sockets = sockets_of(running)
+        assert all(folder.is_dir() for folder in sockets)
+        stop_and_time(running)
+    assert not list(data.iterdir())
+    assert not [folder for folder in sockets if folder.exists()]
+
+
+def is_back(running: Up, name: str, killed: psutil.Process) -> bool:
+    try:
+        return running.part(name).pid != killed.pid and httpx2.get(f"{running.url}/livez").is_success
+    except (AssertionError, httpx2.HTTPError, psutil.Error):
+        return False
+
+
+def sockets_of(running: Up) -> list[Path]:
+    """The folders of both servers' sockets."""
+    commands = [process.cmdline() for process in psutil.Process(running.process.pid).children(recursive=True)]
+    said = " ".join(part for command in commands for part in command)
+    found = {*re.findall(r"unix_socket_directories=(\S+)", said), *re.findall(r"unixsocket:(\S+)/", said)}
+    assert len(found) == 2
+    return [Path(folder) for folder in found]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_the_middle_of_the_start_leaves_nothing_behind(data: Path, ending: signal.Signals) -> None:
+    data.mkdir(mode=0o755)
+    command = [sys.executable, "-m", "metering", "up", "--port", "0", "--ephemeral"]
+    environment = {**os.environ, "TMPDIR": str(data)}
+    with started(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 20
+        while not list(data.glob("*/postgres/postmaster.pid")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        process.send_signal(ending)
+        said, _ = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert not list(data.iterdir())
 
 
 def test_given_servers_are_used_and_no_data_folder_is_made(database: Database, data: Path) -> None:
@@ -143,15 +180,17 @@ def test_given_servers_are_used_and_no_data_folder_is_made(database: Database, d
 
 
 def test_a_taken_port_is_refused_in_one_line(data: Path) -> None:
-    with up("--ephemeral") as running:
-        port = running.url.rpartition(":")[2]
-        refused = subprocess.run(
-            [sys.executable, "-m", "metering", "up", "--port", port, "--data", str(data)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused_up("--port", str(port), "--data", str(data))
+    assert said.startswith(f"metering: 127.0.0.1:{port} cannot be listened on")
+    assert not data.exists()
+
+
+def refused_up(*arguments: str) -> str:
+    """The one line in which a start is refused."""
+    command = [sys.executable, "-m", "metering", "up", *arguments]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"metering: 127.0.0.1:{port} cannot be listened on")
     assert refused.stderr.count("\n") == 1
+    return refused.stderr

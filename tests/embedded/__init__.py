@@ -1,0 +1,1 @@
+"""The embedded servers, the supervisor and `metering up`, as real processes."""
