@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,26 +21,24 @@ MAX_SECONDS = 30.0
 _one_at_a_time = threading.Lock()
 
 
-def drain(service: Service) -> int:
-    """Finalize batch after batch until none is due; returns how many streams were looked at.
+def drain(service: Callable[[], Service]) -> None:
+    """Finalize batch after batch until none is due.
 
     What goes wrong with the database is logged, not raised: whoever calls, calls again in a second. Nudges come
     often; a second call while one is running returns at once, since the first looks again anyway.
     """
     try:
-        return _drain(service)
+        _drain(service())
     except (SQLAlchemyError, MeteringError) as error:
         log.error("finalizing failed; it is tried again", extra={"error": str(error).splitlines()[0]})
-        return 0
 
 
-def _drain(service: Service) -> int:
-    looked_at = 0
+def _drain(service: Service) -> None:
     started = monotonic()
     batch = service.settings.finalize_batch
     while monotonic() - started < MAX_SECONDS:
         if not _one_at_a_time.acquire(blocking=False):
-            return looked_at
+            return
         try:
             result = finalize_due(
                 engine=service.engine,
@@ -50,12 +49,10 @@ def _drain(service: Service) -> int:
             )
         finally:
             _one_at_a_time.release()
-        looked_at += result.claimed
         if result.claimed:
             _report(result)
         if result.claimed < batch:
-            return looked_at
-    return looked_at
+            return
 
 
 def _report(result: FinalizeResult) -> None:

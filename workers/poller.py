@@ -31,4 +31,4 @@ class Poller:
 
     def _run(self) -> None:
         while not self._stopping.wait(INTERVAL_SECONDS):
-            drain(self._service())
+            drain(self._service)

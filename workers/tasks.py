@@ -11,7 +11,7 @@ from workers.schedule import PARTITIONS_TASK
 @app.task(name=FINALIZE_TASK)  # type: ignore[untyped-decorator]
 def finalize_due_streams() -> None:
     """Finalize what is due."""
-    drain(service())
+    drain(service)
 
 
 @app.task(name=PARTITIONS_TASK)  # type: ignore[untyped-decorator]

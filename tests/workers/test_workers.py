@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,24 +11,19 @@ import psycopg
 import pytest
 from redis import Redis
 
+from metering.bootstrap import Service
 from metering.domain.events import Outcome, StreamEnd, StreamStart, UsageSource
 from metering.domain.stream import fold
 from metering.domain.usage import Usage
 from metering.embedded.supervisor import ChildSpec, Supervisor
 from metering.ingest.nudge import MAX_WAITING, QUEUE, Nudger
+from metering.store.engine import DatabaseUnavailableError
 from metering.store.streams import UPSERT, upsert_parameters
 from tests.conftest import Database
+from tests.waiting import eventually
+from workers import poller
 
 NOWHERE = "unix:///nonexistent/valkey.sock"
-
-
-def eventually(condition: Callable[[], bool], *, within: float = 20) -> bool:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def part(name: str, database: Database, redis_url: str) -> ChildSpec:
@@ -126,3 +120,17 @@ def test_a_part_without_its_settings_says_which_in_one_line(name: str, tmp_path:
     assert ended.returncode == 1
     assert ended.stderr.startswith("metering: METERING_DATABASE_URL is not set, and no `metering up` runs on ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_the_poller_goes_on_when_the_service_cannot_be_had_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "INTERVAL_SECONDS", 0.01)
+    attempts: list[float] = []
+
+    def unavailable() -> Service:
+        attempts.append(time.monotonic())
+        raise DatabaseUnavailableError("down")
+
+    looking = poller.Poller(unavailable)
+    looking.start()
+    assert eventually(lambda: len(attempts) >= 3)
+    looking.stop()

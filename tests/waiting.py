@@ -1,0 +1,20 @@
+"""Waiting for what other processes do, with an end."""
+
+import time
+from collections.abc import Callable
+
+
+def eventually(
+    condition: Callable[[], bool], *, within: float = 20, ignoring: tuple[type[Exception], ...] = ()
+) -> bool:
+    """Whether it came true in time; an exception in `ignoring` means not yet."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            if condition():
+                return True
+        except ignoring:
+            pass
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
