@@ -18,10 +18,10 @@ from metering.domain.errors import MeteringError
 from metering.embedded.data_dir import default_data_dir, ephemeral_data_dir, locked_data_dir
 from metering.embedded.services import embedded_services
 from metering.embedded.supervisor import ChildSpec, Supervisor
-from metering.operations.import_rates import import_rates
+from metering.operations.import_rates import ImportResult, import_rates
 from metering.operations.manage_keys import ensure_admin_key
 from metering.store.engine import transaction
-from metering.store.rates import load_rate_cards
+from metering.store.rates import has_rate_cards
 from metering.store.schema import ensure_journal_partitions, migrate
 
 
@@ -31,11 +31,10 @@ class PortTakenError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What preparing a database did. `admin_key` is a generated first key, told only now."""
+    """What preparing a database did. A new one has `imported`; a generated first `admin_key` is told only now."""
 
     version: str
-    imported: int
-    source: str
+    imported: ImportResult | None
     admin_key: str | None
 
 
@@ -61,16 +60,14 @@ def prepare(settings: Settings) -> Prepared:
     now = utc_now()
     ensure_journal_partitions(engine, now=now)
     with transaction(engine) as connection:
-        is_new = not load_rate_cards(connection)
-    catalogue = read_catalogue()
-    imported = len(import_rates(engine=engine, catalogue=catalogue, now=now).added) if is_new else 0
+        is_new = not has_rate_cards(connection)
+    imported = import_rates(engine=engine, catalogue=read_catalogue(), now=now) if is_new else None
     configured = settings.admin_key.get_secret_value() if settings.admin_key else None
     generated = ensure_admin_key(engine=engine, configured=configured, now=now)
     engine.dispose()
     return Prepared(
         version=version,
         imported=imported,
-        source=catalogue.source,
         admin_key=str(generated) if generated else None,
     )
 
@@ -84,7 +81,7 @@ def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: boo
         DataDirInUseError: another process runs on the same data.
         ChildFailedError: a part did not start.
     """
-    settings = settings.model_copy(update={"port": _free_port(settings.host, settings.port)})
+    settings = settings.model_copy(update={"port": free_port(settings.host, settings.port)})
     url = f"http://{settings.host}:{settings.port}"
     with ExitStack() as stack:
         if settings.database_url is None or settings.redis_url is None:
@@ -159,7 +156,12 @@ def _data_dir(settings: Settings, *, ephemeral: bool, url: str) -> Iterator[Path
             yield path
 
 
-def _free_port(host: str, port: int) -> int:
+def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
+    """The port if it can be listened on; for 0, one that is free now.
+
+    Raises:
+        PortTakenError: something else listens on it.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -87,17 +87,18 @@ class Settings(BaseSettings):
     finalize_batch: int = Field(default=2_000, ge=1, le=20_000, description="Streams finalized per transaction.")
 
 
-def load_settings() -> Settings:
-    """The settings in force.
+def load_settings(**given: object) -> Settings:
+    """The settings in force; what is `given` on the command line, and not None, comes before the environment.
 
     Raises:
         ConfigurationError: naming each variable that is wrong, and what was expected.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         problems = [
             f"METERING_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
             for item in error.errors(include_url=False)
         ]
         raise ConfigurationError("; ".join(problems)) from error
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})

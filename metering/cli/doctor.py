@@ -3,15 +3,16 @@
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from pydantic import SecretStr
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
-from metering.bootstrap import build_service, redis_url
-from metering.cli.output import AsJson, show
+from metering.bootstrap import Service, build_service, redis_url
+from metering.cli.output import AsJson, redact_url, show
 from metering.clock import utc_now
 from metering.config import Settings, load_settings
 from metering.domain.errors import MeteringError
@@ -52,20 +53,22 @@ def _redacted(value: Any) -> str:
     if not isinstance(value, SecretStr):
         return str(value)
     secret = value.get_secret_value()
-    return make_url(secret).render_as_string(hide_password=True) if "://" in secret else "…"
+    return redact_url(secret) if "://" in secret else "…"
 
 
 def _checks(settings: Settings) -> list[dict[str, Any]]:
-    checks: dict[str, Callable[[Settings], str]] = {
-        "database": _check_database,
-        "clock": _check_clock,
-        "finalizer": _check_finalizer,
-        "queue": _check_queue,
+    # Built once if it can be; each check that needs it says for itself when it cannot.
+    service = cache(lambda: build_service(settings))
+    checks: dict[str, Callable[[], str]] = {
+        "database": lambda: _check_database(service()),
+        "clock": lambda: _check_clock(service()),
+        "finalizer": lambda: _check_finalizer(service()),
+        "queue": lambda: _check_queue(settings),
     }
     rows = []
     for what, check in checks.items():
         try:
-            status, found = "ok", check(settings)
+            status, found = "ok", check()
         except (MeteringError, RedisError, OSError) as error:
             status, found = "FAILED", str(error)
         rows.append({"what": what, "status": status, "value": found, "meaning": ""})
@@ -76,14 +79,14 @@ class UnhealthyError(MeteringError):
     """A part answers, but is not as it must be."""
 
 
-def _check_database(settings: Settings) -> str:
-    with transaction(build_service(settings).engine) as connection:
+def _check_database(service: Service) -> str:
+    with transaction(service.engine) as connection:
         row = connection.execute(text("SELECT current_setting('server_version'), current_user")).one()
     return f"PostgreSQL {row[0]}, as {row[1]}, schema current, commits durable"
 
 
-def _check_clock(settings: Settings) -> str:
-    with transaction(build_service(settings).engine) as connection:
+def _check_clock(service: Service) -> str:
+    with transaction(service.engine) as connection:
         theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     difference = abs(utc_now() - theirs)
     if difference > MAX_CLOCK_DIFFERENCE:
@@ -91,8 +94,8 @@ def _check_clock(settings: Settings) -> str:
     return f"{difference / timedelta(milliseconds=1):.0f} ms from the database's"
 
 
-def _check_finalizer(settings: Settings) -> str:
-    with transaction(build_service(settings).engine) as connection:
+def _check_finalizer(service: Service) -> str:
+    with transaction(service.engine) as connection:
         health = work_health(connection, now=utc_now())
     if health.oldest_due_age > MAX_DUE_AGE:
         raise UnhealthyError(f"{health.due} streams are due, the oldest for {health.oldest_due_age}: run a worker")

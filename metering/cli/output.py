@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import make_url
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -22,6 +23,11 @@ def fail(message: str) -> None:
 def say(message: str) -> None:
     """Tell a person something that is no result."""
     print(message, file=sys.stderr)
+
+
+def redact_url(url: str) -> str:
+    """A URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
 
 
 def show_one(row: Mapping[str, Any], *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from metering.all_in_one import prepare
 from metering.api.server import run_api
 from metering.bootstrap import build_service
 from metering.cli.output import say
-from metering.config import Settings, load_settings
+from metering.config import load_settings
 from metering.logs import configure_logging
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: METERING_HOST.")]
@@ -32,7 +32,7 @@ def migrate_command() -> None:
     prepared = prepare(settings)
     say(f"database is at {prepared.version}")
     if prepared.imported:
-        say(f"imported {prepared.imported:,} rate cards from {prepared.source}")
+        say(f"imported {len(prepared.imported.added):,} rate cards from {prepared.imported.source}")
     if prepared.admin_key:
         say("first admin key, shown only now:")
         print(prepared.admin_key)
@@ -40,7 +40,7 @@ def migrate_command() -> None:
 
 def api_command(host: Host = None, port: Port = None) -> None:
     """Run the API: ingest, reading, administration."""
-    settings = _with_address(load_settings(), host, port)
+    settings = load_settings(host=host, port=port)
     configure_logging(log_format=settings.log_format)
     run_api(build_service(settings, pool_size=20))
 
@@ -61,8 +61,3 @@ def _become_celery(command: str, *options: str) -> None:
     build_service(settings).engine.dispose()
     argv = [sys.executable, "-m", "celery", "--quiet", "--app", "workers.app:app", command, *options]
     os.execv(sys.executable, argv)
-
-
-def _with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    return settings.model_copy(update=given)

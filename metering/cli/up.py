@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy import make_url
 
 from metering.all_in_one import Running, run_all_in_one
-from metering.cli.output import say
+from metering.cli.output import redact_url, say
 from metering.config import load_settings
 from metering.embedded.supervisor import Supervisor
 from metering.logs import configure_logging
@@ -28,9 +27,7 @@ def up_command(
 
     METERING_DATABASE_URL and METERING_REDIS_URL name servers to use instead of the embedded ones.
     """
-    settings = load_settings()
-    given = {name: value for name, value in (("data", data), ("host", host), ("port", port)) if value is not None}
-    settings = settings.model_copy(update=given)
+    settings = load_settings(data=data, host=host, port=port)
     configure_logging(log_format=settings.log_format)
     # While it starts, a SIGTERM ends it as Ctrl-C does: through every `with`, so that nothing is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -45,13 +42,9 @@ def up_command(
 def _greet(running: Running) -> None:
     prepared = running.prepared
     if prepared.imported:
-        say(f"\nimported {prepared.imported:,} rate cards from {prepared.source}")
+        say(f"\nimported {len(prepared.imported.added):,} rate cards from {prepared.imported.source}")
     if prepared.admin_key:
         say("first admin key, shown only now:\n")
         print(f"    {prepared.admin_key}\n", flush=True)
-    say(f"database: {_redacted(running.environment['METERING_DATABASE_URL'])}")
+    say(f"database: {redact_url(running.environment['METERING_DATABASE_URL'])}")
     say(f"ready: {running.url}    documentation: {running.url}/docs    Ctrl-C stops all of it\n")
-
-
-def _redacted(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)

@@ -1,6 +1,5 @@
 """The demo's gateway and upstream, as processes of their own on free ports."""
 
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-from metering.all_in_one import answers, metering_child
+from metering.all_in_one import answers, free_port, metering_child
 from metering.demo.scenes import SCENES
 from metering.embedded.supervisor import ChildSpec, Supervisor
 
@@ -39,7 +38,7 @@ def start_gateway(*, supervisor: Supervisor, folder: Path, api_url: str, ingest_
     Raises:
         ChildFailedError: one did not become ready.
     """
-    upstream_port, port = _free_port(), _free_port()
+    upstream_port, port = free_port(), free_port()
     upstream_url = f"http://127.0.0.1:{upstream_port}"
     config = folder / "gateway.toml"
     config.write_text(_config(upstream_url))
@@ -78,10 +77,3 @@ def _config(upstream_url: str) -> str:
 
     upstreams = [upstream("anthropic", "claude-*"), upstream("openai", "gpt-*"), upstream("house", "house-*")]
     return "\n".join([*upstreams, *(key(scene.name) for scene in SCENES)])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -108,15 +108,19 @@ def join(a: StreamFacts, b: StreamFacts) -> StreamFacts:
     )
 
 
-def fold(events: Iterable[UsageEvent]) -> dict[tuple[str, str], StreamFacts]:
+def join_all(parts: Iterable[StreamFacts]) -> dict[tuple[str, str], StreamFacts]:
     """The joined facts of each stream, by (customer_id, stream_id)."""
     streams: dict[tuple[str, str], StreamFacts] = {}
-    for event in events:
-        key = (event.customer_id, event.stream_id)
-        facts = facts_of(event)
+    for facts in parts:
+        key = (facts.customer_id, facts.stream_id)
         known = streams.get(key)
         streams[key] = facts if known is None else join(known, facts)
     return streams
+
+
+def fold(events: Iterable[UsageEvent]) -> dict[tuple[str, str], StreamFacts]:
+    """What the events say of each stream, by (customer_id, stream_id)."""
+    return join_all(map(facts_of, events))
 
 
 def _join_winners(a: Winner[EventT] | None, b: Winner[EventT] | None) -> Winner[EventT] | None:

@@ -20,7 +20,7 @@ import psycopg
 from psycopg import AsyncConnection, errors
 
 from metering.domain.errors import MeteringError
-from metering.domain.stream import StreamFacts, join
+from metering.domain.stream import StreamFacts, join_all
 from metering.store.journal import COPY_JOURNAL, JournalEntry
 from metering.store.streams import UPSERT, upsert_parameters
 
@@ -227,12 +227,7 @@ class IngestWriter:
 def _joined(group: Sequence[Submission]) -> dict[StreamKey, StreamFacts]:
     if len(group) == 1:
         return group[0].streams
-    streams: dict[StreamKey, StreamFacts] = {}
-    for submission in group:
-        for key, facts in submission.streams.items():
-            known = streams.get(key)
-            streams[key] = facts if known is None else join(known, facts)
-    return streams
+    return join_all(facts for submission in group for facts in submission.streams.values())
 
 
 def _succeed(group: Sequence[Submission]) -> None:

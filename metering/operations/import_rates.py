@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Engine
 
 from metering.catalogue.genai import Catalogue, Omission
 from metering.domain.rates import RateCard
+from metering.records.rates import SourcedRateCard
 from metering.store.engine import transaction
-from metering.store.rates import NewRateCard, add_rate_cards, load_rate_cards
+from metering.store.rates import add_rate_cards, load_rate_cards
 from metering.store.streams import wake_unpriced
 
 
@@ -34,7 +35,7 @@ def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime) -> Impo
         known = load_rate_cards(connection)
         added = plan_import(known=known, catalogue=catalogue, now=now)
         add_rate_cards(
-            connection, cards=[NewRateCard(card=card, provenance=catalogue.source) for card in added], now=now
+            connection, cards=[SourcedRateCard(card=card, provenance=catalogue.source) for card in added], now=now
         )
         woken = _wake(connection, added, now)
     return ImportResult(

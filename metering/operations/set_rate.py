@@ -10,8 +10,9 @@ from metering.catalogue.genai import rate_card_id_of
 from metering.domain.errors import MeteringError
 from metering.domain.rates import Rate, RateCard
 from metering.domain.usage import UsageKind
+from metering.records.rates import SourcedRateCard
 from metering.store.engine import transaction
-from metering.store.rates import NewRateCard, add_rate_cards, load_rate_cards
+from metering.store.rates import add_rate_cards, load_rate_cards
 from metering.store.streams import wake_unpriced
 
 
@@ -54,7 +55,7 @@ def set_rate(
             position=known[0].position if known else None,
         )
         try:
-            add_rate_cards(connection, cards=[NewRateCard(card=card, provenance=f"set by {set_by}")], now=now)
+            add_rate_cards(connection, cards=[SourcedRateCard(card=card, provenance=f"set by {set_by}")], now=now)
         except IntegrityError as error:
             raise RateDateTakenError(
                 f"effective_from: {provider}/{model} has a card from {effective_from.isoformat()} already; "

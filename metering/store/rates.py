@@ -2,27 +2,16 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
-from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from metering.domain.rates import Rate, RateBook, RateCard
-from metering.domain.usage import UsageKind
+from metering.domain.rates import RateBook, RateCard
+from metering.records.rates import SourcedRateCard, rate_card_of_row, rates_by_card
 from metering.tables import rate_cards, rates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRateCard:
-    """A rate card and where its prices come from."""
-
-    card: RateCard
-    provenance: str
-
-
-def add_rate_cards(connection: Connection, *, cards: Sequence[NewRateCard], now: datetime) -> None:
+def add_rate_cards(connection: Connection, *, cards: Sequence[SourcedRateCard], now: datetime) -> None:
     """Add cards with their rates; the database refuses a second one for a model and moment."""
     if not cards:
         return
@@ -60,27 +49,14 @@ def add_rate_cards(connection: Connection, *, cards: Sequence[NewRateCard], now:
 
 def load_rate_cards(connection: Connection) -> list[RateCard]:
     """Every card with its rates."""
-    rows = connection.execute(
-        select(rates).order_by(rates.c.rate_card_id, rates.c.kind, rates.c.above_input_tokens)
-    )
-    by_card = {card_id: tuple(map(_rate, group)) for card_id, group in groupby(rows, lambda row: row.rate_card_id)}
-    return [
-        RateCard(
-            rate_card_id=row.rate_card_id,
-            provider=row.provider,
-            model=row.model,
-            effective_from=row.effective_from,
-            rates=by_card.get(row.rate_card_id, ()),
-            names=row.names,
-            position=row.position,
-        )
-        for row in connection.execute(select(rate_cards))
-    ]
+    by_card = rates_by_card(connection.execute(select(rates).order_by(rates.c.kind, rates.c.above_input_tokens)))
+    rows = connection.execute(select(rate_cards))
+    return [rate_card_of_row(row, by_card.get(row.rate_card_id, ())) for row in rows]
 
 
-def _rate(row: Any) -> Rate:
-    kind, above, usd = row.kind, row.above_input_tokens, row.usd_per_million
-    return Rate(kind=UsageKind(kind), above_input_tokens=above, usd_per_million=usd)
+def has_rate_cards(connection: Connection) -> bool:
+    """Whether there is any card at all."""
+    return connection.execute(select(rate_cards.c.rate_card_id).limit(1)).first() is not None
 
 
 class RateBooks:

@@ -1,22 +1,12 @@
 """Rate cards with their provenance, page by page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, select, tuple_
 
-from metering.domain.rates import Rate, RateCard
-from metering.domain.usage import UsageKind
+from metering.records.rates import SourcedRateCard, rate_card_of_row, rates_by_card
 from metering.tables import rate_cards, rates
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateCardView:
-    """A rate card and where its prices come from."""
-
-    card: RateCard
-    provenance: str
 
 
 def list_rate_cards(
@@ -26,7 +16,7 @@ def list_rate_cards(
     model: str | None,
     after: tuple[str, str, datetime] | None,
     limit: int,
-) -> Sequence[RateCardView]:
+) -> Sequence[SourcedRateCard]:
     """Cards behind the position `after`, by (provider, model, effective_from)."""
     order = (rate_cards.c.provider, rate_cards.c.model, rate_cards.c.effective_from)
     query = select(rate_cards).order_by(*order).limit(limit)
@@ -38,27 +28,8 @@ def list_rate_cards(
         query = query.where(tuple_(*order) > after)
     rows = connection.execute(query).all()
     wanted = select(rates).where(rates.c.rate_card_id.in_([row.rate_card_id for row in rows]))
-    by_card: dict[str, list[Rate]] = {}
-    for row in connection.execute(wanted.order_by(rates.c.kind, rates.c.above_input_tokens)):
-        by_card.setdefault(row.rate_card_id, []).append(
-            Rate(
-                kind=UsageKind(row.kind),
-                usd_per_million=row.usd_per_million,
-                above_input_tokens=row.above_input_tokens,
-            )
-        )
+    by_card = rates_by_card(connection.execute(wanted.order_by(rates.c.kind, rates.c.above_input_tokens)))
     return [
-        RateCardView(
-            card=RateCard(
-                rate_card_id=row.rate_card_id,
-                provider=row.provider,
-                model=row.model,
-                effective_from=row.effective_from,
-                rates=tuple(by_card.get(row.rate_card_id, ())),
-                names=row.names,
-                position=row.position,
-            ),
-            provenance=row.provenance,
-        )
+        SourcedRateCard(card=rate_card_of_row(row, by_card.get(row.rate_card_id, ())), provenance=row.provenance)
         for row in rows
     ]

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from metering.embedded.data_dir import ephemeral_data_dir
 from metering.embedded.services import embedded_services
 from metering.embedded.supervisor import Supervisor
 from tests.deploy.files import DEPLOY, DOCKERFILE, PARTS, canonical, image_packages, interpolated
+from tests.waiting import eventually
 
 RUNNING = [name for name in PARTS if name != "migrate"]
 ADMIN_KEY = "mk_deploy_0123456789"
@@ -166,15 +167,6 @@ def is_healthy(place: Place, part: str) -> bool:
         place.argv(command), env=place.environment(part), capture_output=True, check=False, timeout=30
     )
     return checked.returncode == 0
-
-
-def eventually(condition: Callable[[], bool], *, within: float = 20) -> bool:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def cloud_event(kind: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,17 +24,9 @@ from metering.embedded.postgres import DataVersionError, EmbeddedPostgres
 from metering.embedded.services import embedded_services
 from metering.embedded.supervisor import Supervisor
 from tests.embedded.processes import started
+from tests.waiting import eventually
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give the database a user of its own")
-
-
-def eventually(condition: Callable[[], bool], *, within: float = 20) -> bool:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def query(url: str, sql: str) -> object:

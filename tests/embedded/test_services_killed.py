@@ -5,8 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -20,6 +18,7 @@ from metering.embedded.data_dir import locked_data_dir
 from metering.embedded.services import embedded_services
 from metering.embedded.supervisor import ChildFailedError, Supervisor
 from tests.embedded.processes import started
+from tests.waiting import eventually
 
 KEEPER = """
 import sys, time
@@ -38,15 +37,6 @@ with (
     print(services.database_url, services.redis_url, flush=True)
     time.sleep(60)
 """
-
-
-def eventually(condition: Callable[[], bool], *, within: float = 20) -> bool:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_valkey_that_is_killed_comes_back_empty_at_the_same_place(data: Path) -> None:

@@ -6,37 +6,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from metering.embedded.supervisor import ChildFailedError, ChildSpec, Supervisor
-
-
-def python(name: str, code: str, **options: object) -> ChildSpec:
-    return ChildSpec(name=name, argv=[sys.executable, "-u", "-c", code], **options)  # type: ignore[arg-type]
-
-
-def eventually(condition: Callable[[], bool], *, within: float = 10) -> bool:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-SLEEP = "import time; time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
+from tests.embedded.processes import SLEEP, STUBBORN, eventually, is_over, python
 
 
 def test_lines_are_printed_with_the_name_of_who_said_them() -> None:
@@ -110,7 +86,7 @@ def test_a_child_that_does_not_heed_its_signal_is_killed_with_all_it_started() -
     supervisor.stop()
     assert time.monotonic() - began < 2
     assert "stubborn does not stop; killing it" in output.getvalue()
-    assert eventually(lambda: not any(map(lives, family)))
+    assert eventually(lambda: all(map(is_over, family)))
 
 
 def test_nothing_is_left_behind() -> None:
@@ -144,4 +120,4 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> 
         owner = supervisor.pid_of("supervisor")
         assert owner is not None
         os.kill(owner, signal.SIGKILL)
-        assert eventually(lambda: not lives(child))
+        assert eventually(lambda: is_over(child))

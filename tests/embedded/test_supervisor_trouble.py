@@ -7,41 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from metering.embedded import supervisor as supervisor_module
-from metering.embedded.supervisor import ChildFailedError, ChildSpec, Supervisor
-from tests.embedded.processes import started
-
-SLEEP = "import time; time.sleep(60)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
+from metering.embedded.supervisor import ChildFailedError, Supervisor
+from tests.embedded.processes import SLEEP, STUBBORN, eventually, is_over, python, started
 
 # A `start()` or `stop()` that hangs is one of the failures looked for here.
 pytestmark = pytest.mark.timeout(30)
-
-
-def python(name: str, code: str, **options: object) -> ChildSpec:
-    return ChildSpec(name=name, argv=[sys.executable, "-u", "-c", code], **options)  # type: ignore[arg-type]
-
-
-def eventually(condition: Callable[[], bool], *, within: float = 10) -> bool:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def is_over(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def kill(supervisor: Supervisor, name: str, number: int = signal.SIGKILL) -> None:

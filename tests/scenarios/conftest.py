@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ import pytest
 from metering.all_in_one import run_all_in_one
 from metering.config import load_settings
 from metering.embedded.supervisor import Supervisor
+from tests import waiting
 
 KEY = "mk_scenario_0123456789abcdef"
 ENVIRONMENT = {
@@ -70,18 +72,8 @@ class Whole:
         assert eventually(done, within=within)
 
 
-def eventually(condition: Callable[[], bool], *, within: float) -> bool:
-    """Whether it came true in time."""
-    deadline = time.monotonic() + within
-    while True:
-        try:
-            if condition():
-                return True
-        except (httpx2.HTTPError, KeyError):
-            pass
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
+# While parts are being killed, an answer may be missing; a metric, right after a restart.
+eventually = partial(waiting.eventually, ignoring=(httpx2.HTTPError, KeyError))
 
 
 @pytest.fixture(scope="package")
