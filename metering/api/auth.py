@@ -1,21 +1,28 @@
 """Who is calling: bearer keys, their roles, and the customer that a read key may be bound to."""
 
+import asyncio
+import logging
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from time import monotonic
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from metering.domain.errors import MeteringError
 from metering.store.engine import transaction
 from metering.store.keys import InvalidKeyError, Key, Role, authenticate, parse_secret
 
+log = logging.getLogger(__name__)
+
 # A revoked key is refused everywhere after this long; a valid one costs a query as seldom.
 CACHE_SECONDS = 5.0
+REFRESH_SECONDS = 2.5
 _MAX_CACHED = 10_000
 
 
@@ -27,21 +34,20 @@ class ForbiddenError(MeteringError):
     """The key is known, but not for this."""
 
 
+@dataclass(slots=True)
+class _Known:
+    key: Key
+    looked_up_at: float
+    refreshing: bool = False
+
+
 class Authenticator:
     """Looks keys up, and remembers valid ones for a few seconds."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._cache: OrderedDict[str, tuple[float, Key]] = OrderedDict()
-
-    def cached(self, authorization: str | None) -> Key | None:
-        """The key behind an Authorization header, if it was looked up a moment ago."""
-        if authorization is None:
-            return None
-        with self._lock:
-            entry = self._cache.get(authorization)
-        return entry[1] if entry and monotonic() - entry[0] < CACHE_SECONDS else None
+        self._cache: OrderedDict[str, _Known] = OrderedDict()
 
     def key(self, authorization: str | None) -> Key:
         """The key behind an Authorization header.
@@ -49,8 +55,38 @@ class Authenticator:
         Raises:
             UnauthorizedError: there is none, or it is unknown or revoked.
         """
-        if (key := self.cached(authorization)) is not None:
-            return key
+        known = self._cached(authorization)
+        return known.key if known is not None else self._look_up(authorization)
+
+    async def key_async(self, authorization: str | None) -> Key:
+        """`key`, without blocking the event loop.
+
+        A key that is in use is looked up again before its time is over, so that no request has to wait for it.
+        """
+        known = self._cached(authorization)
+        if known is None:
+            return await run_in_threadpool(self.key, authorization)
+        if not known.refreshing and monotonic() - known.looked_up_at > REFRESH_SECONDS:
+            known.refreshing = True
+            asyncio.get_running_loop().run_in_executor(None, self._refresh, authorization or "")
+        return known.key
+
+    def _cached(self, authorization: str | None) -> _Known | None:
+        with self._lock:
+            known = self._cache.get(authorization or "")
+        return known if known and monotonic() - known.looked_up_at < CACHE_SECONDS else None
+
+    def _refresh(self, authorization: str) -> None:
+        try:
+            self._look_up(authorization)
+        except UnauthorizedError:
+            with self._lock:
+                self._cache.pop(authorization, None)
+        except (MeteringError, SQLAlchemyError) as error:
+            # The key stays good until its time is over; who comes then is told.
+            log.warning("a key could not be looked up again", extra={"error": str(error).splitlines()[0]})
+
+    def _look_up(self, authorization: str | None) -> Key:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise UnauthorizedError("send the header `Authorization: Bearer mk_<id>_<secret>`")
@@ -58,24 +94,17 @@ class Authenticator:
             secret = parse_secret(token.strip())
         except InvalidKeyError as error:
             raise UnauthorizedError(str(error)) from error
+        looked_up_at = monotonic()
         with transaction(self._engine) as connection:
             found = authenticate(connection, secret)
         if found is None:
             raise UnauthorizedError("this key is unknown or revoked")
-        self._remember(authorization or "", found)
-        return found
-
-    async def key_async(self, authorization: str | None) -> Key:
-        """`key`, without blocking the event loop."""
-        known = self.cached(authorization)
-        return known if known is not None else await run_in_threadpool(self.key, authorization)
-
-    def _remember(self, authorization: str, key: Key) -> None:
         with self._lock:
-            self._cache[authorization] = (monotonic(), key)
-            self._cache.move_to_end(authorization)
+            self._cache[authorization or ""] = _Known(found, looked_up_at)
+            self._cache.move_to_end(authorization or "")
             while len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
+        return found
 
 
 def require_ingest(key: Key) -> None:

@@ -20,7 +20,8 @@ from metering.config import ConfigurationError
 from metering.domain.errors import MeteringError
 from metering.domain.rating import RateMissingError
 from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.ingest.decode import InvalidJsonError, TooManyEventsError
+from metering.ingest.decode import TooManyEventsError
+from metering.ingest.split import InvalidJsonError
 from metering.ingest.writer import NotCommittedError, QueueFullError
 from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
 from metering.operations.put_customer import UnknownTimeZoneError

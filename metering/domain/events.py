@@ -136,6 +136,8 @@ class StreamEnd:
 
 UsageEvent = StreamStart | TokenDelivered | StreamEnd
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
 
 def fingerprint(event: StreamStart | StreamEnd) -> int:
     """A signed 64-bit hash of what the event says, its time left out.
@@ -144,8 +146,7 @@ def fingerprint(event: StreamStart | StreamEnd) -> int:
     event again with a fresh timestamp does not contradict itself. Signed, so that PostgreSQL's bigint orders
     it as Python does.
     """
-    canonical = json.dumps(event.attributes(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    digest = blake2b(canonical.encode(), digest_size=8).digest()
+    digest = blake2b(_canonical(event.attributes()).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 

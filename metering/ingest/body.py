@@ -32,7 +32,7 @@ class UnsupportedBodyError(MeteringError):
     """A media type or encoding that is not spoken here."""
 
 
-async def receive(chunks: AsyncIterator[bytes]) -> bytes:
+async def receive_body(chunks: AsyncIterator[bytes]) -> bytes:
     """The whole body as sent. How long that may take is the server's business (`metering.api.server`).
 
     Raises:

@@ -1,33 +1,31 @@
 """From the bytes of a request to its events: decoded once when all is well, event by event when not."""
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR
 
+import jiter
 import msgspec
 
 from metering.domain.errors import MeteringError
-from metering.domain.events import UsageEvent
 from metering.ingest.rejections import Rejection, rejection_of
-from metering.ingest.wire import WireEvent, to_domain
+from metering.ingest.split import split_json
+from metering.ingest.wire import WireEvent
 
 MAX_EVENTS = 10_000
 
 _batch = msgspec.json.Decoder(list[WireEvent])
 _single = msgspec.json.Decoder(WireEvent)
-_raw_batch = msgspec.json.Decoder(list[msgspec.Raw])
 _untyped = msgspec.json.Decoder()
+_encode = msgspec.json.Encoder().encode
 
 # PostgreSQL's text cannot hold NUL; JSON can only write it so.
 _ESCAPED_NUL = b"\\u0000"
+_REPEATED_KEY = re.compile(r'Detected duplicate key ("(?:[^"\\]|\\.)*")')
 
 # Far enough from the ends of the calendar that every time zone's month exists.
 _FIRST_YEAR, _LAST_YEAR = 1970, MAXYEAR - 1
-
-
-class InvalidJsonError(MeteringError):
-    """The body is not JSON at all, so there are no events to look at."""
 
 
 class TooManyEventsError(MeteringError):
@@ -39,9 +37,9 @@ class TooManyEventsError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """A request's events, and the ones of its `count` that do not count."""
+    """A request's valid events, and the ones of its `count` that do not count."""
 
-    events: Sequence[UsageEvent]
+    events: Sequence[WireEvent]
     rejections: Sequence[Rejection]
     count: int
 
@@ -53,12 +51,8 @@ def decode_json(body: bytes) -> Decoded:
         InvalidJsonError: with where it breaks off.
         TooManyEventsError: more than 10,000.
     """
-    if _ESCAPED_NUL not in body:
-        try:
-            return _decode_well_formed(body)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            pass  # the slow path below finds the culprits
-    return _decode_each(_split_json(body))
+    events = _decode_at_once(body)
+    return _all_accepted(events) if events is not None else _decode_each(split_json(body))
 
 
 def decode_ndjson(body: bytes) -> Decoded:
@@ -67,64 +61,69 @@ def decode_ndjson(body: bytes) -> Decoded:
     Raises:
         TooManyEventsError: more than 10,000.
     """
-    return _decode_each([line for line in body.split(b"\n") if line.strip()])
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    events = _decode_at_once(b"[%s]" % b",".join(lines))
+    # A line with a comma between two events is not a line of NDJSON.
+    return _all_accepted(events) if events is not None and len(events) == len(lines) else _decode_each(lines)
 
 
-def _decode_well_formed(body: bytes) -> Decoded:
-    is_array = body.lstrip()[:1] == b"["
-    wire = _batch.decode(body) if is_array else [_single.decode(body)]
-    if len(wire) > MAX_EVENTS:
-        raise TooManyEventsError(len(wire))
-    if any(not _FIRST_YEAR <= event.time.year <= _LAST_YEAR for event in wire):
-        return _decode_each(_split_json(body))
-    return Decoded(events=[to_domain(event) for event in wire], rejections=(), count=len(wire))
+def _all_accepted(events: Sequence[WireEvent]) -> Decoded:
+    return Decoded(events=events, rejections=(), count=_bounded(len(events)))
 
 
-def _split_json(body: bytes) -> list[bytes]:
+def _bounded(count: int) -> int:
+    if count > MAX_EVENTS:
+        raise TooManyEventsError(count)
+    return count
+
+
+def _decode_at_once(body: bytes) -> Sequence[WireEvent] | None:
+    """All events if all of them are good; None when they have to be looked at one by one."""
     try:
-        if body.lstrip()[:1] == b"[":
-            return [bytes(raw) for raw in _raw_batch.decode(body)]
-        _untyped.decode(body)
-    except RecursionError as error:
-        raise InvalidJsonError("the body is nested too deeply") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _split_leniently(body, error)
-    return [body]
+        events = _batch.decode(body) if body.lstrip()[:1] == b"[" else [_single.decode(body)]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if any(not _FIRST_YEAR <= event.time.year <= _LAST_YEAR for event in events):
+        return None
+    if not _says_nothing_else(body, events) and (_ESCAPED_NUL in body or _fault_of(body)):
+        return None
+    return events
 
 
-def _split_leniently(body: bytes, error: Exception) -> list[bytes]:
-    """The events of a body that msgspec refuses for a lone surrogate in one of them; JSON as such allows those."""
+def _says_nothing_else(body: bytes, events: Sequence[WireEvent]) -> bool:
+    """Whether the body has as many strings as its events when they are written anew.
+
+    Then no key was repeated and none ignored, which is the usual case and quickly told: without a backslash, a
+    quote only ever opens or closes a string.
+    """
+    return b"\\" not in body and body.count(b'"') == _encode(events).count(b'"')
+
+
+def _fault_of(body: bytes) -> str | None:
+    """What msgspec lets pass: a repeated key, of which it takes the last, or nesting beyond 200 levels."""
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise InvalidJsonError(f"the body is not valid JSON: {_reason(error)}") from error
-    events = document if isinstance(document, list) else [document]
-    return [json.dumps(event).encode() for event in events]
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+        jiter.from_json(body, catch_duplicate_keys=True, cache_mode="keys")
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _decode_each(raws: Sequence[bytes]) -> Decoded:
-    if len(raws) > MAX_EVENTS:
-        raise TooManyEventsError(len(raws))
-    events: list[UsageEvent] = []
-    rejections: list[Rejection] = []
-    for index, raw in enumerate(raws):
-        verdict = _decode_one(index, raw)
-        if isinstance(verdict, Rejection):
-            rejections.append(verdict)
-        else:
-            events.append(verdict)
-    return Decoded(events=events, rejections=rejections, count=len(raws))
+    count = _bounded(len(raws))
+    verdicts = [_decode_one(index, raw) for index, raw in enumerate(raws)]
+    return Decoded(
+        events=[verdict for verdict in verdicts if not isinstance(verdict, Rejection)],
+        rejections=[verdict for verdict in verdicts if isinstance(verdict, Rejection)],
+        count=count,
+    )
 
 
-def _decode_one(index: int, raw: bytes) -> UsageEvent | Rejection:
+def _decode_one(index: int, raw: bytes) -> WireEvent | Rejection:
     try:
         wire = _decode_typed(index, raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Rejection(index=index, id=None, code="invalid-json", detail=f"not valid JSON: {_reason(error)}")
+        reason = str(error).removeprefix("JSON is malformed: ")
+        return Rejection(index=index, id=None, code="invalid-json", detail=f"not valid JSON: {reason}")
     except RecursionError:
         return Rejection(index=index, id=None, code="invalid-json", detail="nested too deeply")
     if isinstance(wire, Rejection):
@@ -135,7 +134,17 @@ def _decode_one(index: int, raw: bytes) -> UsageEvent | Rejection:
     if _ESCAPED_NUL in raw and (path := _path_of_nul(msgspec.to_builtins(wire))):
         detail = f"{path}: expected text without NUL (\\u0000)"
         return Rejection(index=index, id=wire.id, code="invalid-field", detail=detail)
-    return to_domain(wire)
+    if fault := _fault_of(raw):
+        return _rejection_of_fault(index, wire.id, fault)
+    return wire
+
+
+def _rejection_of_fault(index: int, event_id: str, fault: str) -> Rejection:
+    if repeated := _REPEATED_KEY.match(fault):
+        detail = f"{repeated[1]}: the key is repeated within one object; send it once"
+        return Rejection(index=index, id=event_id, code="duplicate-key", detail=detail)
+    detail = "nested too deeply" if fault.startswith("recursion limit") else f"not valid JSON: {fault}"
+    return Rejection(index=index, id=event_id, code="invalid-json", detail=detail)
 
 
 def _decode_typed(index: int, raw: bytes) -> WireEvent | Rejection:
@@ -164,7 +173,3 @@ def _path_of_nul(value: object) -> str | None:
         if (path := _path_of_nul(inner)) is not None:
             return f"{name}.{path}".rstrip(".")
     return None
-
-
-def _reason(error: Exception) -> str:
-    return str(error).removeprefix("JSON is malformed: ")

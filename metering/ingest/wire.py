@@ -1,11 +1,11 @@
 """The events as they come over the wire (CloudEvents 1.0 in JSON), and their translation into domain events.
 
 msgspec checks types, bounds and required fields while it decodes. Unknown fields are ignored here and kept in
-the journal. Where a JSON object repeats a key, the last one counts: in the bill and in every later replay.
+the journal. Absent fields are left out when an event is written again, which `ingest.decode` relies on.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -20,7 +20,7 @@ Note = Annotated[str, Meta(max_length=1024)]
 Time = Annotated[datetime, Meta(tz=True)]
 
 
-class StartData(Struct, frozen=True, gc=False):
+class StartData(Struct, frozen=True, gc=False, omit_defaults=True):
     """`data` of a stream-start."""
 
     stream_id: Id
@@ -36,7 +36,7 @@ class StartData(Struct, frozen=True, gc=False):
     tags: Annotated[dict[Id, Note], Meta(max_length=16)] | None = None
 
 
-class DeliveredData(Struct, frozen=True, gc=False):
+class DeliveredData(Struct, frozen=True, gc=False, omit_defaults=True):
     """`data` of a token-delivered: cumulative counters."""
 
     stream_id: Id
@@ -45,7 +45,7 @@ class DeliveredData(Struct, frozen=True, gc=False):
     reasoning_output_tokens: Count | None = None
 
 
-class UsageData(Struct, frozen=True, gc=False):
+class UsageData(Struct, frozen=True, gc=False, omit_defaults=True):
     """`data.usage` of a stream-end."""
 
     input_tokens: Count | None = None
@@ -57,7 +57,7 @@ class UsageData(Struct, frozen=True, gc=False):
     output_audio_tokens: Count | None = None
 
 
-class EndData(Struct, frozen=True, gc=False):
+class EndData(Struct, frozen=True, gc=False, omit_defaults=True):
     """`data` of a stream-end."""
 
     stream_id: Id
@@ -71,27 +71,29 @@ class EndData(Struct, frozen=True, gc=False):
     error_type: Note | None = None
 
 
-class _CloudEvent(Struct, frozen=True, gc=False, tag_field="type"):
+class _CloudEvent(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True, tag_field="type"):
     specversion: Literal["1.0"]
     source: Name
     id: Annotated[str, Meta(min_length=1, max_length=512)]
     subject: Id
     time: Time
+    # Says nothing that matters here, but many senders set it.
+    datacontenttype: Any = None
 
 
-class StartEvent(_CloudEvent, frozen=True, gc=False, tag=StreamStart.EVENT_TYPE):
+class StartEvent(_CloudEvent, frozen=True, gc=False, kw_only=True, tag=StreamStart.EVENT_TYPE):
     """A stream-start on the wire."""
 
     data: StartData
 
 
-class DeliveredEvent(_CloudEvent, frozen=True, gc=False, tag=TokenDelivered.EVENT_TYPE):
+class DeliveredEvent(_CloudEvent, frozen=True, gc=False, kw_only=True, tag=TokenDelivered.EVENT_TYPE):
     """A token-delivered on the wire."""
 
     data: DeliveredData
 
 
-class EndEvent(_CloudEvent, frozen=True, gc=False, tag=StreamEnd.EVENT_TYPE):
+class EndEvent(_CloudEvent, frozen=True, gc=False, kw_only=True, tag=StreamEnd.EVENT_TYPE):
     """A stream-end on the wire."""
 
     data: EndData

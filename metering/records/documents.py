@@ -17,9 +17,9 @@ _bill_decoder = msgspec.json.Decoder(Bill)
 _lines_decoder = msgspec.json.Decoder(tuple[ChargeLine, ...])
 
 
-def attributes_document(event: StreamStart | StreamEnd) -> str:
+def attributes_document(event: StreamStart | StreamEnd) -> bytes:
     """What a start or an end says, as stored in `start_data` and `end_data`."""
-    return _encode(event.attributes()).decode()
+    return _encode(event.attributes())
 
 
 def start_from_document(document: str | bytes, *, customer_id: str, stream_id: str, time: datetime) -> StreamStart:

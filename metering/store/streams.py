@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, text
 
 from metering.domain.settlement import State
@@ -12,13 +13,13 @@ from metering.domain.stream import StreamFacts
 from metering.records.documents import attributes_document
 from metering.records.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
-# Parameters of UPSERT, in order: name and array type. `start_data` and `end_data` travel as text.
-_UPSERT_COLUMNS: tuple[tuple[str, str], ...] = (
+# What a row of UPSERT's JSON may have; a field that is not there is NULL.
+_ROW_COLUMNS: tuple[tuple[str, str], ...] = (
     ("customer_id", "text"),
     ("stream_id", "text"),
     ("started_at", "timestamptz"),
     ("start_fingerprint", "bigint"),
-    ("start_data", "text"),
+    ("start_data", "jsonb"),
     ("start_conflicting", "boolean"),
     ("delivered_seq", "bigint"),
     ("delivered_output_tokens", "bigint"),
@@ -27,10 +28,8 @@ _UPSERT_COLUMNS: tuple[tuple[str, str], ...] = (
     ("end_rank", "smallint"),
     ("ended_at", "timestamptz"),
     ("end_fingerprint", "bigint"),
-    ("end_data", "text"),
+    ("end_data", "jsonb"),
     ("end_conflicting", "boolean"),
-    ("last_received_at", "timestamptz"),
-    ("due_at", "timestamptz"),
 )
 
 # The join, clause by clause as in domain/stream.py. `s` is what is stored, `excluded` what comes in.
@@ -61,14 +60,16 @@ def _either(condition: str, *names: str) -> str:
     return ", ".join(f"{name} = CASE WHEN {condition} THEN excluded.{name} ELSE s.{name} END" for name in names)
 
 
+# The rows come as one JSON document: psycopg takes 40 us a row to write them as arrays, msgspec takes 1.
+# Sorted by key in the statement itself, so that any number of writers cannot deadlock.
 # A duplicate says nothing new and writes nothing. An open stream keeps its timer (due_at), which the sweep moves
 # on when it fires, so that counting tokens never touches an index. Once the end is known, new facts are due now.
 UPSERT = f"""
-INSERT INTO streams AS s ({", ".join(name for name, _ in _UPSERT_COLUMNS)}, state)
-SELECT {", ".join(f"{name}::jsonb" if name.endswith("_data") else name for name, _ in _UPSERT_COLUMNS)},
+INSERT INTO streams AS s ({", ".join(name for name, _ in _ROW_COLUMNS)}, last_received_at, due_at, state)
+SELECT {", ".join(f"COALESCE({name}, false)" if type_ == "boolean" else name for name, type_ in _ROW_COLUMNS)},
+       %(received_at)s, %(received_at)s + CASE WHEN ended_at IS NULL THEN %(abandon_after)s ELSE interval '0' END,
        CASE WHEN ended_at IS NULL THEN 'open' ELSE 'ended' END
-FROM unnest({", ".join(f"%s::{type_}[]" for _, type_ in _UPSERT_COLUMNS)})
-     AS joined ({", ".join(name for name, _ in _UPSERT_COLUMNS)})
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS joined ({", ".join(f"{name} {type_}" for name, type_ in _ROW_COLUMNS)})
 ORDER BY customer_id, stream_id
 ON CONFLICT (customer_id, stream_id) DO UPDATE SET
     {_either(_TAKE_START, "started_at", "start_fingerprint", "start_data")},
@@ -85,38 +86,55 @@ WHERE {_SAYS_SOMETHING_NEW}
 """
 
 
+class _Row(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One stream's joined facts, as _ROW_COLUMNS names them."""
+
+    customer_id: str
+    stream_id: str
+    last_event_at: datetime
+    started_at: datetime | None = None
+    start_fingerprint: int | None = None
+    start_data: msgspec.Raw | None = None
+    start_conflicting: bool = False
+    delivered_seq: int | None = None
+    delivered_output_tokens: int | None = None
+    delivered_reasoning_tokens: int | None = None
+    end_rank: int | None = None
+    ended_at: datetime | None = None
+    end_fingerprint: int | None = None
+    end_data: msgspec.Raw | None = None
+    end_conflicting: bool = False
+
+
+_encode_rows = msgspec.json.Encoder().encode
+
+
 def upsert_parameters(
     streams: Iterable[StreamFacts], *, received_at: datetime, abandon_after: timedelta
-) -> list[list[Any]]:
-    """The arrays that UPSERT unnests, one per column."""
-    rows = [
-        _upsert_row(facts, received_at=received_at, abandon_after=abandon_after)
-        for facts in sorted(streams, key=lambda facts: (facts.customer_id, facts.stream_id))
-    ]
-    return [list(column) for column in zip(*rows, strict=True)]
+) -> dict[str, Any]:
+    """What UPSERT takes, for joined facts that arrived by `received_at`."""
+    rows = _encode_rows([_row(facts) for facts in streams]).decode()
+    return {"rows": rows, "received_at": received_at, "abandon_after": abandon_after}
 
 
-def _upsert_row(facts: StreamFacts, *, received_at: datetime, abandon_after: timedelta) -> tuple[Any, ...]:
-    start, delivered, end = facts.start, facts.delivered, facts.end
-    return (
-        facts.customer_id,
-        facts.stream_id,
-        start.event.time if start else None,
-        start.fingerprint if start else None,
-        attributes_document(start.event) if start else None,
-        start.conflicting if start else False,
-        delivered.seq if delivered else None,
-        delivered.output_tokens if delivered else None,
-        delivered.reasoning_output_tokens if delivered else None,
-        facts.last_event_at,
-        end.rank if end else None,
-        end.event.time if end else None,
-        end.fingerprint if end else None,
-        attributes_document(end.event) if end else None,
-        end.conflicting if end else False,
-        received_at,
-        received_at if end else received_at + abandon_after,
-    )
+def _row(facts: StreamFacts) -> _Row:
+    row = _Row(customer_id=facts.customer_id, stream_id=facts.stream_id, last_event_at=facts.last_event_at)
+    if (start := facts.start) is not None:
+        row.started_at = start.event.time
+        row.start_fingerprint = start.fingerprint
+        row.start_data = msgspec.Raw(attributes_document(start.event))
+        row.start_conflicting = start.conflicting
+    if (delivered := facts.delivered) is not None:
+        row.delivered_seq = delivered.seq
+        row.delivered_output_tokens = delivered.output_tokens
+        row.delivered_reasoning_tokens = delivered.reasoning_output_tokens
+    if (end := facts.end) is not None:
+        row.end_rank = end.rank
+        row.ended_at = end.event.time
+        row.end_fingerprint = end.fingerprint
+        row.end_data = msgspec.Raw(attributes_document(end.event))
+        row.end_conflicting = end.conflicting
+    return row
 
 
 _CLAIM = text(

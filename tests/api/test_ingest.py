@@ -173,9 +173,13 @@ def test_unknown_customers_are_created_unlinked(api: Api) -> None:
     assert (customer["customer_id"], customer["stripe_customer_id"]) == ("новый клиент", None)
 
 
-def test_where_a_json_object_repeats_a_key_the_last_one_counts(api: Api) -> None:
+def test_an_event_that_repeats_a_key_is_rejected_by_name_and_its_neighbours_count(api: Api) -> None:
     once = json.dumps([start(), delivered(tokens=5)])
     twice = once.replace('"output_tokens": 5', '"output_tokens": 5, "output_tokens": 7')
     assert twice != once
-    assert api.client.post("/v1/events", content=twice).status_code == 200
-    assert api.client.get("/v1/streams/acme/s").json()["delivered"]["output_tokens"] == 7
+    answer = api.client.post("/v1/events", content=twice)
+    assert answer.json()["accepted"] == 1
+    (rejected,) = answer.json()["rejected"]
+    assert (rejected["index"], rejected["code"]) == (1, "duplicate-key")
+    assert rejected["detail"] == '"output_tokens": the key is repeated within one object; send it once'
+    assert api.client.get("/v1/streams/acme/s").json()["delivered"] is None

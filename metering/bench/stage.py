@@ -1,0 +1,135 @@
+"""The servers under test: new embedded ones, a prepared database, and API and worker as they are deployed."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+import httpx2
+import msgspec
+import psycopg
+from psycopg.rows import scalar_row
+from pydantic import SecretStr
+
+from metering.all_in_one import free_port, metering_child, prepare
+from metering.bench.driver import Driven, Order
+from metering.bench.workload import Workload
+from metering.bootstrap import Service, build_service
+from metering.clock import utc_now
+from metering.config import Settings
+from metering.domain.errors import MeteringError
+from metering.embedded.data_dir import ephemeral_data_dir
+from metering.embedded.services import embedded_services
+from metering.embedded.supervisor import Supervisor
+from metering.operations.manage_keys import create_key
+from metering.store.keys import Role
+
+HOST = "127.0.0.1"
+_PATIENCE_SECONDS = 60.0
+
+
+class BenchFailedError(MeteringError):
+    """A benchmark came to no result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What a benchmark works with; all of it is gone when `stage()` ends."""
+
+    supervisor: Supervisor
+    service: Service
+    database_url: str
+    environment: dict[str, str]
+    port: int
+    key: str
+
+    def start_api(self) -> None:
+        """One API process, as `metering api` runs it."""
+        arguments = ["api", "--host", HOST, "--port", str(self.port)]
+        url = f"http://{HOST}:{self.port}/livez"
+        self.supervisor.start([metering_child("api", arguments, environment=self.environment, ready_url=url)])
+
+    def start_worker(self) -> None:
+        """One worker process, as `metering worker` runs it."""
+        self.supervisor.start([metering_child("worker", ["worker"], environment=self.environment)])
+
+    def drive(
+        self,
+        workload: Workload,
+        *,
+        connections: int,
+        seconds: float,
+        seed: int,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Driven:
+        """Post a workload from another process, and call `meanwhile` every second until it is done."""
+        order = Order(
+            host=HOST,
+            port=self.port,
+            key=self.key,
+            workload=workload,
+            connections=connections,
+            seconds=seconds,
+            seed=seed,
+        )
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "metering.bench.driver"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        give_up_at = monotonic() + seconds + _PATIENCE_SECONDS
+        sent: bytes | None = msgspec.json.encode(order)
+        while driver.returncode is None and monotonic() < give_up_at:
+            try:
+                answer, _ = driver.communicate(sent, timeout=1.0)
+            except subprocess.TimeoutExpired:
+                sent = None
+                if meanwhile is not None:
+                    meanwhile()
+        if driver.returncode != 0:
+            driver.kill()
+            driver.wait()
+            raise BenchFailedError("the driver did not finish; what it said is above")
+        return msgspec.json.decode(answer, type=Driven)
+
+    def metric(self, name: str) -> float:
+        """A number from the API's own metrics."""
+        lines = httpx2.get(f"http://{HOST}:{self.port}/metrics", timeout=30).text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    def one(self, query: str) -> int:
+        """A single number from the database, asked as its superuser."""
+        with psycopg.connect(self.database_url, autocommit=True, row_factory=scalar_row) as connection:
+            return int(connection.execute(query.encode()).fetchone() or 0)
+
+    def execute(self, statement: str) -> None:
+        """Run a statement as the database's superuser."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """New servers on a new folder. Their settings are those of `metering up`; a given database is not touched."""
+    with (
+        ephemeral_data_dir() as data,
+        Supervisor(quiet=True) as supervisor,
+        embedded_services(data=data, supervisor=supervisor) as services,
+    ):
+        settings = Settings(database_url=SecretStr(services.database_url), redis_url=SecretStr(services.redis_url))
+        prepare(settings)
+        service = build_service(settings)
+        key = create_key(engine=service.engine, role=Role.INGEST, name="bench", customer_id=None, now=utc_now())
+        yield Stage(
+            supervisor=supervisor,
+            service=service,
+            database_url=services.database_url,
+            environment={
+                "METERING_DATABASE_URL": services.database_url,
+                "METERING_REDIS_URL": services.redis_url,
+                "METERING_LOG_FORMAT": "json",
+            },
+            port=free_port(HOST),
+            key=str(key),
+        )
+        service.engine.dispose()

@@ -1,0 +1,55 @@
+"""The join of a request's events, straight from the wire: the same result as `domain.stream.fold`, sooner.
+
+Nine in ten events only count tokens, and nearly always in order: of those the last says it all. Whatever else
+there is goes through the domain's own join. A property test holds the two folds equal.
+"""
+
+from collections.abc import Iterable
+
+from metering.domain.events import UsageEvent
+from metering.domain.stream import Delivered, StreamFacts, facts_of, join_all
+from metering.ingest.wire import DeliveredEvent, WireEvent, to_domain
+
+
+def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]:
+    """What the events say of each stream, by (customer_id, stream_id)."""
+    counted: dict[tuple[str, str], DeliveredEvent] = {}
+    rest: list[UsageEvent] = []
+    for event in events:
+        if type(event) is not DeliveredEvent:
+            rest.append(to_domain(event))
+            continue
+        key = (event.subject, event.data.stream_id)
+        known = counted.get(key)
+        if known is None or _covers(event, known):
+            counted[key] = event
+        else:
+            rest.append(to_domain(event))
+    return join_all([*map(facts_of, rest), *map(_counted_facts, counted.values())])
+
+
+def _counted_facts(event: DeliveredEvent) -> StreamFacts:
+    data = event.data
+    return StreamFacts(
+        customer_id=event.subject,
+        stream_id=data.stream_id,
+        last_event_at=event.time,
+        delivered=Delivered(data.seq, data.output_tokens, data.reasoning_output_tokens),
+    )
+
+
+def _covers(later: DeliveredEvent, known: DeliveredEvent) -> bool:
+    """Whether `later` says all that `known` says, or more."""
+    new, old = later.data, known.data
+    return (
+        new.seq >= old.seq
+        and new.output_tokens >= old.output_tokens
+        and later.time >= known.time
+        and (
+            old.reasoning_output_tokens is None
+            or (
+                new.reasoning_output_tokens is not None
+                and new.reasoning_output_tokens >= old.reasoning_output_tokens
+            )
+        )
+    )

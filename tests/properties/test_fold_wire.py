@@ -1,0 +1,83 @@
+"""The quick fold of the hot path and the domain's fold say the same of any events in any order."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import event as note
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metering.domain.stream import fold
+from metering.ingest.decode import decode_json
+from metering.ingest.fold import fold_wire
+from metering.ingest.wire import (
+    DeliveredData,
+    DeliveredEvent,
+    EndData,
+    EndEvent,
+    StartData,
+    StartEvent,
+    UsageData,
+    WireEvent,
+    to_domain,
+)
+
+T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
+SMALL = st.integers(0, 3)
+ENVELOPE = {
+    "specversion": st.just("1.0"),
+    "source": st.just("/gateways/test"),
+    "id": st.just("any"),
+    "subject": st.sampled_from(["acme", "globex"]),
+    "time": SMALL.map(lambda seconds: T0 + timedelta(seconds=seconds)),
+}
+STREAM = st.sampled_from(["a", "b"])
+DELIVERED = st.builds(
+    DeliveredEvent,
+    **ENVELOPE,
+    data=st.builds(
+        DeliveredData,
+        stream_id=STREAM,
+        seq=SMALL,
+        output_tokens=SMALL,
+        reasoning_output_tokens=st.none() | SMALL,
+    ),
+)
+STARTS = st.builds(
+    StartEvent,
+    **ENVELOPE,
+    data=st.builds(StartData, stream_id=STREAM, provider=st.just("p"), model=st.sampled_from(["m", "n"])),
+)
+ENDS = st.builds(
+    EndEvent,
+    **ENVELOPE,
+    data=st.builds(
+        EndData,
+        stream_id=STREAM,
+        outcome=st.sampled_from(["completed", "cancelled"]),
+        usage=st.none() | st.builds(UsageData, output_tokens=st.none() | SMALL),
+        usage_source=st.sampled_from([None, "provider", "estimate"]),
+    ),
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.one_of(DELIVERED, DELIVERED, DELIVERED, STARTS, ENDS), max_size=12))
+def test_the_quick_fold_is_the_domains_fold(events: list[WireEvent]) -> None:
+    seen = {}
+    for each in events:
+        if isinstance(each, DeliveredEvent):
+            before = seen.get((each.subject, each.data.stream_id))
+            note("out of order" if before is not None and each.data.seq < before else "in order")
+            seen[each.subject, each.data.stream_id] = each.data.seq
+    assert fold_wire(events) == fold(map(to_domain, events))
+
+
+def test_decoded_events_are_what_was_folded() -> None:
+    body = b"""[{"specversion":"1.0","type":"token-delivered","source":"/g","id":"1","subject":"acme",
+        "time":"2026-11-23T15:00:00Z","data":{"stream_id":"s","seq":2,"output_tokens":40}},
+        {"specversion":"1.0","type":"token-delivered","source":"/g","id":"2","subject":"acme",
+        "time":"2026-11-23T15:00:01Z","data":{"stream_id":"s","seq":1,"output_tokens":20}}]"""
+    (facts,) = fold_wire(decode_json(body).events).values()
+    assert facts.delivered is not None
+    assert (facts.delivered.seq, facts.delivered.output_tokens) == (2, 40)
+    assert facts.last_event_at == T0 + timedelta(seconds=1)
