@@ -81,6 +81,11 @@ class Settings(BaseSettings):
         default=timedelta(seconds=10),
         description="A commit that takes longer is given up: its requests get 503 and the connection is replaced.",
     )
+    journal_retention: Annotated[Duration, Field(ge=timedelta(days=31))] | None = Field(
+        default=None,
+        description="Journal partitions (a month each) that ended longer ago are dropped; at least 31d. "
+        "Default: all is kept.",
+    )
     request_timeout: Duration = Field(
         default=timedelta(seconds=30), description="A client has this long to send a request, head and body."
     )

@@ -93,6 +93,8 @@ journal = Table(
     Column("event_count", Integer, nullable=False),
     Column("rejected", ARRAY(Integer)),
     Column("body", LargeBinary, nullable=False),
+    Column("stream_hashes", ARRAY(Integer)),
+    Index("journal_by_arrival", "received_at", "journal_id"),
     postgresql_partition_by="RANGE (received_at)",
 )
 
@@ -119,6 +121,7 @@ streams = Table(
     _text("state_reason", nullable=True),
     _time("due_at", nullable=True),
     Column("revision", Integer),
+    _time("first_received_at"),
     Index("streams_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("streams_not_final", "customer_id", "state", postgresql_where=text("state <> 'finalized'")),
 )

@@ -4,9 +4,9 @@ from typing import Any
 
 from metering.ingest.nudge import FINALIZE_TASK
 
-PARTITIONS_TASK = "metering.ensure_journal_partitions"
+PARTITIONS_TASK = "metering.keep_journal_partitions"
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "finalize due streams": {"task": FINALIZE_TASK, "schedule": 1.0, "options": {"expires": 5}},
-    "keep journal partitions ahead": {"task": PARTITIONS_TASK, "schedule": 3600.0, "options": {"expires": 600}},
+    "keep journal partitions": {"task": PARTITIONS_TASK, "schedule": 3600.0, "options": {"expires": 600}},
 }

@@ -1,11 +1,15 @@
 """The tasks: thin. Each finds its work in the database, so that losing or doubling its message is harmless."""
 
+import logging
+
 from metering.clock import utc_now
 from metering.ingest.nudge import FINALIZE_TASK
-from metering.store.schema import ensure_journal_partitions
+from metering.store.schema import drop_journal_partitions, ensure_journal_partitions
 from workers.app import app, service
 from workers.finalizing import drain
 from workers.schedule import PARTITIONS_TASK
+
+log = logging.getLogger(__name__)
 
 
 @app.task(name=FINALIZE_TASK)  # type: ignore[untyped-decorator]
@@ -15,6 +19,9 @@ def finalize_due_streams() -> None:
 
 
 @app.task(name=PARTITIONS_TASK)  # type: ignore[untyped-decorator]
-def keep_partitions_ahead() -> None:
-    """Make the journal's next partitions before they are needed."""
+def keep_partitions() -> None:
+    """Make the journal's next partitions before they are needed; drop those that are past their retention."""
     ensure_journal_partitions(service().engine, now=utc_now())
+    retention = service().settings.journal_retention
+    if retention is not None and (dropped := drop_journal_partitions(service().engine, retention=retention)):
+        log.info("journal partitions dropped", extra={"partitions": dropped, "retention": str(retention)})

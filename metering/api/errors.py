@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from metering.domain.errors import MeteringError
-from metering.ingest.rejections import Rejection
+from metering.wire.rejections import Rejection
 
 
 class NotFoundError(MeteringError):

@@ -15,12 +15,12 @@ from metering.api.errors import NoEventAcceptedError
 from metering.api.problems import error_response
 from metering.domain.errors import MeteringError
 from metering.ingest.body import NDJSON, inflate, media_type_of, receive_body
-from metering.ingest.decode import Decoded, decode_json, decode_ndjson
-from metering.ingest.fold import fold_wire
-from metering.ingest.rejections import Rejection
 from metering.ingest.writer import IngestWriter, Submission
-from metering.store.journal import JournalEntry, compress
+from metering.store.journal import JournalEntry, compress, stream_hashes
 from metering.telemetry import EVENTS_ACCEPTED, EVENTS_REJECTED
+from metering.wire.decode import Decoded, decode_json, decode_ndjson
+from metering.wire.fold import fold_wire
+from metering.wire.rejections import Rejection
 
 _encode = msgspec.json.Encoder().encode
 
@@ -84,6 +84,7 @@ class IngestEndpoint:
         return decoded, self._submission(key_id, media_type, body, decoded)
 
     def _submission(self, key_id: str, media_type: str, body: bytes, decoded: Decoded) -> Submission:
+        streams = fold_wire(decoded.events)
         return Submission(
             JournalEntry(
                 ingest_key_id=key_id,
@@ -92,8 +93,9 @@ class IngestEndpoint:
                 event_count=len(decoded.events),
                 rejected=[rejection.index for rejection in decoded.rejections] or None,
                 body=compress(body),
+                stream_hashes=stream_hashes(streams),
             ),
-            fold_wire(decoded.events),
+            streams,
         )
 
 

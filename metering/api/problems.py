@@ -20,8 +20,6 @@ from metering.config import ConfigurationError
 from metering.domain.errors import MeteringError
 from metering.domain.rating import RateMissingError
 from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.ingest.decode import TooManyEventsError
-from metering.ingest.split import InvalidJsonError
 from metering.ingest.writer import NotCommittedError, QueueFullError
 from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
 from metering.operations.put_customer import UnknownTimeZoneError
@@ -30,6 +28,8 @@ from metering.store.customers import StripeCustomerTakenError
 from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
 from metering.store.schema import RoleMissingError, SchemaOutdatedError
+from metering.wire.decode import TooManyEventsError
+from metering.wire.split import InvalidJsonError
 
 log = logging.getLogger(__name__)
 

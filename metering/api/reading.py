@@ -50,11 +50,15 @@ TheService = Annotated[Service, Depends(_service)]
 When = Annotated[datetime | None, Query(description="RFC 3339 with offset")]
 
 
-def _stream_key(request: Request, customer_id: str, stream_id: str) -> tuple[str, str]:
+_EVENTS = "/events"
+
+
+def stream_key(request: Request, customer_id: str, stream_id: str) -> tuple[str, str]:
     """Both ids as they were sent: routing has undone %2F, and cannot tell an id's slash from the one between."""
     raw: bytes = request.scope["raw_path"]
     sent = raw.partition(b"/v1/streams/")[2].decode("ascii", "replace")
     encoded_customer, slash, encoded_stream = sent.partition("/")
+    encoded_stream = encoded_stream.removesuffix(_EVENTS)
     key = (unquote(encoded_customer), unquote(encoded_stream)) if slash else (customer_id, stream_id)
     _text("".join(key))
     return key
@@ -62,10 +66,10 @@ def _stream_key(request: Request, customer_id: str, stream_id: str) -> tuple[str
 
 @router.get("/streams/{customer_id}/{stream_id:path}")
 def read_stream(
-    stream_key: Annotated[tuple[str, str], Depends(_stream_key)], key: Reader, connection: Db, service: TheService
+    stream: Annotated[tuple[str, str], Depends(stream_key)], key: Reader, connection: Db, service: TheService
 ) -> dict[str, Any]:
     """One stream: its state, usage, cost once final, accrued estimate before."""
-    customer_id, stream_id = stream_key
+    customer_id, stream_id = stream
     require_customer(key, customer_id)
     view = get_stream(connection, customer_id=customer_id, stream_id=stream_id)
     if view is None:

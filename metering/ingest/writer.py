@@ -81,6 +81,7 @@ class IngestWriter:
         self._known_customers: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self.retries = 0
 
     @property
     def queued_events(self) -> int:
@@ -171,6 +172,7 @@ class IngestWriter:
             except (errors.DeadlockDetected, errors.SerializationFailure):
                 if attempt == _ATTEMPTS:
                     raise
+                self.retries += 1
                 await asyncio.sleep(random.uniform(0.005, 0.05))
 
     async def _write_before_deadline(self, group: Sequence[Submission]) -> None:
@@ -191,7 +193,8 @@ class IngestWriter:
         if connection is None or connection.closed:
             connection = self._connection = await self._connect()
         streams = _joined(group)
-        received_at = max(submission.entry.received_at for submission in group)
+        arrivals = [submission.entry.received_at for submission in group]
+        received_at = max(arrivals)
         new_customers = sorted({customer for customer, _ in streams} - self._known_customers)
         async with connection.transaction(), connection.cursor() as cursor:
             async with cursor.copy(COPY_JOURNAL) as copy:
@@ -201,7 +204,10 @@ class IngestWriter:
                 await cursor.execute(_ADD_CUSTOMERS, (received_at, new_customers))
             if streams:
                 parameters = upsert_parameters(
-                    streams.values(), received_at=received_at, abandon_after=self._abandon_after
+                    streams.values(),
+                    first_received_at=min(arrivals),
+                    received_at=received_at,
+                    abandon_after=self._abandon_after,
                 )
                 await cursor.execute(UPSERT, parameters)
         self._remember(new_customers)

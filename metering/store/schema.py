@@ -1,6 +1,6 @@
 """The schema's life: roles, migrations, journal partitions."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from alembic import command
@@ -60,6 +60,18 @@ def ensure_journal_partitions(engine: Engine, *, now: datetime) -> int:
     with transaction(engine) as connection:
         made: int = connection.execute(text("SELECT ensure_journal_partitions(:now)"), {"now": now}).scalar_one()
     return made
+
+
+def drop_journal_partitions(engine: Engine, *, retention: timedelta) -> list[str]:
+    """Drop the journal's partitions that ended longer ago than `retention`; returns their names, oldest first.
+
+    The database's own clock decides, and it keeps at least 31 days.
+    """
+    with transaction(engine) as connection:
+        dropped: list[str] = connection.execute(
+            text("SELECT drop_journal_partitions(:retention)"), {"retention": retention}
+        ).scalar_one()
+    return dropped
 
 
 def _ensure_roles(connection: Connection) -> None:

@@ -65,9 +65,11 @@ def _either(condition: str, *names: str) -> str:
 # A duplicate says nothing new and writes nothing. An open stream keeps its timer (due_at), which the sweep moves
 # on when it fires, so that counting tokens never touches an index. Once the end is known, new facts are due now.
 UPSERT = f"""
-INSERT INTO streams AS s ({", ".join(name for name, _ in _ROW_COLUMNS)}, last_received_at, due_at, state)
+INSERT INTO streams AS s ({", ".join(name for name, _ in _ROW_COLUMNS)}, first_received_at, last_received_at,
+    due_at, state)
 SELECT {", ".join(f"COALESCE({name}, false)" if type_ == "boolean" else name for name, type_ in _ROW_COLUMNS)},
-       %(received_at)s, %(received_at)s + CASE WHEN ended_at IS NULL THEN %(abandon_after)s ELSE interval '0' END,
+       %(first_received_at)s, %(received_at)s,
+       %(received_at)s + CASE WHEN ended_at IS NULL THEN %(abandon_after)s ELSE interval '0' END,
        CASE WHEN ended_at IS NULL THEN 'open' ELSE 'ended' END
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS joined ({", ".join(f"{name} {type_}" for name, type_ in _ROW_COLUMNS)})
 ORDER BY customer_id, stream_id
@@ -77,6 +79,7 @@ ON CONFLICT (customer_id, stream_id) DO UPDATE SET
     {", ".join(f"{name} = GREATEST(s.{name}, excluded.{name})" for name in _MAXIMA)},
     {_either(_TAKE_END, "end_rank", "ended_at", "end_fingerprint", "end_data")},
     end_conflicting = {_END_CONFLICTING},
+    first_received_at = LEAST(s.first_received_at, excluded.first_received_at),
     last_received_at = GREATEST(s.last_received_at, excluded.last_received_at),
     state = CASE WHEN s.state = 'open' AND excluded.ended_at IS NOT NULL THEN 'ended' ELSE s.state END,
     due_at = CASE WHEN s.ended_at IS NULL AND excluded.ended_at IS NULL
@@ -110,11 +113,20 @@ _encode_rows = msgspec.json.Encoder().encode
 
 
 def upsert_parameters(
-    streams: Iterable[StreamFacts], *, received_at: datetime, abandon_after: timedelta
+    streams: Iterable[StreamFacts],
+    *,
+    first_received_at: datetime,
+    received_at: datetime,
+    abandon_after: timedelta,
 ) -> dict[str, Any]:
-    """What UPSERT takes, for joined facts that arrived by `received_at`."""
+    """What UPSERT takes, for joined facts that arrived from `first_received_at` until `received_at`."""
     rows = _encode_rows([_row(facts) for facts in streams]).decode()
-    return {"rows": rows, "received_at": received_at, "abandon_after": abandon_after}
+    return {
+        "rows": rows,
+        "first_received_at": first_received_at,
+        "received_at": received_at,
+        "abandon_after": abandon_after,
+    }
 
 
 def _row(facts: StreamFacts) -> _Row:

@@ -36,6 +36,7 @@ def submission(*events: UsageEvent, received_at: datetime = T0) -> Submission:
         event_count=len(events),
         rejected=None,
         body=compress(b"[]"),
+        stream_hashes=[],
     )
     return Submission(entry, fold(events))
 

@@ -52,7 +52,10 @@ class Books:
 
     def receive(self, events: Sequence[UsageEvent], at: datetime = NOW) -> None:
         parameters = upsert_parameters(
-            fold(events).values(), received_at=at, abandon_after=self.service.patience.abandon_after
+            fold(events).values(),
+            first_received_at=at,
+            received_at=at,
+            abandon_after=self.service.patience.abandon_after,
         )
         with psycopg.connect(self.database.url) as connection:
             connection.execute(ADD_CUSTOMER)

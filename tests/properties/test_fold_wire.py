@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.domain.stream import fold
-from metering.ingest.decode import decode_json
-from metering.ingest.fold import fold_wire
-from metering.ingest.wire import (
+from metering.wire.decode import decode_json
+from metering.wire.events import (
     DeliveredData,
     DeliveredEvent,
     EndData,
@@ -20,6 +19,7 @@ from metering.ingest.wire import (
     WireEvent,
     to_domain,
 )
+from metering.wire.fold import fold_wire
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 SMALL = st.integers(0, 3)

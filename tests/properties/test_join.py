@@ -90,7 +90,7 @@ def test_the_join_is_associative_commutative_and_idempotent(
 
 
 def _store(connection: psycopg.Connection, facts: dict[tuple[str, str], StreamFacts]) -> int:
-    parameters = upsert_parameters(facts.values(), received_at=T0, abandon_after=ABANDON)
+    parameters = upsert_parameters(facts.values(), first_received_at=T0, received_at=T0, abandon_after=ABANDON)
     return connection.execute(UPSERT, parameters).rowcount
 
 

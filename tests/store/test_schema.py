@@ -1,7 +1,7 @@
 """The schema: migrations and tables agree, facts cannot be changed by the service, unsafe servers are refused."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -19,6 +19,7 @@ from metering.store.schema import (
     RoleMissingError,
     SchemaOutdatedError,
     check_current,
+    drop_journal_partitions,
     ensure_journal_partitions,
     migrate,
 )
@@ -56,6 +57,46 @@ def test_the_database_refuses_amounts_that_are_no_money(database: Database, valu
             " 'rc', 'm', '[]', %s)",
             (value,),
         )
+
+
+def partitions(database: Database) -> list[str]:
+    with psycopg.connect(database.url) as connection:
+        rows = connection.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'journal'::regclass ORDER BY 1"
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def add_partition(database: Database, *, months_ago: int) -> str:
+    with psycopg.connect(database.url) as connection:
+        row = connection.execute(
+            "SELECT to_char(m, 'YYYY_MM'), m, m + interval '1 month'"
+            " FROM (SELECT date_trunc('month', now()) - make_interval(months => %s) AS m) AS month",
+            (months_ago,),
+        ).fetchone()
+        assert row is not None
+        name, begin, end = f"journal_{row[0]}", row[1].isoformat(), row[2].isoformat()
+        statement = f"CREATE TABLE {name} PARTITION OF journal FOR VALUES FROM ('{begin}') TO ('{end}')"
+        connection.execute(statement.encode())
+    return name
+
+
+def test_only_partitions_that_ended_before_the_retention_are_dropped(database: Database, engine: Engine) -> None:
+    kept = partitions(database)
+    # The month before this one ended less than 31 days ago, the one two before that surely more than 31.
+    old = [add_partition(database, months_ago=months) for months in (14, 4, 3)]
+    recent = add_partition(database, months_ago=1)
+    assert drop_journal_partitions(engine, retention=timedelta(days=31)) == old
+    assert partitions(database) == [recent, *kept]
+    assert drop_journal_partitions(engine, retention=timedelta(days=31)) == []
+
+
+def test_the_service_can_not_drop_the_journal_of_a_month_that_may_still_be_disputed(engine: Engine) -> None:
+    with pytest.raises(DBAPIError, match="at least 31 days"):
+        drop_journal_partitions(engine, retention=timedelta(days=30))
+    with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
+        connection.execute(text("DROP TABLE journal"))
+    assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:

@@ -22,7 +22,10 @@ def test_durations_are_read_as_written(monkeypatch: pytest.MonkeyPatch, written:
     assert load_settings().abandon_after == meant
 
 
-@pytest.mark.parametrize(("name", "value"), [("ABANDON_AFTER", "soon"), ("PORT", "99999"), ("START_GRACE", "0s")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ABANDON_AFTER", "soon"), ("PORT", "99999"), ("START_GRACE", "0s"), ("JOURNAL_RETENTION", "30d")],
+)
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"METERING_{name}", value)
     with pytest.raises(ConfigurationError, match=f"METERING_{name}: "):

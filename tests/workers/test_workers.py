@@ -43,7 +43,7 @@ def end_a_stream(database: Database, stream_id: str) -> None:
         usage_source=UsageSource.PROVIDER,
     )
     parameters = upsert_parameters(
-        fold([start, end]).values(), received_at=now, abandon_after=timedelta(minutes=15)
+        fold([start, end]).values(), first_received_at=now, received_at=now, abandon_after=timedelta(minutes=15)
     )
     with psycopg.connect(database.url) as connection:
         connection.execute(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from metering.domain.events import UsageEvent
 from metering.domain.stream import Delivered, StreamFacts, facts_of, join_all
-from metering.ingest.wire import DeliveredEvent, WireEvent, to_domain
+from metering.wire.events import DeliveredEvent, WireEvent, to_domain
 
 
 def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]:

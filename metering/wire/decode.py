@@ -9,9 +9,9 @@ import jiter
 import msgspec
 
 from metering.domain.errors import MeteringError
-from metering.ingest.rejections import Rejection, rejection_of
-from metering.ingest.split import split_json
-from metering.ingest.wire import WireEvent
+from metering.wire.events import WireEvent
+from metering.wire.rejections import Rejection, rejection_of
+from metering.wire.split import split_json
 
 MAX_EVENTS = 10_000
 
@@ -61,10 +61,15 @@ def decode_ndjson(body: bytes) -> Decoded:
     Raises:
         TooManyEventsError: more than 10,000.
     """
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    lines = ndjson_lines(body)
     events = _decode_at_once(b"[%s]" % b",".join(lines))
     # A line with a comma between two events is not a line of NDJSON.
     return _all_accepted(events) if events is not None and len(events) == len(lines) else _decode_each(lines)
+
+
+def ndjson_lines(body: bytes) -> list[bytes]:
+    """The lines that hold something."""
+    return [line for line in body.split(b"\n") if line.strip()]
 
 
 def _all_accepted(events: Sequence[WireEvent]) -> Decoded:

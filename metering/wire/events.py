@@ -1,7 +1,7 @@
 """The events as they come over the wire (CloudEvents 1.0 in JSON), and their translation into domain events.
 
 msgspec checks types, bounds and required fields while it decodes. Unknown fields are ignored here and kept in
-the journal. Absent fields are left out when an event is written again, which `ingest.decode` relies on.
+the journal. Absent fields are left out when an event is written again, which `metering.wire.decode` relies on.
 """
 
 from datetime import datetime
