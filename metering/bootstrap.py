@@ -1,5 +1,6 @@
 """The composition root: from settings to the parts that run."""
 
+import gc
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -43,6 +44,14 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
         rate_books=RateBooks(),
         patience=Patience(abandon_after=settings.abandon_after, start_grace=settings.start_grace),
     )
+
+
+def freeze_collector(*, young_objects: int | None = None) -> None:
+    """Spare the garbage collector what is loaded by now and stays; `young_objects` sets how seldom it looks."""
+    gc.collect()
+    gc.freeze()
+    if young_objects is not None:
+        gc.set_threshold(young_objects, *gc.get_threshold()[1:])
 
 
 def build_owner_engine(settings: Settings) -> Engine:

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     request_timeout: Duration = Field(
         default=timedelta(seconds=30), description="A client has this long to send a request, head and body."
     )
-    finalize_batch: int = Field(default=2_000, ge=1, le=20_000, description="Streams finalized per transaction.")
+    finalize_batch: int = Field(default=5_000, ge=1, le=20_000, description="Streams finalized per transaction.")
 
 
 def load_settings(**given: object) -> Settings:

@@ -1,6 +1,5 @@
 """The API as one ASGI application."""
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from metering.api import health, reading, stream_events, writing
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
 from metering.api.problems import install_problem_handlers
-from metering.bootstrap import Service, database_url, redis_url
+from metering.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.clock import utc_now
 from metering.ingest.nudge import Nudger
 from metering.ingest.writer import IngestWriter
@@ -46,9 +45,7 @@ def create_app(service: Service) -> FastAPI:
         )
         nudger.start()
         writer.start()
-        # What is there now stays: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        freeze_collector()
         yield
         await writer.stop()
         nudger.stop()

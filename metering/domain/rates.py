@@ -36,18 +36,16 @@ class RateCard:
     names: NameClause
     position: int | None = None
 
-    def rate_of(self, *, kind: UsageKind, input_tokens: int) -> Rate | None:
-        """The rate of a kind for a request of this size; a tier prices the whole request."""
-        best: Rate | None = None
+    def rates_for(self, *, input_tokens: int) -> dict[UsageKind, Rate]:
+        """The rate of each kind that has one, for a request of this size; a tier prices the whole request."""
+        highest: dict[UsageKind, Rate] = {}
         for rate in self.rates:
-            applies = rate.above_input_tokens == 0 or input_tokens > rate.above_input_tokens
-            if (
-                rate.kind is kind
-                and applies
-                and (best is None or rate.above_input_tokens > best.above_input_tokens)
-            ):
-                best = rate
-        return best
+            if rate.above_input_tokens and input_tokens <= rate.above_input_tokens:
+                continue
+            known = highest.get(rate.kind)
+            if known is None or rate.above_input_tokens > known.above_input_tokens:
+                highest[rate.kind] = rate
+        return highest
 
 
 def matches_name(clause: NameClause, name: str) -> bool:

@@ -5,6 +5,7 @@
 3. sum     nothing is rounded
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -39,10 +40,10 @@ def rate_usage(*, usage: Usage, card: RateCard) -> tuple[ChargeLine, ...]:
     Raises:
         RateMissingError: a parent kind (input, output) was used and the card does not price it.
     """
-    size = usage.input_tokens or 0
+    rates = card.rates_for(input_tokens=usage.input_tokens or 0)
     lines: list[ChargeLine] = []
-    for kind, quantity in split_usage(usage=usage, card=card):
-        rate = card.rate_of(kind=kind, input_tokens=size)
+    for kind, quantity in split_usage(usage=usage, priced=rates.keys()):
+        rate = rates.get(kind)
         if rate is None:
             raise RateMissingError(card=card, kind=kind)
         lines.append(
@@ -56,25 +57,23 @@ def rate_usage(*, usage: Usage, card: RateCard) -> tuple[ChargeLine, ...]:
     return tuple(lines)
 
 
-def split_usage(*, usage: Usage, card: RateCard) -> list[tuple[UsageKind, int]]:
+def split_usage(*, usage: Usage, priced: Collection[UsageKind]) -> list[tuple[UsageKind, int]]:
     """Quantities that are priced apart, zeros left out: the rest of a parent first, then its nested kinds.
 
     A parent bounds its kinds: were the nested counters to add up to more than a known parent, they are taken
     in order until it is used up, so that no token is billed twice. Where only nested kinds are known, they
-    are the parent.
+    are the parent. A nested kind that is not `priced` stays in its parent.
     """
     parts: list[tuple[UsageKind, int]] = []
     for parent, nested_kinds in NESTED_KINDS.items():
-        counts = {kind: usage.count(kind) or 0 for kind in nested_kinds}
+        counts = [(kind, count) for kind in nested_kinds if (count := usage.count(kind))]
         reported = usage.count(parent)
-        rest = sum(counts.values()) if reported is None else reported
-        size = usage.input_tokens or 0
+        rest = sum(count for _, count in counts) if reported is None else reported
         nested: list[tuple[UsageKind, int]] = []
-        for kind, count in counts.items():
-            if card.rate_of(kind=kind, input_tokens=size) is None:
-                continue
-            taken = min(count, rest)
-            rest -= taken
-            nested.append((kind, taken))
+        for kind, count in counts:
+            if kind in priced:
+                taken = min(count, rest)
+                rest -= taken
+                nested.append((kind, taken))
         parts += [(kind, quantity) for kind, quantity in [(parent, rest), *nested] if quantity]
     return parts

@@ -183,7 +183,7 @@ def billable_usage(facts: StreamFacts) -> BillableUsage:
         input_audio_tokens=reported.input_audio_tokens,
         output_audio_tokens=reported.output_audio_tokens,
     )
-    upstream_reported = source is UsageSource.PROVIDER and bool(reported.known())
+    upstream_reported = source is UsageSource.PROVIDER and reported != Usage()
     delivered_something = usage.output_tokens or usage.reasoning_output_tokens or usage.output_audio_tokens
     if not upstream_reported and not delivered_something:
         return BillableUsage(usage=NOTHING_DELIVERED, source=source, nothing=True)

@@ -4,8 +4,10 @@ Meanings are OpenTelemetry's (GenAI semantic conventions): `input_tokens` includ
 `output_tokens` includes reasoning and audio output.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 
 
 class UsageKind(StrEnum):
@@ -44,12 +46,17 @@ class Usage:
         value: int | None = getattr(self, COUNTER_OF_KIND[kind])
         return value
 
+    def counts(self) -> tuple[int | None, ...]:
+        """The counters in the order of COUNTERS."""
+        return _counts(self)
+
     def known(self) -> dict[str, int]:
         """The counters that are known, by their public field name."""
         return {name: value for name in COUNTERS if (value := getattr(self, name)) is not None}
 
 
 COUNTERS: tuple[str, ...] = tuple(field.name for field in fields(Usage))
+_counts: Callable[[Usage], tuple[int | None, ...]] = attrgetter(*COUNTERS)
 
 COUNTER_OF_KIND: dict[UsageKind, str] = {
     UsageKind.INPUT: "input_tokens",

@@ -12,7 +12,7 @@ import signal
 import stat
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,13 +62,19 @@ class DataVersionError(MeteringError):
     """The data was written by another major version of PostgreSQL."""
 
 
+def _shared_buffers() -> str:
+    """A sixteenth of the memory, from 128 MB to 1 GB; of that, only what is used is taken."""
+    megabytes = psutil.virtual_memory().total // 16 // 2**20
+    return f"{min(max(megabytes, 128), 1024)}MB"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedPostgres:
     """A cluster in `data/postgres` that listens only on a socket in `sockets`."""
 
     data: Path
     sockets: Path
-    shared_buffers: str = "256MB"
+    shared_buffers: str = field(default_factory=_shared_buffers)
 
     @property
     def cluster(self) -> Path:

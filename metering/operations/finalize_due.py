@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
@@ -19,14 +18,13 @@ from metering.domain.ledger import (
     difference,
 )
 from metering.domain.period import BillingPeriod
-from metering.domain.settlement import Backlog, Patience, Settled, State, Wait, settle
+from metering.domain.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
 from metering.records.streams import StoredStream
 from metering.store.charges import book_adjustments, book_charges, newest_bills
-from metering.store.customers import time_zones
 from metering.store.engine import transaction
 from metering.store.hourly import BillChange, add_to_totals
 from metering.store.rates import RateBooks
-from metering.store.streams import StreamMark, claim_due, mark_streams
+from metering.store.streams import ClaimedStream, StreamMark, claim_due, mark_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,51 +57,53 @@ def finalize_due(
         if not claimed:
             return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
         rates = rate_books.current(connection)
-        booked = [_key(stream) for stream in claimed if stream.revision is not None]
+        booked = [_key(each.stream) for each in claimed if each.stream.revision is not None]
         bills = newest_bills(connection, booked) if booked else {}
-        zones = time_zones(connection, {stream.facts.customer_id for stream in claimed})
         work = _Work(now)
-        for stream in claimed:
-            before = bills.get(_key(stream))
+        for each in claimed:
+            before = bills.get(_key(each.stream))
             settlement = settle(
-                facts=stream.facts,
-                last_received_at=stream.last_received_at,
+                facts=each.stream.facts,
+                last_received_at=each.stream.last_received_at,
                 now=now,
                 patience=patience,
                 rates=rates,
                 booked=before,
             )
-            match settlement:
-                case Wait(state, until):
-                    # A booked stream stays final while it waits to see whether more facts come.
-                    kept = stream.state if stream.revision is not None else state
-                    work.marks.append(_mark(stream, kept, None, until, stream.revision))
-                case Backlog(state, reason):
-                    revision = _book(work, stream, before, None, zones)
-                    work.marks.append(_mark(stream, state, reason, None, revision))
-                case Settled(bill):
-                    revision = _book(work, stream, before, bill, zones)
-                    work.marks.append(_mark(stream, State.FINALIZED, None, None, revision))
+            _plan(work, each, before, settlement)
         if work.charges:
             book_charges(connection, work.charges)
         if work.adjustments:
             book_adjustments(connection, work.adjustments)
-        add_to_totals(connection, work.changes)
         mark_streams(connection, work.marks)
+        # Last: many streams share a total, so other workers wait for these rows until this transaction ends.
+        add_to_totals(connection, work.changes)
     return _result(claimed, work)
 
 
-def _book(
-    work: _Work, stream: StoredStream, before: Bill | None, after: Bill | None, zones: Mapping[str, ZoneInfo]
-) -> int | None:
+def _plan(work: _Work, claimed: ClaimedStream, before: Bill | None, settlement: Settlement) -> None:
+    stream = claimed.stream
+    match settlement:
+        case Wait(state, until):
+            # A booked stream stays final while it waits to see whether more facts come.
+            kept = stream.state if stream.revision is not None else state
+            work.marks.append(_mark(stream, kept, None, until, stream.revision))
+        case Backlog(state, reason):
+            work.marks.append(_mark(stream, state, reason, None, _book(work, claimed, before, None)))
+        case Settled(bill):
+            work.marks.append(_mark(stream, State.FINALIZED, None, None, _book(work, claimed, before, bill)))
+
+
+def _book(work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill | None) -> int | None:
     """Plan the charge or the adjustment that takes the stream from one bill to the next; its new revision."""
+    stream = claimed.stream
     if before == after:
         return stream.revision
     customer_id, stream_id = _key(stream)
     charge_id = charge_id_of(customer_id=customer_id, stream_id=stream_id)
     work.changes.append(BillChange(customer_id, before, after))
     ended_at = after.ended_at if after else work.now
-    period = str(BillingPeriod.containing(at=ended_at, time_zone=zones[customer_id]))
+    period = str(BillingPeriod.containing(at=ended_at, time_zone=claimed.time_zone))
     if stream.revision is None and after is not None:
         work.charges.append(
             Charge(
@@ -152,7 +152,7 @@ def _key(stream: StoredStream) -> tuple[str, str]:
     return (stream.facts.customer_id, stream.facts.stream_id)
 
 
-def _result(claimed: Sequence[StoredStream], work: _Work) -> FinalizeResult:
+def _result(claimed: Sequence[ClaimedStream], work: _Work) -> FinalizeResult:
     return FinalizeResult(
         claimed=len(claimed),
         charged=len(work.charges),

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from metering.domain.settlement import State
-from metering.domain.stream import Delivered, StreamFacts, Winner
-from metering.records.documents import end_from_document, start_from_document
+from metering.domain.stream import StreamFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,33 +24,34 @@ class StoredStream:
     revision: int | None
 
 
-STREAM_COLUMNS = """
-    s.customer_id, s.stream_id, s.started_at, s.start_fingerprint, s.start_data::text AS start_data,
-    s.start_conflicting, s.delivered_seq, s.delivered_output_tokens, s.delivered_reasoning_tokens, s.last_event_at,
-    s.ended_at, s.end_fingerprint, s.end_data::text AS end_data, s.end_conflicting, s.last_received_at, s.state,
-    s.state_reason, s.revision"""
+def _winner(name: str, time: str) -> str:
+    """A `Winner` as JSON: what the event says, completed by its key and its time."""
+    return f"""CASE WHEN s.{time} IS NOT NULL THEN json_build_object(
+        'event', s.{name}_data || jsonb_build_object(
+            'customer_id', s.customer_id, 'stream_id', s.stream_id, 'time', s.{time}),
+        'fingerprint', s.{name}_fingerprint, 'conflicting', s.{name}_conflicting) END"""
+
+
+# The facts come as one JSON document: msgspec makes the records of it several times as fast as Python would.
+STREAM_COLUMNS = f"""
+    json_build_object(
+        'customer_id', s.customer_id, 'stream_id', s.stream_id, 'last_event_at', s.last_event_at,
+        'start', {_winner("start", "started_at")},
+        'delivered', CASE WHEN s.delivered_seq IS NOT NULL THEN json_build_object(
+            'seq', s.delivered_seq, 'output_tokens', s.delivered_output_tokens,
+            'reasoning_output_tokens', s.delivered_reasoning_tokens) END,
+        'end', {_winner("end", "ended_at")}
+    )::text AS facts, s.last_received_at, s.state, s.state_reason, s.revision"""
+
+_decode_facts = msgspec.json.Decoder(StreamFacts).decode
 
 
 def stored_stream(row: Any) -> StoredStream:
     """A row of STREAM_COLUMNS as a record."""
     return StoredStream(
-        facts=_facts_of_row(row),
+        facts=_decode_facts(row.facts),
         last_received_at=row.last_received_at,
         state=State(row.state),
         state_reason=row.state_reason,
         revision=row.revision,
     )
-
-
-def _facts_of_row(row: Any) -> StreamFacts:
-    key = {"customer_id": row.customer_id, "stream_id": row.stream_id}
-    start = delivered = end = None
-    if row.start_data is not None:
-        event = start_from_document(row.start_data, time=row.started_at, **key)
-        start = Winner(event, row.start_fingerprint, row.start_conflicting)
-    if row.delivered_seq is not None:
-        delivered = Delivered(row.delivered_seq, row.delivered_output_tokens, row.delivered_reasoning_tokens)
-    if row.end_data is not None:
-        ending = end_from_document(row.end_data, time=row.ended_at, **key)
-        end = Winner(ending, row.end_fingerprint, row.end_conflicting)
-    return StreamFacts(last_event_at=row.last_event_at, start=start, delivered=delivered, end=end, **key)

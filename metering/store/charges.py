@@ -7,7 +7,6 @@ import psycopg
 from sqlalchemy import Connection, text
 
 from metering.domain.ledger import Adjustment, Bill, Charge
-from metering.domain.usage import COUNTERS
 from metering.records.charges import CHARGE_COLUMNS, CHARGE_ROW, bill_of_row
 from metering.records.documents import bill_document, bill_from_document, lines_document
 
@@ -38,7 +37,7 @@ def _charge_row(charge: Charge) -> tuple[Any, ...]:
         bill.api_key_id,
         bill.started_at,
         bill.ended_at,
-        *(getattr(bill.usage, counter) for counter in COUNTERS),
+        *bill.usage.counts(),
         bill.usage_source.value,
         bill.input_unknown,
         bill.cancel_policy.value,

@@ -1,11 +1,9 @@
 """Customers: who pays. Ingest adds unknown ones by itself; here they get a name, a zone and a Stripe id."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -49,9 +47,3 @@ def put_customer(connection: Connection, *, customer_id: str, details: CustomerD
         raise StripeCustomerTakenError(
             f"stripe_customer_id: {details.stripe_customer_id!r} belongs to another customer"
         ) from error
-
-
-def time_zones(connection: Connection, customer_ids: Collection[str]) -> dict[str, ZoneInfo]:
-    """Each customer's time zone, by id."""
-    query = select(customers.c.customer_id, customers.c.time_zone).where(customers.c.customer_id.in_(customer_ids))
-    return {row.customer_id: ZoneInfo(row.time_zone) for row in connection.execute(query)}

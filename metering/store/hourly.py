@@ -5,25 +5,31 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 from sqlalchemy import Connection
 
 from metering.domain.ledger import Bill
 from metering.domain.money import EXACT, ZERO
 from metering.domain.usage import COUNTERS
 
-# (customer_id, hour, provider, model, api_key_id, outcome, usage_source), as in the table's primary key.
+_KEY = ("customer_id", "hour", "provider", "model", "api_key_id", "outcome", "usage_source")
 TotalKey = tuple[str, datetime, str, str, str, str, str]
 
+_SUMS = ("stream_count", *COUNTERS, "usd_cents")
+
 _ADD = f"""
-INSERT INTO totals_hourly AS t
-SELECT * FROM unnest(%s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                     %s::bigint[], {", ".join("%s::numeric[]" for _ in COUNTERS)}, %s::numeric[])
-    AS added (customer_id, hour, provider, model, api_key_id, outcome, usage_source, stream_count,
-              {", ".join(COUNTERS)}, usd_cents)
-ORDER BY customer_id, hour, provider, model, api_key_id, outcome, usage_source
-ON CONFLICT (customer_id, hour, provider, model, api_key_id, outcome, usage_source) DO UPDATE SET
-    {", ".join(f"{name} = t.{name} + excluded.{name}" for name in ("stream_count", *COUNTERS, "usd_cents"))}
+INSERT INTO totals_hourly AS t ({", ".join(_KEY)}, {", ".join(_SUMS)})
+SELECT * FROM jsonb_to_recordset(%s::jsonb)
+    AS added (customer_id text, hour timestamptz, provider text, model text, api_key_id text, outcome text,
+              usage_source text, stream_count bigint, {", ".join(f"{name} numeric" for name in _SUMS[1:])})
+ORDER BY {", ".join(_KEY)}
+ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET
+    {", ".join(f"{name} = t.{name} + excluded.{name}" for name in _SUMS)}
 """
+
+
+_COLUMNS = (*_KEY, *_SUMS)
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,11 @@ def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None
                 _add(sums, change.customer_id, bill, sign)
     if not sums:
         return
-    keys = [list(column) for column in zip(*sums, strict=True)]
-    counters = [list(column) for column in zip(*(total.counters for total in sums.values()), strict=True)]
-    counts = [total.stream_count for total in sums.values()]
-    cents = [total.usd_cents for total in sums.values()]
-    connection.exec_driver_sql(_ADD, (*keys, counts, *counters, cents))
+    rows = [
+        dict(zip(_COLUMNS, (*key, total.stream_count, *total.counters, total.usd_cents), strict=True))
+        for key, total in sums.items()
+    ]
+    connection.exec_driver_sql(_ADD, (_encode(rows).decode(),))
 
 
 def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) -> None:
@@ -71,7 +77,9 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
     )
     total = sums.setdefault(key, _Sum(0, [0] * len(COUNTERS), ZERO))
     total.stream_count += sign
-    for place, counter in enumerate(COUNTERS):
-        total.counters[place] += sign * (getattr(bill.usage, counter) or 0)
-    # Not `sign * amount`: an operator would round to the default context's 28 digits.
-    total.usd_cents = EXACT.add(total.usd_cents, EXACT.multiply(Decimal(sign), bill.usd_cents))
+    for place, count in enumerate(bill.usage.counts()):
+        if count:
+            total.counters[place] += sign * count
+    # Not an operator: that would round to the default context's 28 digits.
+    add_or_subtract = EXACT.add if sign > 0 else EXACT.subtract
+    total.usd_cents = add_or_subtract(total.usd_cents, bill.usd_cents)

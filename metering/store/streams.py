@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -109,7 +110,7 @@ class _Row(msgspec.Struct, omit_defaults=True, kw_only=True):
     end_conflicting: bool = False
 
 
-_encode_rows = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 
 
 def upsert_parameters(
@@ -120,7 +121,7 @@ def upsert_parameters(
     abandon_after: timedelta,
 ) -> dict[str, Any]:
     """What UPSERT takes, for joined facts that arrived from `first_received_at` until `received_at`."""
-    rows = _encode_rows([_row(facts) for facts in streams]).decode()
+    rows = _encode([_row(facts) for facts in streams]).decode()
     return {
         "rows": rows,
         "first_received_at": first_received_at,
@@ -151,18 +152,27 @@ def _row(facts: StreamFacts) -> _Row:
 
 _CLAIM = text(
     f"""
-    SELECT {STREAM_COLUMNS} FROM streams s
+    SELECT {STREAM_COLUMNS}, c.time_zone FROM streams s JOIN customers c USING (customer_id)
     WHERE s.due_at <= :now
     ORDER BY s.due_at
     LIMIT :limit
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF s SKIP LOCKED
     """
 )
 
 
-def claim_due(connection: Connection, *, now: datetime, limit: int) -> list[StoredStream]:
+@dataclass(frozen=True, slots=True)
+class ClaimedStream:
+    """A stream that this transaction has locked, and the zone of its customer's billing months."""
+
+    stream: StoredStream
+    time_zone: ZoneInfo
+
+
+def claim_due(connection: Connection, *, now: datetime, limit: int) -> list[ClaimedStream]:
     """Lock up to `limit` due streams that no other worker has, the longest waiting first."""
-    return [stored_stream(row) for row in connection.execute(_CLAIM, {"now": now, "limit": limit})]
+    rows = connection.execute(_CLAIM, {"now": now, "limit": limit})
+    return [ClaimedStream(stored_stream(row), ZoneInfo(row.time_zone)) for row in rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,23 +189,15 @@ class StreamMark:
 
 _MARK = """
 UPDATE streams s SET state = m.state, state_reason = m.state_reason, due_at = m.due_at, revision = m.revision
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::integer[])
-     AS m (customer_id, stream_id, state, state_reason, due_at, revision)
+FROM jsonb_to_recordset(%s::jsonb)
+     AS m (customer_id text, stream_id text, state text, state_reason text, due_at timestamptz, revision integer)
 WHERE s.customer_id = m.customer_id AND s.stream_id = m.stream_id
 """
 
 
 def mark_streams(connection: Connection, marks: Sequence[StreamMark]) -> None:
     """Record what was decided of streams that this transaction has claimed."""
-    columns = [
-        [mark.customer_id for mark in marks],
-        [mark.stream_id for mark in marks],
-        [mark.state.value for mark in marks],
-        [mark.state_reason for mark in marks],
-        [mark.due_at for mark in marks],
-        [mark.revision for mark in marks],
-    ]
-    connection.exec_driver_sql(_MARK, tuple(columns))
+    connection.exec_driver_sql(_MARK, (_encode(marks).decode(),))
 
 
 _WAKE_UNPRICED = text(

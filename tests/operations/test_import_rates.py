@@ -36,7 +36,7 @@ def book(engine: Engine) -> RateBook:
 
 def input_price(found: RateCard | None) -> Decimal:
     assert found is not None
-    rate = found.rate_of(kind=UsageKind.INPUT, input_tokens=1)
+    rate = found.rates_for(input_tokens=1)[UsageKind.INPUT]
     assert rate is not None
     return rate.usd_per_million
 
