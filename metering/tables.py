@@ -172,18 +172,36 @@ adjustments = Table(
     Index("adjustments_by_end", "ended_at"),
 )
 
-totals_hourly = Table(
-    "totals_hourly",
-    metadata,
-    _text("customer_id", primary_key=True),
-    Column("hour", DateTime(timezone=True), primary_key=True),
-    _text("provider", primary_key=True),
-    _text("model", primary_key=True),
-    _text("api_key_id", primary_key=True),
-    _text("outcome", primary_key=True),
-    _text("usage_source", primary_key=True),
-    Column("stream_count", BigInteger, nullable=False),
-    *(Column(counter, Numeric, nullable=False) for counter in COUNTERS),
-    Column("usd_cents", Numeric, nullable=False),
-    Index("totals_hourly_by_hour", "hour"),
+
+def _sums() -> list[Column[object]]:
+    return [
+        Column("stream_count", BigInteger, nullable=False),
+        *(Column(counter, Numeric, nullable=False) for counter in COUNTERS),
+        Column("usd_cents", Numeric, nullable=False),
+    ]
+
+
+def _rollup(name: str, bucket: str, *dimensions: str, by_bucket: bool = True) -> Table:
+    """Sums by a stretch of time and dimensions; the customer, where there is one, leads the key."""
+    return Table(
+        name,
+        metadata,
+        *(_text(dimension, primary_key=True) for dimension in dimensions if dimension == "customer_id"),
+        Column(bucket, DateTime(timezone=True), primary_key=True),
+        *(_text(dimension, primary_key=True) for dimension in dimensions if dimension != "customer_id"),
+        *_sums(),
+        *([Index(f"{name}_by_{bucket}", bucket)] if by_bucket else []),
+    )
+
+
+_DETAIL = ("provider", "model", "api_key_id", "outcome", "usage_source")
+
+totals_pending = Table(
+    "totals_pending", metadata, _text("customer_id"), _time("hour"), *(_text(name) for name in _DETAIL), *_sums()
+)
+totals_hourly = _rollup("totals_hourly", "hour", "customer_id", *_DETAIL)
+totals_daily = _rollup("totals_daily", "day", "customer_id", *_DETAIL)
+totals_daily_by_customer = _rollup("totals_daily_by_customer", "day", "customer_id", "outcome", "usage_source")
+totals_daily_by_model = _rollup(
+    "totals_daily_by_model", "day", "provider", "model", "outcome", "usage_source", by_bucket=False
 )

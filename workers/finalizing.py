@@ -1,4 +1,7 @@
-"""Finalize until nothing is due, within a bound. Two at a time in a process: one computes while one waits."""
+"""Finalize until nothing is due, within a bound, and roll totals up every few seconds.
+
+Two batches at a time in a process: one computes while the other waits for PostgreSQL.
+"""
 
 import logging
 import threading
@@ -12,11 +15,17 @@ from metering.clock import utc_now
 from metering.domain.errors import MeteringError
 from metering.domain.settlement import NEEDS_PERSON
 from metering.operations.finalize_due import FinalizeResult, finalize_due
+from metering.store.rollups import roll_up_totals
 
 log = logging.getLogger(__name__)
 
 # A task that runs longer than this leaves the rest to the next message.
 MAX_SECONDS = 30.0
+
+# Totals are right without it, and read from ever more rows.
+ROLL_UP_SECONDS = 5.0
+_rolling_up = threading.Lock()
+_rolled_up_at = 0.0
 
 # More would only wait for each other: the work is half Python's, of which one thread runs at a time.
 _at_a_time = threading.BoundedSemaphore(2)
@@ -52,8 +61,22 @@ def _drain(service: Service) -> None:
             _at_a_time.release()
         if result.claimed:
             _report(result)
+        _roll_up(service)
         if result.claimed < batch:
             return
+
+
+def _roll_up(service: Service) -> None:
+    """Every few seconds, by whichever thread comes by first."""
+    global _rolled_up_at
+    if not _rolling_up.acquire(blocking=False):
+        return
+    try:
+        if monotonic() - _rolled_up_at >= ROLL_UP_SECONDS:
+            roll_up_totals(service.engine)
+            _rolled_up_at = monotonic()
+    finally:
+        _rolling_up.release()
 
 
 def _report(result: FinalizeResult) -> None:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from metering.api import health, reading, stream_events, writing
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
-from metering.api.problems import install_problem_handlers
+from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
 from metering.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.clock import utc_now
 from metering.ingest.nudge import Nudger
@@ -64,17 +64,21 @@ def create_app(service: Service) -> FastAPI:
 
 
 class IngestFirst:
-    """Answers `POST /v1/events` ahead of FastAPI's routing, dependencies and validation."""
+    """Answers `/v1/events` ahead of FastAPI's routing, dependencies and validation."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/v1/events" and scope["method"] == "POST":
+        if scope["type"] != "http" or scope["path"] != "/v1/events":
+            await self._app(scope, receive, send)
+        elif scope["method"] == "POST":
             ingest: IngestEndpoint = scope["app"].state.ingest
             await ingest(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            response = problem_response(METHOD_NOT_ALLOWED, "events are sent with POST")
+            response.headers["allow"] = "POST"
+            await response(scope, receive, send)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -66,6 +66,8 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     StripeCustomerTakenError: Problem(409, "stripe-customer-taken", "The Stripe customer is taken"),
 }
 
+METHOD_NOT_ALLOWED = Problem(405, "method-not-allowed", "Method Not Allowed")
+
 # Raised at start, in workers or by the command line only: no request can meet them.
 NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
     {
@@ -128,7 +130,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(_: Request, error: HTTPException) -> Response:
-        slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+        slug = {404: "not-found", 405: METHOD_NOT_ALLOWED.slug}.get(error.status_code, "http-error")
         response = problem_response(Problem(error.status_code, slug, error.detail), error.detail)
         response.headers.update(error.headers or {})
         return response

@@ -40,8 +40,8 @@ def _accrual(stream: StoredStream, bill: Bill) -> Accrual:
         hour=last.replace(minute=0, second=0, microsecond=0),
         provider=bill.provider,
         model=bill.model,
-        api_key_id=bill.api_key_id,
-        outcome=bill.outcome.value if stream.facts.end else None,
+        api_key_id=bill.api_key_id or "",
+        outcome=bill.outcome.value if stream.facts.end else "",
         usage_source=bill.usage_source.value,
         usd_cents=bill.usd_cents,
     )

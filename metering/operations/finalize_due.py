@@ -1,5 +1,5 @@
 """Finalize: book what the due streams owe. The row is the work; running this twice, or nowhere for a while, is
-harmless. Charge, stream and hourly totals change in one transaction."""
+harmless. Charge, stream and totals change in one transaction."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ from metering.domain.settlement import Backlog, Patience, Settled, Settlement, S
 from metering.records.streams import StoredStream
 from metering.store.charges import book_adjustments, book_charges, newest_bills
 from metering.store.engine import transaction
-from metering.store.hourly import BillChange, add_to_totals
 from metering.store.rates import RateBooks
+from metering.store.rollups import BillChange, add_to_totals
 from metering.store.streams import ClaimedStream, StreamMark, claim_due, mark_streams
 
 
@@ -75,9 +75,8 @@ def finalize_due(
             book_charges(connection, work.charges)
         if work.adjustments:
             book_adjustments(connection, work.adjustments)
-        mark_streams(connection, work.marks)
-        # Last: many streams share a total, so other workers wait for these rows until this transaction ends.
         add_to_totals(connection, work.changes)
+        mark_streams(connection, work.marks)
     return _result(claimed, work)
 
 

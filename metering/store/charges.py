@@ -3,23 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection, text
 
 from metering.domain.ledger import Adjustment, Bill, Charge
 from metering.records.charges import CHARGE_COLUMNS, CHARGE_ROW, bill_of_row
 from metering.records.documents import bill_document, bill_from_document, lines_document
+from metering.store.copying import copy_rows
 
 _COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
 
 
 def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
     """Add usage charges; the database refuses a second one for a stream."""
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, psycopg.Connection)
-    with raw.cursor() as cursor, cursor.copy(_COPY_CHARGES) as copy:
-        for charge in charges:
-            copy.write_row(_charge_row(charge))
+    copy_rows(connection, _COPY_CHARGES, map(_charge_row, charges))
 
 
 def _charge_row(charge: Charge) -> tuple[Any, ...]:

@@ -21,12 +21,18 @@ class CustomerView:
 
 
 _CUSTOMERS = """
-    SELECT c.customer_id, c.name, c.stripe_customer_id, c.time_zone, c.created_at,
-           COALESCE((SELECT sum(t.usd_cents) FROM totals_hourly t WHERE t.customer_id = c.customer_id
-                     AND t.hour >= date_trunc('month', CAST(:now AS timestamptz), c.time_zone)), 0)
-               AS month_to_date_usd_cents
-    FROM customers c
-    WHERE {condition} ORDER BY c.customer_id LIMIT :limit
+    WITH page AS (
+        SELECT c.*, date_trunc('month', CAST(:now AS timestamptz), c.time_zone) AS month_start
+        FROM customers c WHERE {condition} ORDER BY c.customer_id LIMIT :limit
+    ), pending AS (
+        SELECT customer_id, sum(t.usd_cents) AS usd_cents FROM totals_pending t JOIN page USING (customer_id)
+        WHERE t.hour >= month_start GROUP BY customer_id
+    )
+    SELECT customer_id, page.name, page.stripe_customer_id, page.time_zone, page.created_at,
+           coalesce((SELECT sum(t.usd_cents) FROM totals_hourly t
+                     WHERE t.customer_id = page.customer_id AND t.hour >= month_start), 0)
+           + coalesce(pending.usd_cents, 0) AS month_to_date_usd_cents
+    FROM page LEFT JOIN pending USING (customer_id) ORDER BY customer_id
 """
 _PAGE = text(
     _CUSTOMERS.format(

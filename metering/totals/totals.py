@@ -1,4 +1,4 @@
-"""Totals: final amounts from the hourly sums and accrued ones from open streams, grouped in one query."""
+"""Totals: final amounts from the sums by day and hour, accrued ones from open streams, grouped in one query."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,14 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, text
 
 from metering.domain.usage import COUNTERS
+from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, SUMS
 from metering.totals.edges import EDGE_BILLS
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Granularity(StrEnum):
@@ -35,14 +39,14 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accrual:
-    """What one stream that is not final would cost if it ended now. `outcome` is None while it is open."""
+    """What one stream that is not final would cost if it ended now. What is not known of it is empty."""
 
     customer_id: str
     hour: datetime
     provider: str
     model: str
-    api_key_id: str | None
-    outcome: str | None
+    api_key_id: str
+    outcome: str
     usage_source: str
     usd_cents: Decimal
 
@@ -74,7 +78,8 @@ class TotalRow:
     position: tuple[str, ...]
 
 
-_DIMENSIONS = ("customer_id", "provider", "model", "api_key_id", "outcome", "usage_source")
+_MEASURES = (*SUMS, "accrued_usd_cents", "accruing_stream_count")
+_NOT_ACCRUED = "0::numeric AS accrued_usd_cents, 0 AS accruing_stream_count"
 
 
 def read_totals(
@@ -89,10 +94,10 @@ def read_totals(
     keys = [bucket, *(group.value for group in question.group_by)]
     names = [f"k{place}" for place in range(len(keys))]
     parameters: dict[str, Any] = {
-        **_ranges(question.from_, question.to),
+        **_ranges(question),
         "customer_id": question.customer_id,
         "limit": question.limit,
-        **_accrual_arrays(accruals),
+        "accruals": _encode(accruals).decode(),
     }
     after = ""
     if question.after is not None:
@@ -102,7 +107,7 @@ def read_totals(
         SELECT * FROM (
             SELECT {", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True))},
                    {", ".join(f"sum({measure}) AS {measure}" for measure in _MEASURES)}
-            FROM ({_ALL_ROWS}) AS both_kinds
+            FROM ({_all_rows(question)}) AS all_kinds
             GROUP BY {", ".join(names)}
             HAVING sum(stream_count) <> 0 OR sum(usd_cents) <> 0 OR sum(accruing_stream_count) <> 0
         ) AS grouped {after}
@@ -111,48 +116,57 @@ def read_totals(
     return [_row(row, question, names) for row in connection.execute(text(query), parameters)]
 
 
-_MEASURES = ("stream_count", *COUNTERS, "usd_cents", "accrued_usd_cents", "accruing_stream_count")
+def _all_rows(question: TotalsQuestion) -> str:
+    """Sums of whole days, of the hours beside them, of what sticks out of those, pending ones and accruals."""
+    groups = [group.value for group in question.group_by]
+    columns = ", ".join(["hour", *groups])
+    sums = ", ".join(SUMS)
+    of_customer = "" if question.customer_id is None else "AND customer_id = :customer_id"
+    needed = {*groups, *([] if question.customer_id is None else ["customer_id"])}
+    daily = next(rollup for rollup in DAILY if needed <= set(rollup.dimensions))
+    return f"""
+        SELECT {", ".join(["day AS hour", *groups])}, {sums}, {_NOT_ACCRUED} FROM {daily.table}
+        WHERE day >= :first_day AND day < :last_day {of_customer}
+        UNION ALL
+        SELECT {columns}, {sums}, 0, 0 FROM {HOURLY.table}
+        WHERE (hour >= :first_hour AND hour < :first_day OR hour >= :last_day AND hour < :last_hour) {of_customer}
+        UNION ALL
+        SELECT {columns}, {sums}, 0, 0 FROM totals_pending
+        WHERE hour >= :first_hour AND hour < :last_hour {of_customer}
+        UNION ALL
+        SELECT {columns}, 1, {", ".join(COUNTERS)}, usd_cents, 0, 0 FROM ({EDGE_BILLS}) AS edges
+        UNION ALL
+        SELECT {columns}, 0, {", ".join("0" for _ in COUNTERS)}, 0, usd_cents, 1
+        FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
+            hour timestamptz, {", ".join(f"{name} text" for name in DIMENSIONS)}, usd_cents numeric)
+    """
 
-_ACCRUED_DIMENSIONS = ", ".join(f"CAST(:accrued_{name} AS text[])" for name in _DIMENSIONS)
-_ALL_ROWS = f"""
-    SELECT hour, {", ".join(_DIMENSIONS)}, stream_count, {", ".join(COUNTERS)}, usd_cents,
-           0::numeric AS accrued_usd_cents, 0 AS accruing_stream_count
-    FROM totals_hourly
-    WHERE hour >= :first_hour AND hour < :last_hour
-      AND (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
-    UNION ALL
-    SELECT hour, {", ".join(_DIMENSIONS)}, 1, {", ".join(COUNTERS)}, usd_cents, 0, 0 FROM ({EDGE_BILLS}) AS edges
-    UNION ALL
-    SELECT hour, {", ".join(_DIMENSIONS)}, 0, {", ".join("0" for _ in COUNTERS)}, 0, usd_cents, 1
-    FROM unnest(CAST(:accrued_hour AS timestamptz[]), {_ACCRUED_DIMENSIONS},
-                CAST(:accrued_usd_cents AS numeric[])) AS accrued (hour, {", ".join(_DIMENSIONS)}, usd_cents)
-"""
 
-
-def _ranges(from_: datetime, to: datetime) -> dict[str, datetime]:
-    """The full hours of a range, and what sticks out of them at either end."""
+def _ranges(question: TotalsQuestion) -> dict[str, datetime]:
+    """The whole hours of a range, the whole days among them, and what sticks out of the hours at either end."""
+    from_, to = question.from_, question.to
     last_hour = to.replace(minute=0, second=0, microsecond=0)
     first_hour = from_.replace(minute=0, second=0, microsecond=0)
     if first_hour < from_:
         first_hour += timedelta(hours=1)
     if first_hour > last_hour:  # all within one hour
-        return {"first_hour": to, "last_hour": to, "head": from_, "head_end": to, "tail": to, "tail_end": to}
+        empty = dict.fromkeys(("first_hour", "first_day", "last_day", "last_hour"), to)
+        return {**empty, "head": from_, "head_end": to, "tail": to, "tail_end": to}
+    last_day = last_hour.replace(hour=0)
+    first_day = first_hour.replace(hour=0)
+    if first_day < first_hour:
+        first_day += timedelta(days=1)
+    if first_day > last_day or question.granularity is Granularity.HOUR:  # no whole day, or none that tells
+        first_day = last_day = last_hour
     return {
         "first_hour": first_hour,
+        "first_day": first_day,
+        "last_day": last_day,
         "last_hour": last_hour,
         "head": from_,
         "head_end": first_hour,
         "tail": last_hour,
         "tail_end": to,
-    }
-
-
-def _accrual_arrays(accruals: Sequence[Accrual]) -> dict[str, list[Any]]:
-    arrays = {f"accrued_{name}": [getattr(accrual, name) or "" for accrual in accruals] for name in _DIMENSIONS}
-    return {
-        **arrays,
-        "accrued_hour": [accrual.hour for accrual in accruals],
-        "accrued_usd_cents": [accrual.usd_cents for accrual in accruals],
     }
 
 

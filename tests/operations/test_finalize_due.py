@@ -17,7 +17,9 @@ from metering.domain.stream import fold
 from metering.domain.usage import Usage, UsageKind
 from metering.operations.finalize_due import FinalizeResult, finalize_due
 from metering.operations.set_rate import set_rate
+from metering.records.rollups import DAILY, HOURLY
 from metering.store.engine import transaction
+from metering.store.rollups import roll_up_totals
 from metering.store.streams import UPSERT, upsert_parameters
 from metering.totals.streams import StreamView, get_stream
 from tests.conftest import Database
@@ -77,19 +79,23 @@ class Books:
         return view
 
     def check_totals(self) -> Decimal:
-        """Hourly totals = charges + adjustments, to the last digit; returns the sum."""
+        """Totals = charges + adjustments, to the last digit, before and after rolling up; returns the sum."""
+        booked = self.sum_of("charges") + self.sum_of("adjustments")
+        assert self.sum_of("totals_hourly") + self.sum_of("totals_pending") == booked
+        roll_up_totals(self.service.engine)
+        assert self.sum_of("totals_pending") == 0
+        for rollup in (HOURLY, *DAILY):
+            assert self.sum_of(rollup.table) == booked
+        return booked
+
+    def sum_of(self, table: str) -> Decimal:
         with transaction(self.service.engine) as connection:
-            totals, booked = connection.execute(
-                text(
-                    "SELECT (SELECT coalesce(sum(usd_cents), 0) FROM totals_hourly),"
-                    " (SELECT coalesce(sum(usd_cents), 0) FROM charges)"
-                    " + (SELECT coalesce(sum(usd_cents), 0) FROM adjustments)"
-                )
-            ).one()
-        assert totals == booked
-        return Decimal(totals)
+            return Decimal(
+                connection.execute(text(f"SELECT coalesce(sum(usd_cents), 0) FROM {table}")).scalar_one()
+            )
 
     def total_groups(self) -> set[tuple[str, int, Decimal]]:
+        roll_up_totals(self.service.engine)
         with transaction(self.service.engine) as connection:
             rows = connection.execute(
                 text("SELECT outcome, stream_count, usd_cents FROM totals_hourly WHERE stream_count <> 0")

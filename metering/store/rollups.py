@@ -1,0 +1,114 @@
+"""Totals: what is booked is appended, exact and in the same transaction; whoever has time rolls it up.
+
+So bookings never wait for each other over a common total. A total is always the rolled up sums plus what is
+pending, and rolling up moves rows from one to the other in one transaction: no reader sees them twice or not.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, Engine, text
+
+from metering.domain.ledger import Bill
+from metering.domain.money import EXACT, ZERO
+from metering.domain.usage import COUNTERS
+from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, SUMS, Rollup
+from metering.store.copying import copy_rows
+from metering.store.engine import transaction
+
+# (customer_id, hour, provider, model, api_key_id, outcome, usage_source).
+TotalKey = tuple[str, datetime, str, str, str, str, str]
+
+
+# Any number: it only has to be the same in every process that rolls up.
+_LOCK = 5_206_841_178
+
+
+@dataclass(frozen=True, slots=True)
+class BillChange:
+    """A stream's newest bill before and after a booking; None where there is none."""
+
+    customer_id: str
+    before: Bill | None
+    after: Bill | None
+
+
+@dataclass(slots=True)
+class _Sum:
+    stream_count: int
+    counters: list[int]
+    usd_cents: Decimal
+
+
+_COPY_PENDING = f"""
+COPY totals_pending (customer_id, hour, {", ".join(DIMENSIONS[1:])}, {", ".join(SUMS)}) FROM STDIN
+"""
+
+
+def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None:
+    """Take each bill from before out of its hour and put the one from after into its own."""
+    sums: dict[TotalKey, _Sum] = {}
+    for change in changes:
+        for bill, sign in ((change.before, -1), (change.after, 1)):
+            if bill is not None:
+                _add(sums, change.customer_id, bill, sign)
+    rows = ((*key, total.stream_count, *total.counters, total.usd_cents) for key, total in sums.items())
+    copy_rows(connection, _COPY_PENDING, rows)
+
+
+def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) -> None:
+    hour = bill.ended_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    key: TotalKey = (
+        customer_id,
+        hour,
+        bill.provider,
+        bill.model,
+        bill.api_key_id or "",
+        bill.outcome.value,
+        bill.usage_source.value,
+    )
+    total = sums.get(key)
+    if total is None:
+        total = sums[key] = _Sum(0, [0] * len(COUNTERS), ZERO)
+    total.stream_count += sign
+    for place, count in enumerate(bill.usage.counts()):
+        if count:
+            total.counters[place] += sign * count
+    # Not an operator: that would round to the default context's 28 digits.
+    add_or_subtract = EXACT.add if sign > 0 else EXACT.subtract
+    total.usd_cents = add_or_subtract(total.usd_cents, bill.usd_cents)
+
+
+def _add_to(rollup: Rollup, taken: str) -> str:
+    columns = {"hour": "hour", "day": "date_trunc('day', hour)"}
+    key = ", ".join(rollup.key)
+    return f"""
+        INSERT INTO {rollup.table} AS t ({key}, {", ".join(SUMS)})
+        SELECT {", ".join(columns.get(name, name) for name in rollup.key)}, {", ".join(f"sum({n})" for n in SUMS)}
+        FROM {taken} GROUP BY {", ".join(str(place + 1) for place in range(len(rollup.key)))}
+        ORDER BY {", ".join(str(place + 1) for place in range(len(rollup.key)))}
+        ON CONFLICT ({key}) DO UPDATE SET {", ".join(f"{name} = t.{name} + excluded.{name}" for name in SUMS)}
+    """
+
+
+_ROLL_UP = text(
+    f"""
+    WITH taken AS (DELETE FROM totals_pending RETURNING *),
+    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in (HOURLY, *DAILY))}
+    SELECT count(*) FROM taken
+    """
+)
+
+
+def roll_up_totals(engine: Engine) -> int:
+    """Move what is pending into the sums by hour and day; returns how many rows were pending.
+
+    Nothing happens while another process does it.
+    """
+    with transaction(engine) as connection:
+        if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}).scalar_one():
+            return 0
+        moved: int = connection.execute(_ROLL_UP).scalar_one()
+    return moved

@@ -1,0 +1,168 @@
+"""Totals: whatever was rolled up when, and however they are asked for, they are the sum of the bills."""
+
+import random
+import threading
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import Engine, text
+
+from metering.domain.events import Outcome, UsageSource
+from metering.domain.ledger import Bill, CancelPolicy
+from metering.domain.rating import ChargeLine
+from metering.domain.usage import Usage, UsageKind
+from metering.records.rollups import DAILY, DIMENSIONS, HOURLY
+from metering.store.engine import transaction
+from metering.store.rollups import BillChange, add_to_totals, roll_up_totals
+from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
+
+T0 = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def bill(rng: random.Random) -> Bill:
+    tokens = rng.randrange(1, 1000)
+    rate = Decimal(rng.randrange(1, 10_000)) / 1000
+    line = ChargeLine(kind=UsageKind.INPUT, quantity=tokens, usd_per_million=rate, usd_cents=rate * tokens)
+    # At hours, so that no bill lies in a part of an hour, which only charges could tell.
+    ended_at = T0 + timedelta(hours=rng.randrange(24 * 6))
+    return Bill(
+        outcome=rng.choice([Outcome.COMPLETED, Outcome.CANCELLED]),
+        provider=rng.choice(["openai", "anthropic"]),
+        model=rng.choice(["m1", "m2"]),
+        response_model=None,
+        api_key_id=rng.choice([None, "k1"]),
+        started_at=ended_at,
+        ended_at=ended_at,
+        usage=Usage(input_tokens=tokens),
+        usage_source=rng.choice([UsageSource.PROVIDER, UsageSource.ESTIMATE]),
+        input_unknown=False,
+        cancel_policy=CancelPolicy.DELIVERED,
+        rate_card_id="rc",
+        rated_model="m",
+        lines=(line,),
+    )
+
+
+def book(engine: Engine, changes: list[BillChange]) -> None:
+    with transaction(engine) as connection:
+        add_to_totals(connection, changes)
+
+
+def book_at_random(engine: Engine, rng: random.Random) -> dict[tuple[str, int], Bill]:
+    """Bills that come, change and go, with roll-ups in between; returns the ones that are left."""
+    newest: dict[tuple[str, int], Bill] = {}
+    for _ in range(12):
+        changes = []
+        for _ in range(25):
+            key = (rng.choice(["acme", "bolt", "coil"]), rng.randrange(60))
+            before, after = newest.get(key), rng.choice([None, bill(rng), bill(rng)])
+            changes.append(BillChange(key[0], before, after))
+            newest.pop(key, None)
+            if after is not None:
+                newest[key] = after
+        book(engine, changes)
+        if rng.random() < 0.5:
+            roll_up_totals(engine)
+    return newest
+
+
+def expected(
+    bills: dict[tuple[str, int], Bill], question: TotalsQuestion
+) -> dict[tuple[str, ...], tuple[int, Decimal]]:
+    sums: dict[tuple[str, ...], tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal(0)))
+    for (customer, _), each in bills.items():
+        if not question.from_ <= each.ended_at < question.to or question.customer_id not in (None, customer):
+            continue
+        start = {
+            Granularity.HOUR: each.ended_at,
+            Granularity.DAY: each.ended_at.replace(hour=0),
+            Granularity.MONTH: each.ended_at.replace(day=1, hour=0),
+            Granularity.NONE: None,
+        }[question.granularity]
+        values = {"customer_id": customer, "api_key_id": each.api_key_id or "", "outcome": each.outcome.value}
+        values |= {"provider": each.provider, "model": each.model, "usage_source": each.usage_source.value}
+        key = (
+            start.strftime("%Y-%m-%dT%H:%M:%SZ") if start else "",
+            *(values[g.value] for g in question.group_by),
+        )
+        count, cents = sums[key]
+        sums[key] = (count + 1, cents + each.usd_cents)
+    return dict(sums)
+
+
+def test_any_question_is_answered_with_the_sum_of_the_bills(engine: Engine) -> None:
+    rng = random.Random(11)
+    bills = book_at_random(engine, rng)
+    asked: Counter[str] = Counter()
+    with transaction(engine) as connection:
+        for _ in range(400):
+            from_ = T0 + timedelta(hours=rng.randrange(-5, 24 * 6))
+            question = TotalsQuestion(
+                from_=from_,
+                to=from_ + timedelta(hours=rng.choice([1, 3, 24, 25, 47, 48, 100, 200])),
+                granularity=rng.choice(list(Granularity)),
+                group_by=rng.sample(list(Group), rng.randrange(4)),
+                customer_id=rng.choice([None, "acme"]),
+                after=None,
+                limit=10_000,
+            )
+            rows = read_totals(connection, question=question, accruals=[])
+            found = {row.position: (row.stream_count, row.usd_cents) for row in rows}
+            assert found == expected(bills, question)
+            needed = {group.value for group in question.group_by} | (
+                {"customer_id"} if question.customer_id else set()
+            )
+            asked[next(rollup.table for rollup in DAILY if needed <= set(rollup.dimensions))] += bool(found)
+    assert min(asked[rollup.table] for rollup in DAILY) > 10, asked
+
+
+def test_totals_are_the_same_at_any_moment_while_others_book_and_roll_up(engine: Engine) -> None:
+    stop = threading.Event()
+    rolled: list[int] = []
+
+    def keep_rolling() -> None:
+        while not stop.is_set():
+            rolled.append(roll_up_totals(engine))
+
+    threads = [threading.Thread(target=keep_rolling) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(1, 41):
+            one = bill(random.Random(turn))
+            book(engine, [BillChange("acme", None, one)] * 5)
+            with transaction(engine) as connection:
+                question = TotalsQuestion(
+                    from_=T0,
+                    to=T0 + timedelta(days=7),
+                    granularity=Granularity.NONE,
+                    group_by=[],
+                    customer_id=None,
+                    after=None,
+                    limit=10,
+                )
+                (row,) = read_totals(connection, question=question, accruals=[])
+            assert row.stream_count == 5 * turn
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert sum(rolled) > 0
+
+
+def test_rolled_up_tables_agree_with_each_other_and_nothing_is_left(engine: Engine) -> None:
+    book_at_random(engine, random.Random(5))
+    assert roll_up_totals(engine) >= 0
+    assert roll_up_totals(engine) == 0
+    with transaction(engine) as connection:
+        for rollup in DAILY:
+            columns = ", ".join(rollup.dimensions)
+            by_day = f"SELECT day, {columns}, usd_cents, stream_count FROM {rollup.table}"
+            by_hour = (
+                f"SELECT date_trunc('day', hour), {columns}, sum(usd_cents), sum(stream_count) FROM {HOURLY.table}"
+                f" GROUP BY 1, {', '.join(str(place + 2) for place in range(len(rollup.dimensions)))}"
+            )
+            for one, other in ((by_day, by_hour), (by_hour, by_day)):
+                assert connection.execute(text(f"({one}) EXCEPT ({other})")).all() == []
+    assert set(DAILY[-1].dimensions) == set(DIMENSIONS)
