@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lock clean
+.PHONY: help setup demo up test check bench lock clean
 
 help: ## Show what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ check: setup ## Lint, types, layers, tidy
 	@echo "==> mypy --strict"; $(VENV)/bin/mypy
 	@echo "==> import-linter"; $(VENV)/bin/lint-imports --no-cache
 	@echo "==> tidy"; $(PY) -m pytest -q tests/test_tidy.py
+
+bench: setup ## Measure ingest, finalizing and totals on this machine (about 15 minutes)
+	@$(VENV)/bin/metering bench ingest --out docs/performance/ingest.json
+	@$(VENV)/bin/metering bench finalize --out docs/performance/finalize.json
+	@$(VENV)/bin/metering bench totals --out docs/performance/totals.json
+	@$(VENV)/bin/metering bench page docs/performance --out docs/performance.md
 
 lock: ## Resolve the newest allowed versions into the two lock files (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml

@@ -201,7 +201,11 @@ totals_pending = Table(
 )
 totals_hourly = _rollup("totals_hourly", "hour", "customer_id", *_DETAIL)
 totals_daily = _rollup("totals_daily", "day", "customer_id", *_DETAIL)
-totals_daily_by_customer = _rollup("totals_daily_by_customer", "day", "customer_id", "outcome", "usage_source")
+totals_daily_by_customer = _rollup("totals_daily_by_customer", "day", "customer_id")
 totals_daily_by_model = _rollup(
     "totals_daily_by_model", "day", "provider", "model", "outcome", "usage_source", by_bucket=False
+)
+totals_monthly = _rollup("totals_monthly", "month", "customer_id", *_DETAIL)
+totals_monthly_by_customer = _rollup(
+    "totals_monthly_by_customer", "month", "customer_id", "outcome", "usage_source"
 )

@@ -4,6 +4,10 @@ from prometheus_client import Counter, Gauge
 
 EVENTS_ACCEPTED = Counter("metering_events_accepted", "Usage events that were committed")
 EVENTS_REJECTED = Counter("metering_events_rejected", "Usage events that were refused, by validation")
+INGEST_COMMITS = Counter(
+    "metering_ingest_commits", "Transactions in which waiting requests were committed together"
+)
+INGEST_REFUSED = Counter("metering_ingest_queue_full", "Requests refused with 503 because the queue was full")
 INGEST_QUEUED_EVENTS = Gauge(
     "metering_ingest_queued_events", "Usage events that wait for a commit in this process"
 )

@@ -23,12 +23,14 @@ log = logging.getLogger(__name__)
 MAX_SECONDS = 30.0
 
 # Totals are right without it, and read from ever more rows.
-ROLL_UP_SECONDS = 5.0
+ROLL_UP_SECONDS = 10.0
 _rolling_up = threading.Lock()
 _rolled_up_at = 0.0
 
 # More would only wait for each other: the work is half Python's, of which one thread runs at a time.
 _at_a_time = threading.BoundedSemaphore(2)
+_calling = threading.Lock()
+_helper: threading.Thread | None = None
 
 
 def drain(service: Callable[[], Service]) -> None:
@@ -64,6 +66,20 @@ def _drain(service: Service) -> None:
         _roll_up(service)
         if result.claimed < batch:
             return
+        _call_helper(service)
+
+
+def _call_helper(service: Service) -> None:
+    """There is more than one batch: have a second thread take the next one meanwhile."""
+    global _helper
+    if not _calling.acquire(blocking=False):
+        return
+    try:
+        if _helper is None or not _helper.is_alive():
+            _helper = threading.Thread(target=drain, args=(lambda: service,), name="finalizer", daemon=True)
+            _helper.start()
+    finally:
+        _calling.release()
 
 
 def _roll_up(service: Service) -> None:

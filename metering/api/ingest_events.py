@@ -16,7 +16,8 @@ from metering.api.problems import error_response
 from metering.domain.errors import MeteringError
 from metering.ingest.body import NDJSON, inflate, media_type_of, receive_body
 from metering.ingest.writer import IngestWriter, Submission
-from metering.store.journal import JournalEntry, compress, stream_hashes
+from metering.records.bodies import pack_body
+from metering.store.journal import JournalEntry, stream_hashes
 from metering.telemetry import EVENTS_ACCEPTED, EVENTS_REJECTED
 from metering.wire.decode import Decoded, decode_json, decode_ndjson
 from metering.wire.fold import fold_wire
@@ -92,7 +93,7 @@ class IngestEndpoint:
                 media_type=media_type or "application/json",
                 event_count=len(decoded.events),
                 rejected=[rejection.index for rejection in decoded.rejections] or None,
-                body=compress(body),
+                body=pack_body(body),
                 stream_hashes=stream_hashes(streams),
             ),
             streams,

@@ -1,11 +1,12 @@
 """The servers under test: new embedded ones, a prepared database, and API and worker as they are deployed."""
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from time import monotonic
+from dataclasses import dataclass, field
+from time import monotonic, sleep
 
 import httpx2
 import msgspec
@@ -44,16 +45,25 @@ class Stage:
     environment: dict[str, str]
     port: int
     key: str
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def start_api(self) -> None:
         """One API process, as `metering api` runs it."""
         arguments = ["api", "--host", HOST, "--port", str(self.port)]
-        url = f"http://{HOST}:{self.port}/livez"
-        self.supervisor.start([metering_child("api", arguments, environment=self.environment, ready_url=url)])
+        ready = f"{self.url}/livez"
+        self.supervisor.start([metering_child("api", arguments, environment=self.environment, ready_url=ready)])
 
-    def start_worker(self) -> None:
-        """One worker process, as `metering worker` runs it."""
-        self.supervisor.start([metering_child("worker", ["worker"], environment=self.environment)])
+    def start_worker(self) -> int:
+        """One worker process, as `metering worker` runs it; returns its process id."""
+        name = f"worker {next(self._numbers)}"
+        self.supervisor.start([metering_child(name, ["worker"], environment=self.environment)])
+        return self.pid_of(name)
+
+    def pid_of(self, name: str) -> int:
+        """The process id of a part that runs."""
+        pid = self.supervisor.pid_of(name)
+        assert pid is not None
+        return pid
 
     def drive(
         self,
@@ -92,10 +102,38 @@ class Stage:
             raise BenchFailedError("the driver did not finish; what it said is above")
         return msgspec.json.decode(answer, type=Driven)
 
+    @property
+    def url(self) -> str:
+        """Where the API is, once it is started."""
+        return f"http://{HOST}:{self.port}"
+
+    def reader_headers(self) -> dict[str, str]:
+        """Headers that sign a reader in."""
+        engine = self.service.engine
+        key = create_key(engine=engine, role=Role.READ, name="bench", customer_id=None, now=utc_now())
+        return {"authorization": f"Bearer {key}"}
+
     def metric(self, name: str) -> float:
         """A number from the API's own metrics."""
-        lines = httpx2.get(f"http://{HOST}:{self.port}/metrics", timeout=30).text.splitlines()
+        lines = httpx2.get(f"{self.url}/metrics", timeout=30).text.splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    def wait_until_nothing_is_due(self, *, within: float = 600.0) -> None:
+        """Return when the workers have caught up.
+
+        Raises:
+            BenchFailedError: they have not, in time.
+        """
+        give_up_at = monotonic() + within
+        while self.one("SELECT count(*) FROM (SELECT FROM streams WHERE due_at <= now() LIMIT 1) AS due"):
+            if monotonic() > give_up_at:
+                raise BenchFailedError("the workers did not catch up")
+            sleep(0.05)
+
+    def postgres_version(self) -> str:
+        """The server's version."""
+        with psycopg.connect(self.database_url) as connection:
+            return connection.info.parameter_status("server_version") or ""
 
     def one(self, query: str) -> int:
         """A single number from the database, asked as its superuser."""

@@ -23,6 +23,7 @@ from metering.domain.errors import MeteringError
 from metering.domain.stream import StreamFacts, join_all
 from metering.store.journal import COPY_JOURNAL, JournalEntry
 from metering.store.streams import UPSERT, upsert_parameters
+from metering.telemetry import INGEST_COMMITS, INGEST_REFUSED
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class IngestWriter:
         """
         waiting = self._queued_events + submission.entry.event_count
         if self._stopping or (self._queue and waiting > self._max_queued_events):
+            INGEST_REFUSED.inc()
             raise QueueFullError(f"{self._queued_events} events wait for a commit: try again shortly")
         self._queue.append(submission)
         self._queued_events = waiting
@@ -151,6 +153,7 @@ class IngestWriter:
             await self._discard_connection()
             _fail(group, NotCommittedError("the store did not confirm the commit: send the events again"))
             return
+        INGEST_COMMITS.inc()
         _succeed(group)
         if any(facts.end is not None for submission in group for facts in submission.streams.values()):
             self._on_ended()

@@ -1,5 +1,6 @@
 """The tables of summed bookings: what each is by, and what it sums."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from metering.domain.usage import COUNTERS
@@ -24,9 +25,19 @@ class Rollup:
 
 
 HOURLY = Rollup("totals_hourly", "hour", DIMENSIONS)
-# From the narrowest to the one that has all: a question is answered by the first that knows its dimensions.
+# From narrow to the one that has all: a question is answered by the first that knows its dimensions.
 DAILY = (
     Rollup("totals_daily_by_model", "day", ("provider", "model", "outcome", "usage_source")),
-    Rollup("totals_daily_by_customer", "day", ("customer_id", "outcome", "usage_source")),
+    Rollup("totals_daily_by_customer", "day", ("customer_id",)),
     Rollup("totals_daily", "day", DIMENSIONS),
 )
+MONTHLY = (
+    Rollup("totals_monthly_by_customer", "month", ("customer_id", "outcome", "usage_source")),
+    Rollup("totals_monthly", "month", DIMENSIONS),
+)
+ROLLUPS = (HOURLY, *DAILY, *MONTHLY)
+
+
+def narrowest(rollups: Sequence[Rollup], *, dimensions: Collection[str]) -> Rollup:
+    """The first of these that knows all the dimensions; the last of DAILY and MONTHLY knows any."""
+    return next(rollup for rollup in rollups if set(dimensions) <= set(rollup.dimensions))

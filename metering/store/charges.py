@@ -10,12 +10,12 @@ from metering.records.charges import CHARGE_COLUMNS, CHARGE_ROW, bill_of_row
 from metering.records.documents import bill_document, bill_from_document, lines_document
 from metering.store.copying import copy_rows
 
-_COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
+COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
 
 
 def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
     """Add usage charges; the database refuses a second one for a stream."""
-    copy_rows(connection, _COPY_CHARGES, map(_charge_row, charges))
+    copy_rows(connection, COPY_CHARGES, map(_charge_row, charges))
 
 
 def _charge_row(charge: Charge) -> tuple[Any, ...]:

@@ -5,20 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from zlib import crc32
 
-import zstandard
-
 COPY_JOURNAL = """
 COPY journal (ingest_key_id, received_at, media_type, event_count, rejected, body, stream_hashes)
 FROM STDIN
 """
 
-# Level 1 packs event batches nearly as well as the higher levels at a fraction of their time.
-_compressor = zstandard.ZstdCompressor(level=1)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
-    """One accepted request: `body` is zstd-compressed, `rejected` the indexes of events that do not count.
+    """One accepted request: its packed `body` (`records.bodies`), `rejected` the events that do not count.
 
     `stream_hashes` are of the streams that its events are of, so that it can be found again by stream.
     """
@@ -42,11 +37,6 @@ class JournalEntry:
             self.body,
             list(self.stream_hashes),
         )
-
-
-def compress(body: bytes) -> bytes:
-    """A body as the journal keeps it."""
-    return _compressor.compress(body)
 
 
 def stream_hash(customer_id: str, stream_id: str) -> int:

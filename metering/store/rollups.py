@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from metering.domain.ledger import Bill
 from metering.domain.money import EXACT, ZERO
 from metering.domain.usage import COUNTERS
-from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, SUMS, Rollup
+from metering.records.rollups import DIMENSIONS, ROLLUPS, SUMS, Rollup
 from metering.store.copying import copy_rows
 from metering.store.engine import transaction
 
@@ -82,7 +82,7 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
 
 
 def _add_to(rollup: Rollup, taken: str) -> str:
-    columns = {"hour": "hour", "day": "date_trunc('day', hour)"}
+    columns = {"day": "date_trunc('day', hour)", "month": "date_trunc('month', hour)"}
     key = ", ".join(rollup.key)
     return f"""
         INSERT INTO {rollup.table} AS t ({key}, {", ".join(SUMS)})
@@ -96,7 +96,7 @@ def _add_to(rollup: Rollup, taken: str) -> str:
 _ROLL_UP = text(
     f"""
     WITH taken AS (DELETE FROM totals_pending RETURNING *),
-    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in (HOURLY, *DAILY))}
+    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in ROLLUPS)}
     SELECT count(*) FROM taken
     """
 )

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import zstandard
 from sqlalchemy import Connection, text
+
+from metering.records.bodies import unpack_body
 
 # Rows that one query looks through. They are narrow (bodies are stored apart), so that takes well under a second.
 MAX_SCANNED = 100_000
 
 # How far apart the clocks of API processes may be, and how long a request may wait for its commit.
 CLOCK_MARGIN = timedelta(minutes=1)
-
-_decompressor = zstandard.ZstdDecompressor()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -104,5 +103,5 @@ def _request(row: Any) -> JournaledRequest:
         ingest_key_id=row.ingest_key_id,
         media_type=row.media_type,
         rejected=row.rejected or (),
-        body=_decompressor.decompress(row.body),
+        body=unpack_body(row.body),
     )

@@ -1,6 +1,6 @@
-"""Totals: final amounts from the sums by day and hour, accrued ones from open streams, grouped in one query."""
+"""Totals: final amounts from the sums by month, day and hour, and accrued ones from open streams, in one query."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from metering.domain.usage import COUNTERS
-from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, SUMS
+from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, narrowest
 from metering.totals.edges import EDGE_BILLS
 
 _encode = msgspec.json.Encoder().encode
@@ -117,22 +117,29 @@ def read_totals(
 
 
 def _all_rows(question: TotalsQuestion) -> str:
-    """Sums of whole days, of the hours beside them, of what sticks out of those, pending ones and accruals."""
+    """Sums of whole months, of the days and hours beside them, of what sticks out, pending ones and accruals."""
     groups = [group.value for group in question.group_by]
     columns = ", ".join(["hour", *groups])
     sums = ", ".join(SUMS)
     of_customer = "" if question.customer_id is None else "AND customer_id = :customer_id"
     needed = {*groups, *([] if question.customer_id is None else ["customer_id"])}
-    daily = next(rollup for rollup in DAILY if needed <= set(rollup.dimensions))
+    rolled_up = [
+        f"""
+        SELECT {", ".join([f"{rollup.bucket} AS hour", *groups])}, {sums}, {_NOT_ACCRUED} FROM {rollup.table}
+        WHERE ({rollup.bucket} >= :{outer}_from AND {rollup.bucket} < :{inner}_from
+               OR {rollup.bucket} >= :{inner}_to AND {rollup.bucket} < :{outer}_to) {of_customer}
+        """
+        for rollup, outer, inner in (
+            (HOURLY, "hours", "days"),
+            (narrowest(DAILY, dimensions=needed), "days", "months"),
+            (narrowest(MONTHLY, dimensions=needed), "months", "nothing"),
+        )
+    ]
     return f"""
-        SELECT {", ".join(["day AS hour", *groups])}, {sums}, {_NOT_ACCRUED} FROM {daily.table}
-        WHERE day >= :first_day AND day < :last_day {of_customer}
-        UNION ALL
-        SELECT {columns}, {sums}, 0, 0 FROM {HOURLY.table}
-        WHERE (hour >= :first_hour AND hour < :first_day OR hour >= :last_day AND hour < :last_hour) {of_customer}
+        {" UNION ALL ".join(rolled_up)}
         UNION ALL
         SELECT {columns}, {sums}, 0, 0 FROM totals_pending
-        WHERE hour >= :first_hour AND hour < :last_hour {of_customer}
+        WHERE hour >= :hours_from AND hour < :hours_to {of_customer}
         UNION ALL
         SELECT {columns}, 1, {", ".join(COUNTERS)}, usd_cents, 0, 0 FROM ({EDGE_BILLS}) AS edges
         UNION ALL
@@ -143,31 +150,59 @@ def _all_rows(question: TotalsQuestion) -> str:
 
 
 def _ranges(question: TotalsQuestion) -> dict[str, datetime]:
-    """The whole hours of a range, the whole days among them, and what sticks out of the hours at either end."""
-    from_, to = question.from_, question.to
-    last_hour = to.replace(minute=0, second=0, microsecond=0)
-    first_hour = from_.replace(minute=0, second=0, microsecond=0)
-    if first_hour < from_:
-        first_hour += timedelta(hours=1)
-    if first_hour > last_hour:  # all within one hour
-        empty = dict.fromkeys(("first_hour", "first_day", "last_day", "last_hour"), to)
-        return {**empty, "head": from_, "head_end": to, "tail": to, "tail_end": to}
-    last_day = last_hour.replace(hour=0)
-    first_day = first_hour.replace(hour=0)
-    if first_day < first_hour:
-        first_day += timedelta(days=1)
-    if first_day > last_day or question.granularity is Granularity.HOUR:  # no whole day, or none that tells
-        first_day = last_day = last_hour
-    return {
-        "first_hour": first_hour,
-        "first_day": first_day,
-        "last_day": last_day,
-        "last_hour": last_hour,
-        "head": from_,
-        "head_end": first_hour,
-        "tail": last_hour,
-        "tail_end": to,
-    }
+    """The whole hours of a range, the whole days among them, the whole months among those, and the edges.
+
+    Each unit is summed from its own table but for the stretch that the next larger unit covers.
+    """
+    hours = _whole(question.from_, question.to, _hour, timedelta(hours=1))
+    if hours is None:  # all within one hour
+        hours = (question.to, question.to)
+        return {**_named(hours, hours, hours), **_edges(question, hours)}
+    days = months = None
+    if question.granularity is not Granularity.HOUR:
+        days = _whole(*hours, _day, timedelta(days=1))
+    if days is not None and question.granularity is not Granularity.DAY:
+        months = _whole(*days, _month, timedelta(days=31))
+    days = days or (hours[1], hours[1])
+    months = months or (days[1], days[1])
+    return {**_named(hours, days, months), **_edges(question, hours)}
+
+
+Range = tuple[datetime, datetime]
+
+
+def _whole(
+    from_: datetime, to: datetime, floor: Callable[[datetime], datetime], longest: timedelta
+) -> Range | None:
+    """The whole units between two moments; `floor` finds the beginning of a unit, none is `longest` or longer."""
+    begin = floor(from_)
+    if begin < from_:
+        begin = floor(begin + longest)
+    end = floor(to)
+    return (begin, end) if begin <= end else None
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _day(moment: datetime) -> datetime:
+    return _hour(moment).replace(hour=0)
+
+
+def _month(moment: datetime) -> datetime:
+    return _day(moment).replace(day=1)
+
+
+def _named(hours: Range, days: Range, months: Range) -> dict[str, datetime]:
+    named = {"hours": hours, "days": days, "months": months, "nothing": (months[1], months[1])}
+    begins = {f"{unit}_from": begin for unit, (begin, _) in named.items()}
+    ends = {f"{unit}_to": end for unit, (_, end) in named.items()}
+    return begins | ends
+
+
+def _edges(question: TotalsQuestion, hours: Range) -> dict[str, datetime]:
+    return {"head": question.from_, "head_end": hours[0], "tail": hours[1], "tail_end": question.to}
 
 
 def _row(row: Any, question: TotalsQuestion, names: Sequence[str]) -> TotalRow:

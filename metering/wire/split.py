@@ -14,6 +14,9 @@ _untyped = msgspec.json.Decoder()
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 _OPENING, _CLOSING = b"[{", b"]}"
 
+# Counting the brackets of a body takes long enough to keep others waiting; a larger one is refused as a whole.
+MAX_COUNTED_BYTES = 256 * 1024
+
 
 class InvalidJsonError(MeteringError):
     """The body is not JSON at all, so there are no events to look at."""
@@ -31,7 +34,7 @@ def split_json(body: bytes) -> list[bytes]:
             return [bytes(raw) for raw in _raw_batch.decode(body)]
         _untyped.decode(body)
     except RecursionError as error:
-        if is_array:
+        if is_array and len(body) <= MAX_COUNTED_BYTES:
             return _split_by_structure(body)
         raise InvalidJsonError("the body is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Totals are booked by appending, and rolled up by hour, by day, and by day for customers and for models alone."""
+"""Totals are booked by appending, and rolled up by hour, day and month, some for customers or models alone."""
 
 from alembic import op
 
@@ -59,10 +59,8 @@ CREATE INDEX totals_daily_by_day ON totals_daily (day);
 CREATE TABLE totals_daily_by_customer (
     customer_id  text NOT NULL,
     day          timestamptz NOT NULL,
-    outcome      text NOT NULL,
-    usage_source text NOT NULL,
     {SUMS},
-    PRIMARY KEY (customer_id, day, outcome, usage_source)
+    PRIMARY KEY (customer_id, day)
 ) WITH (fillfactor = 80);
 CREATE INDEX totals_daily_by_customer_by_day ON totals_daily_by_customer (day);
 
@@ -75,6 +73,29 @@ CREATE TABLE totals_daily_by_model (
     {SUMS},
     PRIMARY KEY (day, provider, model, outcome, usage_source)
 ) WITH (fillfactor = 80);
+
+CREATE TABLE totals_monthly (
+    customer_id  text NOT NULL,
+    month        timestamptz NOT NULL,
+    provider     text NOT NULL,
+    model        text NOT NULL,
+    api_key_id   text NOT NULL,
+    outcome      text NOT NULL,
+    usage_source text NOT NULL,
+    {SUMS},
+    PRIMARY KEY (customer_id, month, provider, model, api_key_id, outcome, usage_source)
+) WITH (fillfactor = 80);
+CREATE INDEX totals_monthly_by_month ON totals_monthly (month);
+
+CREATE TABLE totals_monthly_by_customer (
+    customer_id  text NOT NULL,
+    month        timestamptz NOT NULL,
+    outcome      text NOT NULL,
+    usage_source text NOT NULL,
+    {SUMS},
+    PRIMARY KEY (customer_id, month, outcome, usage_source)
+) WITH (fillfactor = 80);
+CREATE INDEX totals_monthly_by_customer_by_month ON totals_monthly_by_customer (month);
 """
 
 FILL = f"""
@@ -82,16 +103,22 @@ INSERT INTO totals_daily
 SELECT customer_id, date_trunc('day', hour, 'UTC'), provider, model, api_key_id, outcome, usage_source, {SUMMED}
 FROM totals_hourly GROUP BY 1, 2, 3, 4, 5, 6, 7;
 INSERT INTO totals_daily_by_customer
-SELECT customer_id, day, outcome, usage_source, {SUMMED} FROM totals_daily GROUP BY 1, 2, 3, 4;
+SELECT customer_id, day, {SUMMED} FROM totals_daily GROUP BY 1, 2;
 INSERT INTO totals_daily_by_model
 SELECT day, provider, model, outcome, usage_source, {SUMMED} FROM totals_daily GROUP BY 1, 2, 3, 4, 5;
+INSERT INTO totals_monthly
+SELECT customer_id, date_trunc('month', day, 'UTC'), provider, model, api_key_id, outcome, usage_source, {SUMMED}
+FROM totals_daily GROUP BY 1, 2, 3, 4, 5, 6, 7;
+INSERT INTO totals_monthly_by_customer
+SELECT customer_id, month, outcome, usage_source, {SUMMED} FROM totals_monthly GROUP BY 1, 2, 3, 4;
 """
 
 PRIVILEGES = """
-GRANT SELECT ON totals_pending, totals_daily, totals_daily_by_customer, totals_daily_by_model
-    TO metering_service, metering_reader;
+GRANT SELECT ON totals_pending, totals_daily, totals_daily_by_customer, totals_daily_by_model, totals_monthly,
+    totals_monthly_by_customer TO metering_service, metering_reader;
 GRANT INSERT, DELETE ON totals_pending TO metering_service;
-GRANT INSERT, UPDATE ON totals_daily, totals_daily_by_customer, totals_daily_by_model TO metering_service;
+GRANT INSERT, UPDATE ON totals_daily, totals_daily_by_customer, totals_daily_by_model, totals_monthly,
+    totals_monthly_by_customer TO metering_service;
 """
 
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import zstandard
 
+from metering.records.bodies import unpack_body
 from metering.store.keys import Role
 from tests.api.conftest import Api, delivered, end, event, start
 from tests.conftest import Database
@@ -163,7 +164,7 @@ def test_the_journal_keeps_each_request_as_it_came(api: Api, rated_database: Dat
             "SELECT event_count, rejected, body FROM journal"
         ).fetchall()
     assert (count, rejected) == (1, [1])
-    assert zstandard.decompress(kept) == body
+    assert unpack_body(kept) == body
     assert msgspec.json.decode(body)[0]["extension"] == "kept"
 
 

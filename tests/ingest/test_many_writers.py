@@ -12,9 +12,10 @@ from psycopg.rows import namedtuple_row
 from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
 from metering.domain.stream import fold
 from metering.ingest.writer import IngestWriter, Submission
+from metering.records.bodies import pack_body
 from metering.records.streams import STREAM_COLUMNS, stored_stream
 from metering.store.engine import service_conninfo
-from metering.store.journal import JournalEntry, compress
+from metering.store.journal import JournalEntry
 from tests.conftest import Database
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
@@ -60,7 +61,7 @@ def entry(process: int, event_count: int) -> JournalEntry:
         media_type="application/json",
         event_count=event_count,
         rejected=None,
-        body=compress(b"[]"),
+        body=pack_body(b"[]"),
         stream_hashes=[],
     )
 
@@ -98,5 +99,6 @@ def test_processes_that_hammer_the_same_streams_never_deadlock_and_store_the_joi
             " (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()) AS deadlocks"
             " FROM journal"
         ).fetchall()
-    assert {(row.customer_id, row.stream_id): stored_stream(row).facts for row in rows} == fold(everything)
+    stored = [stored_stream(row).facts for row in rows]
+    assert {(facts.customer_id, facts.stream_id): facts for facts in stored} == fold(everything)
     assert (counts.events, counts.processes, counts.deadlocks) == (len(everything), PROCESSES, 0)

@@ -16,8 +16,9 @@ from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDeliver
 from metering.domain.stream import fold
 from metering.embedded.data_dir import socket_dir
 from metering.ingest.writer import IngestWriter, NotCommittedError, QueueFullError, Submission
+from metering.records.bodies import pack_body
 from metering.store.engine import service_conninfo
-from metering.store.journal import JournalEntry, compress
+from metering.store.journal import JournalEntry
 from tests.conftest import Database
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
@@ -35,7 +36,7 @@ def submission(*events: UsageEvent, received_at: datetime = T0) -> Submission:
         media_type="application/json",
         event_count=len(events),
         rejected=None,
-        body=compress(b"[]"),
+        body=pack_body(b"[]"),
         stream_hashes=[],
     )
     return Submission(entry, fold(events))

@@ -17,7 +17,7 @@ from metering.domain.stream import fold
 from metering.domain.usage import Usage, UsageKind
 from metering.operations.finalize_due import FinalizeResult, finalize_due
 from metering.operations.set_rate import set_rate
-from metering.records.rollups import DAILY, HOURLY
+from metering.records.rollups import ROLLUPS
 from metering.store.engine import transaction
 from metering.store.rollups import roll_up_totals
 from metering.store.streams import UPSERT, upsert_parameters
@@ -84,7 +84,7 @@ class Books:
         assert self.sum_of("totals_hourly") + self.sum_of("totals_pending") == booked
         roll_up_totals(self.service.engine)
         assert self.sum_of("totals_pending") == 0
-        for rollup in (HOURLY, *DAILY):
+        for rollup in ROLLUPS:
             assert self.sum_of(rollup.table) == booked
         return booked
 

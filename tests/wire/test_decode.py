@@ -65,6 +65,11 @@ def test_an_event_that_is_nested_too_deeply_is_rejected_and_its_neighbours_count
     assert decode_json(batch.replace(nested(depth), nested(100))).rejections == ()
 
 
+def test_a_large_body_that_is_nested_too_deeply_is_refused_at_once() -> None:
+    with pytest.raises(InvalidJsonError, match="nested too deeply"):
+        decode_json(b"[" + nested(200_000) + b"]")
+
+
 @pytest.mark.parametrize("cut", [1, 5, 50_000])
 def test_a_deeply_nested_body_that_breaks_off_is_no_json(cut: int) -> None:
     with pytest.raises(InvalidJsonError):

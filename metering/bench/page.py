@@ -1,0 +1,143 @@
+"""docs/performance.md: the last figures as tables and a plot, from the JSON that the benchmarks wrote."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from metering.bench.finalize import FinalizeReport
+from metering.bench.ingest import IngestReport, Row
+from metering.bench.machine import Machine
+from metering.bench.totals import TotalsReport
+
+Report = TypeVar("Report", IngestReport, FinalizeReport, TotalsReport)
+
+_HEAD = """# Performance
+
+What one small machine does, measured by `make bench`; client, API, PostgreSQL and workers share its cores. Each
+figure is with `fsync`, `synchronous_commit` and `full_page_writes` on, with authentication and full validation,
+and with each event in the journal. This page is written by `metering bench page` from `docs/performance/*.json`;
+what the figures mean is in [what limits them](performance-limits.md).
+"""
+
+
+def render_page(results: Path) -> str:
+    """The page, from `ingest.json`, `finalize.json` and `totals.json` in a folder."""
+    ingest = _read(results / "ingest.json", IngestReport)
+    finalize = _read(results / "finalize.json", FinalizeReport)
+    totals = _read(results / "totals.json", TotalsReport)
+    parts = [_HEAD, *_ingest(ingest), *_finalize(finalize), *_totals(totals)]
+    return "\n".join(parts)
+
+
+def _read(path: Path, kind: type[Report]) -> Report:
+    return msgspec.json.decode(path.read_bytes(), type=kind)
+
+
+def _ingest(report: IngestReport) -> list[str]:
+    main = [row for row in report.rows if row.what == "api alone"]
+    labels = ", ".join(f'"{row.events_per_request} x {row.connections}"' for row in main)
+    values = ", ".join(str(round(row.events_per_second / 1000)) for row in main)
+    floor, growth, soak = report.floor, report.growth, report.soak
+    parts = [
+        "## Ingest",
+        "",
+        _measured(report.machine),
+        "",
+        "```mermaid",
+        "xychart-beta",
+        '    title "Durable events a second, in thousands, by events a request x connections"',
+        f"    x-axis [{labels}]",
+        '    y-axis "thousand events/s"',
+        f"    bar [{values}]",
+        "```",
+        "",
+        _ingest_table(report.rows),
+        f"Bare psycopg, writing the same folded batches and journal rows, {floor.requests_per_commit} requests "
+        f"a transaction, without HTTP: {_list(floor.bare_events_per_second)} events/s, over HTTP in turn with it "
+        f"{_list(floor.http_events_per_second)}; ratio {floor.ratio:.2f}.",
+        "",
+    ]
+    if growth is not None:
+        parts += [
+            f"With {growth.stored_streams:,} streams stored already: {growth.grown.events_per_second:,.0f}"
+            f" events/s, before that {growth.empty.events_per_second:,.0f}; ratio {growth.ratio:.2f}.",
+            "",
+        ]
+    if soak is not None:
+        parts += [
+            f"{soak.seconds:.0f} s under full load: {soak.row.events_per_second:,.0f} events/s, "
+            f"p99 {soak.row.p99_ms:.0f} ms; the API process held {_list(soak.megabytes)} MB, every ten seconds.",
+            "",
+        ]
+    return parts
+
+
+def _ingest_table(rows: Sequence[Row]) -> str:
+    lines = [
+        "| | events a request | connections | events/s | requests/s | p50 ms | p99 ms | requests a commit "
+        "| CPU us an event: API, PostgreSQL, client | WAL bytes | journal bytes | API MB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row.what} | {row.events_per_request:,} | {row.connections} | {row.events_per_second:,.0f} "
+        f"| {row.requests_per_second:,.0f} | {row.p50_ms:.1f} | {row.p99_ms:.1f} | {row.requests_per_commit:.1f} "
+        f"| {row.api_cpu_microseconds:.1f}, {row.postgres_cpu_microseconds:.1f}, "
+        f"{row.client_cpu_microseconds:.1f} | {row.wal_bytes:.0f} | {row.journal_disk_bytes:.0f} "
+        f"| {row.api_peak_megabytes:.0f} |"
+        for row in rows
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _finalize(report: FinalizeReport) -> list[str]:
+    lines = [
+        "| worker processes | streams/s | CPU us a stream: workers, PostgreSQL | WAL bytes a stream |",
+        "|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row.workers} | {row.streams_per_second:,.0f} | {row.worker_cpu_microseconds:.0f}, "
+        f"{row.postgres_cpu_microseconds:.0f} | {row.wal_bytes:,.0f} |"
+        for row in report.rows
+    ]
+    return [
+        "## Finalize",
+        "",
+        _measured(report.machine),
+        "",
+        *lines,
+        "",
+        f"{report.rows[0].streams:,} streams, {report.batch:,} a transaction. A bare COPY of the same charges and "
+        f"an UPDATE of their streams: {report.bare_streams_per_second:,.0f} streams/s; ratio {report.ratio:.2f}.",
+        "",
+    ]
+
+
+def _totals(report: TotalsReport) -> list[str]:
+    rows = [*report.rows, report.with_open_streams]
+    lines = ["| question, one request after the other | rows | p50 ms | p99 ms |", "|---|--:|--:|--:|"]
+    lines += [f"| {row.what} | {row.rows:,} | {row.p50_ms:.0f} | {row.p99_ms:.0f} |" for row in rows]
+    return [
+        "## Totals",
+        "",
+        _measured(report.machine),
+        "",
+        f"{report.charges:,} charges of one month, stored in {report.filled_seconds:.0f} s: "
+        f"{report.hourly_rows:,} sums by hour, {report.daily_rows:,} by day.",
+        "",
+        *lines,
+        "",
+    ]
+
+
+def _measured(machine: Machine) -> str:
+    return (
+        f"`{machine.command}`, {machine.measured_at:%Y-%m-%d}, revision {machine.revision}: "
+        f"{machine.cores} cores of {machine.cpu}, {machine.memory_gib} GiB, {machine.system}, "
+        f"Python {machine.python}, PostgreSQL {machine.postgres}; fdatasync takes {machine.fdatasync_microseconds} us."
+    )
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:,.0f}" for value in values)

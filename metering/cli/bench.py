@@ -1,0 +1,83 @@
+"""`metering bench`: measured figures, each with the floor under it, as tables and as JSON."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from metering.bench.finalize import bench_finalize
+from metering.bench.ingest import bench_ingest
+from metering.bench.page import render_page
+from metering.bench.totals import bench_totals
+from metering.cli.output import AsJson, say
+
+app = typer.Typer(
+    help="Measure this machine. Starts servers of its own and leaves nothing behind but the figures.",
+    no_args_is_help=True,
+)
+
+Out = Annotated[Path | None, typer.Option(help="Also write the result, as JSON, to this file.")]
+
+
+@app.command("ingest")
+def ingest(
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Timed seconds of each shape of load.")] = 8.0,
+    stored_streams: Annotated[
+        int, typer.Option(min=0, help="Measure again with so many streams stored already; 0 leaves it out.")
+    ] = 10_000_000,
+    soak_seconds: Annotated[
+        float, typer.Option(min=0, max=3600, help="Also run so long under full load and watch the memory.")
+    ] = 0.0,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Durable events a second over HTTP by size of request and connections, and what bare psycopg writes."""
+    report = bench_ingest(seconds=seconds, stored_streams=stored_streams, soak_seconds=soak_seconds, say=say)
+    say(f"ratio to bare psycopg: {report.floor.ratio:.2f}")
+    _finish(report, out, as_json)
+
+
+@app.command("finalize")
+def finalize(
+    streams: Annotated[int, typer.Option(min=1_000, help="Streams to finalize.")] = 300_000,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Streams a second that worker processes finalize, and what a bare COPY and UPDATE takes."""
+    report = bench_finalize(streams=streams, say=say)
+    say(f"ratio to bare COPY + UPDATE: {report.ratio:.2f}")
+    _finish(report, out, as_json)
+
+
+@app.command("totals")
+def totals(
+    charges: Annotated[int, typer.Option(min=1_000, help="Charges of one month to store.")] = 10_000_000,
+    open_streams: Annotated[
+        int, typer.Option(min=0, help="Streams that are open in the last measurement.")
+    ] = 1_000,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """How long totals of a month take to read, question by question and a dashboard's page of them."""
+    _finish(bench_totals(charges=charges, open_streams=open_streams, say=say), out, as_json)
+
+
+@app.command("page")
+def page(
+    results: Annotated[Path, typer.Argument(help="The folder with ingest.json, finalize.json and totals.json.")],
+    out: Annotated[Path, typer.Option(help="The Markdown file to write.")],
+) -> None:
+    """Write the figures of a folder of results as a page of Markdown."""
+    out.write_text(render_page(results))
+    say(f"wrote {out}")
+
+
+def _finish(report: msgspec.Struct, out: Path | None, as_json: bool) -> None:
+    document = msgspec.json.format(msgspec.json.encode(report), indent=1)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(document + b"\n")
+        say(f"wrote {out}")
+    if as_json:
+        print(document.decode())
