@@ -30,19 +30,21 @@ class _Batch:
     facts: Sequence[StreamFacts]
 
 
-def bare_events_per_second(stage: Stage, workload: Workload, *, requests_per_commit: int, seed: int) -> float:
+def bare_events_per_second(
+    stage: Stage, workload: Workload, *, events: int, requests_per_commit: int, seed: int
+) -> float:
     """How many events a second one connection writes with as many requests a transaction as the writer had."""
-    batches = _batches(workload, requests_per_commit, seed)
-    events = sum(entry.event_count for batch in batches for entry in batch.entries)
+    count = max(20, events // (workload.events_per_request * requests_per_commit))
+    batches = _batches(workload, requests_per_commit, count, seed)
+    written = sum(entry.event_count for batch in batches for entry in batch.entries)
     with psycopg.connect(service_conninfo(stage.database_url), autocommit=True) as connection:
         began = perf_counter()
         for batch in batches:
             _write(connection, batch, stage)
-        return events / (perf_counter() - began)
+        return written / (perf_counter() - began)
 
 
-def _batches(workload: Workload, requests_per_commit: int, seed: int) -> list[_Batch]:
-    count = max(20, 600_000 // (workload.events_per_request * requests_per_commit))
+def _batches(workload: Workload, requests_per_commit: int, count: int, seed: int) -> list[_Batch]:
     scripts = [
         list(play(write_script(workload, requests=count, seed=place), connection=seed, turn=place))
         for place in range(requests_per_commit)

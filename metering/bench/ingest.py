@@ -1,6 +1,6 @@
 """`metering bench ingest`: a real server over HTTP from another process, and in the same run the floor below."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from statistics import median
 
@@ -30,6 +30,8 @@ SHAPES = (
 )
 _MAIN = (100, 32)
 _ROUNDS = 3
+# How much is written bare, for each timed second of HTTP.
+_BARE_EVENTS_PER_SECOND = 75_000
 
 _WAL = "SELECT pg_current_wal_lsn() - '0/0'"
 _JOURNAL = """
@@ -144,7 +146,15 @@ class _Bench:
             http.append(row.events_per_second)
             workload = Workload(events_per_request=_MAIN[0])
             seed = 1_000_000 + next(self._seeds)
-            bare.append(bare_events_per_second(self.stage, workload, requests_per_commit=group, seed=seed))
+            bare.append(
+                bare_events_per_second(
+                    self.stage,
+                    workload,
+                    events=round(self.seconds * _BARE_EVENTS_PER_SECOND),
+                    requests_per_commit=group,
+                    seed=seed,
+                )
+            )
             self._say(f"floor: bare psycopg, {group} requests a transaction: {bare[-1]:,.0f} events/s")
         ratio = median(one / other for one, other in zip(http, bare, strict=True))
         return Floor(
@@ -202,12 +212,19 @@ def _row(what: str, shape: tuple[int, int], driven: Driven, took: dict[str, floa
     )
 
 
-def bench_ingest(*, seconds: float, stored_streams: int, soak_seconds: float, say: Say) -> IngestReport:
+def bench_ingest(
+    *,
+    seconds: float,
+    stored_streams: int,
+    soak_seconds: float,
+    say: Say,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+) -> IngestReport:
     """Measure every shape, the floor, a worker beside it, growth, and a long run if asked for."""
     with stage() as running:
         running.start_api()
         bench = _Bench(running, seconds, say)
-        rows = [bench.run("api alone", shape) for shape in SHAPES]
+        rows = [bench.run("api alone", shape) for shape in shapes]
         floor = bench.floor()
         growth = bench.growth(stored_streams) if stored_streams else None
         soak = bench.soak(soak_seconds) if soak_seconds else None

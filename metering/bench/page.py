@@ -135,7 +135,8 @@ def _measured(machine: Machine) -> str:
     return (
         f"`{machine.command}`, {machine.measured_at:%Y-%m-%d}, revision {machine.revision}: "
         f"{machine.cores} cores of {machine.cpu}, {machine.memory_gib} GiB, {machine.system}, "
-        f"Python {machine.python}, PostgreSQL {machine.postgres}; fdatasync takes {machine.fdatasync_microseconds} us."
+        f"Python {machine.python}, PostgreSQL {machine.postgres}; "
+        f"fdatasync takes {machine.fdatasync_microseconds} us."
     )
 
 

@@ -1,0 +1,64 @@
+"""The benchmarks run, measure something, and what they wrote makes the page. How fast is not asserted."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from metering.bench.finalize import bench_finalize
+from metering.bench.ingest import bench_ingest
+from metering.bench.page import render_page
+from metering.bench.totals import QUESTIONS, bench_totals
+from metering.bench.workload import Workload, play, write_script
+from metering.wire.decode import decode_json
+from metering.wire.fold import fold_wire
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def write(folder: Path, name: str, report: msgspec.Struct) -> None:
+    (folder / name).write_bytes(msgspec.json.encode(report))
+
+
+def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
+    said: list[str] = []
+    ingest = bench_ingest(seconds=1, stored_streams=2_000, soak_seconds=1, say=said.append, shapes=((20, 4),))
+    assert [row.what for row in ingest.rows] == ["api alone", "worker finalizing beside"]
+    for row in (*ingest.rows, ingest.soak.row if ingest.soak else ingest.rows[0]):
+        assert row.events_per_second > 0
+        assert row.refused == {}
+        assert row.journal_disk_bytes > 0
+        assert row.api_cpu_microseconds > 0
+        assert row.postgres_cpu_microseconds > 0
+    assert ingest.floor.ratio > 0
+    finalize = bench_finalize(streams=2_000, say=said.append)
+    assert [row.workers for row in finalize.rows] == [1, 2]
+    totals = bench_totals(charges=5_000, open_streams=10, say=said.append)
+    assert len(totals.rows) == len(QUESTIONS) + 1
+    assert all(row.rows > 0 for row in totals.rows)
+    assert totals.hourly_rows > totals.daily_rows > 0
+    for name, report in (("ingest.json", ingest), ("finalize.json", finalize), ("totals.json", totals)):
+        write(tmp_path, name, report)
+    page = render_page(tmp_path)
+    assert f"{ingest.rows[0].events_per_second:,.0f}" in page
+    assert "month by customer" in page
+    assert len(said) > 20
+
+
+def test_the_page_in_the_docs_is_the_one_of_its_figures() -> None:
+    assert (ROOT / "docs/performance.md").read_text() == render_page(ROOT / "docs/performance")
+
+
+@pytest.mark.parametrize("events_per_request", [1, 100])
+def test_every_play_of_a_script_is_of_new_streams_that_all_count(events_per_request: int) -> None:
+    script = write_script(Workload(events_per_request=events_per_request), requests=200, seed=1)
+    seen: set[tuple[str, str]] = set()
+    for turn in range(3):
+        streams: dict[tuple[str, str], int] = {}
+        for body in play(script, connection=7, turn=turn):
+            decoded = decode_json(body)
+            assert len(decoded.events) == events_per_request
+            for key in fold_wire(decoded.events):
+                streams[key] = streams.get(key, 0) + 1
+        assert not seen & streams.keys()
+        seen |= streams.keys()
