@@ -1,7 +1,7 @@
 """The calls that read: streams, charges, totals, customers, rates."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -207,6 +207,8 @@ def _aware(name: str, moment: datetime | None) -> datetime | None:
         return None
     if moment.tzinfo is None:
         raise InvalidParameterError(f"{name}: needs an offset, such as {moment.isoformat()}Z")
+    if not MINYEAR < moment.year < MAXYEAR:  # at the ends of the calendar there is no month before or after
+        raise InvalidParameterError(f"{name}: needs a year from {MINYEAR + 1} to {MAXYEAR - 1}")
     return moment.astimezone(UTC)
 
 
