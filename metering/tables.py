@@ -123,7 +123,12 @@ streams = Table(
     Column("revision", Integer),
     _time("first_received_at"),
     Index("streams_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-    Index("streams_not_final", "customer_id", "state", postgresql_where=text("state <> 'finalized'")),
+    Index(
+        "streams_backlog",
+        "customer_id",
+        "state",
+        postgresql_where=text("state IN ('orphaned', 'unpriced', 'conflicting')"),
+    ),
 )
 
 charges = Table(

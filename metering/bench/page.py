@@ -68,7 +68,8 @@ def _ingest(report: IngestReport) -> list[str]:
     if soak is not None:
         parts += [
             f"{soak.seconds:.0f} s under full load: {soak.row.events_per_second:,.0f} events/s, "
-            f"p99 {soak.row.p99_ms:.0f} ms; the API process held {_list(soak.megabytes)} MB, every ten seconds.",
+            f"p99 {soak.row.p99_ms:.0f} ms; looked at every ten seconds, the API process held from "
+            f"{min(soak.megabytes):.0f} to {max(soak.megabytes):.0f} MB.",
             "",
         ]
     return parts

@@ -144,10 +144,14 @@ def fingerprint(event: StreamStart | StreamEnd) -> int:
 
     Two starts (or ends) of one stream with equal fingerprints say the same thing, so a gateway that sends an
     event again with a fresh timestamp does not contradict itself. Signed, so that PostgreSQL's bigint orders
-    it as Python does.
+    it as Python does. It is of the canonical JSON: keys sorted, no spaces, characters as they are.
     """
-    digest = blake2b(_canonical(event.attributes()).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    return digest(_canonical(event.attributes()).encode())
+
+
+def digest(canonical: bytes) -> int:
+    """The fingerprint of what has this canonical JSON."""
+    return int.from_bytes(blake2b(canonical, digest_size=8).digest(), "big", signed=True)
 
 
 def _without_none(**values: object) -> dict[str, object]:

@@ -22,7 +22,15 @@ _DUE = text(
     ) AS waiting
     """
 )
-_STATES = text("SELECT state, count(*) AS streams FROM streams WHERE state <> 'finalized' GROUP BY state")
+_STATES = text(
+    """
+    SELECT state, count(*) AS streams FROM streams
+    WHERE state IN ('orphaned', 'unpriced', 'conflicting') GROUP BY state
+    UNION ALL
+    SELECT state, count(*) FROM streams
+    WHERE due_at IS NOT NULL AND state IN ('open', 'ended') GROUP BY state
+    """
+)
 
 
 def work_health(connection: Connection, *, now: datetime) -> WorkHealth:

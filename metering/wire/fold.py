@@ -6,9 +6,13 @@ there is goes through the domain's own join. A property test holds the two folds
 
 from collections.abc import Iterable
 
-from metering.domain.events import UsageEvent
+import msgspec
+
+from metering.domain.events import StreamEnd, StreamStart, UsageEvent, digest
 from metering.domain.stream import Delivered, StreamFacts, facts_of, join_all
 from metering.wire.events import DeliveredEvent, WireEvent, to_domain
+
+_canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
 def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]:
@@ -25,7 +29,13 @@ def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]
             counted[key] = event
         else:
             rest.append(to_domain(event))
-    return join_all([*map(facts_of, rest), *map(_counted_facts, counted.values())])
+    others = (facts_of(event, fingerprint=_fingerprint) for event in rest)
+    return join_all([*others, *map(_counted_facts, counted.values())])
+
+
+def _fingerprint(event: StreamStart | StreamEnd) -> int:
+    """`domain.events.fingerprint`, with msgspec's writing of the same JSON."""
+    return digest(_canonical(event.attributes()))
 
 
 def _counted_facts(event: DeliveredEvent) -> StreamFacts:

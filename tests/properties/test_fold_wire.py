@@ -30,6 +30,8 @@ ENVELOPE = {
     "subject": st.sampled_from(["acme", "globex"]),
     "time": SMALL.map(lambda seconds: T0 + timedelta(seconds=seconds)),
 }
+# Whatever JSON can be written in several ways: quotes, backslashes, control and other odd characters.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=8)
 STREAM = st.sampled_from(["a", "b"])
 DELIVERED = st.builds(
     DeliveredEvent,
@@ -45,7 +47,15 @@ DELIVERED = st.builds(
 STARTS = st.builds(
     StartEvent,
     **ENVELOPE,
-    data=st.builds(StartData, stream_id=STREAM, provider=st.just("p"), model=st.sampled_from(["m", "n"])),
+    data=st.builds(
+        StartData,
+        stream_id=STREAM,
+        provider=st.just("p"),
+        model=st.sampled_from(["m", "n"]) | TEXT,
+        request_hash=st.none() | TEXT,
+        input_tokens=st.none() | st.integers(0, 2**53 - 1),
+        tags=st.none() | st.dictionaries(TEXT, TEXT, max_size=3),
+    ),
 )
 ENDS = st.builds(
     EndEvent,
