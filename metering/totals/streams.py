@@ -54,7 +54,8 @@ _ADJUSTMENTS = text(
 _NOT_FINAL = text(
     f"""
     SELECT {STREAM_COLUMNS} FROM streams s
-    WHERE s.due_at IS NOT NULL AND s.state IN ('open', 'ended') AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
+    WHERE s.due_at IS NOT NULL AND s.state IN ('open', 'ended')
+      AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
       AND s.start_data IS NOT NULL AND s.last_event_at >= :from_ AND s.last_event_at < :to
     """
 )
