@@ -19,6 +19,7 @@ import pytest
 from metering.embedded.data_dir import ephemeral_data_dir, find_running
 from tests.conftest import Database
 from tests.embedded.processes import started
+from tests.waiting import eventually
 
 READY = re.compile(r"ready: (http://\S+)")
 ADMIN_KEY = re.compile(r"^ +(mk_\w+)$", re.MULTILINE)
@@ -33,12 +34,16 @@ class Up:
     url: str
 
     def part(self, name: str) -> psutil.Process:
-        """The process of a part."""
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            command = " ".join(child.cmdline())
-            if f"metering {name}" in command or f"celery --quiet --app workers.app:app {name}" in command:
-                return child
-        raise AssertionError(f"no process runs {name}")
+        """The process of a part. In the moment in which one becomes another program it has no command line."""
+        there = eventually(lambda: bool(self.find(name)), within=5, ignoring=(psutil.Error,))
+        assert there, f"no process runs {name}"
+        return self.find(name)[0]
+
+    def find(self, name: str) -> list[psutil.Process]:
+        """The process of a part, or none."""
+        names = (f"metering {name}", f"celery --quiet --app workers.app:app {name}")
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if any(known in " ".join(child.cmdline()) for known in names)]
 
 
 @contextmanager
@@ -133,8 +138,9 @@ def test_killed_parts_come_back_and_an_ephemeral_run_leaves_nothing_behind(data:
 
 def is_back(running: Up, name: str, killed: psutil.Process) -> bool:
     try:
-        return running.part(name).pid != killed.pid and httpx2.get(f"{running.url}/livez").is_success
-    except (AssertionError, httpx2.HTTPError, psutil.Error):
+        back = [found for found in running.find(name) if found.pid != killed.pid]
+        return bool(back) and httpx2.get(f"{running.url}/livez").is_success
+    except (httpx2.HTTPError, psutil.Error):
         return False
 
 
