@@ -14,12 +14,12 @@ from metering.api.auth import Authenticator, require_ingest
 from metering.api.errors import NoEventAcceptedError
 from metering.api.problems import error_response
 from metering.domain.errors import MeteringError
-from metering.ingest.body import NDJSON, inflate, media_type_of, receive_body
+from metering.ingest.body import inflate, media_type_of, receive_body
 from metering.ingest.writer import IngestWriter, Submission
 from metering.records.bodies import pack_body
 from metering.store.journal import JournalEntry, stream_hashes
 from metering.telemetry import EVENTS_ACCEPTED, EVENTS_REJECTED
-from metering.wire.decode import Decoded, decode_json, decode_ndjson
+from metering.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
 from metering.wire.fold import fold_wire
 from metering.wire.rejections import Rejection
 

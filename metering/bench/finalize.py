@@ -1,6 +1,5 @@
 """`metering bench finalize`: ended streams until none is due; the floor is a bare COPY and UPDATE of the same."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from time import perf_counter, sleep
 from typing import Any
@@ -9,7 +8,7 @@ import msgspec
 import psycopg
 
 from metering.bench.machine import Machine, cpu_seconds, describe_machine
-from metering.bench.stage import Stage, stage
+from metering.bench.stage import Say, Stage, stage
 from metering.bench.workload import Workload, play, write_script
 from metering.clock import utc_now
 from metering.records.charges import CHARGE_COLUMNS
@@ -19,9 +18,6 @@ from metering.store.streams import UPSERT, upsert_parameters
 from metering.wire.decode import decode_json
 from metering.wire.fold import fold_wire
 
-Say = Callable[[str], None]
-
-_WAL = "SELECT pg_current_wal_lsn() - '0/0'"
 _ADD_CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at)
 SELECT DISTINCT customer_id, now() FROM jsonb_to_recordset(%(rows)s::jsonb) AS joined (customer_id text)
@@ -81,7 +77,7 @@ def _run(running: Stage, *, workers: int, streams: int, say: Say) -> Row:
     due_at = _fill(running, streams)
     _look_away_until(due_at)
     parts = [*pids, running.pid_of("postgres")]
-    cpu, wal = [cpu_seconds(pid) for pid in parts], running.one(_WAL)
+    cpu, wal = [cpu_seconds(pid) for pid in parts], running.wal_bytes()
     began = perf_counter()
     running.wait_until_nothing_is_due()
     took = perf_counter() - began
@@ -92,7 +88,7 @@ def _run(running: Stage, *, workers: int, streams: int, say: Say) -> Row:
         streams_per_second=streams / took,
         worker_cpu_microseconds=sum(spent[:-1]) / streams * 1e6,
         postgres_cpu_microseconds=spent[-1] / streams * 1e6,
-        wal_bytes=(running.one(_WAL) - wal) / streams,
+        wal_bytes=(running.wal_bytes() - wal) / streams,
     )
     say(f"{workers} worker: {row.streams_per_second:,.0f} streams/s")
     return row

@@ -1,6 +1,6 @@
 """`metering bench ingest`: a real server over HTTP from another process, and in the same run the floor below."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from statistics import median
 
@@ -10,7 +10,7 @@ from metering.bench.driver import Driven
 from metering.bench.filling import fill_streams
 from metering.bench.floor import bare_events_per_second
 from metering.bench.machine import Machine, cpu_seconds, describe_machine, resident_megabytes
-from metering.bench.stage import Stage, stage
+from metering.bench.stage import Say, Stage, stage
 from metering.bench.workload import Workload
 from metering.clock import utc_now
 
@@ -33,12 +33,9 @@ _ROUNDS = 3
 # How much is written bare, for each timed second of HTTP.
 _BARE_EVENTS_PER_SECOND = 75_000
 
-_WAL = "SELECT pg_current_wal_lsn() - '0/0'"
 _JOURNAL = """
 SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'journal'::regclass
 """
-
-Say = Callable[[str], None]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,26 +104,23 @@ class _Bench:
         self._say = say
         self._seeds = count(1)
 
-    def run(
-        self, what: str, shape: tuple[int, int], *, seconds: float | None = None, every: Say | None = None
-    ) -> Row:
+    def run(self, what: str, shape: tuple[int, int]) -> Row:
         """Drive one shape of load and measure what it took."""
+        row, _ = self._watch(what, shape, self.seconds)
+        return row
+
+    def _watch(self, what: str, shape: tuple[int, int], seconds: float) -> tuple[Row, list[float]]:
+        """A run, and the megabytes that the API process held at each second of it."""
         events_per_request, connections = shape
         api, postgres = self.stage.pid_of("api"), self.stage.pid_of("postgres")
         memory: list[float] = []
-
-        def look() -> None:
-            memory.append(resident_megabytes(api))
-            if every is not None:
-                every(f"{memory[-1]:.1f}")
-
         before = self._counters(api, postgres)
         driven = self.stage.drive(
             Workload(events_per_request=events_per_request),
             connections=connections,
-            seconds=seconds or self.seconds,
+            seconds=seconds,
             seed=next(self._seeds),
-            meanwhile=look,
+            meanwhile=lambda: memory.append(round(resident_megabytes(api), 1)),
         )
         after = self._counters(api, postgres)
         row = _row(what, shape, driven, {name: after[name] - before[name] for name in after}, max(memory))
@@ -135,7 +129,7 @@ class _Bench:
             f" {row.events_per_second:9,.0f} events/s, {row.requests_per_second:6,.0f} requests/s,"
             f" p99 {row.p99_ms:6.1f} ms"
         )
-        return row
+        return row, memory
 
     def floor(self) -> Floor:
         """HTTP and bare psycopg in turn, so that both see the machine in the same mood."""
@@ -176,15 +170,14 @@ class _Bench:
 
     def soak(self, seconds: float) -> Soak:
         """A long run."""
-        memory: list[float] = []
-        row = self.run("soak", _MAIN, seconds=seconds, every=lambda megabytes: memory.append(float(megabytes)))
+        row, memory = self._watch("soak", _MAIN, seconds)
         return Soak(row=row, seconds=seconds, megabytes=memory[::10])
 
     def _counters(self, api: int, postgres: int) -> dict[str, float]:
         return {
             "api": cpu_seconds(api),
             "postgres": cpu_seconds(postgres),
-            "wal": self.stage.one(_WAL),
+            "wal": self.stage.wal_bytes(),
             "journal": self.stage.one(_JOURNAL),
             "commits": self.stage.metric("metering_ingest_commits_total"),
         }

@@ -27,6 +27,9 @@ from metering.embedded.supervisor import Supervisor
 from metering.operations.manage_keys import create_key
 from metering.store.keys import Role
 
+# How a benchmark tells a person how far it is.
+Say = Callable[[str], None]
+
 HOST = "127.0.0.1"
 _PATIENCE_SECONDS = 60.0
 
@@ -134,6 +137,10 @@ class Stage:
         """The server's version."""
         with psycopg.connect(self.database_url) as connection:
             return connection.info.parameter_status("server_version") or ""
+
+    def wal_bytes(self) -> int:
+        """How much the server has ever written to its log."""
+        return self.one("SELECT pg_current_wal_lsn() - '0/0'")
 
     def one(self, query: str) -> int:
         """A single number from the database, asked as its superuser."""

@@ -1,6 +1,6 @@
 """`metering bench totals`: ten million charges of a month, and how long its totals take to read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import perf_counter
 
 import httpx2
@@ -8,10 +8,8 @@ import msgspec
 
 from metering.bench.filling import fill_charges, fill_open_streams
 from metering.bench.machine import Machine, describe_machine
-from metering.bench.stage import Stage, stage
+from metering.bench.stage import Say, Stage, stage
 from metering.clock import utc_now
-
-Say = Callable[[str], None]
 
 _MONTH = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
 _PART = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-23T14:30:00Z"}

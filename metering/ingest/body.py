@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 import zstandard
 
 from metering.domain.errors import MeteringError
+from metering.wire.decode import NDJSON
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 _MAX_WINDOW = 1 << 27
 
-NDJSON = "application/x-ndjson"
 _JSON_TYPES = frozenset(
     {"", "application/json", "application/cloudevents+json", "application/cloudevents-batch+json"}
 )

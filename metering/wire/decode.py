@@ -14,6 +14,7 @@ from metering.wire.rejections import Rejection, rejection_of
 from metering.wire.split import split_json
 
 MAX_EVENTS = 10_000
+NDJSON = "application/x-ndjson"
 
 _batch = msgspec.json.Decoder(list[WireEvent])
 _single = msgspec.json.Decoder(WireEvent)

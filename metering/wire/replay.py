@@ -4,10 +4,8 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
-from metering.wire.decode import ndjson_lines
+from metering.wire.decode import NDJSON, ndjson_lines
 from metering.wire.split import split_json
-
-NDJSON = "application/x-ndjson"
 
 
 class _Key(msgspec.Struct):
