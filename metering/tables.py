@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 
 from metering.domain.usage import COUNTERS
 
@@ -105,7 +105,7 @@ streams = Table(
     _text("stream_id", primary_key=True),
     _time("started_at", nullable=True),
     Column("start_fingerprint", BigInteger),
-    Column("start_data", JSONB),
+    Column("start_data", JSON),
     Column("start_conflicting", Boolean, nullable=False, server_default=text("false")),
     Column("delivered_seq", BigInteger),
     Column("delivered_output_tokens", BigInteger),
@@ -114,7 +114,7 @@ streams = Table(
     Column("end_rank", SmallInteger),
     _time("ended_at", nullable=True),
     Column("end_fingerprint", BigInteger),
-    Column("end_data", JSONB),
+    Column("end_data", JSON),
     Column("end_conflicting", Boolean, nullable=False, server_default=text("false")),
     _time("last_received_at"),
     _text("state"),
@@ -152,7 +152,7 @@ charges = Table(
     _text("cancel_policy"),
     _text("rate_card_id", nullable=True),
     _text("rated_model", nullable=True),
-    Column("lines", JSONB, nullable=False),
+    Column("lines", JSON, nullable=False),
     Column("usd_cents", Numeric, nullable=False),
     CheckConstraint("rate_card_id IS NOT NULL OR usd_cents = 0"),
     Index("charges_by_end", "ended_at", "customer_id", "stream_id"),

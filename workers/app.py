@@ -76,7 +76,7 @@ def _logging(**_: Any) -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _start_poller(**_: Any) -> None:
     # A batch makes a hundred thousand objects, all of which live until its commit and none of which is a cycle.
-    freeze_collector(young_objects=200_000)
+    freeze_collector(young_objects=1_000_000)
     _poller.start()
 
 

@@ -33,19 +33,19 @@ _calling = threading.Lock()
 _helper: threading.Thread | None = None
 
 
-def drain(service: Callable[[], Service]) -> None:
+def drain(service: Callable[[], Service], *, newest_first: bool = False) -> None:
     """Finalize batch after batch until none is due.
 
     What goes wrong with the database is logged, not raised: whoever calls, calls again in a second. Nudges come
     often; a call while enough are running returns at once, since those look again anyway.
     """
     try:
-        _drain(service())
+        _drain(service(), newest_first=newest_first)
     except (SQLAlchemyError, MeteringError) as error:
         log.error("finalizing failed; it is tried again", extra={"error": str(error).splitlines()[0]})
 
 
-def _drain(service: Service) -> None:
+def _drain(service: Service, *, newest_first: bool = False) -> None:
     started = monotonic()
     batch = service.settings.finalize_batch
     while monotonic() - started < MAX_SECONDS:
@@ -58,6 +58,7 @@ def _drain(service: Service) -> None:
                 patience=service.patience,
                 now=utc_now(),
                 limit=batch,
+                newest_first=newest_first,
             )
         finally:
             _at_a_time.release()
@@ -70,13 +71,19 @@ def _drain(service: Service) -> None:
 
 
 def _call_helper(service: Service) -> None:
-    """There is more than one batch: have a second thread take the next one meanwhile."""
+    """There is more than one batch: have a second thread begin at the other end meanwhile."""
     global _helper
     if not _calling.acquire(blocking=False):
         return
     try:
         if _helper is None or not _helper.is_alive():
-            _helper = threading.Thread(target=drain, args=(lambda: service,), name="finalizer", daemon=True)
+            _helper = threading.Thread(
+                target=drain,
+                args=(lambda: service,),
+                kwargs={"newest_first": True},
+                name="finalizer",
+                daemon=True,
+            )
             _helper.start()
     finally:
         _calling.release()

@@ -10,14 +10,14 @@ INSERT INTO streams (customer_id, stream_id, started_at, start_fingerprint, star
     delivered_output_tokens, last_event_at, end_rank, ended_at, end_fingerprint, end_data, first_received_at,
     last_received_at, state, revision)
 SELECT 'cust_' || to_char(floor(2000 * power(random(), 3)), 'FM000000'), md5(n::text), at, n,
-    jsonb_build_object('provider', 'openai', 'model', 'gpt-5.2', 'streaming', true, 'operation', 'chat',
+    json_build_object('provider', 'openai', 'model', 'gpt-5.2', 'streaming', true, 'operation', 'chat',
         'input_tokens', n % 8000, 'max_output_tokens', 4096, 'api_key_id', 'key_' || n % 500,
-        'request_hash', md5(n::text), 'tags', jsonb_build_object('team', 'search')),
+        'request_hash', md5(n::text), 'tags', json_build_object('team', 'search')),
     19, 323, at + interval '5 s', 0, at + interval '5 s', n,
-    jsonb_build_object('outcome', 'completed', 'usage_source', 'provider',
-        'finish_reasons', jsonb_build_array('stop'), 'response_model', 'gpt-5.2',
+    json_build_object('outcome', 'completed', 'usage_source', 'provider',
+        'finish_reasons', json_build_array('stop'), 'response_model', 'gpt-5.2',
         'response_id', 'resp_' || left(md5(n::text), 24),
-        'usage', jsonb_build_object('input_tokens', n % 8000, 'output_tokens', 323)),
+        'usage', json_build_object('input_tokens', n % 8000, 'output_tokens', 323)),
     at, at + interval '5 s', 'finalized', 0
 FROM (SELECT n, now() - interval '30 days' + n * interval '0.2 s' AS at
       FROM generate_series({first}, {last}) AS n) AS numbered

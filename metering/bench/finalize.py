@@ -20,7 +20,7 @@ from metering.wire.fold import fold_wire
 
 _ADD_CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at)
-SELECT DISTINCT customer_id, now() FROM jsonb_to_recordset(%(rows)s::jsonb) AS joined (customer_id text)
+SELECT DISTINCT customer_id, now() FROM json_to_recordset(%(rows)s::json) AS joined (customer_id text)
 ON CONFLICT DO NOTHING
 """
 _REOPEN = """
@@ -28,7 +28,7 @@ UPDATE streams SET state = 'ended', due_at = now() + interval '1 day', revision 
 """
 _BARE_UPDATE = """
 UPDATE streams s SET state = 'finalized', due_at = NULL, revision = 0
-FROM jsonb_to_recordset(%s::jsonb) AS m (customer_id text, stream_id text)
+FROM json_to_recordset(%s::json) AS m (customer_id text, stream_id text)
 WHERE s.customer_id = m.customer_id AND s.stream_id = m.stream_id
 """
 

@@ -5,7 +5,6 @@ it, an adjustment books the difference and carries the new bill. So the newest b
 say, and charge + adjustments always sum to it.
 """
 
-import base64
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -46,7 +45,7 @@ class Bill:
     @property
     def usd_cents(self) -> Decimal:
         """The exact sum of the lines."""
-        return sum_cents(line.usd_cents for line in self.lines)
+        return sum_cents([line.usd_cents for line in self.lines])
 
 
 class AdjustmentReason(StrEnum):
@@ -101,5 +100,4 @@ def difference(*, before: Bill | None, after: Bill | None) -> Decimal:
 
 def _digest(*parts: str) -> str:
     # NUL cannot occur in an id, so the parts cannot run into each other.
-    digest = blake2b("\0".join(parts).encode(), digest_size=15).digest()
-    return base64.b32encode(digest).decode().lower()
+    return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()

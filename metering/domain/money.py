@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from functools import reduce
 
 # 60 digits hold every product of a 53-bit counter and any realistic rate, and sums of them. Should a result
 # ever need more, `Inexact` raises: money is exact, or it is an error.
@@ -20,10 +21,7 @@ def cents_of(*, quantity: int, usd_per_million: Decimal) -> Decimal:
 
 def sum_cents(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum; zero for none."""
-    total = ZERO
-    for amount in amounts:
-        total = EXACT.add(total, amount)
-    return total
+    return reduce(EXACT.add, amounts, ZERO)
 
 
 def cents_text(amount: Decimal) -> str:

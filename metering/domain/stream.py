@@ -185,9 +185,8 @@ def billable_usage(facts: StreamFacts) -> BillableUsage:
         input_audio_tokens=reported.input_audio_tokens,
         output_audio_tokens=reported.output_audio_tokens,
     )
-    upstream_reported = source is UsageSource.PROVIDER and reported != Usage()
     delivered_something = usage.output_tokens or usage.reasoning_output_tokens or usage.output_audio_tokens
-    if not upstream_reported and not delivered_something:
+    if not delivered_something and not (source is UsageSource.PROVIDER and reported != Usage()):
         return BillableUsage(usage=NOTHING_DELIVERED, source=source, nothing=True)
     return BillableUsage(usage=usage, source=source, input_unknown=usage.input_tokens is None)
 

@@ -49,11 +49,17 @@ class _Work:
 
 
 def finalize_due(
-    *, engine: Engine, rate_books: RateBooks, patience: Patience, now: datetime, limit: int
+    *,
+    engine: Engine,
+    rate_books: RateBooks,
+    patience: Patience,
+    now: datetime,
+    limit: int,
+    newest_first: bool = False,
 ) -> FinalizeResult:
     """Claim up to `limit` due streams, and book, postpone or set aside each of them."""
     with transaction(engine) as connection:
-        claimed = claim_due(connection, now=now, limit=limit)
+        claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first)
         if not claimed:
             return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
         rates = rate_books.current(connection)

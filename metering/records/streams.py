@@ -24,24 +24,39 @@ class StoredStream:
     revision: int | None
 
 
+def _members(**members: str) -> str:
+    """SQL for the inside of a JSON object, as text. json_build_object would parse every member once more."""
+    return " || ',".join(f'"{name}":\' || {value}' for name, value in members.items())
+
+
+def _json(**members: str) -> str:
+    return f"'{{{_members(**members)} || '}}'"
+
+
+_KEY = {"customer_id": "to_json(s.customer_id)", "stream_id": "to_json(s.stream_id)"}
+
+
 def _winner(name: str, time: str) -> str:
-    """A `Winner` as JSON: what the event says, completed by its key and its time."""
-    return f"""CASE WHEN s.{time} IS NOT NULL THEN json_build_object(
-        'event', s.{name}_data || jsonb_build_object(
-            'customer_id', s.customer_id, 'stream_id', s.stream_id, 'time', s.{time}),
-        'fingerprint', s.{name}_fingerprint, 'conflicting', s.{name}_conflicting) END"""
+    """A `Winner` as JSON: its event is the key and the time, and then what is stored of it but for the brace."""
+    event = f"'{{{_members(**_KEY, time=f'to_json(s.{time})')} || ',' || substr(s.{name}_data::text, 2)"
+    winner = _json(event=event, fingerprint=f"s.{name}_fingerprint", conflicting=f"s.{name}_conflicting")
+    return f"CASE WHEN s.{time} IS NULL THEN 'null' ELSE {winner} END"
 
 
+_DELIVERED = _json(
+    seq="s.delivered_seq",
+    output_tokens="s.delivered_output_tokens",
+    reasoning_output_tokens="COALESCE(s.delivered_reasoning_tokens::text, 'null')",
+)
+_FACTS = _json(
+    **_KEY,
+    last_event_at="to_json(s.last_event_at)",
+    start=_winner("start", "started_at"),
+    delivered=f"CASE WHEN s.delivered_seq IS NULL THEN 'null' ELSE {_DELIVERED} END",
+    end=_winner("end", "ended_at"),
+)
 # The facts come as one JSON document: msgspec makes the records of it several times as fast as Python would.
-STREAM_COLUMNS = f"""
-    json_build_object(
-        'customer_id', s.customer_id, 'stream_id', s.stream_id, 'last_event_at', s.last_event_at,
-        'start', {_winner("start", "started_at")},
-        'delivered', CASE WHEN s.delivered_seq IS NOT NULL THEN json_build_object(
-            'seq', s.delivered_seq, 'output_tokens', s.delivered_output_tokens,
-            'reasoning_output_tokens', s.delivered_reasoning_tokens) END,
-        'end', {_winner("end", "ended_at")}
-    )::text AS facts, s.last_received_at, s.state, s.state_reason, s.revision"""
+STREAM_COLUMNS = f"{_FACTS} AS facts, s.last_received_at, s.state, s.state_reason, s.revision"
 
 _decode_facts = msgspec.json.Decoder(StreamFacts).decode
 
