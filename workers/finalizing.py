@@ -90,15 +90,21 @@ def _call_helper(service: Service) -> None:
 
 
 def _roll_up(service: Service) -> None:
-    """Every few seconds, by whichever thread comes by first."""
+    """Every few seconds, beside the batches: after very many bookings it takes seconds itself."""
+    if monotonic() - _rolled_up_at >= ROLL_UP_SECONDS and not _rolling_up.locked():
+        threading.Thread(target=_roll_up_now, args=(service,), name="roll-up", daemon=True).start()
+
+
+def _roll_up_now(service: Service) -> None:
     global _rolled_up_at
     if not _rolling_up.acquire(blocking=False):
         return
     try:
-        if monotonic() - _rolled_up_at >= ROLL_UP_SECONDS:
-            roll_up_totals(service.engine)
-            _rolled_up_at = monotonic()
+        roll_up_totals(service.engine)
+    except SQLAlchemyError as error:
+        log.error("rolling totals up failed; it is tried again", extra={"error": str(error).splitlines()[0]})
     finally:
+        _rolled_up_at = monotonic()
         _rolling_up.release()
 
 

@@ -5,7 +5,7 @@ it, an adjustment books the difference and carries the new bill. So the newest b
 say, and charge + adjustments always sum to it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -25,7 +25,10 @@ class CancelPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """What a stream owes and why. `rate_card_id` is None only when nothing is billed."""
+    """What a stream owes and why; `usd_cents` is the exact sum of the lines.
+
+    `rate_card_id` is None only when nothing is billed.
+    """
 
     outcome: Outcome
     provider: str
@@ -41,11 +44,10 @@ class Bill:
     rate_card_id: str | None
     rated_model: str | None
     lines: tuple[ChargeLine, ...]
+    usd_cents: Decimal = field(init=False)
 
-    @property
-    def usd_cents(self) -> Decimal:
-        """The exact sum of the lines."""
-        return sum_cents([line.usd_cents for line in self.lines])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "usd_cents", sum_cents([line.usd_cents for line in self.lines]))
 
 
 class AdjustmentReason(StrEnum):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 
@@ -19,4 +20,9 @@ class BillingPeriod:
         return cls(local.year, local.month)
 
     def __str__(self) -> str:
-        return f"{self.year:04d}-{self.month:02d}"
+        return _text(self.year, self.month)
+
+
+@lru_cache
+def _text(year: int, month: int) -> str:
+    return f"{year:04d}-{month:02d}"

@@ -67,7 +67,7 @@ def finalize_due(
         bills = newest_bills(connection, booked) if booked else {}
         work = _Work(now)
         for each in claimed:
-            before = bills.get(_key(each.stream))
+            before = bills.get(_key(each.stream)) if each.stream.revision is not None else None
             settlement = settle(
                 facts=each.stream.facts,
                 last_received_at=each.stream.last_received_at,
@@ -88,15 +88,28 @@ def finalize_due(
 
 def _plan(work: _Work, claimed: ClaimedStream, before: Bill | None, settlement: Settlement) -> None:
     stream = claimed.stream
+    state_reason: str | None = None
+    due_at: datetime | None = None
     match settlement:
-        case Wait(state, until):
-            # A booked stream stays final while it waits to see whether more facts come.
-            kept = stream.state if stream.revision is not None else state
-            work.marks.append(_mark(stream, kept, None, until, stream.revision))
-        case Backlog(state, reason):
-            work.marks.append(_mark(stream, state, reason, None, _book(work, claimed, before, None)))
         case Settled(bill):
-            work.marks.append(_mark(stream, State.FINALIZED, None, None, _book(work, claimed, before, bill)))
+            state, revision = State.FINALIZED, _book(work, claimed, before, bill)
+        case Backlog(state, state_reason):
+            revision = _book(work, claimed, before, None)
+        case Wait(state, due_at):
+            revision = stream.revision
+            if revision is not None:
+                # A booked stream stays final while it waits to see whether more facts come.
+                state = stream.state
+    work.marks.append(
+        StreamMark(
+            customer_id=stream.facts.customer_id,
+            stream_id=stream.facts.stream_id,
+            state=state,
+            state_reason=state_reason,
+            due_at=due_at,
+            revision=revision,
+        )
+    )
 
 
 def _book(work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill | None) -> int | None:
@@ -104,7 +117,7 @@ def _book(work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill 
     stream = claimed.stream
     if before == after:
         return stream.revision
-    customer_id, stream_id = _key(stream)
+    customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id
     charge_id = charge_id_of(customer_id=customer_id, stream_id=stream_id)
     work.changes.append(BillChange(customer_id, before, after))
     ended_at = after.ended_at if after else work.now
@@ -137,20 +150,6 @@ def _book(work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill 
         )
     )
     return revision
-
-
-def _mark(
-    stream: StoredStream, state: State, reason: str | None, due_at: datetime | None, revision: int | None
-) -> StreamMark:
-    customer_id, stream_id = _key(stream)
-    return StreamMark(
-        customer_id=customer_id,
-        stream_id=stream_id,
-        state=state,
-        state_reason=reason,
-        due_at=due_at,
-        revision=revision,
-    )
 
 
 def _key(stream: StoredStream) -> tuple[str, str]:
