@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import count
 from statistics import median
+from time import perf_counter
 
 import msgspec
 
@@ -85,11 +86,19 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
     megabytes: list[float]
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """Ingest and one worker on a database of their own, both at work all the time."""
+
+    row: Row
+    finalized_per_second: float
+
+
 class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
     """All that `metering bench ingest` measures; a part that was not asked for is None."""
 
     machine: Machine
     rows: list[Row]
+    beside: Beside
     floor: Floor
     growth: Growth | None
     soak: Soak | None
@@ -205,6 +214,16 @@ def _row(what: str, shape: tuple[int, int], driven: Driven, took: dict[str, floa
     )
 
 
+def _beside(seconds: float, say: Say) -> Beside:
+    with stage() as running:
+        running.start_api()
+        running.start_worker()
+        began = perf_counter()
+        row = _Bench(running, seconds, say).run("worker finalizing beside", _MAIN)
+        finalized = running.one("SELECT count(*) FROM charges")
+        return Beside(row=row, finalized_per_second=finalized / (perf_counter() - began))
+
+
 def bench_ingest(
     *,
     seconds: float,
@@ -221,12 +240,10 @@ def bench_ingest(
         floor = bench.floor()
         growth = bench.growth(stored_streams) if stored_streams else None
         soak = bench.soak(soak_seconds) if soak_seconds else None
-        running.start_worker()
-        running.wait_until_nothing_is_due()
-        rows.append(bench.run("worker finalizing beside", _MAIN))
         return IngestReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
             rows=rows,
+            beside=_beside(seconds, say),
             floor=floor,
             growth=growth,
             soak=soak,

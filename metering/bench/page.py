@@ -53,7 +53,10 @@ def _ingest(report: IngestReport) -> list[str]:
         f"    bar [{values}]",
         "```",
         "",
-        _ingest_table(report.rows),
+        _ingest_table([*report.rows, report.beside.row]),
+        f"The worker beside finalized {report.beside.finalized_per_second:,.0f} streams/s meanwhile; API, worker, "
+        f"PostgreSQL and client share {report.machine.cores} cores.",
+        "",
         f"Bare psycopg, writing the same folded batches and journal rows, {floor.requests_per_commit} requests "
         f"a transaction, without HTTP: {_list(floor.bare_events_per_second)} events/s, over HTTP in turn with it "
         f"{_list(floor.http_events_per_second)}; ratio {floor.ratio:.2f}.",
