@@ -10,7 +10,7 @@ from metering.domain.errors import MeteringError
 from metering.domain.settlement import Patience
 from metering.embedded.data_dir import Services, default_data_dir, find_running
 from metering.store.engine import check_safe, owner_engine, service_engine
-from metering.store.rates import RateBooks
+from metering.store.price_book import PriceBooks
 from metering.store.schema import check_current
 
 
@@ -24,7 +24,7 @@ class Service:
 
     settings: Settings
     engine: Engine
-    rate_books: RateBooks
+    price_books: PriceBooks
     patience: Patience
 
 
@@ -41,7 +41,7 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
     return Service(
         settings=settings,
         engine=engine,
-        rate_books=RateBooks(),
+        price_books=PriceBooks(),
         patience=Patience(abandon_after=settings.abandon_after, start_grace=settings.start_grace),
     )
 

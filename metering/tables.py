@@ -18,18 +18,19 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    Time,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.dialects.postgresql import ENUM, JSON, JSONB
 
 from metering.domain.usage import COUNTERS
 
 metadata = MetaData()
 
 
-def _time(name: str, *, nullable: bool = False) -> Column[object]:
-    return Column(name, DateTime(timezone=True), nullable=nullable)
+def _time(name: str, *, nullable: bool = False, primary_key: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable, primary_key=primary_key)
 
 
 def _text(name: str, *, nullable: bool = False, primary_key: bool = False) -> Column[str]:
@@ -70,7 +71,8 @@ rate_cards = Table(
     Column("position", Integer),
     _text("provenance"),
     _time("created_at"),
-    UniqueConstraint("provider", "model", "effective_from"),
+    Column("customer_id", Text, ForeignKey("customers.customer_id")),
+    UniqueConstraint("customer_id", "provider", "model", "effective_from", postgresql_nulls_not_distinct=True),
 )
 
 rates = Table(
@@ -81,6 +83,49 @@ rates = Table(
     Column("above_input_tokens", BigInteger, primary_key=True, server_default=text("0")),
     Column("usd_per_million", Numeric, nullable=False),
     _text("provenance"),
+    Column("service_tier", Text, primary_key=True, server_default=""),
+    Column("daily_start", Time, primary_key=True, server_default="00:00"),
+    Column("daily_end", Time, primary_key=True, server_default="00:00"),
+)
+
+rate_providers = Table(
+    "rate_providers",
+    metadata,
+    _text("provider", primary_key=True),
+    Column("names", JSONB),
+    Column("serves_models_of", ARRAY(Text), nullable=False),
+    Column("position", Integer, nullable=False),
+    _text("provenance"),
+    _time("created_at", primary_key=True),
+)
+
+cancel_policies = Table(
+    "cancel_policies",
+    metadata,
+    _text("provider", primary_key=True),
+    Column("version", Integer, primary_key=True),
+    _text("policy"),
+    _time("effective_from"),
+    _text("provenance"),
+    _time("created_at"),
+    UniqueConstraint("provider", "effective_from"),
+)
+
+markups = Table(
+    "markups",
+    metadata,
+    Column("customer_id", Text, ForeignKey("customers.customer_id"), primary_key=True),
+    _time("effective_from", primary_key=True),
+    Column("percent", Numeric, nullable=False),
+    _text("provenance"),
+    _time("created_at"),
+)
+
+_MEDIA_TYPES = (
+    "application/cloudevents+json",
+    "application/cloudevents-batch+json",
+    "application/json",
+    "application/x-ndjson",
 )
 
 journal = Table(
@@ -89,7 +134,7 @@ journal = Table(
     _text("ingest_key_id", primary_key=True),
     Column("received_at", DateTime(timezone=True), primary_key=True),
     Column("journal_id", BigInteger, Identity(always=True), primary_key=True),
-    _text("media_type"),
+    Column("media_type", ENUM(*_MEDIA_TYPES, name="events_media_type"), nullable=False),
     Column("event_count", Integer, nullable=False),
     Column("rejected", ARRAY(Integer)),
     Column("body", LargeBinary, nullable=False),
@@ -154,6 +199,11 @@ charges = Table(
     _text("rated_model", nullable=True),
     Column("lines", JSON, nullable=False),
     Column("usd_cents", Numeric, nullable=False),
+    _text("service_tier", nullable=True),
+    Column("cancel_policy_version", Integer, nullable=False, server_default=text("0")),
+    _text("model_rule", nullable=True),
+    Column("markup_percent", Numeric, nullable=False, server_default=text("0")),
+    _text("retry_of", nullable=True),
     CheckConstraint("rate_card_id IS NOT NULL OR usd_cents = 0"),
     Index("charges_by_end", "ended_at", "customer_id", "stream_id"),
 )

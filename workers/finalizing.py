@@ -54,7 +54,7 @@ def _drain(service: Service, *, newest_first: bool = False) -> None:
         try:
             result = finalize_due(
                 engine=service.engine,
-                rate_books=service.rate_books,
+                price_books=service.price_books,
                 patience=service.patience,
                 now=utc_now(),
                 limit=batch,

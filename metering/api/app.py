@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from metering.api import health, reading, stream_events, writing
+from metering.api import health, prices, reading, stream_events, writing
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
@@ -58,7 +58,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.authenticator = authenticator
     install_problem_handlers(app)
     app.add_middleware(IngestFirst)
-    for router in (stream_events.router, reading.router, writing.router, health.router):
+    for router in (stream_events.router, reading.router, prices.router, writing.router, health.router):
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

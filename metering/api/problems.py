@@ -24,6 +24,7 @@ from metering.ingest.writer import NotCommittedError, QueueFullError
 from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
 from metering.operations.put_customer import UnknownTimeZoneError
 from metering.operations.set_rate import InvalidRateError, RateDateTakenError
+from metering.operations.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.store.customers import StripeCustomerTakenError
 from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
@@ -63,6 +64,8 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     UnknownTimeZoneError: Problem(422, "invalid-parameter", "A parameter is wrong"),
     InvalidRateError: Problem(422, "invalid-rate", "The rates do not make a card"),
     RateDateTakenError: Problem(409, "rate-date-taken", "There is a card for this moment already"),
+    InvalidMarkupError: Problem(422, "invalid-parameter", "A parameter is wrong"),
+    TermsDateTakenError: Problem(409, "terms-date-taken", "There are terms for this moment already"),
     StripeCustomerTakenError: Problem(409, "stripe-customer-taken", "The Stripe customer is taken"),
 }
 

@@ -1,4 +1,4 @@
-"""The calls that read: streams, charges, totals, customers, rates."""
+"""The calls that read: streams, charges, totals, customers."""
 
 from collections.abc import Iterator
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
@@ -16,7 +16,6 @@ from metering.api.shapes import (
     TotalsPage,
     charge_shape,
     customer_shape,
-    rate_card_shape,
     stream_shape,
     time_text,
     total_shape,
@@ -28,7 +27,6 @@ from metering.operations.accrue_streams import accrue_stream, accrue_streams
 from metering.store.engine import transaction
 from metering.totals.charges import ChargeFilter, list_charges
 from metering.totals.customers import list_customers
-from metering.totals.rates import list_rate_cards
 from metering.totals.streams import get_stream
 from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
 
@@ -60,7 +58,7 @@ def stream_key(request: Request, customer_id: str, stream_id: str) -> tuple[str,
     encoded_customer, slash, encoded_stream = sent.partition("/")
     encoded_stream = encoded_stream.removesuffix(_EVENTS)
     key = (unquote(encoded_customer), unquote(encoded_stream)) if slash else (customer_id, stream_id)
-    _text("".join(key))
+    text_of("".join(key))
     return key
 
 
@@ -74,7 +72,7 @@ def read_stream(
     view = get_stream(connection, customer_id=customer_id, stream_id=stream_id)
     if view is None:
         raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")
-    return stream_shape(view, accrue_stream(connection, view=view, rate_books=service.rate_books))
+    return stream_shape(view, accrue_stream(connection, view=view, price_books=service.price_books))
 
 
 @router.get("/charges")
@@ -93,16 +91,16 @@ def read_charges(
 ) -> Page:
     """Booked usage charges, by the end of their stream, oldest first."""
     where = ChargeFilter(
-        customer_id=require_customer(key, _text(customer_id)),
+        customer_id=require_customer(key, text_of(customer_id)),
         from_=_aware("from", from_),
         to=_aware("to", to),
-        model=_text(model),
+        model=text_of(model),
         outcome=outcome,
-        api_key_id=_text(api_key_id),
+        api_key_id=text_of(api_key_id),
         usage_source=usage_source,
     )
     position = decode_cursor(cursor, length=3)
-    after = (_moment(position[0]), position[1], position[2]) if position else None
+    after = (moment_of(position[0]), position[1], position[2]) if position else None
     charges = list_charges(connection, where=where, after=after, limit=limit + 1)
     page, last = charges[:limit], charges[limit - 1] if len(charges) > limit else None
     return Page(
@@ -133,7 +131,7 @@ def read_the_totals(
     assert end is not None
     if start >= end:
         raise InvalidParameterError("to: must be later than from")
-    customer = require_customer(key, _text(customer_id))
+    customer = require_customer(key, text_of(customer_id))
     as_of = utc_now()
     question = TotalsQuestion(
         from_=start,
@@ -144,7 +142,9 @@ def read_the_totals(
         after=decode_cursor(cursor, length=len(groups) + 1),
         limit=limit + 1,
     )
-    accruals = accrue_streams(connection, rate_books=service.rate_books, customer_id=customer, from_=start, to=end)
+    accruals = accrue_streams(
+        connection, price_books=service.price_books, customer_id=customer, from_=start, to=end
+    )
     rows = read_totals(connection, question=question, accruals=accruals)
     last = rows[limit - 1] if len(rows) > limit else None
     return TotalsPage(
@@ -172,26 +172,6 @@ def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Curs
     )
 
 
-@router.get("/rates")
-def read_rates(
-    _: Reader,
-    connection: Db,
-    provider: str | None = None,
-    model: str | None = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> Page:
-    """Rate cards with their dates, by provider, model and date."""
-    position = decode_cursor(cursor, length=3)
-    after = (position[0], position[1], _moment(position[2])) if position else None
-    cards = list_rate_cards(connection, provider=_text(provider), model=_text(model), after=after, limit=limit + 1)
-    last = cards[limit - 1].card if len(cards) > limit else None
-    return Page(
-        data=[rate_card_shape(view.card, view.provenance) for view in cards[:limit]],
-        next_cursor=encode_cursor([last.provider, last.model, last.effective_from.isoformat()]) if last else None,
-    )
-
-
 def _groups(group_by: str) -> list[Group]:
     names = [name.strip() for name in group_by.split(",") if name.strip()]
     unknown = [name for name in names if name not in set(Group)]
@@ -212,14 +192,16 @@ def _aware(name: str, moment: datetime | None) -> datetime | None:
     return moment.astimezone(UTC)
 
 
-def _moment(text: str) -> datetime:
+def moment_of(text: str) -> datetime:
+    """A moment in a cursor."""
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidParameterError("cursor: belongs to another query") from error
 
 
-def _text(value: str | None) -> str | None:
+def text_of(value: str | None) -> str | None:
+    """A parameter that may be searched for."""
     # PostgreSQL's text cannot hold NUL, so nothing that is stored can match it.
     if value is not None and "\0" in value:
         raise InvalidParameterError("a parameter contains NUL, which no name here does")

@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 from metering.domain.events import Outcome
 from metering.domain.ledger import Adjustment, Bill, Charge
 from metering.domain.money import cents_text
-from metering.domain.rates import RateCard
 from metering.domain.rating import ChargeLine
 from metering.domain.settlement import State
 from metering.domain.stream import StreamFacts, billable_usage
@@ -57,10 +56,12 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
         "delivered": _delivered(facts),
         "finish_reasons": list(end.finish_reasons) if end and end.finish_reasons is not None else None,
         "error_type": end.error_type if end else None,
+        "service_tier": bill.service_tier if bill else None,
         "cancel_policy": bill.cancel_policy.value if bill else None,
+        "cancel_policy_version": bill.cancel_policy_version if bill else None,
         "cost_usd_cents": cents_text(cost) if cost is not None else None,
         "accrued_usd_cents": cents_text(accrued.usd_cents) if accrued else None,
-        "retry_of": None,
+        "retry_of": bill.retry_of if bill else None,
         "charge": charge_detail(view.charge) if view.charge else None,
         "adjustments": [adjustment_shape(adjustment) for adjustment in view.adjustments],
     }
@@ -89,6 +90,8 @@ def charge_detail(charge: Charge) -> dict[str, Any]:
         "period": charge.period,
         "rate_card_id": charge.bill.rate_card_id,
         "rated_model": charge.bill.rated_model,
+        "model_rule": charge.bill.model_rule,
+        "markup_percent": cents_text(charge.bill.markup_percent),
         "cost_usd_cents": cents_text(charge.bill.usd_cents),
         "lines": [line_shape(line) for line in charge.bill.lines],
     }
@@ -135,7 +138,10 @@ def charge_shape(charge: Charge) -> dict[str, Any]:
         "usage": usage_shape(bill.usage),
         "usage_source": bill.usage_source.value,
         "input_unknown": bill.input_unknown,
+        "service_tier": bill.service_tier,
         "cancel_policy": bill.cancel_policy.value,
+        "cancel_policy_version": bill.cancel_policy_version,
+        "retry_of": bill.retry_of,
         **charge_detail(charge),
     }
 
@@ -162,25 +168,6 @@ def customer_shape(customer: CustomerView) -> dict[str, Any]:
         "time_zone": customer.time_zone,
         "created_at": time_text(customer.created_at),
         "month_to_date": {"cost_usd_cents": cents_text(customer.month_to_date_usd_cents)},
-    }
-
-
-def rate_card_shape(card: RateCard, provenance: str | None = None) -> dict[str, Any]:
-    """A rate card with its rates."""
-    return {
-        "rate_card_id": card.rate_card_id,
-        "provider": card.provider,
-        "model": card.model,
-        "effective_from": time_text(card.effective_from),
-        "provenance": provenance,
-        "rates": [
-            {
-                "kind": rate.kind.value,
-                "usd_per_million": cents_text(rate.usd_per_million),
-                "above_input_tokens": rate.above_input_tokens,
-            }
-            for rate in card.rates
-        ],
     }
 
 

@@ -42,7 +42,7 @@ def up_command(
 def _greet(running: Running) -> None:
     prepared = running.prepared
     if prepared.imported:
-        say(f"\nimported {len(prepared.imported.added):,} rate cards from {prepared.imported.source}")
+        say(f"\nimported {len(prepared.imported.plan.changes):,} rate cards from {prepared.imported.plan.source}")
     if prepared.admin_key:
         say("first admin key, shown only now:\n")
         print(f"    {prepared.admin_key}\n", flush=True)

@@ -11,23 +11,19 @@ from decimal import Decimal
 from enum import StrEnum
 from hashlib import blake2b
 
+from metering.domain.cancel_policies import CancelPolicy
 from metering.domain.events import Outcome, UsageSource
 from metering.domain.money import EXACT, ZERO, sum_cents
 from metering.domain.rating import ChargeLine
 from metering.domain.usage import Usage
 
 
-class CancelPolicy(StrEnum):
-    """What a stream that did not complete is billed for; upstreams differ in what they bill."""
-
-    DELIVERED = "delivered"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
     """What a stream owes and why; `usd_cents` is the exact sum of the lines.
 
-    `rate_card_id` is None only when nothing is billed.
+    `rate_card_id` is None only when nothing is billed. `model_rule` says how the model's name led to the card,
+    `retry_of` of which stream this one looks like a retry.
     """
 
     outcome: Outcome
@@ -44,7 +40,12 @@ class Bill:
     rate_card_id: str | None
     rated_model: str | None
     lines: tuple[ChargeLine, ...]
-    usd_cents: Decimal = field(init=False)
+    service_tier: str | None = None
+    cancel_policy_version: int = 0
+    model_rule: str | None = None
+    markup_percent: Decimal = ZERO
+    retry_of: str | None = None
+    usd_cents: Decimal = field(init=False, default=ZERO)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "usd_cents", sum_cents([line.usd_cents for line in self.lines]))

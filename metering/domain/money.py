@@ -9,6 +9,7 @@ from functools import reduce
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
 
 ZERO = Decimal(0)
+_HUNDRED = Decimal(100)
 
 # USD per million units -> cents per unit: 100 cents a dollar over 1,000,000 units.
 _CENTS_PER_UNIT_EXPONENT = -4
@@ -17,6 +18,15 @@ _CENTS_PER_UNIT_EXPONENT = -4
 def cents_of(*, quantity: int, usd_per_million: Decimal) -> Decimal:
     """What `quantity` units cost at a rate, in exact cents: quantity x rate x 100 / 1,000,000."""
     return EXACT.scaleb(EXACT.multiply(Decimal(quantity), usd_per_million), _CENTS_PER_UNIT_EXPONENT)
+
+
+def with_percent(amount: Decimal, *, percent: Decimal) -> Decimal:
+    """An amount or a rate with a percentage added, exactly: amount x (100 + percent) / 100.
+
+    >>> with_percent(Decimal("2.5"), percent=Decimal("-10"))
+    Decimal('2.250')
+    """
+    return EXACT.scaleb(EXACT.multiply(amount, EXACT.add(_HUNDRED, percent)), -2)
 
 
 def sum_cents(amounts: Iterable[Decimal]) -> Decimal:

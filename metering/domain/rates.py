@@ -1,32 +1,70 @@
-"""Rate cards: what a model's tokens cost, since when, and which names mean that model."""
+"""Rate cards: what a model's tokens cost, since when, for whom, and which names mean that model."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any
+from hashlib import blake2b
 
+from metering.domain.model_names import NameClause
 from metering.domain.usage import UsageKind
 
-# A name clause as the genai-prices catalogue writes it: {"equals": "x"}, {"starts_with": "x"}, {"regex": "x"},
-# {"or": [clause, ...]} and so on. Kept as data, so that it can be stored with the card.
-NameClause = Mapping[str, Any]
+
+@dataclass(frozen=True, slots=True, order=True)
+class DailyWindow:
+    """A stretch of every day, in UTC and half-open; one that ends before it begins runs past midnight."""
+
+    start: time
+    end: time
+
+    def contains(self, at: datetime) -> bool:
+        """Whether a moment falls into it."""
+        clock = at.astimezone(UTC).time()
+        if self.start < self.end:
+            return self.start <= clock < self.end
+        return clock >= self.start or clock < self.end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """USD per million units of a kind, for requests with more than `above_input_tokens` input tokens."""
+    """USD per million units of a kind.
+
+    It may be for requests with more than `above_input_tokens` input tokens, for one service tier, or for a
+    stretch of the day only.
+    """
 
     kind: UsageKind
     usd_per_million: Decimal
     above_input_tokens: int = 0
+    service_tier: str | None = None
+    daily: DailyWindow | None = None
+
+
+def in_order(rates: Iterable[Rate]) -> tuple[Rate, ...]:
+    """Rates in the one order in which cards hold, show and compare them."""
+    return tuple(
+        sorted(
+            rates,
+            key=lambda rate: (
+                rate.service_tier or "",
+                (rate.daily.start, rate.daily.end) if rate.daily else (time(), time()),
+                rate.kind.value,
+                rate.above_input_tokens,
+            ),
+        )
+    )
+
+
+RateTable = Mapping[UsageKind, Rate]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCard:
-    """The rates of one model from `effective_from` until its next card takes over; never changed."""
+    """The rates of one model from `effective_from` until its next card takes over; never changed.
+
+    A card with a `customer_id` is that customer's own and goes before everybody's. One without rates ends it:
+    from then on everybody's card applies again.
+    """
 
     rate_card_id: str
     provider: str
@@ -35,86 +73,81 @@ class RateCard:
     rates: tuple[Rate, ...]
     names: NameClause
     position: int | None = None
+    customer_id: str | None = None
+    _tables: dict[tuple[str | None, DailyWindow | None], "_Sizes"] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _windows: tuple[DailyWindow, ...] = field(init=False, repr=False, compare=False)
 
-    def rates_for(self, *, input_tokens: int) -> dict[UsageKind, Rate]:
-        """The rate of each kind that has one, for a request of this size; a tier prices the whole request."""
-        highest: dict[UsageKind, Rate] = {}
-        for rate in self.rates:
-            if rate.above_input_tokens and input_tokens <= rate.above_input_tokens:
-                continue
-            known = highest.get(rate.kind)
-            if known is None or rate.above_input_tokens > known.above_input_tokens:
-                highest[rate.kind] = rate
-        return highest
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_windows", tuple(sorted({rate.daily for rate in self.rates if rate.daily})))
 
+    def rates_for(self, *, input_tokens: int, service_tier: str | None, at: datetime) -> RateTable:
+        """The rate of each kind that has one, for a request of this size and tier that started then.
 
-def matches_name(clause: NameClause, name: str) -> bool:
-    """Whether a model name, in lower case, satisfies a name clause. Clauses compare without case.
-
-    Raises:
-        ValueError: for a clause of an unknown kind.
-    """
-    ((operator, operand),) = clause.items()
-    match operator, operand:
-        case "equals", str(text):
-            return name == text.lower()
-        case "starts_with", str(text):
-            return name.startswith(text.lower())
-        case "ends_with", str(text):
-            return name.endswith(text.lower())
-        case "contains", str(text):
-            return text.lower() in name
-        case "regex", str(text):
-            return re.search(text, name) is not None
-        case "or", [*clauses]:
-            return any(matches_name(inner, name) for inner in clauses)
-        case "and", [*clauses]:
-            return all(matches_name(inner, name) for inner in clauses)
-    raise ValueError(f"unknown name clause {operator!r}")
+        Of a kind's rates the most specific wins: those of the service tier, then those of the time of day. Among
+        them the size decides, and prices the whole request (genai_prices.types, `TieredPrices`).
+        """
+        window = next((window for window in self._windows if window.contains(at)), None)
+        sizes = self._tables.get((service_tier, window))
+        if sizes is None:
+            sizes = _sizes(self.rates, service_tier, window)
+            if len(self._tables) < _MAX_TABLES:
+                self._tables[service_tier, window] = sizes
+        return next(table for above, table in sizes if input_tokens > above)
 
 
-class RateBook:
-    """All rate cards, by provider: finds the card in force for a model name at a time.
+# Service tiers come from outside; more than a card can name are not remembered.
+_MAX_TABLES = 32
 
-    A card set by hand (no position) is looked at before the catalogue's, which keep the catalogue's order:
-    there, the first model whose names match wins.
-    """
-
-    __slots__ = ("_by_id", "_cards", "_models", "model_named")
-
-    def __init__(self, cards: Iterable[RateCard]) -> None:
-        self._by_id = {card.rate_card_id: card for card in cards}
-        self._cards: dict[tuple[str, str], list[RateCard]] = {}
-        for card in sorted(self._by_id.values(), key=lambda card: card.effective_from):
-            self._cards.setdefault((card.provider, card.model), []).append(card)
-        self._models: dict[str, list[RateCard]] = {}
-        for newest in (history[-1] for history in self._cards.values()):
-            self._models.setdefault(newest.provider, []).append(newest)
-        for newest_cards in self._models.values():
-            newest_cards.sort(key=lambda card: (card.position is not None, card.position or 0, card.model))
-        self.model_named = lru_cache(maxsize=20_000)(self._model_named)
-
-    def card(self, rate_card_id: str) -> RateCard | None:
-        """The card with this id."""
-        return self._by_id.get(rate_card_id)
-
-    def find(self, *, provider: str, model: str, at: datetime) -> RateCard | None:
-        """The card in force at `at` for a model as a customer writes it, or None when there is no such rate."""
-        known = self.model_named(provider.lower(), model.lower())
-        if known is None:
-            return None
-        in_force = [card for card in self._cards[known] if card.effective_from <= at]
-        return in_force[-1] if in_force else None
-
-    def _model_named(self, provider: str, name: str) -> tuple[str, str] | None:
-        for candidate in _spellings(provider, name):
-            for card in self._models.get(provider, ()):
-                if matches_name(card.names, candidate):
-                    return (card.provider, card.model)
-        return None
+# (more than so many input tokens, rates), the largest first; the last is for any size.
+_Sizes = Sequence[tuple[int, RateTable]]
 
 
-def _spellings(provider: str, name: str) -> Sequence[str]:
-    # Gateways often write "anthropic/claude-opus-4.7" where the provider itself says "claude-opus-4.7".
-    prefix = f"{provider}/"
-    return (name, name.removeprefix(prefix)) if name.startswith(prefix) else (name,)
+def _sizes(rates: Iterable[Rate], service_tier: str | None, window: DailyWindow | None) -> _Sizes:
+    chosen: dict[UsageKind, list[Rate]] = {}
+    for tier, daily in ((None, None), (None, window), (service_tier, None), (service_tier, window)):
+        of_layer: dict[UsageKind, list[Rate]] = {}
+        for rate in rates:
+            if (rate.service_tier, rate.daily) == (tier, daily):
+                of_layer.setdefault(rate.kind, []).append(rate)
+        chosen |= of_layer
+    every = [rate for of_kind in chosen.values() for rate in of_kind]
+    thresholds = sorted({rate.above_input_tokens for rate in every if rate.above_input_tokens}, reverse=True)
+    return [(above, _at_size(every, above)) for above in (*thresholds, _ANY_SIZE)]
+
+
+_ANY_SIZE = -1
+
+
+def _at_size(rates: Iterable[Rate], above: int) -> RateTable:
+    """Of each kind the rate with the highest threshold that such requests pass."""
+    table: dict[UsageKind, Rate] = {}
+    for rate in sorted(rates, key=lambda rate: rate.above_input_tokens):
+        if rate.above_input_tokens <= max(above, 0):
+            table[rate.kind] = rate
+    return table
+
+
+def rate_card_id_of(
+    *,
+    provider: str,
+    model: str,
+    effective_from: datetime,
+    rates: Iterable[Rate],
+    customer_id: str | None = None,
+) -> str:
+    """A card's id follows from what it says, so the same import made twice yields the same cards."""
+    parts = [provider, model, effective_from.astimezone(UTC).isoformat(), *map(_rate_text, rates)]
+    if customer_id is not None:
+        parts.append(f"for {customer_id}")
+    return f"rc_{blake2b('|'.join(parts).encode(), digest_size=10).hexdigest()}"
+
+
+def _rate_text(rate: Rate) -> str:
+    text = f"{rate.kind.value}>{rate.above_input_tokens}={rate.usd_per_million.normalize()}"
+    if rate.service_tier is not None:
+        text += f" in {rate.service_tier}"
+    if rate.daily is not None:
+        text += f" from {rate.daily.start} to {rate.daily.end}"
+    return text

@@ -1,8 +1,10 @@
-"""Rating: usage x rate card -> charge lines. Each line can be redone with a pencil.
+"""Rating: usage x rates -> charge lines. Each line can be redone with a pencil.
 
-1. split   each parent counter into its nested kinds that have a rate of their own, and the rest
-2. price   each part at its rate: quantity x USD per million / 10,000 = cents
-3. sum     nothing is rounded
+1. split   each parent counter into its nested kinds that have a rate of their own, and the rest; where the
+           model has a price for the request itself, that is one more
+2. mark up the rate, where the customer has a markup: rate x (100 + percent) / 100
+3. price   each part at its rate: quantity x USD per million / 10,000 = cents
+4. sum     nothing is rounded
 """
 
 from collections.abc import Collection
@@ -10,23 +12,22 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from metering.domain.errors import MeteringError
-from metering.domain.money import cents_of
-from metering.domain.rates import RateCard
+from metering.domain.money import ZERO, cents_of, with_percent
+from metering.domain.rates import RateTable
 from metering.domain.usage import NESTED_KINDS, Usage, UsageKind
 
 
 class RateMissingError(MeteringError):
-    """The card in force has no rate for a kind that was used; the stream is unpriced, never free."""
+    """There is no rate for a kind that was used; the stream is unpriced, never free."""
 
-    def __init__(self, *, card: RateCard, kind: UsageKind) -> None:
-        super().__init__(
-            f"rate card {card.rate_card_id} of {card.provider}/{card.model} has no rate for {kind.value} tokens"
-        )
+    def __init__(self, *, kind: UsageKind) -> None:
+        super().__init__(f"no rate for {kind.value} tokens")
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeLine:
-    """`usd_cents` = `quantity` x `usd_per_million` / 10,000."""
+    """`usd_cents` = `quantity` x `usd_per_million` / 10,000; the rate has the customer's markup in it."""
 
     kind: UsageKind
     quantity: int
@@ -34,27 +35,36 @@ class ChargeLine:
     usd_cents: Decimal
 
 
-def rate_usage(*, usage: Usage, card: RateCard) -> tuple[ChargeLine, ...]:
+def rate_usage(*, usage: Usage, rates: RateTable, markup_percent: Decimal = ZERO) -> tuple[ChargeLine, ...]:
     """The lines of a charge; kinds that were not used have none.
 
     Raises:
-        RateMissingError: a parent kind (input, output) was used and the card does not price it.
+        RateMissingError: a parent kind (input, output) was used and has no rate.
     """
-    rates = card.rates_for(input_tokens=usage.input_tokens or 0)
     lines: list[ChargeLine] = []
     for kind, quantity in split_usage(usage=usage, priced=rates.keys()):
         rate = rates.get(kind)
         if rate is None:
-            raise RateMissingError(card=card, kind=kind)
+            raise RateMissingError(kind=kind)
+        usd_per_million = rate.usd_per_million
+        if markup_percent:
+            usd_per_million = with_percent(usd_per_million, percent=markup_percent)
         lines.append(
             ChargeLine(
                 kind=kind,
                 quantity=quantity,
-                usd_per_million=rate.usd_per_million,
-                usd_cents=cents_of(quantity=quantity, usd_per_million=rate.usd_per_million),
+                usd_per_million=usd_per_million,
+                usd_cents=cents_of(quantity=quantity, usd_per_million=usd_per_million),
             )
         )
     return tuple(lines)
+
+
+def input_size(usage: Usage) -> int:
+    """The input tokens by which a card's sizes are chosen: those reported, or else the sum of their kinds."""
+    if usage.input_tokens is not None:
+        return usage.input_tokens
+    return sum(usage.count(kind) or 0 for kind in NESTED_KINDS[UsageKind.INPUT])
 
 
 def split_usage(*, usage: Usage, priced: Collection[UsageKind]) -> list[tuple[UsageKind, int]]:
@@ -76,4 +86,6 @@ def split_usage(*, usage: Usage, priced: Collection[UsageKind]) -> list[tuple[Us
                 rest -= taken
                 nested.append((kind, taken))
         parts += [(kind, quantity) for kind, quantity in [(parent, rest), *nested] if quantity]
+    if UsageKind.REQUEST in priced:
+        parts.append((UsageKind.REQUEST, 1))
     return parts

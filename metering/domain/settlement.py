@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 
+from metering.domain.cancel_policies import CancelPolicy
 from metering.domain.events import Outcome, StreamStart
-from metering.domain.ledger import Bill, CancelPolicy
-from metering.domain.rates import RateBook, RateCard
-from metering.domain.rating import RateMissingError, rate_usage
+from metering.domain.ledger import Bill
+from metering.domain.money import ZERO
+from metering.domain.price_book import PriceBook
+from metering.domain.rate_book import CardMatch
+from metering.domain.rating import ChargeLine, RateMissingError, input_size, rate_usage
 from metering.domain.stream import StreamFacts, billable_usage
 
 
@@ -65,13 +69,15 @@ def settle(
     last_received_at: datetime,
     now: datetime,
     patience: Patience,
-    rates: RateBook,
+    prices: PriceBook,
     booked: Bill | None = None,
+    retry_of: str | None = None,
 ) -> Settlement:
     """What the facts, and how long they have been silent, amount to at `now`.
 
-    `booked` is the stream's newest bill. Its rate card stays in use while the stream's model and start are what
-    they were: a card that was added since then does not alter what is booked.
+    `booked` is the stream's newest bill. What it was priced by stays in use while the stream's model and start are
+    what they were: a price that was added since then does not alter what is booked. `retry_of` is the id of the
+    stream of which this one looks like a retry.
     """
     if facts.end is None and now < last_received_at + patience.abandon_after:
         return Wait(State.OPEN, last_received_at + patience.abandon_after)
@@ -81,55 +87,110 @@ def settle(
         if facts.end is not None and now < last_received_at + patience.start_grace:
             return Wait(State.ENDED, last_received_at + patience.start_grace)
         return Backlog(State.ORPHANED, "no stream-start arrived: send it, and the stream finalizes by itself")
-    return _bill(facts, facts.start.event, rates, booked)
+    return _bill(facts, facts.start.event, prices, booked=booked, retry_of=retry_of)
 
 
-def accrue(*, facts: StreamFacts, rates: RateBook) -> Bill | None:
+def accrue(*, facts: StreamFacts, prices: PriceBook) -> Bill | None:
     """What a stream that is not final would cost if it ended now; None while that cannot be said."""
     if facts.start is None:
         return None
-    settlement = _bill(facts, facts.start.event, rates, None)
+    settlement = _bill(facts, facts.start.event, prices, silence=Outcome.COMPLETED)
     return settlement.bill if isinstance(settlement, Settled) else None
 
 
-def _bill(facts: StreamFacts, start: StreamStart, rates: RateBook, booked: Bill | None) -> Settled | Backlog:
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """By what a stream is priced."""
+
+    match: CardMatch | None
+    cancel_policy: CancelPolicy
+    cancel_policy_version: int
+    markup_percent: Decimal
+
+
+def _bill(
+    facts: StreamFacts,
+    start: StreamStart,
+    prices: PriceBook,
+    *,
+    booked: Bill | None = None,
+    retry_of: str | None = None,
+    silence: Outcome = Outcome.ABANDONED,
+) -> Settled | Backlog:
+    """The bill; `silence` is the outcome of a stream without an end."""
     end = facts.end.event if facts.end else None
+    outcome = end.outcome if end else silence
     usage = billable_usage(facts)
     rated_model = (end.response_model if end else None) or start.model
-    card = _booked_card(booked, start, rated_model, rates) or rates.find(
-        provider=start.provider, model=rated_model, at=start.time
-    )
-    if card is None and not usage.nothing:
-        return Backlog(State.UNPRICED, f"no rate for {start.provider}/{rated_model} at {start.time.isoformat()}")
-    try:
-        lines = rate_usage(usage=usage.usage, card=card) if card else ()
-    except RateMissingError as error:
-        return Backlog(State.UNPRICED, str(error))
+    service_tier = (end.service_tier if end else None) or start.service_tier
+    terms = _booked_terms(booked, start, rated_model, prices) or _terms(start, rated_model, prices)
+    card = terms.match.card if terms.match else None
+    waived = terms.cancel_policy is CancelPolicy.ZERO and outcome is not Outcome.COMPLETED
+    lines: tuple[ChargeLine, ...] = ()
+    if not usage.nothing and not waived:
+        if card is None:
+            return Backlog(
+                State.UNPRICED, f"no rate for {start.provider}/{rated_model} at {start.time.isoformat()}"
+            )
+        rates = card.rates_for(
+            input_tokens=input_size(usage.usage), service_tier=service_tier and service_tier.lower(), at=start.time
+        )
+        try:
+            lines = rate_usage(usage=usage.usage, rates=rates, markup_percent=terms.markup_percent)
+        except RateMissingError as error:
+            return Backlog(
+                State.UNPRICED, f"rate card {card.rate_card_id} of {card.provider}/{card.model} has {error}"
+            )
     return Settled(
         Bill(
-            outcome=end.outcome if end else Outcome.ABANDONED,
+            outcome=outcome,
             provider=start.provider,
             model=start.model,
             response_model=end.response_model if end else None,
+            service_tier=service_tier,
             api_key_id=start.api_key_id,
             started_at=start.time,
             ended_at=end.time if end else facts.last_event_at,
             usage=usage.usage,
             usage_source=usage.source,
             input_unknown=usage.input_unknown,
-            cancel_policy=CancelPolicy.DELIVERED,
+            cancel_policy=terms.cancel_policy,
+            cancel_policy_version=terms.cancel_policy_version,
             rate_card_id=card.rate_card_id if card else None,
             rated_model=card.model if card else None,
+            model_rule=terms.match.rule if terms.match else None,
+            markup_percent=terms.markup_percent,
+            retry_of=retry_of,
             lines=lines,
         )
     )
 
 
-def _booked_card(booked: Bill | None, start: StreamStart, model: str, rates: RateBook) -> RateCard | None:
+def _terms(start: StreamStart, rated_model: str, prices: PriceBook) -> _Terms:
+    """What is in force when the stream starts."""
+    match = prices.rates.find(
+        customer_id=start.customer_id, provider=start.provider, model=rated_model, at=start.time
+    )
+    policy, version = prices.cancel_policies.find(provider=start.provider, at=start.time)
+    # A customer's own card is what was agreed upon, and is not marked up.
+    everybodys = match is not None and match.card.customer_id is None
+    percent = prices.markups.find(customer_id=start.customer_id, at=start.time) if everybodys else ZERO
+    return _Terms(match, policy, version, percent)
+
+
+def _booked_terms(booked: Bill | None, start: StreamStart, rated_model: str, prices: PriceBook) -> _Terms | None:
     if booked is None or booked.rate_card_id is None:
         return None
     was = (booked.provider, booked.response_model or booked.model, booked.started_at)
-    return rates.card(booked.rate_card_id) if was == (start.provider, model, start.time) else None
+    card = prices.rates.card(booked.rate_card_id)
+    if card is None or was != (start.provider, rated_model, start.time):
+        return None
+    return _Terms(
+        CardMatch(card, booked.model_rule or ""),
+        booked.cancel_policy,
+        booked.cancel_policy_version,
+        booked.markup_percent,
+    )
 
 
 def _conflict_reason(facts: StreamFacts) -> str:

@@ -20,6 +20,8 @@ class UsageKind(StrEnum):
     OUTPUT = "output"
     REASONING = "reasoning"
     OUTPUT_AUDIO = "output_audio"
+    # Some models also cost something for each request; a stream is one.
+    REQUEST = "request"
 
 
 # A parent counter includes its nested ones. The order is the order in which nested kinds are taken out.

@@ -8,29 +8,29 @@ from sqlalchemy import Connection
 from metering.domain.ledger import Bill
 from metering.domain.settlement import accrue
 from metering.records.streams import StoredStream
-from metering.store.rates import RateBooks
+from metering.store.price_book import PriceBooks
 from metering.totals.streams import StreamView, iterate_not_final
 from metering.totals.totals import Accrual
 
 
 def accrue_streams(
-    connection: Connection, *, rate_books: RateBooks, customer_id: str | None, from_: datetime, to: datetime
+    connection: Connection, *, price_books: PriceBooks, customer_id: str | None, from_: datetime, to: datetime
 ) -> Sequence[Accrual]:
     """One accrual for each stream that is open or ended, not final, and can be rated."""
-    rates = rate_books.current(connection)
+    prices = price_books.current(connection)
     accruals: list[Accrual] = []
     for stream in iterate_not_final(connection, customer_id=customer_id, from_=from_, to=to):
-        bill = accrue(facts=stream.facts, rates=rates)
+        bill = accrue(facts=stream.facts, prices=prices)
         if bill is not None:
             accruals.append(_accrual(stream, bill))
     return accruals
 
 
-def accrue_stream(connection: Connection, *, view: StreamView, rate_books: RateBooks) -> Bill | None:
+def accrue_stream(connection: Connection, *, view: StreamView, price_books: PriceBooks) -> Bill | None:
     """The accrued bill of a stream that is not final; None when it is final, or cannot be rated."""
     if view.stream.revision is not None:
         return None
-    return accrue(facts=view.stream.facts, rates=rate_books.current(connection))
+    return accrue(facts=view.stream.facts, prices=price_books.current(connection))
 
 
 def _accrual(stream: StoredStream, bill: Bill) -> Accrual:

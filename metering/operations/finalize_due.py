@@ -22,7 +22,7 @@ from metering.domain.settlement import Backlog, Patience, Settled, Settlement, S
 from metering.records.streams import StoredStream
 from metering.store.charges import book_adjustments, book_charges, newest_bills
 from metering.store.engine import transaction
-from metering.store.rates import RateBooks
+from metering.store.price_book import PriceBooks
 from metering.store.rollups import BillChange, add_to_totals
 from metering.store.streams import ClaimedStream, StreamMark, claim_due, mark_streams
 
@@ -51,7 +51,7 @@ class _Work:
 def finalize_due(
     *,
     engine: Engine,
-    rate_books: RateBooks,
+    price_books: PriceBooks,
     patience: Patience,
     now: datetime,
     limit: int,
@@ -62,7 +62,7 @@ def finalize_due(
         claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first)
         if not claimed:
             return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
-        rates = rate_books.current(connection)
+        prices = price_books.current(connection)
         booked = [_key(each.stream) for each in claimed if each.stream.revision is not None]
         bills = newest_bills(connection, booked) if booked else {}
         work = _Work(now)
@@ -73,7 +73,7 @@ def finalize_due(
                 last_received_at=each.stream.last_received_at,
                 now=now,
                 patience=patience,
-                rates=rates,
+                prices=prices,
                 booked=before,
             )
             _plan(work, each, before, settlement)

@@ -7,73 +7,91 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from metering.catalogue.genai import Catalogue, Omission
+from metering.domain.rate_book import Provider
 from metering.domain.rates import RateCard
 from metering.records.rates import SourcedRateCard
 from metering.store.engine import transaction
-from metering.store.rates import add_rate_cards, load_rate_cards
+from metering.store.rates import add_providers, add_rate_cards, load_providers, load_rate_cards
 from metering.store.streams import wake_unpriced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
-    """What an import added. `woken` unpriced streams are looked at again."""
+class CardChange:
+    """A card that the import adds, and the model's newest one until now."""
+
+    card: RateCard
+    instead_of: RateCard | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportPlan:
+    """What an import of the catalogue adds to the database."""
 
     source: str
-    added: Sequence[RateCard]
+    changes: Sequence[CardChange]
+    providers: Sequence[Provider]
     unchanged: int
     omissions: Sequence[Omission]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """An import that was made. Unpriced streams of its providers are looked at again: `woken` of them."""
+
+    plan: ImportPlan
     woken: int
 
 
-def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime) -> ImportResult:
-    """Add the catalogue's cards that say something new, and wake the streams that waited for a rate.
+def plan_import(connection: Connection, *, catalogue: Catalogue, now: datetime) -> ImportPlan:
+    """What an import would add.
 
     A price that differs from the stored one for the same date takes effect from `now`: what was in force keeps
     its past.
     """
-    with transaction(engine) as connection:
-        known = load_rate_cards(connection)
-        added = plan_import(known=known, catalogue=catalogue, now=now)
-        add_rate_cards(
-            connection, cards=[SourcedRateCard(card=card, provenance=catalogue.source) for card in added], now=now
-        )
-        woken = _wake(connection, added, now)
-    return ImportResult(
+    known = [each.card for each in load_rate_cards(connection) if each.card.customer_id is None]
+    changes = _changes(known, catalogue, now)
+    named = load_providers(connection)
+    return ImportPlan(
         source=catalogue.source,
-        added=added,
-        unchanged=len(catalogue.cards) - len(added),
+        changes=changes,
+        providers=catalogue.providers if list(catalogue.providers) != named else (),
+        unchanged=len(catalogue.cards) - len(changes),
         omissions=catalogue.omissions,
-        woken=woken,
     )
 
 
-def plan_import(*, known: Sequence[RateCard], catalogue: Catalogue, now: datetime) -> list[RateCard]:
-    """The cards that the import would add."""
+def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime) -> ImportResult:
+    """Add the catalogue's cards that say something new, and wake the streams that waited for a rate."""
+    with transaction(engine) as connection:
+        plan = plan_import(connection, catalogue=catalogue, now=now)
+        add_rate_cards(
+            connection,
+            [
+                SourcedRateCard(card=change.card, provenance=catalogue.source, created_at=now)
+                for change in plan.changes
+            ],
+        )
+        add_providers(connection, plan.providers, provenance=catalogue.source, now=now)
+        something_new = bool(plan.changes or plan.providers)
+        woken = wake_unpriced(connection, now=now) if something_new else 0
+    return ImportResult(plan=plan, woken=woken)
+
+
+def _changes(known: Sequence[RateCard], catalogue: Catalogue, now: datetime) -> list[CardChange]:
     stored = {(card.provider, card.model, card.effective_from): card for card in known}
     newest: dict[tuple[str, str], RateCard] = {}
     for card in sorted(known, key=lambda card: card.effective_from):
         newest[card.provider, card.model] = card
-    added: list[RateCard] = []
+    latest = {(card.provider, card.model): card for card in catalogue.cards}
+    changes: list[CardChange] = []
     for card in catalogue.cards:
-        same_date = stored.get((card.provider, card.model, card.effective_from))
+        model = (card.provider, card.model)
+        same_date, in_force = stored.get((*model, card.effective_from)), newest.get(model)
         if same_date is None:
-            added.append(card)
-        elif same_date.rates != card.rates and _is_latest(card, catalogue):
-            in_force = newest[card.provider, card.model]
-            if in_force.rates != card.rates:
-                added.append(replace(card, effective_from=now, rate_card_id=f"{card.rate_card_id}_{now:%Y%m%d}"))
-    return added
-
-
-def _is_latest(card: RateCard, catalogue: Catalogue) -> bool:
-    return not any(
-        other.provider == card.provider
-        and other.model == card.model
-        and other.effective_from > card.effective_from
-        for other in catalogue.cards
-    )
-
-
-def _wake(connection: Connection, added: Sequence[RateCard], now: datetime) -> int:
-    providers = sorted({card.provider for card in added})
-    return wake_unpriced(connection, providers=providers, now=now) if providers else 0
+            changes.append(CardChange(card=card, instead_of=in_force))
+        elif (
+            card is latest[model] and in_force is not None and card.rates not in (same_date.rates, in_force.rates)
+        ):
+            from_now = replace(card, effective_from=now, rate_card_id=f"{card.rate_card_id}_{now:%Y%m%d}")
+            changes.append(CardChange(card=from_now, instead_of=in_force))
+    return changes

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
-from metering.catalogue.genai import rate_card_id_of
 from metering.domain.errors import MeteringError
-from metering.domain.rates import Rate, RateCard
+from metering.domain.rates import Rate, RateCard, in_order, rate_card_id_of
 from metering.domain.usage import UsageKind
 from metering.records.rates import SourcedRateCard
+from metering.store.customers import CustomerDetails, put_customer
 from metering.store.engine import transaction
 from metering.store.rates import add_rate_cards, load_rate_cards
 from metering.store.streams import wake_unpriced
@@ -33,44 +33,76 @@ def set_rate(
     rates: Sequence[Rate],
     set_by: str,
     now: datetime,
+    customer_id: str | None = None,
 ) -> RateCard:
-    """Add a rate card for a model and wake the streams that waited for one.
+    """Add a rate card for a model, everybody's or one customer's, and wake the streams that waited for one.
+
+    A customer's card without rates ends that customer's own price for the model.
 
     Raises:
         InvalidRateError: there is no base rate for input, or a rate is given twice.
         RateDateTakenError: another card of the model takes effect at the same moment.
     """
-    _check(rates)
+    provider = provider.lower()
+    if rates or customer_id is None:
+        _check(rates)
     with transaction(engine) as connection:
-        known = [card for card in load_rate_cards(connection) if (card.provider, card.model) == (provider, model)]
-        card = RateCard(
-            rate_card_id=rate_card_id_of(
-                provider=provider, model=model, effective_from=effective_from, rates=rates
-            ),
-            provider=provider,
-            model=model,
-            effective_from=effective_from,
-            rates=tuple(rates),
-            names=known[0].names if known else {"equals": model},
-            position=known[0].position if known else None,
-        )
+        if customer_id is not None:
+            put_customer(connection, customer_id=customer_id, details=CustomerDetails(), now=now)
+        card = _card(connection, provider, model, effective_from, in_order(rates), customer_id)
         try:
-            add_rate_cards(connection, cards=[SourcedRateCard(card=card, provenance=f"set by {set_by}")], now=now)
+            add_rate_cards(connection, [SourcedRateCard(card=card, provenance=f"set by {set_by}", created_at=now)])
         except IntegrityError as error:
             raise RateDateTakenError(
                 f"effective_from: {provider}/{model} has a card from {effective_from.isoformat()} already; "
                 "choose another moment"
             ) from error
-        wake_unpriced(connection, providers=[provider], now=now)
+        wake_unpriced(connection, now=now)
     return card
 
 
+def _card(
+    connection: Connection,
+    provider: str,
+    model: str,
+    effective_from: datetime,
+    rates: tuple[Rate, ...],
+    customer_id: str | None,
+) -> RateCard:
+    """The card, by the names that the model is known by already."""
+    known = [
+        each.card
+        for each in load_rate_cards(connection)
+        if (each.card.provider, each.card.model) == (provider, model) and each.card.customer_id is None
+    ]
+    return RateCard(
+        rate_card_id=rate_card_id_of(
+            provider=provider,
+            model=model,
+            effective_from=effective_from,
+            rates=rates,
+            customer_id=customer_id,
+        ),
+        provider=provider,
+        model=model,
+        effective_from=effective_from,
+        rates=rates,
+        names=known[0].names if known else {"equals": model},
+        position=known[0].position if known else None,
+        customer_id=customer_id,
+    )
+
+
 def _check(rates: Sequence[Rate]) -> None:
-    if not any(rate.kind is UsageKind.INPUT and rate.above_input_tokens == 0 for rate in rates):
-        raise InvalidRateError("rates: a card needs a rate for kind input without above_input_tokens")
-    places = [(rate.kind, rate.above_input_tokens) for rate in rates]
+    if not any(_place(rate) == (UsageKind.INPUT, None, None, 0) for rate in rates):
+        raise InvalidRateError("rates: a card needs a rate for kind input without conditions")
+    places = [_place(rate) for rate in rates]
     if len(set(places)) < len(places):
-        raise InvalidRateError("rates: a kind has two rates for the same input size")
-    for kind, above in places:
-        if above and (kind, 0) not in places:
+        raise InvalidRateError("rates: a kind has two rates for the same input size, service tier and time of day")
+    for kind, tier, daily, above in places:
+        if above and (kind, tier, daily, 0) not in places:
             raise InvalidRateError(f"rates: kind {kind.value} has a tier but no rate without above_input_tokens")
+
+
+def _place(rate: Rate) -> tuple[UsageKind, str | None, object, int]:
+    return (rate.kind, rate.service_tier, rate.daily, rate.above_input_tokens)

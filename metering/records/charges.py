@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from metering.domain.cancel_policies import CancelPolicy
 from metering.domain.events import Outcome, UsageSource
-from metering.domain.ledger import Bill, CancelPolicy, Charge
+from metering.domain.ledger import Bill, Charge
 from metering.domain.usage import COUNTERS, Usage
 from metering.records.documents import lines_from_document
 
@@ -28,6 +29,11 @@ CHARGE_COLUMNS = (
     "rated_model",
     "lines",
     "usd_cents",
+    "service_tier",
+    "cancel_policy_version",
+    "model_rule",
+    "markup_percent",
+    "retry_of",
 )
 # A whole charge, for `bill_of_row`; the table is `c`.
 CHARGE_ROW = ", ".join(f"c.{name}" if name != "lines" else "c.lines::text AS lines" for name in CHARGE_COLUMNS)
@@ -52,6 +58,7 @@ def bill_of_row(row: Any) -> Bill:
         provider=row.provider,
         model=row.model,
         response_model=row.response_model,
+        service_tier=row.service_tier,
         api_key_id=row.api_key_id,
         started_at=row.started_at,
         ended_at=row.ended_at,
@@ -59,7 +66,11 @@ def bill_of_row(row: Any) -> Bill:
         usage_source=UsageSource(row.usage_source),
         input_unknown=row.input_unknown,
         cancel_policy=CancelPolicy(row.cancel_policy),
+        cancel_policy_version=row.cancel_policy_version,
         rate_card_id=row.rate_card_id,
         rated_model=row.rated_model,
+        model_rule=row.model_rule,
+        markup_percent=row.markup_percent,
+        retry_of=row.retry_of,
         lines=lines_from_document(row.lines),
     )

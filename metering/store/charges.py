@@ -41,6 +41,11 @@ def _charge_row(charge: Charge) -> tuple[Any, ...]:
         bill.rated_model,
         lines_document(bill.lines),
         bill.usd_cents,
+        bill.service_tier,
+        bill.cancel_policy_version,
+        bill.model_rule,
+        bill.markup_percent,
+        bill.retry_of,
     )
 
 

@@ -1,18 +1,24 @@
-"""Rate cards: added, never changed; and the rate book that rating reads, kept until a card is added."""
+"""Rate cards and providers' names: added, never changed."""
 
-import threading
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
-from metering.domain.rates import RateBook, RateCard
-from metering.records.rates import SourcedRateCard, rate_card_of_row, rates_by_card
-from metering.tables import rate_cards, rates
+from metering.domain.rate_book import Provider
+from metering.records.rates import (
+    SourcedRateCard,
+    provider_of_row,
+    rate_columns,
+    rates_by_card,
+    sourced_rate_card,
+)
+from metering.tables import rate_cards, rate_providers, rates
 
 
-def add_rate_cards(connection: Connection, *, cards: Sequence[SourcedRateCard], now: datetime) -> None:
-    """Add cards with their rates; the database refuses a second one for a model and moment."""
+def add_rate_cards(connection: Connection, cards: Sequence[SourcedRateCard]) -> None:
+    """Add cards with their rates; the database refuses a second one for an owner, a model and a moment."""
     if not cards:
         return
     connection.execute(
@@ -25,33 +31,27 @@ def add_rate_cards(connection: Connection, *, cards: Sequence[SourcedRateCard], 
                 "effective_from": new.card.effective_from,
                 "names": new.card.names,
                 "position": new.card.position,
+                "customer_id": new.card.customer_id,
                 "provenance": new.provenance,
-                "created_at": now,
+                "created_at": new.created_at,
             }
             for new in cards
         ],
     )
-    connection.execute(
-        insert(rates),
-        [
-            {
-                "rate_card_id": new.card.rate_card_id,
-                "kind": rate.kind.value,
-                "above_input_tokens": rate.above_input_tokens,
-                "usd_per_million": rate.usd_per_million,
-                "provenance": new.provenance,
-            }
-            for new in cards
-            for rate in new.card.rates
-        ],
-    )
+    new_rates = [
+        {"rate_card_id": new.card.rate_card_id, "provenance": new.provenance, **rate_columns(rate)}
+        for new in cards
+        for rate in new.card.rates
+    ]
+    if new_rates:
+        connection.execute(insert(rates), new_rates)
 
 
-def load_rate_cards(connection: Connection) -> list[RateCard]:
+def load_rate_cards(connection: Connection) -> list[SourcedRateCard]:
     """Every card with its rates."""
-    by_card = rates_by_card(connection.execute(select(rates).order_by(rates.c.kind, rates.c.above_input_tokens)))
+    by_card = rates_by_card(connection.execute(select(rates)))
     rows = connection.execute(select(rate_cards))
-    return [rate_card_of_row(row, by_card.get(row.rate_card_id, ())) for row in rows]
+    return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in rows]
 
 
 def has_rate_cards(connection: Connection) -> bool:
@@ -59,23 +59,29 @@ def has_rate_cards(connection: Connection) -> bool:
     return connection.execute(select(rate_cards.c.rate_card_id).limit(1)).first() is not None
 
 
-class RateBooks:
-    """The rate book as the database has it now. Reading it again costs one small query while nothing changed.
+def load_providers(connection: Connection) -> list[Provider]:
+    """The newest of each provider's rows, in the catalogue's order."""
+    newest = select(rate_providers).ext(distinct_on(rate_providers.c.provider))
+    rows = connection.execute(newest.order_by(rate_providers.c.provider, rate_providers.c.created_at.desc())).all()
+    return [provider_of_row(row) for row in sorted(rows, key=lambda row: row.position)]
 
-    Cards are only ever added, so their number together with the newest time tells one state from another.
-    """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._version: tuple[int, datetime | None] | None = None
-        self._book = RateBook(())
-
-    def current(self, connection: Connection) -> RateBook:
-        """The book with every card that `connection` can see."""
-        row = connection.execute(select(func.count(), func.max(rate_cards.c.created_at))).one()
-        version = (row[0], row[1])
-        with self._lock:
-            if version != self._version:
-                self._book = RateBook(load_rate_cards(connection))
-                self._version = version
-            return self._book
+def add_providers(
+    connection: Connection, providers: Sequence[Provider], *, provenance: str, now: datetime
+) -> None:
+    """Add what providers are called from now on; they are given in the catalogue's order."""
+    if providers:
+        connection.execute(
+            insert(rate_providers),
+            [
+                {
+                    "provider": provider.provider,
+                    "names": provider.names,
+                    "serves_models_of": list(provider.serves_models_of),
+                    "position": position,
+                    "provenance": provenance,
+                    "created_at": now,
+                }
+                for position, provider in enumerate(providers)
+            ],
+        )

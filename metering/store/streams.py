@@ -213,11 +213,11 @@ def mark_streams(connection: Connection, marks: Sequence[StreamMark]) -> None:
 _WAKE_UNPRICED = text(
     """
     UPDATE streams SET due_at = :now
-    WHERE state = 'unpriced' AND due_at IS NULL AND start_data ->> 'provider' = ANY(:providers)
+    WHERE state = 'unpriced' AND due_at IS NULL
     """
 )
 
 
-def wake_unpriced(connection: Connection, *, providers: Sequence[str], now: datetime) -> int:
-    """Have the finalizer look again at streams that lacked a rate of these providers; returns how many."""
-    return connection.execute(_WAKE_UNPRICED, {"providers": list(providers), "now": now}).rowcount
+def wake_unpriced(connection: Connection, *, now: datetime) -> int:
+    """Have the finalizer look again at streams that lacked a rate; returns how many."""
+    return connection.execute(_WAKE_UNPRICED, {"now": now}).rowcount

@@ -1,4 +1,4 @@
-"""What starts, ends and charge lines say is kept as the JSON that was written, not taken apart: it is only read back."""
+"""Stored smaller and sooner: JSON that is only read back is kept as written, media types are an enum."""
 
 from alembic import op
 
@@ -14,5 +14,10 @@ def upgrade() -> None:
         -- jsonb cost a third of an upsert and half of a claim. These rewrite their tables.
         ALTER TABLE streams ALTER start_data TYPE json, ALTER end_data TYPE json;
         ALTER TABLE charges ALTER lines TYPE json;
+
+        -- 4 bytes a request instead of 35.
+        CREATE TYPE events_media_type AS ENUM ('application/cloudevents+json', 'application/cloudevents-batch+json',
+            'application/json', 'application/x-ndjson');
+        ALTER TABLE journal ALTER media_type TYPE events_media_type USING media_type::events_media_type;
         """
     )

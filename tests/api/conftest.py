@@ -40,7 +40,7 @@ class Api:
         """What a worker would do now."""
         finalize_due(
             engine=self.service.engine,
-            rate_books=self.service.rate_books,
+            price_books=self.service.price_books,
             patience=self.service.patience,
             now=datetime.now(UTC),
             limit=1000,

@@ -55,7 +55,10 @@ def test_a_key_is_created_listed_and_revoked(database: Database) -> None:
     [
         (["keys", "revoke", "nope"], "no key has the id 'nope'"),
         (["keys", "create", "--role", "admin", "--customer", "acme"], "only a read key can be bound"),
-        (["rates", "set", "house", "own-1", "mood=5"], "'mood=5': expected KIND=USD_PER_MILLION"),
+        (
+            ["rates", "set", "house", "own-1", "mood=5"],
+            "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION",
+        ),
         (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate for kind input"),
         (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is no IANA time zone"),
     ],
@@ -68,10 +71,15 @@ def test_a_mistake_is_one_line_and_exit_code_1(database: Database, arguments: li
     assert ended.stderr.count("\n") == 1
 
 
-def test_rates_are_imported_once_and_a_second_import_finds_nothing_new(database: Database) -> None:
-    first = metering(database, "rates", "import", "--json")
-    assert len(json.loads(first.stdout)) > 2000
-    assert json.loads(metering(database, "rates", "import", "--json").stdout) == []
+def test_an_import_of_rates_is_shown_first_and_written_when_approved(database: Database) -> None:
+    shown = metering(database, "rates", "import", "--json")
+    assert len(json.loads(shown.stdout)) > 2000
+    assert "nothing was written" in shown.stderr
+    assert json.loads(metering(database, "rates", "list", "--json").stdout) == []
+    approved = metering(database, "rates", "import", "--approve", "--json")
+    assert approved.stdout == shown.stdout
+    assert json.loads(metering(database, "rates", "diff", "--json").stdout) == []
+    assert "every card is there" in metering(database, "rates", "import").stdout
     assert metering(database, "rates", "diff").stdout == "nothing to import: every card is there\n"
     listed = metering(database, "rates", "list", "--provider", "anthropic", "--model", "opus-4-7").stdout
     assert "input 5 " in listed
@@ -83,7 +91,7 @@ def test_rates_are_imported_once_and_a_second_import_finds_nothing_new(database:
             database, "rates", "list", "--provider", "anthropic", "--model", "claude-opus-4-7", "--json"
         ).stdout
     )
-    assert [card["usd_per_million"] for card in both][1] == "input 1  output 2"
+    assert [card["usd_per_million"] for card in both][-1] == "input 1  output 2"
 
 
 def test_doctor_redacts_secrets_and_fails_when_something_is_wrong(database: Database) -> None:

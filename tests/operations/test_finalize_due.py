@@ -66,7 +66,7 @@ class Books:
     def finalize(self, now: datetime = NOW, limit: int = 100) -> FinalizeResult:
         return finalize_due(
             engine=self.service.engine,
-            rate_books=self.service.rate_books,
+            price_books=self.service.price_books,
             patience=self.service.patience,
             now=now,
             limit=limit,

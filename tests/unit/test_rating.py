@@ -1,19 +1,22 @@
 """Rating: each kind at its rate, nested kinds once, nothing rounded, nothing free by accident."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.domain.money import cents_of, cents_text, sum_cents
-from metering.domain.rates import Rate, RateCard
-from metering.domain.rating import RateMissingError, rate_usage
+from metering.domain.rates import DailyWindow, Rate, RateCard
+from metering.domain.rating import ChargeLine, RateMissingError, input_size, rate_usage
 from metering.domain.usage import Usage, UsageKind
 
 MAX = 2**53 - 1
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def card(*rates: tuple[str, str] | tuple[str, str, int]) -> RateCard:
@@ -38,8 +41,15 @@ OPUS = card(("input", "5"), ("output", "25"), ("cache_read", "0.5"), ("cache_wri
 TIERED = card(("input", "30"), ("input", "60", 272_000), ("output", "180"), ("output", "270", 272_000))
 
 
+def rate(
+    usage: Usage, card: RateCard, *, service_tier: str | None = None, at: datetime = NOON, markup: str = "0"
+) -> tuple[ChargeLine, ...]:
+    rates = card.rates_for(input_tokens=input_size(usage), service_tier=service_tier, at=at)
+    return rate_usage(usage=usage, rates=rates, markup_percent=Decimal(markup))
+
+
 def lines(usage: Usage, rated_by: RateCard) -> list[tuple[str, int, str]]:
-    rated = rate_usage(usage=usage, card=rated_by)
+    rated = rate(usage, rated_by)
     return [(line.kind.value, line.quantity, cents_text(line.usd_cents)) for line in rated]
 
 
@@ -72,26 +82,91 @@ def test_where_only_nested_counters_are_known_they_are_the_parent() -> None:
     assert lines(Usage(input_audio_tokens=80), OPUS) == [("input", 80, "0.04")]
 
 
-@pytest.mark.parametrize(("size", "rate"), [(271_999, "30"), (272_000, "30"), (272_001, "60")])
-def test_a_tier_prices_the_whole_request_once_its_size_is_exceeded(size: int, rate: str) -> None:
-    (line,) = rate_usage(usage=Usage(input_tokens=size), card=TIERED)
-    assert line.usd_per_million == Decimal(rate)
+@pytest.mark.parametrize(("size", "usd"), [(271_999, "30"), (272_000, "30"), (272_001, "60")])
+def test_a_tier_prices_the_whole_request_once_its_size_is_exceeded(size: int, usd: str) -> None:
+    (line,) = rate(Usage(input_tokens=size), TIERED)
+    assert line.usd_per_million == Decimal(usd)
     assert line.quantity == size
 
 
 def test_the_output_tier_goes_by_the_size_of_the_input() -> None:
-    rated = rate_usage(usage=Usage(input_tokens=272_001, output_tokens=1), card=TIERED)
+    rated = rate(Usage(input_tokens=272_001, output_tokens=1), TIERED)
     assert rated[1].usd_per_million == Decimal(270)
+
+
+def test_input_that_is_known_only_by_its_nested_kinds_chooses_the_tier_too() -> None:
+    (line,) = rate(Usage(cache_read_input_tokens=272_001), TIERED)
+    assert line.usd_per_million == Decimal(60)
+
+
+FLEX = replace(
+    TIERED,
+    rates=(
+        *TIERED.rates,
+        Rate(kind=UsageKind.INPUT, usd_per_million=Decimal(15), service_tier="flex"),
+        Rate(kind=UsageKind.OUTPUT, usd_per_million=Decimal(90), service_tier="flex"),
+        Rate(kind=UsageKind.OUTPUT, usd_per_million=Decimal(99), above_input_tokens=9, service_tier="flex"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("service_tier", "size", "expected"),
+    [
+        (None, 5, ["30", "180"]),
+        ("default", 5, ["30", "180"]),
+        ("flex", 5, ["15", "90"]),
+        ("flex", 10, ["15", "99"]),
+        ("flex", 272_001, ["15", "99"]),
+    ],
+)
+def test_a_service_tier_has_its_own_rates_and_one_that_the_card_does_not_know_has_the_standard_ones(
+    service_tier: str | None, size: int, expected: list[str]
+) -> None:
+    rated = rate(Usage(input_tokens=size, output_tokens=1), FLEX, service_tier=service_tier)
+    assert [cents_text(line.usd_per_million) for line in rated] == expected
+
+
+NIGHT = replace(
+    card(("input", "4"), ("output", "8")),
+    rates=(
+        Rate(kind=UsageKind.INPUT, usd_per_million=Decimal(4)),
+        Rate(kind=UsageKind.OUTPUT, usd_per_million=Decimal(8)),
+        Rate(kind=UsageKind.INPUT, usd_per_million=Decimal(1), daily=DailyWindow(time(22), time(6))),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [((21, 59), 4), ((22, 0), 1), ((23, 59), 1), ((0, 0), 1), ((5, 59), 1), ((6, 0), 4), ((12, 0), 4)],
+)
+def test_a_rate_for_a_time_of_day_goes_by_the_clock_in_utc_and_past_midnight(
+    at: tuple[int, int], expected: int
+) -> None:
+    utc = NOON.replace(hour=at[0], minute=at[1])
+    for zone in ("UTC", "Asia/Kolkata"):
+        rated = rate(Usage(input_tokens=1, output_tokens=1), NIGHT, at=utc.astimezone(ZoneInfo(zone)))
+        assert [line.usd_per_million for line in rated] == [expected, 8]
+
+
+@pytest.mark.parametrize(
+    ("percent", "usd"), [("0", "5"), ("20", "6"), ("-10", "4.5"), ("0.1", "5.005"), ("-100", "0")]
+)
+def test_a_markup_is_in_the_rate_of_each_line_so_that_the_line_can_still_be_redone(percent: str, usd: str) -> None:
+    (line,) = rate(Usage(input_tokens=7), OPUS, markup=percent)
+    assert line.usd_per_million == Decimal(usd)
+    assert line.usd_cents == 7 * Decimal(usd) / 10_000
 
 
 def test_a_kind_that_was_used_and_has_no_rate_is_refused_not_free() -> None:
     with pytest.raises(RateMissingError, match="no rate for output tokens"):
-        rate_usage(usage=Usage(input_tokens=1, output_tokens=1), card=card(("input", "5")))
+        rate(Usage(input_tokens=1, output_tokens=1), card(("input", "5")))
 
 
 def test_the_largest_counters_are_rated_exactly() -> None:
     usage = Usage(input_tokens=MAX, output_tokens=MAX)
-    total = sum_cents(line.usd_cents for line in rate_usage(usage=usage, card=OPUS))
+    total = sum_cents(line.usd_cents for line in rate(usage, OPUS))
     assert total == Decimal(MAX * 30) / Decimal(10_000)
 
 

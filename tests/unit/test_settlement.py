@@ -5,7 +5,9 @@ from decimal import Decimal
 
 from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
 from metering.domain.ledger import Bill
-from metering.domain.rates import Rate, RateBook, RateCard
+from metering.domain.price_book import PriceBook
+from metering.domain.rate_book import RateBook
+from metering.domain.rates import Rate, RateCard
 from metering.domain.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
 from metering.domain.stream import fold
 from metering.domain.usage import Usage, UsageKind
@@ -26,7 +28,7 @@ def card(rate_card_id: str, usd: str, since: datetime = T0 - timedelta(days=9)) 
     )
 
 
-RATES = RateBook([card("rc_1", "5")])
+PRICES = PriceBook(rates=RateBook([card("rc_1", "5")]))
 
 
 def start(**changes: object) -> StreamStart:
@@ -43,13 +45,13 @@ def end(**changes: object) -> StreamEnd:
     return StreamEnd(customer_id="acme", stream_id="s", **given)  # type: ignore[arg-type]
 
 
-def settled(*events: UsageEvent, after: timedelta = timedelta(0), rates: RateBook = RATES) -> Settlement:
+def settled(*events: UsageEvent, after: timedelta = timedelta(0), prices: PriceBook = PRICES) -> Settlement:
     (facts,) = fold(events).values()
-    return settle(facts=facts, last_received_at=T0, now=T0 + after, patience=PATIENCE, rates=rates)
+    return settle(facts=facts, last_received_at=T0, now=T0 + after, patience=PATIENCE, prices=prices)
 
 
-def bill(*events: UsageEvent, after: timedelta = timedelta(0), rates: RateBook = RATES) -> Bill:
-    settlement = settled(*events, after=after, rates=rates)
+def bill(*events: UsageEvent, after: timedelta = timedelta(0), prices: PriceBook = PRICES) -> Bill:
+    settlement = settled(*events, after=after, prices=prices)
     assert isinstance(settlement, Settled)
     return settlement.bill
 
@@ -141,15 +143,15 @@ def test_an_end_from_the_upstream_overrules_ends_that_only_guess_even_conflictin
 
 
 def test_the_card_in_force_at_the_start_is_used_not_the_one_at_the_end() -> None:
-    rates = RateBook([card("rc_1", "5"), card("rc_2", "50", since=T0 + timedelta(seconds=1))])
-    assert bill(start(), delivered(1), end(), rates=rates).rate_card_id == "rc_1"
+    prices = PriceBook(rates=RateBook([card("rc_1", "5"), card("rc_2", "50", since=T0 + timedelta(seconds=1))]))
+    assert bill(start(), delivered(1), end(), prices=prices).rate_card_id == "rc_1"
 
 
 def test_a_card_that_was_added_later_does_not_alter_what_is_booked() -> None:
     booked = bill(start(), delivered(1), end())
-    newer = RateBook([card("rc_1", "5"), card("rc_2", "50", since=T0 - timedelta(days=1))])
+    newer = PriceBook(rates=RateBook([card("rc_1", "5"), card("rc_2", "50", since=T0 - timedelta(days=1))]))
     (facts,) = fold([start(), delivered(3), end()]).values()
-    again = settle(facts=facts, last_received_at=T0, now=T0, patience=PATIENCE, rates=newer, booked=booked)
+    again = settle(facts=facts, last_received_at=T0, now=T0, patience=PATIENCE, prices=newer, booked=booked)
     assert isinstance(again, Settled)
     assert again.bill.rate_card_id == "rc_1"
-    assert bill(start(), delivered(3), end(), rates=newer).rate_card_id == "rc_2"
+    assert bill(start(), delivered(3), end(), prices=newer).rate_card_id == "rc_2"

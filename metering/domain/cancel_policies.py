@@ -1,0 +1,51 @@
+"""Cancel policies: what a stream that did not complete is billed for. Upstreams differ in what they bill then."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class CancelPolicy(StrEnum):
+    """What the upstream bills after a disconnect, and so do we.
+
+    `DELIVERED`: the input, and the output until the stream stopped. `DRAIN`: what the provider reports after the
+    gateway has read its answer to the end; where it did not report, what was delivered. `ZERO`: nothing.
+    """
+
+    DELIVERED = "delivered"
+    DRAIN = "drain"
+    ZERO = "zero"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTerms:
+    """A provider's policy from `effective_from` on; never changed.
+
+    `version` counts the provider's policies in the order in which they were set; 0 is the built-in one.
+    """
+
+    provider: str
+    policy: CancelPolicy
+    version: int
+    effective_from: datetime
+
+
+class CancelPolicyBook:
+    """All cancel policies: finds the one in force."""
+
+    __slots__ = ("_histories",)
+
+    def __init__(self, terms: Iterable[CancelTerms]) -> None:
+        self._histories: dict[str, list[CancelTerms]] = {}
+        for each in sorted(terms, key=lambda each: (each.effective_from, each.version)):
+            self._histories.setdefault(each.provider, []).append(each)
+
+    def find(self, *, provider: str, at: datetime) -> tuple[CancelPolicy, int]:
+        """The policy in force at `at`, and its version."""
+        found = (CancelPolicy.DELIVERED, 0)
+        for terms in self._histories.get(provider.lower(), ()):
+            if terms.effective_from > at:
+                break
+            found = (terms.policy, terms.version)
+        return found

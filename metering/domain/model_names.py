@@ -1,0 +1,68 @@
+"""Which model a name means: the name clauses of rate cards, and the ways in which gateways spell a model."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any
+
+# A name clause as the genai-prices catalogue writes it: {"equals": "x"}, {"starts_with": "x"}, {"regex": "x"},
+# {"or": [clause, ...]} and so on. Kept as data, so that it can be stored with the card.
+NameClause = Mapping[str, Any]
+
+_COMPACT_DATE = re.compile(r"-(20\d{2})(\d{2})(\d{2})(?=-|:|$)")
+
+
+def matching_rule(clause: NameClause, name: str) -> str | None:
+    """The part of a name clause that a name satisfies, such as `starts_with gpt-5`; None when it does not.
+
+    Clauses compare in lower case, and `name` is given so.
+
+    Raises:
+        ValueError: for a clause of an unknown kind.
+    """
+    ((operator, operand),) = clause.items()
+    match operator, operand:
+        case "or", [*clauses]:
+            return next((rule for inner in clauses if (rule := matching_rule(inner, name))), None)
+        case "and", [*clauses]:
+            rules = [matching_rule(inner, name) for inner in clauses]
+            return None if None in rules else " and ".join(rule for rule in rules if rule)
+        case _, str(text):
+            return f"{operator} {text}" if _satisfies(operator, text, name) else None
+    raise ValueError(f"unknown name clause {operator!r}")
+
+
+def _satisfies(operator: str, text: str, name: str) -> bool:
+    match operator:
+        case "equals":
+            return name == text.lower()
+        case "starts_with":
+            return name.startswith(text.lower())
+        case "ends_with":
+            return name.endswith(text.lower())
+        case "contains":
+            return text.lower() in name
+        case "regex":
+            return re.search(text, name) is not None
+    raise ValueError(f"unknown name clause {operator!r}")
+
+
+def spellings(name: str) -> Iterator[str]:
+    """A model's name as it is written, and with a compact date spelled out: `-20260131` as `-2026-01-31`.
+
+    LiteLLM and OpenRouter write compact dates, the catalogue mostly the others (genai_prices.types,
+    `_normalize_compact_dated_ref`).
+    """
+    yield name
+    dashed = _COMPACT_DATE.sub(_dashed, name)
+    if dashed != name:
+        yield dashed
+
+
+def _dashed(found: re.Match[str]) -> str:
+    year, month, day = (int(part) for part in found.groups())
+    try:
+        date(year, month, day)
+    except ValueError:
+        return found[0]
+    return f"-{year:04d}-{month:02d}-{day:02d}"

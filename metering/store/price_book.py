@@ -1,0 +1,100 @@
+"""The price book as the database has it, kept until something is added to it; cancel policies and markups."""
+
+import threading
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, func, insert, select, text
+
+from metering.domain.cancel_policies import CancelPolicy, CancelPolicyBook, CancelTerms
+from metering.domain.markups import Markup, MarkupBook
+from metering.domain.price_book import PriceBook
+from metering.domain.rate_book import RateBook
+from metering.records.rates import cancel_terms_of_row, markup_of_row
+from metering.store.rates import load_providers, load_rate_cards
+from metering.tables import cancel_policies, markups
+
+# All of it is only ever added to, so how much there is and the newest time tell one state from another.
+_VERSION = text(
+    """
+    SELECT (SELECT (count(*), max(created_at))::text FROM rate_cards)
+        || (SELECT (count(*), max(created_at))::text FROM rate_providers)
+        || (SELECT (count(*), max(created_at))::text FROM cancel_policies)
+        || (SELECT (count(*), max(created_at))::text FROM markups)
+    """
+)
+
+
+class PriceBooks:
+    """The price book. Asking for it again costs one small query while nothing was added."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._version: str | None = None
+        self._book = PriceBook(rates=RateBook(()))
+
+    def current(self, connection: Connection) -> PriceBook:
+        """The book with all that `connection` can see."""
+        version: str = connection.execute(_VERSION).scalar_one()
+        with self._lock:
+            if version != self._version:
+                self._book = load_price_book(connection)
+                self._version = version
+            return self._book
+
+
+def load_price_book(connection: Connection) -> PriceBook:
+    """Everything that prices depend on."""
+    cards = [each.card for each in load_rate_cards(connection)]
+    return PriceBook(
+        rates=RateBook(cards, load_providers(connection)),
+        cancel_policies=CancelPolicyBook(map(cancel_terms_of_row, connection.execute(select(cancel_policies)))),
+        markups=MarkupBook(map(markup_of_row, connection.execute(select(markups)))),
+    )
+
+
+def add_cancel_policy(
+    connection: Connection,
+    *,
+    provider: str,
+    policy: CancelPolicy,
+    effective_from: datetime,
+    provenance: str,
+    now: datetime,
+) -> CancelTerms:
+    """Add a policy as its provider's next version; the database refuses a second one for a moment."""
+    newest = select(func.coalesce(func.max(cancel_policies.c.version), 0))
+    version = connection.execute(newest.where(cancel_policies.c.provider == provider)).scalar_one() + 1
+    connection.execute(
+        insert(cancel_policies).values(
+            provider=provider,
+            version=version,
+            policy=policy.value,
+            effective_from=effective_from,
+            provenance=provenance,
+            created_at=now,
+        )
+    )
+    return CancelTerms(provider=provider, policy=policy, version=version, effective_from=effective_from)
+
+
+def add_markup(
+    connection: Connection,
+    *,
+    customer_id: str,
+    percent: Decimal,
+    effective_from: datetime,
+    provenance: str,
+    now: datetime,
+) -> Markup:
+    """Add a markup; the database refuses a second one for a customer and a moment."""
+    connection.execute(
+        insert(markups).values(
+            customer_id=customer_id,
+            percent=percent,
+            effective_from=effective_from,
+            provenance=provenance,
+            created_at=now,
+        )
+    )
+    return Markup(customer_id=customer_id, percent=percent, effective_from=effective_from)
