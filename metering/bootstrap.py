@@ -42,7 +42,11 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
         settings=settings,
         engine=engine,
         price_books=PriceBooks(),
-        patience=Patience(abandon_after=settings.abandon_after, start_grace=settings.start_grace),
+        patience=Patience(
+            abandon_after=settings.abandon_after,
+            start_grace=settings.start_grace,
+            retry_window=settings.retry_window,
+        ),
     )
 
 

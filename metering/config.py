@@ -68,6 +68,10 @@ class Settings(BaseSettings):
         default=timedelta(minutes=15),
         description="A stream silent for this long is swept: billed as abandoned for what was delivered.",
     )
+    retry_window: Duration = Field(
+        default=timedelta(minutes=10),
+        description="A stream that asks for the same as one that ended early so shortly before is a retry.",
+    )
     start_grace: Duration = Field(
         default=timedelta(minutes=5),
         description="How long an ended stream waits for its stream-start before it is orphaned.",

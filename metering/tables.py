@@ -204,8 +204,26 @@ charges = Table(
     _text("model_rule", nullable=True),
     Column("markup_percent", Numeric, nullable=False, server_default=text("0")),
     _text("retry_of", nullable=True),
+    Column("request_key", BigInteger),
     CheckConstraint("rate_card_id IS NOT NULL OR usd_cents = 0"),
     Index("charges_by_end", "ended_at", "customer_id", "stream_id"),
+    Index("charges_by_request", "request_key", "started_at", postgresql_where=text("request_key IS NOT NULL")),
+)
+
+interrupted_streams = Table(
+    "interrupted_streams",
+    metadata,
+    _text("customer_id", primary_key=True),
+    _text("stream_id", primary_key=True),
+    Column("request_key", BigInteger, nullable=False),
+    _time("ended_at"),
+    Column("interrupted", Boolean, nullable=False),
+    _time("retry_from"),
+    _time("retry_until"),
+    Column("settled", Boolean, nullable=False, server_default=text("false")),
+    Column("barrier", BigInteger),
+    Index("interrupted_streams_by_request", "request_key", "ended_at", postgresql_where=text("interrupted")),
+    Index("interrupted_streams_unsettled", "customer_id", "stream_id", postgresql_where=text("NOT settled")),
 )
 
 adjustments = Table(
@@ -249,7 +267,7 @@ def _rollup(name: str, bucket: str, *dimensions: str, by_bucket: bool = True) ->
     )
 
 
-_DETAIL = ("provider", "model", "api_key_id", "outcome", "usage_source")
+_DETAIL = ("provider", "model", "api_key_id", "outcome", "usage_source", "retry")
 
 totals_pending = Table(
     "totals_pending", metadata, _text("customer_id"), _time("hour"), *(_text(name) for name in _DETAIL), *_sums()
@@ -262,5 +280,5 @@ totals_daily_by_model = _rollup(
 )
 totals_monthly = _rollup("totals_monthly", "month", "customer_id", *_DETAIL)
 totals_monthly_by_customer = _rollup(
-    "totals_monthly_by_customer", "month", "customer_id", "outcome", "usage_source"
+    "totals_monthly_by_customer", "month", "customer_id", "outcome", "usage_source", "retry"
 )

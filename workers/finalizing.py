@@ -15,6 +15,7 @@ from metering.clock import utc_now
 from metering.domain.errors import MeteringError
 from metering.domain.settlement import NEEDS_PERSON
 from metering.operations.finalize_due import FinalizeResult, finalize_due
+from metering.operations.link_retries import link_retries
 from metering.store.rollups import roll_up_totals
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def _drain(service: Service, *, newest_first: bool = False) -> None:
             _at_a_time.release()
         if result.claimed:
             _report(result)
+        _link(service)
         _roll_up(service)
         if result.claimed < batch:
             return
@@ -87,6 +89,17 @@ def _call_helper(service: Service) -> None:
             _helper.start()
     finally:
         _calling.release()
+
+
+def _link(service: Service) -> None:
+    linked = link_retries(
+        engine=service.engine,
+        window=service.patience.retry_window,
+        now=utc_now(),
+        limit=service.settings.finalize_batch,
+    )
+    if linked:
+        log.info("retries are finalized anew, linked to what they repeat", extra={"streams": linked})
 
 
 def _roll_up(service: Service) -> None:

@@ -68,10 +68,10 @@ def fill_charges(stage: Stage, charges: int) -> None:
         stage.execute(_CHARGES.format(first=first, last=min(first + _CHUNK - 1, charges)))
     for statement in _CHARGE_INDEXES:
         stage.execute(statement)
-    hourly = ", ".join(HOURLY.key).replace("hour", "date_trunc('hour', ended_at)")
+    hourly = ", ".join(HOURLY.key).replace("hour", "date_trunc('hour', ended_at)").replace("retry", "'false'")
     stage.execute(
         f"INSERT INTO totals_hourly ({', '.join((*HOURLY.key, *SUMS))}) SELECT {hourly}, {_SUMMED} FROM charges"
-        " GROUP BY 1, 2, 3, 4, 5, 6, 7"
+        " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
     )
     sums = ", ".join(f"sum({name})" for name in SUMS)
     for rollup in (*DAILY, *MONTHLY):

@@ -59,7 +59,7 @@ class AdjustmentReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """The one usage charge of a stream."""
+    """The one usage charge of a stream. `request_key` is what it asked for (domain/retries.py)."""
 
     charge_id: str
     customer_id: str
@@ -67,6 +67,7 @@ class Charge:
     booked_at: datetime
     period: str
     bill: Bill
+    request_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

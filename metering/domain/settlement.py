@@ -31,10 +31,11 @@ NEEDS_PERSON = (State.ORPHANED, State.UNPRICED, State.CONFLICTING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long silence is waited out before it counts as a fact."""
+    """How long silence is waited out before it counts as a fact, and what still counts as shortly afterwards."""
 
     abandon_after: timedelta
     start_grace: timedelta
+    retry_window: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,11 @@ class Settled:
 Settlement = Wait | Backlog | Settled
 
 
+def is_over(*, facts: StreamFacts, last_received_at: datetime, now: datetime, patience: Patience) -> bool:
+    """Whether a stream has ended, or has been silent for so long that it is taken to."""
+    return facts.end is not None or now >= last_received_at + patience.abandon_after
+
+
 def settle(
     *,
     facts: StreamFacts,
@@ -79,7 +85,7 @@ def settle(
     what they were: a price that was added since then does not alter what is booked. `retry_of` is the id of the
     stream of which this one looks like a retry.
     """
-    if facts.end is None and now < last_received_at + patience.abandon_after:
+    if not is_over(facts=facts, last_received_at=last_received_at, now=now, patience=patience):
         return Wait(State.OPEN, last_received_at + patience.abandon_after)
     if facts.conflicting:
         return Backlog(State.CONFLICTING, _conflict_reason(facts))

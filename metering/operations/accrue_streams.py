@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from metering.domain.ledger import Bill
 from metering.domain.settlement import accrue
+from metering.records.rollups import NO_RETRY
 from metering.records.streams import StoredStream
 from metering.store.price_book import PriceBooks
 from metering.totals.streams import StreamView, iterate_not_final
@@ -43,5 +44,6 @@ def _accrual(stream: StoredStream, bill: Bill) -> Accrual:
         api_key_id=bill.api_key_id or "",
         outcome=bill.outcome.value if stream.facts.end else "",
         usage_source=bill.usage_source.value,
+        retry=NO_RETRY,
         usd_cents=bill.usd_cents,
     )

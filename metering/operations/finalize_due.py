@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from metering.domain.ledger import (
     Adjustment,
@@ -18,11 +18,13 @@ from metering.domain.ledger import (
     difference,
 )
 from metering.domain.period import BillingPeriod
-from metering.domain.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
+from metering.domain.retries import Interruption, interruption_of, request_key_of
+from metering.domain.settlement import Backlog, Patience, Settled, Settlement, State, Wait, is_over, settle
 from metering.records.streams import StoredStream
 from metering.store.charges import book_adjustments, book_charges, newest_bills
 from metering.store.engine import transaction
 from metering.store.price_book import PriceBooks
+from metering.store.retries import Attempt, add_interruptions, find_interrupted, take_interruptions_back
 from metering.store.rollups import BillChange, add_to_totals
 from metering.store.streams import ClaimedStream, StreamMark, claim_due, mark_streams
 
@@ -65,9 +67,13 @@ def finalize_due(
         prices = price_books.current(connection)
         booked = [_key(each.stream) for each in claimed if each.stream.revision is not None]
         bills = newest_bills(connection, booked) if booked else {}
+        attempts = _attempts(claimed)
+        _record_interruptions(connection, claimed, attempts, patience, now)
+        retries = find_interrupted(connection, list(attempts.values()), window=patience.retry_window)
         work = _Work(now)
         for each in claimed:
-            before = bills.get(_key(each.stream)) if each.stream.revision is not None else None
+            key = _key(each.stream)
+            before = bills.get(key)
             settlement = settle(
                 facts=each.stream.facts,
                 last_received_at=each.stream.last_received_at,
@@ -75,8 +81,9 @@ def finalize_due(
                 patience=patience,
                 prices=prices,
                 booked=before,
+                retry_of=retries.get(key),
             )
-            _plan(work, each, before, settlement)
+            _plan(work, each, before, settlement, attempts.get(key))
         if work.charges:
             book_charges(connection, work.charges)
         if work.adjustments:
@@ -86,15 +93,60 @@ def finalize_due(
     return _result(claimed, work)
 
 
-def _plan(work: _Work, claimed: ClaimedStream, before: Bill | None, settlement: Settlement) -> None:
+def _attempts(claimed: Sequence[ClaimedStream]) -> dict[tuple[str, str], Attempt]:
+    """What those asked for of which the gateway told it, by (customer_id, stream_id)."""
+    attempts: dict[tuple[str, str], Attempt] = {}
+    for each in claimed:
+        start = each.stream.facts.start
+        if start is not None and (request_key := request_key_of(start.event)) is not None:
+            key = _key(each.stream)
+            attempts[key] = Attempt(
+                customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time
+            )
+    return attempts
+
+
+def _record_interruptions(
+    connection: Connection,
+    claimed: Sequence[ClaimedStream],
+    attempts: Mapping[tuple[str, str], Attempt],
+    patience: Patience,
+    now: datetime,
+) -> None:
+    """Which of these ended early, and which did not although an earlier look may have said so."""
+    interrupted: list[Interruption] = []
+    taken_back: list[tuple[str, str]] = []
+    for each in claimed:
+        stream, key = each.stream, _key(each.stream)
+        attempt = attempts.get(key)
+        if attempt is None or not is_over(
+            facts=stream.facts, last_received_at=stream.last_received_at, now=now, patience=patience
+        ):
+            continue
+        interruption = interruption_of(stream.facts, request_key=attempt.request_key)
+        if interruption is not None:
+            interrupted.append(interruption)
+        elif stream.revision is not None:
+            taken_back.append(key)
+    add_interruptions(connection, interrupted)
+    take_interruptions_back(connection, taken_back)
+
+
+def _plan(
+    work: _Work,
+    claimed: ClaimedStream,
+    before: Bill | None,
+    settlement: Settlement,
+    attempt: Attempt | None,
+) -> None:
     stream = claimed.stream
     state_reason: str | None = None
     due_at: datetime | None = None
     match settlement:
         case Settled(bill):
-            state, revision = State.FINALIZED, _book(work, claimed, before, bill)
+            state, revision = State.FINALIZED, _book(work, claimed, before, bill, attempt)
         case Backlog(state, state_reason):
-            revision = _book(work, claimed, before, None)
+            revision = _book(work, claimed, before, None, attempt)
         case Wait(state, due_at):
             revision = stream.revision
             if revision is not None:
@@ -112,7 +164,9 @@ def _plan(work: _Work, claimed: ClaimedStream, before: Bill | None, settlement: 
     )
 
 
-def _book(work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill | None) -> int | None:
+def _book(
+    work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill | None, attempt: Attempt | None
+) -> int | None:
     """Plan the charge or the adjustment that takes the stream from one bill to the next; its new revision."""
     stream = claimed.stream
     if before == after:
@@ -131,6 +185,7 @@ def _book(work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill 
                 booked_at=work.now,
                 period=period,
                 bill=after,
+                request_key=attempt.request_key if attempt else None,
             )
         )
         return 0

@@ -34,6 +34,7 @@ CHARGE_COLUMNS = (
     "model_rule",
     "markup_percent",
     "retry_of",
+    "request_key",
 )
 # A whole charge, for `bill_of_row`; the table is `c`.
 CHARGE_ROW = ", ".join(f"c.{name}" if name != "lines" else "c.lines::text AS lines" for name in CHARGE_COLUMNS)
@@ -48,6 +49,7 @@ def charge_of_row(row: Any) -> Charge:
         booked_at=row.booked_at,
         period=row.period,
         bill=bill_of_row(row),
+        request_key=row.request_key,
     )
 
 

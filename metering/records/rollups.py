@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from metering.domain.usage import COUNTERS
 
-DIMENSIONS = ("customer_id", "provider", "model", "api_key_id", "outcome", "usage_source")
+DIMENSIONS = ("customer_id", "provider", "model", "api_key_id", "outcome", "usage_source", "retry")
+# `retry` is text like the others: whether the stream looks like a retry of one that ended early.
+RETRY, NO_RETRY = "true", "false"
 SUMS = ("stream_count", *COUNTERS, "usd_cents")
 
 
@@ -32,7 +34,7 @@ DAILY = (
     Rollup("totals_daily", "day", DIMENSIONS),
 )
 MONTHLY = (
-    Rollup("totals_monthly_by_customer", "month", ("customer_id", "outcome", "usage_source")),
+    Rollup("totals_monthly_by_customer", "month", ("customer_id", "outcome", "usage_source", "retry")),
     Rollup("totals_monthly", "month", DIMENSIONS),
 )
 ROLLUPS = (HOURLY, *DAILY, *MONTHLY)

@@ -46,6 +46,7 @@ def _charge_row(charge: Charge) -> tuple[Any, ...]:
         bill.model_rule,
         bill.markup_percent,
         bill.retry_of,
+        charge.request_key,
     )
 
 

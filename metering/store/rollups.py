@@ -14,12 +14,12 @@ from sqlalchemy import Connection, Engine, text
 from metering.domain.ledger import Bill
 from metering.domain.money import EXACT, ZERO
 from metering.domain.usage import COUNTERS
-from metering.records.rollups import DIMENSIONS, ROLLUPS, SUMS, Rollup
+from metering.records.rollups import DIMENSIONS, NO_RETRY, RETRY, ROLLUPS, SUMS, Rollup
 from metering.store.copying import copy_rows
 from metering.store.engine import transaction
 
-# (customer_id, hour, provider, model, api_key_id, outcome, usage_source).
-TotalKey = tuple[str, datetime, str, str, str, str, str]
+# (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry).
+TotalKey = tuple[str, datetime, str, str, str, str, str, str]
 
 
 # Any number: it only has to be the same in every process that rolls up.
@@ -68,6 +68,7 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
         bill.api_key_id or "",
         bill.outcome.value,
         bill.usage_source.value,
+        RETRY if bill.retry_of else NO_RETRY,
     )
     total = sums.get(key)
     if total is None:

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from metering.domain.usage import COUNTERS
-from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, narrowest
+from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, RETRY, SUMS, narrowest
 from metering.totals.edges import EDGE_BILLS
 
 _encode = msgspec.json.Encoder().encode
@@ -35,6 +35,7 @@ class Group(StrEnum):
     API_KEY_ID = "api_key_id"
     OUTCOME = "outcome"
     USAGE_SOURCE = "usage_source"
+    RETRY = "retry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,7 @@ class Accrual:
     api_key_id: str
     outcome: str
     usage_source: str
+    retry: str
     usd_cents: Decimal
 
 
@@ -69,7 +71,7 @@ class TotalRow:
     """One group's totals: counts and `usd_cents` are of final streams, `accrued_usd_cents` of the others."""
 
     start: datetime | None
-    group: dict[str, str | None]
+    group: dict[str, str | bool | None]
     stream_count: int
     counters: dict[str, int]
     usd_cents: Decimal
@@ -208,7 +210,10 @@ def _edges(question: TotalsQuestion, hours: Range) -> dict[str, datetime]:
 def _row(row: Any, question: TotalsQuestion, names: Sequence[str]) -> TotalRow:
     position = tuple(getattr(row, name) for name in names)
     # Only what may be unknown is stored as "": the API key of a stream, the outcome of an open one.
-    group = {key.value: value or None for key, value in zip(question.group_by, position[1:], strict=True)}
+    group: dict[str, str | bool | None] = {
+        key.value: value == RETRY if key is Group.RETRY else value or None
+        for key, value in zip(question.group_by, position[1:], strict=True)
+    }
     return TotalRow(
         start=datetime.fromisoformat(position[0]) if position[0] else None,
         group=group,

@@ -40,6 +40,7 @@ def bill(rng: random.Random) -> Bill:
         cancel_policy=CancelPolicy.DELIVERED,
         rate_card_id="rc",
         rated_model="m",
+        retry_of=rng.choice([None, None, "s0"]),
         lines=(line,),
     )
 
@@ -82,6 +83,7 @@ def expected(
         }[question.granularity]
         values = {"customer_id": customer, "api_key_id": each.api_key_id or "", "outcome": each.outcome.value}
         values |= {"provider": each.provider, "model": each.model, "usage_source": each.usage_source.value}
+        values |= {"retry": "true" if each.retry_of else "false"}
         key = (
             start.strftime("%Y-%m-%dT%H:%M:%SZ") if start else "",
             *(values[g.value] for g in question.group_by),

@@ -13,7 +13,9 @@ from metering.domain.stream import fold
 from metering.domain.usage import Usage, UsageKind
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
-PATIENCE = Patience(abandon_after=timedelta(minutes=15), start_grace=timedelta(minutes=5))
+PATIENCE = Patience(
+    abandon_after=timedelta(minutes=15), start_grace=timedelta(minutes=5), retry_window=timedelta(minutes=10)
+)
 
 
 def card(rate_card_id: str, usd: str, since: datetime = T0 - timedelta(days=9)) -> RateCard:

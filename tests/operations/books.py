@@ -1,0 +1,104 @@
+"""A service with rates, events to give it, and its bookings to read."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import psycopg
+from sqlalchemy import text
+
+from metering.bootstrap import Service
+from metering.domain.events import Outcome, StreamEnd, StreamStart, UsageEvent, UsageSource
+from metering.domain.stream import fold
+from metering.domain.usage import Usage
+from metering.operations.finalize_due import FinalizeResult, finalize_due
+from metering.operations.link_retries import link_retries
+from metering.records.rollups import ROLLUPS
+from metering.store.engine import transaction
+from metering.store.rollups import roll_up_totals
+from metering.store.streams import UPSERT, upsert_parameters
+from metering.totals.streams import StreamView, get_stream
+from tests.conftest import Database
+
+NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
+T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
+ADD_CUSTOMER = "INSERT INTO customers VALUES ('acme', NULL, NULL, 'UTC', now()) ON CONFLICT DO NOTHING"
+
+
+def start(stream_id: str = "s", **changes: object) -> StreamStart:
+    given = {"time": T0, "provider": "anthropic", "model": "claude-opus-4.7", "input_tokens": 812, **changes}
+    return StreamStart(customer_id="acme", stream_id=stream_id, **given)  # type: ignore[arg-type]
+
+
+def end(stream_id: str = "s", output: int = 37, **changes: object) -> StreamEnd:
+    given = {
+        "time": T0 + timedelta(seconds=4),
+        "outcome": Outcome.COMPLETED,
+        "usage": Usage(input_tokens=812, output_tokens=output),
+        "usage_source": UsageSource.GATEWAY_COUNT,
+        **changes,
+    }
+    return StreamEnd(customer_id="acme", stream_id=stream_id, **given)  # type: ignore[arg-type]
+
+
+class Books:
+    """A service with rates, to which events are given and whose bookings are read."""
+
+    def __init__(self, database: Database, service: Service) -> None:
+        self.database = database
+        self.service = service
+
+    def receive(self, events: Sequence[UsageEvent], at: datetime = NOW) -> None:
+        parameters = upsert_parameters(
+            fold(events).values(),
+            first_received_at=at,
+            received_at=at,
+            abandon_after=self.service.patience.abandon_after,
+        )
+        with psycopg.connect(self.database.url) as connection:
+            connection.execute(ADD_CUSTOMER)
+            connection.execute(UPSERT, parameters)
+
+    def link_retries(self, now: datetime = NOW) -> int:
+        return link_retries(
+            engine=self.service.engine, window=self.service.patience.retry_window, now=now, limit=100
+        )
+
+    def finalize(self, now: datetime = NOW, limit: int = 100) -> FinalizeResult:
+        return finalize_due(
+            engine=self.service.engine,
+            price_books=self.service.price_books,
+            patience=self.service.patience,
+            now=now,
+            limit=limit,
+        )
+
+    def stream(self, stream_id: str = "s") -> StreamView:
+        with transaction(self.service.engine) as connection:
+            view = get_stream(connection, customer_id="acme", stream_id=stream_id)
+        assert view is not None
+        return view
+
+    def check_totals(self) -> Decimal:
+        """Totals = charges + adjustments, to the last digit, before and after rolling up; returns the sum."""
+        booked = self.sum_of("charges") + self.sum_of("adjustments")
+        assert self.sum_of("totals_hourly") + self.sum_of("totals_pending") == booked
+        roll_up_totals(self.service.engine)
+        assert self.sum_of("totals_pending") == 0
+        for rollup in ROLLUPS:
+            assert self.sum_of(rollup.table) == booked
+        return booked
+
+    def sum_of(self, table: str) -> Decimal:
+        with transaction(self.service.engine) as connection:
+            return Decimal(
+                connection.execute(text(f"SELECT coalesce(sum(usd_cents), 0) FROM {table}")).scalar_one()
+            )
+
+    def total_groups(self) -> set[tuple[str, int, Decimal]]:
+        roll_up_totals(self.service.engine)
+        with transaction(self.service.engine) as connection:
+            rows = connection.execute(
+                text("SELECT outcome, stream_count, usd_cents FROM totals_hourly WHERE stream_count <> 0")
+            )
+            return {(row.outcome, row.stream_count, row.usd_cents) for row in rows}
