@@ -1,4 +1,4 @@
-"""Finalize until nothing is due, within a bound, and roll totals up every few seconds.
+"""Finalize until nothing is due, within a bound; link retries and roll totals up every few seconds.
 
 Two batches at a time in a process: one computes while the other waits for PostgreSQL.
 """
@@ -23,10 +23,12 @@ log = logging.getLogger(__name__)
 # A task that runs longer than this leaves the rest to the next message.
 MAX_SECONDS = 30.0
 
-# Totals are right without it, and read from ever more rows.
+# A retry that was booked before what it repeats is linked as soon as that is safe.
+LINK_SECONDS = 1.0
+# Totals are right without rolling up, and read from ever more rows.
 ROLL_UP_SECONDS = 10.0
-_rolling_up = threading.Lock()
-_rolled_up_at = 0.0
+_after = threading.Lock()
+_linked_at = _rolled_up_at = 0.0
 
 # More would only wait for each other: the work is half Python's, of which one thread runs at a time.
 _at_a_time = threading.BoundedSemaphore(2)
@@ -65,8 +67,7 @@ def _drain(service: Service, *, newest_first: bool = False) -> None:
             _at_a_time.release()
         if result.claimed:
             _report(result)
-        _link(service)
-        _roll_up(service)
+        _aftermath(service)
         if result.claimed < batch:
             return
         _call_helper(service)
@@ -91,6 +92,28 @@ def _call_helper(service: Service) -> None:
         _calling.release()
 
 
+def _aftermath(service: Service) -> None:
+    """Link retries and roll totals up, in a thread beside the batches: after many bookings it takes seconds."""
+    if monotonic() - _linked_at >= LINK_SECONDS and not _after.locked():
+        threading.Thread(target=_link_and_roll_up, args=(service,), name="aftermath", daemon=True).start()
+
+
+def _link_and_roll_up(service: Service) -> None:
+    global _linked_at, _rolled_up_at
+    if not _after.acquire(blocking=False):
+        return
+    try:
+        _link(service)
+        _linked_at = monotonic()
+        if monotonic() - _rolled_up_at >= ROLL_UP_SECONDS:
+            roll_up_totals(service.engine)
+            _rolled_up_at = monotonic()
+    except SQLAlchemyError as error:
+        log.error("what follows bookings failed; it is tried again", extra={"error": str(error).splitlines()[0]})
+    finally:
+        _after.release()
+
+
 def _link(service: Service) -> None:
     linked = link_retries(
         engine=service.engine,
@@ -100,25 +123,6 @@ def _link(service: Service) -> None:
     )
     if linked:
         log.info("retries are finalized anew, linked to what they repeat", extra={"streams": linked})
-
-
-def _roll_up(service: Service) -> None:
-    """Every few seconds, beside the batches: after very many bookings it takes seconds itself."""
-    if monotonic() - _rolled_up_at >= ROLL_UP_SECONDS and not _rolling_up.locked():
-        threading.Thread(target=_roll_up_now, args=(service,), name="roll-up", daemon=True).start()
-
-
-def _roll_up_now(service: Service) -> None:
-    global _rolled_up_at
-    if not _rolling_up.acquire(blocking=False):
-        return
-    try:
-        roll_up_totals(service.engine)
-    except SQLAlchemyError as error:
-        log.error("rolling totals up failed; it is tried again", extra={"error": str(error).splitlines()[0]})
-    finally:
-        _rolled_up_at = monotonic()
-        _rolling_up.release()
 
 
 def _report(result: FinalizeResult) -> None:

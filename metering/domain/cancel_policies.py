@@ -31,6 +31,9 @@ class CancelTerms:
     effective_from: datetime
 
 
+_BUILT_IN = (CancelPolicy.DELIVERED, 0)
+
+
 class CancelPolicyBook:
     """All cancel policies: finds the one in force."""
 
@@ -43,7 +46,7 @@ class CancelPolicyBook:
 
     def find(self, *, provider: str, at: datetime) -> tuple[CancelPolicy, int]:
         """The policy in force at `at`, and its version."""
-        found = (CancelPolicy.DELIVERED, 0)
+        found = _BUILT_IN
         for terms in self._histories.get(provider.lower(), ()):
             if terms.effective_from > at:
                 break

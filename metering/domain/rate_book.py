@@ -1,6 +1,6 @@
 """The rate book: finds the card in force for a model as a gateway writes it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -30,13 +30,6 @@ class CardMatch:
 
 
 _Candidates = Callable[[str, str], Iterator[tuple[str, str]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _ModelMatch:
-    provider: str
-    model: str
-    rule: str
 
 
 class RateBook:
@@ -115,19 +108,18 @@ class _Shelf:
         self._named = lru_cache(maxsize=20_000)(self._find_model)
 
     def find(self, provider: str, model: str, at: datetime) -> CardMatch | None:
-        match = self._named(provider.lower(), model.lower())
-        if match is None:
-            return None
-        in_force: RateCard | None = None
-        for card in self._histories[match.provider, match.model]:
-            if card.effective_from > at:
+        in_force: CardMatch | None = None
+        for match in self._named(provider.lower(), model.lower()):
+            if match.card.effective_from > at:
                 break
-            in_force = card
-        return CardMatch(in_force, match.rule) if in_force is not None else None
+            in_force = match
+        return in_force
 
-    def _find_model(self, provider: str, model: str) -> _ModelMatch | None:
+    def _find_model(self, provider: str, model: str) -> Sequence[CardMatch]:
+        """The cards of the model that these names mean, oldest first; none when they mean nothing."""
         for seller, spelling in self._candidates(provider, model):
-            for card in self._models.get(seller, ()):
-                if rule := matching_rule(card.names, spelling):
-                    return _ModelMatch(card.provider, card.model, f"{seller}/{spelling} {rule}")
-        return None
+            for newest in self._models.get(seller, ()):
+                if rule := matching_rule(newest.names, spelling):
+                    history = self._histories[newest.provider, newest.model]
+                    return [CardMatch(card, f"{seller}/{spelling} {rule}") for card in history]
+        return ()

@@ -76,8 +76,8 @@ def split_usage(*, usage: Usage, priced: Collection[UsageKind]) -> list[tuple[Us
     """
     parts: list[tuple[UsageKind, int]] = []
     for parent, nested_kinds in NESTED_KINDS.items():
-        counts = [(kind, count) for kind in nested_kinds if (count := usage.count(kind))]
         reported = usage.count(parent)
+        counts = [(kind, count) for kind in nested_kinds if (count := usage.count(kind))]
         rest = sum(count for _, count in counts) if reported is None else reported
         nested: list[tuple[UsageKind, int]] = []
         for kind, count in counts:
@@ -85,7 +85,9 @@ def split_usage(*, usage: Usage, priced: Collection[UsageKind]) -> list[tuple[Us
                 taken = min(count, rest)
                 rest -= taken
                 nested.append((kind, taken))
-        parts += [(kind, quantity) for kind, quantity in [(parent, rest), *nested] if quantity]
+        if rest:
+            parts.append((parent, rest))
+        parts += [part for part in nested if part[1]]
     if UsageKind.REQUEST in priced:
         parts.append((UsageKind.REQUEST, 1))
     return parts

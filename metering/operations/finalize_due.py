@@ -99,9 +99,12 @@ def _attempts(claimed: Sequence[ClaimedStream]) -> dict[tuple[str, str], Attempt
     for each in claimed:
         start = each.stream.facts.start
         if start is not None and (request_key := request_key_of(start.event)) is not None:
-            key = _key(each.stream)
-            attempts[key] = Attempt(
-                customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time
+            facts = each.stream.facts
+            attempts[facts.customer_id, facts.stream_id] = Attempt(
+                customer_id=facts.customer_id,
+                stream_id=facts.stream_id,
+                request_key=request_key,
+                started_at=start.event.time,
             )
     return attempts
 
@@ -119,15 +122,14 @@ def _record_interruptions(
     for each in claimed:
         stream, key = each.stream, _key(each.stream)
         attempt = attempts.get(key)
-        if attempt is None or not is_over(
-            facts=stream.facts, last_received_at=stream.last_received_at, now=now, patience=patience
-        ):
+        if attempt is None:
             continue
         interruption = interruption_of(stream.facts, request_key=attempt.request_key)
-        if interruption is not None:
+        if interruption is None:
+            if stream.revision is not None:
+                taken_back.append(key)
+        elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, patience=patience):
             interrupted.append(interruption)
-        elif stream.revision is not None:
-            taken_back.append(key)
     add_interruptions(connection, interrupted)
     take_interruptions_back(connection, taken_back)
 

@@ -58,15 +58,17 @@ _FACTS = _json(
 # The facts come as one JSON document: msgspec makes the records of it several times as fast as Python would.
 STREAM_COLUMNS = f"{_FACTS} AS facts, s.last_received_at, s.state, s.state_reason, s.revision"
 
+_STATES = {state.value: state for state in State}
 _decode_facts = msgspec.json.Decoder(StreamFacts).decode
 
 
 def stored_stream(row: Any) -> StoredStream:
-    """A row of STREAM_COLUMNS as a record."""
+    """A row that begins with STREAM_COLUMNS as a record."""
+    facts, last_received_at, state, state_reason, revision = row[:5]
     return StoredStream(
-        facts=_decode_facts(row.facts),
-        last_received_at=row.last_received_at,
-        state=State(row.state),
-        state_reason=row.state_reason,
-        revision=row.revision,
+        facts=_decode_facts(facts),
+        last_received_at=last_received_at,
+        state=_STATES[state],
+        state_reason=state_reason,
+        revision=revision,
     )
