@@ -18,6 +18,7 @@ from metering.bootstrap import NotConfiguredError
 from metering.catalogue.genai import UnknownClauseError
 from metering.config import ConfigurationError
 from metering.domain.errors import MeteringError
+from metering.domain.period import InvalidPeriodError
 from metering.domain.rating import RateMissingError
 from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.ingest.writer import NotCommittedError, QueueFullError
@@ -61,6 +62,7 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     ForbiddenError: Problem(403, "forbidden", "The key may not do this"),
     NotFoundError: Problem(404, "not-found", "There is no such thing"),
     InvalidParameterError: Problem(422, "invalid-parameter", "A parameter is wrong"),
+    InvalidPeriodError: Problem(422, "invalid-parameter", "A parameter is wrong"),
     UnknownTimeZoneError: Problem(422, "invalid-parameter", "A parameter is wrong"),
     InvalidRateError: Problem(422, "invalid-rate", "The rates do not make a card"),
     RateDateTakenError: Problem(409, "rate-date-taken", "There is a card for this moment already"),

@@ -1,5 +1,7 @@
 """`metering customers`: list customers, and set their name, time zone or Stripe id."""
 
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
@@ -10,9 +12,11 @@ from metering.clock import utc_now
 from metering.config import load_settings
 from metering.domain.money import cents_text
 from metering.operations.put_customer import put_customer
+from metering.operations.set_terms import InvalidMarkupError, set_markup
 from metering.store.customers import CustomerDetails
 from metering.store.engine import transaction
 from metering.totals.customers import CustomerView, get_customer, list_customers
+from metering.totals.prices import list_markups
 
 app = typer.Typer(help="Customers: who pays.", no_args_is_help=True)
 
@@ -45,6 +49,50 @@ def set_one(
         customer = get_customer(connection, customer_id=customer_id, now=now)
     assert customer is not None
     show_one(_row(customer), as_json=as_json)
+
+
+@app.command("markup")
+def markup(
+    customer_id: Annotated[str, typer.Argument(help="The id, as in the events' subject.")],
+    percent: Annotated[
+        str | None, typer.Argument(help="In percent of everybody's rates; -10 is a discount (write: -- acme -10).")
+    ] = None,
+    effective_from: Annotated[
+        datetime | None, typer.Option(help="For streams that start from then on, in UTC. Default: now.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set a customer's markup, or list its markups when no percentage is given."""
+    service = build_service(load_settings())
+    now = utc_now()
+    if percent is not None:
+        set_markup(
+            engine=service.engine,
+            customer_id=customer_id,
+            percent=_decimal(percent),
+            effective_from=effective_from.replace(tzinfo=UTC) if effective_from else now,
+            set_by="the command line",
+            now=now,
+        )
+    with transaction(service.engine) as connection:
+        found = list_markups(connection, customer_id=customer_id)
+    rows = [
+        {
+            "customer_id": each.markup.customer_id,
+            "percent": cents_text(each.markup.percent),
+            "effective_from": each.markup.effective_from.isoformat(timespec="seconds"),
+            "provenance": each.provenance,
+        }
+        for each in found
+    ]
+    show(rows, as_json=as_json, empty=f"{customer_id} has no markup: everybody's rates are passed through")
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise InvalidMarkupError(f"percent: expected a number, got {text!r}") from error
 
 
 def _row(customer: CustomerView) -> dict[str, Any]:

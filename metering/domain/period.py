@@ -1,9 +1,18 @@
 """A billing period: one calendar month in the customer's time zone, half-open."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
+
+from metering.domain.errors import MeteringError
+
+_PERIOD = re.compile(r"((?:19[7-9]|2\d\d)\d)-(0[1-9]|1[0-2])")
+
+
+class InvalidPeriodError(MeteringError):
+    """A text that names no month."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -18,6 +27,27 @@ class BillingPeriod:
         """The period in which a moment falls, by that customer's calendar."""
         local = at.astimezone(time_zone)
         return cls(local.year, local.month)
+
+    @classmethod
+    def parse(cls, text: str) -> "BillingPeriod":
+        """The period that a text such as `2026-10` names.
+
+        Raises:
+            InvalidPeriodError: it names none.
+        """
+        found = _PERIOD.fullmatch(text)
+        if found is None:
+            raise InvalidPeriodError(f"period: expected a month such as 2026-10, got {text!r}")
+        return cls(int(found[1]), int(found[2]))
+
+    @property
+    def next(self) -> "BillingPeriod":
+        """The month after it."""
+        return BillingPeriod(self.year + 1, 1) if self.month == 12 else BillingPeriod(self.year, self.month + 1)
+
+    def start(self, *, time_zone: ZoneInfo) -> datetime:
+        """Its first moment by that calendar; its end is the start of the next."""
+        return datetime(self.year, self.month, 1, tzinfo=time_zone)
 
     def __str__(self) -> str:
         return _text(self.year, self.month)

@@ -94,6 +94,24 @@ def test_an_import_of_rates_is_shown_first_and_written_when_approved(database: D
     assert [card["usd_per_million"] for card in both][-1] == "input 1  output 2"
 
 
+def test_terms_are_set_listed_and_tried_out(database: Database) -> None:
+    policy = ("cancel-policy", "set", "OpenAI", "zero", "--effective-from", "2026-11-01")
+    assert metering(database, *policy).returncode == 0
+    assert "choose another moment" in metering(database, *policy).stderr
+    (listed,) = json.loads(metering(database, "cancel-policy", "list", "--json").stdout)
+    assert (listed["provider"], listed["policy"], listed["version"]) == ("openai", "zero", 1)
+    tried = metering(database, "cancel-policy", "simulate", "zero", "--period", "2026-11")
+    assert "every policy costs the same" in tried.stdout
+    assert (
+        "expected a month such as 2026-10"
+        in metering(database, "cancel-policy", "simulate", "zero", "--period", "2026-13").stderr
+    )
+    assert "passed through" in metering(database, "customers", "markup", "acme").stdout
+    set_to = metering(database, "customers", "markup", "--json", "--", "acme", "-12.5")
+    assert json.loads(set_to.stdout)[0]["percent"] == "-12.5"
+    assert "from -100" in metering(database, "customers", "markup", "--", "acme", "-101").stderr
+
+
 def test_doctor_redacts_secrets_and_fails_when_something_is_wrong(database: Database) -> None:
     well = metering(database, "doctor", "--json")
     assert well.returncode == 0, well.stdout

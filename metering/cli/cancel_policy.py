@@ -1,0 +1,107 @@
+"""`metering cancel-policy`: what streams that did not complete are billed for, by provider and date."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from metering.bootstrap import build_service
+from metering.cli.output import AsJson, progress_bar, say, show, show_one
+from metering.clock import utc_now
+from metering.config import load_settings
+from metering.domain.cancel_policies import CancelPolicy, CancelTerms
+from metering.domain.money import cents_text
+from metering.domain.period import BillingPeriod
+from metering.operations.set_terms import set_cancel_policy
+from metering.operations.simulate_cancel_policy import SimulatedCost, simulate_cancel_policy
+from metering.store.engine import transaction
+from metering.totals.prices import list_cancel_policies
+
+app = typer.Typer(
+    help="Cancel policies: what a cancelled, failed, timed out or abandoned stream is billed for.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list")
+def list_them(
+    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None, as_json: AsJson = False
+) -> None:
+    """List the policies that were set. A provider without one has `delivered`, version 0."""
+    service = build_service(load_settings())
+    with transaction(service.engine) as connection:
+        found = list_cancel_policies(connection, provider=provider)
+    show(
+        [{**_row(each.terms), "provenance": each.provenance} for each in found],
+        as_json=as_json,
+        empty="no policy was set: every provider has `delivered`",
+    )
+
+
+@app.command("set")
+def set_one(
+    provider: Annotated[str, typer.Argument(help="As the gateway names it, e.g. anthropic.")],
+    policy: Annotated[CancelPolicy, typer.Argument(help="What the upstream bills after a disconnect.")],
+    effective_from: Annotated[
+        datetime | None, typer.Option(help="For streams that start from then on, in UTC. Default: now.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a dated policy of a provider. What is booked stays as it is."""
+    service = build_service(load_settings())
+    now = utc_now()
+    terms = set_cancel_policy(
+        engine=service.engine,
+        provider=provider,
+        policy=policy,
+        effective_from=effective_from.replace(tzinfo=UTC) if effective_from else now,
+        set_by="the command line",
+        now=now,
+    )
+    show_one(_row(terms), as_json=as_json)
+
+
+@app.command("simulate")
+def simulate(
+    policy: Annotated[CancelPolicy, typer.Argument(help="The policy to try.")],
+    period: Annotated[str, typer.Option(help="The month, e.g. 2026-10.")],
+    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a month would have cost under another policy. Nothing is written."""
+    service = build_service(load_settings())
+    with progress_bar("reading bills") as progress:
+        costs = simulate_cancel_policy(
+            engine=service.engine,
+            period=BillingPeriod.parse(period),
+            policy=policy,
+            provider=provider,
+            progress=progress,
+        )
+    show(
+        [_cost(cost) for cost in costs],
+        as_json=as_json,
+        empty=f"no stream of {period} ended early: every policy costs the same",
+    )
+    if unpriced := sum(cost.unpriced for cost in costs):
+        say(f"{unpriced:,} of them have no rate and are left out: see `metering backlog`")
+
+
+def _row(terms: CancelTerms) -> dict[str, Any]:
+    return {
+        "provider": terms.provider,
+        "policy": terms.policy.value,
+        "version": terms.version,
+        "effective_from": terms.effective_from.isoformat(timespec="seconds"),
+    }
+
+
+def _cost(cost: SimulatedCost) -> dict[str, Any]:
+    return {
+        "provider": cost.provider,
+        "outcome": cost.outcome.value,
+        "stream_count": cost.stream_count,
+        "usd_cents": cents_text(cost.usd_cents),
+        "would_cost_usd_cents": cents_text(cost.would_cost_usd_cents),
+        "difference_usd_cents": cents_text(cost.difference_usd_cents),
+    }

@@ -1,0 +1,228 @@
+"""The price book over HTTP: what is set takes effect from its date on, for whom it is meant."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from metering.store.keys import Role
+from tests.api.conftest import Api
+
+STARTED = "2026-11-23T15:00:00Z"
+
+
+def stream(
+    stream_id: str, *, customer: str = "acme", outcome: str = "completed", **start: Any
+) -> list[dict[str, Any]]:
+    """812 tokens in, 37 out, at 5 and 25 USD a million: 0.4985 cents."""
+    begun = start.pop("time", STARTED)
+    usage = {"input_tokens": 812, "output_tokens": 37}
+    data = {"stream_id": stream_id, "provider": "anthropic", "model": "claude-opus-4.7", **start}
+    return [
+        event(f"{stream_id}:start", "stream-start", customer, begun, data),
+        event(
+            f"{stream_id}:end",
+            "stream-end",
+            customer,
+            (datetime.fromisoformat(begun) + timedelta(seconds=4)).isoformat(),
+            {"stream_id": stream_id, "outcome": outcome, "usage": usage, "usage_source": "provider"},
+        ),
+    ]
+
+
+def event(event_id: str, kind: str, customer: str, time: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "type": kind,
+        "source": "/gateways/test",
+        "id": event_id,
+        "subject": customer,
+        "time": time,
+        "data": data,
+    }
+
+
+def bill(api: Api, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Post a stream, finalize, and read it."""
+    assert api.post(events).status_code == 200
+    api.finalize()
+    subject, stream_id = events[0]["subject"], events[0]["data"]["stream_id"]
+    shape: dict[str, Any] = api.client.get(f"/v1/streams/{subject}/{stream_id}").json()
+    return shape
+
+
+def put(api: Api, path: str, **body: Any) -> dict[str, Any]:
+    answer = api.client.put(path, json=body)
+    assert answer.status_code == 200, answer.text
+    shape: dict[str, Any] = answer.json()
+    return shape
+
+
+def rates(usd: str) -> list[dict[str, Any]]:
+    return [{"kind": "input", "usd_per_million": usd}, {"kind": "output", "usd_per_million": usd}]
+
+
+def test_a_charge_tells_which_card_rated_it_and_how_the_name_led_there(api: Api) -> None:
+    charge = bill(api, stream("s1", model="anthropic/claude-opus-4.7"))["charge"]
+    assert charge["rated_model"] == "claude-opus-4-7"
+    assert charge["model_rule"] == "anthropic/claude-opus-4.7 starts_with claude-opus-4.7"
+    assert charge["markup_percent"] == "0"
+    known = {card["rate_card_id"] for card in api.client.get("/v1/rates?model=claude-opus-4-7").json()["data"]}
+    assert charge["rate_card_id"] in known
+
+
+def test_a_customers_own_card_prices_its_streams_only_from_its_date_until_it_is_ended(api: Api) -> None:
+    path = "/v1/rates/anthropic/claude-opus-4-7"
+    put(api, path, rates=rates("1"), customer_id="acme", effective_from="2026-11-23T15:00:00Z")
+    put(api, path, rates=[], customer_id="acme", effective_from="2026-11-23T16:00:00Z")
+    assert bill(api, stream("own"))["cost_usd_cents"] == "0.0849"
+    assert bill(api, stream("before", time="2026-11-23T14:59:59Z"))["cost_usd_cents"] == "0.4985"
+    assert bill(api, stream("ended", time="2026-11-23T16:00:00Z"))["cost_usd_cents"] == "0.4985"
+    assert bill(api, stream("other", customer="bolt"))["cost_usd_cents"] == "0.4985"
+
+
+def test_a_markup_is_in_each_line_and_on_everybodys_rates_only(api: Api) -> None:
+    put(api, "/v1/markups/acme", percent="20", effective_from="2026-11-23T00:00:00Z")
+    marked_up = bill(api, stream("s1"))
+    assert marked_up["cost_usd_cents"] == "0.5982"
+    assert marked_up["charge"]["markup_percent"] == "20"
+    assert [line["usd_per_million"] for line in marked_up["charge"]["lines"]] == ["6", "30"]
+    put(
+        api,
+        "/v1/rates/anthropic/claude-opus-4-7",
+        rates=rates("1"),
+        customer_id="acme",
+        effective_from="2026-11-23T00:00:00Z",
+    )
+    assert bill(api, stream("s2"))["cost_usd_cents"] == "0.0849"
+    assert bill(api, stream("s3", customer="bolt"))["cost_usd_cents"] == "0.4985"
+    listed = api.client.get("/v1/markups/acme").json()["data"]
+    assert [markup["percent"] for markup in listed] == ["20"]
+
+
+def test_a_service_tier_that_the_upstream_reports_goes_before_the_one_that_was_asked_for(api: Api) -> None:
+    asked = bill(api, stream("asked", service_tier="batch"))
+    assert (asked["cost_usd_cents"], asked["service_tier"]) == ("0.24925", "batch")
+    events = stream("got", service_tier="batch")
+    events[1]["data"]["service_tier"] = "standard"
+    assert bill(api, events)["cost_usd_cents"] == "0.4985"
+
+
+@pytest.mark.parametrize(
+    ("policy", "outcome", "cost"),
+    [
+        ("zero", "cancelled", "0"),
+        ("zero", "failed", "0"),
+        ("zero", "timed_out", "0"),
+        ("zero", "completed", "0.4985"),
+        ("drain", "cancelled", "0.4985"),
+        ("delivered", "cancelled", "0.4985"),
+    ],
+)
+def test_a_cancel_policy_decides_what_a_stream_that_did_not_complete_costs(
+    api: Api, policy: str, outcome: str, cost: str
+) -> None:
+    put(api, "/v1/cancel-policies/anthropic", policy="delivered", effective_from="2026-11-01T00:00:00Z")
+    put(api, "/v1/cancel-policies/Anthropic", policy=policy, effective_from="2026-11-23T15:00:00Z")
+    before = bill(api, stream("before", time="2026-11-23T14:59:59Z", outcome=outcome))
+    assert (before["cost_usd_cents"], before["cancel_policy_version"]) == ("0.4985", 1)
+    after = bill(api, stream("after", outcome=outcome))
+    assert (after["cost_usd_cents"], after["cancel_policy"], after["cancel_policy_version"]) == (cost, policy, 2)
+    assert after["usage"] == {"input_tokens": 812, "output_tokens": 37}
+
+
+def test_a_stream_that_costs_nothing_by_policy_needs_no_rate(api: Api) -> None:
+    put(api, "/v1/cancel-policies/house", policy="zero", effective_from="2026-11-01T00:00:00Z")
+    waived = bill(api, stream("s1", provider="house", model="own-1", outcome="cancelled"))
+    assert (waived["state"], waived["cost_usd_cents"]) == ("finalized", "0")
+
+
+def test_an_open_stream_accrues_as_if_it_completed_whatever_the_policy(api: Api) -> None:
+    put(api, "/v1/cancel-policies/anthropic", policy="zero", effective_from="2026-11-01T00:00:00Z")
+    start = stream("s1", input_tokens=812)[0]
+    counted = {"stream_id": "s1", "seq": 1, "output_tokens": 37}
+    shape = bill(api, [start, event("s1:t:1", "token-delivered", "acme", STARTED, counted)])
+    assert (shape["state"], shape["accrued_usd_cents"]) == ("open", "0.4985")
+
+
+def test_what_is_booked_keeps_its_price_when_later_facts_adjust_it(api: Api) -> None:
+    first = bill(api, stream("s1", outcome="cancelled"))
+    put(api, "/v1/markups/acme", percent="50", effective_from="2026-11-01T00:00:00Z")
+    put(api, "/v1/cancel-policies/anthropic", policy="zero", effective_from="2026-11-01T00:00:00Z")
+    put(api, "/v1/rates/anthropic/claude-opus-4-7", rates=rates("9"), effective_from="2026-11-20T00:00:00Z")
+    late = stream("s1", outcome="cancelled")[1]
+    late["time"] = "2026-11-23T15:00:01Z"
+    again = bill(api, [stream("s1")[0], late])
+    assert again["cost_usd_cents"] == first["cost_usd_cents"] == "0.4985"
+
+
+def test_a_second_change_for_the_same_moment_is_refused(api: Api) -> None:
+    for path, body in (
+        ("/v1/cancel-policies/openai", {"policy": "zero"}),
+        ("/v1/markups/acme", {"percent": "1"}),
+        ("/v1/rates/openai/gpt-5", {"rates": rates("1"), "customer_id": "acme"}),
+    ):
+        given = {**body, "effective_from": "2026-11-01T00:00:00Z"}
+        assert api.client.put(path, json=given).status_code == 200
+        refused = api.client.put(path, json=given)
+        assert refused.status_code == 409
+        assert "effective_from" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/cancel-policies/openai", {"policy": "half"}, "policy"),
+        ("/v1/markups/acme", {"percent": "-101"}, "percent"),
+        ("/v1/markups/acme", {"percent": "NaN"}, "percent"),
+        ("/v1/markups/acme", {"percent": "1", "effective_from": "2026-11-01T00:00:00"}, "effective_from"),
+        ("/v1/rates/a/b", {"rates": []}, "rates"),
+        ("/v1/rates/a/b", {"rates": [*rates("1"), *rates("1")]}, "rates"),
+        (
+            "/v1/rates/a/b",
+            {"rates": [{"kind": "input", "usd_per_million": "1", "daily": {"start": "01:00", "end": "01:00"}}]},
+            "daily",
+        ),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused_with_its_field(
+    shared_api: Api, path: str, body: dict[str, Any], field: str
+) -> None:
+    answer = shared_api.client.put(path, json=body)
+    assert answer.status_code == 422
+    assert field in answer.text
+
+
+def test_a_reader_bound_to_a_customer_sees_no_other_customers_prices_and_changes_none(api: Api) -> None:
+    for customer in ("acme", "bolt"):
+        put(api, "/v1/rates/openai/gpt-5", rates=rates("1"), customer_id=customer)
+        put(api, f"/v1/markups/{customer}", percent="5")
+    with api.client_with(Role.READ, "acme") as bound:
+        owners = {card["customer_id"] for card in bound.get("/v1/rates?provider=openai&limit=1000").json()["data"]}
+        assert owners == {None, "acme"}
+        assert bound.get("/v1/markups/bolt").status_code == 403
+        assert bound.get("/v1/markups/acme").json()["data"][0]["percent"] == "5"
+        assert bound.put("/v1/markups/acme", json={"percent": "-100"}).status_code == 403
+        assert bound.put("/v1/cancel-policies/openai", json={"policy": "zero"}).status_code == 403
+        assert bound.put("/v1/rates/openai/gpt-5", json={"rates": rates("0")}).status_code == 403
+
+
+def test_rates_by_time_of_day_and_tier_read_back_as_they_were_set(api: Api) -> None:
+    given = [
+        {"kind": "input", "usd_per_million": "4", "above_input_tokens": 0},
+        {"kind": "output", "usd_per_million": "8", "above_input_tokens": 0},
+        {
+            "kind": "input",
+            "usd_per_million": "1",
+            "above_input_tokens": 0,
+            "daily": {"start": "15:00:00", "end": "02:00:00"},
+        },
+        {"kind": "output", "usd_per_million": "6", "above_input_tokens": 0, "service_tier": "flex"},
+    ]
+    put(api, "/v1/rates/house/own-1", rates=given, effective_from="2026-11-01T00:00:00Z")
+    (card,) = api.client.get("/v1/rates?provider=house").json()["data"]
+    assert sorted(map(str, card["rates"])) == sorted(map(str, given))
+    assert bill(api, stream("s1", provider="house", model="own-1"))["cost_usd_cents"] == "0.1108"
+    assert (
+        bill(api, stream("s2", provider="house", model="own-1", service_tier="FLEX"))["cost_usd_cents"] == "0.1034"
+    )
