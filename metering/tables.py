@@ -205,6 +205,7 @@ charges = Table(
     Column("markup_percent", Numeric, nullable=False, server_default=text("0")),
     _text("retry_of", nullable=True),
     Column("request_key", BigInteger),
+    _text("resolution", nullable=True),
     CheckConstraint("rate_card_id IS NOT NULL OR usd_cents = 0"),
     Index("charges_by_end", "ended_at", "customer_id", "stream_id"),
     Index("charges_by_request", "request_key", "started_at", postgresql_where=text("request_key IS NOT NULL")),
@@ -224,6 +225,19 @@ interrupted_streams = Table(
     Column("barrier", BigInteger),
     Index("interrupted_streams_by_request", "request_key", "ended_at", postgresql_where=text("interrupted")),
     Index("interrupted_streams_unsettled", "customer_id", "stream_id", postgresql_where=text("NOT settled")),
+)
+
+resolutions = Table(
+    "resolutions",
+    metadata,
+    _text("customer_id", primary_key=True),
+    _text("stream_id", primary_key=True),
+    _time("resolved_at", primary_key=True),
+    _text("action"),
+    _text("reason"),
+    _text("resolved_by"),
+    Column("start_fingerprint", BigInteger),
+    Column("end_fingerprint", BigInteger),
 )
 
 adjustments = Table(

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from metering.api import health, prices, reading, stream_events, writing
+from metering.api import backlog, health, prices, reading, stream_events, writing
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
@@ -19,6 +19,17 @@ from metering.clock import utc_now
 from metering.ingest.nudge import Nudger
 from metering.ingest.writer import IngestWriter
 from metering.store.engine import service_conninfo
+
+# What ends in a name goes before a stream, whose id may have any.
+_ROUTERS = (
+    stream_events.router,
+    backlog.resolution_router,
+    reading.router,
+    backlog.router,
+    prices.router,
+    writing.router,
+    health.router,
+)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -58,7 +69,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.authenticator = authenticator
     install_problem_handlers(app)
     app.add_middleware(IngestFirst)
-    for router in (stream_events.router, reading.router, prices.router, writing.router, health.router):
+    for router in _ROUTERS:
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -9,8 +9,9 @@ from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 from metering.api.auth import Admin, Reader, require_customer
 from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor
-from metering.api.reading import Db, TheService, moment_of, text_of
+from metering.api.reading import Db, TheService, moment_of
 from metering.api.shapes import Page, time_text
+from metering.api.stream_paths import text_of
 from metering.clock import utc_now
 from metering.domain.cancel_policies import CancelPolicy, CancelTerms
 from metering.domain.markups import Markup

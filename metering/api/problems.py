@@ -24,6 +24,7 @@ from metering.ingest.body import BodyTooLargeError, BrokenBodyError, Unsupported
 from metering.ingest.writer import NotCommittedError, QueueFullError
 from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
 from metering.operations.put_customer import UnknownTimeZoneError
+from metering.operations.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.operations.set_rate import InvalidRateError, RateDateTakenError
 from metering.operations.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.store.customers import StripeCustomerTakenError
@@ -68,6 +69,9 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     RateDateTakenError: Problem(409, "rate-date-taken", "There is a card for this moment already"),
     InvalidMarkupError: Problem(422, "invalid-parameter", "A parameter is wrong"),
     TermsDateTakenError: Problem(409, "terms-date-taken", "There are terms for this moment already"),
+    InvalidResolutionError: Problem(422, "invalid-resolution", "The decision does not settle the stream"),
+    NotInBacklogError: Problem(409, "not-in-backlog", "The stream needs no decision"),
+    UnknownStreamError: Problem(404, "not-found", "There is no such thing"),
     StripeCustomerTakenError: Problem(409, "stripe-customer-taken", "The Stripe customer is taken"),
 }
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import Connection
@@ -20,6 +19,7 @@ from metering.api.shapes import (
     time_text,
     total_shape,
 )
+from metering.api.stream_paths import stream_key, text_of
 from metering.bootstrap import Service
 from metering.clock import utc_now
 from metering.domain.events import Outcome, UsageSource
@@ -46,20 +46,6 @@ def _connection(request: Request) -> Iterator[Connection]:
 Db = Annotated[Connection, Depends(_connection)]
 TheService = Annotated[Service, Depends(_service)]
 When = Annotated[datetime | None, Query(description="RFC 3339 with offset")]
-
-
-_EVENTS = "/events"
-
-
-def stream_key(request: Request, customer_id: str, stream_id: str) -> tuple[str, str]:
-    """Both ids as they were sent: routing has undone %2F, and cannot tell an id's slash from the one between."""
-    raw: bytes = request.scope["raw_path"]
-    sent = raw.partition(b"/v1/streams/")[2].decode("ascii", "replace")
-    encoded_customer, slash, encoded_stream = sent.partition("/")
-    encoded_stream = encoded_stream.removesuffix(_EVENTS)
-    key = (unquote(encoded_customer), unquote(encoded_stream)) if slash else (customer_id, stream_id)
-    text_of("".join(key))
-    return key
 
 
 @router.get("/streams/{customer_id}/{stream_id:path}")
@@ -198,11 +184,3 @@ def moment_of(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidParameterError("cursor: belongs to another query") from error
-
-
-def text_of(value: str | None) -> str | None:
-    """A parameter that may be searched for."""
-    # PostgreSQL's text cannot hold NUL, so nothing that is stored can match it.
-    if value is not None and "\0" in value:
-        raise InvalidParameterError("a parameter contains NUL, which no name here does")
-    return value

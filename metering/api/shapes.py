@@ -9,6 +9,7 @@ from metering.domain.events import Outcome
 from metering.domain.ledger import Adjustment, Bill, Charge
 from metering.domain.money import cents_text
 from metering.domain.rating import ChargeLine
+from metering.domain.resolutions import Resolution
 from metering.domain.settlement import State
 from metering.domain.stream import StreamFacts, billable_usage
 from metering.domain.usage import Usage
@@ -62,8 +63,21 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
         "cost_usd_cents": cents_text(cost) if cost is not None else None,
         "accrued_usd_cents": cents_text(accrued.usd_cents) if accrued else None,
         "retry_of": bill.retry_of if bill else None,
+        "resolution": resolution_shape(view.resolution) if view.resolution else None,
         "charge": charge_detail(view.charge) if view.charge else None,
         "adjustments": [adjustment_shape(adjustment) for adjustment in view.adjustments],
+    }
+
+
+def resolution_shape(resolution: Resolution) -> dict[str, Any]:
+    """What an admin decided of a stream, and why."""
+    return {
+        "customer_id": resolution.customer_id,
+        "stream_id": resolution.stream_id,
+        "action": resolution.action.value,
+        "reason": resolution.reason,
+        "resolved_by": resolution.resolved_by,
+        "resolved_at": time_text(resolution.resolved_at),
     }
 
 

@@ -5,37 +5,28 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends
-from fastapi.routing import APIRoute
 from starlette.responses import Response
-from starlette.routing import Match
-from starlette.types import Scope
 
 from metering.api.auth import Reader, require_customer
 from metering.api.errors import InvalidParameterError, NotFoundError
 from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor
-from metering.api.reading import Db, stream_key
+from metering.api.reading import Db
 from metering.api.shapes import time_text
+from metering.api.stream_paths import route_ending_in, stream_key_before
 from metering.operations.read_stream_events import Position, read_stream_events
 from metering.totals.journal import Arrival
 
 _encode = msgspec.json.Encoder().encode
 
 
-class _EventsRoute(APIRoute):
-    """Matches only where `/events` was sent as such: a stream's id may end in `%2Fevents`."""
+_EVENTS = "/events"
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if not scope.get("raw_path", b"").endswith(b"/events"):
-            return Match.NONE, {}
-        return super().matches(scope)
-
-
-router = APIRouter(prefix="/v1", tags=["reading"], route_class=_EventsRoute)
+router = APIRouter(prefix="/v1", tags=["reading"], route_class=route_ending_in(_EVENTS))
 
 
 @router.get("/streams/{customer_id}/{stream_id:path}/events")
 def read_events(
-    stream: Annotated[tuple[str, str], Depends(stream_key)],
+    stream: Annotated[tuple[str, str], Depends(stream_key_before(_EVENTS))],
     key: Reader,
     connection: Db,
     limit: Limit = 100,

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from metering.cli import bench, cancel_policy, customers, doctor, keys, parts, programs, rates, up
+from metering.cli import backlog, bench, cancel_policy, customers, doctor, keys, parts, programs, rates, up
 from metering.cli.output import fail
 from metering.domain.errors import MeteringError
 
@@ -19,6 +19,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(customers.app, name="customers")
 app.add_typer(rates.app, name="rates")
 app.add_typer(cancel_policy.app, name="cancel-policy")
+app.add_typer(backlog.app, name="backlog")
 app.add_typer(bench.app, name="bench")
 app.command("up")(up.up_command)
 app.command("demo")(programs.demo_command)

@@ -15,6 +15,7 @@ from metering.domain.cancel_policies import CancelPolicy
 from metering.domain.events import Outcome, UsageSource
 from metering.domain.money import EXACT, ZERO, sum_cents
 from metering.domain.rating import ChargeLine
+from metering.domain.resolutions import ResolutionAction
 from metering.domain.usage import Usage
 
 
@@ -23,7 +24,7 @@ class Bill:
     """What a stream owes and why; `usd_cents` is the exact sum of the lines.
 
     `rate_card_id` is None only when nothing is billed. `model_rule` says how the model's name led to the card,
-    `retry_of` of which stream this one looks like a retry.
+    `retry_of` of which stream this one looks like a retry, `resolution` what an admin decided.
     """
 
     outcome: Outcome
@@ -45,6 +46,7 @@ class Bill:
     model_rule: str | None = None
     markup_percent: Decimal = ZERO
     retry_of: str | None = None
+    resolution: ResolutionAction | None = None
     usd_cents: Decimal = field(init=False, default=ZERO)
 
     def __post_init__(self) -> None:

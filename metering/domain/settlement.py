@@ -1,6 +1,6 @@
 """Settlement: from a stream's facts to what happens next: wait, ask a person, or bill."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -12,6 +12,7 @@ from metering.domain.money import ZERO
 from metering.domain.price_book import PriceBook
 from metering.domain.rate_book import CardMatch
 from metering.domain.rating import ChargeLine, RateMissingError, input_size, rate_usage
+from metering.domain.resolutions import Resolution, ResolutionAction
 from metering.domain.stream import StreamFacts, billable_usage
 
 
@@ -78,13 +79,29 @@ def settle(
     prices: PriceBook,
     booked: Bill | None = None,
     retry_of: str | None = None,
+    resolution: Resolution | None = None,
 ) -> Settlement:
     """What the facts, and how long they have been silent, amount to at `now`.
 
     `booked` is the stream's newest bill. What it was priced by stays in use while the stream's model and start are
     what they were: a price that was added since then does not alter what is booked. `retry_of` is the id of the
-    stream of which this one looks like a retry.
+    stream of which this one looks like a retry. A `resolution` counts only where no rule settles the stream.
     """
+    settlement = _settle(facts, last_received_at, now, patience, prices, booked, retry_of)
+    if isinstance(settlement, Backlog) and resolution is not None and resolution.holds_for(facts):
+        return _resolve(settlement, facts, prices, booked, retry_of, resolution.action)
+    return settlement
+
+
+def _settle(
+    facts: StreamFacts,
+    last_received_at: datetime,
+    now: datetime,
+    patience: Patience,
+    prices: PriceBook,
+    booked: Bill | None,
+    retry_of: str | None,
+) -> Settlement:
     if not is_over(facts=facts, last_received_at=last_received_at, now=now, patience=patience):
         return Wait(State.OPEN, last_received_at + patience.abandon_after)
     if facts.conflicting:
@@ -94,6 +111,49 @@ def settle(
             return Wait(State.ENDED, last_received_at + patience.start_grace)
         return Backlog(State.ORPHANED, "no stream-start arrived: send it, and the stream finalizes by itself")
     return _bill(facts, facts.start.event, prices, booked=booked, retry_of=retry_of)
+
+
+# What a bill calls the provider and the model of a stream that was written off without a start.
+UNKNOWN = "unknown"
+
+
+def _resolve(
+    backlog: Backlog,
+    facts: StreamFacts,
+    prices: PriceBook,
+    booked: Bill | None,
+    retry_of: str | None,
+    action: ResolutionAction,
+) -> Settlement:
+    if action is ResolutionAction.BILL_AS_IS:
+        if facts.start is None or backlog.state is not State.CONFLICTING:
+            return backlog
+        settlement = _bill(facts, facts.start.event, prices, booked=booked, retry_of=retry_of)
+        if isinstance(settlement, Backlog):
+            return settlement
+        return Settled(replace(settlement.bill, resolution=action))
+    start, end = facts.start.event if facts.start else None, facts.end.event if facts.end else None
+    usage = billable_usage(facts)
+    return Settled(
+        Bill(
+            outcome=end.outcome if end else Outcome.ABANDONED,
+            provider=start.provider if start else UNKNOWN,
+            model=start.model if start else UNKNOWN,
+            response_model=end.response_model if end else None,
+            api_key_id=start.api_key_id if start else None,
+            started_at=start.time if start else facts.last_event_at,
+            ended_at=end.time if end else facts.last_event_at,
+            usage=usage.usage,
+            usage_source=usage.source,
+            input_unknown=usage.input_unknown,
+            cancel_policy=CancelPolicy.DELIVERED,
+            rate_card_id=None,
+            rated_model=None,
+            retry_of=retry_of,
+            resolution=action,
+            lines=(),
+        )
+    )
 
 
 def accrue(*, facts: StreamFacts, prices: PriceBook) -> Bill | None:

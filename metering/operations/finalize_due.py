@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection, Engine
 
@@ -18,12 +19,15 @@ from metering.domain.ledger import (
     difference,
 )
 from metering.domain.period import BillingPeriod
+from metering.domain.price_book import PriceBook
+from metering.domain.resolutions import Resolution
 from metering.domain.retries import Interruption, interruption_of, request_key_of
 from metering.domain.settlement import Backlog, Patience, Settled, Settlement, State, Wait, is_over, settle
 from metering.records.streams import StoredStream
 from metering.store.charges import book_adjustments, book_charges, newest_bills
 from metering.store.engine import transaction
 from metering.store.price_book import PriceBooks
+from metering.store.resolutions import newest_resolutions
 from metering.store.retries import Attempt, add_interruptions, find_interrupted, take_interruptions_back
 from metering.store.rollups import BillChange, add_to_totals
 from metering.store.streams import ClaimedStream, StreamMark, claim_due, mark_streams
@@ -71,19 +75,15 @@ def finalize_due(
         _record_interruptions(connection, claimed, attempts, patience, now)
         retries = find_interrupted(connection, list(attempts.values()), window=patience.retry_window)
         work = _Work(now)
+        settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, patience=patience, now=now)
+        settlements = {_key(each.stream): settle_one(each) for each in claimed}
+        stuck = [key for key, settlement in settlements.items() if isinstance(settlement, Backlog)]
+        resolutions = newest_resolutions(connection, stuck)
         for each in claimed:
             key = _key(each.stream)
-            before = bills.get(key)
-            settlement = settle(
-                facts=each.stream.facts,
-                last_received_at=each.stream.last_received_at,
-                now=now,
-                patience=patience,
-                prices=prices,
-                booked=before,
-                retry_of=retries.get(key),
-            )
-            _plan(work, each, before, settlement, attempts.get(key))
+            if key in resolutions:
+                settlements[key] = settle_one(each, resolution=resolutions[key])
+            _plan(work, each, bills.get(key), settlements[key], attempts.get(key))
         if work.charges:
             book_charges(connection, work.charges)
         if work.adjustments:
@@ -91,6 +91,29 @@ def finalize_due(
         add_to_totals(connection, work.changes)
         mark_streams(connection, work.marks)
     return _result(claimed, work)
+
+
+def _settle(
+    claimed: ClaimedStream,
+    *,
+    bills: Mapping[tuple[str, str], Bill | None],
+    retries: Mapping[tuple[str, str], str],
+    prices: PriceBook,
+    patience: Patience,
+    now: datetime,
+    resolution: Resolution | None = None,
+) -> Settlement:
+    key = _key(claimed.stream)
+    return settle(
+        facts=claimed.stream.facts,
+        last_received_at=claimed.stream.last_received_at,
+        now=now,
+        patience=patience,
+        prices=prices,
+        booked=bills.get(key),
+        retry_of=retries.get(key),
+        resolution=resolution,
+    )
 
 
 def _attempts(claimed: Sequence[ClaimedStream]) -> dict[tuple[str, str], Attempt]:

@@ -5,6 +5,7 @@ from typing import Any
 from metering.domain.cancel_policies import CancelPolicy
 from metering.domain.events import Outcome, UsageSource
 from metering.domain.ledger import Bill, Charge
+from metering.domain.resolutions import ResolutionAction
 from metering.domain.usage import COUNTERS, Usage
 from metering.records.documents import lines_from_document
 
@@ -35,6 +36,7 @@ CHARGE_COLUMNS = (
     "markup_percent",
     "retry_of",
     "request_key",
+    "resolution",
 )
 # A whole charge, for `bill_of_row`; the table is `c`.
 CHARGE_ROW = ", ".join(f"c.{name}" if name != "lines" else "c.lines::text AS lines" for name in CHARGE_COLUMNS)
@@ -74,5 +76,6 @@ def bill_of_row(row: Any) -> Bill:
         model_rule=row.model_rule,
         markup_percent=row.markup_percent,
         retry_of=row.retry_of,
+        resolution=ResolutionAction(row.resolution) if row.resolution else None,
         lines=lines_from_document(row.lines),
     )

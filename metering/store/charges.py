@@ -47,6 +47,7 @@ def _charge_row(charge: Charge) -> tuple[Any, ...]:
         bill.markup_percent,
         bill.retry_of,
         charge.request_key,
+        bill.resolution.value if bill.resolution else None,
     )
 
 

@@ -173,6 +173,20 @@ class ClaimedStream:
     time_zone: ZoneInfo
 
 
+_LOCK = text(
+    f"""
+    SELECT {STREAM_COLUMNS} FROM streams s
+    WHERE s.customer_id = :customer_id AND s.stream_id = :stream_id FOR UPDATE
+    """
+)
+
+
+def lock_stream(connection: Connection, *, customer_id: str, stream_id: str) -> StoredStream | None:
+    """One stream, which nobody else changes until the transaction ends; None when there is none."""
+    row = connection.execute(_LOCK, {"customer_id": customer_id, "stream_id": stream_id}).first()
+    return stored_stream(row) if row is not None else None
+
+
 def claim_due(
     connection: Connection, *, now: datetime, limit: int, newest_first: bool = False
 ) -> list[ClaimedStream]:
@@ -212,8 +226,10 @@ def mark_streams(connection: Connection, marks: Sequence[StreamMark]) -> None:
 
 _WAKE_UNPRICED = text(
     """
-    UPDATE streams SET due_at = :now
-    WHERE state = 'unpriced' AND due_at IS NULL
+    UPDATE streams s SET due_at = :now
+    FROM (SELECT customer_id, stream_id FROM streams WHERE state = 'unpriced' AND due_at IS NULL
+          ORDER BY customer_id, stream_id FOR UPDATE) AS waiting
+    WHERE s.customer_id = waiting.customer_id AND s.stream_id = waiting.stream_id
     """
 )
 

@@ -10,8 +10,10 @@ from sqlalchemy import Connection, text
 
 from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, Charge
 from metering.domain.money import sum_cents
+from metering.domain.resolutions import Resolution
 from metering.records.charges import CHARGE_ROW, charge_of_row
 from metering.records.documents import bill_from_document
+from metering.records.resolutions import resolution_of_row
 from metering.records.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
 
@@ -22,6 +24,7 @@ class StreamView:
     stream: StoredStream
     charge: Charge | None
     adjustments: Sequence[Adjustment]
+    resolution: Resolution | None = None
 
     @property
     def newest_bill(self) -> Bill | None:
@@ -51,6 +54,12 @@ _ADJUSTMENTS = text(
     FROM adjustments WHERE customer_id = :customer_id AND stream_id = :stream_id ORDER BY revision
     """
 )
+_RESOLUTION = text(
+    """
+    SELECT * FROM resolutions WHERE customer_id = :customer_id AND stream_id = :stream_id
+    ORDER BY resolved_at DESC LIMIT 1
+    """
+)
 _NOT_FINAL = text(
     f"""
     SELECT {STREAM_COLUMNS} FROM streams s
@@ -69,10 +78,12 @@ def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> S
         return None
     charge = connection.execute(_CHARGE, key).first()
     adjustments = connection.execute(_ADJUSTMENTS, key).all() if charge else []
+    resolution = connection.execute(_RESOLUTION, key).first()
     return StreamView(
         stream=stored_stream(row),
         charge=charge_of_row(charge) if charge else None,
         adjustments=[_adjustment(row) for row in adjustments],
+        resolution=resolution_of_row(resolution) if resolution else None,
     )
 
 

@@ -112,6 +112,12 @@ def test_terms_are_set_listed_and_tried_out(database: Database) -> None:
     assert "from -100" in metering(database, "customers", "markup", "--", "acme", "-101").stderr
 
 
+def test_an_empty_backlog_says_so_and_a_decision_about_nothing_is_refused(database: Database) -> None:
+    assert metering(database, "backlog", "list").stdout == "nothing needs a person\n"
+    refused = metering(database, "backlog", "resolve", "acme", "s", "write_off", "--reason", "test")
+    assert "customer 'acme' has no stream 's'" in refused.stderr
+
+
 def test_doctor_redacts_secrets_and_fails_when_something_is_wrong(database: Database) -> None:
     well = metering(database, "doctor", "--json")
     assert well.returncode == 0, well.stdout

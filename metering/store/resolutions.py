@@ -1,0 +1,49 @@
+"""Resolutions: added, never changed; the newest of a stream counts."""
+
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import Connection, insert, text
+
+from metering.domain.resolutions import Resolution
+from metering.records.resolutions import resolution_of_row
+from metering.tables import resolutions
+
+_encode = msgspec.json.Encoder().encode
+
+_NEWEST = """
+SELECT DISTINCT ON (r.customer_id, r.stream_id) r.*
+FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
+JOIN resolutions r ON r.customer_id = wanted.customer_id AND r.stream_id = wanted.stream_id
+ORDER BY r.customer_id, r.stream_id, r.resolved_at DESC
+"""
+_WAKE = text("UPDATE streams SET due_at = :now WHERE customer_id = :customer_id AND stream_id = :stream_id")
+
+
+def add_resolution(connection: Connection, resolution: Resolution) -> None:
+    """Record a decision and have the finalizer look at the stream, which this transaction has locked."""
+    connection.execute(
+        insert(resolutions).values(
+            customer_id=resolution.customer_id,
+            stream_id=resolution.stream_id,
+            resolved_at=resolution.resolved_at,
+            action=resolution.action.value,
+            reason=resolution.reason,
+            resolved_by=resolution.resolved_by,
+            start_fingerprint=resolution.start_fingerprint,
+            end_fingerprint=resolution.end_fingerprint,
+        )
+    )
+    key = {"customer_id": resolution.customer_id, "stream_id": resolution.stream_id}
+    connection.execute(_WAKE, {**key, "now": resolution.resolved_at})
+
+
+def newest_resolutions(
+    connection: Connection, streams: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Resolution]:
+    """The newest decision about each of these (customer_id, stream_id); most have none."""
+    if not streams:
+        return {}
+    wanted = [{"customer_id": customer_id, "stream_id": stream_id} for customer_id, stream_id in streams]
+    rows = connection.exec_driver_sql(_NEWEST, (_encode(wanted).decode(),))
+    return {(row.customer_id, row.stream_id): resolution_of_row(row) for row in rows}
