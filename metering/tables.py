@@ -260,6 +260,40 @@ adjustments = Table(
 )
 
 
+manual_adjustments = Table(
+    "manual_adjustments",
+    metadata,
+    Column("customer_id", Text, ForeignKey("customers.customer_id"), primary_key=True),
+    _text("adjustment_id", primary_key=True),
+    _text("stream_id", nullable=True),
+    _text("kind"),
+    Column("usd_cents", Numeric, nullable=False),
+    _text("reason"),
+    _text("booked_by"),
+    _time("booked_at"),
+    _text("period"),
+    _time("filed_at"),
+    *(_text(name) for name in ("provider", "model", "api_key_id", "outcome", "usage_source", "retry")),
+    ForeignKeyConstraint(["customer_id", "stream_id"], ["charges.customer_id", "charges.stream_id"]),
+    Index(
+        "manual_adjustments_by_stream",
+        "customer_id",
+        "stream_id",
+        postgresql_where=text("stream_id IS NOT NULL"),
+    ),
+    Index("manual_adjustments_by_filing", "filed_at"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _text("idempotency_key", primary_key=True),
+    Column("request_hash", LargeBinary, nullable=False),
+    _text("result_id"),
+    _time("created_at"),
+)
+
+
 def _sums() -> list[Column[object]]:
     return [
         Column("stream_count", BigInteger, nullable=False),

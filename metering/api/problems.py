@@ -22,6 +22,7 @@ from metering.domain.period import InvalidPeriodError
 from metering.domain.rating import RateMissingError
 from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.ingest.writer import NotCommittedError, QueueFullError
+from metering.operations.adjust_by_hand import InvalidAdjustmentError, UnknownCustomerError
 from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
 from metering.operations.put_customer import UnknownTimeZoneError
 from metering.operations.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
@@ -29,6 +30,7 @@ from metering.operations.set_rate import InvalidRateError, RateDateTakenError
 from metering.operations.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.store.customers import StripeCustomerTakenError
 from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
+from metering.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
 from metering.store.schema import RoleMissingError, SchemaOutdatedError
 from metering.wire.decode import TooManyEventsError
@@ -69,6 +71,10 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     RateDateTakenError: Problem(409, "rate-date-taken", "There is a card for this moment already"),
     InvalidMarkupError: Problem(422, "invalid-parameter", "A parameter is wrong"),
     TermsDateTakenError: Problem(409, "terms-date-taken", "There are terms for this moment already"),
+    InvalidAdjustmentError: Problem(422, "invalid-adjustment", "The adjustment cannot be booked"),
+    UnknownCustomerError: Problem(404, "not-found", "There is no such thing"),
+    IdempotencyKeyReusedError: Problem(422, "idempotency-key-reused", "The key was used for another request"),
+    RequestInFlightError: Problem(409, "request-in-flight", "The request is under way", retry_after_seconds=1),
     InvalidResolutionError: Problem(422, "invalid-resolution", "The decision does not settle the stream"),
     NotInBacklogError: Problem(409, "not-in-backlog", "The stream needs no decision"),
     UnknownStreamError: Problem(404, "not-found", "There is no such thing"),

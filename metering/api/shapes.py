@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from metering.domain.events import Outcome
 from metering.domain.ledger import Adjustment, Bill, Charge
+from metering.domain.manual_adjustments import ManualAdjustment
 from metering.domain.money import cents_text
 from metering.domain.rating import ChargeLine
 from metering.domain.resolutions import Resolution
@@ -65,7 +66,10 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
         "retry_of": bill.retry_of if bill else None,
         "resolution": resolution_shape(view.resolution) if view.resolution else None,
         "charge": charge_detail(view.charge) if view.charge else None,
-        "adjustments": [adjustment_shape(adjustment) for adjustment in view.adjustments],
+        "adjustments": [
+            *(adjustment_shape(adjustment) for adjustment in view.adjustments),
+            *(manual_adjustment_shape(adjustment) for adjustment in view.manual_adjustments),
+        ],
     }
 
 
@@ -133,6 +137,21 @@ def adjustment_shape(adjustment: Adjustment) -> dict[str, Any]:
         "usd_cents": cents_text(adjustment.usd_cents),
         "rate_card_id": adjustment.bill.rate_card_id if adjustment.bill else None,
         "lines": [line_shape(line) for line in adjustment.bill.lines] if adjustment.bill else [],
+    }
+
+
+def manual_adjustment_shape(adjustment: ManualAdjustment) -> dict[str, Any]:
+    """A credit or a correction that an admin booked."""
+    return {
+        "adjustment_id": adjustment.adjustment_id,
+        "customer_id": adjustment.customer_id,
+        "stream_id": adjustment.stream_id,
+        "booked_at": time_text(adjustment.booked_at),
+        "booked_by": adjustment.booked_by,
+        "period": adjustment.period,
+        "reason": adjustment.kind.value,
+        "note": adjustment.reason,
+        "usd_cents": cents_text(adjustment.usd_cents),
     }
 
 

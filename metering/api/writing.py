@@ -1,25 +1,66 @@
 """The calls of an admin that change something."""
 
+from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Header, Path
+from pydantic import BaseModel, Field
 
 from metering.api.auth import Admin
 from metering.api.errors import NotFoundError
 from metering.api.reading import TheService
-from metering.api.shapes import CustomerInput, customer_shape
+from metering.api.shapes import CustomerInput, customer_shape, manual_adjustment_shape
 from metering.clock import utc_now
+from metering.domain.manual_adjustments import ManualKind
+from metering.operations.adjust_by_hand import adjust_by_hand
 from metering.operations.put_customer import put_customer
 from metering.store.customers import CustomerDetails
 from metering.store.engine import transaction
 from metering.totals.customers import get_customer
 
+_NO_NUL = r"^[^\x00]+$"
+
 router = APIRouter(prefix="/v1", tags=["administration"])
+
+
+class AdjustmentInput(BaseModel):
+    """A credit (below 0) or a correction, in exact cents as a string, for a customer or one of its streams."""
+
+    customer_id: Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_NUL)]
+    stream_id: Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_NUL)] | None = None
+    kind: ManualKind = ManualKind.CREDIT
+    usd_cents: Annotated[Decimal, Field(max_digits=30, decimal_places=12, allow_inf_nan=False, strict=False)]
+    reason: Annotated[str, Field(min_length=1, max_length=2_000, pattern=_NO_NUL)]
+
+
+@router.post("/adjustments")
+def write_adjustment(
+    given: AdjustmentInput,
+    idempotency_key: Annotated[
+        str,
+        Header(min_length=1, max_length=255, description="Makes asking twice harmless: the answer is the same."),
+    ],
+    key: Admin,
+    service: TheService,
+) -> dict[str, Any]:
+    """Book a credit or a correction, exactly once for a key."""
+    adjustment = adjust_by_hand(
+        engine=service.engine,
+        idempotency_key=idempotency_key,
+        customer_id=given.customer_id,
+        stream_id=given.stream_id,
+        kind=given.kind,
+        usd_cents=given.usd_cents,
+        reason=given.reason,
+        booked_by=f"key {key.key_id}",
+        now=utc_now(),
+    )
+    return manual_adjustment_shape(adjustment)
 
 
 @router.put("/customers/{customer_id:path}")
 def write_customer(
-    customer_id: Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00]+$")],
+    customer_id: Annotated[str, Path(min_length=1, max_length=128, pattern=_NO_NUL)],
     given: CustomerInput,
     _: Admin,
     service: TheService,

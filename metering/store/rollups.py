@@ -4,7 +4,7 @@ So bookings never wait for each other over a common total. A total is always the
 pending, and rolling up moves rows from one to the other in one transaction: no reader sees them twice or not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -58,11 +58,28 @@ def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None
     copy_rows(connection, _COPY_PENDING, rows)
 
 
-def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) -> None:
-    hour = bill.ended_at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    key: TotalKey = (
-        customer_id,
-        hour,
+def total_dimensions(bill: Bill | None) -> dict[str, str]:
+    """Where totals have what belongs to a bill, or to none."""
+    if bill is None:
+        return {**dict.fromkeys(DIMENSIONS[1:-1], ""), "retry": NO_RETRY}
+    return dict(zip(DIMENSIONS[1:], _dimensions(bill), strict=True))
+
+
+def add_amount_to_totals(
+    connection: Connection, *, customer_id: str, at: datetime, dimensions: Mapping[str, str], usd_cents: Decimal
+) -> None:
+    """Add an amount beside the bills, which is of no stream's usage."""
+    values = [dimensions[name] for name in DIMENSIONS[1:]]
+    row = (customer_id, _hour(at), *values, 0, *(0 for _ in COUNTERS), usd_cents)
+    copy_rows(connection, _COPY_PENDING, [row])
+
+
+def _hour(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _dimensions(bill: Bill) -> tuple[str, str, str, str, str, str]:
+    return (
         bill.provider,
         bill.model,
         bill.api_key_id or "",
@@ -70,6 +87,10 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
         bill.usage_source.value,
         RETRY if bill.retry_of else NO_RETRY,
     )
+
+
+def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) -> None:
+    key: TotalKey = (customer_id, _hour(bill.ended_at), *_dimensions(bill))
     total = sums.get(key)
     if total is None:
         total = sums[key] = _Sum(0, [0] * len(COUNTERS), ZERO)

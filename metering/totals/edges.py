@@ -19,18 +19,23 @@ _COUNTERS_OF_BILL = ", ".join(
 EDGE_BILLS = f"""
     SELECT date_trunc('hour', c.ended_at) AS hour, c.customer_id, c.provider, c.model,
            coalesce(c.api_key_id, '') AS api_key_id, c.outcome, c.usage_source,
-           CAST(c.retry_of IS NOT NULL AS text) AS retry, {_COUNTERS_OF_CHARGE}, c.usd_cents
+           CAST(c.retry_of IS NOT NULL AS text) AS retry, 1 AS stream_count, {_COUNTERS_OF_CHARGE}, c.usd_cents
     FROM charges c
     WHERE {_within("c.ended_at")} AND (CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id)
       AND NOT EXISTS (SELECT FROM adjustments a WHERE (a.customer_id, a.stream_id) = (c.customer_id, c.stream_id))
     UNION ALL
     SELECT date_trunc('hour', a.ended_at), a.customer_id, a.bill ->> 'provider', a.bill ->> 'model',
            coalesce(a.bill ->> 'api_key_id', ''), a.bill ->> 'outcome', a.bill ->> 'usage_source',
-           CAST(a.bill ->> 'retry_of' IS NOT NULL AS text), {_COUNTERS_OF_BILL},
+           CAST(a.bill ->> 'retry_of' IS NOT NULL AS text), 1, {_COUNTERS_OF_BILL},
            (SELECT coalesce(sum(CAST(line ->> 'usd_cents' AS numeric)), 0)
             FROM jsonb_array_elements(a.bill -> 'lines') AS line)
     FROM adjustments a
     WHERE {_within("a.ended_at")} AND (CAST(:customer_id AS text) IS NULL OR a.customer_id = :customer_id)
       AND NOT EXISTS (SELECT FROM adjustments newer WHERE newer.customer_id = a.customer_id
                       AND newer.stream_id = a.stream_id AND newer.revision > a.revision)
+    UNION ALL
+    SELECT date_trunc('hour', m.filed_at), m.customer_id, m.provider, m.model, m.api_key_id, m.outcome,
+           m.usage_source, m.retry, 0, {", ".join("0" for _ in COUNTERS)}, m.usd_cents
+    FROM manual_adjustments m
+    WHERE {_within("m.filed_at")} AND (CAST(:customer_id AS text) IS NULL OR m.customer_id = :customer_id)
 """

@@ -9,10 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, Charge
+from metering.domain.manual_adjustments import ManualAdjustment
 from metering.domain.money import sum_cents
 from metering.domain.resolutions import Resolution
 from metering.records.charges import CHARGE_ROW, charge_of_row
 from metering.records.documents import bill_from_document
+from metering.records.manual_adjustments import manual_adjustment_of_row
 from metering.records.resolutions import resolution_of_row
 from metering.records.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
@@ -25,6 +27,7 @@ class StreamView:
     charge: Charge | None
     adjustments: Sequence[Adjustment]
     resolution: Resolution | None = None
+    manual_adjustments: Sequence[ManualAdjustment] = ()
 
     @property
     def newest_bill(self) -> Bill | None:
@@ -35,10 +38,12 @@ class StreamView:
 
     @property
     def cost_usd_cents(self) -> Decimal | None:
-        """The charge plus its adjustments; None while nothing is final."""
+        """The charge plus all its adjustments; None while nothing is final."""
         if self.newest_bill is None or self.charge is None:
             return None
-        return sum_cents([self.charge.bill.usd_cents, *(entry.usd_cents for entry in self.adjustments)])
+        adjusted = [adjustment.usd_cents for adjustment in self.adjustments]
+        by_hand = [adjustment.usd_cents for adjustment in self.manual_adjustments]
+        return sum_cents([self.charge.bill.usd_cents, *adjusted, *by_hand])
 
 
 _STREAM = text(
@@ -52,6 +57,12 @@ _ADJUSTMENTS = text(
     SELECT customer_id, stream_id, adjustment_id, charge_id, revision, booked_at, period, reason, usd_cents,
            bill::text AS bill
     FROM adjustments WHERE customer_id = :customer_id AND stream_id = :stream_id ORDER BY revision
+    """
+)
+_BY_HAND = text(
+    """
+    SELECT * FROM manual_adjustments WHERE customer_id = :customer_id AND stream_id = :stream_id
+    ORDER BY booked_at, adjustment_id
     """
 )
 _RESOLUTION = text(
@@ -79,11 +90,13 @@ def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> S
     charge = connection.execute(_CHARGE, key).first()
     adjustments = connection.execute(_ADJUSTMENTS, key).all() if charge else []
     resolution = connection.execute(_RESOLUTION, key).first()
+    by_hand = connection.execute(_BY_HAND, key).all() if charge else []
     return StreamView(
         stream=stored_stream(row),
         charge=charge_of_row(charge) if charge else None,
         adjustments=[_adjustment(row) for row in adjustments],
         resolution=resolution_of_row(resolution) if resolution else None,
+        manual_adjustments=[manual_adjustment_of_row(row) for row in by_hand],
     )
 
 

@@ -143,7 +143,7 @@ def _all_rows(question: TotalsQuestion) -> str:
         SELECT {columns}, {sums}, 0, 0 FROM totals_pending
         WHERE hour >= :hours_from AND hour < :hours_to {of_customer}
         UNION ALL
-        SELECT {columns}, 1, {", ".join(COUNTERS)}, usd_cents, 0, 0 FROM ({EDGE_BILLS}) AS edges
+        SELECT {columns}, {sums}, 0, 0 FROM ({EDGE_BILLS}) AS edges
         UNION ALL
         SELECT {columns}, 0, {", ".join("0" for _ in COUNTERS)}, 0, usd_cents, 1
         FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (

@@ -81,7 +81,7 @@ class Books:
 
     def check_totals(self) -> Decimal:
         """Totals = charges + adjustments, to the last digit, before and after rolling up; returns the sum."""
-        booked = self.sum_of("charges") + self.sum_of("adjustments")
+        booked = self.sum_of("charges") + self.sum_of("adjustments") + self.sum_of("manual_adjustments")
         assert self.sum_of("totals_hourly") + self.sum_of("totals_pending") == booked
         roll_up_totals(self.service.engine)
         assert self.sum_of("totals_pending") == 0

@@ -1,0 +1,127 @@
+"""Credits and corrections: booked once for a key, shown with their stream, and in every total."""
+
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from metering.store.keys import Role
+from metering.store.rollups import roll_up_totals
+from tests.api.conftest import Api
+from tests.api.test_prices import bill, stream
+
+CREDIT = {"customer_id": "acme", "kind": "credit", "usd_cents": "-100.5", "reason": "an outage"}
+MONTHS = {"from": "2026-01-01T00:00:00Z", "to": "2027-12-01T00:00:00Z"}
+
+
+def post(api: Api, key: str = "k1", **changes: Any) -> Any:
+    return api.client.post("/v1/adjustments", json={**CREDIT, **changes}, headers={"idempotency-key": key})
+
+
+def total(api: Api, **params: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = api.client.get("/v1/totals", params={**MONTHS, **params}).json()["data"]
+    return rows
+
+
+def test_a_credit_is_booked_once_however_often_it_is_asked_for(api: Api) -> None:
+    bill(api, stream("s1"))
+    answers = [post(api) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.text for answer in answers}) == 1
+    assert answers[0].json()["note"] == "an outage"
+    assert [row["cost_usd_cents"] for row in total(api)] == ["-100.0015"]
+    assert post(api, "k2").json()["adjustment_id"] != answers[0].json()["adjustment_id"]
+
+
+@pytest.mark.parametrize("changes", [{"usd_cents": "-100.6"}, {"reason": "another"}, {"stream_id": "s1"}])
+def test_a_key_that_was_used_for_another_request_is_refused(api: Api, changes: dict[str, str]) -> None:
+    bill(api, stream("s1"))
+    assert post(api).status_code == 200
+    refused = post(api, **changes)
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/idempotency-key-reused")
+    assert len(total(api, group_by="customer_id")) == 1
+
+
+def test_the_same_amount_in_another_spelling_is_the_same_request(api: Api) -> None:
+    bill(api, stream("s1"))
+    assert post(api, usd_cents="-100.50").text == post(api, usd_cents="-100.5").text
+
+
+def test_a_request_whose_key_is_in_flight_is_told_to_wait(api: Api) -> None:
+    bill(api, stream("s1"))
+    url = api.service.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
+    with psycopg.connect(url) as beside:
+        beside.execute("SELECT pg_advisory_xact_lock(hashtextextended('k1', 6))")
+        refused = post(api)
+        assert (refused.status_code, refused.headers["retry-after"]) == (409, "1")
+    assert post(api).status_code == 200
+
+
+def test_many_requests_with_one_key_at_once_book_one_credit(api: Api) -> None:
+    bill(api, stream("s1"))
+    statuses: list[int] = []
+    threads = [threading.Thread(target=lambda: statuses.append(post(api).status_code)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 409}
+    assert 200 in statuses
+    assert [row["cost_usd_cents"] for row in total(api)] == ["-100.0015"]
+
+
+def test_a_correction_of_a_stream_is_part_of_its_cost_and_filed_with_it(api: Api) -> None:
+    bill(api, stream("s1"))
+    answer = post(api, kind="correction", usd_cents="0.0015", stream_id="s1")
+    assert answer.status_code == 200, answer.text
+    shape = api.client.get("/v1/streams/acme/s1").json()
+    assert shape["cost_usd_cents"] == "0.5"
+    assert [(entry["reason"], entry["usd_cents"]) for entry in shape["adjustments"]] == [("correction", "0.0015")]
+    minutes = {"from": "2026-11-23T15:00:00Z", "to": "2026-11-23T15:00:05Z", "group_by": "model,outcome"}
+    for _ in range(2):
+        for params in ({"granularity": "day", "group_by": "model,outcome"}, minutes):
+            (row,) = total(api, **params)
+            assert (row["model"], row["outcome"], row["stream_count"]) == ("claude-opus-4.7", "completed", 1)
+            assert row["cost_usd_cents"] == "0.5"
+        roll_up_totals(api.service.engine)
+
+
+def test_later_facts_leave_a_correction_as_it_is(api: Api) -> None:
+    bill(api, stream("s1"))
+    post(api, kind="correction", usd_cents="1", stream_id="s1")
+    late = stream("s1")[1]
+    late["data"] = {**late["data"], "usage": {"input_tokens": 0, "output_tokens": 40}}
+    late["time"] = "2026-11-23T15:00:01Z"
+    again = bill(api, [stream("s1")[0], late])
+    assert again["state"] == "conflicting"
+    assert [row["cost_usd_cents"] for row in total(api)] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "field"),
+    [
+        ({"usd_cents": "0"}, 422, "usd_cents"),
+        ({"usd_cents": "5"}, 422, "usd_cents"),
+        ({"usd_cents": "NaN"}, 422, "usd_cents"),
+        ({"usd_cents": "-1e40"}, 422, "usd_cents"),
+        ({"reason": " "}, 422, "reason"),
+        ({"stream_id": "none"}, 422, "stream_id"),
+        ({"customer_id": "nobody"}, 404, "customer_id"),
+        ({"kind": "gift"}, 422, "kind"),
+    ],
+)
+def test_what_makes_no_adjustment_is_refused_with_its_field(
+    api: Api, changes: dict[str, str], status: int, field: str
+) -> None:
+    bill(api, stream("s1"))
+    answer = post(api, **changes)
+    assert answer.status_code == status
+    assert field in answer.json()["detail"]
+    assert post(api).status_code == 200
+
+
+def test_a_key_is_needed_and_an_admin(api: Api) -> None:
+    assert api.client.post("/v1/adjustments", json=CREDIT).status_code == 422
+    with api.client_with(Role.READ) as reader:
+        assert reader.post("/v1/adjustments", json=CREDIT, headers={"idempotency-key": "k"}).status_code == 403
