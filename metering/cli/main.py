@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from metering.cli import backlog, bench, cancel_policy, customers, doctor, keys, parts, programs, rates, up
+from metering.cli import backlog, bench, cancel_policy, customers, doctor, keys, parts, programs, rates, rerate, up
 from metering.cli.output import fail
 from metering.domain.errors import MeteringError
 
@@ -24,6 +24,7 @@ app.add_typer(bench.app, name="bench")
 app.command("up")(up.up_command)
 app.command("demo")(programs.demo_command)
 app.command("gateway")(programs.gateway_command)
+app.command("rerate")(rerate.rerate_command)
 app.command("doctor")(doctor.doctor_command)
 parts.register(app)
 

@@ -57,6 +57,7 @@ class AdjustmentReason(StrEnum):
     """Why an adjustment was booked."""
 
     LATE_FACTS = "late_facts"
+    RERATE = "rerate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,32 @@ def charge_id_of(*, customer_id: str, stream_id: str) -> str:
 def adjustment_id_of(*, customer_id: str, stream_id: str, revision: int) -> str:
     """An adjustment's id follows from its stream and its place in the stream's history."""
     return f"adj_{_digest(customer_id, stream_id, str(revision))}"
+
+
+def adjust(
+    *,
+    customer_id: str,
+    stream_id: str,
+    revision: int,
+    before: Bill | None,
+    after: Bill | None,
+    reason: AdjustmentReason,
+    booked_at: datetime,
+    period: str,
+) -> Adjustment:
+    """The adjustment that takes a stream from one bill to the next."""
+    return Adjustment(
+        adjustment_id=adjustment_id_of(customer_id=customer_id, stream_id=stream_id, revision=revision),
+        customer_id=customer_id,
+        stream_id=stream_id,
+        charge_id=charge_id_of(customer_id=customer_id, stream_id=stream_id),
+        revision=revision,
+        booked_at=booked_at,
+        period=period,
+        reason=reason,
+        usd_cents=difference(before=before, after=after),
+        bill=after,
+    )
 
 
 def difference(*, before: Bill | None, after: Bill | None) -> Decimal:

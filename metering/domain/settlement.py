@@ -156,6 +156,19 @@ def _resolve(
     )
 
 
+def rerate_bill(*, facts: StreamFacts, booked: Bill, prices: PriceBook) -> Bill | None:
+    """What a final stream's bill would be by these prices; None when they have no rate for it.
+
+    What an admin decided of it stays decided, and what it is a retry of stays so.
+    """
+    if facts.start is None or booked.resolution is ResolutionAction.WRITE_OFF:
+        return booked
+    settlement = _bill(facts, facts.start.event, prices, retry_of=booked.retry_of)
+    if isinstance(settlement, Backlog):
+        return None
+    return replace(settlement.bill, resolution=booked.resolution)
+
+
 def accrue(*, facts: StreamFacts, prices: PriceBook) -> Bill | None:
     """What a stream that is not final would cost if it ended now; None while that cannot be said."""
     if facts.start is None:

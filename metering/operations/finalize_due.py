@@ -9,15 +9,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Engine
 
-from metering.domain.ledger import (
-    Adjustment,
-    AdjustmentReason,
-    Bill,
-    Charge,
-    adjustment_id_of,
-    charge_id_of,
-    difference,
-)
+from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, Charge, adjust, charge_id_of
 from metering.domain.period import BillingPeriod
 from metering.domain.price_book import PriceBook
 from metering.domain.resolutions import Resolution
@@ -197,14 +189,13 @@ def _book(
     if before == after:
         return stream.revision
     customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id
-    charge_id = charge_id_of(customer_id=customer_id, stream_id=stream_id)
     work.changes.append(BillChange(customer_id, before, after))
     ended_at = after.ended_at if after else work.now
     period = str(BillingPeriod.containing(at=ended_at, time_zone=claimed.time_zone))
     if stream.revision is None and after is not None:
         work.charges.append(
             Charge(
-                charge_id=charge_id,
+                charge_id=charge_id_of(customer_id=customer_id, stream_id=stream_id),
                 customer_id=customer_id,
                 stream_id=stream_id,
                 booked_at=work.now,
@@ -216,17 +207,15 @@ def _book(
         return 0
     revision = (stream.revision or 0) + 1
     work.adjustments.append(
-        Adjustment(
-            adjustment_id=adjustment_id_of(customer_id=customer_id, stream_id=stream_id, revision=revision),
+        adjust(
             customer_id=customer_id,
             stream_id=stream_id,
-            charge_id=charge_id,
             revision=revision,
+            before=before,
+            after=after,
+            reason=AdjustmentReason.LATE_FACTS,
             booked_at=work.now,
             period=period,
-            reason=AdjustmentReason.LATE_FACTS,
-            usd_cents=difference(before=before, after=after),
-            bill=after,
         )
     )
     return revision

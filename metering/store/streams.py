@@ -199,6 +199,23 @@ def claim_due(
     return [ClaimedStream(stored_stream(row), ZoneInfo(row.time_zone)) for row in rows]
 
 
+_READ = f"""
+SELECT {STREAM_COLUMNS}, c.time_zone
+FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
+JOIN streams s ON s.customer_id = wanted.customer_id AND s.stream_id = wanted.stream_id
+JOIN customers c ON c.customer_id = s.customer_id
+ORDER BY s.customer_id, s.stream_id
+"""
+
+
+def read_streams(connection: Connection, streams: Sequence[tuple[str, str]], *, lock: bool) -> list[ClaimedStream]:
+    """These (customer_id, stream_id); with `lock`, nobody else changes them until the transaction ends."""
+    wanted = [{"customer_id": customer_id, "stream_id": stream_id} for customer_id, stream_id in streams]
+    query = f"{_READ} FOR UPDATE OF s" if lock else _READ
+    rows = connection.exec_driver_sql(query, (_encode(wanted).decode(),)).all()
+    return [ClaimedStream(stored_stream(row), ZoneInfo(row.time_zone)) for row in rows]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMark:
     """What the finalizer leaves on a stream: its state, when to look again, and the newest booking."""

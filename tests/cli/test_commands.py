@@ -118,6 +118,14 @@ def test_an_empty_backlog_says_so_and_a_decision_about_nothing_is_refused(databa
     assert "customer 'acme' has no stream 's'" in refused.stderr
 
 
+def test_rerating_a_month_without_streams_changes_nothing(database: Database) -> None:
+    shown = metering(database, "rerate", "--period", "2026-10", "--dry-run")
+    assert shown.returncode == 0
+    assert shown.stdout == "every bill is what these prices say\n"
+    assert metering(database, "rerate", "--period", "2026-10", "--json").stdout == "[]\n"
+    assert "expected a month" in metering(database, "rerate", "--period", "last").stderr
+
+
 def test_doctor_redacts_secrets_and_fails_when_something_is_wrong(database: Database) -> None:
     well = metering(database, "doctor", "--json")
     assert well.returncode == 0, well.stdout

@@ -1,0 +1,156 @@
+"""Rerate: what a month's streams would cost by the price book as it is now; previewed, then booked as adjustments.
+
+A price that is set later never alters what is booked. This is how it does, when somebody wants it to.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+
+from sqlalchemy import Connection, Engine
+
+from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, adjust
+from metering.domain.money import EXACT, ZERO
+from metering.domain.period import BillingPeriod
+from metering.domain.price_book import PriceBook
+from metering.domain.settlement import State, rerate_bill
+from metering.store.charges import book_adjustments, newest_bills
+from metering.store.engine import transaction
+from metering.store.price_book import PriceBooks
+from metering.store.rollups import BillChange, add_to_totals
+from metering.store.streams import ClaimedStream, StreamMark, mark_streams, read_streams
+from metering.totals.bills import BillFilter, iterate_bills
+
+# As many streams as are locked, and booked, at a time.
+_BATCH = 500
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerateGroup:
+    """The streams of a model whose bill changes. `unpriced` ones have no rate any more, and keep their bill."""
+
+    provider: str
+    model: str
+    stream_count: int = 0
+    usd_cents: Decimal = ZERO
+    new_usd_cents: Decimal = ZERO
+    unpriced: int = 0
+
+    @property
+    def difference_usd_cents(self) -> Decimal:
+        """What the adjustments sum to."""
+        return EXACT.subtract(self.new_usd_cents, self.usd_cents)
+
+
+@dataclass(slots=True)
+class _Groups:
+    by_model: dict[tuple[str, str], RerateGroup]
+
+    def add(self, before: Bill, after: Bill | None) -> None:
+        key = (before.provider, before.model)
+        group = self.by_model.get(key) or RerateGroup(provider=key[0], model=key[1])
+        if after is None:
+            self.by_model[key] = replace(group, unpriced=group.unpriced + 1)
+            return
+        self.by_model[key] = replace(
+            group,
+            stream_count=group.stream_count + 1,
+            usd_cents=EXACT.add(group.usd_cents, before.usd_cents),
+            new_usd_cents=EXACT.add(group.new_usd_cents, after.usd_cents),
+        )
+
+    def sorted(self) -> Sequence[RerateGroup]:
+        return [self.by_model[key] for key in sorted(self.by_model)]
+
+
+def rerate(
+    *,
+    engine: Engine,
+    price_books: PriceBooks,
+    where: BillFilter,
+    now: datetime,
+    book: bool,
+    progress: Progress = lambda _: None,
+) -> Sequence[RerateGroup]:
+    """By model, what changes; with `book` the differences are booked, some hundred streams in a transaction.
+
+    Booking can be stopped anywhere and run again: what was booked changes no more.
+    """
+    groups = _Groups({})
+    seen = 0
+    with transaction(engine) as reading:
+        keys = ((each.customer_id, each.stream_id) for each in iterate_bills(reading, where=where))
+        while batch := list(islice(keys, _BATCH)):
+            with transaction(engine) as connection:
+                changes = list(_changes(connection, batch, price_books.current(connection), lock=book))
+                if book:
+                    _book(connection, changes, now)
+            for change in changes:
+                groups.add(change.before, change.after)
+            seen += len(batch)
+            progress(seen)
+    return groups.sorted()
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    claimed: ClaimedStream
+    before: Bill
+    after: Bill | None
+
+
+def _changes(
+    connection: Connection, keys: Sequence[tuple[str, str]], prices: PriceBook, *, lock: bool
+) -> Iterator[_Change]:
+    claimed = read_streams(connection, keys, lock=lock)
+    bills = newest_bills(connection, keys)
+    for each in claimed:
+        facts = each.stream.facts
+        before = bills.get((facts.customer_id, facts.stream_id))
+        if before is None or each.stream.state is not State.FINALIZED:
+            continue
+        after = rerate_bill(facts=facts, booked=before, prices=prices)
+        if after != before:
+            yield _Change(each, before, after)
+
+
+def _book(connection: Connection, changes: Sequence[_Change], now: datetime) -> None:
+    adjustments: list[Adjustment] = []
+    bill_changes: list[BillChange] = []
+    for change in changes:
+        if change.after is None:
+            continue
+        stream = change.claimed.stream
+        ended_at = change.after.ended_at
+        adjustments.append(
+            adjust(
+                customer_id=stream.facts.customer_id,
+                stream_id=stream.facts.stream_id,
+                revision=(stream.revision or 0) + 1,
+                before=change.before,
+                after=change.after,
+                reason=AdjustmentReason.RERATE,
+                booked_at=now,
+                period=str(BillingPeriod.containing(at=ended_at, time_zone=change.claimed.time_zone)),
+            )
+        )
+        bill_changes.append(BillChange(stream.facts.customer_id, change.before, change.after))
+    if adjustments:
+        book_adjustments(connection, adjustments)
+        add_to_totals(connection, bill_changes)
+        mark_streams(connection, [_mark(adjustment) for adjustment in adjustments])
+
+
+def _mark(adjustment: Adjustment) -> StreamMark:
+    return StreamMark(
+        customer_id=adjustment.customer_id,
+        stream_id=adjustment.stream_id,
+        state=State.FINALIZED,
+        state_reason=None,
+        due_at=None,
+        revision=adjustment.revision,
+    )
