@@ -28,6 +28,7 @@ from metering.operations.put_customer import UnknownTimeZoneError
 from metering.operations.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.operations.set_rate import InvalidRateError, RateDateTakenError
 from metering.operations.set_terms import InvalidMarkupError, TermsDateTakenError
+from metering.records.receipts import UnreadableReceiptError
 from metering.store.customers import StripeCustomerTakenError
 from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
@@ -96,6 +97,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         SchemaOutdatedError,
         UnknownClauseError,
         UnknownKeyError,
+        UnreadableReceiptError,
         UnsafeDatabaseError,
     }
 )

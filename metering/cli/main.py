@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from metering.cli import backlog, bench, cancel_policy, customers, doctor, keys, parts, programs, rates, rerate, up
+from metering.cli import (
+    backlog,
+    bench,
+    cancel_policy,
+    customers,
+    doctor,
+    keys,
+    parts,
+    programs,
+    rates,
+    rerate,
+    up,
+    verify,
+)
 from metering.cli.output import fail
 from metering.domain.errors import MeteringError
 
@@ -25,6 +38,7 @@ app.command("up")(up.up_command)
 app.command("demo")(programs.demo_command)
 app.command("gateway")(programs.gateway_command)
 app.command("rerate")(rerate.rerate_command)
+app.command("verify")(verify.verify_command)
 app.command("doctor")(doctor.doctor_command)
 parts.register(app)
 

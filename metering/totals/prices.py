@@ -71,6 +71,15 @@ def list_rate_cards(
     return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in rows]
 
 
+def get_rate_card(connection: Connection, *, rate_card_id: str) -> SourcedRateCard | None:
+    """The card with this id."""
+    row = connection.execute(select(rate_cards).where(rate_cards.c.rate_card_id == rate_card_id)).first()
+    if row is None:
+        return None
+    by_card = rates_by_card(connection.execute(select(rates).where(rates.c.rate_card_id == rate_card_id)))
+    return sourced_rate_card(row, by_card.get(rate_card_id, ()))
+
+
 def list_cancel_policies(connection: Connection, *, provider: str | None) -> Sequence[SourcedTerms]:
     """Every policy ever set, by provider and version; there are few."""
     query = select(cancel_policies).order_by(cancel_policies.c.provider, cancel_policies.c.version)
