@@ -61,8 +61,7 @@ _CHARGE_INDEXES = (
 
 def fill_charges(stage: Stage, charges: int) -> None:
     """Store charges and their totals. The indexes are built afterwards, which is several times as fast."""
-    stage.execute("ALTER TABLE adjustments DROP CONSTRAINT adjustments_customer_id_stream_id_fkey")
-    stage.execute("ALTER TABLE charges DROP CONSTRAINT charges_pkey")
+    stage.execute("ALTER TABLE charges DROP CONSTRAINT charges_pkey CASCADE")
     stage.execute("DROP INDEX charges_by_end")
     for first in range(1, charges + 1, _CHUNK):
         stage.execute(_CHARGES.format(first=first, last=min(first + _CHUNK - 1, charges)))
