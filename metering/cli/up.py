@@ -1,6 +1,7 @@
 """`metering up`: all in one, for a laptop or a single machine."""
 
 import signal
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -29,14 +30,31 @@ def up_command(
     """
     settings = load_settings(data=data, host=host, port=port)
     configure_logging(log_format=settings.log_format)
-    # While it starts, a SIGTERM ends it as Ctrl-C does: through every `with`, so that nothing is left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupted = _interrupt_on_signals()
     with (
         Supervisor() as supervisor,
         run_all_in_one(settings, supervisor=supervisor, ephemeral=ephemeral) as running,
     ):
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         _greet(running)
         supervisor.run_until_signal()
+
+
+def _interrupt_on_signals() -> threading.Event:
+    """While it starts, SIGINT and SIGTERM end it through every `with`, so that nothing is left behind.
+
+    The event tells of one whose exception was lost: Python swallows what is raised while it collects garbage.
+    """
+    interrupted = threading.Event()
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    return interrupted
 
 
 def _greet(running: Running) -> None:
