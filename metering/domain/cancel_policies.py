@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from metering.domain.events import Outcome
+
 
 class CancelPolicy(StrEnum):
     """What the upstream bills after a disconnect, and so do we.
@@ -16,6 +18,10 @@ class CancelPolicy(StrEnum):
     DELIVERED = "delivered"
     DRAIN = "drain"
     ZERO = "zero"
+
+    def waives(self, outcome: Outcome) -> bool:
+        """Whether a stream that ended so costs nothing."""
+        return self is CancelPolicy.ZERO and outcome is not Outcome.COMPLETED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

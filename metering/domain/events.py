@@ -150,7 +150,7 @@ def fingerprint(event: StreamStart | StreamEnd) -> int:
 
 
 def digest(canonical: bytes) -> int:
-    """The fingerprint of what has this canonical JSON."""
+    """A signed 64-bit hash, such as the fingerprint of what has this canonical JSON."""
     return int.from_bytes(blake2b(canonical, digest_size=8).digest(), "big", signed=True)
 
 

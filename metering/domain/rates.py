@@ -77,7 +77,7 @@ class RateCard:
     _tables: dict[tuple[str | None, DailyWindow | None], "_Sizes"] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
-    _windows: tuple[DailyWindow, ...] = field(init=False, repr=False, compare=False)
+    _windows: tuple[DailyWindow, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_windows", tuple(sorted({rate.daily for rate in self.rates if rate.daily})))

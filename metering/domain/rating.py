@@ -9,11 +9,12 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from metering.domain.errors import MeteringError
 from metering.domain.money import ZERO, cents_of, with_percent
-from metering.domain.rates import RateTable
+from metering.domain.rates import RateCard, RateTable
 from metering.domain.usage import NESTED_KINDS, Usage, UsageKind
 
 
@@ -33,6 +34,20 @@ class ChargeLine:
     quantity: int
     usd_per_million: Decimal
     usd_cents: Decimal
+
+
+def rate_by_card(
+    *, usage: Usage, card: RateCard, service_tier: str | None, at: datetime, markup_percent: Decimal = ZERO
+) -> tuple[ChargeLine, ...]:
+    """The lines of a stream that started then in this service tier, as the upstream writes it.
+
+    Raises:
+        RateMissingError: a parent kind (input, output) was used and has no rate.
+    """
+    rates = card.rates_for(
+        input_tokens=input_size(usage), service_tier=service_tier.lower() if service_tier else None, at=at
+    )
+    return rate_usage(usage=usage, rates=rates, markup_percent=markup_percent)
 
 
 def rate_usage(*, usage: Usage, rates: RateTable, markup_percent: Decimal = ZERO) -> tuple[ChargeLine, ...]:

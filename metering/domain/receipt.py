@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from metering.domain.cancel_policies import CancelPolicy
 from metering.domain.events import Outcome, StreamEnd, StreamStart
 from metering.domain.ledger import Bill
 from metering.domain.model_names import matching_rule, spellings
 from metering.domain.money import EXACT, ZERO, sum_cents
 from metering.domain.rates import RateCard, rate_card_id_of
-from metering.domain.rating import RateMissingError, input_size, rate_usage
+from metering.domain.rating import RateMissingError, rate_by_card
 from metering.domain.resolutions import Resolution, ResolutionAction
 from metering.domain.stream import Delivered, StreamFacts, billable_usage, facts_of, join
 
@@ -129,8 +128,7 @@ def _written_off(bill: Bill) -> bool:
 
 
 def _nothing_to_price(receipt: Receipt, bill: Bill) -> bool:
-    waived = bill.cancel_policy is CancelPolicy.ZERO and bill.outcome is not Outcome.COMPLETED
-    return waived or _written_off(bill) or billable_usage(_facts(receipt)).nothing
+    return bill.cancel_policy.waives(bill.outcome) or _written_off(bill) or billable_usage(_facts(receipt)).nothing
 
 
 def _check_card(receipt: Receipt, bill: Bill) -> Iterable[str]:
@@ -170,13 +168,14 @@ def _check_lines(receipt: Receipt, bill: Bill) -> Iterable[str]:
         return [] if not bill.lines else ["there are lines where nothing is to be paid"]
     if receipt.rate_card is None:
         return ["there is no rate card"]
-    rates = receipt.rate_card.card.rates_for(
-        input_tokens=input_size(bill.usage),
-        service_tier=bill.service_tier.lower() if bill.service_tier else None,
-        at=bill.started_at,
-    )
     try:
-        lines = rate_usage(usage=bill.usage, rates=rates, markup_percent=bill.markup_percent)
+        lines = rate_by_card(
+            usage=bill.usage,
+            card=receipt.rate_card.card,
+            service_tier=bill.service_tier,
+            at=bill.started_at,
+            markup_percent=bill.markup_percent,
+        )
     except RateMissingError as error:
         return [f"the card has {error}"]
     return [] if lines == bill.lines else [f"redone they are {lines}"]

@@ -6,9 +6,8 @@ their `request_hash`; that alone links nothing, the first of them must have ende
 
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import blake2b
 
-from metering.domain.events import Outcome, StreamStart
+from metering.domain.events import Outcome, StreamStart, digest
 from metering.domain.stream import StreamFacts
 
 INTERRUPTED = frozenset({Outcome.CANCELLED, Outcome.FAILED, Outcome.ABANDONED})
@@ -30,7 +29,7 @@ def request_key_of(start: StreamStart) -> int | None:
         return None
     # NUL cannot occur in these, so they cannot run into each other.
     asked = "\0".join((start.customer_id, start.api_key_id or "", start.request_hash))
-    return int.from_bytes(blake2b(asked.encode(), digest_size=8).digest(), "big", signed=True)
+    return digest(asked.encode())
 
 
 def interruption_of(facts: StreamFacts, *, request_key: int) -> Interruption | None:

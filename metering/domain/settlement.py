@@ -11,7 +11,7 @@ from metering.domain.ledger import Bill
 from metering.domain.money import ZERO
 from metering.domain.price_book import PriceBook
 from metering.domain.rate_book import CardMatch
-from metering.domain.rating import ChargeLine, RateMissingError, input_size, rate_usage
+from metering.domain.rating import ChargeLine, RateMissingError, rate_by_card
 from metering.domain.resolutions import Resolution, ResolutionAction
 from metering.domain.stream import StreamFacts, billable_usage
 
@@ -204,18 +204,20 @@ def _bill(
     service_tier = (end.service_tier if end else None) or start.service_tier
     terms = _booked_terms(booked, start, rated_model, prices) or _terms(start, rated_model, prices)
     card = terms.match.card if terms.match else None
-    waived = terms.cancel_policy is CancelPolicy.ZERO and outcome is not Outcome.COMPLETED
     lines: tuple[ChargeLine, ...] = ()
-    if not usage.nothing and not waived:
+    if not usage.nothing and not terms.cancel_policy.waives(outcome):
         if card is None:
             return Backlog(
                 State.UNPRICED, f"no rate for {start.provider}/{rated_model} at {start.time.isoformat()}"
             )
-        rates = card.rates_for(
-            input_tokens=input_size(usage.usage), service_tier=service_tier and service_tier.lower(), at=start.time
-        )
         try:
-            lines = rate_usage(usage=usage.usage, rates=rates, markup_percent=terms.markup_percent)
+            lines = rate_by_card(
+                usage=usage.usage,
+                card=card,
+                service_tier=service_tier,
+                at=start.time,
+                markup_percent=terms.markup_percent,
+            )
         except RateMissingError as error:
             return Backlog(
                 State.UNPRICED, f"rate card {card.rate_card_id} of {card.provider}/{card.model} has {error}"

@@ -13,7 +13,7 @@ from metering.domain.money import EXACT, ZERO, sum_cents
 from metering.domain.period import BillingPeriod
 from metering.domain.price_book import PriceBook
 from metering.domain.rates import RateCard
-from metering.domain.rating import RateMissingError, input_size, rate_usage
+from metering.domain.rating import RateMissingError, rate_by_card
 from metering.store.engine import transaction
 from metering.store.price_book import load_price_book
 from metering.totals.bills import BillFilter, StreamBill, iterate_bills
@@ -81,10 +81,14 @@ def _cost_under(policy: CancelPolicy, stream: StreamBill, bill: Bill, prices: Pr
     card = _card_of(stream, bill, prices)
     if card is None:
         return None
-    tier = bill.service_tier.lower() if bill.service_tier else None
-    rates = card.rates_for(input_tokens=input_size(bill.usage), service_tier=tier, at=bill.started_at)
     try:
-        lines = rate_usage(usage=bill.usage, rates=rates, markup_percent=bill.markup_percent)
+        lines = rate_by_card(
+            usage=bill.usage,
+            card=card,
+            service_tier=bill.service_tier,
+            at=bill.started_at,
+            markup_percent=bill.markup_percent,
+        )
     except RateMissingError:
         return None
     return sum_cents(line.usd_cents for line in lines)
