@@ -14,6 +14,7 @@ from metering.clock import utc_now
 from metering.records.charges import CHARGE_COLUMNS
 from metering.store.charges import COPY_CHARGES
 from metering.store.engine import service_conninfo
+from metering.store.json_rows import json_keys
 from metering.store.streams import UPSERT, upsert_parameters
 from metering.wire.decode import decode_json
 from metering.wire.fold import fold_wire
@@ -135,10 +136,7 @@ def _bare(running: Stage, batch: int) -> float:
         connection.execute("VACUUM (ANALYZE) streams")
         connection.execute("CHECKPOINT")
     batches = [charges[first : first + batch] for first in range(0, len(charges), batch)]
-    keys = [
-        msgspec.json.encode([{"customer_id": row[0], "stream_id": row[1]} for row in rows]).decode()
-        for rows in batches
-    ]
+    keys = [json_keys((row[0], row[1]) for row in rows) for rows in batches]
     with psycopg.connect(service_conninfo(running.database_url), autocommit=True) as connection:
         began = perf_counter()
         for rows, key in zip(batches, keys, strict=True):

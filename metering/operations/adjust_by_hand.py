@@ -17,7 +17,7 @@ from metering.store.customers import time_zone_of
 from metering.store.engine import transaction
 from metering.store.idempotency import IdempotencyKey, earlier_result, remember_result
 from metering.store.manual_adjustments import book_manual_adjustment, get_manual_adjustment
-from metering.store.streams import lock_stream
+from metering.store.streams import read_streams
 
 
 class UnknownCustomerError(MeteringError):
@@ -86,7 +86,7 @@ def _check(kind: ManualKind, usd_cents: Decimal, reason: str) -> None:
 
 def _bill_of(connection: Connection, customer_id: str, stream_id: str) -> Bill:
     # Locked, so that the bill that decides where the amount is filed does not change meanwhile.
-    lock_stream(connection, customer_id=customer_id, stream_id=stream_id)
+    read_streams(connection, [(customer_id, stream_id)], lock=True)
     bill = newest_bills(connection, [(customer_id, stream_id)]).get((customer_id, stream_id))
     if bill is None:
         raise InvalidAdjustmentError(

@@ -62,7 +62,7 @@ def finalize_due(
             return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
         prices = price_books.current(connection)
         booked = [_key(each.stream) for each in claimed if each.stream.revision is not None]
-        bills = newest_bills(connection, booked) if booked else {}
+        bills = newest_bills(connection, booked)
         attempts = _attempts(claimed)
         _record_interruptions(connection, claimed, attempts, patience, now)
         retries = find_interrupted(connection, list(attempts.values()), window=patience.retry_window)

@@ -25,12 +25,11 @@ def link_retries(*, engine: Engine, window: timedelta, now: datetime, limit: int
     """
     with transaction(engine) as connection:
         found = interruptions_to_settle(connection, limit=limit)
+        see_interruptions(connection, limit=limit)
     woken = 0
     if found:
         with transaction(engine) as connection:
             woken = wake_retries(connection, found, window=window, now=now)
         with transaction(engine) as connection:
             settle_interruptions(connection, found)
-    with transaction(engine) as connection:
-        see_interruptions(connection, limit=limit)
     return woken

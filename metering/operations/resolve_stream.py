@@ -10,7 +10,7 @@ from metering.domain.settlement import NEEDS_PERSON, State
 from metering.records.streams import StoredStream
 from metering.store.engine import transaction
 from metering.store.resolutions import add_resolution
-from metering.store.streams import lock_stream
+from metering.store.streams import read_streams, wake_stream
 
 
 class UnknownStreamError(MeteringError):
@@ -45,9 +45,10 @@ def resolve_stream(
     if not reason.strip():
         raise InvalidResolutionError("reason: say why, for whoever reads the bill later")
     with transaction(engine) as connection:
-        stream = lock_stream(connection, customer_id=customer_id, stream_id=stream_id)
-        if stream is None:
+        locked = read_streams(connection, [(customer_id, stream_id)], lock=True)
+        if not locked:
             raise UnknownStreamError(f"customer {customer_id!r} has no stream {stream_id!r}")
+        stream = locked[0].stream
         _check(stream, action)
         start_fingerprint, end_fingerprint = fingerprints_of(stream.facts)
         resolution = Resolution(
@@ -61,6 +62,7 @@ def resolve_stream(
             end_fingerprint=end_fingerprint,
         )
         add_resolution(connection, resolution)
+        wake_stream(connection, customer_id=customer_id, stream_id=stream_id, now=now)
     return resolution
 
 

@@ -7,7 +7,7 @@ from metering.domain.events import Outcome, UsageSource
 from metering.domain.ledger import Bill, Charge
 from metering.domain.resolutions import ResolutionAction
 from metering.domain.usage import COUNTERS, Usage
-from metering.records.documents import lines_from_document
+from metering.records.documents import bill_from_document, lines_from_document
 
 CHARGE_COLUMNS = (
     "customer_id",
@@ -40,6 +40,24 @@ CHARGE_COLUMNS = (
 )
 # A whole charge, for `bill_of_row`; the table is `c`.
 CHARGE_ROW = ", ".join(f"c.{name}" if name != "lines" else "c.lines::text AS lines" for name in CHARGE_COLUMNS)
+
+
+# The newest adjustment of the charge `c` carries the bill; one without a bill took it back.
+NEWEST_ADJUSTMENT = """
+    LEFT JOIN LATERAL (
+        SELECT a.revision, a.bill FROM adjustments a
+        WHERE a.customer_id = c.customer_id AND a.stream_id = c.stream_id
+        ORDER BY a.revision DESC LIMIT 1
+    ) newest ON true
+"""
+NEWEST_BILL_ROW = f"{CHARGE_ROW}, newest.revision, newest.bill::text AS bill"
+
+
+def newest_bill_of_row(row: Any) -> Bill | None:
+    """The newest bill in a row of NEWEST_BILL_ROW; None when it was taken back."""
+    if row.revision is None:
+        return bill_of_row(row)
+    return None if row.bill is None else bill_from_document(row.bill)
 
 
 def charge_of_row(row: Any) -> Charge:

@@ -6,9 +6,15 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.domain.ledger import Adjustment, Bill, Charge
-from metering.records.charges import CHARGE_COLUMNS, CHARGE_ROW, bill_of_row
-from metering.records.documents import bill_document, bill_from_document, lines_document
+from metering.records.charges import (
+    CHARGE_COLUMNS,
+    NEWEST_ADJUSTMENT,
+    NEWEST_BILL_ROW,
+    newest_bill_of_row,
+)
+from metering.records.documents import bill_document, lines_document
 from metering.store.copying import copy_rows
+from metering.store.json_rows import json_keys
 
 COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
 
@@ -82,31 +88,15 @@ def book_adjustments(connection: Connection, adjustments: Sequence[Adjustment]) 
     connection.execute(_BOOK_ADJUSTMENT, rows)
 
 
-_NEWEST_BILLS = text(
-    f"""
-    SELECT {CHARGE_ROW},
-           newest.adjustment_id, newest.bill::text AS bill
-    FROM unnest(CAST(:customer_ids AS text[]), CAST(:stream_ids AS text[])) AS wanted (customer_id, stream_id)
-    JOIN charges c USING (customer_id, stream_id)
-    LEFT JOIN LATERAL (
-        SELECT a.adjustment_id, a.bill FROM adjustments a
-        WHERE a.customer_id = c.customer_id AND a.stream_id = c.stream_id
-        ORDER BY a.revision DESC LIMIT 1
-    ) newest ON true
-    """
-)
+_NEWEST_BILLS = f"""
+SELECT {NEWEST_BILL_ROW} FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
+JOIN charges c USING (customer_id, stream_id) {NEWEST_ADJUSTMENT}
+"""
 
 
 def newest_bills(connection: Connection, streams: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Bill | None]:
     """What the bookings of these (customer_id, stream_id) amount to now; None for one that was taken back."""
-    rows = connection.execute(
-        _NEWEST_BILLS,
-        {"customer_ids": [key[0] for key in streams], "stream_ids": [key[1] for key in streams]},
-    )
-    return {(row.customer_id, row.stream_id): _newest_bill(row) for row in rows}
-
-
-def _newest_bill(row: Any) -> Bill | None:
-    if row.adjustment_id is None:
-        return bill_of_row(row)
-    return None if row.bill is None else bill_from_document(row.bill)
+    if not streams:
+        return {}
+    rows = connection.exec_driver_sql(_NEWEST_BILLS, (json_keys(streams),))
+    return {(row.customer_id, row.stream_id): newest_bill_of_row(row) for row in rows}

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import msgspec
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert
 
 from metering.domain.resolutions import Resolution
 from metering.records.resolutions import resolution_of_row
+from metering.store.json_rows import json_keys
 from metering.tables import resolutions
-
-_encode = msgspec.json.Encoder().encode
 
 _NEWEST = """
 SELECT DISTINCT ON (r.customer_id, r.stream_id) r.*
@@ -17,11 +15,10 @@ FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
 JOIN resolutions r ON r.customer_id = wanted.customer_id AND r.stream_id = wanted.stream_id
 ORDER BY r.customer_id, r.stream_id, r.resolved_at DESC
 """
-_WAKE = text("UPDATE streams SET due_at = :now WHERE customer_id = :customer_id AND stream_id = :stream_id")
 
 
 def add_resolution(connection: Connection, resolution: Resolution) -> None:
-    """Record a decision and have the finalizer look at the stream, which this transaction has locked."""
+    """Record a decision."""
     connection.execute(
         insert(resolutions).values(
             customer_id=resolution.customer_id,
@@ -34,8 +31,6 @@ def add_resolution(connection: Connection, resolution: Resolution) -> None:
             end_fingerprint=resolution.end_fingerprint,
         )
     )
-    key = {"customer_id": resolution.customer_id, "stream_id": resolution.stream_id}
-    connection.execute(_WAKE, {**key, "now": resolution.resolved_at})
 
 
 def newest_resolutions(
@@ -44,6 +39,5 @@ def newest_resolutions(
     """The newest decision about each of these (customer_id, stream_id); most have none."""
     if not streams:
         return {}
-    wanted = [{"customer_id": customer_id, "stream_id": stream_id} for customer_id, stream_id in streams]
-    rows = connection.exec_driver_sql(_NEWEST, (_encode(wanted).decode(),))
+    rows = connection.exec_driver_sql(_NEWEST, (json_keys(streams),))
     return {(row.customer_id, row.stream_id): resolution_of_row(row) for row in rows}

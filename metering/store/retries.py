@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, text
 
 from metering.domain.retries import Interruption
-
-_encode = msgspec.json.Encoder().encode
+from metering.store.json_rows import json_keys, json_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +63,13 @@ CROSS JOIN LATERAL (
 def add_interruptions(connection: Connection, interruptions: Sequence[Interruption]) -> None:
     """Record streams that ended early, or that did so at another moment than was known."""
     if interruptions:
-        connection.exec_driver_sql(_ADD, (_encode(interruptions).decode(),))
+        connection.exec_driver_sql(_ADD, (json_rows(interruptions),))
 
 
 def take_interruptions_back(connection: Connection, streams: Sequence[tuple[str, str]]) -> None:
     """Record that these (customer_id, stream_id) did not end early, whatever was known of them."""
     if streams:
-        gone = [{"customer_id": customer_id, "stream_id": stream_id} for customer_id, stream_id in streams]
-        connection.exec_driver_sql(_TAKE_BACK, (_encode(gone).decode(),))
+        connection.exec_driver_sql(_TAKE_BACK, (json_keys(streams),))
 
 
 def find_interrupted(
@@ -81,7 +78,7 @@ def find_interrupted(
     """The stream that each of these looks like a retry of, by (customer_id, stream_id); most are of none."""
     if not attempts:
         return {}
-    parameters = {"attempts": _encode(attempts).decode(), "window": window}
+    parameters = {"attempts": json_rows(attempts), "window": window}
     rows = connection.exec_driver_sql(_FIND, parameters)
     return {(row.customer_id, row.stream_id): row.retry_of for row in rows}
 
@@ -138,10 +135,10 @@ def wake_retries(
     connection: Connection, interruptions: Sequence[dict[str, Any]], *, window: timedelta, now: datetime
 ) -> int:
     """Have the finalizer look again at the retries of these interruptions; returns how many."""
-    parameters = {"through": _encode(interruptions).decode(), "window": window, "now": now}
+    parameters = {"through": json_rows(interruptions), "window": window, "now": now}
     return connection.exec_driver_sql(_WAKE, parameters).rowcount
 
 
 def settle_interruptions(connection: Connection, interruptions: Sequence[dict[str, Any]]) -> None:
     """Record that these were looked up, unless they changed meanwhile."""
-    connection.exec_driver_sql(_SETTLE, (_encode(interruptions).decode(),))
+    connection.exec_driver_sql(_SETTLE, (json_rows(interruptions),))

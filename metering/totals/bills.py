@@ -9,8 +9,7 @@ from sqlalchemy import Connection, text
 
 from metering.domain.ledger import Bill
 from metering.domain.period import BillingPeriod
-from metering.records.charges import CHARGE_ROW, bill_of_row
-from metering.records.documents import bill_from_document
+from metering.records.charges import NEWEST_ADJUSTMENT, NEWEST_BILL_ROW, newest_bill_of_row
 
 _UTC = ZoneInfo("UTC")
 # A month begins and ends at other moments in other time zones, by less than this.
@@ -20,31 +19,24 @@ _CHUNK = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamBill:
-    """A stream's newest bill; None when what was booked is taken back. `revision` is that of its booking."""
+    """A stream's newest bill; None when what was booked is taken back."""
 
     customer_id: str
     stream_id: str
-    charge_id: str
-    revision: int
     bill: Bill | None
 
 
-# The newest adjustment carries the bill. One that was booked without a bill took it back.
-_BILLS = """
-    SELECT {charge}, newest.revision, newest.bill::text AS bill
-    FROM charges c
-    LEFT JOIN LATERAL (
-        SELECT a.revision, a.bill FROM adjustments a
-        WHERE a.customer_id = c.customer_id AND a.stream_id = c.stream_id
-        ORDER BY a.revision DESC LIMIT 1
-    ) newest ON true
+_BILLS = text(
+    f"""
+    SELECT {NEWEST_BILL_ROW} FROM charges c {NEWEST_ADJUSTMENT}
     WHERE c.period = :period AND c.ended_at >= :from_ AND c.ended_at < :to
       AND (CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id)
       AND (CAST(:provider AS text) IS NULL OR c.provider = :provider)
       AND (CAST(:model AS text) IS NULL OR c.model = :model)
       AND (:completed OR c.outcome <> 'completed' OR newest.revision IS NOT NULL)
     ORDER BY c.ended_at, c.customer_id, c.stream_id
-"""
+    """
+).execution_options(yield_per=_CHUNK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +61,5 @@ def iterate_bills(connection: Connection, *, where: BillFilter) -> Iterator[Stre
         "model": where.model,
         "completed": where.completed,
     }
-    query = text(_BILLS.format(charge=CHARGE_ROW)).execution_options(yield_per=_CHUNK)
-    for row in connection.execute(query, parameters):
-        bill = bill_of_row(row) if row.revision is None else bill_from_document(row.bill) if row.bill else None
-        yield StreamBill(
-            customer_id=row.customer_id,
-            stream_id=row.stream_id,
-            charge_id=row.charge_id,
-            revision=row.revision or 0,
-            bill=bill,
-        )
+    for row in connection.execute(_BILLS, parameters):
+        yield StreamBill(customer_id=row.customer_id, stream_id=row.stream_id, bill=newest_bill_of_row(row))
