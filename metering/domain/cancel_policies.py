@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from metering.domain.dated import histories, in_force
 from metering.domain.events import Outcome
 
 
@@ -46,15 +47,9 @@ class CancelPolicyBook:
     __slots__ = ("_histories",)
 
     def __init__(self, terms: Iterable[CancelTerms]) -> None:
-        self._histories: dict[str, list[CancelTerms]] = {}
-        for each in sorted(terms, key=lambda each: (each.effective_from, each.version)):
-            self._histories.setdefault(each.provider, []).append(each)
+        self._histories = histories(terms, key=lambda each: each.provider)
 
     def find(self, *, provider: str, at: datetime) -> tuple[CancelPolicy, int]:
         """The policy in force at `at`, and its version."""
-        found = _BUILT_IN
-        for terms in self._histories.get(provider.lower(), ()):
-            if terms.effective_from > at:
-                break
-            found = (terms.policy, terms.version)
-        return found
+        terms = in_force(self._histories.get(provider.lower(), ()), at)
+        return (terms.policy, terms.version) if terms is not None else _BUILT_IN

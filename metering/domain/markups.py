@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from metering.domain.dated import histories, in_force
 from metering.domain.money import ZERO
 
 
@@ -23,15 +24,9 @@ class MarkupBook:
     __slots__ = ("_histories",)
 
     def __init__(self, markups: Iterable[Markup]) -> None:
-        self._histories: dict[str, list[Markup]] = {}
-        for markup in sorted(markups, key=lambda markup: markup.effective_from):
-            self._histories.setdefault(markup.customer_id, []).append(markup)
+        self._histories = histories(markups, key=lambda markup: markup.customer_id)
 
     def find(self, *, customer_id: str, at: datetime) -> Decimal:
         """The percentage in force at `at`; zero without one."""
-        percent = ZERO
-        for markup in self._histories.get(customer_id, ()):
-            if markup.effective_from > at:
-                break
-            percent = markup.percent
-        return percent
+        markup = in_force(self._histories.get(customer_id, ()), at)
+        return markup.percent if markup is not None else ZERO

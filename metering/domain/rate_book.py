@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
+from metering.domain.dated import histories, in_force
 from metering.domain.model_names import NameClause, matching_rule, spellings
 from metering.domain.rates import RateCard
 
@@ -27,6 +28,11 @@ class CardMatch:
 
     card: RateCard
     rule: str
+
+    @property
+    def effective_from(self) -> datetime:
+        """When the card takes effect."""
+        return self.card.effective_from
 
 
 _Candidates = Callable[[str, str], Iterator[tuple[str, str]]]
@@ -97,9 +103,7 @@ class _Shelf:
 
     def __init__(self, cards: Iterable[RateCard], candidates: _Candidates) -> None:
         self._candidates = candidates
-        self._histories: dict[tuple[str, str], list[RateCard]] = {}
-        for card in sorted(cards, key=lambda card: card.effective_from):
-            self._histories.setdefault((card.provider, card.model), []).append(card)
+        self._histories = histories(cards, key=lambda card: (card.provider, card.model))
         self._models: dict[str, list[RateCard]] = {}
         for newest in (history[-1] for history in self._histories.values()):
             self._models.setdefault(newest.provider, []).append(newest)
@@ -108,12 +112,7 @@ class _Shelf:
         self._named = lru_cache(maxsize=20_000)(self._find_model)
 
     def find(self, provider: str, model: str, at: datetime) -> CardMatch | None:
-        in_force: CardMatch | None = None
-        for match in self._named(provider.lower(), model.lower()):
-            if match.card.effective_from > at:
-                break
-            in_force = match
-        return in_force
+        return in_force(self._named(provider.lower(), model.lower()), at)
 
     def _find_model(self, provider: str, model: str) -> Sequence[CardMatch]:
         """The cards of the model that these names mean, oldest first; none when they mean nothing."""

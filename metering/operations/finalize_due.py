@@ -63,18 +63,18 @@ def finalize_due(
         prices = price_books.current(connection)
         booked = [_key(each.stream) for each in claimed if each.stream.revision is not None]
         bills = newest_bills(connection, booked)
-        attempts = _attempts(claimed)
-        _record_interruptions(connection, claimed, attempts, patience, now)
+        by_key = {_key(each.stream): each for each in claimed}
+        attempts = _attempts(by_key)
+        _record_interruptions(connection, by_key, attempts, patience, now)
         retries = find_interrupted(connection, list(attempts.values()), window=patience.retry_window)
         work = _Work(now)
         settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, patience=patience, now=now)
-        settlements = {_key(each.stream): settle_one(each) for each in claimed}
+        settlements = {key: settle_one(key, each) for key, each in by_key.items()}
         stuck = [key for key, settlement in settlements.items() if isinstance(settlement, Backlog)]
         resolutions = newest_resolutions(connection, stuck)
-        for each in claimed:
-            key = _key(each.stream)
+        for key, each in by_key.items():
             if key in resolutions:
-                settlements[key] = settle_one(each, resolution=resolutions[key])
+                settlements[key] = settle_one(key, each, resolution=resolutions[key])
             _plan(work, each, bills.get(key), settlements[key], attempts.get(key))
         if work.charges:
             book_charges(connection, work.charges)
@@ -86,6 +86,7 @@ def finalize_due(
 
 
 def _settle(
+    key: tuple[str, str],
     claimed: ClaimedStream,
     *,
     bills: Mapping[tuple[str, str], Bill | None],
@@ -95,7 +96,6 @@ def _settle(
     now: datetime,
     resolution: Resolution | None = None,
 ) -> Settlement:
-    key = _key(claimed.stream)
     return settle(
         facts=claimed.stream.facts,
         last_received_at=claimed.stream.last_received_at,
@@ -108,25 +108,21 @@ def _settle(
     )
 
 
-def _attempts(claimed: Sequence[ClaimedStream]) -> dict[tuple[str, str], Attempt]:
-    """What those asked for of which the gateway told it, by (customer_id, stream_id)."""
+def _attempts(claimed: Mapping[tuple[str, str], ClaimedStream]) -> dict[tuple[str, str], Attempt]:
+    """What those asked for of which the gateway told it."""
     attempts: dict[tuple[str, str], Attempt] = {}
-    for each in claimed:
+    for key, each in claimed.items():
         start = each.stream.facts.start
         if start is not None and (request_key := request_key_of(start.event)) is not None:
-            facts = each.stream.facts
-            attempts[facts.customer_id, facts.stream_id] = Attempt(
-                customer_id=facts.customer_id,
-                stream_id=facts.stream_id,
-                request_key=request_key,
-                started_at=start.event.time,
+            attempts[key] = Attempt(
+                customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time
             )
     return attempts
 
 
 def _record_interruptions(
     connection: Connection,
-    claimed: Sequence[ClaimedStream],
+    claimed: Mapping[tuple[str, str], ClaimedStream],
     attempts: Mapping[tuple[str, str], Attempt],
     patience: Patience,
     now: datetime,
@@ -134,11 +130,8 @@ def _record_interruptions(
     """Which of these ended early, and which did not although an earlier look may have said so."""
     interrupted: list[Interruption] = []
     taken_back: list[tuple[str, str]] = []
-    for each in claimed:
-        stream, key = each.stream, _key(each.stream)
-        attempt = attempts.get(key)
-        if attempt is None:
-            continue
+    for key, attempt in attempts.items():
+        stream = claimed[key].stream
         interruption = interruption_of(stream.facts, request_key=attempt.request_key)
         if interruption is None:
             if stream.revision is not None:
