@@ -3,10 +3,11 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from metering.api.auth import Admin, Reader, require_customer
-from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from metering.api.fields import Reason
+from metering.api.paging import Cursor, Limit, decode_cursor, page_of
 from metering.api.reading import Db, TheService, moment_of
 from metering.api.shapes import Page, resolution_shape, time_text, usage_shape
 from metering.api.stream_paths import route_ending_in, stream_key_before, text_of
@@ -27,7 +28,7 @@ class ResolutionInput(BaseModel):
     """A decision about a stream in the backlog, with the reason that is kept."""
 
     action: ResolutionAction
-    reason: Annotated[str, Field(min_length=1, max_length=2_000, pattern=r"^[^\x00]+$")]
+    reason: Reason
 
 
 @router.get("/backlog")
@@ -48,15 +49,12 @@ def read_backlog(
         after=(moment_of(position[0]), position[1], position[2]) if position else None,
         limit=limit + 1,
     )
-    last = items[limit - 1] if len(items) > limit else None
-    return Page(
-        data=[backlog_shape(item) for item in items[:limit]],
-        next_cursor=encode_cursor(
-            [last.since.isoformat(), last.stream.facts.customer_id, last.stream.facts.stream_id]
-        )
-        if last
-        else None,
-    )
+    return page_of(items, limit=limit, shape=backlog_shape, position=_position)
+
+
+def _position(item: BacklogItem) -> list[str]:
+    facts = item.stream.facts
+    return [item.since.isoformat(), facts.customer_id, facts.stream_id]
 
 
 @resolution_router.post("/streams/{customer_id}/{stream_id:path}/resolution")

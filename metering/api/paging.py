@@ -2,13 +2,16 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import Query
 
 from metering.api.errors import InvalidParameterError
+from metering.api.shapes import Page
+
+RowT = TypeVar("RowT")
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Rows a page")]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
@@ -35,3 +38,17 @@ def decode_cursor(cursor: str | None, *, length: int) -> list[str] | None:
     if len(position) != length or any("\0" in part for part in position):
         raise InvalidParameterError("cursor: belongs to another query")
     return position
+
+
+def page_of(
+    rows: Sequence[RowT],
+    *,
+    limit: int,
+    shape: Callable[[RowT], dict[str, Any]],
+    position: Callable[[RowT], Sequence[str]],
+) -> Page:
+    """A page of a query that was asked for one row more than `limit`: that row tells that there are more."""
+    return Page(
+        data=[shape(row) for row in rows[:limit]],
+        next_cursor=encode_cursor(position(rows[limit - 1])) if len(rows) > limit else None,
+    )

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 from metering.api.auth import Admin, Reader, require_customer
-from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from metering.api.fields import Id, Name
+from metering.api.paging import Cursor, Limit, decode_cursor, page_of
 from metering.api.reading import Db, TheService, moment_of
 from metering.api.shapes import Page, time_text
 from metering.api.stream_paths import text_of
@@ -24,9 +25,6 @@ from metering.totals.prices import RateCardFilter, list_cancel_policies, list_ma
 
 router = APIRouter(prefix="/v1", tags=["prices"])
 
-Name = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00]+$")]
-CustomerId = Annotated[str, Path(min_length=1, max_length=128, pattern=r"^[^\x00]+$")]
-Tier = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]+$")]
 # Within these bounds every product and sum of them stays exact (domain/money.py).
 UsdPerMillion = Annotated[
     Decimal, Field(ge=0, max_digits=20, decimal_places=12, allow_inf_nan=False, strict=False)
@@ -55,7 +53,7 @@ class RateInput(BaseModel):
     kind: UsageKind
     usd_per_million: UsdPerMillion
     above_input_tokens: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
-    service_tier: Tier | None = None
+    service_tier: Id | None = None
     daily: DailyInput | None = None
 
     def rate(self) -> Rate:
@@ -77,7 +75,7 @@ class RateCardInput(BaseModel):
 
     rates: Annotated[list[RateInput], Field(max_length=500)]
     effective_from: AwareDatetime | None = None
-    customer_id: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]+$")] | None = None
+    customer_id: Id | None = None
 
 
 class CancelPolicyInput(BaseModel):
@@ -113,15 +111,16 @@ def read_rates(
         customer_id=require_customer(key, text_of(customer_id)),
     )
     cards = list_rate_cards(connection, where=where, after=after, limit=limit + 1)
-    last = cards[limit - 1].card if len(cards) > limit else None
-    return Page(
-        data=[rate_card_shape(each.card, each.provenance) for each in cards[:limit]],
-        next_cursor=encode_cursor(
-            [last.provider, last.model, last.effective_from.isoformat(), last.customer_id or ""]
-        )
-        if last
-        else None,
+    return page_of(
+        cards,
+        limit=limit,
+        shape=lambda each: rate_card_shape(each.card, each.provenance),
+        position=lambda each: _position(each.card),
     )
+
+
+def _position(card: RateCard) -> list[str]:
+    return [card.provider, card.model, card.effective_from.isoformat(), card.customer_id or ""]
 
 
 @router.put("/rates/{provider}/{model:path}")
@@ -171,7 +170,7 @@ def write_cancel_policy(
 
 
 @router.get("/markups/{customer_id:path}")
-def read_markups(customer_id: CustomerId, key: Reader, connection: Db) -> Page:
+def read_markups(customer_id: Id, key: Reader, connection: Db) -> Page:
     """A customer's markups, oldest first; none means flat passthrough."""
     require_customer(key, customer_id)
     found = list_markups(connection, customer_id=customer_id)
@@ -181,7 +180,7 @@ def read_markups(customer_id: CustomerId, key: Reader, connection: Db) -> Page:
 
 
 @router.put("/markups/{customer_id:path}")
-def write_markup(customer_id: CustomerId, given: MarkupInput, key: Admin, service: TheService) -> dict[str, Any]:
+def write_markup(customer_id: Id, given: MarkupInput, key: Admin, service: TheService) -> dict[str, Any]:
     """Add a dated markup of a customer."""
     now, set_by = utc_now(), f"key {key.key_id}"
     markup = set_markup(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from metering.api.auth import Reader, require_customer
 from metering.api.errors import InvalidParameterError, NotFoundError
-from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor, page_of
 from metering.api.shapes import (
     Page,
     TotalsPage,
@@ -23,6 +23,7 @@ from metering.api.stream_paths import stream_key, text_of
 from metering.bootstrap import Service
 from metering.clock import utc_now
 from metering.domain.events import Outcome, UsageSource
+from metering.domain.ledger import Charge
 from metering.operations.accrue_streams import accrue_stream, accrue_streams
 from metering.store.engine import transaction
 from metering.totals.charges import ChargeFilter, list_charges
@@ -88,13 +89,11 @@ def read_charges(
     position = decode_cursor(cursor, length=3)
     after = (moment_of(position[0]), position[1], position[2]) if position else None
     charges = list_charges(connection, where=where, after=after, limit=limit + 1)
-    page, last = charges[:limit], charges[limit - 1] if len(charges) > limit else None
-    return Page(
-        data=[charge_shape(charge) for charge in page],
-        next_cursor=encode_cursor([last.bill.ended_at.isoformat(), last.customer_id, last.stream_id])
-        if last
-        else None,
-    )
+    return page_of(charges, limit=limit, shape=charge_shape, position=_charge_position)
+
+
+def _charge_position(charge: Charge) -> list[str]:
+    return [charge.bill.ended_at.isoformat(), charge.customer_id, charge.stream_id]
 
 
 @router.get("/totals")
@@ -151,11 +150,7 @@ def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Curs
         after=position[0] if position else "",
         limit=limit + 1,
     )
-    last = customers[limit - 1] if len(customers) > limit else None
-    return Page(
-        data=[customer_shape(customer) for customer in customers[:limit]],
-        next_cursor=encode_cursor([last.customer_id]) if last else None,
-    )
+    return page_of(customers, limit=limit, shape=customer_shape, position=lambda customer: [customer.customer_id])
 
 
 def _groups(group_by: str) -> list[Group]:

@@ -3,11 +3,12 @@
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path
+from fastapi import APIRouter, Header
 from pydantic import BaseModel, Field
 
 from metering.api.auth import Admin
 from metering.api.errors import NotFoundError
+from metering.api.fields import Id, Reason
 from metering.api.reading import TheService
 from metering.api.shapes import CustomerInput, customer_shape, manual_adjustment_shape
 from metering.clock import utc_now
@@ -18,19 +19,17 @@ from metering.store.customers import CustomerDetails
 from metering.store.engine import transaction
 from metering.totals.customers import get_customer
 
-_NO_NUL = r"^[^\x00]+$"
-
 router = APIRouter(prefix="/v1", tags=["administration"])
 
 
 class AdjustmentInput(BaseModel):
     """A credit (below 0) or a correction, in exact cents as a string, for a customer or one of its streams."""
 
-    customer_id: Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_NUL)]
-    stream_id: Annotated[str, Field(min_length=1, max_length=128, pattern=_NO_NUL)] | None = None
+    customer_id: Id
+    stream_id: Id | None = None
     kind: ManualKind = ManualKind.CREDIT
     usd_cents: Annotated[Decimal, Field(max_digits=30, decimal_places=12, allow_inf_nan=False, strict=False)]
-    reason: Annotated[str, Field(min_length=1, max_length=2_000, pattern=_NO_NUL)]
+    reason: Reason
 
 
 @router.post("/adjustments")
@@ -60,7 +59,7 @@ def write_adjustment(
 
 @router.put("/customers/{customer_id:path}")
 def write_customer(
-    customer_id: Annotated[str, Path(min_length=1, max_length=128, pattern=_NO_NUL)],
+    customer_id: Id,
     given: CustomerInput,
     _: Admin,
     service: TheService,

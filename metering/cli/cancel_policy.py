@@ -1,11 +1,11 @@
 """`metering cancel-policy`: what streams that did not complete are billed for, by provider and date."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from metering.bootstrap import build_service
+from metering.cli.options import EffectiveFrom, utc_or
 from metering.cli.output import AsJson, progress_bar, say, show, show_one
 from metering.clock import utc_now
 from metering.config import load_settings
@@ -42,9 +42,7 @@ def list_them(
 def set_one(
     provider: Annotated[str, typer.Argument(help="As the gateway names it, e.g. anthropic.")],
     policy: Annotated[CancelPolicy, typer.Argument(help="What the upstream bills after a disconnect.")],
-    effective_from: Annotated[
-        datetime | None, typer.Option(help="For streams that start from then on, in UTC. Default: now.")
-    ] = None,
+    effective_from: EffectiveFrom = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a dated policy of a provider. What is booked stays as it is."""
@@ -54,7 +52,7 @@ def set_one(
         engine=service.engine,
         provider=provider,
         policy=policy,
-        effective_from=effective_from.replace(tzinfo=UTC) if effective_from else now,
+        effective_from=utc_or(effective_from, now),
         set_by="the command line",
         now=now,
     )

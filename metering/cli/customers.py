@@ -1,12 +1,12 @@
 """`metering customers`: list customers, and set their name, time zone or Stripe id."""
 
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
 
 from metering.bootstrap import build_service
+from metering.cli.options import EffectiveFrom, utc_or
 from metering.cli.output import AsJson, show, show_one
 from metering.clock import utc_now
 from metering.config import load_settings
@@ -57,9 +57,7 @@ def markup(
     percent: Annotated[
         str | None, typer.Argument(help="In percent of everybody's rates; -10 is a discount (write: -- acme -10).")
     ] = None,
-    effective_from: Annotated[
-        datetime | None, typer.Option(help="For streams that start from then on, in UTC. Default: now.")
-    ] = None,
+    effective_from: EffectiveFrom = None,
     as_json: AsJson = False,
 ) -> None:
     """Set a customer's markup, or list its markups when no percentage is given."""
@@ -70,7 +68,7 @@ def markup(
             engine=service.engine,
             customer_id=customer_id,
             percent=_decimal(percent),
-            effective_from=effective_from.replace(tzinfo=UTC) if effective_from else now,
+            effective_from=utc_or(effective_from, now),
             set_by="the command line",
             now=now,
         )

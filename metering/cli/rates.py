@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from metering.bootstrap import build_service
 from metering.catalogue.genai import read_catalogue
+from metering.cli.options import EffectiveFrom, utc_or
 from metering.cli.output import AsJson, say, show, show_one
 from metering.clock import utc_now
 from metering.config import load_settings
@@ -100,9 +100,7 @@ def set_one(
             help="KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION, e.g. input=5 'input>200000=10' output@flex=12.5"
         ),
     ] = None,
-    effective_from: Annotated[
-        datetime | None, typer.Option(help="When it takes effect, in UTC. Default: now.")
-    ] = None,
+    effective_from: EffectiveFrom = None,
     customer: Annotated[
         str | None, typer.Option(help="Only for this customer; without rates it ends the customer's own price.")
     ] = None,
@@ -115,7 +113,7 @@ def set_one(
         engine=service.engine,
         provider=provider,
         model=model,
-        effective_from=effective_from.replace(tzinfo=UTC) if effective_from else now,
+        effective_from=utc_or(effective_from, now),
         rates=[_parse_rate(text) for text in rates or ()],
         customer_id=customer,
         set_by="the command line",
