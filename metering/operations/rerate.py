@@ -21,7 +21,7 @@ from metering.store.engine import transaction
 from metering.store.price_book import PriceBooks
 from metering.store.rollups import BillChange, add_to_totals
 from metering.store.streams import ClaimedStream, StreamMark, mark_streams, read_streams
-from metering.totals.bills import BillFilter, iterate_bills
+from metering.totals.bills import BillFilter, iterate_charged_streams
 
 # As many streams as are locked, and booked, at a time.
 _BATCH = 500
@@ -83,7 +83,7 @@ def rerate(
     groups = _Groups({})
     seen = 0
     with transaction(engine) as reading:
-        keys = ((each.customer_id, each.stream_id) for each in iterate_bills(reading, where=where))
+        keys = iterate_charged_streams(reading, where=where)
         while batch := list(islice(keys, _BATCH)):
             with transaction(engine) as connection:
                 changes = list(_changes(connection, batch, price_books.current(connection), lock=book))

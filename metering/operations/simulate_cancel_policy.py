@@ -16,7 +16,7 @@ from metering.domain.rates import RateCard
 from metering.domain.rating import RateMissingError, rate_by_card
 from metering.store.engine import transaction
 from metering.store.price_book import load_price_book
-from metering.totals.bills import BillFilter, StreamBill, iterate_bills
+from metering.totals.bills import BillFilter, StreamBill, iterate_bills_not_completed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,10 @@ def simulate_cancel_policy(
 ) -> Sequence[SimulatedCost]:
     """By provider and outcome, what the period's bills would be under `policy`; nothing is written."""
     costs: dict[tuple[str, Outcome], SimulatedCost] = {}
-    where = BillFilter(period=period, provider=provider, completed=False)
+    where = BillFilter(period=period, provider=provider)
     with transaction(engine) as connection:
         prices = load_price_book(connection)
-        for seen, each in enumerate(iterate_bills(connection, where=where), start=1):
+        for seen, each in enumerate(iterate_bills_not_completed(connection, where=where), start=1):
             if each.bill is not None and each.bill.outcome is not Outcome.COMPLETED:
                 _count(costs, each.bill, _cost_under(policy, each, each.bill, prices))
             progress(seen)

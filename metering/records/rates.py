@@ -54,9 +54,9 @@ def rate_columns(rate: Rate) -> dict[str, Any]:
     }
 
 
-def rate_card_of_row(row: Any, rates: tuple[Rate, ...]) -> RateCard:
-    """A row of `rate_cards`, with its rates, as a card."""
-    return RateCard(
+def sourced_rate_card(row: Any, rates: tuple[Rate, ...]) -> SourcedRateCard:
+    """A row of `rate_cards`, with its rates, as a card and where it comes from."""
+    card = RateCard(
         rate_card_id=row.rate_card_id,
         provider=row.provider,
         model=row.model,
@@ -66,11 +66,7 @@ def rate_card_of_row(row: Any, rates: tuple[Rate, ...]) -> RateCard:
         position=row.position,
         customer_id=row.customer_id,
     )
-
-
-def sourced_rate_card(row: Any, rates: tuple[Rate, ...]) -> SourcedRateCard:
-    """The same with where it comes from."""
-    return SourcedRateCard(card=rate_card_of_row(row, rates), provenance=row.provenance, created_at=row.created_at)
+    return SourcedRateCard(card=card, provenance=row.provenance, created_at=row.created_at)
 
 
 def provider_of_row(row: Any) -> Provider:

@@ -1,8 +1,9 @@
-"""The newest bills of streams, one after another: what each comes to after all adjustments."""
+"""The streams that were charged in a period, and what they come to after all adjustments, one after another."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
@@ -26,40 +27,53 @@ class StreamBill:
     bill: Bill | None
 
 
-_BILLS = text(
+_OF_PERIOD = """
+    c.period = :period AND c.ended_at >= :from_ AND c.ended_at < :to
+    AND (CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id)
+    AND (CAST(:provider AS text) IS NULL OR c.provider = :provider)
+    AND (CAST(:model AS text) IS NULL OR c.model = :model)
+"""
+_ORDER = "ORDER BY c.ended_at, c.customer_id, c.stream_id"
+# A completed stream's charge may have been adjusted to another outcome.
+_NOT_COMPLETED = text(
     f"""
     SELECT {NEWEST_BILL_ROW} FROM charges c {NEWEST_ADJUSTMENT}
-    WHERE c.period = :period AND c.ended_at >= :from_ AND c.ended_at < :to
-      AND (CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id)
-      AND (CAST(:provider AS text) IS NULL OR c.provider = :provider)
-      AND (CAST(:model AS text) IS NULL OR c.model = :model)
-      AND (:completed OR c.outcome <> 'completed' OR newest.revision IS NOT NULL)
-    ORDER BY c.ended_at, c.customer_id, c.stream_id
+    WHERE {_OF_PERIOD} AND (c.outcome <> 'completed' OR newest.revision IS NOT NULL) {_ORDER}
     """
 ).execution_options(yield_per=_CHUNK)
+_STREAMS = text(f"SELECT c.customer_id, c.stream_id FROM charges c WHERE {_OF_PERIOD} {_ORDER}").execution_options(
+    yield_per=_CHUNK
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillFilter:
-    """Which bills of a period; None does not narrow. `completed` takes those of completed streams, too."""
+    """Streams that were first charged in a period; None does not narrow."""
 
     period: BillingPeriod
     customer_id: str | None = None
     provider: str | None = None
     model: str | None = None
-    completed: bool = True
 
 
-def iterate_bills(connection: Connection, *, where: BillFilter) -> Iterator[StreamBill]:
-    """Every stream that was first charged in the period, by its end; read as they are asked for."""
-    parameters = {
+def iterate_charged_streams(connection: Connection, *, where: BillFilter) -> Iterator[tuple[str, str]]:
+    """Their (customer_id, stream_id), by their end; read as they are asked for."""
+    for row in connection.execute(_STREAMS, _parameters(where)):
+        yield (row.customer_id, row.stream_id)
+
+
+def iterate_bills_not_completed(connection: Connection, *, where: BillFilter) -> Iterator[StreamBill]:
+    """The newest bills of those that did not complete, and of some that did; read as they are asked for."""
+    for row in connection.execute(_NOT_COMPLETED, _parameters(where)):
+        yield StreamBill(customer_id=row.customer_id, stream_id=row.stream_id, bill=newest_bill_of_row(row))
+
+
+def _parameters(where: BillFilter) -> dict[str, Any]:
+    return {
         "period": str(where.period),
         "from_": where.period.start(time_zone=_UTC) - _ZONES,
         "to": where.period.next.start(time_zone=_UTC) + _ZONES,
         "customer_id": where.customer_id,
         "provider": where.provider,
         "model": where.model,
-        "completed": where.completed,
     }
-    for row in connection.execute(_BILLS, parameters):
-        yield StreamBill(customer_id=row.customer_id, stream_id=row.stream_id, bill=newest_bill_of_row(row))
