@@ -26,7 +26,7 @@ class BillingPeriod:
     def containing(cls, *, at: datetime, time_zone: ZoneInfo) -> "BillingPeriod":
         """The period in which a moment falls, by that customer's calendar."""
         local = at.astimezone(time_zone)
-        return cls(local.year, local.month)
+        return _period(local.year, local.month)
 
     @classmethod
     def parse(cls, text: str) -> "BillingPeriod":
@@ -51,6 +51,11 @@ class BillingPeriod:
 
     def __str__(self) -> str:
         return _text(self.year, self.month)
+
+
+@lru_cache
+def _period(year: int, month: int) -> BillingPeriod:
+    return BillingPeriod(year, month)
 
 
 @lru_cache

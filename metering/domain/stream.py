@@ -67,7 +67,8 @@ class StreamFacts:
     @property
     def conflicting(self) -> bool:
         """Two starts, or two ends that are equally believable, contradict each other."""
-        return any(winner is not None and winner.conflicting for winner in (self.start, self.end))
+        start, end = self.start, self.end
+        return (start is not None and start.conflicting) or (end is not None and end.conflicting)
 
 
 def facts_of(

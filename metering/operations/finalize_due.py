@@ -20,7 +20,13 @@ from metering.store.charges import book_adjustments, book_charges, newest_bills
 from metering.store.engine import transaction
 from metering.store.price_book import PriceBooks
 from metering.store.resolutions import newest_resolutions
-from metering.store.retries import Attempt, add_interruptions, find_interrupted, take_interruptions_back
+from metering.store.retries import (
+    Attempt,
+    add_interruptions,
+    find_interrupted,
+    interrupted_requests,
+    take_interruptions_back,
+)
 from metering.store.rollups import BillChange, add_to_totals
 from metering.store.streams import ClaimedStream, StreamMark, claim_due, mark_streams
 
@@ -64,9 +70,9 @@ def finalize_due(
         booked = [_key(each.stream) for each in claimed if each.stream.revision is not None]
         bills = newest_bills(connection, booked)
         by_key = {_key(each.stream): each for each in claimed}
-        attempts = _attempts(by_key)
-        _record_interruptions(connection, by_key, attempts, patience, now)
-        retries = find_interrupted(connection, list(attempts.values()), window=patience.retry_window)
+        request_keys = _request_keys(by_key)
+        _record_interruptions(connection, by_key, request_keys, patience, now)
+        retries = _retries(connection, by_key, request_keys, patience)
         work = _Work(now)
         settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, patience=patience, now=now)
         settlements = {key: settle_one(key, each) for key, each in by_key.items()}
@@ -75,7 +81,7 @@ def finalize_due(
         for key, each in by_key.items():
             if key in resolutions:
                 settlements[key] = settle_one(key, each, resolution=resolutions[key])
-            _plan(work, each, bills.get(key), settlements[key], attempts.get(key))
+            _plan(work, each, bills.get(key), settlements[key], request_keys.get(key))
         if work.charges:
             book_charges(connection, work.charges)
         if work.adjustments:
@@ -108,31 +114,45 @@ def _settle(
     )
 
 
-def _attempts(claimed: Mapping[tuple[str, str], ClaimedStream]) -> dict[tuple[str, str], Attempt]:
+def _request_keys(claimed: Mapping[tuple[str, str], ClaimedStream]) -> dict[tuple[str, str], int]:
     """What those asked for of which the gateway told it."""
-    attempts: dict[tuple[str, str], Attempt] = {}
+    request_keys: dict[tuple[str, str], int] = {}
     for key, each in claimed.items():
         start = each.stream.facts.start
         if start is not None and (request_key := request_key_of(start.event)) is not None:
-            attempts[key] = Attempt(
-                customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time
-            )
-    return attempts
+            request_keys[key] = request_key
+    return request_keys
+
+
+def _retries(
+    connection: Connection,
+    claimed: Mapping[tuple[str, str], ClaimedStream],
+    request_keys: Mapping[tuple[str, str], int],
+    patience: Patience,
+) -> dict[tuple[str, str], str]:
+    """Which of these look like a retry, and of which stream."""
+    interrupted = interrupted_requests(connection, request_keys.values())
+    attempts = [
+        Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time)
+        for key, request_key in request_keys.items()
+        if request_key in interrupted and (start := claimed[key].stream.facts.start)
+    ]
+    return find_interrupted(connection, attempts, window=patience.retry_window)
 
 
 def _record_interruptions(
     connection: Connection,
     claimed: Mapping[tuple[str, str], ClaimedStream],
-    attempts: Mapping[tuple[str, str], Attempt],
+    request_keys: Mapping[tuple[str, str], int],
     patience: Patience,
     now: datetime,
 ) -> None:
     """Which of these ended early, and which did not although an earlier look may have said so."""
     interrupted: list[Interruption] = []
     taken_back: list[tuple[str, str]] = []
-    for key, attempt in attempts.items():
+    for key, request_key in request_keys.items():
         stream = claimed[key].stream
-        interruption = interruption_of(stream.facts, request_key=attempt.request_key)
+        interruption = interruption_of(stream.facts, request_key=request_key)
         if interruption is None:
             if stream.revision is not None:
                 taken_back.append(key)
@@ -147,16 +167,16 @@ def _plan(
     claimed: ClaimedStream,
     before: Bill | None,
     settlement: Settlement,
-    attempt: Attempt | None,
+    request_key: int | None,
 ) -> None:
     stream = claimed.stream
     state_reason: str | None = None
     due_at: datetime | None = None
     match settlement:
         case Settled(bill):
-            state, revision = State.FINALIZED, _book(work, claimed, before, bill, attempt)
+            state, revision = State.FINALIZED, _book(work, claimed, before, bill, request_key)
         case Backlog(state, state_reason):
-            revision = _book(work, claimed, before, None, attempt)
+            revision = _book(work, claimed, before, None, request_key)
         case Wait(state, due_at):
             revision = stream.revision
             if revision is not None:
@@ -175,7 +195,7 @@ def _plan(
 
 
 def _book(
-    work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill | None, attempt: Attempt | None
+    work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill | None, request_key: int | None
 ) -> int | None:
     """Plan the charge or the adjustment that takes the stream from one bill to the next; its new revision."""
     stream = claimed.stream
@@ -194,7 +214,7 @@ def _book(
                 booked_at=work.now,
                 period=period,
                 bill=after,
-                request_key=attempt.request_key if attempt else None,
+                request_key=request_key,
             )
         )
         return 0

@@ -13,7 +13,7 @@ from metering.records.charges import (
     newest_bill_of_row,
 )
 from metering.records.documents import bill_document, lines_document
-from metering.store.copying import copy_rows
+from metering.store.copying import copy_rows, moment
 from metering.store.json_rows import json_keys
 
 COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
@@ -30,15 +30,15 @@ def _charge_row(charge: Charge) -> tuple[Any, ...]:
         charge.customer_id,
         charge.stream_id,
         charge.charge_id,
-        charge.booked_at,
+        moment(charge.booked_at),
         charge.period,
         bill.outcome.value,
         bill.provider,
         bill.model,
         bill.response_model,
         bill.api_key_id,
-        bill.started_at,
-        bill.ended_at,
+        moment(bill.started_at),
+        moment(bill.ended_at),
         *bill.usage.counts(),
         bill.usage_source.value,
         bill.input_unknown,

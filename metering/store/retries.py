@@ -4,7 +4,7 @@ A stream's finalizer links it to an interruption that it can see. One that it ca
 out later or in a transaction beside, is brought to it by operations/link_retries.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -45,6 +45,13 @@ FROM json_to_recordset(%s::json) AS gone (customer_id text, stream_id text)
 WHERE i.customer_id = gone.customer_id AND i.stream_id = gone.stream_id AND i.interrupted
 """
 
+# Most streams ask for what was never interrupted: their keys alone are soon looked up.
+_KNOWN = """
+SELECT DISTINCT i.request_key
+FROM unnest(%s::bigint[]) AS asked (request_key) JOIN interrupted_streams i USING (request_key)
+WHERE i.interrupted
+"""
+
 # The latest interruption counts, where there are several.
 _FIND = """
 SELECT a.customer_id, a.stream_id, found.stream_id AS retry_of
@@ -70,6 +77,12 @@ def take_interruptions_back(connection: Connection, streams: Sequence[tuple[str,
     """Record that these (customer_id, stream_id) did not end early, whatever was known of them."""
     if streams:
         connection.exec_driver_sql(_TAKE_BACK, (json_keys(streams),))
+
+
+def interrupted_requests(connection: Connection, request_keys: Iterable[int]) -> set[int]:
+    """Those of these request keys of which some stream, of whenever, was interrupted."""
+    asked = ",".join(map(str, request_keys))
+    return set(connection.exec_driver_sql(_KNOWN, (f"{{{asked}}}",)).scalars()) if asked else set()
 
 
 def find_interrupted(

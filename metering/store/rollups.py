@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from sqlalchemy import Connection, Engine, text
 
@@ -15,11 +16,11 @@ from metering.domain.ledger import Bill
 from metering.domain.money import EXACT, ZERO
 from metering.domain.usage import COUNTERS
 from metering.records.rollups import DIMENSIONS, NO_RETRY, RETRY, ROLLUPS, SUMS, Rollup
-from metering.store.copying import copy_rows
+from metering.store.copying import copy_rows, moment
 from metering.store.engine import transaction
 
 # (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry).
-TotalKey = tuple[str, datetime, str, str, str, str, str, str]
+TotalKey = tuple[str, str, str, str, str, str, str, str]
 
 
 # Any number: it only has to be the same in every process that rolls up.
@@ -74,8 +75,14 @@ def add_amount_to_totals(
     copy_rows(connection, _COPY_PENDING, [row])
 
 
-def _hour(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+def _hour(at: datetime) -> str:
+    utc = at.astimezone(UTC)
+    return _hour_of(utc.year, utc.month, utc.day, utc.hour)
+
+
+@lru_cache
+def _hour_of(year: int, month: int, day: int, hour: int) -> str:
+    return moment(datetime(year, month, day, hour, tzinfo=UTC))
 
 
 def _dimensions(bill: Bill) -> tuple[str, str, str, str, str, str]:

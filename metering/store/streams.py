@@ -197,16 +197,15 @@ def read_streams(connection: Connection, streams: Sequence[tuple[str, str]], *, 
     return [ClaimedStream(stored_stream(row), ZoneInfo(row.time_zone)) for row in rows]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamMark:
+class StreamMark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What the finalizer leaves on a stream: its state, when to look again, and the newest booking."""
 
     customer_id: str
     stream_id: str
     state: State
-    state_reason: str | None
-    due_at: datetime | None
-    revision: int | None
+    state_reason: str | None = None
+    due_at: datetime | None = None
+    revision: int | None = None
 
 
 _MARK = """
