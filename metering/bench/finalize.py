@@ -77,6 +77,7 @@ def _run(running: Stage, *, workers: int, streams: int, say: Say) -> Row:
     pids = [running.start_worker() for _ in range(workers)]
     due_at = _fill(running, streams)
     _look_away_until(due_at)
+    running.nudge()
     parts = [*pids, running.pid_of("postgres")]
     cpu, wal = [cpu_seconds(pid) for pid in parts], running.wal_bytes()
     began = perf_counter()

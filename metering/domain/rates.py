@@ -88,7 +88,7 @@ class RateCard:
         Of a kind's rates the most specific wins: those of the service tier, then those of the time of day. Among
         them the size decides, and prices the whole request (genai_prices.types, `TieredPrices`).
         """
-        window = next((window for window in self._windows if window.contains(at)), None)
+        window = next((window for window in self._windows if window.contains(at)), None) if self._windows else None
         sizes = self._tables.get((service_tier, window))
         if sizes is None:
             sizes = _sizes(self.rates, service_tier, window)

@@ -175,22 +175,12 @@ def billable_usage(facts: StreamFacts) -> BillableUsage:
     reported = (end.usage if end else None) or Usage()
     source = (end.usage_source if end else None) or UsageSource.ESTIMATE
     delivered = facts.delivered
-    usage = Usage(
-        input_tokens=_first_known(reported.input_tokens, facts.start.event.input_tokens if facts.start else None),
-        output_tokens=_first_known(reported.output_tokens, delivered.output_tokens if delivered else None),
-        reasoning_output_tokens=_first_known(
-            reported.reasoning_output_tokens, delivered.reasoning_output_tokens if delivered else None
-        ),
-        cache_read_input_tokens=reported.cache_read_input_tokens,
-        cache_write_input_tokens=reported.cache_write_input_tokens,
-        input_audio_tokens=reported.input_audio_tokens,
-        output_audio_tokens=reported.output_audio_tokens,
+    usage = reported.filled(
+        input_tokens=facts.start.event.input_tokens if facts.start else None,
+        output_tokens=delivered.output_tokens if delivered else None,
+        reasoning_output_tokens=delivered.reasoning_output_tokens if delivered else None,
     )
     delivered_something = usage.output_tokens or usage.reasoning_output_tokens or usage.output_audio_tokens
     if not delivered_something and not (source is UsageSource.PROVIDER and reported != Usage()):
         return BillableUsage(usage=NOTHING_DELIVERED, source=source, nothing=True)
     return BillableUsage(usage=usage, source=source, input_unknown=usage.input_tokens is None)
-
-
-def _first_known(a: int | None, b: int | None) -> int | None:
-    return b if a is None else a

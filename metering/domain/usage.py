@@ -5,7 +5,7 @@ Meanings are OpenTelemetry's (GenAI semantic conventions): `input_tokens` includ
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from operator import attrgetter
 
@@ -42,6 +42,21 @@ class Usage:
     reasoning_output_tokens: int | None = None
     input_audio_tokens: int | None = None
     output_audio_tokens: int | None = None
+
+    def filled(
+        self, *, input_tokens: int | None, output_tokens: int | None, reasoning_output_tokens: int | None
+    ) -> "Usage":
+        """These counts, with others' where they do not know one."""
+        missing = {
+            name: count
+            for name, known, count in (
+                ("input_tokens", self.input_tokens, input_tokens),
+                ("output_tokens", self.output_tokens, output_tokens),
+                ("reasoning_output_tokens", self.reasoning_output_tokens, reasoning_output_tokens),
+            )
+            if known is None and count is not None
+        }
+        return replace(self, **missing) if missing else self
 
     def count(self, kind: UsageKind) -> int | None:
         """The counter of a kind, as reported."""
