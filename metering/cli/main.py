@@ -5,6 +5,7 @@ import sys
 import typer
 
 from metering.cli import (
+    audit,
     backlog,
     bench,
     cancel_policy,
@@ -34,6 +35,7 @@ app.add_typer(rates.app, name="rates")
 app.add_typer(cancel_policy.app, name="cancel-policy")
 app.add_typer(backlog.app, name="backlog")
 app.add_typer(bench.app, name="bench")
+app.command("audit")(audit.audit_command)
 app.command("up")(up.up_command)
 app.command("demo")(programs.demo_command)
 app.command("gateway")(programs.gateway_command)

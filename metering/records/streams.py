@@ -48,7 +48,7 @@ _DELIVERED = _json(
     output_tokens="s.delivered_output_tokens",
     reasoning_output_tokens="COALESCE(s.delivered_reasoning_tokens::text, 'null')",
 )
-_FACTS = _json(
+FACTS = _json(
     **_KEY,
     last_event_at="to_json(s.last_event_at)",
     start=_winner("start", "started_at"),
@@ -56,7 +56,7 @@ _FACTS = _json(
     end=_winner("end", "ended_at"),
 )
 # The facts come as one JSON document: msgspec makes the records of it several times as fast as Python would.
-STREAM_COLUMNS = f"{_FACTS} AS facts, s.last_received_at, s.state, s.state_reason, s.revision"
+STREAM_COLUMNS = f"{FACTS} AS facts, s.last_received_at, s.state, s.state_reason, s.revision"
 
 _STATES = {state.value: state for state in State}
 _decode_facts = msgspec.json.Decoder(StreamFacts).decode

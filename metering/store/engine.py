@@ -74,6 +74,18 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """One transaction that only reads, and sees everything as it was when it began, however long it takes.
+
+    Raises:
+        DatabaseUnavailableError: no connection could be made.
+    """
+    with transaction(engine) as connection:
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        yield connection
+
+
 def check_safe(engine: Engine) -> None:
     """Refuse a server that may lose commits, and a role that may change facts.
 

@@ -11,7 +11,7 @@ from metering.domain.markups import Markup, MarkupBook
 from metering.domain.price_book import PriceBook
 from metering.domain.rate_book import RateBook
 from metering.records.rates import cancel_terms_of_row, markup_of_row
-from metering.store.rates import load_providers, load_rate_cards
+from metering.store.rates import FOREVER, load_providers, load_rate_cards
 from metering.tables import cancel_policies, markups
 
 # All of it is only ever added to, so how much there is and the newest time tell one state from another.
@@ -43,14 +43,29 @@ class PriceBooks:
             return self._book
 
 
-def load_price_book(connection: Connection) -> PriceBook:
-    """Everything that prices depend on."""
-    cards = [each.card for each in load_rate_cards(connection)]
+def load_price_book(connection: Connection, *, known_at: datetime = FOREVER) -> PriceBook:
+    """Everything that prices depend on, or as much of it as had been added by then."""
+    cards = [each.card for each in load_rate_cards(connection) if each.created_at <= known_at]
+    policies = connection.execute(select(cancel_policies).where(cancel_policies.c.created_at <= known_at))
+    own = connection.execute(select(markups).where(markups.c.created_at <= known_at))
     return PriceBook(
-        rates=RateBook(cards, load_providers(connection)),
-        cancel_policies=CancelPolicyBook(map(cancel_terms_of_row, connection.execute(select(cancel_policies)))),
-        markups=MarkupBook(map(markup_of_row, connection.execute(select(markups)))),
+        rates=RateBook(cards, load_providers(connection, known_at=known_at)),
+        cancel_policies=CancelPolicyBook(map(cancel_terms_of_row, policies)),
+        markups=MarkupBook(map(markup_of_row, own)),
     )
+
+
+_CHANGES = text(
+    """
+    SELECT created_at FROM rate_cards UNION SELECT created_at FROM rate_providers
+    UNION SELECT created_at FROM cancel_policies UNION SELECT created_at FROM markups ORDER BY created_at
+    """
+)
+
+
+def price_book_changes(connection: Connection) -> list[datetime]:
+    """When something was added to the price book, in order."""
+    return list(connection.execute(_CHANGES).scalars())
 
 
 def add_cancel_policy(

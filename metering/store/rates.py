@@ -1,7 +1,7 @@
 """Rate cards and providers' names: added, never changed."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -59,9 +59,13 @@ def has_rate_cards(connection: Connection) -> bool:
     return connection.execute(select(rate_cards.c.rate_card_id).limit(1)).first() is not None
 
 
-def load_providers(connection: Connection) -> list[Provider]:
-    """The newest of each provider's rows, in the catalogue's order."""
-    newest = select(rate_providers).ext(distinct_on(rate_providers.c.provider))
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+def load_providers(connection: Connection, *, known_at: datetime = FOREVER) -> list[Provider]:
+    """The newest of each provider's rows by then, in the catalogue's order."""
+    known = select(rate_providers).where(rate_providers.c.created_at <= known_at)
+    newest = known.ext(distinct_on(rate_providers.c.provider))
     rows = connection.execute(newest.order_by(rate_providers.c.provider, rate_providers.c.created_at.desc())).all()
     return [provider_of_row(row) for row in sorted(rows, key=lambda row: row.position)]
 

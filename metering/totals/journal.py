@@ -36,6 +36,19 @@ class JournaledRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRow:
+    """One accepted request as it is kept; `packed_body` is for `records.bodies`."""
+
+    arrival: Arrival
+    ingest_key_id: str
+    media_type: str
+    event_count: int
+    rejected: Sequence[int]
+    packed_body: bytes
+    stream_hashes: Sequence[int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
     """The requests found, in order, read as they are taken; `next_begin` is None when nothing lies behind."""
 
@@ -57,6 +70,18 @@ _REQUESTS = text(
       AND (CAST(:end_at AS timestamptz) IS NULL OR (received_at, journal_id) < (:end_at, :end_id))
       AND (stream_hashes IS NULL OR stream_hashes @> ARRAY[CAST(:stream_hash AS integer)])
     ORDER BY received_at, journal_id
+    """
+)
+_ROWS = text(
+    """
+    SELECT received_at, journal_id, ingest_key_id, media_type, event_count, rejected, body, stream_hashes
+    FROM journal WHERE received_at >= :begin AND received_at <= :end
+    """
+).execution_options(yield_per=500)
+_COUNT_EVENTS = text(
+    """
+    SELECT coalesce(sum(event_count), 0)::bigint FROM journal
+    WHERE received_at >= :begin AND received_at <= :end
     """
 )
 _BEGINS = text(
@@ -89,6 +114,26 @@ def scan_journal(
         },
     )
     return Scan(requests=map(_request, rows), next_begin=Arrival(end.received_at, end.journal_id) if end else None)
+
+
+def count_journaled(connection: Connection, *, begin: datetime, end: datetime) -> int:
+    """How many events arrived within these moments."""
+    count: int = connection.execute(_COUNT_EVENTS, {"begin": begin, "end": end}).scalar_one()
+    return count
+
+
+def iterate_journal(connection: Connection, *, begin: datetime, end: datetime) -> Iterator[JournalRow]:
+    """The requests that arrived within these moments, in no order; read as they are taken."""
+    for row in connection.execute(_ROWS, {"begin": begin, "end": end}):
+        yield JournalRow(
+            arrival=Arrival(row.received_at, row.journal_id),
+            ingest_key_id=row.ingest_key_id,
+            media_type=row.media_type,
+            event_count=row.event_count,
+            rejected=row.rejected or (),
+            packed_body=row.body,
+            stream_hashes=row.stream_hashes,
+        )
 
 
 def journal_begins(connection: Connection) -> datetime:

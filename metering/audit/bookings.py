@@ -1,0 +1,197 @@
+"""A stream's bookings: each follows from what it says itself, and the newest from the stream's facts."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
+from metering.audit.price_history import PriceHistory
+from metering.audit.stored import AuditedStream
+from metering.domain.events import StreamEnd, StreamStart
+from metering.domain.ledger import AdjustmentReason, Bill, adjustment_id_of, charge_id_of, difference
+from metering.domain.period import BillingPeriod
+from metering.domain.price_book import PriceBook
+from metering.domain.resolutions import Resolution, ResolutionAction
+from metering.domain.retries import request_key_of
+from metering.domain.settlement import Patience, Settled, Settlement, rerate_bill, settle
+from metering.domain.stream import NOTHING_DELIVERED, StreamFacts, facts_of, join
+
+# What is booked was over then; how long silence has to last is a setting, which may have changed since.
+_OVER = Patience(abandon_after=timedelta(), start_grace=timedelta(), retry_window=timedelta())
+
+# A customer's time zone can be changed, and what was booked before keeps its month.
+_FURTHEST_ZONES = (ZoneInfo("Etc/GMT+12"), ZoneInfo("Etc/GMT-14"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Booking:
+    """One booking, and the bill before it; `reason` is None for the charge."""
+
+    table: str
+    key: str
+    booked_at: datetime
+    reason: AdjustmentReason | None
+    before: Bill | None
+    bill: Bill | None
+
+
+def check_amounts(stored: AuditedStream) -> Iterator[Difference]:
+    """Ids, amounts, months, and the chain from one booking to the next."""
+    charge = stored.charge
+    if charge is None:
+        return
+    customer_id, stream_id = stored.facts.customer_id, stored.facts.stream_id
+    key = stream_key(customer_id, stream_id)
+    charge_id = charge_id_of(customer_id=customer_id, stream_id=stream_id)
+    claims: list[Claim] = [
+        ("charge_id", charge.charge_id, charge_id),
+        ("usd_cents", stored.charge_usd_cents, charge.bill.usd_cents),
+        ("period", charge.period, _period(stored, charge.period, charge.bill.ended_at)),
+    ]
+    if not stored.adjustments and stored.facts.start is not None:
+        claims.append(("request_key", charge.request_key, request_key_of(stored.facts.start.event)))
+    yield from unequal("charges", key, claims)
+    before: Bill | None = charge.bill
+    for number, each in enumerate(stored.adjustments, start=1):
+        adjustment_id = adjustment_id_of(customer_id=customer_id, stream_id=stream_id, revision=number)
+        ended_at = each.bill.ended_at if each.bill else each.booked_at
+        claims = [
+            ("revision", each.revision, number),
+            ("adjustment_id", each.adjustment_id, adjustment_id),
+            ("charge_id", each.charge_id, charge_id),
+            ("usd_cents", each.usd_cents, difference(before=before, after=each.bill)),
+            ("period", each.period, _period(stored, each.period, ended_at)),
+        ]
+        yield from unequal("adjustments", f"{key} revision {each.revision}", claims)
+        before = each.bill
+
+
+def _period(stored: AuditedStream, period: str, at: datetime) -> str:
+    """The month that a booking belongs to; the stored one where it is right in some time zone."""
+    zones = (ZoneInfo(stored.time_zone), *_FURTHEST_ZONES)
+    months = [str(BillingPeriod.containing(at=at, time_zone=zone)) for zone in zones]
+    return period if period in months else months[0]
+
+
+def check_bills(stored: AuditedStream, history: PriceHistory, *, by_facts: bool) -> Iterator[Difference]:
+    """Every bill, redone by the prices that were known when it was booked.
+
+    The newest follows from the stream's facts when `by_facts`, which is when nothing is still to be looked at. All
+    others follow from the usage that they state.
+    """
+    bookings = _bookings(stored)
+    for number, booking in enumerate(bookings, start=1):
+        if booking.bill is None:
+            continue
+        is_newest = number == len(bookings)
+        derived: list[Bill | None] = []
+        for prices in history.around(booking.booked_at):
+            if by_facts and is_newest:
+                derived.append(_bill_of_facts(stored, booking, prices))
+            else:
+                derived.append(_bill_of_bill(stored.facts, booking.bill, booking, prices))
+            if derived[-1] == booking.bill:
+                break
+        else:
+            yield from _says(booking, booking.bill, derived[0])
+
+
+def _says(booking: _Booking, bill: Bill, derived: Bill | None) -> list[Difference]:
+    if derived is None:
+        return [Difference(booking.table, booking.key, "by the facts and prices of then there is no bill")]
+    return unequal(booking.table, booking.key, field_claims(bill, derived))
+
+
+def _bookings(stored: AuditedStream) -> list[_Booking]:
+    if stored.charge is None:
+        return []
+    key = stream_key(stored.facts.customer_id, stored.facts.stream_id)
+    before = stored.charge.bill
+    bookings = [
+        _Booking(
+            table="charges", key=key, booked_at=stored.charge.booked_at, reason=None, before=None, bill=before
+        )
+    ]
+    for each in stored.adjustments:
+        bookings.append(
+            _Booking(
+                table="adjustments",
+                key=f"{key} revision {each.revision}",
+                booked_at=each.booked_at,
+                reason=each.reason,
+                before=bookings[-1].bill,
+                bill=each.bill,
+            )
+        )
+    return bookings
+
+
+def _bill_of_facts(stored: AuditedStream, booking: _Booking, prices: PriceBook) -> Bill | None:
+    return _redo(stored.facts, booking, prices, stored.resolution)
+
+
+def _bill_of_bill(facts: StreamFacts, bill: Bill, booking: _Booking, prices: PriceBook) -> Bill | None:
+    """The bill that follows from what a bill says was used; what an admin decided of it stays decided."""
+    if bill.resolution is ResolutionAction.WRITE_OFF:
+        return replace(bill, lines=(), rate_card_id=None)
+    derived = _redo(_facts_of_bill(facts, bill), booking, prices, None)
+    return replace(derived, resolution=bill.resolution) if derived is not None else None
+
+
+def _redo(facts: StreamFacts, booking: _Booking, prices: PriceBook, resolution: Resolution | None) -> Bill | None:
+    if booking.reason is AdjustmentReason.RERATE and booking.before is not None:
+        return rerate_bill(facts=facts, booked=booking.before, prices=prices)
+    settlement = settle_over(
+        facts,
+        prices=prices,
+        booked=booking.before,
+        retry_of=booking.bill.retry_of if booking.bill else None,
+        resolution=resolution,
+    )
+    return settlement.bill if isinstance(settlement, Settled) else None
+
+
+def settle_over(
+    facts: StreamFacts,
+    *,
+    prices: PriceBook,
+    booked: Bill | None,
+    retry_of: str | None,
+    resolution: Resolution | None,
+) -> Settlement:
+    """What the facts of a stream that is over amount to."""
+    return settle(
+        facts=facts,
+        last_received_at=facts.last_event_at,
+        now=facts.last_event_at,
+        patience=_OVER,
+        prices=prices,
+        booked=booked,
+        retry_of=retry_of,
+        resolution=resolution,
+    )
+
+
+def _facts_of_bill(facts: StreamFacts, bill: Bill) -> StreamFacts:
+    """Facts that amount to this bill's usage."""
+    start = StreamStart(
+        customer_id=facts.customer_id,
+        stream_id=facts.stream_id,
+        time=bill.started_at,
+        provider=bill.provider,
+        model=bill.model,
+        api_key_id=bill.api_key_id,
+        service_tier=bill.service_tier,
+    )
+    nothing = bill.usage == NOTHING_DELIVERED and not bill.lines
+    end = StreamEnd(
+        customer_id=facts.customer_id,
+        stream_id=facts.stream_id,
+        time=bill.ended_at,
+        outcome=bill.outcome,
+        usage=None if nothing else bill.usage,
+        usage_source=bill.usage_source,
+        response_model=bill.response_model,
+    )
+    return join(facts_of(start), facts_of(end))

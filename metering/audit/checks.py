@@ -1,0 +1,144 @@
+"""Invariants of what is stored, each a query that finds the rows which break it.
+
+They share no code with what books: a fault in the rating that `streams.py` repeats is still seen here.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from metering.audit.difference import Difference
+from metering.domain.rates import rate_card_id_of
+from metering.domain.usage import COUNTERS
+from metering.store.rates import load_rate_cards
+
+# Rows that one check names; a fault that breaks more is told by the first.
+MAX_NAMED = 1_000
+
+Check = Callable[[Connection, datetime, datetime], Iterator[Difference]]
+
+
+def broken(
+    connection: Connection, table: str, query: str, begin: datetime, end: datetime, **parameters: object
+) -> Iterator[Difference]:
+    """`query` gives a `key` and what it `says` of each row that is wrong."""
+    rows = connection.execute(text(f"{query} LIMIT {MAX_NAMED}"), {"begin": begin, "end": end, **parameters})
+    for row in rows:
+        yield Difference(table, row.key, row.says)
+
+
+# quantity x USD per million / 10,000 = cents, and the lines sum to the amount.
+_LINES = """
+LATERAL (
+    SELECT coalesce(sum((line ->> 'usd_cents')::numeric), 0) AS usd_cents,
+           coalesce(bool_and((line ->> 'quantity')::numeric > 0 AND (line ->> 'usd_per_million')::numeric >= 0
+               AND (line ->> 'quantity')::numeric * (line ->> 'usd_per_million')::numeric
+                   = (line ->> 'usd_cents')::numeric * 10000), true) AS each_right
+    FROM json_array_elements({lines}) AS line
+) AS summed
+"""
+
+
+def check_charge_amounts(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Each line of a charge is its quantity times its rate, and they sum to what is charged."""
+    query = f"""
+        SELECT c.customer_id || '/' || c.stream_id AS key,
+               CASE WHEN each_right THEN format('usd_cents: stored %s, the lines sum to %s', c.usd_cents,
+                   summed.usd_cents) ELSE 'lines: one is not its quantity times its rate' END AS says
+        FROM charges c, {_LINES.format(lines="c.lines")}
+        WHERE c.ended_at >= :begin AND c.ended_at < :end AND (summed.usd_cents <> c.usd_cents OR NOT each_right)
+    """
+    return broken(connection, "charges", query, begin, end)
+
+
+def check_adjustment_amounts(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """A charge and its adjustments sum to the lines of the newest bill, after each of them."""
+    query = f"""
+        SELECT customer_id || '/' || stream_id || ' revision ' || revision AS key,
+               format('usd_cents: the bookings until then sum to %s, the lines to %s', booked, billed) AS says
+        FROM (
+            SELECT a.customer_id, a.stream_id, a.revision, summed.usd_cents AS billed, each_right,
+                   c.usd_cents + sum(a.usd_cents) OVER (PARTITION BY a.customer_id, a.stream_id
+                                                        ORDER BY a.revision) AS booked
+            FROM adjustments a JOIN charges c USING (customer_id, stream_id),
+                 {_LINES.format(lines="coalesce(a.bill -> 'lines', '[]')::json")}
+            WHERE c.ended_at >= :begin AND c.ended_at < :end
+        ) AS chain
+        WHERE booked <> billed OR NOT each_right
+    """
+    return broken(connection, "adjustments", query, begin, end)
+
+
+def check_usage(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """What is charged for is not below zero, nor is the price of it."""
+    query = f"""
+        SELECT customer_id || '/' || stream_id AS key, 'a counter or the amount is below zero' AS says FROM charges
+        WHERE ended_at >= :begin AND ended_at < :end AND LEAST(usd_cents, {", ".join(COUNTERS)}) < 0
+    """
+    return broken(connection, "charges", query, begin, end)
+
+
+def check_charges_have_streams(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """A charge is of a stream that is stored."""
+    query = """
+        SELECT c.customer_id || '/' || c.stream_id AS key, 'there is no such stream' AS says FROM charges c
+        WHERE c.ended_at >= :begin AND c.ended_at < :end AND NOT EXISTS (
+            SELECT FROM streams s WHERE s.customer_id = c.customer_id AND s.stream_id = c.stream_id)
+    """
+    return broken(connection, "charges", query, begin, end)
+
+
+def check_retries(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """A retry repeats a stream of the same customer that asked for the same and ended early, before it began."""
+    query = """
+        SELECT c.customer_id || '/' || c.stream_id AS key,
+               format('retry_of: %s did not end early before it, or asked for something else', c.retry_of) AS says
+        FROM charges c
+        WHERE c.retry_of IS NOT NULL AND c.ended_at >= :begin AND c.ended_at < :end AND NOT EXISTS (
+            SELECT FROM interrupted_streams i
+            WHERE i.customer_id = c.customer_id AND i.stream_id = c.retry_of AND i.request_key = c.request_key
+              AND (i.ended_at <= c.started_at OR NOT i.interrupted))
+    """
+    return broken(connection, "charges", query, begin, end)
+
+
+def check_rate_cards(connection: Connection, *_: datetime) -> Iterator[Difference]:
+    """A rate card is what its id says, and no rate is below zero."""
+    for each in load_rate_cards(connection):
+        card = each.card
+        derived = rate_card_id_of(
+            provider=card.provider,
+            model=card.model,
+            effective_from=card.effective_from,
+            rates=card.rates,
+            customer_id=card.customer_id,
+        )
+        if derived != card.rate_card_id:
+            yield Difference("rates", card.rate_card_id, f"what it holds has the id {derived}: a rate was changed")
+        if any(rate.usd_per_million < 0 for rate in card.rates):
+            yield Difference("rates", card.rate_card_id, "a rate is below zero")
+
+
+def check_cancel_policies(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """A provider's policies are counted without a gap, in the order in which they were set."""
+    query = """
+        SELECT provider || ' version ' || version AS key,
+               format('version: stored %s, derived %s', version, place) AS says
+        FROM (SELECT provider, version,
+                     row_number() OVER (PARTITION BY provider ORDER BY created_at, version) AS place
+              FROM cancel_policies) AS counted
+        WHERE version <> place
+    """
+    return broken(connection, "cancel_policies", query, begin, end)
+
+
+BOOKING_CHECKS: tuple[Check, ...] = (
+    check_charge_amounts,
+    check_adjustment_amounts,
+    check_usage,
+    check_charges_have_streams,
+    check_retries,
+    check_rate_cards,
+    check_cancel_policies,
+)

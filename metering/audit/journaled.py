@@ -1,0 +1,106 @@
+"""What the journal says: every request's events, decoded and folded once more."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from zstandard import ZstdError
+
+from metering.audit.difference import Difference
+from metering.domain.stream import StreamFacts, join
+from metering.records.bodies import unpack_body
+from metering.store.journal import stream_hashes
+from metering.totals.journal import JournalRow
+from metering.wire.decode import NDJSON, decode_json
+from metering.wire.events import WireEvent
+from metering.wire.fold import fold_wire
+from metering.wire.replay import events_as_sent
+from metering.wire.split import InvalidJsonError
+
+Key = tuple[str, str]
+
+# Folded together before they are set down: many of them are of the same streams.
+_EVENTS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournaledStream:
+    """A stream as far as some requests tell, and when the first and the last of them arrived."""
+
+    facts: StreamFacts
+    first_received_at: datetime
+    last_received_at: datetime
+
+
+def join_journaled(a: JournaledStream, b: JournaledStream) -> JournaledStream:
+    """What both say of the same stream."""
+    return JournaledStream(
+        facts=join(a.facts, b.facts),
+        first_received_at=min(a.first_received_at, b.first_received_at),
+        last_received_at=max(a.last_received_at, b.last_received_at),
+    )
+
+
+@dataclass(slots=True)
+class JournalFold:
+    """Takes requests, gives streams. `differences` are in the journal itself."""
+
+    requests: int = 0
+    events: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+    def streams(self, requests: Iterable[JournalRow]) -> Iterator[JournaledStream]:
+        """The streams of the requests; one that is in many of them comes several times, to be joined."""
+        events: list[WireEvent] = []
+        arrivals: dict[Key, tuple[datetime, datetime]] = {}
+        for request in requests:
+            accepted = self._accepted(request)
+            received_at = request.arrival.received_at
+            keys = {(event.subject, event.data.stream_id) for event in accepted}
+            self._check_hashes(request, keys)
+            for key in keys:
+                first, last = arrivals.get(key, (received_at, received_at))
+                arrivals[key] = (min(first, received_at), max(last, received_at))
+            events += accepted
+            self.requests += 1
+            self.events += request.event_count
+            if len(events) >= _EVENTS_AT_ONCE:
+                yield from _fold(events, arrivals)
+                events, arrivals = [], {}
+        yield from _fold(events, arrivals)
+
+    def _accepted(self, request: JournalRow) -> list[WireEvent]:
+        """The events that counted."""
+        try:
+            body = unpack_body(request.packed_body)
+            if request.rejected or request.media_type == NDJSON:
+                sent = events_as_sent(body=body, media_type=request.media_type, rejected=request.rejected)
+                body = b"[%s]" % b",".join(event for _, event in sent)
+            decoded = decode_json(body)
+        except (ZstdError, InvalidJsonError) as error:
+            self._differs(request, f"the body cannot be read: {error}")
+            return []
+        for rejection in decoded.rejections:
+            self._differs(request, f"an event that counted is no event: {rejection.detail}")
+        if decoded.count + len(request.rejected) != request.event_count:
+            said = f"event_count: stored {request.event_count}, the body has {decoded.count}"
+            self._differs(request, f"{said} and {len(request.rejected)} rejected")
+        return list(decoded.events)
+
+    def _check_hashes(self, request: JournalRow, keys: set[Key]) -> None:
+        stored = request.stream_hashes
+        if stored is not None and not set(stream_hashes(keys)) <= set(stored):
+            self._differs(
+                request, "stream_hashes: a stream's hash is missing, so its events are not found by stream"
+            )
+
+    def _differs(self, request: JournalRow, says: str) -> None:
+        arrival = request.arrival
+        key = f"{arrival.received_at.isoformat()} {arrival.journal_id}"
+        self.differences.append(Difference("journal", key, says))
+
+
+def _fold(events: list[WireEvent], arrivals: dict[Key, tuple[datetime, datetime]]) -> Iterator[JournaledStream]:
+    for key, facts in fold_wire(events).items():
+        first, last = arrivals[key]
+        yield JournaledStream(facts=facts, first_received_at=first, last_received_at=last)

@@ -1,0 +1,128 @@
+"""What is stored of a stream: its facts, its state, and all that is booked for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from metering.domain.ledger import Adjustment, Bill, Charge
+from metering.domain.resolutions import Resolution
+from metering.domain.settlement import State
+from metering.domain.stream import StreamFacts
+from metering.domain.usage import COUNTERS
+from metering.records.charges import CHARGE_COLUMNS
+from metering.records.streams import FACTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredInterruption:
+    """What is known of a stream that a retry may repeat."""
+
+    request_key: int
+    ended_at: datetime
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedStream:
+    """A stream with its bookings. `charge_usd_cents` is the amount in the charge's own column."""
+
+    facts: StreamFacts
+    first_received_at: datetime
+    last_received_at: datetime
+    state: State
+    state_reason: str | None
+    due_at: datetime | None
+    revision: int | None
+    time_zone: str
+    charge: Charge | None
+    charge_usd_cents: Decimal | None
+    adjustments: tuple[Adjustment, ...]
+    resolution: Resolution | None
+    interruption: StoredInterruption | None
+
+    @property
+    def bills(self) -> list[Bill | None]:
+        """The bill of each booking, the charge's first."""
+        if self.charge is None:
+            return []
+        return [self.charge.bill, *(adjustment.bill for adjustment in self.adjustments)]
+
+
+_OWN = ("customer_id", "stream_id", "charge_id", "booked_at", "period", "request_key")
+_BILL = [name for name in CHARGE_COLUMNS if name not in (*_OWN, *COUNTERS, "usd_cents")]
+
+
+def _object(table: str, names: tuple[str, ...] | list[str], **more: str) -> str:
+    members = [f"'{name}', {table}.{name}" for name in names]
+    members += [f"'{name}', {value}" for name, value in more.items()]
+    return f"json_build_object({', '.join(members)})"
+
+
+_CHARGE = _object("c", _OWN, bill=_object("c", _BILL, usage=_object("c", COUNTERS)))
+_STATE = ("first_received_at", "last_received_at", "state", "state_reason", "due_at", "revision")
+# One JSON document a stream, as a `AuditedStream` is read from.
+_DOCUMENT = _object(
+    "s",
+    _STATE,
+    facts=f"({FACTS})::json",
+    time_zone="(SELECT time_zone FROM customers WHERE customers.customer_id = s.customer_id)",
+    charge=f"CASE WHEN c.charge_id IS NOT NULL THEN {_CHARGE} END",
+    charge_usd_cents="c.usd_cents",
+    adjustments="coalesce(a.adjustments, '[]')",
+    resolution="(SELECT row_to_json(r) FROM resolutions r WHERE r.customer_id = s.customer_id"
+    " AND r.stream_id = s.stream_id ORDER BY r.resolved_at DESC LIMIT 1)",
+    interruption="CASE WHEN i.stream_id IS NOT NULL THEN row_to_json(i) END",
+)
+# The adjustments and interruptions are few beside the streams: gathered once, not looked up for each.
+_STREAMS = text(
+    f"""
+    SELECT s.customer_id, s.stream_id, {_DOCUMENT}::text AS document
+    FROM streams s
+    LEFT JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id
+    LEFT JOIN (SELECT customer_id, stream_id, json_agg(row_to_json(adjustments) ORDER BY revision) AS adjustments
+               FROM adjustments GROUP BY 1, 2) a ON a.customer_id = s.customer_id AND a.stream_id = s.stream_id
+    LEFT JOIN interrupted_streams i ON i.customer_id = s.customer_id AND i.stream_id = s.stream_id
+    WHERE s.last_received_at >= :begin AND s.first_received_at <= :end
+    """
+).execution_options(yield_per=2_000)
+
+_COUNT = text("SELECT count(*) FROM streams s WHERE s.last_received_at >= :begin AND s.first_received_at <= :end")
+_RECEIVED = text(
+    """
+    SELECT min(first_received_at), max(last_received_at) FROM streams
+    WHERE coalesce(ended_at, last_event_at) >= :begin AND coalesce(ended_at, last_event_at) < :end
+    """
+)
+
+_decode = msgspec.json.Decoder(AuditedStream).decode
+
+
+def count_streams(connection: Connection, *, begin: datetime, end: datetime) -> int:
+    """How many `iterate_stored` gives."""
+    count: int = connection.execute(_COUNT, {"begin": begin, "end": end}).scalar_one()
+    return count
+
+
+def received_within(connection: Connection, begin: datetime, end: datetime) -> tuple[datetime, datetime] | None:
+    """When the streams that ended within these moments were received, from the first to the last."""
+    first, last = connection.execute(_RECEIVED, {"begin": begin, "end": end}).one()
+    return None if first is None else (first, last)
+
+
+def iterate_stored(connection: Connection, *, begin: datetime, end: datetime) -> Iterator[tuple[str, str, str]]:
+    """(customer_id, stream_id, document) of the streams of which something arrived within these moments."""
+    for row in connection.execute(_STREAMS, {"begin": begin, "end": end}):
+        yield row.customer_id, row.stream_id, row.document
+
+
+def stored_from_document(document: bytes) -> AuditedStream:
+    """The stream that a document is of.
+
+    Raises:
+        msgspec.DecodeError: it holds what no stream can; with where.
+    """
+    return _decode(document)

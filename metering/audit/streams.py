@@ -1,0 +1,109 @@
+"""A stream: its facts as the journal has them, its state as they amount to, and its bookings."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from metering.audit.bookings import check_amounts, check_bills, settle_over
+from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
+from metering.audit.journaled import JournaledStream
+from metering.audit.price_history import MARGIN, PriceHistory
+from metering.audit.stored import AuditedStream
+from metering.domain.retries import interruption_of, request_key_of
+from metering.domain.settlement import NEEDS_PERSON, Backlog, State
+from metering.domain.stream import join
+
+
+def is_pending(stored: AuditedStream, *, now: datetime) -> bool:
+    """Whether the finalizer has still to look at what arrived."""
+    return stored.due_at is not None and stored.due_at <= now
+
+
+def compare_stream(
+    journaled: JournaledStream | None,
+    stored: AuditedStream,
+    *,
+    history: PriceHistory,
+    journal_from: datetime,
+) -> Iterator[Difference]:
+    """All in which a stored stream differs; what arrived before `journal_from` is not journaled any more."""
+    yield from _check_facts(journaled, stored, journal_from)
+    yield from check_amounts(stored)
+    by_facts = stored.state is State.FINALIZED and stored.due_at is None
+    yield from check_bills(stored, history, by_facts=by_facts)
+    yield from _check_state(stored, history)
+
+
+def _check_facts(
+    journaled: JournaledStream | None, stored: AuditedStream, journal_from: datetime
+) -> Iterator[Difference]:
+    key = stream_key(stored.facts.customer_id, stored.facts.stream_id)
+    is_complete = stored.first_received_at >= journal_from
+    if journaled is None:
+        if is_complete:
+            yield Difference("streams", key, "no event of it is journaled")
+        return
+    derived = journaled.facts if is_complete else join(stored.facts, journaled.facts)
+    yield from unequal("streams", key, field_claims(stored.facts, derived))
+    # A stream's times are those of the group in which its events were committed.
+    if is_complete and not -MARGIN <= journaled.first_received_at - stored.first_received_at <= MARGIN:
+        yield from unequal(
+            "streams", key, [("first_received_at", stored.first_received_at, journaled.first_received_at)]
+        )
+    # What says nothing new is journaled, and changes nothing.
+    if not stored.first_received_at <= stored.last_received_at <= journaled.last_received_at + MARGIN:
+        yield from unequal(
+            "streams", key, [("last_received_at", stored.last_received_at, journaled.last_received_at)]
+        )
+
+
+def _check_state(stored: AuditedStream, history: PriceHistory) -> Iterator[Difference]:
+    key, bills = stream_key(stored.facts.customer_id, stored.facts.stream_id), stored.bills
+    claims: list[Claim] = [("revision", stored.revision, len(stored.adjustments) if bills else None)]
+    newest = bills[-1] if bills else None
+    match stored.state:
+        case State.OPEN | State.ENDED:
+            claims.append(("state", stored.state, State.ENDED if stored.facts.end else State.OPEN))
+            claims.append(("looked at again", stored.due_at is not None, True))
+        case State.FINALIZED:
+            claims.append(("state_reason", stored.state_reason, None))
+            claims.append(("has a bill", newest is not None, True))
+        case _ if stored.due_at is None:
+            claims.append(("has a bill", newest is not None, False))
+            claims += _backlog_claims(stored, history)
+    if stored.state in (State.FINALIZED, *NEEDS_PERSON) and stored.due_at is None:
+        yield from _check_interruption(stored, key)
+    yield from unequal("streams", key, claims)
+
+
+def _backlog_claims(stored: AuditedStream, history: PriceHistory) -> Iterator[Claim]:
+    bills = stored.bills
+    settlement = settle_over(
+        stored.facts,
+        prices=history.now(),
+        booked=bills[-1] if bills else None,
+        retry_of=None,
+        resolution=stored.resolution,
+    )
+    if isinstance(settlement, Backlog):
+        yield "state", stored.state, settlement.state
+        yield "state_reason", stored.state_reason, settlement.reason
+    else:
+        yield "state", stored.state, State.FINALIZED
+
+
+def _check_interruption(stored: AuditedStream, key: str) -> Iterator[Difference]:
+    """What a retry of the stream would be linked by."""
+    start, known = stored.facts.start, stored.interruption
+    request_key = request_key_of(start.event) if start else None
+    derived = None if request_key is None else interruption_of(stored.facts, request_key=request_key)
+    if derived is None:
+        yield from unequal("interrupted_streams", key, [("interrupted", bool(known and known.interrupted), False)])
+    elif known is None:
+        yield Difference("interrupted_streams", key, "it ended early, and is not recorded to have")
+    else:
+        claims: list[Claim] = [
+            ("interrupted", known.interrupted, True),
+            ("request_key", known.request_key, derived.request_key),
+            ("ended_at", known.ended_at, derived.ended_at),
+        ]
+        yield from unequal("interrupted_streams", key, claims)
