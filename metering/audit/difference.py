@@ -33,7 +33,9 @@ def unequal(table: str, key: str, claims: Iterable[Claim]) -> list[Difference]:
 
 
 def field_claims(stored: Any, derived: Any, prefix: str = "") -> Iterator[Claim]:
-    """The innermost fields of two records, side by side."""
+    """The innermost fields in which two records differ, side by side."""
+    if stored == derived:
+        return
     if not is_dataclass(stored) or type(stored) is not type(derived):
         yield prefix, stored, derived
         return

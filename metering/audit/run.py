@@ -51,9 +51,9 @@ Progress = Callable[[str, int, int], None]
 class AuditReport:
     """What was looked at, and what differs.
 
-    `pending` streams have something that the finalizer has still to look at: their facts and what is booked for
-    them were compared. `before_journal` ones began before the journal does, which METERING_JOURNAL_RETENTION cuts off:
-    what is stored of them was taken as it is.
+    `pending` streams have something that the finalizer has still to look at: their facts were compared, and what
+    is booked for them. `before_journal` ones began before the journal does, which METERING_JOURNAL_RETENTION cuts
+    off: what is stored of them was taken as it is.
     """
 
     requests: int = 0
