@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 from sqlalchemy import text
 
+from metering.audit.run import audit
 from metering.bootstrap import Service
 from metering.domain.events import Outcome, StreamEnd, StreamStart, UsageEvent, UsageSource
 from metering.domain.stream import fold
 from metering.domain.usage import Usage
+from metering.emitter.cloudevents import encode_event, json_array
 from metering.operations.finalize_due import FinalizeResult, finalize_due
 from metering.operations.link_retries import link_retries
+from metering.records.bodies import pack_body
 from metering.records.rollups import ROLLUPS
 from metering.store.engine import transaction
+from metering.store.journal import COPY_JOURNAL, JournalEntry, stream_hashes
 from metering.store.rollups import roll_up_totals
 from metering.store.streams import UPSERT, upsert_parameters
 from metering.totals.streams import StreamView, get_stream
@@ -49,8 +54,20 @@ class Books:
         self.service = service
 
     def receive(self, events: Sequence[UsageEvent], at: datetime = NOW) -> None:
+        """As ingest does: the events are joined, and journaled."""
+        streams = fold(events)
+        body = json_array([encode_event(event=event, source="/test") for event in events])
+        entry = JournalEntry(
+            ingest_key_id="key_test",
+            received_at=at,
+            media_type="application/cloudevents-batch+json",
+            event_count=len(events),
+            rejected=None,
+            body=pack_body(body),
+            stream_hashes=stream_hashes(streams),
+        )
         parameters = upsert_parameters(
-            fold(events).values(),
+            streams.values(),
             first_received_at=at,
             received_at=at,
             abandon_after=self.service.patience.abandon_after,
@@ -58,6 +75,13 @@ class Books:
         with psycopg.connect(self.database.url) as connection:
             connection.execute(ADD_CUSTOMER)
             connection.execute(UPSERT, parameters)
+            with connection.cursor() as cursor, cursor.copy(COPY_JOURNAL) as copy:
+                copy.write_row(entry.copy_row())
+
+    def audit(self, now: datetime = NOW, **wanted: Any) -> list[tuple[str, str, str]]:
+        """(table, key, what it says) of each difference."""
+        report = audit(engine=self.service.engine, now=now, **wanted)
+        return [(each.table, each.key, each.says) for each in report.differences]
 
     def link_retries(self, now: datetime = NOW) -> int:
         return link_retries(

@@ -1,7 +1,7 @@
 """Rerating: previewed, booked as adjustments that point at the charge, and after that nothing is left to book."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from metering.domain.events import Outcome, UsageSource
@@ -17,7 +17,7 @@ from tests.operations.books import NOW, T0, Books, end, start
 OLD, NEW = Decimal("0.4985"), Decimal("0.0849")
 
 
-def set_price(books: Books, usd: str) -> None:
+def set_price(books: Books, usd: str, now: datetime = NOW) -> None:
     set_rate(
         engine=books.service.engine,
         provider="anthropic",
@@ -25,16 +25,18 @@ def set_price(books: Books, usd: str) -> None:
         effective_from=T0 - timedelta(hours=int(usd)),
         rates=[Rate(kind=kind, usd_per_million=Decimal(usd)) for kind in (UsageKind.INPUT, UsageKind.OUTPUT)],
         set_by="test",
-        now=NOW,
+        now=now,
     )
 
 
-def run(books: Books, *, book: bool, period: str = "2026-11", model: str | None = None) -> Sequence[RerateGroup]:
+def run(
+    books: Books, *, book: bool, period: str = "2026-11", model: str | None = None, now: datetime = NOW
+) -> Sequence[RerateGroup]:
     return rerate(
         engine=books.service.engine,
         price_books=books.service.price_books,
         where=BillFilter(period=BillingPeriod.parse(period), model=model),
-        now=NOW,
+        now=now,
         book=book,
     )
 
@@ -91,7 +93,7 @@ def test_an_adjusted_stream_is_rerated_from_its_newest_bill(books: Books) -> Non
     books.finalize(now=swept_at)
     books.receive([end(outcome=Outcome.CANCELLED)], at=swept_at)
     books.finalize(now=swept_at)
-    set_price(books, "1")
-    run(books, book=True)
+    set_price(books, "1", now=swept_at)
+    run(books, book=True, now=swept_at)
     assert books.stream().cost_usd_cents == NEW == books.check_totals()
     assert books.stream().stream.revision == 2

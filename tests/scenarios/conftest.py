@@ -59,6 +59,14 @@ class Whole:
             rows += page["data"]
         return rows
 
+    def audit(self) -> None:
+        """Have `metering audit` agree with all that was ever posted."""
+        command = [sys.executable, "-m", "metering", "audit"]
+        run = subprocess.run(
+            command, env=os.environ | self.environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (run.returncode, run.stdout) == (0, "nothing differs\n"), run.stdout + run.stderr
+
     def settle(self, *, within: float = 40) -> None:
         """Wait until nothing is due and nothing is open or waits for its start."""
         quiet = {'metering_streams_not_final{state="open"}', 'metering_streams_not_final{state="ended"}'}

@@ -146,6 +146,10 @@ def test_another_order_and_other_batches_make_the_same_bills(whole: Whole) -> No
     assert sum(Decimal(bill[1]) for bill in first if bill[1]) > 0
 
 
+def test_the_audit_agrees(whole: Whole, posted: object) -> None:
+    whole.audit()
+
+
 def _bills(whole: Whole, bills: Iterable[oracle.Key]) -> Iterable[tuple[str, str | None, Any]]:
     for customer, stream_id in sorted(bills):
         shown = whole.stream(customer, stream_id)

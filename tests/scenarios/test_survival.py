@@ -69,6 +69,7 @@ def survive(whole: Whole, name: str, harm: Callable[[Whole, str], None]) -> None
     assert eventually(lambda: whole.get("/livez") == {"status": "alive"}, within=20)
     whole.settle()
     check(whole, world)
+    whole.audit()
 
 
 def test_the_api_is_killed_again_and_again(whole: Whole) -> None:
