@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,8 @@ class World:
 
     rng: random.Random
     prefix: str
+    models: Sequence[Model] = MODELS
+    days: int = DAYS
     events: list[Event] = field(default_factory=list)
     late: list[Event] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
@@ -42,8 +45,10 @@ class _Stream:
         self.customer = f"{world.prefix}-{rng.randrange(5)}"
         odd = rng.choice(ODD_NAMES) if rng.random() < 0.1 else ""
         self.stream_id = f"s{number}{odd}"
-        self.model: Model = rng.choice(MODELS)
-        self.begins = BEGIN + timedelta(seconds=rng.randrange(DAYS * 86_400), milliseconds=rng.randrange(1000))
+        self.model: Model = rng.choice(world.models)
+        self.begins = BEGIN + timedelta(
+            seconds=rng.randrange(world.days * 86_400), milliseconds=rng.randrange(1000)
+        )
         self.output = rng.choice((0, 1, 7, 140, 4096, 2**53 - 1))
         self.input = rng.choice((0, 1, 812, 128_000, 128_001, 200_001, 272_000, 272_001, 2**53 - 1))
 
@@ -99,6 +104,8 @@ class _Stream:
             data["api_key_id"] = f"key-{rng.randrange(3)}"
         if rng.random() < 0.2:
             data["tags"] = {"team": "ä"}
+        if rng.random() < 0.8:
+            data["request_hash"] = "the same question"
         self._add("stream-start", "start", data, after=0)
         if rng.random() < 0.05:
             self._note("start sent again with another time")
@@ -126,7 +133,9 @@ class _Stream:
             self._note(f"usage by {source}")
         if rng.random() < 0.1:
             self._note("another model answered")
-            data["response_model"] = rng.choice([model for model in MODELS if self._same_provider(model)]).name
+            data["response_model"] = rng.choice(
+                [model for model in self.world.models if self._same_provider(model)]
+            ).name
         return self._add("stream-end", "end", data, after=2.5)
 
     def _same_provider(self, model: Model) -> bool:

@@ -8,10 +8,10 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
-from tests.scenarios.prices import PRICES
+from tests.scenarios.terms import PUBLISHED, Terms
 
 Event = dict
 Key = tuple[str, str]
@@ -88,6 +88,7 @@ class Bill:
     lines: tuple[Line, ...]
     input_unknown: bool
     billed_nothing: bool
+    asked: tuple[str, ...] | None
 
     @property
     def cents(self) -> Fraction | None:
@@ -115,15 +116,15 @@ def instant(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def bill(events: Iterable[Event], *, settled: bool = True) -> dict[Key, Bill]:
+def bill(events: Iterable[Event], *, settled: bool = True, terms: Terms = PUBLISHED) -> dict[Key, Bill]:
     """Every stream's bill. Unless `settled`, a stream without an end is still open rather than abandoned."""
     streams: dict[Key, list[Event]] = defaultdict(list)
     for event in events:
         streams[event["subject"], event["data"]["stream_id"]].append(event)
-    return {key: _bill_stream(key, group, settled) for key, group in streams.items()}
+    return {key: _bill_stream(key, group, settled, terms) for key, group in streams.items()}
 
 
-def _bill_stream(key: Key, events: Sequence[Event], settled: bool) -> Bill:
+def _bill_stream(key: Key, events: Sequence[Event], settled: bool, terms: Terms) -> Bill:
     start, starts_conflict = _winner([e for e in events if e["type"] == "stream-start"], _start_content)
     end, ends_conflict = _best_end([e for e in events if e["type"] == "stream-end"])
     delivered = _delivered([e for e in events if e["type"] == "token-delivered"])
@@ -134,12 +135,12 @@ def _bill_stream(key: Key, events: Sequence[Event], settled: bool) -> Bill:
     nothing = not reported and not any(usage.get(name) for name in outputs)
     input_unknown = "input_tokens" not in usage
     shown = {"input_tokens": 0, "output_tokens": 0} | ({} if nothing else usage)
-    prices = _prices(start, end)
+    prices, waived = _prices(start, end, terms)
     state = _state(
         start=start,
         end=end or settled,
         conflict=starts_conflict or ends_conflict,
-        priced=prices is not None or nothing,
+        priced=prices is not None or nothing or waived,
     )
     last = max((instant(e["time"]) for e in events), default=None)
     return Bill(
@@ -154,9 +155,10 @@ def _bill_stream(key: Key, events: Sequence[Event], settled: bool) -> Bill:
         ended_at=instant(end["time"]) if end else (last if settled else None),
         usage=shown,
         usage_source=source,
-        lines=_lines(usage, prices) if state == "finalized" and prices and not nothing else (),
+        lines=_lines(usage, prices) if state == "finalized" and prices and not (nothing or waived) else (),
         input_unknown=input_unknown and not nothing,
         billed_nothing=nothing,
+        asked=_asked(start),
     )
 
 
@@ -215,11 +217,43 @@ def _billable_usage(start: Event | None, delivered: Mapping[str, int], end: Even
     return usage | {name: count for name, count in reported.items() if name in COUNTERS}
 
 
-def _prices(start: Event | None, end: Event | None):
+def _prices(start: Event | None, end: Event | None, terms: Terms):
+    """The prices of the kinds, if the model has any, and whether the stream costs nothing for how it ended."""
     if start is None:
+        return None, False
+    data, at = start["data"], instant(start["time"])
+    model = (end["data"].get("response_model") if end else None) or data["model"]
+    prices = terms.prices(customer=start["subject"], provider=data["provider"], model=model, at=at)
+    outcome = end["data"]["outcome"] if end else "abandoned"
+    return prices, terms.waives(provider=data["provider"], outcome=outcome, at=at)
+
+
+def _asked(start: Event | None) -> tuple[str, ...] | None:
+    """What makes two streams the same request, where the gateway told it."""
+    if start is None or not start["data"].get("request_hash"):
         return None
-    model = (end["data"].get("response_model") if end else None) or start["data"]["model"]
-    return PRICES.get((start["data"]["provider"], model))
+    return start["subject"], start["data"].get("api_key_id") or "", start["data"]["request_hash"]
+
+
+def retries(bills: Mapping[Key, Bill], *, window: timedelta) -> dict[Key, str]:
+    """The stream that each final one repeats: the last that asked for the same and was interrupted before it."""
+    early = [
+        each for each in bills.values() if each.outcome in ("cancelled", "failed", "abandoned") and each.asked
+    ]
+    found: dict[Key, str] = {}
+    for key, each in bills.items():
+        if each.state != "finalized" or each.asked is None:
+            continue
+        repeated = [
+            (other.ended_at, other.stream_id)
+            for other in early
+            if other.asked == each.asked
+            and other.stream_id != each.stream_id
+            and each.started_at - window <= other.ended_at <= each.started_at
+        ]
+        if repeated:
+            found[key] = max(repeated)[1]
+    return found
 
 
 def _lines(usage: Mapping[str, int], prices) -> tuple[Line, ...]:

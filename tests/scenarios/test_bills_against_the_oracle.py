@@ -146,7 +146,8 @@ def test_another_order_and_other_batches_make_the_same_bills(whole: Whole) -> No
     assert sum(Decimal(bill[1]) for bill in first if bill[1]) > 0
 
 
-def test_the_audit_agrees(whole: Whole, posted: object) -> None:
+@pytest.mark.usefixtures("posted")
+def test_the_audit_agrees(whole: Whole) -> None:
     whole.audit()
 
 

@@ -1,0 +1,156 @@
+"""Prices set by hand, markups, cancel policies, retries and rerating, as the oracle has them."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from tests.scenarios import oracle
+from tests.scenarios.conftest import Whole
+from tests.scenarios.generator import World
+from tests.scenarios.posting import post_badly
+from tests.scenarios.prices import Model, Price
+from tests.scenarios.terms import Prices, Terms
+
+STREAMS = 900
+PROVIDER = "house"
+LONG_AGO = "2026-01-01T00:00:00"
+# While the streams of this world start: 30 October, 22 h, and the two days after it.
+MIDWAY = "2026-10-31T12:00:00"
+WINDOW = timedelta(minutes=10)
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(f"{text}+00:00")
+
+
+def prices(**given: str) -> Prices:
+    """Prices such as `input="5"`, or `input="5 10"` where a tier begins above 200,000 tokens."""
+    table: Prices = {}
+    for kind, text in given.items():
+        base, _, then = text.partition(" ")
+        table[kind] = Price(Fraction(base), 200_000 if then else None, Fraction(then or 0))
+    return table
+
+
+BIG = prices(input="3.3 6.7", output="15 22.5", cache_read="0.33 0.67", reasoning="11 13")
+SMALL = prices(input="0.1", output="0.7")
+SMALL_LATER = prices(input="0.2", output="0.9", cache_write="0.3")
+OWN = prices(input="0.05", output="0.35")
+SMALL_RERATED = prices(input="0.15", output="0.8")
+MODELS = (Model(PROVIDER, "big-1", BIG), Model(PROVIDER, "small-1", SMALL))
+
+
+def meter(whole: Whole, *arguments: str) -> str:
+    """Run a command as a finance person does."""
+    command = [sys.executable, "-m", "metering", *arguments]
+    run = subprocess.run(
+        command, env=os.environ | whole.environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def set_prices(whole: Whole, terms: Terms, model: str, table: Prices, since: str, customer: str = "") -> None:
+    rates = [f"{kind}={oracle.decimal_string(price.base)}" for kind, price in table.items()]
+    rates += [
+        f"{kind}>{price.above}={oracle.decimal_string(price.then)}"
+        for kind, price in table.items()
+        if price.above is not None
+    ]
+    owner = ["--customer", customer] if customer else []
+    meter(whole, "rates", "set", PROVIDER, model, *rates, "--effective-from", since, *owner)
+    terms.cards.append((moment(since), (customer or None, PROVIDER, model), table))
+
+
+@pytest.fixture(scope="module")
+def terms(whole: Whole) -> Terms:
+    """What is in force before any stream comes."""
+    terms = Terms()
+    set_prices(whole, terms, "big-1", BIG, LONG_AGO)
+    set_prices(whole, terms, "small-1", SMALL, LONG_AGO)
+    set_prices(whole, terms, "small-1", SMALL_LATER, MIDWAY)
+    set_prices(whole, terms, "small-1", OWN, MIDWAY, "terms-1")
+    for customer, percent in (("terms-2", "-12.5"), ("terms-3", "30"), ("terms-1", "7")):
+        meter(whole, "customers", "markup", "--effective-from", MIDWAY, "--", customer, percent)
+        terms.markups.append((moment(MIDWAY), customer, Fraction(percent)))
+    for policy, since in (("drain", LONG_AGO), ("zero", MIDWAY), ("delivered", "2026-11-01T06:00:00")):
+        meter(whole, "cancel-policy", "set", PROVIDER, policy, "--effective-from", since)
+        terms.policies.append((moment(since), PROVIDER, policy))
+    return terms
+
+
+@pytest.fixture(scope="module")
+def world(whole: Whole, seed: int, terms: Terms) -> World:
+    """Streams, posted and settled; late events come after everything was final once."""
+    assert terms.policies
+    rng = random.Random(seed)
+    world = World(rng, prefix="terms", models=MODELS, days=2)
+    world.add_streams(STREAMS)
+    for events in (world.events, world.late):
+        post_badly(url=whole.url, key=whole.key, events=events, rng=rng)
+        whole.settle()
+    return world
+
+
+def check(whole: Whole, bills: Mapping[oracle.Key, oracle.Bill]) -> None:
+    for (customer, stream_id), bill in bills.items():
+        shown = whole.stream(customer, stream_id)
+        assert (shown["state"], shown["cost_usd_cents"]) == (bill.state, bill.cost), shown
+
+
+def test_every_stream_is_billed_by_the_terms_in_force_when_it_started(
+    whole: Whole, world: World, terms: Terms
+) -> None:
+    bills = oracle.bill([*world.events, *world.late], terms=terms)
+    check(whole, bills)
+    final = [bill for bill in bills.values() if bill.state == "finalized"]
+    assert len(final) > STREAMS / 2
+    assert sum(not bill.lines and not bill.billed_nothing for bill in final) > 20
+
+
+def test_retries_are_linked_to_what_they_repeat(whole: Whole, world: World, terms: Terms) -> None:
+    bills = oracle.bill([*world.events, *world.late], terms=terms)
+    expected = oracle.retries(bills, window=WINDOW)
+    assert len(expected) > 20
+    shown = {key: whole.stream(*key)["retry_of"] for key, bill in bills.items() if bill.state == "finalized"}
+    assert {key: retry_of for key, retry_of in shown.items() if retry_of} == expected
+
+
+def test_totals_tell_what_retries_cost(whole: Whole, world: World, terms: Terms) -> None:
+    bills = oracle.bill([*world.events, *world.late], terms=terms)
+    repeats = oracle.retries(bills, window=WINDOW)
+    cost = sum((bills[key].cents or Fraction(0) for key in repeats), Fraction(0))
+    rows: list[dict[str, Any]] = []
+    for customer in sorted({customer for customer, _ in bills}):
+        query = {"from": "2026-10-01T00:00:00Z", "to": "2026-12-01T00:00:00Z", "customer_id": customer}
+        rows += [row for row in whole.all_rows("/v1/totals", **query, group_by="retry") if row["retry"]]
+    assert sum(row["stream_count"] for row in rows) == len(repeats)
+    assert sum(Fraction(row["cost_usd_cents"]) for row in rows) == cost
+
+
+def test_a_month_is_rerated_and_the_other_stays(whole: Whole, world: World, terms: Terms) -> None:
+    events = [*world.events, *world.late]
+    before = oracle.bill(events, terms=terms)
+    october = {
+        key for key, bill in before.items() if bill.state == "finalized" and is_charged_in_october(whole, key)
+    }
+    set_prices(whole, terms, "small-1", SMALL_RERATED, "2026-10-31T00:00:00")
+    after = oracle.bill(events, terms=terms)
+    rerated = {key: after[key] if key in october else before[key] for key in before}
+    assert sum(rerated[key].cents != before[key].cents for key in october) > 20
+    check(whole, before)
+    meter(whole, "rerate", "--period", "2026-10", "--provider", PROVIDER, "--yes")
+    check(whole, rerated)
+    whole.audit()
+
+
+def is_charged_in_october(whole: Whole, key: oracle.Key) -> bool:
+    period: str = whole.stream(*key)["charge"]["period"]
+    return period == "2026-10"
