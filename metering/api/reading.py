@@ -15,6 +15,7 @@ from metering.api.shapes import (
     TotalsPage,
     charge_shape,
     customer_shape,
+    manual_adjustment_shape,
     stream_shape,
     time_text,
     total_shape,
@@ -24,10 +25,12 @@ from metering.bootstrap import Service
 from metering.clock import utc_now
 from metering.domain.events import Outcome, UsageSource
 from metering.domain.ledger import Charge
+from metering.domain.period import BillingPeriod
 from metering.operations.accrue_streams import accrue_stream, accrue_streams
 from metering.store.engine import transaction
 from metering.totals.charges import ChargeFilter, list_charges
 from metering.totals.customers import list_customers
+from metering.totals.manual_adjustments import list_manual_adjustments
 from metering.totals.streams import get_stream
 from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
 
@@ -90,6 +93,32 @@ def read_charges(
     after = (moment_of(position[0]), position[1], position[2]) if position else None
     charges = list_charges(connection, where=where, after=after, limit=limit + 1)
     return page_of(charges, limit=limit, shape=charge_shape, position=_charge_position)
+
+
+@router.get("/adjustments")
+def read_adjustments(
+    key: Reader,
+    connection: Db,
+    customer_id: str | None = None,
+    period: Annotated[str | None, Query(description="The month that they count for, such as 2026-10")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page:
+    """Credits and corrections that were booked by hand, newest first; a stream shows its own, too."""
+    position = decode_cursor(cursor, length=2)
+    adjustments = list_manual_adjustments(
+        connection,
+        customer_id=require_customer(key, text_of(customer_id)),
+        period=str(BillingPeriod.parse(period)) if period is not None else None,
+        after=(moment_of(position[0]), position[1]) if position else None,
+        limit=limit + 1,
+    )
+    return page_of(
+        adjustments,
+        limit=limit,
+        shape=manual_adjustment_shape,
+        position=lambda each: [each.booked_at.isoformat(), each.adjustment_id],
+    )
 
 
 def _charge_position(charge: Charge) -> list[str]:

@@ -1,7 +1,8 @@
 """One completion from the client's request to its stream-end: ask upstream, pass on, count, and stop when told to.
 
-The client is watched all the while. When it goes away the upstream connection is closed at once and the stream
-ends as cancelled. The stream-end is emitted without awaiting anything, so no cancellation can come before it.
+The client is watched all the while. When it goes away the stream ends as cancelled, and the upstream connection is
+closed at once; or read on for the usage at its end, where the upstream is to be drained. The stream-end is emitted
+without awaiting anything, so no cancellation can come before it.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ class _Progress:
     response_complete: bool = False
     upstream_finished: bool = False
     client_left: bool = False
+    draining: bool = False
     error: str | None = None
 
 
@@ -70,6 +72,7 @@ class Completion:
             # uvicorn reports a disconnect, too, when the response is complete.
             if not self._progress.response_complete and not work.done():
                 self._progress.client_left = True
+                await self._drain(work)
                 work.cancel()
             await asyncio.wait({work})
         finally:
@@ -79,6 +82,13 @@ class Completion:
         if not work.cancelled():
             work.result()
 
+    async def _drain(self, work: asyncio.Task[None]) -> None:
+        """Let the upstream finish although nobody listens, within bounds."""
+        seconds = self._request.upstream.drain_seconds
+        if seconds and not self._progress.upstream_finished:
+            self._progress.draining = True
+            await asyncio.wait({work}, timeout=seconds)
+
     async def _work(self, send: Send) -> None:
         meter = await self._make_meter()
         verdict = _Verdict(Outcome.FAILED, "gateway_error")
@@ -87,7 +97,9 @@ class Completion:
             verdict = await self._relay(meter, send)
         except UpstreamFailedError as failure:
             outcome = Outcome.TIMED_OUT if failure.timed_out else Outcome.FAILED
-            verdict = _Verdict(outcome, failure.problem.code)
+            verdict = (
+                _Verdict(Outcome.CANCELLED) if self._progress.draining else _Verdict(outcome, failure.problem.code)
+            )
             log.warning("stream %s: %s: %s", self._stream_id, self._request.upstream.provider, failure)
             await self._send_problem(failure.problem, send)
         except asyncio.CancelledError:
@@ -127,7 +139,7 @@ class Completion:
                 await self._relay_whole(answer, meter, send)
         if self._progress.error is not None:
             return _Verdict(Outcome.FAILED, self._progress.error)
-        return _Verdict(Outcome.COMPLETED)
+        return _Verdict(Outcome.CANCELLED if self._progress.draining else Outcome.COMPLETED)
 
     async def _relay_whole(self, answer: UpstreamAnswer, meter: StreamMeter, send: Send) -> None:
         """A completion, or an error, in one piece."""
@@ -138,7 +150,7 @@ class Completion:
         elif document is None:
             self._progress.error = "upstream_invalid_json"
         else:
-            meter.take(document)
+            meter.take(document, delivered=not self._progress.draining)
             self._progress.error = error_code(document)
         self._progress.upstream_finished = True
         length = (b"content-length", str(len(body)).encode())
@@ -169,7 +181,7 @@ class Completion:
     async def _pass_on(self, events: list[SseEvent], meter: StreamMeter, send: Send) -> None:
         """Count the events, then send those that the client shall see. Waits while the client is slow."""
         shown = [event.raw for event in events if self._examine(event, meter)]
-        if shown:
+        if shown and not self._progress.draining:
             await send({"type": "http.response.body", "body": b"".join(shown), "more_body": True})
 
     def _examine(self, event: SseEvent, meter: StreamMeter) -> bool:
@@ -182,14 +194,14 @@ class Completion:
         document = decode_object(event.data)
         if document is None:
             return True
-        meter.take(document)
+        meter.take(document, delivered=not self._progress.draining)
         self._progress.error = self._progress.error or error_code(document)
         return not (self._request.hides_usage and is_usage_only(document))
 
     def _verdict_when_stopped(self) -> _Verdict:
         if self._progress.error is not None:
             return _Verdict(Outcome.FAILED, self._progress.error)
-        if self._progress.upstream_finished:
+        if self._progress.upstream_finished and not self._progress.draining:
             return _Verdict(Outcome.COMPLETED)
         if self._progress.client_left:
             return _Verdict(Outcome.CANCELLED)

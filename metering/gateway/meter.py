@@ -84,14 +84,15 @@ class StreamMeter:
             )
         )
 
-    def take(self, document: dict[str, Any]) -> None:
-        """Count a chunk, or a whole completion."""
+    def take(self, document: dict[str, Any], *, delivered: bool = True) -> None:
+        """Count a chunk, or a whole completion. What nobody is there for any more is not `delivered`."""
         added = False
         for piece in text_pieces(document):
-            self._output.add(lane=piece.lane, text=piece.text)
-            self._pieces += 1
-            self._characters += len(piece.text)
             added = True
+            if delivered:
+                self._output.add(lane=piece.lane, text=piece.text)
+                self._pieces += 1
+                self._characters += len(piece.text)
         usage = reported_usage(document)
         if usage is not None:
             self._usage = usage

@@ -23,7 +23,11 @@ class GatewayConfigError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """An OpenAI-compatible API. `models` are glob patterns; the first upstream that matches is asked."""
+    """An OpenAI-compatible API. `models` are glob patterns; the first upstream that matches is asked.
+
+    `drain_seconds` is how long an answer is still read when its client has left, for the usage at its end: for
+    providers whose cancel policy is `drain`. 0 has the upstream stop at once.
+    """
 
     provider: str
     base_url: str
@@ -32,6 +36,7 @@ class Upstream:
     forward_headers: tuple[str, ...] = ()
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 600.0
+    drain_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,7 @@ class _UpstreamTable(msgspec.Struct, forbid_unknown_fields=True):
     forward_headers: list[str] = []
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 600.0
+    drain_seconds: float = 0.0
 
 
 class _KeyTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -149,6 +155,7 @@ def _upstream(table: _UpstreamTable, where: str, environment: Mapping[str, str])
         forward_headers=tuple(pattern.lower() for pattern in table.forward_headers),
         connect_timeout_seconds=_seconds(table.connect_timeout_seconds, f"{where}.connect_timeout_seconds"),
         read_timeout_seconds=_seconds(table.read_timeout_seconds, f"{where}.read_timeout_seconds"),
+        drain_seconds=_seconds(table.drain_seconds, f"{where}.drain_seconds") if table.drain_seconds else 0.0,
     )
 
 

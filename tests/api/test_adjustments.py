@@ -125,3 +125,20 @@ def test_a_key_is_needed_and_an_admin(api: Api) -> None:
     assert api.client.post("/v1/adjustments", json=CREDIT).status_code == 422
     with api.client_with(Role.READ) as reader:
         assert reader.post("/v1/adjustments", json=CREDIT, headers={"idempotency-key": "k"}).status_code == 403
+
+
+def test_what_was_booked_is_listed_newest_first_page_by_page(api: Api) -> None:
+    bill(api, stream("s1"))
+    for number in range(3):
+        assert post(api, f"k{number}", reason=f"reason {number}").status_code == 200
+    assert api.client.put("/v1/customers/globex", json={}).status_code == 200
+    assert post(api, "other", customer_id="globex").status_code == 200
+    asked = {"customer_id": "acme", "limit": 2}
+    first = api.client.get("/v1/adjustments", params=asked).json()
+    assert [row["note"] for row in first["data"]] == ["reason 2", "reason 1"]
+    rest = api.client.get("/v1/adjustments", params={**asked, "cursor": first["next_cursor"]}).json()
+    assert ([row["note"] for row in rest["data"]], rest["next_cursor"]) == (["reason 0"], None)
+    assert len(api.client.get("/v1/adjustments").json()["data"]) == 4
+    assert api.client.get("/v1/adjustments", params={"period": "2001-01"}).json()["data"] == []
+    refused = api.client.get("/v1/adjustments", params={"period": "October"})
+    assert (refused.status_code, "period" in refused.json()["detail"]) == (422, True)
