@@ -6,12 +6,14 @@ from typing import TypeVar
 
 import msgspec
 
+from metering.bench.audit import AuditBenchReport
 from metering.bench.finalize import FinalizeReport
 from metering.bench.ingest import IngestReport, Row
 from metering.bench.machine import Machine
+from metering.bench.rating import RatingReport
 from metering.bench.totals import TotalsReport
 
-Report = TypeVar("Report", IngestReport, FinalizeReport, TotalsReport)
+Report = TypeVar("Report", IngestReport, FinalizeReport, TotalsReport, RatingReport, AuditBenchReport)
 
 _HEAD = """# Performance
 
@@ -23,11 +25,13 @@ what the figures mean is in [what limits them](performance-limits.md).
 
 
 def render_page(results: Path) -> str:
-    """The page, from `ingest.json`, `finalize.json` and `totals.json` in a folder."""
+    """The page, from a folder with each benchmark's JSON under its name, such as `ingest.json`."""
     ingest = _read(results / "ingest.json", IngestReport)
     finalize = _read(results / "finalize.json", FinalizeReport)
     totals = _read(results / "totals.json", TotalsReport)
-    parts = [_HEAD, *_ingest(ingest), *_finalize(finalize), *_totals(totals)]
+    rating = _read(results / "rating.json", RatingReport)
+    audit = _read(results / "audit.json", AuditBenchReport)
+    parts = [_HEAD, *_ingest(ingest), *_finalize(finalize), *_totals(totals), *_rating(rating), *_audit(audit)]
     return "\n".join(parts)
 
 
@@ -129,6 +133,37 @@ def _totals(report: TotalsReport) -> list[str]:
         "",
         f"{report.charges:,} charges of one month, stored in {report.filled_seconds:.0f} s: "
         f"{report.hourly_rows:,} sums by hour, {report.daily_rows:,} by day.",
+        "",
+        *lines,
+        "",
+    ]
+
+
+def _rating(report: RatingReport) -> list[str]:
+    return [
+        "## Rating",
+        "",
+        _measured(report.machine),
+        "",
+        f"One thread looks up and rates {report.streams_per_second:,.0f} streams/s, "
+        f"{report.lines_per_second:,.0f} charge lines/s, over {report.models:,} models of the catalogue.",
+        "",
+    ]
+
+
+def _audit(report: AuditBenchReport) -> list[str]:
+    lines = ["| events | streams | seconds | events/s | peak MB |", "|--:|--:|--:|--:|--:|"]
+    lines += [
+        f"| {row.events:,} | {row.streams:,} | {row.seconds:.1f} | {row.events_per_second:,.0f} "
+        f"| {row.peak_megabytes:.0f} |"
+        for row in report.rows
+    ]
+    return [
+        "## Audit",
+        "",
+        _measured(report.machine),
+        "",
+        f"`metering audit` over all that is stored, of streams with {report.events_per_stream} events:",
         "",
         *lines,
         "",

@@ -6,9 +6,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from metering.bench.audit import bench_audit
 from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
 from metering.bench.page import render_page
+from metering.bench.rating import bench_rating
 from metering.bench.totals import bench_totals
 from metering.cli.output import AsJson, say
 
@@ -63,9 +65,32 @@ def totals(
     _finish(bench_totals(charges=charges, open_streams=open_streams, say=say), out, as_json)
 
 
+@app.command("rating")
+def rating(
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="How long to rate.")] = 10.0,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Streams a second that one thread rates, over every model of the catalogue; no server is started."""
+    _finish(bench_rating(seconds=seconds, say=say), out, as_json)
+
+
+@app.command("audit")
+def audit(
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="How long to post before each audit.")] = 20.0,
+    events_per_stream: Annotated[int, typer.Option(min=2, max=10_000, help="Events of each stream.")] = 20,
+    times: Annotated[int, typer.Option(min=1, max=10, help="How often to post more and audit all.")] = 3,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Journaled events a second that `metering audit` goes through, and the memory that it takes."""
+    report = bench_audit(seconds=seconds, events_per_stream=events_per_stream, times=times, say=say)
+    _finish(report, out, as_json)
+
+
 @app.command("page")
 def page(
-    results: Annotated[Path, typer.Argument(help="The folder with ingest.json, finalize.json and totals.json.")],
+    results: Annotated[Path, typer.Argument(help="The folder with the JSON of every benchmark.")],
     out: Annotated[Path, typer.Option(help="The Markdown file to write.")],
 ) -> None:
     """Write the figures of a folder of results as a page of Markdown."""

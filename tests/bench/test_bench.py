@@ -5,9 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from metering.bench.audit import bench_audit
 from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
 from metering.bench.page import render_page
+from metering.bench.rating import bench_rating
 from metering.bench.totals import QUESTIONS, bench_totals
 from metering.bench.workload import Workload, play, write_script
 from metering.wire.decode import decode_json
@@ -39,8 +41,13 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     assert len(totals.rows) == len(QUESTIONS) + 1
     assert all(row.rows > 0 for row in totals.rows)
     assert totals.hourly_rows > totals.daily_rows > 0
-    for name, report in (("ingest.json", ingest), ("finalize.json", finalize), ("totals.json", totals)):
-        write(tmp_path, name, report)
+    rating = bench_rating(seconds=0.1, say=said.append)
+    assert rating.lines_per_second > rating.streams_per_second > 0
+    audit = bench_audit(seconds=1, events_per_stream=5, times=1, say=said.append)
+    assert audit.rows[0].events > audit.rows[0].streams > 0
+    reports = {"ingest": ingest, "finalize": finalize, "totals": totals, "rating": rating, "audit": audit}
+    for name, report in reports.items():
+        write(tmp_path, f"{name}.json", report)
     page = render_page(tmp_path)
     assert f"{ingest.rows[0].events_per_second:,.0f}" in page
     assert "month by customer" in page
