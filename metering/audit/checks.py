@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from metering.audit.difference import Difference
-from metering.domain.rates import rate_card_id_of
+from metering.domain.rates import id_by_content
 from metering.domain.usage import COUNTERS
 from metering.store.rates import load_rate_cards
 
@@ -107,13 +107,7 @@ def check_rate_cards(connection: Connection, *_: datetime) -> Iterator[Differenc
     """A rate card is what its id says, and no rate is below zero."""
     for each in load_rate_cards(connection):
         card = each.card
-        derived = rate_card_id_of(
-            provider=card.provider,
-            model=card.model,
-            effective_from=card.effective_from,
-            rates=card.rates,
-            customer_id=card.customer_id,
-        )
+        derived = id_by_content(card)
         if derived != card.rate_card_id:
             yield Difference("rates", card.rate_card_id, f"what it holds has the id {derived}: a rate was changed")
         if any(rate.usd_per_million < 0 for rate in card.rates):

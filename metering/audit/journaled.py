@@ -8,9 +8,8 @@ from zstandard import ZstdError
 
 from metering.audit.difference import Difference
 from metering.domain.stream import StreamFacts, join
-from metering.records.bodies import unpack_body
 from metering.store.journal import stream_hashes
-from metering.totals.journal import JournalRow
+from metering.totals.journal import JournaledRequest
 from metering.wire.decode import NDJSON, decode_json
 from metering.wire.events import WireEvent
 from metering.wire.fold import fold_wire
@@ -49,7 +48,7 @@ class JournalFold:
     events: int = 0
     differences: list[Difference] = field(default_factory=list)
 
-    def streams(self, requests: Iterable[JournalRow]) -> Iterator[JournaledStream]:
+    def streams(self, requests: Iterable[JournaledRequest]) -> Iterator[JournaledStream]:
         """The streams of the requests; one that is in many of them comes several times, to be joined."""
         events: list[WireEvent] = []
         arrivals: dict[Key, tuple[datetime, datetime]] = {}
@@ -69,10 +68,10 @@ class JournalFold:
                 events, arrivals = [], {}
         yield from _fold(events, arrivals)
 
-    def _accepted(self, request: JournalRow) -> list[WireEvent]:
+    def _accepted(self, request: JournaledRequest) -> list[WireEvent]:
         """The events that counted."""
         try:
-            body = unpack_body(request.packed_body)
+            body = request.body()
             if request.rejected or request.media_type == NDJSON:
                 sent = events_as_sent(body=body, media_type=request.media_type, rejected=request.rejected)
                 body = b"[%s]" % b",".join(event for _, event in sent)
@@ -87,14 +86,14 @@ class JournalFold:
             self._differs(request, said)
         return list(decoded.events)
 
-    def _check_hashes(self, request: JournalRow, keys: set[Key]) -> None:
+    def _check_hashes(self, request: JournaledRequest, keys: set[Key]) -> None:
         stored = request.stream_hashes
         if stored is not None and not set(stream_hashes(keys)) <= set(stored):
             self._differs(
                 request, "stream_hashes: a stream's hash is missing, so its events are not found by stream"
             )
 
-    def _differs(self, request: JournalRow, says: str) -> None:
+    def _differs(self, request: JournaledRequest, says: str) -> None:
         arrival = request.arrival
         key = f"{arrival.received_at.isoformat()} {arrival.journal_id}"
         self.differences.append(Difference("journal", key, says))

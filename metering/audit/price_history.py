@@ -12,7 +12,7 @@ from metering.domain.rate_book import RateBook
 from metering.store.price_book import load_price_book, price_book_changes
 
 # A booking takes its moment before it looks at prices, and a clock may differ from the one that dated the price.
-MARGIN = timedelta(minutes=1)
+_MARGIN = timedelta(minutes=1)
 _BOOKS_KEPT = 16
 
 
@@ -32,7 +32,7 @@ class PriceHistory:
         """The book at that moment first, then those which a booking dated so may have seen as well."""
         at_it = bisect_right(self._changes, at)
         yield self._after(at_it)
-        earliest, latest = bisect_right(self._changes, at - MARGIN), bisect_right(self._changes, at + MARGIN)
+        earliest, latest = bisect_right(self._changes, at - _MARGIN), bisect_right(self._changes, at + _MARGIN)
         for number in range(earliest, latest + 1):
             if number != at_it:
                 yield self._after(number)

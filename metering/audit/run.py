@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
@@ -33,8 +33,6 @@ from metering.totals.journal import CLOCK_MARGIN, count_journaled, iterate_journ
 MAX_SHOWN = 1_000
 
 _UTC = ZoneInfo("UTC")
-# A month begins and ends at other moments in other time zones, by less than this.
-_ZONES = timedelta(days=1)
 _ALWAYS = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
 
 _JOURNALED, _STORED = 0, 1
@@ -116,7 +114,7 @@ def audit(
 def _scope(connection: Connection, period: BillingPeriod | None) -> _Scope:
     if period is None:
         return _Scope(period=None, ended=_ALWAYS, received=_ALWAYS)
-    ended = (period.start(time_zone=_UTC) - _ZONES, period.next.start(time_zone=_UTC) + _ZONES)
+    ended = period.in_any_zone
     first, last = received_within(connection, *ended) or ended
     return _Scope(period=period, ended=ended, received=(first - CLOCK_MARGIN, last + CLOCK_MARGIN))
 

@@ -6,11 +6,12 @@ from datetime import datetime
 from metering.audit.bookings import check_amounts, check_bills, settle_over
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
 from metering.audit.journaled import JournaledStream
-from metering.audit.price_history import MARGIN, PriceHistory
+from metering.audit.price_history import PriceHistory
 from metering.audit.stored import AuditedStream
 from metering.domain.retries import interruption_of, request_key_of
 from metering.domain.settlement import NEEDS_PERSON, Backlog, State
 from metering.domain.stream import join
+from metering.totals.journal import CLOCK_MARGIN
 
 
 def is_pending(stored: AuditedStream, *, now: datetime) -> bool:
@@ -45,12 +46,12 @@ def _check_facts(
     derived = journaled.facts if is_complete else join(stored.facts, journaled.facts)
     yield from unequal("streams", key, field_claims(stored.facts, derived))
     # A stream's times are those of the group in which its events were committed.
-    if is_complete and not -MARGIN <= journaled.first_received_at - stored.first_received_at <= MARGIN:
+    if is_complete and not -CLOCK_MARGIN <= journaled.first_received_at - stored.first_received_at <= CLOCK_MARGIN:
         yield from unequal(
             "streams", key, [("first_received_at", stored.first_received_at, journaled.first_received_at)]
         )
     # What says nothing new is journaled, and changes nothing.
-    if not stored.first_received_at <= stored.last_received_at <= journaled.last_received_at + MARGIN:
+    if not stored.first_received_at <= stored.last_received_at <= journaled.last_received_at + CLOCK_MARGIN:
         yield from unequal(
             "streams", key, [("last_received_at", stored.last_received_at, journaled.last_received_at)]
         )

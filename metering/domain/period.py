@@ -2,13 +2,18 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from metering.domain.errors import MeteringError
 
 _PERIOD = re.compile(r"((?:19[7-9]|2\d\d)\d)-(0[1-9]|1[0-2])")
+
+
+_UTC = ZoneInfo("UTC")
+# A month begins and ends at other moments in other time zones, by less than this.
+_ZONES = timedelta(days=1)
 
 
 class InvalidPeriodError(MeteringError):
@@ -44,6 +49,11 @@ class BillingPeriod:
     def next(self) -> "BillingPeriod":
         """The month after it."""
         return BillingPeriod(self.year + 1, 1) if self.month == 12 else BillingPeriod(self.year, self.month + 1)
+
+    @property
+    def in_any_zone(self) -> tuple[datetime, datetime]:
+        """Moments, half-open, between which it lies whatever the time zone."""
+        return self.start(time_zone=_UTC) - _ZONES, self.next.start(time_zone=_UTC) + _ZONES
 
     def start(self, *, time_zone: ZoneInfo) -> datetime:
         """Its first moment by that calendar; its end is the start of the next."""

@@ -144,6 +144,17 @@ def rate_card_id_of(
     return f"rc_{blake2b('|'.join(parts).encode(), digest_size=10).hexdigest()}"
 
 
+def id_by_content(card: RateCard) -> str:
+    """The id that follows from what a card holds; its own, unless it was changed."""
+    return rate_card_id_of(
+        provider=card.provider,
+        model=card.model,
+        effective_from=card.effective_from,
+        rates=card.rates,
+        customer_id=card.customer_id,
+    )
+
+
 def _rate_text(rate: Rate) -> str:
     text = f"{rate.kind.value}>{rate.above_input_tokens}={rate.usd_per_million.normalize()}"
     if rate.service_tier is not None:

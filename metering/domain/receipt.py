@@ -9,7 +9,7 @@ from metering.domain.events import Outcome, StreamEnd, StreamStart
 from metering.domain.ledger import Bill
 from metering.domain.model_names import matching_rule, spellings
 from metering.domain.money import EXACT, ZERO, sum_cents
-from metering.domain.rates import RateCard, rate_card_id_of
+from metering.domain.rates import RateCard, id_by_content
 from metering.domain.rating import RateMissingError, rate_by_card
 from metering.domain.resolutions import Resolution, ResolutionAction
 from metering.domain.stream import Delivered, StreamFacts, billable_usage, facts_of, join
@@ -135,13 +135,7 @@ def _check_card(receipt: Receipt, bill: Bill) -> Iterable[str]:
     if receipt.rate_card is None:
         return [] if bill.rate_card_id is None else [f"the card {bill.rate_card_id} is missing"]
     card = receipt.rate_card.card
-    content = rate_card_id_of(
-        provider=card.provider,
-        model=card.model,
-        effective_from=card.effective_from,
-        rates=card.rates,
-        customer_id=card.customer_id,
-    )
+    content = id_by_content(card)
     faults = []
     if card.rate_card_id != bill.rate_card_id:
         faults.append(f"billed by {bill.rate_card_id}, shown is {card.rate_card_id}")

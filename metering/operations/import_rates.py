@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine
 
 from metering.catalogue.genai import Catalogue, Omission
 from metering.domain.rate_book import Provider
-from metering.domain.rates import RateCard, rate_card_id_of
+from metering.domain.rates import RateCard, id_by_content
 from metering.records.rates import SourcedRateCard
 from metering.store.engine import transaction
 from metering.store.rates import add_providers, add_rate_cards, load_providers, load_rate_cards
@@ -92,9 +92,7 @@ def _changes(known: Sequence[RateCard], catalogue: Catalogue, now: datetime) -> 
         elif (
             card is latest[model] and in_force is not None and card.rates not in (same_date.rates, in_force.rates)
         ):
-            rate_card_id = rate_card_id_of(
-                provider=card.provider, model=card.model, effective_from=now, rates=card.rates
-            )
-            from_now = replace(card, effective_from=now, rate_card_id=rate_card_id)
+            from_now = replace(card, effective_from=now)
+            from_now = replace(from_now, rate_card_id=id_by_content(from_now))
             changes.append(CardChange(card=from_now, instead_of=in_force))
     return changes

@@ -89,7 +89,7 @@ def read_stream_events(
 
 def _events(requests: Iterator[JournaledRequest], customer_id: str, stream_id: str) -> Iterator[JournaledEvent]:
     for request in requests:
-        sent = events_as_sent(body=request.body, media_type=request.media_type, rejected=request.rejected)
+        sent = events_as_sent(body=request.body(), media_type=request.media_type, rejected=request.rejected)
         for index, event in sent:
             if is_of_stream(event, customer_id=customer_id, stream_id=stream_id):
                 yield JournaledEvent(

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
@@ -12,9 +10,6 @@ from metering.domain.ledger import Bill
 from metering.domain.period import BillingPeriod
 from metering.records.charges import NEWEST_ADJUSTMENT, NEWEST_BILL_ROW, newest_bill_of_row
 
-_UTC = ZoneInfo("UTC")
-# A month begins and ends at other moments in other time zones, by less than this.
-_ZONES = timedelta(days=1)
 _CHUNK = 2_000
 
 
@@ -69,10 +64,11 @@ def iterate_bills_not_completed(connection: Connection, *, where: BillFilter) ->
 
 
 def _parameters(where: BillFilter) -> dict[str, Any]:
+    from_, to = where.period.in_any_zone
     return {
         "period": str(where.period),
-        "from_": where.period.start(time_zone=_UTC) - _ZONES,
-        "to": where.period.next.start(time_zone=_UTC) + _ZONES,
+        "from_": from_,
+        "to": to,
         "customer_id": where.customer_id,
         "provider": where.provider,
         "model": where.model,

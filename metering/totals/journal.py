@@ -26,26 +26,26 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournaledRequest:
-    """One accepted request. `body` is as it was sent, inflated; the events at `rejected` never counted."""
+    """One accepted request: `event_count` of its events counted, those at `rejected` did not.
 
-    arrival: Arrival
-    ingest_key_id: str
-    media_type: str
-    rejected: Sequence[int]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalRow:
-    """One accepted request as it is kept; `packed_body` is for `records.bodies`."""
+    `stream_hashes` is None in rows from before they were kept. `packed_body` is as the journal keeps it.
+    """
 
     arrival: Arrival
     ingest_key_id: str
     media_type: str
     event_count: int
     rejected: Sequence[int]
-    packed_body: bytes
     stream_hashes: Sequence[int] | None
+    packed_body: bytes
+
+    def body(self) -> bytes:
+        """The body as it was sent, inflated.
+
+        Raises:
+            zstandard.ZstdError: what is kept is none.
+        """
+        return unpack_body(self.packed_body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +63,18 @@ _SCAN_END = text(
     ORDER BY received_at, journal_id OFFSET :max_scanned LIMIT 1
     """
 )
+_COLUMNS = "received_at, journal_id, ingest_key_id, media_type, event_count, rejected, stream_hashes, body"
 _REQUESTS = text(
-    """
-    SELECT received_at, journal_id, ingest_key_id, media_type, rejected, body FROM journal
+    f"""
+    SELECT {_COLUMNS} FROM journal
     WHERE (received_at, journal_id) >= (:received_at, :journal_id)
       AND (CAST(:end_at AS timestamptz) IS NULL OR (received_at, journal_id) < (:end_at, :end_id))
       AND (stream_hashes IS NULL OR stream_hashes @> ARRAY[CAST(:stream_hash AS integer)])
     ORDER BY received_at, journal_id
     """
 )
-_ROWS = text(
-    """
-    SELECT received_at, journal_id, ingest_key_id, media_type, event_count, rejected, body, stream_hashes
-    FROM journal WHERE received_at >= :begin AND received_at <= :end
-    """
+_RECEIVED_WITHIN = text(
+    f"SELECT {_COLUMNS} FROM journal WHERE received_at >= :begin AND received_at <= :end"
 ).execution_options(yield_per=500)
 _COUNT_EVENTS = text(
     """
@@ -122,18 +120,9 @@ def count_journaled(connection: Connection, *, begin: datetime, end: datetime) -
     return count
 
 
-def iterate_journal(connection: Connection, *, begin: datetime, end: datetime) -> Iterator[JournalRow]:
+def iterate_journal(connection: Connection, *, begin: datetime, end: datetime) -> Iterator[JournaledRequest]:
     """The requests that arrived within these moments, in no order; read as they are taken."""
-    for row in connection.execute(_ROWS, {"begin": begin, "end": end}):
-        yield JournalRow(
-            arrival=Arrival(row.received_at, row.journal_id),
-            ingest_key_id=row.ingest_key_id,
-            media_type=row.media_type,
-            event_count=row.event_count,
-            rejected=row.rejected or (),
-            packed_body=row.body,
-            stream_hashes=row.stream_hashes,
-        )
+    return map(_request, connection.execute(_RECEIVED_WITHIN, {"begin": begin, "end": end}))
 
 
 def journal_begins(connection: Connection) -> datetime:
@@ -147,6 +136,8 @@ def _request(row: Any) -> JournaledRequest:
         arrival=Arrival(row.received_at, row.journal_id),
         ingest_key_id=row.ingest_key_id,
         media_type=row.media_type,
+        event_count=row.event_count,
         rejected=row.rejected or (),
-        body=unpack_body(row.body),
+        stream_hashes=row.stream_hashes,
+        packed_body=row.body,
     )
