@@ -88,7 +88,7 @@ def check_bills(stored: AuditedStream, history: PriceHistory, *, by_facts: bool)
         derived: list[Bill | None] = []
         for prices in history.around(booking.booked_at):
             if by_facts and is_newest:
-                derived.append(_bill_of_facts(stored, booking, prices))
+                derived.append(_redo(stored.facts, booking, prices, stored.resolution))
             else:
                 derived.append(_bill_of_bill(stored.facts, booking.bill, booking, prices))
             if derived[-1] == booking.bill:
@@ -107,11 +107,9 @@ def _bookings(stored: AuditedStream) -> list[_Booking]:
     if stored.charge is None:
         return []
     key = stream_key(stored.facts.customer_id, stored.facts.stream_id)
-    before = stored.charge.bill
+    charge = stored.charge
     bookings = [
-        _Booking(
-            table="charges", key=key, booked_at=stored.charge.booked_at, reason=None, before=None, bill=before
-        )
+        _Booking(table="charges", key=key, booked_at=charge.booked_at, reason=None, before=None, bill=charge.bill)
     ]
     for each in stored.adjustments:
         bookings.append(
@@ -125,10 +123,6 @@ def _bookings(stored: AuditedStream) -> list[_Booking]:
             )
         )
     return bookings
-
-
-def _bill_of_facts(stored: AuditedStream, booking: _Booking, prices: PriceBook) -> Bill | None:
-    return _redo(stored.facts, booking, prices, stored.resolution)
 
 
 def _bill_of_bill(facts: StreamFacts, bill: Bill, booking: _Booking, prices: PriceBook) -> Bill | None:

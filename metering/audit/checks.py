@@ -1,6 +1,6 @@
-"""Invariants of what is stored, each a query that finds the rows which break it.
+"""Invariants of what is stored: each finds the rows that break it, nearly all by a query.
 
-They share no code with what books: a fault in the rating that `streams.py` repeats is still seen here.
+Those of money share no code with what books: a fault in the rating that `bookings.py` repeats is still seen here.
 """
 
 from collections.abc import Callable, Iterator

@@ -103,7 +103,7 @@ def audit(
     with snapshot(engine) as connection:
         scope = _scope(connection, period)
         checks = [*BOOKING_CHECKS, *TOTAL_CHECKS]
-        for number, check in enumerate(checks):
+        for number, check in enumerate(checks, start=1):
             progress("checking invariants", number, len(checks))
             report.add(check(connection, *scope.ended))
         with TemporaryDirectory(prefix="metering-audit-", dir=scratch) as folder:
@@ -127,10 +127,9 @@ def _compare_streams(
     with Spool(folder, parts=min(_MAX_PARTS, 1 + total // _STREAMS_A_PART)) as spool:
         _set_down_journal(connection, scope, spool, report, progress)
         stored = iterate_stored(connection, begin=begin, end=end)
-        for number, (customer_id, stream_id, document) in enumerate(stored):
+        for number, (customer_id, stream_id, document) in enumerate(stored, start=1):
             spool.add(customer_id, stream_id, kind=_STORED, record=document.encode())
-            if number % 1_000 == 0:
-                progress("reading streams", number, total)
+            progress("reading streams", number, total)
         comparison = _Comparison(scope, PriceHistory(connection), journal_begins(connection), now, report)
         for records in spool.parts():
             comparison.compare(records)

@@ -1,6 +1,6 @@
 """What is stored of a stream: its facts, its state, and all that is booked for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -56,7 +56,7 @@ _OWN = ("customer_id", "stream_id", "charge_id", "booked_at", "period", "request
 _BILL = [name for name in CHARGE_COLUMNS if name not in (*_OWN, *COUNTERS, "usd_cents")]
 
 
-def _object(table: str, names: tuple[str, ...] | list[str], **more: str) -> str:
+def _object(table: str, names: Sequence[str], **more: str) -> str:
     members = [f"'{name}', {table}.{name}" for name in names]
     members += [f"'{name}', {value}" for name, value in more.items()]
     return f"json_build_object({', '.join(members)})"
@@ -64,27 +64,29 @@ def _object(table: str, names: tuple[str, ...] | list[str], **more: str) -> str:
 
 _CHARGE = _object("c", _OWN, bill=_object("c", _BILL, usage=_object("c", COUNTERS)))
 _STATE = ("first_received_at", "last_received_at", "state", "state_reason", "due_at", "revision")
-# One JSON document a stream, as a `AuditedStream` is read from.
+# One JSON document a stream, from which an `AuditedStream` is read.
 _DOCUMENT = _object(
     "s",
     _STATE,
     facts=f"({FACTS})::json",
-    time_zone="(SELECT time_zone FROM customers WHERE customers.customer_id = s.customer_id)",
+    time_zone="customers.time_zone",
     charge=f"CASE WHEN c.charge_id IS NOT NULL THEN {_CHARGE} END",
     charge_usd_cents="c.usd_cents",
     adjustments="coalesce(a.adjustments, '[]')",
-    resolution="(SELECT row_to_json(r) FROM resolutions r WHERE r.customer_id = s.customer_id"
-    " AND r.stream_id = s.stream_id ORDER BY r.resolved_at DESC LIMIT 1)",
+    resolution="CASE WHEN r.stream_id IS NOT NULL THEN row_to_json(r) END",
     interruption="CASE WHEN i.stream_id IS NOT NULL THEN row_to_json(i) END",
 )
-# The adjustments and interruptions are few beside the streams: gathered once, not looked up for each.
+# What is joined to the streams is few beside them: gathered once, not looked up for each.
 _STREAMS = text(
     f"""
     SELECT s.customer_id, s.stream_id, {_DOCUMENT}::text AS document
-    FROM streams s
+    FROM streams s LEFT JOIN customers USING (customer_id)
     LEFT JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id
     LEFT JOIN (SELECT customer_id, stream_id, json_agg(row_to_json(adjustments) ORDER BY revision) AS adjustments
                FROM adjustments GROUP BY 1, 2) a ON a.customer_id = s.customer_id AND a.stream_id = s.stream_id
+    LEFT JOIN (SELECT DISTINCT ON (customer_id, stream_id) * FROM resolutions
+               ORDER BY customer_id, stream_id, resolved_at DESC) r
+        ON r.customer_id = s.customer_id AND r.stream_id = s.stream_id
     LEFT JOIN interrupted_streams i ON i.customer_id = s.customer_id AND i.stream_id = s.stream_id
     WHERE s.last_received_at >= :begin AND s.first_received_at <= :end
     """

@@ -46,8 +46,8 @@ def bench_audit(*, seconds: float, events_per_stream: int, times: int, say: Say)
             workload = Workload(events_per_request=100, open_streams=20, events_per_stream=events_per_stream)
             running.drive(workload, connections=8, seconds=seconds, seed=turn)
             running.wait_until_nothing_is_due()
-            rows.append(_audit(running))
-            row = rows[-1]
+            row = _audit(running)
+            rows.append(row)
             say(
                 f"{row.events:,} events of {row.streams:,} streams in {row.seconds:.1f} s: "
                 f"{row.events_per_second:,.0f} events/s, {row.peak_megabytes:.0f} MB"

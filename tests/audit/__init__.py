@@ -1,0 +1,1 @@
+"""What the audit finds, and that it finds nothing where all is right."""

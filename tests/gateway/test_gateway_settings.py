@@ -46,6 +46,7 @@ def test_a_configuration_is_read(tmp_path: Path) -> None:
         (_UPSTREAM + 'api_key_env = "NOT_THERE"\n' + _KEY, "the environment has no NOT_THERE"),
         (_UPSTREAM + 'api_key_env = "A"\napi_key = "b"\n' + _KEY, "api_key or api_key_env, not both"),
         (_UPSTREAM + "read_timeout_seconds = 0\n" + _KEY, "read_timeout_seconds: expected a number"),
+        (_UPSTREAM + "drain_seconds = -1\n" + _KEY, "drain_seconds: expected a number"),
         (_UPSTREAM + '[[keys]]\ncustomer_id = "acme"\n', r"keys\[0\]: give either key or key_sha256"),
         (_UPSTREAM + '[[keys]]\ncustomer_id = ""\nkey = "k"\n', r"keys\[0\].customer_id"),
         (_UPSTREAM + '[[keys]]\ncustomer_id = "a"\nkey = ""\n', r"keys\[0\].key: is empty"),

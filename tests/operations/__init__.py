@@ -1,0 +1,1 @@
+"""Use cases against a real database; each test ends with an audit."""

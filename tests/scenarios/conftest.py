@@ -61,11 +61,16 @@ class Whole:
 
     def audit(self) -> None:
         """Have `metering audit` agree with all that was ever posted."""
-        command = [sys.executable, "-m", "metering", "audit"]
+        assert self.meter("audit") == "nothing differs\n"
+
+    def meter(self, *arguments: str) -> str:
+        """Run a command, as a person does; returns what it prints."""
+        command = [sys.executable, "-m", "metering", *arguments]
         run = subprocess.run(
             command, env=os.environ | self.environment, capture_output=True, text=True, check=False, timeout=60
         )
-        assert (run.returncode, run.stdout) == (0, "nothing differs\n"), run.stdout + run.stderr
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
 
     def settle(self, *, within: float = 40) -> None:
         """Wait until nothing is due and nothing is open or waits for its start."""
@@ -104,11 +109,9 @@ def new_key(whole: Whole) -> Callable[..., str]:
     """Makes a key of a role, bound to a customer or not, as a person does: with the command line."""
 
     def make(role: str, customer: str | None = None) -> str:
-        command = [sys.executable, "-m", "metering", "keys", "create", "--role", role, "--json"]
-        command += ["--customer", customer] if customer else []
-        variables = os.environ | whole.environment
-        run = subprocess.run(command, env=variables, capture_output=True, check=True, timeout=30)
-        key: str = json.loads(run.stdout)["key"]
+        bound = ["--customer", customer] if customer else []
+        printed = whole.meter("keys", "create", "--role", role, "--json", *bound)
+        key: str = json.loads(printed)["key"]
         return key
 
     return make

@@ -1,9 +1,6 @@
 """Prices set by hand, markups, cancel policies, retries and rerating, as the oracle has them."""
 
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -47,16 +44,6 @@ SMALL_RERATED = prices(input="0.15", output="0.8")
 MODELS = (Model(PROVIDER, "big-1", BIG), Model(PROVIDER, "small-1", SMALL))
 
 
-def meter(whole: Whole, *arguments: str) -> str:
-    """Run a command as a finance person does."""
-    command = [sys.executable, "-m", "metering", *arguments]
-    run = subprocess.run(
-        command, env=os.environ | whole.environment, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
-
-
 def set_prices(whole: Whole, terms: Terms, model: str, table: Prices, since: str, customer: str = "") -> None:
     rates = [f"{kind}={oracle.decimal_string(price.base)}" for kind, price in table.items()]
     rates += [
@@ -65,7 +52,7 @@ def set_prices(whole: Whole, terms: Terms, model: str, table: Prices, since: str
         if price.above is not None
     ]
     owner = ["--customer", customer] if customer else []
-    meter(whole, "rates", "set", PROVIDER, model, *rates, "--effective-from", since, *owner)
+    whole.meter("rates", "set", PROVIDER, model, *rates, "--effective-from", since, *owner)
     terms.cards.append((moment(since), (customer or None, PROVIDER, model), table))
 
 
@@ -78,10 +65,10 @@ def terms(whole: Whole) -> Terms:
     set_prices(whole, terms, "small-1", SMALL_LATER, MIDWAY)
     set_prices(whole, terms, "small-1", OWN, MIDWAY, "terms-1")
     for customer, percent in (("terms-2", "-12.5"), ("terms-3", "30"), ("terms-1", "7")):
-        meter(whole, "customers", "markup", "--effective-from", MIDWAY, "--", customer, percent)
+        whole.meter("customers", "markup", "--effective-from", MIDWAY, "--", customer, percent)
         terms.markups.append((moment(MIDWAY), customer, Fraction(percent)))
     for policy, since in (("drain", LONG_AGO), ("zero", MIDWAY), ("delivered", "2026-11-01T06:00:00")):
-        meter(whole, "cancel-policy", "set", PROVIDER, policy, "--effective-from", since)
+        whole.meter("cancel-policy", "set", PROVIDER, policy, "--effective-from", since)
         terms.policies.append((moment(since), PROVIDER, policy))
     return terms
 
@@ -146,7 +133,7 @@ def test_a_month_is_rerated_and_the_other_stays(whole: Whole, world: World, term
     rerated = {key: after[key] if key in october else before[key] for key in before}
     assert sum(rerated[key].cents != before[key].cents for key in october) > 20
     check(whole, before)
-    meter(whole, "rerate", "--period", "2026-10", "--provider", PROVIDER, "--yes")
+    whole.meter("rerate", "--period", "2026-10", "--provider", PROVIDER, "--yes")
     check(whole, rerated)
     whole.audit()
 
