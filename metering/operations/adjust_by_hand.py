@@ -3,7 +3,6 @@
 import secrets
 from datetime import datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
 
@@ -11,12 +10,11 @@ from metering.domain.errors import MeteringError
 from metering.domain.ledger import Bill
 from metering.domain.manual_adjustments import ManualAdjustment, ManualKind
 from metering.domain.money import cents_text
-from metering.domain.period import BillingPeriod
 from metering.store.charges import newest_bills
-from metering.store.customers import time_zone_of
 from metering.store.engine import transaction
 from metering.store.idempotency import IdempotencyKey, earlier_result, remember_result
 from metering.store.manual_adjustments import book_manual_adjustment, get_manual_adjustment
+from metering.store.open_periods import lock_open_periods
 from metering.store.streams import read_streams
 
 
@@ -54,8 +52,8 @@ def adjust_by_hand(
         earlier = earlier_result(connection, key)
         if earlier is not None:
             return get_manual_adjustment(connection, customer_id=customer_id, adjustment_id=earlier)
-        time_zone = time_zone_of(connection, customer_id=customer_id)
-        if time_zone is None:
+        periods = lock_open_periods(connection, [customer_id])
+        if customer_id not in periods:
             raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
         bill = _bill_of(connection, customer_id, stream_id) if stream_id is not None else None
         adjustment = ManualAdjustment(
@@ -67,7 +65,7 @@ def adjust_by_hand(
             reason=reason.strip(),
             booked_by=booked_by,
             booked_at=now,
-            period=str(BillingPeriod.containing(at=now, time_zone=ZoneInfo(time_zone))),
+            period=periods.period(customer_id=customer_id, at=now),
             filed_at=bill.ended_at if bill else now,
         )
         book_manual_adjustment(connection, adjustment, bill=bill)

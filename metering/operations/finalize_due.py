@@ -10,7 +10,6 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, Charge, adjust, charge_id_of
-from metering.domain.period import BillingPeriod
 from metering.domain.price_book import PriceBook
 from metering.domain.resolutions import Resolution
 from metering.domain.retries import Interruption, interruption_of, request_key_of
@@ -18,6 +17,7 @@ from metering.domain.settlement import Backlog, Patience, Settled, Settlement, S
 from metering.records.streams import StoredStream
 from metering.store.charges import book_adjustments, book_charges, newest_bills
 from metering.store.engine import transaction
+from metering.store.open_periods import OpenPeriods, lock_open_periods
 from metering.store.price_book import PriceBooks
 from metering.store.resolutions import newest_resolutions
 from metering.store.retries import (
@@ -28,7 +28,7 @@ from metering.store.retries import (
     take_interruptions_back,
 )
 from metering.store.rollups import BillChange, add_to_totals
-from metering.store.streams import ClaimedStream, StreamMark, claim_due, mark_streams
+from metering.store.streams import StreamMark, claim_due, mark_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,7 @@ class _Work:
     """What a batch comes to, before any of it is written."""
 
     now: datetime
+    periods: OpenPeriods
     charges: list[Charge] = field(default_factory=list)
     adjustments: list[Adjustment] = field(default_factory=list)
     changes: list[BillChange] = field(default_factory=list)
@@ -67,13 +68,13 @@ def finalize_due(
         if not claimed:
             return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
         prices = price_books.current(connection)
-        booked = [_key(each.stream) for each in claimed if each.stream.revision is not None]
+        booked = [_key(each) for each in claimed if each.revision is not None]
         bills = newest_bills(connection, booked)
-        by_key = {_key(each.stream): each for each in claimed}
+        by_key = {_key(each): each for each in claimed}
         request_keys = _request_keys(by_key)
         _record_interruptions(connection, by_key, request_keys, patience, now)
         retries = _retries(connection, by_key, request_keys, patience)
-        work = _Work(now)
+        work = _Work(now, lock_open_periods(connection, {key[0] for key in by_key}))
         settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, patience=patience, now=now)
         settlements = {key: settle_one(key, each) for key, each in by_key.items()}
         stuck = [key for key, settlement in settlements.items() if isinstance(settlement, Backlog)]
@@ -93,7 +94,7 @@ def finalize_due(
 
 def _settle(
     key: tuple[str, str],
-    claimed: ClaimedStream,
+    stream: StoredStream,
     *,
     bills: Mapping[tuple[str, str], Bill | None],
     retries: Mapping[tuple[str, str], str],
@@ -103,8 +104,8 @@ def _settle(
     resolution: Resolution | None = None,
 ) -> Settlement:
     return settle(
-        facts=claimed.stream.facts,
-        last_received_at=claimed.stream.last_received_at,
+        facts=stream.facts,
+        last_received_at=stream.last_received_at,
         now=now,
         patience=patience,
         prices=prices,
@@ -114,11 +115,11 @@ def _settle(
     )
 
 
-def _request_keys(claimed: Mapping[tuple[str, str], ClaimedStream]) -> dict[tuple[str, str], int]:
+def _request_keys(claimed: Mapping[tuple[str, str], StoredStream]) -> dict[tuple[str, str], int]:
     """What those asked for of which the gateway told it."""
     request_keys: dict[tuple[str, str], int] = {}
     for key, each in claimed.items():
-        start = each.stream.facts.start
+        start = each.facts.start
         if start is not None and (request_key := request_key_of(start.event)) is not None:
             request_keys[key] = request_key
     return request_keys
@@ -126,7 +127,7 @@ def _request_keys(claimed: Mapping[tuple[str, str], ClaimedStream]) -> dict[tupl
 
 def _retries(
     connection: Connection,
-    claimed: Mapping[tuple[str, str], ClaimedStream],
+    claimed: Mapping[tuple[str, str], StoredStream],
     request_keys: Mapping[tuple[str, str], int],
     patience: Patience,
 ) -> dict[tuple[str, str], str]:
@@ -135,14 +136,14 @@ def _retries(
     attempts = [
         Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time)
         for key, request_key in request_keys.items()
-        if request_key in interrupted and (start := claimed[key].stream.facts.start)
+        if request_key in interrupted and (start := claimed[key].facts.start)
     ]
     return find_interrupted(connection, attempts, window=patience.retry_window)
 
 
 def _record_interruptions(
     connection: Connection,
-    claimed: Mapping[tuple[str, str], ClaimedStream],
+    claimed: Mapping[tuple[str, str], StoredStream],
     request_keys: Mapping[tuple[str, str], int],
     patience: Patience,
     now: datetime,
@@ -151,7 +152,7 @@ def _record_interruptions(
     interrupted: list[Interruption] = []
     taken_back: list[tuple[str, str]] = []
     for key, request_key in request_keys.items():
-        stream = claimed[key].stream
+        stream = claimed[key]
         interruption = interruption_of(stream.facts, request_key=request_key)
         if interruption is None:
             if stream.revision is not None:
@@ -164,19 +165,18 @@ def _record_interruptions(
 
 def _plan(
     work: _Work,
-    claimed: ClaimedStream,
+    stream: StoredStream,
     before: Bill | None,
     settlement: Settlement,
     request_key: int | None,
 ) -> None:
-    stream = claimed.stream
     state_reason: str | None = None
     due_at: datetime | None = None
     match settlement:
         case Settled(bill):
-            state, revision = State.FINALIZED, _book(work, claimed, before, bill, request_key)
+            state, revision = State.FINALIZED, _book(work, stream, before, bill, request_key)
         case Backlog(state, state_reason):
-            revision = _book(work, claimed, before, None, request_key)
+            revision = _book(work, stream, before, None, request_key)
         case Wait(state, due_at):
             revision = stream.revision
             if revision is not None:
@@ -195,16 +195,15 @@ def _plan(
 
 
 def _book(
-    work: _Work, claimed: ClaimedStream, before: Bill | None, after: Bill | None, request_key: int | None
+    work: _Work, stream: StoredStream, before: Bill | None, after: Bill | None, request_key: int | None
 ) -> int | None:
     """Plan the charge or the adjustment that takes the stream from one bill to the next; its new revision."""
-    stream = claimed.stream
     if before == after:
         return stream.revision
     customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id
     work.changes.append(BillChange(customer_id, before, after))
     ended_at = after.ended_at if after else work.now
-    period = str(BillingPeriod.containing(at=ended_at, time_zone=claimed.time_zone))
+    period = work.periods.period(customer_id=customer_id, at=ended_at)
     if stream.revision is None and after is not None:
         work.charges.append(
             Charge(
@@ -238,7 +237,7 @@ def _key(stream: StoredStream) -> tuple[str, str]:
     return (stream.facts.customer_id, stream.facts.stream_id)
 
 
-def _result(claimed: Sequence[ClaimedStream], work: _Work) -> FinalizeResult:
+def _result(claimed: Sequence[StoredStream], work: _Work) -> FinalizeResult:
     return FinalizeResult(
         claimed=len(claimed),
         charged=len(work.charges),

@@ -13,14 +13,15 @@ from sqlalchemy import Connection, Engine
 
 from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, adjust
 from metering.domain.money import EXACT, ZERO
-from metering.domain.period import BillingPeriod
 from metering.domain.price_book import PriceBook
 from metering.domain.settlement import State, rerate_bill
+from metering.records.streams import StoredStream
 from metering.store.charges import book_adjustments, newest_bills
 from metering.store.engine import transaction
+from metering.store.open_periods import lock_open_periods
 from metering.store.price_book import PriceBooks
 from metering.store.rollups import BillChange, add_to_totals
-from metering.store.streams import ClaimedStream, StreamMark, mark_streams, read_streams
+from metering.store.streams import StreamMark, mark_streams, read_streams
 from metering.totals.bills import BillFilter, iterate_charged_streams
 
 # As many streams as are locked, and booked, at a time.
@@ -98,7 +99,7 @@ def rerate(
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    claimed: ClaimedStream
+    stream: StoredStream
     before: Bill
     after: Bill | None
 
@@ -109,9 +110,9 @@ def _changes(
     claimed = read_streams(connection, keys, lock=lock)
     bills = newest_bills(connection, keys)
     for each in claimed:
-        facts = each.stream.facts
+        facts = each.facts
         before = bills.get((facts.customer_id, facts.stream_id))
-        if before is None or each.stream.state is not State.FINALIZED:
+        if before is None or each.state is not State.FINALIZED:
             continue
         after = rerate_bill(facts=facts, booked=before, prices=prices)
         if after != before:
@@ -121,10 +122,11 @@ def _changes(
 def _book(connection: Connection, changes: Sequence[_Change], now: datetime) -> None:
     adjustments: list[Adjustment] = []
     bill_changes: list[BillChange] = []
+    periods = lock_open_periods(connection, {change.stream.facts.customer_id for change in changes})
     for change in changes:
         if change.after is None:
             continue
-        stream = change.claimed.stream
+        stream = change.stream
         ended_at = change.after.ended_at
         adjustments.append(
             adjust(
@@ -135,7 +137,7 @@ def _book(connection: Connection, changes: Sequence[_Change], now: datetime) -> 
                 after=change.after,
                 reason=AdjustmentReason.RERATE,
                 booked_at=now,
-                period=str(BillingPeriod.containing(at=ended_at, time_zone=change.claimed.time_zone)),
+                period=periods.period(customer_id=stream.facts.customer_id, at=ended_at),
             )
         )
         bill_changes.append(BillChange(stream.facts.customer_id, change.before, change.after))

@@ -48,7 +48,7 @@ def resolve_stream(
         locked = read_streams(connection, [(customer_id, stream_id)], lock=True)
         if not locked:
             raise UnknownStreamError(f"customer {customer_id!r} has no stream {stream_id!r}")
-        stream = locked[0].stream
+        stream = locked[0]
         _check(stream, action)
         start_fingerprint, end_fingerprint = fingerprints_of(stream.facts)
         resolution = Resolution(

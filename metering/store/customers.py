@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -22,13 +22,6 @@ class CustomerDetails:
     name: str | None = None
     stripe_customer_id: str | None = None
     time_zone: str | None = None
-
-
-def time_zone_of(connection: Connection, *, customer_id: str) -> str | None:
-    """The zone of a customer's billing months; None when there is no such customer."""
-    query = select(customers.c.time_zone).where(customers.c.customer_id == customer_id)
-    zone: str | None = connection.execute(query).scalar_one_or_none()
-    return zone
 
 
 def put_customer(connection: Connection, *, customer_id: str, details: CustomerDetails, now: datetime) -> None:

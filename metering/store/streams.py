@@ -1,10 +1,8 @@
 """Streams: the join of `domain/stream.py` as SQL, the claim of due work, and what the finalizer records."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Connection, TextClause, text
@@ -149,11 +147,11 @@ def _row(facts: StreamFacts) -> _Row:
 def _claim(order: str) -> TextClause:
     return text(
         f"""
-        SELECT {STREAM_COLUMNS}, c.time_zone FROM streams s JOIN customers c USING (customer_id)
+        SELECT {STREAM_COLUMNS} FROM streams s
         WHERE s.due_at <= :now
         ORDER BY s.due_at {order}
         LIMIT :limit
-        FOR UPDATE OF s SKIP LOCKED
+        FOR UPDATE SKIP LOCKED
         """
     )
 
@@ -161,40 +159,31 @@ def _claim(order: str) -> TextClause:
 _CLAIM_OLDEST, _CLAIM_NEWEST = _claim("ASC"), _claim("DESC")
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedStream:
-    """A stream that this transaction has locked, and the zone of its customer's billing months."""
-
-    stream: StoredStream
-    time_zone: ZoneInfo
-
-
 def claim_due(
     connection: Connection, *, now: datetime, limit: int, newest_first: bool = False
-) -> list[ClaimedStream]:
+) -> list[StoredStream]:
     """Lock up to `limit` due streams that no other worker has, the longest waiting first.
 
     A second claim at the same time does better with `newest_first`: to step over a row that another transaction
     has locked takes PostgreSQL longer than to lock one.
     """
     rows = connection.execute(_CLAIM_NEWEST if newest_first else _CLAIM_OLDEST, {"now": now, "limit": limit}).all()
-    return [ClaimedStream(stored_stream(row), ZoneInfo(row.time_zone)) for row in rows]
+    return [stored_stream(row) for row in rows]
 
 
 _READ = f"""
-SELECT {STREAM_COLUMNS}, c.time_zone
+SELECT {STREAM_COLUMNS}
 FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
 JOIN streams s ON s.customer_id = wanted.customer_id AND s.stream_id = wanted.stream_id
-JOIN customers c ON c.customer_id = s.customer_id
 ORDER BY s.customer_id, s.stream_id
 """
 
 
-def read_streams(connection: Connection, streams: Sequence[tuple[str, str]], *, lock: bool) -> list[ClaimedStream]:
+def read_streams(connection: Connection, streams: Sequence[tuple[str, str]], *, lock: bool) -> list[StoredStream]:
     """These (customer_id, stream_id); with `lock`, nobody else changes them until the transaction ends."""
     query = f"{_READ} FOR UPDATE OF s" if lock else _READ
     rows = connection.exec_driver_sql(query, (json_keys(streams),)).all()
-    return [ClaimedStream(stored_stream(row), ZoneInfo(row.time_zone)) for row in rows]
+    return [stored_stream(row) for row in rows]
 
 
 class StreamMark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

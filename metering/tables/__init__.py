@@ -1,0 +1,62 @@
+"""Every table as SQLAlchemy Core sees it. The migrations make them; a test holds the two together."""
+
+from metering.tables.columns import metadata
+from metering.tables.invoices import (
+    billing_periods,
+    invoice_lines,
+    invoice_numbers,
+    invoice_run_refusals,
+    invoice_runs,
+    invoices,
+)
+from metering.tables.ledger import (
+    adjustments,
+    charges,
+    idempotency_keys,
+    interrupted_streams,
+    manual_adjustments,
+    resolutions,
+)
+from metering.tables.reference import cancel_policies, customers, keys, markups, rate_cards, rate_providers, rates
+from metering.tables.streams import journal, streams
+from metering.tables.totals import (
+    totals_daily,
+    totals_daily_by_customer,
+    totals_daily_by_model,
+    totals_hourly,
+    totals_monthly,
+    totals_monthly_by_customer,
+    totals_pending,
+)
+
+__all__ = [
+    "adjustments",
+    "billing_periods",
+    "cancel_policies",
+    "charges",
+    "customers",
+    "idempotency_keys",
+    "interrupted_streams",
+    "invoice_lines",
+    "invoice_numbers",
+    "invoice_run_refusals",
+    "invoice_runs",
+    "invoices",
+    "journal",
+    "keys",
+    "manual_adjustments",
+    "markups",
+    "metadata",
+    "rate_cards",
+    "rate_providers",
+    "rates",
+    "resolutions",
+    "streams",
+    "totals_daily",
+    "totals_daily_by_customer",
+    "totals_daily_by_model",
+    "totals_hourly",
+    "totals_monthly",
+    "totals_monthly_by_customer",
+    "totals_pending",
+]
