@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
 
+from metering.domain.ids import digest
 from metering.domain.money import EXACT, ZERO, sum_cents
 from metering.domain.period import BillingPeriod
 from metering.domain.usage import Usage
@@ -72,7 +73,7 @@ class InvoiceLine:
 class ClosedPeriod:
     """A customer's month that is closed: its bounds by the calendar of then, half-open, and what seals it.
 
-    `seal` is a hash over all of its entries (store/closing.py says how); `force_reason` says why it was closed
+    `seal` is a hash over all of its entries (totals/entries.py says how); `force_reason` says why it was closed
     although streams of it could still settle.
     """
 
@@ -122,9 +123,13 @@ class Previous:
     period: BillingPeriod
 
 
+def invoice_id_of(*, customer_id: str, period: BillingPeriod) -> str:
+    """An invoice's id follows from its customer and month."""
+    return f"inv_{digest(customer_id, str(period))}"
+
+
 def make_invoice(
     *,
-    invoice_id: str,
     closed: ClosedPeriod,
     sums: Sequence[LineSum],
     previous: Previous | None,
@@ -143,7 +148,7 @@ def make_invoice(
     cents = share_cents(all_sums, total=billed) if billed else dict.fromkeys(map(_key, all_sums), 0)
     lines = [InvoiceLine(sum=each, billed_cents=cents[each.line_key]) for each in all_sums]
     return Invoice(
-        invoice_id=invoice_id,
+        invoice_id=invoice_id_of(customer_id=closed.customer_id, period=closed.period),
         customer_id=closed.customer_id,
         period=closed.period,
         previous_invoice_id=previous.invoice_id if previous else None,

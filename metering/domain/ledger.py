@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from hashlib import blake2b
 
 from metering.domain.cancel_policies import CancelPolicy
 from metering.domain.events import Outcome, UsageSource
+from metering.domain.ids import digest
 from metering.domain.money import EXACT, ZERO, sum_cents
 from metering.domain.rating import ChargeLine
 from metering.domain.resolutions import ResolutionAction
@@ -92,12 +92,12 @@ class Adjustment:
 
 def charge_id_of(*, customer_id: str, stream_id: str) -> str:
     """A charge's id follows from its stream, so that booking it twice cannot make two."""
-    return f"ch_{_digest(customer_id, stream_id)}"
+    return f"ch_{digest(customer_id, stream_id)}"
 
 
 def adjustment_id_of(*, customer_id: str, stream_id: str, revision: int) -> str:
     """An adjustment's id follows from its stream and its place in the stream's history."""
-    return f"adj_{_digest(customer_id, stream_id, str(revision))}"
+    return f"adj_{digest(customer_id, stream_id, str(revision))}"
 
 
 def adjust(
@@ -129,8 +129,3 @@ def adjust(
 def difference(*, before: Bill | None, after: Bill | None) -> Decimal:
     """What has to be booked so that the sum of all bookings is the new bill."""
     return EXACT.subtract(after.usd_cents if after else ZERO, before.usd_cents if before else ZERO)
-
-
-def _digest(*parts: str) -> str:
-    # NUL cannot occur in an id, so the parts cannot run into each other.
-    return blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()

@@ -19,6 +19,14 @@ from metering.tables.ledger import (
 )
 from metering.tables.reference import cancel_policies, customers, keys, markups, rate_cards, rate_providers, rates
 from metering.tables.streams import journal, streams
+from metering.tables.stripe import (
+    drift_findings,
+    invoice_pushes,
+    reconciliations,
+    stripe_events,
+    stripe_operations,
+    stripe_statements,
+)
 from metering.tables.totals import (
     totals_daily,
     totals_daily_by_customer,
@@ -35,10 +43,12 @@ __all__ = [
     "cancel_policies",
     "charges",
     "customers",
+    "drift_findings",
     "idempotency_keys",
     "interrupted_streams",
     "invoice_lines",
     "invoice_numbers",
+    "invoice_pushes",
     "invoice_run_refusals",
     "invoice_runs",
     "invoices",
@@ -50,8 +60,12 @@ __all__ = [
     "rate_cards",
     "rate_providers",
     "rates",
+    "reconciliations",
     "resolutions",
     "streams",
+    "stripe_events",
+    "stripe_operations",
+    "stripe_statements",
     "totals_daily",
     "totals_daily_by_customer",
     "totals_daily_by_model",

@@ -56,6 +56,8 @@ invoices = Table(
     ),
     ForeignKeyConstraint(["customer_id", "period"], ["billing_periods.customer_id", "billing_periods.period"]),
     Index("invoices_by_period", "period", "customer_id"),
+    Index("invoices_by_id", "invoice_id"),
+    Index("invoices_by_number", "number"),
 )
 
 invoice_lines = Table(

@@ -50,6 +50,11 @@ def list_customers(
     return [CustomerView(**row._mapping) for row in rows]
 
 
+def time_zones_in_use(connection: Connection) -> Sequence[str]:
+    """The time zones of all customers, each once."""
+    return connection.execute(text("SELECT DISTINCT time_zone FROM customers ORDER BY time_zone")).scalars().all()
+
+
 def get_customer(connection: Connection, *, customer_id: str, now: datetime) -> CustomerView | None:
     """One customer, or None."""
     row = connection.execute(_ONE, {"now": now, "customer_id": customer_id, "limit": 1}).first()

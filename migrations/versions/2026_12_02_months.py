@@ -61,6 +61,8 @@ CREATE TABLE invoices (
                                 AND remainder_usd_cents >= 0 AND remainder_usd_cents < 1))
 );
 CREATE INDEX invoices_by_period ON invoices (period, customer_id);
+CREATE INDEX invoices_by_id ON invoices (invoice_id);
+CREATE INDEX invoices_by_number ON invoices (number);
 
 CREATE TABLE invoice_lines (
     customer_id   text NOT NULL,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 from sqlalchemy import text
@@ -11,22 +12,29 @@ from sqlalchemy import text
 from metering.audit.run import audit
 from metering.bootstrap import Service
 from metering.domain.events import Outcome, StreamEnd, StreamStart, UsageEvent, UsageSource
+from metering.domain.period import BillingPeriod
 from metering.domain.stream import fold
 from metering.domain.usage import Usage
 from metering.emitter.cloudevents import encode_event, json_array
+from metering.operations.close_months import CloseTerms, close_step
 from metering.operations.finalize_due import FinalizeResult, finalize_due
 from metering.operations.link_retries import link_retries
 from metering.records.bodies import pack_body
+from metering.records.invoices import StoredInvoice
 from metering.records.rollups import ROLLUPS
 from metering.store.engine import transaction
+from metering.store.invoice_runs import InvoiceRun, finish_run, start_run
 from metering.store.journal import COPY_JOURNAL, JournalEntry, stream_hashes
 from metering.store.rollups import roll_up_totals
+from metering.store.schema import ensure_journal_partitions
 from metering.store.streams import UPSERT, upsert_parameters
+from metering.totals.invoices import InvoiceFilter, list_invoices
 from metering.totals.streams import StreamView, get_stream
 from tests.conftest import Database
 
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
+CLOSE_TERMS = CloseTerms(grace=timedelta(hours=24), minimum_cents=50)
 ADD_CUSTOMER = "INSERT INTO customers VALUES ('acme', NULL, NULL, 'UTC', now()) ON CONFLICT DO NOTHING"
 
 
@@ -52,9 +60,13 @@ class Books:
     def __init__(self, database: Database, service: Service) -> None:
         self.database = database
         self.service = service
+        self._months: set[tuple[int, int]] = set()
 
     def receive(self, events: Sequence[UsageEvent], at: datetime = NOW) -> None:
         """As ingest does: the events are joined, and journaled."""
+        if (at.year, at.month) not in self._months:
+            ensure_journal_partitions(self.service.engine, now=at)
+            self._months.add((at.year, at.month))
         streams = fold(events)
         body = json_array([encode_event(event=event, source="/test") for event in events])
         entry = JournalEntry(
@@ -96,6 +108,46 @@ class Books:
             now=now,
             limit=limit,
         )
+
+    def start_run(self, period: str, **terms: Any) -> InvoiceRun:
+        with transaction(self.service.engine) as connection:
+            return start_run(
+                connection,
+                period=BillingPeriod.parse(period),
+                **{
+                    "customer_id": None,
+                    "force_reason": None,
+                    "requested_by": "test",
+                    "as_of": None,
+                    "now": NOW,
+                    **terms,
+                },
+            )
+
+    def close(self, period: str, *, now: datetime | None = None, limit: int = 500, **terms: Any) -> dict[str, str]:
+        """Close a month, two days after its end unless told when; whom it refused, and why."""
+        end = BillingPeriod.parse(period).next.start(time_zone=ZoneInfo("UTC"))
+        run = self.start_run(period, **terms)
+        while not close_step(
+            engine=self.service.engine,
+            run=run,
+            terms=CLOSE_TERMS,
+            now=now or end + timedelta(days=2),
+            limit=limit,
+        ).done:
+            pass
+        with transaction(self.service.engine) as connection:
+            finish_run(connection, run.run_id, now=NOW)
+            refused = text("SELECT customer_id, detail FROM invoice_run_refusals WHERE run_id = :run_id")
+            return {row.customer_id: row.detail for row in connection.execute(refused, {"run_id": run.run_id})}
+
+    def invoices(self, customer_id: str = "acme") -> list[StoredInvoice]:
+        """A customer's invoices, the oldest first."""
+        with transaction(self.service.engine) as connection:
+            found = list_invoices(
+                connection, where=InvoiceFilter(customer_id=customer_id), before=None, limit=1000
+            )
+        return list(reversed(found))
 
     def stream(self, stream_id: str = "s") -> StreamView:
         with transaction(self.service.engine) as connection:

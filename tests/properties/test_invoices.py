@@ -33,7 +33,7 @@ def sums_of(lines: Sequence[tuple[LineKind, Decimal]]) -> list[LineSum]:
 
 def invoices_of(months: Sequence[tuple[Sequence[tuple[LineKind, Decimal]], int]]) -> list[Invoice]:
     period, previous, made = BillingPeriod(2026, 1), None, []
-    for number, (lines, minimum) in enumerate(months):
+    for lines, minimum in months:
         closed = ClosedPeriod(
             customer_id="acme",
             period=period,
@@ -47,7 +47,6 @@ def invoices_of(months: Sequence[tuple[Sequence[tuple[LineKind, Decimal]], int]]
             seal=b"",
         )
         invoice = make_invoice(
-            invoice_id=f"inv_{number}",
             closed=closed,
             sums=sums_of(lines),
             previous=previous,
@@ -102,7 +101,6 @@ def test_the_order_of_the_sums_changes_nothing(lines: list[tuple[LineKind, Decim
         closed_by="test", force_reason=None, entry_count=0, seal=b"",
     )  # fmt: skip
     other = make_invoice(
-        invoice_id="inv_0",
         closed=closed,
         sums=[sums[place] for place, _ in shuffled],
         previous=None,

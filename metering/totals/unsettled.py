@@ -1,0 +1,59 @@
+"""Streams that may still change what a month comes to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+# As many ids as are told of a customer.
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """How many streams of a customer may still settle in a month, and some of them with their states."""
+
+    count: int
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = ", …" if self.count > len(self.examples) else ""
+        streams = "stream" if self.count == 1 else "streams"
+        return f"{self.count:,} {streams} may still settle: {', '.join(self.examples)}{more}"
+
+
+# What is not settled is in one of two small partial indexes: due to be looked at, or in the backlog.
+_UNSETTLED = text(
+    """
+    WITH unsettled AS MATERIALIZED (
+        SELECT customer_id, stream_id, state, coalesce(ended_at, last_event_at) AS at FROM streams
+        WHERE due_at IS NOT NULL AND coalesce(ended_at, last_event_at) < :latest
+        UNION
+        SELECT customer_id, stream_id, state, coalesce(ended_at, last_event_at) FROM streams
+        WHERE state IN ('orphaned', 'unpriced', 'conflicting') AND coalesce(ended_at, last_event_at) < :latest
+    )
+    SELECT customer_id, count(*) AS stream_count,
+           (array_agg(stream_id || ' (' || state || ')' ORDER BY at, stream_id))[1:CAST(:examples AS integer)]
+           AS examples
+    FROM unsettled JOIN unnest(CAST(:customer_ids AS text[]), CAST(:ends AS timestamptz[]))
+         AS m (customer_id, ends_at) USING (customer_id)
+    WHERE at < ends_at GROUP BY customer_id
+    """
+)
+
+
+def unsettled_streams(connection: Connection, ends: Mapping[str, datetime]) -> Mapping[str, Unsettled]:
+    """By customer, the streams that ended, or fell silent, before the end of its month, and are not settled."""
+    if not ends:
+        return {}
+    rows = connection.execute(
+        _UNSETTLED,
+        {
+            "latest": max(ends.values()),
+            "customer_ids": list(ends),
+            "ends": list(ends.values()),
+            "examples": _EXAMPLES,
+        },
+    )
+    return {row.customer_id: Unsettled(row.stream_count, tuple(row.examples)) for row in rows}
