@@ -68,10 +68,20 @@ def check_amounts(stored: AuditedStream) -> Iterator[Difference]:
 
 
 def _period(stored: AuditedStream, period: str, at: datetime) -> str:
-    """The month that a booking belongs to; the stored one where it is right in some time zone."""
+    """The month that a booking belongs to; the stored one where it is right in some time zone.
+
+    A booking to a month that was closed is of a later one. Which one was the first open then is not known here:
+    the seals of closed months say whether their entries are the ones that they were closed with.
+    """
     zones = (ZoneInfo(stored.time_zone), *_FURTHEST_ZONES)
-    months = [str(BillingPeriod.containing(at=at, time_zone=zone)) for zone in zones]
-    return period if period in months else months[0]
+    months = [BillingPeriod.containing(at=at, time_zone=zone) for zone in zones]
+    if period in map(str, months):
+        return period
+    if stored.closed_through:
+        closed_through = BillingPeriod.parse(stored.closed_through)
+        if months[0] <= closed_through and str(months[0]) < period <= str(closed_through.next):
+            return period
+    return str(months[0])
 
 
 def check_bills(stored: AuditedStream, history: PriceHistory, *, by_facts: bool) -> Iterator[Difference]:

@@ -38,6 +38,7 @@ class AuditedStream:
     due_at: datetime | None
     revision: int | None
     time_zone: str
+    closed_through: str
     charge: Charge | None
     charge_usd_cents: Decimal | None
     adjustments: tuple[Adjustment, ...]
@@ -70,6 +71,7 @@ _DOCUMENT = _object(
     _STATE,
     facts=f"({FACTS})::json",
     time_zone="customers.time_zone",
+    closed_through="customers.closed_through",
     charge=f"CASE WHEN c.charge_id IS NOT NULL THEN {_CHARGE} END",
     charge_usd_cents="c.usd_cents",
     adjustments="coalesce(a.adjustments, '[]')",

@@ -39,19 +39,27 @@ ADD_CUSTOMER = "INSERT INTO customers VALUES ('acme', NULL, NULL, 'UTC', now()) 
 
 
 def start(stream_id: str = "s", **changes: object) -> StreamStart:
-    given = {"time": T0, "provider": "anthropic", "model": "claude-opus-4.7", "input_tokens": 812, **changes}
-    return StreamStart(customer_id="acme", stream_id=stream_id, **given)  # type: ignore[arg-type]
+    given = {
+        "customer_id": "acme",
+        "time": T0,
+        "provider": "anthropic",
+        "model": "claude-opus-4.7",
+        "input_tokens": 812,
+        **changes,
+    }
+    return StreamStart(stream_id=stream_id, **given)  # type: ignore[arg-type]
 
 
 def end(stream_id: str = "s", output: int = 37, **changes: object) -> StreamEnd:
     given = {
+        "customer_id": "acme",
         "time": T0 + timedelta(seconds=4),
         "outcome": Outcome.COMPLETED,
         "usage": Usage(input_tokens=812, output_tokens=output),
         "usage_source": UsageSource.GATEWAY_COUNT,
         **changes,
     }
-    return StreamEnd(customer_id="acme", stream_id=stream_id, **given)  # type: ignore[arg-type]
+    return StreamEnd(stream_id=stream_id, **given)  # type: ignore[arg-type]
 
 
 class Books:
