@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import stripe
 
+from metering.domain.statement import Statement
 from metering.stripe_api.errors import (
     StripeError,
     StripeMissingError,
@@ -19,9 +20,8 @@ from metering.stripe_api.limiter import Limiter
 from metering.stripe_api.port import Parameters, Written
 from metering.stripe_api.records import (
     StripeCustomer,
-    StripeInvoice,
     parse_customer,
-    parse_invoice,
+    parse_statement,
 )
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class StripeClientPort:
 
     def list_invoices(
         self, *, stripe_customer_id: str | None, created_from: datetime, created_to: datetime | None = None
-    ) -> Iterator[StripeInvoice]:
+    ) -> Iterator[Statement]:
         """See the port."""
         created = {"gte": int(created_from.timestamp())}
         if created_to is not None:
@@ -60,7 +60,7 @@ class StripeClientPort:
         for document in self._pages("GET /v1/invoices", self._client.v1.invoices.list, query):
             yield self._whole(document)
 
-    def get_invoice(self, *, stripe_invoice_id: str) -> StripeInvoice | None:
+    def get_invoice(self, *, stripe_invoice_id: str) -> Statement | None:
         """See the port."""
         try:
             document, _ = self._call(
@@ -118,7 +118,7 @@ class StripeClientPort:
             "POST /v1/credit_notes",
             lambda: self._client.v1.credit_notes.create(_params(parameters), _options(idempotency_key)),
         )
-        return Written(stripe_object_id=document["id"], invoice=None, **_facts(answer.headers))
+        return Written(stripe_object_id=document["id"], statement=None, **_facts(answer.headers))
 
     def list_customers(self) -> Iterator[StripeCustomer]:
         """See the port."""
@@ -140,9 +140,9 @@ class StripeClientPort:
 
     def _write(self, endpoint: str, send: Callable[[], Any]) -> Written:
         document, answer = self._call(endpoint, send)
-        return Written(stripe_object_id=document["id"], invoice=self._whole(document), **_facts(answer.headers))
+        return Written(stripe_object_id=document["id"], statement=self._whole(document), **_facts(answer.headers))
 
-    def _whole(self, document: Mapping[str, Any]) -> StripeInvoice:
+    def _whole(self, document: Mapping[str, Any]) -> Statement:
         """With all of its lines: an invoice's own list has the first ten."""
         lines = document.get("lines") or {"data": [], "has_more": False}
         found = list(lines["data"])
@@ -155,7 +155,7 @@ class StripeClientPort:
                     {},
                 )
             )
-        return parse_invoice(document, found)
+        return parse_statement(document, found)
 
     def _pages(
         self, endpoint: str, ask: Callable[[Any], Any], query: Mapping[str, Any]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from metering.stripe_api.records import StripeCustomer, StripeInvoice
+from metering.domain.statement import Statement
+from metering.stripe_api.records import StripeCustomer
 
 # As Stripe's request descriptions have them: JSON-like, amounts in whole cents, times in seconds since 1970.
 Parameters = Mapping[str, Any]
@@ -16,7 +17,7 @@ class Written:
     """What a write answered; `replayed` when it is the answer that the same key got before."""
 
     stripe_object_id: str
-    invoice: StripeInvoice | None
+    statement: Statement | None
     request_id: str | None
     replayed: bool
 
@@ -26,10 +27,10 @@ class StripePort(Protocol):
 
     def list_invoices(
         self, *, stripe_customer_id: str | None, created_from: datetime, created_to: datetime | None = None
-    ) -> Iterator[StripeInvoice]:
+    ) -> Iterator[Statement]:
         """Invoices that were created from then on, of a customer or of all, newest first."""
 
-    def get_invoice(self, *, stripe_invoice_id: str) -> StripeInvoice | None:
+    def get_invoice(self, *, stripe_invoice_id: str) -> Statement | None:
         """One invoice; None when there is none, or it was deleted."""
 
     def create_invoice(self, *, parameters: Parameters, idempotency_key: str) -> Written:

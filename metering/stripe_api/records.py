@@ -1,56 +1,11 @@
-"""What Stripe answers, as far as it is looked at: frozen records, parsed at the edge."""
+"""What Stripe answers, as far as it is looked at: parsed at the edge into records of ours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
-
-class StripeStatus(StrEnum):
-    """Where Stripe has an invoice."""
-
-    DRAFT = "draft"
-    OPEN = "open"
-    PAID = "paid"
-    UNCOLLECTIBLE = "uncollectible"
-    VOID = "void"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StripeLine:
-    """A line of an invoice at Stripe, in whole cents."""
-
-    stripe_line_id: str
-    amount: int
-    description: str | None
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StripeInvoice:
-    """An invoice at Stripe, with all of its lines. Amounts are whole cents of `currency`.
-
-    `credited` is what credit notes took back; `subtotal` stays as it was.
-    """
-
-    stripe_invoice_id: str
-    stripe_customer_id: str
-    status: StripeStatus
-    currency: str
-    subtotal: int
-    credited: int
-    number: str | None
-    description: str | None
-    metadata: Mapping[str, str]
-    created_at: datetime
-    url: str | None
-    lines: tuple[StripeLine, ...]
-
-    @property
-    def finalized(self) -> bool:
-        """Whether it can no longer be changed."""
-        return self.status is not StripeStatus.DRAFT
+from metering.domain.statement import Statement, StatementLine, StripeStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +24,13 @@ class StripeEvent:
 
     stripe_event_id: str
     type: str
-    object_id: str | None
+    stripe_object_id: str | None
     created_at: datetime
 
 
-def parse_line(document: Mapping[str, Any]) -> StripeLine:
-    """A line item."""
-    return StripeLine(
-        stripe_line_id=document["id"],
-        amount=document["amount"],
-        description=document.get("description"),
-        metadata=dict(document.get("metadata") or {}),
-    )
-
-
-def parse_invoice(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> StripeInvoice:
+def parse_statement(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Statement:
     """An invoice with its line items, of which the document itself may have only the first."""
-    return StripeInvoice(
+    return Statement(
         stripe_invoice_id=document["id"],
         stripe_customer_id=_id_of(document.get("customer")) or "",
         status=StripeStatus(document["status"]),
@@ -98,7 +43,7 @@ def parse_invoice(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]
         metadata=dict(document.get("metadata") or {}),
         created_at=datetime.fromtimestamp(document["created"], UTC),
         url=document.get("hosted_invoice_url"),
-        lines=tuple(map(parse_line, lines)),
+        lines=tuple(map(_line, lines)),
     )
 
 
@@ -115,12 +60,21 @@ def parse_customer(document: Mapping[str, Any]) -> StripeCustomer:
 def parse_event(document: Mapping[str, Any]) -> StripeEvent:
     """An event; of a credit note, the object is its invoice."""
     about = document["data"]["object"]
-    invoice = about.get("invoice") if about.get("object") == "credit_note" else about.get("id")
+    of_invoice = about.get("object") == "credit_note"
     return StripeEvent(
         stripe_event_id=document["id"],
         type=document["type"],
-        object_id=_id_of(invoice),
+        stripe_object_id=_id_of(about.get("invoice") if of_invoice else about.get("id")),
         created_at=datetime.fromtimestamp(document["created"], UTC),
+    )
+
+
+def _line(document: Mapping[str, Any]) -> StatementLine:
+    return StatementLine(
+        stripe_line_id=document["id"],
+        amount=document["amount"],
+        description=document.get("description"),
+        metadata=dict(document.get("metadata") or {}),
     )
 
 

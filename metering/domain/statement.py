@@ -1,0 +1,57 @@
+"""A statement: an invoice as Stripe has it, when it was fetched. Amounts are whole cents."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class StripeStatus(StrEnum):
+    """Where Stripe has an invoice."""
+
+    DRAFT = "draft"
+    OPEN = "open"
+    PAID = "paid"
+    UNCOLLECTIBLE = "uncollectible"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementLine:
+    """A line of an invoice at Stripe."""
+
+    stripe_line_id: str
+    amount: int
+    description: str | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """An invoice at Stripe, with all of its lines.
+
+    `credited` is what credit notes took back of it; `subtotal`, the sum of the lines, stays as it was.
+    """
+
+    stripe_invoice_id: str
+    stripe_customer_id: str
+    status: StripeStatus
+    currency: str
+    subtotal: int
+    credited: int
+    number: str | None
+    description: str | None
+    metadata: Mapping[str, str]
+    created_at: datetime
+    url: str | None
+    lines: tuple[StatementLine, ...]
+
+    @property
+    def finalized(self) -> bool:
+        """Whether it can no longer be changed."""
+        return self.status is not StripeStatus.DRAFT
+
+    @property
+    def net(self) -> int:
+        """What it asks of the customer: its lines, without what was credited; nothing when it is void."""
+        return 0 if self.status is StripeStatus.VOID else self.subtotal - self.credited
