@@ -9,6 +9,7 @@ from metering.domain.errors import MeteringError
 from metering.store.customers import CustomerDetails
 from metering.store.customers import put_customer as store_customer
 from metering.store.engine import transaction
+from metering.store.pushes import wake_linked
 
 
 class UnknownTimeZoneError(MeteringError):
@@ -18,6 +19,8 @@ class UnknownTimeZoneError(MeteringError):
 def put_customer(*, engine: Engine, customer_id: str, details: CustomerDetails, now: datetime) -> None:
     """Create or change a customer; what `details` leaves out stays as it is.
 
+    With a Stripe id, invoices that waited for it, or were stuck, are pushed.
+
     Raises:
         UnknownTimeZoneError: the zone is not in the IANA database.
         StripeCustomerTakenError: another customer has this Stripe id.
@@ -26,3 +29,5 @@ def put_customer(*, engine: Engine, customer_id: str, details: CustomerDetails, 
         raise UnknownTimeZoneError(f"time_zone: {details.time_zone!r} is no IANA time zone such as Europe/Berlin")
     with transaction(engine) as connection:
         store_customer(connection, customer_id=customer_id, details=details, now=now)
+        if details.stripe_customer_id is not None:
+            wake_linked(connection, customer_id=customer_id, now=now)

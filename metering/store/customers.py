@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -22,6 +22,13 @@ class CustomerDetails:
     name: str | None = None
     stripe_customer_id: str | None = None
     time_zone: str | None = None
+
+
+def stripe_customer_id_of(connection: Connection, *, customer_id: str) -> str | None:
+    """Which customer at Stripe it is linked to; None while it is not."""
+    query = select(customers.c.stripe_customer_id).where(customers.c.customer_id == customer_id)
+    linked: str | None = connection.execute(query).scalar_one()
+    return linked
 
 
 def put_customer(connection: Connection, *, customer_id: str, details: CustomerDetails, now: datetime) -> None:

@@ -1,0 +1,126 @@
+"""Push what is due: claim pushes with a lease, walk each, several at a time."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from metering.domain.push import AT_STRIPE, PushState, wanted_invoice
+from metering.operations.push_invoice import Push, PushTerms
+from metering.store.customers import stripe_customer_id_of
+from metering.store.engine import transaction
+from metering.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, record_push
+from metering.stripe_api.errors import StripeError
+from metering.stripe_api.port import StripePort
+from metering.totals.invoices import get_invoice
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pusher:
+    """What a push needs, whoever asks for it."""
+
+    engine: Engine
+    port: StripePort
+    terms: PushTerms
+    clock: Callable[[], datetime]
+
+
+def push_due(
+    *, pusher: Pusher, limit: int, threads: int, period: str | None = None, only: str | None = None
+) -> Mapping[PushState, int]:
+    """Push up to `limit` due invoices, of months up to `period`, or of one customer; where they got to.
+
+    Raises:
+        StripeUnauthorizedError: the key is not accepted; nothing further was sent.
+    """
+    with transaction(pusher.engine) as connection:
+        claimed = claim_pushes(connection, now=pusher.clock(), limit=limit, period=period, only=only)
+    if not claimed:
+        return {}
+    with ThreadPoolExecutor(min(threads, len(claimed)), thread_name_prefix="push") as pool:
+        states = [pool.submit(push_claimed, pusher, each) for each in claimed]
+    return Counter(state for each in states if (state := each.result()) is not None)
+
+
+def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:
+    """Bring Stripe to a claimed invoice; None when another worker has taken it over."""
+    try:
+        if claimed.state in AT_STRIPE:
+            return _refresh(pusher, claimed)
+        push = prepare_push(pusher, claimed)
+        if push is None:
+            return _unlinked(pusher, claimed)
+        return push.walk()
+    except LeaseLostError as error:
+        log.warning("a push was taken over", extra={"invoice_id": claimed.invoice_id, "error": str(error)})
+        return None
+    except StripeError as error:
+        _give_back(pusher, claimed, str(error))
+        raise
+
+
+def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
+    """The walk of a claimed push; None while its customer is not linked to one at Stripe."""
+    with transaction(pusher.engine) as connection:
+        stored = get_invoice(connection, customer_id=claimed.customer_id, invoice_id=claimed.invoice_id)
+        stripe_customer_id = stripe_customer_id_of(connection, customer_id=claimed.customer_id)
+    assert stored is not None
+    if stripe_customer_id is None:
+        return None
+    return Push(
+        engine=pusher.engine,
+        port=pusher.port,
+        terms=pusher.terms,
+        clock=pusher.clock,
+        claimed=claimed,
+        stored=stored,
+        wanted=wanted_invoice(
+            invoice=stored.invoice,
+            number=stored.number,
+            environment=pusher.terms.environment,
+            stripe_customer_id=stripe_customer_id,
+        ),
+        version=claimed.version,
+        failed_verifications=claimed.failed_verifications,
+    )
+
+
+def _unlinked(pusher: Pusher, claimed: ClaimedPush) -> PushState:
+    problem = "the customer has no Stripe id: link it, and the invoice is pushed"
+    with transaction(pusher.engine) as connection:
+        record_push(
+            connection,
+            claimed,
+            now=pusher.clock(),
+            state=PushState.UNLINKED.value,
+            problem=problem,
+            due_at=None,
+            lease_until=None,
+        )
+    return PushState.UNLINKED
+
+
+def _refresh(pusher: Pusher, claimed: ClaimedPush) -> PushState:
+    """Stripe has told that something changed: read it, and take over what is so now."""
+    push = prepare_push(pusher, claimed)
+    statement = (
+        pusher.port.get_invoice(stripe_invoice_id=claimed.stripe_invoice_id)
+        if push is not None and claimed.stripe_invoice_id is not None
+        else None
+    )
+    if push is not None and statement is not None and statement.finalized:
+        return push.adopt(statement)
+    _give_back(pusher, claimed, "it is not at Stripe any more, or a draft: reconcile")
+    return claimed.state
+
+
+def _give_back(pusher: Pusher, claimed: ClaimedPush, problem: str) -> None:
+    with transaction(pusher.engine) as connection:
+        due_at = None if claimed.state in AT_STRIPE else pusher.clock()
+        record_push(connection, claimed, now=pusher.clock(), problem=problem, due_at=due_at, lease_until=None)
