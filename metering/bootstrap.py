@@ -3,15 +3,23 @@
 import gc
 from dataclasses import dataclass
 
+from redis import Redis
 from sqlalchemy import Engine
 
+from metering.clock import utc_now
 from metering.config import Settings
 from metering.domain.errors import MeteringError
+from metering.domain.ids import digest
 from metering.domain.settlement import Patience
 from metering.embedded.data_dir import Services, default_data_dir, find_running
+from metering.operations.close_months import CloseTerms
+from metering.operations.push_due import Pusher
+from metering.operations.push_invoice import PushTerms
 from metering.store.engine import check_safe, owner_engine, service_engine
 from metering.store.price_book import PriceBooks
 from metering.store.schema import check_current
+from metering.stripe_api.client import StripeClientPort
+from metering.stripe_api.limiter import Limiter, Rates
 
 
 class NotConfiguredError(MeteringError):
@@ -48,6 +56,60 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
             retry_window=settings.retry_window,
         ),
     )
+
+
+# What the local stand-in for Stripe is given; it takes any key that looks like one.
+LOCAL_STRIPE_KEY = "sk_test_local"
+_LIVE_RATES, _TEST_RATES, _LOCAL_RATES = (
+    Rates(in_all=80, per_endpoint=20),
+    Rates(in_all=20, per_endpoint=20),
+    Rates(in_all=2_000, per_endpoint=2_000),
+)
+
+
+def build_pusher(service: Service) -> Pusher:
+    """What pushes to Stripe, or to what stands in for it.
+
+    Raises:
+        NotConfiguredError: there is no key, and no local stand-in runs.
+    """
+    settings = service.settings
+    key, base = _stripe_access(settings)
+    redis = Redis.from_url(redis_url(settings), socket_timeout=2, socket_connect_timeout=2)
+    limiter = Limiter(redis=redis, name=digest(key, base or ""), rates=_rates(settings, key, base))
+    return Pusher(
+        engine=service.engine,
+        port=StripeClientPort(api_key=key, api_base=base, limiter=limiter),
+        terms=PushTerms(
+            environment=settings.environment,
+            collect=settings.stripe_collect,
+            days_until_due=settings.stripe_days_until_due,
+            keep_manual_lines=settings.stripe_keep_manual_lines,
+        ),
+        clock=utc_now,
+    )
+
+
+def close_terms(settings: Settings) -> CloseTerms:
+    """How months are closed."""
+    return CloseTerms(grace=settings.close_grace, minimum_cents=settings.invoice_minimum_cents)
+
+
+def _stripe_access(settings: Settings) -> tuple[str, str | None]:
+    if settings.stripe_api_key is not None:
+        return settings.stripe_api_key.get_secret_value(), settings.stripe_api_base
+    running = find_running(settings.data or default_data_dir()) if settings.database_url is None else None
+    if running is None or running.stripe_url is None:
+        raise NotConfiguredError("STRIPE_API_KEY is not set: invoices are made, and wait to be pushed")
+    return LOCAL_STRIPE_KEY, running.stripe_url
+
+
+def _rates(settings: Settings, key: str, base: str | None) -> Rates:
+    if (most := settings.stripe_requests_per_second) is not None:
+        return Rates(in_all=most, per_endpoint=most)
+    if base is not None:
+        return _LOCAL_RATES
+    return _LIVE_RATES if "_live_" in key else _TEST_RATES
 
 
 def freeze_collector(*, young_objects: int | None = None) -> None:

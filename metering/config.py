@@ -36,7 +36,9 @@ Duration = Annotated[timedelta, BeforeValidator(_parse_duration), Field(gt=timed
 class Settings(BaseSettings):
     """What a deployment can set. Every field is `METERING_<NAME>` in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="METERING_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="METERING_", frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=True
+    )
 
     database_url: SecretStr | None = Field(
         default=None,
@@ -95,6 +97,71 @@ class Settings(BaseSettings):
     )
     finalize_batch: int = Field(default=5_000, ge=1, le=20_000, description="Streams finalized per transaction.")
 
+    close_grace: Duration = Field(
+        default=timedelta(hours=24),
+        description="A month stays open for this long after its end, so that its last streams can settle.",
+    )
+    close_automatically: bool = Field(
+        default=True, description="Beat closes and pushes each month by itself once its grace is over."
+    )
+    invoice_minimum_cents: int = Field(
+        default=50,
+        ge=0,
+        description="A month that comes to less is carried to the next: Stripe collects no less than $0.50.",
+    )
+    environment: str = Field(
+        default="production",
+        pattern=r"^[A-Za-z0-9_.-]{1,32}$",
+        description="Marks our invoices at Stripe, where several deployments share an account.",
+    )
+    stripe_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="STRIPE_API_KEY",
+        description="Stripe's secret key, sk_live_… or sk_test_…. Unset: `metering up` uses a local stand-in.",
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        default=None,
+        validation_alias="STRIPE_WEBHOOK_SECRET",
+        description="Signs what Stripe posts to /v1/stripe/webhook, whsec_….",
+    )
+    stripe_api_base: str | None = Field(
+        default=None, description="Another address than Stripe's own, for something that speaks like it."
+    )
+    stripe_requests_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        description="Calls to Stripe by all processes together. Default: 80 with a live key, 20 with a test key.",
+    )
+    stripe_collect: bool = Field(
+        default=False, description="Stripe sends or charges final invoices by itself (auto_advance)."
+    )
+    stripe_days_until_due: Annotated[int, Field(ge=0, le=365)] | None = Field(
+        default=None, description="Invoices are sent, to be paid within so many days, instead of charged."
+    )
+    stripe_keep_manual_lines: bool = Field(
+        default=False,
+        description="Lines that people add to our drafts at Stripe are kept, and billed beside ours.",
+    )
+    repair_cap_cents: int = Field(
+        default=10_000, ge=0, description="A repair that would move more cents than this does nothing."
+    )
+    repair_cap_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="A repair that would touch a greater share of customers does nothing.",
+    )
+
+
+def _variable_at(location: tuple[int | str, ...]) -> str:
+    name = "_".join(map(str, location))
+    return variable_of(name) if name in Settings.model_fields else name
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    return str(Settings.model_fields[name].validation_alias or f"METERING_{name.upper()}")
+
 
 def load_settings(**given: object) -> Settings:
     """The settings in force; what is `given` on the command line, and not None, comes before the environment.
@@ -105,9 +172,6 @@ def load_settings(**given: object) -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        problems = [
-            f"METERING_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        ]
+        problems = [f"{_variable_at(item['loc'])}: {item['msg']}" for item in error.errors(include_url=False)]
         raise ConfigurationError("; ".join(problems)) from error
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})

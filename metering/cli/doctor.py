@@ -14,7 +14,7 @@ from sqlalchemy import text
 from metering.bootstrap import Service, build_service, redis_url
 from metering.cli.output import AsJson, redact_url, show
 from metering.clock import utc_now
-from metering.config import Settings, load_settings
+from metering.config import Settings, load_settings, variable_of
 from metering.domain.errors import MeteringError
 from metering.store.engine import transaction
 from metering.totals.health import work_health
@@ -38,7 +38,7 @@ def _configuration(settings: Settings) -> list[dict[str, Any]]:
         value = getattr(settings, name)
         rows.append(
             {
-                "what": f"METERING_{name.upper()}",
+                "what": variable_of(name),
                 "status": "set" if name in settings.model_fields_set else "default",
                 "value": _redacted(value),
                 "meaning": field.description,

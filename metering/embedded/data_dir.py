@@ -31,10 +31,14 @@ class DataDirUnusableError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Where the running servers are; the database's login is its superuser."""
+    """Where the running servers are; the database's login is its superuser.
+
+    `stripe_url` is the local stand-in for Stripe, where one runs.
+    """
 
     database_url: str
     redis_url: str
+    stripe_url: str | None = None
 
 
 def default_data_dir() -> Path:
