@@ -11,6 +11,7 @@ from metering.cli import (
     cancel_policy,
     customers,
     doctor,
+    invoices,
     keys,
     parts,
     programs,
@@ -34,6 +35,7 @@ app.add_typer(customers.app, name="customers")
 app.add_typer(rates.app, name="rates")
 app.add_typer(cancel_policy.app, name="cancel-policy")
 app.add_typer(backlog.app, name="backlog")
+app.add_typer(invoices.app, name="invoices")
 app.add_typer(bench.app, name="bench")
 app.command("audit")(audit.audit_command)
 app.command("up")(up.up_command)

@@ -125,16 +125,17 @@ def _invoice(
         return 0
     with transaction(engine) as connection:
         marked = lock_marked(connection, customer_ids, period=run.period)
-        closed, invoices = _derive(connection, run, terms, now, marked)
+        closed, invoices = derive(connection, run, terms, now, marked)
         add_closed_periods(connection, closed)
         add_invoices(connection, invoices, now=now)
         add_pushes(connection, invoices, now=now)
     return len(marked)
 
 
-def _derive(
+def derive(
     connection: Connection, run: InvoiceRun, terms: CloseTerms, now: datetime, marked: Sequence[MarkedCustomer]
 ) -> tuple[list[ClosedPeriod], list[Invoice]]:
+    """The closed months of these customers, and their invoices, from what is booked."""
     months = {each.customer_id: _months(each) for each in marked}
     everything = [month for found in months.values() for month in found]
     sums, sealed = line_sums(connection, everything), seals(connection, everything)

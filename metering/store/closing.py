@@ -24,7 +24,7 @@ _OF_RUN = """
 
 @dataclass(frozen=True, slots=True)
 class OpenCustomer:
-    """A customer whose month is open, locked by this transaction."""
+    """A customer whose month is open."""
 
     customer_id: str
     time_zone: ZoneInfo
@@ -62,6 +62,24 @@ def claim_open_customers(
         "limit": limit,
     }
     rows = connection.execute(_CLAIM, parameters).all() or connection.execute(_CLAIM_WAITING, parameters).all()
+    return [OpenCustomer(row.customer_id, ZoneInfo(row.time_zone)) for row in rows]
+
+
+_OPEN = text(
+    """
+    SELECT customer_id, time_zone FROM customers
+    WHERE closed_through < :period AND time_zone = ANY(:time_zones)
+      AND (CAST(:only AS text) IS NULL OR customer_id = :only) ORDER BY customer_id
+    """
+)
+
+
+def list_open_customers(
+    connection: Connection, *, period: BillingPeriod, time_zones: Sequence[str], only: str | None
+) -> list[OpenCustomer]:
+    """Customers in these zones whose month is open."""
+    parameters = {"period": str(period), "time_zones": list(time_zones), "only": only}
+    rows = connection.execute(_OPEN, parameters)
     return [OpenCustomer(row.customer_id, ZoneInfo(row.time_zone)) for row in rows]
 
 
@@ -139,7 +157,14 @@ def lock_marked(
 ) -> list[MarkedCustomer]:
     """Lock those that nobody else invoices now and nobody has; they were marked before the wait for bookings."""
     locked = connection.execute(_LOCK_MARKED, {"customer_ids": list(customer_ids)}).scalars().all()
-    rows = connection.execute(_MARKED, {"customer_ids": list(locked), "period": str(period)})
+    return read_marked(connection, locked, period=period)
+
+
+def read_marked(
+    connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod
+) -> list[MarkedCustomer]:
+    """What it takes to invoice these customers, of those that are not yet."""
+    rows = connection.execute(_MARKED, {"customer_ids": list(customer_ids), "period": str(period)})
     return [
         MarkedCustomer(
             customer_id=row.customer_id,

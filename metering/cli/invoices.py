@@ -1,0 +1,255 @@
+"""`metering invoices`: run a month, and look at what came of it."""
+
+import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from metering.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms
+from metering.cli.output import AsJson, fail, phases, say, show, show_one
+from metering.clock import utc_now
+from metering.config import load_settings
+from metering.domain.errors import MeteringError
+from metering.domain.money import cents_text
+from metering.domain.period import BillingPeriod
+from metering.operations.preview_month import preview_month
+from metering.operations.push_due import Pusher
+from metering.operations.run_invoices import RunRequest, begin_run, close_run, push_month
+from metering.records.invoices import StoredInvoice
+from metering.store.engine import transaction
+from metering.store.invoice_runs import InvoiceRun
+from metering.totals.invoices import InvoiceFilter, find_invoice, list_invoices
+from metering.totals.month_progress import (
+    close_progress,
+    list_refusals,
+    list_waiting,
+    pushes_by_state,
+)
+
+app = typer.Typer(help="Months: close them, invoice them, push them to Stripe.", no_args_is_help=True)
+
+_SHOWN = 20
+_NOT_DONE = 2
+
+
+class UnknownInvoiceError(MeteringError):
+    """There is no invoice with this id or number."""
+
+
+@app.command("run")
+def run_them(
+    period: Annotated[str, typer.Option(help="The month, e.g. 2026-10.")],
+    customer: Annotated[str | None, typer.Option(help="Only this customer.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be invoiced.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Close although streams may still settle; they go to the next month.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is forced; kept with the month.")] = None,
+    no_push: Annotated[
+        bool, typer.Option("--no-push", help="Make the invoices; leave Stripe to workers.")
+    ] = False,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="Rehearse: close as if it were then (UTC). Not with a live Stripe key.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close a month, make its invoices, and push them to Stripe.
+
+    Months before it that are open are closed first. It can be stopped anywhere and run again. Exit code 2: some
+    customers' months stay open, or invoices are not at Stripe yet; the result says whose and why.
+    """
+    service = build_service(load_settings(), pool_size=10)
+    month = BillingPeriod.parse(period)
+    request = RunRequest(
+        period=month,
+        customer_id=customer,
+        force_reason=_reason(force, reason),
+        requested_by="the command line",
+        as_of=_rehearsal(service, as_of),
+    )
+    if dry_run:
+        _preview(service, request, as_json=as_json)
+        return
+    run = begin_run(engine=service.engine, request=request, terms=close_terms(service.settings), now=utc_now())
+    pusher = None if no_push else _pusher(service)
+    with phases() as tell:
+        close_run(
+            engine=service.engine, run=run, terms=close_terms(service.settings), clock=utc_now, progress=tell
+        )
+        if pusher is not None:
+            push_month(pusher=pusher, period=month, only=customer, progress=tell)
+    left = _report(service, run, pushed=pusher is not None, as_json=as_json)
+    if left:
+        sys.exit(_NOT_DONE)
+
+
+@app.command("list")
+def list_them(
+    period: Annotated[str | None, typer.Option(help="Only this month.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only this customer.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only those that are there, e.g. stuck.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List invoices, the newest month first."""
+    service = build_service(load_settings())
+    where = InvoiceFilter(
+        customer_id=customer,
+        period=str(BillingPeriod.parse(period)) if period else None,
+        state=state,
+    )
+    with transaction(service.engine) as connection:
+        found = list_invoices(connection, where=where, before=None, limit=limit)
+    rows = [_row(each) for each in found]
+    show(rows, as_json=as_json, empty="no invoices yet: close a month with `metering invoices run --period …`")
+
+
+@app.command("show")
+def show_it(invoice: Annotated[str, typer.Argument(help="Its id or number.")], as_json: AsJson = False) -> None:
+    """Show an invoice with its lines."""
+    service = build_service(load_settings())
+    with transaction(service.engine) as connection:
+        found = find_invoice(connection, invoice_id=invoice)
+    if found is None:
+        raise UnknownInvoiceError(f"there is no invoice {invoice!r}: `metering invoices list` has them")
+    lines = [
+        {
+            "kind": line.sum.kind.value,
+            "month": line.sum.month,
+            "model": line.sum.model,
+            "what": line.sum.reason,
+            "streams": line.sum.stream_count,
+            "usd_cents": cents_text(line.sum.usd_cents),
+            "billed_cents": line.billed_cents,
+        }
+        for line in found.invoice.lines
+    ]
+    if as_json:
+        show_one({**_row(found), "lines": lines}, as_json=True)
+        return
+    show_one(_row(found), as_json=False)
+    print()
+    show(lines, as_json=False, empty="it has no lines")
+
+
+def _reason(force: bool, reason: str | None) -> str | None:
+    if force and not reason:
+        raise typer.BadParameter("say why with --reason: it is kept with the month", param_hint="--force")
+    if reason and not force:
+        raise typer.BadParameter("a reason is for --force", param_hint="--reason")
+    return reason
+
+
+def _rehearsal(service: Service, as_of: datetime | None) -> datetime | None:
+    key = service.settings.stripe_api_key
+    if as_of is not None and key is not None and "_live_" in key.get_secret_value():
+        raise typer.BadParameter(
+            "months are not closed ahead of time with a live Stripe key", param_hint="--as-of"
+        )
+    return as_of.replace(tzinfo=as_of.tzinfo or UTC) if as_of else None
+
+
+def _pusher(service: Service) -> Pusher | None:
+    try:
+        return build_pusher(service)
+    except NotConfiguredError as error:
+        fail(str(error))
+        return None
+
+
+def _preview(service: Service, request: RunRequest, *, as_json: bool) -> None:
+    with phases() as tell:
+        preview = preview_month(
+            engine=service.engine,
+            request=request,
+            terms=close_terms(service.settings),
+            now=utc_now(),
+            progress=tell,
+        )
+    rows = [
+        {
+            "customer_id": invoice.customer_id,
+            "period": str(invoice.period),
+            "lines": len(invoice.lines),
+            "usd_cents": cents_text(invoice.exact_usd_cents),
+            "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
+            "billed_cents": invoice.billed_cents,
+            "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),
+        }
+        for invoice in preview.invoices
+    ]
+    refused = [{"customer_id": customer_id, "why": str(why)} for customer_id, why in preview.unsettled.items()]
+    if as_json:
+        show_one({"invoices": rows, "would_stay_open": refused}, as_json=True)
+        return
+    show(rows, as_json=False, empty=f"nothing would be invoiced for {request.period}")
+    if refused:
+        say(f"{len(refused):,} customers' months would stay open:")
+        show(refused[:_SHOWN], as_json=False, empty="")
+    say("nothing was written: this is a dry run")
+
+
+def _report(service: Service, run: InvoiceRun, *, pushed: bool, as_json: bool) -> bool:
+    """Say what came of a run; whether something is left to be done."""
+    period = str(run.period)
+    with transaction(service.engine) as connection:
+        far = close_progress(connection, period=period, run_id=run.run_id, only=run.customer_id)
+        states = pushes_by_state(connection, period=period, only=run.customer_id)
+        refusals = list_refusals(connection, run_id=run.run_id, limit=100_000 if as_json else _SHOWN)
+        waiting = list_waiting(
+            connection, period=period, only=run.customer_id, limit=100_000 if as_json else _SHOWN
+        )
+    state_rows = [
+        {"state": each.state.value, "invoices": each.count, "billed_cents": each.billed_cents} for each in states
+    ]
+    refusal_rows = [
+        {"customer_id": each.customer_id, "result": each.result, "why": each.detail} for each in refusals
+    ]
+    waiting_rows = [
+        {
+            "customer_id": each.customer_id,
+            "invoice_id": each.invoice_id,
+            "state": each.state.value,
+            "problem": each.problem,
+        }
+        for each in waiting
+    ]
+    open_count = far.customers - far.closed
+    left = open_count > 0 or any(row["state"] != "unlinked" for row in waiting_rows)
+    if as_json:
+        result = {"run_id": run.run_id, "period": period, "customers": far.customers, "closed": far.closed}
+        show_one({**result, "states": state_rows, "refused": refusal_rows, "waiting": waiting_rows}, as_json=True)
+        return left
+    _tell(period, far.customers, far.closed, far.refused)
+    show(state_rows, as_json=False, empty="no customer used anything in this month")
+    _some(f"{far.refused:,} customers' months stay open", refusal_rows)
+    _some("not at Stripe" if pushed else "waiting to be pushed", waiting_rows)
+    return left
+
+
+def _tell(period: str, customers: int, closed: int, refused: int) -> None:
+    print(f"{period} is closed for {closed:,} of {customers:,} customers")
+    not_over = customers - closed - refused
+    if not_over > 0:
+        say(f"for {not_over:,} it is not over yet, by their time zones")
+
+
+def _some(title: str, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        print(f"\n{title}{', the first' if len(rows) == _SHOWN else ''}:")
+        show(rows, as_json=False, empty="")
+
+
+def _row(stored: StoredInvoice) -> dict[str, Any]:
+    invoice = stored.invoice
+    return {
+        "number": stored.number,
+        "invoice_id": invoice.invoice_id,
+        "customer_id": invoice.customer_id,
+        "period": str(invoice.period),
+        "usd_cents": cents_text(invoice.exact_usd_cents),
+        "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
+        "billed_cents": invoice.billed_cents,
+        "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),
+    }
