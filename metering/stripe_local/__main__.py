@@ -1,0 +1,29 @@
+"""`python -m metering.stripe_local`: serve until told to stop."""
+
+import argparse
+from pathlib import Path
+
+import uvicorn
+
+from metering.stripe_local.app import DroppingProtocol, create_stripe_local
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m metering.stripe_local", description="A local stand-in for Stripe. No money moves."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8420, help="the port to listen on (%(default)s)")
+    parser.add_argument("--state", type=Path, help="a file that keeps what it knows; default: memory only")
+    parser.add_argument("--webhook-url", help="where events are posted")
+    parser.add_argument("--webhook-secret", help="signs them, whsec_…")
+    given = parser.parse_args()
+    app = create_stripe_local(
+        state=given.state, webhook_url=given.webhook_url, webhook_secret=given.webhook_secret
+    )
+    uvicorn.run(app, host=given.host, port=given.port, http=DroppingProtocol, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Faults on demand: how the next requests to an endpoint fail."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from metering.stripe_local.errors import RefusedError
+
+
+class Fault(StrEnum):
+    """What goes wrong. "Kept" means: remembered under the idempotency key, and given again."""
+
+    THROTTLE = "throttle"  # 429, with a header that says to retry
+    THROTTLE_NO_HEADER = "throttle_no_header"
+    ERROR_BEFORE = "error_before"  # 500, nothing done, kept
+    ERROR_AFTER = "error_after"  # 500, done, kept
+    LOST_REQUEST = "lost_request"  # nothing done, the connection closed
+    LOST_REPLY = "lost_reply"  # done, the connection closed
+    SLOW = "slow"
+    LOCK_TIMEOUT = "lock_timeout"  # 429 of the object's lock, nothing done, kept
+
+
+@dataclass(slots=True, kw_only=True)
+class PlannedFault:
+    """A fault for the next `times` requests to an endpoint, or to any (`*`), after `skip` others."""
+
+    endpoint: str
+    fault: Fault
+    times: int = 1
+    skip: int = 0
+    seconds: float = 0.0
+
+
+class Faults:
+    """What is planned."""
+
+    def __init__(self) -> None:
+        self._planned: list[PlannedFault] = []
+
+    def plan(self, fault: PlannedFault) -> None:
+        """Have requests fail."""
+        self._planned.append(fault)
+
+    def clear(self) -> None:
+        """Have no more fail."""
+        self._planned.clear()
+
+    def take(self, endpoint: str) -> PlannedFault | None:
+        """The fault of this request, if one is planned."""
+        for planned in self._planned:
+            if planned.endpoint not in (endpoint, "*"):
+                continue
+            if planned.skip:
+                planned.skip -= 1
+                continue
+            planned.times -= 1
+            if planned.times <= 0:
+                self._planned.remove(planned)
+            return planned
+        return None
+
+
+def raise_before(fault: Fault) -> None:
+    """Fail as those do that do nothing.
+
+    Raises:
+        RefusedError: the failure, for a fault that is one.
+    """
+    if fault in (Fault.THROTTLE, Fault.THROTTLE_NO_HEADER):
+        raise RefusedError(
+            "Too many requests.", status=429, kind="rate_limit_error", code="rate_limit", kept=False
+        )
+    if fault is Fault.LOCK_TIMEOUT:
+        raise RefusedError("This object is locked; try again.", status=429, code="lock_timeout")
+    if fault is Fault.ERROR_BEFORE:
+        raise internal_error()
+
+
+def internal_error() -> RefusedError:
+    """A 500."""
+    return RefusedError("An unknown error occurred.", status=500, kind="api_error")
