@@ -16,6 +16,7 @@ from metering.cli import (
     parts,
     programs,
     rates,
+    reconcile,
     rerate,
     up,
     verify,
@@ -41,6 +42,7 @@ app.command("audit")(audit.audit_command)
 app.command("up")(up.up_command)
 app.command("demo")(programs.demo_command)
 app.command("gateway")(programs.gateway_command)
+app.command("reconcile")(reconcile.reconcile_command)
 app.command("rerate")(rerate.rerate_command)
 app.command("verify")(verify.verify_command)
 app.command("doctor")(doctor.doctor_command)

@@ -70,7 +70,10 @@ class PushTerms:
 
 @dataclass(slots=True, kw_only=True)
 class Push:
-    """One walk. `version` counts the invoices that were given up at Stripe to be made anew."""
+    """One walk. `version` counts the invoices that were given up at Stripe to be made anew.
+
+    `part` names what is not the invoice itself but bills beside it: its writes are recorded, its states are not.
+    """
 
     engine: Engine
     port: StripePort
@@ -81,6 +84,7 @@ class Push:
     wanted: WantedInvoice
     version: int
     failed_verifications: int
+    part: str = ""
 
     def walk(self) -> PushState:
         """Go as far as it goes; what went wrong is recorded, with when to try again.
@@ -122,7 +126,8 @@ class Push:
     def _look_up(self) -> Statement | None:
         """Stripe's invoice with our mark; drafts beside it are deleted."""
         self._enter(PushState.LOOKUP)
-        ours = find_statements(self.port, self.stored, self.wanted, self.claimed.stripe_invoice_id)
+        known = None if self.part else self.claimed.stripe_invoice_id
+        ours = find_statements(self.port, self.stored, self.wanted, known)
         chosen, others = choose(ours)
         for other in others:
             if not other.finalized:
@@ -131,7 +136,11 @@ class Push:
         if chosen is not None:
             with transaction(self.engine) as connection:
                 settle_creation(
-                    connection, self.claimed, stripe_invoice_id=chosen.stripe_invoice_id, now=self.clock()
+                    connection,
+                    self.claimed,
+                    operation=f"{self.part}create",
+                    stripe_invoice_id=chosen.stripe_invoice_id,
+                    now=self.clock(),
                 )
             self._enter(PushState.LOOKUP, stripe_invoice_id=chosen.stripe_invoice_id)
         return chosen
@@ -225,7 +234,7 @@ class Push:
                 connection,
                 self.claimed,
                 version=self.version,
-                operation=name,
+                operation=f"{self.part}{name}",
                 parameters=parameters,
                 environment=self.terms.environment,
                 now=self.clock(),
@@ -287,6 +296,8 @@ class Push:
         return PushState.STUCK
 
     def _enter(self, state: PushState, **changes: object) -> None:
+        if self.part:
+            return
         with transaction(self.engine) as connection:
             record_push(connection, self.claimed, now=self.clock(), state=state.value, **changes)
         if "stripe_invoice_id" in changes:
@@ -297,14 +308,18 @@ def find_statements(
     port: StripePort, stored: StoredInvoice, wanted: WantedInvoice, stripe_invoice_id: str | None
 ) -> list[Statement]:
     """Stripe's invoices with an invoice's mark, by listing its customer's; never by search, which lags."""
-    since = stored.created_at - _CLOCKS
-    listed = port.list_invoices(stripe_customer_id=wanted.stripe_customer_id, created_from=since)
+    listed = port.list_invoices(stripe_customer_id=wanted.stripe_customer_id, created_from=since_of(stored))
     found = {each.stripe_invoice_id: each for each in listed if mark_of(each) == wanted.mark}
     if stripe_invoice_id is not None and stripe_invoice_id not in found:
         known = port.get_invoice(stripe_invoice_id=stripe_invoice_id)
         if known is not None:
             found[known.stripe_invoice_id] = known
     return list(found.values())
+
+
+def since_of(stored: StoredInvoice) -> datetime:
+    """Nothing at Stripe with an invoice's mark can be older."""
+    return stored.created_at - _CLOCKS
 
 
 def outcome_of(error: StripeError) -> OperationOutcome | None:

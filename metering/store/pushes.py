@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, select, text, update
 
 from metering.domain.errors import MeteringError
 from metering.domain.invoice import Invoice
@@ -126,6 +126,27 @@ def record_push(connection: Connection, claimed: ClaimedPush, *, now: datetime, 
     )
     if connection.execute(statement).rowcount != 1:
         raise LeaseLostError(f"invoice {claimed.invoice_id}: another worker pushes it")
+
+
+def push_state(connection: Connection, *, customer_id: str, invoice_id: str) -> PushState:
+    """Where a push is."""
+    query = select(invoice_pushes.c.state).where(
+        invoice_pushes.c.customer_id == customer_id, invoice_pushes.c.invoice_id == invoice_id
+    )
+    return PushState(connection.execute(query).scalar_one())
+
+
+def release_push(connection: Connection, claimed: ClaimedPush) -> None:
+    """Give a push back, if it is still held."""
+    connection.execute(
+        update(invoice_pushes)
+        .where(
+            invoice_pushes.c.customer_id == claimed.customer_id,
+            invoice_pushes.c.invoice_id == claimed.invoice_id,
+            invoice_pushes.c.fence == claimed.fence,
+        )
+        .values(lease_until=None)
+    )
 
 
 _WAKE_LINKED = text(

@@ -137,13 +137,13 @@ def answer_operation(
 _SETTLE = text(
     """
     UPDATE stripe_operations SET outcome = 'done', stripe_object_id = :stripe_object_id, answered_at = :now
-    WHERE customer_id = :customer_id AND invoice_id = :invoice_id AND operation = 'create' AND outcome IS NULL
+    WHERE customer_id = :customer_id AND invoice_id = :invoice_id AND operation = :operation AND outcome IS NULL
     """
 )
 
 
 def settle_creation(
-    connection: Connection, claimed: ClaimedPush, *, stripe_invoice_id: str, now: datetime
+    connection: Connection, claimed: ClaimedPush, *, operation: str, stripe_invoice_id: str, now: datetime
 ) -> None:
     """Stripe was read, and has the invoice: a creation of which no answer came was done."""
     connection.execute(
@@ -151,6 +151,7 @@ def settle_creation(
         {
             "customer_id": claimed.customer_id,
             "invoice_id": claimed.invoice_id,
+            "operation": operation,
             "stripe_object_id": stripe_invoice_id,
             "now": now,
         },

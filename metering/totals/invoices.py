@@ -32,7 +32,13 @@ _PAGE = text(
     ORDER BY i.period DESC, i.customer_id DESC LIMIT :limit
     """
 )
-_ONE = text(f"SELECT {INVOICE_ROW} {_FROM} WHERE i.customer_id = :customer_id AND i.invoice_id = :invoice_id")
+_THESE = text(
+    f"""
+    SELECT {INVOICE_ROW} {_FROM}
+    JOIN unnest(CAST(:customer_ids AS text[]), CAST(:invoice_ids AS text[])) AS wanted (customer_id, invoice_id)
+        ON wanted.customer_id = i.customer_id AND wanted.invoice_id = i.invoice_id
+    """
+)
 _BY_ID = text(f"SELECT {INVOICE_ROW} {_FROM} WHERE i.invoice_id = :invoice_id OR i.number = :invoice_id LIMIT 1")
 _LINES = text(
     f"""
@@ -61,8 +67,17 @@ def list_invoices(
 
 def get_invoice(connection: Connection, *, customer_id: str, invoice_id: str) -> StoredInvoice | None:
     """One of a customer's invoices, or None."""
-    rows = connection.execute(_ONE, {"customer_id": customer_id, "invoice_id": invoice_id}).all()
-    return next(iter(_with_lines(connection, rows)), None)
+    return get_invoices(connection, [(customer_id, invoice_id)]).get(invoice_id)
+
+
+def get_invoices(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[str, StoredInvoice]:
+    """These (customer_id, invoice_id), by the latter."""
+    parameters = {
+        "customer_ids": [customer_id for customer_id, _ in keys],
+        "invoice_ids": [invoice_id for _, invoice_id in keys],
+    }
+    rows = connection.execute(_THESE, parameters).all()
+    return {each.invoice.invoice_id: each for each in _with_lines(connection, rows)}
 
 
 def find_invoice(connection: Connection, *, invoice_id: str) -> StoredInvoice | None:
