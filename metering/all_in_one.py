@@ -1,5 +1,6 @@
 """All in one: embedded or given servers, a prepared database, and the service's parts as supervised processes."""
 
+import secrets
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import httpx2
 from pydantic import SecretStr
 
-from metering.bootstrap import build_owner_engine, build_service
+from metering.bootstrap import LOCAL_STRIPE_KEY, build_owner_engine, build_service
 from metering.catalogue.genai import read_catalogue
 from metering.clock import utc_now
 from metering.config import Settings
@@ -40,11 +41,55 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A service that answers. `environment` is what further processes need to join it."""
+    """A service that answers. `environment` is what further processes need to join it.
+
+    `stripe_url` is the local stand-in for Stripe, where there is no key.
+    """
 
     url: str
     prepared: Prepared
     environment: dict[str, str]
+    stripe_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStripe:
+    """The stand-in for Stripe that runs where there is no key; what it knows is kept beside the database."""
+
+    url: str
+    port: int
+    state: Path
+    webhook_secret: str
+
+    @classmethod
+    def of(cls, data: Path) -> "LocalStripe":
+        """One on a free port."""
+        port = free_port()
+        return cls(
+            url=f"http://127.0.0.1:{port}",
+            port=port,
+            state=data / "stripe-local.db",
+            webhook_secret=f"whsec_{secrets.token_hex(16)}",
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What the service's parts need to use it."""
+        return {
+            "STRIPE_API_KEY": LOCAL_STRIPE_KEY,
+            "STRIPE_WEBHOOK_SECRET": self.webhook_secret,
+            "METERING_STRIPE_API_BASE": self.url,
+        }
+
+    def child(self, *, webhook_url: str) -> ChildSpec:
+        """It as a supervised child."""
+        options = ["--port", str(self.port), "--state", str(self.state), "--webhook-url", webhook_url]
+        return ChildSpec(
+            name="stripe",
+            argv=[sys.executable, "-m", "metering.stripe_local", *options],
+            env={"STRIPE_LOCAL_WEBHOOK_SECRET": self.webhook_secret},
+            stop_timeout=5.0,
+            ready=lambda: answers(f"{self.url}/livez"),
+        )
 
 
 def prepare(settings: Settings) -> Prepared:
@@ -83,15 +128,19 @@ def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: boo
     """
     settings = settings.model_copy(update={"port": free_port(settings.host, settings.port)})
     url = f"http://{settings.host}:{settings.port}"
+    stripe: LocalStripe | None = None
     with ExitStack() as stack:
         if settings.database_url is None or settings.redis_url is None:
             data = stack.enter_context(_data_dir(settings, ephemeral=ephemeral, url=url))
+            if settings.stripe_api_key is None and settings.database_url is None:
+                stripe = LocalStripe.of(data)
             services = stack.enter_context(
                 embedded_services(
                     data=data,
                     supervisor=supervisor,
                     postgres=settings.database_url is None,
                     valkey=settings.redis_url is None,
+                    stripe_url=stripe.url if stripe else None,
                 )
             )
             settings = settings.model_copy(
@@ -103,8 +152,16 @@ def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: boo
         stack.callback(supervisor.stop)
         prepared = prepare(settings)
         environment = _environment(settings)
+        if stripe is not None:
+            environment |= stripe.environment()
+            supervisor.start([stripe.child(webhook_url=f"{url}/v1/stripe/webhook")])
         supervisor.start(_parts(settings, url=url, environment=environment))
-        yield Running(url=url, prepared=prepared, environment=environment)
+        yield Running(
+            url=url,
+            prepared=prepared,
+            environment=environment,
+            stripe_url=stripe.url if stripe else None,
+        )
 
 
 def _parts(settings: Settings, *, url: str, environment: dict[str, str]) -> list[ChildSpec]:

@@ -1,7 +1,7 @@
-"""The worker's own look at the database, without the broker.
+"""The worker's own looks at the database, without the broker.
 
 Celery workers have stopped consuming for good after a broker reconnect (celery#8030, #9054, #10205). The row is
-the work, so a thread in every worker looks for due rows too, and finalizes them when messages do not.
+the work, so threads in every worker look for due rows too: for streams to finalize, and for months.
 """
 
 import threading
@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from metering.bootstrap import Service
 from workers.finalizing import drain
+from workers.months import work_on_months
 
 INTERVAL_SECONDS = 1.0
 
@@ -19,16 +20,21 @@ class Poller:
     def __init__(self, service: Callable[[], Service]) -> None:
         self._service = service
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
+        # Apart, since pushing to Stripe waits for Stripe.
+        self._threads = [
+            threading.Thread(target=self._run, args=(look,), name=look.__name__, daemon=True)
+            for look in (drain, work_on_months)
+        ]
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Look no more."""
         self._stopping.set()
 
-    def _run(self) -> None:
+    def _run(self, look: Callable[[Callable[[], Service]], None]) -> None:
         while not self._stopping.wait(INTERVAL_SECONDS):
-            drain(self._service)
+            look(self._service)

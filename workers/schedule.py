@@ -5,8 +5,11 @@ from typing import Any
 from metering.ingest.nudge import FINALIZE_TASK
 
 PARTITIONS_TASK = "metering.keep_journal_partitions"
+MONTH_TASK = "metering.close_last_month"
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "finalize due streams": {"task": FINALIZE_TASK, "schedule": 1.0, "options": {"expires": 5}},
+    # Once an hour, for customers' months end with their time zones; most of the time there is nothing to close.
+    "close last month": {"task": MONTH_TASK, "schedule": 3600.0, "options": {"expires": 600}},
     "keep journal partitions": {"task": PARTITIONS_TASK, "schedule": 3600.0, "options": {"expires": 600}},
 }

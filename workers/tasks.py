@@ -7,7 +7,8 @@ from metering.ingest.nudge import FINALIZE_TASK
 from metering.store.schema import drop_journal_partitions, ensure_journal_partitions
 from workers.app import app, service
 from workers.finalizing import drain
-from workers.schedule import PARTITIONS_TASK
+from workers.months import begin_last_month
+from workers.schedule import MONTH_TASK, PARTITIONS_TASK
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +17,12 @@ log = logging.getLogger(__name__)
 def finalize_due_streams() -> None:
     """Finalize what is due."""
     drain(service)
+
+
+@app.task(name=MONTH_TASK)  # type: ignore[untyped-decorator]
+def close_last_month() -> None:
+    """Close the last month for everybody for whom it is over, and push its invoices."""
+    begin_last_month(service)
 
 
 @app.task(name=PARTITIONS_TASK)  # type: ignore[untyped-decorator]

@@ -34,6 +34,7 @@ from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
 from metering.store.schema import RoleMissingError, SchemaOutdatedError
+from metering.stripe_api.webhook import InvalidWebhookError
 from metering.wire.decode import TooManyEventsError
 from metering.wire.split import InvalidJsonError
 
@@ -79,6 +80,7 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     InvalidResolutionError: Problem(422, "invalid-resolution", "The decision does not settle the stream"),
     NotInBacklogError: Problem(409, "not-in-backlog", "The stream needs no decision"),
     UnknownStreamError: Problem(404, "not-found", "There is no such thing"),
+    InvalidWebhookError: Problem(400, "invalid-webhook", "The webhook cannot be believed"),
     StripeCustomerTakenError: Problem(409, "stripe-customer-taken", "The Stripe customer is taken"),
 }
 

@@ -65,4 +65,6 @@ def _greet(running: Running) -> None:
         say("first admin key, shown only now:\n")
         print(f"    {prepared.admin_key}\n", flush=True)
     say(f"database: {redact_url(running.environment['METERING_DATABASE_URL'])}")
+    if running.stripe_url:
+        say(f"Stripe:   {running.stripe_url}, a local stand-in, since STRIPE_API_KEY is not set: no money moves")
     say(f"ready: {running.url}    documentation: {running.url}/docs    Ctrl-C stops all of it\n")

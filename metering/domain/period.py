@@ -51,6 +51,11 @@ class BillingPeriod:
         return BillingPeriod(self.year + 1, 1) if self.month == 12 else BillingPeriod(self.year, self.month + 1)
 
     @property
+    def previous(self) -> "BillingPeriod":
+        """The month before it."""
+        return BillingPeriod(self.year - 1, 12) if self.month == 1 else BillingPeriod(self.year, self.month - 1)
+
+    @property
     def in_any_zone(self) -> tuple[datetime, datetime]:
         """Moments, half-open, between which it lies whatever the time zone."""
         return self.start(time_zone=_UTC) - _ZONES, self.next.start(time_zone=_UTC) + _ZONES

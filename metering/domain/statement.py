@@ -55,3 +55,13 @@ class Statement:
     def net(self) -> int:
         """What it asks of the customer: its lines, without what was credited; nothing when it is void."""
         return 0 if self.status is StripeStatus.VOID else self.subtotal - self.credited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StripeEvent:
+    """Something that Stripe told happened, and to which object."""
+
+    stripe_event_id: str
+    type: str
+    stripe_object_id: str | None
+    created_at: datetime

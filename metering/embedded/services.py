@@ -12,9 +12,17 @@ from metering.embedded.valkey import EmbeddedValkey
 
 @contextmanager
 def embedded_services(
-    *, data: Path, supervisor: Supervisor, postgres: bool = True, valkey: bool = True
+    *,
+    data: Path,
+    supervisor: Supervisor,
+    postgres: bool = True,
+    valkey: bool = True,
+    stripe_url: str | None = None,
 ) -> Iterator[Services]:
-    """Start the servers that are wanted on a locked data folder; they stop with the supervisor."""
+    """Start the servers that are wanted on a locked data folder; they stop with the supervisor.
+
+    `stripe_url` is where a local stand-in for Stripe will be, for others to find it.
+    """
     with socket_dir() as postgres_sockets, socket_dir() as valkey_sockets:
         database = EmbeddedPostgres(data=data, sockets=postgres_sockets)
         queue = EmbeddedValkey(sockets=valkey_sockets)
@@ -24,7 +32,7 @@ def embedded_services(
             specs.append(database.child_spec())
         if valkey:
             specs.append(queue.child_spec())
-        services = Services(database_url=database.url("metering"), redis_url=queue.url)
+        services = Services(database_url=database.url("metering"), redis_url=queue.url, stripe_url=stripe_url)
         try:
             if specs:
                 supervisor.start(specs)

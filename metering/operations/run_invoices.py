@@ -12,6 +12,7 @@ from metering.domain.errors import MeteringError
 from metering.domain.period import BillingPeriod
 from metering.operations.close_months import CloseTerms, closable_zones, close_step
 from metering.operations.push_due import Pusher, push_due
+from metering.store.closing import list_open_customers
 from metering.store.engine import transaction
 from metering.store.invoice_runs import InvoiceRun, finish_run, start_run
 from metering.totals.customers import get_customer, time_zones_in_use
@@ -74,6 +75,26 @@ def begin_run(*, engine: Engine, request: RunRequest, terms: CloseTerms, now: da
             as_of=request.as_of,
             now=now,
         )
+
+
+def begin_scheduled_run(*, engine: Engine, terms: CloseTerms, now: datetime) -> InvoiceRun | None:
+    """A run for the last month that is over for somebody; None when it is closed for all of those."""
+    with transaction(engine) as connection:
+        zones = time_zones_in_use(connection)
+        months = {BillingPeriod.containing(at=now, time_zone=ZoneInfo(zone)).previous for zone in zones}
+        for period in sorted(months, reverse=True):
+            over = closable_zones(period=period, zones=zones, until=now - terms.grace)
+            if over and list_open_customers(connection, period=period, time_zones=over, only=None):
+                return start_run(
+                    connection,
+                    period=period,
+                    customer_id=None,
+                    force_reason=None,
+                    requested_by="the schedule",
+                    as_of=None,
+                    now=now,
+                )
+    return None
 
 
 def close_run(

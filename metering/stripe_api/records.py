@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from metering.domain.statement import Statement, StatementLine, StripeStatus
+from metering.domain.statement import Statement, StatementLine, StripeEvent, StripeStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,16 +16,6 @@ class StripeCustomer:
     email: str | None
     name: str | None
     metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StripeEvent:
-    """Something that Stripe told happened, and to which object."""
-
-    stripe_event_id: str
-    type: str
-    stripe_object_id: str | None
-    created_at: datetime
 
 
 def parse_statement(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Statement:

@@ -1,6 +1,7 @@
 """`python -m metering.stripe_local`: serve until told to stop."""
 
 import argparse
+import os
 from pathlib import Path
 
 import uvicorn
@@ -17,7 +18,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8420, help="the port to listen on (%(default)s)")
     parser.add_argument("--state", type=Path, help="a file that keeps what it knows; default: memory only")
     parser.add_argument("--webhook-url", help="where events are posted")
-    parser.add_argument("--webhook-secret", help="signs them, whsec_…")
+    parser.add_argument(
+        "--webhook-secret",
+        default=os.environ.get("STRIPE_LOCAL_WEBHOOK_SECRET"),
+        help="signs them, whsec_…; default: $STRIPE_LOCAL_WEBHOOK_SECRET",
+    )
     given = parser.parse_args()
     app = create_stripe_local(
         state=given.state, webhook_url=given.webhook_url, webhook_secret=given.webhook_secret

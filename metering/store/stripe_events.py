@@ -1,0 +1,25 @@
+"""Events that Stripe told of, once each."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
+
+from metering.domain.statement import StripeEvent
+from metering.tables import stripe_events
+
+
+def add_stripe_event(connection: Connection, event: StripeEvent, *, now: datetime) -> bool:
+    """Keep an event; whether it was new."""
+    statement = (
+        insert(stripe_events)
+        .values(
+            stripe_event_id=event.stripe_event_id,
+            type=event.type,
+            stripe_object_id=event.stripe_object_id,
+            created_at=event.created_at,
+            received_at=now,
+        )
+        .on_conflict_do_nothing()
+    )
+    return connection.execute(statement).rowcount == 1
