@@ -5,6 +5,7 @@
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -145,8 +146,8 @@ class Settings(BaseSettings):
     repair_cap_cents: int = Field(
         default=10_000, ge=0, description="A repair that would move more cents than this does nothing."
     )
-    repair_cap_share: float = Field(
-        default=0.05,
+    repair_cap_share: Decimal = Field(
+        default=Decimal("0.05"),
         ge=0,
         le=1,
         description="A repair that would touch a greater share of customers does nothing.",

@@ -22,18 +22,30 @@ from metering.domain.period import InvalidPeriodError
 from metering.domain.rating import RateMissingError
 from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.ingest.writer import NotCommittedError, QueueFullError
-from metering.operations.adjust_by_hand import InvalidAdjustmentError, UnknownCustomerError
+from metering.operations.adjust_by_hand import InvalidAdjustmentError
+from metering.operations.close_months import UnequalSumsError
 from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
+from metering.operations.push_invoice import StartOverError
 from metering.operations.put_customer import UnknownTimeZoneError
 from metering.operations.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
+from metering.operations.run_invoices import ForceReasonMissingError, MonthNotOverError
 from metering.operations.set_rate import InvalidRateError, RateDateTakenError
 from metering.operations.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.records.receipts import UnreadableReceiptError
-from metering.store.customers import StripeCustomerTakenError
+from metering.store.customers import StripeCustomerTakenError, UnknownCustomerError
 from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
+from metering.store.pushes import LeaseLostError
 from metering.store.schema import RoleMissingError, SchemaOutdatedError
+from metering.stripe_api.errors import (
+    StripeError,
+    StripeMissingError,
+    StripeRefusedError,
+    StripeThrottledError,
+    StripeUnauthorizedError,
+    StripeUncertainError,
+)
 from metering.stripe_api.webhook import InvalidWebhookError
 from metering.wire.decode import TooManyEventsError
 from metering.wire.split import InvalidJsonError
@@ -90,13 +102,24 @@ METHOD_NOT_ALLOWED = Problem(405, "method-not-allowed", "Method Not Allowed")
 NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
     {
         ConfigurationError,
+        ForceReasonMissingError,
         InvalidKeyError,
         KeyBindingError,
         KeyIdTakenError,
+        LeaseLostError,
+        MonthNotOverError,
         NotConfiguredError,
         RateMissingError,
         RoleMissingError,
         SchemaOutdatedError,
+        StartOverError,
+        StripeError,
+        StripeMissingError,
+        StripeRefusedError,
+        StripeThrottledError,
+        StripeUnauthorizedError,
+        StripeUncertainError,
+        UnequalSumsError,
         UnknownClauseError,
         UnknownKeyError,
         UnreadableReceiptError,

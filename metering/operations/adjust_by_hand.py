@@ -11,15 +11,12 @@ from metering.domain.ledger import Bill
 from metering.domain.manual_adjustments import ManualAdjustment, ManualKind
 from metering.domain.money import cents_text
 from metering.store.charges import newest_bills
+from metering.store.customers import UnknownCustomerError
 from metering.store.engine import transaction
 from metering.store.idempotency import IdempotencyKey, earlier_result, remember_result
 from metering.store.manual_adjustments import book_manual_adjustment, get_manual_adjustment
 from metering.store.open_periods import lock_open_periods
 from metering.store.streams import read_streams
-
-
-class UnknownCustomerError(MeteringError):
-    """There is no such customer."""
 
 
 class InvalidAdjustmentError(MeteringError):

@@ -51,7 +51,7 @@ _MOST_FAILURES = 3
 _LINES_A_CALL = 100
 
 
-class _StartOverError(MeteringError):
+class StartOverError(MeteringError):
     """What was found does not hold any more: read Stripe again."""
 
 
@@ -95,7 +95,7 @@ class Push:
         """
         try:
             return self._walk()
-        except _StartOverError as error:
+        except StartOverError as error:
             return self._later(PushState.UNKNOWN, str(error))
         except (StripeUncertainError, StripeThrottledError) as error:
             return self._later(PushState.UNKNOWN, str(error))
@@ -215,7 +215,7 @@ class Push:
             ),
         )
         if not final.finalized:
-            raise _StartOverError(f"{final.stripe_invoice_id} is still a draft after it was finalized")
+            raise StartOverError(f"{final.stripe_invoice_id} is still a draft after it was finalized")
         return final
 
     def _give_up(self, statement: Statement) -> None:
@@ -244,7 +244,7 @@ class Push:
         except StripeError as error:
             self._answer(operation, outcome_of(error), stripe_request_id=error.request_id, problem=str(error))
             if isinstance(error, StripeMissingError) and name != "create":
-                raise _StartOverError(str(error)) from error
+                raise StartOverError(str(error)) from error
             raise
         statement = written.statement
         if written.replayed or statement is None:
@@ -259,7 +259,7 @@ class Push:
             stripe_request_id=written.request_id,
         )
         if statement is None:
-            raise _StartOverError(f"{written.stripe_object_id} is gone from Stripe")
+            raise StartOverError(f"{written.stripe_object_id} is gone from Stripe")
         return written, statement
 
     def _answer(self, operation: StripeOperation, outcome: OperationOutcome | None, **details: str | None) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from metering.domain.drift import Finding, Remedy, find_drift
@@ -32,7 +33,7 @@ class Caps:
     """More than this in one run is a bug of ours, not drift, and nothing is repaired."""
 
     cents: int
-    share: float
+    share: Decimal
 
 
 def over_caps(

@@ -13,6 +13,7 @@ from metering.domain.period import BillingPeriod
 from metering.operations.close_months import CloseTerms, closable_zones, close_step
 from metering.operations.push_due import Pusher, push_due
 from metering.store.closing import list_open_customers
+from metering.store.customers import UnknownCustomerError
 from metering.store.engine import transaction
 from metering.store.invoice_runs import InvoiceRun, finish_run, start_run
 from metering.totals.customers import get_customer, time_zones_in_use
@@ -22,7 +23,7 @@ CLOSE_BATCH = 500
 PUSH_THREADS = 8
 # When nothing has gone on at Stripe for so long, the rest is left to the workers and the next run.
 _PUSH_PATIENCE = timedelta(minutes=2)
-_LOOK_SECONDS = 0.1
+_LOOK = timedelta(milliseconds=100)
 
 # (what is being done, how far, of how many).
 Progress = Callable[[str, int, int], None]
@@ -34,10 +35,6 @@ class MonthNotOverError(MeteringError):
 
 class ForceReasonMissingError(MeteringError):
     """Closing by force needs a reason."""
-
-
-class NoSuchCustomerError(MeteringError):
-    """Nothing is known of the customer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +53,7 @@ def begin_run(*, engine: Engine, request: RunRequest, terms: CloseTerms, now: da
 
     Raises:
         MonthNotOverError: it cannot be closed yet for anybody; says from when.
-        ForceReasonMissingError, NoSuchCustomerError.
+        ForceReasonMissingError, UnknownCustomerError.
     """
     if request.force_reason is not None and not request.force_reason.strip():
         raise ForceReasonMissingError("reason: say why, for whoever asks about the late usage of the next month")
@@ -114,7 +111,7 @@ def close_run(
         if step.done:
             break
         if not (step.invoiced or step.refused):
-            time.sleep(_LOOK_SECONDS)  # others have what is left
+            time.sleep(_LOOK.total_seconds())  # others have what is left
     with transaction(engine) as connection:
         finish_run(connection, run.run_id, now=clock())
 
@@ -140,7 +137,7 @@ def push_month(
         if not left.count or pusher.clock() - quiet_since > _PUSH_PATIENCE:
             return left.count
         if not push_due(pusher=pusher, limit=PUSH_THREADS, threads=PUSH_THREADS, period=str(period), only=only):
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK.total_seconds())
 
 
 def _zones(connection: Connection, customer_id: str | None, now: datetime) -> list[str]:
@@ -148,7 +145,7 @@ def _zones(connection: Connection, customer_id: str | None, now: datetime) -> li
         return list(time_zones_in_use(connection))
     customer = get_customer(connection, customer_id=customer_id, now=now)
     if customer is None:
-        raise NoSuchCustomerError(f"customer: there is no customer {customer_id!r}")
+        raise UnknownCustomerError(f"customer: there is no customer {customer_id!r}")
     return [customer.time_zone]
 
 

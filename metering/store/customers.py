@@ -15,6 +15,10 @@ class StripeCustomerTakenError(MeteringError):
     """Two customers cannot be billed as the same Stripe customer."""
 
 
+class UnknownCustomerError(MeteringError):
+    """There is no such customer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerDetails:
     """What can be set of a customer; None leaves a value as it is."""

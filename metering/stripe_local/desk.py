@@ -125,7 +125,7 @@ class Desk:
         params = coerce(form, operation.schema, "")
         if key is None or operation.method != "POST":
             return self._carry_out(handler, path, params, fault), False
-        earlier = self.keys.begin(key, f"{operation.endpoint} {sorted(path.items())}", form)
+        earlier = self.keys.take(key, f"{operation.endpoint} {sorted(path.items())}", form)
         if earlier is not None:
             return earlier, True
         answer: Answer | None = None

@@ -27,7 +27,7 @@ class KeyedAnswers:
         self._store = store
         self._in_flight: set[str] = set()
 
-    def begin(self, key: str, endpoint: str, params: dict[str, Any]) -> Answer | None:
+    def take(self, key: str, endpoint: str, params: dict[str, Any]) -> Answer | None:
         """The earlier answer of this very request; None when it is new, and now in flight.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 import stripe
@@ -13,7 +14,7 @@ from metering.operations.repair_drift import Caps
 from metering.stripe_local.faults import Fault
 from tests.months.conftest import Months
 
-CAPS = Caps(cents=10_000, share=0.05)
+CAPS = Caps(cents=10_000, share=Decimal("0.05"))
 FINALIZE = "POST /v1/invoices/{invoice}/finalize"
 
 
@@ -256,10 +257,10 @@ def test_repairs_over_the_caps_are_not_done(months: Months) -> None:
     report = look(months, repair=True)
     assert "8 of 8 customers" in str(report.problem)
     assert len(report.left) == 8
-    report = look(months, repair=True, caps=Caps(cents=239, share=1.0))
+    report = look(months, repair=True, caps=Caps(cents=239, share=Decimal(1)))
     assert "240 cents" in str(report.problem)
     assert months.stripe.client.v1.credit_notes.list().data == []
-    report = look(months, repair=True, caps=Caps(cents=240, share=1.0))
+    report = look(months, repair=True, caps=Caps(cents=240, share=Decimal(1)))
     assert (report.problem, report.left) == (None, [])
 
 
