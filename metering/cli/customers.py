@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_service
+from metering.bootstrap import build_pusher, build_service
 from metering.cli.options import EffectiveFrom, utc_or
-from metering.cli.output import AsJson, show, show_one
+from metering.cli.output import AsJson, progress_bar, say, show, show_one
 from metering.clock import utc_now
 from metering.config import load_settings
 from metering.domain.money import cents_text
+from metering.operations.link_customers import create_at_stripe, find_links, link, list_unlinked
 from metering.operations.put_customer import put_customer
 from metering.operations.set_terms import InvalidMarkupError, set_markup
 from metering.store.customers import CustomerDetails
@@ -49,6 +50,57 @@ def set_one(
         customer = get_customer(connection, customer_id=customer_id, now=now)
     assert customer is not None
     show_one(_row(customer), as_json=as_json)
+
+
+@app.command("link")
+def link_them(
+    from_stripe: Annotated[
+        bool, typer.Option("--from-stripe", help="Find them at Stripe: by our id in metadata, or an e-mail.")
+    ] = False,
+    create: Annotated[bool, typer.Option("--create", help="Make those at Stripe that are not there.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, it is only shown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Link customers to Stripe, where their invoices go; shows what it would do, and does it with --yes.
+
+    --from-stripe looks for Stripe customers whose metadata has our id (metering_customer or customer_id), or whose
+    e-mail it is. --create makes a customer at Stripe for each that is left.
+    """
+    if from_stripe == create:
+        raise typer.BadParameter("give one of --from-stripe and --create")
+    service = build_service(load_settings())
+    pusher = build_pusher(service)
+    if create:
+        missing = list_unlinked(engine=service.engine)
+        rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
+        show(rows, as_json=as_json, empty="every customer is linked to Stripe")
+        if yes:
+            with progress_bar("making customers") as progress:
+                done = create_at_stripe(
+                    engine=service.engine,
+                    port=pusher.port,
+                    environment=pusher.terms.environment,
+                    customers=missing,
+                    now=utc_now(),
+                    progress=progress,
+                )
+            say(f"{done:,} customers made at Stripe and linked")
+    else:
+        links = find_links(engine=service.engine, port=pusher.port)
+        rows = [
+            {
+                "customer_id": each.customer_id,
+                "stripe_customer_id": each.stripe_customer_id,
+                "by": each.reason.value,
+                "problem": None if each.stripe_customer_id else f"several: {', '.join(each.candidates)}",
+            }
+            for each in links
+        ]
+        show(rows, as_json=as_json, empty="no customer at Stripe is recognized as one of ours")
+        if yes:
+            say(f"{link(engine=service.engine, links=links, now=utc_now()):,} customers linked")
+    if rows and not yes:
+        say("nothing was done: do it with --yes")
 
 
 @app.command("markup")

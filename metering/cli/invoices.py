@@ -26,6 +26,7 @@ from metering.totals.month_progress import (
     list_waiting,
     pushes_by_state,
 )
+from metering.totals.pushes import PushView, push_views
 
 app = typer.Typer(help="Months: close them, invoice them, push them to Stripe.", no_args_is_help=True)
 
@@ -101,7 +102,8 @@ def list_them(
     )
     with transaction(service.engine) as connection:
         found = list_invoices(connection, where=where, before=None, limit=limit)
-    rows = [_row(each) for each in found]
+        pushes = push_views(connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found])
+    rows = [_row(each, pushes[each.invoice.invoice_id]) for each in found]
     show(rows, as_json=as_json, empty="no invoices yet: close a month with `metering invoices run --period …`")
 
 
@@ -111,8 +113,10 @@ def show_it(invoice: Annotated[str, typer.Argument(help="Its id or number.")], a
     service = build_service(load_settings())
     with transaction(service.engine) as connection:
         found = find_invoice(connection, invoice_id=invoice)
-    if found is None:
-        raise UnknownInvoiceError(f"there is no invoice {invoice!r}: `metering invoices list` has them")
+        if found is None:
+            raise UnknownInvoiceError(f"there is no invoice {invoice!r}: `metering invoices list` has them")
+        key = (found.invoice.customer_id, found.invoice.invoice_id)
+        push = push_views(connection, [key])[found.invoice.invoice_id]
     lines = [
         {
             "kind": line.sum.kind.value,
@@ -126,9 +130,10 @@ def show_it(invoice: Annotated[str, typer.Argument(help="Its id or number.")], a
         for line in found.invoice.lines
     ]
     if as_json:
-        show_one({**_row(found), "lines": lines}, as_json=True)
+        show_one({**_row(found, push), **_details(found, push), "lines": lines}, as_json=True)
         return
-    show_one(_row(found), as_json=False)
+    for name, value in {**_row(found, push), **_details(found, push)}.items():
+        print(f"{name + ':':22} {'' if value is None else value}")
     print()
     show(lines, as_json=False, empty="it has no lines")
 
@@ -241,11 +246,23 @@ def _some(title: str, rows: list[dict[str, Any]]) -> None:
         show(rows, as_json=False, empty="")
 
 
-def _row(stored: StoredInvoice) -> dict[str, Any]:
+def _details(stored: StoredInvoice, push: PushView) -> dict[str, Any]:
+    return {
+        "invoice_id": stored.invoice.invoice_id,
+        "closed_at": stored.closed.closed_at.isoformat(),
+        "entries": stored.closed.entry_count,
+        "seal": stored.closed.seal.hex(),
+        "stripe_invoice_id": push.stripe_invoice_id,
+        "stripe_url": push.stripe_url,
+        "problem": push.problem,
+    }
+
+
+def _row(stored: StoredInvoice, push: PushView) -> dict[str, Any]:
     invoice = stored.invoice
     return {
         "number": stored.number,
-        "invoice_id": invoice.invoice_id,
+        "state": push.state.value,
         "customer_id": invoice.customer_id,
         "period": str(invoice.period),
         "usd_cents": cents_text(invoice.exact_usd_cents),

@@ -15,7 +15,8 @@ from sqlalchemy import make_url
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
-_out = Console()
+# A pipe or a log has no width of its own; 80 would fold most tables.
+_out = Console(width=None if sys.stdout.isatty() else 160)
 _TELL_SECONDS = 0.1
 
 

@@ -65,3 +65,13 @@ class StripeEvent:
     type: str
     stripe_object_id: str | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StripeCustomer:
+    """A customer at Stripe."""
+
+    stripe_customer_id: str
+    email: str | None
+    name: str | None
+    metadata: Mapping[str, str]

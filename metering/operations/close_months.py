@@ -62,7 +62,6 @@ class CloseStep:
 
 def close_step(*, engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, limit: int) -> CloseStep:
     """Close the month of up to `limit` customers, and invoice up to as many that are marked."""
-    now = run.as_of or now
     marked, refused = _mark(engine, run, terms, now, limit)
     with transaction(engine) as connection:
         waiting = marked_customers(
@@ -82,7 +81,8 @@ def closable_zones(*, period: BillingPeriod, zones: Sequence[str], until: dateti
 
 def _mark(engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, limit: int) -> tuple[int, int]:
     """How many were marked, and how many refused since something of theirs may still settle."""
-    until = now if run.force_reason else now - terms.grace
+    at = run.as_of or now
+    until = at if run.force_reason else at - terms.grace
     with transaction(engine) as connection:
         zones = closable_zones(period=run.period, zones=time_zones_in_use(connection), until=until)
         claimed = claim_open_customers(
@@ -125,7 +125,7 @@ def _invoice(
         return 0
     with transaction(engine) as connection:
         marked = lock_marked(connection, customer_ids, period=run.period)
-        closed, invoices = derive(connection, run, terms, now, marked)
+        closed, invoices = derive(connection, run, terms, run.as_of or now, marked)
         add_closed_periods(connection, closed)
         add_invoices(connection, invoices, now=now)
         add_pushes(connection, invoices, now=now)
@@ -133,7 +133,11 @@ def _invoice(
 
 
 def derive(
-    connection: Connection, run: InvoiceRun, terms: CloseTerms, now: datetime, marked: Sequence[MarkedCustomer]
+    connection: Connection,
+    run: InvoiceRun,
+    terms: CloseTerms,
+    closed_at: datetime,
+    marked: Sequence[MarkedCustomer],
 ) -> tuple[list[ClosedPeriod], list[Invoice]]:
     """The closed months of these customers, and their invoices, from what is booked."""
     months = {each.customer_id: _months(each) for each in marked}
@@ -145,7 +149,7 @@ def derive(
         previous = each.previous
         for month in months[each.customer_id]:
             key = (month.customer_id, month.period)
-            closed = _closed(month, run, now, sealed.get(key, _NO_ENTRIES))
+            closed = _closed(month, run, closed_at, sealed.get(key, _NO_ENTRIES))
             all_closed.append(closed)
             if not closed.entry_count:
                 continue
@@ -183,14 +187,14 @@ def _months(customer: MarkedCustomer) -> list[OpenMonth]:
     return months
 
 
-def _closed(month: OpenMonth, run: InvoiceRun, now: datetime, seal: Seal) -> ClosedPeriod:
+def _closed(month: OpenMonth, run: InvoiceRun, closed_at: datetime, seal: Seal) -> ClosedPeriod:
     return ClosedPeriod(
         customer_id=month.customer_id,
         period=BillingPeriod.parse(month.period),
         time_zone=month.time_zone,
         starts_at=month.starts_at,
         ends_at=month.ends_at,
-        closed_at=now,
+        closed_at=closed_at,
         closed_by=run.requested_by,
         force_reason=run.force_reason,
         entry_count=seal.entry_count,

@@ -152,5 +152,5 @@ def _zones(connection: Connection, customer_id: str | None, now: datetime) -> li
 def _not_over(request: RunRequest, zones: list[str], terms: CloseTerms) -> str:
     ends = min(request.period.next.start(time_zone=zone) for zone in map(ZoneInfo, zones))
     grace = timedelta() if request.force_reason else terms.grace
-    after = f", {terms.grace} after its end" if grace else ""
-    return f"period: {request.period} can be closed from {(ends + grace).isoformat()} on{after}"
+    hours = f" and METERING_CLOSE_GRACE ({grace / timedelta(hours=1):g} h)" if grace else ""
+    return f"period: {request.period} can be closed from {(ends + grace).isoformat()} on, its end{hours}"

@@ -21,5 +21,6 @@ def add_stripe_event(connection: Connection, event: StripeEvent, *, now: datetim
             received_at=now,
         )
         .on_conflict_do_nothing()
+        .returning(stripe_events.c.stripe_event_id)
     )
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement).first() is not None

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import stripe
 
-from metering.domain.statement import Statement
+from metering.domain.statement import Statement, StripeCustomer
 from metering.stripe_api.errors import (
     StripeError,
     StripeMissingError,
@@ -19,7 +19,6 @@ from metering.stripe_api.errors import (
 from metering.stripe_api.limiter import Limiter
 from metering.stripe_api.port import Parameters, Written
 from metering.stripe_api.records import (
-    StripeCustomer,
     parse_customer,
     parse_statement,
 )

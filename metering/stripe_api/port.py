@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from metering.domain.statement import Statement
-from metering.stripe_api.records import StripeCustomer
+from metering.domain.statement import Statement, StripeCustomer
 
 # As Stripe's request descriptions have them: JSON-like, amounts in whole cents, times in seconds since 1970.
 Parameters = Mapping[str, Any]

@@ -1,21 +1,10 @@
 """What Stripe answers, as far as it is looked at: parsed at the edge into records of ours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from metering.domain.statement import Statement, StatementLine, StripeEvent, StripeStatus
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StripeCustomer:
-    """A customer at Stripe."""
-
-    stripe_customer_id: str
-    email: str | None
-    name: str | None
-    metadata: Mapping[str, str]
+from metering.domain.statement import Statement, StatementLine, StripeCustomer, StripeEvent, StripeStatus
 
 
 def parse_statement(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Statement:

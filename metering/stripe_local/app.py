@@ -65,6 +65,7 @@ def create_stripe_local(
 
 async def _answer(desk: Desk, request: Request) -> Response:
     key = request.headers.get("idempotency-key")
+    desk.store.base_url = str(request.base_url).rstrip("/")
     try:
         _check_key(request)
         operation, path = find(request.method, request.url.path)

@@ -118,7 +118,6 @@ def finalize(store: Store, invoice_id: str, params: Document) -> Document:
     )
     customer["next_invoice_sequence"] += 1
     invoice["auto_advance"] = params.get("auto_advance", invoice["auto_advance"])
-    invoice["hosted_invoice_url"] = f"/invoices/{invoice_id}"
     invoice["status"] = "open"
     invoice["status_transitions"]["finalized_at"] = store.now()
     _apply_balance(store, invoice, customer)
@@ -194,7 +193,8 @@ def shown(store: Store, document: Document) -> Document:
         "total_count": len(lines),
         "url": url,
     }
-    return {**document, "lines": listed}
+    page_url = f"{store.base_url}/invoices/{document['id']}" if document["status"] != "draft" else None
+    return {**document, "hosted_invoice_url": page_url, "lines": listed}
 
 
 def _with_status(store: Store, invoice_id: str, done: str, *allowed: str) -> Document:

@@ -22,6 +22,7 @@ class Store:
         self._kinds: defaultdict[str, dict[str, Document]] = defaultdict(dict)
         self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False) if path else None
         self.clock_offset = 0.0
+        self.base_url = ""
         if self._file is not None:
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute(

@@ -50,6 +50,37 @@ def list_customers(
     return [CustomerView(**row._mapping) for row in rows]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlinkedCustomer:
+    """A customer without a Stripe id, with the cents of its invoices that wait for one."""
+
+    customer_id: str
+    name: str | None
+    waiting_cents: int
+
+
+_UNLINKED = text(
+    """
+    SELECT c.customer_id, c.name, CAST(coalesce(sum(i.billed_cents), 0) AS bigint) AS waiting_cents
+    FROM customers c
+    LEFT JOIN invoice_pushes p ON p.customer_id = c.customer_id AND p.state IN ('pending', 'unlinked')
+    LEFT JOIN invoices i ON i.customer_id = p.customer_id AND i.invoice_id = p.invoice_id
+    WHERE c.stripe_customer_id IS NULL GROUP BY c.customer_id ORDER BY c.customer_id
+    """
+)
+
+
+def unlinked_customers(connection: Connection) -> Sequence[UnlinkedCustomer]:
+    """Customers without a Stripe id, by id."""
+    return [UnlinkedCustomer(**row._mapping) for row in connection.execute(_UNLINKED)]
+
+
+def linked_stripe_ids(connection: Connection) -> Sequence[str]:
+    """The Stripe ids that customers have."""
+    query = text("SELECT stripe_customer_id FROM customers WHERE stripe_customer_id IS NOT NULL")
+    return connection.execute(query).scalars().all()
+
+
 def time_zones_in_use(connection: Connection) -> Sequence[str]:
     """The time zones of all customers, each once."""
     return connection.execute(text("SELECT DISTINCT time_zone FROM customers ORDER BY time_zone")).scalars().all()

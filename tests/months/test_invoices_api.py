@@ -1,0 +1,86 @@
+"""Invoices and drift over HTTP: complete, paged, and nobody else's."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from metering.bootstrap import Service
+from metering.operations.reconcile import reconcile
+from metering.operations.repair_drift import Caps
+from metering.store.keys import Role
+from tests.api.conftest import Api, signed_in
+from tests.months.conftest import Months
+
+
+@pytest.fixture
+def api(rated_service: Service) -> Iterator[Api]:
+    with signed_in(rated_service) as running:
+        yield running
+
+
+def test_an_invoice_is_shown_with_its_lines_rounding_and_place_at_stripe(months: Months, api: Api) -> None:
+    months.month("acme")
+    months.push_all()
+    (invoice,) = api.client.get("/v1/invoices").json()["data"]
+    assert (invoice["exact_usd_cents"], invoice["billed_cents"], invoice["remainder_usd_cents"]) == (
+        "100.406",
+        100,
+        "0.406",
+    )
+    assert (invoice["state"], invoice["number"], invoice["period"]) == ("final", "2026-11-000001", "2026-11")
+    assert invoice["stripe_invoice_id"].startswith("in_")
+    (line,) = invoice["lines"]
+    assert (line["kind"], line["model"], line["usd_cents"], line["billed_cents"]) == (
+        "usage",
+        "claude-opus-4.7",
+        "100.406",
+        100,
+    )
+    for name in (invoice["invoice_id"], invoice["number"]):
+        assert api.client.get(f"/v1/invoices/{name}").json() == invoice
+
+
+def test_lists_are_paged_and_filtered(months: Months, api: Api) -> None:
+    months.month("a", "b", "c")
+    seen, cursor = [], None
+    while True:
+        page = api.client.get("/v1/invoices", params={"limit": 1, **({"cursor": cursor} if cursor else {})}).json()
+        seen += [each["customer_id"] for each in page["data"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == ["c", "b", "a"]
+    only = api.client.get("/v1/invoices", params={"customer_id": "b", "period": "2026-11", "state": "pending"})
+    assert [each["customer_id"] for each in only.json()["data"]] == ["b"]
+    assert api.client.get("/v1/invoices", params={"period": "2026-12"}).json()["data"] == []
+    assert api.client.get("/v1/invoices", params={"period": "soon"}).status_code == 422
+
+
+def test_a_bound_key_sees_its_customers_invoices_only(months: Months, api: Api) -> None:
+    months.month("acme", "other")
+    bound = api.client_with(Role.READ, customer_id="acme")
+    (mine,) = bound.get("/v1/invoices").json()["data"]
+    assert mine["customer_id"] == "acme"
+    assert bound.get("/v1/invoices", params={"customer_id": "other"}).status_code == 403
+    (theirs,) = api.client.get("/v1/invoices", params={"customer_id": "other"}).json()["data"]
+    assert bound.get(f"/v1/invoices/{theirs['invoice_id']}").status_code == 404
+    assert bound.get(f"/v1/invoices/{mine['invoice_id']}").status_code == 200
+    assert api.client.get("/v1/invoices/inv_none").status_code == 404
+
+
+def test_drift_is_listed_with_what_was_done_about_it(months: Months, api: Api) -> None:
+    months.month("acme", "other")
+    months.push_all()
+    for invoice in months.stripe.client.v1.invoices.list().data:
+        months.stripe.control.edit(invoice.lines.data[0].id, {"amount": 130}, recompute=True)
+    report = reconcile(
+        pusher=months.pusher(), period=None, repair=True, caps=Caps(cents=1000, share=1), requested_by="test"
+    )
+    assert report.left == []
+    page = api.client.get("/v1/drift", params={"limit": 1}).json()
+    (first,) = page["data"]
+    assert (first["drift_class"], first["drift_cents"], first["repair"]) == ("line", 30, "30 cents credited")
+    rest = api.client.get("/v1/drift", params={"cursor": page["next_cursor"]}).json()
+    assert {first["customer_id"], *(each["customer_id"] for each in rest["data"])} == {"acme", "other"}
+    bound = api.client_with(Role.READ, customer_id="acme")
+    assert [each["customer_id"] for each in bound.get("/v1/drift").json()["data"]] == ["acme"]
