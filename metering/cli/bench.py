@@ -9,6 +9,7 @@ import typer
 from metering.bench.audit import bench_audit
 from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
+from metering.bench.invoices import bench_invoices
 from metering.bench.page import render_page
 from metering.bench.rating import bench_rating
 from metering.bench.totals import bench_totals
@@ -85,6 +86,22 @@ def audit(
 ) -> None:
     """Journaled events a second that `metering audit` goes through, and the memory that it takes."""
     report = bench_audit(seconds=seconds, events_per_stream=events_per_stream, times=times, say=say)
+    _finish(report, out, as_json)
+
+
+@app.command("invoices")
+def invoices(
+    customers: Annotated[int, typer.Option(min=1, help="Customers, each with an invoice.")] = 100_000,
+    lines: Annotated[int, typer.Option(min=1, max=200, help="Lines of each invoice.")] = 10,
+    charges_per_line: Annotated[int, typer.Option(min=1, help="Charges that a line sums.")] = 5,
+    workers: Annotated[int, typer.Option(min=0, max=16, help="Worker processes that take part.")] = 1,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """How long it takes to close a month and make its invoices, Stripe aside."""
+    report = bench_invoices(
+        customers=customers, lines=lines, charges_per_line=charges_per_line, workers=workers, say=say
+    )
     _finish(report, out, as_json)
 
 

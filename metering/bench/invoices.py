@@ -1,0 +1,107 @@
+"""`metering bench invoices`: a month closed and invoiced for a hundred thousand customers, Stripe aside."""
+
+import resource
+from time import perf_counter
+
+import msgspec
+
+from metering.bench.machine import Machine, describe_machine
+from metering.bench.stage import BenchFailedError, Say, Stage, stage
+from metering.bootstrap import close_terms
+from metering.clock import utc_now
+from metering.domain.period import BillingPeriod
+from metering.operations.run_invoices import RunRequest, begin_run, close_run
+
+_PERIOD = BillingPeriod(2026, 10)
+
+_CUSTOMERS = """
+INSERT INTO customers (customer_id, created_at)
+SELECT 'cust_' || to_char(n, 'FM000000'), now() FROM generate_series(1, {customers}) AS n
+"""
+# Each customer uses ten models, each several times, over all of the month.
+_CHARGES = """
+INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outcome, provider, model,
+    response_model, api_key_id, started_at, ended_at, input_tokens, output_tokens, usage_source, input_unknown,
+    cancel_policy, rate_card_id, rated_model, lines, usd_cents)
+SELECT 'cust_' || to_char(c, 'FM000000'), 's' || n, 'ch_' || md5(c || '/' || n), at, '2026-10', 'completed',
+    'openai', 'model-' || n % {lines}, 'model-' || n % {lines}, 'key_' || n % 2, at - interval '5 s', at, n * 800, n * 90,
+    'provider', false, 'delivered', 'rc_bench', 'model-' || n % {lines},
+    '[{{"kind": "output", "quantity": 1, "usd_per_million": "25", "usd_cents": "0.0025"}}]',
+    (c % 9000) * 0.000125 + n
+FROM (SELECT c, n, timestamptz '2026-10-01 00:00Z' + (c * 7919 + n * 104729) % 2678400 * interval '1 s' AS at
+      FROM generate_series({first}, {last}) AS c, generate_series(1, {per_customer}) AS n) AS drawn
+"""
+_CHUNK = 10_000
+
+
+class InvoicesReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `metering bench invoices` measures. `processes` closed at once: this one, and workers."""
+
+    machine: Machine
+    customers: int
+    lines_per_invoice: int
+    charges: int
+    processes: int
+    filled_seconds: float
+    closed_seconds: float
+    customers_per_second: float
+    charges_per_second: float
+    peak_megabytes: float
+
+
+def bench_invoices(*, customers: int, lines: int, charges_per_line: int, workers: int, say: Say) -> InvoicesReport:
+    """Fill a month, then close it as `metering invoices run` does, beside `workers` worker processes."""
+    with stage() as running:
+        charges = customers * lines * charges_per_line
+        say(f"storing {charges:,} charges of {customers:,} customers ...")
+        began = perf_counter()
+        _fill(running, customers, lines, charges_per_line)
+        filled = perf_counter() - began
+        say(f"stored in {filled:.0f} s")
+        for _ in range(workers):
+            running.start_worker()
+        closed = _close(running)
+        invoices = running.one("SELECT count(*) FROM invoices")
+        if invoices != customers:
+            raise BenchFailedError(f"{invoices:,} invoices for {customers:,} customers")
+        say(f"closed and invoiced in {closed:.1f} s: {customers / closed:,.0f} customers/s")
+        return InvoicesReport(
+            machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
+            customers=customers,
+            lines_per_invoice=lines,
+            charges=charges,
+            processes=workers + 1,
+            filled_seconds=filled,
+            closed_seconds=closed,
+            customers_per_second=customers / closed,
+            charges_per_second=charges / closed,
+            peak_megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        )
+
+
+def _fill(running: Stage, customers: int, lines: int, charges_per_line: int) -> None:
+    running.execute(_CUSTOMERS.format(customers=customers))
+    for first in range(1, customers + 1, _CHUNK):
+        running.execute(
+            _CHARGES.format(
+                first=first,
+                last=min(first + _CHUNK - 1, customers),
+                lines=lines,
+                per_customer=lines * charges_per_line,
+            )
+        )
+    running.execute("VACUUM (ANALYZE)")
+    running.execute("CHECKPOINT")
+
+
+def _close(running: Stage) -> float:
+    service = running.service
+    began = perf_counter()
+    run = begin_run(
+        engine=service.engine,
+        request=RunRequest(period=_PERIOD, requested_by="the benchmark"),
+        terms=close_terms(service.settings),
+        now=utc_now(),
+    )
+    close_run(engine=service.engine, run=run, terms=close_terms(service.settings), clock=utc_now)
+    return perf_counter() - began
