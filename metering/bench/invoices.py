@@ -24,8 +24,8 @@ INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outco
     response_model, api_key_id, started_at, ended_at, input_tokens, output_tokens, usage_source, input_unknown,
     cancel_policy, rate_card_id, rated_model, lines, usd_cents)
 SELECT 'cust_' || to_char(c, 'FM000000'), 's' || n, 'ch_' || md5(c || '/' || n), at, '2026-10', 'completed',
-    'openai', 'model-' || n % {lines}, 'model-' || n % {lines}, 'key_' || n % 2, at - interval '5 s', at, n * 800, n * 90,
-    'provider', false, 'delivered', 'rc_bench', 'model-' || n % {lines},
+    'openai', 'model-' || n % {lines}, 'model-' || n % {lines}, 'key_' || n % 2, at - interval '5 s', at,
+    n * 800, n * 90, 'provider', false, 'delivered', 'rc_bench', 'model-' || n % {lines},
     '[{{"kind": "output", "quantity": 1, "usd_per_million": "25", "usd_cents": "0.0025"}}]',
     (c % 9000) * 0.000125 + n
 FROM (SELECT c, n, timestamptz '2026-10-01 00:00Z' + (c * 7919 + n * 104729) % 2678400 * interval '1 s' AS at

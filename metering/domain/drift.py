@@ -1,6 +1,6 @@
 """Drift: what Stripe has against what it should have, classified, with what may be done about it.
 
-The classes and their remedies are those of docs/stripe.md.
+The classes and their remedies are those of docs/months.md.
 """
 
 from collections import Counter

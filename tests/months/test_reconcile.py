@@ -1,4 +1,4 @@
-"""Reconciling: every class of drift is planted at Stripe, found, and ends as docs/stripe.md says."""
+"""Reconciling: every class of drift is planted at Stripe, found, and ends as docs/months.md says."""
 
 from collections.abc import Callable
 from datetime import timedelta
