@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from metering.audit.checks import BOOKING_CHECKS
 from metering.audit.difference import Difference, stream_key
+from metering.audit.invoice_checks import INVOICE_CHECKS
 from metering.audit.journaled import JournaledStream, JournalFold, Key, join_journaled
 from metering.audit.price_history import PriceHistory
 from metering.audit.spool import Spool
@@ -102,7 +103,7 @@ def audit(
     report = AuditReport()
     with snapshot(engine) as connection:
         scope = _scope(connection, period)
-        checks = [*BOOKING_CHECKS, *TOTAL_CHECKS]
+        checks = [*BOOKING_CHECKS, *TOTAL_CHECKS, *INVOICE_CHECKS]
         for number, check in enumerate(checks, start=1):
             progress("checking invariants", number, len(checks))
             report.add(check(connection, *scope.ended))

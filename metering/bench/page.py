@@ -9,6 +9,7 @@ import msgspec
 from metering.bench.audit import AuditBenchReport
 from metering.bench.finalize import FinalizeReport
 from metering.bench.ingest import IngestReport, Row
+from metering.bench.invoices import InvoicesReport
 from metering.bench.machine import Machine
 from metering.bench.rating import RatingReport
 from metering.bench.totals import TotalsReport
@@ -31,8 +32,9 @@ def render_page(results: Path) -> str:
     totals = _read(results / "totals.json", TotalsReport)
     rating = _read(results / "rating.json", RatingReport)
     audit = _read(results / "audit.json", AuditBenchReport)
+    invoices = _read(results / "invoices.json", InvoicesReport)
     parts = [_HEAD, *_ingest(ingest), *_finalize(finalize), *_totals(totals), *_rating(rating), *_audit(audit)]
-    return "\n".join(parts)
+    return "\n".join([*parts, *_invoices(invoices)])
 
 
 def _read(path: Path, kind: type[Report]) -> Report:
@@ -166,6 +168,20 @@ def _audit(report: AuditBenchReport) -> list[str]:
         f"`metering audit` over all that is stored, of streams with {report.events_per_stream} events:",
         "",
         *lines,
+        "",
+    ]
+
+
+def _invoices(report: InvoicesReport) -> list[str]:
+    return [
+        "## Months",
+        "",
+        _measured(report.machine),
+        "",
+        f"A month of {report.charges:,} charges is closed for {report.customers:,} customers, and an invoice of "
+        f"{report.lines_per_invoice} lines made for each, in {report.closed_seconds:.0f} s: "
+        f"{report.customers_per_second:,.0f} customers/s, {report.charges_per_second:,.0f} charges/s, "
+        f"by {report.processes} processes; Stripe aside.",
         "",
     ]
 

@@ -157,7 +157,7 @@ def _usage_line(row: Any, month: OpenMonth) -> LineSum:
         model=row.model,
         month=late,
         stream_count=row.stream_count,
-        usage=Usage(**{name: int(getattr(row, name) or 0) for name in COUNTERS}),
+        usage=_usage({name: int(getattr(row, name) or 0) for name in COUNTERS}),
     )
 
 
@@ -191,5 +191,10 @@ def _add(line: LineSum, change: LineSum) -> LineSum:
         line,
         usd_cents=EXACT.add(line.usd_cents, change.usd_cents),
         stream_count=line.stream_count + change.stream_count,
-        usage=Usage(**{name: (before or 0) + (more or 0) for name, before, more in counts}),
+        usage=_usage({name: (before or 0) + (more or 0) for name, before, more in counts}),
     )
+
+
+def _usage(counts: Mapping[str, int]) -> Usage:
+    """A sum of nothing is not told apart from one of what nobody counted."""
+    return Usage(**{name: count or None for name, count in counts.items()})

@@ -8,6 +8,7 @@ import pytest
 from metering.bench.audit import bench_audit
 from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
+from metering.bench.invoices import bench_invoices
 from metering.bench.page import render_page
 from metering.bench.rating import bench_rating
 from metering.bench.totals import QUESTIONS, bench_totals
@@ -45,7 +46,17 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     assert rating.lines_per_second > rating.streams_per_second > 0
     audit = bench_audit(seconds=1, events_per_stream=5, times=1, say=said.append)
     assert audit.rows[0].events > audit.rows[0].streams > 0
-    reports = {"ingest": ingest, "finalize": finalize, "totals": totals, "rating": rating, "audit": audit}
+    invoices = bench_invoices(customers=50, lines=3, charges_per_line=2, workers=0, say=said.append)
+    assert invoices.charges == 300
+    assert invoices.customers_per_second > 0
+    reports = {
+        "ingest": ingest,
+        "finalize": finalize,
+        "totals": totals,
+        "rating": rating,
+        "audit": audit,
+        "invoices": invoices,
+    }
     for name, report in reports.items():
         write(tmp_path, f"{name}.json", report)
     page = render_page(tmp_path)

@@ -1,0 +1,69 @@
+"""The audit of closed months: whatever is changed in them by hand is found."""
+
+import psycopg
+import pytest
+
+from tests.audit.conftest import Planting
+
+
+@pytest.fixture
+def closed(planting: Planting) -> Planting:
+    """Books whose November is closed and invoiced."""
+    assert planting.books.close("2026-11", force_reason="for the audit") == {}
+    (stored,) = planting.books.invoices()
+    assert len(stored.invoice.lines) > 3
+    return planting
+
+
+def test_a_closed_month_agrees(closed: Planting) -> None:
+    assert closed.audit() == []
+
+
+def test_later_months_with_late_usage_and_what_was_carried_agree(closed: Planting) -> None:
+    assert closed.books.close("2026-12", force_reason="for the audit") == {}
+    assert closed.audit() == []
+
+
+PLANTED = [
+    ("UPDATE billing_periods SET seal = sha256('x')", "billing_periods", "seal"),
+    ("UPDATE billing_periods SET entry_count = entry_count + 1", "billing_periods", "entry_count"),
+    ("UPDATE invoice_lines SET usd_cents = usd_cents + 0.1 WHERE kind = 'usage'", "invoice_lines", "usd_cents"),
+    ("UPDATE invoice_lines SET stream_count = 0 WHERE kind = 'usage'", "invoice_lines", "stream_count"),
+    ("UPDATE invoice_lines SET usage = '{}' WHERE kind = 'usage'", "invoice_lines", "usage"),
+    ("UPDATE invoice_lines SET reason = 'other' WHERE kind = 'credit'", "invoice_lines", "reason"),
+    ("DELETE FROM invoice_lines WHERE kind = 'credit'", "invoice_lines", "not there"),
+    (
+        "UPDATE invoice_lines SET model = 'x' WHERE line_key = (SELECT max(line_key) FROM invoice_lines)",
+        "invoice_lines",
+        "nothing that is",
+    ),
+    (
+        "UPDATE invoices SET exact_usd_cents = exact_usd_cents + 1, remainder_usd_cents = remainder_usd_cents + 1",
+        "invoices",
+        "exact_usd_cents",
+    ),
+    ("UPDATE invoices SET minimum_cents = 0", "invoices", "billed_cents"),
+    ("UPDATE invoices SET number = '2026-11-000002'", "invoices", "number"),
+    ("DELETE FROM invoice_pushes", "invoices", "no push"),
+    ("UPDATE customers SET closed_through = '2026-01'", "customers", "closed_through"),
+    # Swapped between two charges: no sum shows it, the seal does.
+    (
+        "UPDATE charges SET charge_id = CASE stream_id WHEN 'gone' THEN 'ch_1' ELSE 'ch_2' END"
+        " WHERE stream_id IN ('gone', 'completed')",
+        "billing_periods",
+        "seal",
+    ),
+    (
+        "ALTER TABLE charges DISABLE TRIGGER closed_period; INSERT INTO charges SELECT (jsonb_populate_record(c,"
+        " '{\"stream_id\": \"smuggled\"}')).* FROM charges c WHERE stream_id = 'completed'",
+        "billing_periods",
+        "entry_count",
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "table", "says"), PLANTED, ids=lambda value: value[:60])
+def test_a_change_by_hand_is_found(closed: Planting, statement: str, table: str, says: str) -> None:
+    with psycopg.connect(closed.books.database.url) as connection:
+        connection.execute(statement.encode())
+    assert [what for what in closed.audit() if what[0] == table and says in what[2]]
