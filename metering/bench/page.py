@@ -14,7 +14,7 @@ from metering.bench.machine import Machine
 from metering.bench.rating import RatingReport
 from metering.bench.totals import TotalsReport
 
-Report = TypeVar("Report", IngestReport, FinalizeReport, TotalsReport, RatingReport, AuditBenchReport)
+Report = TypeVar("Report", bound=msgspec.Struct)
 
 _HEAD = """# Performance
 

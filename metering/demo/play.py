@@ -11,11 +11,12 @@ import httpx2
 import openai
 from pydantic import SecretStr
 
-from metering.all_in_one import run_all_in_one
+from metering.all_in_one import Running, run_all_in_one
 from metering.config import load_settings
 from metering.demo.checks import Played, Row, check_stream, check_total
+from metering.demo.month import play_month
 from metering.demo.processes import CUSTOMER, Gateway, gateway_key, start_gateway
-from metering.demo.report import print_report
+from metering.demo.report import print_month, print_report
 from metering.demo.scenes import SCENES, Act, Scene
 from metering.domain.errors import MeteringError
 from metering.embedded.data_dir import socket_dir
@@ -37,7 +38,14 @@ def play_demo(*, keep: bool) -> bool:
     """
     began = time.monotonic()
     admin_key = f"mk_demo_{secrets.token_hex(16)}"
-    throw_away = {"port": 0, "admin_key": SecretStr(admin_key), "database_url": None, "redis_url": None}
+    throw_away = {
+        "port": 0,
+        "admin_key": SecretStr(admin_key),
+        "database_url": None,
+        "redis_url": None,
+        "stripe_api_key": None,
+        "stripe_api_base": None,
+    }
     settings = load_settings().model_copy(update=throw_away)
     configure_logging(log_format="text")
     say("starting PostgreSQL, Valkey, API, worker and beat, with throw-away data")
@@ -51,9 +59,12 @@ def play_demo(*, keep: bool) -> bool:
         headers = {"authorization": f"Bearer {admin_key}"}
         with httpx2.Client(base_url=running.url, headers=headers, timeout=10) as api:
             right = _play(gateway, api)
+            month = play_month(running=running, api=api, say=say)
+            print_month(month)
+            right = right and not month.wrong
         say(f"{'every figure is right' if right else 'FIGURES ARE OFF'}, {time.monotonic() - began:.1f} s in all")
         if keep:
-            _invite(running.url, gateway, admin_key)
+            _invite(running, gateway, admin_key)
             supervisor.run_until_signal()
     return right
 
@@ -122,11 +133,13 @@ def _wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def _invite(api_url: str, gateway: Gateway, admin_key: str) -> None:
+def _invite(running: Running, gateway: Gateway, admin_key: str) -> None:
+    api_url = running.url
     print(
         f"""
   API            {api_url}          documentation: {api_url}/docs
   admin key      {admin_key}
+  local Stripe   {running.stripe_url}          its invoices, as a page
   gateway        {gateway.url}      key: {gateway_key(SCENES[0].name)}      model: {SCENES[0].model}
 
   curl -H 'Authorization: Bearer {admin_key}' '{api_url}/v1/charges?customer_id={CUSTOMER}'

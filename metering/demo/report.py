@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metering.demo.checks import Row
+from metering.demo.month import MonthReport
 
 
 def print_report(
@@ -24,6 +25,48 @@ def print_report(
             console.print(f"[bold red]off[/] {row.scene}: {problem}", highlight=False)
     for problem in wrong:
         console.print(f"[bold red]off[/] totals: {problem}", highlight=False)
+
+
+def print_month(report: MonthReport) -> None:
+    """Show how the month ended."""
+    console = Console(width=None if Console().is_terminal else 132)
+    console.print()
+    invoices = Table(
+        title=f"Invoices of {report.period}", title_justify="left", box=None, header_style="bold", pad_edge=False
+    )
+    for name in ("number", "customer", "state"):
+        invoices.add_column(name)
+    for name in ("lines", "exact_usd_cents", "billed_cents", "remainder"):
+        invoices.add_column(name, justify="right")
+    invoices.add_column("at Stripe")
+    for each in report.invoices:
+        invoices.add_row(
+            each["number"],
+            each["customer_id"],
+            each["state"],
+            str(len(each["lines"])),
+            each["exact_usd_cents"],
+            str(each["billed_cents"]),
+            each["remainder_usd_cents"],
+            each["stripe_number"] or "",
+        )
+    console.print(invoices)
+    console.print()
+    drift = Table(title="Drift found", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for name in ("customer", "class", "cents", "what", "repair"):
+        drift.add_column(name)
+    for each in report.findings:
+        drift.add_row(
+            each["customer_id"],
+            each["drift_class"],
+            str(each["drift_cents"]),
+            each["detail"],
+            each["repair"] or "",
+        )
+    console.print(drift)
+    console.print()
+    for problem in report.wrong:
+        console.print(f"[bold red]off[/] month: {problem}", highlight=False)
 
 
 def _streams(rows: Sequence[Row]) -> Table:
