@@ -12,6 +12,7 @@ from metering.domain.errors import MeteringError
 from metering.domain.ids import digest
 from metering.domain.settlement import Patience
 from metering.embedded.data_dir import Services, default_data_dir, find_running
+from metering.exports.usage_statement import Issuer
 from metering.operations.close_months import CloseTerms
 from metering.operations.push_due import Pusher
 from metering.operations.push_invoice import PushTerms
@@ -93,6 +94,12 @@ def build_pusher(service: Service) -> Pusher:
 def close_terms(settings: Settings) -> CloseTerms:
     """How months are closed."""
     return CloseTerms(grace=settings.close_grace, minimum_cents=settings.invoice_minimum_cents)
+
+
+def issuer(settings: Settings) -> Issuer:
+    """Who usage statements are from."""
+    lines = [line.strip() for line in settings.issuer_address.split(";")]
+    return Issuer(name=settings.issuer_name, address=[line for line in lines if line])
 
 
 def _stripe_access(settings: Settings) -> tuple[str, str | None]:

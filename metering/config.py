@@ -110,6 +110,8 @@ class Settings(BaseSettings):
         ge=0,
         description="A month that comes to less is carried to the next: Stripe collects no less than $0.50.",
     )
+    issuer_name: str = Field(default="LLM gateway", description="Who usage statements are from.")
+    issuer_address: str = Field(default="", description="Its address on them; a ; begins a new line.")
     environment: str = Field(
         default="production",
         pattern=r"^[A-Za-z0-9_.-]{1,32}$",

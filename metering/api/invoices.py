@@ -1,9 +1,12 @@
 """`GET /v1/invoices`, `GET /v1/drift`, and `POST /v1/stripe/webhook`."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
+from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 from metering.api.auth import Reader, require_customer
 from metering.api.errors import InvalidParameterError, NotFoundError
@@ -12,10 +15,16 @@ from metering.api.paging import Cursor, Limit, decode_cursor, page_of
 from metering.api.reading import Db, TheService, moment_of
 from metering.api.shapes import Page
 from metering.api.stream_paths import text_of
+from metering.bootstrap import issuer
 from metering.clock import utc_now
 from metering.domain.period import BillingPeriod
 from metering.domain.push import PushState
+from metering.exports.statement_html import statement_html
+from metering.exports.statement_pdf import statement_pdf
+from metering.operations.make_statement import make_statement
 from metering.operations.take_stripe_event import take_stripe_event
+from metering.records.invoices import StoredInvoice
+from metering.store.keys import Key
 from metering.stripe_api.webhook import InvalidWebhookError, parse_webhook
 from metering.totals.invoices import InvoiceFilter, find_invoice, list_invoices
 from metering.totals.pushes import list_drift, push_views
@@ -59,11 +68,34 @@ def read_invoices(
 @router.get("/invoices/{invoice_id}")
 def read_invoice(invoice_id: str, key: Reader, connection: Db) -> dict[str, Any]:
     """One invoice, by its id or its number."""
-    stored = find_invoice(connection, invoice_id=text_of(invoice_id) or "")
-    if stored is None or (key.customer_id is not None and key.customer_id != stored.invoice.customer_id):
-        raise NotFoundError(f"there is no invoice {invoice_id!r}")
+    stored = _stored(connection, key, invoice_id)
     keys = [(stored.invoice.customer_id, stored.invoice.invoice_id)]
     return invoice_shape(stored, push_views(connection, keys)[stored.invoice.invoice_id])
+
+
+class StatementFormat(StrEnum):
+    """How a usage statement is rendered."""
+
+    PDF = "pdf"
+    HTML = "html"
+
+
+# The page's own style, and nothing else: names on it are the customers'.
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+@router.get("/invoices/{invoice_id}/statement.{format}")
+def read_statement(
+    invoice_id: str, format: StatementFormat, key: Reader, connection: Db, service: TheService
+) -> Response:
+    """The usage statement of an invoice, for its customer: a PDF or a page."""
+    stored = _stored(connection, key, invoice_id)
+    statement = make_statement(connection, stored=stored, issuer=issuer(service.settings))
+    headers = {"content-disposition": f'inline; filename="statement-{stored.number}.{format.value}"'}
+    if format is StatementFormat.PDF:
+        return Response(statement_pdf(statement), media_type="application/pdf", headers=headers)
+    headers |= {"content-security-policy": _PAGE_POLICY, "x-content-type-options": "nosniff"}
+    return Response(statement_html(statement), media_type="text/html", headers=headers)
 
 
 @router.get("/drift")
@@ -112,6 +144,14 @@ async def take_webhook(
     event = parse_webhook(body=bytes(body), signature=stripe_signature, secret=secret.get_secret_value())
     new = await run_in_threadpool(take_stripe_event, engine=service.engine, event=event, now=utc_now())
     return {"received": True, "new": new}
+
+
+def _stored(connection: Connection, key: Key, invoice_id: str) -> StoredInvoice:
+    """An invoice that the key may see, by its id or number."""
+    stored = find_invoice(connection, invoice_id=text_of(invoice_id) or "")
+    if stored is None or (key.customer_id is not None and key.customer_id != stored.invoice.customer_id):
+        raise NotFoundError(f"there is no invoice {invoice_id!r}")
+    return stored
 
 
 def _month(period: str | None) -> str | None:

@@ -2,17 +2,21 @@
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms
+from metering.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms, issuer
 from metering.cli.output import AsJson, fail, phases, say, show, show_one
 from metering.clock import utc_now
 from metering.config import load_settings
 from metering.domain.errors import MeteringError
 from metering.domain.money import cents_text
 from metering.domain.period import BillingPeriod
+from metering.exports.statement_html import statement_html
+from metering.exports.statement_pdf import statement_pdf
+from metering.operations.make_statement import make_statement
 from metering.operations.preview_month import preview_month
 from metering.operations.push_due import Pusher
 from metering.operations.run_invoices import RunRequest, begin_run, close_run, push_month
@@ -108,8 +112,13 @@ def list_them(
 
 
 @app.command("show")
-def show_it(invoice: Annotated[str, typer.Argument(help="Its id or number.")], as_json: AsJson = False) -> None:
-    """Show an invoice with its lines."""
+def show_it(
+    invoice: Annotated[str, typer.Argument(help="Its id or number.")],
+    pdf: Annotated[Path | None, typer.Option(help="Also write its usage statement, as a PDF.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write its usage statement, as a page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an invoice with its lines; write its usage statement for the customer."""
     service = build_service(load_settings())
     with transaction(service.engine) as connection:
         found = find_invoice(connection, invoice_id=invoice)
@@ -117,6 +126,13 @@ def show_it(invoice: Annotated[str, typer.Argument(help="Its id or number.")], a
             raise UnknownInvoiceError(f"there is no invoice {invoice!r}: `metering invoices list` has them")
         key = (found.invoice.customer_id, found.invoice.invoice_id)
         push = push_views(connection, [key])[found.invoice.invoice_id]
+        statement = make_statement(connection, stored=found, issuer=issuer(service.settings))
+    if pdf is not None:
+        pdf.write_bytes(statement_pdf(statement))
+        say(f"wrote {pdf}")
+    if html is not None:
+        html.write_text(statement_html(statement))
+        say(f"wrote {html}")
     lines = [
         {
             "kind": line.sum.kind.value,

@@ -28,6 +28,13 @@ class CustomerDetails:
     time_zone: str | None = None
 
 
+def name_of(connection: Connection, *, customer_id: str) -> str | None:
+    """What the customer is called; None while it has only its id."""
+    query = select(customers.c.name).where(customers.c.customer_id == customer_id)
+    name: str | None = connection.execute(query).scalar_one()
+    return name
+
+
 def stripe_customer_id_of(connection: Connection, *, customer_id: str) -> str | None:
     """Which customer at Stripe it is linked to; None while it is not."""
     query = select(customers.c.stripe_customer_id).where(customers.c.customer_id == customer_id)

@@ -84,3 +84,15 @@ def test_drift_is_listed_with_what_was_done_about_it(months: Months, api: Api) -
     assert {first["customer_id"], *(each["customer_id"] for each in rest["data"])} == {"acme", "other"}
     bound = api.client_with(Role.READ, customer_id="acme")
     assert [each["customer_id"] for each in bound.get("/v1/drift").json()["data"]] == ["acme"]
+
+
+def test_a_statement_can_be_had_as_a_pdf_or_a_page_by_its_own_customer(months: Months, api: Api) -> None:
+    months.month("acme", "other")
+    bound = api.client_with(Role.READ, customer_id="acme")
+    pdf = bound.get("/v1/invoices/2026-11-000001/statement.pdf")
+    assert (pdf.headers["content-type"], pdf.content[:5]) == ("application/pdf", b"%PDF-")
+    page = bound.get("/v1/invoices/2026-11-000001/statement.html")
+    assert "acme" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert bound.get("/v1/invoices/2026-11-000002/statement.pdf").status_code == 404
+    assert bound.get("/v1/invoices/2026-11-000001/statement.docx").status_code == 422

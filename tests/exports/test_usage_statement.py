@@ -1,0 +1,122 @@
+"""Usage statements: what an invoice says, for its customer, as a page and as a PDF."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import BytesIO
+
+import pytest
+from pypdf import PdfReader
+
+from metering.domain.invoice import ClosedPeriod, LineKind, LineSum, Previous, make_invoice
+from metering.domain.period import BillingPeriod
+from metering.domain.usage import Usage
+from metering.exports.statement_html import statement_html
+from metering.exports.statement_pdf import statement_pdf
+from metering.exports.usage_statement import Issuer, UsageStatement, dollars, usage_statement
+from metering.records.invoices import StoredInvoice
+
+BEGIN, END = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def usage_line(number: int, usd_cents: str = "100.4062", **changes: object) -> LineSum:
+    given: dict[str, object] = {
+        "kind": LineKind.USAGE,
+        "usd_cents": Decimal(usd_cents),
+        "starts_at": BEGIN,
+        "ends_at": END,
+        "provider": "anthropic",
+        "model": f"claude-{number}",
+        "stream_count": 1204,
+        "usage": Usage(input_tokens=980_112, output_tokens=44_370),
+        **changes,
+    }
+    return LineSum(**given)  # type: ignore[arg-type]
+
+
+def statement(*sums: LineSum, name: str | None = "Acme Ltd", minimum: int = 50) -> UsageStatement:
+    closed = ClosedPeriod(
+        customer_id="acme",
+        period=BillingPeriod(2026, 10),
+        time_zone="Europe/Berlin",
+        starts_at=BEGIN - timedelta(hours=2),
+        ends_at=END - timedelta(hours=1),
+        closed_at=END,
+        closed_by="test",
+        force_reason=None,
+        entry_count=1204,
+        seal=bytes(32),
+    )
+    before = Previous(invoice_id="inv_0", remainder_usd_cents=Decimal("0.25"), period=BillingPeriod(2026, 9))
+    invoice = make_invoice(closed=closed, sums=sums, previous=before, minimum_cents=minimum)
+    stored = StoredInvoice(invoice=invoice, number="2026-10-000007", closed=closed, created_at=END)
+    issuer = Issuer(name="Gateway Inc.", address=["1 Main Street", "Springfield"])
+    return usage_statement(stored=stored, issuer=issuer, customer_name=name, stripe_number="ABC-0001")
+
+
+def text_of(pdf: bytes) -> str:
+    return "\n".join(page.extract_text() for page in PdfReader(BytesIO(pdf)).pages)
+
+
+@pytest.mark.parametrize(
+    "render", [statement_html, lambda each: text_of(statement_pdf(each))], ids=["html", "pdf"]
+)
+def test_it_says_who_what_when_and_how_much(render: object) -> None:
+    shown = " ".join(render(statement(usage_line(1))).split())  # type: ignore[operator]
+    for text in (
+        "Usage statement",
+        "2026-10-000007",
+        "Acme Ltd",
+        "acme",
+        "Gateway Inc.",
+        "Springfield",
+        "1 October 2026 to 31 October 2026 (Europe/Berlin)",
+        "claude-1 (anthropic): 1,204 completions, 980,112 input and 44,370 output tokens",
+        "$1.004062",
+        "Carried over from 2026-09",
+        "$0.0025",
+        "$1.00",
+        "-$0.006562",
+        "ABC-0001",
+        "0" * 64,
+    ):
+        assert text in shown, text
+
+
+def test_an_amount_keeps_every_digit_and_is_never_nothing_when_it_is_something() -> None:
+    assert dollars(Decimal("0.0026175")) == "$0.000026175"
+    assert dollars(Decimal("123456789")) == "$1,234,567.89"
+    assert dollars(Decimal("1E+3")) == "$10.00"
+    assert dollars(Decimal("-0.5")) == "-$0.005"
+
+
+def test_late_usage_shows_its_own_dates() -> None:
+    late = usage_line(1, kind=LineKind.LATE_USAGE, month="2026-09", starts_at=datetime(2026, 9, 3, tzinfo=UTC),
+                      ends_at=datetime(2026, 9, 9, tzinfo=UTC))  # fmt: skip
+    shown = statement_html(statement(late))
+    assert "Late usage of 2026-09" in shown
+    assert "3 September 2026 to 9 September 2026" in shown
+
+
+def test_a_month_below_the_minimum_says_that_nothing_is_billed() -> None:
+    shown = statement_html(statement(usage_line(1, "3")))
+    assert "Amounts below $0.50 are not billed" in shown
+    assert '<td class="amount">$0.00</td>' in shown
+
+
+def test_what_names_hold_is_text_and_never_markup() -> None:
+    hostile = "<script>alert(1)</script> & <b>x</b>"
+    rendered = statement(usage_line(1, model=hostile), name=hostile)
+    assert "<script>" not in statement_html(rendered)
+    assert hostile in " ".join(text_of(statement_pdf(rendered)).split())
+
+
+def test_a_long_statement_goes_on_over_pages_and_loses_no_line() -> None:
+    rendered = statement(*(usage_line(number) for number in range(120)))
+    pdf = statement_pdf(rendered)
+    text = text_of(pdf)
+    assert len(PdfReader(BytesIO(pdf)).pages) > 3
+    assert all(f"claude-{number} " in text for number in range(120))
+
+
+def test_the_same_statement_is_the_same_file() -> None:
+    assert statement_pdf(statement(usage_line(1))) == statement_pdf(statement(usage_line(1)))
