@@ -38,7 +38,12 @@ class Settings(BaseSettings):
     """What a deployment can set. Every field is `METERING_<NAME>` in the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="METERING_", frozen=True, extra="ignore", validate_by_name=True, validate_by_alias=True
+        env_prefix="METERING_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        validate_by_name=True,
+        validate_by_alias=True,
     )
 
     database_url: SecretStr | None = Field(

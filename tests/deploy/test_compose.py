@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 from metering.cli.main import app
-from metering.config import Settings
+from metering.config import Settings, variable_of
 from metering.gateway.settings import settings_from_environment
 from tests.deploy.files import COMPOSE, DEPLOY, PARTS, SERVICES, interpolated, seconds
 
@@ -72,7 +72,7 @@ def test_a_part_runs_a_command_that_exists_with_options_that_it_takes(name: str)
 
 @pytest.mark.parametrize("name", [name for name in PARTS if name != "gateway"])
 def test_a_part_is_given_only_settings_that_it_reads(name: str) -> None:
-    known = {f"METERING_{field.upper()}" for field in Settings.model_fields}
+    known = set(map(variable_of, Settings.model_fields))
     assert environment_of(name).keys() <= known
 
 

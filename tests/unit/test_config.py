@@ -22,6 +22,21 @@ def test_durations_are_read_as_written(monkeypatch: pytest.MonkeyPatch, written:
     assert load_settings().abandon_after == meant
 
 
+def test_a_setting_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_API_KEY", "")
+    monkeypatch.setenv("METERING_PORT", "")
+    assert load_settings().stripe_api_key is None
+    assert load_settings().port == 8000
+
+
+def test_stripes_settings_keep_stripes_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
+    key = load_settings().stripe_api_key
+    assert key is not None
+    assert key.get_secret_value() == "sk_test_x"
+    assert "sk_test_x" not in repr(load_settings())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("ABANDON_AFTER", "soon"), ("PORT", "99999"), ("START_GRACE", "0s"), ("JOURNAL_RETENTION", "30d")],
