@@ -19,7 +19,7 @@ FORMAT = "stream-metering receipt 1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptEntry:
-    """One booking: the charge, or an adjustment with its reason."""
+    """One booking: the charge, or an adjustment with its reason; `invoice` is the number of the one it is on."""
 
     id: str
     booked_at: datetime
@@ -27,6 +27,7 @@ class ReceiptEntry:
     reason: str
     note: str | None
     usd_cents: Decimal
+    invoice: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,8 @@ class Receipt:
     """A stream's cost and its reasons.
 
     `start`, `delivered` and `end` are what counts of its events: the start and the end that win the merge, the
-    highest counters. `entries` begin with the charge. `invoice` is the invoice that has it, once there is one.
+    highest counters. `entries` begin with the charge. `invoice` is the number of the
+    charge's invoice, once there is one.
     """
 
     format: str

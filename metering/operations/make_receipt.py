@@ -1,11 +1,13 @@
 """Make a receipt: gather what a stream's cost follows from."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from metering.domain.receipt import FORMAT, Receipt, ReceiptCard, ReceiptEntry
+from metering.totals.invoices import invoice_numbers
 from metering.totals.prices import get_rate_card
 from metering.totals.streams import StreamView, get_stream
 
@@ -17,6 +19,8 @@ def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, no
         return None
     facts, bill = view.stream.facts, view.newest_bill
     card = get_rate_card(connection, rate_card_id=bill.rate_card_id) if bill and bill.rate_card_id else None
+    entries = list(_entries(view))
+    numbers = invoice_numbers(connection, customer_id=customer_id, periods={entry.period for entry in entries})
     return Receipt(
         format=FORMAT,
         customer_id=customer_id,
@@ -32,9 +36,9 @@ def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, no
         if card
         else None,
         resolution=view.resolution,
-        entries=list(_entries(view)),
+        entries=[replace(entry, invoice=numbers.get(entry.period)) for entry in entries],
         usd_cents=view.cost_usd_cents,
-        invoice=None,
+        invoice=numbers.get(entries[0].period) if entries else None,
     )
 
 

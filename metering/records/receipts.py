@@ -95,6 +95,8 @@ def _text(receipt: Receipt) -> Iterator[str]:
     yield ""
     for entry in receipt.entries:
         note = f" ({entry.note})" if entry.note else ""
-        yield f"{entry.booked_at:%Y-%m-%d} {entry.reason + note:<39}{cents_text(entry.usd_cents):>24}  {entry.id}"
+        where = f", on {entry.invoice}" if entry.invoice else ""
+        what = entry.reason + note
+        yield f"{entry.booked_at:%Y-%m-%d} {what:<39}{cents_text(entry.usd_cents):>24}  {entry.id}{where}"
     yield f"{'cost':<50}{cents_text(receipt.usd_cents) if receipt.usd_cents is not None else '-':>24}"
     yield f"Invoice  {receipt.invoice or 'none yet'}"

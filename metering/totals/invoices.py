@@ -1,7 +1,7 @@
 """Invoices as they were made, page by page, and what a month's came to."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,13 @@ def find_invoice(connection: Connection, *, invoice_id: str) -> StoredInvoice | 
     """The invoice with this id or number, or None."""
     rows = connection.execute(_BY_ID, {"invoice_id": invoice_id}).all()
     return next(iter(_with_lines(connection, rows)), None)
+
+
+def invoice_numbers(connection: Connection, *, customer_id: str, periods: Collection[str]) -> Mapping[str, str]:
+    """The numbers of a customer's invoices for these months, by month; a month without one is left out."""
+    query = text("SELECT period, number FROM invoices WHERE customer_id = :customer_id AND period = ANY(:periods)")
+    rows = connection.execute(query, {"customer_id": customer_id, "periods": list(periods)})
+    return {row.period: row.number for row in rows}
 
 
 def _with_lines(connection: Connection, rows: Sequence[Any]) -> Sequence[StoredInvoice]:

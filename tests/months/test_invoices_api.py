@@ -1,15 +1,18 @@
 """Invoices and drift over HTTP: complete, paged, and nobody else's."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from metering.bootstrap import Service
+from metering.domain.events import UsageSource
 from metering.operations.reconcile import reconcile
 from metering.operations.repair_drift import Caps
 from metering.store.keys import Role
 from tests.api.conftest import Api, signed_in
-from tests.months.conftest import Months
+from tests.months.conftest import NOVEMBER, Months
+from tests.operations.books import end
 
 
 @pytest.fixture
@@ -96,3 +99,20 @@ def test_a_statement_can_be_had_as_a_pdf_or_a_page_by_its_own_customer(months: M
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert bound.get("/v1/invoices/2026-11-000002/statement.pdf").status_code == 404
     assert bound.get("/v1/invoices/2026-11-000001/statement.docx").status_code == 422
+
+
+def test_a_receipt_names_the_invoice_that_has_each_of_its_entries(months: Months, api: Api) -> None:
+    months.use("acme")
+    receipt = "/v1/streams/acme/s/receipt"
+    assert api.client.get(receipt).json()["invoice"] is None
+    months.close("2026-11")
+    late = end("s", 41_000, customer_id="acme", time=NOVEMBER, usage_source=UsageSource.PROVIDER)
+    months.receive([late])
+    months.finalize(now=NOVEMBER + timedelta(days=40))
+    document = api.client.get(receipt).json()
+    assert document["invoice"] == "2026-11-000001"
+    assert [entry["invoice"] for entry in document["entries"]] == ["2026-11-000001", None]
+    text = api.client.get(receipt, headers={"accept": "text/plain"}).text
+    assert "on 2026-11-000001" in text
+    months.close("2026-12")
+    assert api.client.get(receipt).json()["entries"][1]["invoice"] == "2026-12-000001"
