@@ -87,7 +87,7 @@ def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
             stripe_customer_id=stripe_customer_id,
         ),
         version=claimed.version,
-        failed_verifications=claimed.failed_verifications,
+        failures=claimed.failures,
     )
 
 

@@ -83,7 +83,7 @@ class Push:
     stored: StoredInvoice
     wanted: WantedInvoice
     version: int
-    failed_verifications: int
+    failures: int
     part: str = ""
 
     def walk(self) -> PushState:
@@ -100,7 +100,8 @@ class Push:
         except (StripeUncertainError, StripeThrottledError) as error:
             return self._later(PushState.UNKNOWN, str(error))
         except StripeRefusedError as error:
-            if self.claimed.attempts + 1 >= _MOST_FAILURES:
+            self.failures += 1
+            if self.failures >= _MOST_FAILURES:
                 return self._stuck(str(error))
             return self._later(PushState.UNKNOWN, str(error))
 
@@ -118,10 +119,10 @@ class Push:
             self._enter(PushState.VERIFYING)
             if is_as_wanted(self.wanted, statement, keep_manual_lines=self.terms.keep_manual_lines):
                 return self.adopt(self._finalize(statement))
-            self.failed_verifications += 1
-            self._enter(PushState.LOOKUP, failed_verifications=self.failed_verifications)
-            if self.failed_verifications >= _MOST_FAILURES:
-                return self._stuck(f"{self.failed_verifications} times it was not what was written to it")
+            self.failures += 1
+            if self.failures >= _MOST_FAILURES:
+                return self._stuck(f"{self.failures} times it was not what was written to it")
+            self._enter(PushState.LOOKUP, failures=self.failures)
 
     def _look_up(self) -> Statement | None:
         """Stripe's invoice with our mark; drafts beside it are deleted."""
@@ -277,6 +278,7 @@ class Push:
             stripe_url=statement.url,
             problem=None,
             attempts=0,
+            failures=0,
             due_at=None,
             lease_until=None,
         )
@@ -287,7 +289,9 @@ class Push:
         wait = timedelta(seconds=min(2**attempts, 300))
         log.warning("a push is tried again", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
         due_at = self.clock() + wait
-        self._enter(state, problem=problem, attempts=attempts, due_at=due_at, lease_until=None)
+        self._enter(
+            state, problem=problem, attempts=attempts, failures=self.failures, due_at=due_at, lease_until=None
+        )
         return state
 
     def _stuck(self, problem: str) -> PushState:

@@ -33,7 +33,7 @@ class ClaimedPush:
     version: int
     stripe_invoice_id: str | None
     attempts: int
-    failed_verifications: int
+    failures: int
 
 
 def add_pushes(connection: Connection, invoices: Iterable[Invoice], *, now: datetime) -> None:
@@ -70,7 +70,7 @@ _CLAIM = text(
     ) AS claimed
     WHERE p.customer_id = claimed.customer_id AND p.invoice_id = claimed.invoice_id
     RETURNING p.customer_id, p.invoice_id, p.fence, p.state, p.version, p.stripe_invoice_id, p.attempts,
-              p.failed_verifications
+              p.failures
     """
 )
 
@@ -96,7 +96,7 @@ _CLAIM_ONE = text(
     WHERE p.customer_id = :customer_id AND p.invoice_id = :invoice_id
       AND (p.lease_until IS NULL OR p.lease_until < :now)
     RETURNING p.customer_id, p.invoice_id, p.fence, p.state, p.version, p.stripe_invoice_id, p.attempts,
-              p.failed_verifications
+              p.failures
     """
 )
 
@@ -151,7 +151,7 @@ def release_push(connection: Connection, claimed: ClaimedPush) -> None:
 
 _WAKE_LINKED = text(
     """
-    UPDATE invoice_pushes SET state = 'pending', due_at = :now, problem = NULL, changed_at = :now
+    UPDATE invoice_pushes SET state = 'pending', due_at = :now, problem = NULL, failures = 0, changed_at = :now
     WHERE customer_id = :customer_id AND state IN ('unlinked', 'stuck')
     """
 )

@@ -1,4 +1,4 @@
-"""The port by the stock `stripe` package: one try a call, a limit on the rate, and errors by what they mean."""
+"""The port by the stock `stripe` package: a limit on the rate, and errors by what they mean."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 # One more than any request of ours should take; a lost answer costs this much.
 _TIMEOUT = (5.0, 30.0)
 _PAGE = 100
+# A call that was throttled did nothing, and may be sent again as soon as the halved limit lets it.
+_THROTTLED_TRIES = 3
 # A customer with more invoices since a month began, or an account with more in a month, is not what this is for.
 _MAX_PAGES = 20_000
 
@@ -142,10 +144,10 @@ class StripeClientPort:
         return Written(stripe_object_id=document["id"], statement=self._whole(document), **_facts(answer.headers))
 
     def _whole(self, document: Mapping[str, Any]) -> Statement:
-        """With all of its lines: an invoice's own list has the first ten."""
-        lines = document.get("lines") or {"data": [], "has_more": False}
-        found = list(lines["data"])
-        if lines.get("has_more"):
+        """With all of its lines: an invoice's own list has the first ten, if it has one."""
+        lines = document.get("lines")
+        found = list(lines["data"]) if lines else []
+        if lines is None or lines.get("has_more"):
             invoice_id = document["id"]
             found = list(
                 self._pages(
@@ -170,16 +172,21 @@ class StripeClientPort:
         raise StripeRefusedError(f"{endpoint}: more than {_MAX_PAGES:,} pages")
 
     def _call(self, endpoint: str, send: Callable[[], Any]) -> tuple[Mapping[str, Any], Any]:
-        """Send once, within the limit; the answer's JSON, and its response."""
-        self._limiter.acquire(endpoint)
-        try:
-            answer = send().last_response
-        except stripe.StripeError as error:
-            meant = _meaning(endpoint, error)
-            if isinstance(meant, StripeThrottledError) and not meant.replayed:
+        """Send within the limit, and again what was throttled; the answer's JSON, and its response."""
+        for attempt in range(_THROTTLED_TRIES):
+            self._limiter.acquire(endpoint)
+            try:
+                answer = send().last_response
+            except stripe.StripeError as error:
+                meant = _meaning(endpoint, error)
+                if not isinstance(meant, StripeThrottledError) or meant.replayed:
+                    raise meant from error
                 self._limiter.throttled(endpoint)
-            raise meant from error
-        return answer.data, answer
+                if attempt + 1 == _THROTTLED_TRIES:
+                    raise meant from error
+            else:
+                return answer.data, answer
+        raise AssertionError("the last try returns or raises")
 
 
 def _params(parameters: Parameters) -> Any:

@@ -28,7 +28,7 @@ invoice_pushes = Table(
     Column("version", Integer, nullable=False, server_default=sql("1")),
     *(text_column(name, nullable=True) for name in ("stripe_invoice_id", "stripe_number", "stripe_url")),
     Column("attempts", Integer, nullable=False, server_default=sql("0")),
-    Column("failed_verifications", Integer, nullable=False, server_default=sql("0")),
+    Column("failures", Integer, nullable=False, server_default=sql("0")),
     text_column("problem", nullable=True),
     moment_column("due_at", nullable=True),
     moment_column("lease_until", nullable=True),

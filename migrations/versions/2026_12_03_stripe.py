@@ -21,7 +21,7 @@ CREATE TABLE invoice_pushes (
     stripe_number        text,
     stripe_url           text,
     attempts             integer NOT NULL DEFAULT 0,
-    failed_verifications integer NOT NULL DEFAULT 0,
+    failures             integer NOT NULL DEFAULT 0,
     problem              text,
     due_at               timestamptz,
     lease_until          timestamptz,

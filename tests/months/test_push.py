@@ -48,7 +48,12 @@ def test_whatever_a_call_ends_in_there_is_one_correct_invoice(
     months: Months, endpoint: str, fault: Fault, forgotten: bool
 ) -> None:
     months.month("acme")
-    months.stripe.control.fail_next(endpoint, fault)
+    # What is throttled is sent again at once, twice; only a write's lock timeout is then a replay.
+    throttles = {Fault.THROTTLE, Fault.THROTTLE_NO_HEADER} | (
+        {Fault.LOCK_TIMEOUT} if endpoint not in WRITES else set()
+    )
+    times = 3 if fault in throttles else 1
+    months.stripe.control.fail_next(endpoint, fault, times=times)
     first = months.push()
     assert first == {PushState.UNKNOWN: 1}
     if forgotten:
@@ -57,6 +62,16 @@ def test_whatever_a_call_ends_in_there_is_one_correct_invoice(
     months.push_all()
     assert months.at_stripe() == RIGHT
     assert months.rows("SELECT state FROM invoice_pushes") == [("final",)]
+
+
+def test_what_is_throttled_is_sent_again_under_the_same_key(months: Months) -> None:
+    months.month("acme")
+    for endpoint in WRITES:
+        months.stripe.control.fail_next(endpoint, Fault.THROTTLE, times=2)
+    assert months.push() == {PushState.FINAL: 1}
+    sent = [each for each in months.stripe.control.requests() if each["endpoint"] in WRITES]
+    assert len(sent) == 9
+    assert len({each["idempotency_key"] for each in sent}) == 3
 
 
 class _Died(BaseException):
@@ -138,7 +153,7 @@ def test_an_invoice_that_lost_its_metadata_is_known_by_its_description(months: M
 
 def test_an_invoice_deleted_while_it_is_pushed_is_made_anew(months: Months) -> None:
     months.month("acme")
-    months.stripe.control.fail_next("POST /v1/invoices/{invoice}/finalize", Fault.THROTTLE)
+    months.stripe.control.fail_next("POST /v1/invoices/{invoice}/finalize", Fault.THROTTLE, times=3)
     months.push()
     (invoice,) = months.stripe.client.v1.invoices.list().data
     months.stripe.client.v1.invoices.delete(invoice.id)
@@ -148,7 +163,7 @@ def test_an_invoice_deleted_while_it_is_pushed_is_made_anew(months: Months) -> N
 
 def test_a_draft_that_people_changed_is_mended_before_it_is_final(months: Months) -> None:
     months.month("acme")
-    months.stripe.control.fail_next("POST /v1/invoices/{invoice}/finalize", Fault.THROTTLE)
+    months.stripe.control.fail_next("POST /v1/invoices/{invoice}/finalize", Fault.THROTTLE, times=3)
     months.push()
     (invoice,) = months.stripe.client.v1.invoices.list().data
     line = invoice.lines.data[0]
@@ -160,7 +175,7 @@ def test_a_draft_that_people_changed_is_mended_before_it_is_final(months: Months
 
 def test_manual_lines_are_kept_where_that_is_wanted(months: Months) -> None:
     months.month("acme")
-    months.stripe.control.fail_next("POST /v1/invoices/{invoice}/finalize", Fault.THROTTLE)
+    months.stripe.control.fail_next("POST /v1/invoices/{invoice}/finalize", Fault.THROTTLE, times=3)
     months.push()
     (invoice,) = months.stripe.client.v1.invoices.list().data
     months.stripe.client.v1.invoices.add_lines(invoice.id, {"lines": [{"amount": 5, "description": "fee"}]})
@@ -170,7 +185,7 @@ def test_manual_lines_are_kept_where_that_is_wanted(months: Months) -> None:
 
 def test_a_draft_of_another_customer_is_given_up_and_made_anew(months: Months) -> None:
     months.month("acme")
-    months.stripe.control.fail_next("POST /v1/invoices/{invoice}/finalize", Fault.THROTTLE)
+    months.stripe.control.fail_next("POST /v1/invoices/{invoice}/finalize", Fault.THROTTLE, times=3)
     months.push()
     other = months.link("acme")
     months.push_all()
@@ -205,7 +220,7 @@ def test_a_later_invoice_waits_for_the_one_before(months: Months) -> None:
     months.use("acme", name="t", at=NOVEMBER + timedelta(days=30))
     months.close("2026-12")
     months.ahead = timedelta(days=60)
-    months.stripe.control.fail_next("POST /v1/invoices", Fault.THROTTLE)
+    months.stripe.control.fail_next("POST /v1/invoices", Fault.THROTTLE, times=3)
     assert months.push() == {PushState.UNKNOWN: 1}
     assert months.push() == {}
     months.push_all()
