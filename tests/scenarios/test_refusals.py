@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
 
 import pytest
 import zstandard
@@ -15,7 +16,15 @@ from tests.scenarios.streams import HUGE, event
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 CUSTOMER = "refused"
-ABSENT = object()
+
+
+class Absent(Enum):
+    """No value, which is not the same as null; its name is the same in every process."""
+
+    ABSENT = auto()
+
+
+ABSENT = Absent.ABSENT
 
 
 @pytest.fixture(scope="module")

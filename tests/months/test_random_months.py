@@ -1,0 +1,94 @@
+"""Random charges over many months, through the database: no cent is lost, and none is made.
+
+`RANDOM_CHARGES=3000000 pytest tests/months/test_random_months.py` does the same with millions.
+"""
+
+import os
+import random
+from collections import defaultdict
+from fractions import Fraction
+
+import pytest
+
+from metering.audit.invoice_checks import INVOICE_CHECKS
+from metering.bootstrap import Service
+from metering.domain.period import BillingPeriod
+from metering.records.invoices import StoredInvoice
+from metering.store.engine import transaction
+from tests.conftest import Database
+from tests.months.random_months import Expected, RandomMonths
+from tests.operations.books import Books
+
+CHARGES = int(os.environ.get("RANDOM_CHARGES", "30000"))
+MONTHS = 14
+SKIPPED = (4, 9)  # closed together with the month after
+
+
+@pytest.mark.timeout(3600)
+def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_says(
+    database: Database, service: Service
+) -> None:
+    books = Books(database, service)
+    months = RandomMonths(books, random.Random(20261127), customers=90)
+    months.add_customers()
+    for place in range(MONTHS):
+        months.book(place, CHARGES // MONTHS)
+        for customer_id in months.random.sample(list(months.zones), k=3):
+            months.move(customer_id)
+        if place not in SKIPPED:
+            months.close(place)
+
+    grand_billed, remainders = 0, Fraction(0)
+    for customer_id in months.zones:
+        found = books.invoices(customer_id)
+        assert [_facts(each) for each in found] == list(months.expected(customer_id))
+        for each in found:
+            _check_ties(each)
+        grand_billed += sum(each.invoice.billed_cents for each in found)
+        remainders += Fraction(found[-1].invoice.remainder_usd_cents) if found else 0
+    booked = sum(
+        (Fraction(books.sum_of(table)) for table in ("charges", "adjustments", "manual_adjustments")), Fraction(0)
+    )
+    still_open = sum(
+        (
+            amount
+            for customer_id, amounts in months.amounts.items()
+            for period, amount in amounts.items()
+            if period > months.closed[customer_id]
+        ),
+        Fraction(0),
+    )
+    assert grand_billed + remainders + still_open == booked
+    _check_invariants(books)
+    for what in ("late", "billed", "deferred", "adjustments", "adjustments below zero", "credit", "correction"):
+        assert months.reached[what] > 0, what
+    assert still_open != 0
+
+
+def _facts(stored: StoredInvoice) -> Expected:
+    invoice = stored.invoice
+    return Expected(
+        str(invoice.period),
+        Fraction(invoice.exact_usd_cents),
+        Fraction(invoice.carried_in_usd_cents),
+        invoice.billed_cents,
+        Fraction(invoice.remainder_usd_cents),
+    )
+
+
+def _check_ties(stored: StoredInvoice) -> None:
+    """Lines sum to the invoice, in exact cents and in whole ones."""
+    invoice = stored.invoice
+    lines = sum((Fraction(line.sum.usd_cents) for line in invoice.lines), Fraction(0))
+    assert lines == Fraction(invoice.exact_usd_cents) + Fraction(invoice.carried_in_usd_cents)
+    assert sum(line.billed_cents for line in invoice.lines) == invoice.billed_cents
+
+
+def _check_invariants(books: Books) -> None:
+    begin, _ = BillingPeriod.parse("2025-01").in_any_zone
+    _, end = BillingPeriod.parse("2027-12").in_any_zone
+    found = defaultdict(list)
+    with transaction(books.service.engine) as connection:
+        for check in INVOICE_CHECKS:
+            found[check.__name__] += check(connection, begin, end)
+    assert dict(found) == {check.__name__: [] for check in INVOICE_CHECKS}
