@@ -112,7 +112,11 @@ class Push:
                 statement = self._create()
             if statement.finalized:
                 return self.adopt(statement)
-            if identity_problem(self.wanted, statement) is not None:
+            problem = identity_problem(self.wanted, statement)
+            if problem is not None:
+                self.failures += 1
+                if self.failures >= _MOST_FAILURES:
+                    return self._stuck(f"made anew, and again {problem[1]}")
                 self._give_up(statement)
                 continue
             statement = self._line_up(statement)
@@ -224,7 +228,7 @@ class Push:
         log.warning("a draft is deleted and made anew", extra={"stripe_invoice_id": statement.stripe_invoice_id})
         self.port.delete_draft(stripe_invoice_id=statement.stripe_invoice_id)
         self.version += 1
-        self._enter(PushState.LOOKUP, version=self.version, stripe_invoice_id=None)
+        self._enter(PushState.LOOKUP, version=self.version, failures=self.failures, stripe_invoice_id=None)
 
     def send(
         self, name: str, parameters: Mapping[str, Any], call: Callable[[StripeOperation], Written]

@@ -1,18 +1,22 @@
 """Pushing invoices: exactly one correct invoice at Stripe, whatever fails, dies or comes twice."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from metering.domain.push import PushState
+from metering.domain.statement import Statement
 from metering.operations.push_due import push_due
 from metering.store.stripe_operations import KEY_LIFETIME
 from metering.stripe_api.client import StripeClientPort
 from metering.stripe_local.faults import Fault
 from tests.months.conftest import NOVEMBER, Months
+from tests.stripe import KEY
 
 WRITES = ("POST /v1/invoices", "POST /v1/invoices/{invoice}/add_lines", "POST /v1/invoices/{invoice}/finalize")
 CALLS = ("GET /v1/invoices", *WRITES)
@@ -192,6 +196,27 @@ def test_a_draft_of_another_customer_is_given_up_and_made_anew(months: Months) -
     assert months.at_stripe() == RIGHT
     assert months.stripe.client.v1.invoices.list().data[0].customer == other
     assert months.rows("SELECT version FROM invoice_pushes") == [(2,)]
+
+
+class _InEuros(StripeClientPort):
+    """An account whose invoices come out in euros, whatever is asked for."""
+
+    def _whole(self, document: Mapping[str, Any]) -> Statement:
+        return replace(super()._whole(document), currency="eur")
+
+
+def test_drafts_that_come_out_wrong_each_time_are_left_to_a_person(months: Months) -> None:
+    months.month("acme")
+    right = months.port
+    months.port = _InEuros(api_key=KEY, api_base=months.stripe.url, limiter=right._limiter)
+    assert months.push() == {PushState.STUCK: 1}
+    assert months.stripe.requests("POST /v1/invoices") == ["POST /v1/invoices"] * 3
+    ((problem,),) = months.rows("SELECT problem FROM invoice_pushes")
+    assert "it is in eur, not in usd" in str(problem)
+    months.port = right
+    months.execute("UPDATE invoice_pushes SET due_at = now()")
+    months.push_all()
+    assert months.at_stripe() == RIGHT
 
 
 def test_a_customer_without_a_stripe_id_is_unlinked_until_it_has_one(months: Months) -> None:
