@@ -12,7 +12,7 @@ from metering.clock import utc_now
 from metering.domain.period import BillingPeriod
 from metering.operations.run_invoices import RunRequest, begin_run, close_run
 
-_PERIOD = BillingPeriod(2026, 10)
+PERIOD = BillingPeriod(2026, 10)
 
 _CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at)
@@ -55,12 +55,12 @@ def bench_invoices(*, customers: int, lines: int, charges_per_line: int, workers
         charges = customers * lines * charges_per_line
         say(f"storing {charges:,} charges of {customers:,} customers ...")
         began = perf_counter()
-        _fill(running, customers, lines, charges_per_line)
+        fill_month(running, customers=customers, lines=lines, charges_per_line=charges_per_line)
         filled = perf_counter() - began
         say(f"stored in {filled:.0f} s")
         for _ in range(workers):
             running.start_worker()
-        closed = _close(running)
+        closed = close_month(running)
         invoices = running.one("SELECT count(*) FROM invoices")
         if invoices != customers:
             raise BenchFailedError(f"{invoices:,} invoices for {customers:,} customers")
@@ -79,7 +79,8 @@ def bench_invoices(*, customers: int, lines: int, charges_per_line: int, workers
         )
 
 
-def _fill(running: Stage, customers: int, lines: int, charges_per_line: int) -> None:
+def fill_month(running: Stage, *, customers: int, lines: int, charges_per_line: int) -> None:
+    """Store a month of charges: each customer uses as many models as its invoice is to have lines."""
     running.execute(_CUSTOMERS.format(customers=customers))
     for first in range(1, customers + 1, _CHUNK):
         running.execute(
@@ -94,12 +95,13 @@ def _fill(running: Stage, customers: int, lines: int, charges_per_line: int) -> 
     running.execute("CHECKPOINT")
 
 
-def _close(running: Stage) -> float:
+def close_month(running: Stage) -> float:
+    """Close it as `metering invoices run` does; how many seconds that took."""
     service = running.service
     began = perf_counter()
     run = begin_run(
         engine=service.engine,
-        request=RunRequest(period=_PERIOD, requested_by="the benchmark"),
+        request=RunRequest(period=PERIOD, requested_by="the benchmark"),
         terms=close_terms(service.settings),
         now=utc_now(),
     )

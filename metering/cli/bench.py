@@ -11,6 +11,7 @@ from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
 from metering.bench.invoices import bench_invoices
 from metering.bench.page import render_page
+from metering.bench.push import bench_push
 from metering.bench.rating import bench_rating
 from metering.bench.totals import bench_totals
 from metering.cli.output import AsJson, say
@@ -103,6 +104,17 @@ def invoices(
         customers=customers, lines=lines, charges_per_line=charges_per_line, workers=workers, say=say
     )
     _finish(report, out, as_json)
+
+
+@app.command("push")
+def push(
+    customers: Annotated[int, typer.Option(min=1, help="Customers, each with an invoice.")] = 5_000,
+    lines: Annotated[int, typer.Option(min=10, max=200, help="Lines of each invoice.")] = 10,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """How fast invoices are pushed to a local Stripe, and reconciled, at no limited rate."""
+    _finish(bench_push(customers=customers, lines=lines, say=say), out, as_json)
 
 
 @app.command("page")

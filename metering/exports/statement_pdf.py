@@ -2,30 +2,24 @@
 
 from io import BytesIO
 from typing import Any
-from xml.sax.saxutils import escape
 
 from reportlab.lib.colors import HexColor
 from reportlab.lib.enums import TA_RIGHT
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
-from reportlab.pdfbase.pdfmetrics import registerFont
-from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
+from metering.exports.pdf_text import BOLD, TEXT, markup
 from metering.exports.usage_statement import UsageStatement
 
 _MARGIN = 18 * mm
 _WIDTH = A4[0] - 2 * _MARGIN
 _LINE, _FAINT = HexColor("#cccccc"), HexColor("#555555")
 
-
-# Vera comes with reportlab, and is embedded: what a PDF shows does not depend on the reader's fonts.
-registerFont(TTFont("Text", "Vera.ttf"))
-registerFont(TTFont("TextBold", "VeraBd.ttf"))
-_TEXT = ParagraphStyle("text", fontName="Text", fontSize=8.5, leading=12)
+_TEXT = ParagraphStyle("text", fontName=TEXT, fontSize=8.5, leading=12)
 _RIGHT = ParagraphStyle("right", parent=_TEXT, alignment=TA_RIGHT)
-_BOLD = ParagraphStyle("bold", parent=_TEXT, fontName="TextBold")
+_BOLD = ParagraphStyle("bold", parent=_TEXT, fontName=BOLD)
 _BOLD_RIGHT = ParagraphStyle("bold right", parent=_BOLD, alignment=TA_RIGHT)
 _SMALL = ParagraphStyle("small", parent=_TEXT, fontSize=7, leading=10, textColor=_FAINT)
 _TITLE = ParagraphStyle("title", parent=_BOLD, fontSize=17, leading=22, spaceAfter=6)
@@ -53,7 +47,7 @@ def statement_pdf(statement: UsageStatement) -> bytes:
             Spacer(0, 7 * mm),
             _lines(statement),
             Spacer(0, 6 * mm),
-            *(Paragraph(escape(note), _SMALL) for note in statement.notes),
+            *(Paragraph(markup(note), _SMALL) for note in statement.notes),
         ],
         onFirstPage=_footer(statement),
         onLaterPages=_footer(statement),
@@ -62,14 +56,14 @@ def statement_pdf(statement: UsageStatement) -> bytes:
 
 
 def _head(statement: UsageStatement) -> Table:
-    issuer = [Paragraph(escape(statement.issuer.name), _BOLD_RIGHT)]
-    issuer += [Paragraph(escape(line), _RIGHT) for line in statement.issuer.address]
-    customer = [Paragraph(escape(line), _TEXT) for line in statement.customer]
-    return _table([[[Paragraph(escape(statement.title), _TITLE), *customer], issuer]], (0.6, 0.4))
+    issuer = [Paragraph(markup(statement.issuer.name), _BOLD_RIGHT)]
+    issuer += [Paragraph(markup(line), _RIGHT) for line in statement.issuer.address]
+    customer = [Paragraph(markup(line), _TEXT) for line in statement.customer]
+    return _table([[[Paragraph(markup(statement.title), _TITLE), *customer], issuer]], (0.6, 0.4))
 
 
 def _facts(statement: UsageStatement) -> Table:
-    rows = [[Paragraph(escape(name), _SMALL), Paragraph(escape(value), _TEXT)] for name, value in statement.facts]
+    rows = [[Paragraph(markup(name), _SMALL), Paragraph(markup(value), _TEXT)] for name, value in statement.facts]
     return _table(rows, (0.15, 0.85))
 
 
@@ -81,13 +75,13 @@ def _lines(statement: UsageStatement) -> Table:
     ]
     rows: list[list[Any]] = [head]
     for row in statement.rows:
-        what: list[Any] = [Paragraph(escape(row.what), _TEXT)]
+        what: list[Any] = [Paragraph(markup(row.what), _TEXT)]
         if row.when:
-            what.append(Paragraph(escape(row.when), _SMALL))
+            what.append(Paragraph(markup(row.when), _SMALL))
         rows.append([what, Paragraph(row.exact, _RIGHT), Paragraph(row.billed, _RIGHT)])
-    rows += [[Paragraph(escape(name), _TEXT), Paragraph(value, _RIGHT), ""] for name, value in statement.sums]
+    rows += [[Paragraph(markup(name), _TEXT), Paragraph(value, _RIGHT), ""] for name, value in statement.sums]
     name, value = statement.total
-    rows.append([Paragraph(escape(name), _BOLD), "", Paragraph(value, _BOLD_RIGHT)])
+    rows.append([Paragraph(markup(name), _BOLD), "", Paragraph(value, _BOLD_RIGHT)])
     style = [
         ("LINEBELOW", (0, 0), (-1, -2), 0.4, _LINE),
         ("LINEABOVE", (0, -1), (-1, -1), 1, HexColor("#000000")),
@@ -111,7 +105,7 @@ def _table(
 
 def _footer(statement: UsageStatement) -> Any:
     def draw(canvas: Any, _: Any) -> None:
-        canvas.setFont("Text", 7)
+        canvas.setFont(TEXT, 7)
         canvas.setFillColor(_FAINT)
         canvas.drawString(_MARGIN, _MARGIN / 2, f"{statement.title} {statement.facts[0][1]}")
         canvas.drawRightString(A4[0] - _MARGIN, _MARGIN / 2, f"Page {canvas.getPageNumber()}")

@@ -10,6 +10,7 @@ from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
 from metering.bench.invoices import bench_invoices
 from metering.bench.page import render_page
+from metering.bench.push import bench_push
 from metering.bench.rating import bench_rating
 from metering.bench.totals import QUESTIONS, bench_totals
 from metering.bench.workload import Workload, play, write_script
@@ -49,6 +50,9 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     invoices = bench_invoices(customers=50, lines=3, charges_per_line=2, workers=0, say=said.append)
     assert invoices.charges == 300
     assert invoices.customers_per_second > 0
+    push = bench_push(customers=30, lines=10, say=said.append)
+    assert push.calls == 4
+    assert push.invoices_per_second > 0
     reports = {
         "ingest": ingest,
         "finalize": finalize,
@@ -56,6 +60,7 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
         "rating": rating,
         "audit": audit,
         "invoices": invoices,
+        "push": push,
     }
     for name, report in reports.items():
         write(tmp_path, f"{name}.json", report)

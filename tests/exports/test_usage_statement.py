@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
+from importlib.resources import files
 from io import BytesIO
 
 import pytest
@@ -108,6 +110,30 @@ def test_what_names_hold_is_text_and_never_markup() -> None:
     rendered = statement(usage_line(1, model=hostile), name=hostile)
     assert "<script>" not in statement_html(rendered)
     assert hostile in " ".join(text_of(statement_pdf(rendered)).split())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Żółw Kőfal Ağaç",
+        "Ελληνικά",
+        "Тарас Шевченко",
+        "杭州人工智能",
+        "株式会社テスト",
+        "주식회사 한국",
+        "Ünï 杭州 & <Co>",
+    ],
+)
+def test_names_in_any_script_are_in_the_pdf(name: str) -> None:
+    shown = text_of(statement_pdf(statement(usage_line(1), name=name)))
+    assert name.split() == [word for word in shown.split() if word in name.split()][: len(name.split())]
+
+
+def test_the_fonts_are_those_whose_checksums_are_beside_them() -> None:
+    folder = files("metering.exports") / "fonts"
+    sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    fonts = {each.name: each for each in folder.iterdir() if each.name.endswith(".ttf")}
+    assert sums == {name: sha256(each.read_bytes()).hexdigest() for name, each in fonts.items()}
 
 
 def test_a_long_statement_goes_on_over_pages_and_loses_no_line() -> None:
