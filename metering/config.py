@@ -150,6 +150,10 @@ class Settings(BaseSettings):
         default=False,
         description="Lines that people add to our drafts at Stripe are kept, and billed beside ours.",
     )
+    reconcile_every: Duration = Field(
+        default=timedelta(hours=24),
+        description="Beat compares the newest invoiced month with Stripe this often, and repairs nothing.",
+    )
     repair_cap_cents: int = Field(
         default=10_000, ge=0, description="A repair that would move more cents than this does nothing."
     )

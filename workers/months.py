@@ -17,6 +17,7 @@ from metering.domain.errors import MeteringError
 from metering.domain.push import PushState
 from metering.operations.close_months import close_step
 from metering.operations.push_due import Pusher, push_due
+from metering.operations.reconcile_on_schedule import reconcile_newest_month
 from metering.operations.run_invoices import CLOSE_BATCH, PUSH_THREADS, begin_scheduled_run
 from metering.store.engine import transaction
 from metering.store.invoice_runs import finish_run, open_run
@@ -56,6 +57,17 @@ def begin_last_month(service: Callable[[], Service]) -> None:
     if run is not None:
         log.info("a month is closed", extra={"period": str(run.period), "run_id": run.run_id})
         work_on_months(service)
+
+
+def reconcile_if_due(service: Callable[[], Service]) -> None:
+    """Compare the newest invoiced month with Stripe, when it is time again. What fails is logged."""
+    pusher = _pusher_of(service())
+    if pusher is None:
+        return
+    try:
+        reconcile_newest_month(pusher=pusher, every=service().settings.reconcile_every)
+    except (SQLAlchemyError, MeteringError, RedisError) as error:
+        log.error("reconciling failed; it is tried again", extra={"error": str(error).splitlines()[0]})
 
 
 def _close(service: Service, until: float) -> None:

@@ -6,10 +6,13 @@ from metering.ingest.nudge import FINALIZE_TASK
 
 PARTITIONS_TASK = "metering.keep_journal_partitions"
 MONTH_TASK = "metering.close_last_month"
+RECONCILE_TASK = "metering.reconcile_newest_month"
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "finalize due streams": {"task": FINALIZE_TASK, "schedule": 1.0, "options": {"expires": 5}},
     # Once an hour, for customers' months end with their time zones; most of the time there is nothing to close.
     "close last month": {"task": MONTH_TASK, "schedule": 3600.0, "options": {"expires": 600}},
+    # Asked once an hour; METERING_RECONCILE_EVERY says how often it is done.
+    "reconcile newest month": {"task": RECONCILE_TASK, "schedule": 3600.0, "options": {"expires": 600}},
     "keep journal partitions": {"task": PARTITIONS_TASK, "schedule": 3600.0, "options": {"expires": 600}},
 }

@@ -7,8 +7,8 @@ from metering.ingest.nudge import FINALIZE_TASK
 from metering.store.schema import drop_journal_partitions, ensure_journal_partitions
 from workers.app import app, service
 from workers.finalizing import drain
-from workers.months import begin_last_month
-from workers.schedule import MONTH_TASK, PARTITIONS_TASK
+from workers.months import begin_last_month, reconcile_if_due
+from workers.schedule import MONTH_TASK, PARTITIONS_TASK, RECONCILE_TASK
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,12 @@ def finalize_due_streams() -> None:
 def close_last_month() -> None:
     """Close the last month for everybody for whom it is over, and push its invoices."""
     begin_last_month(service)
+
+
+@app.task(name=RECONCILE_TASK)  # type: ignore[untyped-decorator]
+def reconcile_with_stripe() -> None:
+    """Compare the newest invoiced month with Stripe, if that is due."""
+    reconcile_if_due(service)
 
 
 @app.task(name=PARTITIONS_TASK)  # type: ignore[untyped-decorator]

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 from time import perf_counter
 from typing import TypeVar
 
@@ -20,7 +19,7 @@ from metering.embedded.supervisor import ChildSpec
 from metering.operations.link_customers import create_at_stripe, list_unlinked
 from metering.operations.push_due import Pusher
 from metering.operations.reconcile import Reconciliation, reconcile
-from metering.operations.repair_drift import Caps
+from metering.operations.repair_drift import NO_REPAIRS
 from metering.operations.run_invoices import push_month
 
 Result = TypeVar("Result")
@@ -89,8 +88,7 @@ def _pusher(running: Stage) -> Pusher:
 
 
 def _reconcile(pusher: Pusher) -> Reconciliation:
-    caps = Caps(cents=0, share=Decimal(0))
-    return reconcile(pusher=pusher, period=PERIOD, repair=False, caps=caps, requested_by="the benchmark")
+    return reconcile(pusher=pusher, period=PERIOD, repair=False, caps=NO_REPAIRS, requested_by="the benchmark")
 
 
 def _timed(act: Callable[[], Result]) -> tuple[float, Result]:

@@ -36,6 +36,9 @@ class Caps:
     share: Decimal
 
 
+NO_REPAIRS = Caps(cents=0, share=Decimal(0))
+
+
 def over_caps(
     by_invoice: Mapping[tuple[str, str], Sequence[FoundDrift]], *, customers: int, caps: Caps
 ) -> str | None:

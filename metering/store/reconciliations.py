@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import Connection, insert, text
@@ -31,9 +31,9 @@ class FoundDrift:
 def start_reconciliation(
     connection: Connection, *, period: str | None, repair: bool, requested_by: str, now: datetime
 ) -> str:
-    """A new one; statements that earlier ones fetched are let go."""
+    """A new one; statements of those that died long ago are let go."""
     reconciliation_id = f"rec_{secrets.token_hex(8)}"
-    connection.execute(text("DELETE FROM stripe_statements"))
+    connection.execute(_LET_GO, {"before": now - _LONGEST})
     connection.execute(
         insert(reconciliations).values(
             reconciliation_id=reconciliation_id,
@@ -44,6 +44,16 @@ def start_reconciliation(
         )
     )
     return reconciliation_id
+
+
+# Statements are kept while they are compared; whatever takes longer has died.
+_LONGEST = timedelta(days=1)
+_LET_GO = text(
+    """
+    DELETE FROM stripe_statements WHERE reconciliation_id IN (
+        SELECT reconciliation_id FROM reconciliations WHERE started_at < :before)
+    """
+)
 
 
 def add_statements(
@@ -164,6 +174,9 @@ _FINISH = text(
 )
 
 
+_LET_GO_OWN = text("DELETE FROM stripe_statements WHERE reconciliation_id = :reconciliation_id")
+
+
 def finish_reconciliation(
     connection: Connection,
     reconciliation_id: str,
@@ -174,7 +187,8 @@ def finish_reconciliation(
     problem: str | None,
     now: datetime,
 ) -> None:
-    """It is over; `problem` says why it repaired nothing where it should have."""
+    """It is over, and its statements are let go; `problem` says why nothing was repaired that should have been."""
+    connection.execute(_LET_GO_OWN, {"reconciliation_id": reconciliation_id})
     connection.execute(
         _FINISH,
         {

@@ -31,6 +31,27 @@ def oldest_billed(connection: Connection, *, period: str | None) -> datetime | N
     return oldest
 
 
+def newest_billed(connection: Connection) -> str | None:
+    """The last month of which an invoice bills something."""
+    query = text(f"SELECT i.period FROM invoices i WHERE {_SCOPE} ORDER BY i.period DESC LIMIT 1")
+    period: str | None = connection.execute(query, {"period": None}).scalar_one_or_none()
+    return period
+
+
+_LAST = text(
+    """
+    SELECT max(started_at) FROM reconciliations
+    WHERE finished_at IS NOT NULL AND (period IS NULL OR period = :period)
+    """
+)
+
+
+def last_reconciled(connection: Connection, *, period: str) -> datetime | None:
+    """When a month was last compared with Stripe to the end; None when it never was."""
+    last: datetime | None = connection.execute(_LAST, {"period": period}).scalar_one()
+    return last
+
+
 def count_billed(connection: Connection, *, period: str | None) -> int:
     """How many there are."""
     query = text(f"SELECT count(*) FROM invoices i WHERE {_SCOPE}")
