@@ -16,3 +16,15 @@ OLDEST_DUE_SECONDS = Gauge(
     "metering_oldest_due_seconds", "Age of the longest waiting stream that is due; 0 when none is"
 )
 STREAMS_NOT_FINAL = Gauge("metering_streams_not_final", "Streams that are not final, by state", ["state"])
+ALERTS_EVALUATED_SECONDS = Gauge(
+    "metering_alerts_evaluated_seconds", "Age of the last evaluation of the kind of alert that has waited longest"
+)
+WEBHOOK_ENDPOINTS = Gauge(
+    "metering_webhook_endpoints", "Webhook endpoints, by whether they are ok, failing or disabled", ["state"]
+)
+WEBHOOK_DELIVERIES = Gauge(
+    "metering_webhook_deliveries", "Webhook deliveries in the log that have not arrived, by state", ["state"]
+)
+OLDEST_WEBHOOK_SECONDS = Gauge(
+    "metering_oldest_webhook_seconds", "How long the oldest pending webhook is on its way; 0 when none is"
+)

@@ -8,11 +8,22 @@ from starlette.responses import JSONResponse, Response
 
 from metering.api.reading import TheService
 from metering.clock import utc_now
+from metering.domain.deliveries import DeliveryState
 from metering.domain.errors import MeteringError
 from metering.domain.settlement import State
 from metering.store.engine import transaction
-from metering.telemetry import INGEST_QUEUED_EVENTS, OLDEST_DUE_SECONDS, STREAMS_DUE, STREAMS_NOT_FINAL
+from metering.telemetry import (
+    ALERTS_EVALUATED_SECONDS,
+    INGEST_QUEUED_EVENTS,
+    OLDEST_DUE_SECONDS,
+    OLDEST_WEBHOOK_SECONDS,
+    STREAMS_DUE,
+    STREAMS_NOT_FINAL,
+    WEBHOOK_DELIVERIES,
+    WEBHOOK_ENDPOINTS,
+)
 from metering.totals.health import WorkHealth, work_health
+from metering.totals.webhooks import alert_health
 
 router = APIRouter(tags=["health"])
 
@@ -49,7 +60,19 @@ def metrics(request: Request, service: TheService) -> Response:
     for state in State:
         if state is not State.FINALIZED:
             STREAMS_NOT_FINAL.labels(state.value).set(health.states.get(state.value, 0))
+    _measure_alerts(service)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _measure_alerts(service: TheService) -> None:
+    with transaction(service.engine) as connection:
+        health = alert_health(connection, now=utc_now())
+    ALERTS_EVALUATED_SECONDS.set(health.evaluated_ago / timedelta(seconds=1))
+    OLDEST_WEBHOOK_SECONDS.set(health.oldest_pending_age / timedelta(seconds=1))
+    for state in ("ok", "failing", "disabled"):
+        WEBHOOK_ENDPOINTS.labels(state).set(health.endpoints.get(state, 0))
+    for state in (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.SKIPPED):
+        WEBHOOK_DELIVERIES.labels(state.value).set(health.deliveries.get(state.value, 0))
 
 
 def _health(service: TheService) -> WorkHealth:

@@ -28,6 +28,12 @@ class CustomerDetails:
     time_zone: str | None = None
 
 
+def is_customer(connection: Connection, *, customer_id: str) -> bool:
+    """Whether there is such a customer."""
+    query = select(customers.c.customer_id).where(customers.c.customer_id == customer_id)
+    return connection.execute(query).first() is not None
+
+
 def name_of(connection: Connection, *, customer_id: str) -> str | None:
     """What the customer is called; None while it has only its id."""
     query = select(customers.c.name).where(customers.c.customer_id == customer_id)

@@ -1,5 +1,13 @@
 """Every table as SQLAlchemy Core sees it. The migrations make them; a test holds the two together."""
 
+from metering.tables.alerts import (
+    alert_evaluations,
+    alert_occurrences,
+    alerts,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_secrets,
+)
 from metering.tables.columns import metadata
 from metering.tables.invoices import (
     billing_periods,
@@ -39,6 +47,9 @@ from metering.tables.totals import (
 
 __all__ = [
     "adjustments",
+    "alert_evaluations",
+    "alert_occurrences",
+    "alerts",
     "billing_periods",
     "cancel_policies",
     "charges",
@@ -73,4 +84,7 @@ __all__ = [
     "totals_monthly",
     "totals_monthly_by_customer",
     "totals_pending",
+    "webhook_deliveries",
+    "webhook_endpoints",
+    "webhook_secrets",
 ]
