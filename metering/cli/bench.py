@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from metering.bench.alerts import bench_alerts
 from metering.bench.audit import bench_audit
 from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
@@ -115,6 +116,17 @@ def push(
 ) -> None:
     """How fast invoices are pushed to a local Stripe, and reconciled, at no limited rate."""
     _finish(bench_push(customers=customers, lines=lines, say=say), out, as_json)
+
+
+@app.command("alerts")
+def alerts(
+    customers: Annotated[int, typer.Option(min=1, help="Customers, each with an alert of its own.")] = 100_000,
+    hours: Annotated[int, typer.Option(min=1, help="Sums by hour of each customer, over a month.")] = 30,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """How long alerts take to evaluate for all customers, when nothing occurs and when everything does."""
+    _finish(bench_alerts(customers=customers, hours=hours, say=say), out, as_json)
 
 
 @app.command("page")

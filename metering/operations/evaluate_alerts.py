@@ -28,7 +28,7 @@ from metering.totals.crossings import find_crossings
 log = logging.getLogger(__name__)
 
 # As many are kept and told in one transaction; what is beyond is found by the next one, which follows at once.
-CROSSINGS_AT_ONCE = 5_000
+CROSSINGS_AT_ONCE = 10_000
 # As many rows past their retention are removed at a time.
 _REMOVED_AT_ONCE = 5_000
 

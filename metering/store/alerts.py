@@ -88,13 +88,18 @@ def _changeable(alert: Alert) -> dict[str, object]:
     }
 
 
+# What is summed for all customers at once would else be sorted on disk.
+_ROOM = text("SELECT set_config('work_mem', '64MB', true)")
 _CLAIM = text("SELECT FROM alert_evaluations WHERE kind = :kind AND due_at <= :now FOR UPDATE SKIP LOCKED")
 _POSTPONE = text("UPDATE alert_evaluations SET due_at = :due_at, evaluated_at = :now WHERE kind = :kind")
 
 
 def claim_evaluation(connection: Connection, *, kind: AlertKind, now: datetime) -> bool:
     """Whether it is this transaction's turn to evaluate a kind: it is due, and nobody else does it."""
-    return connection.execute(_CLAIM, {"kind": kind.value, "now": now}).first() is not None
+    if connection.execute(_CLAIM, {"kind": kind.value, "now": now}).first() is None:
+        return False
+    connection.execute(_ROOM)
+    return True
 
 
 def postpone_evaluation(connection: Connection, *, kind: AlertKind, due_at: datetime, now: datetime) -> None:

@@ -92,10 +92,11 @@ _FIGURE = """
     f.customer_id AS of_customer_id, f.alert_window, f.time_zone, f.usd_cents, f.before_usd_cents,
     f.estimated_usd_cents, f.count, f.since, f.reconciliation_id
 """
-# A customer's own alerts are found by its id, however many there are; the others are few, and compared with all.
+# A customer's own alerts are found by its id, however many there are. The others are few, and compared with all.
+_SHARED = f"SELECT * FROM alerts a WHERE {_IN_FORCE} AND a.customer_id IS NULL"
 _WHOSE = (
-    "a.customer_id = f.customer_id",
-    f"a.scope = CASE WHEN f.customer_id = '' THEN '{AlertScope.DEPLOYMENT.value}'"
+    f"alerts a ON a.customer_id = f.customer_id AND {_IN_FORCE}",
+    f"shared a ON a.scope = CASE WHEN f.customer_id = '' THEN '{AlertScope.DEPLOYMENT.value}'"
     f" ELSE '{AlertScope.EACH_CUSTOMER.value}' END",
 )
 
@@ -106,8 +107,8 @@ def _crossings(
     reached = [
         f"""
         SELECT {_FIGURE}, {ALERT_ROW}, t.threshold
-        FROM figures f JOIN alerts a ON {whose} CROSS JOIN LATERAL unnest(a.thresholds) AS t (threshold)
-        WHERE {_IN_FORCE} AND {_REACHED[kind]}
+        FROM figures f JOIN {whose} CROSS JOIN LATERAL unnest(a.thresholds) AS t (threshold)
+        WHERE {_REACHED[kind]}
           AND NOT EXISTS (
               SELECT FROM alert_occurrences o
               WHERE o.customer_id = f.customer_id AND o.alert_id = a.alert_id AND o.version = a.version
@@ -116,7 +117,8 @@ def _crossings(
         for whose in _WHOSE
     ]
     query = f"""
-        WITH figures AS MATERIALIZED ({figures.query}) {" UNION ALL ".join(reached)}
+        WITH figures AS MATERIALIZED ({figures.query}), shared AS MATERIALIZED ({_SHARED})
+        {" UNION ALL ".join(reached)}
         ORDER BY of_customer_id, alert_id, alert_window, threshold LIMIT :limit
     """
     parameters = {**figures.parameters, "kind": kind.value, "now": now, "limit": limit}
