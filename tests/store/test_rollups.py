@@ -15,7 +15,8 @@ from metering.domain.usage import Usage, UsageKind
 from metering.records.rollups import DAILY, HOURLY, MONTHLY, ROLLUPS, narrowest
 from metering.store.engine import transaction
 from metering.store.rollups import BillChange, add_to_totals, roll_up_totals
-from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
+from metering.totals.ranges import Granularity
+from metering.totals.totals import Group, TotalsQuestion, read_totals
 
 T0 = datetime(2026, 10, 28, tzinfo=UTC)
 
