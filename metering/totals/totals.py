@@ -1,7 +1,7 @@
 """Totals: final amounts from the sums by month, day and hour, and accrued ones from open streams, in one query."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -33,10 +33,14 @@ class Group(StrEnum):
 
 
 class Order(StrEnum):
-    """How rows are ordered: by their time and groups, which pages follow, or the most expensive first."""
+    """How rows are ordered: by their time and groups, which pages follow; by what they cost; or by what changed.
+
+    A change is against the range that is compared with, whichever way it went.
+    """
 
     GROUP = "group"
     COST = "cost"
+    CHANGE = "change"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,8 @@ class TotalsQuestion:
     """`from_` and `to` are half-open; `after` is the position of the last row of the page before.
 
     Days and months are those of `time_zone`; hours are always UTC's. `compared` is another range that each group's
-    final amounts are set beside; it goes with `Granularity.NONE` only.
+    final amounts are set beside; it goes with `Granularity.NONE` only. `only` narrows to one value of a group
+    each; what is not known is "".
     """
 
     from_: datetime
@@ -67,6 +72,7 @@ class TotalsQuestion:
     granularity: Granularity = Granularity.NONE
     group_by: Sequence[Group] = ()
     customer_id: str | None = None
+    only: Mapping[Group, str] = field(default_factory=dict)
     after: Sequence[str] | None = None
     limit: int = 1000
     time_zone: ZoneInfo | None = None
@@ -97,6 +103,11 @@ _BESIDE = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents", "
 _MEASURES = (*SUMS, *_BESIDE)
 _SUMS = ", ".join(SUMS)
 _NO_SUMS = ", ".join("0" for _ in SUMS)
+_ORDERS = {
+    Order.GROUP: [],
+    Order.COST: ["usd_cents DESC", "compared_usd_cents DESC"],
+    Order.CHANGE: ["abs(usd_cents - compared_usd_cents) DESC", "usd_cents DESC"],
+}
 # What a row adds to the measures, in their order.
 _FINAL, _COMPARED = f"{_SUMS}, 0, 0, 0, 0", f"{_NO_SUMS}, 0, 0, usd_cents, stream_count"
 _ACCRUED = f"{_NO_SUMS}, usd_cents, 1, 0, 0"
@@ -112,12 +123,12 @@ def read_totals(
         "customer_id": question.customer_id,
         "limit": question.limit,
         "accruals": _encode(accruals).decode(),
+        **{f"only_{group.value}": value for group, value in question.only.items()},
     }
     after = ""
     if question.after is not None:
         after = f"WHERE ({', '.join(names)}) > ({', '.join(f':after_{name}' for name in names)})"
         parameters |= {f"after_{name}": value for name, value in zip(names, question.after, strict=True)}
-    by_cost = ["usd_cents DESC", "compared_usd_cents DESC"] if question.order is Order.COST else []
     query = f"""
         SELECT * FROM (
             SELECT {", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True))},
@@ -128,7 +139,7 @@ def read_totals(
             HAVING sum(stream_count) <> 0 OR sum(usd_cents) <> 0 OR sum(accruing_stream_count) <> 0
                    OR sum(compared_stream_count) <> 0 OR sum(compared_usd_cents) <> 0
         ) AS grouped {after}
-        ORDER BY {", ".join([*by_cost, *names])} LIMIT :limit
+        ORDER BY {", ".join([*_ORDERS[question.order], *names])} LIMIT :limit
     """
     return [_row(row, question, names) for row in connection.execute(text(query), parameters)]
 
@@ -139,6 +150,7 @@ def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]
         f"""
         SELECT {_keys(question, "at")}, {_ACCRUED} FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
             at timestamptz, {", ".join(f"{name} text" for name in DIMENSIONS)}, usd_cents numeric)
+        WHERE {_only(question)}
         """
     ]
     if _zone_of(question) is None:
@@ -165,9 +177,17 @@ def _keys(question: TotalsQuestion, column: str) -> str:
     return ", ".join([bucket, *(group.value for group in question.group_by)])
 
 
+def _only(question: TotalsQuestion) -> str:
+    """What a row has to be of. All of it, unless somebody asks for less."""
+    conditions = [f"{group.value} = :only_{group.value}" for group in question.only]
+    if question.customer_id is not None:
+        conditions.append("customer_id = :customer_id")
+    return " AND ".join(conditions) or "true"
+
+
 def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup]:
     """The narrowest sums by day and by month that know what is asked for."""
-    needed = {group.value for group in question.group_by}
+    needed = {group.value for group in (*question.group_by, *question.only)}
     if question.customer_id is not None:
         needed.add("customer_id")
     return narrowest(DAILY, dimensions=needed), narrowest(MONTHLY, dimensions=needed)
@@ -179,13 +199,13 @@ def _utc_rows(
     """Sums of whole months, of the days and hours beside them, pending ones, and of the bills that stick out."""
     granularity = question.granularity
     parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, granularity).items()}
-    of_customer = "" if question.customer_id is None else "AND customer_id = :customer_id"
     daily, monthly = _tables(question)
     rows = [
         f"""
         SELECT {_keys(question, rollup.bucket)}, {measures} FROM {rollup.table}
         WHERE ({rollup.bucket} >= :{prefix}{outer}_from AND {rollup.bucket} < :{prefix}{inner}_from
-               OR {rollup.bucket} >= :{prefix}{inner}_to AND {rollup.bucket} < :{prefix}{outer}_to) {of_customer}
+               OR {rollup.bucket} >= :{prefix}{inner}_to AND {rollup.bucket} < :{prefix}{outer}_to)
+          AND {_only(question)}
         """
         for rollup, outer, inner in (
             (HOURLY, "hours", "days"),
@@ -198,9 +218,9 @@ def _utc_rows(
         *rows,
         f"""
         SELECT {_keys(question, "hour")}, {measures} FROM totals_pending
-        WHERE hour >= :{prefix}hours_from AND hour < :{prefix}hours_to {of_customer}
+        WHERE hour >= :{prefix}hours_from AND hour < :{prefix}hours_to AND {_only(question)}
         """,
-        f"SELECT {_keys(question, 'hour')}, {measures} FROM ({edges}) AS edges",
+        f"SELECT {_keys(question, 'hour')}, {measures} FROM ({edges}) AS edges WHERE {_only(question)}",
     ]
 
 
@@ -215,7 +235,6 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
         zoned_stretches(question.from_, question.to, question.granularity, zone), key=lambda each: each.unit
     ):
         parameters[unit.value] = _encode([{"from_": each.from_, "to_": each.to} for each in stretches]).decode()
-    of_customer = "" if question.customer_id is None else "WHERE customer_id = :customer_id"
     daily, _ = _tables(question)
     sources = (
         (daily.table, daily.bucket, Unit.DAYS),
@@ -227,11 +246,11 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
         *(
             f"""
             SELECT {_keys(question, bucket)}, {_FINAL}
-            FROM {table} {_stretches(unit)} ON {_in_stretch(bucket)} {of_customer}
+            FROM {table} {_stretches(unit)} ON {_in_stretch(bucket)} WHERE {_only(question)}
             """
             for table, bucket, unit in sources
         ),
-        f"SELECT {_keys(question, 'at')}, {_FINAL} FROM ({bills}) AS bills",
+        f"SELECT {_keys(question, 'at')}, {_FINAL} FROM ({bills}) AS bills WHERE {_only(question)}",
     ]
 
 
