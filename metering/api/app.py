@@ -16,6 +16,7 @@ from metering.api.ingest_events import OPENAPI, IngestEndpoint
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
 from metering.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.clock import utc_now
+from metering.dashboard.app import create_dashboard
 from metering.ingest.nudge import Nudger
 from metering.ingest.writer import IngestWriter
 from metering.store.engine import service_conninfo
@@ -74,6 +75,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(IngestFirst)
     for router in _ROUTERS:
         app.include_router(router)
+    app.mount("/dashboard", create_dashboard(service))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
