@@ -89,11 +89,20 @@ def _page(service: Service, build: Callable[[Asked], Page]) -> Callable[[Request
             "now": asked.now,
             "behind": behind,
             "here": request.url.path,
-            "query": dict(request.query_params),
+            "query": _filters(request),
         }
         return render(page.template, context)
 
     return endpoint
+
+
+def _filters(request: Request) -> dict[str, str]:
+    """A page's query without its place in a list: a file begins at the beginning."""
+    return {
+        name: value
+        for name, value in request.query_params.items()
+        if name != "csv" and not name.startswith("before")
+    }
 
 
 def _file(service: Service, build: Callable[[Asked], File]) -> Callable[[Request], Response]:

@@ -55,8 +55,17 @@ class Month:
     @property
     def compared_title(self) -> str:
         """What it is compared with, in words."""
-        before = self.period.previous.start(time_zone=self.zone)
+        before = self._before
         return f"the same days of {before:%B}" if self.is_current else f"{before:%B %Y}"
+
+    @property
+    def compared_short(self) -> str:
+        """The same as a heading."""
+        return f"{self._before:%B}, same days" if self.is_current else f"{self._before:%B}"
+
+    @property
+    def _before(self) -> datetime:
+        return self.period.previous.start(time_zone=self.zone)
 
 
 def month_of(asked: Asked, *, zone: ZoneInfo = UTC_ZONE) -> Month:

@@ -43,7 +43,7 @@ def ranking(
         Column("share", "Share", Kind.SHARE),
         Column("streams", "Streams", Kind.COUNT),
         *more,
-        Column("before", f"In {month.compared_title}", Kind.MONEY),
+        Column("before", month.compared_short, Kind.MONEY),
         Column("change", "Change", Kind.MONEY),
     ]
     extra = list(more_of) or [{} for _ in rows]
@@ -76,7 +76,7 @@ def _group_cells(row: TotalRow, groups: Sequence[Group]) -> dict[str, Value | Ce
     for group in groups:
         value = row.group[group.value]
         text = value if isinstance(value, str) else {True: "retry", False: "first", None: None}[value]
-        if text is None and _by_hand(row):
+        if text is None and _by_hand(row) and group is groups[0]:
             text = CREDITS
         cells[group.value] = Cell(text, customer_page(text)) if group is Group.CUSTOMER_ID and text else text
     return cells

@@ -1,8 +1,7 @@
-"""A real browser, Debian's chromium, on a seeded dashboard. Without one these tests are left out, which is said."""
+"""A real browser, Debian's chromium, on a seeded dashboard. Without one these tests are left out; that is said."""
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -76,6 +75,3 @@ def dashboard(chromium: Browser, seeded: Seeded) -> Iterator[Dashboard]:  # noqa
     yield found
     assert found.errors == []
     found.page.context.close()
-
-
-SHOTS = Path("/tmp") / "shots"

@@ -1,5 +1,6 @@
 """A seeded service, made once for all tests that only look; and one of a test's own."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +8,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from metering.bootstrap import build_service, close_terms
+from metering.bootstrap import Service, build_service, close_terms
 from metering.domain.push import PushState
 from metering.embedded.data_dir import Services
 from metering.operations.link_customers import create_at_stripe, list_unlinked
@@ -82,9 +83,15 @@ class Browser:
         """Send the form."""
         return self.http.post("/dashboard/sign-in", data={"key": key or self.key}, headers=headers)
 
+    def token(self) -> str:
+        """The session's token, as the forms have it."""
+        found = re.search(r'name="token" value="(\w+)"', self.get("").text)
+        assert found is not None
+        return found[1]
+
     def get(self, path: str, **query: str) -> httpx2.Response:
         """A page, which is there."""
-        answer = self.http.get(f"/dashboard/{path}", params=query)
+        answer = self.http.get(f"/dashboard/{path}", params=query or None)
         assert answer.status_code == 200, answer.text
         return answer
 
@@ -107,7 +114,21 @@ def bound(seeded: Seeded) -> Iterator[Browser]:
     yield from _signed_in(Browser(seeded.api, Role.READ, "hooli"))
 
 
+@pytest.fixture(scope="session")
+def empty(services: Services, rated_template: str) -> Iterator[Browser]:
+    """Signed in where nothing has happened yet."""
+    with clone(services, rated_template) as database, signed_in(build_service(database.settings())) as api:
+        yield from _signed_in(Browser(api))
+
+
 def _signed_in(browser: Browser) -> Iterator[Browser]:
     assert browser.sign_in().status_code == 303
     yield browser
     browser.http.close()
+
+
+@pytest.fixture
+def api(rated_service: Service) -> Iterator[Api]:
+    """An API on a database of this test's own."""
+    with signed_in(rated_service) as running:
+        yield running

@@ -80,7 +80,7 @@ def book_credit(service: Service, *, now: datetime) -> None:
         customer_id="wonka",
         stream_id=None,
         kind=ManualKind.CREDIT,
-        usd_cents=Decimal(-1250),
+        usd_cents=Decimal(-125),
         reason="goodwill for the outage",
         booked_by="key seed",
         now=now,
