@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import groupby
@@ -35,12 +35,14 @@ class Group(StrEnum):
 class Order(StrEnum):
     """How rows are ordered: by their time and groups, which pages follow; by what they cost; or by what changed.
 
-    A change is against the range that is compared with, whichever way it went.
+    A change is against the range that is compared with, whichever way it went. EITHER has the first ones by cost
+    and the first ones by change, those by cost in front.
     """
 
     GROUP = "group"
     COST = "cost"
     CHANGE = "change"
+    EITHER = "either"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +105,11 @@ _BESIDE = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents", "
 _MEASURES = (*SUMS, *_BESIDE)
 _SUMS = ", ".join(SUMS)
 _NO_SUMS = ", ".join("0" for _ in SUMS)
-_ORDERS = {
-    Order.GROUP: [],
-    Order.COST: ["usd_cents DESC", "compared_usd_cents DESC"],
-    Order.CHANGE: ["abs(usd_cents - compared_usd_cents) DESC", "usd_cents DESC"],
-}
+_BY_COST = "usd_cents DESC, compared_usd_cents DESC"
+_BY_CHANGE = "abs(usd_cents - compared_usd_cents) DESC, usd_cents DESC"
+_ORDERS = {Order.GROUP: [], Order.COST: [_BY_COST], Order.CHANGE: [_BY_CHANGE], Order.EITHER: [_BY_COST]}
+# A month or a few by model are fewer rows by day than by month and customer.
+_FEW_DAYS = timedelta(days=92)
 # What a row adds to the measures, in their order.
 _FINAL, _COMPARED = f"{_SUMS}, 0, 0, 0, 0", f"{_NO_SUMS}, 0, 0, usd_cents, stream_count"
 _ACCRUED = f"{_NO_SUMS}, usd_cents, 1, 0, 0"
@@ -141,7 +143,20 @@ def read_totals(
         ) AS grouped {after}
         ORDER BY {", ".join([*_ORDERS[question.order], *names])} LIMIT :limit
     """
+    if question.order is Order.EITHER:
+        query = _either(query.replace("LIMIT :limit", ""), names)
     return [_row(row, question, names) for row in connection.execute(text(query), parameters)]
+
+
+def _either(query: str, names: Sequence[str]) -> str:
+    """The rows of a query that are among the first by cost, or among the first by change."""
+    ties = ", ".join(names)
+    return f"""
+        SELECT * FROM (
+            SELECT grouped.*, row_number() OVER (ORDER BY {_BY_COST}, {ties}) AS by_cost,
+                   row_number() OVER (ORDER BY {_BY_CHANGE}, {ties}) AS by_change FROM ({query}) AS grouped
+        ) AS numbered WHERE by_cost <= :limit OR by_change <= :limit ORDER BY by_cost
+    """
 
 
 def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
@@ -197,9 +212,10 @@ def _utc_rows(
     question: TotalsQuestion, within: Range, measures: str, parameters: dict[str, Any], *, prefix: str
 ) -> list[str]:
     """Sums of whole months, of the days and hours beside them, pending ones, and of the bills that stick out."""
-    granularity = question.granularity
-    parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, granularity).items()}
     daily, monthly = _tables(question)
+    by_day = daily is DAILY[0] and within[1] - within[0] <= _FEW_DAYS and question.granularity is Granularity.NONE
+    finest = Granularity.DAY if by_day else question.granularity
+    parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, finest).items()}
     rows = [
         f"""
         SELECT {_keys(question, rollup.bucket)}, {measures} FROM {rollup.table}

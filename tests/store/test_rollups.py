@@ -140,6 +140,7 @@ def test_groups_are_ordered_by_cost_or_by_what_changed_since_another_range(engin
     )
     groups = sums.keys() | earlier.keys()
     assert len(groups) > 5
+    firsts: dict[Order, set[tuple[str, ...]]] = {}
     with transaction(engine) as connection:
         for order, value in (
             (Order.COST, lambda key: sums.get(key, 0)),
@@ -153,6 +154,14 @@ def test_groups_are_ordered_by_cost_or_by_what_changed_since_another_range(engin
             assert values == sorted(values, reverse=True)
             top = read_totals(connection, question=replace(question, limit=3))
             assert [row.position for row in top] == [row.position for row in rows[:3]]
+            firsts[order] = {row.position for row in top}
+        either = read_totals(
+            connection, question=TotalsQuestion(**asked, compared=before, order=Order.EITHER, limit=3)
+        )
+        assert {row.position for row in either} == firsts[Order.COST] | firsts[Order.CHANGE]
+        assert firsts[Order.COST] != firsts[Order.CHANGE]
+        costs = [row.usd_cents for row in either]
+        assert costs == sorted(costs, reverse=True)
 
 
 def test_totals_are_the_same_at_any_moment_while_others_book_and_roll_up(engine: Engine) -> None:

@@ -33,8 +33,8 @@ def overview(asked: Asked) -> Page:
     outcomes = by_groups(asked, month, [Group.OUTCOME, Group.USAGE_SOURCE], customer_id=customer_id)
     chart = cost_by_day(asked, month, customer_id=customer_id)
     who = Group.CUSTOMER_ID if customer_id is None else Group.API_KEY_ID
-    top = by_groups(asked, month, [who], customer_id=customer_id, limit=_TOP)
-    movers = by_groups(asked, month, [who], customer_id=customer_id, limit=_TOP, order=Order.CHANGE)
+    either = by_groups(asked, month, [who], customer_id=customer_id, limit=_TOP, order=Order.EITHER)
+    top, movers = either[:_TOP], sorted(either, key=_moved, reverse=True)[:_TOP]
     models = by_groups(asked, month, [Group.PROVIDER, Group.MODEL], customer_id=customer_id, limit=_TOP)
     tables = [
         ranking("top", "Most expensive", top, month, groups=[who], empty=EMPTY),
@@ -55,6 +55,10 @@ def overview(asked: Asked) -> Page:
         },
         tables=[chart.table, *tables],
     )
+
+
+def _moved(row: TotalRow) -> Decimal:
+    return abs(EXACT.subtract(row.usd_cents, row.compared_usd_cents))
 
 
 def cost_by_day(asked: Asked, month: Month, *, customer_id: str | None) -> Chart:
