@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import httpx2
+
 Event = dict[str, Any]
 
 _DAYS = 58
@@ -57,6 +59,18 @@ PROFILES = (
     Profile("nakatomi", "ナカトミ貿易", "Asia/Tokyo", 2, 1.0),
     Profile("oscorp", "Oscorp", "UTC", 1, 1.0),
 )
+
+
+def post_history(*, api: httpx2.Client, now: datetime) -> int:
+    """Name the customers and post their events; how many streams these are."""
+    for profile in PROFILES:
+        details = {"name": profile.name, "time_zone": profile.time_zone}
+        api.put(f"/v1/customers/{profile.customer_id}", json=details).raise_for_status()
+    count = 0
+    for events in history(now=now, seed=7):
+        api.post("/v1/events", json=events).raise_for_status()
+        count += sum(event["type"] == "stream-start" for event in events)
+    return count
 
 
 def history(*, now: datetime, seed: int) -> Iterator[list[Event]]:

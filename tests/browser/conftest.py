@@ -11,7 +11,7 @@ from tests.dashboard.conftest import seeded  # noqa: F401
 from tests.dashboard.seeding import Seeded
 
 CHROMIUM = shutil.which("chromium")
-_ARGUMENTS = [
+ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -34,7 +34,7 @@ def pytest_report_header() -> str | None:
 def chromium() -> Iterator[Browser]:
     """The browser, on a profile of its own that goes with it."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
