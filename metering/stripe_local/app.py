@@ -48,6 +48,7 @@ def create_stripe_local(
         deliveries.start()
         yield
         await deliveries.stop()
+        desk.store.close()
 
     async def api(request: Request) -> Response:
         return await _answer(desk, request)

@@ -11,7 +11,6 @@ from enum import StrEnum
 
 import httpx2
 
-from metering.stripe_local.events import listen
 from metering.stripe_local.store import Document, Store
 
 _MAX_WAITING = 10_000
@@ -37,7 +36,7 @@ class Deliveries:
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         if url is not None:
-            listen(store, self._add)
+            store.listener = self._add
 
     def start(self) -> None:
         """Begin to post."""

@@ -2,7 +2,6 @@
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -10,22 +9,8 @@ import stripe
 
 from metering.stripe_local.faults import Fault
 from tests.stripe import LocalStripe, local_stripe
+from tests.stripe_local.making import LINE, customer, draft
 from tests.waiting import eventually
-
-LINE = {"amount": 120, "description": "usage", "metadata": {"k": "v"}, "period": {"start": 1, "end": 2}}
-
-
-def customer(there: LocalStripe, **given: Any) -> str:
-    return there.client.v1.customers.create(params={"name": "Acme", **given}).id  # type: ignore[typeddict-item]
-
-
-def draft(there: LocalStripe, *amounts: int, key: str | None = None, **given: Any) -> stripe.Invoice:
-    params: Any = {"customer": given.pop("customer", None) or customer(there), "currency": "usd", **given}
-    invoice = there.client.v1.invoices.create(params, {"idempotency_key": key} if key else {})
-    if amounts:
-        lines = [{**LINE, "amount": amount} for amount in amounts]
-        invoice = there.client.v1.invoices.add_lines(invoice.id, {"lines": lines})  # type: ignore[typeddict-item]
-    return invoice
 
 
 def test_an_invoice_lives_from_draft_to_paid(there: LocalStripe) -> None:
