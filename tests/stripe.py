@@ -34,9 +34,9 @@ class LocalStripe:
 def local_stripe(
     *, state: Path | None = None, webhook_url: str | None = None, webhook_secret: str | None = None
 ) -> Iterator[LocalStripe]:
-    """A running one, gone when the block ends."""
+    """A running one whose searches do not lag, gone when the block ends."""
     port = free_port()
-    app = create_stripe_local(state=state, webhook_url=webhook_url, webhook_secret=webhook_secret)
+    app = create_stripe_local(state=state, webhook_url=webhook_url, webhook_secret=webhook_secret, search_delay=0)
     config = uvicorn.Config(app, port=port, http=DroppingProtocol, log_level="critical")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import uvicorn
 
-from metering.stripe_local.app import DroppingProtocol, create_stripe_local
+from metering.stripe_local.app import SEARCH_DELAY_SECONDS, DroppingProtocol, create_stripe_local
 
 
 def main() -> None:
@@ -23,9 +23,18 @@ def main() -> None:
         default=os.environ.get("STRIPE_LOCAL_WEBHOOK_SECRET"),
         help="signs them, whsec_…; default: $STRIPE_LOCAL_WEBHOOK_SECRET",
     )
+    parser.add_argument(
+        "--search-delay",
+        type=float,
+        default=SEARCH_DELAY_SECONDS,
+        help="seconds until a search finds what was made or changed (%(default)s)",
+    )
     given = parser.parse_args()
     app = create_stripe_local(
-        state=given.state, webhook_url=given.webhook_url, webhook_secret=given.webhook_secret
+        state=given.state,
+        webhook_url=given.webhook_url,
+        webhook_secret=given.webhook_secret,
+        search_delay=given.search_delay,
     )
     uvicorn.run(app, host=given.host, port=given.port, http=DroppingProtocol, log_level="warning")
 

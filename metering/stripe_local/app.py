@@ -26,6 +26,8 @@ from metering.stripe_local.store import Store
 from metering.stripe_local.webhooks import Deliveries
 
 _MAX_BODY = 1024 * 1024
+# Stripe's takes less than a minute most of the time; a person who tries it does not want to wait that long.
+SEARCH_DELAY_SECONDS = 5.0
 
 
 class DroppingProtocol(HttpToolsProtocol):
@@ -37,10 +39,14 @@ class DroppingProtocol(HttpToolsProtocol):
 
 
 def create_stripe_local(
-    *, state: Path | None = None, webhook_url: str | None = None, webhook_secret: str | None = None
+    *,
+    state: Path | None = None,
+    webhook_url: str | None = None,
+    webhook_secret: str | None = None,
+    search_delay: float = SEARCH_DELAY_SECONDS,
 ) -> Starlette:
     """The application; serve it with `http=DroppingProtocol`. `state` is a file that keeps what it knows."""
-    desk = Desk(Store(state))
+    desk = Desk(Store(state, search_delay=search_delay))
     deliveries = Deliveries(desk.store, url=webhook_url, secret=webhook_secret)
 
     @asynccontextmanager

@@ -32,6 +32,10 @@ class LocalStripeControl:
         """Move its clock on."""
         self._post("clock", {"seconds": seconds})
 
+    def delay_search(self, *, seconds: float) -> None:
+        """Have searches lag by so much."""
+        self._post("search-delay", {"seconds": seconds})
+
     def edit(self, object_id: str, changes: dict[str, Any], *, recompute: bool = False) -> None:
         """Change an object as a bug or a person would; `recompute` sums its invoice up again."""
         self._post("edit", {"id": object_id, "changes": changes, "recompute": recompute})

@@ -12,6 +12,7 @@ from metering.stripe_local.desk import Desk, describe_requests
 from metering.stripe_local.errors import RefusedError
 from metering.stripe_local.faults import Fault, PlannedFault
 from metering.stripe_local.lines import sum_up
+from metering.stripe_local.search import note
 from metering.stripe_local.store import Store
 from metering.stripe_local.webhooks import Deliveries
 
@@ -29,6 +30,7 @@ def control_routes(desk: Desk, deliveries: Deliveries) -> list[Route]:
         "clear-faults": lambda _: desk.faults.clear(),
         "forget-keys": lambda _: desk.keys.forget(),
         "clock": lambda given: _move_clock(store, given["seconds"]),
+        "search-delay": lambda given: _delay_search(store, given["seconds"]),
         "edit": lambda given: _edit(store, **given),
         "copy-line": lambda given: _copy_line(store, given["id"]),
         "remove": lambda given: store.remove(given["id"]),
@@ -50,11 +52,17 @@ def _move_clock(store: Store, seconds: float) -> None:
     store.clock_offset += seconds
 
 
+def _delay_search(store: Store, seconds: float) -> None:
+    store.search_delay = seconds
+
+
 def _edit(store: Store, *, id: str, changes: dict[str, Any], recompute: bool) -> None:
     found = store.find_any(id)
     if found is None or _FIXED & changes.keys():
         raise ValueError(f"{id} is not there, or may not become another")
     store.save({**found, **changes})
+    if found["object"] == "customer":
+        note(store, {**found, **changes})
     invoice = store.find("invoice", changes.get("invoice") or found.get("invoice") or id)
     if recompute and invoice is not None:
         sum_up(store, invoice)

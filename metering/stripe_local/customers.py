@@ -5,6 +5,7 @@ from typing import Any
 from metering.stripe_local.events import record_event
 from metering.stripe_local.listing import list_page
 from metering.stripe_local.metadata import merge_metadata
+from metering.stripe_local.search import note
 from metering.stripe_local.store import Document, Store
 
 _PLAIN = ("email", "name", "description", "phone", "invoice_prefix", "tax_exempt")
@@ -26,6 +27,7 @@ def create(store: Store, params: Document) -> Document:
     }
     customer["invoice_prefix"] = params.get("invoice_prefix") or customer["id"][-8:].upper()
     store.save(customer)
+    note(store, customer)
     record_event(store, "customer.created", customer)
     return customer
 
@@ -36,6 +38,7 @@ def update(store: Store, customer_id: str, params: Document) -> Document:
     customer |= {name: params[name] for name in (*_PLAIN, "balance") if name in params}
     customer["metadata"] = merge_metadata(customer["metadata"], params.get("metadata"))
     store.save(customer)
+    note(store, customer)
     record_event(store, "customer.updated", customer)
     return customer
 

@@ -10,6 +10,7 @@ from metering.stripe_local import (
     invoice_items,
     invoice_lines,
     invoices,
+    search,
 )
 from metering.stripe_local.store import Document, Store
 
@@ -38,6 +39,7 @@ HANDLERS: dict[str, Handler] = {
     "GET /v1/balance": _balance,
     "POST /v1/customers": _plain(customers.create),
     "GET /v1/customers": _plain(customers.list_all),
+    "GET /v1/customers/search": _plain(search.search),
     "GET /v1/customers/{customer}": _by_id("customer", customers.read),
     "POST /v1/customers/{customer}": _of("customer", customers.update),
     "GET /v1/customers/{customer}/balance_transactions": _of("customer", customers.list_transactions),

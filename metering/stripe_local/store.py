@@ -47,17 +47,25 @@ _TRIM_EVERY = 500
 
 
 class Store:
-    """All objects. `clock_offset` moves its clock on; `listener` is told of each event once it holds."""
+    """All objects. `clock_offset` moves its clock on, `search_delay` is how many seconds a search lags.
 
-    def __init__(self, path: Path | None = None) -> None:
+    `listener` is told of each event once it holds.
+    """
+
+    def __init__(self, path: Path | None = None, *, search_delay: float = 0.0) -> None:
         self._file = sqlite3.connect(path or "", isolation_level=None, check_same_thread=False)
         self._file.executescript(_SCHEMA)
         self._place: int = self._file.execute("SELECT coalesce(max(place), 0) FROM documents").fetchone()[0]
         self._added: Counter[str] = Counter()
         self._told: list[Document] = []
         self.listener: Callable[[Document], None] | None = None
-        self.clock_offset = 0.0
+        self._search_delay = search_delay
         self.base_url = ""
+        self._set_off()
+
+    def _set_off(self) -> None:
+        self.clock_offset = 0.0
+        self.search_delay = self._search_delay
 
     def close(self) -> None:
         """Close the file."""
@@ -176,9 +184,9 @@ class Store:
         self._file.execute(query, (kind, most))
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, and be as at first."""
         self._file.execute("DELETE FROM documents")
-        self.clock_offset = 0.0
+        self._set_off()
 
 
 def _terms(kind: str, equal: Mapping[str, Any], created: Any) -> tuple[list[str], list[Any]]:
