@@ -30,6 +30,7 @@ def control_routes(desk: Desk, deliveries: Deliveries) -> list[Route]:
         "clear-faults": lambda _: desk.faults.clear(),
         "forget-keys": lambda _: desk.keys.forget(),
         "clock": lambda given: _move_clock(store, given["seconds"]),
+        "limits": lambda given: desk.limits.set(**given),
         "search-delay": lambda given: _delay_search(store, given["seconds"]),
         "edit": lambda given: _edit(store, **given),
         "copy-line": lambda given: _copy_line(store, given["id"]),

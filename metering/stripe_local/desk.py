@@ -7,9 +7,17 @@ from typing import Any
 from metering.stripe_local import invoices
 from metering.stripe_local.description import Operation, coerce
 from metering.stripe_local.errors import RefusedError
-from metering.stripe_local.faults import Fault, Faults, PlannedFault, internal_error, raise_before
+from metering.stripe_local.faults import (
+    Fault,
+    Faults,
+    PlannedFault,
+    internal_error,
+    raise_before,
+    raise_throttle,
+)
 from metering.stripe_local.handlers import HANDLERS, Handler
 from metering.stripe_local.idempotency import Answer, KeyedAnswers, fingerprint
+from metering.stripe_local.limits import RateLimits
 from metering.stripe_local.store import Document, Store
 
 _MAX_REQUESTS = 10_000
@@ -22,8 +30,9 @@ class LostError(Exception):
 class Desk:
     """Answers one request after another; each changes what it changes at once, or nothing."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: RateLimits) -> None:
         self.store = store
+        self.limits = limits
         self.keys = KeyedAnswers(store)
         self.faults = Faults()
         self.requests: deque[Document] = deque(maxlen=_MAX_REQUESTS)
@@ -41,13 +50,14 @@ class Desk:
         self.requests.append(record)
         planned: PlannedFault | None = None
         try:
+            self.limits.take(operation.endpoint)
             planned = self.faults.take(operation.endpoint)
             if planned is not None:
                 record["fault"] = planned.fault.value
                 await self._wait(planned, key)
             answer, replayed = self._answer(operation, path, form, key, planned)
         except RefusedError as error:
-            answer, replayed = Answer(error.status, error.document()), False
+            answer, replayed = Answer(error.status, error.document(), error.headers), False
         record |= {"status": answer.status, "replayed": replayed}
         if planned is not None and planned.fault in (Fault.LOST_REQUEST, Fault.LOST_REPLY):
             raise LostError
@@ -73,8 +83,7 @@ class Desk:
         fault = planned.fault if planned else None
         if fault is Fault.LOST_REQUEST:
             return Answer(0, {}), False
-        if fault in (Fault.THROTTLE, Fault.THROTTLE_NO_HEADER):
-            raise_before(fault)
+        raise_throttle(fault)
         params = coerce(form, operation.schema, "")
         if key is None or operation.method != "POST":
             with self.store.atomic():
@@ -97,17 +106,17 @@ class Desk:
     def _carry_out(
         self, handler: Handler, path: dict[str, str], params: Document, planned: PlannedFault | None
     ) -> Answer:
-        if planned is not None:
-            raise_before(planned.fault)
+        raise_before(planned)
         document = invoices.shown(self.store, handler(self.store, path, params))
         if planned is not None and planned.fault is Fault.ERROR_AFTER:
             return Answer(500, internal_error().document())
         return Answer(200, document)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, and be as at first."""
         self.store.reset()
         self.faults.clear()
+        self.limits.reset()
         self.requests.clear()
 
 

@@ -132,35 +132,6 @@ def test_a_key_in_flight_is_a_conflict(there: LocalStripe) -> None:
     assert len(there.client.v1.invoices.list().data) == 1
 
 
-@pytest.mark.parametrize(
-    ("fault", "made", "status", "after"),
-    [
-        (Fault.THROTTLE, 0, 429, 1),
-        (Fault.ERROR_BEFORE, 0, 500, 0),
-        (Fault.ERROR_AFTER, 1, 500, 1),
-        (Fault.LOCK_TIMEOUT, 0, 429, 0),
-        (Fault.LOST_REQUEST, 0, None, 1),
-        (Fault.LOST_REPLY, 1, None, 1),
-    ],
-)
-def test_it_fails_on_demand_and_what_is_kept_is_kept(
-    there: LocalStripe, fault: Fault, made: int, status: int | None, after: int
-) -> None:
-    who = customer(there)
-    there.control.fail_next("POST /v1/invoices", fault)
-    with pytest.raises(stripe.StripeError) as failed:
-        draft(there, key="k", customer=who)
-    assert failed.value.http_status == status
-    assert len(there.client.v1.invoices.list().data) == made
-    if status is not None and fault is not Fault.THROTTLE:
-        with pytest.raises(stripe.StripeError) as again:
-            draft(there, key="k", customer=who)
-        assert again.value.http_status == status
-    else:
-        draft(there, key="k", customer=who)
-    assert len(there.client.v1.invoices.list().data) == after
-
-
 def test_what_it_knows_outlives_it_in_a_file(tmp_path: Path) -> None:
     with local_stripe(state=tmp_path / "stripe.db") as there:
         invoice = draft(there, 120, 80, key="k")
