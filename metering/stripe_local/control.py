@@ -70,6 +70,11 @@ class LocalStripeControl:
         """Deliver what was held back."""
         self._post("release", {})
 
+    def deliveries(self) -> dict[str, Any]:
+        """How many events wait, and what was posted, oldest first: id, type, object, and the status it got."""
+        found: dict[str, Any] = self._http.get("/_local/deliveries").raise_for_status().json()
+        return found
+
     def requests(self) -> list[dict[str, Any]]:
         """What was asked, oldest first: method, path, endpoint, key, params, status, replayed, fault."""
         found: list[dict[str, Any]] = self._http.get("/_local/requests").raise_for_status().json()
@@ -80,7 +85,7 @@ class LocalStripeControl:
         self._post("clear-requests", {})
 
     def reset(self) -> None:
-        """Forget everything, and be as it was started: no faults, its own limits."""
+        """Forget everything, and be as it was started: no faults, its own limits, events delivered once."""
         self._post("reset", {})
 
     def close(self) -> None:

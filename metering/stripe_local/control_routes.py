@@ -22,8 +22,12 @@ _FIXED = {"id", "object"}
 
 
 def control_routes(desk: Desk, deliveries: Deliveries) -> list[Route]:
-    """Routes that change how it behaves, and one that tells what it was asked."""
+    """Routes that change how it behaves, and two that tell what it did."""
     store = desk.store
+
+    def reset(_: dict[str, Any]) -> None:
+        desk.reset()
+        deliveries.reset()
 
     acts: dict[str, Act] = {
         "faults": lambda given: desk.faults.plan(PlannedFault(**{**given, "fault": Fault(given["fault"])})),
@@ -38,10 +42,11 @@ def control_routes(desk: Desk, deliveries: Deliveries) -> list[Route]:
         "webhooks": lambda given: deliveries.set_mode(given["mode"]),
         "release": lambda _: deliveries.release(),
         "clear-requests": lambda _: desk.requests.clear(),
-        "reset": lambda _: desk.reset(),
+        "reset": reset,
     }
     told: dict[str, Callable[[], Any]] = {
         "requests": lambda: describe_requests(desk),
+        "deliveries": deliveries.describe,
     }
     return [
         *(Route(f"/_local/{name}", _telling(tell)) for name, tell in told.items()),

@@ -113,6 +113,7 @@ def test_a_reset_ends_everything_that_was_set(there: LocalStripe) -> None:
     there.control.fail_next("*", Fault.ERROR_BEFORE, times=99)
     there.control.limit(in_all=0.001)
     there.control.delay_search(seconds=60)
+    there.control.webhooks("hold")
     there.control.advance_clock(seconds=1_000_000)
     there.control.reset()
     assert there.control.requests() == []
