@@ -106,5 +106,6 @@ def test_what_waits_when_it_is_reset_is_never_posted_and_then_all_is_posted_once
     telling.control.reset()
     taker.refusals = 0
     customer(telling, name="New")
-    assert eventually(lambda: taker.names == ["New"])
+    assert eventually(lambda: telling.control.deliveries()["waiting"] == 0)
     assert [each["status"] for each in telling.control.deliveries()["made"]] == [200]
+    assert taker.names == ["New"]
