@@ -25,7 +25,7 @@ from metering.domain.push import CURRENCY, LINE_MARK, PushState, WantedInvoice, 
 from metering.domain.statement import Statement
 from metering.records.invoices import StoredInvoice
 from metering.store.engine import transaction
-from metering.store.pushes import ClaimedPush, record_push
+from metering.store.pushes import ClaimedPush, record_push, rest_push
 from metering.store.stripe_operations import (
     OperationOutcome,
     StripeOperation,
@@ -275,7 +275,7 @@ class Push:
         """Take over where Stripe has a finalized invoice; whether its amounts are right, reconciling asks."""
         state = state_at_stripe(statement.status)
         assert state is not None
-        self._enter(
+        self._rest(
             state,
             stripe_invoice_id=statement.stripe_invoice_id,
             stripe_number=statement.number,
@@ -283,16 +283,13 @@ class Push:
             problem=None,
             attempts=0,
             failures=0,
-            due_at=None,
-            lease_until=None,
         )
         return state
 
     def _later(self, state: PushState, problem: str) -> PushState:
         attempts = self.claimed.attempts + 1
-        wait = timedelta(seconds=min(2**attempts, 300))
         log.warning("a push is tried again", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
-        due_at = self.clock() + wait
+        due_at = self.clock() + wait_after(attempts)
         self._enter(
             state, problem=problem, attempts=attempts, failures=self.failures, due_at=due_at, lease_until=None
         )
@@ -300,8 +297,13 @@ class Push:
 
     def _stuck(self, problem: str) -> PushState:
         log.error("a push needs a person", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
-        self._enter(PushState.STUCK, problem=problem, due_at=None, lease_until=None)
+        self._rest(PushState.STUCK, problem=problem)
         return PushState.STUCK
+
+    def _rest(self, state: PushState, **changes: object) -> None:
+        if not self.part:
+            with transaction(self.engine) as connection:
+                rest_push(connection, self.claimed, now=self.clock(), state=state.value, **changes)
 
     def _enter(self, state: PushState, **changes: object) -> None:
         if self.part:
@@ -310,6 +312,11 @@ class Push:
             record_push(connection, self.claimed, now=self.clock(), state=state.value, **changes)
         if "stripe_invoice_id" in changes:
             self.claimed = replace(self.claimed, stripe_invoice_id=changes["stripe_invoice_id"])  # type: ignore[arg-type]
+
+
+def wait_after(attempts: int) -> timedelta:
+    """How long to wait after so many attempts that came to nothing."""
+    return timedelta(seconds=min(2**attempts, 300))
 
 
 def find_statements(
