@@ -62,7 +62,7 @@ def _delay_search(store: Store, seconds: float) -> None:
     store.search_delay = seconds
 
 
-def _edit(store: Store, *, id: str, changes: dict[str, Any], recompute: bool) -> None:
+def _edit(store: Store, *, id: str, changes: dict[str, Any], recompute: bool = False) -> None:
     found = store.find_any(id)
     if found is None or _FIXED & changes.keys():
         raise ValueError(f"{id} is not there, or may not become another")

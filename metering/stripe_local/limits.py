@@ -38,7 +38,7 @@ class RateLimits:
         self._clock = clock
         self.set(in_all=in_all, per_endpoint=per_endpoint)
 
-    def set(self, *, in_all: float | None, per_endpoint: float | None) -> None:
+    def set(self, *, in_all: float | None = None, per_endpoint: float | None = None) -> None:
         """Other limits, from full buckets on.
 
         Raises:

@@ -68,6 +68,17 @@ def test_whatever_a_call_ends_in_there_is_one_correct_invoice(
     assert months.rows("SELECT state FROM invoice_pushes") == [("final",)]
 
 
+@pytest.mark.parametrize("endpoint", WRITES)
+@pytest.mark.parametrize("status", [402, 404, 409])
+def test_an_error_that_stripe_has_stored_is_got_over(months: Months, endpoint: str, status: int) -> None:
+    months.month("acme")
+    months.stripe.control.fail_next(endpoint, Fault.STORED_ERROR, status=status)
+    assert months.push() == {PushState.UNKNOWN: 1}
+    months.push_all()
+    assert months.at_stripe() == RIGHT
+    assert months.rows("SELECT state FROM invoice_pushes") == [("final",)]
+
+
 def test_what_is_throttled_is_sent_again_under_the_same_key(months: Months) -> None:
     months.month("acme")
     for endpoint in WRITES:
