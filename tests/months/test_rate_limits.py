@@ -63,6 +63,6 @@ def test_workers_that_ask_for_more_than_stripe_gives_end_right_and_none_is_stuck
 def test_workers_that_share_less_than_stripe_gives_are_never_refused(
     months: Months, rated_database: Database
 ) -> None:
-    statuses = push_month(months, rated_database, Rates(in_all=20, per_endpoint=7))
+    statuses = push_month(months, rated_database, Rates(in_all=12, per_endpoint=4))
     assert statuses == {200: 4 * len(CUSTOMERS)}
     check_all_is_right(months)
