@@ -95,13 +95,10 @@ class Push:
         """
         try:
             return self._walk()
-        except StartOverError as error:
-            return self._later(PushState.UNKNOWN, str(error))
-        except (StripeUncertainError, StripeThrottledError) as error:
+        except (StartOverError, StripeUncertainError, StripeThrottledError) as error:
             return self._later(PushState.UNKNOWN, str(error))
         except StripeRefusedError as error:
-            self.failures += 1
-            if self.failures >= _MOST_FAILURES:
+            if self._failed_too_often():
                 return self._stuck(str(error))
             return self._later(PushState.UNKNOWN, str(error))
 
@@ -114,8 +111,7 @@ class Push:
                 return self.adopt(statement)
             problem = identity_problem(self.wanted, statement)
             if problem is not None:
-                self.failures += 1
-                if self.failures >= _MOST_FAILURES:
+                if self._failed_too_often():
                     return self._stuck(f"made anew, and again {problem[1]}")
                 self._give_up(statement)
                 continue
@@ -123,10 +119,13 @@ class Push:
             self._enter(PushState.VERIFYING)
             if is_as_wanted(self.wanted, statement, keep_manual_lines=self.terms.keep_manual_lines):
                 return self.adopt(self._finalize(statement))
-            self.failures += 1
-            if self.failures >= _MOST_FAILURES:
+            if self._failed_too_often():
                 return self._stuck(f"{self.failures} times it was not what was written to it")
             self._enter(PushState.LOOKUP, failures=self.failures)
+
+    def _failed_too_often(self) -> bool:
+        self.failures += 1
+        return self.failures >= _MOST_FAILURES
 
     def _look_up(self) -> Statement | None:
         """Stripe's invoice with our mark; drafts beside it are deleted."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from metering.domain.push import PushState
 from metering.domain.statement import Statement
 from metering.operations.push_due import push_due
+from metering.operations.reconcile import reconcile
+from metering.operations.repair_drift import Caps
 from metering.store.stripe_operations import KEY_LIFETIME
 from metering.stripe_api.client import StripeClientPort
 from metering.stripe_local.faults import Fault
@@ -225,8 +228,9 @@ def test_drafts_that_come_out_wrong_each_time_are_left_to_a_person(months: Month
     ((problem,),) = months.rows("SELECT problem FROM invoice_pushes")
     assert "it is in eur, not in usd" in str(problem)
     months.port = right
-    months.execute("UPDATE invoice_pushes SET due_at = now()")
-    months.push_all()
+    reconcile(
+        pusher=months.pusher(), period=None, repair=True, caps=Caps(cents=0, share=Decimal(1)), requested_by="test"
+    )
     assert months.at_stripe() == RIGHT
 
 
