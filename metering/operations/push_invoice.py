@@ -21,8 +21,9 @@ from metering.domain.drift import (
     state_at_stripe,
 )
 from metering.domain.errors import MeteringError
-from metering.domain.push import CURRENCY, LINE_MARK, PushState, WantedInvoice, WantedLine, mark_of
+from metering.domain.push import CURRENCY, LINE_MARK, PushState, WantedInvoice, WantedLine
 from metering.domain.statement import Statement
+from metering.operations.find_statements import find_statements
 from metering.records.invoices import StoredInvoice
 from metering.store.engine import transaction
 from metering.store.pushes import ClaimedPush, record_push, rest_push
@@ -44,8 +45,6 @@ from metering.stripe_api.port import StripePort, Written
 
 log = logging.getLogger(__name__)
 
-# Our clock and Stripe's may differ; what bears our mark was not there before our invoice was.
-_CLOCKS = timedelta(days=2)
 # As often as an invoice may turn out wrong, or be refused, before a person has to look.
 _MOST_FAILURES = 3
 _LINES_A_CALL = 100
@@ -316,24 +315,6 @@ class Push:
 def wait_after(attempts: int) -> timedelta:
     """How long to wait after so many attempts that came to nothing."""
     return timedelta(seconds=min(2**attempts, 300))
-
-
-def find_statements(
-    port: StripePort, stored: StoredInvoice, wanted: WantedInvoice, stripe_invoice_id: str | None
-) -> list[Statement]:
-    """Stripe's invoices with an invoice's mark, by listing its customer's; never by search, which lags."""
-    listed = port.list_invoices(stripe_customer_id=wanted.stripe_customer_id, created_from=since_of(stored))
-    found = {each.stripe_invoice_id: each for each in listed if mark_of(each) == wanted.mark}
-    if stripe_invoice_id is not None and stripe_invoice_id not in found:
-        known = port.get_invoice(stripe_invoice_id=stripe_invoice_id)
-        if known is not None:
-            found[known.stripe_invoice_id] = known
-    return list(found.values())
-
-
-def since_of(stored: StoredInvoice) -> datetime:
-    """Nothing at Stripe with an invoice's mark can be older."""
-    return stored.created_at - _CLOCKS
 
 
 def outcome_of(error: StripeError) -> OperationOutcome | None:
