@@ -83,7 +83,7 @@ def _all_errors(root: type[MeteringError]) -> Iterator[type[MeteringError]]:
         yield from _all_errors(kind)
 
 
-# These answer for themselves: the emitter and the gateway are no part of the API, the dashboard answers with pages.
+# These answer for themselves: emitter and gateway are no part of the API, the dashboard answers with pages.
 _ELSEWHERE = (
     "metering.dashboard",
     "metering.emitter",
