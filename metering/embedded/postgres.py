@@ -5,6 +5,7 @@ leaves a daemon behind that other processes share. As root, PostgreSQL runs as a
 """
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
@@ -185,18 +186,39 @@ class EmbeddedPostgres:
 
 
 def _ensure_system_user() -> None:
+    """Add PostgreSQL's user where it is missing, one process at a time.
+
+    `useradd` looks before it locks: of two at once, the later replaces the earlier's entry by another user id.
+    """
+    if _has_system_user():
+        return
+    folder = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not _has_system_user():
+            _add_system_user()
+    finally:
+        os.close(folder)
+
+
+def _has_system_user() -> bool:
     try:
         pwd.getpwnam(SYSTEM_USER)
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-        try:
-            subprocess.run(command, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
-            raise DataDirUnusableError(
-                f"PostgreSQL does not run as root, and user {SYSTEM_USER} cannot be added ({reason}): "
-                "add that user, or start as another user than root"
-            ) from error
+        return False
+    return True
+
+
+def _add_system_user() -> None:
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
+        raise DataDirUnusableError(
+            f"PostgreSQL does not run as root, and user {SYSTEM_USER} cannot be added ({reason}): "
+            "add that user, or start as another user than root"
+        ) from error
 
 
 def _user() -> str:

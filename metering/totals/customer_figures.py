@@ -1,8 +1,8 @@
 """What customers have come to in windows of their own calendars, for all of them in one query.
 
 A window is made of signed spans (totals/spans.py). Each row of a table of sums is read once, and weighs 1, -1 or
-nothing in each window of its customer's time zone, and in the days before that window. Amounts are final ones, with
-what is pending; what open streams accrue is left out.
+nothing in each window of its customer's time zone, and in the days before it. Amounts are final ones, with what is
+pending; what open streams accrue is left out.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ import msgspec
 from metering.domain.alert_windows import DayWindow, Window, day_windows, month_windows
 from metering.domain.events import Outcome, UsageSource
 from metering.records.rollups import DAILY, HOURLY, MONTHLY, narrowest
-from metering.totals.edges import bills_within
+from metering.totals.edges import edge_bills
 from metering.totals.figures import Figures
 from metering.totals.spans import Source, Span, day_spans, month_spans
 
@@ -150,7 +150,7 @@ def _weighed(sources: Collection[Source], weights: Sequence[str], whose: str, es
 
 
 _ESTIMATED = "CASE WHEN t.usage_source = :estimate OR t.outcome = :abandoned THEN t.usd_cents ELSE 0 END"
-_BILLS = bills_within(lambda column: f"{column} >= w.from_ AND {column} < w.to_")
+_BILLS = edge_bills(within=lambda column: f"{column} >= w.from_ AND {column} < w.to_")
 
 
 def _sums(places: Iterable[int], estimates: bool) -> str:

@@ -14,7 +14,8 @@ from metering.domain.alerts import DEPLOYMENT
 from metering.domain.money import sum_cents
 from metering.totals.customer_figures import ABANDONED, ESTIMATE
 from metering.totals.figures import FIGURE_COLUMNS, Figures
-from metering.totals.totals import Granularity, Group, TotalRow, TotalsQuestion, read_totals
+from metering.totals.ranges import Granularity
+from metering.totals.totals import Group, TotalRow, TotalsQuestion, read_totals
 
 _encode = msgspec.json.Encoder().encode
 
@@ -59,16 +60,8 @@ def deployment_days(connection: Connection, *, now: datetime, trailing: Collecti
 def _totals(
     connection: Connection, from_: datetime, to: datetime, granularity: Granularity, group_by: Sequence[Group]
 ) -> Sequence[TotalRow]:
-    question = TotalsQuestion(
-        from_=from_,
-        to=to,
-        granularity=granularity,
-        group_by=group_by,
-        customer_id=None,
-        after=None,
-        limit=_ALL,
-    )
-    return read_totals(connection, question=question, accruals=())
+    question = TotalsQuestion(from_=from_, to=to, granularity=granularity, group_by=group_by, limit=_ALL)
+    return read_totals(connection, question=question)
 
 
 def _sum(totals: Iterable[TotalRow]) -> Decimal:

@@ -13,8 +13,8 @@ from metering.domain.alerts import AlertKind
 from metering.embedded.data_dir import Services
 from metering.operations.manage_webhook_endpoints import MAX_ENDPOINTS
 from metering.store.keys import Role
-from tests.alerts.conftest import Watched
-from tests.alerts.receivers import Receiver, receiving
+from tests.alerts.receivers import Receiver
+from tests.alerts.watched import Watched
 from tests.api.conftest import Api, signed_in
 from tests.conftest import Database, clone
 
@@ -39,12 +39,6 @@ def api(rated_database: Database) -> Iterator[Api]:
 def strict_api(services: Services, rated_template: str) -> Iterator[Api]:
     """An API as it is by default, for what is refused."""
     with clone(services, rated_template) as database, signed_in(build_service(database.settings())) as running:
-        yield running
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
         yield running
 
 

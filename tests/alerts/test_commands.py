@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from metering.domain.alerts import AlertKind
-from tests.alerts.conftest import NOW, Watched
-from tests.alerts.receivers import Receiver, receiving
+from tests.alerts.receivers import Receiver
+from tests.alerts.watched import NOW, Watched
 from tests.conftest import Database
 
 
@@ -43,12 +42,6 @@ class Command:
 @pytest.fixture
 def metering(rated_database: Database) -> Command:
     return Command(rated_database)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
-        yield running
 
 
 def test_alerts_are_created_listed_changed_and_deleted(watched: Watched, metering: Command) -> None:

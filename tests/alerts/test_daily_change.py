@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from metering.domain.alerts import AlertKind, AlertScope
-from tests.alerts.conftest import NOW, Watched
+from tests.alerts.watched import NOW, Watched
 
 CHANGE = AlertKind.DAILY_CHANGE
 TODAY, YESTERDAY = "2026-11-23", "2026-11-22"

@@ -24,7 +24,7 @@ from metering.store.alerts import add_occurrences
 from metering.store.customers import UnknownCustomerError
 from metering.store.engine import transaction
 from metering.totals.crossings import find_crossings
-from tests.alerts.conftest import EVERY, NOW, Watched
+from tests.alerts.watched import EVERY, NOW, Watched
 
 SPEND = AlertKind.SPEND
 

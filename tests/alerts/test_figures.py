@@ -17,7 +17,7 @@ from metering.store.engine import transaction
 from metering.store.rollups import roll_up_totals
 from metering.totals.customer_figures import customer_days, customer_months
 from metering.totals.figures import Figures
-from tests.alerts.conftest import TOKENS_PER_CENT, Watched
+from tests.alerts.watched import TOKENS_PER_CENT, Watched
 from tests.operations.books import end
 
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati")

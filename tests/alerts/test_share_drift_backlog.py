@@ -16,7 +16,7 @@ from metering.store.reconciliations import (
     record_repair,
     start_reconciliation,
 )
-from tests.alerts.conftest import NOW, Watched
+from tests.alerts.watched import NOW, Watched
 from tests.operations.books import end, start
 
 SHARE, DRIFT, BACKLOG = AlertKind.ESTIMATED_SHARE, AlertKind.DRIFT, AlertKind.BACKLOG_AGE

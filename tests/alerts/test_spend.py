@@ -9,7 +9,7 @@ from metering.domain.alerts import AlertKind, AlertScope
 from metering.domain.manual_adjustments import ManualKind
 from metering.operations.adjust_by_hand import adjust_by_hand
 from metering.operations.manage_alerts import AlertChanges, change_alert, delete_alert
-from tests.alerts.conftest import NOW, Watched
+from tests.alerts.watched import NOW, Watched
 
 SPEND = AlertKind.SPEND
 NOVEMBER = "2026-11"

@@ -4,29 +4,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 
 import psycopg
-import pytest
 from standardwebhooks import Webhook
 
 from metering.clock import utc_now
 from metering.domain.alerts import AlertKind
 from metering.embedded.supervisor import ChildSpec, Supervisor
-from tests.alerts.conftest import Watched
-from tests.alerts.receivers import Receiver, receiving
+from tests.alerts.receivers import Receiver
+from tests.alerts.watched import Watched
 from tests.conftest import Database
 from tests.waiting import eventually
 
 NOWHERE = "unix:///nonexistent/valkey.sock"
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as running:
-        yield running
 
 
 def environment(database: Database, redis_url: str) -> dict[str, str]:
