@@ -36,6 +36,7 @@ from metering.tables.totals import (
     totals_monthly_by_customer,
     totals_pending,
 )
+from metering.tables.work import totals_rolled_up, worker_signs
 
 __all__ = [
     "adjustments",
@@ -73,4 +74,6 @@ __all__ = [
     "totals_monthly",
     "totals_monthly_by_customer",
     "totals_pending",
+    "totals_rolled_up",
+    "worker_signs",
 ]
