@@ -20,6 +20,7 @@ _DEFAULTS: Mapping[str, str] = {
     "default_transaction_read_only": "on",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
+    "work_mem": "32MB",
     "search_path": "reporting",
     "timezone": "UTC",
 }
