@@ -16,7 +16,7 @@ _NAME = re.compile(r"(?!pg_|metering_)[a-z][a-z0-9_]{0,62}")
 # A tool that opens connections without end must not take the service's.
 _MAX_CONNECTIONS = 10
 # Guards against accidents, which a session may lift for itself; what it may see and do, it may not.
-_DEFAULTS: Mapping[str, str] = {
+READER_SETTINGS: Mapping[str, str] = {
     "default_transaction_read_only": "on",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
@@ -82,7 +82,7 @@ def reader_statements(name: str, password: str) -> list[sql.Composed]:
         ),
         *(
             sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(setting), sql.Literal(value))
-            for setting, value in _DEFAULTS.items()
+            for setting, value in READER_SETTINGS.items()
         ),
     ]
 
