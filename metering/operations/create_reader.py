@@ -14,7 +14,7 @@ def create_reader(*, owner: Engine, name: str) -> str:
     Raises:
         InvalidReaderNameError, ReaderExistsError, ReaderRefusedError: see store/readers.py.
     """
-    password = secrets.token_urlsafe(24)
+    password = secrets.token_hex(24)
     with transaction(owner) as connection:
         add_reader(connection, name=name, password=password)
     return password

@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from migrations.reporting_comments import COMMENTS
+
 revision = "2026_12_04_reporting"
 down_revision = "2026_12_03_stripe"
 branch_labels = None
@@ -238,172 +240,6 @@ FROM (
 ) AS k JOIN public.rates r ON r.rate_card_id = k.rate_card_id
 """
 
-CUSTOMER = {
-    "customer_id": "Who pays.",
-    "customer_name": "The customer's name, where it has one.",
-}
-MONEY = {
-    "usd_cents": "The exact amount in cents; never rounded.",
-    "usd": "The same in dollars, exact.",
-}
-USAGE = {
-    "input_tokens": "Input tokens, cached and audio ones included.",
-    "output_tokens": "Output tokens, reasoning and audio ones included.",
-    "cache_read_input_tokens": "Input tokens that were read from a cache.",
-    "cache_write_input_tokens": "Input tokens that were written to a cache.",
-    "reasoning_output_tokens": "Output tokens of reasoning.",
-    "input_audio_tokens": "Input tokens of audio.",
-    "output_audio_tokens": "Output tokens of audio.",
-}
-STREAM = {
-    "provider": "The provider, as the gateway named it.",
-    "model": "The model that was asked for.",
-    "api_key_id": "The gateway's key that the customer used; NULL where unknown.",
-    "outcome": "How the stream ended: completed, cancelled, failed, timed_out or abandoned.",
-    "usage_source": "Who counted: provider, gateway_count or estimate.",
-    "retry": "Whether the stream looks like a retry of one that ended early.",
-}
-
-COMMENTS: dict[str, tuple[str, dict[str, str]]] = {
-    "daily_usage": (
-        "Final usage and cost by UTC day, one row a day and combination; exact at any moment. "
-        "Filed by the day in which the stream ended.",
-        {
-            "day": "The UTC day, as its first moment.",
-            **CUSTOMER,
-            **STREAM,
-            "provider": "The provider; NULL for a credit or correction that is of no stream.",
-            "model": "The model that was asked for; NULL as provider is.",
-            "outcome": f"{STREAM['outcome']} NULL as provider is.",
-            "usage_source": f"{STREAM['usage_source']} NULL as provider is.",
-            "stream_count": "Streams that are billed.",
-            **USAGE,
-            **MONEY,
-        },
-    ),
-    "charges": (
-        "Every charge with its newest bill: one row a stream that was ever charged.",
-        {
-            **CUSTOMER,
-            "stream_id": "The stream; unique by customer.",
-            "charge_id": "The charge's own id.",
-            "period": "The month that the charge counts for; what was adjusted later may count for later ones.",
-            "booked_at": "When the charge was booked.",
-            "revision": "How often the bill has changed since.",
-            "started_at": "When the stream started; its rates are those in force then.",
-            "ended_at": "When the stream ended.",
-            "outcome": STREAM["outcome"],
-            "provider": STREAM["provider"],
-            "model": STREAM["model"],
-            "response_model": "The model that answered, where the upstream said so.",
-            "rated_model": "The model whose rates apply.",
-            "model_rule": "How the model's name led to the rate card.",
-            "service_tier": "The upstream's class of service, where known.",
-            "api_key_id": STREAM["api_key_id"],
-            **{name: f"{meaning[:-1]}; NULL where unknown." for name, meaning in USAGE.items()},
-            "usage_source": STREAM["usage_source"],
-            "input_unknown": "Whether nobody reported the input, so that it counts as 0.",
-            "cancel_policy": "What a stream that did not complete is billed for: delivered, drain or zero.",
-            "cancel_policy_version": "Which version of that policy; 0 is the default before any was set.",
-            "rate_card_id": "The rate card, as in rates; NULL when nothing is billed.",
-            "markup_percent": "The customer's markup on the rates.",
-            "retry": STREAM["retry"],
-            "retry_of": "The stream that it looks like a retry of.",
-            "resolution": "What an admin decided of it: bill_as_is or write_off.",
-            "lines": "The bill's lines as JSON: kind, quantity, usd_per_million, usd_cents.",
-            "charged_usd_cents": "What was charged at first.",
-            "adjusted_usd_cents": "What adjustments changed since; charged and adjusted are the sum of the lines.",
-            "by_hand_usd_cents": "Credits and corrections of this stream.",
-            "usd_cents": "What the stream costs in exact cents: charged, adjusted and by hand.",
-            "usd": MONEY["usd"],
-        },
-    ),
-    "invoice_lines": (
-        "Every line of every invoice; the billed cents of an invoice's lines add up to it.",
-        {
-            "period": "The month that is invoiced.",
-            "number": "The invoice's number.",
-            **CUSTOMER,
-            "invoice_id": "The invoice's own id.",
-            "created_at": "When the invoice was made.",
-            "push_state": "How far Stripe has the invoice.",
-            "stripe_invoice_id": "The invoice at Stripe, once there is one.",
-            "stripe_number": "Its number at Stripe.",
-            "line_key": "Unique within the invoice.",
-            "kind": "usage, late_usage, adjustment, credit, correction or carried_in.",
-            "provider": "The provider of usage.",
-            "model": "The model of usage.",
-            "month": "The month of the usage, or of what is carried in, where it is another one.",
-            "adjustment_id": "The credit or correction.",
-            "reason": "Why it was booked.",
-            "starts_at": "From when the line counts.",
-            "ends_at": "Until when.",
-            "stream_count": "Streams in the line.",
-            **USAGE,
-            "usd_cents": MONEY["usd_cents"],
-            "usd": MONEY["usd"],
-            "billed_cents": "The line's share of the invoice's whole cents.",
-            "billed_usd": "The same in dollars.",
-        },
-    ),
-    "unbilled": (
-        "What is on no invoice yet, by customer, month and kind: booked to months without an invoice, left over by "
-        "the newest invoice, or not booked yet.",
-        {
-            **CUSTOMER,
-            "period": "The month that it counts for; of a remainder, that of the invoice that left it.",
-            "kind": "charge, adjustment, credit, correction, remainder; backlog and open for streams without a bill.",
-            "stream_count": "How many streams, for backlog and open.",
-            "usd_cents": "The exact amount in cents; NULL for backlog and open, whose cost is not final.",
-            "usd": MONEY["usd"],
-        },
-    ),
-    "drift": (
-        "What reconciliations found: where Stripe has something else than we do.",
-        {
-            "reconciliation_id": "The reconciliation that found it.",
-            "started_at": "When that began.",
-            "finished_at": "When it was done; NULL while it runs, or when it died.",
-            "finding": "The finding's number in it.",
-            "found_at": "When it was found.",
-            **CUSTOMER,
-            "customer_id": "Whose invoice it is of; NULL when of none of ours.",
-            "period": "The month of the invoice.",
-            "invoice_id": "The invoice.",
-            "number": "The invoice's number.",
-            "stripe_invoice_id": "The invoice at Stripe.",
-            "drift_class": "What kind of difference it is.",
-            "finalized": "Whether Stripe's invoice is final.",
-            "detail": "The difference in words.",
-            "remedy": "What a repair does about it; report is left to a person.",
-            "repaired_at": "When it was repaired.",
-            "repair": "What was done, or why that failed.",
-            "still_there": "Not repaired, and from the last reconciliation that compared its month.",
-            "drift_cents": "What Stripe has too much, or below zero too little.",
-            "drift_usd": "The same in dollars.",
-        },
-    ),
-    "rates": (
-        "All rates with the time in which they are in force, half-open. Of a kind's rates the most specific applies.",
-        {
-            "provider": "The provider.",
-            "model": "The model.",
-            "customer_id": "Whose own rate it is; NULL for everybody's.",
-            "rate_card_id": "The rate card, as on charges.",
-            "effective_from": "In force for streams that start from then on.",
-            "effective_to": "Until the next card takes over; NULL for the newest.",
-            "kind": "The usage kind that it prices.",
-            "service_tier": "Only for this class of service; NULL for any.",
-            "daily_start": "Only from this time of the UTC day; NULL for the whole day.",
-            "daily_end": "Until this time.",
-            "above_input_tokens": "For requests with more input tokens than this.",
-            "usd_per_million": "USD per million units of the kind.",
-            "provenance": "Where the price comes from.",
-            "created_at": "When the card was added.",
-        },
-    ),
-}
-
 WORK = """
 -- Workers tell that they live, and what they did since they told last. Those that are gone are summed up in one row.
 CREATE TABLE worker_signs (
@@ -436,12 +272,20 @@ PRIVILEGES = """
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM metering_reader;
 REVOKE ALL ON SCHEMA public FROM metering_reader;
 GRANT USAGE ON SCHEMA reporting TO metering_reader;
-GRANT SELECT ON ALL TABLES IN SCHEMA reporting TO metering_reader;
+GRANT SELECT ON reporting.daily_usage, reporting.charges, reporting.invoice_lines, reporting.unbilled,
+    reporting.drift, reporting.rates TO metering_reader;
+"""
+
+# An administrator may have made it, for a login that may not.
+SCHEMA = """
+DO $$ BEGIN
+    IF to_regnamespace('reporting') IS NULL THEN CREATE SCHEMA reporting; END IF;
+END $$
 """
 
 
 def upgrade() -> None:
-    op.execute("CREATE SCHEMA reporting")
+    op.execute(SCHEMA)
     for view in (DAILY_USAGE, CHARGES, INVOICE_LINES, UNBILLED, DRIFT, RATES):
         op.execute(view.replace(":", r"\:"))
     for view, (meaning, columns) in COMMENTS.items():

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Database
+from tests.reporting.views import read
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reporting.md").read_text()
 SHORT = {"timestamp with time zone": "timestamptz", "time without time zone": "time"}
@@ -85,3 +86,11 @@ def test_the_page_has_the_very_views_and_columns_of_the_database(columns: Column
         for line in table.splitlines()[2:]
     ]
     assert sorted(told) == sorted(columns)
+
+
+def test_the_queries_on_the_page_run_for_a_reader(database: Database) -> None:
+    blocks = [block for block in re.findall(r"```sql\n(.+?)```", PAGE, re.DOTALL) if "CREATE ROLE" not in block]
+    queries = [query for block in blocks for query in block.split(";") if query.strip()]
+    assert len(queries) == 4
+    for query in queries:
+        assert read(database, query) == []
