@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from metering.api import backlog, health, invoices, prices, reading, receipts, stream_events, totals, writing
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
+from metering.api.metrics import build_work_collector
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
 from metering.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.clock import utc_now
@@ -53,6 +54,7 @@ def create_app(service: Service) -> FastAPI:
             on_ended=nudger.nudge,
         )
         app.state.writer = writer
+        app.state.work_collector = build_work_collector(service)
         app.state.ingest = IngestEndpoint(
             writer=writer,
             authenticator=authenticator,

@@ -37,6 +37,12 @@ from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
 from metering.store.pushes import LeaseLostError
+from metering.store.readers import (
+    InvalidReaderNameError,
+    ReaderExistsError,
+    ReaderRefusedError,
+    UnknownReaderError,
+)
 from metering.store.schema import RoleMissingError, SchemaOutdatedError
 from metering.stripe_api.errors import (
     StripeError,
@@ -104,12 +110,15 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         ConfigurationError,
         ForceReasonMissingError,
         InvalidKeyError,
+        InvalidReaderNameError,
         KeyBindingError,
         KeyIdTakenError,
         LeaseLostError,
         MonthNotOverError,
         NotConfiguredError,
         RateMissingError,
+        ReaderExistsError,
+        ReaderRefusedError,
         RoleMissingError,
         SchemaOutdatedError,
         StartOverError,
@@ -122,6 +131,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         UnequalSumsError,
         UnknownClauseError,
         UnknownKeyError,
+        UnknownReaderError,
         UnreadableReceiptError,
         UnsafeDatabaseError,
     }

@@ -16,6 +16,7 @@ from metering.cli import (
     parts,
     programs,
     rates,
+    reader,
     reconcile,
     rerate,
     up,
@@ -37,6 +38,7 @@ app.add_typer(rates.app, name="rates")
 app.add_typer(cancel_policy.app, name="cancel-policy")
 app.add_typer(backlog.app, name="backlog")
 app.add_typer(invoices.app, name="invoices")
+app.add_typer(reader.app, name="reader")
 app.add_typer(bench.app, name="bench")
 app.command("audit")(audit.audit_command)
 app.command("up")(up.up_command)

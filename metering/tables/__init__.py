@@ -45,6 +45,7 @@ from metering.tables.totals import (
     totals_monthly_by_customer,
     totals_pending,
 )
+from metering.tables.work import totals_rolled_up, worker_signs
 
 __all__ = [
     "adjustments",
@@ -83,4 +84,6 @@ __all__ = [
     "totals_monthly",
     "totals_monthly_by_customer",
     "totals_pending",
+    "totals_rolled_up",
+    "worker_signs",
 ]
