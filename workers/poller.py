@@ -5,12 +5,13 @@ the work, so threads in every worker look for due rows too: for streams to final
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from metering.bootstrap import Service
 from workers.alerts import evaluate_due_alerts, send_due_webhooks
 from workers.finalizing import drain
 from workers.months import work_on_months
+from workers.signs import tell_signs
 
 INTERVAL_SECONDS = 1.0
 
@@ -21,10 +22,10 @@ class Poller:
     def __init__(self, service: Callable[[], Service]) -> None:
         self._service = service
         self._stopping = threading.Event()
-        # Apart, since pushing to Stripe waits for Stripe, and webhooks for whoever receives them.
+        # Months and webhooks apart, since they wait for others; signs with draining, which they are a sign of.
         self._threads = [
-            threading.Thread(target=self._run, args=(look,), name=look.__name__, daemon=True)
-            for look in (drain, work_on_months, evaluate_due_alerts, send_due_webhooks)
+            threading.Thread(target=self._run, args=(looks,), name=looks[0].__name__, daemon=True)
+            for looks in ((drain, tell_signs), (work_on_months,), (evaluate_due_alerts,), (send_due_webhooks,))
         ]
 
     def start(self) -> None:
@@ -36,6 +37,7 @@ class Poller:
         """Look no more."""
         self._stopping.set()
 
-    def _run(self, look: Callable[[Callable[[], Service]], None]) -> None:
+    def _run(self, looks: Sequence[Callable[[Callable[[], Service]], None]]) -> None:
         while not self._stopping.wait(INTERVAL_SECONDS):
-            look(self._service)
+            for look in looks:
+                look(self._service)

@@ -25,6 +25,7 @@ from metering.api import (
 )
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
+from metering.api.metrics import build_work_collector
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
 from metering.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.clock import utc_now
@@ -67,6 +68,7 @@ def create_app(service: Service) -> FastAPI:
             on_ended=nudger.nudge,
         )
         app.state.writer = writer
+        app.state.work_collector = build_work_collector(service)
         app.state.ingest = IngestEndpoint(
             writer=writer,
             authenticator=authenticator,

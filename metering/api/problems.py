@@ -42,6 +42,12 @@ from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
 from metering.store.pushes import LeaseLostError
+from metering.store.readers import (
+    InvalidReaderNameError,
+    ReaderExistsError,
+    ReaderRefusedError,
+    UnknownReaderError,
+)
 from metering.store.schema import RoleMissingError, SchemaOutdatedError
 from metering.store.webhook_deliveries import UnknownDeliveryError
 from metering.store.webhook_endpoints import UnknownEndpointError
@@ -121,12 +127,15 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         ConfigurationError,
         ForceReasonMissingError,
         InvalidKeyError,
+        InvalidReaderNameError,
         KeyBindingError,
         KeyIdTakenError,
         LeaseLostError,
         MonthNotOverError,
         NotConfiguredError,
         RateMissingError,
+        ReaderExistsError,
+        ReaderRefusedError,
         RefusedAddressError,
         RoleMissingError,
         SchemaOutdatedError,
@@ -140,6 +149,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         UnequalSumsError,
         UnknownClauseError,
         UnknownKeyError,
+        UnknownReaderError,
         UnreadableReceiptError,
         UnsafeDatabaseError,
     }

@@ -17,6 +17,7 @@ from metering.cli import (
     parts,
     programs,
     rates,
+    reader,
     reconcile,
     rerate,
     up,
@@ -39,6 +40,7 @@ app.add_typer(rates.app, name="rates")
 app.add_typer(cancel_policy.app, name="cancel-policy")
 app.add_typer(backlog.app, name="backlog")
 app.add_typer(invoices.app, name="invoices")
+app.add_typer(reader.app, name="reader")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(bench.app, name="bench")

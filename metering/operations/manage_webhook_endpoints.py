@@ -114,7 +114,8 @@ def change_endpoint(
                 changed, disabled_at=None, disabled_reason=None, failing_since=None, last_problem=None
             )
         elif changes.enabled is False and endpoint.disabled_at is None:
-            changed = replace(changed, disabled_at=now, disabled_reason=f"disabled by {changed_by}")
+            reason = f"disabled by {changed_by}"
+            changed = replace(changed, disabled_at=now, disabled_reason=reason, failing_since=None)
         store_endpoint(connection, changed)
     return changed
 

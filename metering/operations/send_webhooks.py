@@ -161,12 +161,12 @@ def _record_at_endpoint(
 
 
 def _endpoint_after(endpoint: Endpoint, attempt: Attempt, now: datetime, disable_after: timedelta) -> Endpoint:
+    if endpoint.disabled_at is not None:  # it was tried out, and why it is disabled stays
+        return replace(endpoint, delivered_at=now if attempt.delivered else endpoint.delivered_at)
     if attempt.delivered:
         return replace(endpoint, failing_since=None, last_problem=None, delivered_at=now)
     since = endpoint.failing_since or now
     failing = replace(endpoint, failing_since=since, last_problem=attempt.problem)
-    if endpoint.disabled_at is not None:
-        return failing
     if attempt.gone:
         return replace(failing, disabled_at=now, disabled_reason="it answered 410 Gone: it wants no more")
     if now - since >= disable_after:

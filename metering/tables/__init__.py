@@ -53,6 +53,7 @@ from metering.tables.totals import (
     totals_monthly_by_customer,
     totals_pending,
 )
+from metering.tables.work import totals_rolled_up, worker_signs
 
 __all__ = [
     "adjustments",
@@ -94,7 +95,9 @@ __all__ = [
     "totals_monthly",
     "totals_monthly_by_customer",
     "totals_pending",
+    "totals_rolled_up",
     "webhook_deliveries",
     "webhook_endpoints",
     "webhook_secrets",
+    "worker_signs",
 ]

@@ -146,3 +146,31 @@ def list_waiting(connection: Connection, *, period: str, only: str | None, limit
     """Invoices up to a month that are not final at Stripe, nor deferred."""
     rows = connection.execute(_WAITING, {"period": period, "only": only, "limit": limit})
     return [Waiting(**{**row._mapping, "state": PushState(row.state)}) for row in rows]
+
+
+# Of the newest month all states, of those before it only what is not at its end.
+_STANDING = text(
+    """
+    WITH newest AS (SELECT max(period) AS period FROM invoice_pushes)
+    SELECT standing.state, count(*) AS count, CAST(sum(i.billed_cents) AS bigint) AS billed_cents FROM (
+        (SELECT customer_id, invoice_id, state FROM invoice_pushes
+         WHERE period = (SELECT period FROM newest) LIMIT 100000)
+        UNION ALL
+        (SELECT customer_id, invoice_id, state FROM invoice_pushes
+         WHERE period < (SELECT period FROM newest)
+           AND state NOT IN ('final', 'settled', 'void', 'uncollectible', 'deferred') LIMIT 100000)
+    ) AS standing JOIN invoices i USING (customer_id, invoice_id) GROUP BY standing.state
+    """
+)
+
+
+def standing_pushes(connection: Connection) -> Sequence[StatePushes]:
+    """By state, the invoices of the newest month, and those of earlier months that are not at their end yet.
+
+    Counts up to 100,000 of each.
+    """
+    rows = connection.execute(_STANDING)
+    return [
+        StatePushes(state=PushState(row.state), count=row._mapping["count"], billed_cents=row.billed_cents)
+        for row in rows
+    ]

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from enum import StrEnum
 
 from sqlalchemy import Connection, text
 
-from metering.domain.deliveries import DeliveryState
 from metering.records.webhooks import (
     DELIVERY_ROW,
     ENDPOINT_ROW,
@@ -93,44 +93,42 @@ def failed_deliveries(
     return [delivery_of_row(row) for row in rows]
 
 
+class EndpointState(StrEnum):
+    """How an endpoint does. Disabled: nothing could be delivered for too long. Off: a person disabled it."""
+
+    OK = "ok"
+    FAILING = "failing"
+    DISABLED = "disabled"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertHealth:
-    """How alerting goes. `evaluated_ago` is of the kind that was not looked at for longest; zero before any was.
+    """How alerting goes. `evaluated_at` is of the kind that was not looked at for longest, None before any was.
 
-    Endpoints are counted as `ok`, `failing` and `disabled`, and deliveries that did not arrive by their state.
-    `oldest_pending_age` is how long the oldest pending delivery is on its way.
+    The oldest delivery that is pending is on its way since `pending_since`; None when none is.
     """
 
-    evaluated_ago: timedelta
+    evaluated_at: datetime | None
     endpoints: Mapping[str, int]
-    deliveries: Mapping[str, int]
-    oldest_pending_age: timedelta
+    pending_since: datetime | None
 
 
 _EVALUATED = text("SELECT min(evaluated_at) FROM alert_evaluations")
 _ENDPOINT_STATES = text(
     """
-    SELECT CASE WHEN disabled_at IS NOT NULL THEN 'disabled' WHEN failing_since IS NOT NULL THEN 'failing'
-           ELSE 'ok' END AS state, count(*) AS endpoints
+    SELECT CASE WHEN disabled_at IS NULL THEN CASE WHEN failing_since IS NULL THEN 'ok' ELSE 'failing' END
+           ELSE CASE WHEN failing_since IS NULL THEN 'off' ELSE 'disabled' END END AS state, count(*) AS endpoints
     FROM webhook_endpoints WHERE deleted_at IS NULL GROUP BY 1
     """
 )
-_DELIVERY_STATES = text(
-    """
-    SELECT state, count(*) AS deliveries, min(created_at) AS oldest FROM webhook_deliveries
-    WHERE state IN ('pending', 'failed', 'skipped') GROUP BY state
-    """
-)
+_PENDING_SINCE = text("SELECT min(created_at) FROM webhook_deliveries WHERE state = 'pending'")
 
 
-def alert_health(connection: Connection, *, now: datetime) -> AlertHealth:
+def alert_health(connection: Connection) -> AlertHealth:
     """How fresh evaluations are, and how far messages get."""
-    evaluated_at = connection.execute(_EVALUATED).scalar_one()
-    deliveries = connection.execute(_DELIVERY_STATES).all()
-    oldest = {row.state: row.oldest for row in deliveries}.get(DeliveryState.PENDING.value)
     return AlertHealth(
-        evaluated_ago=now - evaluated_at if evaluated_at else timedelta(),
+        evaluated_at=connection.execute(_EVALUATED).scalar_one(),
         endpoints={row.state: row.endpoints for row in connection.execute(_ENDPOINT_STATES)},
-        deliveries={row.state: row.deliveries for row in deliveries},
-        oldest_pending_age=now - oldest if oldest else timedelta(),
+        pending_since=connection.execute(_PENDING_SINCE).scalar_one(),
     )

@@ -117,13 +117,10 @@ CREATE INDEX webhook_deliveries_by_time ON webhook_deliveries (created_at, deliv
 CREATE INDEX webhook_deliveries_by_state ON webhook_deliveries (state, created_at, delivery_id);
 """
 
-# An address may carry a token of its receiver, and a secret signs: neither is for readers.
+# Readers have views and nothing else; an address may carry a token of its receiver, and a secret signs.
 PRIVILEGES = """
-GRANT SELECT ON alerts, alert_evaluations, alert_occurrences, webhook_deliveries
-    TO metering_service, metering_reader;
-GRANT SELECT ON webhook_endpoints, webhook_secrets TO metering_service;
-GRANT SELECT (endpoint_id, description, types, created_by, created_at, changed_at, disabled_at, disabled_reason,
-    failing_since, delivered_at, deleted_at) ON webhook_endpoints TO metering_reader;
+GRANT SELECT ON alerts, alert_evaluations, alert_occurrences, webhook_endpoints, webhook_secrets, webhook_deliveries
+    TO metering_service;
 GRANT INSERT ON alerts, alert_occurrences, webhook_endpoints, webhook_secrets, webhook_deliveries
     TO metering_service;
 GRANT UPDATE (name, version, thresholds, budget_usd_cents, floor_usd_cents, trailing_days, enabled, changed_at,

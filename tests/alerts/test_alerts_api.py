@@ -17,6 +17,7 @@ from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
 from tests.api.conftest import Api, signed_in
 from tests.conftest import Database, clone
+from tests.metrics import scrape_work
 
 SPEND = {
     "name": "budget",
@@ -210,16 +211,25 @@ def test_the_log_is_read_page_by_page_filtered_and_replayed(
     assert api.client.get("/v1/webhook-deliveries?cursor=x").status_code == 422
 
 
-def test_metrics_tell_of_endpoints_and_of_what_did_not_arrive(api: Api, watched: Watched) -> None:
-    watched.endpoint()
+def test_metrics_tell_how_endpoints_do_and_since_when_something_is_on_its_way(api: Api, watched: Watched) -> None:
+    empty = scrape_work(api.service)
+    assert (empty("metering_oldest_webhook_seconds"), "metering_alerts_evaluated_seconds" in empty) == (0, False)
+    for number in range(4):
+        watched.endpoint(f"https://hooks.example.com/{number}")
     watched.use("acme", Decimal(10), NOW)
     watched.alert(AlertKind.SPEND, 100, budget_usd_cents=10)
-    watched.evaluate(AlertKind.SPEND)
-    watched.execute("UPDATE webhook_endpoints SET disabled_at = now(), disabled_reason = 'test'")
-    lines = httpx2.get(f"{api.url}/metrics").text.splitlines()
-    assert 'metering_webhook_endpoints{state="disabled"} 1.0' in lines
-    assert 'metering_webhook_endpoints{state="ok"} 0.0' in lines
-    assert 'metering_webhook_deliveries{state="pending"} 1.0' in lines
-    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    assert float(values["metering_oldest_webhook_seconds"]) > 60
-    assert float(values["metering_alerts_evaluated_seconds"]) > 60
+    for kind in AlertKind:
+        watched.evaluate(kind)
+    for number, changed in enumerate(
+        (
+            "failing_since = now()",
+            "failing_since = now(), disabled_at = now(), disabled_reason = 'test'",
+            "disabled_at = now(), disabled_reason = 'test'",
+        )
+    ):
+        watched.execute(f"UPDATE webhook_endpoints SET {changed} WHERE url LIKE '%/{number}'")
+    told = scrape_work(api.service)
+    states = {"failing": 1.0, "disabled": 1.0, "off": 1.0, "ok": 1.0}
+    assert told.not_zero("metering_webhook_endpoints") == states
+    assert told("metering_oldest_webhook_seconds") > 60
+    assert told("metering_alerts_evaluated_seconds") > 60
