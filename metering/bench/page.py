@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from metering.bench.alerts import AlertsReport
 from metering.bench.audit import AuditBenchReport
 from metering.bench.finalize import FinalizeReport
 from metering.bench.ingest import IngestReport, Row
@@ -35,8 +36,9 @@ def render_page(results: Path) -> str:
     audit = _read(results / "audit.json", AuditBenchReport)
     invoices = _read(results / "invoices.json", InvoicesReport)
     push = _read(results / "push.json", PushReport)
+    alerts = _read(results / "alerts.json", AlertsReport)
     parts = [_HEAD, *_ingest(ingest), *_finalize(finalize), *_totals(totals), *_rating(rating), *_audit(audit)]
-    return "\n".join([*parts, *_invoices(invoices), *_push(push)])
+    return "\n".join([*parts, *_invoices(invoices), *_push(push), *_alerts(alerts)])
 
 
 def _read(path: Path, kind: type[Report]) -> Report:
@@ -200,6 +202,25 @@ def _push(report: PushReport) -> list[str]:
         f"{report.again_seconds:.2f} s. Reconciling takes {report.reconciled_seconds:.0f} s: "
         f"{report.reconciled_per_second:,.0f} invoices/s. With Stripe itself its limits decide: at 20 calls a "
         "second to an endpoint, 20 invoices a second.",
+        "",
+    ]
+
+
+def _alerts(report: AlertsReport) -> list[str]:
+    lines = ["| kind of alert, nothing occurs | p50 ms | at most ms |", "|---|--:|--:|"]
+    lines += [f"| {row.kind} | {row.p50_ms:,.0f} | {row.worst_ms:,.0f} |" for row in report.rows]
+    return [
+        "## Alerts",
+        "",
+        _measured(report.machine),
+        "",
+        f"One look at {report.customers:,} customers in three time zones with {report.hourly_rows:,} sums by hour, "
+        f"each customer with an alert about spend of its own, beside one of each kind for all of them:",
+        "",
+        *lines,
+        "",
+        f"When everything is reached at once, {report.occurred:,} occurrences are kept and as many webhooks queued in "
+        f"{report.occurred_seconds:.0f} s, beside which other work goes on.",
         "",
     ]
 

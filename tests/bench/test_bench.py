@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from metering.bench.alerts import bench_alerts
 from metering.bench.audit import bench_audit
 from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
@@ -53,6 +54,9 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     push = bench_push(customers=30, lines=10, say=said.append)
     assert push.calls == 4
     assert push.invoices_per_second > 0
+    alerts = bench_alerts(customers=40, hours=5, say=said.append)
+    assert len(alerts.rows) == 5
+    assert alerts.occurred == 160
     reports = {
         "ingest": ingest,
         "finalize": finalize,
@@ -61,6 +65,7 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
         "audit": audit,
         "invoices": invoices,
         "push": push,
+        "alerts": alerts,
     }
     for name, report in reports.items():
         write(tmp_path, f"{name}.json", report)
