@@ -89,15 +89,29 @@ class Alert:
     changed_at: datetime
 
 
+_MOST_CENTS = Decimal(10**15)
 # Thresholds, from and to, both included.
 _RANGES: Mapping[AlertKind, tuple[Decimal, Decimal]] = {
     AlertKind.SPEND: (Decimal("0.01"), Decimal(10_000)),
     AlertKind.DAILY_CHANGE: (Decimal(-100), Decimal(1_000_000)),
     AlertKind.ESTIMATED_SHARE: (Decimal("0.01"), Decimal(100)),
-    AlertKind.DRIFT: (ZERO, Decimal(10**15)),
+    AlertKind.DRIFT: (ZERO, _MOST_CENTS),
     AlertKind.BACKLOG_AGE: (Decimal("0.01"), Decimal(8_760)),
 }
 _WITH_FLOOR = (AlertKind.DAILY_CHANGE, AlertKind.ESTIMATED_SHARE)
+
+
+MAX_NAME = 256
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is empty or too long.
+
+    Raises:
+        InvalidAlertError: saying how long it may be.
+    """
+    if not 1 <= len(name) <= MAX_NAME:
+        raise InvalidAlertError(f"name: expected 1 to {MAX_NAME} characters, got {len(name)}")
 
 
 def check_terms(terms: AlertTerms) -> None:
@@ -113,14 +127,11 @@ def check_terms(terms: AlertTerms) -> None:
     _check_presence("budget_usd_cents", terms.budget_usd_cents, wanted=kind is AlertKind.SPEND, kind=kind)
     _check_presence("floor_usd_cents", terms.floor_usd_cents, wanted=kind in _WITH_FLOOR, kind=kind)
     _check_presence("trailing_days", terms.trailing_days, wanted=kind is AlertKind.DAILY_CHANGE, kind=kind)
-    if terms.budget_usd_cents is not None and not (
-        terms.budget_usd_cents.is_finite() and terms.budget_usd_cents > 0
-    ):
-        raise InvalidAlertError(f"budget_usd_cents: expected cents above 0, got {terms.budget_usd_cents}")
-    if terms.floor_usd_cents is not None and not (
-        terms.floor_usd_cents.is_finite() and terms.floor_usd_cents >= 0
-    ):
-        raise InvalidAlertError(f"floor_usd_cents: expected cents from 0 on, got {terms.floor_usd_cents}")
+    budget, floor = terms.budget_usd_cents, terms.floor_usd_cents
+    if budget is not None and not (budget.is_finite() and 0 < budget <= _MOST_CENTS):
+        raise InvalidAlertError(f"budget_usd_cents: expected cents above 0, up to {_MOST_CENTS:,}, got {budget}")
+    if floor is not None and not (floor.is_finite() and 0 <= floor <= _MOST_CENTS):
+        raise InvalidAlertError(f"floor_usd_cents: expected cents from 0 to {_MOST_CENTS:,}, got {floor}")
     if terms.trailing_days is not None and not 1 <= terms.trailing_days <= MAX_TRAILING_DAYS:
         raise InvalidAlertError(f"trailing_days: expected 1 to {MAX_TRAILING_DAYS}, got {terms.trailing_days}")
 
@@ -128,8 +139,6 @@ def check_terms(terms: AlertTerms) -> None:
 def _check_thresholds(terms: AlertTerms) -> None:
     if not 1 <= len(terms.thresholds) <= MAX_THRESHOLDS:
         raise InvalidAlertError(f"thresholds: expected 1 to {MAX_THRESHOLDS} of them, got {len(terms.thresholds)}")
-    if len(set(terms.thresholds)) != len(terms.thresholds):
-        raise InvalidAlertError("thresholds: one is there twice")
     least, most = _RANGES[terms.kind]
     for threshold in terms.thresholds:
         in_range = threshold.is_finite() and least <= threshold <= most
@@ -138,6 +147,8 @@ def _check_thresholds(terms: AlertTerms) -> None:
             raise InvalidAlertError(
                 f"thresholds: expected {UNITS[terms.kind]} from {least} to {most}{apart_from}, got {threshold}"
             )
+    if len(set(terms.thresholds)) != len(terms.thresholds):
+        raise InvalidAlertError("thresholds: one is there twice")
 
 
 def _check_presence(field: str, value: object, *, wanted: bool, kind: AlertKind) -> None:

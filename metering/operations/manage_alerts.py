@@ -16,6 +16,7 @@ from metering.domain.alerts import (
     Alert,
     AlertKind,
     AlertTerms,
+    check_name,
     check_terms,
 )
 from metering.domain.errors import MeteringError
@@ -46,12 +47,13 @@ def create_alert(*, engine: Engine, name: str, terms: AlertTerms, created_by: st
     """Store a new alert. It occurs at once where its thresholds are reached already.
 
     Raises:
-        InvalidAlertError: the terms do not make sense.
+        InvalidAlertError: the name or the terms do not make sense.
         UnknownCustomerError: it is for a customer that there is not.
         TooManyAlertsError: the customer, or the deployment, has as many as there may be.
     """
     if terms.kind is AlertKind.DAILY_CHANGE and terms.trailing_days is None:
         terms = replace(terms, trailing_days=DEFAULT_TRAILING_DAYS)
+    check_name(name)
     check_terms(terms)
     alert = Alert(
         alert_id=f"alr_{secrets.token_hex(8)}",
@@ -74,15 +76,16 @@ def change_alert(*, engine: Engine, alert_id: str, changes: AlertChanges, now: d
 
     Raises:
         UnknownAlertError: there is none.
-        InvalidAlertError: the terms would not make sense.
+        InvalidAlertError: the name or the terms would not make sense.
     """
     with transaction(engine) as connection:
         alert = lock_alert(connection, alert_id=alert_id)
-        terms = _changed_terms(alert.terms, changes)
+        name, terms = _either(changes.name, alert.name), _changed_terms(alert.terms, changes)
+        check_name(name)
         check_terms(terms)
         changed = replace(
             alert,
-            name=_either(changes.name, alert.name),
+            name=name,
             enabled=_either(changes.enabled, alert.enabled),
             terms=terms,
             version=alert.version if terms == alert.terms else alert.version + 1,

@@ -26,6 +26,7 @@ MAX_ENDPOINTS = 20
 # What an endpoint can narrow its messages down to.
 TYPES = tuple(kind.type for kind in AlertKind)
 MAX_OVERLAP = timedelta(days=7)
+MAX_DESCRIPTION = 256
 
 
 class InvalidEndpointError(MeteringError):
@@ -60,10 +61,11 @@ def create_endpoint(
 
     Raises:
         InvalidUrlError: the URL may not be asked.
-        InvalidEndpointError: a type is unknown.
+        InvalidEndpointError: a type is unknown, or the description too long.
         TooManyEndpointsError: there are as many as there may be.
     """
     parse_url(url, allow_private=allow_private)
+    _check_description(description)
     endpoint = Endpoint(
         endpoint_id=f"whe_{secrets.token_hex(8)}",
         url=url,
@@ -100,6 +102,7 @@ def change_endpoint(
     """
     if changes.url is not None:
         parse_url(changes.url, allow_private=allow_private)
+    _check_description(changes.description or "")
     with transaction(engine) as connection:
         endpoint = lock_endpoint(connection, endpoint_id=endpoint_id)
         changed = replace(
@@ -143,6 +146,11 @@ def rotate_endpoint_secret(*, engine: Engine, endpoint_id: str, overlap: timedel
     with transaction(engine) as connection:
         lock_endpoint(connection, endpoint_id=endpoint_id)
         return rotate_secret(connection, endpoint_id=endpoint_id, old_ends_at=now + overlap, now=now)
+
+
+def _check_description(description: str) -> None:
+    if len(description) > MAX_DESCRIPTION:
+        raise InvalidEndpointError(f"description: expected up to {MAX_DESCRIPTION} characters")
 
 
 def _checked(types: Sequence[str]) -> Sequence[str] | None:

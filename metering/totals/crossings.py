@@ -118,8 +118,7 @@ def _crossings(
     ]
     query = f"""
         WITH figures AS MATERIALIZED ({figures.query}), shared AS MATERIALIZED ({_SHARED})
-        {" UNION ALL ".join(reached)}
-        ORDER BY of_customer_id, alert_id, alert_window, threshold LIMIT :limit
+        {" UNION ALL ".join(reached)} LIMIT :limit
     """
     parameters = {**figures.parameters, "kind": kind.value, "now": now, "limit": limit}
     return [_crossing(row, figures) for row in connection.execute(text(query), parameters)]

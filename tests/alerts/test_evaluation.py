@@ -148,6 +148,8 @@ def terms(kind: AlertKind, *thresholds: str, **given: object) -> AlertTerms:
         (terms(SPEND, "1", "1.0", budget_usd_cents=Decimal(1)), "thresholds: one is there twice"),
         (terms(SPEND, "NaN", budget_usd_cents=Decimal(1)), "thresholds: expected percent_of_budget from"),
         (terms(SPEND, "1", budget_usd_cents=Decimal("Infinity")), "budget_usd_cents: expected cents above 0"),
+        (terms(SPEND, "sNaN", budget_usd_cents=Decimal(1)), "thresholds: expected percent_of_budget from"),
+        (terms(SPEND, "1", budget_usd_cents=Decimal("1e999")), "budget_usd_cents: expected cents above 0"),
         (terms(AlertKind.DRIFT, "-1"), "thresholds: expected usd_cents from 0"),
         (
             terms(AlertKind.DRIFT, "1", floor_usd_cents=Decimal(1)),
