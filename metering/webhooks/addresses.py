@@ -6,7 +6,7 @@ Against server-side request forgery, as https://owasp.org/www-community/attacks/
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from metering.domain.errors import MeteringError
@@ -79,6 +79,30 @@ _NOT_PUBLIC_V6 = tuple(
 )
 
 
+# What METERING_WEBHOOKS_ALLOW_PRIVATE allows besides: networks of one's own, without what serves credentials.
+_PRIVATE = tuple(
+    ip_network(network)
+    for network in (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::1/128",
+        "fc00::/7",
+    )
+)
+_CREDENTIALS = (ip_address("100.100.100.200"), ip_address("fd00:ec2::254"))
+
+
+def may_be_asked(address: Address, *, allow_private: bool) -> bool:
+    """Whether a webhook may go there: to a public address, or where allowed to one of a network of one's own."""
+    if is_public(address):
+        return True
+    own = any(address in network for network in _PRIVATE) and address not in _CREDENTIALS
+    return allow_private and own
+
+
 def is_public(address: Address) -> bool:
     """Whether an address is one of the internet, which anybody may ask."""
     if isinstance(address, IPv4Address):
@@ -91,17 +115,20 @@ def check_addresses(host: str, answers: Sequence[str], *, allow_private: bool) -
     """The addresses that a name led to, to connect to exactly these.
 
     Raises:
-        RefusedAddressError: there is none, or one of them is not public: such a mixture is how rebinding begins.
+        RefusedAddressError: there is none, or one of them may not be asked: a mixture is how rebinding begins.
     """
     addresses = [ip_address(answer) for answer in answers]
     if not addresses:
         raise RefusedAddressError(f"{host} has no address")
     for address in addresses:
-        if not allow_private and not is_public(address):
-            raise RefusedAddressError(
-                f"{host} is {address}, which is no public address: METERING_WEBHOOKS_ALLOW_PRIVATE would allow it"
-            )
+        if not may_be_asked(address, allow_private=allow_private):
+            raise RefusedAddressError(f"{host} is {_refusal(address)}")
     return addresses
+
+
+def _refusal(address: Address) -> str:
+    would = may_be_asked(address, allow_private=True)
+    return f"{address}, no public address{': METERING_WEBHOOKS_ALLOW_PRIVATE would allow it' if would else ''}"
 
 
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.ASCII)
@@ -114,7 +141,7 @@ def parse_url(url: str, *, allow_private: bool) -> Target:
     """The parts of an endpoint's URL.
 
     Raises:
-        InvalidUrlError: it is not https to a public host; with `allow_private`, to any.
+        InvalidUrlError: it is not https to a public host; with `allow_private`, http or https to any that may be.
     """
     if len(url) > MAX_URL or not _PRINTABLE.fullmatch(url) or "\\" in url:
         raise InvalidUrlError(
@@ -145,7 +172,7 @@ def _check_host(host: str, allow_private: bool) -> None:
     except ValueError:
         address = None
     if address is not None:
-        if not allow_private and not is_public(address):
-            raise InvalidUrlError(f"url: {address} is no public address")
+        if not may_be_asked(address, allow_private=allow_private):
+            raise InvalidUrlError(f"url: {_refusal(address)}")
     elif len(host) > 253 or not _NAME.fullmatch(host) or _ENDS_IN_NUMBER.fullmatch(host):
         raise InvalidUrlError(f"url: {host!r} is no host: expected a name such as hooks.example.com")

@@ -1,13 +1,11 @@
 """Where a webhook may go: public addresses only, whatever a name leads to and however an address is written."""
 
 import ipaddress
-from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
-from metering.webhooks.addresses import InvalidUrlError, is_public, parse_url
+from metering.webhooks.addresses import InvalidUrlError, may_be_asked, parse_url
 from tests.alerts.posting import Loopback, Names, post, transport
 from tests.alerts.receivers import Receiver
 
@@ -166,6 +164,22 @@ def test_only_https_to_the_ports_of_receivers_is_allowed(url: str) -> None:
         parse_url(url, allow_private=False)
 
 
+OWN = {"127.0.0.1", "127.8.9.10", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.0.1", "100.64.0.1"}
+
+
+def test_what_is_allowed_besides_is_a_network_of_ones_own_and_never_what_serves_credentials() -> None:
+    addresses = {text: ipaddress.ip_address(text) for text in PRIVATE}
+    assert not any(may_be_asked(address, allow_private=False) for address in addresses.values())
+    allowed = {text for text, address in addresses.items() if may_be_asked(address, allow_private=True)}
+    assert allowed == OWN | {"::1", "fc00::1"}
+    assert all(may_be_asked(ipaddress.ip_address(text), allow_private=False) for text in PUBLIC)
+    for host in ("169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]"):
+        with pytest.raises(InvalidUrlError, match=r"no public address$"):
+            parse_url(f"http://{host}/", allow_private=True)
+    metadata = transport(resolve=Names(["169.254.169.254"]), network=Loopback())
+    assert "169.254.169.254, no public address" in (post(metadata, "http://hooks.example.com/").problem or "")
+
+
 def test_public_urls_are_taken_in_their_parts() -> None:
     target = parse_url("https://hooks.example.com/in/a?b=c", allow_private=False)
     assert (target.host, target.port, target.path, target.authority) == (
@@ -175,9 +189,3 @@ def test_public_urls_are_taken_in_their_parts() -> None:
         "hooks.example.com",
     )
     assert parse_url("https://[2606:4700::1111]:8443", allow_private=False).authority == "[2606:4700::1111]:8443"
-    assert not any(is_public(parse_address) for parse_address in _addresses(PRIVATE))
-    assert all(is_public(parse_address) for parse_address in _addresses(PUBLIC))
-
-
-def _addresses(texts: Iterable[str]) -> list[Any]:
-    return [ipaddress.ip_address(text) for text in texts]
