@@ -11,6 +11,11 @@ INGEST_REFUSED = Counter("metering_ingest_queue_full", "Requests refused with 50
 INGEST_QUEUED_EVENTS = Gauge(
     "metering_ingest_queued_events", "Usage events that wait for a commit in this process"
 )
+EXPORTS = Counter(
+    "metering_exports",
+    "Exports over HTTP, by how they ended: whole, left (by the client), timed_out, stalled or failed",
+    ["kind", "format", "result"],
+)
 STREAMS_DUE = Gauge("metering_streams_due", "Streams that the finalizer has to look at now")
 OLDEST_DUE_SECONDS = Gauge(
     "metering_oldest_due_seconds", "Age of the longest waiting stream that is due; 0 when none is"

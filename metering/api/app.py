@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from metering.api import backlog, health, invoices, prices, reading, receipts, stream_events, writing
+from metering.api import backlog, exports, health, invoices, prices, reading, receipts, stream_events, writing
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
@@ -29,6 +29,7 @@ _ROUTERS = (
     backlog.router,
     prices.router,
     invoices.router,
+    exports.router,
     writing.router,
     health.router,
 )

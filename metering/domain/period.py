@@ -64,6 +64,16 @@ class BillingPeriod:
         """Its first moment by that calendar; its end is the start of the next."""
         return datetime(self.year, self.month, 1, tzinfo=time_zone)
 
+    def bounds(self, *, time_zone: ZoneInfo, closed_until: datetime | None) -> tuple[datetime, datetime]:
+        """Its first moment and its end, half-open, of a customer whose last closed month ended then.
+
+        It begins where the one before ended, which may have been by another time zone.
+        """
+        start, end = self.start(time_zone=time_zone), self.next.start(time_zone=time_zone)
+        if closed_until is not None and closed_until < end and abs(closed_until - start) <= 2 * _ZONES:
+            return closed_until, end
+        return start, end
+
     def __str__(self) -> str:
         return _text(self.year, self.month)
 
