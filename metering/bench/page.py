@@ -221,8 +221,8 @@ def _exports(report: ExportsReport) -> list[str]:
         "",
         _measured(report.machine),
         "",
-        f"A closed month of {report.charges:,} charges of {report.customers:,} customers, which lie in the order of "
-        "time, is written by `metering export`, one file after the other. Every file is proved to sum to its "
+        f"A closed month of {report.charges:,} charges of {report.customers:,} customers, which lie in the order "
+        "of time, is written by `metering export`, one file after the other. Every file is proved to sum to its "
         "invoices.",
         "",
         *lines,

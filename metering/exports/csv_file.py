@@ -67,7 +67,14 @@ def _number(value: Any) -> str:
 
 
 def _moments(values: Sequence[Any]) -> Sequence[str | None]:
-    return [None if value is None else _moment(value) for value in values]
+    # The bounds of a day or a month are the same object from row to row.
+    texts: list[str | None] = []
+    before, text = None, None
+    for value in values:
+        if value is not before:
+            before, text = value, None if value is None else _moment(value)
+        texts.append(text)
+    return texts
 
 
 def _moment(value: datetime) -> str:

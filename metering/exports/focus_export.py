@@ -17,7 +17,7 @@ from metering.exports.columns import Row
 from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.exports.month_rows import REMAINDER, Sum, billed, line_key, month_rows
 from metering.totals.export_months import ExportMonth
-from metering.totals.export_usage import iterate_usage
+from metering.totals.export_usage import UsageSum, iterate_usage
 
 _NAMES = tuple(column.name for column in FOCUS_COLUMNS)
 _SERVICE = {
@@ -54,6 +54,7 @@ def focus_rows(connection: Connection, months: Sequence[ExportMonth], *, issuer:
 class _FocusRows:
     def __init__(self, month: ExportMonth, issuer: str) -> None:
         self._month = month
+        self._period = str(month.period)
         self._issuer = issuer
         invoice = month.invoice
         self._shared = {
@@ -69,7 +70,7 @@ class _FocusRows:
             "ServiceProviderName": issuer,
         }
 
-    def row(self, found: Any) -> Row:
+    def row(self, found: UsageSum) -> Row:
         starts, ends = _day(found.day, self._month.time_zone)
         provider = found.provider or self._issuer
         values = {
@@ -106,14 +107,17 @@ class _FocusRows:
         ]
         return [self._closing_row(*row) for row in rows if row[-1]]
 
-    def _usage(self, found: Any) -> dict[str, Any]:
-        price = found.usd_per_million
-        list_price = _list_price(price, found.markup_percent, found.base_usd_per_million)
-        millions = EXACT.scaleb(found.quantity, -6)
+    def _usage(self, found: UsageSum) -> dict[str, Any]:
+        price, markup_percent, quantity = found.usd_per_million, found.markup_percent, found.quantity
+        assert price is not None, "only amounts by hand have none"
+        assert markup_percent is not None
+        assert quantity is not None
+        list_price = _list_price(price, markup_percent, found.base_usd_per_million)
+        millions = EXACT.scaleb(quantity, -6)
         cost = _usd(found.usd_cents)
         unit = "Requests" if found.kind == UsageKind.REQUEST else "Tokens"
         line = (found.line_kind, found.line_month, found.line_provider, found.line_model)
-        corrects = found.line_kind == LineKind.ADJUSTMENT and found.line_month < str(self._month.period)
+        corrects = found.line_kind == LineKind.ADJUSTMENT and (found.line_month or "") < self._period
         sku = _sku(found.card_provider or found.provider, found.card_model or found.rated_model, found.kind)
         return {
             **_costs(cost),
@@ -124,7 +128,7 @@ class _FocusRows:
             "ChargeClass": "Correction" if corrects else None,
             "ChargeDescription": _description(*line[:2], found.kind, found.model, found.provider),
             "ChargeFrequency": "Usage-Based",
-            "ConsumedQuantity": found.quantity,
+            "ConsumedQuantity": quantity,
             "ConsumedUnit": unit,
             "InvoiceDetailId": self._detail_id(line_key(*line)),
             "PricingCategory": "Standard",
@@ -136,7 +140,7 @@ class _FocusRows:
             "x_UsageKind": found.kind,
         }
 
-    def _by_hand(self, found: Any) -> dict[str, Any]:
+    def _by_hand(self, found: UsageSum) -> dict[str, Any]:
         credit = found.line_kind == LineKind.CREDIT
         key = line_key(found.line_kind, adjustment_id=found.adjustment_id)
         return {

@@ -5,7 +5,9 @@ before. What was replaced within the month so cancels out, and what is left are 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from datetime import date
+from decimal import Decimal
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -14,42 +16,45 @@ from metering.totals.export_months import EXPORT_MONTHS, ExportMonth, months_doc
 
 _CHUNK = 2_000
 
-# All that a row is summed by: the invoice line (line_…), a bill's own words, the customer's `day`, a line's `kind`
-# and rate; `retry` is whether the stream looks like one.
-_DIMENSIONS = (
-    "line_kind",
-    "line_month",
-    "day",
-    "provider",
-    "model",
-    "kind",
-    "usd_per_million",
-    "rate_card_id",
-    "rated_model",
-    "markup_percent",
-    "outcome",
-    "usage_source",
-    "retry",
-    "api_key_id",
-    "tags",
-    "line_provider",
-    "line_model",
-)
-# `n` is the place of the month. Amounts by hand have an id and a reason; `corrects_stream` is whether they are for
-# a stream of an earlier month.
-USAGE_COLUMNS = (
-    "n",
-    *_DIMENSIONS,
-    "quantity",
-    "usd_cents",
-    "stream_count",
-    "adjustment_id",
-    "reason",
-    "corrects_stream",
-    "card_provider",
-    "card_model",
-    "base_usd_per_million",
-)
+
+class UsageSum(NamedTuple):
+    """A row. Up to `quantity` it is what is summed by; `n` is the place of the month.
+
+    `line_…` are of the invoice line, `day` is the customer's, `kind` and `usd_per_million` are of a charge line,
+    and `retry` is whether the streams look like retries. An amount by hand has an `adjustment_id` and no kind;
+    `corrects_stream` says that it is for a stream of an earlier month.
+    """
+
+    n: int
+    line_kind: str
+    line_month: str | None
+    day: date
+    provider: str | None
+    model: str | None
+    kind: str | None
+    usd_per_million: Decimal | None
+    rate_card_id: str | None
+    rated_model: str | None
+    markup_percent: Decimal | None
+    outcome: str | None
+    usage_source: str | None
+    retry: bool | None
+    api_key_id: str | None
+    tags: str | None
+    line_provider: str | None
+    line_model: str | None
+    quantity: Decimal | None
+    usd_cents: Decimal
+    stream_count: int
+    adjustment_id: str | None
+    reason: str | None
+    corrects_stream: bool | None
+    card_provider: str | None
+    card_model: str | None
+    base_usd_per_million: Decimal | None
+
+
+_DIMENSIONS = UsageSum._fields[1 : UsageSum._fields.index("quantity")]
 
 _DAY = "CAST({at} AT TIME ZONE m.time_zone AS date)"
 _LINE = "(kind text, quantity numeric, usd_per_million numeric, usd_cents numeric)"
@@ -112,7 +117,8 @@ _USAGE = text(
 ).execution_options(yield_per=_CHUNK)
 
 
-def iterate_usage(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
-    """The sums of these months as rows of USAGE_COLUMNS, some thousand at a time; read as they are asked for."""
+def iterate_usage(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[UsageSum]]:
+    """The sums of these months, some thousand at a time; read as they are asked for."""
     found = connection.execute(_USAGE, {"months": months_document(list(months))})
-    yield from found.partitions(_CHUNK)
+    for rows in found.partitions(_CHUNK):
+        yield [UsageSum._make(row) for row in rows]
