@@ -119,6 +119,9 @@ class Settings(BaseSettings):
         ge=0,
         description="A month that comes to less is carried to the next: Stripe collects no less than $0.50.",
     )
+    session_lifetime: Duration = Field(
+        default=timedelta(hours=12), description="Whoever signs in to the dashboard has to again after this long."
+    )
     issuer_name: str = Field(default="LLM gateway", description="Who usage statements are from.")
     issuer_address: str = Field(default="", description="Its address on them; a ; begins a new line.")
     environment: str = Field(

@@ -13,6 +13,7 @@ import uvicorn
 from metering.all_in_one import free_port
 from metering.stripe_local.app import DroppingProtocol, create_stripe_local
 from metering.stripe_local.control import LocalStripeControl
+from metering.stripe_local.limits import RateLimits
 
 KEY = "sk_test_tests"
 
@@ -32,11 +33,17 @@ class LocalStripe:
 
 @contextmanager
 def local_stripe(
-    *, state: Path | None = None, webhook_url: str | None = None, webhook_secret: str | None = None
+    *,
+    state: Path | None = None,
+    webhook_url: str | None = None,
+    webhook_secret: str | None = None,
+    limits: RateLimits | None = None,
 ) -> Iterator[LocalStripe]:
-    """A running one, gone when the block ends."""
+    """A running one whose searches do not lag, gone when the block ends."""
     port = free_port()
-    app = create_stripe_local(state=state, webhook_url=webhook_url, webhook_secret=webhook_secret)
+    app = create_stripe_local(
+        state=state, webhook_url=webhook_url, webhook_secret=webhook_secret, limits=limits, search_delay=0
+    )
     config = uvicorn.Config(app, port=port, http=DroppingProtocol, log_level="critical")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -83,8 +83,9 @@ def _all_errors(root: type[MeteringError]) -> Iterator[type[MeteringError]]:
         yield from _all_errors(kind)
 
 
-# These answer for themselves: the emitter and the gateway are not part of the API.
+# These answer for themselves: emitter and gateway are no part of the API, the dashboard answers with pages.
 _ELSEWHERE = (
+    "metering.dashboard",
     "metering.emitter",
     "metering.gateway",
     "metering.embedded",

@@ -10,12 +10,24 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from metering.api import backlog, exports, health, invoices, prices, reading, receipts, stream_events, writing
+from metering.api import (
+    backlog,
+    exports,
+    health,
+    invoices,
+    prices,
+    reading,
+    receipts,
+    stream_events,
+    totals,
+    writing,
+)
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
 from metering.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.clock import utc_now
+from metering.dashboard.app import create_dashboard
 from metering.ingest.nudge import Nudger
 from metering.ingest.writer import IngestWriter
 from metering.store.engine import service_conninfo
@@ -26,6 +38,7 @@ _ROUTERS = (
     backlog.resolution_router,
     receipts.router,
     reading.router,
+    totals.router,
     backlog.router,
     prices.router,
     invoices.router,
@@ -74,6 +87,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(IngestFirst)
     for router in _ROUTERS:
         app.include_router(router)
+    app.mount("/dashboard", create_dashboard(service))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from metering.api.auth import Reader, require_customer
-from metering.api.export_stream import stream_export
 from metering.api.reading import TheService
 from metering.api.stream_paths import text_of
 from metering.domain.period import BillingPeriod
+from metering.downloads import stream_export
 from metering.operations.export_month import ExportFormat, ExportKind, ExportRequest
 
 router = APIRouter(prefix="/v1", tags=["exports"])

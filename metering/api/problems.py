@@ -14,13 +14,13 @@ from starlette.responses import Response
 
 from metering.api.auth import ForbiddenError, UnauthorizedError
 from metering.api.errors import InvalidParameterError, NoEventAcceptedError, NotFoundError
-from metering.api.export_stream import ChunksUnsupportedError, TooManyExportsError
 from metering.bootstrap import NotConfiguredError
 from metering.catalogue.genai import UnknownClauseError
 from metering.config import ConfigurationError
 from metering.domain.errors import MeteringError
 from metering.domain.period import InvalidPeriodError
 from metering.domain.rating import RateMissingError
+from metering.downloads import ChunksUnsupportedError, TooManyExportsError
 from metering.exports.export_file import UnrepresentableError
 from metering.exports.month_rows import UnequalExportError
 from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError

@@ -1,4 +1,4 @@
-"""The calls that read: streams, charges, totals, customers."""
+"""The calls that read: streams, charges, customers."""
 
 from collections.abc import Iterator
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
@@ -9,16 +9,13 @@ from sqlalchemy import Connection
 
 from metering.api.auth import Reader, require_customer
 from metering.api.errors import InvalidParameterError, NotFoundError
-from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor, page_of
+from metering.api.paging import Cursor, Limit, decode_cursor, page_of
 from metering.api.shapes import (
     Page,
-    TotalsPage,
     charge_shape,
     customer_shape,
     manual_adjustment_shape,
     stream_shape,
-    time_text,
-    total_shape,
 )
 from metering.api.stream_paths import stream_key, text_of
 from metering.bootstrap import Service
@@ -26,13 +23,12 @@ from metering.clock import utc_now
 from metering.domain.events import Outcome, UsageSource
 from metering.domain.ledger import Charge
 from metering.domain.period import BillingPeriod
-from metering.operations.accrue_streams import accrue_stream, accrue_streams
+from metering.operations.accrue_streams import accrue_stream
 from metering.store.engine import transaction
 from metering.totals.charges import ChargeFilter, list_charges
 from metering.totals.customers import list_customers
 from metering.totals.manual_adjustments import list_manual_adjustments
 from metering.totals.streams import get_stream
-from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
 
 router = APIRouter(prefix="/v1", tags=["reading"])
 
@@ -82,8 +78,8 @@ def read_charges(
     """Booked usage charges, by the end of their stream, oldest first."""
     where = ChargeFilter(
         customer_id=require_customer(key, text_of(customer_id)),
-        from_=_aware("from", from_),
-        to=_aware("to", to),
+        from_=aware("from", from_),
+        to=aware("to", to),
         model=text_of(model),
         outcome=outcome,
         api_key_id=text_of(api_key_id),
@@ -125,49 +121,6 @@ def _charge_position(charge: Charge) -> list[str]:
     return [charge.bill.ended_at.isoformat(), charge.customer_id, charge.stream_id]
 
 
-@router.get("/totals")
-def read_the_totals(
-    key: Reader,
-    connection: Db,
-    service: TheService,
-    from_: Annotated[datetime, Query(alias="from", description="RFC 3339 with offset; inclusive")],
-    to: Annotated[datetime, Query(description="RFC 3339 with offset; exclusive")],
-    granularity: Granularity = Granularity.NONE,
-    group_by: Annotated[str, Query(description=f"any of {', '.join(Group)}, separated by commas")] = "",
-    customer_id: str | None = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> TotalsPage:
-    """Sums by group: final amounts, filed by the end of the stream, and accrued ones beside them."""
-    groups = _groups(group_by)
-    start, end = _aware("from", from_), _aware("to", to)
-    assert start is not None
-    assert end is not None
-    if start >= end:
-        raise InvalidParameterError("to: must be later than from")
-    customer = require_customer(key, text_of(customer_id))
-    as_of = utc_now()
-    question = TotalsQuestion(
-        from_=start,
-        to=end,
-        granularity=granularity,
-        group_by=groups,
-        customer_id=customer,
-        after=decode_cursor(cursor, length=len(groups) + 1),
-        limit=limit + 1,
-    )
-    accruals = accrue_streams(
-        connection, price_books=service.price_books, customer_id=customer, from_=start, to=end
-    )
-    rows = read_totals(connection, question=question, accruals=accruals)
-    last = rows[limit - 1] if len(rows) > limit else None
-    return TotalsPage(
-        data=[total_shape(row) for row in rows[:limit]],
-        next_cursor=encode_cursor(last.position) if last else None,
-        as_of=time_text(as_of),
-    )
-
-
 @router.get("/customers")
 def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Cursor = None) -> Page:
     """Customers with their final amounts of the month so far."""
@@ -182,17 +135,12 @@ def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Curs
     return page_of(customers, limit=limit, shape=customer_shape, position=lambda customer: [customer.customer_id])
 
 
-def _groups(group_by: str) -> list[Group]:
-    names = [name.strip() for name in group_by.split(",") if name.strip()]
-    unknown = [name for name in names if name not in set(Group)]
-    if unknown:
-        raise InvalidParameterError(f"group_by: {unknown[0]!r} is not one of {', '.join(Group)}")
-    if len(set(names)) < len(names):
-        raise InvalidParameterError("group_by: a name occurs twice")
-    return [Group(name) for name in names]
+def aware(name: str, moment: datetime | None) -> datetime | None:
+    """A moment of a query in UTC.
 
-
-def _aware(name: str, moment: datetime | None) -> datetime | None:
+    Raises:
+        InvalidParameterError: it has no offset, or is at an end of the calendar.
+    """
     if moment is None:
         return None
     if moment.tzinfo is None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from metering.domain.events import Outcome
 from metering.domain.ledger import Adjustment, Bill, Charge
 from metering.domain.manual_adjustments import ManualAdjustment
-from metering.domain.money import cents_text
+from metering.domain.money import EXACT, cents_text
 from metering.domain.rating import ChargeLine
 from metering.domain.resolutions import Resolution
 from metering.domain.settlement import State
@@ -179,8 +179,8 @@ def charge_shape(charge: Charge) -> dict[str, Any]:
     }
 
 
-def total_shape(row: TotalRow) -> dict[str, Any]:
-    """One group's totals. `start` is there when a granularity was asked for."""
+def total_shape(row: TotalRow, *, compared: bool = False) -> dict[str, Any]:
+    """One group's totals. `start` is there with a granularity, `compared` with a range to compare with."""
     return {
         **({"start": time_text(row.start)} if row.start else {}),
         **row.group,
@@ -189,6 +189,16 @@ def total_shape(row: TotalRow) -> dict[str, Any]:
         "cost_usd_cents": cents_text(row.usd_cents),
         "accrued_usd_cents": cents_text(row.accrued_usd_cents),
         "accruing_stream_count": row.accruing_stream_count,
+        **({"compared": _compared_shape(row)} if compared else {}),
+    }
+
+
+def _compared_shape(row: TotalRow) -> dict[str, Any]:
+    """The group's final totals in the range that was compared with, and what has changed since."""
+    return {
+        "stream_count": row.compared_stream_count,
+        "cost_usd_cents": cents_text(row.compared_usd_cents),
+        "change_usd_cents": cents_text(EXACT.subtract(row.usd_cents, row.compared_usd_cents)),
     }
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from metering.audit.checks import Check, broken
 from metering.audit.difference import Difference
 from metering.records.rollups import DIMENSIONS, HOURLY, ROLLUPS, SUMS, Rollup
-from metering.totals.edges import EDGE_BILLS
+from metering.totals.edges import edge_bills, within_edges
 
 _SUMMED = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
 
@@ -39,7 +39,8 @@ _STORED_HOURS = f"""
         UNION ALL SELECT {_HOURLY_COLUMNS} FROM totals_pending WHERE hour >= :begin AND hour < :end
     ) AS hours {_BY_HOURLY_KEY}
 """
-_DERIVED_HOURS = f"SELECT {', '.join(_HOURLY_KEY)}, {_SUMMED} FROM ({EDGE_BILLS}) AS bills {_BY_HOURLY_KEY}"
+_BILLS = edge_bills(within=within_edges)
+_DERIVED_HOURS = f"SELECT {', '.join(_HOURLY_KEY)}, {_SUMMED} FROM ({_BILLS}) AS bills {_BY_HOURLY_KEY}"
 
 
 def check_hourly_totals(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:

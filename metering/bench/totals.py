@@ -1,6 +1,7 @@
 """`metering bench totals`: ten million charges of a month, and how long its totals take to read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 
 import httpx2
@@ -35,14 +36,15 @@ QUESTIONS: Mapping[str, Mapping[str, str]] = {
     "month by API key": {**_MONTH, "group_by": "api_key_id"},
     "month by customer, model and day": {**_MONTH, "group_by": "customer_id,model", "granularity": "day"},
 }
-# What a dashboard's first page asks at once.
-_PAGE = (
-    "month",
-    "month to date by customer",
-    "month by model and day",
-    "month by outcome and source",
-    "month by customer",
-)
+# The dashboard's first page, of the month itself and of the one after, which is compared with its same days.
+PAGES: Mapping[str, str] = {
+    "the dashboard's first page": "/dashboard/?month=2026-10",
+    "the same, a month later": "/dashboard/?month=2026-11",
+    "the dashboard's customers": "/dashboard/customers?month=2026-10",
+    "the dashboard's page of a customer": f"/dashboard/customer?customer_id={_CUSTOMER}&month=2026-10",
+    "the dashboard's models": "/dashboard/models?month=2026-10",
+    "the dashboard's streams": "/dashboard/streams?month=2026-10",
+}
 _TIMES = 40
 
 
@@ -78,12 +80,14 @@ def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
         say(f"stored in {filled:.0f} s")
         running.start_api()
         with httpx2.Client(base_url=running.url, headers=running.reader_headers(), timeout=60) as client:
-            rows = [_ask(client, what, [question], say) for what, question in QUESTIONS.items()]
-            rows.append(_ask(client, "a dashboard's first page", [QUESTIONS[what] for what in _PAGE], say))
+            rows = [_ask(client, what, question, say) for what, question in QUESTIONS.items()]
+            sign_in = {"key": client.headers["authorization"].removeprefix("Bearer ")}
+            client.post("/dashboard/sign-in", data=sign_in)
+            rows += [_time(what, partial(_page, client, path), say) for what, path in PAGES.items()]
             fill_open_streams(running, open_streams)
             what = f"month by customer, {open_streams:,} streams open"
             question = {**_MONTH, "to": "2027-01-01T00:00:00Z", "group_by": "customer_id"}
-            with_open = _ask(client, what, [question], say)
+            with_open = _ask(client, what, question, say)
         return TotalsReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
             charges=charges,
@@ -96,12 +100,16 @@ def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
         )
 
 
-def _ask(client: httpx2.Client, what: str, questions: list[Mapping[str, str]], say: Say) -> Row:
+def _ask(client: httpx2.Client, what: str, question: Mapping[str, str], say: Say) -> Row:
+    return _time(what, lambda: _rows_of(client, question), say)
+
+
+def _time(what: str, ask: Callable[[], int], say: Say) -> Row:
     took: list[float] = []
     found = 0
     for turn in range(_TIMES + 2):
         began = perf_counter()
-        found = sum(_rows_of(client, question) for question in questions)
+        found = ask()
         if turn >= 2:  # the first ones plan and warm up
             took.append((perf_counter() - began) * 1000)
     took.sort()
@@ -114,6 +122,13 @@ def _rows_of(client: httpx2.Client, question: Mapping[str, str]) -> int:
     answer = client.get("/v1/totals", params=dict(question))
     answer.raise_for_status()
     return len(answer.json()["data"])
+
+
+def _page(client: httpx2.Client, path: str) -> int:
+    """How many rows its tables have."""
+    answer = client.get(path)
+    answer.raise_for_status()
+    return answer.text.count("<tr>")
 
 
 def _count(running: Stage, table: str) -> int:

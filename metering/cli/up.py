@@ -67,4 +67,4 @@ def _greet(running: Running) -> None:
     say(f"database: {redact_url(running.environment['METERING_DATABASE_URL'])}")
     if running.stripe_url:
         say(f"Stripe:   {running.stripe_url}, a local stand-in, since STRIPE_API_KEY is not set: no money moves")
-    say(f"ready: {running.url}    documentation: {running.url}/docs    Ctrl-C stops all of it\n")
+    say(f"ready: {running.url}/dashboard    API: {running.url}/docs    Ctrl-C stops all of it\n")

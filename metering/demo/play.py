@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from metering.all_in_one import Running, run_all_in_one
 from metering.config import load_settings
 from metering.demo.checks import Played, Row, check_stream, check_total
+from metering.demo.history import post_history
 from metering.demo.month import play_month
 from metering.demo.processes import CUSTOMER, Gateway, gateway_key, start_gateway
 from metering.demo.report import print_month, print_report
@@ -59,6 +60,8 @@ def play_demo(*, keep: bool) -> bool:
         headers = {"authorization": f"Bearer {admin_key}"}
         with httpx2.Client(base_url=running.url, headers=headers, timeout=10) as api:
             right = _play(gateway, api)
+            if keep:
+                _fill(api)
             month = play_month(running=running, api=api, say=say)
             print_month(month)
             right = right and not month.wrong
@@ -72,6 +75,13 @@ def play_demo(*, keep: bool) -> bool:
 def say(line: str) -> None:
     """Tell what is going on."""
     print(f"==> {line}", file=sys.stderr, flush=True)
+
+
+def _fill(api: httpx2.Client) -> None:
+    """Two months of a dozen more customers, so that the dashboard has something to show."""
+    count = post_history(api=api, now=datetime.now(UTC))
+    say(f"posted {count:,} streams of two months and a dozen customers, to look at; waiting until they are final")
+    _wait_for(lambda: _get(api, "/readyz")["streams_due"] == 0, "them to be final")
 
 
 def _play(gateway: Gateway, api: httpx2.Client) -> bool:
@@ -137,6 +147,7 @@ def _invite(running: Running, gateway: Gateway, admin_key: str) -> None:
     api_url = running.url
     print(
         f"""
+  dashboard      {api_url}/dashboard          sign in with the admin key
   API            {api_url}          documentation: {api_url}/docs
   admin key      {admin_key}
   local Stripe   {running.stripe_url}          its invoices, as a page

@@ -1,7 +1,7 @@
 """Accrue: what the streams that are not final would cost if they ended now."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -35,10 +35,9 @@ def accrue_stream(connection: Connection, *, view: StreamView, price_books: Pric
 
 
 def _accrual(stream: StoredStream, bill: Bill) -> Accrual:
-    last = stream.facts.last_event_at.astimezone(UTC)
     return Accrual(
         customer_id=stream.facts.customer_id,
-        hour=last.replace(minute=0, second=0, microsecond=0),
+        at=stream.facts.last_event_at,
         provider=bill.provider,
         model=bill.model,
         api_key_id=bill.api_key_id or "",

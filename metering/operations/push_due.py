@@ -10,11 +10,11 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from metering.domain.push import AT_STRIPE, PushState, wanted_invoice
-from metering.operations.push_invoice import Push, PushTerms
+from metering.operations.push_invoice import Push, PushTerms, wait_after
 from metering.store.customers import stripe_customer_id_of
 from metering.store.engine import transaction
-from metering.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, record_push
-from metering.stripe_api.errors import StripeError
+from metering.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, record_push, rest_push
+from metering.stripe_api.errors import StripeError, StripeUnauthorizedError
 from metering.stripe_api.port import StripePort
 from metering.totals.invoices import get_invoice
 
@@ -51,8 +51,8 @@ def push_due(
 def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:
     """Bring Stripe to a claimed invoice; None when another worker has taken it over."""
     try:
-        if claimed.state in AT_STRIPE:
-            return _refresh(pusher, claimed)
+        if claimed.state in AT_STRIPE or claimed.state is PushState.STUCK:
+            return _look(pusher, claimed)
         push = prepare_push(pusher, claimed)
         if push is None:
             return _unlinked(pusher, claimed)
@@ -60,8 +60,8 @@ def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:
     except LeaseLostError as error:
         log.warning("a push was taken over", extra={"invoice_id": claimed.invoice_id, "error": str(error)})
         return None
-    except StripeError as error:
-        _give_back(pusher, claimed, str(error))
+    except StripeUnauthorizedError as error:
+        _record(pusher, claimed, problem=str(error), lease_until=None)
         raise
 
 
@@ -93,34 +93,44 @@ def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
 
 def _unlinked(pusher: Pusher, claimed: ClaimedPush) -> PushState:
     problem = "the customer has no Stripe id: link it, and the invoice is pushed"
-    with transaction(pusher.engine) as connection:
-        record_push(
-            connection,
-            claimed,
-            now=pusher.clock(),
-            state=PushState.UNLINKED.value,
-            problem=problem,
-            due_at=None,
-            lease_until=None,
-        )
+    _record(pusher, claimed, state=PushState.UNLINKED.value, problem=problem, due_at=None, lease_until=None)
     return PushState.UNLINKED
 
 
-def _refresh(pusher: Pusher, claimed: ClaimedPush) -> PushState:
-    """Stripe has told that something changed: read it, and take over what is so now."""
+def _look(pusher: Pusher, claimed: ClaimedPush) -> PushState:
+    """Stripe has told that something changed: read it, and take over what is so now.
+
+    What is stuck stays so, unless a person has finalized it there.
+    """
     push = prepare_push(pusher, claimed)
-    statement = (
-        pusher.port.get_invoice(stripe_invoice_id=claimed.stripe_invoice_id)
-        if push is not None and claimed.stripe_invoice_id is not None
-        else None
-    )
-    if push is not None and statement is not None and statement.finalized:
+    if push is None or claimed.stripe_invoice_id is None:
+        return _rest(pusher, claimed, "it is not linked to Stripe any more")
+    try:
+        statement = pusher.port.get_invoice(stripe_invoice_id=claimed.stripe_invoice_id)
+    except StripeUnauthorizedError:
+        raise
+    except StripeError as error:
+        return _look_later(pusher, claimed, str(error))
+    if statement is not None and statement.finalized:
         return push.adopt(statement)
-    _give_back(pusher, claimed, "it is not at Stripe any more, or a draft: reconcile")
+    return _rest(pusher, claimed, "it is not at Stripe any more, or a draft: reconcile")
+
+
+def _look_later(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
+    attempts = claimed.attempts + 1
+    log.warning("Stripe is read again", extra={"invoice_id": claimed.invoice_id, "problem": problem})
+    _record(pusher, claimed, attempts=attempts, due_at=pusher.clock() + wait_after(attempts), lease_until=None)
     return claimed.state
 
 
-def _give_back(pusher: Pusher, claimed: ClaimedPush, problem: str) -> None:
+def _rest(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
+    """What is stuck keeps its own problem."""
+    found = {} if claimed.state is PushState.STUCK else {"problem": problem}
     with transaction(pusher.engine) as connection:
-        due_at = None if claimed.state in AT_STRIPE else pusher.clock()
-        record_push(connection, claimed, now=pusher.clock(), problem=problem, due_at=due_at, lease_until=None)
+        rest_push(connection, claimed, now=pusher.clock(), attempts=0, **found)
+    return claimed.state
+
+
+def _record(pusher: Pusher, claimed: ClaimedPush, **changes: object) -> None:
+    with transaction(pusher.engine) as connection:
+        record_push(connection, claimed, now=pusher.clock(), **changes)

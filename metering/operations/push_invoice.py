@@ -21,11 +21,12 @@ from metering.domain.drift import (
     state_at_stripe,
 )
 from metering.domain.errors import MeteringError
-from metering.domain.push import CURRENCY, LINE_MARK, PushState, WantedInvoice, WantedLine, mark_of
+from metering.domain.push import CURRENCY, LINE_MARK, PushState, WantedInvoice, WantedLine
 from metering.domain.statement import Statement
+from metering.operations.find_statements import find_statements
 from metering.records.invoices import StoredInvoice
 from metering.store.engine import transaction
-from metering.store.pushes import ClaimedPush, record_push
+from metering.store.pushes import ClaimedPush, record_push, rest_push
 from metering.store.stripe_operations import (
     OperationOutcome,
     StripeOperation,
@@ -44,8 +45,6 @@ from metering.stripe_api.port import StripePort, Written
 
 log = logging.getLogger(__name__)
 
-# Our clock and Stripe's may differ; what bears our mark was not there before our invoice was.
-_CLOCKS = timedelta(days=2)
 # As often as an invoice may turn out wrong, or be refused, before a person has to look.
 _MOST_FAILURES = 3
 _LINES_A_CALL = 100
@@ -95,13 +94,10 @@ class Push:
         """
         try:
             return self._walk()
-        except StartOverError as error:
-            return self._later(PushState.UNKNOWN, str(error))
-        except (StripeUncertainError, StripeThrottledError) as error:
+        except (StartOverError, StripeUncertainError, StripeThrottledError) as error:
             return self._later(PushState.UNKNOWN, str(error))
         except StripeRefusedError as error:
-            self.failures += 1
-            if self.failures >= _MOST_FAILURES:
+            if self._failed_too_often():
                 return self._stuck(str(error))
             return self._later(PushState.UNKNOWN, str(error))
 
@@ -114,8 +110,7 @@ class Push:
                 return self.adopt(statement)
             problem = identity_problem(self.wanted, statement)
             if problem is not None:
-                self.failures += 1
-                if self.failures >= _MOST_FAILURES:
+                if self._failed_too_often():
                     return self._stuck(f"made anew, and again {problem[1]}")
                 self._give_up(statement)
                 continue
@@ -123,10 +118,13 @@ class Push:
             self._enter(PushState.VERIFYING)
             if is_as_wanted(self.wanted, statement, keep_manual_lines=self.terms.keep_manual_lines):
                 return self.adopt(self._finalize(statement))
-            self.failures += 1
-            if self.failures >= _MOST_FAILURES:
+            if self._failed_too_often():
                 return self._stuck(f"{self.failures} times it was not what was written to it")
             self._enter(PushState.LOOKUP, failures=self.failures)
+
+    def _failed_too_often(self) -> bool:
+        self.failures += 1
+        return self.failures >= _MOST_FAILURES
 
     def _look_up(self) -> Statement | None:
         """Stripe's invoice with our mark; drafts beside it are deleted."""
@@ -275,7 +273,7 @@ class Push:
         """Take over where Stripe has a finalized invoice; whether its amounts are right, reconciling asks."""
         state = state_at_stripe(statement.status)
         assert state is not None
-        self._enter(
+        self._rest(
             state,
             stripe_invoice_id=statement.stripe_invoice_id,
             stripe_number=statement.number,
@@ -283,16 +281,13 @@ class Push:
             problem=None,
             attempts=0,
             failures=0,
-            due_at=None,
-            lease_until=None,
         )
         return state
 
     def _later(self, state: PushState, problem: str) -> PushState:
         attempts = self.claimed.attempts + 1
-        wait = timedelta(seconds=min(2**attempts, 300))
         log.warning("a push is tried again", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
-        due_at = self.clock() + wait
+        due_at = self.clock() + wait_after(attempts)
         self._enter(
             state, problem=problem, attempts=attempts, failures=self.failures, due_at=due_at, lease_until=None
         )
@@ -300,8 +295,13 @@ class Push:
 
     def _stuck(self, problem: str) -> PushState:
         log.error("a push needs a person", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
-        self._enter(PushState.STUCK, problem=problem, due_at=None, lease_until=None)
+        self._rest(PushState.STUCK, problem=problem)
         return PushState.STUCK
+
+    def _rest(self, state: PushState, **changes: object) -> None:
+        if not self.part:
+            with transaction(self.engine) as connection:
+                rest_push(connection, self.claimed, now=self.clock(), state=state.value, **changes)
 
     def _enter(self, state: PushState, **changes: object) -> None:
         if self.part:
@@ -312,22 +312,9 @@ class Push:
             self.claimed = replace(self.claimed, stripe_invoice_id=changes["stripe_invoice_id"])  # type: ignore[arg-type]
 
 
-def find_statements(
-    port: StripePort, stored: StoredInvoice, wanted: WantedInvoice, stripe_invoice_id: str | None
-) -> list[Statement]:
-    """Stripe's invoices with an invoice's mark, by listing its customer's; never by search, which lags."""
-    listed = port.list_invoices(stripe_customer_id=wanted.stripe_customer_id, created_from=since_of(stored))
-    found = {each.stripe_invoice_id: each for each in listed if mark_of(each) == wanted.mark}
-    if stripe_invoice_id is not None and stripe_invoice_id not in found:
-        known = port.get_invoice(stripe_invoice_id=stripe_invoice_id)
-        if known is not None:
-            found[known.stripe_invoice_id] = known
-    return list(found.values())
-
-
-def since_of(stored: StoredInvoice) -> datetime:
-    """Nothing at Stripe with an invoice's mark can be older."""
-    return stored.created_at - _CLOCKS
+def wait_after(attempts: int) -> timedelta:
+    """How long to wait after so many attempts that came to nothing."""
+    return timedelta(seconds=min(2**attempts, 300))
 
 
 def outcome_of(error: StripeError) -> OperationOutcome | None:

@@ -15,8 +15,9 @@ from metering.domain.push import (
     mark_of,
 )
 from metering.domain.statement import Statement, StripeStatus
+from metering.operations.find_statements import since_of
 from metering.operations.push_due import Pusher, prepare_push
-from metering.operations.push_invoice import Push, since_of
+from metering.operations.push_invoice import Push
 from metering.store.engine import transaction
 from metering.store.pushes import LeaseLostError, claim_push, push_state, release_push
 from metering.store.reconciliations import FoundDrift

@@ -107,6 +107,12 @@ def authenticate(connection: Connection, secret: KeySecret) -> Key | None:
     return _key(row)
 
 
+def find_key(connection: Connection, *, key_id: str) -> Key | None:
+    """The key with this id, unless it is unknown or revoked."""
+    row = connection.execute(select(keys).where(keys.c.key_id == key_id, keys.c.revoked_at.is_(None))).first()
+    return _key(row) if row is not None else None
+
+
 def list_keys(connection: Connection) -> list[Key]:
     """All keys, oldest first."""
     return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.key_id))]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, case, null, select, text, update
 
 from metering.domain.errors import MeteringError
 from metering.domain.invoice import Invoice
@@ -34,6 +34,7 @@ class ClaimedPush:
     stripe_invoice_id: str | None
     attempts: int
     failures: int
+    due_at: datetime | None
 
 
 def add_pushes(connection: Connection, invoices: Iterable[Invoice], *, now: datetime) -> None:
@@ -70,7 +71,7 @@ _CLAIM = text(
     ) AS claimed
     WHERE p.customer_id = claimed.customer_id AND p.invoice_id = claimed.invoice_id
     RETURNING p.customer_id, p.invoice_id, p.fence, p.state, p.version, p.stripe_invoice_id, p.attempts,
-              p.failures
+              p.failures, p.due_at
     """
 )
 
@@ -96,7 +97,7 @@ _CLAIM_ONE = text(
     WHERE p.customer_id = :customer_id AND p.invoice_id = :invoice_id
       AND (p.lease_until IS NULL OR p.lease_until < :now)
     RETURNING p.customer_id, p.invoice_id, p.fence, p.state, p.version, p.stripe_invoice_id, p.attempts,
-              p.failures
+              p.failures, p.due_at
     """
 )
 
@@ -126,6 +127,20 @@ def record_push(connection: Connection, claimed: ClaimedPush, *, now: datetime, 
     )
     if connection.execute(statement).rowcount != 1:
         raise LeaseLostError(f"invoice {claimed.invoice_id}: another worker pushes it")
+
+
+def rest_push(connection: Connection, claimed: ClaimedPush, *, now: datetime, **changes: object) -> None:
+    """Set columns and give a push back: nothing more is to be done, unless it was woken since it was claimed.
+
+    Stripe may have been read before what woke it happened there.
+
+    Raises:
+        LeaseLostError: another worker has it.
+    """
+    due_at = invoice_pushes.c.due_at
+    woken = due_at.is_distinct_from(claimed.due_at)
+    rest = {"due_at": case((woken, due_at), else_=null()), "lease_until": None}
+    record_push(connection, claimed, now=now, **rest, **changes)
 
 
 def push_state(connection: Connection, *, customer_id: str, invoice_id: str) -> PushState:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import uvicorn
 
-from metering.stripe_local.app import DroppingProtocol, create_stripe_local
+from metering.stripe_local.app import SEARCH_DELAY_SECONDS, DroppingProtocol, create_stripe_local
+from metering.stripe_local.limits import RateLimits
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if rate <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return rate
 
 
 def main() -> None:
@@ -23,9 +31,25 @@ def main() -> None:
         default=os.environ.get("STRIPE_LOCAL_WEBHOOK_SECRET"),
         help="signs them, whsec_…; default: $STRIPE_LOCAL_WEBHOOK_SECRET",
     )
+    parser.add_argument(
+        "--requests-per-second", type=_rate, help="more are answered 429; Stripe has 100, 25 in a sandbox"
+    )
+    parser.add_argument(
+        "--requests-per-endpoint", type=_rate, help="the same for each endpoint by itself; Stripe has 25"
+    )
+    parser.add_argument(
+        "--search-delay",
+        type=float,
+        default=SEARCH_DELAY_SECONDS,
+        help="seconds until a search finds what was made or changed (%(default)s)",
+    )
     given = parser.parse_args()
     app = create_stripe_local(
-        state=given.state, webhook_url=given.webhook_url, webhook_secret=given.webhook_secret
+        state=given.state,
+        webhook_url=given.webhook_url,
+        webhook_secret=given.webhook_secret,
+        limits=RateLimits(in_all=given.requests_per_second, per_endpoint=given.requests_per_endpoint),
+        search_delay=given.search_delay,
     )
     uvicorn.run(app, host=given.host, port=given.port, http=DroppingProtocol, log_level="warning")
 

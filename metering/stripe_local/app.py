@@ -21,11 +21,15 @@ from metering.stripe_local.desk import Desk, LostError
 from metering.stripe_local.errors import RefusedError
 from metering.stripe_local.events import API_VERSION
 from metering.stripe_local.form import parse_pairs
+from metering.stripe_local.idempotency import Answer
+from metering.stripe_local.limits import RateLimits
 from metering.stripe_local.page import page_routes
 from metering.stripe_local.store import Store
 from metering.stripe_local.webhooks import Deliveries
 
 _MAX_BODY = 1024 * 1024
+# Stripe's takes less than a minute most of the time; a person who tries it does not want to wait that long.
+SEARCH_DELAY_SECONDS = 5.0
 
 
 class DroppingProtocol(HttpToolsProtocol):
@@ -37,10 +41,15 @@ class DroppingProtocol(HttpToolsProtocol):
 
 
 def create_stripe_local(
-    *, state: Path | None = None, webhook_url: str | None = None, webhook_secret: str | None = None
+    *,
+    state: Path | None = None,
+    webhook_url: str | None = None,
+    webhook_secret: str | None = None,
+    limits: RateLimits | None = None,
+    search_delay: float = SEARCH_DELAY_SECONDS,
 ) -> Starlette:
     """The application; serve it with `http=DroppingProtocol`. `state` is a file that keeps what it knows."""
-    desk = Desk(Store(state))
+    desk = Desk(Store(state, search_delay=search_delay), limits or RateLimits())
     deliveries = Deliveries(desk.store, url=webhook_url, secret=webhook_secret)
 
     @asynccontextmanager
@@ -48,6 +57,7 @@ def create_stripe_local(
         deliveries.start()
         yield
         await deliveries.stop()
+        desk.store.close()
 
     async def api(request: Request) -> Response:
         return await _answer(desk, request)
@@ -72,20 +82,18 @@ async def _answer(desk: Desk, request: Request) -> Response:
         form = await _form(request)
         answer, replayed = await desk.answer(operation, path, form, key)
     except RefusedError as error:
-        return _response(error.status, error.document(), key, replayed=False)
+        return _response(Answer(error.status, error.document()), key, replayed=False)
     except LostError:
         request.state.transport.abort()
         return Response(status_code=499)
-    return _response(answer.status, answer.body, key, replayed=replayed)
+    return _response(answer, key, replayed=replayed)
 
 
-def _response(status: int, body: Any, key: str | None, *, replayed: bool) -> Response:
+def _response(answer: Answer, key: str | None, *, replayed: bool) -> Response:
     headers = {"request-id": f"req_{token_hex(7)}", "stripe-version": API_VERSION, "stripe-local": "1"}
     if key is not None:
         headers |= {"idempotency-key": key, **({"idempotent-replayed": "true"} if replayed else {})}
-    if status == 429:
-        headers |= {"retry-after": "1", "stripe-should-retry": "true"}
-    return JSONResponse(body, status, headers)
+    return JSONResponse(answer.body, answer.status, {**headers, **answer.headers})
 
 
 def _check_key(request: Request) -> None:

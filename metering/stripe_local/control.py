@@ -14,11 +14,21 @@ class LocalStripeControl:
         self._http = httpx2.Client(base_url=url, timeout=10)
 
     def fail_next(
-        self, endpoint: str, fault: Fault, *, times: int = 1, skip: int = 0, seconds: float = 0.0
+        self,
+        endpoint: str,
+        fault: Fault,
+        *,
+        times: int = 1,
+        skip: int = 0,
+        seconds: float = 0.0,
+        status: int = 500,
     ) -> None:
-        """Have the next requests to `POST /v1/invoices`, say, or to any (`*`), fail."""
-        plan = {"endpoint": endpoint, "fault": fault.value, "times": times, "skip": skip, "seconds": seconds}
-        self._post("faults", plan)
+        """Have the next requests to `POST /v1/invoices`, say, or to any (`*`), fail.
+
+        `seconds` is how long a slow one takes, `status` what a stored error answers.
+        """
+        plan = {"endpoint": endpoint, "fault": fault.value, "times": times, "skip": skip}
+        self._post("faults", {**plan, "seconds": seconds, "status": status})
 
     def clear_faults(self) -> None:
         """Have no more requests fail."""
@@ -31,6 +41,14 @@ class LocalStripeControl:
     def advance_clock(self, *, seconds: float) -> None:
         """Move its clock on."""
         self._post("clock", {"seconds": seconds})
+
+    def limit(self, *, in_all: float | None = None, per_endpoint: float | None = None) -> None:
+        """Answer 429 to more requests a second than these; without one, to none."""
+        self._post("limits", {"in_all": in_all, "per_endpoint": per_endpoint})
+
+    def delay_search(self, *, seconds: float) -> None:
+        """Have searches lag by so much."""
+        self._post("search-delay", {"seconds": seconds})
 
     def edit(self, object_id: str, changes: dict[str, Any], *, recompute: bool = False) -> None:
         """Change an object as a bug or a person would; `recompute` sums its invoice up again."""
@@ -52,6 +70,11 @@ class LocalStripeControl:
         """Deliver what was held back."""
         self._post("release", {})
 
+    def deliveries(self) -> dict[str, Any]:
+        """How many events wait, and what was posted, oldest first: id, type, object, and the status it got."""
+        found: dict[str, Any] = self._http.get("/_local/deliveries").raise_for_status().json()
+        return found
+
     def requests(self) -> list[dict[str, Any]]:
         """What was asked, oldest first: method, path, endpoint, key, params, status, replayed, fault."""
         found: list[dict[str, Any]] = self._http.get("/_local/requests").raise_for_status().json()
@@ -62,7 +85,7 @@ class LocalStripeControl:
         self._post("clear-requests", {})
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, and be as it was started: no faults, its own limits, events delivered once."""
         self._post("reset", {})
 
     def close(self) -> None:

@@ -9,60 +9,91 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from metering.stripe_local.desk import Desk, describe_requests
+from metering.stripe_local.errors import RefusedError
 from metering.stripe_local.faults import Fault, PlannedFault
-from metering.stripe_local.invoice_lines import sum_up
+from metering.stripe_local.lines import sum_up
+from metering.stripe_local.search import note
+from metering.stripe_local.store import Store
 from metering.stripe_local.webhooks import Deliveries
 
 Act = Callable[[dict[str, Any]], Any]
+# What an object is found by.
+_FIXED = {"id", "object"}
 
 
 def control_routes(desk: Desk, deliveries: Deliveries) -> list[Route]:
-    """Routes that change how it behaves."""
+    """Routes that change how it behaves, and two that tell what it did."""
     store = desk.store
 
-    def plan(given: dict[str, Any]) -> None:
-        desk.faults.plan(PlannedFault(**{**given, "fault": Fault(given["fault"])}))
-
-    def move_clock(given: dict[str, Any]) -> None:
-        store.clock_offset += given["seconds"]
-
-    def edit(given: dict[str, Any]) -> None:
-        found = store.find_any(given["id"])
-        if found is None:
-            raise KeyError(given["id"])
-        found |= given["changes"]
-        store.save(found)
-        invoice = store.find("invoice", found.get("invoice") or given["id"])
-        if given["recompute"] and invoice is not None:
-            sum_up(store, invoice)
-
-    def copy_line(given: dict[str, Any]) -> None:
-        line = store.get("line_item", given["id"])
-        store.save({**line, "id": store.new_id("il")})
-        sum_up(store, store.get("invoice", line["invoice"]))
+    def reset(_: dict[str, Any]) -> None:
+        desk.reset()
+        deliveries.reset()
 
     acts: dict[str, Act] = {
-        "faults": plan,
+        "faults": lambda given: desk.faults.plan(PlannedFault(**{**given, "fault": Fault(given["fault"])})),
         "clear-faults": lambda _: desk.faults.clear(),
         "forget-keys": lambda _: desk.keys.forget(),
-        "clock": move_clock,
-        "edit": edit,
-        "copy-line": copy_line,
+        "clock": lambda given: _move_clock(store, given["seconds"]),
+        "limits": lambda given: desk.limits.set(**given),
+        "search-delay": lambda given: _delay_search(store, given["seconds"]),
+        "edit": lambda given: _edit(store, **given),
+        "copy-line": lambda given: _copy_line(store, given["id"]),
         "remove": lambda given: store.remove(given["id"]),
         "webhooks": lambda given: deliveries.set_mode(given["mode"]),
         "release": lambda _: deliveries.release(),
         "clear-requests": lambda _: desk.requests.clear(),
-        "reset": lambda _: desk.reset(),
+        "reset": reset,
     }
-    routes = [Route(f"/_local/{name}", _endpoint(act), methods=["POST"]) for name, act in acts.items()]
-    return [Route("/_local/requests", lambda _: JSONResponse(describe_requests(desk))), *routes]
+    told: dict[str, Callable[[], Any]] = {
+        "requests": lambda: describe_requests(desk),
+        "deliveries": deliveries.describe,
+    }
+    return [
+        *(Route(f"/_local/{name}", _telling(tell)) for name, tell in told.items()),
+        *(Route(f"/_local/{name}", _acting(store, act), methods=["POST"]) for name, act in acts.items()),
+    ]
 
 
-def _endpoint(act: Act) -> Callable[[Request], Any]:
+def _move_clock(store: Store, seconds: float) -> None:
+    store.clock_offset += seconds
+
+
+def _delay_search(store: Store, seconds: float) -> None:
+    store.search_delay = seconds
+
+
+def _edit(store: Store, *, id: str, changes: dict[str, Any], recompute: bool = False) -> None:
+    found = store.find_any(id)
+    if found is None or _FIXED & changes.keys():
+        raise ValueError(f"{id} is not there, or may not become another")
+    store.save({**found, **changes})
+    if found["object"] == "customer":
+        note(store, {**found, **changes})
+    invoice = store.find("invoice", changes.get("invoice") or found.get("invoice") or id)
+    if recompute and invoice is not None:
+        sum_up(store, invoice)
+
+
+def _copy_line(store: Store, line_id: str) -> None:
+    line = store.get("line_item", line_id)
+    store.save({**line, "id": store.new_id("il")})
+    sum_up(store, store.get("invoice", line["invoice"]))
+
+
+def _telling(tell: Callable[[], Any]) -> Callable[[Request], Any]:
+    async def endpoint(_: Request) -> Response:
+        return JSONResponse(tell())
+
+    return endpoint
+
+
+def _acting(store: Store, act: Act) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
         try:
-            act(await request.json())
-        except (KeyError, TypeError, ValueError) as error:
+            given = await request.json()
+            with store.atomic():
+                act(given)
+        except (KeyError, TypeError, ValueError, RefusedError) as error:
             return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
         await asyncio.sleep(0)
         return JSONResponse({"done": True})

@@ -3,8 +3,10 @@
 from typing import Any
 
 from metering.stripe_local.events import record_event
+from metering.stripe_local.listing import list_page
 from metering.stripe_local.metadata import merge_metadata
-from metering.stripe_local.store import Document, Store, created_within, page
+from metering.stripe_local.search import note
+from metering.stripe_local.store import Document, Store
 
 _PLAIN = ("email", "name", "description", "phone", "invoice_prefix", "tax_exempt")
 
@@ -25,6 +27,7 @@ def create(store: Store, params: Document) -> Document:
     }
     customer["invoice_prefix"] = params.get("invoice_prefix") or customer["id"][-8:].upper()
     store.save(customer)
+    note(store, customer)
     record_event(store, "customer.created", customer)
     return customer
 
@@ -35,6 +38,7 @@ def update(store: Store, customer_id: str, params: Document) -> Document:
     customer |= {name: params[name] for name in (*_PLAIN, "balance") if name in params}
     customer["metadata"] = merge_metadata(customer["metadata"], params.get("metadata"))
     store.save(customer)
+    note(store, customer)
     record_event(store, "customer.updated", customer)
     return customer
 
@@ -46,13 +50,7 @@ def read(store: Store, customer_id: str) -> Document:
 
 def list_all(store: Store, params: Document) -> Document:
     """`GET /v1/customers`."""
-    found = [
-        each
-        for each in store.all("customer")
-        if each["email"] == params.get("email", each["email"])
-        and ("created" not in params or created_within(each, params["created"]))
-    ]
-    return page(found, params, url="/v1/customers")
+    return list_page(store, "customer", params, url="/v1/customers", filters=("email",))
 
 
 def add_to_balance(store: Store, customer: Document, amount: int, **details: Any) -> Document:
@@ -88,7 +86,11 @@ def create_transaction(store: Store, customer_id: str, params: Document) -> Docu
 def list_transactions(store: Store, customer_id: str, params: Document) -> Document:
     """`GET /v1/customers/{customer}/balance_transactions`."""
     store.get("customer", customer_id, param="customer")
-    found = store.where("customer_balance_transaction", customer=customer_id)
-    if "invoice" in params:
-        found = [each for each in found if each["invoice"] == params["invoice"]]
-    return page(found, params, url=f"/v1/customers/{customer_id}/balance_transactions")
+    return list_page(
+        store,
+        "customer_balance_transaction",
+        params,
+        url=f"/v1/customers/{customer_id}/balance_transactions",
+        filters=("invoice",),
+        within={"customer": customer_id},
+    )

@@ -1,10 +1,11 @@
 """Refusals, as Stripe words them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
 class RefusedError(Exception):
-    """An answer that is an error. `kept`: whether it is remembered under the idempotency key."""
+    """An error for an answer. `kept`: whether it is remembered under the idempotency key; `headers` never are."""
 
     def __init__(
         self,
@@ -15,10 +16,12 @@ class RefusedError(Exception):
         code: str | None = None,
         param: str | None = None,
         kept: bool = True,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.kept = kept
+        self.headers = headers or {}
         self._error = {"message": message, "type": kind, "code": code, "param": param}
 
     def document(self) -> dict[str, Any]:

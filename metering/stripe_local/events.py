@@ -1,18 +1,13 @@
 """Events: what happened to an object, kept for reading, and handed to whoever delivers webhooks."""
 
 import copy
-from collections.abc import Callable
 
-from metering.stripe_local.store import Document, Store, created_within, page
+from metering.stripe_local.listing import list_page
+from metering.stripe_local.store import Document, Store
 
 API_VERSION = "2026-08-26.dahlia"
 
-_listeners: dict[int, Callable[[Document], None]] = {}
-
-
-def listen(store: Store, listener: Callable[[Document], None]) -> None:
-    """Have each new event of a store handed on."""
-    _listeners[id(store)] = listener
+_MAX_EVENTS = 10_000
 
 
 def record_event(store: Store, kind: str, about: Document) -> None:
@@ -23,16 +18,15 @@ def record_event(store: Store, kind: str, about: Document) -> None:
             "object": "event",
             "api_version": API_VERSION,
             "created": store.now(),
-            "data": {"object": copy.deepcopy(about)},
+            "data": {"object": about},
             "livemode": False,
             "pending_webhooks": 1,
             "request": {"id": None, "idempotency_key": None},
             "type": kind,
         }
     )
-    store.trim_events()
-    if (listener := _listeners.get(id(store))) is not None:
-        listener(event)
+    store.trim("event", most=_MAX_EVENTS)
+    store.tell(copy.deepcopy(event))
 
 
 def read(store: Store, event_id: str) -> Document:
@@ -43,10 +37,6 @@ def read(store: Store, event_id: str) -> Document:
 def list_all(store: Store, params: Document) -> Document:
     """`GET /v1/events`."""
     wanted = params.get("types") or ([params["type"]] if "type" in params else None)
-    found = [
-        each
-        for each in store.all("event")
-        if (wanted is None or each["type"] in wanted)
-        and ("created" not in params or created_within(each, params["created"]))
-    ]
-    return page(found, params, url="/v1/events")
+    return list_page(
+        store, "event", params, url="/v1/events", keep=lambda each: wanted is None or each["type"] in wanted
+    )

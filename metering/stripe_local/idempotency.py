@@ -1,23 +1,26 @@
 """Idempotency keys as Stripe's v1 API keeps them: the first answer, whatever it was, is given again for a day."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from metering.stripe_local.errors import RefusedError
 from metering.stripe_local.store import Store
 
+_KIND = "idempotency_key"
 _LIFETIME_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status and a body."""
+    """A status and a body. Further headers go out once: they are not kept."""
 
     status: int
     body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class KeyedAnswers:
@@ -27,8 +30,8 @@ class KeyedAnswers:
         self._store = store
         self._in_flight: set[str] = set()
 
-    def take(self, key: str, endpoint: str, params: dict[str, Any]) -> Answer | None:
-        """The earlier answer of this very request; None when it is new, and now in flight.
+    def earlier(self, key: str, request: str) -> Answer | None:
+        """The answer that this very request got before.
 
         Raises:
             RefusedError: it is in flight, or the key is another request's.
@@ -41,18 +44,17 @@ class KeyedAnswers:
                 code="idempotency_key_in_use",
                 kept=False,
             )
-        found = self._store.find("idempotency_key", f"key_{key}")
-        if found is not None and self._store.now() - found["created"] < _LIFETIME_SECONDS:
-            if found["request"] != _request(endpoint, params):
-                raise RefusedError(
-                    "Keys for idempotent requests can only be used with the same parameters they were first used"
-                    " with.",
-                    kind="idempotency_error",
-                    kept=False,
-                )
-            return Answer(found["status"], found["body"])
-        self._in_flight.add(key)
-        return None
+        found = self._store.find(_KIND, f"key_{key}")
+        if found is None or found["created"] <= self._oldest():
+            return None
+        if found["request"] != request:
+            raise RefusedError(
+                "Keys for idempotent requests can only be used with the same parameters they were first used"
+                " with.",
+                kind="idempotency_error",
+                kept=False,
+            )
+        return Answer(found["status"], found["body"])
 
     @contextmanager
     def held(self, key: str | None) -> Iterator[None]:
@@ -66,26 +68,20 @@ class KeyedAnswers:
         finally:
             self._in_flight.discard(key)
 
-    def end(self, key: str, endpoint: str, params: dict[str, Any], answer: Answer | None) -> None:
-        """The request is over; its answer is kept unless there is none to keep."""
-        self._in_flight.discard(key)
-        if answer is not None:
-            self._store.save(
-                {
-                    "id": f"key_{key}",
-                    "object": "idempotency_key",
-                    "created": self._store.now(),
-                    "request": _request(endpoint, params),
-                    "status": answer.status,
-                    "body": answer.body,
-                }
-            )
+    def keep(self, key: str, request: str, answer: Answer) -> None:
+        """Give this answer from now on, for a day; those that are older are forgotten."""
+        self._store.forget_before(_KIND, self._oldest())
+        kept = {"created": self._store.now(), "request": request, "status": answer.status, "body": answer.body}
+        self._store.save({"id": f"key_{key}", "object": _KIND, **kept})
 
     def forget(self) -> None:
         """As after a day."""
-        for found in self._store.all("idempotency_key"):
-            self._store.remove(found["id"])
+        self._store.forget_before(_KIND, self._store.now() + 1)
+
+    def _oldest(self) -> int:
+        return self._store.now() - _LIFETIME_SECONDS
 
 
-def _request(endpoint: str, params: dict[str, Any]) -> str:
-    return f"{endpoint} {json.dumps(params, sort_keys=True)}"
+def fingerprint(endpoint: str, path: dict[str, str], form: dict[str, Any]) -> str:
+    """What makes two requests the same."""
+    return hashlib.sha256(json.dumps([endpoint, path, form], sort_keys=True).encode()).hexdigest()

@@ -3,9 +3,10 @@
 from metering.stripe_local.customers import add_to_balance
 from metering.stripe_local.errors import RefusedError
 from metering.stripe_local.events import record_event
-from metering.stripe_local.invoice_lines import attach_item, draft_of, lines_of, sum_up
+from metering.stripe_local.lines import draft_of, item_id_of, lines_of, put_on, sum_up
+from metering.stripe_local.listing import list_page
 from metering.stripe_local.metadata import merge_metadata
-from metering.stripe_local.store import Document, Store, created_within, page
+from metering.stripe_local.store import Document, Store
 
 # What Stripe does not collect in USD, but moves to the customer's balance.
 _MINIMUM = 50
@@ -57,8 +58,8 @@ def create(store: Store, params: Document) -> Document:
     }
     sum_up(store, invoice)
     if params.get("pending_invoice_items_behavior") == "include":
-        for item in store.where("invoiceitem", customer=customer["id"], invoice=None):
-            attach_item(store, invoice, item)
+        waiting = store.where("invoiceitem", customer=customer["id"], invoice=None)
+        put_on(store, invoice, [item for item in waiting if item["currency"] == invoice["currency"]])
         sum_up(store, invoice)
     record_event(store, "invoice.created", invoice)
     return invoice
@@ -83,20 +84,17 @@ def read(store: Store, invoice_id: str) -> Document:
 
 def list_all(store: Store, params: Document) -> Document:
     """`GET /v1/invoices`."""
-    equal = ("customer", "status", "collection_method")
-    found = [
-        each
-        for each in store.all("invoice")
-        if all(each[name] == params[name] for name in equal if name in params)
-        and ("created" not in params or created_within(each, params["created"]))
-    ]
-    return page(found, params, url="/v1/invoices")
+    if "due_date" in params:
+        raise RefusedError("the local Stripe does not list by due_date", status=501, kind="api_error", kept=False)
+    filters = ("customer", "status", "collection_method", "subscription", "customer_account")
+    return list_page(store, "invoice", params, url="/v1/invoices", filters=filters)
 
 
 def delete(store: Store, invoice_id: str) -> Document:
-    """`DELETE /v1/invoices/{invoice}`: a draft only."""
+    """`DELETE /v1/invoices/{invoice}`: a draft only, with its lines and their items."""
     invoice = draft_of(store, invoice_id)
     for line in lines_of(store, invoice_id):
+        store.remove(item_id_of(line))
         store.remove(line["id"])
     store.remove(invoice_id)
     record_event(store, "invoice.deleted", invoice)
@@ -117,14 +115,16 @@ def finalize(store: Store, invoice_id: str, params: Document) -> Document:
         invoice["number"] or f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04d}"
     )
     customer["next_invoice_sequence"] += 1
+    store.save(customer)
     invoice["auto_advance"] = params.get("auto_advance", invoice["auto_advance"])
     invoice["status"] = "open"
     invoice["status_transitions"]["finalized_at"] = store.now()
     _apply_balance(store, invoice, customer)
+    store.save(invoice)
     record_event(store, "invoice.finalized", invoice)
     if invoice["amount_remaining"] == 0:
         settle(store, invoice, paid=0)
-    return store.save(invoice)
+    return invoice
 
 
 def _apply_balance(store: Store, invoice: Document, customer: Document) -> None:
@@ -150,20 +150,20 @@ def settle(store: Store, invoice: Document, *, paid: int) -> None:
     record_event(store, "invoice.payment_succeeded", invoice)
 
 
-def pay(store: Store, invoice_id: str, _: Document) -> Document:
+def pay(store: Store, invoice_id: str) -> Document:
     """`POST /v1/invoices/{invoice}/pay`."""
     invoice = _with_status(store, invoice_id, "paid", "open", "uncollectible")
     settle(store, invoice, paid=invoice["amount_remaining"])
     return invoice
 
 
-def void(store: Store, invoice_id: str, _: Document) -> Document:
+def void(store: Store, invoice_id: str) -> Document:
     """`POST /v1/invoices/{invoice}/void`."""
     invoice = _with_status(store, invoice_id, "voided", "open", "uncollectible")
     return _end(store, invoice, "void", "voided_at", "invoice.voided")
 
 
-def mark_uncollectible(store: Store, invoice_id: str, _: Document) -> Document:
+def mark_uncollectible(store: Store, invoice_id: str) -> Document:
     """`POST /v1/invoices/{invoice}/mark_uncollectible`."""
     invoice = _with_status(store, invoice_id, "marked as uncollectible", "open")
     return _end(store, invoice, "uncollectible", "marked_uncollectible_at", "invoice.marked_uncollectible")
@@ -173,7 +173,7 @@ def send(store: Store, invoice_id: str, params: Document) -> Document:
     """`POST /v1/invoices/{invoice}/send`: finalizes a draft first."""
     invoice = store.get("invoice", invoice_id, param="invoice")
     if invoice["status"] == "draft":
-        finalize(store, invoice_id, params)
+        invoice = finalize(store, invoice_id, params)
     record_event(store, "invoice.sent", invoice)
     return invoice
 

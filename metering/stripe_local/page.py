@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime
 from html import escape
+from itertools import islice
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from metering.stripe_local.invoice_lines import lines_of
+from metering.stripe_local.lines import lines_of
 from metering.stripe_local.store import Document, Store
 
 _PAGE = 50
@@ -28,8 +29,7 @@ def page_routes(store: Store) -> list[Route]:
     """The page, an invoice, and the stylesheet."""
 
     async def index(request: Request) -> Response:
-        number = request.query_params.get("page", "1")
-        return _html("Invoices", _index(store, max(int(number), 1) if number.isdecimal() else 1))
+        return _html("Invoices", _index(store, request.query_params.get("starting_after")))
 
     async def invoice(request: Request) -> Response:
         found = store.find("invoice", request.path_params["invoice_id"])
@@ -54,11 +54,11 @@ def _html(title: str, body: str, status: int = 200) -> Response:
     return Response(text, status, headers, "text/html")
 
 
-def _index(store: Store, number: int) -> str:
-    invoices = store.all("invoice")
-    if not invoices:
+def _index(store: Store, after: str | None) -> str:
+    found = list(islice(store.walk("invoice", beyond=after), _PAGE + 1))
+    if not found:
         return "<p>No invoices yet. Close a month: <code>metering invoices run --period 2026-10</code></p>"
-    shown = invoices[(number - 1) * _PAGE : number * _PAGE]
+    shown = found[:_PAGE]
     names = ("Number", "Customer", "Status", "Total", "Created", "For")
     rows = [
         (
@@ -71,7 +71,8 @@ def _index(store: Store, number: int) -> str:
         )
         for each in shown
     ]
-    older = f"<p><a href='/?page={number + 1}'>Older</a></p>" if len(invoices) > number * _PAGE else ""
+    last = escape(shown[-1]["id"])
+    older = f"<p><a href='/?starting_after={last}'>Older</a></p>" if len(found) > _PAGE else ""
     return _table(names, rows, amounts={3}) + older
 
 

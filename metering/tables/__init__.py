@@ -17,7 +17,16 @@ from metering.tables.ledger import (
     manual_adjustments,
     resolutions,
 )
-from metering.tables.reference import cancel_policies, customers, keys, markups, rate_cards, rate_providers, rates
+from metering.tables.reference import (
+    cancel_policies,
+    customers,
+    dashboard_sessions,
+    keys,
+    markups,
+    rate_cards,
+    rate_providers,
+    rates,
+)
 from metering.tables.streams import journal, streams
 from metering.tables.stripe import (
     drift_findings,
@@ -43,6 +52,7 @@ __all__ = [
     "cancel_policies",
     "charges",
     "customers",
+    "dashboard_sessions",
     "drift_findings",
     "idempotency_keys",
     "interrupted_streams",

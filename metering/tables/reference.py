@@ -44,6 +44,16 @@ keys = Table(
     moment_column("revoked_at", nullable=True),
 )
 
+dashboard_sessions = Table(
+    "dashboard_sessions",
+    metadata,
+    Column("session_hash", LargeBinary, primary_key=True),
+    Column("key_id", Text, ForeignKey("keys.key_id"), nullable=False),
+    moment_column("created_at"),
+    moment_column("expires_at"),
+    Index("dashboard_sessions_by_expiry", "expires_at"),
+)
+
 rate_cards = Table(
     "rate_cards",
     metadata,

@@ -50,6 +50,20 @@ _BACKLOG = text(
 )
 
 
+_COUNT = text(
+    """
+    SELECT count(*) FROM streams s WHERE s.state IN ('orphaned', 'unpriced', 'conflicting')
+      AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
+    """
+)
+
+
+def count_backlog(connection: Connection, *, customer_id: str | None) -> int:
+    """How many streams wait, of one customer or of all."""
+    count: int = connection.execute(_COUNT, {"customer_id": customer_id}).scalar_one()
+    return count
+
+
 def list_backlog(
     connection: Connection,
     *,

@@ -50,6 +50,22 @@ def list_customers(
     return [CustomerView(**row._mapping) for row in rows]
 
 
+_FOUND = text(
+    _CUSTOMERS.format(
+        condition="starts_with(lower(c.customer_id), lower(:begins_with))"
+        " OR starts_with(lower(c.name), lower(:begins_with))"
+    )
+)
+
+
+def find_customers(
+    connection: Connection, *, now: datetime, begins_with: str, limit: int
+) -> Sequence[CustomerView]:
+    """Customers whose id or name begins with a text, whatever its case, by id."""
+    rows = connection.execute(_FOUND, {"now": now, "begins_with": begins_with, "limit": limit})
+    return [CustomerView(**row._mapping) for row in rows]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlinkedCustomer:
     """A customer without a Stripe id, with the cents of its invoices that wait for one."""

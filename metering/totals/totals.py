@@ -1,29 +1,23 @@
 """Totals: final amounts from the sums by month, day and hour, and accrued ones from open streams, in one query."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Connection, text
 
 from metering.domain.usage import COUNTERS
-from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, RETRY, SUMS, narrowest
-from metering.totals.edges import EDGE_BILLS
+from metering.records.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, RETRY, SUMS, Rollup, narrowest
+from metering.totals.edges import edge_bills, within_edges
+from metering.totals.ranges import Granularity, Range, Unit, utc_ranges, zoned_stretches
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Granularity(StrEnum):
-    """The length of a row's time bucket, in UTC; NONE has one bucket for the whole range."""
-
-    HOUR = "hour"
-    DAY = "day"
-    MONTH = "month"
-    NONE = "none"
 
 
 class Group(StrEnum):
@@ -38,12 +32,25 @@ class Group(StrEnum):
     RETRY = "retry"
 
 
+class Order(StrEnum):
+    """How rows are ordered: by their time and groups, which pages follow; by what they cost; or by what changed.
+
+    A change is against the range that is compared with, whichever way it went. EITHER has the first ones by cost
+    and the first ones by change, those by cost in front.
+    """
+
+    GROUP = "group"
+    COST = "cost"
+    CHANGE = "change"
+    EITHER = "either"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accrual:
     """What one stream that is not final would cost if it ended now. What is not known of it is empty."""
 
     customer_id: str
-    hour: datetime
+    at: datetime
     provider: str
     model: str
     api_key_id: str
@@ -55,20 +62,32 @@ class Accrual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalsQuestion:
-    """`from_` and `to` are half-open; `after` is the position of the last row of the page before."""
+    """`from_` and `to` are half-open; `after` is the position of the last row of the page before.
+
+    Days and months are those of `time_zone`; hours are always UTC's. `compared` is another range that each group's
+    final amounts are set beside; it goes with `Granularity.NONE` only. `only` narrows to one value of a group
+    each; what is not known is "".
+    """
 
     from_: datetime
     to: datetime
-    granularity: Granularity
-    group_by: Sequence[Group]
-    customer_id: str | None
-    after: Sequence[str] | None
-    limit: int
+    granularity: Granularity = Granularity.NONE
+    group_by: Sequence[Group] = ()
+    customer_id: str | None = None
+    only: Mapping[Group, str] = field(default_factory=dict)
+    after: Sequence[str] | None = None
+    limit: int = 1000
+    time_zone: ZoneInfo | None = None
+    compared: Range | None = None
+    order: Order = Order.GROUP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalRow:
-    """One group's totals: counts and `usd_cents` are of final streams, `accrued_usd_cents` of the others."""
+    """One group's totals: counts and `usd_cents` are of final streams, `accrued_usd_cents` of the others.
+
+    `compared_…` are of final streams in the range that was compared with; zero when none was.
+    """
 
     start: datetime | None
     group: dict[str, str | bool | None]
@@ -77,29 +96,36 @@ class TotalRow:
     usd_cents: Decimal
     accrued_usd_cents: Decimal
     accruing_stream_count: int
+    compared_stream_count: int
+    compared_usd_cents: Decimal
     position: tuple[str, ...]
 
 
-_MEASURES = (*SUMS, "accrued_usd_cents", "accruing_stream_count")
-_NOT_ACCRUED = "0::numeric AS accrued_usd_cents, 0 AS accruing_stream_count"
+_BESIDE = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents", "compared_stream_count")
+_MEASURES = (*SUMS, *_BESIDE)
+_SUMS = ", ".join(SUMS)
+_NO_SUMS = ", ".join("0" for _ in SUMS)
+_BY_COST = "usd_cents DESC, compared_usd_cents DESC"
+_BY_CHANGE = "abs(usd_cents - compared_usd_cents) DESC, usd_cents DESC"
+_ORDERS = {Order.GROUP: [], Order.COST: [_BY_COST], Order.CHANGE: [_BY_CHANGE], Order.EITHER: [_BY_COST]}
+# A month or a few by model are fewer rows by day than by month and customer.
+_FEW_DAYS = timedelta(days=92)
+# What a row adds to the measures, in their order.
+_FINAL, _COMPARED = f"{_SUMS}, 0, 0, 0, 0", f"{_NO_SUMS}, 0, 0, usd_cents, stream_count"
+_ACCRUED = f"{_NO_SUMS}, usd_cents, 1, 0, 0"
 
 
 def read_totals(
-    connection: Connection, *, question: TotalsQuestion, accruals: Sequence[Accrual]
+    connection: Connection, *, question: TotalsQuestion, accruals: Sequence[Accrual] = ()
 ) -> Sequence[TotalRow]:
-    """Up to `limit` rows in the order of (start, groups...)."""
-    bucket = (
-        "''"
-        if question.granularity is Granularity.NONE
-        else f"to_char(date_trunc('{question.granularity.value}', hour), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
-    )
-    keys = [bucket, *(group.value for group in question.group_by)]
+    """Up to `limit` rows in the order of (start, groups...), or by cost."""
+    keys = ["bucket", *(group.value for group in question.group_by)]
     names = [f"k{place}" for place in range(len(keys))]
     parameters: dict[str, Any] = {
-        **_ranges(question),
         "customer_id": question.customer_id,
         "limit": question.limit,
         "accruals": _encode(accruals).decode(),
+        **{f"only_{group.value}": value for group, value in question.only.items()},
     }
     after = ""
     if question.after is not None:
@@ -109,102 +135,147 @@ def read_totals(
         SELECT * FROM (
             SELECT {", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True))},
                    {", ".join(f"sum({measure}) AS {measure}" for measure in _MEASURES)}
-            FROM ({_all_rows(question)}) AS all_kinds
+            FROM ({" UNION ALL ".join(_all_rows(question, parameters))})
+                AS all_kinds ({", ".join([*keys, *_MEASURES])})
             GROUP BY {", ".join(names)}
             HAVING sum(stream_count) <> 0 OR sum(usd_cents) <> 0 OR sum(accruing_stream_count) <> 0
+                   OR sum(compared_stream_count) <> 0 OR sum(compared_usd_cents) <> 0
         ) AS grouped {after}
-        ORDER BY {", ".join(names)} LIMIT :limit
+        ORDER BY {", ".join([*_ORDERS[question.order], *names])} LIMIT :limit
     """
+    if question.order is Order.EITHER:
+        query = _either(query.replace("LIMIT :limit", ""), names)
     return [_row(row, question, names) for row in connection.execute(text(query), parameters)]
 
 
-def _all_rows(question: TotalsQuestion) -> str:
-    """Sums of whole months, of the days and hours beside them, of what sticks out, pending ones and accruals."""
-    groups = [group.value for group in question.group_by]
-    columns = ", ".join(["hour", *groups])
-    sums = ", ".join(SUMS)
-    of_customer = "" if question.customer_id is None else "AND customer_id = :customer_id"
-    needed = {*groups, *([] if question.customer_id is None else ["customer_id"])}
-    rolled_up = [
+def _either(query: str, names: Sequence[str]) -> str:
+    """The rows of a query that are among the first by cost, or among the first by change."""
+    ties = ", ".join(names)
+    return f"""
+        SELECT * FROM (
+            SELECT grouped.*, row_number() OVER (ORDER BY {_BY_COST}, {ties}) AS by_cost,
+                   row_number() OVER (ORDER BY {_BY_CHANGE}, {ties}) AS by_change FROM ({query}) AS grouped
+        ) AS numbered WHERE by_cost <= :limit OR by_change <= :limit ORDER BY by_cost
+    """
+
+
+def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
+    """What is summed, each as a query of the bucket, the groups and the measures; sets their parameters."""
+    rows = [
         f"""
-        SELECT {", ".join([f"{rollup.bucket} AS hour", *groups])}, {sums}, {_NOT_ACCRUED} FROM {rollup.table}
-        WHERE ({rollup.bucket} >= :{outer}_from AND {rollup.bucket} < :{inner}_from
-               OR {rollup.bucket} >= :{inner}_to AND {rollup.bucket} < :{outer}_to) {of_customer}
+        SELECT {_keys(question, "at")}, {_ACCRUED} FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
+            at timestamptz, {", ".join(f"{name} text" for name in DIMENSIONS)}, usd_cents numeric)
+        WHERE {_only(question)}
+        """
+    ]
+    if _zone_of(question) is None:
+        rows += _utc_rows(question, (question.from_, question.to), _FINAL, parameters, prefix="")
+    else:
+        rows += _zoned_rows(question, parameters)
+    if question.compared is not None:
+        rows += _utc_rows(question, question.compared, _COMPARED, parameters, prefix="compared_")
+    return rows
+
+
+def _zone_of(question: TotalsQuestion) -> ZoneInfo | None:
+    """The time zone where it makes a difference."""
+    return question.time_zone if question.granularity in (Granularity.DAY, Granularity.MONTH) else None
+
+
+def _keys(question: TotalsQuestion, column: str) -> str:
+    """The bucket that a moment falls in, as text that sorts as time does, and the groups."""
+    bucket = "''"
+    if question.granularity is not Granularity.NONE:
+        zone = ", :time_zone" if _zone_of(question) is not None else ""
+        start = f"date_trunc('{question.granularity.value}', {column}{zone})"
+        bucket = f'to_char({start}, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\')'
+    return ", ".join([bucket, *(group.value for group in question.group_by)])
+
+
+def _only(question: TotalsQuestion) -> str:
+    """What a row has to be of. All of it, unless somebody asks for less."""
+    conditions = [f"{group.value} = :only_{group.value}" for group in question.only]
+    if question.customer_id is not None:
+        conditions.append("customer_id = :customer_id")
+    return " AND ".join(conditions) or "true"
+
+
+def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup]:
+    """The narrowest sums by day and by month that know what is asked for."""
+    needed = {group.value for group in (*question.group_by, *question.only)}
+    if question.customer_id is not None:
+        needed.add("customer_id")
+    return narrowest(DAILY, dimensions=needed), narrowest(MONTHLY, dimensions=needed)
+
+
+def _utc_rows(
+    question: TotalsQuestion, within: Range, measures: str, parameters: dict[str, Any], *, prefix: str
+) -> list[str]:
+    """Sums of whole months, of the days and hours beside them, pending ones, and of the bills that stick out."""
+    daily, monthly = _tables(question)
+    by_day = daily is DAILY[0] and within[1] - within[0] <= _FEW_DAYS and question.granularity is Granularity.NONE
+    finest = Granularity.DAY if by_day else question.granularity
+    parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, finest).items()}
+    rows = [
+        f"""
+        SELECT {_keys(question, rollup.bucket)}, {measures} FROM {rollup.table}
+        WHERE ({rollup.bucket} >= :{prefix}{outer}_from AND {rollup.bucket} < :{prefix}{inner}_from
+               OR {rollup.bucket} >= :{prefix}{inner}_to AND {rollup.bucket} < :{prefix}{outer}_to)
+          AND {_only(question)}
         """
         for rollup, outer, inner in (
             (HOURLY, "hours", "days"),
-            (narrowest(DAILY, dimensions=needed), "days", "months"),
-            (narrowest(MONTHLY, dimensions=needed), "months", "nothing"),
+            (daily, "days", "months"),
+            (monthly, "months", "nothing"),
         )
     ]
-    return f"""
-        {" UNION ALL ".join(rolled_up)}
-        UNION ALL
-        SELECT {columns}, {sums}, 0, 0 FROM totals_pending
-        WHERE hour >= :hours_from AND hour < :hours_to {of_customer}
-        UNION ALL
-        SELECT {columns}, {sums}, 0, 0 FROM ({EDGE_BILLS}) AS edges
-        UNION ALL
-        SELECT {columns}, 0, {", ".join("0" for _ in COUNTERS)}, 0, usd_cents, 1
-        FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
-            hour timestamptz, {", ".join(f"{name} text" for name in DIMENSIONS)}, usd_cents numeric)
-    """
+    edges = edge_bills(within=lambda column: within_edges(column, prefix=prefix))
+    return [
+        *rows,
+        f"""
+        SELECT {_keys(question, "hour")}, {measures} FROM totals_pending
+        WHERE hour >= :{prefix}hours_from AND hour < :{prefix}hours_to AND {_only(question)}
+        """,
+        f"SELECT {_keys(question, 'hour')}, {measures} FROM ({edges}) AS edges WHERE {_only(question)}",
+    ]
 
 
-def _ranges(question: TotalsQuestion) -> dict[str, datetime]:
-    """The whole hours of a range, the whole days among them, the whole months among those, and the edges.
-
-    Each unit is summed from its own table but for the stretch that the next larger unit covers.
-    """
-    hours = _whole(question.from_, question.to, _hour, timedelta(hours=1))
-    if hours is None:  # all within one hour
-        hours = (question.to, question.to)
-        return {**_named(hours, hours, hours), **_edges(question, hours)}
-    days = months = None
-    if question.granularity is not Granularity.HOUR:
-        days = _whole(*hours, _day, timedelta(days=1))
-    if days is not None and question.granularity is not Granularity.DAY:
-        months = _whole(*days, _month, timedelta(days=31))
-    days = days or (hours[1], hours[1])
-    months = months or (days[1], days[1])
-    return {**_named(hours, days, months), **_edges(question, hours)}
-
-
-Range = tuple[datetime, datetime]
-
-
-def _whole(
-    from_: datetime, to: datetime, floor: Callable[[datetime], datetime], longest: timedelta
-) -> Range | None:
-    """The whole units between two moments; `floor` finds the beginning of a unit, none is `longest` or longer."""
-    begin = floor(from_)
-    if begin < from_:
-        begin = floor(begin + longest)
-    end = floor(to)
-    return (begin, end) if begin <= end else None
+def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
+    """The same by the days or months of a time zone, whose ends cut through days and perhaps through hours."""
+    zone = _zone_of(question)
+    assert zone is not None
+    parameters["time_zone"] = str(zone)
+    for unit in Unit:
+        parameters[unit.value] = "[]"
+    for unit, stretches in groupby(
+        zoned_stretches(question.from_, question.to, question.granularity, zone), key=lambda each: each.unit
+    ):
+        parameters[unit.value] = _encode([{"from_": each.from_, "to_": each.to} for each in stretches]).decode()
+    daily, _ = _tables(question)
+    sources = (
+        (daily.table, daily.bucket, Unit.DAYS),
+        (HOURLY.table, HOURLY.bucket, Unit.HOURS),
+        ("totals_pending", "hour", Unit.PENDING),
+    )
+    bills = edge_bills(within=_in_stretch, joined=f"{_stretches(Unit.BILLS)} ON true")
+    return [
+        *(
+            f"""
+            SELECT {_keys(question, bucket)}, {_FINAL}
+            FROM {table} {_stretches(unit)} ON {_in_stretch(bucket)} WHERE {_only(question)}
+            """
+            for table, bucket, unit in sources
+        ),
+        f"SELECT {_keys(question, 'at')}, {_FINAL} FROM ({bills}) AS bills WHERE {_only(question)}",
+    ]
 
 
-def _hour(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
+def _stretches(unit: Unit) -> str:
+    return f"JOIN jsonb_to_recordset(CAST(:{unit.value} AS jsonb)) AS stretch (from_ timestamptz, to_ timestamptz)"
 
 
-def _day(moment: datetime) -> datetime:
-    return _hour(moment).replace(hour=0)
-
-
-def _month(moment: datetime) -> datetime:
-    return _day(moment).replace(day=1)
-
-
-def _named(hours: Range, days: Range, months: Range) -> dict[str, datetime]:
-    named = {"hours": hours, "days": days, "months": months, "nothing": (months[1], months[1])}
-    begins = {f"{unit}_from": begin for unit, (begin, _) in named.items()}
-    ends = {f"{unit}_to": end for unit, (_, end) in named.items()}
-    return begins | ends
-
-
-def _edges(question: TotalsQuestion, hours: Range) -> dict[str, datetime]:
-    return {"head": question.from_, "head_end": hours[0], "tail": hours[1], "tail_end": question.to}
+def _in_stretch(column: str) -> str:
+    return f"{column} >= stretch.from_ AND {column} < stretch.to_"
 
 
 def _row(row: Any, question: TotalsQuestion, names: Sequence[str]) -> TotalRow:
@@ -222,5 +293,7 @@ def _row(row: Any, question: TotalsQuestion, names: Sequence[str]) -> TotalRow:
         usd_cents=row.usd_cents,
         accrued_usd_cents=row.accrued_usd_cents,
         accruing_stream_count=int(row.accruing_stream_count),
+        compared_stream_count=int(row.compared_stream_count),
+        compared_usd_cents=row.compared_usd_cents,
         position=position,
     )

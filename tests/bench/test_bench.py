@@ -14,7 +14,7 @@ from metering.bench.invoices import bench_invoices
 from metering.bench.page import render_page
 from metering.bench.push import bench_push
 from metering.bench.rating import bench_rating
-from metering.bench.totals import QUESTIONS, bench_totals
+from metering.bench.totals import PAGES, QUESTIONS, bench_totals
 from metering.bench.workload import Workload, play, write_script
 from metering.operations.export_month import ExportFormat, ExportKind
 from metering.wire.decode import decode_json
@@ -43,7 +43,7 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     finalize = bench_finalize(streams=2_000, say=said.append)
     assert [row.workers for row in finalize.rows] == [1, 2]
     totals = bench_totals(charges=5_000, open_streams=10, say=said.append)
-    assert len(totals.rows) == len(QUESTIONS) + 1
+    assert len(totals.rows) == len(QUESTIONS) + len(PAGES)
     assert all(row.rows > 0 for row in totals.rows)
     assert totals.hourly_rows > totals.daily_rows > 0
     rating = bench_rating(seconds=0.1, say=said.append)

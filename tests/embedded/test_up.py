@@ -21,7 +21,7 @@ from tests.conftest import Database
 from tests.embedded.processes import started
 from tests.waiting import eventually
 
-READY = re.compile(r"ready: (http://\S+)")
+READY = re.compile(r"ready: (http://\S+)/dashboard")
 ADMIN_KEY = re.compile(r"^ +(mk_\w+)$", re.MULTILINE)
 
 

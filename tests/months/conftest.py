@@ -70,9 +70,12 @@ class Months(Books):
         for customer_id in customer_ids:
             self.use(customer_id)
             self.link(customer_id)
+        self.close_november()
+
+    def close_november(self) -> None:
+        """Close it for everybody, as if its invoices were made at the time of the test."""
         assert self.close("2026-11") == {}
         with psycopg.connect(self.database.url) as connection:
-            # The invoices were made at the time of the test, not when the month was closed.
             connection.execute("UPDATE invoices SET created_at = now()")
             connection.execute("UPDATE invoice_pushes SET due_at = now() WHERE due_at IS NOT NULL")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from metering.domain.push import PushState
 from metering.domain.statement import Statement
 from metering.operations.push_due import push_due
+from metering.operations.reconcile import reconcile
+from metering.operations.repair_drift import Caps
 from metering.store.stripe_operations import KEY_LIFETIME
 from metering.stripe_api.client import StripeClientPort
 from metering.stripe_local.faults import Fault
@@ -63,6 +66,17 @@ def test_whatever_a_call_ends_in_there_is_one_correct_invoice(
     if forgotten:
         months.stripe.control.forget_keys()
         months.ahead += KEY_LIFETIME
+    months.push_all()
+    assert months.at_stripe() == RIGHT
+    assert months.rows("SELECT state FROM invoice_pushes") == [("final",)]
+
+
+@pytest.mark.parametrize("endpoint", WRITES)
+@pytest.mark.parametrize("status", [402, 404, 409])
+def test_an_error_that_stripe_has_stored_is_got_over(months: Months, endpoint: str, status: int) -> None:
+    months.month("acme")
+    months.stripe.control.fail_next(endpoint, Fault.STORED_ERROR, status=status)
+    assert months.push() == {PushState.UNKNOWN: 1}
     months.push_all()
     assert months.at_stripe() == RIGHT
     assert months.rows("SELECT state FROM invoice_pushes") == [("final",)]
@@ -214,8 +228,9 @@ def test_drafts_that_come_out_wrong_each_time_are_left_to_a_person(months: Month
     ((problem,),) = months.rows("SELECT problem FROM invoice_pushes")
     assert "it is in eur, not in usd" in str(problem)
     months.port = right
-    months.execute("UPDATE invoice_pushes SET due_at = now()")
-    months.push_all()
+    reconcile(
+        pusher=months.pusher(), period=None, repair=True, caps=Caps(cents=0, share=Decimal(1)), requested_by="test"
+    )
     assert months.at_stripe() == RIGHT
 
 

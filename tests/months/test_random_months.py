@@ -5,16 +5,18 @@
 
 import os
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from fractions import Fraction
 
 import pytest
 
 from metering.audit.invoice_checks import INVOICE_CHECKS
 from metering.bootstrap import Service
+from metering.domain.invoice import LineKind
 from metering.domain.period import BillingPeriod
 from metering.records.invoices import StoredInvoice
 from metering.store.engine import transaction
+from metering.totals.invoice_entries import line_entries
 from tests.conftest import Database
 from tests.months.random_months import Expected, RandomMonths
 from tests.operations.books import Books
@@ -44,6 +46,7 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
         assert [_facts(each) for each in found] == list(months.expected(customer_id))
         for each in found:
             _check_ties(each)
+            months.reached |= _check_entries(books, each)
         grand_billed += sum(each.invoice.billed_cents for each in found)
         remainders += Fraction(found[-1].invoice.remainder_usd_cents) if found else 0
     booked = sum(
@@ -60,6 +63,8 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
     )
     assert grand_billed + remainders + still_open == booked
     _check_invariants(books)
+    for kind in LineKind:
+        assert months.reached[f"a line of {kind}"] > 0, kind
     for what in ("late", "billed", "deferred", "adjustments", "adjustments below zero", "credit", "correction"):
         assert months.reached[what] > 0, what
     assert still_open != 0
@@ -82,6 +87,19 @@ def _check_ties(stored: StoredInvoice) -> None:
     lines = sum((Fraction(line.sum.usd_cents) for line in invoice.lines), Fraction(0))
     assert lines == Fraction(invoice.exact_usd_cents) + Fraction(invoice.carried_in_usd_cents)
     assert sum(line.billed_cents for line in invoice.lines) == invoice.billed_cents
+
+
+def _check_entries(books: Books, stored: StoredInvoice) -> Counter[str]:
+    """The entries behind a line are those that it sums; counts the lines by kind."""
+    kinds: Counter[str] = Counter()
+    with transaction(books.service.engine) as connection:
+        for line in stored.invoice.lines:
+            found = line_entries(connection, closed=stored.closed, line=line, limit=1)
+            kinds[f"a line of {line.sum.kind}"] += 1
+            if found is not None:
+                assert found.usd_cents == line.sum.usd_cents, line
+                assert found.count >= len(found.entries) == 1
+    return kinds
 
 
 def _check_invariants(books: Books) -> None:

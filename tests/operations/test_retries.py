@@ -11,7 +11,8 @@ from metering.domain.events import Outcome, UsageEvent, UsageSource
 from metering.domain.settlement import State
 from metering.domain.usage import Usage
 from metering.store.engine import transaction
-from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
+from metering.totals.ranges import Granularity
+from metering.totals.totals import Group, TotalsQuestion, read_totals
 from tests.operations.books import NOW, T0, Books, end, start
 
 ASKED = {"request_hash": "h1", "api_key_id": "k1"}

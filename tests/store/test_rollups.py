@@ -3,6 +3,7 @@
 import random
 import threading
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,8 +16,10 @@ from metering.domain.usage import Usage, UsageKind
 from metering.records.rollups import DAILY, HOURLY, MONTHLY, ROLLUPS, narrowest
 from metering.store.engine import transaction
 from metering.store.rollups import BillChange, add_to_totals, roll_up_totals
-from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
+from metering.totals.ranges import Granularity
+from metering.totals.totals import Group, Order, TotalsQuestion, read_totals
 
+NARROWED = [(Group.OUTCOME, "cancelled"), (Group.API_KEY_ID, ""), (Group.RETRY, "true"), (Group.MODEL, "m1")]
 T0 = datetime(2026, 10, 28, tzinfo=UTC)
 
 
@@ -84,6 +87,8 @@ def expected(
         values = {"customer_id": customer, "api_key_id": each.api_key_id or "", "outcome": each.outcome.value}
         values |= {"provider": each.provider, "model": each.model, "usage_source": each.usage_source.value}
         values |= {"retry": "true" if each.retry_of else "false"}
+        if any(values[group.value] != value for group, value in question.only.items()):
+            continue
         key = (
             start.strftime("%Y-%m-%dT%H:%M:%SZ") if start else "",
             *(values[g.value] for g in question.group_by),
@@ -107,6 +112,7 @@ def test_any_question_is_answered_with_the_sum_of_the_bills(engine: Engine) -> N
                 granularity=rng.choice(list(Granularity)),
                 group_by=rng.sample(list(Group), rng.randrange(4)),
                 customer_id=rng.choice([None, "acme"]),
+                only=dict(rng.sample(NARROWED, rng.choice([0, 0, 1, 2]))),
                 after=None,
                 limit=10_000,
             )
@@ -115,9 +121,47 @@ def test_any_question_is_answered_with_the_sum_of_the_bills(engine: Engine) -> N
             assert found == expected(bills, question)
             needed = {group.value for group in question.group_by}
             needed |= {"customer_id"} if question.customer_id else set()
+            needed |= {group.value for group in question.only}
             for rollup in (narrowest(DAILY, dimensions=needed), narrowest(MONTHLY, dimensions=needed)):
                 asked[rollup.table] += bool(found)
     assert min(asked[rollup.table] for rollup in (*DAILY, *MONTHLY)) > 10, asked
+
+
+def test_groups_are_ordered_by_cost_or_by_what_changed_since_another_range(engine: Engine) -> None:
+    bills = book_at_random(engine, random.Random(7))
+    now, before = (T0 + timedelta(days=20), T0 + timedelta(days=40)), (T0, T0 + timedelta(days=20))
+    asked = {"from_": now[0], "to": now[1], "group_by": [Group.CUSTOMER_ID, Group.MODEL, Group.OUTCOME]}
+    sums, earlier = (
+        {
+            key: cents
+            for key, (_, cents) in expected(bills, TotalsQuestion(**{**asked, "from_": f, "to": t})).items()
+        }
+        for f, t in (now, before)
+    )
+    groups = sums.keys() | earlier.keys()
+    assert len(groups) > 5
+    firsts: dict[Order, set[tuple[str, ...]]] = {}
+    with transaction(engine) as connection:
+        for order, value in (
+            (Order.COST, lambda key: sums.get(key, 0)),
+            (Order.CHANGE, lambda key: abs(sums.get(key, 0) - earlier.get(key, 0))),
+        ):
+            question = TotalsQuestion(**asked, compared=before, order=order)
+            rows = read_totals(connection, question=question)
+            assert {row.position: row.usd_cents for row in rows if row.usd_cents} == sums
+            assert {row.position: row.compared_usd_cents for row in rows if row.compared_usd_cents} == earlier
+            values = [value(row.position) for row in rows]
+            assert values == sorted(values, reverse=True)
+            top = read_totals(connection, question=replace(question, limit=3))
+            assert [row.position for row in top] == [row.position for row in rows[:3]]
+            firsts[order] = {row.position for row in top}
+        either = read_totals(
+            connection, question=TotalsQuestion(**asked, compared=before, order=Order.EITHER, limit=3)
+        )
+        assert {row.position for row in either} == firsts[Order.COST] | firsts[Order.CHANGE]
+        assert firsts[Order.COST] != firsts[Order.CHANGE]
+        costs = [row.usd_cents for row in either]
+        assert costs == sorted(costs, reverse=True)
 
 
 def test_totals_are_the_same_at_any_moment_while_others_book_and_roll_up(engine: Engine) -> None:

@@ -2,7 +2,6 @@
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -10,22 +9,8 @@ import stripe
 
 from metering.stripe_local.faults import Fault
 from tests.stripe import LocalStripe, local_stripe
+from tests.stripe_local.making import LINE, customer, draft
 from tests.waiting import eventually
-
-LINE = {"amount": 120, "description": "usage", "metadata": {"k": "v"}, "period": {"start": 1, "end": 2}}
-
-
-def customer(there: LocalStripe, **given: Any) -> str:
-    return there.client.v1.customers.create(params={"name": "Acme", **given}).id  # type: ignore[typeddict-item]
-
-
-def draft(there: LocalStripe, *amounts: int, key: str | None = None, **given: Any) -> stripe.Invoice:
-    params: Any = {"customer": given.pop("customer", None) or customer(there), "currency": "usd", **given}
-    invoice = there.client.v1.invoices.create(params, {"idempotency_key": key} if key else {})
-    if amounts:
-        lines = [{**LINE, "amount": amount} for amount in amounts]
-        invoice = there.client.v1.invoices.add_lines(invoice.id, {"lines": lines})  # type: ignore[typeddict-item]
-    return invoice
 
 
 def test_an_invoice_lives_from_draft_to_paid(there: LocalStripe) -> None:
@@ -145,35 +130,6 @@ def test_a_key_in_flight_is_a_conflict(there: LocalStripe) -> None:
     assert refused.value.http_status == 409
     first.join()
     assert len(there.client.v1.invoices.list().data) == 1
-
-
-@pytest.mark.parametrize(
-    ("fault", "made", "status", "after"),
-    [
-        (Fault.THROTTLE, 0, 429, 1),
-        (Fault.ERROR_BEFORE, 0, 500, 0),
-        (Fault.ERROR_AFTER, 1, 500, 1),
-        (Fault.LOCK_TIMEOUT, 0, 429, 0),
-        (Fault.LOST_REQUEST, 0, None, 1),
-        (Fault.LOST_REPLY, 1, None, 1),
-    ],
-)
-def test_it_fails_on_demand_and_what_is_kept_is_kept(
-    there: LocalStripe, fault: Fault, made: int, status: int | None, after: int
-) -> None:
-    who = customer(there)
-    there.control.fail_next("POST /v1/invoices", fault)
-    with pytest.raises(stripe.StripeError) as failed:
-        draft(there, key="k", customer=who)
-    assert failed.value.http_status == status
-    assert len(there.client.v1.invoices.list().data) == made
-    if status is not None and fault is not Fault.THROTTLE:
-        with pytest.raises(stripe.StripeError) as again:
-            draft(there, key="k", customer=who)
-        assert again.value.http_status == status
-    else:
-        draft(there, key="k", customer=who)
-    assert len(there.client.v1.invoices.list().data) == after
 
 
 def test_what_it_knows_outlives_it_in_a_file(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""The month that a page shows, by a calendar: its range, what it is compared with, its days, its forecast."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from metering.dashboard.asking import Asked
+from metering.domain.money import EXACT, ZERO, sum_cents
+from metering.domain.period import BillingPeriod
+from metering.totals.ranges import Range
+
+UTC_ZONE = ZoneInfo("UTC")
+# A forecast goes by the last whole days, as many as there are up to so many.
+_FORECAST_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """`range_` is all of it; `compared` the same stretch of the month before: as far as this one is by now."""
+
+    period: BillingPeriod
+    zone: ZoneInfo
+    range_: Range
+    compared: Range
+    now: datetime
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is not over."""
+        return self.range_[0] <= self.now < self.range_[1]
+
+    @property
+    def days(self) -> Sequence[datetime]:
+        """The first moment of each of its days so far."""
+        starts = []
+        at = self.range_[0].astimezone(self.zone)
+        until = min(self.range_[1], max(self.now, self.range_[0] + timedelta(microseconds=1)))
+        while at < until:
+            starts.append(at.astimezone(UTC))
+            following = at.date() + timedelta(days=1)
+            at = datetime(following.year, following.month, following.day, tzinfo=self.zone)
+        return starts
+
+    def label(self, day: datetime) -> str:
+        """A day of it as a chart has it."""
+        return f"{day.astimezone(self.zone):%-d %b}"
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return f"{self.range_[0].astimezone(self.zone):%B %Y}"
+
+    @property
+    def compared_title(self) -> str:
+        """What it is compared with, in words."""
+        before = self._before
+        return f"the same days of {before:%B}" if self.is_current else f"{before:%B %Y}"
+
+    @property
+    def compared_short(self) -> str:
+        """The same as a heading."""
+        return f"{self._before:%B}, same days" if self.is_current else f"{self._before:%B}"
+
+    @property
+    def _before(self) -> datetime:
+        return self.period.previous.start(time_zone=self.zone)
+
+
+def month_of(asked: Asked, *, zone: ZoneInfo = UTC_ZONE) -> Month:
+    """The month in the filter `month`, or the one that it is.
+
+    Raises:
+        InvalidPeriodError: the filter names none.
+    """
+    given = asked.text("month")
+    period = BillingPeriod.parse(given) if given else BillingPeriod.containing(at=asked.now, time_zone=zone)
+    start, end = (each.start(time_zone=zone).astimezone(UTC) for each in (period, period.next))
+    before = period.previous.start(time_zone=zone).astimezone(UTC)
+    compared = (before, start)
+    if start <= asked.now < end:
+        # To the hour, which the sums by hour know; so many days into the month before, if it has them.
+        so_far = asked.now.replace(minute=0, second=0, microsecond=0) - start
+        compared = (before, min(before + max(so_far, timedelta(hours=1)), start))
+    return Month(period=period, zone=zone, range_=(start, end), compared=compared, now=asked.now)
+
+
+def forecast(month: Month, *, by_day: Sequence[Decimal], spent: Decimal) -> Decimal | None:
+    """What the month comes to if each day left is like the mean of the last whole days; None without one.
+
+    `by_day` has the cents of each day so far, today's last. Today counts as far as it is, and then the rest of it.
+    """
+    whole = by_day[:-1][-_FORECAST_DAYS:]
+    if not month.is_current or not whole:
+        return None
+    left = month.range_[1] - month.now
+    days_left = Decimal(left // timedelta(seconds=1)) / Decimal(86_400)
+    mean = sum_cents(whole) / Decimal(len(whole))
+    return EXACT.add(spent or ZERO, (mean * days_left).quantize(Decimal("0.01")))

@@ -1,0 +1,29 @@
+"""The pages: each reads what it shows in one snapshot, and gives back what to render."""
+
+from metering.dashboard.pages.backlog import backlog
+from metering.dashboard.pages.customers import customer, customers
+from metering.dashboard.pages.drift import drift
+from metering.dashboard.pages.invoices import entries, invoice, invoices
+from metering.dashboard.pages.models import models
+from metering.dashboard.pages.overview import overview
+from metering.dashboard.pages.rates import rate, rates
+from metering.dashboard.pages.stream import stream
+from metering.dashboard.pages.streams import streams
+from metering.dashboard.pages.system import system
+
+PAGES = (
+    ("/", overview),
+    ("/customers", customers),
+    ("/customer", customer),
+    ("/models", models),
+    ("/streams", streams),
+    ("/stream", stream),
+    ("/invoices", invoices),
+    ("/invoice", invoice),
+    ("/invoice/entries", entries),
+    ("/drift", drift),
+    ("/backlog", backlog),
+    ("/rates", rates),
+    ("/rate", rate),
+    ("/system", system),
+)

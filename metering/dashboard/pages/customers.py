@@ -1,0 +1,174 @@
+"""Customers, the most expensive first or searched; and one customer, by its own calendar."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from metering.dashboard.asking import Asked, Page, link
+from metering.dashboard.errors import NoSuchThingError
+from metering.dashboard.links import customer_page, streams_of
+from metering.dashboard.months import Month, forecast, month_of
+from metering.dashboard.pages.invoices import invoice_table
+from metering.dashboard.pages.overview import cost_by_day
+from metering.dashboard.questions import accruals_of, by_groups, compared_cost, cost, cost_of
+from metering.dashboard.rankings import ranking
+from metering.dashboard.tables import Cell, Column, Kind, Table
+from metering.dashboard.tiles import Tile, compared_tile, money_tile
+from metering.dashboard.values import counted, share
+from metering.domain.events import Outcome, UsageSource
+from metering.domain.money import EXACT, sum_cents
+from metering.totals.customers import CustomerView, find_customers, get_customer
+from metering.totals.invoices import InvoiceFilter, list_invoices
+from metering.totals.manual_adjustments import list_manual_adjustments
+from metering.totals.totals import Group
+
+_PAGE, _FILE = 100, 10_000
+_SHOWN = 24
+EMPTY = "No customer has used anything in this month."
+
+
+def customers(asked: Asked) -> Page:
+    """The page of customers, or what a search found."""
+    if asked.viewer.customer_id is not None:
+        raise NoSuchThingError("your key sees one customer only: see “Your account”")
+    month = month_of(asked)
+    searched = asked.text("q")
+    if searched is not None:
+        table = _found(asked, searched)
+    else:
+        limit = _FILE if asked.for_file else _PAGE
+        rows = by_groups(asked, month, [Group.CUSTOMER_ID], customer_id=None, limit=limit)
+        title = "The most expensive first" if len(rows) < limit else f"The {limit:,} most expensive"
+        table = ranking("customers", title, rows, month, groups=[Group.CUSTOMER_ID], empty=EMPTY)
+    return Page(
+        template="customers.html.j2",
+        title="Customers",
+        section="customers",
+        context={"month": month, "table": table, "searched": searched},
+        tables=[table],
+    )
+
+
+def _found(asked: Asked, searched: str) -> Table:
+    found = find_customers(asked.connection, now=asked.now, begins_with=searched, limit=_PAGE)
+    return Table(
+        name="customers",
+        title=f"Customers whose id or name begins with “{searched}”",
+        columns=[
+            Column("customer_id", "Customer"),
+            Column("name", "Name"),
+            Column("time_zone", "Time zone"),
+            Column("stripe_customer_id", "At Stripe", Kind.CODE),
+            Column("month_to_date", "Month to date", Kind.MONEY),
+        ],
+        rows=[
+            {
+                "customer_id": Cell(each.customer_id, customer_page(each.customer_id)),
+                "name": each.name,
+                "time_zone": each.time_zone,
+                "stripe_customer_id": each.stripe_customer_id or "unlinked",
+                "month_to_date": each.month_to_date_usd_cents,
+            }
+            for each in found
+        ],
+        empty="No customer's id or name begins so.",
+    )
+
+
+def customer(asked: Asked) -> Page:
+    """The page of one customer."""
+    customer_id = asked.customer(asked.id("customer_id"))
+    assert customer_id is not None
+    view = get_customer(asked.connection, customer_id=customer_id, now=asked.now)
+    if view is None:
+        raise NoSuchThingError(f"there is no customer {customer_id!r}")
+    month = month_of(asked, zone=ZoneInfo(view.time_zone))
+    chart = cost_by_day(asked, month, customer_id=customer_id)
+    groups = (("models", "By model", [Group.PROVIDER, Group.MODEL]), ("keys", "By API key", [Group.API_KEY_ID]),
+              ("outcomes", "By outcome and who counted", [Group.OUTCOME, Group.USAGE_SOURCE]))  # fmt: skip
+    tables = [
+        ranking(name, title, by_groups(asked, month, by, customer_id=customer_id), month, groups=by, empty=EMPTY,
+                customer_id=customer_id)
+        for name, title, by in groups
+    ]  # fmt: skip
+    bills = list_invoices(
+        asked.connection, where=InvoiceFilter(customer_id=customer_id), before=None, limit=_SHOWN
+    )
+    tables += [
+        invoice_table(asked, bills, empty="No month of this customer is closed yet."),
+        _by_hand(asked, view),
+    ]
+    return Page(
+        template="customer.html.j2",
+        title=view.name or customer_id,
+        section="customers",
+        zone=view.time_zone,
+        crumbs=[("Customers", link("customers"))] if asked.viewer.customer_id is None else [],
+        context={
+            "month": month,
+            "customer": view,
+            "tiles": _tiles(asked, month, customer_id, chart.sums),
+            "chart": chart,
+            "tables": tables,
+        },
+        tables=[chart.table, *tables],
+    )
+
+
+def _tiles(asked: Asked, month: Month, customer_id: str, by_day: Sequence[Decimal]) -> list[Tile]:
+    rows = by_groups(asked, month, [Group.OUTCOME, Group.USAGE_SOURCE], customer_id=customer_id)
+    final = cost(rows)
+    accruals = accruals_of(asked, month, customer_id=customer_id)
+    accrued = sum_cents(each.usd_cents for each in accruals)
+    lost = cost_of(rows, Group.OUTCOME, Outcome.CANCELLED, Outcome.ABANDONED)
+    estimated = cost_of(rows, Group.USAGE_SOURCE, UsageSource.ESTIMATE)
+    within = month.range_
+    expected = forecast(month, by_day=by_day, spent=EXACT.add(final, accrued))
+    tiles = [
+        compared_tile("Final", final, compared_cost(rows), month.compared_title,
+                      href=streams_of(customer_id=customer_id, within=within)),
+        money_tile("Accrued, not final", accrued, f"{counted(len(accruals), 'stream')} under way",
+                   href=link("streams", state="open", customer_id=customer_id)),
+        money_tile("Cancelled and abandoned", lost, f"{share(lost, final)} of all",
+                   href=streams_of(customer_id=customer_id, within=within, outcome="cancelled,abandoned")),
+        money_tile("Estimated", estimated, f"{share(estimated, final)} of all",
+                   href=streams_of(customer_id=customer_id, within=within, usage_source="estimate")),
+    ]  # fmt: skip
+    if expected is not None:
+        tiles.insert(
+            2, money_tile("Expected at month's end", expected, "if the days left are like the last seven")
+        )
+    return tiles
+
+
+def _by_hand(asked: Asked, view: CustomerView) -> Table:
+    """Credits and corrections."""
+    found = list_manual_adjustments(
+        asked.connection, customer_id=view.customer_id, period=None, after=None, limit=_SHOWN
+    )
+    return Table(
+        name="adjustments",
+        title="Credits and corrections",
+        columns=[
+            Column("booked_at", "Booked", Kind.MOMENT),
+            Column("kind", "Kind"),
+            Column("reason", "Reason", Kind.PROSE),
+            Column("stream_id", "Stream", Kind.CODE),
+            Column("period", "Month"),
+            Column("booked_by", "By"),
+            Column("amount", "Amount", Kind.EXACT_MONEY),
+        ],
+        rows=[
+            {
+                "booked_at": each.booked_at,
+                "kind": each.kind.value,
+                "reason": each.reason,
+                "stream_id": each.stream_id,
+                "period": each.period,
+                "booked_by": each.booked_by,
+                "amount": each.usd_cents,
+            }
+            for each in found
+        ],
+        empty="None were booked. An admin books them with POST /v1/adjustments.",
+    )

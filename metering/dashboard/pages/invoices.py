@@ -1,0 +1,228 @@
+"""Invoices: where each is at Stripe; one with its lines and its rounding; and the entries that a line sums."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from metering.dashboard.asking import Asked, Page, link
+from metering.dashboard.errors import NoSuchThingError
+from metering.dashboard.links import customer_page, invoice_page, stream_page
+from metering.dashboard.tables import Cell, Column, Kind, Row, Table
+from metering.domain.invoice import LineKind
+from metering.domain.period import BillingPeriod
+from metering.domain.push import PushState, describe
+from metering.records.invoices import StoredInvoice
+from metering.totals.invoice_entries import line_entries
+from metering.totals.invoices import InvoiceFilter, find_invoice, list_invoices
+from metering.totals.month_progress import pushes_by_state
+from metering.totals.pushes import PushView, list_drift, push_views
+
+_PAGE, _FILE, _ENTRIES = 100, 10_000, 500
+
+_COLUMNS = (
+    Column("number", "Number"),
+    Column("customer_id", "Customer"),
+    Column("period", "Month"),
+    Column("state", "At Stripe", Kind.STATE),
+    Column("lines", "Lines", Kind.COUNT),
+    Column("exact", "Exact", Kind.EXACT_MONEY),
+    Column("carried_in", "Carried in", Kind.EXACT_MONEY),
+    Column("billed", "Billed", Kind.MONEY),
+    Column("remainder", "Carried on", Kind.EXACT_MONEY),
+    Column("stripe", "Stripe's number"),
+)
+
+
+def invoices(asked: Asked) -> Page:
+    """The page of invoices."""
+    month = asked.text("month")
+    period = str(BillingPeriod.parse(month)) if month else None
+    state = asked.one_of("state", tuple(PushState))
+    customer_id = asked.customer(asked.text("customer_id"))
+    limit = _FILE if asked.for_file else _PAGE
+    where = InvoiceFilter(customer_id=customer_id, period=period, state=state)
+    found = list_invoices(asked.connection, where=where, before=_position(asked), limit=limit + 1)
+    shown = found[:limit]
+    more = None
+    if len(found) > limit:
+        last = shown[-1].invoice
+        kept = {name: value for name, value in asked.query.items() if not name.startswith("before")}
+        more = link("invoices", **kept, before=str(last.period), before_customer=last.customer_id)
+    table = invoice_table(
+        asked,
+        shown,
+        more=more,
+        empty="No invoice matches. A month is closed with `metering invoices run --period 2026-10`, or by beat.",
+    )
+    return Page(
+        template="invoices.html.j2",
+        title="Invoices",
+        section="invoices",
+        context={
+            "table": table,
+            "by_state": pushes_by_state(asked.connection, period=period, only=customer_id) if period else [],
+            "period": period,
+            "state": state,
+            "states": list(PushState),
+            "customer_id": customer_id,
+        },
+        tables=[table],
+    )
+
+
+def _position(asked: Asked) -> tuple[str, str] | None:
+    before = asked.text("before")
+    return (str(BillingPeriod.parse(before)), asked.query.get("before_customer", "")) if before else None
+
+
+def invoice_table(asked: Asked, found: Sequence[StoredInvoice], *, empty: str, more: str | None = None) -> Table:
+    """Invoices as rows."""
+    pushes = push_views(asked.connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found])
+    return Table(
+        name="invoices",
+        title="Invoices, the newest month first",
+        columns=_COLUMNS,
+        rows=[_row(each, pushes[each.invoice.invoice_id]) for each in found],
+        empty=empty,
+        more=more,
+    )
+
+
+def _row(stored: StoredInvoice, push: PushView) -> Row:
+    invoice = stored.invoice
+    return {
+        "number": Cell(stored.number, invoice_page(invoice.invoice_id)),
+        "customer_id": Cell(invoice.customer_id, customer_page(invoice.customer_id)),
+        "period": str(invoice.period),
+        "state": Cell(push.state.value, note=push.problem),
+        "lines": len(invoice.lines),
+        "exact": invoice.exact_usd_cents,
+        "carried_in": invoice.carried_in_usd_cents,
+        "billed": Decimal(invoice.billed_cents),
+        "remainder": invoice.remainder_usd_cents,
+        "stripe": Cell(push.stripe_number, safe_url(push.stripe_url)),
+    }
+
+
+def safe_url(url: str | None) -> str | None:
+    """An address at Stripe, if it is one that a browser may be sent to."""
+    return url if url is not None and url.startswith(("https://", "http://")) else None
+
+
+def stored_invoice(asked: Asked) -> StoredInvoice:
+    """The invoice that is asked for, if the viewer may see it."""
+    wanted = asked.id("invoice_id")
+    stored = find_invoice(asked.connection, invoice_id=wanted)
+    if stored is None or asked.viewer.customer_id not in (None, stored.invoice.customer_id):
+        raise NoSuchThingError(f"there is no invoice {wanted!r}")
+    return stored
+
+
+def invoice(asked: Asked) -> Page:
+    """The page of one invoice."""
+    stored = stored_invoice(asked)
+    mine = stored.invoice
+    push = push_views(asked.connection, [(mine.customer_id, mine.invoice_id)])[mine.invoice_id]
+    findings = list_drift(
+        asked.connection, customer_id=mine.customer_id, period=str(mine.period), reconciliation_id=None,
+        before=None, limit=_PAGE,
+    )  # fmt: skip
+    table = _lines(stored)
+    return Page(
+        template="invoice.html.j2",
+        title=f"Invoice {stored.number}",
+        section="invoices",
+        zone=stored.closed.time_zone,
+        crumbs=[("Invoices", link("invoices")), (mine.customer_id, customer_page(mine.customer_id))],
+        context={
+            "stored": stored,
+            "push": push,
+            "stripe_url": safe_url(push.stripe_url),
+            "lines": table,
+            "findings": [each for each in findings if each.repaired_at is None],
+            "here": invoice_page(mine.invoice_id),
+            "before": invoice_page(mine.previous_invoice_id) if mine.previous_invoice_id else None,
+        },
+        tables=[table],
+    )
+
+
+def _lines(stored: StoredInvoice) -> Table:
+    mine = stored.invoice
+    return Table(
+        name="lines",
+        title="Lines",
+        columns=[
+            Column("what", "What", Kind.PROSE),
+            Column("streams", "Streams", Kind.COUNT),
+            Column("exact", "Exact", Kind.EXACT_MONEY),
+            Column("billed", "Billed", Kind.MONEY),
+        ],
+        rows=[
+            {
+                "what": Cell(describe(line), _line_href(stored, line.sum.kind, line.sum.line_key)),
+                "streams": line.sum.stream_count or None,
+                "exact": line.sum.usd_cents,
+                "billed": Decimal(line.billed_cents),
+            }
+            for line in mine.lines
+        ],
+        total={
+            "what": "Sum",
+            "exact": mine.exact_usd_cents + mine.carried_in_usd_cents,
+            "billed": Decimal(mine.billed_cents),
+        },
+        empty="It has no lines.",
+    )
+
+
+def _line_href(stored: StoredInvoice, kind: LineKind, line_key: str) -> str | None:
+    if kind is LineKind.CARRIED_IN:
+        before = stored.invoice.previous_invoice_id
+        return invoice_page(before) if before else None
+    return link("invoice/entries", invoice_id=stored.invoice.invoice_id, line=line_key)
+
+
+def entries(asked: Asked) -> Page:
+    """The entries of one line: what it sums, each leading to its stream."""
+    stored = stored_invoice(asked)
+    wanted = asked.query.get("line", "")
+    line = next((each for each in stored.invoice.lines if each.sum.line_key == wanted), None)
+    limit = _FILE if asked.for_file else _ENTRIES
+    found = line_entries(asked.connection, closed=stored.closed, line=line, limit=limit) if line else None
+    if line is None or found is None:
+        raise NoSuchThingError("the invoice has no such line, or it sums no entries")
+    customer_id = stored.invoice.customer_id
+    table = Table(
+        name="entries",
+        title=describe(line),
+        columns=[
+            Column("at", "When", Kind.MOMENT),
+            Column("what", "What"),
+            Column("stream_id", "Stream", Kind.CODE),
+            Column("id", "Id", Kind.CODE),
+            Column("amount", "Amount", Kind.EXACT_MONEY),
+        ],
+        rows=[
+            {
+                "at": each.at,
+                "what": each.what.replace("_", " "),
+                "stream_id": Cell(
+                    each.stream_id, stream_page(customer_id, each.stream_id) if each.stream_id else None
+                ),
+                "id": each.id,
+                "amount": each.usd_cents,
+            }
+            for each in found.entries
+        ],
+        total={"at": None, "what": f"All {found.count:,} entries", "amount": found.usd_cents},
+        empty="It sums no entries.",
+        note=f"The first {limit:,} of {found.count:,}; exports have all of them." if found.count > limit else "",
+    )
+    return Page(
+        template="entries.html.j2",
+        title=f"Entries of {stored.number}",
+        section="invoices",
+        crumbs=[("Invoices", link("invoices")), (stored.number, invoice_page(stored.invoice.invoice_id))],
+        context={"table": table, "line": line, "agrees": found.usd_cents == line.sum.usd_cents},
+        tables=[table],
+    )

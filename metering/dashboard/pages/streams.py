@@ -1,0 +1,222 @@
+"""Streams: searched by id, final ones by what they were billed for, and those under way."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from metering.dashboard.asking import Asked, Page, link
+from metering.dashboard.errors import WrongQuestionError
+from metering.dashboard.links import NO_KEY, customer_page, stream_page
+from metering.dashboard.months import month_of
+from metering.dashboard.tables import Cell, Column, Kind, Row, Table
+from metering.domain.events import Outcome, UsageSource
+from metering.domain.money import ZERO, sum_cents
+from metering.domain.settlement import accrue
+from metering.domain.stream import billable_usage
+from metering.records.streams import StoredStream
+from metering.totals.found_streams import FinalFilter, FoundStream, find_by_id, find_streams, list_under_way
+from metering.totals.ranges import Range
+from metering.totals.totals import Group, TotalsQuestion, read_totals
+
+_PAGE, _FILE = 50, 10_000
+_STATES = ("final", "open")
+_FILTERS = ("customer_id", "provider", "model", "outcome", "usage_source", "api_key_id", "retry")
+
+_WHO = (
+    Column("ended_at", "Ended", Kind.MOMENT),
+    Column("customer_id", "Customer"),
+    Column("stream_id", "Stream", Kind.CODE),
+)
+_WHAT = (
+    Column("provider", "Provider"),
+    Column("model", "Model"),
+    Column("outcome", "Outcome", Kind.STATE),
+    Column("usage_source", "Counted by"),
+    Column("api_key_id", "API key"),
+    Column("input_tokens", "Input", Kind.COUNT),
+    Column("output_tokens", "Output", Kind.COUNT),
+)
+_FINAL_COLUMNS = (*_WHO, *_WHAT, Column("note", "Note"), Column("cost", "Cost", Kind.MONEY))
+_OPEN_COLUMNS = (
+    Column("last_event_at", "Last heard of", Kind.MOMENT),
+    *_WHO[1:],
+    Column("state", "State", Kind.STATE),
+    *(column for column in _WHAT if column.key not in ("outcome", "api_key_id")),
+    Column("accrued", "Accrued", Kind.MONEY),
+)
+
+
+def streams(asked: Asked) -> Page:
+    """The page of streams."""
+    customer_id = asked.customer(asked.text("customer_id"))
+    searched = asked.text("q")
+    state = asked.one_of("state", _STATES) or "final"
+    chosen = {name: asked.query.get(name, "") for name in _FILTERS}
+    if searched is not None:
+        found = find_by_id(asked.connection, stream_id=searched, customer_id=customer_id, limit=_PAGE)
+        table, total = _stream_table(asked, found, f"no stream has the id {searched!r}"), None
+    elif state == "open":
+        under_way = list_under_way(asked.connection, customer_id=customer_id, limit=_rows(asked))
+        table, total = _stream_table(asked, under_way, "No stream is under way."), None
+    else:
+        where = _where(asked, customer_id)
+        table, total = _final_table(asked, where), _total(asked, where)
+    return Page(
+        template="streams.html.j2",
+        title="Streams",
+        section="streams",
+        context={
+            "table": table,
+            "total": total,
+            "state": state,
+            "searched": searched,
+            "chosen": chosen,
+            "outcomes": list(Outcome),
+            "sources": list(UsageSource),
+            "range": _range(asked) if state == "final" and searched is None else None,
+        },
+        tables=[table],
+    )
+
+
+def _rows(asked: Asked) -> int:
+    return _FILE if asked.for_file else _PAGE
+
+
+def _range(asked: Asked) -> Range:
+    """From and to, or else the month."""
+    start, end = _moment(asked, "from"), _moment(asked, "to")
+    month = month_of(asked)
+    return (start or month.range_[0], end or month.range_[1])
+
+
+def _moment(asked: Asked, name: str) -> datetime | None:
+    """A moment of a link, or a day of the form; both in UTC where they do not say otherwise."""
+    given = asked.text(name)
+    if given is None:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError as error:
+        raise WrongQuestionError(f"{name}: expected a date such as 2026-11-23, got {given!r}") from error
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    if not 1 < at.year < 9999:
+        raise WrongQuestionError(f"{name}: expected a date such as 2026-11-23, got {given!r}")
+    return at.astimezone(UTC)
+
+
+def _where(asked: Asked, customer_id: str | None) -> FinalFilter:
+    outcomes = asked.text("outcome")
+    wanted = outcomes.split(",") if outcomes else None
+    for outcome in wanted or ():
+        if outcome not in set(Outcome):
+            raise WrongQuestionError(f"outcome: {outcome!r} is not one of {', '.join(Outcome)}")
+    retry = asked.one_of("retry", ("true", "false"))
+    start, end = _range(asked)
+    return FinalFilter(
+        from_=start,
+        to=end,
+        customer_id=customer_id,
+        provider=asked.text("provider"),
+        model=asked.text("model"),
+        outcomes=wanted,
+        usage_source=asked.one_of("usage_source", tuple(UsageSource)),
+        api_key_id=asked.text("api_key_id") or ("" if NO_KEY in asked.query else None),
+        retry=retry == "true" if retry else None,
+    )
+
+
+def _final_table(asked: Asked, where: FinalFilter) -> Table:
+    limit = _rows(asked)
+    found = find_streams(asked.connection, where=where, before=_position(asked), limit=limit + 1)
+    last = found[limit - 1] if len(found) > limit else None
+    return Table(
+        name="streams",
+        title="Final streams, the last ended first",
+        columns=_FINAL_COLUMNS,
+        rows=[_final_row(each) for each in found[:limit]],
+        empty="No final stream in this range matches. Widen the range, or take filters away.",
+        more=_more(asked, last) if last is not None else None,
+    )
+
+
+def _final_row(each: FoundStream) -> Row:
+    notes = [word for word, so in (("retry", each.retry), ("adjusted", each.adjusted)) if so]
+    return {
+        "ended_at": each.ended_at,
+        "customer_id": Cell(each.customer_id, customer_page(each.customer_id)),
+        "stream_id": Cell(each.stream_id, stream_page(each.customer_id, each.stream_id)),
+        "provider": each.provider,
+        "model": each.model,
+        "outcome": each.outcome,
+        "usage_source": each.usage_source,
+        "api_key_id": each.api_key_id,
+        "input_tokens": each.input_tokens,
+        "output_tokens": each.output_tokens,
+        "note": ", ".join(notes),
+        "cost": each.usd_cents,
+    }
+
+
+def _position(asked: Asked) -> tuple[datetime, str, str] | None:
+    before = _moment(asked, "before")
+    if before is None:
+        return None
+    return before, asked.query.get("before_customer", ""), asked.query.get("before_stream", "")
+
+
+def _more(asked: Asked, last: FoundStream) -> str:
+    kept = {name: value for name, value in asked.query.items() if not name.startswith("before")}
+    return link(
+        "streams",
+        **kept,
+        before=last.ended_at.isoformat(),
+        before_customer=last.customer_id,
+        before_stream=last.stream_id,
+    )
+
+
+def _total(asked: Asked, where: FinalFilter) -> Mapping[str, int | Decimal]:
+    """What all of them come to, also those on other pages; credits and corrections of the range with it."""
+    only: dict[Group, str] = {
+        group: value
+        for group in (Group.PROVIDER, Group.MODEL, Group.USAGE_SOURCE, Group.API_KEY_ID)
+        if (value := getattr(where, group.value)) is not None
+    }
+    if where.retry is not None:
+        only[Group.RETRY] = str(where.retry).lower()
+    question = TotalsQuestion(
+        from_=where.from_, to=where.to, group_by=[Group.OUTCOME], customer_id=where.customer_id, only=only
+    )
+    rows = read_totals(asked.connection, question=question)
+    counted = [row for row in rows if where.outcomes is None or row.group["outcome"] in where.outcomes]
+    return {
+        "streams": sum(row.stream_count for row in counted),
+        "usd_cents": sum_cents(row.usd_cents for row in counted),
+    }
+
+
+def _stream_table(asked: Asked, found: Sequence[StoredStream], empty: str) -> Table:
+    """Streams whatever their state, with what they have accrued while they are not final."""
+    rows = [_stream_row(asked, each) for each in found]
+    return Table(name="streams", title="Streams", columns=_OPEN_COLUMNS, rows=rows, empty=empty)
+
+
+def _stream_row(asked: Asked, each: StoredStream) -> Row:
+    facts = each.facts
+    billable = billable_usage(facts)
+    prices = asked.service.price_books.current(asked.connection)
+    bill = accrue(facts=facts, prices=prices) if each.revision is None else None
+    start = facts.start.event if facts.start else None
+    return {
+        "last_event_at": facts.last_event_at,
+        "customer_id": Cell(facts.customer_id, customer_page(facts.customer_id)),
+        "stream_id": Cell(facts.stream_id, stream_page(facts.customer_id, facts.stream_id)),
+        "state": each.state.value,
+        "provider": start.provider if start else None,
+        "model": start.model if start else None,
+        "usage_source": billable.source.value,
+        "input_tokens": billable.usage.input_tokens,
+        "output_tokens": billable.usage.output_tokens,
+        "accrued": (bill.usd_cents if bill else ZERO) if each.revision is None else None,
+    }

@@ -1,0 +1,105 @@
+"""Rankings: what groups cost beside the month before, each row leading to its streams."""
+
+from collections.abc import Sequence
+
+from metering.dashboard.asking import link
+from metering.dashboard.links import customer_page, known, range_filters
+from metering.dashboard.months import Month
+from metering.dashboard.questions import compared_cost, cost
+from metering.dashboard.tables import Cell, Column, Kind, Row, Table, Value
+from metering.domain.money import EXACT
+from metering.totals.totals import Group, TotalRow
+
+# What the totals have no model, key or outcome for: booked by hand, and of no stream.
+CREDITS = "credits and corrections"
+TITLES = {
+    Group.CUSTOMER_ID: "Customer",
+    Group.PROVIDER: "Provider",
+    Group.MODEL: "Model",
+    Group.API_KEY_ID: "API key",
+    Group.OUTCOME: "Outcome",
+    Group.USAGE_SOURCE: "Counted by",
+    Group.RETRY: "Retry",
+}
+
+
+def ranking(
+    name: str,
+    title: str,
+    rows: Sequence[TotalRow],
+    month: Month,
+    *,
+    groups: Sequence[Group],
+    empty: str,
+    customer_id: str | None = None,
+    more: Sequence[Column] = (),
+    more_of: Sequence[Row] = (),
+) -> Table:
+    """Groups with their cost, their share of these rows, and what changed; `more` are further columns."""
+    whole = cost(rows)
+    columns = [
+        *(Column(group.value, TITLES[group]) for group in groups),
+        Column("cost", "Cost", Kind.MONEY),
+        Column("share", "Share", Kind.SHARE),
+        Column("streams", "Streams", Kind.COUNT),
+        *more,
+        Column("before", month.compared_short, Kind.MONEY),
+        Column("change", "Change", Kind.MONEY),
+    ]
+    extra = list(more_of) or [{} for _ in rows]
+    body = [
+        {
+            **_group_cells(row, groups),
+            "cost": Cell(row.usd_cents, _href(row, groups, month, customer_id)),
+            "share": (row.usd_cents, whole),
+            "streams": row.stream_count,
+            "before": row.compared_usd_cents,
+            "change": EXACT.subtract(row.usd_cents, row.compared_usd_cents),
+            **beside,
+        }
+        for row, beside in zip(rows, extra, strict=True)
+    ]
+    total: Row = {
+        groups[0].value: "Of these" if len(rows) > 1 else "",
+        "cost": whole,
+        "streams": sum(row.stream_count for row in rows),
+        "before": compared_cost(rows),
+        "change": EXACT.subtract(whole, compared_cost(rows)),
+    }
+    return Table(
+        name=name, title=title, columns=columns, rows=body, total=total if len(rows) > 1 else None, empty=empty
+    )
+
+
+def _group_cells(row: TotalRow, groups: Sequence[Group]) -> dict[str, Value | Cell]:
+    cells: dict[str, Value | Cell] = {}
+    for group in groups:
+        value = row.group[group.value]
+        text = value if isinstance(value, str) else {True: "retry", False: "first", None: None}[value]
+        if text is None and _by_hand(row) and group is groups[0]:
+            text = CREDITS
+        cells[group.value] = Cell(text, customer_page(text)) if group is Group.CUSTOMER_ID and text else text
+    return cells
+
+
+def _by_hand(row: TotalRow) -> bool:
+    """Whether a row is of no streams; what was taken back sums to nothing, and is of none either."""
+    return not row.stream_count and bool(row.usd_cents)
+
+
+def _href(row: TotalRow, groups: Sequence[Group], month: Month, customer_id: str | None) -> str | None:
+    """The streams that a row sums; a credit is on its customer's page."""
+    if _by_hand(row):
+        return customer_page(customer_id) + "#adjustments" if customer_id else None
+    filters: dict[str, str | None] = {
+        group.value: _filter(row.group[group.value]) for group in groups if group is not Group.CUSTOMER_ID
+    }
+    customer = row.group.get("customer_id") or customer_id
+    assert customer is None or isinstance(customer, str)
+    return link("streams", **range_filters(*month.range_), customer_id=customer, **known(filters))
+
+
+def _filter(value: str | bool | None) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value or ""

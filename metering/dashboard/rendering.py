@@ -1,0 +1,74 @@
+"""Rendering: templates with everything in them escaped, and the headers that keep a page to itself."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import Response
+
+from metering.dashboard import values
+from metering.dashboard.tables import exact, shown
+
+# Nothing from elsewhere, no inline script or style, no frame around it, forms only to us.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+STATIC = files("metering.dashboard").joinpath("static")
+
+
+def query_with(query: Mapping[str, str], **changes: str) -> str:
+    """A page's own query with some of it changed, as it stands in an address."""
+    return urlencode({**query, **changes})
+
+
+def static_url(name: str) -> str:
+    """Where a static file is, with a part that changes when it does, so that browsers may keep it."""
+    return f"/dashboard/static/{name}?v={_VERSIONS[name]}"
+
+
+def _versions() -> dict[str, str]:
+    names = ("app.css", "app.js", "icon.svg", "vendor/htmx-2.0.11.min.js", "vendor/chart-4.6.1.min.js")
+    return {name: hashlib.sha256(STATIC.joinpath(name).read_bytes()).hexdigest()[:12] for name in names}
+
+
+_VERSIONS = _versions()
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("metering.dashboard", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"static_url": static_url, "query_with": query_with, "shown": shown, "exact": exact}
+    environment.filters |= {
+        "money": values.money,
+        "exact_money": values.exact_money,
+        "count": values.count,
+        "moment": values.moment,
+        "age": values.age,
+    }
+    return environment
+
+
+_templates = _environment()
+
+
+def render(template: str, context: Mapping[str, object], *, status: int = 200) -> Response:
+    """A page. It is never kept by browsers or proxies: it has what only its viewer may see."""
+    html = _templates.get_template(template).render(context)
+    headers = {**HEADERS, "cache-control": "no-store"}
+    return Response(html, status, headers, media_type="text/html")

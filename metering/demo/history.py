@@ -1,0 +1,156 @@
+"""A history to look at: two months of a dozen customers' streams, drawn at random and the same for a seed."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx2
+
+Event = dict[str, Any]
+
+_DAYS = 58
+_PER_REQUEST = 500
+
+MODELS: Mapping[str, tuple[str, float]] = {
+    "claude-opus-4.7": ("anthropic", 0.24),
+    "claude-sonnet-4-6": ("anthropic", 0.22),
+    "gpt-5.5": ("openai", 0.2),
+    "gpt-5.5-pro": ("openai", 0.04),
+    "gemini-3.1-pro-preview": ("google", 0.12),
+    "gemini-2.5-flash": ("google", 0.1),
+    "deepseek-v4-pro": ("deepseek", 0.05),
+    "claude-haiku-4-5": ("anthropic", 0.03),
+}
+# (outcome, usage_source, weight): most streams complete; who leaves early is counted by the gateway.
+_ENDS: Sequence[tuple[str, str | None, float]] = (
+    ("completed", "provider", 0.86),
+    ("completed", "gateway_count", 0.03),
+    ("cancelled", "gateway_count", 0.06),
+    ("cancelled", "estimate", 0.01),
+    ("failed", "estimate", 0.02),
+    ("timed_out", "gateway_count", 0.01),
+    ("completed", None, 0.01),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A customer, how many streams a day it has at most, and how that changes over the time."""
+
+    customer_id: str
+    name: str
+    time_zone: str
+    streams_a_day: int
+    trend: float
+
+
+PROFILES = (
+    Profile("umbrella", "Umbrella Robotics", "America/Los_Angeles", 16, 1.8),
+    Profile("hooli", "Hooli", "America/New_York", 14, 1.0),
+    Profile("wonka", "Wonka Patisserie", "Europe/Berlin", 9, 0.5),
+    Profile("tyrell", "Tyrell Optics", "Asia/Tokyo", 7, 1.3),
+    Profile("stark", "Stark & Söhne", "Europe/Vienna", 6, 1.1),
+    Profile("cyberdyne", "Cyberdyne", "UTC", 5, 0.9),
+    Profile("soylent", "Soylent Kitchens", "Asia/Kolkata", 4, 2.5),
+    Profile("vandelay", "Vandelay Imports", "UTC", 3, 1.0),
+    Profile("dunder", "Dunder Paper", "America/New_York", 2, 0.7),
+    Profile("nakatomi", "ナカトミ貿易", "Asia/Tokyo", 2, 1.0),
+    Profile("oscorp", "Oscorp", "UTC", 1, 1.0),
+)
+
+
+def post_history(*, api: httpx2.Client, now: datetime) -> int:
+    """Name the customers and post their events; how many streams these are."""
+    for profile in PROFILES:
+        details = {"name": profile.name, "time_zone": profile.time_zone}
+        api.put(f"/v1/customers/{profile.customer_id}", json=details).raise_for_status()
+    count = 0
+    for events in history(now=now, seed=7):
+        api.post("/v1/events", json=events).raise_for_status()
+        count += sum(event["type"] == "stream-start" for event in events)
+    return count
+
+
+def history(*, now: datetime, seed: int) -> Iterator[list[Event]]:
+    """The events of all of them up to `now`, in requests of a bounded size."""
+    source = random.Random(seed)
+    events: list[Event] = []
+    for profile in PROFILES:
+        for day in range(_DAYS, -1, -1):
+            for stream in _day_of(source, profile, day, now):
+                events += stream
+                if len(events) >= _PER_REQUEST:
+                    yield events
+                    events = []
+    if events:
+        yield events
+
+
+def _day_of(source: random.Random, profile: Profile, day: int, now: datetime) -> Iterator[list[Event]]:
+    """One day's streams; fewer at the weekend, and as many more or less as the customer grows or shrinks."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=day)
+    grown = 1 + (profile.trend - 1) * (_DAYS - day) / _DAYS
+    busy = 0.35 if midnight.weekday() >= 5 else 1.0
+    for number in range(round(profile.streams_a_day * grown * busy * source.uniform(0.6, 1.3))):
+        started = midnight + timedelta(seconds=source.uniform(0, 86_000))
+        if started < now - timedelta(minutes=2):
+            stream_id = f"{profile.customer_id}-{midnight:%m%d}-{number:03d}"
+            yield from _stream(source, profile, stream_id, started)
+
+
+def _stream(source: random.Random, profile: Profile, stream_id: str, started: datetime) -> Iterator[list[Event]]:
+    """A stream, and after some that were interrupted the same once more."""
+    model = source.choices(list(MODELS), [weight for _, weight in MODELS.values()])[0]
+    outcome, counted_by, _ = source.choices(_ENDS, [weight for *_, weight in _ENDS])[0]
+    yield _events(source, profile, stream_id, started, model, outcome, counted_by)
+    if outcome in ("failed", "cancelled") and source.random() < 0.4:
+        again = started + timedelta(seconds=source.uniform(30, 90))
+        yield _events(source, profile, f"{stream_id}-again", again, model, "completed", "provider", of=stream_id)
+
+
+def _events(
+    source: random.Random,
+    profile: Profile,
+    stream_id: str,
+    started: datetime,
+    model: str,
+    outcome: str,
+    counted_by: str | None,
+    of: str | None = None,
+) -> list[Event]:
+    asked = int(source.lognormvariate(8.2, 1.1))
+    answered = int(source.lognormvariate(6.6, 0.9)) + 1
+    answered = max(1, int(answered * (source.random() if outcome != "completed" else 1)))
+    usage = {"input_tokens": asked, "output_tokens": answered}
+    if source.random() < 0.4:
+        usage["cache_read_input_tokens"] = int(asked * source.uniform(0.3, 0.9))
+    start = {
+        "provider": MODELS[model][0],
+        "model": model,
+        "input_tokens": asked,
+        "api_key_id": f"{profile.customer_id}-{source.choice(('web', 'batch'))}",
+        "request_hash": f"hash-{of or stream_id}",
+    }
+    end: dict[str, Any] = {"outcome": outcome, "usage": usage}
+    if counted_by is not None:
+        end["usage_source"] = counted_by
+    ended = started + timedelta(seconds=source.uniform(1, 25))
+    return [
+        _event("stream-start", profile.customer_id, stream_id, started, start),
+        _event("token-delivered", profile.customer_id, stream_id, ended, {"seq": 1, "output_tokens": answered}),
+        _event("stream-end", profile.customer_id, stream_id, ended, end),
+    ]
+
+
+def _event(kind: str, customer_id: str, stream_id: str, at: datetime, data: dict[str, Any]) -> Event:
+    return {
+        "specversion": "1.0",
+        "type": kind,
+        "source": "/gateways/history",
+        "id": f"{stream_id}:{kind}",
+        "subject": customer_id,
+        "time": at.isoformat(),
+        "data": {"stream_id": stream_id, **data},
+    }

@@ -1,0 +1,138 @@
+"""Ranges of time as stretches that are summed from the coarsest table that has them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+
+class Granularity(StrEnum):
+    """The length of a row's time bucket; NONE has one bucket for the whole range."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+    NONE = "none"
+
+
+Range = tuple[datetime, datetime]
+
+# No unit is longer than this.
+_HOUR, _DAY, _MONTH = timedelta(hours=1), timedelta(days=1), timedelta(days=31)
+
+
+def utc_ranges(from_: datetime, to: datetime, granularity: Granularity) -> dict[str, datetime]:
+    """The whole hours of a range, the whole days among them, the whole months among those, and the edges.
+
+    Each unit is summed from its own table but for the stretch that the next larger unit covers.
+    """
+    hours = _whole(from_, to, _hour, _HOUR)
+    if hours is None:  # all within one hour
+        hours = (to, to)
+        return {**_named(hours, hours, hours), **_edges(from_, to, hours)}
+    days = months = None
+    if granularity is not Granularity.HOUR:
+        days = _whole(*hours, _day, _DAY)
+    if days is not None and granularity is not Granularity.DAY:
+        months = _whole(*days, _month, _MONTH)
+    days = days or (hours[1], hours[1])
+    months = months or (days[1], days[1])
+    return {**_named(hours, days, months), **_edges(from_, to, hours)}
+
+
+class Unit(StrEnum):
+    """What a stretch is summed from. PENDING is what is not rolled up yet, by whole hours."""
+
+    DAYS = "days"
+    HOURS = "hours"
+    PENDING = "pending"
+    BILLS = "bills"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A half-open part of a range, which no other stretch of the same unit touches."""
+
+    unit: Unit
+    from_: datetime
+    to: datetime
+
+
+def zoned_stretches(from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo) -> list[Stretch]:
+    """A range as what it is summed from by the days or months of a time zone: no row lies in two of these.
+
+    Where one begins within an hour of UTC, as in zones that are half an hour off, that hour's bills are told apart
+    one by one.
+    """
+    stretches: dict[Unit, list[Stretch]] = {unit: [] for unit in Unit}
+    for begin, end in _buckets(from_, to, granularity, zone):
+        for each in _stretches_of(begin, end):
+            before = stretches[each.unit]
+            if before and before[-1].to == each.from_:
+                before[-1] = Stretch(each.unit, before[-1].from_, each.to)
+            elif each.from_ < each.to:
+                before.append(each)
+    return [each for found in stretches.values() for each in found]
+
+
+def _buckets(from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo) -> Iterator[Range]:
+    begin = from_
+    while begin < to:
+        local = begin.astimezone(zone).date()
+        following = local + _DAY if granularity is Granularity.DAY else _month_after(local)
+        end = datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
+        yield begin, min(end, to)
+        begin = end
+
+
+def _stretches_of(begin: datetime, end: datetime) -> Iterator[Stretch]:
+    hours = _whole(begin, end, _hour, _HOUR)
+    if hours is None:
+        yield Stretch(Unit.BILLS, begin, end)
+        return
+    days = _whole(*hours, _day, _DAY) or (hours[1], hours[1])
+    yield Stretch(Unit.BILLS, begin, hours[0])
+    yield Stretch(Unit.HOURS, hours[0], days[0])
+    yield Stretch(Unit.DAYS, *days)
+    yield Stretch(Unit.HOURS, days[1], hours[1])
+    yield Stretch(Unit.BILLS, hours[1], end)
+    yield Stretch(Unit.PENDING, *hours)
+
+
+def _month_after(day: date) -> date:
+    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+
+
+def _whole(
+    from_: datetime, to: datetime, floor: Callable[[datetime], datetime], longest: timedelta
+) -> Range | None:
+    """The whole units between two moments; `floor` finds a unit's beginning, none is longer than `longest`."""
+    begin = floor(from_)
+    if begin < from_:
+        begin = floor(begin + longest)
+    end = floor(to)
+    return (begin, end) if begin <= end else None
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _day(moment: datetime) -> datetime:
+    return _hour(moment).replace(hour=0)
+
+
+def _month(moment: datetime) -> datetime:
+    return _day(moment).replace(day=1)
+
+
+def _named(hours: Range, days: Range, months: Range) -> dict[str, datetime]:
+    named = {"hours": hours, "days": days, "months": months, "nothing": (months[1], months[1])}
+    begins = {f"{unit}_from": begin for unit, (begin, _) in named.items()}
+    ends = {f"{unit}_to": end for unit, (_, end) in named.items()}
+    return begins | ends
+
+
+def _edges(from_: datetime, to: datetime, hours: Range) -> dict[str, datetime]:
+    return {"head": from_, "head_end": hours[0], "tail": hours[1], "tail_end": to}

@@ -1,0 +1,93 @@
+"""A service with two months to look at: a history, a closed and pushed month, a backlog, an open stream, drift."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from metering.bootstrap import Service
+from metering.demo.history import PROFILES, history
+from metering.domain.manual_adjustments import ManualKind
+from metering.domain.period import BillingPeriod
+from metering.operations.adjust_by_hand import adjust_by_hand
+from metering.operations.link_retries import link_retries
+from metering.operations.put_customer import put_customer
+from metering.store.customers import CustomerDetails
+from metering.store.rollups import roll_up_totals
+from tests.api.conftest import Api, event
+
+UNPRICED, CONFLICTING, OPEN = "no-price", "two-ends", "still-open"
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """A running API, and what is in it."""
+
+    api: Api
+    now: datetime
+    period: str  # the month before, which is closed
+
+    @property
+    def service(self) -> Service:
+        return self.api.service
+
+
+def post_history(api: Api, *, now: datetime) -> None:
+    """Customers with their names and zones, and their streams, final."""
+    for each in PROFILES:
+        details = CustomerDetails(name=each.name, time_zone=each.time_zone)
+        put_customer(engine=api.service.engine, customer_id=each.customer_id, details=details, now=now)
+    for events in history(now=now, seed=7):
+        answer = api.post(events).json()
+        assert answer["rejected"] == [], answer
+    link_retries(engine=api.service.engine, window=api.service.patience.retry_window, now=now, limit=10_000)
+    finalize_all(api)
+    roll_up_totals(api.service.engine)
+
+
+def finalize_all(api: Api) -> None:
+    """Until nothing is due."""
+    for _ in range(20):
+        api.finalize()
+
+
+def post_backlog(api: Api, *, now: datetime) -> None:
+    """A stream without a price, one with two different ends, and one that is under way."""
+    at = now - timedelta(minutes=3)
+    streams = (
+        (UNPRICED, "mystery", "model-of-nobody", 1),
+        (CONFLICTING, "anthropic", "claude-opus-4.7", 2),
+        (OPEN, "anthropic", "claude-opus-4.7", 0),
+    )
+    for stream_id, provider, model, ends in streams:
+        data = {"stream_id": stream_id, "provider": provider, "model": model, "input_tokens": 812}
+        events = [event("stream-start", data, subject="hooli", time=at.isoformat())]
+        tokens = {"stream_id": stream_id, "seq": 1, "output_tokens": 40}
+        events.append(event("token-delivered", tokens, subject="hooli", time=at.isoformat()))
+        for number in range(ends):
+            usage = {"input_tokens": 812, "output_tokens": 40 + number}
+            end = {"stream_id": stream_id, "outcome": "completed", "usage": usage, "usage_source": "provider"}
+            moment = (at + timedelta(seconds=number)).isoformat()
+            events.append(event("stream-end", end, subject="hooli", time=moment, id=f"{stream_id}:end:{number}"))
+        assert api.post(events).json()["rejected"] == []
+    finalize_all(api)
+
+
+def book_credit(service: Service, *, now: datetime) -> None:
+    """A credit with a reason."""
+    adjust_by_hand(
+        engine=service.engine,
+        idempotency_key="seed",
+        customer_id="wonka",
+        stream_id=None,
+        kind=ManualKind.CREDIT,
+        usd_cents=Decimal(-125),
+        reason="goodwill for the outage",
+        booked_by="key seed",
+        now=now,
+    )
+
+
+def last_month(now: datetime) -> BillingPeriod:
+    """The month before."""
+    first = now.astimezone(UTC).replace(day=1)
+    return BillingPeriod((first - timedelta(days=1)).year, (first - timedelta(days=1)).month)

@@ -1,0 +1,219 @@
+"""Whatever is asked of a page: nothing is there yet, it makes no sense, or somebody else's is meant."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from metering.domain.resolutions import ResolutionAction
+from metering.operations.resolve_stream import resolve_stream
+from metering.store.keys import Role
+from tests.api.conftest import Api, event
+from tests.dashboard.conftest import Browser
+from tests.dashboard.reading import links_of
+from tests.dashboard.seeding import OPEN, UNPRICED, Seeded
+
+EMPTY = {
+    "": "Nothing is final in this month yet",
+    "customers": "No customer has used anything",
+    "customers?q=x": "No customer's id or name begins so",
+    "models": "Nothing is final in this month yet",
+    "streams": "No final stream in this range matches",
+    "streams?state=open": "No stream is under way",
+    "streams?q=x": "no stream has the id",
+    "invoices": "No invoice matches",
+    "drift": "Nothing was compared yet",
+    "backlog": "Nothing waits",
+    "rates?q=no-such-model": "No model&#39;s name has that in it",
+    "system": "Stripe was never compared with",
+}
+
+
+@pytest.mark.parametrize("path", EMPTY)
+def test_an_empty_page_says_what_to_do_next(empty: Browser, path: str) -> None:
+    assert EMPTY[path].replace("'", "&#39;").replace("&amp;#39;", "&#39;") in empty.get(path).text
+
+
+WRONG = {
+    "?month=2026-13": "period: expected a month such as 2026-10",
+    "streams?from=yesterday": "from: expected a date",
+    "streams?to=0001-01-01": "to: expected a date",
+    "streams?outcome=exploded": "is not one of completed",
+    "streams?state=gone": "state: ",
+    "streams?retry=maybe": "retry: ",
+    "streams?before=x": "before: expected a date",
+    "streams?model=" + "x" * 300: "model: at most 256 characters",
+    "streams?q=a%00b": "q: at most 256 characters, none of them NUL",
+    "invoices?month=October": "period: expected a month",
+    "invoices?state=lost": "state: ",
+    "backlog?state=lost": "state: ",
+    "customer": "customer_id: say which",
+    "stream?customer_id=acme": "stream_id: say which",
+    "invoice": "invoice_id: say which",
+    "rate?provider=openai": "model: say which",
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_a_question_without_sense_is_answered_with_what_is_wrong(admin: Browser, path: str) -> None:
+    answer = admin.http.get(f"/dashboard/{path}")
+    assert answer.status_code == 422
+    assert WRONG[path] in answer.text.replace("&#39;", "'")
+    assert "To the overview" in answer.text
+
+
+MISSING = (
+    "nowhere", "customer?customer_id=nobody", "stream?customer_id=hooli&stream_id=none", "invoice?invoice_id=none",
+    "rate?provider=openai&model=none", "?csv=none", "invoice/entries?invoice_id=none&line=x",
+    "receipt.json?customer_id=hooli&stream_id=none", "statement.pdf?invoice_id=none",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", MISSING)
+def test_what_is_not_there_is_not_found(admin: Browser, path: str) -> None:
+    assert admin.http.get(f"/dashboard/{path}").status_code == 404
+
+
+def test_an_id_may_have_any_characters(api: Api) -> None:
+    customer, stream = " a/b?c&d=é%2F ", "../x y#z"
+    data = {"stream_id": stream, "provider": "anthropic", "model": "claude-opus-4.7", "input_tokens": 812}
+    end = {"stream_id": stream, "outcome": "completed", "usage": {"input_tokens": 1, "output_tokens": 9}}
+    kinds = (("stream-start", data), ("stream-end", end))
+    assert api.post([event(kind, each, subject=customer) for kind, each in kinds]).json()["rejected"] == []
+    api.finalize()
+    browser = Browser(api)
+    browser.sign_in()
+    for path in ("streams?month=2026-11", "customers?month=2026-11"):
+        for link in links_of(browser.get(path).text):
+            if "/customer?" in link or "/stream?" in link:
+                assert browser.http.get(link).status_code == 200, link
+    page = browser.get("stream", customer_id=customer, stream_id=stream)
+    assert "claude-opus-4.7" in page.text
+
+
+THEIRS = (
+    "customer?customer_id=wonka", "streams?customer_id=wonka", "backlog?customer_id=wonka",
+    "invoices?customer_id=wonka", "drift?customer_id=wonka", "customers", "system",
+    "stream?customer_id=wonka&stream_id=wonka-1101-000", "receipt.json?customer_id=wonka&stream_id=wonka-1101-000",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", THEIRS)
+def test_a_key_of_one_customer_finds_no_other(bound: Browser, path: str) -> None:
+    assert bound.http.get(f"/dashboard/{path}").status_code == 404
+
+
+def test_a_key_of_one_customer_sees_that_one_on_every_page(bound: Browser, admin: Browser, seeded: Seeded) -> None:
+    others = ("wonka", "tyrell", "umbrella", "soylent", "Umbrella Robotics")
+    paths = ("", f"?month={seeded.period}", "models", "streams", "streams?state=open", f"streams?q={OPEN}",
+             "invoices", "drift", "backlog", "rates", "customer?customer_id=hooli")  # fmt: skip
+    for path in paths:
+        text = bound.get(path).text
+        assert not [name for name in others if name in text], path
+    for path in ("", "streams", "invoices"):
+        assert "umbrella" in admin.get(path).text
+    for name in ("top", "models", "movers", "outcomes", "cost-by-day"):
+        assert "umbrella" not in bound.get("", csv=name).text
+    number = next(
+        each["number"]
+        for each in seeded.api.client.get("/v1/invoices", params={"customer_id": "wonka"}).json()["data"]
+    )
+    for path in ("invoice", "invoice/entries", "statement.pdf", "statement.html"):
+        assert bound.http.get(f"/dashboard/{path}", params={"invoice_id": number}).status_code == 404
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'{{7*7}}"
+
+
+def test_what_names_hold_is_text_on_every_page(api: Api) -> None:
+    names = {"provider": "anthropic", "model": HOSTILE, "api_key_id": HOSTILE, "tags": {HOSTILE: HOSTILE}}
+    start = {"stream_id": HOSTILE, "input_tokens": 812, **names}
+    priced = {**start, "stream_id": f"{HOSTILE}2", "model": "claude-opus-4.7"}
+    end = {"outcome": "completed", "usage": {"input_tokens": 1, "output_tokens": 9}, "response_id": HOSTILE,
+           "error_type": HOSTILE, "finish_reasons": [HOSTILE]}  # fmt: skip
+    events = [event("stream-start", each, subject=HOSTILE) for each in (start, priced)]
+    events += [
+        event("stream-end", {**end, "stream_id": each["stream_id"]}, subject=HOSTILE) for each in (start, priced)
+    ]
+    assert api.post(events).json()["rejected"] == []
+    api.client.put("/v1/customers/x", json={"name": HOSTILE})
+    api.finalize()
+    api.client.post(
+        "/v1/adjustments",
+        json={"customer_id": HOSTILE, "reason": "credit", "usd_cents": "-1", "note": HOSTILE, "kind": "credit"},
+        headers={"idempotency-key": "x"},
+    )
+    browser = Browser(api)
+    browser.sign_in()
+    assert "&lt;script&gt;alert(1)" in browser.get("backlog").text
+    settled = {"action": ResolutionAction.WRITE_OFF, "reason": HOSTILE, "resolved_by": HOSTILE}
+    resolve_stream(
+        engine=api.service.engine, customer_id=HOSTILE, stream_id=HOSTILE, now=datetime.now(UTC), **settled
+    )
+    api.finalize()
+    pages = {
+        "": {"month": "2026-11"},
+        "customers": {"month": "2026-11"},
+        "customer": {"customer_id": HOSTILE},
+        "models": {"month": "2026-11"},
+        "streams": {"month": "2026-11", "model": HOSTILE},
+        "stream": {"customer_id": HOSTILE, "stream_id": HOSTILE},
+        "rates": {"q": HOSTILE},
+    }
+    shown = 0
+    for path, query in pages.items():
+        text = browser.get(path, **query).text
+        assert "<script>alert" not in text, path
+        assert "<img src=x" not in text, path
+        assert "49" not in text.split("{{7*7}}")[0][-3:]
+        shown += "&lt;script&gt;alert(1)" in text or "\\u003cscript>alert(1)" in text
+    assert shown == len(pages)
+    for path, query in (("", {"csv": "top", "month": "2026-11"}), ("models", {"csv": "models"})):
+        assert browser.get(path, **query).headers["content-type"].startswith("text/csv")
+
+
+def test_a_file_holds_no_formula(api: Api) -> None:
+    for number, name in enumerate(("=1+1", "+1", "-1", "@x", "\tx")):
+        end = {"stream_id": name, "outcome": "completed", "usage": {"input_tokens": 1, "output_tokens": 9}}
+        data = {"stream_id": name, "provider": "anthropic", "model": "claude-opus-4.7"}
+        kinds = (("stream-start", data), ("stream-end", end))
+        events = [event(kind, each, subject=name, id=f"{number}{kind}") for kind, each in kinds]
+        assert api.post(events).json()["rejected"] == []
+    api.finalize()
+    browser = Browser(api)
+    browser.sign_in()
+    lines = browser.get("streams", month="2026-11", csv="streams").text.splitlines()[1:]
+    assert len(lines) == 5
+    for line in lines:
+        assert line.split(",")[1].strip('"').startswith("'")
+
+
+def test_only_an_admin_settles_and_says_why(api: Api) -> None:
+    start = {"stream_id": UNPRICED, "provider": "mystery", "model": "none", "input_tokens": 1}
+    end = {"stream_id": UNPRICED, "outcome": "completed", "usage": {"input_tokens": 1, "output_tokens": 9}}
+    api.post([event("stream-start", start), event("stream-end", end)])
+    api.finalize()
+    reader, admin = Browser(api, Role.READ), Browser(api)
+    reader.sign_in()
+    admin.sign_in()
+    fields = {"customer_id": "acme", "stream_id": UNPRICED, "action": "write_off", "reason": "never agreed"}
+    assert "Settling takes a key with role admin" in reader.get("backlog").text
+    refused = reader.http.post("/dashboard/backlog/settle", data={**fields, "token": reader.token()})
+    assert refused.status_code == 403
+    token = admin.token()
+    for wrong, says in (
+        ({"reason": " "}, "reason: say why"),
+        ({"action": "forget"}, "action: one of"),
+        ({"action": "bill_as_is"}, "cannot be billed as it is"),
+        ({"stream_id": "none"}, "has no stream"),
+    ):
+        answer = admin.http.post("/dashboard/backlog/settle", data={**fields, **wrong, "token": token})
+        assert (answer.status_code, says in answer.text.replace("&#39;", "'")) == (422, True), answer.text
+    done = admin.http.post("/dashboard/backlog/settle", data={**fields, "token": token})
+    assert done.status_code == 303
+    assert 'role="status"' in admin.http.get(done.headers["location"]).text
+    api.finalize()
+    page = admin.get("stream", customer_id="acme", stream_id=UNPRICED).text
+    assert "never agreed" in page
+    assert "Nothing waits" in admin.get("backlog").text
+    again = admin.http.post("/dashboard/backlog/settle", data={**fields, "token": token})
+    assert "it needs no decision" in again.text
