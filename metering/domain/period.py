@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -76,6 +76,12 @@ class BillingPeriod:
 
     def __str__(self) -> str:
         return _text(self.year, self.month)
+
+
+def day_bounds(day: date, *, time_zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """A day's first moment and its end, half-open, in UTC; it has other than 24 hours where clocks are changed."""
+    starts, ends = (datetime.combine(each, time(), tzinfo=time_zone) for each in (day, day + timedelta(days=1)))
+    return starts.astimezone(UTC), ends.astimezone(UTC)
 
 
 @lru_cache

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from metering.domain.invoice import LineKind
 from metering.domain.money import EXACT, cents_text
+from metering.domain.period import day_bounds
 from metering.domain.usage import UsageKind
 from metering.exports.columns import Row
 from metering.exports.focus_columns import FOCUS_COLUMNS
@@ -200,11 +201,8 @@ def _list_price(price: Decimal, markup_percent: Decimal, base: Decimal | None) -
 
 
 @lru_cache(maxsize=1_000)
-def _day(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """A day of a calendar, half-open, in UTC; it has 23 or 25 hours where the clocks are changed."""
-    starts = datetime.combine(day, time(), tzinfo=zone)
-    ends = datetime.combine(day + timedelta(days=1), time(), tzinfo=zone)
-    return starts.astimezone(UTC), ends.astimezone(UTC)
+def _day(day: date, time_zone: ZoneInfo) -> tuple[datetime, datetime]:
+    return day_bounds(day, time_zone=time_zone)
 
 
 @lru_cache(maxsize=10_000)

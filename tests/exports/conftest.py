@@ -9,16 +9,18 @@ import pytest
 from metering.bootstrap import Service, build_service
 from metering.domain.events import Outcome, UsageSource
 from metering.domain.manual_adjustments import ManualKind
-from metering.domain.usage import Usage
+from metering.domain.rates import Rate
+from metering.domain.usage import Usage, UsageKind
 from metering.embedded.data_dir import Services
 from metering.operations.adjust_by_hand import adjust_by_hand
 from metering.operations.put_customer import put_customer
+from metering.operations.set_rate import set_rate
 from metering.operations.set_terms import set_markup
 from metering.store.customers import CustomerDetails
 from tests.conftest import Database, clone
 from tests.operations.books import Books, end, start
 
-# Names that a spreadsheet would take for formulas, and a file for more than one cell.
+# A name that a spreadsheet would take for a formula, and a file for more than one cell.
 HOSTILE = '=HYPERLINK("http://x","a")'
 ZONE = "America/New_York"
 LATER = datetime(2026, 12, 10, tzinfo=UTC)
@@ -37,11 +39,26 @@ class Scene(Books):
             now=datetime(2026, 10, 1, tzinfo=UTC),
         )
 
-    def use(self, name: str, at: datetime, *, booked: datetime, customer_id: str = "acme") -> None:
+    def use(
+        self, name: str, at: datetime, *, booked: datetime, customer_id: str = "acme", **changes: object
+    ) -> None:
         """A stream of 37 output tokens, finalized."""
         ended = end(name, time=at + timedelta(seconds=4), customer_id=customer_id)
-        self.receive([start(name, time=at, customer_id=customer_id), ended], at=booked)
+        self.receive([start(name, time=at, customer_id=customer_id, **changes), ended], at=booked)
         self.finalize(now=booked)
+
+    def price(self, provider: str, model: str, usd_per_million: str) -> None:
+        """Rates of a model, the same for input and output."""
+        kinds = (UsageKind.INPUT, UsageKind.OUTPUT)
+        set_rate(
+            engine=self.service.engine,
+            provider=provider,
+            model=model,
+            effective_from=datetime(2026, 10, 1, tzinfo=UTC),
+            rates=[Rate(kind=kind, usd_per_million=Decimal(usd_per_million)) for kind in kinds],
+            set_by="test",
+            now=datetime(2026, 10, 1, tzinfo=UTC),
+        )
 
     def end_again(
         self, name: str, output: int, at: datetime, *, booked: datetime, customer_id: str = "acme"
@@ -113,6 +130,10 @@ def play(database: Database, service: Service) -> Scene:
     scene.use("s2", NIGHT + timedelta(hours=9), booked=november)
     scene.end_again("s2", 90_000, NIGHT + timedelta(hours=10), booked=november)
     scene.use("other", NIGHT, booked=november, customer_id="plain")
+    scene.customer("=1+1", name="+2")
+    scene.price("=upstream", "@model", "3")
+    hostile = {"provider": "=upstream", "model": "@model", "api_key_id": "-key", "service_tier": "\tx"}
+    scene.use("+s", NIGHT, booked=november, customer_id="=1+1", **hostile)
     scene.by_hand(ManualKind.CREDIT, "-12.25", now=november)
     assert scene.close("2026-11", force_reason="for the test") == {}
     scene.use("late", NIGHT + timedelta(days=1), booked=LATER)

@@ -65,6 +65,8 @@ def test_a_download_is_the_file_with_its_name_and_type(
             assert len(read_parquet(answer.content)) == len(read_csv(get(shared_api, f"{kind}.csv").content)) > 0
     named = get(shared_api, f"{kind}.csv", customer_id="acme").headers["content-disposition"]
     assert named == f'attachment; filename="{kind}-2026-11-acme.csv"'
+    hostile = get(shared_api, f"{kind}.csv", customer_id="=1+1").headers["content-disposition"]
+    assert hostile == f'attachment; filename="{kind}-2026-11-_1_1.csv"'
 
 
 def test_focus_names_the_deployments_issuer(shared_api: Api) -> None:

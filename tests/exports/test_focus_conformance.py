@@ -20,7 +20,7 @@ from metering.bootstrap import Service
 from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.operations.set_terms import set_markup
 from tests.conftest import Database
-from tests.exports.conftest import ZONE, Scene
+from tests.exports.conftest import LATER, ZONE, Scene
 from tests.exports.files import csv_rows, parquet_rows
 from tests.exports.test_exports_sum_to_invoices import months as months
 from tests.months.random_months import RandomMonths
@@ -205,7 +205,7 @@ def test_an_sku_price_has_one_sku_and_one_list_price(rows: list[Row]) -> None:
 
 
 def test_periods_are_half_open_and_a_day_is_the_customers(rows: list[Row]) -> None:
-    zones = {"acme": ZoneInfo(ZONE), "plain": ZoneInfo("UTC")}
+    zones = {"acme": ZoneInfo(ZONE), "plain": ZoneInfo("UTC"), "=1+1": ZoneInfo("UTC")}
     for row in rows:
         assert row["BillingPeriodStart"] < row["BillingPeriodEnd"]
         starts, ends = (row[name].astimezone(zones[row["BillingAccountId"]]) for name in
@@ -230,6 +230,40 @@ def test_corrections_are_of_months_that_were_invoiced_before(rows: list[Row]) ->
     for row in corrections:
         assert row["ChargePeriodStart"] < row["BillingPeriodStart"]
     assert sum(row["BilledCost"] for row in corrections if row["x_LineKind"] == "adjustment") != 0
+
+
+def test_streams_of_a_day_at_one_price_are_one_row_unless_their_dimensions_differ(scene: Scene) -> None:
+    at = datetime(2026, 12, 5, 12, tzinfo=UTC)
+    for number, (hours, changes) in enumerate(
+        [
+            (0, {}),
+            (1, {}),
+            (24, {}),
+            (0, {"tags": {"team": "a"}}),
+            (1, {"tags": {"team": "a"}}),
+            (0, {"api_key_id": "k"}),
+            (0, {"model": "claude-opus-4-7"}),
+        ]
+    ):
+        scene.use(f"d{number}", at + timedelta(hours=hours), booked=LATER, customer_id="plain", **changes)
+    found = parquet_rows(scene.service.engine, "focus", "2026-12", customer_id="plain")
+    rows = [row for row in found if row["x_LineKind"] == "usage" and row["x_UsageKind"] == "output"]
+    counted = {
+        (row["ChargePeriodStart"].day, row["Tags"], row["x_ApiKeyId"], row["x_Model"]): (
+            row["x_StreamCount"],
+            row["ConsumedQuantity"],
+        )
+        for row in rows
+    }
+    model = "claude-opus-4.7"
+    assert counted == {
+        (5, None, None, model): (2, 74),
+        (6, None, None, model): (1, 37),
+        (5, '{"team":"a"}', None, model): (2, 74),
+        (5, None, "k", model): (1, 37),
+        (5, None, None, "claude-opus-4-7"): (1, 37),
+    }
+    assert len(rows) == len(counted)
 
 
 def test_csv_has_numbers_and_moments_as_the_specification_writes_them(shared_scene: Scene) -> None:
