@@ -82,21 +82,23 @@ class _ExportResponse(StreamingResponse):
             )
         if not _slots.acquire(blocking=False):
             raise TooManyExportsError(f"{_AT_ONCE} exports are being sent; try again when one is done")
-        began = monotonic()
         try:
-            await self._send_or_stop(receive, send)
+            first = await run_in_threadpool(self._running.next_chunk)
+            await self._send_or_stop(first, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
                 await run_in_threadpool(self._end)
             _slots.release()
-            self._tell(seconds=monotonic() - began)
 
-    async def _send_or_stop(self, receive: Receive, send: Send) -> None:
-        first = await run_in_threadpool(self._running.next_chunk)
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._watch, receive, group.cancel_scope)
-            await self._send(send, first)
-            group.cancel_scope.cancel()
+    async def _send_or_stop(self, first: bytes | None, receive: Receive, send: Send) -> None:
+        began = monotonic()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch, receive, group.cancel_scope)
+                await self._send(send, first)
+                group.cancel_scope.cancel()
+        finally:
+            self._tell(seconds=monotonic() - began)
 
     async def _send(self, send: Send, chunk: bytes | None) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -105,6 +105,8 @@ class MonthExport:
         self._tell = tell
         self._lock = Lock()
         self._stopped = False
+        # Guards the connection: whoever interrupts must not meet one that is somebody else's by then.
+        self._guard = Lock()
         self._connection: Connection | None = None
         self._chunks = self._write()
         self.rows = 0
@@ -131,8 +133,9 @@ class MonthExport:
     def interrupt(self) -> None:
         """Stop, also what the database does for it now. It still has to be closed."""
         self._stopped = True
-        if (connection := self._connection) is not None:
-            cancel_statement(connection)
+        with self._guard:
+            if self._connection is not None:
+                cancel_statement(self._connection)
 
     def close(self) -> None:
         """End the snapshot and give the connection back. Closing twice does nothing."""
@@ -152,7 +155,8 @@ class MonthExport:
                 yield from self._rows(connection, file)
                 yield file.end()
             finally:
-                self._connection = None
+                with self._guard:
+                    self._connection = None
 
     def _rows(self, connection: Connection, file: ExportFile) -> Iterator[bytes]:
         period, customer_id = self._request.period, self._request.customer_id

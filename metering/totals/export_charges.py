@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from metering.domain.usage import COUNTERS
 from metering.totals.export_months import EXPORT_MONTHS, ExportMonth, months_document
 
-_CHUNK = 2_000
+_CHUNK = 1_000
 
 # `n` is the place of the month; the line_… are of the invoice line in which the entry is summed.
 ENTRY_COLUMNS = (
@@ -52,7 +52,6 @@ ENTRY_COLUMNS = (
     "usd_cents",
 )
 _PLACE = {name: place for place, name in enumerate(ENTRY_COLUMNS)}
-_BEHIND_BILL = ("tags", "lines", "usd_cents")
 _BILL = ENTRY_COLUMNS[_PLACE["started_at"] : _PLACE["tags"]]
 # How a bill, which is JSON, has what is no text.
 _TYPES = {

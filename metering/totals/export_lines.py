@@ -9,7 +9,7 @@ from metering.domain.invoice import LineKind
 from metering.domain.usage import COUNTERS
 from metering.totals.export_months import EXPORT_MONTHS, ExportMonth, months_document
 
-_CHUNK = 2_000
+_CHUNK = 1_000
 
 LINE_COLUMNS = (
     "n",

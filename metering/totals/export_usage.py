@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from metering.totals.export_charges import ADJUSTED_LINE, BILL_BEFORE, STREAM, TAGS, USAGE_LINE
 from metering.totals.export_months import EXPORT_MONTHS, ExportMonth, months_document
 
-_CHUNK = 2_000
+_CHUNK = 1_000
 
 
 class UsageSum(NamedTuple):

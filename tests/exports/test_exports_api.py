@@ -113,7 +113,10 @@ def test_a_key_is_needed_that_may_read(shared_api: Api) -> None:
     ],
 )
 def test_what_is_wrong_is_a_problem_that_names_it(shared_api: Api, path: str, status: int, says: str) -> None:
+    failed = EXPORTS.labels("charges", "csv", "failed")
+    before = failed._value.get()
     answer = shared_api.client.get(f"/v1/exports/{path}")
+    assert failed._value.get() == before, "nobody is called for a client's mistake"
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert says in answer.json()["detail"]
