@@ -24,8 +24,9 @@ from metering.store.customers import require_customer
 from metering.store.engine import cancel_statement, snapshot
 from metering.totals.export_months import ExportMonth, count_entries, iterate_months
 
-# One query reads the months of so many customers, or of so many entries: it sorts them before its first row.
-_CUSTOMERS, _ENTRIES = 1_000, 100_000
+# One query reads the months of so many customers, or of so many entries. It sorts them before its first row, for
+# which somebody waits; but the more there are, the fewer times each page is read.
+_CUSTOMERS, _ENTRIES = 10_000, 500_000
 _SET = text(
     "SELECT set_config(name, setting, true)"
     " FROM unnest(CAST(:names AS text[]), CAST(:settings AS text[])) AS s (name, setting)"
@@ -193,9 +194,8 @@ class MonthExport:
 
 def _prepare(connection: Connection, within: timedelta | None) -> None:
     """Settings of this transaction alone; what is seen from then on is as it is now."""
-    # A batch of customers is found by the index; the planner would read the whole table, of all months, each time.
-    # And it would compile what runs for a second.
-    settings = {"enable_seqscan": "off", "jit": "off", "work_mem": "64MB"}
+    # Sorting is most of the work, and compiling would take longer than it saves.
+    settings = {"jit": "off", "work_mem": "64MB"}
     if within is not None:
         milliseconds = str(within // timedelta(milliseconds=1))
         settings |= {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.domain.usage import COUNTERS
-from metering.totals.export_months import EXPORT_MONTHS, ExportMonth, months_document
+from metering.totals.export_months import ExportMonth, month_parameters, of_months
 
 _CHUNK = 1_000
 
@@ -66,9 +66,9 @@ LATE_MONTH = "CASE WHEN c.ended_at < m.starts_at THEN to_char(c.ended_at AT TIME
 USAGE_LINE = f"CASE WHEN c.ended_at < m.starts_at THEN 'late_usage' ELSE 'usage' END, {LATE_MONTH}"
 # An adjustment of what another invoice has is a line of its own; one of the same month changes that line.
 ADJUSTED_LINE = f"""
-    CASE WHEN c.period <> m.period THEN 'adjustment' WHEN c.ended_at < m.starts_at THEN 'late_usage'
+    CASE WHEN c.period <> :period THEN 'adjustment' WHEN c.ended_at < m.starts_at THEN 'late_usage'
          ELSE 'usage' END,
-    CASE WHEN c.period <> m.period THEN c.period ELSE {LATE_MONTH} END
+    CASE WHEN c.period <> :period THEN c.period ELSE {LATE_MONTH} END
 """
 # What the gateway called it by; the start that counts now.
 TAGS = "CAST(s.start_data -> 'tags' AS text)"
@@ -90,7 +90,7 @@ def _after(name: str) -> str:
 _CHARGES = f"""
     SELECT m.n, {USAGE_LINE}, c.provider, c.model, 'charge', c.charge_id, c.stream_id, NULL, NULL, NULL, NULL,
            c.booked_at, {", ".join(f"c.{name}" for name in _BILL)}, {TAGS}, CAST(c.lines AS text), c.usd_cents
-    FROM {EXPORT_MONTHS} JOIN charges c ON c.customer_id = m.customer_id AND c.period = m.period {STREAM}
+    FROM {of_months("charges", "c")} {STREAM}
 """
 # What a stream owed before an adjustment: by the adjustment before it, or else (no row) by its charge.
 BILL_BEFORE = """
@@ -102,7 +102,7 @@ _ADJUSTMENTS = f"""
     SELECT m.n, {ADJUSTED_LINE}, c.provider, c.model, 'adjustment', a.charge_id, a.stream_id, a.adjustment_id,
            a.revision, a.reason, NULL, a.booked_at, {", ".join(map(_after, _BILL))}, {TAGS},
            CAST(a.bill -> 'lines' AS text), a.usd_cents
-    FROM {EXPORT_MONTHS} JOIN adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
+    FROM {of_months("adjustments", "a")}
     JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id {STREAM} {BILL_BEFORE}
 """
 _BY_HAND_BILL = ", ".join(
@@ -112,7 +112,7 @@ _BY_HAND_BILL = ", ".join(
 _BY_HAND = f"""
     SELECT m.n, h.kind, NULL, NULL, NULL, h.kind, c.charge_id, h.stream_id, h.adjustment_id, NULL, h.reason,
            h.booked_by, h.booked_at, {_BY_HAND_BILL}, {TAGS}, NULL, h.usd_cents
-    FROM {EXPORT_MONTHS} JOIN manual_adjustments h ON h.customer_id = m.customer_id AND h.period = m.period
+    FROM {of_months("manual_adjustments", "h")}
     LEFT JOIN charges c ON c.customer_id = h.customer_id AND c.stream_id = h.stream_id {STREAM}
 """
 _ENTRIES = text(
@@ -127,5 +127,5 @@ _ENTRIES = text(
 
 def iterate_entries(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
     """The entries of these months, some thousand rows at a time; read as they are asked for."""
-    found = connection.execute(_ENTRIES, {"months": months_document(list(months))})
+    found = connection.execute(_ENTRIES, month_parameters(months))
     yield from found.partitions(_CHUNK)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from metering.domain.invoice import LineKind
 from metering.domain.usage import COUNTERS
-from metering.totals.export_months import EXPORT_MONTHS, ExportMonth, months_document
+from metering.totals.export_months import ExportMonth, month_parameters, of_months
 
 _CHUNK = 1_000
 
@@ -36,8 +36,7 @@ _LINES = text(
     f"""
     SELECT m.n, {_OF_LINE}, {", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS bigint), 0)" for name in COUNTERS)},
            l.usd_cents, l.billed_cents, s.state, s.stripe_invoice_id, s.stripe_number
-    FROM {EXPORT_MONTHS}
-    JOIN invoices i ON i.customer_id = m.customer_id AND i.period = m.period
+    FROM {of_months("invoices", "i")}
     JOIN invoice_lines l ON l.customer_id = i.customer_id AND l.invoice_id = i.invoice_id
     LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
     ORDER BY m.n, array_position(ARRAY[{_KINDS}], l.kind), l.usd_cents DESC, l.line_key COLLATE "C"
@@ -47,5 +46,5 @@ _LINES = text(
 
 def iterate_lines(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
     """The lines of these months' invoices as rows of LINE_COLUMNS; a month without an invoice has none."""
-    found = connection.execute(_LINES, {"months": months_document(list(months))})
+    found = connection.execute(_LINES, month_parameters(months))
     yield from found.partitions(_CHUNK)

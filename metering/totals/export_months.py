@@ -1,6 +1,6 @@
 """The customers who have entries in a month, one after another: its bounds, and its invoice where it is closed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -81,26 +81,36 @@ def iterate_months(
         yield _month(row, period)
 
 
-def months_document(months: list[ExportMonth]) -> str:
-    """These months for EXPORT_MONTHS; `n` is the place of each."""
-    return _encode(
-        [
-            {
-                "n": n,
-                "customer_id": month.customer_id,
-                "period": str(month.period),
-                "time_zone": month.time_zone.key,
-                "starts_at": month.starts_at,
-            }
-            for n, month in enumerate(months)
-        ]
-    ).decode()
+def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
+    """These months of several customers, the same one, for `of_months`."""
+    rows = [
+        {
+            "n": n,
+            "customer_id": month.customer_id,
+            "time_zone": month.time_zone.key,
+            "starts_at": month.starts_at,
+        }
+        for n, month in enumerate(months)
+    ]
+    return {
+        "months": _encode(rows).decode(),
+        "customer_ids": [month.customer_id for month in months],
+        "period": str(months[0].period),
+    }
 
 
-EXPORT_MONTHS = """
-    json_to_recordset(CAST(:months AS json))
-    AS m (n int, customer_id text, period text, time_zone text, starts_at timestamptz)
-"""
+def of_months(table: str, alias: str) -> str:
+    """A FROM item: months as `m`, with the place `n` of each, joined with the rows of a table that are theirs.
+
+    The rows are found by what is asked of them alone: so PostgreSQL knows how many to expect, and reads them once,
+    in the order in which they lie, instead of customer by customer.
+    """
+    return f"""
+        json_to_recordset(CAST(:months AS json))
+        AS m (n int, customer_id text, time_zone text, starts_at timestamptz)
+        JOIN {table} {alias} ON {alias}.customer_id = m.customer_id
+        AND {alias}.customer_id = ANY(CAST(:customer_ids AS text[])) AND {alias}.period = :period
+    """
 
 
 def _month(row: Any, period: BillingPeriod) -> ExportMonth:

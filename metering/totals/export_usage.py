@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from metering.totals.export_charges import ADJUSTED_LINE, BILL_BEFORE, STREAM, TAGS, USAGE_LINE
-from metering.totals.export_months import EXPORT_MONTHS, ExportMonth, months_document
+from metering.totals.export_months import ExportMonth, month_parameters, of_months
 
 _CHUNK = 1_000
 
@@ -62,7 +62,7 @@ _CHARGED_LINES = f"""
     SELECT m.n, {USAGE_LINE}, {_DAY.format(at="c.ended_at")}, c.provider, c.model, l.kind, l.usd_per_million,
            c.rate_card_id, c.rated_model, c.markup_percent, c.outcome, c.usage_source, c.retry_of IS NOT NULL,
            c.api_key_id, {TAGS}, c.provider, c.model, l.quantity, l.usd_cents, 1
-    FROM {EXPORT_MONTHS} JOIN charges c ON c.customer_id = m.customer_id AND c.period = m.period {STREAM}
+    FROM {of_months("charges", "c")} {STREAM}
     CROSS JOIN LATERAL json_to_recordset(c.lines) AS l {_LINE}
 """
 _CHARGED_BILL = """
@@ -76,7 +76,7 @@ _ADJUSTED_LINES = f"""
            d.bill ->> 'rated_model', CAST(d.bill ->> 'markup_percent' AS numeric), d.bill ->> 'outcome',
            d.bill ->> 'usage_source', d.bill ->> 'retry_of' IS NOT NULL, d.bill ->> 'api_key_id', {TAGS},
            c.provider, c.model, d.sign * l.quantity, d.sign * l.usd_cents, d.sign
-    FROM {EXPORT_MONTHS} JOIN adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
+    FROM {of_months("adjustments", "a")}
     JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id {STREAM} {BILL_BEFORE}
     CROSS JOIN LATERAL (
         VALUES (1, a.bill), (-1, CASE WHEN before.revision IS NULL THEN {_CHARGED_BILL} ELSE before.bill END)
@@ -87,8 +87,8 @@ _ADJUSTED_LINES = f"""
 _BY_HAND = f"""
     SELECT m.n, h.kind, NULL, {_DAY.format(at="h.filed_at")}, c.provider, c.model, NULL, NULL, NULL, NULL, NULL,
            c.outcome, c.usage_source, CASE WHEN c.stream_id IS NOT NULL THEN c.retry_of IS NOT NULL END,
-           c.api_key_id, {TAGS}, NULL, NULL, NULL, h.usd_cents, 0, h.adjustment_id, h.reason, c.period < m.period
-    FROM {EXPORT_MONTHS} JOIN manual_adjustments h ON h.customer_id = m.customer_id AND h.period = m.period
+           c.api_key_id, {TAGS}, NULL, NULL, NULL, h.usd_cents, 0, h.adjustment_id, h.reason, c.period < :period
+    FROM {of_months("manual_adjustments", "h")}
     LEFT JOIN charges c ON c.customer_id = h.customer_id AND c.stream_id = h.stream_id {STREAM}
 """
 _SUMMED = f"n, {', '.join(_DIMENSIONS)}"
@@ -119,6 +119,6 @@ _USAGE = text(
 
 def iterate_usage(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[UsageSum]]:
     """The sums of these months, some thousand at a time; read as they are asked for."""
-    found = connection.execute(_USAGE, {"months": months_document(list(months))})
+    found = connection.execute(_USAGE, month_parameters(months))
     for rows in found.partitions(_CHUNK):
         yield [UsageSum._make(row) for row in rows]
