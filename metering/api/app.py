@@ -10,7 +10,18 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from metering.api import backlog, health, invoices, prices, reading, receipts, stream_events, totals, writing
+from metering.api import (
+    backlog,
+    exports,
+    health,
+    invoices,
+    prices,
+    reading,
+    receipts,
+    stream_events,
+    totals,
+    writing,
+)
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
 from metering.api.metrics import build_work_collector
@@ -32,6 +43,7 @@ _ROUTERS = (
     backlog.router,
     prices.router,
     invoices.router,
+    exports.router,
     writing.router,
     health.router,
 )

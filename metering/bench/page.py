@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from metering.bench.audit import AuditBenchReport
+from metering.bench.exports import ExportsReport
 from metering.bench.finalize import FinalizeReport
 from metering.bench.ingest import IngestReport, Row
 from metering.bench.invoices import InvoicesReport
@@ -35,8 +36,9 @@ def render_page(results: Path) -> str:
     audit = _read(results / "audit.json", AuditBenchReport)
     invoices = _read(results / "invoices.json", InvoicesReport)
     push = _read(results / "push.json", PushReport)
+    exports = _read(results / "exports.json", ExportsReport)
     parts = [_HEAD, *_ingest(ingest), *_finalize(finalize), *_totals(totals), *_rating(rating), *_audit(audit)]
-    return "\n".join([*parts, *_invoices(invoices), *_push(push)])
+    return "\n".join([*parts, *_invoices(invoices), *_push(push), *_exports(exports)])
 
 
 def _read(path: Path, kind: type[Report]) -> Report:
@@ -200,6 +202,30 @@ def _push(report: PushReport) -> list[str]:
         f"{report.again_seconds:.2f} s. Reconciling takes {report.reconciled_seconds:.0f} s: "
         f"{report.reconciled_per_second:,.0f} invoices/s. With Stripe itself its limits decide: at 20 calls a "
         "second to an endpoint, 20 invoices a second.",
+        "",
+    ]
+
+
+def _exports(report: ExportsReport) -> list[str]:
+    lines = [
+        "| export | format | rows | seconds | rows/s | file MB | peak MB | CPU s of the exporting process |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row.kind} | {row.format} | {row.rows:,} | {row.seconds:.1f} | {row.rows_per_second:,.0f} "
+        f"| {row.file_megabytes:,.0f} | {row.peak_megabytes:.0f} | {row.cpu_seconds:.0f} |"
+        for row in report.rows
+    ]
+    return [
+        "## Exports",
+        "",
+        _measured(report.machine),
+        "",
+        f"A closed month of {report.charges:,} charges of {report.customers:,} customers, which lie in the order "
+        "of time, is written by `metering export`, one file after the other. Every file is proved to sum to its "
+        "invoices.",
+        "",
+        *lines,
         "",
     ]
 

@@ -11,6 +11,7 @@ from metering.cli import (
     cancel_policy,
     customers,
     doctor,
+    export,
     invoices,
     keys,
     parts,
@@ -42,6 +43,7 @@ app.add_typer(reader.app, name="reader")
 app.add_typer(bench.app, name="bench")
 app.command("audit")(audit.audit_command)
 app.command("up")(up.up_command)
+app.command("export")(export.export_command)
 app.command("demo")(programs.demo_command)
 app.command("gateway")(programs.gateway_command)
 app.command("reconcile")(reconcile.reconcile_command)

@@ -28,6 +28,17 @@ class CustomerDetails:
     time_zone: str | None = None
 
 
+def require_customer(connection: Connection, *, customer_id: str) -> None:
+    """Go on only if something is known of the customer.
+
+    Raises:
+        UnknownCustomerError: nothing is.
+    """
+    query = select(customers.c.customer_id).where(customers.c.customer_id == customer_id)
+    if connection.execute(query).first() is None:
+        raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
+
+
 def name_of(connection: Connection, *, customer_id: str) -> str | None:
     """What the customer is called; None while it has only its id."""
     query = select(customers.c.name).where(customers.c.customer_id == customer_id)
