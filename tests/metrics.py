@@ -47,7 +47,7 @@ class Scrape:
 
 
 def let_everything_have_happened(service: Service) -> None:
-    """What is only told once it has happened: a roll-up, a worker's life, a reconciliation."""
+    """What is only told once it has happened: a roll-up, a worker's life, a reconciliation, a look for alerts."""
     now = datetime.now(UTC)
     roll_up_totals(service.engine)
     with transaction(service.engine) as connection:
@@ -56,6 +56,7 @@ def let_everything_have_happened(service: Service) -> None:
             "INSERT INTO reconciliations (reconciliation_id, repair, requested_by, started_at, finished_at)"
             " VALUES ('rec_test', false, 'test', now(), now())"
         )
+        connection.exec_driver_sql("UPDATE alert_evaluations SET evaluated_at = now()")
 
 
 def scrape_work(service: Service) -> Scrape:

@@ -1,13 +1,14 @@
 """The worker's own looks at the database, without the broker.
 
 Celery workers have stopped consuming for good after a broker reconnect (celery#8030, #9054, #10205). The row is
-the work, so threads in every worker look for due rows too: for streams to finalize, and for months.
+the work, so threads in every worker look for due rows too: for streams to finalize, for months, and for alerts.
 """
 
 import threading
 from collections.abc import Callable, Sequence
 
 from metering.bootstrap import Service
+from workers.alerts import evaluate_due_alerts, send_due_webhooks
 from workers.finalizing import drain
 from workers.months import work_on_months
 from workers.signs import tell_signs
@@ -21,10 +22,10 @@ class Poller:
     def __init__(self, service: Callable[[], Service]) -> None:
         self._service = service
         self._stopping = threading.Event()
-        # Months apart, since pushing to Stripe waits for Stripe; signs with draining, which they are a sign of.
+        # Months and webhooks apart, since they wait for others; signs with draining, which they are a sign of.
         self._threads = [
             threading.Thread(target=self._run, args=(looks,), name=looks[0].__name__, daemon=True)
-            for looks in ((drain, tell_signs), (work_on_months,))
+            for looks in ((drain, tell_signs), (work_on_months,), (evaluate_due_alerts,), (send_due_webhooks,))
         ]
 
     def start(self) -> None:

@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from metering.api import (
+    alerts,
     backlog,
     exports,
     health,
@@ -20,6 +21,7 @@ from metering.api import (
     receipts,
     stream_events,
     totals,
+    webhooks,
     writing,
 )
 from metering.api.auth import Authenticator
@@ -44,6 +46,8 @@ _ROUTERS = (
     prices.router,
     invoices.router,
     exports.router,
+    alerts.router,
+    webhooks.router,
     writing.router,
     health.router,
 )

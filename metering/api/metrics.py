@@ -27,6 +27,7 @@ from metering.totals.customers import count_overdue_customers
 from metering.totals.health import work_health
 from metering.totals.month_progress import standing_pushes
 from metering.totals.reconciling import drift_left, reconciled_at
+from metering.totals.webhooks import EndpointState, alert_health
 from metering.totals.workers import totals_freshness, workers_seen
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class WorkCollector(Collector):
             "months": lambda connection, now: _months(connection, now - close_grace),
             "pushes": lambda connection, _: _pushes(connection),
             "drift": _drift,
+            "alerts": _alerts,
         }
         self._lock = threading.Lock()
         self._read_at = float("-inf")
@@ -207,3 +209,16 @@ def _drift(connection: Connection, now: datetime) -> Iterator[Metric]:
     yield cents
     says = "Since a reconciliation with Stripe was last done"
     yield from _age("metering_reconciled_seconds", says, at=reconciled_at(connection), now=now)
+
+
+def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
+    health = alert_health(connection)
+    says = "Since the kind of alert was evaluated that has waited for longest"
+    yield from _age("metering_alerts_evaluated_seconds", says, at=health.evaluated_at, now=now)
+    endpoints = GaugeMetricFamily("metering_webhook_endpoints", "Webhook endpoints, by state", labels=["state"])
+    for state in EndpointState:
+        endpoints.add_metric([state.value], health.endpoints.get(state.value, 0))
+    yield endpoints
+    oldest = now - health.pending_since if health.pending_since else timedelta()
+    says = "How long the oldest pending webhook delivery is on its way; 0 when none is"
+    yield GaugeMetricFamily("metering_oldest_webhook_seconds", says, value=_seconds(oldest))

@@ -1,5 +1,13 @@
 """Every table as SQLAlchemy Core sees it. The migrations make them; a test holds the two together."""
 
+from metering.tables.alerts import (
+    alert_evaluations,
+    alert_occurrences,
+    alerts,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_secrets,
+)
 from metering.tables.columns import metadata
 from metering.tables.invoices import (
     billing_periods,
@@ -49,6 +57,9 @@ from metering.tables.work import totals_rolled_up, worker_signs
 
 __all__ = [
     "adjustments",
+    "alert_evaluations",
+    "alert_occurrences",
+    "alerts",
     "billing_periods",
     "cancel_policies",
     "charges",
@@ -85,5 +96,8 @@ __all__ = [
     "totals_monthly_by_customer",
     "totals_pending",
     "totals_rolled_up",
+    "webhook_deliveries",
+    "webhook_endpoints",
+    "webhook_secrets",
     "worker_signs",
 ]

@@ -28,7 +28,7 @@ from tests.metrics import Scrape, let_everything_have_happened, scrape_work
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 NOWHERE = "unix:///nonexistent/valkey.sock"
-PARTS = {"streams", "totals", "workers", "months", "pushes", "drift"}
+PARTS = {"streams", "totals", "workers", "months", "pushes", "drift", "alerts"}
 OUTSIDE = "<script>planted"
 
 

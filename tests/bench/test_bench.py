@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from metering.bench.alerts import bench_alerts
 from metering.bench.audit import bench_audit
 from metering.bench.exports import bench_exports
 from metering.bench.finalize import bench_finalize
@@ -60,6 +61,9 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     assert exports.charges == 300
     assert {(row.kind, row.format) for row in exports.rows} == set(product(ExportKind, ExportFormat))
     assert all(row.rows > 0 and row.peak_megabytes > 0 for row in exports.rows)
+    alerts = bench_alerts(customers=40, hours=5, say=said.append)
+    assert len(alerts.rows) == 5
+    assert alerts.occurred == 160
     reports = {
         "ingest": ingest,
         "finalize": finalize,
@@ -69,6 +73,7 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
         "invoices": invoices,
         "push": push,
         "exports": exports,
+        "alerts": alerts,
     }
     for name, report in reports.items():
         write(tmp_path, f"{name}.json", report)

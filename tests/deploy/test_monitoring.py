@@ -120,6 +120,9 @@ FIRES: dict[str, dict[str, str]] = {
     "MeteringPushSlow": {'metering_pushes{state="unknown"}': "1"},
     "MeteringDrift": {'metering_drift_findings{class="line"}': "1"},
     "MeteringNotReconciled": {"metering_reconciled_seconds": "300000"},
+    "MeteringAlertsLate": {"metering_alerts_evaluated_seconds": "601"},
+    "MeteringWebhooksLate": {"metering_oldest_webhook_seconds": "3601"},
+    "MeteringWebhookEndpointDisabled": {'metering_webhook_endpoints{state="disabled"}': "1"},
 }
 # All is well, with work going on: nothing fires.
 WELL = {
@@ -144,6 +147,10 @@ WELL = {
     'metering_pushes{state="unlinked"}': "0",
     'metering_drift_findings{class="line"}': "0",
     "metering_reconciled_seconds": "90000",
+    "metering_alerts_evaluated_seconds": "60",
+    "metering_oldest_webhook_seconds": "300",
+    'metering_webhook_endpoints{state="disabled"}': "0",
+    'metering_webhook_endpoints{state="failing"}': "1",
 }
 
 
