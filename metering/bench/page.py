@@ -241,13 +241,13 @@ def _alerts(report: AlertsReport) -> list[str]:
         "",
         _measured(report.machine),
         "",
-        f"One look at {report.customers:,} customers in three time zones with {report.hourly_rows:,} sums by hour, each "
-        f"customer with an alert about spend of its own, beside one of each kind for all of them:",
+        f"One look at {report.customers:,} customers in three time zones and {report.hourly_rows:,} sums by hour, "
+        "each customer with an alert about spend of its own, beside one of each kind for all of them:",
         "",
         *lines,
         "",
-        f"When everything is reached at once, {report.occurred:,} occurrences are kept and as many webhooks queued "
-        f"in {report.occurred_seconds:.0f} s, beside which other work goes on.",
+        f"When everything is reached at once, {report.occurred:,} occurrences are kept and as many webhooks are "
+        f"queued in {report.occurred_seconds:.0f} s, beside which other work goes on.",
         "",
     ]
 
