@@ -16,11 +16,13 @@ from metering.exports.usage_statement import Issuer
 from metering.operations.close_months import CloseTerms
 from metering.operations.push_due import Pusher
 from metering.operations.push_invoice import PushTerms
+from metering.operations.send_webhooks import Courier
 from metering.store.engine import check_safe, owner_engine, service_engine
 from metering.store.price_book import PriceBooks
 from metering.store.schema import check_current
 from metering.stripe_api.client import StripeClientPort
 from metering.stripe_api.limiter import Limiter, Rates
+from metering.webhooks.transport import WebhookTransport
 
 
 class NotConfiguredError(MeteringError):
@@ -88,6 +90,19 @@ def build_pusher(service: Service) -> Pusher:
             keep_manual_lines=settings.stripe_keep_manual_lines,
         ),
         clock=utc_now,
+    )
+
+
+def build_courier(service: Service) -> Courier:
+    """What sends webhooks."""
+    settings = service.settings
+    return Courier(
+        engine=service.engine,
+        transport=WebhookTransport(
+            allow_private=settings.webhooks_allow_private, timeout=settings.webhooks_timeout
+        ),
+        clock=utc_now,
+        disable_after=settings.webhooks_disable_after,
     )
 
 

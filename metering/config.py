@@ -161,6 +161,26 @@ class Settings(BaseSettings):
         default=timedelta(hours=24),
         description="Beat compares the newest invoiced month with Stripe this often, and repairs nothing.",
     )
+    alerts_every: Duration = Field(
+        default=timedelta(minutes=1), description="Alerts are evaluated this often, each kind by itself."
+    )
+    alerts_retention: Annotated[Duration, Field(ge=timedelta(days=62))] = Field(
+        default=timedelta(days=90),
+        description="What occurred, and what webhooks were sent, is kept for so long; at least 62d.",
+    )
+    webhooks_allow_private: bool = Field(
+        default=False,
+        description="Webhooks may go to private addresses, over http and to any port. Only where whoever has an "
+        "admin key may reach this network.",
+    )
+    webhooks_timeout: Annotated[Duration, Field(le=timedelta(seconds=30))] = Field(
+        default=timedelta(seconds=15),
+        description="A webhook's receiver has this long to answer, from looking up its name on; at most 30s.",
+    )
+    webhooks_disable_after: Duration = Field(
+        default=timedelta(days=5),
+        description="A webhook endpoint to which nothing could be delivered for so long is disabled.",
+    )
     repair_cap_cents: int = Field(
         default=10_000, ge=0, description="A repair that would move more cents than this does nothing."
     )

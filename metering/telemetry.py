@@ -1,13 +1,22 @@
-"""What operators can measure. `/metrics` serves it in the Prometheus text format."""
+"""What an API process counts of itself, for `/metrics`; api/metrics.py has what is true of the deployment."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS_ACCEPTED = Counter("metering_events_accepted", "Usage events that were committed")
 EVENTS_REJECTED = Counter("metering_events_rejected", "Usage events that were refused, by validation")
 INGEST_COMMITS = Counter(
     "metering_ingest_commits", "Transactions in which waiting requests were committed together"
 )
+# From what a local disk takes to what METERING_INGEST_COMMIT_TIMEOUT gives up.
+INGEST_COMMIT_SECONDS = Histogram(
+    "metering_ingest_commit_seconds",
+    "How long a transaction of waiting requests took until it was durable",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
 INGEST_REFUSED = Counter("metering_ingest_queue_full", "Requests refused with 503 because the queue was full")
+INGEST_NOT_COMMITTED = Counter(
+    "metering_ingest_not_committed", "Requests answered with 503 because their commit failed, or was not confirmed"
+)
 INGEST_QUEUED_EVENTS = Gauge(
     "metering_ingest_queued_events", "Usage events that wait for a commit in this process"
 )
@@ -16,8 +25,3 @@ EXPORTS = Counter(
     "Exports over HTTP, by how they ended: whole, left (by the client), timed_out, stalled or failed",
     ["kind", "format", "result"],
 )
-STREAMS_DUE = Gauge("metering_streams_due", "Streams that the finalizer has to look at now")
-OLDEST_DUE_SECONDS = Gauge(
-    "metering_oldest_due_seconds", "Age of the longest waiting stream that is due; 0 when none is"
-)
-STREAMS_NOT_FINAL = Gauge("metering_streams_not_final", "Streams that are not final, by state", ["state"])

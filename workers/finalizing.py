@@ -17,6 +17,7 @@ from metering.domain.settlement import NEEDS_PERSON
 from metering.operations.finalize_due import FinalizeResult, finalize_due
 from metering.operations.link_retries import link_retries
 from metering.store.rollups import roll_up_totals
+from workers.signs import count_batch
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def _drain(service: Service, *, newest_first: bool = False) -> None:
     while monotonic() - started < MAX_SECONDS:
         if not _at_a_time.acquire(blocking=False):
             return
+        began = monotonic()
         try:
             result = finalize_due(
                 engine=service.engine,
@@ -66,6 +68,7 @@ def _drain(service: Service, *, newest_first: bool = False) -> None:
         finally:
             _at_a_time.release()
         if result.claimed:
+            count_batch(streams=result.claimed, seconds=monotonic() - began)
             _report(result)
         _aftermath(service)
         if result.claimed < batch:

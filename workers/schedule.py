@@ -7,6 +7,7 @@ from metering.ingest.nudge import FINALIZE_TASK
 PARTITIONS_TASK = "metering.keep_journal_partitions"
 MONTH_TASK = "metering.close_last_month"
 RECONCILE_TASK = "metering.reconcile_newest_month"
+ALERTS_TASK = "metering.evaluate_alerts"
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "finalize due streams": {"task": FINALIZE_TASK, "schedule": 1.0, "options": {"expires": 5}},
@@ -14,5 +15,7 @@ SCHEDULE: dict[str, dict[str, Any]] = {
     "close last month": {"task": MONTH_TASK, "schedule": 3600.0, "options": {"expires": 600}},
     # Asked once an hour; METERING_RECONCILE_EVERY says how often it is done.
     "reconcile newest month": {"task": RECONCILE_TASK, "schedule": 3600.0, "options": {"expires": 600}},
+    # METERING_ALERTS_EVERY says how often each kind is evaluated; webhooks that are due are sent as well.
+    "evaluate alerts": {"task": ALERTS_TASK, "schedule": 60.0, "options": {"expires": 60}},
     "keep journal partitions": {"task": PARTITIONS_TASK, "schedule": 3600.0, "options": {"expires": 600}},
 }

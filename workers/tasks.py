@@ -5,10 +5,11 @@ import logging
 from metering.clock import utc_now
 from metering.ingest.nudge import FINALIZE_TASK
 from metering.store.schema import drop_journal_partitions, ensure_journal_partitions
+from workers.alerts import evaluate_due_alerts, send_due_webhooks
 from workers.app import app, service
 from workers.finalizing import drain
 from workers.months import begin_last_month, reconcile_if_due
-from workers.schedule import MONTH_TASK, PARTITIONS_TASK, RECONCILE_TASK
+from workers.schedule import ALERTS_TASK, MONTH_TASK, PARTITIONS_TASK, RECONCILE_TASK
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,13 @@ def close_last_month() -> None:
 def reconcile_with_stripe() -> None:
     """Compare the newest invoiced month with Stripe, if that is due."""
     reconcile_if_due(service)
+
+
+@app.task(name=ALERTS_TASK)  # type: ignore[untyped-decorator]
+def evaluate_alerts() -> None:
+    """Evaluate alerts, and send what webhooks are due."""
+    evaluate_due_alerts(service)
+    send_due_webhooks(service)
 
 
 @app.task(name=PARTITIONS_TASK)  # type: ignore[untyped-decorator]

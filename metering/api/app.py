@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from metering.api import (
+    alerts,
     backlog,
     exports,
     health,
@@ -20,10 +21,12 @@ from metering.api import (
     receipts,
     stream_events,
     totals,
+    webhooks,
     writing,
 )
 from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
+from metering.api.metrics import build_work_collector
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
 from metering.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.clock import utc_now
@@ -43,6 +46,8 @@ _ROUTERS = (
     prices.router,
     invoices.router,
     exports.router,
+    alerts.router,
+    webhooks.router,
     writing.router,
     health.router,
 )
@@ -65,6 +70,7 @@ def create_app(service: Service) -> FastAPI:
             on_ended=nudger.nudge,
         )
         app.state.writer = writer
+        app.state.work_collector = build_work_collector(service)
         app.state.ingest = IngestEndpoint(
             writer=writer,
             authenticator=authenticator,

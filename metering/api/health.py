@@ -4,14 +4,14 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import REGISTRY
 from starlette.responses import JSONResponse, Response
 
 from metering.api.reading import TheService
 from metering.clock import utc_now
 from metering.domain.errors import MeteringError
-from metering.domain.settlement import State
 from metering.store.engine import transaction
-from metering.telemetry import INGEST_QUEUED_EVENTS, OLDEST_DUE_SECONDS, STREAMS_DUE, STREAMS_NOT_FINAL
+from metering.telemetry import INGEST_QUEUED_EVENTS
 from metering.totals.health import WorkHealth, work_health
 
 router = APIRouter(tags=["health"])
@@ -40,16 +40,11 @@ def readyz(service: TheService) -> Response:
 
 
 @router.get("/metrics")
-def metrics(request: Request, service: TheService) -> Response:
-    """Prometheus metrics of this process and of the work in the database."""
-    health = _health(service)
+def metrics(request: Request) -> Response:
+    """Prometheus metrics of this process, and of the work of all. What cannot be read now is left out."""
     INGEST_QUEUED_EVENTS.set(request.app.state.writer.queued_events)
-    STREAMS_DUE.set(health.due)
-    OLDEST_DUE_SECONDS.set(health.oldest_due_age / timedelta(seconds=1))
-    for state in State:
-        if state is not State.FINALIZED:
-            STREAMS_NOT_FINAL.labels(state.value).set(health.states.get(state.value, 0))
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    body = generate_latest(REGISTRY) + generate_latest(request.app.state.work_collector)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
 def _health(service: TheService) -> WorkHealth:

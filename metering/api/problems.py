@@ -17,6 +17,7 @@ from metering.api.errors import InvalidParameterError, NoEventAcceptedError, Not
 from metering.bootstrap import NotConfiguredError
 from metering.catalogue.genai import UnknownClauseError
 from metering.config import ConfigurationError
+from metering.domain.alerts import InvalidAlertError
 from metering.domain.errors import MeteringError
 from metering.domain.period import InvalidPeriodError
 from metering.domain.rating import RateMissingError
@@ -28,20 +29,32 @@ from metering.ingest.writer import NotCommittedError, QueueFullError
 from metering.operations.adjust_by_hand import InvalidAdjustmentError
 from metering.operations.close_months import UnequalSumsError
 from metering.operations.export_month import ExportStoppedError
+from metering.operations.manage_alerts import TooManyAlertsError
 from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
+from metering.operations.manage_webhook_endpoints import InvalidEndpointError, TooManyEndpointsError
 from metering.operations.push_invoice import StartOverError
 from metering.operations.put_customer import UnknownTimeZoneError
+from metering.operations.replay_webhooks import EndpointDisabledError
 from metering.operations.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.operations.run_invoices import ForceReasonMissingError, MonthNotOverError
 from metering.operations.set_rate import InvalidRateError, RateDateTakenError
 from metering.operations.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.records.receipts import UnreadableReceiptError
+from metering.store.alerts import UnknownAlertError
 from metering.store.customers import StripeCustomerTakenError, UnknownCustomerError
 from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
 from metering.store.keys import InvalidKeyError, UnknownKeyError
 from metering.store.pushes import LeaseLostError
+from metering.store.readers import (
+    InvalidReaderNameError,
+    ReaderExistsError,
+    ReaderRefusedError,
+    UnknownReaderError,
+)
 from metering.store.schema import RoleMissingError, SchemaOutdatedError
+from metering.store.webhook_deliveries import UnknownDeliveryError
+from metering.store.webhook_endpoints import UnknownEndpointError
 from metering.stripe_api.errors import (
     StripeError,
     StripeMissingError,
@@ -51,6 +64,7 @@ from metering.stripe_api.errors import (
     StripeUncertainError,
 )
 from metering.stripe_api.webhook import InvalidWebhookError
+from metering.webhooks.addresses import InvalidUrlError, RefusedAddressError
 from metering.wire.decode import TooManyEventsError
 from metering.wire.split import InvalidJsonError
 
@@ -99,6 +113,15 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     TooManyExportsError: Problem(503, "too-many-exports", "Too many exports at once", retry_after_seconds=30),
     ChunksUnsupportedError: Problem(505, "http-version", "A newer HTTP is needed"),
     InvalidWebhookError: Problem(400, "invalid-webhook", "The webhook cannot be believed"),
+    InvalidAlertError: Problem(422, "invalid-alert", "The terms do not make an alert"),
+    UnknownAlertError: Problem(404, "not-found", "There is no such thing"),
+    TooManyAlertsError: Problem(409, "too-many-alerts", "There are as many alerts as there may be"),
+    InvalidEndpointError: Problem(422, "invalid-webhook-endpoint", "The webhook endpoint makes no sense"),
+    InvalidUrlError: Problem(422, "invalid-webhook-url", "No webhook may be sent there"),
+    UnknownEndpointError: Problem(404, "not-found", "There is no such thing"),
+    TooManyEndpointsError: Problem(409, "too-many-webhook-endpoints", "There are as many as there may be"),
+    EndpointDisabledError: Problem(409, "webhook-endpoint-disabled", "The webhook endpoint is disabled"),
+    UnknownDeliveryError: Problem(404, "not-found", "There is no such thing"),
     StripeCustomerTakenError: Problem(409, "stripe-customer-taken", "The Stripe customer is taken"),
 }
 
@@ -112,12 +135,16 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         ExportStoppedError,
         ForceReasonMissingError,
         InvalidKeyError,
+        InvalidReaderNameError,
         KeyBindingError,
         KeyIdTakenError,
         LeaseLostError,
         MonthNotOverError,
         NotConfiguredError,
         RateMissingError,
+        ReaderExistsError,
+        ReaderRefusedError,
+        RefusedAddressError,
         RoleMissingError,
         SchemaOutdatedError,
         StartOverError,
@@ -131,6 +158,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         UnequalSumsError,
         UnknownClauseError,
         UnknownKeyError,
+        UnknownReaderError,
         UnreadableReceiptError,
         UnrepresentableError,
         UnsafeDatabaseError,

@@ -72,6 +72,17 @@ def fill_charges(stage: Stage, charges: int) -> None:
         f"INSERT INTO totals_hourly ({', '.join((*HOURLY.key, *SUMS))}) SELECT {hourly}, {_SUMMED} FROM charges"
         " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
     )
+    fill_rollups(stage)
+    stage.execute(
+        "INSERT INTO customers (customer_id, created_at)"
+        " SELECT DISTINCT customer_id, now() FROM totals_monthly_by_customer"
+    )
+    stage.execute("VACUUM (ANALYZE)")
+    stage.execute("CHECKPOINT")
+
+
+def fill_rollups(stage: Stage) -> None:
+    """Sum what there is by hour by days and months."""
     sums = ", ".join(f"sum({name})" for name in SUMS)
     for rollup in (*DAILY, *MONTHLY):
         key = ", ".join(rollup.key).replace(rollup.bucket, f"date_trunc('{rollup.bucket}', hour)")
@@ -80,12 +91,6 @@ def fill_charges(stage: Stage, charges: int) -> None:
             f"INSERT INTO {rollup.table} ({', '.join((*rollup.key, *SUMS))})"
             f" SELECT {key}, {sums} FROM totals_hourly GROUP BY {places}"
         )
-    stage.execute(
-        "INSERT INTO customers (customer_id, created_at)"
-        " SELECT DISTINCT customer_id, now() FROM totals_monthly_by_customer"
-    )
-    stage.execute("VACUUM (ANALYZE)")
-    stage.execute("CHECKPOINT")
 
 
 def fill_open_streams(stage: Stage, streams: int) -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from metering.bench.alerts import AlertsReport
 from metering.bench.audit import AuditBenchReport
 from metering.bench.exports import ExportsReport
 from metering.bench.finalize import FinalizeReport
@@ -37,8 +38,10 @@ def render_page(results: Path) -> str:
     invoices = _read(results / "invoices.json", InvoicesReport)
     push = _read(results / "push.json", PushReport)
     exports = _read(results / "exports.json", ExportsReport)
+    alerts = _read(results / "alerts.json", AlertsReport)
     parts = [_HEAD, *_ingest(ingest), *_finalize(finalize), *_totals(totals), *_rating(rating), *_audit(audit)]
-    return "\n".join([*parts, *_invoices(invoices), *_push(push), *_exports(exports)])
+    parts += [*_invoices(invoices), *_push(push), *_exports(exports), *_alerts(alerts)]
+    return "\n".join(parts)
 
 
 def _read(path: Path, kind: type[Report]) -> Report:
@@ -226,6 +229,25 @@ def _exports(report: ExportsReport) -> list[str]:
         "invoices.",
         "",
         *lines,
+        "",
+    ]
+
+
+def _alerts(report: AlertsReport) -> list[str]:
+    lines = ["| kind of alert, nothing occurs | p50 ms | at most ms |", "|---|--:|--:|"]
+    lines += [f"| {row.kind} | {row.p50_ms:,.0f} | {row.worst_ms:,.0f} |" for row in report.rows]
+    return [
+        "## Alerts",
+        "",
+        _measured(report.machine),
+        "",
+        f"One look at {report.customers:,} customers in three time zones with {report.hourly_rows:,} sums by hour, each "
+        f"customer with an alert about spend of its own, beside one of each kind for all of them:",
+        "",
+        *lines,
+        "",
+        f"When everything is reached at once, {report.occurred:,} occurrences are kept and as many webhooks queued "
+        f"in {report.occurred_seconds:.0f} s, beside which other work goes on.",
         "",
     ]
 

@@ -6,11 +6,14 @@ from time import perf_counter
 
 import httpx2
 import msgspec
+import psycopg
 
 from metering.bench.filling import fill_charges, fill_open_streams
 from metering.bench.machine import Machine, describe_machine
 from metering.bench.stage import Say, Stage, stage
 from metering.clock import utc_now
+from metering.store.engine import READER_ROLE
+from metering.store.readers import READER_SETTINGS
 
 _MONTH = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
 _PART = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-23T14:30:00Z"}
@@ -44,6 +47,20 @@ PAGES: Mapping[str, str] = {
     "the dashboard's page of a customer": f"/dashboard/customer?customer_id={_CUSTOMER}&month=2026-10",
     "the dashboard's models": "/dashboard/models?month=2026-10",
     "the dashboard's streams": "/dashboard/streams?month=2026-10",
+}
+# What finance's tools ask the reporting views, with a reader's privileges and settings.
+VIEWS: Mapping[str, str] = {
+    "view daily_usage, month by model and day": """
+        SELECT day, model, sum(usd) FROM reporting.daily_usage
+        WHERE day >= '2026-10-01' AND day < '2026-11-01' GROUP BY day, model""",
+    "view daily_usage, month by customer": """
+        SELECT customer_id, sum(usd) FROM reporting.daily_usage
+        WHERE day >= '2026-10-01' AND day < '2026-11-01' GROUP BY customer_id""",
+    "view daily_usage, one customer by day": f"""
+        SELECT day, sum(usd) FROM reporting.daily_usage
+        WHERE customer_id = '{_CUSTOMER}' AND day >= '2026-10-01' AND day < '2026-11-01' GROUP BY day""",
+    "view unbilled, by customer and month": """
+        SELECT customer_id, period, sum(usd) FROM reporting.unbilled GROUP BY customer_id, period""",
 }
 _TIMES = 40
 
@@ -83,7 +100,8 @@ def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
             rows = [_ask(client, what, question, say) for what, question in QUESTIONS.items()]
             sign_in = {"key": client.headers["authorization"].removeprefix("Bearer ")}
             client.post("/dashboard/sign-in", data=sign_in)
-            rows += [_time(what, partial(_page, client, path), say) for what, path in PAGES.items()]
+            rows += [_timed(what, partial(_page, client, path), say) for what, path in PAGES.items()]
+            rows += _ask_views(running, say)
             fill_open_streams(running, open_streams)
             what = f"month by customer, {open_streams:,} streams open"
             question = {**_MONTH, "to": "2027-01-01T00:00:00Z", "group_by": "customer_id"}
@@ -101,10 +119,21 @@ def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
 
 
 def _ask(client: httpx2.Client, what: str, question: Mapping[str, str], say: Say) -> Row:
-    return _time(what, lambda: _rows_of(client, question), say)
+    return _timed(what, lambda: _rows_of(client, question), say)
 
 
-def _time(what: str, ask: Callable[[], int], say: Say) -> Row:
+def _ask_views(running: Stage, say: Say) -> list[Row]:
+    options = f"-c role={READER_ROLE} -c work_mem={READER_SETTINGS['work_mem']} -c timezone=UTC"
+    with psycopg.connect(running.database_url, options=options, autocommit=True) as connection:
+
+        def count(query: str) -> int:
+            return len(connection.execute(query.encode()).fetchall())
+
+        return [_timed(what, partial(count, query), say) for what, query in VIEWS.items()]
+
+
+def _timed(what: str, ask: Callable[[], int], say: Say) -> Row:
+    """How long it takes to ask, and how many rows come."""
     took: list[float] = []
     found = 0
     for turn in range(_TIMES + 2):

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from metering.bench.alerts import bench_alerts
 from metering.bench.audit import bench_audit
 from metering.bench.exports import bench_exports
 from metering.bench.finalize import bench_finalize
@@ -129,6 +130,17 @@ def exports(
     """Rows a second that a month is exported with, of each kind and format, and the memory that it takes."""
     report = bench_exports(customers=customers, lines=lines, charges_per_line=charges_per_line, say=say)
     _finish(report, out, as_json)
+
+
+@app.command("alerts")
+def alerts(
+    customers: Annotated[int, typer.Option(min=1, help="Customers, each with an alert of its own.")] = 100_000,
+    hours: Annotated[int, typer.Option(min=1, help="Sums by hour of each customer, over a month.")] = 30,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """How long alerts take to evaluate for all customers, when nothing occurs and when everything does."""
+    _finish(bench_alerts(customers=customers, hours=hours, say=say), out, as_json)
 
 
 @app.command("page")

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from metering.cli import (
+    alerts,
     audit,
     backlog,
     bench,
@@ -17,10 +18,12 @@ from metering.cli import (
     parts,
     programs,
     rates,
+    reader,
     reconcile,
     rerate,
     up,
     verify,
+    webhooks,
 )
 from metering.cli.output import fail
 from metering.domain.errors import MeteringError
@@ -38,6 +41,9 @@ app.add_typer(rates.app, name="rates")
 app.add_typer(cancel_policy.app, name="cancel-policy")
 app.add_typer(backlog.app, name="backlog")
 app.add_typer(invoices.app, name="invoices")
+app.add_typer(reader.app, name="reader")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(bench.app, name="bench")
 app.command("audit")(audit.audit_command)
 app.command("up")(up.up_command)

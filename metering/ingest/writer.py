@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from time import monotonic
 
 import psycopg
 from psycopg import AsyncConnection, errors
@@ -23,7 +24,7 @@ from metering.domain.errors import MeteringError
 from metering.domain.stream import StreamFacts, join_all
 from metering.store.journal import COPY_JOURNAL, JournalEntry
 from metering.store.streams import UPSERT, upsert_parameters
-from metering.telemetry import INGEST_COMMITS, INGEST_REFUSED
+from metering.telemetry import INGEST_COMMIT_SECONDS, INGEST_COMMITS, INGEST_NOT_COMMITTED, INGEST_REFUSED
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ class IngestWriter:
         return group
 
     async def _commit(self, group: Sequence[Submission]) -> None:
+        began = monotonic()
         try:
             await self._write_with_retries(group)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
@@ -154,6 +156,7 @@ class IngestWriter:
             _fail(group, NotCommittedError("the store did not confirm the commit: send the events again"))
             return
         INGEST_COMMITS.inc()
+        INGEST_COMMIT_SECONDS.observe(monotonic() - began)
         _succeed(group)
         if any(facts.end is not None for submission in group for facts in submission.streams.values()):
             self._on_ended()
@@ -245,7 +248,8 @@ def _succeed(group: Sequence[Submission]) -> None:
             submission.done.set_result(None)
 
 
-def _fail(group: Sequence[Submission], error: MeteringError) -> None:
+def _fail(group: Sequence[Submission], error: NotCommittedError) -> None:
+    INGEST_NOT_COMMITTED.inc(len(group))
     for submission in group:
         if not submission.done.done():
             submission.done.set_exception(error)

@@ -28,14 +28,19 @@ class CustomerDetails:
     time_zone: str | None = None
 
 
+def is_customer(connection: Connection, *, customer_id: str) -> bool:
+    """Whether there is such a customer."""
+    query = select(customers.c.customer_id).where(customers.c.customer_id == customer_id)
+    return connection.execute(query).first() is not None
+
+
 def require_customer(connection: Connection, *, customer_id: str) -> None:
     """Go on only if something is known of the customer.
 
     Raises:
         UnknownCustomerError: nothing is.
     """
-    query = select(customers.c.customer_id).where(customers.c.customer_id == customer_id)
-    if connection.execute(query).first() is None:
+    if not is_customer(connection, customer_id=customer_id):
         raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
 
 

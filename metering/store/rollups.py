@@ -125,7 +125,11 @@ def _add_to(rollup: Rollup, taken: str) -> str:
 _ROLL_UP = text(
     f"""
     WITH taken AS (DELETE FROM totals_pending RETURNING *),
-    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in ROLLUPS)}
+    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in ROLLUPS)},
+    noted AS (
+        INSERT INTO totals_rolled_up (is_last, rolled_up_at) VALUES (true, now())
+        ON CONFLICT (is_last) DO UPDATE SET rolled_up_at = excluded.rolled_up_at
+    )
     SELECT count(*) FROM taken
     """
 )

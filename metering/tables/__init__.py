@@ -1,5 +1,13 @@
 """Every table as SQLAlchemy Core sees it. The migrations make them; a test holds the two together."""
 
+from metering.tables.alerts import (
+    alert_evaluations,
+    alert_occurrences,
+    alerts,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_secrets,
+)
 from metering.tables.columns import metadata
 from metering.tables.invoices import (
     billing_periods,
@@ -45,9 +53,13 @@ from metering.tables.totals import (
     totals_monthly_by_customer,
     totals_pending,
 )
+from metering.tables.work import totals_rolled_up, worker_signs
 
 __all__ = [
     "adjustments",
+    "alert_evaluations",
+    "alert_occurrences",
+    "alerts",
     "billing_periods",
     "cancel_policies",
     "charges",
@@ -83,4 +95,9 @@ __all__ = [
     "totals_monthly",
     "totals_monthly_by_customer",
     "totals_pending",
+    "totals_rolled_up",
+    "webhook_deliveries",
+    "webhook_endpoints",
+    "webhook_secrets",
+    "worker_signs",
 ]

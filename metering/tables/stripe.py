@@ -38,6 +38,12 @@ invoice_pushes = Table(
     Index("invoice_pushes_due", "due_at", postgresql_where=sql("due_at IS NOT NULL")),
     Index("invoice_pushes_by_period", "period", "state"),
     Index(
+        "invoice_pushes_not_at_end",
+        "period",
+        "state",
+        postgresql_where=sql("state NOT IN ('final', 'settled', 'void', 'uncollectible', 'deferred')"),
+    ),
+    Index(
         "invoice_pushes_by_stripe_id",
         "stripe_invoice_id",
         postgresql_where=sql("stripe_invoice_id IS NOT NULL"),

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
+
+from metering.domain.period import BillingPeriod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,27 @@ def linked_stripe_ids(connection: Connection) -> Sequence[str]:
 def time_zones_in_use(connection: Connection) -> Sequence[str]:
     """The time zones of all customers, each once."""
     return connection.execute(text("SELECT DISTINCT time_zone FROM customers ORDER BY time_zone")).scalars().all()
+
+
+# `latest` is no earlier than anybody's last month, and leads to the few who are not closed through theirs.
+_OVERDUE = text(
+    """
+    SELECT count(*) FROM (
+        SELECT FROM customers c CROSS JOIN LATERAL (
+            SELECT date_trunc('month', CAST(:until AS timestamptz), c.time_zone) AS ends_at) AS last
+        WHERE c.closed_through < :latest AND c.created_at < last.ends_at
+          AND c.closed_through < to_char(last.ends_at AT TIME ZONE c.time_zone - interval '1 day', 'YYYY-MM')
+        LIMIT 100000
+    ) AS overdue
+    """
+)
+
+
+def count_overdue_customers(connection: Connection, *, until: datetime) -> int:
+    """Customers of whom a month that had ended at `until` is not closed. Counts up to 100,000."""
+    latest = BillingPeriod.containing(at=until + timedelta(days=1), time_zone=ZoneInfo("UTC")).previous
+    found: int = connection.execute(_OVERDUE, {"until": until, "latest": str(latest)}).scalar_one()
+    return found
 
 
 def get_customer(connection: Connection, *, customer_id: str, now: datetime) -> CustomerView | None:

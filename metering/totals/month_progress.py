@@ -82,23 +82,6 @@ def pushes_by_state(connection: Connection, *, period: str, only: str | None) ->
     ]
 
 
-_ALL_PUSHES = text(
-    """
-    SELECT p.state, count(*) AS count, sum(i.billed_cents) AS billed_cents
-    FROM invoice_pushes p JOIN invoices i ON i.customer_id = p.customer_id AND i.invoice_id = p.invoice_id
-    WHERE p.state IN ('stuck', 'unlinked') GROUP BY p.state
-    """
-)
-
-
-def pushes_that_wait(connection: Connection) -> Sequence[StatePushes]:
-    """The invoices of any month that need a person before they go on."""
-    return [
-        StatePushes(state=PushState(row.state), count=row._mapping["count"], billed_cents=int(row.billed_cents))
-        for row in connection.execute(_ALL_PUSHES)
-    ]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
     """How many pushes are not at their end, and when the next of them can be taken up; None when none can."""
@@ -146,3 +129,31 @@ def list_waiting(connection: Connection, *, period: str, only: str | None, limit
     """Invoices up to a month that are not final at Stripe, nor deferred."""
     rows = connection.execute(_WAITING, {"period": period, "only": only, "limit": limit})
     return [Waiting(**{**row._mapping, "state": PushState(row.state)}) for row in rows]
+
+
+# Of the newest month all states, of those before it only what is not at its end.
+_STANDING = text(
+    """
+    WITH newest AS (SELECT max(period) AS period FROM invoice_pushes)
+    SELECT standing.state, count(*) AS count, CAST(sum(i.billed_cents) AS bigint) AS billed_cents FROM (
+        (SELECT customer_id, invoice_id, state FROM invoice_pushes
+         WHERE period = (SELECT period FROM newest) LIMIT 100000)
+        UNION ALL
+        (SELECT customer_id, invoice_id, state FROM invoice_pushes
+         WHERE period < (SELECT period FROM newest)
+           AND state NOT IN ('final', 'settled', 'void', 'uncollectible', 'deferred') LIMIT 100000)
+    ) AS standing JOIN invoices i USING (customer_id, invoice_id) GROUP BY standing.state
+    """
+)
+
+
+def standing_pushes(connection: Connection) -> Sequence[StatePushes]:
+    """By state, the invoices of the newest month, and those of earlier months that are not at their end yet.
+
+    Counts up to 100,000 of each.
+    """
+    rows = connection.execute(_STANDING)
+    return [
+        StatePushes(state=PushState(row.state), count=row._mapping["count"], billed_cents=row.billed_cents)
+        for row in rows
+    ]

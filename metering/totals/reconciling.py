@@ -52,6 +52,47 @@ def last_reconciled(connection: Connection, *, period: str) -> datetime | None:
     return last
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftLeft:
+    """Findings of a class that are still there, and by how many cents Stripe is off, whichever way."""
+
+    drift_class: str
+    findings: int
+    cents: int
+
+
+# As `still_there` in the view reporting.drift; beginning with the few reconciliations that may have such findings.
+_DRIFT_LEFT = text(
+    """
+    WITH compared AS (
+        SELECT period, max(started_at) AS started_at FROM reconciliations
+        WHERE finished_at IS NOT NULL GROUP BY period
+    ), newest AS (
+        SELECT r.reconciliation_id, r.started_at FROM reconciliations r
+        JOIN compared c ON c.period IS NOT DISTINCT FROM r.period AND c.started_at = r.started_at
+        WHERE r.finished_at IS NOT NULL
+          AND r.started_at >= coalesce((SELECT started_at FROM compared WHERE period IS NULL), r.started_at)
+    )
+    SELECT f.drift_class, count(*) AS findings, CAST(sum(abs(f.drift_cents)) AS bigint) AS cents
+    FROM newest n JOIN drift_findings f ON f.reconciliation_id = n.reconciliation_id
+    LEFT JOIN compared m ON m.period = f.period
+    WHERE f.repaired_at IS NULL AND (m.started_at IS NULL OR n.started_at >= m.started_at)
+    GROUP BY f.drift_class
+    """
+)
+
+
+def drift_left(connection: Connection) -> Sequence[DriftLeft]:
+    """By class, what was not repaired and is from the last reconciliation that compared its month."""
+    return [DriftLeft(**row._mapping) for row in connection.execute(_DRIFT_LEFT)]
+
+
+def reconciled_at(connection: Connection) -> datetime | None:
+    """When the last reconciliation was done, of whatever month; None when there was none."""
+    at: datetime | None = connection.execute(text("SELECT max(finished_at) FROM reconciliations")).scalar_one()
+    return at
+
+
 def count_billed(connection: Connection, *, period: str | None) -> int:
     """How many there are."""
     query = text(f"SELECT count(*) FROM invoices i WHERE {_SCOPE}")

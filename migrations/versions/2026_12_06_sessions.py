@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "2026_12_06_sessions"
-down_revision = "2026_12_03_stripe"
+down_revision = "2026_12_04_reporting"
 branch_labels = None
 depends_on = None
 

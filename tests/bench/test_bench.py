@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from metering.bench.alerts import bench_alerts
 from metering.bench.audit import bench_audit
 from metering.bench.exports import bench_exports
 from metering.bench.finalize import bench_finalize
@@ -14,7 +15,7 @@ from metering.bench.invoices import bench_invoices
 from metering.bench.page import render_page
 from metering.bench.push import bench_push
 from metering.bench.rating import bench_rating
-from metering.bench.totals import PAGES, QUESTIONS, bench_totals
+from metering.bench.totals import PAGES, QUESTIONS, VIEWS, bench_totals
 from metering.bench.workload import Workload, play, write_script
 from metering.operations.export_month import ExportFormat, ExportKind
 from metering.wire.decode import decode_json
@@ -43,7 +44,7 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     finalize = bench_finalize(streams=2_000, say=said.append)
     assert [row.workers for row in finalize.rows] == [1, 2]
     totals = bench_totals(charges=5_000, open_streams=10, say=said.append)
-    assert len(totals.rows) == len(QUESTIONS) + len(PAGES)
+    assert len(totals.rows) == len(QUESTIONS) + len(PAGES) + len(VIEWS)
     assert all(row.rows > 0 for row in totals.rows)
     assert totals.hourly_rows > totals.daily_rows > 0
     rating = bench_rating(seconds=0.1, say=said.append)
@@ -60,6 +61,9 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     assert exports.charges == 300
     assert {(row.kind, row.format) for row in exports.rows} == set(product(ExportKind, ExportFormat))
     assert all(row.rows > 0 and row.peak_megabytes > 0 for row in exports.rows)
+    alerts = bench_alerts(customers=40, hours=5, say=said.append)
+    assert len(alerts.rows) == 5
+    assert alerts.occurred == 160
     reports = {
         "ingest": ingest,
         "finalize": finalize,
@@ -69,6 +73,7 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
         "invoices": invoices,
         "push": push,
         "exports": exports,
+        "alerts": alerts,
     }
     for name, report in reports.items():
         write(tmp_path, f"{name}.json", report)

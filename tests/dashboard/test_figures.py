@@ -166,7 +166,7 @@ def test_a_stream_under_way_shows_what_it_has_accrued_and_says_that_it_is_not_fi
 
 
 def test_drift_that_is_left_is_on_the_first_page_and_on_its_own(admin: Browser) -> None:
-    assert "1 difference left" in admin.get("").text
+    assert "1 difference left; compared" in admin.get("").text
     (row,) = rows_of(admin.get("drift", csv="drift").text)
     assert row["drift_usd"] == "0.3"
     assert "$0.30" in admin.get("drift").text

@@ -111,11 +111,19 @@ def test_a_service_has_no_root_no_capabilities_and_no_disk_but_its_volumes(name:
     assert "privileged" not in service
 
 
-def test_only_this_machine_reaches_the_ports_and_only_the_gateway_is_kept_from_the_database() -> None:
-    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(published) == 2
-    assert all(port.startswith("127.0.0.1:") for port in published)
-    assert [name for name, service in SERVICES.items() if "store" not in service["networks"]] == ["gateway"]
+def test_only_this_machine_reaches_the_ports_and_what_needs_no_database_is_kept_from_it() -> None:
+    published = {name: port for name, service in SERVICES.items() for port in service.get("ports", [])}
+    assert set(published) == {"api", "gateway", "prometheus", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for port in published.values())
+    apart = [name for name, service in SERVICES.items() if "store" not in service["networks"]]
+    assert apart == ["gateway", "prometheus"]
+
+
+def test_what_watches_runs_only_when_it_is_asked_for() -> None:
+    optional = {name for name, service in SERVICES.items() if "profiles" in service}
+    assert optional == {"prometheus", "grafana"}
+    for service in SERVICES.values():
+        assert not optional & set(service.get("depends_on", {})) or "profiles" in service
 
 
 def test_only_the_migration_logs_in_as_the_owner() -> None:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from metering.domain.cancel_policies import CancelPolicy
 from metering.domain.events import Outcome, UsageSource
-from metering.domain.ledger import AdjustmentReason, Bill, Charge, adjust, charge_id_of
+from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, Charge, adjust, charge_id_of
 from metering.domain.manual_adjustments import ManualKind
 from metering.domain.money import EXACT
 from metering.domain.rating import ChargeLine
@@ -26,6 +26,7 @@ from metering.store.charges import book_adjustments, book_charges
 from metering.store.customers import CustomerDetails
 from metering.store.engine import transaction
 from metering.store.open_periods import lock_open_periods
+from metering.store.rollups import BillChange, add_to_totals
 from tests.operations.books import Books
 
 ZONES = (
@@ -90,11 +91,15 @@ class RandomMonths:
                 periods = lock_open_periods(connection, self.zones)
                 made = [self._charge(periods, place, booked_at) for _ in range(chunk)]
                 book_charges(connection, made)
+                add_to_totals(connection, (BillChange(each.customer_id, None, each.bill) for each in made))
         with transaction(self.books.service.engine) as connection:
             periods = lock_open_periods(connection, self.zones)
             chosen = self.random.sample(range(len(self._streams)), k=len(self._streams) // 40)
+            before = [self._streams[number][2] for number in chosen]
             changed = [self._adjustment(periods, number, booked_at) for number in chosen]
             book_adjustments(connection, changed)
+            pairs = zip(before, changed, strict=True)
+            add_to_totals(connection, (BillChange(each.customer_id, was, each.bill) for was, each in pairs))
         for _ in range(self.customers // 3):
             self._by_hand(booked_at)
 
@@ -115,7 +120,7 @@ class RandomMonths:
             bill=bill,
         )
 
-    def _adjustment(self, periods: object, number: int, booked_at: datetime) -> object:
+    def _adjustment(self, periods: object, number: int, booked_at: datetime) -> Adjustment:
         customer_id, stream_id, before, revision = self._streams[number]
         after = self._bill(before.ended_at)
         if self.random.random() < 0.5:  # a few tokens more or less
@@ -199,6 +204,15 @@ class RandomMonths:
         period = _period(place)
         assert self.books.close(period, limit=37) == {}
         self.closed |= dict.fromkeys(self.zones, period)
+
+    def open_amounts(self) -> dict[tuple[str, str], Fraction]:
+        """What is on no invoice yet, by customer and month."""
+        return {
+            (customer_id, period): amount
+            for customer_id, amounts in self.amounts.items()
+            for period, amount in amounts.items()
+            if period > self.closed[customer_id] and amount
+        }
 
     def expected(self, customer_id: str) -> Iterator[Expected]:
         """The customer's invoices, the oldest first: each rounds once, and hands on what is left."""

@@ -16,10 +16,12 @@ from metering.domain.invoice import LineKind
 from metering.domain.period import BillingPeriod
 from metering.records.invoices import StoredInvoice
 from metering.store.engine import transaction
+from metering.store.rollups import roll_up_totals
 from metering.totals.invoice_entries import line_entries
 from tests.conftest import Database
 from tests.months.random_months import Expected, RandomMonths
 from tests.operations.books import Books
+from tests.reporting.views import read
 
 CHARGES = int(os.environ.get("RANDOM_CHARGES", "30000"))
 MONTHS = 14
@@ -37,6 +39,7 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
         months.book(place, CHARGES // MONTHS)
         for customer_id in months.random.sample(list(months.zones), k=3):
             months.move(customer_id)
+        _check_unbilled(months)
         if place not in SKIPPED:
             months.close(place)
 
@@ -52,22 +55,35 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
     booked = sum(
         (Fraction(books.sum_of(table)) for table in ("charges", "adjustments", "manual_adjustments")), Fraction(0)
     )
-    still_open = sum(
-        (
-            amount
-            for customer_id, amounts in months.amounts.items()
-            for period, amount in amounts.items()
-            if period > months.closed[customer_id]
-        ),
-        Fraction(0),
-    )
+    still_open = sum(months.open_amounts().values(), Fraction(0))
+    _check_unbilled(months)
     assert grand_billed + remainders + still_open == booked
     _check_invariants(books)
     for kind in LineKind:
         assert months.reached[f"a line of {kind}"] > 0, kind
-    for what in ("late", "billed", "deferred", "adjustments", "adjustments below zero", "credit", "correction"):
+    for what in (
+        "late",
+        "billed",
+        "deferred",
+        "adjustments",
+        "adjustments below zero",
+        "credit",
+        "correction",
+        "two open months",
+    ):
         assert months.reached[what] > 0, what
     assert still_open != 0
+
+
+def _check_unbilled(months: RandomMonths) -> None:
+    """The view for finance's tools knows what is on no invoice, of every customer and month."""
+    query = """SELECT customer_id, period, sum(usd_cents) AS usd_cents FROM unbilled WHERE kind <> 'remainder'
+               GROUP BY customer_id, period HAVING sum(usd_cents) <> 0"""
+    rows = read(months.books.database, query)
+    found = {(row["customer_id"], row["period"]): Fraction(row["usd_cents"]) for row in rows}
+    assert found == months.open_amounts()
+    months.reached["two open months"] += len(found) > len({customer_id for customer_id, _ in found})
+    roll_up_totals(months.books.service.engine)
 
 
 def _facts(stored: StoredInvoice) -> Expected:

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from psycopg import errors
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from metering.embedded.data_dir import Services, ephemeral_data_dir
 from metering.embedded.services import embedded_services
@@ -179,3 +179,14 @@ def test_a_journal_row_outside_all_partitions_is_an_error_not_lost(database: Dat
             "INSERT INTO journal (ingest_key_id, received_at, media_type, event_count, body)"
             " VALUES ('k', '1999-01-01', 'application/json', 1, '')"
         )
+
+
+def test_a_login_that_may_not_make_schemas_takes_the_one_that_an_administrator_made(cluster: Services) -> None:
+    url = log_in_as(cluster, "plain", "CREATEROLE")
+    with psycopg.connect(cluster.database_url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE metering OWNER TO postgres; GRANT CREATE ON SCHEMA public TO plain")
+        with pytest.raises(ProgrammingError, match="permission denied for database"):
+            migrate(owner_engine(url))
+        connection.execute("CREATE SCHEMA reporting AUTHORIZATION plain")
+    migrate(owner_engine(url))
+    check_safe(service_engine(url))

@@ -20,6 +20,7 @@ from metering.ingest.nudge import MAX_WAITING, QUEUE, Nudger
 from metering.store.engine import DatabaseUnavailableError
 from metering.store.streams import UPSERT, upsert_parameters
 from tests.conftest import Database
+from tests.metrics import scrape_work
 from tests.waiting import eventually
 from workers import poller
 
@@ -72,6 +73,23 @@ def test_a_worker_finalizes_without_any_broker(rated_database: Database) -> None
         end_a_stream(rated_database, "s")
         assert eventually(lambda: charges(rated_database) == 1)
         assert supervisor.restarts_of("worker") == 0
+
+
+def test_a_worker_gives_signs_of_life_and_every_api_tells_what_it_did(
+    rated_database: Database, rated_service: Service
+) -> None:
+    end_a_stream(rated_database, "one")
+    end_a_stream(rated_database, "two")
+    with Supervisor(quiet=True) as supervisor:
+        supervisor.start([part("worker", rated_database, NOWHERE)])
+        assert eventually(lambda: scrape_work(rated_service)("metering_workers") == 1)
+        first = scrape_work(rated_service)
+        assert first("metering_streams_finalized_total") == 2
+        assert first("metering_finalize_seconds_total") > 0
+        assert first("metering_finalize_batches_total") >= 1
+        assert eventually(lambda: "metering_totals_rolled_up_seconds" in scrape_work(rated_service))
+        end_a_stream(rated_database, "three")
+        assert eventually(lambda: scrape_work(rated_service)("metering_streams_finalized_total") == 3)
 
 
 def test_two_workers_and_two_beats_book_each_stream_once(rated_database: Database, redis_url: str) -> None:

@@ -1,0 +1,224 @@
+"""How the work stands, as Prometheus metrics: read from the database and the queue, so right whatever dies.
+
+Every API process tells the same of these. No label's value comes from outside, and no count goes beyond a bound.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from time import monotonic
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.bootstrap import Service, redis_url
+from metering.clock import utc_now
+from metering.domain.drift import DriftClass
+from metering.domain.push import PushState
+from metering.domain.settlement import State
+from metering.ingest.nudge import QUEUE
+from metering.store.engine import DatabaseUnavailableError, transaction
+from metering.totals.customers import count_overdue_customers
+from metering.totals.health import work_health
+from metering.totals.month_progress import standing_pushes
+from metering.totals.reconciling import drift_left, reconciled_at
+from metering.totals.webhooks import EndpointState, alert_health
+from metering.totals.workers import totals_freshness, workers_seen
+
+log = logging.getLogger(__name__)
+
+# However many scrape, the database is asked this often.
+KEEP_SECONDS = 5.0
+# All parts together stay below the ten seconds after which Prometheus gives up.
+_PART_TIMEOUT = text("SET LOCAL statement_timeout = '1s'")
+_QUEUE_SECONDS = 1.0
+
+
+class WorkCollector(Collector):
+    """Reads the parts one after another; one that cannot be read is left out, and said to be."""
+
+    def __init__(self, *, engine: Engine, redis: Redis, close_grace: timedelta, keep_seconds: float) -> None:
+        self._engine = engine
+        self._redis = redis
+        self._keep_seconds = keep_seconds
+        self._parts: Mapping[str, _Part] = {
+            "streams": _streams,
+            "totals": _totals,
+            "workers": _workers,
+            "months": lambda connection, now: _months(connection, now - close_grace),
+            "pushes": lambda connection, _: _pushes(connection),
+            "drift": _drift,
+            "alerts": _alerts,
+        }
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._kept: Sequence[Metric] = ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics, at most `keep_seconds` old."""
+        with self._lock:
+            if monotonic() - self._read_at >= self._keep_seconds:
+                self._kept = [*self._database(utc_now()), *self._queue()]
+                self._read_at = monotonic()
+            return self._kept
+
+    def _database(self, now: datetime) -> Iterator[Metric]:
+        is_up = True
+        unread = GaugeMetricFamily(
+            "metering_part_unread", "1 for a part of these metrics that could not be read", labels=["part"]
+        )
+        for name, part in self._parts.items():
+            found: Sequence[Metric] | None = None
+            try:
+                found = self._read(part, now) if is_up else None
+            except DatabaseUnavailableError as error:
+                is_up = False
+                log.error("metrics are served without PostgreSQL", extra={"error": str(error).splitlines()[0]})
+            except SQLAlchemyError as error:
+                says = str(error).splitlines()[0]
+                log.error("metrics could not be read", extra={"part": name, "error": says})
+            unread.add_metric([name], int(found is None))
+            yield from found or ()
+        yield unread
+        yield GaugeMetricFamily("metering_database_up", "1 while PostgreSQL answers", value=int(is_up))
+
+    def _read(self, part: "_Part", now: datetime) -> Sequence[Metric]:
+        with transaction(self._engine) as connection:
+            connection.execute(_PART_TIMEOUT)
+            return list(part(connection, now))
+
+    def _queue(self) -> Iterator[Metric]:
+        try:
+            messages: int | None = self._redis.llen(QUEUE)
+        except (RedisError, OSError):
+            messages = None
+        is_up = messages is not None
+        yield GaugeMetricFamily("metering_queue_up", "1 while Valkey answers", value=int(is_up))
+        if messages is not None:
+            says = "Messages in Valkey that no worker has taken; there are never many"
+            yield GaugeMetricFamily("metering_queue_messages", says, value=messages)
+
+
+def build_work_collector(service: Service, *, keep_seconds: float = KEEP_SECONDS) -> WorkCollector:
+    """The collector of a service."""
+    url = redis_url(service.settings)
+    return WorkCollector(
+        engine=service.engine,
+        redis=Redis.from_url(url, socket_timeout=_QUEUE_SECONDS, socket_connect_timeout=_QUEUE_SECONDS),
+        close_grace=service.settings.close_grace,
+        keep_seconds=keep_seconds,
+    )
+
+
+_Part = Callable[[Connection, datetime], Iterator[Metric]]
+
+
+def _seconds(age: timedelta) -> float:
+    """As a number; clocks that differ make nothing younger than new."""
+    return max(age / timedelta(seconds=1), 0.0)
+
+
+def _age(name: str, says: str, *, at: datetime | None, now: datetime) -> Iterator[Metric]:
+    """How long ago it was; nothing when it never was."""
+    if at is not None:
+        yield GaugeMetricFamily(name, says, value=_seconds(now - at))
+
+
+def _streams(connection: Connection, now: datetime) -> Iterator[Metric]:
+    health = work_health(connection, now=now)
+    yield GaugeMetricFamily(
+        "metering_streams_due", "Streams that the finalizer has to look at now", value=health.due
+    )
+    yield GaugeMetricFamily(
+        "metering_oldest_due_seconds",
+        "Age of the longest waiting stream that is due; 0 when none is",
+        value=_seconds(health.oldest_due_age),
+    )
+    states = GaugeMetricFamily(
+        "metering_streams_not_final", "Streams that are not final, by state", labels=["state"]
+    )
+    for state in State:
+        if state is not State.FINALIZED:
+            states.add_metric([state.value], health.states.get(state.value, 0))
+    yield states
+
+
+def _totals(connection: Connection, now: datetime) -> Iterator[Metric]:
+    fresh = totals_freshness(connection)
+    yield GaugeMetricFamily(
+        "metering_totals_pending", "Sums that are booked and not rolled up yet", value=fresh.pending
+    )
+    says = "Since totals were last rolled up; nothing that is pending is older"
+    yield from _age("metering_totals_rolled_up_seconds", says, at=fresh.rolled_up_at, now=now)
+
+
+def _workers(connection: Connection, now: datetime) -> Iterator[Metric]:
+    workers = workers_seen(connection, now=now)
+    yield GaugeMetricFamily(
+        "metering_workers", "Worker processes that gave a sign of life within a minute", value=workers.alive
+    )
+    yield from _age("metering_workers_seen_seconds", "Since any worker was last seen", at=workers.seen_at, now=now)
+    yield CounterMetricFamily(
+        "metering_streams_finalized", "Streams that workers looked at and settled", value=workers.streams
+    )
+    yield CounterMetricFamily(
+        "metering_finalize_batches", "Transactions in which workers finalized streams", value=workers.batches
+    )
+    yield CounterMetricFamily(
+        "metering_finalize_seconds",
+        "How long these transactions took, all together",
+        value=_seconds(workers.batch_time),
+    )
+
+
+def _months(connection: Connection, until: datetime) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "metering_customers_overdue",
+        "Customers whose last month is open although its grace is over",
+        value=count_overdue_customers(connection, until=until),
+    )
+
+
+def _pushes(connection: Connection) -> Iterator[Metric]:
+    of = "of the newest month, and of earlier ones that are not at their end, by state"
+    counts = GaugeMetricFamily("metering_pushes", f"Invoices {of}", labels=["state"])
+    cents = GaugeMetricFamily("metering_push_cents", f"Cents that invoices bill, {of}", labels=["state"])
+    found = {each.state: each for each in standing_pushes(connection)}
+    for state in PushState:
+        counts.add_metric([state.value], found[state].count if state in found else 0)
+        cents.add_metric([state.value], found[state].billed_cents if state in found else 0)
+    yield counts
+    yield cents
+
+
+def _drift(connection: Connection, now: datetime) -> Iterator[Metric]:
+    left = {each.drift_class: each for each in drift_left(connection)}
+    of = "that the last reconciliation left, by class"
+    counts = GaugeMetricFamily("metering_drift_findings", f"Findings {of}", labels=["class"])
+    cents = GaugeMetricFamily("metering_drift_cents", f"Cents, whichever way, of findings {of}", labels=["class"])
+    for drift_class in DriftClass:
+        each = left.get(drift_class.value)
+        counts.add_metric([drift_class.value], each.findings if each else 0)
+        cents.add_metric([drift_class.value], each.cents if each else 0)
+    yield counts
+    yield cents
+    says = "Since a reconciliation with Stripe was last done"
+    yield from _age("metering_reconciled_seconds", says, at=reconciled_at(connection), now=now)
+
+
+def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
+    health = alert_health(connection)
+    says = "Since the kind of alert was evaluated that has waited for longest"
+    yield from _age("metering_alerts_evaluated_seconds", says, at=health.evaluated_at, now=now)
+    endpoints = GaugeMetricFamily("metering_webhook_endpoints", "Webhook endpoints, by state", labels=["state"])
+    for state in EndpointState:
+        endpoints.add_metric([state.value], health.endpoints.get(state.value, 0))
+    yield endpoints
+    oldest = now - health.pending_since if health.pending_since else timedelta()
+    says = "How long the oldest pending webhook delivery is on its way; 0 when none is"
+    yield GaugeMetricFamily("metering_oldest_webhook_seconds", says, value=_seconds(oldest))

@@ -1,0 +1,81 @@
+"""Signs of life of workers: each adds to its own row what it did since it told last.
+
+Rows of workers that have gone silent are summed up in one, so that there are few, and the sums only grow.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+# A worker that comes back after that begins a new row, which changes no sum: what is told are differences.
+_GONE_AFTER = timedelta(minutes=10)
+_GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkDone:
+    """Batches of streams that were finalized, how many streams, and how long the batches took, all summed."""
+
+    batches: int = 0
+    streams: int = 0
+    batch_time: timedelta = timedelta(0)
+
+    def __add__(self, other: "WorkDone") -> "WorkDone":
+        return WorkDone(
+            batches=self.batches + other.batches,
+            streams=self.streams + other.streams,
+            batch_time=self.batch_time + other.batch_time,
+        )
+
+
+_ADD = """
+    ON CONFLICT (worker_id) DO UPDATE SET seen_at = GREATEST(w.seen_at, excluded.seen_at),
+        batches = w.batches + excluded.batches, streams = w.streams + excluded.streams,
+        batch_time = w.batch_time + excluded.batch_time
+"""
+_TELL = text(
+    f"""
+    INSERT INTO worker_signs AS w (worker_id, host, started_at, seen_at, batches, streams, batch_time)
+    VALUES (:worker_id, :host, :started_at, :now, :batches, :streams, :batch_time) {_ADD}
+    """
+)
+# In one statement, so that no reader misses them or has them twice; two workers do not wait for each other.
+_SUM_UP_GONE = text(
+    f"""
+    WITH gone AS (
+        DELETE FROM worker_signs WHERE worker_id IN (
+            SELECT worker_id FROM worker_signs WHERE seen_at < :before AND worker_id <> '{_GONE}'
+            ORDER BY worker_id FOR UPDATE SKIP LOCKED)
+        RETURNING started_at, seen_at, batches, streams, batch_time
+    )
+    INSERT INTO worker_signs AS w (worker_id, host, started_at, seen_at, batches, streams, batch_time)
+    SELECT '{_GONE}', '', min(started_at), max(seen_at), sum(batches), sum(streams), sum(batch_time)
+    FROM gone HAVING count(*) > 0 {_ADD}
+    """
+)
+
+
+def tell_sign(
+    connection: Connection,
+    *,
+    worker_id: str,
+    host: str,
+    started_at: datetime,
+    now: datetime,
+    done: WorkDone,
+) -> None:
+    """A worker lives, and has done so much since it told last."""
+    connection.execute(
+        _TELL,
+        {
+            "worker_id": worker_id,
+            "host": host,
+            "started_at": started_at,
+            "now": now,
+            "batches": done.batches,
+            "streams": done.streams,
+            "batch_time": done.batch_time,
+        },
+    )
+    connection.execute(_SUM_UP_GONE, {"before": now - _GONE_AFTER})

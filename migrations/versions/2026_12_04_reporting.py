@@ -1,0 +1,301 @@
+"""Views for finance's own tools, which are all that a reader may see; and what operators' metrics follow from."""
+
+from alembic import op
+
+from migrations.reporting_comments import COMMENTS
+
+revision = "2026_12_04_reporting"
+down_revision = "2026_12_03_stripe"
+branch_labels = None
+depends_on = None
+
+COUNTERS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_write_input_tokens",
+    "reasoning_output_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+)
+SUMS = ("stream_count", *COUNTERS, "usd_cents")
+KEY = ("customer_id", "day", "provider", "model", "api_key_id", "outcome", "usage_source", "retry")
+DOLLARS = "* 0.01"  # exact, which a division is not
+
+# Sums of which nothing is pending as they are, those that are pending with what is rolled up of them. Two branches and
+# no common GROUP BY, so that a month's million sums are read once and sorted by nobody.
+SAME_KEY = " AND ".join(f"d.{name} = p.{name}" for name in KEY)
+DAILY_USAGE = f"""
+CREATE VIEW reporting.daily_usage AS
+WITH pending AS NOT MATERIALIZED (
+    SELECT customer_id, date_trunc('day', hour, 'UTC') AS day, {", ".join(KEY[2:])},
+           sum(stream_count)::bigint AS stream_count, {", ".join(f"sum({name}) AS {name}" for name in SUMS[1:])}
+    FROM public.totals_pending GROUP BY {", ".join(str(place + 1) for place in range(len(KEY)))}
+)
+SELECT u.day, u.customer_id, c.name AS customer_name, nullif(u.provider, '') AS provider,
+       nullif(u.model, '') AS model, nullif(u.api_key_id, '') AS api_key_id, nullif(u.outcome, '') AS outcome,
+       nullif(u.usage_source, '') AS usage_source, u.retry = 'true' AS retry,
+       {", ".join(f"u.{name}" for name in SUMS)}, u.usd_cents {DOLLARS} AS usd
+FROM (
+    SELECT {", ".join(f"d.{name}" for name in (*KEY, *SUMS))} FROM public.totals_daily d
+    WHERE NOT EXISTS (SELECT FROM pending p WHERE {SAME_KEY})
+    UNION ALL
+    SELECT {", ".join(f"p.{name}" for name in KEY)},
+           {", ".join(f"p.{name} + coalesce(d.{name}, 0) AS {name}" for name in SUMS)}
+    FROM pending p LEFT JOIN public.totals_daily d ON {SAME_KEY}
+) AS u LEFT JOIN public.customers c ON c.customer_id = u.customer_id
+WHERE u.stream_count <> 0 OR u.usd_cents <> 0
+"""
+
+# Where the newest bill has each column: in the charge, or in the document of the newest adjustment.
+TEXTS = ("outcome", "provider", "model", "response_model", "rated_model", "model_rule", "service_tier", "api_key_id")
+TERMS = ("usage_source", "cancel_policy", "rate_card_id", "retry_of", "resolution")
+BILL = (
+    "started_at",
+    "ended_at",
+    *TEXTS,
+    *COUNTERS,
+    *TERMS,
+    "input_unknown",
+    "cancel_policy_version",
+    "markup_percent",
+    "lines",
+)
+BOOKED = "c.customer_id, c.stream_id, c.charge_id, c.period, c.booked_at, c.usd_cents AS charged_usd_cents"
+ADJUSTED = """a.revision, (
+        SELECT sum(x.usd_cents) FROM public.adjustments x
+        WHERE x.customer_id = a.customer_id AND x.stream_id = a.stream_id) AS adjusted_usd_cents"""
+NEWEST = """public.adjustments a
+    JOIN public.charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id
+    WHERE NOT EXISTS (SELECT FROM public.adjustments newer WHERE newer.customer_id = a.customer_id
+                      AND newer.stream_id = a.stream_id AND newer.revision > a.revision)"""
+
+
+def of_charge(name: str) -> str:
+    return "c.lines::jsonb AS lines" if name == "lines" else f"c.{name}"
+
+
+def of_adjustment(name: str) -> str:
+    if name in COUNTERS:
+        return f"(a.bill -> 'usage' ->> '{name}')::bigint AS {name}"
+    others = {
+        "started_at": "(a.bill ->> 'started_at')::timestamptz AS started_at",
+        "ended_at": "a.ended_at",
+        "input_unknown": "(a.bill ->> 'input_unknown')::boolean AS input_unknown",
+        "cancel_policy_version": "coalesce((a.bill ->> 'cancel_policy_version')::integer, 0) AS cancel_policy_version",
+        "markup_percent": "coalesce((a.bill ->> 'markup_percent')::numeric, 0) AS markup_percent",
+        "lines": "a.bill -> 'lines' AS lines",
+    }
+    return others.get(name, f"a.bill ->> '{name}' AS {name}")
+
+
+def of_nothing(name: str) -> str:
+    """What was booked is taken back: the stream is known from its charge, and nothing is billed."""
+    others = {"lines": "'[]'::jsonb AS lines", **{name: f"NULL::bigint AS {name}" for name in COUNTERS}}
+    return others.get(name, f"c.{name}")
+
+
+# By branch, so that a range of ends is found in an index whichever table has the newest bill.
+CHARGES = f"""
+CREATE VIEW reporting.charges AS
+SELECT b.customer_id, k.name AS customer_name, b.stream_id, b.charge_id, b.period, b.booked_at, b.revision,
+       b.started_at, b.ended_at, {", ".join(f"b.{name}" for name in TEXTS)},
+       {", ".join(f"b.{name}" for name in COUNTERS)}, b.usage_source, b.input_unknown, b.cancel_policy,
+       b.cancel_policy_version, b.rate_card_id, b.markup_percent, b.retry_of IS NOT NULL AS retry, b.retry_of,
+       b.resolution, b.lines, b.charged_usd_cents, b.adjusted_usd_cents,
+       coalesce(m.usd_cents, 0) AS by_hand_usd_cents,
+       b.charged_usd_cents + b.adjusted_usd_cents + coalesce(m.usd_cents, 0) AS usd_cents,
+       (b.charged_usd_cents + b.adjusted_usd_cents + coalesce(m.usd_cents, 0)) {DOLLARS} AS usd
+FROM (
+    SELECT {BOOKED}, 0 AS revision, 0::numeric AS adjusted_usd_cents, {", ".join(map(of_charge, BILL))}
+    FROM public.charges c WHERE NOT EXISTS (
+        SELECT FROM public.adjustments a WHERE a.customer_id = c.customer_id AND a.stream_id = c.stream_id)
+    UNION ALL
+    SELECT {BOOKED}, {ADJUSTED}, {", ".join(map(of_adjustment, BILL))}
+    FROM {NEWEST} AND a.bill IS NOT NULL
+    UNION ALL
+    SELECT {BOOKED}, {ADJUSTED}, {", ".join(map(of_nothing, BILL))}
+    FROM {NEWEST} AND a.bill IS NULL
+) AS b
+LEFT JOIN (
+    SELECT customer_id, stream_id, sum(usd_cents) AS usd_cents FROM public.manual_adjustments
+    WHERE stream_id IS NOT NULL GROUP BY customer_id, stream_id
+) AS m ON m.customer_id = b.customer_id AND m.stream_id = b.stream_id
+LEFT JOIN public.customers k ON k.customer_id = b.customer_id
+"""
+
+INVOICE_LINES = f"""
+CREATE VIEW reporting.invoice_lines AS
+SELECT i.period, i.number, l.customer_id, c.name AS customer_name, l.invoice_id, i.created_at, p.state AS push_state,
+       p.stripe_invoice_id, p.stripe_number, l.line_key, l.kind, l.provider, l.model, l.month, l.adjustment_id,
+       l.reason, l.starts_at, l.ends_at, l.stream_count,
+       {", ".join(f"coalesce((l.usage ->> '{name}')::numeric, 0) AS {name}" for name in COUNTERS)},
+       l.usd_cents, l.usd_cents {DOLLARS} AS usd, l.billed_cents, l.billed_cents {DOLLARS} AS billed_usd
+FROM public.invoice_lines l
+JOIN public.invoices i ON i.customer_id = l.customer_id AND i.invoice_id = l.invoice_id
+LEFT JOIN public.invoice_pushes p ON p.customer_id = l.customer_id AND p.invoice_id = l.invoice_id
+LEFT JOIN public.customers c ON c.customer_id = l.customer_id
+"""
+
+# Every month up to the last closed one has its invoice: the database refuses entries to those. So what is booked and
+# not invoiced is the difference of all totals and all invoices, without reading a charge. Adjustments and what is
+# booked by hand are few, and charges of later months than the first open one are, unless closing is long overdue:
+# those are read, and what is left are the charges of the first open month.
+def by_customer(amount: str, table: str) -> str:
+    return f"(SELECT customer_id, sum({amount}) AS usd_cents FROM public.{table} GROUP BY customer_id)"
+
+
+def first_month(table: str) -> str:
+    return f"SELECT min(e.period) AS period FROM public.{table} e WHERE e.customer_id = c.customer_id AND e.period > closed"
+
+
+def by_month(kind: str, table: str, after: str) -> str:
+    return f"""SELECT e.period, {kind} AS kind, sum(e.usd_cents) AS usd_cents FROM public.{table} e
+        WHERE e.customer_id = c.customer_id AND e.period > {after} GROUP BY 1, 2"""
+
+
+def streams(kind: str, condition: str) -> str:
+    """Their month is that of their last event, or the first open one."""
+    return f"""
+    SELECT c.customer_id, greatest(
+               to_char(coalesce(s.ended_at, s.last_event_at) AT TIME ZONE c.time_zone, 'YYYY-MM'),
+               to_char(to_date(nullif(c.closed_through, ''), 'YYYY-MM') + interval '1 month', 'YYYY-MM')) AS period,
+           '{kind}' AS kind, count(*) AS stream_count, NULL::numeric AS usd_cents
+    FROM public.streams s JOIN public.customers c ON c.customer_id = s.customer_id
+    WHERE {condition} GROUP BY 1, 2"""
+
+
+UNBILLED = f"""
+CREATE VIEW reporting.unbilled AS
+SELECT u.customer_id, k.name AS customer_name, u.period, u.kind, u.stream_count, u.usd_cents,
+       u.usd_cents {DOLLARS} AS usd
+FROM (
+    SELECT c.customer_id, booked.period, booked.kind, NULL::bigint AS stream_count, booked.usd_cents
+    FROM (
+        SELECT c.customer_id, coalesce(p.period, '') AS closed,
+               coalesce(t.usd_cents, 0) + coalesce(n.usd_cents, 0) - coalesce(i.usd_cents, 0) AS usd_cents
+        FROM public.customers c
+        LEFT JOIN (SELECT customer_id, max(period) AS period FROM public.billing_periods GROUP BY customer_id) AS p
+             ON p.customer_id = c.customer_id
+        LEFT JOIN {by_customer("usd_cents", "totals_monthly_by_customer")} AS t ON t.customer_id = c.customer_id
+        LEFT JOIN {by_customer("usd_cents", "totals_pending")} AS n ON n.customer_id = c.customer_id
+        LEFT JOIN {by_customer("exact_usd_cents", "invoices")} AS i ON i.customer_id = c.customer_id
+    ) AS c
+    CROSS JOIN LATERAL (SELECT min(period) AS period FROM (
+        {first_month("charges")}
+        UNION ALL {first_month("adjustments")}
+        UNION ALL {first_month("manual_adjustments")}) AS months) AS first_open
+    CROSS JOIN LATERAL (
+        WITH beside AS (
+            {by_month("'charge'", "charges", "first_open.period")}
+            UNION ALL {by_month("'adjustment'", "adjustments", "c.closed")}
+            UNION ALL {by_month("e.kind", "manual_adjustments", "c.closed")}
+        )
+        SELECT period, kind, usd_cents FROM beside
+        UNION ALL
+        SELECT first_open.period, 'charge', c.usd_cents - coalesce((SELECT sum(usd_cents) FROM beside), 0)
+    ) AS booked
+    WHERE booked.usd_cents <> 0
+    UNION ALL
+    SELECT i.customer_id, i.period, 'remainder', NULL, i.remainder_usd_cents FROM public.invoices i
+    WHERE i.remainder_usd_cents <> 0 AND NOT EXISTS (
+        SELECT FROM public.invoices n
+        WHERE n.customer_id = i.customer_id AND n.previous_invoice_id = i.invoice_id)
+    UNION ALL {streams("backlog", "s.state IN ('orphaned', 'unpriced', 'conflicting')")}
+    UNION ALL {streams("open", "s.due_at IS NOT NULL AND s.state IN ('open', 'ended')")}
+) AS u JOIN public.customers k ON k.customer_id = u.customer_id
+"""
+
+DRIFT = f"""
+CREATE VIEW reporting.drift AS
+WITH compared AS (
+    SELECT period, max(started_at) AS started_at FROM public.reconciliations
+    WHERE finished_at IS NOT NULL GROUP BY period
+)
+SELECT f.reconciliation_id, r.started_at, r.finished_at, f.finding, f.found_at, f.customer_id,
+       c.name AS customer_name, f.period, f.invoice_id, i.number, f.stripe_invoice_id, f.drift_class, f.finalized,
+       f.detail, f.remedy, f.repaired_at, f.repair,
+       f.repaired_at IS NULL AND r.finished_at IS NOT NULL
+           AND r.started_at >= greatest(month.started_at, everything.started_at) AS still_there,
+       f.drift_cents, f.drift_cents {DOLLARS} AS drift_usd
+FROM public.drift_findings f
+JOIN public.reconciliations r ON r.reconciliation_id = f.reconciliation_id
+LEFT JOIN compared AS month ON month.period = f.period
+LEFT JOIN compared AS everything ON everything.period IS NULL
+LEFT JOIN public.invoices i ON i.customer_id = f.customer_id AND i.invoice_id = f.invoice_id
+LEFT JOIN public.customers c ON c.customer_id = f.customer_id
+"""
+
+RATES = """
+CREATE VIEW reporting.rates AS
+SELECT k.provider, k.model, k.customer_id, k.rate_card_id, k.effective_from, k.effective_to, r.kind,
+       nullif(r.service_tier, '') AS service_tier,
+       CASE WHEN r.daily_start <> r.daily_end THEN r.daily_start END AS daily_start,
+       CASE WHEN r.daily_start <> r.daily_end THEN r.daily_end END AS daily_end,
+       r.above_input_tokens, r.usd_per_million, r.provenance, k.created_at
+FROM (
+    SELECT rate_card_id, provider, model, customer_id, effective_from, created_at,
+           lead(effective_from) OVER (PARTITION BY provider, model, customer_id ORDER BY effective_from) AS effective_to
+    FROM public.rate_cards
+) AS k JOIN public.rates r ON r.rate_card_id = k.rate_card_id
+"""
+
+WORK = """
+-- Workers tell that they live, and what they did since they told last. Those that are gone are summed up in one row.
+CREATE TABLE worker_signs (
+    worker_id  text PRIMARY KEY,
+    host       text NOT NULL,
+    started_at timestamptz NOT NULL,
+    seen_at    timestamptz NOT NULL,
+    batches    bigint NOT NULL,
+    streams    bigint NOT NULL,
+    batch_time interval NOT NULL
+);
+
+-- When totals were rolled up last, written with it. One row.
+CREATE TABLE totals_rolled_up (
+    is_last      boolean PRIMARY KEY CHECK (is_last),
+    rolled_up_at timestamptz NOT NULL
+);
+
+-- What is not at its end, whatever the month: little, beside all that ever was.
+CREATE INDEX invoice_pushes_not_at_end ON invoice_pushes (period, state)
+    WHERE state NOT IN ('final', 'settled', 'void', 'uncollectible', 'deferred');
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON worker_signs TO metering_service;
+GRANT SELECT, INSERT, UPDATE ON totals_rolled_up TO metering_service;
+"""
+
+# A reader gets these views and nothing else: what tables hold beside them (Stripe's parameters and statements, who
+# decided what, start data with tags) is nobody's reporting, and a table's shape is no promise.
+PRIVILEGES = """
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM metering_reader;
+REVOKE ALL ON SCHEMA public FROM metering_reader;
+GRANT USAGE ON SCHEMA reporting TO metering_reader;
+GRANT SELECT ON reporting.daily_usage, reporting.charges, reporting.invoice_lines, reporting.unbilled,
+    reporting.drift, reporting.rates TO metering_reader;
+"""
+
+# An administrator may have made it, for a login that may not.
+SCHEMA = """
+DO $$ BEGIN
+    IF to_regnamespace('reporting') IS NULL THEN CREATE SCHEMA reporting; END IF;
+END $$
+"""
+
+
+def upgrade() -> None:
+    op.execute(SCHEMA)
+    for view in (DAILY_USAGE, CHARGES, INVOICE_LINES, UNBILLED, DRIFT, RATES):
+        op.execute(view.replace(":", r"\:"))
+    for view, (meaning, columns) in COMMENTS.items():
+        comment("VIEW", view, meaning)
+        for name, says in columns.items():
+            comment("COLUMN", f"{view}.{name}", says)
+    op.execute(PRIVILEGES)
+    op.execute(WORK)
+
+
+def comment(kind: str, name: str, says: str) -> None:
+    quoted = says.replace("'", "''")
+    op.execute(f"COMMENT ON {kind} reporting.{name} IS '{quoted}'".replace(":", r"\:"))

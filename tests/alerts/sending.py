@@ -1,0 +1,65 @@
+"""A courier whose clock is set by the test."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from metering.domain.alerts import AlertKind
+from metering.domain.deliveries import DeliveryState
+from metering.operations.manage_webhook_endpoints import (
+    EndpointChanges,
+    change_endpoint,
+)
+from metering.operations.send_webhooks import Courier, send_due
+from metering.records.webhooks import Delivery, Endpoint
+from metering.store.engine import transaction
+from metering.store.webhook_endpoints import get_endpoint
+from metering.totals.webhooks import DeliveryFilter, list_deliveries
+from metering.webhooks.transport import WebhookTransport
+from tests.alerts.watched import NOW, Watched
+
+
+class Sending:
+    """A courier whose clock is set by the test, and what it has sent."""
+
+    def __init__(self, watched: Watched, clock: Callable[[], datetime] | None = None) -> None:
+        self.watched = watched
+        self.engine = watched.service.engine
+        self.now = NOW
+        self.courier = Courier(
+            engine=self.engine,
+            transport=WebhookTransport(allow_private=True, timeout=timedelta(seconds=20)),
+            clock=clock or (lambda: self.now),
+            disable_after=timedelta(days=5),
+        )
+
+    def occur(self, count: int = 1) -> None:
+        """Have alerts occur for so many more customers."""
+        already = len(self.watched.rows("SELECT FROM customers"))
+        for number in range(already, already + count):
+            self.watched.use(f"c{number:03d}", 10, NOW)
+        if not already:
+            self.watched.alert(AlertKind.SPEND, 100, budget_usd_cents=10)
+        assert self.watched.evaluate(AlertKind.SPEND, self.now).occurrences == count
+
+    def send(self, threads: int = 16, each: int = 4) -> dict[DeliveryState, int]:
+        return dict(send_due(courier=self.courier, threads=threads, each=each))
+
+    def log(self, **where: str) -> list[Delivery]:
+        """What is in the log, the oldest first."""
+        with transaction(self.engine) as connection:
+            found = list_deliveries(connection, where=DeliveryFilter(**where), before=None, limit=1000)
+        return sorted(found, key=lambda each: (each.created_at, each.delivery_id))
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        with transaction(self.engine) as connection:
+            return get_endpoint(connection, endpoint_id=endpoint_id)
+
+    def change(self, endpoint_id: str, **changes: object) -> None:
+        change_endpoint(
+            engine=self.engine,
+            endpoint_id=endpoint_id,
+            changes=EndpointChanges(**changes),  # type: ignore[arg-type]
+            allow_private=True,
+            changed_by="test",
+            now=self.now,
+        )

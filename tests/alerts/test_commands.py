@@ -1,0 +1,113 @@
+"""`metering alerts` and `metering webhooks` as a person or a script runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+
+from metering.domain.alerts import AlertKind
+from tests.alerts.receivers import Receiver
+from tests.alerts.watched import NOW, Watched
+from tests.conftest import Database
+
+
+class Command:
+    """`metering` on the watched database."""
+
+    def __init__(self, database: Database) -> None:
+        self._environment = {
+            **os.environ,
+            "METERING_DATABASE_URL": database.url,
+            "METERING_REDIS_URL": database.redis_url,
+            "METERING_WEBHOOKS_ALLOW_PRIVATE": "true",
+        }
+
+    def __call__(self, *arguments: str, exits: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "metering", *arguments]
+        ended = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert ended.returncode == exits, ended.stdout + ended.stderr
+        return ended
+
+    def json(self, *arguments: str, exits: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", exits=exits).stdout)
+
+
+@pytest.fixture
+def metering(rated_database: Database) -> Command:
+    return Command(rated_database)
+
+
+def test_alerts_are_created_listed_changed_and_deleted(watched: Watched, metering: Command) -> None:
+    watched.use("acme", Decimal(90), NOW)
+    assert "no alerts" in metering("alerts", "list").stdout
+    thresholds = ("--threshold", "50", "--threshold", "80")
+    made = metering.json(
+        "alerts", "create", "spend", "--customer", "acme", *thresholds, "--budget-cents", "100", "--name", "Budget"
+    )
+    assert (made["of"], made["thresholds"], made["budget_usd_cents"]) == ("acme", "50, 80", "100")
+    watched.evaluate(AlertKind.SPEND)
+    occurred = metering.json("alerts", "occurrences", "--customer", "acme")
+    assert {(each["threshold"], each["value"], each["name"]) for each in occurred} == {
+        ("50", "90", "Budget"),
+        ("80", "90", "Budget"),
+    }
+    changed = metering.json("alerts", "set", made["alert_id"], "--threshold", "95", "--disable")
+    assert (changed["thresholds"], changed["enabled"]) == ("95", False)
+    assert [each["alert_id"] for each in metering.json("alerts", "list")] == [made["alert_id"]]
+    metering("alerts", "delete", made["alert_id"])
+    assert metering.json("alerts", "list") == []
+    change = ("--threshold", "-50", "--threshold", "100", "--floor-cents", "1000", "--deployment")
+    assert metering.json("alerts", "create", "daily_change", *change)["trailing_days"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("alerts", "create", "drift"), "thresholds: expected 1 to 10 of them, got 0"),
+        (("alerts", "create", "drift", "--threshold", "many"), "--threshold: expected a number, got 'many'"),
+        (("alerts", "create", "drift", "--threshold", "1", "--customer", "x"), "there is no customer 'x'"),
+        (("alerts", "delete", "alr_none"), "there is no alert 'alr_none'"),
+        (("webhooks", "create", "ftp://hooks.example.com"), "url: expected https://"),
+        (("webhooks", "test", "whe_none"), "there is no webhook endpoint 'whe_none'"),
+        (("webhooks", "replay", "whd_none"), "there is no webhook delivery 'whd_none'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(metering: Command, arguments: tuple[str, ...], says: str) -> None:
+    ended = metering(*arguments, exits=1)
+    assert ended.stderr.startswith("metering: ")
+    assert says in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_endpoint_is_created_tried_rotated_and_told_again(
+    watched: Watched, metering: Command, receiver: Receiver
+) -> None:
+    made = metering.json("webhooks", "create", receiver.url, "--type", "alert.spend")
+    endpoint_id = made["endpoint_id"]
+    (listed,) = metering.json("webhooks", "list")
+    assert (listed["types"], listed["enabled"], "secret" in listed) == ("alert.spend", True, False)
+    assert metering.json("webhooks", "test", endpoint_id)["state"] == "delivered"
+    rotated = metering("webhooks", "rotate", endpoint_id, "--overlap-hours", "0").stdout.strip()
+    receiver.answer(500)
+    assert metering.json("webhooks", "test", endpoint_id, exits=1)["problem"] == "answered 500"
+    Webhook(rotated).verify(receiver.received[-1].body, dict(receiver.received[-1].headers))
+    watched.use("acme", Decimal(10), NOW)
+    watched.alert(AlertKind.SPEND, 100, budget_usd_cents=10)
+    watched.evaluate(AlertKind.SPEND)
+    watched.execute("UPDATE webhook_deliveries SET state = 'failed', due_at = NULL WHERE type = 'alert.spend'")
+    (failed,) = [each for each in metering.json("webhooks", "log", "--state", "failed") if each["customer_id"]]
+    assert "is on its way" in metering("webhooks", "replay", failed["delivery_id"]).stderr
+    watched.execute("UPDATE webhook_deliveries SET state = 'failed', due_at = NULL WHERE type = 'alert.spend'")
+    since = ("--since", "2026-11-20")
+    assert "1 messages are" in metering("webhooks", "replay", "--endpoint", endpoint_id, *since).stderr
+    metering("webhooks", "replay", exits=2)
+    assert metering.json("webhooks", "set", endpoint_id, "--all-types", "--disable")["types"] == "all"
+    metering("webhooks", "delete", endpoint_id)
+    assert metering.json("webhooks", "list") == []

@@ -1,0 +1,87 @@
+"""Alerts in running workers: found and told also without a broker, and told again when one dies in between."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from decimal import Decimal
+
+import psycopg
+from standardwebhooks import Webhook
+
+from metering.clock import utc_now
+from metering.domain.alerts import AlertKind
+from metering.embedded.supervisor import ChildSpec, Supervisor
+from tests.alerts.receivers import Receiver
+from tests.alerts.watched import Watched
+from tests.conftest import Database
+from tests.waiting import eventually
+
+NOWHERE = "unix:///nonexistent/valkey.sock"
+
+
+def environment(database: Database, redis_url: str) -> dict[str, str]:
+    return {
+        "METERING_DATABASE_URL": database.url,
+        "METERING_REDIS_URL": redis_url,
+        "METERING_WEBHOOKS_ALLOW_PRIVATE": "true",
+        "METERING_ALERTS_EVERY": "500ms",
+    }
+
+
+def part(name: str, database: Database, redis_url: str) -> ChildSpec:
+    argv = [sys.executable, "-m", "metering", name]
+    return ChildSpec(name=name, argv=argv, env=environment(database, redis_url))
+
+
+def test_workers_and_beats_tell_each_threshold_once_also_without_a_broker(
+    watched: Watched, rated_database: Database, receiver: Receiver
+) -> None:
+    _, secret = watched.endpoint(receiver.url)
+    for number in range(10):
+        watched.use(f"c{number}", Decimal(10), utc_now())
+    watched.alert(AlertKind.SPEND, 50, 100, budget_usd_cents=10)
+    redis_url = rated_database.redis_url
+    parts = [("worker", redis_url), ("worker", NOWHERE), ("beat", redis_url), ("beat", redis_url)]
+    with Supervisor(quiet=True) as supervisor:
+        supervisor.start([part(name, rated_database, url) for name, url in parts])
+        assert eventually(lambda: len(receiver.received) == 20, within=40)
+        watched.use("another", Decimal(10), utc_now())
+        assert eventually(lambda: len(receiver.received) == 22, within=40)
+        states = "SELECT state, count(*) FROM webhook_deliveries GROUP BY 1"
+        assert eventually(lambda: watched.rows(states) == [("delivered", 22)])
+        assert supervisor.restarts_of("worker") == 0
+    assert len(set(receiver.message_ids())) == 22
+    for request in receiver.received:
+        Webhook(secret).verify(request.body, dict(request.headers))
+
+
+def test_a_worker_that_dies_between_sending_and_recording_is_followed_by_one_that_sends_the_same_again(
+    watched: Watched, rated_database: Database, receiver: Receiver
+) -> None:
+    watched.endpoint(receiver.url)
+    watched.use("acme", Decimal(10), utc_now())
+    watched.alert(AlertKind.SPEND, 100, budget_usd_cents=10)
+    receiver.hold.clear()
+    argv = [sys.executable, "-m", "metering", "worker"]
+    given = {**os.environ, **environment(rated_database, NOWHERE)}
+    worker = subprocess.Popen(argv, env=given, stderr=subprocess.DEVNULL)
+    try:
+        assert eventually(lambda: len(receiver.received) == 1, within=40)
+    finally:
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    receiver.hold.set()
+    assert watched.rows("SELECT state, attempts FROM webhook_deliveries") == [("pending", 1)]
+    with psycopg.connect(rated_database.url) as connection:
+        # What the killed one held is free a minute and a half later.
+        connection.execute("UPDATE webhook_deliveries SET lease_until = %s", (utc_now() - timedelta(seconds=1),))
+    with Supervisor(quiet=True) as supervisor:
+        supervisor.start([part("worker", rated_database, NOWHERE)])
+        assert eventually(lambda: len(receiver.received) == 2, within=40)
+        state = "SELECT state, attempts FROM webhook_deliveries"
+        assert eventually(lambda: watched.rows(state) == [("delivered", 2)])
+    first, second = receiver.received
+    assert (first.message_id, first.body) == (second.message_id, second.body)
+    assert len(watched.occurrences()) == 1

@@ -1,0 +1,19 @@
+"""Books, whose every test ends with an audit."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from metering.bootstrap import Service
+from metering.store.schema import ensure_journal_partitions
+from tests.conftest import Database
+from tests.operations.books import NOW, Books
+
+
+@pytest.fixture
+def books(rated_database: Database, rated_service: Service) -> Iterator[Books]:
+    """Empty ones, with rates."""
+    ensure_journal_partitions(rated_service.engine, now=NOW)
+    books = Books(rated_database, rated_service)
+    yield books
+    assert books.audit() == []
