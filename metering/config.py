@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     request_timeout: Duration = Field(
         default=timedelta(seconds=30), description="A client has this long to send a request, head and body."
     )
+    export_timeout: Duration = Field(
+        default=timedelta(minutes=30),
+        description="A download of an export is ended after this long; it holds a database snapshot meanwhile.",
+    )
     finalize_batch: int = Field(default=5_000, ge=1, le=20_000, description="Streams finalized per transaction.")
 
     close_grace: Duration = Field(

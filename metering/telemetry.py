@@ -20,3 +20,8 @@ INGEST_NOT_COMMITTED = Counter(
 INGEST_QUEUED_EVENTS = Gauge(
     "metering_ingest_queued_events", "Usage events that wait for a commit in this process"
 )
+EXPORTS = Counter(
+    "metering_exports",
+    "Exports over HTTP, by how they ended: whole, left (by the client), timed_out, stalled or failed",
+    ["kind", "format", "result"],
+)

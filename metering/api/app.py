@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from metering.api import (
     alerts,
     backlog,
+    exports,
     health,
     invoices,
     prices,
@@ -44,6 +45,7 @@ _ROUTERS = (
     backlog.router,
     prices.router,
     invoices.router,
+    exports.router,
     alerts.router,
     webhooks.router,
     writing.router,

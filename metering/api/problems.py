@@ -21,10 +21,14 @@ from metering.domain.alerts import InvalidAlertError
 from metering.domain.errors import MeteringError
 from metering.domain.period import InvalidPeriodError
 from metering.domain.rating import RateMissingError
+from metering.downloads import ChunksUnsupportedError, TooManyExportsError
+from metering.exports.export_file import UnrepresentableError
+from metering.exports.month_rows import UnequalExportError
 from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.ingest.writer import NotCommittedError, QueueFullError
 from metering.operations.adjust_by_hand import InvalidAdjustmentError
 from metering.operations.close_months import UnequalSumsError
+from metering.operations.export_month import ExportStoppedError
 from metering.operations.manage_alerts import TooManyAlertsError
 from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
 from metering.operations.manage_webhook_endpoints import InvalidEndpointError, TooManyEndpointsError
@@ -106,6 +110,8 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     InvalidResolutionError: Problem(422, "invalid-resolution", "The decision does not settle the stream"),
     NotInBacklogError: Problem(409, "not-in-backlog", "The stream needs no decision"),
     UnknownStreamError: Problem(404, "not-found", "There is no such thing"),
+    TooManyExportsError: Problem(503, "too-many-exports", "Too many exports at once", retry_after_seconds=30),
+    ChunksUnsupportedError: Problem(505, "http-version", "A newer HTTP is needed"),
     InvalidWebhookError: Problem(400, "invalid-webhook", "The webhook cannot be believed"),
     InvalidAlertError: Problem(422, "invalid-alert", "The terms do not make an alert"),
     UnknownAlertError: Problem(404, "not-found", "There is no such thing"),
@@ -121,10 +127,12 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
 
 METHOD_NOT_ALLOWED = Problem(405, "method-not-allowed", "Method Not Allowed")
 
-# Raised at start, in workers or by the command line only: no request can meet them.
+# Raised at start, in workers, by the command line, or within an export whose answer has begun: no request is
+# answered with them.
 NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
     {
         ConfigurationError,
+        ExportStoppedError,
         ForceReasonMissingError,
         InvalidKeyError,
         InvalidReaderNameError,
@@ -146,11 +154,13 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         StripeThrottledError,
         StripeUnauthorizedError,
         StripeUncertainError,
+        UnequalExportError,
         UnequalSumsError,
         UnknownClauseError,
         UnknownKeyError,
         UnknownReaderError,
         UnreadableReceiptError,
+        UnrepresentableError,
         UnsafeDatabaseError,
     }
 )

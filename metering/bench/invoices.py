@@ -18,7 +18,7 @@ _CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at)
 SELECT 'cust_' || to_char(n, 'FM000000'), now() FROM generate_series(1, {customers}) AS n
 """
-# Each customer uses ten models, each several times, over all of the month.
+# Each customer uses ten models, each several times, over all of the month, at prices of its own.
 _CHARGES = """
 INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outcome, provider, model,
     response_model, api_key_id, started_at, ended_at, input_tokens, output_tokens, usage_source, input_unknown,
@@ -26,10 +26,14 @@ INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outco
 SELECT 'cust_' || to_char(c, 'FM000000'), 's' || n, 'ch_' || md5(c || '/' || n), at, '2026-10', 'completed',
     'openai', 'model-' || n % {lines}, 'model-' || n % {lines}, 'key_' || n % 2, at - interval '5 s', at,
     n * 800, n * 90, 'provider', false, 'delivered', 'rc_bench', 'model-' || n % {lines},
-    '[{{"kind": "output", "quantity": 1, "usd_per_million": "25", "usd_cents": "0.0025"}}]',
-    (c % 9000) * 0.000125 + n
-FROM (SELECT c, n, timestamptz '2026-10-01 00:00Z' + (c * 7919 + n * 104729) % 2678400 * interval '1 s' AS at
+    format('[{{"kind": "input", "quantity": %s, "usd_per_million": "5", "usd_cents": "%s"}},'
+        ' {{"kind": "output", "quantity": %s, "usd_per_million": "%s", "usd_cents": "%s"}}]',
+        n * 800, n * 0.4, n * 90, rate, n * 90 * rate / 10000)::json,
+    n * 0.4 + n * 90 * rate / 10000
+FROM (SELECT c, n, trim_scale(25 + c % 9000 * 0.0125) AS rate,
+             timestamptz '2026-10-01 00:00Z' + (c * 7919 + n * 104729) % 2678400 * interval '1 s' AS at
       FROM generate_series({first}, {last}) AS c, generate_series(1, {per_customer}) AS n) AS drawn
+{order}
 """
 _CHUNK = 10_000
 
@@ -79,8 +83,13 @@ def bench_invoices(*, customers: int, lines: int, charges_per_line: int, workers
         )
 
 
-def fill_month(running: Stage, *, customers: int, lines: int, charges_per_line: int) -> None:
-    """Store a month of charges: each customer uses as many models as its invoice is to have lines."""
+def fill_month(
+    running: Stage, *, customers: int, lines: int, charges_per_line: int, in_time_order: bool = False
+) -> None:
+    """Store a month of charges: each customer uses as many models as its invoice is to have lines.
+
+    They lie by customer, or, as after a real month, by the time of booking.
+    """
     running.execute(_CUSTOMERS.format(customers=customers))
     for first in range(1, customers + 1, _CHUNK):
         running.execute(
@@ -89,6 +98,7 @@ def fill_month(running: Stage, *, customers: int, lines: int, charges_per_line: 
                 last=min(first + _CHUNK - 1, customers),
                 lines=lines,
                 per_customer=lines * charges_per_line,
+                order="ORDER BY at" if in_time_order else "",
             )
         )
     running.execute("VACUUM (ANALYZE)")

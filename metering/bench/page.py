@@ -8,6 +8,7 @@ import msgspec
 
 from metering.bench.alerts import AlertsReport
 from metering.bench.audit import AuditBenchReport
+from metering.bench.exports import ExportsReport
 from metering.bench.finalize import FinalizeReport
 from metering.bench.ingest import IngestReport, Row
 from metering.bench.invoices import InvoicesReport
@@ -36,9 +37,11 @@ def render_page(results: Path) -> str:
     audit = _read(results / "audit.json", AuditBenchReport)
     invoices = _read(results / "invoices.json", InvoicesReport)
     push = _read(results / "push.json", PushReport)
+    exports = _read(results / "exports.json", ExportsReport)
     alerts = _read(results / "alerts.json", AlertsReport)
     parts = [_HEAD, *_ingest(ingest), *_finalize(finalize), *_totals(totals), *_rating(rating), *_audit(audit)]
-    return "\n".join([*parts, *_invoices(invoices), *_push(push), *_alerts(alerts)])
+    parts += [*_invoices(invoices), *_push(push), *_exports(exports), *_alerts(alerts)]
+    return "\n".join(parts)
 
 
 def _read(path: Path, kind: type[Report]) -> Report:
@@ -206,6 +209,30 @@ def _push(report: PushReport) -> list[str]:
     ]
 
 
+def _exports(report: ExportsReport) -> list[str]:
+    lines = [
+        "| export | format | rows | seconds | rows/s | file MB | peak MB | CPU s of the exporting process |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row.kind} | {row.format} | {row.rows:,} | {row.seconds:.1f} | {row.rows_per_second:,.0f} "
+        f"| {row.file_megabytes:,.0f} | {row.peak_megabytes:.0f} | {row.cpu_seconds:.0f} |"
+        for row in report.rows
+    ]
+    return [
+        "## Exports",
+        "",
+        _measured(report.machine),
+        "",
+        f"A closed month of {report.charges:,} charges of {report.customers:,} customers, which lie in the order "
+        "of time, is written by `metering export`, one file after the other. Every file is proved to sum to its "
+        "invoices.",
+        "",
+        *lines,
+        "",
+    ]
+
+
 def _alerts(report: AlertsReport) -> list[str]:
     lines = ["| kind of alert, nothing occurs | p50 ms | at most ms |", "|---|--:|--:|"]
     lines += [f"| {row.kind} | {row.p50_ms:,.0f} | {row.worst_ms:,.0f} |" for row in report.rows]
@@ -214,12 +241,12 @@ def _alerts(report: AlertsReport) -> list[str]:
         "",
         _measured(report.machine),
         "",
-        f"One look at {report.customers:,} customers in three time zones with {report.hourly_rows:,} sums by "
-        "hour, each customer with an alert about spend of its own, beside one of each kind for all of them:",
+        f"One look at {report.customers:,} customers in three time zones and {report.hourly_rows:,} sums by hour, "
+        "each customer with an alert about spend of its own, beside one of each kind for all of them:",
         "",
         *lines,
         "",
-        f"When everything is reached at once, {report.occurred:,} occurrences are kept and as many webhooks "
+        f"When everything is reached at once, {report.occurred:,} occurrences are kept and as many webhooks are "
         f"queued in {report.occurred_seconds:.0f} s, beside which other work goes on.",
         "",
     ]

@@ -44,7 +44,7 @@ def bench_push(*, customers: int, lines: int, say: Say) -> PushReport:
     with stage() as running:
         pusher = _pusher(running)
         say(f"closing a month of {customers:,} customers ...")
-        fill_month(running, customers=customers, lines=lines, charges_per_line=1)
+        fill_month(running, customers=customers, lines=lines, charges_per_line=2)
         close_month(running)
         create_at_stripe(
             engine=pusher.engine,

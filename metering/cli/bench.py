@@ -8,6 +8,7 @@ import typer
 
 from metering.bench.alerts import bench_alerts
 from metering.bench.audit import bench_audit
+from metering.bench.exports import bench_exports
 from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
 from metering.bench.invoices import bench_invoices
@@ -116,6 +117,19 @@ def push(
 ) -> None:
     """How fast invoices are pushed to a local Stripe, and reconciled, at no limited rate."""
     _finish(bench_push(customers=customers, lines=lines, say=say), out, as_json)
+
+
+@app.command("exports")
+def exports(
+    customers: Annotated[int, typer.Option(min=1, help="Customers of the month.")] = 5_000,
+    lines: Annotated[int, typer.Option(min=1, max=200, help="Models that each uses.")] = 10,
+    charges_per_line: Annotated[int, typer.Option(min=1, help="Charges of each model.")] = 100,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rows a second that a month is exported with, of each kind and format, and the memory that it takes."""
+    report = bench_exports(customers=customers, lines=lines, charges_per_line=charges_per_line, say=say)
+    _finish(report, out, as_json)
 
 
 @app.command("alerts")

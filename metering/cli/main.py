@@ -12,6 +12,7 @@ from metering.cli import (
     cancel_policy,
     customers,
     doctor,
+    export,
     invoices,
     keys,
     parts,
@@ -46,6 +47,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(bench.app, name="bench")
 app.command("audit")(audit.audit_command)
 app.command("up")(up.up_command)
+app.command("export")(export.export_command)
 app.command("demo")(programs.demo_command)
 app.command("gateway")(programs.gateway_command)
 app.command("reconcile")(reconcile.reconcile_command)

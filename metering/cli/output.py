@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from sqlalchemy import make_url
 
+from metering.operations.export_month import ExportProgress
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 # A pipe or a log has no width of its own; 80 would fold most tables.
@@ -61,6 +63,29 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)
+
+        yield tell
+
+
+@contextmanager
+def export_bar(what: str) -> Iterator[Callable[[ExportProgress], None] | None]:
+    """Tell on a terminal how many rows are written, how fast, and how long it will take; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    began = monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, rows=0, rate=0)
+
+        def tell(far: ExportProgress) -> None:
+            rate = far.rows / max(monotonic() - began, _TELL_SECONDS)
+            bar.update(task, completed=far.entries, total=far.of_entries, rows=far.rows, rate=rate)
 
         yield tell
 

@@ -16,6 +16,7 @@ from metering.clock import utc_now
 from metering.dashboard.asking import Asked, Page
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.explaining import HANDLERS
+from metering.dashboard.exporting import export_routes
 from metering.dashboard.files import FILES, File
 from metering.dashboard.navigation import navigation
 from metering.dashboard.pages import PAGES
@@ -48,6 +49,7 @@ def create_dashboard(service: Service) -> Starlette:
             Mount("/static", _Static(directory=str(STATIC))),
             *sign_in_routes(service),
             *settling_routes(service),
+            *export_routes(service),
             *(Route(path, _page(service, build), methods=["GET"]) for path, build in PAGES),
             *(Route(path, _file(service, build), methods=["GET"]) for path, build in FILES),
         ],

@@ -38,6 +38,13 @@ class TooSlowError(DashboardError):
     title = "That takes too long to add up"
 
 
+class BusyError(DashboardError):
+    """A download that cannot be sent now, or not in this way."""
+
+    status = 503
+    title = "The download cannot be sent"
+
+
 class SignedOutError(DashboardError):
     """Nobody is signed in."""
 

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ExceptionHandler
 
 from metering.dashboard.errors import (
+    BusyError,
     DashboardError,
     NoSuchThingError,
     SignedOutError,
@@ -20,6 +21,8 @@ from metering.dashboard.errors import (
 from metering.dashboard.rendering import HEADERS, render
 from metering.domain.errors import MeteringError
 from metering.domain.period import InvalidPeriodError
+from metering.downloads import ChunksUnsupportedError, TooManyExportsError
+from metering.store.customers import UnknownCustomerError
 from metering.store.engine import DatabaseUnavailableError
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,10 @@ def _explain_other(request: Request, error: Exception) -> Response:
     """Failures of the layers below that a request can meet."""
     if isinstance(error, InvalidPeriodError):
         return explain(request, WrongQuestionError(str(error)))
+    if isinstance(error, UnknownCustomerError):
+        return explain(request, NoSuchThingError(str(error)))
+    if isinstance(error, TooManyExportsError | ChunksUnsupportedError):
+        return explain(request, BusyError(str(error)))
     if isinstance(error, DatabaseUnavailableError):
         return explain(request, TooSlowError("the database cannot be reached right now: try again"))
     raise error

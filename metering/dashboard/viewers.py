@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import Response
 
-from metering.dashboard.errors import NotAllowedError, SignedOutError
+from metering.dashboard.errors import NoSuchThingError, NotAllowedError, SignedOutError
 from metering.store.engine import transaction
 from metering.store.keys import InvalidKeyError, Role, authenticate, parse_secret
 from metering.store.sessions import begin_session, end_session, key_of_session
@@ -36,6 +36,16 @@ class Viewer:
     def is_admin(self) -> bool:
         """Whether it may decide things."""
         return self.role is Role.ADMIN
+
+    def customer(self, customer_id: str | None) -> str | None:
+        """The customer that is looked at: the one asked for, or the viewer's only one.
+
+        Raises:
+            NoSuchThingError: the viewer may not see it. It is not told whether there is one.
+        """
+        if self.customer_id is not None and customer_id not in (None, self.customer_id):
+            raise NoSuchThingError(f"there is no customer {customer_id!r}")
+        return self.customer_id or customer_id
 
 
 def viewer_of(request: Request, *, engine: Engine, now: datetime) -> Viewer:

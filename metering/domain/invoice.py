@@ -57,8 +57,21 @@ class LineSum:
     @property
     def line_key(self) -> str:
         """Unique within an invoice; says what the line is for, and breaks ties when cents are shared out."""
-        parts = (self.kind.value, self.month, self.provider, self.model, self.adjustment_id)
-        return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts if part is not None)
+        return line_key_of(
+            kind=self.kind,
+            month=self.month,
+            provider=self.provider,
+            model=self.model,
+            adjustment_id=self.adjustment_id,
+        )
+
+
+def line_key_of(
+    *, kind: LineKind, month: str | None, provider: str | None, model: str | None, adjustment_id: str | None
+) -> str:
+    """The key of the line that an entry is summed in."""
+    parts = (kind.value, month, provider, model, adjustment_id)
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts if part is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

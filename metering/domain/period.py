@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -64,8 +64,24 @@ class BillingPeriod:
         """Its first moment by that calendar; its end is the start of the next."""
         return datetime(self.year, self.month, 1, tzinfo=time_zone)
 
+    def bounds(self, *, time_zone: ZoneInfo, closed_until: datetime | None) -> tuple[datetime, datetime]:
+        """Its first moment and its end, half-open, of a customer whose last closed month ended then.
+
+        It begins where the one before ended, which may have been by another time zone.
+        """
+        start, end = self.start(time_zone=time_zone), self.next.start(time_zone=time_zone)
+        if closed_until is not None and closed_until < end and abs(closed_until - start) <= 2 * _ZONES:
+            return closed_until, end
+        return start, end
+
     def __str__(self) -> str:
         return _text(self.year, self.month)
+
+
+def day_bounds(day: date, *, time_zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """A day's first moment and its end, half-open, in UTC; it has other than 24 hours where clocks are changed."""
+    starts, ends = (datetime.combine(each, time(), tzinfo=time_zone) for each in (day, day + timedelta(days=1)))
+    return starts.astimezone(UTC), ends.astimezone(UTC)
 
 
 @lru_cache

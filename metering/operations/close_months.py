@@ -171,9 +171,7 @@ def _months(customer: MarkedCustomer) -> list[OpenMonth]:
     months: list[OpenMonth] = []
     until = customer.closed_until
     for period in customer.months:
-        starts_at, ends_at = (each.start(time_zone=customer.time_zone) for each in (period, period.next))
-        if until is not None and until < ends_at and abs(until - starts_at) <= timedelta(days=2):
-            starts_at = until
+        starts_at, ends_at = period.bounds(time_zone=customer.time_zone, closed_until=until)
         months.append(
             OpenMonth(
                 customer_id=customer.customer_id,

@@ -34,6 +34,16 @@ def is_customer(connection: Connection, *, customer_id: str) -> bool:
     return connection.execute(query).first() is not None
 
 
+def require_customer(connection: Connection, *, customer_id: str) -> None:
+    """Go on only if something is known of the customer.
+
+    Raises:
+        UnknownCustomerError: nothing is.
+    """
+    if not is_customer(connection, customer_id=customer_id):
+        raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
+
+
 def name_of(connection: Connection, *, customer_id: str) -> str | None:
     """What the customer is called; None while it has only its id."""
     query = select(customers.c.name).where(customers.c.customer_id == customer_id)

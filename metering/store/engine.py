@@ -16,6 +16,9 @@ READER_ROLE = "metering_reader"
 _SERVICE_OPTIONS = f"-c role={SERVICE_ROLE} -c timezone=UTC -c default_transaction_isolation=read\\ committed"
 
 
+_CANCEL_SECONDS = 5
+
+
 class DatabaseUnavailableError(MeteringError):
     """PostgreSQL cannot be reached; nothing was written."""
 
@@ -84,6 +87,13 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
     with transaction(engine) as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         yield connection
+
+
+def cancel_statement(connection: Connection) -> None:
+    """Have PostgreSQL end what this connection, which another thread uses, waits for; nothing if for nothing."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    raw.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
 def check_safe(engine: Engine) -> None:

@@ -33,7 +33,7 @@ def invoiced(connection: Connection, *, period: str, customer_id: str | None) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconciliationView:
-    """One that came to its end. `left` counts the findings that nobody repaired, `left_cents` sums them."""
+    """One that came to its end. `left` counts the findings that nobody repaired."""
 
     reconciliation_id: str
     period: str | None
@@ -44,17 +44,15 @@ class ReconciliationView:
     theirs_cents: int
     found: int
     left: int
-    left_cents: int
     problem: str | None
 
 
 _RECONCILIATIONS = text(
     """
     SELECT r.reconciliation_id, r.period, r.requested_by, r.started_at, r.compared, r.ours_cents, r.theirs_cents,
-           r.problem, f.found, f.left_, f.left_cents
+           r.problem, f.found, f.left_
     FROM reconciliations r CROSS JOIN LATERAL (
-        SELECT count(*) AS found, count(*) FILTER (WHERE repaired_at IS NULL) AS left_,
-               CAST(coalesce(sum(drift_cents) FILTER (WHERE repaired_at IS NULL), 0) AS bigint) AS left_cents
+        SELECT count(*) AS found, count(*) FILTER (WHERE repaired_at IS NULL) AS left_
         FROM drift_findings d WHERE d.reconciliation_id = r.reconciliation_id) AS f
     WHERE r.finished_at IS NOT NULL ORDER BY r.started_at DESC LIMIT :limit
     """
@@ -74,7 +72,6 @@ def last_reconciliations(connection: Connection, *, limit: int) -> list[Reconcil
             theirs_cents=row.theirs_cents,
             found=row.found,
             left=row.left_,
-            left_cents=row.left_cents,
             problem=row.problem,
         )
         for row in connection.execute(_RECONCILIATIONS, {"limit": limit})

@@ -1,4 +1,4 @@
-"""What the database holds, and how far its own housekeeping is."""
+"""What the database holds, and how large it is."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,10 +8,7 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """Sizes in bytes; row counts are the planner's estimates, which cost nothing to read.
-
-    `oldest_pending` is the earliest hour that has totals which are not rolled up yet.
-    """
+    """Sizes in bytes; row counts are the planner's estimates, which cost nothing to read."""
 
     server_version: str
     database_bytes: int
@@ -20,8 +17,6 @@ class Inventory:
     journal_until: datetime | None
     streams: int
     charges: int
-    pending_totals: int
-    oldest_pending: datetime | None
 
 
 _INVENTORY = text(
@@ -35,13 +30,11 @@ _INVENTORY = text(
            (SELECT max(to_timestamp(right(inhrelid::regclass::text, 7), 'YYYY_MM')) + interval '1 month'
             FROM pg_inherits WHERE inhparent = 'journal'::regclass) AS journal_until,
            (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'streams'::regclass) AS streams,
-           (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'charges'::regclass) AS charges,
-           (SELECT count(*) FROM (SELECT FROM totals_pending LIMIT 100000) AS part) AS pending_totals,
-           (SELECT min(hour) FROM (SELECT hour FROM totals_pending LIMIT 100000) AS part) AS oldest_pending
+           (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'charges'::regclass) AS charges
     """
 )
 
 
 def take_inventory(connection: Connection) -> Inventory:
-    """What there is now. Pending totals are counted up to 100,000."""
+    """What there is now."""
     return Inventory(**connection.execute(_INVENTORY).one()._mapping)

@@ -82,23 +82,6 @@ def pushes_by_state(connection: Connection, *, period: str, only: str | None) ->
     ]
 
 
-_ALL_PUSHES = text(
-    """
-    SELECT p.state, count(*) AS count, sum(i.billed_cents) AS billed_cents
-    FROM invoice_pushes p JOIN invoices i ON i.customer_id = p.customer_id AND i.invoice_id = p.invoice_id
-    WHERE p.state IN ('stuck', 'unlinked') GROUP BY p.state
-    """
-)
-
-
-def pushes_that_wait(connection: Connection) -> Sequence[StatePushes]:
-    """The invoices of any month that need a person before they go on."""
-    return [
-        StatePushes(state=PushState(row.state), count=row._mapping["count"], billed_cents=int(row.billed_cents))
-        for row in connection.execute(_ALL_PUSHES)
-    ]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
     """How many pushes are not at their end, and when the next of them can be taken up; None when none can."""

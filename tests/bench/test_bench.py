@@ -1,5 +1,6 @@
 """The benchmarks run, measure something, and what they wrote makes the page. How fast is not asserted."""
 
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 
 from metering.bench.alerts import bench_alerts
 from metering.bench.audit import bench_audit
+from metering.bench.exports import bench_exports
 from metering.bench.finalize import bench_finalize
 from metering.bench.ingest import bench_ingest
 from metering.bench.invoices import bench_invoices
@@ -15,6 +17,7 @@ from metering.bench.push import bench_push
 from metering.bench.rating import bench_rating
 from metering.bench.totals import PAGES, QUESTIONS, VIEWS, bench_totals
 from metering.bench.workload import Workload, play, write_script
+from metering.operations.export_month import ExportFormat, ExportKind
 from metering.wire.decode import decode_json
 from metering.wire.fold import fold_wire
 
@@ -54,6 +57,10 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     push = bench_push(customers=30, lines=10, say=said.append)
     assert push.calls == 4
     assert push.invoices_per_second > 0
+    exports = bench_exports(customers=20, lines=3, charges_per_line=5, say=said.append)
+    assert exports.charges == 300
+    assert {(row.kind, row.format) for row in exports.rows} == set(product(ExportKind, ExportFormat))
+    assert all(row.rows > 0 and row.peak_megabytes > 0 for row in exports.rows)
     alerts = bench_alerts(customers=40, hours=5, say=said.append)
     assert len(alerts.rows) == 5
     assert alerts.occurred == 160
@@ -65,6 +72,7 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
         "audit": audit,
         "invoices": invoices,
         "push": push,
+        "exports": exports,
         "alerts": alerts,
     }
     for name, report in reports.items():

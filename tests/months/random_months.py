@@ -178,7 +178,7 @@ class RandomMonths:
             provider=provider,
             model=model,
             response_model=None,
-            api_key_id=None,
+            api_key_id=self.random.choice((None, "key_1", "key_2")),
             started_at=ended_at - timedelta(seconds=4),
             ended_at=ended_at,
             usage=Usage(input_tokens=self.random.randrange(10_000), output_tokens=self.random.randrange(1_000)),
@@ -232,7 +232,8 @@ def _line(source: random.Random) -> ChargeLine:
     quantity = source.randrange(10 ** source.randint(1, 8))
     rate = Decimal(source.randrange(10 ** source.randint(1, 9))).scaleb(-source.randint(0, 9))
     cents = Decimal(quantity) * rate / 10_000
-    return ChargeLine(kind=UsageKind.OUTPUT, quantity=quantity, usd_per_million=rate, usd_cents=cents)
+    kind = source.choice(list(UsageKind))
+    return ChargeLine(kind=kind, quantity=quantity, usd_per_million=rate, usd_cents=cents)
 
 
 def _month_start(place: int) -> datetime:

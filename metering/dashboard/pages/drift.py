@@ -8,6 +8,7 @@ from metering.dashboard.links import customer_page, invoice_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.totals.closing_view import ReconciliationView, last_reconciliations
 from metering.totals.pushes import DriftView, list_drift
+from metering.totals.reconciling import drift_left
 
 _PAGE, _FILE, _RUNS = 100, 10_000, 10
 
@@ -29,7 +30,7 @@ def drift(asked: Asked) -> Page:
         template="drift.html.j2",
         title="Drift",
         section="drift",
-        context={"tables": tables, "last": runs[0] if runs else None},
+        context={"tables": tables, "last": runs[0] if runs else None, "left": drift_left(asked.connection)},
         tables=tables,
     )
 

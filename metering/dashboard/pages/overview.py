@@ -11,11 +11,12 @@ from metering.dashboard.months import Month, forecast, month_of
 from metering.dashboard.questions import accruals_of, by_day, by_groups, compared_cost, cost, cost_of
 from metering.dashboard.rankings import CREDITS, ranking
 from metering.dashboard.tiles import Tile, compared_tile, money_tile
-from metering.dashboard.values import age, count, counted, money, share
+from metering.dashboard.values import age, count, counted, share
 from metering.domain.events import Outcome, UsageSource
 from metering.domain.money import EXACT, sum_cents
 from metering.totals.backlog import count_backlog
-from metering.totals.closing_view import invoiced, last_reconciliations
+from metering.totals.closing_view import invoiced
+from metering.totals.reconciling import drift_left, reconciled_at
 from metering.totals.totals import Group, Order, TotalRow
 
 _TOP = 10
@@ -128,15 +129,15 @@ def _care(asked: Asked, month: Month, outcomes: Sequence[TotalRow]) -> list[Tile
 
 
 def _stripe(asked: Asked) -> Tile:
-    """Ours minus Stripe's, and how old that is."""
-    title, href = "Stripe minus ours", link("drift")
-    found = last_reconciliations(asked.connection, limit=1)
-    if not found:
+    """By how much Stripe differs from us, whichever way, and how old that is."""
+    title, href = "Stripe differs by", link("drift")
+    last = reconciled_at(asked.connection)
+    if last is None:
         return Tile(title=title, value="–", detail="never compared yet: `metering reconcile`", href=href)
-    last = found[0]
-    since = asked.now - last.started_at
-    detail = f"{counted(last.compared, 'invoice')} compared {age(since)} ago"
-    flag = "look" if last.left else ("stale" if since > _STALE else None)
-    if last.left:
-        detail = f"{counted(last.left, 'difference')} left, found {age(since)} ago"
-    return Tile(title=title, value=money(Decimal(last.left_cents)), detail=detail, href=href, flag=flag)
+    left = drift_left(asked.connection)
+    since = asked.now - last
+    findings = sum(each.findings for each in left)
+    detail = f"{counted(findings, 'difference')} left" if findings else "everything is there as it should be"
+    flag = "look" if findings else ("stale" if since > _STALE else None)
+    cents = Decimal(sum(each.cents for each in left))
+    return money_tile(title, cents, f"{detail}; compared {age(since)} ago", href=href, flag=flag)

@@ -14,14 +14,15 @@ from metering.dashboard.values import age, count, counted, moment, size
 from metering.domain.push import PushState
 from metering.domain.settlement import State
 from metering.ingest.nudge import MAX_WAITING, QUEUE
-from metering.totals.closing_view import last_reconciliations
 from metering.totals.health import WorkHealth, work_health
 from metering.totals.inventory import Inventory, take_inventory
-from metering.totals.month_progress import pushes_that_wait
+from metering.totals.month_progress import standing_pushes
+from metering.totals.reconciling import drift_left, reconciled_at
+from metering.totals.workers import totals_freshness, workers_seen
 
 # Finalizing takes well below a second; after so long no worker works.
 _LATE = timedelta(minutes=1)
-_ROLL_UP_LATE = timedelta(hours=2)
+_ROLL_UP_LATE = timedelta(minutes=5)
 
 
 def system(asked: Asked) -> Page:
@@ -38,7 +39,12 @@ def system(asked: Asked) -> Page:
             Column("state", "State", Kind.STATE),
             Column("meaning", "What it means", Kind.PROSE),
         ],
-        rows=[*_work(asked, health), *_months(asked), *_sizes(take_inventory(asked.connection), asked)],
+        rows=[
+            *_work(asked, health),
+            *_workers(asked),
+            *_months(asked),
+            *_sizes(take_inventory(asked.connection), asked),
+        ],
         empty="",
     )
     return Page(
@@ -83,31 +89,40 @@ def _queue_length(asked: Asked) -> int | None:
 
 
 def _months(asked: Asked) -> Sequence[Row]:
-    states = {each.state: each.count for each in pushes_that_wait(asked.connection)}
+    states = {each.state: each.count for each in standing_pushes(asked.connection)}
     stuck = states.get(PushState.STUCK, 0)
     unlinked = states.get(PushState.UNLINKED, 0)
-    found = last_reconciliations(asked.connection, limit=1)
-    last = f"{age(asked.now - found[0].started_at)} ago" if found else "never"
-    left = found[0].left if found else 0
+    last = reconciled_at(asked.connection)
+    left = sum(each.findings for each in drift_left(asked.connection))
     return [
         _line(Cell("Invoices stuck", link("invoices", state="stuck")), count(stuck),
               "a push needs a person; its invoice says why", ok=not stuck),
         _line(Cell("Invoices unlinked", link("invoices", state="unlinked")), count(unlinked),
               "their customers have no Stripe id: `metering customers link`", ok=not unlinked),
-        _line(Cell("Last reconciliation", link("drift")), last,
-              f"{counted(left, 'difference')} left" if found else "Stripe was never compared with", ok=not left),
+        _line(Cell("Last reconciliation", link("drift")), f"{age(asked.now - last)} ago" if last else "never",
+              f"{counted(left, 'difference')} left" if last else "Stripe was never compared with", ok=not left),
+    ]  # fmt: skip
+
+
+def _workers(asked: Asked) -> Sequence[Row]:
+    seen = workers_seen(asked.connection, now=asked.now)
+    fresh = totals_freshness(asked.connection)
+    rolled_up = asked.now - fresh.rolled_up_at if fresh.rolled_up_at else None
+    last = f"seen {age(asked.now - seen.seen_at)} ago" if seen.seen_at else "none was ever seen"
+    return [
+        _line("Workers", f"{count(seen.alive)} alive", f"{last}; {counted(seen.streams, 'stream')} finalized",
+              ok=seen.alive > 0),
+        _line("Totals", f"rolled up {age(rolled_up)} ago" if rolled_up is not None else "never rolled up",
+              f"{counted(fresh.pending, 'sum')} pending: they are in every total, and make it slower to read",
+              ok=rolled_up is not None and rolled_up < _ROLL_UP_LATE),
     ]  # fmt: skip
 
 
 def _sizes(inventory: Inventory, asked: Asked) -> Sequence[Row]:
-    late = inventory.oldest_pending is not None and asked.now - inventory.oldest_pending > _ROLL_UP_LATE
     until = inventory.journal_until
     ahead = until is not None and until > asked.now + timedelta(days=1)
     kept = f"from {moment(inventory.journal_from)}" if inventory.journal_from else "empty"
     return [
-        _line("Totals to roll up", count(inventory.pending_totals),
-              "booked and counted in every total; workers roll them up every ten seconds",
-              ok=not late or inventory.pending_totals < 100_000),
         _line("Journal", f"{size(inventory.journal_bytes)}, {kept}",
               f"has room until {moment(until)}" if until else "has no room: a worker makes it", ok=ahead),
         _line("Database", size(inventory.database_bytes), f"PostgreSQL {inventory.server_version}"),

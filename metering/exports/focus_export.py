@@ -1,0 +1,222 @@
+"""The FOCUS export: usage by day, price and dimensions, and all else that an invoice sums, in FOCUS's words."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from metering.domain.invoice import LineKind
+from metering.domain.money import EXACT, cents_text
+from metering.domain.period import day_bounds
+from metering.domain.usage import UsageKind
+from metering.exports.columns import Row
+from metering.exports.focus_columns import FOCUS_COLUMNS
+from metering.exports.month_rows import REMAINDER, Sum, billed, line_key, month_rows
+from metering.totals.export_months import ExportMonth
+from metering.totals.export_usage import UsageSum, iterate_usage
+
+_NAMES = tuple(column.name for column in FOCUS_COLUMNS)
+_SERVICE = {
+    "ServiceCategory": "AI and Machine Learning",
+    "ServiceSubcategory": "Generative AI",
+    "ServiceName": "Model Completions",
+    "BillingCurrency": "USD",
+}
+_METERS = {
+    UsageKind.INPUT: "Input Tokens",
+    UsageKind.CACHE_READ: "Cache Read Tokens",
+    UsageKind.CACHE_WRITE: "Cache Write Tokens",
+    UsageKind.INPUT_AUDIO: "Input Audio Tokens",
+    UsageKind.OUTPUT: "Output Tokens",
+    UsageKind.REASONING: "Reasoning Tokens",
+    UsageKind.OUTPUT_AUDIO: "Output Audio Tokens",
+    UsageKind.REQUEST: "Requests",
+}
+_HUNDRED = Decimal(100)
+_WHOLE_DISCOUNT = Decimal(-100)
+
+
+def focus_rows(connection: Connection, months: Sequence[ExportMonth], *, issuer: str) -> Iterator[list[Row]]:
+    """The rows of these months, some thousand at a time; `issuer` is who sells and bills.
+
+    Raises:
+        UnequalExportError: those of a closed month do not sum to what it was billed.
+    """
+    sums = [Sum(place=_NAMES.index("BilledCost"), name="BilledCost", of=_billed_usd)]
+    found = iterate_usage(connection, months)
+    return month_rows(months, found, lambda month: _FocusRows(month, issuer), sums=sums)
+
+
+class _FocusRows:
+    def __init__(self, month: ExportMonth, issuer: str) -> None:
+        self._month = month
+        self._period = str(month.period)
+        self._issuer = issuer
+        invoice = month.invoice
+        self._shared = {
+            **_SERVICE,
+            "BillingAccountId": month.customer_id,
+            "BillingAccountName": month.customer_name or month.customer_id,
+            "BillingPeriodStart": month.starts_at.astimezone(UTC),
+            "BillingPeriodEnd": month.ends_at.astimezone(UTC),
+            "InvoiceId": invoice.invoice_id if invoice else None,
+            "x_InvoiceNumber": invoice.number if invoice else None,
+            "InvoiceIssuerName": issuer,
+            "ProviderName": issuer,
+            "ServiceProviderName": issuer,
+        }
+
+    def row(self, found: UsageSum) -> Row:
+        starts, ends = _day(found.day, self._month.time_zone)
+        provider = found.provider or self._issuer
+        values = {
+            **self._shared,
+            "ChargePeriodStart": starts,
+            "ChargePeriodEnd": ends,
+            "HostProviderName": provider,
+            "PublisherName": provider,
+            "Tags": found.tags,
+            "x_ApiKeyId": found.api_key_id,
+            "x_LineKind": found.line_kind,
+            "x_Model": found.model,
+            "x_Outcome": found.outcome,
+            "x_Provider": found.provider,
+            "x_Retry": found.retry,
+            "x_StreamCount": found.stream_count,
+            "x_UsageSource": found.usage_source,
+        }
+        values.update(self._by_hand(found) if found.kind is None else self._usage(found))
+        return tuple(map(values.get, _NAMES))
+
+    def closing(self) -> list[Row]:
+        """What the invoice before left over, and what this one does."""
+        invoice = self._month.invoice
+        if invoice is None:
+            return []
+        carried = invoice.carried_in_usd_cents
+        left = EXACT.minus(invoice.remainder_usd_cents)
+        key = line_key(LineKind.CARRIED_IN.value, invoice.carried_from)
+        why = "Rounded down to whole cents" if invoice.billed_cents else "Too little to be billed"
+        rows = [
+            (LineKind.CARRIED_IN.value, key, f"Carried over from {invoice.carried_from}", carried),
+            (REMAINDER, REMAINDER, f"{why}; carried over to the next invoice", left),
+        ]
+        return [self._closing_row(*row) for row in rows if row[-1]]
+
+    def _usage(self, found: UsageSum) -> dict[str, Any]:
+        price, markup_percent, quantity = found.usd_per_million, found.markup_percent, found.quantity
+        assert price is not None, "only amounts by hand have none"
+        assert markup_percent is not None
+        assert quantity is not None
+        list_price = _list_price(price, markup_percent, found.base_usd_per_million)
+        millions = EXACT.scaleb(quantity, -6)
+        cost = _usd(found.usd_cents)
+        unit = "Requests" if found.kind == UsageKind.REQUEST else "Tokens"
+        line = (found.line_kind, found.line_month, found.line_provider, found.line_model)
+        corrects = found.line_kind == LineKind.ADJUSTMENT and (found.line_month or "") < self._period
+        sku = _sku(found.card_provider or found.provider, found.card_model or found.rated_model, found.kind)
+        return {
+            **_costs(cost),
+            "ListCost": cost if list_price == price else EXACT.multiply(list_price, millions),
+            "ListUnitPrice": list_price,
+            "ContractedUnitPrice": price,
+            "ChargeCategory": "Usage",
+            "ChargeClass": "Correction" if corrects else None,
+            "ChargeDescription": _description(*line[:2], found.kind, found.model, found.provider),
+            "ChargeFrequency": "Usage-Based",
+            "ConsumedQuantity": quantity,
+            "ConsumedUnit": unit,
+            "InvoiceDetailId": self._detail_id(line_key(*line)),
+            "PricingCategory": "Standard",
+            "PricingQuantity": millions,
+            "PricingUnit": f"1000000 {unit}",
+            **sku,
+            "SkuPriceId": f"{found.rate_card_id}/{found.kind}/{cents_text(list_price)}",
+            "x_RatedModel": found.rated_model,
+            "x_UsageKind": found.kind,
+        }
+
+    def _by_hand(self, found: UsageSum) -> dict[str, Any]:
+        credit = found.line_kind == LineKind.CREDIT
+        key = line_key(found.line_kind, adjustment_id=found.adjustment_id)
+        return {
+            **_costs(_usd(found.usd_cents)),
+            "ChargeCategory": "Credit" if credit else "Adjustment",
+            "ChargeClass": "Correction" if found.corrects_stream else None,
+            "ChargeDescription": f"{'Credit' if credit else 'Correction'}: {found.reason}",
+            "ChargeFrequency": "One-Time",
+            "InvoiceDetailId": self._detail_id(key),
+        }
+
+    def _closing_row(self, kind: str, key: str, description: str, usd_cents: Decimal) -> Row:
+        values = {
+            **self._shared,
+            **_costs(_usd(usd_cents)),
+            "ChargeCategory": "Adjustment",
+            "ChargeDescription": description,
+            "ChargeFrequency": "One-Time",
+            "ChargePeriodStart": self._shared["BillingPeriodStart"],
+            "ChargePeriodEnd": self._shared["BillingPeriodEnd"],
+            "HostProviderName": self._issuer,
+            "PublisherName": self._issuer,
+            "InvoiceDetailId": self._detail_id(key),
+            "x_LineKind": kind,
+            "x_StreamCount": 0,
+        }
+        return tuple(map(values.get, _NAMES))
+
+    def _detail_id(self, line_key: str) -> str | None:
+        return f"{self._month.invoice.invoice_id}/{line_key}" if self._month.invoice else None
+
+
+def _billed_usd(month: ExportMonth) -> Decimal | None:
+    cents = billed(month)
+    return None if cents is None else _usd(cents)
+
+
+def _usd(cents: Decimal) -> Decimal:
+    return EXACT.scaleb(cents, -2)
+
+
+def _costs(usd: Decimal) -> dict[str, Decimal]:
+    """What is the same wherever there is no price, or no discount."""
+    return {"BilledCost": usd, "ContractedCost": usd, "EffectiveCost": usd, "ListCost": usd}
+
+
+def _list_price(price: Decimal, markup_percent: Decimal, base: Decimal | None) -> Decimal:
+    """The rate before the markup that is in it: exactly, since it was multiplied exactly.
+
+    Where all of it was discounted, the rate card's base rate: which of its rates it was does not show any more.
+    """
+    if not markup_percent:
+        return price
+    if markup_percent == _WHOLE_DISCOUNT:
+        return price if base is None else base
+    return EXACT.divide(EXACT.multiply(price, _HUNDRED), EXACT.add(_HUNDRED, markup_percent))
+
+
+@lru_cache(maxsize=1_000)
+def _day(day: date, time_zone: ZoneInfo) -> tuple[datetime, datetime]:
+    return day_bounds(day, time_zone=time_zone)
+
+
+@lru_cache(maxsize=10_000)
+def _sku(provider: str, model: str, kind: str) -> dict[str, str]:
+    return {
+        "SkuId": f"{provider}/{model}/{kind}",
+        "SkuMeter": _METERS[UsageKind(kind)],
+        "SkuPriceDetails": json.dumps({"x_Provider": provider, "x_Model": model, "x_UsageKind": kind}),
+    }
+
+
+@lru_cache(maxsize=10_000)
+def _description(line_kind: str, month: str | None, kind: str, model: str, provider: str) -> str:
+    what = f"{_METERS[UsageKind(kind)]} of {model} ({provider})"
+    if line_kind == LineKind.LATE_USAGE:
+        return f"Late usage of {month}: {what}"
+    return f"Adjustment to {month}: {what}" if line_kind == LineKind.ADJUSTMENT else what

@@ -1,0 +1,58 @@
+"""Exports from the dashboard: the API's files, for whoever is signed in."""
+
+import pytest
+
+from metering.operations.export_month import ExportFormat, ExportKind
+from tests.dashboard.conftest import Browser
+from tests.dashboard.seeding import Seeded
+from tests.exports.files import read_csv, read_parquet
+
+
+@pytest.mark.parametrize("kind", list(ExportKind))
+def test_a_viewer_gets_the_file_that_the_api_gives(reader: Browser, seeded: Seeded, kind: ExportKind) -> None:
+    for format in ExportFormat:
+        path, of = f"exports/{kind}.{format}", {"period": seeded.period}
+        answer = reader.get(path, **of)
+        over_api = seeded.api.client.get(f"/v1/{path}", params=of)
+        read = read_csv if format is ExportFormat.CSV else read_parquet
+        assert read(answer.content) == read(over_api.content) != []
+        for name in ("content-type", "content-disposition", "cache-control", "x-content-type-options"):
+            assert answer.headers[name] == over_api.headers[name]
+
+
+@pytest.mark.parametrize("kind", list(ExportKind))
+def test_a_viewer_bound_to_a_customer_gets_its_rows_and_nobody_elses(
+    bound: Browser, seeded: Seeded, kind: ExportKind
+) -> None:
+    name = "BillingAccountId" if kind is ExportKind.FOCUS else "customer_id"
+    rows = read_csv(bound.get(f"exports/{kind}.csv", period=seeded.period).content)
+    assert {row[name] for row in rows} == {"hooli"}
+    for other in ("acme", "nobody"):
+        wanted = {"period": seeded.period, "customer_id": other}
+        refused = bound.http.get(f"/dashboard/exports/{kind}.csv", params=wanted)
+        assert refused.status_code == 404
+        assert f"there is no customer &#39;{other}&#39;" in refused.text
+
+
+def test_nobody_who_is_signed_out_gets_anything(seeded: Seeded) -> None:
+    answer = Browser(seeded.api).http.get("/dashboard/exports/charges.csv", params={"period": seeded.period})
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/dashboard/sign-in?next=")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("charges.csv", 422, "expected a month such as 2026-10"),
+        ("charges.csv?period=soon", 422, "expected a month such as 2026-10"),
+        ("charges.xlsx?period=2026-10", 404, "there is no such export"),
+        ("customers.csv?period=2026-10", 404, "there is no such export"),
+        ("charges.csv?period=2026-10&customer_id=nobody", 404, "there is no customer"),
+        ("charges.csv?period=2026-10&customer_id=a%00b", 422, "NUL"),
+    ],
+)
+def test_what_is_wrong_is_a_page_that_says_so(admin: Browser, path: str, status: int, says: str) -> None:
+    answer = admin.http.get(f"/dashboard/exports/{path}")
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("text/html")
+    assert says in answer.text

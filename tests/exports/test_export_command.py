@@ -1,0 +1,156 @@
+"""`metering export` as a person or a script meets it."""
+
+import json
+import os
+import pty
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import Database
+from tests.exports.conftest import Scene
+from tests.exports.files import content, read_parquet
+from tests.exports.test_exports_api import more_charges
+from tests.waiting import eventually
+
+ARGUMENTS = ("--period", "2026-11")
+
+
+def environment(database: Database) -> dict[str, str]:
+    return {
+        **os.environ,
+        "METERING_DATABASE_URL": database.url,
+        "METERING_REDIS_URL": database.redis_url,
+        "METERING_ISSUER_NAME": "Gateway Inc.",
+        "COLUMNS": "200",
+    }
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "metering", "export", *arguments]
+
+
+def run(scene: Scene, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command(*arguments), env=environment(scene.database), capture_output=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("kind", ["charges", "invoice-lines", "focus"])
+def test_without_a_file_the_export_is_standard_output_and_nothing_else_is(shared_scene: Scene, kind: str) -> None:
+    done = run(shared_scene, kind, *ARGUMENTS)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == content(shared_scene.service.engine, kind, "csv")
+
+
+def test_a_file_is_written_whole_and_told_about(shared_scene: Scene, tmp_path: Path) -> None:
+    out = tmp_path / "november.parquet"
+    done = run(
+        shared_scene,
+        "charges",
+        *ARGUMENTS,
+        "--format",
+        "parquet",
+        "--customer",
+        "acme",
+        "--out",
+        str(out),
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = read_parquet(out.read_bytes())
+    told = json.loads(done.stdout)
+    assert (told["file"], told["rows"], told["bytes"]) == (str(out), len(rows), out.stat().st_size)
+    assert {row["customer_id"] for row in rows} == {"acme"}
+    assert list(tmp_path.iterdir()) == [out]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_failed_export_leaves_what_was_there(scene: Scene, tmp_path: Path) -> None:
+    out = tmp_path / "november.csv"
+    out.write_text("from before")
+    with psycopg.connect(scene.database.url) as connection:
+        connection.execute("UPDATE charges SET usd_cents = usd_cents + 1 WHERE stream_id = 's1'")
+    done = run(scene, "charges", *ARGUMENTS, "--out", str(out))
+    assert done.returncode == 1
+    assert b"metering: 2026-11 of customer 'acme': cost_usd_cents sums to 448" in done.stderr
+    assert out.read_text() == "from before"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_an_export_that_is_stopped_leaves_no_file_of_that_name(
+    scene: Scene, tmp_path: Path, stop: signal.Signals
+) -> None:
+    more_charges(scene.database, "zz-many")
+    out = tmp_path / "december.csv"
+    arguments = command("charges", "--period", "2026-12", "--out", str(out))
+    with subprocess.Popen(arguments, env=environment(scene.database), stderr=subprocess.DEVNULL) as running:
+        assert eventually(lambda: any(part.stat().st_size > 0 for part in tmp_path.iterdir()))
+        running.send_signal(stop)
+        assert running.wait(timeout=30) != 0
+    assert not out.exists()
+    if stop is signal.SIGINT:
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("charges", "--period", "2026-13"), 1, "period: expected a month such as 2026-10, got '2026-13'"),
+        (("charges", *ARGUMENTS, "--customer", "nobody"), 1, "there is no customer 'nobody'"),
+        (
+            ("charges", *ARGUMENTS, "--out", "/nowhere/file.csv"),
+            1,
+            "/nowhere/file.csv cannot be written: No such file",
+        ),
+        (("charges", *ARGUMENTS, "--json"), 2, "standard output is the file"),
+        (("customers", *ARGUMENTS), 2, "'customers' is not one of"),
+        (("charges",), 2, "Missing option '--period'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(
+    shared_scene: Scene, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    done = run(shared_scene, *arguments)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert says in " ".join(done.stderr.decode().replace("│", " ").split())
+    assert b"Traceback" not in done.stderr
+
+
+def test_on_a_terminal_it_shows_how_far_it_is_and_parquet_wants_a_file(scene: Scene, tmp_path: Path) -> None:
+    more_charges(scene.database, "zz-many")
+    out = tmp_path / "december.csv"
+    code, shown = in_terminal(scene, "charges", "--period", "2026-12", "--out", str(out))
+    assert code == 0
+    assert "exporting charges" in shown
+    assert " rows, " in shown
+    assert " rows/s" in shown
+    assert f"wrote {out}: 30,004 rows" in shown
+    code, shown = in_terminal(scene, "charges", *ARGUMENTS, "--format", "parquet")
+    assert code == 2
+    assert "name a file" in shown
+
+
+def in_terminal(scene: Scene, *arguments: str) -> tuple[int, str]:
+    """The exit code, and what a terminal is shown."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command(*arguments), env={**environment(scene.database), "TERM": "xterm"}, stdout=theirs, stderr=theirs
+    ) as running:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65_536):
+                shown += part
+        except OSError:  # a terminal that nobody writes to any more
+            pass
+        os.close(ours)
+        return running.wait(timeout=30), shown.decode()
