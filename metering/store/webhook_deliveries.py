@@ -19,7 +19,6 @@ class UnknownDeliveryError(MeteringError):
     """There is no such delivery, or not any more."""
 
 
-# Whoever takes none of a type gets none of it; a disabled endpoint gets its deliveries, to be skipped in view.
 _ADD = text(
     """
     INSERT INTO webhook_deliveries (endpoint_id, message_id, replay, delivery_id, customer_id, type, body, state,
@@ -36,15 +35,19 @@ _SUBSCRIBED = text(
 
 
 def add_deliveries(connection: Connection, messages: Sequence[Message], *, now: datetime) -> int:
-    """Have messages sent to every endpoint that takes their type; returns to how many places in all."""
-    endpoints = connection.execute(_SUBSCRIBED).all() if messages else []
-    rows = [
-        _new_row(message, endpoint_id=endpoint.endpoint_id, replay=0)
-        for endpoint in endpoints
-        for message in messages
-        if endpoint.types is None or message.type in endpoint.types
-    ]
-    return len(_add(connection, rows, now)) if rows else 0
+    """Have messages sent to every endpoint that takes their type; returns to how many places in all.
+
+    A disabled endpoint gets its deliveries as well: they are skipped, in view, and can be replayed.
+    """
+    added = 0
+    for endpoint in connection.execute(_SUBSCRIBED).all() if messages else ():
+        rows = [
+            _new_row(message, endpoint_id=endpoint.endpoint_id, replay=0)
+            for message in messages
+            if endpoint.types is None or message.type in endpoint.types
+        ]
+        added += len(_add(connection, rows, now)) if rows else 0
+    return added
 
 
 def add_delivery(connection: Connection, message: Message, *, endpoint_id: str, now: datetime) -> str:

@@ -161,6 +161,6 @@ def _retry_after(headers: Sequence[tuple[bytes, bytes]], now: datetime) -> timed
         return timedelta(seconds=min(int(text[:9]), 10**6))
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(at.replace(tzinfo=at.tzinfo or UTC) - now, timedelta())

@@ -51,6 +51,8 @@ def test_any_2xx_and_nothing_else_is_a_delivery(receiver: Receiver, status: int,
         ("9" * 400, timedelta(seconds=10**6)),
         ("-5", None),
         ("soon", None),
+        ("Mon, 23 Nov 99999999999 15:31:00 GMT", None),
+        ("Mon, 23 Nov 2026 15:31:00 +9999", None),
         ("²", None),
     ],
 )
