@@ -8,7 +8,7 @@ from enum import StrEnum
 from threading import Lock
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InternalError, OperationalError
 
 from metering.domain.errors import MeteringError
 from metering.domain.period import BillingPeriod
@@ -21,7 +21,7 @@ from metering.exports.focus_export import focus_rows
 from metering.exports.lines_export import LINE_COLUMNS, line_rows
 from metering.exports.parquet_file import ParquetFile
 from metering.store.customers import require_customer
-from metering.store.engine import cancel_statement, snapshot
+from metering.store.engine import DatabaseUnavailableError, cancel_statement, snapshot
 from metering.totals.export_months import ExportMonth, count_entries, iterate_months
 
 # One query reads the months of so many customers, or of so many entries. It sorts them before its first row, for
@@ -119,6 +119,7 @@ class MonthExport:
             UnknownCustomerError: nothing is known of the customer.
             UnequalExportError: the rows of a closed month do not sum to its invoice.
             UnrepresentableError: the format cannot hold a value exactly.
+            DatabaseUnavailableError: the database cannot be reached, took too long, or failed.
             ExportStoppedError: it was interrupted.
         """
         with self._lock:
@@ -126,10 +127,11 @@ class MonthExport:
                 raise ExportStoppedError("the export was stopped")
             try:
                 return next(self._chunks, None)
-            except DBAPIError as error:
+            except (OperationalError, InternalError) as error:
                 if self._stopped:
                     raise ExportStoppedError("the export was stopped") from error
-                raise
+                reason = str(error.orig).strip().splitlines()[0]
+                raise DatabaseUnavailableError(f"PostgreSQL failed during the export: {reason}") from error
 
     def interrupt(self) -> None:
         """Stop, also what the database does for it now. It still has to be closed."""

@@ -11,7 +11,6 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from metering.domain.usage import Usage
 from metering.exports.columns import Column, Kind
@@ -19,7 +18,7 @@ from metering.exports.csv_file import defused
 from metering.exports.month_rows import UnequalExportError
 from metering.operations.export_month import COLUMNS, ExportKind, ExportStoppedError
 from metering.store.customers import UnknownCustomerError
-from metering.store.engine import transaction
+from metering.store.engine import DatabaseUnavailableError, transaction
 from metering.totals.export_charges import ENTRY_COLUMNS
 from tests.exports.conftest import HOSTILE, LATER, NIGHT, Scene
 from tests.exports.files import content, csv_rows, export, parquet_rows, read_csv
@@ -294,7 +293,7 @@ def test_an_interrupted_export_ends_at_once_and_gives_its_connection_back(shared
 
 
 def test_the_database_ends_an_export_that_takes_too_long(shared_scene: Scene) -> None:
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DatabaseUnavailableError, match="PostgreSQL failed during the export: "):
         content(shared_scene.service.engine, "focus", "csv", within=timedelta(milliseconds=1))
 
 
