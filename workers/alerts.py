@@ -16,6 +16,7 @@ from metering.domain.alerts import AlertKind
 from metering.domain.errors import MeteringError
 from metering.operations.evaluate_alerts import evaluate_alerts, let_go_of_alert_log
 from metering.operations.send_webhooks import Courier, send_due
+from metering.store.engine import DatabaseUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,13 @@ def evaluate_due_alerts(service: Callable[[], Service]) -> None:
     try:
         until = monotonic() + MAX_SECONDS
         for kind in AlertKind:
-            _evaluate(service, kind, until)
+            try:
+                _evaluate(service(), kind, until)
+            except (SQLAlchemyError, MeteringError) as error:
+                told = {"kind": kind.value, "error": str(error).splitlines()[0]}
+                log.error("evaluating alerts failed; it is tried again", extra=told)
+                if isinstance(error, DatabaseUnavailableError):
+                    return
     finally:
         _evaluating.release()
 
@@ -55,19 +62,15 @@ def send_due_webhooks(service: Callable[[], Service]) -> None:
         _sending.release()
 
 
-def _evaluate(service: Callable[[], Service], kind: AlertKind, until: float) -> None:
-    try:
-        settings, engine = service().settings, service().engine
-        while monotonic() < until:
-            found = evaluate_alerts(engine=engine, kind=kind, every=settings.alerts_every, now=utc_now())
-            if found is None:
-                return
-            let_go_of_alert_log(engine=engine, retention=settings.alerts_retention, now=utc_now())
-            if not found.more:
-                return
-    except (SQLAlchemyError, MeteringError) as error:
-        problem = str(error).splitlines()[0]
-        log.error("evaluating alerts failed; it is tried again", extra={"kind": kind.value, "error": problem})
+def _evaluate(service: Service, kind: AlertKind, until: float) -> None:
+    settings, engine = service.settings, service.engine
+    while monotonic() < until:
+        found = evaluate_alerts(engine=engine, kind=kind, every=settings.alerts_every, now=utc_now())
+        if found is None:
+            return
+        let_go_of_alert_log(engine=engine, retention=settings.alerts_retention, now=utc_now())
+        if not found.more:
+            return
 
 
 def _courier(service: Service) -> Courier:
