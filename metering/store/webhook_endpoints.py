@@ -1,7 +1,7 @@
 """Endpoints that messages go to, and the secrets that sign what goes there.
 
 A secret has to be had again for each signature, so it is stored as it is; only the service's role may read it
-(docs/decisions/0015-how-webhook-secrets-are-kept.md).
+(docs/decisions/0017-how-webhook-secrets-are-kept.md).
 """
 
 import secrets
