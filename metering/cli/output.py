@@ -43,15 +43,16 @@ def progress_bar(what: str) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def phases() -> Iterator[Callable[[str, int, int], None]]:
-    """Tell on a terminal what is being done, how far it is, and how long it will take; silent elsewhere."""
+    """Tell on a terminal what is being done, how far and fast, and how long it will take; silent elsewhere."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,} of {task.total:,}"),
+        TextColumn("{task.completed:,} of {task.total:,}, {task.fields[rate]:,.0f} a second"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         tasks: dict[str, TaskID] = {}
+        begun: dict[str, float] = {}
         told_at = 0.0
 
         def tell(what: str, done: int, total: int) -> None:
@@ -61,8 +62,10 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
                 return
             told_at = monotonic()
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
+                tasks[what] = bar.add_task(what, total=total, rate=0)
+                begun[what] = told_at
+            rate = done / max(told_at - begun[what], _TELL_SECONDS)
+            bar.update(tasks[what], completed=done, total=total, rate=rate)
 
         yield tell
 
