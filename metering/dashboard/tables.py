@@ -13,6 +13,7 @@ from io import StringIO
 from typing import TypeAlias
 
 from metering.dashboard import values
+from metering.exports.csv_file import defused
 
 
 class Kind(StrEnum):
@@ -114,11 +115,7 @@ def exact(value: Value) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """A table as CSV by RFC 4180, money in dollars.
-
-    Text that a spreadsheet would take for a formula gets an apostrophe in front
-    (https://owasp.org/www-community/attacks/CSV_Injection).
-    """
+    """A table as CSV by RFC 4180, money in dollars; safe to open in a spreadsheet."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([f"{column.key}_usd" if _is_money(column) else column.key for column in table.columns])
@@ -132,5 +129,4 @@ def _is_money(column: Column) -> bool:
 
 
 def _field(value: Value) -> str:
-    text = exact(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return defused(value) if isinstance(value, str) else exact(value)
