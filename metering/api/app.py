@@ -8,6 +8,7 @@ import psycopg
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from metering.api import (
@@ -94,6 +95,7 @@ def create_app(service: Service) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     app.mount("/dashboard", create_dashboard(service))
+    app.add_route("/", lambda _: RedirectResponse("/dashboard/"), include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -34,6 +34,11 @@ def test_whoever_is_not_signed_in_is_shown_the_form_and_comes_back_afterwards(br
     assert "Streams" in browser.get("streams", model="a&b").text
 
 
+@pytest.mark.parametrize("path", ["/", "/dashboard"])
+def test_whoever_only_knows_the_host_finds_it(browser: Browser, path: str) -> None:
+    assert "Sign in" in browser.http.get(path, follow_redirects=True).text
+
+
 @pytest.mark.parametrize(
     "elsewhere",
     [
