@@ -20,7 +20,7 @@ from metering.domain.money import EXACT, sum_cents
 from metering.totals.customers import CustomerView, find_customers, get_customer
 from metering.totals.invoices import InvoiceFilter, list_invoices
 from metering.totals.manual_adjustments import list_manual_adjustments
-from metering.totals.totals import Group
+from metering.totals.totals import Group, TotalRow
 
 _PAGE, _FILE = 100, 10_000
 _SHOWN = 24
@@ -86,11 +86,11 @@ def customer(asked: Asked) -> Page:
     chart = cost_by_day(asked, month, customer_id=customer_id)
     groups = (("models", "By model", [Group.PROVIDER, Group.MODEL]), ("keys", "By API key", [Group.API_KEY_ID]),
               ("outcomes", "By outcome and who counted", [Group.OUTCOME, Group.USAGE_SOURCE]))  # fmt: skip
+    rows = {name: by_groups(asked, month, by, customer_id=customer_id) for name, _, by in groups}
     tables = [
-        ranking(name, title, by_groups(asked, month, by, customer_id=customer_id), month, groups=by, empty=EMPTY,
-                customer_id=customer_id)
+        ranking(name, title, rows[name], month, groups=by, empty=EMPTY, customer_id=customer_id)
         for name, title, by in groups
-    ]  # fmt: skip
+    ]
     bills = list_invoices(
         asked.connection, where=InvoiceFilter(customer_id=customer_id), before=None, limit=_SHOWN
     )
@@ -107,7 +107,7 @@ def customer(asked: Asked) -> Page:
         context={
             "month": month,
             "customer": view,
-            "tiles": _tiles(asked, month, customer_id, chart.sums),
+            "tiles": _tiles(asked, month, customer_id, rows["outcomes"], chart.sums),
             "chart": chart,
             "tables": tables,
         },
@@ -115,17 +115,18 @@ def customer(asked: Asked) -> Page:
     )
 
 
-def _tiles(asked: Asked, month: Month, customer_id: str, by_day: Sequence[Decimal]) -> list[Tile]:
-    rows = by_groups(asked, month, [Group.OUTCOME, Group.USAGE_SOURCE], customer_id=customer_id)
-    final = cost(rows)
+def _tiles(
+    asked: Asked, month: Month, customer_id: str, outcomes: Sequence[TotalRow], by_day: Sequence[Decimal]
+) -> list[Tile]:
+    final = cost(outcomes)
     accruals = accruals_of(asked, month, customer_id=customer_id)
     accrued = sum_cents(each.usd_cents for each in accruals)
-    lost = cost_of(rows, Group.OUTCOME, Outcome.CANCELLED, Outcome.ABANDONED)
-    estimated = cost_of(rows, Group.USAGE_SOURCE, UsageSource.ESTIMATE)
+    lost = cost_of(outcomes, Group.OUTCOME, Outcome.CANCELLED, Outcome.ABANDONED)
+    estimated = cost_of(outcomes, Group.USAGE_SOURCE, UsageSource.ESTIMATE)
     within = month.range_
     expected = forecast(month, by_day=by_day, spent=EXACT.add(final, accrued))
     tiles = [
-        compared_tile("Final", final, compared_cost(rows), month.compared_title,
+        compared_tile("Final", final, compared_cost(outcomes), month.compared_title,
                       href=streams_of(customer_id=customer_id, within=within)),
         money_tile("Accrued, not final", accrued, f"{counted(len(accruals), 'stream')} under way",
                    href=link("streams", state="open", customer_id=customer_id)),
