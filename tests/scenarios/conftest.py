@@ -13,10 +13,16 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from metering.all_in_one import run_all_in_one
+from metering.clock import utc_now
 from metering.config import load_settings
+from metering.domain.settlement import State
 from metering.embedded.supervisor import Supervisor
+from metering.store.engine import DatabaseUnavailableError, service_engine, transaction
+from metering.totals.health import work_health
 from tests import waiting
 
 KEY = "mk_scenario_0123456789abcdef"
@@ -35,6 +41,7 @@ class Whole:
     url: str
     key: str
     client: httpx2.Client
+    engine: Engine
     supervisor: Supervisor
     redis_url: str
     environment: dict[str, str]
@@ -74,19 +81,18 @@ class Whole:
 
     def settle(self, *, within: float = 40) -> None:
         """Wait until nothing is due and nothing is open or waits for its start."""
-        quiet = {'metering_streams_not_final{state="open"}', 'metering_streams_not_final{state="ended"}'}
 
         def done() -> bool:
-            lines = self.client.get("/metrics").text.splitlines()
-            values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-            waiting = sum(float(values[name]) for name in quiet)
-            return waiting == 0 and float(values["metering_streams_due"]) == 0
+            # Not /metrics: what it tells may be from before the last event was posted.
+            with transaction(self.engine) as connection:
+                health = work_health(connection, now=utc_now())
+            return health.due == 0 and not health.states.keys() & {State.OPEN, State.ENDED}
 
         assert eventually(done, within=within)
 
 
-# While parts are being killed, an answer may be missing; a metric, right after a restart.
-eventually = partial(waiting.eventually, ignoring=(httpx2.HTTPError, KeyError))
+# While parts are being killed, an answer may be missing.
+eventually = partial(waiting.eventually, ignoring=(httpx2.HTTPError, DatabaseUnavailableError, OperationalError))
 
 
 @pytest.fixture(scope="package")
@@ -101,7 +107,9 @@ def whole() -> Iterator[Whole]:
             httpx2.Client(base_url=running.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as client,
         ):
             redis_url = running.environment["METERING_REDIS_URL"]
-            yield Whole(running.url, KEY, client, supervisor, redis_url, running.environment)
+            engine = service_engine(running.environment["METERING_DATABASE_URL"])
+            yield Whole(running.url, KEY, client, engine, supervisor, redis_url, running.environment)
+            engine.dispose()
 
 
 @pytest.fixture(scope="package")
