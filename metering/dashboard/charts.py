@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import dollars_text
-from metering.domain.money import ZERO, sum_cents
+from metering.domain.money import EXACT, ZERO, sum_cents
 
 # What is stacked apart; the rest is "other models".
 _MOST_SERIES = 6
@@ -41,32 +41,29 @@ class Chart:
 
 
 def stacked_by_day(
-    amounts: Mapping[tuple[datetime, str], Decimal],
+    amounts: Sequence[tuple[datetime, str, Decimal]],
     *,
     days: Sequence[datetime],
     name: str,
     title: str,
+    by: str,
     labels: Sequence[str],
     hrefs: Sequence[str],
     empty: str,
 ) -> Chart:
-    """Amounts in cents by day and series; the largest series each, the others together.
+    """Amounts in cents of days and series; the largest series each, the others together.
 
-    `labels` and `hrefs` say what each day is called, and where its rows are.
+    `days` has each day that there is an amount of. `by` says what the series are; `labels` and `hrefs` say what
+    each day is called, and where its rows are.
     """
-    totals: dict[str, Decimal] = {}
-    for (_, series), amount in amounts.items():
-        totals[series] = totals.get(series, ZERO) + amount
-    largest = sorted(totals, key=lambda series: (-totals[series], series))[:_MOST_SERIES]
-    by_series: dict[str, list[Decimal]] = {series: [] for series in largest}
-    has_others = len(totals) > len(largest)
-    for day in days:
-        rest = sum_cents(amount for (at, series), amount in amounts.items() if at == day and series not in largest)
-        for series in largest:
-            by_series[series].append(amounts.get((day, series), ZERO))
-        if has_others:
-            by_series.setdefault(OTHER, []).append(rest)
-    sums = [sum_cents(amounts[place] for amounts in by_series.values()) for place in range(len(days))]
+    by_series: dict[str, list[Decimal]] = {}
+    places = {day: place for place, day in enumerate(days)}
+    largest = _largest(amounts)
+    for day, series, amount in sorted(amounts, key=lambda each: largest.get(each[1], _MOST_SERIES)):
+        shown = series if series in largest else OTHER
+        values = by_series.setdefault(shown, [ZERO] * len(days))
+        values[places[day]] = EXACT.add(values[places[day]], amount)
+    sums = [sum_cents(values[place] for values in by_series.values()) for place in range(len(days))]
     linked = [Cell(label, href) for label, href in zip(labels, hrefs, strict=True)]
     return Chart(
         name=name,
@@ -75,8 +72,17 @@ def stacked_by_day(
         days=labels,
         sums=sums,
         series=by_series,
-        table=_table(name, title, linked, sums, by_series, empty),
+        table=_table(name, title, by, linked, sums, by_series, empty),
     )
+
+
+def _largest(amounts: Sequence[tuple[datetime, str, Decimal]]) -> Mapping[str, int]:
+    """The series that are shown apart, with their places. One that is called like the others goes with them."""
+    totals: dict[str, Decimal] = {}
+    for _, series, amount in amounts:
+        totals[series] = EXACT.add(totals.get(series, ZERO), amount)
+    largest = sorted(totals.keys() - {OTHER}, key=lambda series: (-totals[series], series))[:_MOST_SERIES]
+    return {series: place for place, series in enumerate(largest)}
 
 
 def _summary(sums: Sequence[Decimal], labels: Sequence[str]) -> str:
@@ -89,15 +95,17 @@ def _summary(sums: Sequence[Decimal], labels: Sequence[str]) -> str:
 def _table(
     name: str,
     title: str,
+    by: str,
     days: Sequence[Cell],
     sums: Sequence[Decimal],
     series: Mapping[str, Sequence[Decimal]],
     empty: str,
 ) -> Table:
     columns = [Column("day", "Day"), Column("total", "All", Kind.MONEY)]
-    columns += [Column(each, each, Kind.MONEY) for each in series]
+    # A series may be called like another column, or like a formula; with what it is before it, it is neither.
+    columns += [Column(f"{by}:{each}", each, Kind.MONEY) for each in series]
     rows: list[Row] = [
-        {"day": day, "total": sums[place], **{each: amounts[place] for each, amounts in series.items()}}
+        {"day": day, "total": sums[place], **{f"{by}:{each}": amounts[place] for each, amounts in series.items()}}
         for place, day in enumerate(days)
     ]
     total: Row = {"day": "All", "total": sum_cents(sums)}
@@ -106,6 +114,6 @@ def _table(
         title=title,
         columns=columns,
         rows=rows if series else [],
-        total={**total, **{each: sum_cents(amounts) for each, amounts in series.items()}},
+        total={**total, **{f"{by}:{each}": sum_cents(amounts) for each, amounts in series.items()}},
         empty=empty,
     )

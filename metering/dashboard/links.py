@@ -10,22 +10,14 @@ from metering.totals.ranges import Range
 NO_KEY = "no_key"
 
 
-def streams_of(
-    *,
-    customer_id: str | None = None,
-    within: Range | None = None,
-    from_: datetime | None = None,
-    to: datetime | None = None,
-    **filters: str | None,
-) -> str:
+def streams_of(*, customer_id: str | None, within: Range, **filters: str | None) -> str:
     """The final streams that ended in a range, by what the totals know of them; "" is what is not known."""
-    start, end = within or (from_, to)
-    return link("streams", **range_filters(start, end), customer_id=customer_id, **known(filters))
+    return link("streams", **range_filters(*within), customer_id=customer_id, **known(filters))
 
 
-def range_filters(start: datetime | None, end: datetime | None) -> dict[str, str | None]:
+def range_filters(start: datetime, end: datetime) -> dict[str, str | None]:
     """A range as filters of a link."""
-    return {"from": _text(start) if start else None, "to": _text(end) if end else None}
+    return {"from": _text(start), "to": _text(end)}
 
 
 def known(filters: Mapping[str, str | None]) -> dict[str, str | None]:

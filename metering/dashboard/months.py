@@ -34,14 +34,16 @@ class Month:
     @property
     def days(self) -> Sequence[datetime]:
         """The first moment of each of its days so far."""
-        starts = []
-        at = self.range_[0].astimezone(self.zone)
-        until = min(self.range_[1], max(self.now, self.range_[0] + timedelta(microseconds=1)))
-        while at < until:
-            starts.append(at.astimezone(UTC))
-            following = at.date() + timedelta(days=1)
-            at = datetime(following.year, following.month, following.day, tzinfo=self.zone)
+        starts = [self.range_[0]]
+        until = min(self.range_[1], self.now)
+        while (following := self.day(starts[-1])[1]) < until:
+            starts.append(following)
         return starts
+
+    def day(self, start: datetime) -> Range:
+        """The day of its calendar that begins then."""
+        following = start.astimezone(self.zone).date() + timedelta(days=1)
+        return start, datetime(following.year, following.month, following.day, tzinfo=self.zone).astimezone(UTC)
 
     def label(self, day: datetime) -> str:
         """A day of it as a chart has it."""
@@ -89,9 +91,10 @@ def month_of(asked: Asked, *, zone: ZoneInfo = UTC_ZONE) -> Month:
 def forecast(month: Month, *, by_day: Sequence[Decimal], spent: Decimal) -> Decimal | None:
     """What the month comes to if each day left is like the mean of the last whole days; None without one.
 
-    `by_day` has the cents of each day so far, today's last. Today counts as far as it is, and then the rest of it.
+    `by_day` has the cents of each day from the first on. Today counts as far as it is, and then the rest of it.
     """
-    whole = by_day[:-1][-_FORECAST_DAYS:]
+    before_today = len(month.days) - 1
+    whole = by_day[:before_today][-_FORECAST_DAYS:]
     if not month.is_current or not whole:
         return None
     left = month.range_[1] - month.now

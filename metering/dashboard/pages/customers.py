@@ -1,26 +1,20 @@
 """Customers, the most expensive first or searched; and one customer, by its own calendar."""
 
-from collections.abc import Sequence
-from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.errors import NoSuchThingError
-from metering.dashboard.links import customer_page, streams_of
-from metering.dashboard.months import Month, forecast, month_of
+from metering.dashboard.links import customer_page
+from metering.dashboard.months import month_of
 from metering.dashboard.pages.invoices import invoice_table
-from metering.dashboard.pages.overview import cost_by_day
-from metering.dashboard.questions import accruals_of, by_groups, compared_cost, cost, cost_of
+from metering.dashboard.questions import by_groups
 from metering.dashboard.rankings import ranking
+from metering.dashboard.spending import cost_by_day, quality_tiles, spending_tiles
 from metering.dashboard.tables import Cell, Column, Kind, Table
-from metering.dashboard.tiles import Tile, compared_tile, money_tile
-from metering.dashboard.values import counted, share
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.money import EXACT, sum_cents
 from metering.totals.customers import CustomerView, find_customers, get_customer
 from metering.totals.invoices import InvoiceFilter, list_invoices
 from metering.totals.manual_adjustments import list_manual_adjustments
-from metering.totals.totals import Group, TotalRow
+from metering.totals.totals import Group
 
 _PAGE, _FILE = 100, 10_000
 _SHOWN = 24
@@ -83,7 +77,7 @@ def customer(asked: Asked) -> Page:
     if view is None:
         raise NoSuchThingError(f"there is no customer {customer_id!r}")
     month = month_of(asked, zone=ZoneInfo(view.time_zone))
-    chart = cost_by_day(asked, month, customer_id=customer_id)
+    chart = cost_by_day(asked, month, customer_id=customer_id, empty=EMPTY)
     groups = (("models", "By model", [Group.PROVIDER, Group.MODEL]), ("keys", "By API key", [Group.API_KEY_ID]),
               ("outcomes", "By outcome and who counted", [Group.OUTCOME, Group.USAGE_SOURCE]))  # fmt: skip
     rows = {name: by_groups(asked, month, by, customer_id=customer_id) for name, _, by in groups}
@@ -107,39 +101,15 @@ def customer(asked: Asked) -> Page:
         context={
             "month": month,
             "customer": view,
-            "tiles": _tiles(asked, month, customer_id, rows["outcomes"], chart.sums),
+            "tiles": [
+                *spending_tiles(asked, month, customer_id=customer_id, outcomes=rows["outcomes"], chart=chart),
+                *quality_tiles(asked, month, customer_id=customer_id, outcomes=rows["outcomes"]),
+            ],
             "chart": chart,
             "tables": tables,
         },
         tables=[chart.table, *tables],
     )
-
-
-def _tiles(
-    asked: Asked, month: Month, customer_id: str, outcomes: Sequence[TotalRow], by_day: Sequence[Decimal]
-) -> list[Tile]:
-    final = cost(outcomes)
-    accruals = accruals_of(asked, month, customer_id=customer_id)
-    accrued = sum_cents(each.usd_cents for each in accruals)
-    lost = cost_of(outcomes, Group.OUTCOME, Outcome.CANCELLED, Outcome.ABANDONED)
-    estimated = cost_of(outcomes, Group.USAGE_SOURCE, UsageSource.ESTIMATE)
-    within = month.range_
-    expected = forecast(month, by_day=by_day, spent=EXACT.add(final, accrued))
-    tiles = [
-        compared_tile("Final", final, compared_cost(outcomes), month.compared_title,
-                      href=streams_of(customer_id=customer_id, within=within)),
-        money_tile("Accrued, not final", accrued, f"{counted(len(accruals), 'stream')} under way",
-                   href=link("streams", state="open", customer_id=customer_id)),
-        money_tile("Cancelled and abandoned", lost, f"{share(lost, final)} of all",
-                   href=streams_of(customer_id=customer_id, within=within, outcome="cancelled,abandoned")),
-        money_tile("Estimated", estimated, f"{share(estimated, final)} of all",
-                   href=streams_of(customer_id=customer_id, within=within, usage_source="estimate")),
-    ]  # fmt: skip
-    if expected is not None:
-        tiles.insert(
-            2, money_tile("Expected at month's end", expected, "if the days left are like the last seven")
-        )
-    return tiles
 
 
 def _by_hand(asked: Asked, view: CustomerView) -> Table:

@@ -6,13 +6,15 @@ from decimal import Decimal
 
 from metering.dashboard.asking import Asked, Page
 from metering.dashboard.months import month_of
-from metering.dashboard.pages.overview import EMPTY, cost_by_day
 from metering.dashboard.questions import by_groups
 from metering.dashboard.rankings import ranking
+from metering.dashboard.spending import cost_by_day
 from metering.dashboard.tables import Column, Kind, Row
 from metering.domain.events import Outcome
 from metering.domain.money import ZERO, sum_cents
 from metering.totals.totals import Group, TotalRow
+
+EMPTY = "Nothing is final in this month yet."
 
 _MORE = (
     Column("input_tokens", "Input tokens", Kind.COUNT),
@@ -43,7 +45,7 @@ def models(asked: Asked) -> Page:
         more=_MORE,
         more_of=[_more(row, cut_short) for row in rows],
     )
-    chart = cost_by_day(asked, month, customer_id=customer_id)
+    chart = cost_by_day(asked, month, customer_id=customer_id, empty=EMPTY)
     return Page(
         template="models.html.j2",
         title="Models",
