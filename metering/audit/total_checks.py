@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from metering.audit.checks import Check, broken
 from metering.audit.difference import Difference
-from metering.records.rollups import DIMENSIONS, HOURLY, ROLLUPS, SUMS, Rollup
+from metering.records.rollups import DETAILED, DIMENSIONS, ROLLUPS, SUMS, Rollup
 from metering.totals.edges import edge_bills, within_edges
 
 _SUMMED = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
@@ -47,7 +47,7 @@ def check_hourly_totals(connection: Connection, begin: datetime, end: datetime) 
     """An hour's totals are the sums of the newest bills that ended in it, and of what was adjusted by hand."""
     return broken(
         connection,
-        HOURLY.table,
+        DETAILED.table,
         _compare(_STORED_HOURS, _DERIVED_HOURS, _HOURLY_KEY),
         begin,
         end,
@@ -60,9 +60,9 @@ def check_hourly_totals(connection: Connection, begin: datetime, end: datetime) 
 
 
 def check_rollups(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """Days and months, by whatever, are the sums of their hours."""
+    """Sums by less detail, and by days and months, are those of their hours."""
     for rollup in ROLLUPS:
-        if rollup is not HOURLY:
+        if rollup is not DETAILED:
             yield from broken(connection, rollup.table, _compare(*_rollup_queries(rollup), rollup.key), begin, end)
 
 

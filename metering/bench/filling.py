@@ -2,7 +2,7 @@
 
 from metering.bench.stage import Stage
 from metering.domain.usage import COUNTERS
-from metering.records.rollups import DAILY, HOURLY, MONTHLY, SUMS
+from metering.records.rollups import DETAILED, ROLLUPS, SUMS
 
 # A finalized stream as ingest and finalizer leave it; its id is random hex, as UUIDs are.
 _STREAMS = """
@@ -67,9 +67,9 @@ def fill_charges(stage: Stage, charges: int) -> None:
         stage.execute(_CHARGES.format(first=first, last=min(first + _CHUNK - 1, charges)))
     for statement in _CHARGE_INDEXES:
         stage.execute(statement)
-    hourly = ", ".join(HOURLY.key).replace("hour", "date_trunc('hour', ended_at)").replace("retry", "'false'")
+    hourly = ", ".join(DETAILED.key).replace("hour", "date_trunc('hour', ended_at)").replace("retry", "'false'")
     stage.execute(
-        f"INSERT INTO totals_hourly ({', '.join((*HOURLY.key, *SUMS))}) SELECT {hourly}, {_SUMMED} FROM charges"
+        f"INSERT INTO totals_hourly ({', '.join((*DETAILED.key, *SUMS))}) SELECT {hourly}, {_SUMMED} FROM charges"
         " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
     )
     fill_rollups(stage)
@@ -82,9 +82,11 @@ def fill_charges(stage: Stage, charges: int) -> None:
 
 
 def fill_rollups(stage: Stage) -> None:
-    """Sum what there is by hour by days and months."""
+    """Sum what there is by hour in full detail by less, and by days and months."""
     sums = ", ".join(f"sum({name})" for name in SUMS)
-    for rollup in (*DAILY, *MONTHLY):
+    for rollup in ROLLUPS:
+        if rollup is DETAILED:
+            continue
         key = ", ".join(rollup.key).replace(rollup.bucket, f"date_trunc('{rollup.bucket}', hour)")
         places = ", ".join(str(place + 1) for place in range(len(rollup.key)))
         stage.execute(

@@ -26,8 +26,12 @@ class Rollup:
         return (*before, self.bucket, *(name for name in self.dimensions if name != "customer_id"))
 
 
-HOURLY = Rollup("totals_hourly", "hour", DIMENSIONS)
-# From narrow to the one that has all: a question is answered by the first that knows its dimensions.
+# Of a bucket, from narrow to the one that has all: a question is answered by the first that knows its dimensions.
+HOURLY = (
+    Rollup("totals_hourly_by_model", "hour", ("provider", "model", "outcome", "usage_source")),
+    Rollup("totals_hourly_by_customer", "hour", ("customer_id",)),
+    Rollup("totals_hourly", "hour", DIMENSIONS),
+)
 DAILY = (
     Rollup("totals_daily_by_model", "day", ("provider", "model", "outcome", "usage_source")),
     Rollup("totals_daily_by_customer", "day", ("customer_id",)),
@@ -37,9 +41,11 @@ MONTHLY = (
     Rollup("totals_monthly_by_customer", "month", ("customer_id", "outcome", "usage_source", "retry")),
     Rollup("totals_monthly", "month", DIMENSIONS),
 )
-ROLLUPS = (HOURLY, *DAILY, *MONTHLY)
+ROLLUPS = (*HOURLY, *DAILY, *MONTHLY)
+# What every other one can be summed from.
+DETAILED = HOURLY[-1]
 
 
 def narrowest(rollups: Sequence[Rollup], *, dimensions: Collection[str]) -> Rollup:
-    """The first of these that knows all the dimensions; the last of DAILY and MONTHLY knows any."""
+    """The first of these that knows all the dimensions; the last of each bucket knows any."""
     return next(rollup for rollup in rollups if set(dimensions) <= set(rollup.dimensions))

@@ -38,6 +38,10 @@ totals_pending = Table(
     *_sums(),
 )
 totals_hourly = _rollup("totals_hourly", "hour", "customer_id", *_DETAIL)
+totals_hourly_by_customer = _rollup("totals_hourly_by_customer", "hour", "customer_id")
+totals_hourly_by_model = _rollup(
+    "totals_hourly_by_model", "hour", "provider", "model", "outcome", "usage_source", by_bucket=False
+)
 totals_daily = _rollup("totals_daily", "day", "customer_id", *_DETAIL)
 totals_daily_by_customer = _rollup("totals_daily_by_customer", "day", "customer_id")
 totals_daily_by_model = _rollup(

@@ -68,12 +68,7 @@ def _part_of_day(zone: str, day: DayWindow, trailing_days: int) -> _Part:
     return _Part(zone, window, day.complete, trailing_days, inside, before)
 
 
-# The narrowest sums by day are not by outcome, so days are not asked for what of them is estimated.
-_ROLLUPS = {
-    Source.MONTH: narrowest(MONTHLY, dimensions={"customer_id", "outcome", "usage_source"}),
-    Source.DAY: narrowest(DAILY, dimensions={"customer_id"}),
-    Source.HOUR: HOURLY,
-}
+_BY_BUCKET = {Source.MONTH: MONTHLY, Source.DAY: DAILY, Source.HOUR: HOURLY}
 
 
 def _figures(parts: Sequence[_Part], only: str | None, *, estimates: bool) -> Figures:
@@ -109,7 +104,7 @@ def _figures(parts: Sequence[_Part], only: str | None, *, estimates: bool) -> Fi
         "customer_id": None,
         **{
             f"{source.value}s": sorted({row["bucket"] for row in buckets if row["source"] is source})
-            for source in _ROLLUPS
+            for source in _BY_BUCKET
         },
     }
     return Figures(query, parameters, {(part.time_zone, part.window.key): part.window for part in parts})
@@ -119,13 +114,15 @@ def _weighed(sources: Collection[Source], weights: Sequence[str], whose: str, es
     """Queries for amounts with their weights: rolled up ones, pending ones, and of bills in parts of an hour."""
     columns = ", ".join(f"w.{name}" for name in weights)
     estimated = _ESTIMATED if estimates else "0"
+    needed = {"customer_id", "outcome", "usage_source"} if estimates else {"customer_id"}
+    tables = {source: narrowest(rollups, dimensions=needed) for source, rollups in _BY_BUCKET.items()}
     rolled_up = " UNION ALL ".join(
         f"""
         SELECT t.customer_id, '{source.value}' AS source, t.{rollup.bucket} AS bucket, t.usd_cents,
                {estimated} AS estimated_usd_cents
         FROM {rollup.table} t WHERE t.{rollup.bucket} = ANY(:{source.value}s) {whose}
         """
-        for source, rollup in _ROLLUPS.items()
+        for source, rollup in tables.items()
         if source in sources
     )
     # An outer join, for it says how many rows come of it: PostgreSQL would guess a few, and plan for those.

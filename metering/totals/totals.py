@@ -200,19 +200,20 @@ def _only(question: TotalsQuestion) -> str:
     return " AND ".join(conditions) or "true"
 
 
-def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup]:
-    """The narrowest sums by day and by month that know what is asked for."""
+def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup, Rollup]:
+    """The narrowest sums by hour, by day and by month that know what is asked for."""
     needed = {group.value for group in (*question.group_by, *question.only)}
     if question.customer_id is not None:
         needed.add("customer_id")
-    return narrowest(DAILY, dimensions=needed), narrowest(MONTHLY, dimensions=needed)
+    hourly, daily, monthly = (narrowest(rollups, dimensions=needed) for rollups in (HOURLY, DAILY, MONTHLY))
+    return hourly, daily, monthly
 
 
 def _utc_rows(
     question: TotalsQuestion, within: Range, measures: str, parameters: dict[str, Any], *, prefix: str
 ) -> list[str]:
     """Sums of whole months, of the days and hours beside them, pending ones, and of the bills that stick out."""
-    daily, monthly = _tables(question)
+    hourly, daily, monthly = _tables(question)
     by_day = daily is DAILY[0] and within[1] - within[0] <= _FEW_DAYS and question.granularity is Granularity.NONE
     finest = Granularity.DAY if by_day else question.granularity
     parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, finest).items()}
@@ -224,7 +225,7 @@ def _utc_rows(
           AND {_only(question)}
         """
         for rollup, outer, inner in (
-            (HOURLY, "hours", "days"),
+            (hourly, "hours", "days"),
             (daily, "days", "months"),
             (monthly, "months", "nothing"),
         )
@@ -251,10 +252,10 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
         zoned_stretches(question.from_, question.to, question.granularity, zone), key=lambda each: each.unit
     ):
         parameters[unit.value] = _encode([{"from_": each.from_, "to_": each.to} for each in stretches]).decode()
-    daily, _ = _tables(question)
+    hourly, daily, _ = _tables(question)
     sources = (
         (daily.table, daily.bucket, Unit.DAYS),
-        (HOURLY.table, HOURLY.bucket, Unit.HOURS),
+        (hourly.table, hourly.bucket, Unit.HOURS),
         ("totals_pending", "hour", Unit.PENDING),
     )
     bills = edge_bills(within=_in_stretch, joined=f"{_stretches(Unit.BILLS)} ON true")
