@@ -10,11 +10,12 @@ from metering.api.alert_shapes import alert_shape, occurrence_shape
 from metering.api.auth import Admin, Reader, require_customer
 from metering.api.errors import NotFoundError
 from metering.api.fields import Id, Name
-from metering.api.paging import Cursor, Limit, decode_cursor, page_of
-from metering.api.reading import Db, TheService, moment_of
+from metering.api.paging import Cursor, Limit, page_of
+from metering.api.reading import Db, TheService
 from metering.api.shapes import Page
 from metering.api.stream_paths import text_of
 from metering.clock import utc_now
+from metering.cursors import decode_cursor, moment_in
 from metering.domain.alerts import AlertKind, AlertScope, AlertTerms
 from metering.operations.manage_alerts import AlertChanges, change_alert, create_alert, delete_alert
 from metering.totals.alerts import OccurrenceFilter, find_alert, list_alerts, list_occurrences
@@ -136,7 +137,7 @@ def read_occurrences(
         kind=kind.value if kind else None,
         alerts_of=key.customer_id,
     )
-    before = (moment_of(position[0]), position[1]) if position else None
+    before = (moment_in(position[0]), position[1]) if position else None
     found = list_occurrences(connection, where=where, before=before, limit=limit + 1)
     return page_of(
         found,

@@ -7,11 +7,12 @@ from pydantic import BaseModel
 
 from metering.api.auth import Admin, Reader, require_customer
 from metering.api.fields import Reason
-from metering.api.paging import Cursor, Limit, decode_cursor, page_of
-from metering.api.reading import Db, TheService, moment_of
+from metering.api.paging import Cursor, Limit, page_of
+from metering.api.reading import Db, TheService
 from metering.api.shapes import Page, resolution_shape, time_text, usage_shape
 from metering.api.stream_paths import route_ending_in, stream_key_before, text_of
 from metering.clock import utc_now
+from metering.cursors import decode_cursor, moment_in
 from metering.domain.resolutions import ResolutionAction
 from metering.domain.settlement import State
 from metering.domain.stream import billable_usage
@@ -46,7 +47,7 @@ def read_backlog(
         connection,
         state=State(state) if state else None,
         customer_id=require_customer(key, text_of(customer_id)),
-        after=(moment_of(position[0]), position[1], position[2]) if position else None,
+        after=(moment_in(position[0]), position[1], position[2]) if position else None,
         limit=limit + 1,
     )
     return page_of(items, limit=limit, shape=backlog_shape, position=_position)

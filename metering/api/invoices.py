@@ -9,14 +9,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from metering.api.auth import Reader, require_customer
-from metering.api.errors import InvalidParameterError, NotFoundError
+from metering.api.errors import NotFoundError
 from metering.api.invoice_shapes import drift_shape, invoice_shape
-from metering.api.paging import Cursor, Limit, decode_cursor, page_of
-from metering.api.reading import Db, TheService, moment_of
+from metering.api.paging import Cursor, Limit, page_of
+from metering.api.reading import Db, TheService
 from metering.api.shapes import Page
 from metering.api.stream_paths import text_of
 from metering.bootstrap import issuer
 from metering.clock import utc_now
+from metering.cursors import decode_cursor, moment_in, number_in
 from metering.domain.period import BillingPeriod
 from metering.domain.push import PushState
 from metering.exports.statement_html import statement_html
@@ -115,7 +116,7 @@ def read_drift(
         customer_id=require_customer(key, text_of(customer_id)),
         period=_month(period),
         reconciliation_id=text_of(reconciliation_id),
-        before=(moment_of(position[0]), position[1], _number(position[2])) if position else None,
+        before=(moment_in(position[0]), position[1], number_in(position[2])) if position else None,
         limit=limit + 1,
     )
     return page_of(
@@ -156,9 +157,3 @@ def _stored(connection: Connection, key: Key, invoice_id: str) -> StoredInvoice:
 
 def _month(period: str | None) -> str | None:
     return str(BillingPeriod.parse(period)) if period is not None else None
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise InvalidParameterError("cursor: belongs to another query")
-    return int(text)

@@ -22,12 +22,13 @@ from metering.domain.drift import DriftClass
 from metering.domain.push import PushState
 from metering.domain.settlement import State
 from metering.ingest.nudge import QUEUE
+from metering.records.webhooks import EndpointState
 from metering.store.engine import DatabaseUnavailableError, transaction
 from metering.totals.customers import count_overdue_customers
 from metering.totals.health import work_health
 from metering.totals.month_progress import standing_pushes
 from metering.totals.reconciling import drift_left, reconciled_at
-from metering.totals.webhooks import EndpointState, alert_health
+from metering.totals.webhooks import alert_health
 from metering.totals.workers import totals_freshness, workers_seen
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,12 @@ from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
 from metering.api.auth import Admin, Reader, require_customer
 from metering.api.fields import Id, Name
-from metering.api.paging import Cursor, Limit, decode_cursor, page_of
-from metering.api.reading import Db, TheService, moment_of
+from metering.api.paging import Cursor, Limit, page_of
+from metering.api.reading import Db, TheService
 from metering.api.shapes import Page, time_text
 from metering.api.stream_paths import text_of
 from metering.clock import utc_now
+from metering.cursors import decode_cursor, moment_in
 from metering.domain.cancel_policies import CancelPolicy, CancelTerms
 from metering.domain.markups import Markup
 from metering.domain.money import cents_text
@@ -104,7 +105,7 @@ def read_rates(
 ) -> Page:
     """Rate cards with their dates, by provider, model and date; with `customer_id` its own and everybody's."""
     position = decode_cursor(cursor, length=4)
-    after = (position[0], position[1], moment_of(position[2]), position[3]) if position else None
+    after = (position[0], position[1], moment_in(position[2]), position[3]) if position else None
     where = RateCardFilter(
         provider=text_of(provider),
         model=text_of(model),

@@ -17,6 +17,7 @@ from metering.api.errors import InvalidParameterError, NoEventAcceptedError, Not
 from metering.bootstrap import NotConfiguredError
 from metering.catalogue.genai import UnknownClauseError
 from metering.config import ConfigurationError
+from metering.cursors import InvalidCursorError
 from metering.domain.alerts import InvalidAlertError
 from metering.domain.errors import MeteringError
 from metering.domain.period import InvalidPeriodError
@@ -97,6 +98,7 @@ PROBLEMS: dict[type[MeteringError], Problem] = {
     ForbiddenError: Problem(403, "forbidden", "The key may not do this"),
     NotFoundError: Problem(404, "not-found", "There is no such thing"),
     InvalidParameterError: Problem(422, "invalid-parameter", "A parameter is wrong"),
+    InvalidCursorError: Problem(422, "invalid-parameter", "A parameter is wrong"),
     InvalidPeriodError: Problem(422, "invalid-parameter", "A parameter is wrong"),
     UnknownTimeZoneError: Problem(422, "invalid-parameter", "A parameter is wrong"),
     InvalidRateError: Problem(422, "invalid-rate", "The rates do not make a card"),

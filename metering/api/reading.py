@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from metering.api.auth import Reader, require_customer
 from metering.api.errors import InvalidParameterError, NotFoundError
-from metering.api.paging import Cursor, Limit, decode_cursor, page_of
+from metering.api.paging import Cursor, Limit, page_of
 from metering.api.shapes import (
     Page,
     charge_shape,
@@ -20,6 +20,7 @@ from metering.api.shapes import (
 from metering.api.stream_paths import stream_key, text_of
 from metering.bootstrap import Service
 from metering.clock import utc_now
+from metering.cursors import decode_cursor, moment_in
 from metering.domain.events import Outcome, UsageSource
 from metering.domain.ledger import Charge
 from metering.domain.period import BillingPeriod
@@ -86,7 +87,7 @@ def read_charges(
         usage_source=usage_source,
     )
     position = decode_cursor(cursor, length=3)
-    after = (moment_of(position[0]), position[1], position[2]) if position else None
+    after = (moment_in(position[0]), position[1], position[2]) if position else None
     charges = list_charges(connection, where=where, after=after, limit=limit + 1)
     return page_of(charges, limit=limit, shape=charge_shape, position=_charge_position)
 
@@ -106,7 +107,7 @@ def read_adjustments(
         connection,
         customer_id=require_customer(key, text_of(customer_id)),
         period=str(BillingPeriod.parse(period)) if period is not None else None,
-        after=(moment_of(position[0]), position[1]) if position else None,
+        after=(moment_in(position[0]), position[1]) if position else None,
         limit=limit + 1,
     )
     return page_of(
@@ -148,11 +149,3 @@ def aware(name: str, moment: datetime | None) -> datetime | None:
     if not MINYEAR < moment.year < MAXYEAR:  # at the ends of the calendar there is no month before or after
         raise InvalidParameterError(f"{name}: needs a year from {MINYEAR + 1} to {MAXYEAR - 1}")
     return moment.astimezone(UTC)
-
-
-def moment_of(text: str) -> datetime:
-    """A moment in a cursor."""
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidParameterError("cursor: belongs to another query") from error

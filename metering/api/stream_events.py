@@ -1,6 +1,5 @@
 """`GET /v1/streams/{customer_id}/{stream_id}/events`: what the journal holds of a stream."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -8,11 +7,12 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from metering.api.auth import Reader, require_customer
-from metering.api.errors import InvalidParameterError, NotFoundError
-from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from metering.api.errors import NotFoundError
+from metering.api.paging import Cursor, Limit
 from metering.api.reading import Db
 from metering.api.shapes import time_text
 from metering.api.stream_paths import route_ending_in, stream_key_before
+from metering.cursors import decode_cursor, encode_cursor, moment_in, number_in
 from metering.operations.read_stream_events import Position, read_stream_events
 from metering.totals.journal import Arrival
 
@@ -71,7 +71,4 @@ def _position(cursor: str | None) -> Position | None:
     parts = decode_cursor(cursor, length=3)
     if parts is None:
         return None
-    try:
-        return Position(Arrival(datetime.fromisoformat(parts[0]), int(parts[1])), int(parts[2]))
-    except ValueError as error:
-        raise InvalidParameterError("cursor: belongs to another query") from error
+    return Position(Arrival(moment_in(parts[0]), number_in(parts[1])), number_in(parts[2]))

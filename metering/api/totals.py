@@ -11,11 +11,12 @@ from starlette.responses import Response
 
 from metering.api.auth import Reader, require_customer
 from metering.api.errors import InvalidParameterError
-from metering.api.paging import Cursor, Limit, decode_cursor, encode_cursor
+from metering.api.paging import Cursor, Limit
 from metering.api.reading import Db, TheService, When, aware
 from metering.api.shapes import TotalsPage, time_text, total_shape
 from metering.api.stream_paths import text_of
 from metering.clock import utc_now
+from metering.cursors import decode_cursor, encode_cursor
 from metering.operations.accrue_streams import accrue_streams
 from metering.totals.ranges import Granularity, Range
 from metering.totals.totals import Group, TotalsQuestion, read_totals

@@ -9,12 +9,13 @@ from pydantic import BaseModel, Field, StringConstraints
 from metering.api.alert_shapes import delivery_shape, endpoint_shape
 from metering.api.auth import Admin
 from metering.api.fields import Id
-from metering.api.paging import Cursor, Limit, decode_cursor, page_of
-from metering.api.reading import Db, TheService, moment_of
+from metering.api.paging import Cursor, Limit, page_of
+from metering.api.reading import Db, TheService
 from metering.api.shapes import Page, time_text
 from metering.api.stream_paths import text_of
 from metering.bootstrap import build_courier
 from metering.clock import utc_now
+from metering.cursors import decode_cursor, moment_in
 from metering.domain.deliveries import DeliveryState
 from metering.operations.manage_webhook_endpoints import (
     EndpointChanges,
@@ -146,7 +147,7 @@ def read_deliveries(
         type=text_of(type),
         state=state.value if state else None,
     )
-    before = (moment_of(position[0]), position[1]) if position else None
+    before = (moment_in(position[0]), position[1]) if position else None
     found = list_deliveries(connection, where=where, before=before, limit=limit + 1)
     return page_of(
         found,
