@@ -14,7 +14,6 @@ from starlette.types import Scope
 from metering.bootstrap import Service
 from metering.clock import utc_now
 from metering.dashboard.asking import Asked, Page
-from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.explaining import HANDLERS
 from metering.dashboard.exporting import export_routes
 from metering.dashboard.files import FILES, File
@@ -23,7 +22,7 @@ from metering.dashboard.pages import PAGES
 from metering.dashboard.rendering import HEADERS, STATIC, render
 from metering.dashboard.settling import settling_routes
 from metering.dashboard.sign_in import sign_in_routes
-from metering.dashboard.tables import table_csv
+from metering.dashboard.table_files import table_file
 from metering.dashboard.viewers import viewer_of
 from metering.store.engine import snapshot
 from metering.totals.freshness import finalizing_behind
@@ -77,10 +76,10 @@ def _asked(service: Service, request: Request) -> Iterator[Asked]:
 def _page(service: Service, build: Callable[[Asked], Page]) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
         with _asked(service, request) as asked:
+            if (name := request.query_params.get("csv")) is not None:
+                return _hand_out(table_file(asked, build, name))
             page = build(asked)
             behind = finalizing_behind(asked.connection, now=asked.now)
-        if (name := request.query_params.get("csv")) is not None:
-            return _hand_out(_table_of(page, name))
         context = {
             **page.context,
             "title": page.title,
@@ -91,20 +90,11 @@ def _page(service: Service, build: Callable[[Asked], Page]) -> Callable[[Request
             "now": asked.now,
             "behind": behind,
             "here": request.url.path,
-            "query": _filters(request),
+            "query": asked.filters,
         }
         return render(page.template, context)
 
     return endpoint
-
-
-def _filters(request: Request) -> dict[str, str]:
-    """A page's query without its place in a list: a file begins at the beginning."""
-    return {
-        name: value
-        for name, value in request.query_params.items()
-        if name != "csv" and not name.startswith("before")
-    }
 
 
 def _file(service: Service, build: Callable[[Asked], File]) -> Callable[[Request], Response]:
@@ -113,15 +103,6 @@ def _file(service: Service, build: Callable[[Asked], File]) -> Callable[[Request
             return _hand_out(build(asked))
 
     return endpoint
-
-
-def _table_of(page: Page, name: str) -> File:
-    """One of a page's tables."""
-    for table in page.tables:
-        if table.name == name:
-            body = table_csv(table).encode()
-            return File(name=f"{table.name}.csv", media_type="text/csv; charset=utf-8", body=body)
-    raise NoSuchThingError(f"this page has no table {name!r}")
 
 
 def _hand_out(file: File) -> Response:

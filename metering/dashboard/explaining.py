@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ExceptionHandler
 
+from metering.cursors import InvalidCursorError
 from metering.dashboard.errors import (
     BusyError,
     DashboardError,
@@ -53,7 +54,7 @@ def _explain_dashboard(request: Request, error: Exception) -> Response:
 
 def _explain_other(request: Request, error: Exception) -> Response:
     """Failures of the layers below that a request can meet."""
-    if isinstance(error, InvalidPeriodError):
+    if isinstance(error, InvalidPeriodError | InvalidCursorError):
         return explain(request, WrongQuestionError(str(error)))
     if isinstance(error, UnknownCustomerError):
         return explain(request, NoSuchThingError(str(error)))

@@ -13,6 +13,7 @@ _SECTIONS = (
     ("streams", "Streams", "streams"),
     ("invoices", "Invoices", "invoices"),
     ("drift", "Drift", "drift"),
+    ("alerts", "Alerts", "alerts"),
     ("backlog", "Backlog", "backlog"),
     ("rates", "Rates", "rates"),
     ("system", "System", "system"),

@@ -4,7 +4,7 @@ A cell is shown as people read it and goes into a file exactly: money in dollars
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -65,7 +65,7 @@ Row: TypeAlias = Mapping[str, Value | Cell]
 class Table:
     """Rows by column; `total` is a last row that sums them, `empty` what to do when there are none.
 
-    `more` leads to the next page of rows.
+    `more` leads to the next page of rows; where there are more and it does not, `whole` is False.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Table:
     empty: str
     total: Row | None = None
     more: str | None = None
+    whole: bool = True
     note: str = field(default="")
 
     def cell(self, row: Row, column: Column) -> Cell:
@@ -114,13 +115,15 @@ def exact(value: Value) -> str:
     return str(value)
 
 
-def table_csv(table: Table) -> str:
-    """A table as CSV by RFC 4180, money in dollars; safe to open in a spreadsheet."""
+def table_csv(pages: Iterable[Table]) -> str:
+    """A table, page by page, as CSV by RFC 4180, money in dollars; safe to open in a spreadsheet."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([f"{column.key}_usd" if _is_money(column) else column.key for column in table.columns])
-    for row in table.rows:
-        writer.writerow([_field(table.cell(row, column).value) for column in table.columns])
+    for number, table in enumerate(pages):
+        if number == 0:
+            writer.writerow([f"{each.key}_usd" if _is_money(each) else each.key for each in table.columns])
+        for row in table.rows:
+            writer.writerow([_field(table.cell(row, column).value) for column in table.columns])
     return out.getvalue()
 
 

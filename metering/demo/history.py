@@ -61,11 +61,26 @@ PROFILES = (
 )
 
 
+# Some of these are reached by any such history, others are not.
+ALERTS: Sequence[Mapping[str, Any]] = (
+    {"name": "Budget of Hooli", "kind": "spend", "scope": "customer", "customer_id": "hooli",
+     "budget_usd_cents": "400", "thresholds": ["50", "80", "100"]},
+    {"name": "Far above the week before", "kind": "daily_change", "scope": "each_customer",
+     "floor_usd_cents": "20", "thresholds": ["100"]},
+    {"name": "Guessed tokens", "kind": "estimated_share", "scope": "deployment", "thresholds": ["1", "25"],
+     "floor_usd_cents": "0"},
+    {"name": "Stripe has something else", "kind": "drift", "scope": "deployment", "thresholds": ["1"]},
+    {"name": "Somebody has to look", "kind": "backlog_age", "scope": "each_customer", "thresholds": ["4", "24"]},
+)  # fmt: skip
+
+
 def post_history(*, api: httpx2.Client, now: datetime) -> int:
-    """Name the customers and post their events; how many streams these are."""
+    """Name the customers, have them watched, and post their events; how many streams these are."""
     for profile in PROFILES:
         details = {"name": profile.name, "time_zone": profile.time_zone}
         api.put(f"/v1/customers/{profile.customer_id}", json=details).raise_for_status()
+    for alert in ALERTS:
+        api.post("/v1/alerts", json=alert).raise_for_status()
     count = 0
     for events in history(now=now, seed=7):
         api.post("/v1/events", json=events).raise_for_status()

@@ -3,9 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from metering.domain.deliveries import DeliveryState
+
+
+class EndpointState(StrEnum):
+    """How an endpoint does. Disabled: nothing could be delivered for too long. Off: a person disabled it."""
+
+    OK = "ok"
+    FAILING = "failing"
+    DISABLED = "disabled"
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +34,13 @@ class Endpoint:
     failing_since: datetime | None
     last_problem: str | None
     delivered_at: datetime | None
+
+    @property
+    def state(self) -> EndpointState:
+        """How it does."""
+        if self.disabled_at is None:
+            return EndpointState.OK if self.failing_since is None else EndpointState.FAILING
+        return EndpointState.OFF if self.failing_since is None else EndpointState.DISABLED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from metering.records.alerts import ALERT_ROW, alert_of_row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceView:
-    """What was told when an alert occurred, and how far it got: deliveries by state."""
+    """What was told when an alert occurred; `customer_id` is DEPLOYMENT's where it is of no single one."""
 
     occurrence_id: str
     message_id: str

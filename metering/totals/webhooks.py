@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import Connection, text
 
+from metering.domain.deliveries import DeliveryState
 from metering.records.webhooks import (
     DELIVERY_ROW,
     ENDPOINT_ROW,
@@ -93,13 +93,24 @@ def failed_deliveries(
     return [delivery_of_row(row) for row in rows]
 
 
-class EndpointState(StrEnum):
-    """How an endpoint does. Disabled: nothing could be delivered for too long. Off: a person disabled it."""
+# Again only the last delivery to each endpoint counts.
+_TOLD = text(
+    """
+    SELECT message_id, state, count(*) AS endpoints FROM (
+        SELECT DISTINCT ON (d.endpoint_id, d.message_id) d.message_id, d.state
+        FROM webhook_endpoints e JOIN webhook_deliveries d ON d.endpoint_id = e.endpoint_id
+        WHERE d.message_id = ANY(:message_ids) ORDER BY d.endpoint_id, d.message_id, d.replay DESC
+    ) AS latest GROUP BY message_id, state
+    """
+)
 
-    OK = "ok"
-    FAILING = "failing"
-    DISABLED = "disabled"
-    OFF = "off"
+
+def told(connection: Connection, *, message_ids: Sequence[str]) -> Mapping[str, Mapping[DeliveryState, int]]:
+    """How far each message got: how many endpoints have its last delivery in which state."""
+    found: dict[str, dict[DeliveryState, int]] = {message_id: {} for message_id in message_ids}
+    for row in connection.execute(_TOLD, {"message_ids": list(message_ids)}):
+        found[row.message_id][DeliveryState(row.state)] = row.endpoints
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

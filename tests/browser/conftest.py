@@ -30,7 +30,8 @@ def pytest_report_header() -> str | None:
     return None if CHROMIUM else "no chromium here: tests/browser is left out"
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it runs, no other test of this process may use asyncio.
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """The browser, on a profile of its own that goes with it."""
     with sync_playwright() as playwright:

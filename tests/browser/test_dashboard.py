@@ -12,12 +12,26 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.conftest import event
 from tests.browser.conftest import Dashboard, sign_in
+from tests.dashboard.reading import rows_of
 from tests.dashboard.seeding import CONFLICTING, OPEN, Seeded
+from tests.exports.files import read_csv, read_parquet
 
-SECTIONS = ("Overview", "Customers", "Models", "Streams", "Invoices", "Drift", "Backlog", "Rates", "System")
+SECTIONS = (
+    "Overview",
+    "Customers",
+    "Models",
+    "Streams",
+    "Invoices",
+    "Drift",
+    "Alerts",
+    "Backlog",
+    "Rates",
+    "System",
+)
 PAGES = (
     "", "customers", "customer?customer_id=hooli", "models", "streams", "streams?state=open", "invoices", "drift",
-    "backlog", "rates?q=opus", "rate?provider=anthropic&model=claude-opus-4-7", "system", "nowhere", "sign-in",
+    "alerts", "backlog", "rates?q=opus", "rate?provider=anthropic&model=claude-opus-4-7", "system", "nowhere",
+    "sign-in",
     f"stream?customer_id=hooli&stream_id={OPEN}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
 )  # fmt: skip
 
@@ -82,6 +96,22 @@ def download(page: Page, act: Callable[[], None], folder: Path) -> list[dict[str
     caught.value.save_as(path)
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_each_export_is_downloaded_and_sums_to_the_invoices(
+    dashboard: Dashboard, seeded: Seeded, tmp_path: Path
+) -> None:
+    page = dashboard.open("invoices")
+    invoices = rows_of(dashboard.page.request.get(f"{dashboard.url}/dashboard/invoices?csv=invoices").text())
+    billed = sum(Decimal(row["billed_usd"]) for row in invoices if row["period"] == seeded.period)
+    sums = {"focus": ("BilledCost", 1), "invoice-lines": ("billed_cents", 100), "charges": ("cost_usd_cents", 100)}
+    for kind, (column, scale) in sums.items():
+        for format, read in (("csv", read_csv), ("parquet", read_parquet)):
+            with page.expect_download() as caught:
+                page.locator(f'.downloads a[href*="/{kind}.{format}?"]').click()
+            path = tmp_path / caught.value.suggested_filename
+            caught.value.save_as(path)
+            assert sum(Decimal(row[column]) for row in read(path.read_bytes())) == billed * scale, path.name
 
 
 def test_what_is_accrued_grows_before_ones_eyes_and_becomes_final(dashboard: Dashboard, seeded: Seeded) -> None:

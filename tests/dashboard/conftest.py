@@ -22,7 +22,7 @@ from metering.stripe_api.client import StripeClientPort
 from metering.stripe_api.limiter import Limiter, Rates
 from tests.api.conftest import Api, signed_in
 from tests.conftest import clone
-from tests.dashboard.seeding import Seeded, book_credit, last_month, post_backlog, post_history
+from tests.dashboard.seeding import Seeded, book_credit, last_month, post_backlog, post_history, watch
 from tests.stripe import KEY, LocalStripe, local_stripe
 
 
@@ -40,6 +40,7 @@ def seeded(services: Services, rated_template: str) -> Iterator[Seeded]:
         _close_and_push(api, stripe, redis_url=database.redis_url, name=database.url, now=now)
         book_credit(api.service, now=now)
         post_backlog(api, now=now)
+        watch(api, now=now + timedelta(hours=5))
         yield Seeded(api, now, str(period))
 
 

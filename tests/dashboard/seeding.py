@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from metering.bootstrap import Service
-from metering.demo.history import PROFILES, history
+from metering.demo.history import ALERTS, PROFILES, history
+from metering.domain.alerts import AlertKind
 from metering.domain.manual_adjustments import ManualKind
 from metering.domain.period import BillingPeriod
 from metering.operations.adjust_by_hand import adjust_by_hand
+from metering.operations.evaluate_alerts import evaluate_alerts
 from metering.operations.link_retries import link_retries
 from metering.operations.put_customer import put_customer
 from metering.store.customers import CustomerDetails
@@ -70,6 +72,25 @@ def post_backlog(api: Api, *, now: datetime) -> None:
             events.append(event("stream-end", end, subject="hooli", time=moment, id=f"{stream_id}:end:{number}"))
         assert api.post(events).json()["rejected"] == []
     finalize_all(api)
+
+
+# Beside the demo's; these are reached on any day of a month.
+REACHED = (
+    {"name": "Anything", "kind": "spend", "scope": "customer", "customer_id": "hooli", "budget_usd_cents": "1",
+     "thresholds": ["1"]},
+    {"name": "More than usual", "kind": "daily_change", "scope": "each_customer", "floor_usd_cents": "0",
+     "thresholds": ["0.01"]},
+)  # fmt: skip
+
+
+def watch(api: Api, *, now: datetime) -> None:
+    """Alerts, some of which occur, and somewhere to tell of them."""
+    endpoint = {"url": "https://hooks.example.com/metering", "description": "the channel of finance"}
+    assert api.client.post("/v1/webhook-endpoints", json=endpoint).status_code == 201
+    for alert in (*ALERTS, *REACHED):
+        assert api.client.post("/v1/alerts", json=alert).status_code == 201
+    for kind in AlertKind:
+        evaluate_alerts(engine=api.service.engine, kind=kind, every=timedelta(minutes=1), now=now)
 
 
 def book_credit(service: Service, *, now: datetime) -> None:

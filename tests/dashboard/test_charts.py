@@ -38,7 +38,7 @@ def test_every_amount_is_in_the_bar_of_its_day(amounts: list[tuple[datetime, str
         of_day = sum_cents(amount for at, _, amount in amounts if at == day)
         assert chart.sums[place] == of_day
         assert sum_cents(values[place] for values in chart.series.values()) == of_day
-    rows = list(csv.reader(StringIO(table_csv(chart.table))))
+    rows = list(csv.reader(StringIO(table_csv([chart.table]))))
     header, days = rows[0], rows[1:]
     assert len(header) == len(set(header))
     assert not any(name.startswith(("=", "@")) for name in header)

@@ -136,7 +136,7 @@ def test_a_page_goes_on_to_the_next_until_every_stream_was_shown(admin: Browser,
     while link:
         page = admin.http.get(link).text
         seen += [each for each in links_of(page) if each.startswith("/dashboard/stream?")]
-        more = [each for each in links_of(page) if "before=" in each]
+        more = [each for each in links_of(page) if "behind=" in each]
         link = more[0] if more else None
     streams = [parse_qs(urlsplit(each).query)["stream_id"][0] for each in seen]
     assert len(streams) == len(set(streams)) > 200

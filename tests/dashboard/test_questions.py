@@ -23,6 +23,8 @@ EMPTY = {
     "invoices": "No invoice matches",
     "drift": "Nothing was compared yet",
     "backlog": "Nothing waits",
+    "alerts": "Nothing is watched yet. An admin sets it up: POST /v1/alerts",
+    "alerts?kind=drift": "No threshold was reached",
     "rates?q=no-such-model": "No model&#39;s name has that in it",
     "system": "Stripe was never compared with",
 }
@@ -40,12 +42,14 @@ WRONG = {
     "streams?outcome=exploded": "is not one of completed",
     "streams?state=gone": "state: ",
     "streams?retry=maybe": "retry: ",
-    "streams?before=x": "before: expected a date",
+    "streams?behind=x": "cursor: not a next_cursor of this service",
+    "invoices?behind=WyJhIl0": "cursor: belongs to another query",
     "streams?model=" + "x" * 300: "model: at most 256 characters",
     "streams?q=a%00b": "q: at most 256 characters, none of them NUL",
     "invoices?month=October": "period: expected a month",
     "invoices?state=lost": "state: ",
     "backlog?state=lost": "state: ",
+    "alerts?kind=weather": "kind: ",
     "customer": "customer_id: say which",
     "stream?customer_id=acme": "stream_id: say which",
     "invoice": "invoice_id: say which",
@@ -92,7 +96,7 @@ def test_an_id_may_have_any_characters(api: Api) -> None:
 
 THEIRS = (
     "customer?customer_id=wonka", "streams?customer_id=wonka", "backlog?customer_id=wonka",
-    "invoices?customer_id=wonka", "drift?customer_id=wonka", "customers", "system",
+    "invoices?customer_id=wonka", "drift?customer_id=wonka", "alerts?customer_id=wonka", "customers", "system",
     "stream?customer_id=wonka&stream_id=wonka-1101-000", "receipt.json?customer_id=wonka&stream_id=wonka-1101-000",
 )  # fmt: skip
 
@@ -105,7 +109,7 @@ def test_a_key_of_one_customer_finds_no_other(bound: Browser, path: str) -> None
 def test_a_key_of_one_customer_sees_that_one_on_every_page(bound: Browser, admin: Browser, seeded: Seeded) -> None:
     others = ("wonka", "tyrell", "umbrella", "soylent", "Umbrella Robotics")
     paths = ("", f"?month={seeded.period}", "models", "streams", "streams?state=open", f"streams?q={OPEN}",
-             "invoices", "drift", "backlog", "rates", "customer?customer_id=hooli")  # fmt: skip
+             "invoices", "drift", "alerts", "backlog", "rates", "customer?customer_id=hooli")  # fmt: skip
     for path in paths:
         text = bound.get(path).text
         assert not [name for name in others if name in text], path
@@ -136,6 +140,8 @@ def test_what_names_hold_is_text_on_every_page(api: Api) -> None:
     ]
     assert api.post(events).json()["rejected"] == []
     api.client.put("/v1/customers/x", json={"name": HOSTILE})
+    alert = {"name": HOSTILE, "kind": "backlog_age", "scope": "deployment", "thresholds": ["1"]}
+    assert api.client.post("/v1/alerts", json=alert).status_code == 201
     api.finalize()
     api.client.post(
         "/v1/adjustments",
@@ -158,6 +164,7 @@ def test_what_names_hold_is_text_on_every_page(api: Api) -> None:
         "streams": {"month": "2026-11", "model": HOSTILE},
         "stream": {"customer_id": HOSTILE, "stream_id": HOSTILE},
         "rates": {"q": HOSTILE},
+        "alerts": {},
     }
     shown = 0
     for path, query in pages.items():

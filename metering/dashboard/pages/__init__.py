@@ -1,5 +1,6 @@
 """The pages: each reads what it shows in one snapshot, and gives back what to render."""
 
+from metering.dashboard.pages.alerts import alerts
 from metering.dashboard.pages.backlog import backlog
 from metering.dashboard.pages.customers import customer, customers
 from metering.dashboard.pages.drift import drift
@@ -22,6 +23,7 @@ PAGES = (
     ("/invoice", invoice),
     ("/invoice/entries", entries),
     ("/drift", drift),
+    ("/alerts", alerts),
     ("/backlog", backlog),
     ("/rates", rates),
     ("/rate", rate),

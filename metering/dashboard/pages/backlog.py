@@ -1,25 +1,28 @@
 """The backlog: streams that wait for a fact or a person, and what can be done about each."""
 
+from metering.cursors import moment_in
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.links import customer_page, stream_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.domain.settlement import NEEDS_PERSON, State
 from metering.totals.backlog import BacklogItem, count_backlog, list_backlog
 
-_PAGE, _FILE = 50, 10_000
+_PAGE = 50
 
 
 def backlog(asked: Asked) -> Page:
     """The page of the backlog."""
     state = asked.one_of("state", [each.value for each in NEEDS_PERSON])
     customer_id = asked.customer(asked.text("customer_id"))
+    limit, position = asked.page_of(_PAGE), asked.position(3)
     found = list_backlog(
         asked.connection,
         state=State(state) if state else None,
         customer_id=customer_id,
-        after=None,
-        limit=_FILE if asked.for_file else _PAGE,
+        after=(moment_in(position[0]), position[1], position[2]) if position else None,
+        limit=limit + 1,
     )
+    shown = found[:limit]
     table = Table(
         name="backlog",
         title="The longest waiting first",
@@ -31,7 +34,8 @@ def backlog(asked: Asked) -> Page:
             Column("reason", "Why", Kind.PROSE),
             Column("fix", "What to do", Kind.PROSE),
         ],
-        rows=[_row(each) for each in found],
+        rows=[_row(each) for each in shown],
+        more=_more(asked, shown[-1]) if len(found) > limit else None,
         empty="Nothing waits: every stream that ended is billed.",
     )
     return Page(
@@ -40,7 +44,7 @@ def backlog(asked: Asked) -> Page:
         section="backlog",
         context={
             "table": table,
-            "items": found,
+            "items": shown,
             "waiting": count_backlog(asked.connection, customer_id=customer_id),
             "settled": asked.text("settled"),
             "settled_href": _settled(asked),
@@ -61,6 +65,11 @@ def _row(each: BacklogItem) -> Row:
         "reason": each.stream.state_reason,
         "fix": each.fix,
     }
+
+
+def _more(asked: Asked, last: BacklogItem) -> str:
+    facts = last.stream.facts
+    return asked.further("backlog", [last.since.isoformat(), facts.customer_id, facts.stream_id])
 
 
 def _settled(asked: Asked) -> str:

@@ -1,5 +1,7 @@
 """Customers, the most expensive first or searched; and one customer, by its own calendar."""
 
+from dataclasses import replace
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from metering.dashboard.asking import Asked, Page, link
@@ -7,17 +9,20 @@ from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import customer_page
 from metering.dashboard.months import month_of
 from metering.dashboard.pages.invoices import invoice_table
-from metering.dashboard.questions import by_groups
+from metering.dashboard.questions import by_groups, cost
 from metering.dashboard.rankings import ranking
 from metering.dashboard.spending import cost_by_day, quality_tiles, spending_tiles
 from metering.dashboard.tables import Cell, Column, Kind, Table
+from metering.dashboard.tiles import Tile, money_tile
+from metering.dashboard.values import share
+from metering.domain.alerts import AlertKind
+from metering.totals.alerts import list_alerts
 from metering.totals.customers import CustomerView, find_customers, get_customer
 from metering.totals.invoices import InvoiceFilter, list_invoices
 from metering.totals.manual_adjustments import list_manual_adjustments
 from metering.totals.totals import Group
 
-_PAGE, _FILE = 100, 10_000
-_SHOWN = 24
+_PAGE, _SHOWN = 100, 24
 EMPTY = "No customer has used anything in this month."
 
 
@@ -30,10 +35,12 @@ def customers(asked: Asked) -> Page:
     if searched is not None:
         table = _found(asked, searched)
     else:
-        limit = _FILE if asked.for_file else _PAGE
-        rows = by_groups(asked, month, [Group.CUSTOMER_ID], customer_id=None, limit=limit)
-        title = "The most expensive first" if len(rows) < limit else f"The {limit:,} most expensive"
-        table = ranking("customers", title, rows, month, groups=[Group.CUSTOMER_ID], empty=EMPTY)
+        limit = asked.all_of(_PAGE)
+        rows = by_groups(asked, month, [Group.CUSTOMER_ID], customer_id=None, limit=limit + 1)
+        whole = len(rows) <= limit
+        title = "The most expensive first" if whole else f"The {limit:,} most expensive"
+        table = ranking("customers", title, rows[:limit], month, groups=[Group.CUSTOMER_ID], empty=EMPTY)
+        table = replace(table, whole=whole)
     return Page(
         template="customers.html.j2",
         title="Customers",
@@ -44,7 +51,8 @@ def customers(asked: Asked) -> Page:
 
 
 def _found(asked: Asked, searched: str) -> Table:
-    found = find_customers(asked.connection, now=asked.now, begins_with=searched, limit=_PAGE)
+    limit = asked.all_of(_PAGE)
+    found = find_customers(asked.connection, now=asked.now, begins_with=searched, limit=limit + 1)
     return Table(
         name="customers",
         title=f"Customers whose id or name begins with “{searched}”",
@@ -63,8 +71,9 @@ def _found(asked: Asked, searched: str) -> Table:
                 "stripe_customer_id": each.stripe_customer_id or "unlinked",
                 "month_to_date": each.month_to_date_usd_cents,
             }
-            for each in found
+            for each in found[:limit]
         ],
+        whole=len(found) <= limit,
         empty="No customer's id or name begins so.",
     )
 
@@ -85,11 +94,14 @@ def customer(asked: Asked) -> Page:
         ranking(name, title, rows[name], month, groups=by, empty=EMPTY, customer_id=customer_id)
         for name, title, by in groups
     ]
+    limit = asked.all_of(_SHOWN)
     bills = list_invoices(
-        asked.connection, where=InvoiceFilter(customer_id=customer_id), before=None, limit=_SHOWN
+        asked.connection, where=InvoiceFilter(customer_id=customer_id), before=None, limit=limit + 1
     )
     tables += [
-        invoice_table(asked, bills, empty="No month of this customer is closed yet."),
+        invoice_table(
+            asked, bills[:limit], empty="No month of this customer is closed yet.", whole=len(bills) <= limit
+        ),
         _by_hand(asked, view),
     ]
     return Page(
@@ -103,6 +115,7 @@ def customer(asked: Asked) -> Page:
             "customer": view,
             "tiles": [
                 *spending_tiles(asked, month, customer_id=customer_id, outcomes=rows["outcomes"], chart=chart),
+                *_budgets(asked, customer_id, spent=cost(rows["outcomes"])),
                 *quality_tiles(asked, month, customer_id=customer_id, outcomes=rows["outcomes"]),
             ],
             "chart": chart,
@@ -112,10 +125,29 @@ def customer(asked: Asked) -> Page:
     )
 
 
+def _budgets(asked: Asked, customer_id: str, *, spent: Decimal) -> list[Tile]:
+    """How much of a month's budgets is spent, for those that are watched."""
+    watched = list_alerts(
+        asked.connection, customer_id=customer_id, kind=AlertKind.SPEND.value, after="", limit=_SHOWN
+    )
+    budgets = {each.terms.budget_usd_cents for each in watched if each.enabled}
+    return [
+        money_tile(
+            "Budget",
+            budget,
+            f"{share(spent, budget)} of it is final",
+            href=link("alerts", kind=AlertKind.SPEND.value, customer_id=customer_id),
+            flag="look" if spent >= budget else None,
+        )
+        for budget in sorted(budget for budget in budgets if budget is not None)
+    ]
+
+
 def _by_hand(asked: Asked, view: CustomerView) -> Table:
     """Credits and corrections."""
+    limit = asked.all_of(_SHOWN)
     found = list_manual_adjustments(
-        asked.connection, customer_id=view.customer_id, period=None, after=None, limit=_SHOWN
+        asked.connection, customer_id=view.customer_id, period=None, after=None, limit=limit + 1
     )
     return Table(
         name="adjustments",
@@ -139,7 +171,8 @@ def _by_hand(asked: Asked, view: CustomerView) -> Table:
                 "booked_by": each.booked_by,
                 "amount": each.usd_cents,
             }
-            for each in found
+            for each in found[:limit]
         ],
+        whole=len(found) <= limit,
         empty="None were booked. An admin books them with POST /v1/adjustments.",
     )

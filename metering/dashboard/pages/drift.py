@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
+from metering.cursors import moment_in, number_in
 from metering.dashboard.asking import Asked, Page
 from metering.dashboard.links import customer_page, invoice_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
@@ -10,22 +11,26 @@ from metering.totals.closing_view import ReconciliationView, last_reconciliation
 from metering.totals.pushes import DriftView, list_drift
 from metering.totals.reconciling import drift_left
 
-_PAGE, _FILE, _RUNS = 100, 10_000, 10
+_PAGE, _RUNS = 100, 10
 
 
 def drift(asked: Asked) -> Page:
     """The page of drift. A viewer of one customer sees that one's findings only."""
     customer_id = asked.customer(asked.text("customer_id"))
+    limit, position = asked.page_of(_PAGE), asked.position(3)
     found = list_drift(
         asked.connection,
         customer_id=customer_id,
         period=asked.text("month"),
         reconciliation_id=asked.text("reconciliation"),
-        before=None,
-        limit=_FILE if asked.for_file else _PAGE,
+        before=(moment_in(position[0]), position[1], number_in(position[2])) if position else None,
+        limit=limit + 1,
     )
+    more = _more(asked, found[limit - 1]) if len(found) > limit else None
     runs = last_reconciliations(asked.connection, limit=_RUNS) if asked.viewer.customer_id is None else []
-    tables = [_findings(found, compared=bool(runs)), *([_runs(runs)] if asked.viewer.customer_id is None else [])]
+    tables = [_findings(found[:limit], more, compared=bool(runs))]
+    if asked.viewer.customer_id is None:
+        tables.append(_runs(runs))
     return Page(
         template="drift.html.j2",
         title="Drift",
@@ -35,7 +40,11 @@ def drift(asked: Asked) -> Page:
     )
 
 
-def _findings(found: Sequence[DriftView], *, compared: bool) -> Table:
+def _more(asked: Asked, last: DriftView) -> str:
+    return asked.further("drift", [last.found_at.isoformat(), last.reconciliation_id, str(last.finding)])
+
+
+def _findings(found: Sequence[DriftView], more: str | None, *, compared: bool) -> Table:
     return Table(
         name="drift",
         title="Findings, the newest first",
@@ -50,10 +59,11 @@ def _findings(found: Sequence[DriftView], *, compared: bool) -> Table:
             Column("repair", "What was done", Kind.PROSE),
         ],
         rows=[_finding(each) for each in found],
+        more=more,
         empty=(
             "Nothing was found to differ."
             if compared
-            else "Nothing was compared yet: run `metering reconcile`; beat does, too, once a month."
+            else "Nothing was compared yet: run `metering reconcile`; beat does, daily from the first invoice on."
         ),
     )
 

@@ -8,6 +8,7 @@ from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import customer_page, invoice_page, stream_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.domain.invoice import LineKind
+from metering.domain.money import EXACT
 from metering.domain.period import BillingPeriod
 from metering.domain.push import PushState, describe
 from metering.records.invoices import StoredInvoice
@@ -16,7 +17,7 @@ from metering.totals.invoices import InvoiceFilter, find_invoice, list_invoices
 from metering.totals.month_progress import pushes_by_state
 from metering.totals.pushes import PushView, list_drift, push_views
 
-_PAGE, _FILE, _ENTRIES = 100, 10_000, 500
+_PAGE, _ENTRIES = 100, 500
 
 _COLUMNS = (
     Column("number", "Number"),
@@ -38,28 +39,31 @@ def invoices(asked: Asked) -> Page:
     period = str(BillingPeriod.parse(month)) if month else None
     state = asked.one_of("state", tuple(PushState))
     customer_id = asked.customer(asked.text("customer_id"))
-    limit = _FILE if asked.for_file else _PAGE
+    limit, position = asked.page_of(_PAGE), asked.position(2)
     where = InvoiceFilter(customer_id=customer_id, period=period, state=state)
-    found = list_invoices(asked.connection, where=where, before=_position(asked), limit=limit + 1)
+    before = (position[0], position[1]) if position else None
+    found = list_invoices(asked.connection, where=where, before=before, limit=limit + 1)
     shown = found[:limit]
     more = None
     if len(found) > limit:
         last = shown[-1].invoice
-        kept = {name: value for name, value in asked.query.items() if not name.startswith("before")}
-        more = link("invoices", **kept, before=str(last.period), before_customer=last.customer_id)
+        more = asked.further("invoices", [str(last.period), last.customer_id])
     table = invoice_table(
         asked,
         shown,
         more=more,
         empty="No invoice matches. A month is closed with `metering invoices run --period 2026-10`, or by beat.",
     )
+    # The newest month's sums and files, unless another one is asked for.
+    told = period or (str(shown[0].invoice.period) if shown else None)
     return Page(
         template="invoices.html.j2",
         title="Invoices",
         section="invoices",
         context={
             "table": table,
-            "by_state": pushes_by_state(asked.connection, period=period, only=customer_id) if period else [],
+            "by_state": pushes_by_state(asked.connection, period=told, only=customer_id) if told else [],
+            "told": told,
             "period": period,
             "state": state,
             "states": list(PushState),
@@ -69,12 +73,9 @@ def invoices(asked: Asked) -> Page:
     )
 
 
-def _position(asked: Asked) -> tuple[str, str] | None:
-    before = asked.text("before")
-    return (str(BillingPeriod.parse(before)), asked.query.get("before_customer", "")) if before else None
-
-
-def invoice_table(asked: Asked, found: Sequence[StoredInvoice], *, empty: str, more: str | None = None) -> Table:
+def invoice_table(
+    asked: Asked, found: Sequence[StoredInvoice], *, empty: str, more: str | None = None, whole: bool = True
+) -> Table:
     """Invoices as rows."""
     pushes = push_views(asked.connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found])
     return Table(
@@ -84,6 +85,7 @@ def invoice_table(asked: Asked, found: Sequence[StoredInvoice], *, empty: str, m
         rows=[_row(each, pushes[each.invoice.invoice_id]) for each in found],
         empty=empty,
         more=more,
+        whole=whole,
     )
 
 
@@ -168,7 +170,7 @@ def _lines(stored: StoredInvoice) -> Table:
         ],
         total={
             "what": "Sum",
-            "exact": mine.exact_usd_cents + mine.carried_in_usd_cents,
+            "exact": EXACT.add(mine.exact_usd_cents, mine.carried_in_usd_cents),
             "billed": Decimal(mine.billed_cents),
         },
         empty="It has no lines.",
@@ -187,7 +189,7 @@ def entries(asked: Asked) -> Page:
     stored = stored_invoice(asked)
     wanted = asked.query.get("line", "")
     line = next((each for each in stored.invoice.lines if each.sum.line_key == wanted), None)
-    limit = _FILE if asked.for_file else _ENTRIES
+    limit = asked.all_of(_ENTRIES)
     found = line_entries(asked.connection, closed=stored.closed, line=line, limit=limit) if line else None
     if line is None or found is None:
         raise NoSuchThingError("the invoice has no such line, or it sums no entries")
@@ -217,6 +219,7 @@ def entries(asked: Asked) -> Page:
         total={"at": None, "what": f"All {found.count:,} entries", "amount": found.usd_cents},
         empty="It sums no entries.",
         note=f"The first {limit:,} of {found.count:,}; exports have all of them." if found.count > limit else "",
+        whole=found.count <= limit,
     )
     return Page(
         template="entries.html.j2",

@@ -13,21 +13,24 @@ from metering.records.rates import SourcedRateCard
 from metering.totals.current_rates import rated_providers, rates_in_force
 from metering.totals.prices import RateCardFilter, SourcedTerms, list_cancel_policies, list_rate_cards
 
-_PAGE, _FILE = 200, 10_000
+_PAGE, _MOST_CARDS = 200, 10_000
 _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CACHE_WRITE)
 
 
 def rates(asked: Asked) -> Page:
     """The page of rates in force."""
-    limit = _FILE if asked.for_file else _PAGE
+    limit = asked.all_of(_PAGE)
     words = asked.text("q")
     provider = asked.text("provider")
     found = rates_in_force(
-        asked.connection, now=asked.now, provider=provider, words=words, only=asked.viewer.customer_id, limit=limit
+        asked.connection,
+        now=asked.now,
+        provider=provider,
+        words=words,
+        only=asked.viewer.customer_id,
+        limit=limit + 1,
     )
-    note = (
-        f"The first {limit:,}; search by name or choose a provider to see others." if len(found) == limit else ""
-    )
+    whole = len(found) <= limit
     table = Table(
         name="rates",
         title="In force now, USD per million tokens",
@@ -39,9 +42,10 @@ def rates(asked: Asked) -> Page:
             Column("more", "Also"),
             Column("effective_from", "Since", Kind.DAY),
         ],
-        rows=[_row(each) for each in found],
+        rows=[_row(each) for each in found[:limit]],
         empty="No model's name has that in it. Rates come with `metering rates import`, or PUT /v1/rates.",
-        note=note,
+        note="" if whole else f"The first {limit:,}; search by name or choose a provider to see others.",
+        whole=whole,
     )
     policies = _policies(list_cancel_policies(asked.connection, provider=None))
     return Page(
@@ -94,7 +98,7 @@ def rate(asked: Asked) -> Page:
     """The page of one model: every card it ever had, the newest first."""
     provider, model = asked.id("provider"), asked.id("model")
     where = RateCardFilter(provider=provider, model=model, customer_id=asked.viewer.customer_id)
-    found = list_rate_cards(asked.connection, where=where, after=None, limit=_FILE)
+    found = list_rate_cards(asked.connection, where=where, after=None, limit=_MOST_CARDS)
     own = asked.viewer.customer_id
     cards = [each for each in found if own is None or each.card.customer_id in (None, own)]
     if not cards:

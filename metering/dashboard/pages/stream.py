@@ -185,4 +185,5 @@ def _events(asked: Asked, customer_id: str, stream_id: str) -> Table:
         ],
         empty="Its events are older than the journal is kept.",
         note="There are more; the API gives all of them." if found and found.next_position else "",
+        whole=not (found and found.next_position),
     )

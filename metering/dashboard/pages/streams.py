@@ -1,10 +1,10 @@
 """Streams: searched by id, final ones by what they were billed for, and those under way."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 
-from metering.dashboard.asking import Asked, Page, link
+from metering.cursors import moment_in
+from metering.dashboard.asking import Asked, Page
 from metering.dashboard.errors import WrongQuestionError
 from metering.dashboard.links import NO_KEY, customer_page, stream_page
 from metering.dashboard.months import month_of
@@ -18,7 +18,7 @@ from metering.totals.found_streams import FinalFilter, FoundStream, find_by_id, 
 from metering.totals.ranges import Range
 from metering.totals.totals import Group, TotalsQuestion, read_totals
 
-_PAGE, _FILE = 50, 10_000
+_PAGE = 50
 _STATES = ("final", "open")
 _FILTERS = ("customer_id", "provider", "model", "outcome", "usage_source", "api_key_id", "retry")
 
@@ -53,14 +53,16 @@ def streams(asked: Asked) -> Page:
     state = asked.one_of("state", _STATES) or "final"
     chosen = {name: asked.query.get(name, "") for name in _FILTERS}
     if searched is not None:
-        found = find_by_id(asked.connection, stream_id=searched, customer_id=customer_id, limit=_PAGE)
-        table, total = _stream_table(asked, found, f"no stream has the id {searched!r}"), None
+        limit = asked.all_of(_PAGE)
+        found = find_by_id(asked.connection, stream_id=searched, customer_id=customer_id, limit=limit + 1)
+        table, total = _stream_table(asked, found, limit, f"no stream has the id {searched!r}"), None
     elif state == "open":
-        under_way = list_under_way(asked.connection, customer_id=customer_id, limit=_rows(asked))
-        table, total = _stream_table(asked, under_way, "No stream is under way."), None
+        limit = asked.all_of(_PAGE)
+        under_way = list_under_way(asked.connection, customer_id=customer_id, limit=limit + 1)
+        table, total = _stream_table(asked, under_way, limit, "No stream is under way."), None
     else:
         where = _where(asked, customer_id)
-        table, total = _final_table(asked, where), _total(asked, where)
+        table, total = _final_table(asked, where), None if asked.for_file else _total(asked, where)
     return Page(
         template="streams.html.j2",
         title="Streams",
@@ -79,30 +81,11 @@ def streams(asked: Asked) -> Page:
     )
 
 
-def _rows(asked: Asked) -> int:
-    return _FILE if asked.for_file else _PAGE
-
-
 def _range(asked: Asked) -> Range:
     """From and to, or else the month."""
-    start, end = _moment(asked, "from"), _moment(asked, "to")
+    start, end = asked.moment("from"), asked.moment("to")
     month = month_of(asked)
     return (start or month.range_[0], end or month.range_[1])
-
-
-def _moment(asked: Asked, name: str) -> datetime | None:
-    """A moment of a link, or a day of the form; both in UTC where they do not say otherwise."""
-    given = asked.text(name)
-    if given is None:
-        return None
-    try:
-        at = datetime.fromisoformat(given)
-    except ValueError as error:
-        raise WrongQuestionError(f"{name}: expected a date such as 2026-11-23, got {given!r}") from error
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    if not 1 < at.year < 9999:
-        raise WrongQuestionError(f"{name}: expected a date such as 2026-11-23, got {given!r}")
-    return at.astimezone(UTC)
 
 
 def _where(asked: Asked, customer_id: str | None) -> FinalFilter:
@@ -127,17 +110,21 @@ def _where(asked: Asked, customer_id: str | None) -> FinalFilter:
 
 
 def _final_table(asked: Asked, where: FinalFilter) -> Table:
-    limit = _rows(asked)
-    found = find_streams(asked.connection, where=where, before=_position(asked), limit=limit + 1)
-    last = found[limit - 1] if len(found) > limit else None
+    limit, position = asked.page_of(_PAGE), asked.position(3)
+    before = (moment_in(position[0]), position[1], position[2]) if position else None
+    found = find_streams(asked.connection, where=where, before=before, limit=limit + 1)
     return Table(
         name="streams",
         title="Final streams, the last ended first",
         columns=_FINAL_COLUMNS,
         rows=[_final_row(each) for each in found[:limit]],
         empty="No final stream in this range matches. Widen the range, or take filters away.",
-        more=_more(asked, last) if last is not None else None,
+        more=_more(asked, found[limit - 1]) if len(found) > limit else None,
     )
+
+
+def _more(asked: Asked, last: FoundStream) -> str:
+    return asked.further("streams", [last.ended_at.isoformat(), last.customer_id, last.stream_id])
 
 
 def _final_row(each: FoundStream) -> Row:
@@ -156,24 +143,6 @@ def _final_row(each: FoundStream) -> Row:
         "note": ", ".join(notes),
         "cost": each.usd_cents,
     }
-
-
-def _position(asked: Asked) -> tuple[datetime, str, str] | None:
-    before = _moment(asked, "before")
-    if before is None:
-        return None
-    return before, asked.query.get("before_customer", ""), asked.query.get("before_stream", "")
-
-
-def _more(asked: Asked, last: FoundStream) -> str:
-    kept = {name: value for name, value in asked.query.items() if not name.startswith("before")}
-    return link(
-        "streams",
-        **kept,
-        before=last.ended_at.isoformat(),
-        before_customer=last.customer_id,
-        before_stream=last.stream_id,
-    )
 
 
 def _total(asked: Asked, where: FinalFilter) -> Mapping[str, int | Decimal]:
@@ -196,10 +165,16 @@ def _total(asked: Asked, where: FinalFilter) -> Mapping[str, int | Decimal]:
     }
 
 
-def _stream_table(asked: Asked, found: Sequence[StoredStream], empty: str) -> Table:
+def _stream_table(asked: Asked, found: Sequence[StoredStream], limit: int, empty: str) -> Table:
     """Streams whatever their state, with what they have accrued while they are not final."""
-    rows = [_stream_row(asked, each) for each in found]
-    return Table(name="streams", title="Streams", columns=_OPEN_COLUMNS, rows=rows, empty=empty)
+    return Table(
+        name="streams",
+        title="Streams",
+        columns=_OPEN_COLUMNS,
+        rows=[_stream_row(asked, each) for each in found[:limit]],
+        empty=empty,
+        whole=len(found) <= limit,
+    )
 
 
 def _stream_row(asked: Asked, each: StoredStream) -> Row:
