@@ -25,6 +25,13 @@ QUESTIONS: Mapping[str, Mapping[str, str]] = {
     "month by customer": {**_MONTH, "group_by": "customer_id"},
     "month by customer, 1,000 a page": {**_MONTH, "group_by": "customer_id", "limit": "1000"},
     "month by model and day": {**_MONTH, "group_by": "model", "granularity": "day", "limit": "1000"},
+    "month by model and day, in New York": {
+        **_MONTH,
+        "group_by": "model",
+        "granularity": "day",
+        "time_zone": "America/New_York",
+        "limit": "1000",
+    },
     "month by outcome and source": {**_MONTH, "group_by": "outcome,usage_source"},
     "month to date by customer": {**_PART, "group_by": "customer_id"},
     "month to date by model and day": {**_PART, "group_by": "model", "granularity": "day", "limit": "1000"},

@@ -1,8 +1,9 @@
 """A service with two months to look at: a history, a closed and pushed month, a backlog, an open stream, drift."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from metering.bootstrap import Service
 from metering.demo.history import ALERTS, PROFILES, history
@@ -26,7 +27,7 @@ class Seeded:
 
     api: Api
     now: datetime
-    period: str  # the month before, which is closed
+    period: str  # the last one that is over everywhere, which is closed
 
     @property
     def service(self) -> Service:
@@ -109,6 +110,5 @@ def book_credit(service: Service, *, now: datetime) -> None:
 
 
 def last_month(now: datetime) -> BillingPeriod:
-    """The month before."""
-    first = now.astimezone(UTC).replace(day=1)
-    return BillingPeriod((first - timedelta(days=1)).year, (first - timedelta(days=1)).month)
+    """The last month that is over in every time zone."""
+    return BillingPeriod.containing(at=now - timedelta(days=1), time_zone=ZoneInfo("UTC")).previous

@@ -145,7 +145,7 @@ def test_a_page_goes_on_to_the_next_until_every_stream_was_shown(admin: Browser,
 
 
 def test_a_receipt_and_a_statement_can_be_taken_along(admin: Browser, seeded: Seeded) -> None:
-    row = rows_of(admin.get("streams", csv="streams").text)[0]
+    row = rows_of(admin.get("streams", month=seeded.period, csv="streams").text)[0]
     key = {"customer_id": row["customer_id"], "stream_id": row["stream_id"]}
     receipt = admin.get("receipt.json", **key)
     api = seeded.api.client.get(f"/v1/streams/{row['customer_id']}/{row['stream_id']}/receipt").json()

@@ -113,7 +113,7 @@ def test_a_key_of_one_customer_sees_that_one_on_every_page(bound: Browser, admin
     for path in paths:
         text = bound.get(path).text
         assert not [name for name in others if name in text], path
-    for path in ("", "streams", "invoices"):
+    for path in (f"?month={seeded.period}", f"streams?month={seeded.period}", "invoices"):
         assert "umbrella" in admin.get(path).text
     for name in ("top", "models", "movers", "outcomes", "cost-by-day"):
         assert "umbrella" not in bound.get("", csv=name).text

@@ -32,7 +32,7 @@ def alerts(asked: Asked) -> Page:
         template="alerts.html.j2",
         title="Alerts",
         section="alerts",
-        context={"tables": tables, "kind": kind, "kinds": list(AlertKind)},
+        context={"tables": tables, "kind": kind, "kinds": list(AlertKind), "customer_id": customer_id},
         tables=tables,
     )
 
