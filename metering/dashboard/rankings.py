@@ -1,6 +1,7 @@
 """Rankings: what groups cost beside the month before, each row leading to its streams."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from metering.dashboard.asking import link
 from metering.dashboard.links import customer_page, known, range_filters
@@ -31,12 +32,17 @@ def ranking(
     *,
     groups: Sequence[Group],
     empty: str,
+    of: Decimal | None = None,
     customer_id: str | None = None,
     more: Sequence[Column] = (),
     more_of: Sequence[Row] = (),
 ) -> Table:
-    """Groups with their cost, their share of these rows, and what changed; `more` are further columns."""
-    whole = cost(rows)
+    """Groups with their cost, their share, and what changed; `more` are further columns.
+
+    Shares are `of` an amount: where these rows are not all that there are, of what all of them cost.
+    """
+    sum_ = cost(rows)
+    whole = sum_ if of is None else of
     columns = [
         *(Column(group.value, TITLES[group]) for group in groups),
         Column("cost", "Cost", Kind.MONEY),
@@ -61,10 +67,11 @@ def ranking(
     ]
     total: Row = {
         groups[0].value: "Of these" if len(rows) > 1 else "",
-        "cost": whole,
+        "cost": sum_,
+        "share": (sum_, whole),
         "streams": sum(row.stream_count for row in rows),
         "before": compared_cost(rows),
-        "change": EXACT.subtract(whole, compared_cost(rows)),
+        "change": EXACT.subtract(sum_, compared_cost(rows)),
     }
     return Table(
         name=name, title=title, columns=columns, rows=body, total=total if len(rows) > 1 else None, empty=empty

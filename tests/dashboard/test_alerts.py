@@ -18,8 +18,8 @@ def test_what_occurred_leads_to_the_amount_that_reached_it(admin: Browser, seede
     spends = occurrences(seeded, "spend")
     assert spends
     rows = rows_of(admin.get("alerts", kind="spend", csv="occurrences").text)
-    assert [row["threshold"] for row in rows] == [f"{each['threshold']} % of the budget" for each in spends]
-    assert [row["value"] for row in rows] == [f"{each['data']['value']} % of the budget" for each in spends]
+    assert [row["threshold"] for row in rows] == [f"{each['threshold']} %" for each in spends]
+    assert [row["value"] for row in rows] == [f"{each['data']['value']} %" for each in spends]
     page = admin.get("alerts", kind="spend").text
     explained = next(link for link in links_of(page) if "customer?" in link and "month=" in link)
     days = rows_of(admin.http.get(f"{explained}&csv=cost-by-day").text)
@@ -56,5 +56,5 @@ def test_how_far_the_word_got_is_told(admin: Browser) -> None:
 
 def test_a_budget_shows_on_its_customers_page(admin: Browser) -> None:
     page = admin.get("customer", customer_id="hooli").text
-    assert "of it is final" in page
+    assert "of it is spent" in page
     assert "/dashboard/alerts?kind=spend&amp;customer_id=hooli" in page

@@ -80,6 +80,14 @@ def test_the_overview_says_what_the_api_says(admin: Browser, seeded: Seeded) -> 
     assert len(days) == seeded.now.day
 
 
+@pytest.mark.parametrize("name", ["top", "movers", "models", "outcomes"])
+def test_a_share_is_of_the_whole_month(admin: Browser, seeded: Seeded, name: str) -> None:
+    rows = rows_of(admin.get("", month=seeded.period, csv="outcomes").text)
+    whole = sum(Decimal(row["cost_usd"]) for row in rows)
+    for row in rows_of(admin.get("", month=seeded.period, csv=name).text):
+        assert Decimal(row["share"]) == (Decimal(row["cost_usd"]) / whole).quantize(Decimal("0.000001"))
+
+
 def test_customers_sum_to_the_month_whoever_they_are(admin: Browser, seeded: Seeded) -> None:
     rows = rows_of(admin.get("customers", csv="customers").text)
     assert sum(Decimal(row["cost_usd"]) for row in rows) == total(seeded)

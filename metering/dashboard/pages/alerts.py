@@ -46,7 +46,7 @@ def alert_table(asked: Asked, *, kind: str | None, customer_id: str | None) -> T
         title="What is watched",
         columns=[
             Column("name", "Name"),
-            Column("kind", "Watches", Kind.STATE),
+            Column("kind", "Watches"),
             Column("whose", "Of"),
             Column("thresholds", "Told from", Kind.PROSE),
             Column("budget", "Budget a month", Kind.EXACT_MONEY),
@@ -65,7 +65,7 @@ def _alert_row(alert: Alert) -> Row:
     whose = terms.customer_id
     return {
         "name": alert.name,
-        "kind": terms.kind.value,
+        "kind": _words(terms.kind),
         "whose": Cell(whose, customer_page(whose)) if whose else _WHOSE[terms.scope],
         "thresholds": ", ".join(_amount(terms.kind, threshold) for threshold in terms.thresholds),
         "budget": terms.budget_usd_cents,
@@ -86,7 +86,7 @@ def _occurrence_table(asked: Asked, kind: str | None, customer_id: str | None) -
         columns=[
             Column("occurred_at", "When", Kind.MOMENT),
             Column("name", "Alert"),
-            Column("kind", "Watches", Kind.STATE),
+            Column("kind", "Watches"),
             Column("customer_id", "Customer"),
             Column("window", "In"),
             Column("threshold", "Told from"),
@@ -109,7 +109,7 @@ def _occurrence_row(each: OccurrenceView, got: Mapping[DeliveryState, int]) -> R
     return {
         "occurred_at": each.occurred_at,
         "name": each.data["name"],
-        "kind": kind.value,
+        "kind": _words(kind),
         "customer_id": Cell(customer_id, customer_page(customer_id)) if customer_id else "all together",
         "window": Cell(_window(kind, each), _explained(kind, each, customer_id)),
         "threshold": _amount(kind, each.threshold),
@@ -137,6 +137,10 @@ def _explained(kind: AlertKind, each: OccurrenceView, customer_id: str | None) -
     return link("customer", customer_id=customer_id, month=month) if customer_id else link("", month=month)
 
 
+def _words(kind: AlertKind) -> str:
+    return kind.value.replace("_", " ")
+
+
 def _amount(kind: AlertKind, value: Decimal) -> str:
     """A threshold, or what reached it, with its unit."""
     match kind:
@@ -146,8 +150,6 @@ def _amount(kind: AlertKind, value: Decimal) -> str:
             return f"{cents_text(value)} h"
         case AlertKind.DAILY_CHANGE:
             return f"{'+' if value > 0 else ''}{cents_text(value)} %"
-        case AlertKind.SPEND:
-            return f"{cents_text(value)} % of the budget"
     return f"{cents_text(value)} %"
 
 

@@ -39,7 +39,8 @@ def customers(asked: Asked) -> Page:
         rows = by_groups(asked, month, [Group.CUSTOMER_ID], customer_id=None, limit=limit + 1)
         whole = len(rows) <= limit
         title = "The most expensive first" if whole else f"The {limit:,} most expensive"
-        table = ranking("customers", title, rows[:limit], month, groups=[Group.CUSTOMER_ID], empty=EMPTY)
+        spent = cost(rows if whole else by_groups(asked, month, [], customer_id=None, compared=False))
+        table = ranking("customers", title, rows[:limit], month, groups=[Group.CUSTOMER_ID], empty=EMPTY, of=spent)
         table = replace(table, whole=whole)
     return Page(
         template="customers.html.j2",
@@ -135,7 +136,7 @@ def _budgets(asked: Asked, customer_id: str, *, spent: Decimal) -> list[Tile]:
         money_tile(
             "Budget",
             budget,
-            f"{share(spent, budget)} of it is final",
+            f"{share(spent, budget)} of it is spent",
             href=link("alerts", kind=AlertKind.SPEND.value, customer_id=customer_id),
             flag="look" if spent >= budget else None,
         )

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.months import Month, month_of
-from metering.dashboard.questions import by_groups
+from metering.dashboard.questions import by_groups, cost
 from metering.dashboard.rankings import ranking
 from metering.dashboard.spending import cost_by_day, quality_tiles, spending_tiles
 from metering.dashboard.tiles import Tile, money_tile
@@ -33,10 +33,11 @@ def overview(asked: Asked) -> Page:
     either = by_groups(asked, month, [who], customer_id=customer_id, limit=_TOP, order=Order.EITHER)
     top, movers = either[:_TOP], sorted(either, key=_moved, reverse=True)[:_TOP]
     models = by_groups(asked, month, [Group.PROVIDER, Group.MODEL], customer_id=customer_id, limit=_TOP)
+    spent = cost(outcomes)
     tables = [
-        ranking("top", "Most expensive", top, month, groups=[who], empty=EMPTY),
-        ranking("models", "By model", models, month, groups=[Group.PROVIDER, Group.MODEL], empty=EMPTY),
-        ranking("movers", "Biggest movers", movers, month, groups=[who], empty=EMPTY),
+        ranking("top", "Most expensive", top, month, groups=[who], empty=EMPTY, of=spent),
+        ranking("models", "By model", models, month, groups=[Group.PROVIDER, Group.MODEL], empty=EMPTY, of=spent),
+        ranking("movers", "Biggest movers", movers, month, groups=[who], empty=EMPTY, of=spent),
         ranking("outcomes", "By outcome and who counted", outcomes, month,
                 groups=[Group.OUTCOME, Group.USAGE_SOURCE], empty=EMPTY),
     ]  # fmt: skip
