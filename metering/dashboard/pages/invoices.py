@@ -24,11 +24,11 @@ _COLUMNS = (
     Column("customer_id", "Customer"),
     Column("period", "Month"),
     Column("state", "At Stripe", Kind.STATE),
-    Column("lines", "Lines", Kind.COUNT),
+    Column("billed", "Billed", Kind.MONEY),
     Column("exact", "Exact", Kind.EXACT_MONEY),
     Column("carried_in", "Carried in", Kind.EXACT_MONEY),
-    Column("billed", "Billed", Kind.MONEY),
     Column("remainder", "Carried on", Kind.EXACT_MONEY),
+    Column("lines", "Lines", Kind.COUNT),
     Column("stripe", "Stripe's number"),
 )
 

@@ -36,13 +36,14 @@ _WHAT = (
     Column("input_tokens", "Input", Kind.COUNT),
     Column("output_tokens", "Output", Kind.COUNT),
 )
-_FINAL_COLUMNS = (*_WHO, *_WHAT, Column("note", "Note"), Column("cost", "Cost", Kind.MONEY))
+# What it comes to stands where a narrow screen has it, too.
+_FINAL_COLUMNS = (*_WHO, Column("cost", "Cost", Kind.MONEY), *_WHAT, Column("note", "Note"))
 _OPEN_COLUMNS = (
     Column("last_event_at", "Last heard of", Kind.MOMENT),
     *_WHO[1:],
+    Column("accrued", "Accrued", Kind.MONEY),
     Column("state", "State", Kind.STATE),
     *(column for column in _WHAT if column.key not in ("outcome", "api_key_id")),
-    Column("accrued", "Accrued", Kind.MONEY),
 )
 
 
