@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import hypothesis
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -25,6 +26,12 @@ from metering.store.schema import migrate
 TEMPLATE = "metering_template"
 RATED_TEMPLATE = "metering_rated_template"
 _numbers = itertools.count(1)
+
+# How long an example takes says something of the machine, which others use too, and nothing of the property.
+hypothesis.settings.register_profile(
+    "metering", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("metering")
 
 
 @dataclass(frozen=True, slots=True)
