@@ -1,12 +1,13 @@
 """The Celery application: what wakes the workers. Messages carry no data, no ETA and no result."""
 
+import logging
 import warnings
 from functools import cache
 from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
-from celery.signals import setup_logging, worker_init, worker_shutting_down
+from celery.signals import beat_init, celeryd_after_setup, setup_logging, worker_init, worker_shutting_down
 
 from metering.bootstrap import Service, build_service, freeze_collector, redis_url
 from metering.config import Settings, load_settings
@@ -14,6 +15,8 @@ from metering.ingest.nudge import QUEUE, celery_url
 from metering.logs import configure_logging
 from workers.poller import Poller
 from workers.schedule import SCHEDULE
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -78,6 +81,17 @@ def _start_poller(**_: Any) -> None:
     # A batch makes a hundred thousand objects, all of which live until its commit and none of which is a cycle.
     freeze_collector(young_objects=1_000_000)
     _poller.start()
+
+
+# After logging is set up, which it is not yet when the poller starts.
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _tell_of_worker(**_: Any) -> None:
+    log.info("worker is running")
+
+
+@beat_init.connect  # type: ignore[untyped-decorator]
+def _tell_of_beat(**_: Any) -> None:
+    log.info("beat is running", extra={"messages": len(SCHEDULE)})
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
