@@ -144,6 +144,7 @@ def test_a_client_that_stops_reading_slows_the_upstream_and_stops_it_by_leaving(
     body = {"model": "odd-flood", "messages": MESSAGES, "stream": True}
     headers = {"authorization": f"Bearer {KEY}", **_tagged("lazy")}
     with httpx2.stream("POST", f"{world.gateway_url}/v1/chat/completions", json=body, headers=headers):
+        eventually(lambda: world.odd.flooded > 0, what="the upstream begins")
         seen = [-1, world.odd.flooded]
         while seen[-1] != seen[-2]:
             assert seen[-1] < 1_000, "the gateway buffers what nobody takes"
