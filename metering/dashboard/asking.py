@@ -37,13 +37,13 @@ class Asked:
         """Whether a table is wanted as a file, which has more rows than a page."""
         return "csv" in self.query
 
-    def page_of(self, shown: int) -> int:
-        """How many rows to read at once of a list that goes on behind them."""
-        return _ROWS_OF_FILE if self.for_file else shown
+    def page_of(self, table: str, shown: int) -> int:
+        """How many rows to read at once of a list that goes on behind them: more where it is the file."""
+        return _ROWS_OF_FILE if self.query.get("csv") == table else shown
 
-    def all_of(self, shown: int) -> int:
-        """How many rows to read at most of a list that is read in one piece."""
-        return _ALL_ROWS if self.for_file else shown
+    def all_of(self, table: str, shown: int) -> int:
+        """How many rows to read at most of a list that is read in one piece: more where it is the file."""
+        return _ALL_ROWS if self.query.get("csv") == table else shown
 
     def text(self, name: str) -> str | None:
         """A filter; None when it is not set.

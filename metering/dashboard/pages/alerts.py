@@ -39,7 +39,7 @@ def alerts(asked: Asked) -> Page:
 
 def alert_table(asked: Asked, *, kind: str | None, customer_id: str | None) -> Table:
     """What is watched; of one customer that one's own."""
-    limit = asked.all_of(_ALERTS)
+    limit = asked.all_of("alerts", _ALERTS)
     found = list_alerts(asked.connection, customer_id=customer_id, kind=kind, after="", limit=limit + 1)
     return Table(
         name="alerts",
@@ -75,7 +75,7 @@ def _alert_row(alert: Alert) -> Row:
 
 
 def _occurrence_table(asked: Asked, kind: str | None, customer_id: str | None) -> Table:
-    limit, position = asked.page_of(_PAGE), asked.position(2)
+    limit, position = asked.page_of("occurrences", _PAGE), asked.position(2)
     where = OccurrenceFilter(customer_id=customer_id, kind=kind, alerts_of=asked.viewer.customer_id)
     before = (moment_in(position[0]), position[1]) if position else None
     found = list_occurrences(asked.connection, where=where, before=before, limit=limit + 1)

@@ -14,7 +14,7 @@ def backlog(asked: Asked) -> Page:
     """The page of the backlog."""
     state = asked.one_of("state", [each.value for each in NEEDS_PERSON])
     customer_id = asked.customer(asked.text("customer_id"))
-    limit, position = asked.page_of(_PAGE), asked.position(3)
+    limit, position = asked.page_of("backlog", _PAGE), asked.position(3)
     found = list_backlog(
         asked.connection,
         state=State(state) if state else None,

@@ -35,7 +35,7 @@ def customers(asked: Asked) -> Page:
     if searched is not None:
         table = _found(asked, searched)
     else:
-        limit = asked.all_of(_PAGE)
+        limit = asked.all_of("customers", _PAGE)
         rows = by_groups(asked, month, [Group.CUSTOMER_ID], customer_id=None, limit=limit + 1)
         whole = len(rows) <= limit
         title = "The most expensive first" if whole else f"The {limit:,} most expensive"
@@ -52,7 +52,7 @@ def customers(asked: Asked) -> Page:
 
 
 def _found(asked: Asked, searched: str) -> Table:
-    limit = asked.all_of(_PAGE)
+    limit = asked.all_of("customers", _PAGE)
     found = find_customers(asked.connection, now=asked.now, begins_with=searched, limit=limit + 1)
     return Table(
         name="customers",
@@ -95,7 +95,7 @@ def customer(asked: Asked) -> Page:
         ranking(name, title, rows[name], month, groups=by, empty=EMPTY, customer_id=customer_id)
         for name, title, by in groups
     ]
-    limit = asked.all_of(_SHOWN)
+    limit = asked.all_of("invoices", _SHOWN)
     bills = list_invoices(
         asked.connection, where=InvoiceFilter(customer_id=customer_id), before=None, limit=limit + 1
     )
@@ -131,7 +131,7 @@ def _budgets(asked: Asked, customer_id: str, *, spent: Decimal) -> list[Tile]:
     watched = list_alerts(
         asked.connection, customer_id=customer_id, kind=AlertKind.SPEND.value, after="", limit=_SHOWN
     )
-    budgets = {each.terms.budget_usd_cents for each in watched if each.enabled}
+    budgets = {each.terms.budget_usd_cents for each in watched if each.enabled and each.terms.budget_usd_cents}
     return [
         money_tile(
             "Budget",
@@ -140,13 +140,13 @@ def _budgets(asked: Asked, customer_id: str, *, spent: Decimal) -> list[Tile]:
             href=link("alerts", kind=AlertKind.SPEND.value, customer_id=customer_id),
             flag="look" if spent >= budget else None,
         )
-        for budget in sorted(budget for budget in budgets if budget is not None)
+        for budget in sorted(budgets)
     ]
 
 
 def _by_hand(asked: Asked, view: CustomerView) -> Table:
     """Credits and corrections."""
-    limit = asked.all_of(_SHOWN)
+    limit = asked.all_of("adjustments", _SHOWN)
     found = list_manual_adjustments(
         asked.connection, customer_id=view.customer_id, period=None, after=None, limit=limit + 1
     )

@@ -17,7 +17,7 @@ _PAGE, _RUNS = 100, 10
 def drift(asked: Asked) -> Page:
     """The page of drift. A viewer of one customer sees that one's findings only."""
     customer_id = asked.customer(asked.text("customer_id"))
-    limit, position = asked.page_of(_PAGE), asked.position(3)
+    limit, position = asked.page_of("drift", _PAGE), asked.position(3)
     found = list_drift(
         asked.connection,
         customer_id=customer_id,

@@ -39,7 +39,7 @@ def invoices(asked: Asked) -> Page:
     period = str(BillingPeriod.parse(month)) if month else None
     state = asked.one_of("state", tuple(PushState))
     customer_id = asked.customer(asked.text("customer_id"))
-    limit, position = asked.page_of(_PAGE), asked.position(2)
+    limit, position = asked.page_of("invoices", _PAGE), asked.position(2)
     where = InvoiceFilter(customer_id=customer_id, period=period, state=state)
     before = (position[0], position[1]) if position else None
     found = list_invoices(asked.connection, where=where, before=before, limit=limit + 1)
@@ -189,7 +189,7 @@ def entries(asked: Asked) -> Page:
     stored = stored_invoice(asked)
     wanted = asked.query.get("line", "")
     line = next((each for each in stored.invoice.lines if each.sum.line_key == wanted), None)
-    limit = asked.all_of(_ENTRIES)
+    limit = asked.all_of("entries", _ENTRIES)
     found = line_entries(asked.connection, closed=stored.closed, line=line, limit=limit) if line else None
     if line is None or found is None:
         raise NoSuchThingError("the invoice has no such line, or it sums no entries")

@@ -19,7 +19,7 @@ _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CAC
 
 def rates(asked: Asked) -> Page:
     """The page of rates in force."""
-    limit = asked.all_of(_PAGE)
+    limit = asked.all_of("rates", _PAGE)
     words = asked.text("q")
     provider = asked.text("provider")
     found = rates_in_force(

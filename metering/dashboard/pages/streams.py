@@ -54,11 +54,11 @@ def streams(asked: Asked) -> Page:
     state = asked.one_of("state", _STATES) or "final"
     chosen = {name: asked.query.get(name, "") for name in _FILTERS}
     if searched is not None:
-        limit = asked.all_of(_PAGE)
+        limit = asked.all_of("streams", _PAGE)
         found = find_by_id(asked.connection, stream_id=searched, customer_id=customer_id, limit=limit + 1)
         table, total = _stream_table(asked, found, limit, f"no stream has the id {searched!r}"), None
     elif state == "open":
-        limit = asked.all_of(_PAGE)
+        limit = asked.all_of("streams", _PAGE)
         under_way = list_under_way(asked.connection, customer_id=customer_id, limit=limit + 1)
         table, total = _stream_table(asked, under_way, limit, "No stream is under way."), None
     else:
@@ -111,7 +111,7 @@ def _where(asked: Asked, customer_id: str | None) -> FinalFilter:
 
 
 def _final_table(asked: Asked, where: FinalFilter) -> Table:
-    limit, position = asked.page_of(_PAGE), asked.position(3)
+    limit, position = asked.page_of("streams", _PAGE), asked.position(3)
     before = (moment_in(position[0]), position[1], position[2]) if position else None
     found = find_streams(asked.connection, where=where, before=before, limit=limit + 1)
     return Table(
