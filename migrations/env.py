@@ -1,8 +1,8 @@
-"""Alembic's entry: runs the migrations on the connection that `metering.store.schema` hands over."""
+"""Alembic's entry: runs the migrations on the connection that `metering.db.schema` hands over."""
 
 from alembic import context
 
-from metering.tables import metadata
+from metering.db.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():

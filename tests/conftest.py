@@ -13,15 +13,15 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from metering.bootstrap import Service, build_service
-from metering.catalogue.genai import read_catalogue
-from metering.config import Settings
-from metering.embedded.data_dir import Services, ephemeral_data_dir
-from metering.embedded.services import embedded_services
-from metering.embedded.supervisor import Supervisor
-from metering.operations.import_rates import import_rates
-from metering.store.engine import owner_engine
-from metering.store.schema import migrate
+from metering.db.engine import owner_engine
+from metering.db.schema import migrate
+from metering.prices.catalogue import read_catalogue
+from metering.prices.import_rates import import_rates
+from metering.server.bootstrap import Service, build_service
+from metering.server.embedded.data_dir import Services, ephemeral_data_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import Supervisor
+from metering.server.settings import Settings
 
 TEMPLATE = "metering_template"
 RATED_TEMPLATE = "metering_rated_template"

@@ -6,10 +6,10 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from metering.api.metrics import build_work_collector
-from metering.bootstrap import Service
-from metering.store.engine import transaction
-from metering.store.rollups import roll_up_totals
-from metering.store.worker_signs import WorkDone, tell_sign
+from metering.db.engine import transaction
+from metering.ledger.store.rollups import roll_up_totals
+from metering.server.bootstrap import Service
+from metering.server.store import WorkDone, tell_sign
 
 
 class Scrape:

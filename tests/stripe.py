@@ -10,10 +10,10 @@ from pathlib import Path
 import stripe
 import uvicorn
 
-from metering.all_in_one import free_port
-from metering.stripe_local.app import DroppingProtocol, create_stripe_local
-from metering.stripe_local.control import LocalStripeControl
-from metering.stripe_local.limits import RateLimits
+from metering.lab.stripe_local.app import DroppingProtocol, create_stripe_local
+from metering.lab.stripe_local.control import LocalStripeControl
+from metering.lab.stripe_local.limits import RateLimits
+from metering.server.up import free_port
 
 KEY = "sk_test_tests"
 

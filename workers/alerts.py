@@ -10,13 +10,13 @@ from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.bootstrap import Service, build_courier
-from metering.clock import utc_now
-from metering.domain.alerts import AlertKind
-from metering.domain.errors import MeteringError
-from metering.operations.evaluate_alerts import evaluate_alerts, let_go_of_alert_log
-from metering.operations.send_webhooks import Courier, send_due
-from metering.store.engine import DatabaseUnavailableError
+from metering.alerts.alerts import AlertKind
+from metering.alerts.evaluate_alerts import evaluate_alerts, let_go_of_alert_log
+from metering.alerts.send_webhooks import Courier, send_due
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.db.engine import DatabaseUnavailableError
+from metering.server.bootstrap import Service, build_courier
 
 log = logging.getLogger(__name__)
 

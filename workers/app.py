@@ -9,10 +9,10 @@ from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import beat_init, celeryd_after_setup, setup_logging, worker_init, worker_shutting_down
 
-from metering.bootstrap import Service, build_service, freeze_collector, redis_url
-from metering.config import Settings, load_settings
-from metering.ingest.nudge import QUEUE, celery_url
-from metering.logs import configure_logging
+from metering.server.bootstrap import Service, build_service, freeze_collector, redis_url
+from metering.server.logs import configure_logging
+from metering.server.settings import Settings, load_settings
+from metering.streams.ingest.nudge import QUEUE, celery_url
 from workers.poller import Poller
 from workers.schedule import SCHEDULE
 

@@ -7,9 +7,9 @@ from celery.beat import Scheduler
 from redis import Redis
 from redis.exceptions import RedisError
 
-from metering.bootstrap import redis_url
-from metering.config import load_settings
-from metering.ingest.nudge import MAX_WAITING, QUEUE
+from metering.server.bootstrap import redis_url
+from metering.server.settings import load_settings
+from metering.streams.ingest.nudge import MAX_WAITING, QUEUE
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.bootstrap import Service
-from metering.clock import utc_now
-from metering.domain.errors import MeteringError
-from metering.domain.settlement import NEEDS_PERSON
-from metering.operations.finalize_due import FinalizeResult, finalize_due
-from metering.operations.link_retries import link_retries
-from metering.store.rollups import roll_up_totals
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.ledger.finalize_due import FinalizeResult, finalize_due
+from metering.ledger.link_retries import link_retries
+from metering.ledger.store.rollups import roll_up_totals
+from metering.server.bootstrap import Service
+from metering.streams.settlement import NEEDS_PERSON
 from workers.signs import count_batch
 
 log = logging.getLogger(__name__)

@@ -11,17 +11,17 @@ from time import monotonic
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.bootstrap import NotConfiguredError, Service, build_pusher, close_terms
-from metering.clock import utc_now
-from metering.domain.errors import MeteringError
-from metering.domain.push import PushState
-from metering.operations.close_months import close_step
-from metering.operations.push_due import Pusher, push_due
-from metering.operations.reconcile_on_schedule import reconcile_newest_month
-from metering.operations.run_invoices import CLOSE_BATCH, PUSH_THREADS, begin_scheduled_run
-from metering.store.engine import transaction
-from metering.store.invoice_runs import finish_run, open_run
-from metering.stripe_api.errors import StripeUnauthorizedError
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction
+from metering.months.close_months import close_step
+from metering.months.run_invoices import CLOSE_BATCH, PUSH_THREADS, begin_scheduled_run
+from metering.months.store.runs import finish_run, open_run
+from metering.server.bootstrap import NotConfiguredError, Service, build_pusher, close_terms
+from metering.stripe.client.errors import StripeUnauthorizedError
+from metering.stripe.push import PushState
+from metering.stripe.push_due import Pusher, push_due
+from metering.stripe.reconcile_on_schedule import reconcile_newest_month
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ the work, so threads in every worker look for due rows too: for streams to final
 import threading
 from collections.abc import Callable, Sequence
 
-from metering.bootstrap import Service
+from metering.server.bootstrap import Service
 from workers.alerts import evaluate_due_alerts, send_due_webhooks
 from workers.finalizing import drain
 from workers.months import work_on_months

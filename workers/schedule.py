@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metering.ingest.nudge import FINALIZE_TASK
+from metering.streams.ingest.nudge import FINALIZE_TASK
 
 PARTITIONS_TASK = "metering.keep_journal_partitions"
 MONTH_TASK = "metering.close_last_month"

@@ -13,11 +13,11 @@ from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.bootstrap import Service
-from metering.clock import utc_now
-from metering.domain.errors import MeteringError
-from metering.store.engine import transaction
-from metering.store.worker_signs import WorkDone, tell_sign
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction
+from metering.server.bootstrap import Service
+from metering.server.store import WorkDone, tell_sign
 
 log = logging.getLogger(__name__)
 

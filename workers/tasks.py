@@ -2,9 +2,9 @@
 
 import logging
 
-from metering.clock import utc_now
-from metering.ingest.nudge import FINALIZE_TASK
-from metering.store.schema import drop_journal_partitions, ensure_journal_partitions
+from metering.core.clock import utc_now
+from metering.db.schema import drop_journal_partitions, ensure_journal_partitions
+from metering.streams.ingest.nudge import FINALIZE_TASK
 from workers.alerts import evaluate_due_alerts, send_due_webhooks
 from workers.app import app, service
 from workers.finalizing import drain

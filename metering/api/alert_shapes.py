@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Any
 
+from metering.alerts.alerts import DEPLOYMENT, UNITS, Alert
+from metering.alerts.queries.alerts import OccurrenceView
+from metering.alerts.store.webhook_rows import Delivery, Endpoint
 from metering.api.shapes import time_text
-from metering.domain.alerts import DEPLOYMENT, UNITS, Alert
-from metering.domain.money import cents_text
-from metering.records.webhooks import Delivery, Endpoint
-from metering.totals.alerts import OccurrenceView
+from metering.core.money import cents_text
 
 
 def alert_shape(alert: Alert) -> dict[str, Any]:

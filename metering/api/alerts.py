@@ -6,6 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from metering.alerts.alerts import AlertKind, AlertScope, AlertTerms
+from metering.alerts.manage_alerts import AlertChanges, change_alert, create_alert, delete_alert
+from metering.alerts.queries.alerts import OccurrenceFilter, find_alert, list_alerts, list_occurrences
 from metering.api.alert_shapes import alert_shape, occurrence_shape
 from metering.api.auth import Admin, Reader, require_customer
 from metering.api.errors import NotFoundError
@@ -14,11 +17,8 @@ from metering.api.paging import Cursor, Limit, page_of
 from metering.api.reading import Db, TheService
 from metering.api.shapes import Page
 from metering.api.stream_paths import text_of
-from metering.clock import utc_now
-from metering.cursors import decode_cursor, moment_in
-from metering.domain.alerts import AlertKind, AlertScope, AlertTerms
-from metering.operations.manage_alerts import AlertChanges, change_alert, create_alert, delete_alert
-from metering.totals.alerts import OccurrenceFilter, find_alert, list_alerts, list_occurrences
+from metering.core.clock import utc_now
+from metering.core.cursors import decode_cursor, moment_in
 
 router = APIRouter(prefix="/v1", tags=["alerts"])
 

@@ -29,12 +29,12 @@ from metering.api.auth import Authenticator
 from metering.api.ingest_events import OPENAPI, IngestEndpoint
 from metering.api.metrics import build_work_collector
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
-from metering.bootstrap import Service, database_url, freeze_collector, redis_url
-from metering.clock import utc_now
+from metering.core.clock import utc_now
 from metering.dashboard.app import create_dashboard
-from metering.ingest.nudge import Nudger
-from metering.ingest.writer import IngestWriter
-from metering.store.engine import service_conninfo
+from metering.db.engine import service_conninfo
+from metering.server.bootstrap import Service, database_url, freeze_collector, redis_url
+from metering.streams.ingest.nudge import Nudger
+from metering.streams.ingest.writer import IngestWriter
 
 # What ends in a name goes before a stream, whose id may have any.
 _ROUTERS = (

@@ -14,9 +14,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from metering.domain.errors import MeteringError
-from metering.store.engine import transaction
-from metering.store.keys import InvalidKeyError, Key, Role, authenticate, parse_secret
+from metering.access.store.keys import InvalidKeyError, Key, Role, authenticate, parse_secret
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction
 
 log = logging.getLogger(__name__)
 

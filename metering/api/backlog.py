@@ -11,13 +11,13 @@ from metering.api.paging import Cursor, Limit, page_of
 from metering.api.reading import Db, TheService
 from metering.api.shapes import Page, resolution_shape, time_text, usage_shape
 from metering.api.stream_paths import route_ending_in, stream_key_before, text_of
-from metering.clock import utc_now
-from metering.cursors import decode_cursor, moment_in
-from metering.domain.resolutions import ResolutionAction
-from metering.domain.settlement import State
-from metering.domain.stream import billable_usage
-from metering.operations.resolve_stream import resolve_stream
-from metering.totals.backlog import BacklogItem, list_backlog
+from metering.core.clock import utc_now
+from metering.core.cursors import decode_cursor, moment_in
+from metering.corrections.queries import BacklogItem, list_backlog
+from metering.corrections.resolve_stream import resolve_stream
+from metering.streams.resolutions import ResolutionAction
+from metering.streams.settlement import State
+from metering.streams.stream import billable_usage
 
 _RESOLUTION = "/resolution"
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from metering.domain.errors import MeteringError
-from metering.wire.rejections import Rejection
+from metering.core.errors import MeteringError
+from metering.events.wire.rejections import Rejection
 
 
 class NotFoundError(MeteringError):

@@ -8,9 +8,9 @@ from starlette.responses import Response
 from metering.api.auth import Reader, require_customer
 from metering.api.reading import TheService
 from metering.api.stream_paths import text_of
-from metering.domain.period import BillingPeriod
-from metering.downloads import stream_export
-from metering.operations.export_month import ExportFormat, ExportKind, ExportRequest
+from metering.core.period import BillingPeriod
+from metering.exports.download import stream_export
+from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest
 
 router = APIRouter(prefix="/v1", tags=["exports"])
 

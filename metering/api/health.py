@@ -8,11 +8,11 @@ from prometheus_client.registry import REGISTRY
 from starlette.responses import JSONResponse, Response
 
 from metering.api.reading import TheService
-from metering.clock import utc_now
-from metering.domain.errors import MeteringError
-from metering.store.engine import transaction
-from metering.telemetry import INGEST_QUEUED_EVENTS
-from metering.totals.health import WorkHealth, work_health
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction
+from metering.server.queries.health import WorkHealth, work_health
+from metering.server.telemetry import INGEST_QUEUED_EVENTS
 
 router = APIRouter(tags=["health"])
 

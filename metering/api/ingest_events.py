@@ -13,15 +13,15 @@ from starlette.types import Receive, Scope, Send
 from metering.api.auth import Authenticator, require_ingest
 from metering.api.errors import NoEventAcceptedError
 from metering.api.problems import error_response
-from metering.domain.errors import MeteringError
-from metering.ingest.body import inflate, media_type_of, receive_body
-from metering.ingest.writer import IngestWriter, Submission
-from metering.records.bodies import pack_body
-from metering.store.journal import JournalEntry, stream_hashes
-from metering.telemetry import EVENTS_ACCEPTED, EVENTS_REJECTED
-from metering.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
-from metering.wire.fold import fold_wire
-from metering.wire.rejections import Rejection
+from metering.core.errors import MeteringError
+from metering.events.store import JournalEntry, stream_hashes
+from metering.events.wire.bodies import pack_body
+from metering.events.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
+from metering.events.wire.rejections import Rejection
+from metering.server.telemetry import EVENTS_ACCEPTED, EVENTS_REJECTED
+from metering.streams.ingest.body import inflate, media_type_of, receive_body
+from metering.streams.ingest.fold import fold_wire
+from metering.streams.ingest.writer import IngestWriter, Submission
 
 _encode = msgspec.json.Encoder().encode
 

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 from metering.api.shapes import time_text
-from metering.domain.invoice import InvoiceLine
-from metering.domain.money import cents_text
-from metering.domain.push import describe
-from metering.records.invoices import StoredInvoice
-from metering.totals.pushes import DriftView, PushView
+from metering.core.money import cents_text
+from metering.months.invoice import InvoiceLine
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.stripe.push import describe
+from metering.stripe.queries.pushes import DriftView, PushView
 
 
 def invoice_shape(stored: StoredInvoice, push: PushView) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from metering.access.store.keys import Key
 from metering.api.auth import Reader, require_customer
 from metering.api.errors import NotFoundError
 from metering.api.invoice_shapes import drift_shape, invoice_shape
@@ -15,20 +16,19 @@ from metering.api.paging import Cursor, Limit, page_of
 from metering.api.reading import Db, TheService
 from metering.api.shapes import Page
 from metering.api.stream_paths import text_of
-from metering.bootstrap import issuer
-from metering.clock import utc_now
-from metering.cursors import decode_cursor, moment_in, number_in
-from metering.domain.period import BillingPeriod
-from metering.domain.push import PushState
-from metering.exports.statement_html import statement_html
-from metering.exports.statement_pdf import statement_pdf
-from metering.operations.make_statement import make_statement
-from metering.operations.take_stripe_event import take_stripe_event
-from metering.records.invoices import StoredInvoice
-from metering.store.keys import Key
-from metering.stripe_api.webhook import InvalidWebhookError, parse_webhook
-from metering.totals.invoices import InvoiceFilter, find_invoice, list_invoices
-from metering.totals.pushes import list_drift, push_views
+from metering.core.clock import utc_now
+from metering.core.cursors import decode_cursor, moment_in, number_in
+from metering.core.period import BillingPeriod
+from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
+from metering.months.statements.html import statement_html
+from metering.months.statements.make_statement import make_statement
+from metering.months.statements.pdf import statement_pdf
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.server.bootstrap import issuer
+from metering.stripe.client.webhook import InvalidWebhookError, parse_webhook
+from metering.stripe.push import PushState
+from metering.stripe.queries.pushes import list_drift, push_views
+from metering.stripe.take_stripe_event import take_stripe_event
 
 router = APIRouter(prefix="/v1", tags=["months"])
 

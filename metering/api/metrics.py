@@ -16,20 +16,20 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.bootstrap import Service, redis_url
-from metering.clock import utc_now
-from metering.domain.drift import DriftClass
-from metering.domain.push import PushState
-from metering.domain.settlement import State
-from metering.ingest.nudge import QUEUE
-from metering.records.webhooks import EndpointState
-from metering.store.engine import DatabaseUnavailableError, transaction
-from metering.totals.customers import count_overdue_customers
-from metering.totals.health import work_health
-from metering.totals.month_progress import standing_pushes
-from metering.totals.reconciling import drift_left, reconciled_at
-from metering.totals.webhooks import alert_health
-from metering.totals.workers import totals_freshness, workers_seen
+from metering.alerts.queries.webhooks import alert_health
+from metering.alerts.store.webhook_rows import EndpointState
+from metering.core.clock import utc_now
+from metering.customers.queries import count_overdue_customers
+from metering.db.engine import DatabaseUnavailableError, transaction
+from metering.months.queries.month_progress import standing_pushes
+from metering.server.bootstrap import Service, redis_url
+from metering.server.queries.health import work_health
+from metering.server.queries.workers import totals_freshness, workers_seen
+from metering.streams.ingest.nudge import QUEUE
+from metering.streams.settlement import State
+from metering.stripe.drift import DriftClass
+from metering.stripe.push import PushState
+from metering.stripe.queries.reconciliations import drift_left, reconciled_at
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Query
 
 from metering.api.shapes import Page
-from metering.cursors import encode_cursor
+from metering.core.cursors import encode_cursor
 
 RowT = TypeVar("RowT")
 

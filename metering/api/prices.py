@@ -13,16 +13,16 @@ from metering.api.paging import Cursor, Limit, page_of
 from metering.api.reading import Db, TheService
 from metering.api.shapes import Page, time_text
 from metering.api.stream_paths import text_of
-from metering.clock import utc_now
-from metering.cursors import decode_cursor, moment_in
-from metering.domain.cancel_policies import CancelPolicy, CancelTerms
-from metering.domain.markups import Markup
-from metering.domain.money import cents_text
-from metering.domain.rates import DailyWindow, Rate, RateCard
-from metering.domain.usage import UsageKind
-from metering.operations.set_rate import set_rate
-from metering.operations.set_terms import set_cancel_policy, set_markup
-from metering.totals.prices import RateCardFilter, list_cancel_policies, list_markups, list_rate_cards
+from metering.core.clock import utc_now
+from metering.core.cursors import decode_cursor, moment_in
+from metering.core.money import cents_text
+from metering.events.usage import UsageKind
+from metering.prices.cancel_policies import CancelPolicy, CancelTerms
+from metering.prices.markups import Markup
+from metering.prices.queries.prices import RateCardFilter, list_cancel_policies, list_markups, list_rate_cards
+from metering.prices.rates import DailyWindow, Rate, RateCard
+from metering.prices.set_rate import set_rate
+from metering.prices.set_terms import set_cancel_policy, set_markup
 
 router = APIRouter(prefix="/v1", tags=["prices"])
 

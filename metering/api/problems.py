@@ -12,51 +12,51 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from metering.api.auth import ForbiddenError, UnauthorizedError
-from metering.api.errors import InvalidParameterError, NoEventAcceptedError, NotFoundError
-from metering.bootstrap import NotConfiguredError
-from metering.catalogue.genai import UnknownClauseError
-from metering.config import ConfigurationError
-from metering.cursors import InvalidCursorError
-from metering.domain.alerts import InvalidAlertError
-from metering.domain.errors import MeteringError
-from metering.domain.period import InvalidPeriodError
-from metering.domain.rating import RateMissingError
-from metering.downloads import ChunksUnsupportedError, TooManyExportsError
-from metering.exports.export_file import UnrepresentableError
-from metering.exports.month_rows import UnequalExportError
-from metering.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.ingest.writer import NotCommittedError, QueueFullError
-from metering.operations.adjust_by_hand import InvalidAdjustmentError
-from metering.operations.close_months import UnequalSumsError
-from metering.operations.export_month import ExportStoppedError
-from metering.operations.manage_alerts import TooManyAlertsError
-from metering.operations.manage_keys import KeyBindingError, KeyIdTakenError
-from metering.operations.manage_webhook_endpoints import InvalidEndpointError, TooManyEndpointsError
-from metering.operations.push_invoice import StartOverError
-from metering.operations.put_customer import UnknownTimeZoneError
-from metering.operations.replay_webhooks import EndpointDisabledError
-from metering.operations.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
-from metering.operations.run_invoices import ForceReasonMissingError, MonthNotOverError
-from metering.operations.set_rate import InvalidRateError, RateDateTakenError
-from metering.operations.set_terms import InvalidMarkupError, TermsDateTakenError
-from metering.records.receipts import UnreadableReceiptError
-from metering.store.alerts import UnknownAlertError
-from metering.store.customers import StripeCustomerTakenError, UnknownCustomerError
-from metering.store.engine import DatabaseUnavailableError, UnsafeDatabaseError
-from metering.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
-from metering.store.keys import InvalidKeyError, UnknownKeyError
-from metering.store.pushes import LeaseLostError
-from metering.store.readers import (
+from metering.access.manage_keys import KeyBindingError, KeyIdTakenError
+from metering.access.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
+from metering.access.store.keys import InvalidKeyError, UnknownKeyError
+from metering.access.store.readers import (
     InvalidReaderNameError,
     ReaderExistsError,
     ReaderRefusedError,
     UnknownReaderError,
 )
-from metering.store.schema import RoleMissingError, SchemaOutdatedError
-from metering.store.webhook_deliveries import UnknownDeliveryError
-from metering.store.webhook_endpoints import UnknownEndpointError
-from metering.stripe_api.errors import (
+from metering.alerts.addresses import InvalidUrlError, RefusedAddressError
+from metering.alerts.alerts import InvalidAlertError
+from metering.alerts.manage_alerts import TooManyAlertsError
+from metering.alerts.manage_endpoints import InvalidEndpointError, TooManyEndpointsError
+from metering.alerts.replay_webhooks import EndpointDisabledError
+from metering.alerts.store.alerts import UnknownAlertError
+from metering.alerts.store.deliveries import UnknownDeliveryError
+from metering.alerts.store.endpoints import UnknownEndpointError
+from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.errors import InvalidParameterError, NoEventAcceptedError, NotFoundError
+from metering.audit.receipt_document import UnreadableReceiptError
+from metering.core.cursors import InvalidCursorError
+from metering.core.errors import MeteringError
+from metering.core.period import InvalidPeriodError
+from metering.corrections.adjust_by_hand import InvalidAdjustmentError
+from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
+from metering.customers.store import StripeCustomerTakenError, UnknownCustomerError
+from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
+from metering.db.schema import RoleMissingError, SchemaOutdatedError
+from metering.events.wire.decode import TooManyEventsError
+from metering.events.wire.split import InvalidJsonError
+from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
+from metering.exports.export_file import UnrepresentableError
+from metering.exports.export_month import ExportStoppedError
+from metering.exports.month_rows import UnequalExportError
+from metering.months.close_months import UnequalSumsError
+from metering.months.run_invoices import ForceReasonMissingError, MonthNotOverError
+from metering.prices.catalogue import UnknownClauseError
+from metering.prices.rating import RateMissingError
+from metering.prices.set_rate import InvalidRateError, RateDateTakenError
+from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError
+from metering.server.bootstrap import NotConfiguredError
+from metering.server.settings import ConfigurationError
+from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
+from metering.streams.ingest.writer import NotCommittedError, QueueFullError
+from metering.stripe.client.errors import (
     StripeError,
     StripeMissingError,
     StripeRefusedError,
@@ -64,10 +64,10 @@ from metering.stripe_api.errors import (
     StripeUnauthorizedError,
     StripeUncertainError,
 )
-from metering.stripe_api.webhook import InvalidWebhookError
-from metering.webhooks.addresses import InvalidUrlError, RefusedAddressError
-from metering.wire.decode import TooManyEventsError
-from metering.wire.split import InvalidJsonError
+from metering.stripe.client.webhook import InvalidWebhookError
+from metering.stripe.push_invoice import StartOverError
+from metering.stripe.put_customer import UnknownTimeZoneError
+from metering.stripe.store.pushes import LeaseLostError
 
 log = logging.getLogger(__name__)
 

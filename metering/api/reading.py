@@ -18,18 +18,18 @@ from metering.api.shapes import (
     stream_shape,
 )
 from metering.api.stream_paths import stream_key, text_of
-from metering.bootstrap import Service
-from metering.clock import utc_now
-from metering.cursors import decode_cursor, moment_in
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.ledger import Charge
-from metering.domain.period import BillingPeriod
-from metering.operations.accrue_streams import accrue_stream
-from metering.store.engine import transaction
-from metering.totals.charges import ChargeFilter, list_charges
-from metering.totals.customers import list_customers
-from metering.totals.manual_adjustments import list_manual_adjustments
-from metering.totals.streams import get_stream
+from metering.core.clock import utc_now
+from metering.core.cursors import decode_cursor, moment_in
+from metering.core.period import BillingPeriod
+from metering.customers.queries import list_customers
+from metering.db.engine import transaction
+from metering.events.events import Outcome, UsageSource
+from metering.ledger.entries import Charge
+from metering.ledger.queries.adjustments import list_manual_adjustments
+from metering.ledger.queries.charges import ChargeFilter, list_charges
+from metering.ledger.queries.streams import get_stream
+from metering.server.bootstrap import Service
+from metering.streams.accrue_streams import accrue_stream
 
 router = APIRouter(prefix="/v1", tags=["reading"])
 

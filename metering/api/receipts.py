@@ -9,9 +9,9 @@ from metering.api.auth import Reader, require_customer
 from metering.api.errors import NotFoundError
 from metering.api.reading import Db
 from metering.api.stream_paths import route_ending_in, stream_key_before
-from metering.clock import utc_now
-from metering.operations.make_receipt import make_receipt
-from metering.records.receipts import receipt_document, receipt_text
+from metering.audit.make_receipt import make_receipt
+from metering.audit.receipt_document import receipt_document, receipt_text
+from metering.core.clock import utc_now
 
 _RECEIPT = "/receipt"
 

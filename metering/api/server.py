@@ -9,7 +9,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from metering.api.app import create_app
-from metering.bootstrap import Service
+from metering.server.bootstrap import Service
 
 log = logging.getLogger(__name__)
 

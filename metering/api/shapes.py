@@ -5,18 +5,18 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from metering.domain.events import Outcome
-from metering.domain.ledger import Adjustment, Bill, Charge
-from metering.domain.manual_adjustments import ManualAdjustment
-from metering.domain.money import EXACT, cents_text
-from metering.domain.rating import ChargeLine
-from metering.domain.resolutions import Resolution
-from metering.domain.settlement import State
-from metering.domain.stream import StreamFacts, billable_usage
-from metering.domain.usage import Usage
-from metering.totals.customers import CustomerView
-from metering.totals.streams import StreamView
-from metering.totals.totals import TotalRow
+from metering.core.money import EXACT, cents_text
+from metering.customers.queries import CustomerView
+from metering.events.events import Outcome
+from metering.events.usage import Usage
+from metering.ledger.adjustments import ManualAdjustment
+from metering.ledger.entries import Adjustment, Bill, Charge
+from metering.ledger.queries.streams import StreamView
+from metering.prices.rating import ChargeLine
+from metering.streams.resolutions import Resolution
+from metering.streams.settlement import State
+from metering.streams.stream import StreamFacts, billable_usage
+from metering.totals.queries.totals import TotalRow
 
 
 def time_text(moment: datetime) -> str:

@@ -12,9 +12,9 @@ from metering.api.paging import Cursor, Limit
 from metering.api.reading import Db
 from metering.api.shapes import time_text
 from metering.api.stream_paths import route_ending_in, stream_key_before
-from metering.cursors import decode_cursor, encode_cursor, moment_in, number_in
-from metering.operations.read_stream_events import Position, read_stream_events
-from metering.totals.journal import Arrival
+from metering.core.cursors import decode_cursor, encode_cursor, moment_in, number_in
+from metering.events.queries import Arrival
+from metering.events.read_stream_events import Position, read_stream_events
 
 _encode = msgspec.json.Encoder().encode
 

@@ -15,11 +15,11 @@ from metering.api.paging import Cursor, Limit
 from metering.api.reading import Db, TheService, When, aware
 from metering.api.shapes import TotalsPage, time_text, total_shape
 from metering.api.stream_paths import text_of
-from metering.clock import utc_now
-from metering.cursors import decode_cursor, encode_cursor
-from metering.operations.accrue_streams import accrue_streams
+from metering.core.clock import utc_now
+from metering.core.cursors import decode_cursor, encode_cursor
+from metering.streams.accrue_streams import accrue_streams
+from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity, Range
-from metering.totals.totals import Group, TotalsQuestion, read_totals
 
 router = APIRouter(prefix="/v1", tags=["reading"])
 

@@ -6,6 +6,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 
+from metering.alerts.deliveries import DeliveryState
+from metering.alerts.manage_endpoints import (
+    EndpointChanges,
+    change_endpoint,
+    create_endpoint,
+    delete_endpoint,
+    rotate_endpoint_secret,
+)
+from metering.alerts.queries.webhooks import DeliveryFilter, list_deliveries, list_endpoints
+from metering.alerts.replay_webhooks import replay_delivery
+from metering.alerts.send_webhooks import try_endpoint
+from metering.alerts.store.deliveries import get_delivery
+from metering.alerts.store.endpoints import get_endpoint
 from metering.api.alert_shapes import delivery_shape, endpoint_shape
 from metering.api.auth import Admin
 from metering.api.fields import Id
@@ -13,22 +26,9 @@ from metering.api.paging import Cursor, Limit, page_of
 from metering.api.reading import Db, TheService
 from metering.api.shapes import Page, time_text
 from metering.api.stream_paths import text_of
-from metering.bootstrap import build_courier
-from metering.clock import utc_now
-from metering.cursors import decode_cursor, moment_in
-from metering.domain.deliveries import DeliveryState
-from metering.operations.manage_webhook_endpoints import (
-    EndpointChanges,
-    change_endpoint,
-    create_endpoint,
-    delete_endpoint,
-    rotate_endpoint_secret,
-)
-from metering.operations.replay_webhooks import replay_delivery
-from metering.operations.send_webhooks import try_endpoint
-from metering.store.webhook_deliveries import get_delivery
-from metering.store.webhook_endpoints import get_endpoint
-from metering.totals.webhooks import DeliveryFilter, list_deliveries, list_endpoints
+from metering.core.clock import utc_now
+from metering.core.cursors import decode_cursor, moment_in
+from metering.server.bootstrap import build_courier
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 

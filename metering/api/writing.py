@@ -11,13 +11,13 @@ from metering.api.errors import NotFoundError
 from metering.api.fields import Id, Reason
 from metering.api.reading import TheService
 from metering.api.shapes import CustomerInput, customer_shape, manual_adjustment_shape
-from metering.clock import utc_now
-from metering.domain.manual_adjustments import ManualKind
-from metering.operations.adjust_by_hand import adjust_by_hand
-from metering.operations.put_customer import put_customer
-from metering.store.customers import CustomerDetails
-from metering.store.engine import transaction
-from metering.totals.customers import get_customer
+from metering.core.clock import utc_now
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.customers.queries import get_customer
+from metering.customers.store import CustomerDetails
+from metering.db.engine import transaction
+from metering.ledger.adjustments import ManualKind
+from metering.stripe.put_customer import put_customer
 
 router = APIRouter(prefix="/v1", tags=["administration"])
 

@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
 from metering.audit.price_history import PriceHistory
 from metering.audit.stored import AuditedStream
-from metering.domain.events import StreamEnd, StreamStart
-from metering.domain.ledger import AdjustmentReason, Bill, adjustment_id_of, charge_id_of, difference
-from metering.domain.period import BillingPeriod
-from metering.domain.price_book import PriceBook
-from metering.domain.resolutions import Resolution, ResolutionAction
-from metering.domain.retries import request_key_of
-from metering.domain.settlement import Patience, Settled, Settlement, rerate_bill, settle
-from metering.domain.stream import NOTHING_DELIVERED, StreamFacts, facts_of, join
+from metering.core.period import BillingPeriod
+from metering.events.events import StreamEnd, StreamStart
+from metering.ledger.entries import AdjustmentReason, Bill, adjustment_id_of, charge_id_of, difference
+from metering.prices.price_book import PriceBook
+from metering.streams.resolutions import Resolution, ResolutionAction
+from metering.streams.retries import request_key_of
+from metering.streams.settlement import Patience, Settled, Settlement, rerate_bill, settle
+from metering.streams.stream import NOTHING_DELIVERED, StreamFacts, facts_of, join
 
 # What is booked was over then; how long silence has to last is a setting, which may have changed since.
 _OVER = Patience(abandon_after=timedelta(), start_grace=timedelta(), retry_window=timedelta())

@@ -9,9 +9,9 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from metering.audit.difference import Difference
-from metering.domain.rates import id_by_content
-from metering.domain.usage import COUNTERS
-from metering.store.rates import load_rate_cards
+from metering.events.usage import COUNTERS
+from metering.prices.rates import id_by_content
+from metering.prices.store.rates import load_rate_cards
 
 # Rows that one check names; a fault that breaks more is told by the first.
 MAX_NAMED = 1_000

@@ -9,12 +9,12 @@ from sqlalchemy import Connection, text
 
 from metering.audit.checks import Check, broken
 from metering.audit.difference import Difference, field_claims, unequal
-from metering.domain.invoice import Invoice, Previous, make_invoice
-from metering.domain.money import ZERO
-from metering.domain.period import BillingPeriod
-from metering.records.invoices import StoredInvoice
-from metering.totals.entries import MonthKey, OpenMonth, Seal, line_sums, seals
-from metering.totals.invoices import get_invoices
+from metering.core.money import ZERO
+from metering.core.period import BillingPeriod
+from metering.months.invoice import Invoice, Previous, make_invoice
+from metering.months.queries.entries import MonthKey, OpenMonth, Seal, line_sums, seals
+from metering.months.queries.invoices import get_invoices
+from metering.months.store.invoice_rows import StoredInvoice
 
 _BATCH = 500
 _EMPTY = Seal(entry_count=0, usd_cents=ZERO, digest=sha256(b"").digest())

@@ -7,14 +7,14 @@ from datetime import datetime
 from zstandard import ZstdError
 
 from metering.audit.difference import Difference
-from metering.domain.stream import StreamFacts, join
-from metering.store.journal import stream_hashes
-from metering.totals.journal import JournaledRequest
-from metering.wire.decode import NDJSON, decode_json
-from metering.wire.events import WireEvent
-from metering.wire.fold import fold_wire
-from metering.wire.replay import events_as_sent
-from metering.wire.split import InvalidJsonError
+from metering.events.queries import JournaledRequest
+from metering.events.store import stream_hashes
+from metering.events.wire.decode import NDJSON, decode_json
+from metering.events.wire.events import WireEvent
+from metering.events.wire.replay import events_as_sent
+from metering.events.wire.split import InvalidJsonError
+from metering.streams.ingest.fold import fold_wire
+from metering.streams.stream import StreamFacts, join
 
 Key = tuple[str, str]
 

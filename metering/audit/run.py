@@ -25,10 +25,10 @@ from metering.audit.stored import (
 )
 from metering.audit.streams import compare_stream, is_pending
 from metering.audit.total_checks import TOTAL_CHECKS
-from metering.domain.period import BillingPeriod
-from metering.domain.stream import StreamFacts
-from metering.store.engine import snapshot
-from metering.totals.journal import CLOCK_MARGIN, count_journaled, iterate_journal, journal_begins
+from metering.core.period import BillingPeriod
+from metering.db.engine import snapshot
+from metering.events.queries import CLOCK_MARGIN, count_journaled, iterate_journal, journal_begins
+from metering.streams.stream import StreamFacts
 
 # How many differences are kept to be shown; the others are counted.
 MAX_SHOWN = 1_000

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from metering.store.journal import stream_hash
+from metering.events.store import stream_hash
 
 _HEAD = struct.Struct("<BI")
 

@@ -8,13 +8,13 @@ from decimal import Decimal
 import msgspec
 from sqlalchemy import Connection, text
 
-from metering.domain.ledger import Adjustment, Bill, Charge
-from metering.domain.resolutions import Resolution
-from metering.domain.settlement import State
-from metering.domain.stream import StreamFacts
-from metering.domain.usage import COUNTERS
-from metering.records.charges import CHARGE_COLUMNS
-from metering.records.streams import FACTS
+from metering.events.usage import COUNTERS
+from metering.ledger.entries import Adjustment, Bill, Charge
+from metering.ledger.store.charge_rows import CHARGE_COLUMNS
+from metering.streams.resolutions import Resolution
+from metering.streams.settlement import State
+from metering.streams.store.stream_rows import FACTS
+from metering.streams.stream import StreamFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

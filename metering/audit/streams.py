@@ -8,10 +8,10 @@ from metering.audit.difference import Claim, Difference, field_claims, stream_ke
 from metering.audit.journaled import JournaledStream
 from metering.audit.price_history import PriceHistory
 from metering.audit.stored import AuditedStream
-from metering.domain.retries import interruption_of, request_key_of
-from metering.domain.settlement import NEEDS_PERSON, Backlog, State
-from metering.domain.stream import join
-from metering.totals.journal import CLOCK_MARGIN
+from metering.events.queries import CLOCK_MARGIN
+from metering.streams.retries import interruption_of, request_key_of
+from metering.streams.settlement import NEEDS_PERSON, Backlog, State
+from metering.streams.stream import join
 
 
 def is_pending(stored: AuditedStream, *, now: datetime) -> bool:

@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 
 from metering.audit.checks import Check, broken
 from metering.audit.difference import Difference
-from metering.records.rollups import DETAILED, DIMENSIONS, ROLLUPS, SUMS, Rollup
-from metering.totals.edges import edge_bills, within_edges
+from metering.ledger.rollups import DETAILED, DIMENSIONS, ROLLUPS, SUMS, Rollup
+from metering.totals.queries.edges import edge_bills, within_edges
 
 _SUMMED = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
 

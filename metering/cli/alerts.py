@@ -5,15 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_service
+from metering.alerts.alerts import UNITS, Alert, AlertKind, AlertScope, AlertTerms, InvalidAlertError
+from metering.alerts.manage_alerts import AlertChanges, change_alert, create_alert, delete_alert
+from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
 from metering.cli.output import AsJson, say, show, show_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.alerts import UNITS, Alert, AlertKind, AlertScope, AlertTerms, InvalidAlertError
-from metering.domain.money import cents_text
-from metering.operations.manage_alerts import AlertChanges, change_alert, create_alert, delete_alert
-from metering.store.engine import transaction
-from metering.totals.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
+from metering.core.clock import utc_now
+from metering.core.money import cents_text
+from metering.db.engine import transaction
+from metering.server.bootstrap import build_service
+from metering.server.settings import load_settings
 
 app = typer.Typer(
     help="Alerts: thresholds that are told by webhook, once a month, day or reconciliation.", no_args_is_help=True

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from metering.audit.run import MAX_SHOWN, AuditReport, audit
-from metering.bootstrap import build_service
 from metering.cli.output import AsJson, phases, say, show
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.period import BillingPeriod
+from metering.core.clock import utc_now
+from metering.core.period import BillingPeriod
+from metering.server.bootstrap import build_service
+from metering.server.settings import load_settings
 
 
 def audit_command(

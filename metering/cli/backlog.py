@@ -4,15 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_service
 from metering.cli.output import AsJson, say, show
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.resolutions import ResolutionAction
-from metering.domain.settlement import State
-from metering.operations.resolve_stream import resolve_stream
-from metering.store.engine import transaction
-from metering.totals.backlog import BacklogItem, list_backlog
+from metering.core.clock import utc_now
+from metering.corrections.queries import BacklogItem, list_backlog
+from metering.corrections.resolve_stream import resolve_stream
+from metering.db.engine import transaction
+from metering.server.bootstrap import build_service
+from metering.server.settings import load_settings
+from metering.streams.resolutions import ResolutionAction
+from metering.streams.settlement import State
 
 app = typer.Typer(
     help="The backlog: orphaned, unpriced and conflicting streams. None of them is billed until it is settled.",

@@ -6,17 +6,17 @@ from typing import Annotated
 import msgspec
 import typer
 
-from metering.bench.alerts import bench_alerts
-from metering.bench.audit import bench_audit
-from metering.bench.exports import bench_exports
-from metering.bench.finalize import bench_finalize
-from metering.bench.ingest import bench_ingest
-from metering.bench.invoices import bench_invoices
-from metering.bench.page import render_page
-from metering.bench.push import bench_push
-from metering.bench.rating import bench_rating
-from metering.bench.totals import bench_totals
 from metering.cli.output import AsJson, say
+from metering.lab.bench.alerts import bench_alerts
+from metering.lab.bench.audit import bench_audit
+from metering.lab.bench.exports import bench_exports
+from metering.lab.bench.finalize import bench_finalize
+from metering.lab.bench.ingest import bench_ingest
+from metering.lab.bench.invoices import bench_invoices
+from metering.lab.bench.page import render_page
+from metering.lab.bench.push import bench_push
+from metering.lab.bench.rating import bench_rating
+from metering.lab.bench.totals import bench_totals
 
 app = typer.Typer(
     help="Measure this machine. Starts servers of its own and leaves nothing behind but the figures.",

@@ -4,18 +4,18 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_service
 from metering.cli.options import EffectiveFrom, utc_or
 from metering.cli.output import AsJson, progress_bar, say, show, show_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.cancel_policies import CancelPolicy, CancelTerms
-from metering.domain.money import cents_text
-from metering.domain.period import BillingPeriod
-from metering.operations.set_terms import set_cancel_policy
-from metering.operations.simulate_cancel_policy import SimulatedCost, simulate_cancel_policy
-from metering.store.engine import transaction
-from metering.totals.prices import list_cancel_policies
+from metering.core.clock import utc_now
+from metering.core.money import cents_text
+from metering.core.period import BillingPeriod
+from metering.corrections.simulate_cancel_policy import SimulatedCost, simulate_cancel_policy
+from metering.db.engine import transaction
+from metering.prices.cancel_policies import CancelPolicy, CancelTerms
+from metering.prices.queries.prices import list_cancel_policies
+from metering.prices.set_terms import set_cancel_policy
+from metering.server.bootstrap import build_service
+from metering.server.settings import load_settings
 
 app = typer.Typer(
     help="Cancel policies: what a cancelled, failed, timed out or abandoned stream is billed for.",

@@ -5,19 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_pusher, build_service
 from metering.cli.options import EffectiveFrom, utc_or
 from metering.cli.output import AsJson, progress_bar, say, show, show_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.money import cents_text
-from metering.operations.link_customers import create_at_stripe, find_links, link, list_unlinked
-from metering.operations.put_customer import put_customer
-from metering.operations.set_terms import InvalidMarkupError, set_markup
-from metering.store.customers import CustomerDetails
-from metering.store.engine import transaction
-from metering.totals.customers import CustomerView, get_customer, list_customers
-from metering.totals.prices import list_markups
+from metering.core.clock import utc_now
+from metering.core.money import cents_text
+from metering.customers.queries import CustomerView, get_customer, list_customers
+from metering.customers.store import CustomerDetails
+from metering.db.engine import transaction
+from metering.prices.queries.prices import list_markups
+from metering.prices.set_terms import InvalidMarkupError, set_markup
+from metering.server.bootstrap import build_pusher, build_service
+from metering.server.settings import load_settings
+from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked
+from metering.stripe.put_customer import put_customer
 
 app = typer.Typer(help="Customers: who pays.", no_args_is_help=True)
 

@@ -11,13 +11,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from metering.bootstrap import Service, build_service, redis_url
 from metering.cli.output import AsJson, redact_url, show
-from metering.clock import utc_now
-from metering.config import Settings, load_settings, variable_of
-from metering.domain.errors import MeteringError
-from metering.store.engine import transaction
-from metering.totals.health import work_health
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction
+from metering.server.bootstrap import Service, build_service, redis_url
+from metering.server.queries.health import work_health
+from metering.server.settings import Settings, load_settings, variable_of
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=2)
 MAX_DUE_AGE = timedelta(minutes=1)

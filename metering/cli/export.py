@@ -11,13 +11,13 @@ from typing import IO, Annotated
 
 import typer
 
-from metering.bootstrap import build_service
 from metering.cli.output import AsJson, export_bar, say, show_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.errors import MeteringError
-from metering.domain.period import BillingPeriod
-from metering.operations.export_month import ExportFormat, ExportKind, ExportRequest, MonthExport
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.core.period import BillingPeriod
+from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest, MonthExport
+from metering.server.bootstrap import build_service
+from metering.server.settings import load_settings
 
 Format = Annotated[ExportFormat, typer.Option("--format", help="The format of the file.")]
 Customer = Annotated[str | None, typer.Option(help="Only this customer.")]

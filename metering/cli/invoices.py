@@ -7,30 +7,30 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms, issuer
 from metering.cli.output import AsJson, fail, phases, say, show, show_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.errors import MeteringError
-from metering.domain.money import cents_text
-from metering.domain.period import BillingPeriod
-from metering.exports.statement_html import statement_html
-from metering.exports.statement_pdf import statement_pdf
-from metering.operations.make_statement import make_statement
-from metering.operations.preview_month import preview_month
-from metering.operations.push_due import Pusher
-from metering.operations.run_invoices import RunRequest, begin_run, close_run, push_month
-from metering.records.invoices import StoredInvoice
-from metering.store.engine import transaction
-from metering.store.invoice_runs import InvoiceRun
-from metering.totals.invoices import InvoiceFilter, find_invoice, list_invoices
-from metering.totals.month_progress import (
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.core.money import cents_text
+from metering.core.period import BillingPeriod
+from metering.db.engine import transaction
+from metering.months.preview_month import preview_month
+from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
+from metering.months.queries.month_progress import (
     close_progress,
     list_refusals,
     list_waiting,
     pushes_by_state,
 )
-from metering.totals.pushes import PushView, push_views
+from metering.months.run_invoices import RunRequest, begin_run, close_run, push_month
+from metering.months.statements.html import statement_html
+from metering.months.statements.make_statement import make_statement
+from metering.months.statements.pdf import statement_pdf
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.runs import InvoiceRun
+from metering.server.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms, issuer
+from metering.server.settings import load_settings
+from metering.stripe.push_due import Pusher
+from metering.stripe.queries.pushes import PushView, push_views
 
 app = typer.Typer(help="Months: close them, invoice them, push them to Stripe.", no_args_is_help=True)
 

@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_service
+from metering.access.manage_keys import create_key
+from metering.access.store.keys import Key, Role, list_keys, revoke_key
 from metering.cli.output import AsJson, say, show, show_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.operations.manage_keys import create_key
-from metering.store.engine import transaction
-from metering.store.keys import Key, Role, list_keys, revoke_key
+from metering.core.clock import utc_now
+from metering.db.engine import transaction
+from metering.server.bootstrap import build_service
+from metering.server.settings import load_settings
 
 app = typer.Typer(help="Keys for the API.", no_args_is_help=True)
 

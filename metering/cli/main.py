@@ -26,7 +26,7 @@ from metering.cli import (
     webhooks,
 )
 from metering.cli.output import fail
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 
 app = typer.Typer(
     name="metering",

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from sqlalchemy import make_url
 
-from metering.operations.export_month import ExportProgress
+from metering.exports.export_month import ExportProgress
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

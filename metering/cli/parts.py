@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from metering.all_in_one import prepare
 from metering.api.server import run_api
-from metering.bootstrap import build_service
 from metering.cli.output import say
-from metering.config import load_settings
-from metering.logs import configure_logging
+from metering.server.bootstrap import build_service
+from metering.server.logs import configure_logging
+from metering.server.settings import load_settings
+from metering.server.up import prepare
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: METERING_HOST.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on. Default: METERING_PORT.")]

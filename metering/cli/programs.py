@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 
 
 class ExtraMissingError(MeteringError):
@@ -18,7 +18,7 @@ def demo_command(
     keep: Annotated[bool, typer.Option(help="Leave all of it running and print the URLs.")] = False,
 ) -> None:
     """Play the main job from end to end, and check every figure; exits non-zero if one is off."""
-    _become("metering.demo", *(["--keep"] if keep else []), needs={"openai": "demo", "bpe_openai": "gateway"})
+    _become("metering.lab.demo", *(["--keep"] if keep else []), needs={"openai": "demo", "bpe_openai": "gateway"})
 
 
 def gateway_command() -> None:

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_service
-from metering.catalogue.genai import read_catalogue
 from metering.cli.options import EffectiveFrom, utc_or
 from metering.cli.output import AsJson, say, show, show_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.money import cents_text
-from metering.domain.rates import Rate, RateCard
-from metering.domain.usage import UsageKind
-from metering.operations.import_rates import CardChange, ImportPlan, import_rates, plan_import
-from metering.operations.set_rate import InvalidRateError, set_rate
-from metering.store.engine import transaction
-from metering.store.rates import load_rate_cards
+from metering.core.clock import utc_now
+from metering.core.money import cents_text
+from metering.db.engine import transaction
+from metering.events.usage import UsageKind
+from metering.prices.catalogue import read_catalogue
+from metering.prices.import_rates import CardChange, ImportPlan, import_rates, plan_import
+from metering.prices.rates import Rate, RateCard
+from metering.prices.set_rate import InvalidRateError, set_rate
+from metering.prices.store.rates import load_rate_cards
+from metering.server.bootstrap import build_service
+from metering.server.settings import load_settings
 
 app = typer.Typer(help="Rate cards: what each model's tokens cost, since when.", no_args_is_help=True)
 

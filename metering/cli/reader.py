@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 from sqlalchemy import make_url
 
-from metering.bootstrap import build_owner_engine, database_url
+from metering.access.create_reader import create_reader
+from metering.access.store.readers import drop_reader, list_readers
 from metering.cli.output import AsJson, say, show, show_one
-from metering.config import Settings, load_settings
-from metering.operations.create_reader import create_reader
-from metering.store.engine import transaction
-from metering.store.readers import drop_reader, list_readers
+from metering.db.engine import transaction
+from metering.server.bootstrap import build_owner_engine, database_url
+from metering.server.settings import Settings, load_settings
 
 app = typer.Typer(help="Logins that read the reporting views, and nothing else.", no_args_is_help=True)
 

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_pusher, build_service
 from metering.cli.output import AsJson, phases, say, show, show_one
-from metering.config import load_settings
-from metering.domain.period import BillingPeriod
-from metering.operations.reconcile import reconcile
-from metering.operations.repair_drift import Caps
-from metering.store.reconciliations import FoundDrift
+from metering.core.period import BillingPeriod
+from metering.server.bootstrap import build_pusher, build_service
+from metering.server.settings import load_settings
+from metering.stripe.reconcile import reconcile
+from metering.stripe.repair_drift import Caps
+from metering.stripe.store.reconciliations import FoundDrift
 
 _DRIFT_LEFT = 2
 

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_service
 from metering.cli.output import AsJson, progress_bar, say, show
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.money import cents_text, sum_cents
-from metering.domain.period import BillingPeriod
-from metering.operations.rerate import RerateGroup, rerate
-from metering.totals.bills import BillFilter
+from metering.core.clock import utc_now
+from metering.core.money import cents_text, sum_cents
+from metering.core.period import BillingPeriod
+from metering.corrections.rerate import RerateGroup, rerate
+from metering.ledger.queries.bills import BillFilter
+from metering.server.bootstrap import build_service
+from metering.server.settings import load_settings
 
 
 def rerate_command(

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from metering.all_in_one import Running, run_all_in_one
 from metering.cli.output import redact_url, say
-from metering.config import load_settings
-from metering.embedded.supervisor import Supervisor
-from metering.logs import configure_logging
+from metering.server.embedded.supervisor import Supervisor
+from metering.server.logs import configure_logging
+from metering.server.settings import load_settings
+from metering.server.up import Running, run_all_in_one
 
 
 def up_command(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from metering.audit.receipt_document import UnreadableReceiptError, verify_document
 from metering.cli.output import AsJson, fail, show
-from metering.records.receipts import UnreadableReceiptError, verify_document
 
 
 def verify_command(

@@ -6,23 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.bootstrap import build_courier, build_service
-from metering.cli.output import AsJson, say, show, show_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.deliveries import DeliveryState
-from metering.operations.manage_webhook_endpoints import (
+from metering.alerts.deliveries import DeliveryState
+from metering.alerts.manage_endpoints import (
     EndpointChanges,
     change_endpoint,
     create_endpoint,
     delete_endpoint,
     rotate_endpoint_secret,
 )
-from metering.operations.replay_webhooks import replay_delivery, replay_failed
-from metering.operations.send_webhooks import try_endpoint
-from metering.records.webhooks import Delivery, Endpoint
-from metering.store.engine import transaction
-from metering.totals.webhooks import DeliveryFilter, list_deliveries, list_endpoints
+from metering.alerts.queries.webhooks import DeliveryFilter, list_deliveries, list_endpoints
+from metering.alerts.replay_webhooks import replay_delivery, replay_failed
+from metering.alerts.send_webhooks import try_endpoint
+from metering.alerts.store.webhook_rows import Delivery, Endpoint
+from metering.cli.output import AsJson, say, show, show_one
+from metering.core.clock import utc_now
+from metering.db.engine import transaction
+from metering.server.bootstrap import build_courier, build_service
+from metering.server.settings import load_settings
 
 app = typer.Typer(help="Webhooks: where alerts are told, signed by Standard Webhooks.", no_args_is_help=True)
 

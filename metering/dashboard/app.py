@@ -11,8 +11,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from metering.bootstrap import Service
-from metering.clock import utc_now
+from metering.core.clock import utc_now
 from metering.dashboard.asking import Asked, Page
 from metering.dashboard.explaining import HANDLERS
 from metering.dashboard.exporting import export_routes
@@ -24,8 +23,9 @@ from metering.dashboard.settling import settling_routes
 from metering.dashboard.sign_in import sign_in_routes
 from metering.dashboard.table_files import table_file
 from metering.dashboard.viewers import viewer_of
-from metering.store.engine import snapshot
-from metering.totals.freshness import finalizing_behind
+from metering.db.engine import snapshot
+from metering.server.bootstrap import Service
+from metering.server.queries.freshness import finalizing_behind
 
 # A question that takes longer is one that somebody should narrow.
 _MOST_MILLISECONDS = 10_000

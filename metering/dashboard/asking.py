@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 from sqlalchemy import Connection
 from starlette.datastructures import QueryParams
 
-from metering.bootstrap import Service
-from metering.cursors import decode_cursor, encode_cursor
+from metering.core.cursors import decode_cursor, encode_cursor
 from metering.dashboard.errors import WrongQuestionError
 from metering.dashboard.tables import Table
 from metering.dashboard.viewers import Viewer
+from metering.server.bootstrap import Service
 
 _LONGEST_TEXT = 256
 # Rows that are read at once for a file: of a list that goes on behind them, and of one that does not.

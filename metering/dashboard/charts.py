@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from metering.core.money import EXACT, ZERO, sum_cents
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import dollars_text
-from metering.domain.money import EXACT, ZERO, sum_cents
 
 # What is stacked apart; the rest is "other models".
 _MOST_SERIES = 6

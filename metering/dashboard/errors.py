@@ -1,6 +1,6 @@
 """What can be wrong with a request to the dashboard; each is answered with a page that says what to do."""
 
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 
 
 class DashboardError(MeteringError):

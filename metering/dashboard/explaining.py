@@ -10,7 +10,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ExceptionHandler
 
-from metering.cursors import InvalidCursorError
+from metering.core.cursors import InvalidCursorError
+from metering.core.errors import MeteringError
+from metering.core.period import InvalidPeriodError
+from metering.customers.store import UnknownCustomerError
 from metering.dashboard.errors import (
     BusyError,
     DashboardError,
@@ -20,11 +23,8 @@ from metering.dashboard.errors import (
     WrongQuestionError,
 )
 from metering.dashboard.rendering import HEADERS, render
-from metering.domain.errors import MeteringError
-from metering.domain.period import InvalidPeriodError
-from metering.downloads import ChunksUnsupportedError, TooManyExportsError
-from metering.store.customers import UnknownCustomerError
-from metering.store.engine import DatabaseUnavailableError
+from metering.db.engine import DatabaseUnavailableError
+from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
 
 log = logging.getLogger(__name__)
 

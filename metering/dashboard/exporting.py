@@ -6,13 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from metering.bootstrap import Service
-from metering.clock import utc_now
+from metering.core.clock import utc_now
+from metering.core.period import BillingPeriod
 from metering.dashboard.errors import NoSuchThingError, WrongQuestionError
 from metering.dashboard.viewers import viewer_of
-from metering.domain.period import BillingPeriod
-from metering.downloads import stream_export
-from metering.operations.export_month import ExportFormat, ExportKind, ExportRequest
+from metering.exports.download import stream_export
+from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest
+from metering.server.bootstrap import Service
 
 
 def export_routes(service: Service) -> list[Route]:

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from metering.bootstrap import issuer
+from metering.audit.make_receipt import make_receipt
+from metering.audit.receipt_document import receipt_document
 from metering.dashboard.asking import Asked
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.pages.invoices import stored_invoice
-from metering.exports.statement_html import statement_html
-from metering.exports.statement_pdf import statement_pdf
-from metering.exports.usage_statement import UsageStatement
-from metering.operations.make_receipt import make_receipt
-from metering.operations.make_statement import make_statement
-from metering.records.receipts import receipt_document
+from metering.months.statements.html import statement_html
+from metering.months.statements.make_statement import make_statement
+from metering.months.statements.pdf import statement_pdf
+from metering.months.statements.usage_statement import UsageStatement
+from metering.server.bootstrap import issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

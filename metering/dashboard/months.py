@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from metering.core.money import EXACT, ZERO, sum_cents
+from metering.core.period import BillingPeriod
 from metering.dashboard.asking import Asked
-from metering.domain.money import EXACT, ZERO, sum_cents
-from metering.domain.period import BillingPeriod
 from metering.totals.ranges import Range
 
 UTC_ZONE = ZoneInfo("UTC")

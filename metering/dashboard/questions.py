@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
+from metering.core.money import sum_cents
 from metering.dashboard.asking import Asked
 from metering.dashboard.months import Month
-from metering.domain.money import sum_cents
-from metering.operations.accrue_streams import accrue_streams
+from metering.streams.accrue_streams import accrue_streams
+from metering.totals.queries.totals import Accrual, Group, Order, TotalRow, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
-from metering.totals.totals import Accrual, Group, Order, TotalRow, TotalsQuestion, read_totals
 
 # A month has fewer rows than this by day and model, whatever is sold.
 _MOST_ROWS = 100_000

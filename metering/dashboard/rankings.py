@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
+from metering.core.money import EXACT
 from metering.dashboard.asking import link
 from metering.dashboard.links import customer_page, known, range_filters
 from metering.dashboard.months import Month
 from metering.dashboard.questions import compared_cost, cost
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table, Value
-from metering.domain.money import EXACT
-from metering.totals.totals import Group, TotalRow
+from metering.totals.queries.totals import Group, TotalRow
 
 # What the totals have no model, key or outcome for: booked by hand, and of no stream.
 CREDITS = "credits and corrections"

@@ -7,20 +7,20 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from metering.bootstrap import Service
-from metering.clock import utc_now
-from metering.dashboard.asking import link
-from metering.dashboard.errors import NotAllowedError, WrongQuestionError
-from metering.dashboard.forms import read_form
-from metering.dashboard.rendering import HEADERS
-from metering.dashboard.viewers import TOKEN_FIELD, check_origin, check_token, viewer_of
-from metering.domain.resolutions import ResolutionAction
-from metering.operations.resolve_stream import (
+from metering.core.clock import utc_now
+from metering.corrections.resolve_stream import (
     InvalidResolutionError,
     NotInBacklogError,
     UnknownStreamError,
     resolve_stream,
 )
+from metering.dashboard.asking import link
+from metering.dashboard.errors import NotAllowedError, WrongQuestionError
+from metering.dashboard.forms import read_form
+from metering.dashboard.rendering import HEADERS
+from metering.dashboard.viewers import TOKEN_FIELD, check_origin, check_token, viewer_of
+from metering.server.bootstrap import Service
+from metering.streams.resolutions import ResolutionAction
 
 
 def settling_routes(service: Service) -> list[Route]:

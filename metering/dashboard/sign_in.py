@@ -5,8 +5,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from metering.bootstrap import Service
-from metering.clock import utc_now
+from metering.core.clock import utc_now
 from metering.dashboard.attempts import Attempts
 from metering.dashboard.errors import DashboardError, TooManyAttemptsError
 from metering.dashboard.explaining import SIGN_IN
@@ -22,6 +21,7 @@ from metering.dashboard.viewers import (
     sign_out,
     viewer_of,
 )
+from metering.server.bootstrap import Service
 
 _HOME = "/dashboard/"
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+from metering.core.money import EXACT, sum_cents
 from metering.dashboard.asking import Asked, link
 from metering.dashboard.charts import Chart, stacked_by_day
 from metering.dashboard.links import streams_of
@@ -11,9 +12,8 @@ from metering.dashboard.questions import accruals_of, by_day, by_groups, compare
 from metering.dashboard.rankings import CREDITS
 from metering.dashboard.tiles import Tile, compared_tile, money_tile
 from metering.dashboard.values import counted, share
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.money import EXACT, sum_cents
-from metering.totals.totals import Group, TotalRow
+from metering.events.events import Outcome, UsageSource
+from metering.totals.queries.totals import Group, TotalRow
 
 _NOT_DELIVERED = (Outcome.CANCELLED, Outcome.ABANDONED)
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from zoneinfo import ZoneInfo
 
-from metering.domain.money import EXACT, cents_text
+from metering.core.money import EXACT, cents_text
 
 _CENT = Decimal("0.01")
 # Enough to see whether it moves: two digits that are not zero.

@@ -13,10 +13,10 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import Response
 
+from metering.access.store.keys import InvalidKeyError, Role, authenticate, parse_secret
+from metering.access.store.sessions import begin_session, end_session, key_of_session
 from metering.dashboard.errors import NoSuchThingError, NotAllowedError, SignedOutError
-from metering.store.engine import transaction
-from metering.store.keys import InvalidKeyError, Role, authenticate, parse_secret
-from metering.store.sessions import begin_session, end_session, key_of_session
+from metering.db.engine import transaction
 
 COOKIE = "metering_session"
 TOKEN_FIELD = "token"

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from metering.domain.events import TokenDelivered, UsageEvent
 from metering.emitter.backoff import Backoff
 from metering.emitter.cloudevents import coalesce, encode_event
 from metering.emitter.counters import Counters, EmitterStats
@@ -21,6 +20,7 @@ from metering.emitter.delivery import Delivery, Verdict
 from metering.emitter.loudly import Loudly
 from metering.emitter.segments import Segment, read_segment
 from metering.emitter.spool import Spool
+from metering.events.events import TokenDelivered, UsageEvent
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC
 
-from metering.domain.events import TokenDelivered, UsageEvent
+from metering.events.events import TokenDelivered, UsageEvent
 
 
 def encode_event(*, event: UsageEvent, source: str) -> bytes:

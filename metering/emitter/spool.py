@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 from metering.emitter.locks import FileLock
 from metering.emitter.segments import Segment, SegmentWriter, inherited_segment
 

@@ -5,14 +5,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from metering.domain.invoice import LineKind
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.money import EXACT
-from metering.domain.usage import COUNTERS
+from metering.core.money import EXACT
+from metering.events.usage import COUNTERS
 from metering.exports.columns import Column, Kind, Row, place_of
 from metering.exports.month_rows import CENTS_SCALE, REMAINDER, Sum, billed, line_key, month_rows
-from metering.totals.export_charges import iterate_entries
-from metering.totals.export_months import ExportMonth
+from metering.exports.queries.charges import iterate_entries
+from metering.exports.queries.months import ExportMonth
+from metering.ledger.adjustments import ManualKind
+from metering.months.invoice import LineKind
 
 CHARGE_COLUMNS = (
     Column(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 from metering.exports.columns import Row
 
 

@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from metering.domain.invoice import LineKind
-from metering.domain.money import EXACT, cents_text
-from metering.domain.period import day_bounds
-from metering.domain.usage import UsageKind
+from metering.core.money import EXACT, cents_text
+from metering.core.period import day_bounds
+from metering.events.usage import UsageKind
 from metering.exports.columns import Row
 from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.exports.month_rows import REMAINDER, Sum, billed, line_key, month_rows
-from metering.totals.export_months import ExportMonth
-from metering.totals.export_usage import UsageSum, iterate_usage
+from metering.exports.queries.months import ExportMonth
+from metering.exports.queries.usage import UsageSum, iterate_usage
+from metering.months.invoice import LineKind
 
 _NAMES = tuple(column.name for column in FOCUS_COLUMNS)
 _SERVICE = {

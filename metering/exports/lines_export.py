@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from metering.domain.money import EXACT
-from metering.domain.usage import COUNTERS
+from metering.core.money import EXACT
+from metering.events.usage import COUNTERS
 from metering.exports.columns import Column, Kind, Row, place_of
 from metering.exports.month_rows import CENTS_SCALE, Sum, billed, month_rows
-from metering.totals.export_lines import iterate_lines
-from metering.totals.export_months import ExportMonth
+from metering.exports.queries.lines import iterate_lines
+from metering.exports.queries.months import ExportMonth
 
 LINE_COLUMNS = (
     Column("invoice_number", Kind.TEXT, "the invoice's number"),

@@ -11,11 +11,11 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol
 
-from metering.domain.errors import MeteringError
-from metering.domain.invoice import LineKind, line_key_of
-from metering.domain.money import EXACT, ZERO
+from metering.core.errors import MeteringError
+from metering.core.money import EXACT, ZERO
 from metering.exports.columns import Row
-from metering.totals.export_months import ExportMonth
+from metering.exports.queries.months import ExportMonth
+from metering.months.invoice import LineKind, line_key_of
 
 
 class UnequalExportError(MeteringError):

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 from metering.gateway.app import run
 from metering.gateway.settings import settings_from_environment
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from metering.domain.usage import Usage
+from metering.events.usage import Usage
 
 _MAX_COUNT = 9_007_199_254_740_991
 _MAX_NAME = 256

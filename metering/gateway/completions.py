@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import Receive, Send
 
-from metering.domain.events import Outcome
+from metering.events.events import Outcome
 from metering.gateway.chunks import decode_object, error_code, is_usage_only
 from metering.gateway.meter import Emit, StreamIdentity, StreamMeter
 from metering.gateway.problems import Problem, UpstreamFailedError, upstream_failed

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
-from metering.domain.usage import Usage
+from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
+from metering.events.usage import Usage
 from metering.gateway.chunks import clean, finish_reasons, reported_usage, text_pieces
 from metering.gateway.tokens import OutputCount, TokenCounter
 

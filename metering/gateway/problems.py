@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 
 PREFIX = "METERING_GATEWAY_"
 

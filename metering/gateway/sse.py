@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from metering.domain.errors import MeteringError
+from metering.core.errors import MeteringError
 
 MAX_EVENT_BYTES = 8 << 20
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import bpe_openai
 import msgspec
 
-from metering.domain.events import UsageSource
+from metering.events.events import UsageSource
 
 # The longest prefix decides. What is not here is counted with o200k_base, as an approximation.
 _ENCODINGS = {

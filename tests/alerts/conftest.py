@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from metering.bootstrap import Service
+from metering.server.bootstrap import Service
 from tests.alerts.receivers import Receiver, receiving
 from tests.alerts.sending import Sending
 from tests.alerts.watched import Watched

@@ -6,8 +6,8 @@ from typing import Any
 
 from httpcore2 import NetworkBackend, NetworkStream, SyncBackend
 
-from metering.domain.deliveries import Attempt
-from metering.webhooks.transport import WebhookTransport
+from metering.alerts.deliveries import Attempt
+from metering.alerts.transport import WebhookTransport
 
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from metering.domain.alerts import AlertKind
-from metering.domain.deliveries import DeliveryState
-from metering.operations.manage_webhook_endpoints import (
+from metering.alerts.alerts import AlertKind
+from metering.alerts.deliveries import DeliveryState
+from metering.alerts.manage_endpoints import (
     EndpointChanges,
     change_endpoint,
 )
-from metering.operations.send_webhooks import Courier, send_due
-from metering.records.webhooks import Delivery, Endpoint
-from metering.store.engine import transaction
-from metering.store.webhook_endpoints import get_endpoint
-from metering.totals.webhooks import DeliveryFilter, list_deliveries
-from metering.webhooks.transport import WebhookTransport
+from metering.alerts.queries.webhooks import DeliveryFilter, list_deliveries
+from metering.alerts.send_webhooks import Courier, send_due
+from metering.alerts.store.endpoints import get_endpoint
+from metering.alerts.store.webhook_rows import Delivery, Endpoint
+from metering.alerts.transport import WebhookTransport
+from metering.db.engine import transaction
 from tests.alerts.watched import NOW, Watched
 
 

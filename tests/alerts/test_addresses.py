@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from metering.webhooks.addresses import InvalidUrlError, may_be_asked, parse_url
+from metering.alerts.addresses import InvalidUrlError, may_be_asked, parse_url
 from tests.alerts.posting import Loopback, Names, post, transport
 from tests.alerts.receivers import Receiver
 

@@ -8,11 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from metering.bootstrap import build_service
-from metering.domain.alerts import AlertKind
-from metering.embedded.data_dir import Services
-from metering.operations.manage_webhook_endpoints import MAX_ENDPOINTS
-from metering.store.keys import Role
+from metering.access.store.keys import Role
+from metering.alerts.alerts import AlertKind
+from metering.alerts.manage_endpoints import MAX_ENDPOINTS
+from metering.server.bootstrap import build_service
+from metering.server.embedded.data_dir import Services
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
 from tests.api.conftest import Api, signed_in

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from metering.domain.alerts import AlertKind
+from metering.alerts.alerts import AlertKind
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import NOW, Watched
 from tests.conftest import Database

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from metering.domain.alerts import AlertKind, AlertScope
+from metering.alerts.alerts import AlertKind, AlertScope
 from tests.alerts.watched import NOW, Watched
 
 CHANGE = AlertKind.DAILY_CHANGE

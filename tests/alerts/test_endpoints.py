@@ -6,15 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from metering.domain.alerts import AlertKind
-from metering.domain.deliveries import DeliveryState
-from metering.operations.manage_webhook_endpoints import (
+from metering.alerts.alerts import AlertKind
+from metering.alerts.deliveries import DeliveryState
+from metering.alerts.manage_endpoints import (
     delete_endpoint,
 )
-from metering.operations.replay_webhooks import EndpointDisabledError, replay_failed
-from metering.operations.send_webhooks import send_claimed, try_endpoint
-from metering.store.engine import transaction
-from metering.store.webhook_deliveries import claim_deliveries
+from metering.alerts.replay_webhooks import EndpointDisabledError, replay_failed
+from metering.alerts.send_webhooks import send_claimed, try_endpoint
+from metering.alerts.store.deliveries import claim_deliveries
+from metering.db.engine import transaction
 from tests.alerts.receivers import Receiver
 from tests.alerts.sending import Sending
 from tests.alerts.watched import NOW

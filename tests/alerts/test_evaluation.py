@@ -9,8 +9,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import text
 
-from metering.domain.alert_messages import occurrence_of
-from metering.domain.alerts import (
+from metering.alerts.alerts import (
     MAX_ALERTS_OF_A_CUSTOMER,
     AlertKind,
     AlertScope,
@@ -18,12 +17,13 @@ from metering.domain.alerts import (
     InvalidAlertError,
     check_terms,
 )
-from metering.operations.evaluate_alerts import evaluate_alerts, let_go_of_alert_log
-from metering.operations.manage_alerts import TooManyAlertsError
-from metering.store.alerts import add_occurrences
-from metering.store.customers import UnknownCustomerError
-from metering.store.engine import transaction
-from metering.totals.crossings import find_crossings
+from metering.alerts.evaluate_alerts import evaluate_alerts, let_go_of_alert_log
+from metering.alerts.manage_alerts import TooManyAlertsError
+from metering.alerts.messages import occurrence_of
+from metering.alerts.queries.crossings import find_crossings
+from metering.alerts.store.alerts import add_occurrences
+from metering.customers.store import UnknownCustomerError
+from metering.db.engine import transaction
 from tests.alerts.watched import EVERY, NOW, Watched
 
 SPEND = AlertKind.SPEND

@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import text
 
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.usage import Usage
-from metering.store.engine import transaction
-from metering.store.rollups import roll_up_totals
-from metering.totals.customer_figures import customer_days, customer_months
-from metering.totals.figures import Figures
+from metering.alerts.queries.customer_figures import customer_days, customer_months
+from metering.alerts.queries.figures import Figures
+from metering.db.engine import transaction
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import Usage
+from metering.ledger.store.rollups import roll_up_totals
 from tests.alerts.watched import TOKENS_PER_CENT, Watched
 from tests.operations.books import end
 

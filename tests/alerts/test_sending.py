@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from metering.clock import utc_now
-from metering.domain.alerts import AlertKind
-from metering.domain.deliveries import MAX_ATTEMPTS, RETRY_DELAYS, DeliveryState
-from metering.operations.manage_webhook_endpoints import (
+from metering.alerts.alerts import AlertKind
+from metering.alerts.deliveries import MAX_ATTEMPTS, RETRY_DELAYS, DeliveryState
+from metering.alerts.manage_endpoints import (
     rotate_endpoint_secret,
 )
-from metering.operations.replay_webhooks import replay_delivery
-from metering.operations.send_webhooks import send_claimed, try_endpoint
-from metering.records.webhooks import Delivery
-from metering.store.engine import transaction
-from metering.store.webhook_deliveries import LEASE, claim_deliveries
+from metering.alerts.replay_webhooks import replay_delivery
+from metering.alerts.send_webhooks import send_claimed, try_endpoint
+from metering.alerts.store.deliveries import LEASE, claim_deliveries
+from metering.alerts.store.webhook_rows import Delivery
+from metering.core.clock import utc_now
+from metering.db.engine import transaction
 from tests.alerts.receivers import Receiver, receiving
 from tests.alerts.sending import Sending
 from tests.alerts.watched import NOW, Watched

@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 
-from metering.domain.alerts import AlertKind, AlertScope
-from metering.domain.drift import DriftClass, Finding, Remedy
-from metering.domain.events import UsageSource
-from metering.store.engine import transaction
-from metering.store.reconciliations import (
+from metering.alerts.alerts import AlertKind, AlertScope
+from metering.db.engine import transaction
+from metering.events.events import UsageSource
+from metering.stripe.drift import DriftClass, Finding, Remedy
+from metering.stripe.store.reconciliations import (
     FoundDrift,
     add_findings,
     finish_reconciliation,

@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from metering.domain.alerts import AlertKind, AlertScope
-from metering.domain.manual_adjustments import ManualKind
-from metering.operations.adjust_by_hand import adjust_by_hand
-from metering.operations.manage_alerts import AlertChanges, change_alert, delete_alert
+from metering.alerts.alerts import AlertKind, AlertScope
+from metering.alerts.manage_alerts import AlertChanges, change_alert, delete_alert
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.ledger.adjustments import ManualKind
 from tests.alerts.watched import NOW, Watched
 
 SPEND = AlertKind.SPEND

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from metering.webhooks.transport import resolve
+from metering.alerts.transport import resolve
 from tests.alerts.posting import Names, post, transport
 from tests.alerts.receivers import CERTIFICATE, Receiver, misbehaving, receiving
 

@@ -10,9 +10,9 @@ from decimal import Decimal
 import psycopg
 from standardwebhooks import Webhook
 
-from metering.clock import utc_now
-from metering.domain.alerts import AlertKind
-from metering.embedded.supervisor import ChildSpec, Supervisor
+from metering.alerts.alerts import AlertKind
+from metering.core.clock import utc_now
+from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
 from tests.conftest import Database

@@ -7,16 +7,16 @@ from typing import Any
 
 import psycopg
 
-from metering.domain.alerts import Alert, AlertKind, AlertScope, AlertTerms
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.usage import Usage
-from metering.operations.evaluate_alerts import Evaluation, evaluate_alerts
-from metering.operations.manage_alerts import create_alert
-from metering.operations.manage_webhook_endpoints import create_endpoint
-from metering.operations.put_customer import put_customer
-from metering.store.customers import CustomerDetails
-from metering.store.engine import transaction
-from metering.totals.alerts import OccurrenceFilter, OccurrenceView, list_occurrences
+from metering.alerts.alerts import Alert, AlertKind, AlertScope, AlertTerms
+from metering.alerts.evaluate_alerts import Evaluation, evaluate_alerts
+from metering.alerts.manage_alerts import create_alert
+from metering.alerts.manage_endpoints import create_endpoint
+from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_occurrences
+from metering.customers.store import CustomerDetails
+from metering.db.engine import transaction
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import Usage
+from metering.stripe.put_customer import put_customer
 from tests.operations.books import Books, end, start
 
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)

@@ -12,13 +12,13 @@ import httpx2
 import pytest
 import uvicorn
 
+from metering.access.manage_keys import create_key
+from metering.access.store.keys import Role
 from metering.api.app import create_app
 from metering.api.server import protocol_with_deadline
-from metering.bootstrap import Service, build_service
-from metering.embedded.data_dir import Services
-from metering.operations.finalize_due import finalize_due
-from metering.operations.manage_keys import create_key
-from metering.store.keys import Role
+from metering.ledger.finalize_due import finalize_due
+from metering.server.bootstrap import Service, build_service
+from metering.server.embedded.data_dir import Services
 from tests.conftest import clone
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)

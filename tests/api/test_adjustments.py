@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from metering.store.keys import Role
-from metering.store.rollups import roll_up_totals
+from metering.access.store.keys import Role
+from metering.ledger.store.rollups import roll_up_totals
 from tests.api.conftest import Api
 from tests.api.test_prices import bill, stream
 

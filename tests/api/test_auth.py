@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, event
 
+from metering.access.manage_keys import create_key
+from metering.access.store.keys import Role, revoke_key
 from metering.api import auth
 from metering.api.auth import Authenticator, UnauthorizedError
-from metering.operations.manage_keys import create_key
-from metering.store.engine import transaction
-from metering.store.keys import Role, revoke_key
+from metering.db.engine import transaction
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from metering.domain.resolutions import ResolutionAction
-from metering.operations.finalize_due import finalize_due
-from metering.store.keys import Role
+from metering.access.store.keys import Role
+from metering.ledger.finalize_due import finalize_due
+from metering.streams.resolutions import ResolutionAction
 from tests.api.conftest import Api
 from tests.api.test_prices import STARTED, bill, event, stream
 

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 import zstandard
 
-from metering.records.bodies import unpack_body
-from metering.store.keys import Role
+from metering.access.store.keys import Role
+from metering.events.wire.bodies import unpack_body
 from tests.api.conftest import Api, delivered, end, event, start
 from tests.conftest import Database
 

@@ -11,19 +11,19 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
+from metering.alerts.store.webhook_rows import EndpointState
 from metering.api.metrics import KEEP_SECONDS, build_work_collector
-from metering.bootstrap import Service, build_service
-from metering.clock import utc_now
-from metering.domain.drift import DriftClass
-from metering.domain.push import PushState
-from metering.domain.settlement import State
-from metering.ingest.nudge import QUEUE
-from metering.operations.export_month import ExportFormat, ExportKind
-from metering.records.webhooks import EndpointState
-from metering.store.engine import service_engine, transaction
-from metering.store.rollups import roll_up_totals
-from metering.store.worker_signs import WorkDone, tell_sign
-from metering.totals.customers import count_overdue_customers
+from metering.core.clock import utc_now
+from metering.customers.queries import count_overdue_customers
+from metering.db.engine import service_engine, transaction
+from metering.exports.export_month import ExportFormat, ExportKind
+from metering.ledger.store.rollups import roll_up_totals
+from metering.server.bootstrap import Service, build_service
+from metering.server.store import WorkDone, tell_sign
+from metering.streams.ingest.nudge import QUEUE
+from metering.streams.settlement import State
+from metering.stripe.drift import DriftClass
+from metering.stripe.push import PushState
 from tests.api.conftest import Api, end, signed_in, start
 from tests.conftest import Database
 from tests.metrics import Scrape, let_everything_have_happened, scrape_work

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from metering.store.keys import Role
+from metering.access.store.keys import Role
 from tests.api.conftest import Api
 
 STARTED = "2026-11-23T15:00:00Z"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from metering.store.keys import Role
+from metering.access.store.keys import Role
 from tests.api.conftest import Api, delivered, end, start
 
 MONTH = {"from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from metering.records.receipts import UnreadableReceiptError, verify_document
-from metering.store.keys import Role
+from metering.access.store.keys import Role
+from metering.audit.receipt_document import UnreadableReceiptError, verify_document
 from tests.api.conftest import Api
 from tests.api.test_adjustments import post
 from tests.api.test_prices import STARTED, bill, event, put, rates, stream

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from metering.bootstrap import build_service
+from metering.server.bootstrap import build_service
 from tests.api.conftest import Api, run_server
 from tests.conftest import Database
 

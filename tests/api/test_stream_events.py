@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from metering.operations.read_stream_events import Position, read_stream_events
-from metering.store.engine import transaction
-from metering.store.journal import stream_hash
-from metering.store.keys import Role
+from metering.access.store.keys import Role
+from metering.db.engine import transaction
+from metering.events.read_stream_events import Position, read_stream_events
+from metering.events.store import stream_hash
 from tests.api.conftest import Api, delivered, end, start
 from tests.conftest import Database
 

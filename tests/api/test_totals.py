@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from metering.store.rollups import roll_up_totals
+from metering.ledger.store.rollups import roll_up_totals
 from tests.api.conftest import Api, event
 
 # Its offset changes by half an hour; 45 minutes off; the far east and west; summer time ends in the range.

@@ -8,23 +8,23 @@ from decimal import Decimal
 import psycopg
 import pytest
 
-from metering.bootstrap import build_service
-from metering.domain.cancel_policies import CancelPolicy
-from metering.domain.events import Outcome, TokenDelivered, UsageSource
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.period import BillingPeriod
-from metering.domain.rates import Rate
-from metering.domain.resolutions import ResolutionAction
-from metering.domain.usage import Usage, UsageKind
-from metering.embedded.data_dir import Services
-from metering.operations.adjust_by_hand import adjust_by_hand
-from metering.operations.rerate import rerate
-from metering.operations.resolve_stream import resolve_stream
-from metering.operations.set_rate import set_rate
-from metering.operations.set_terms import set_cancel_policy, set_markup
-from metering.store.rollups import roll_up_totals
-from metering.store.schema import ensure_journal_partitions
-from metering.totals.bills import BillFilter
+from metering.core.period import BillingPeriod
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.rerate import rerate
+from metering.corrections.resolve_stream import resolve_stream
+from metering.db.schema import ensure_journal_partitions
+from metering.events.events import Outcome, TokenDelivered, UsageSource
+from metering.events.usage import Usage, UsageKind
+from metering.ledger.adjustments import ManualKind
+from metering.ledger.queries.bills import BillFilter
+from metering.ledger.store.rollups import roll_up_totals
+from metering.prices.cancel_policies import CancelPolicy
+from metering.prices.rates import Rate
+from metering.prices.set_rate import set_rate
+from metering.prices.set_terms import set_cancel_policy, set_markup
+from metering.server.bootstrap import build_service
+from metering.server.embedded.data_dir import Services
+from metering.streams.resolutions import ResolutionAction
 from tests.conftest import Database, clone, database_url
 from tests.operations.books import NOW, T0, Books, end, start
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from metering.audit.run import audit
-from metering.domain.period import BillingPeriod
+from metering.core.period import BillingPeriod
 from tests.audit.conftest import LATER, Planting
 
 

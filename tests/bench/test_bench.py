@@ -6,20 +6,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from metering.bench.alerts import bench_alerts
-from metering.bench.audit import bench_audit
-from metering.bench.exports import bench_exports
-from metering.bench.finalize import bench_finalize
-from metering.bench.ingest import bench_ingest
-from metering.bench.invoices import bench_invoices
-from metering.bench.page import render_page
-from metering.bench.push import bench_push
-from metering.bench.rating import bench_rating
-from metering.bench.totals import PAGES, QUESTIONS, VIEWS, bench_totals
-from metering.bench.workload import Workload, play, write_script
-from metering.operations.export_month import ExportFormat, ExportKind
-from metering.wire.decode import decode_json
-from metering.wire.fold import fold_wire
+from metering.events.wire.decode import decode_json
+from metering.exports.export_month import ExportFormat, ExportKind
+from metering.lab.bench.alerts import bench_alerts
+from metering.lab.bench.audit import bench_audit
+from metering.lab.bench.exports import bench_exports
+from metering.lab.bench.finalize import bench_finalize
+from metering.lab.bench.ingest import bench_ingest
+from metering.lab.bench.invoices import bench_invoices
+from metering.lab.bench.page import render_page
+from metering.lab.bench.push import bench_push
+from metering.lab.bench.rating import bench_rating
+from metering.lab.bench.totals import PAGES, QUESTIONS, VIEWS, bench_totals
+from metering.lab.bench.workload import Workload, play, write_script
+from metering.streams.ingest.fold import fold_wire
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from metering.store.keys import Role
+from metering.access.store.keys import Role
 from tests.dashboard.conftest import seeded  # noqa: F401
 from tests.dashboard.seeding import Seeded
 

@@ -16,12 +16,12 @@ from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint
 from genai_prices.types import Provider as TheirProvider
 from genai_prices.types import Usage as TheirUsage
 
-from metering.catalogue.genai import read_catalogue
-from metering.domain.money import sum_cents
-from metering.domain.rate_book import RateBook
-from metering.domain.rates import RateCard
-from metering.domain.rating import RateMissingError, input_size, rate_usage
-from metering.domain.usage import Usage
+from metering.core.money import sum_cents
+from metering.events.usage import Usage
+from metering.prices.catalogue import read_catalogue
+from metering.prices.rate_book import RateBook
+from metering.prices.rates import RateCard
+from metering.prices.rating import RateMissingError, input_size, rate_usage
 
 CATALOGUE = read_catalogue()
 CARDS: dict[tuple[str, str], list[RateCard]] = {}

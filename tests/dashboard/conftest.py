@@ -8,18 +8,18 @@ import httpx2
 import pytest
 from redis import Redis
 
-from metering.bootstrap import Service, build_service, close_terms
-from metering.domain.push import PushState
-from metering.embedded.data_dir import Services
-from metering.operations.link_customers import create_at_stripe, list_unlinked
-from metering.operations.push_due import Pusher, push_due
-from metering.operations.push_invoice import PushTerms
-from metering.operations.reconcile import reconcile
-from metering.operations.repair_drift import NO_REPAIRS
-from metering.operations.run_invoices import RunRequest, begin_run, close_run
-from metering.store.keys import Role
-from metering.stripe_api.client import StripeClientPort
-from metering.stripe_api.limiter import Limiter, Rates
+from metering.access.store.keys import Role
+from metering.months.run_invoices import RunRequest, begin_run, close_run
+from metering.server.bootstrap import Service, build_service, close_terms
+from metering.server.embedded.data_dir import Services
+from metering.stripe.client.client import StripeClientPort
+from metering.stripe.client.limiter import Limiter, Rates
+from metering.stripe.link_customers import create_at_stripe, list_unlinked
+from metering.stripe.push import PushState
+from metering.stripe.push_due import Pusher, push_due
+from metering.stripe.push_invoice import PushTerms
+from metering.stripe.reconcile import reconcile
+from metering.stripe.repair_drift import NO_REPAIRS
 from tests.api.conftest import Api, signed_in
 from tests.conftest import clone
 from tests.dashboard.seeding import Seeded, book_credit, last_month, post_backlog, post_history, watch

@@ -5,17 +5,17 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from metering.bootstrap import Service
-from metering.demo.history import ALERTS, PROFILES, history
-from metering.domain.alerts import AlertKind
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.period import BillingPeriod
-from metering.operations.adjust_by_hand import adjust_by_hand
-from metering.operations.evaluate_alerts import evaluate_alerts
-from metering.operations.link_retries import link_retries
-from metering.operations.put_customer import put_customer
-from metering.store.customers import CustomerDetails
-from metering.store.rollups import roll_up_totals
+from metering.alerts.alerts import AlertKind
+from metering.alerts.evaluate_alerts import evaluate_alerts
+from metering.core.period import BillingPeriod
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.customers.store import CustomerDetails
+from metering.lab.demo.history import ALERTS, PROFILES, history
+from metering.ledger.adjustments import ManualKind
+from metering.ledger.link_retries import link_retries
+from metering.ledger.store.rollups import roll_up_totals
+from metering.server.bootstrap import Service
+from metering.stripe.put_customer import put_customer
 from tests.api.conftest import Api, event
 
 UNPRICED, CONFLICTING, OPEN = "no-price", "two-ends", "still-open"

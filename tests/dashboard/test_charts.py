@@ -8,9 +8,9 @@ from io import StringIO
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.core.money import sum_cents
 from metering.dashboard.charts import Chart, stacked_by_day
 from metering.dashboard.tables import table_csv
-from metering.domain.money import sum_cents
 
 DAYS = [datetime(2026, 10, day, tzinfo=UTC) for day in range(1, 6)]
 # As other columns and the rest are called, and as formulas begin.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metering.operations.export_month import ExportFormat, ExportKind
+from metering.exports.export_month import ExportFormat, ExportKind
 from tests.dashboard.conftest import Browser
 from tests.dashboard.seeding import Seeded
 from tests.exports.files import read_csv, read_parquet

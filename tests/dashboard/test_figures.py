@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from metering.domain.money import EXACT
+from metering.core.money import EXACT
 from tests.dashboard.conftest import Browser
 from tests.dashboard.reading import amounts_of, links_of, rows_of
 from tests.dashboard.seeding import CONFLICTING, OPEN, UNPRICED, Seeded

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from metering.domain.resolutions import ResolutionAction
-from metering.operations.resolve_stream import resolve_stream
-from metering.store.keys import Role
+from metering.access.store.keys import Role
+from metering.corrections.resolve_stream import resolve_stream
+from metering.streams.resolutions import ResolutionAction
 from tests.api.conftest import Api, event
 from tests.dashboard.conftest import Browser
 from tests.dashboard.reading import links_of

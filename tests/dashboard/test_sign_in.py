@@ -7,10 +7,10 @@ import httpx2
 import psycopg
 import pytest
 
+from metering.access.manage_keys import create_key
+from metering.access.store.keys import Role, revoke_key
 from metering.dashboard.rendering import POLICY, STATIC
-from metering.operations.manage_keys import create_key
-from metering.store.engine import transaction
-from metering.store.keys import Role, revoke_key
+from metering.db.engine import transaction
 from tests.api.conftest import Api
 from tests.conftest import Database
 from tests.dashboard.conftest import Browser

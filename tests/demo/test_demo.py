@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
-from metering.demo.arithmetic import Tokens, cents
-from metering.demo.checks import Played, check_stream, check_total
-from metering.demo.scenes import SCENES, Scene, Seen
+from metering.lab.demo.arithmetic import Tokens, cents
+from metering.lab.demo.checks import Played, check_stream, check_total
+from metering.lab.demo.scenes import SCENES, Scene, Seen
 
 MARK = f"METERING_TEST_{os.getpid()}"
 SCENE = {scene.name: scene for scene in SCENES}

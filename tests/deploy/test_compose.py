@@ -12,8 +12,8 @@ import pytest
 import typer.main
 
 from metering.cli.main import app
-from metering.config import Settings, variable_of
 from metering.gateway.settings import settings_from_environment
+from metering.server.settings import Settings, variable_of
 from tests.deploy.files import COMPOSE, DEPLOY, PARTS, SERVICES, interpolated, seconds
 
 COMPOSE_FILE = DEPLOY / "compose.yaml"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from metering.bootstrap import Service
-from metering.domain.events import Outcome, UsageSource
+from metering.events.events import Outcome, UsageSource
+from metering.server.bootstrap import Service
 from tests.api.conftest import signed_in
 from tests.conftest import Database
 from tests.deploy.files import DEPLOY, ROOT, SERVICES

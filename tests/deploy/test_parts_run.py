@@ -23,9 +23,9 @@ import httpx2
 import psycopg
 import pytest
 
-from metering.embedded.data_dir import ephemeral_data_dir
-from metering.embedded.services import embedded_services
-from metering.embedded.supervisor import Supervisor
+from metering.server.embedded.data_dir import ephemeral_data_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import Supervisor
 from tests.deploy.files import DEPLOY, DOCKERFILE, PARTS, canonical, image_packages, interpolated
 from tests.waiting import eventually
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from metering.embedded.data_dir import ephemeral_data_dir, socket_dir
-from metering.embedded.postgres import EmbeddedPostgres
+from metering.server.embedded.data_dir import ephemeral_data_dir, socket_dir
+from metering.server.embedded.postgres import EmbeddedPostgres
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from metering.embedded.supervisor import ChildSpec
+from metering.server.embedded.supervisor import ChildSpec
 from tests import waiting
 
 SLEEP = "import time; time.sleep(60)"

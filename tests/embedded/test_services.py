@@ -12,17 +12,17 @@ import psutil
 import psycopg
 import pytest
 
-from metering.embedded import postgres
-from metering.embedded.data_dir import (
+from metering.server.embedded import postgres
+from metering.server.embedded.data_dir import (
     DataDirInUseError,
     DataDirUnusableError,
     ephemeral_data_dir,
     locked_data_dir,
     socket_dir,
 )
-from metering.embedded.postgres import DataVersionError, EmbeddedPostgres
-from metering.embedded.services import embedded_services
-from metering.embedded.supervisor import Supervisor
+from metering.server.embedded.postgres import DataVersionError, EmbeddedPostgres
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import Supervisor
 from tests.embedded.processes import started
 from tests.waiting import eventually
 
@@ -78,7 +78,8 @@ def test_ephemeral_data_leaves_nothing_behind() -> None:
 def test_a_second_holder_is_told_who_is_first_and_a_crash_frees_the_folder(data: Path) -> None:
     folder = data / "shared"
     code = (
-        "import sys, time; from pathlib import Path; from metering.embedded.data_dir import locked_data_dir\n"
+        "import sys, time; from pathlib import Path\n"
+        "from metering.server.embedded.data_dir import locked_data_dir\n"
         "with locked_data_dir(Path(sys.argv[1]), note='metering up at somewhere'):\n"
         "    print('held', flush=True); time.sleep(60)"
     )
@@ -134,7 +135,7 @@ def test_data_of_another_major_version_is_refused(data: Path) -> None:
 
 def test_a_first_start_that_was_killed_half_way_is_no_obstacle(data: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from metering.embedded.postgres import EmbeddedPostgres\n"
+        "import sys; from pathlib import Path; from metering.server.embedded.postgres import EmbeddedPostgres\n"
         "EmbeddedPostgres(data=Path(sys.argv[1]), sockets=Path(sys.argv[2])).prepare()"
     )
     with socket_dir() as sockets:

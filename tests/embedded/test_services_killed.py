@@ -13,10 +13,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from metering.embedded import valkey
-from metering.embedded.data_dir import locked_data_dir
-from metering.embedded.services import embedded_services
-from metering.embedded.supervisor import ChildFailedError, Supervisor
+from metering.server.embedded import valkey
+from metering.server.embedded.data_dir import locked_data_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import ChildFailedError, Supervisor
 from tests.embedded.processes import started
 from tests.waiting import eventually
 
@@ -24,9 +24,9 @@ KEEPER = """
 import sys, time
 from pathlib import Path
 import psycopg
-from metering.embedded.data_dir import locked_data_dir
-from metering.embedded.services import embedded_services
-from metering.embedded.supervisor import Supervisor
+from metering.server.embedded.data_dir import locked_data_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import Supervisor
 with (
     locked_data_dir(Path(sys.argv[1]), note="test") as data,
     Supervisor(quiet=True) as supervisor,

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metering.embedded.supervisor import ChildFailedError, ChildSpec, Supervisor
+from metering.server.embedded.supervisor import ChildFailedError, ChildSpec, Supervisor
 from tests.embedded.processes import SLEEP, STUBBORN, eventually, is_over, python
 
 
@@ -107,7 +107,7 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> 
     told = tmp_path / "pid"
     code = (
         "import sys, time\n"
-        "from metering.embedded.supervisor import ChildSpec, Supervisor\n"
+        "from metering.server.embedded.supervisor import ChildSpec, Supervisor\n"
         "s = Supervisor()\n"
         f"s.start([ChildSpec(name='c', argv=[sys.executable, '-c', {SLEEP!r}])])\n"
         f"open({str(told)!r}, 'w').write(str(s.pid_of('c')) + '.')\n"

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metering.embedded import supervisor as supervisor_module
-from metering.embedded.supervisor import ChildFailedError, Supervisor
+from metering.server.embedded import supervisor as supervisor_module
+from metering.server.embedded.supervisor import ChildFailedError, Supervisor
 from tests.embedded.processes import SLEEP, STUBBORN, eventually, is_over, python, started
 
 # A `start()` or `stop()` that hangs is one of the failures looked for here.
@@ -145,7 +145,7 @@ def test_groups_that_do_not_stop_share_the_time_that_there_is(monkeypatch: pytes
 def test_a_second_interrupt_kills_at_once() -> None:
     code = (
         "import sys\n"
-        "from metering.embedded.supervisor import ChildSpec, Supervisor\n"
+        "from metering.server.embedded.supervisor import ChildSpec, Supervisor\n"
         "with Supervisor(output=sys.stdout) as supervisor:\n"
         f"    supervisor.start([ChildSpec(name='stubborn', argv=[sys.executable, '-u', '-c', {STUBBORN!r}],\n"
         "                                stop_timeout=8)])\n"

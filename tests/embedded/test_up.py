@@ -16,7 +16,7 @@ import httpx2
 import psutil
 import pytest
 
-from metering.embedded.data_dir import ephemeral_data_dir, find_running
+from metering.server.embedded.data_dir import ephemeral_data_dir, find_running
 from tests.conftest import Database
 from tests.embedded.processes import started
 from tests.waiting import eventually

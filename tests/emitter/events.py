@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered
-from metering.domain.usage import Usage
+from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered
+from metering.events.usage import Usage
 
 NOW = datetime(2026, 11, 23, 15, 0, 0, 123000, tzinfo=UTC)
 

@@ -6,17 +6,17 @@ from decimal import Decimal
 
 import pytest
 
-from metering.bootstrap import Service, build_service
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.rates import Rate
-from metering.domain.usage import Usage, UsageKind
-from metering.embedded.data_dir import Services
-from metering.operations.adjust_by_hand import adjust_by_hand
-from metering.operations.put_customer import put_customer
-from metering.operations.set_rate import set_rate
-from metering.operations.set_terms import set_markup
-from metering.store.customers import CustomerDetails
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.customers.store import CustomerDetails
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import Usage, UsageKind
+from metering.ledger.adjustments import ManualKind
+from metering.prices.rates import Rate
+from metering.prices.set_rate import set_rate
+from metering.prices.set_terms import set_markup
+from metering.server.bootstrap import Service, build_service
+from metering.server.embedded.data_dir import Services
+from metering.stripe.put_customer import put_customer
 from tests.conftest import Database, clone
 from tests.operations.books import Books, end, start
 

@@ -8,8 +8,8 @@ from typing import Any
 from pyarrow import parquet
 from sqlalchemy import Engine
 
-from metering.domain.period import BillingPeriod
-from metering.operations.export_month import ExportFormat, ExportKind, ExportRequest, MonthExport
+from metering.core.period import BillingPeriod
+from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest, MonthExport
 
 NOW = datetime(2026, 12, 3, tzinfo=UTC)
 ISSUER = "Gateway Inc."

@@ -12,14 +12,14 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from metering.domain.usage import Usage
+from metering.customers.store import UnknownCustomerError
+from metering.db.engine import DatabaseUnavailableError, transaction
+from metering.events.usage import Usage
 from metering.exports.columns import Column, Kind
 from metering.exports.csv_file import defused
+from metering.exports.export_month import COLUMNS, ExportKind, ExportStoppedError
 from metering.exports.month_rows import UnequalExportError
-from metering.operations.export_month import COLUMNS, ExportKind, ExportStoppedError
-from metering.store.customers import UnknownCustomerError
-from metering.store.engine import DatabaseUnavailableError, transaction
-from metering.totals.export_charges import ENTRY_COLUMNS
+from metering.exports.queries.charges import ENTRY_COLUMNS
 from tests.exports.conftest import HOSTILE, LATER, NIGHT, Scene
 from tests.exports.files import content, csv_rows, export, parquet_rows, read_csv
 from tests.operations.books import end, start

@@ -10,11 +10,11 @@ import httpx2
 import psycopg
 import pytest
 
-from metering import downloads
-from metering.bootstrap import Service
-from metering.operations.export_month import ExportKind
-from metering.store.keys import Role
-from metering.telemetry import EXPORTS
+from metering.exports import download as downloads
+from metering.access.store.keys import Role
+from metering.exports.export_month import ExportKind
+from metering.server.bootstrap import Service
+from metering.server.telemetry import EXPORTS
 from tests.api.conftest import Api, signed_in
 from tests.conftest import Database
 from tests.exports.conftest import Scene

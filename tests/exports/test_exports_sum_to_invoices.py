@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from metering.bootstrap import Service
-from metering.records.invoices import StoredInvoice
-from metering.store.engine import transaction
+from metering.db.engine import transaction
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.server.bootstrap import Service
 from tests.conftest import Database
 from tests.exports.files import csv_rows, parquet_rows
 from tests.months.random_months import RandomMonths

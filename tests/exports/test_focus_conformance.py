@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from metering.bootstrap import Service
 from metering.exports.focus_columns import FOCUS_COLUMNS
-from metering.operations.set_terms import set_markup
+from metering.prices.set_terms import set_markup
+from metering.server.bootstrap import Service
 from tests.conftest import Database
 from tests.exports.conftest import LATER, ZONE, Scene
 from tests.exports.files import csv_rows, parquet_rows

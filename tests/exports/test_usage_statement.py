@@ -9,13 +9,13 @@ from io import BytesIO
 import pytest
 from pypdf import PdfReader
 
-from metering.domain.invoice import ClosedPeriod, LineKind, LineSum, Previous, make_invoice
-from metering.domain.period import BillingPeriod
-from metering.domain.usage import Usage
-from metering.exports.statement_html import statement_html
-from metering.exports.statement_pdf import statement_pdf
-from metering.exports.usage_statement import Issuer, UsageStatement, dollars, usage_statement
-from metering.records.invoices import StoredInvoice
+from metering.core.period import BillingPeriod
+from metering.events.usage import Usage
+from metering.months.invoice import ClosedPeriod, LineKind, LineSum, Previous, make_invoice
+from metering.months.statements.html import statement_html
+from metering.months.statements.pdf import statement_pdf
+from metering.months.statements.usage_statement import Issuer, UsageStatement, dollars, usage_statement
+from metering.months.store.invoice_rows import StoredInvoice
 
 BEGIN, END = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -130,7 +130,7 @@ def test_names_in_any_script_are_in_the_pdf(name: str) -> None:
 
 
 def test_the_fonts_are_those_whose_checksums_are_beside_them() -> None:
-    folder = files("metering.exports") / "fonts"
+    folder = files("metering.months.statements") / "fonts"
     sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
     fonts = {each.name: each for each in folder.iterdir() if each.name.endswith(".ttf")}
     assert sums == {name: sha256(each.read_bytes()).hexdigest() for name, each in fonts.items()}

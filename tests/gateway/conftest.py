@@ -10,9 +10,9 @@ import httpx2
 import openai
 import pytest
 
-from metering.demo.upstream import DroppingProtocol, create_upstream
 from metering.gateway import GatewaySettings, create_app
 from metering.gateway.settings import ClientKey, Upstream, hash_key
+from metering.lab.demo.upstream import DroppingProtocol, create_upstream
 from tests.emitter.sink import IngestSink, RunningServer, eventually, free_port
 from tests.gateway.odd_upstream import OddUpstream
 

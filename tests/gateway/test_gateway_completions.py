@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pydantic
 
-from metering.demo.upstream_answer import TEXT
+from metering.lab.demo.upstream_answer import TEXT
 from tests.gateway.asking import MESSAGES, scenario, stream
 from tests.gateway.conftest import World
 

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from metering.demo.upstream_answer import TEXT
-from metering.domain.events import UsageSource
+from metering.events.events import UsageSource
 from metering.gateway.tokens import OutputCount, count_input, counter_for
+from metering.lab.demo.upstream_answer import TEXT
 
 
 @pytest.mark.parametrize("seed", range(5))

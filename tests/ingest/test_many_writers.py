@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
-from metering.domain.stream import fold
-from metering.ingest.writer import IngestWriter, Submission
-from metering.records.bodies import pack_body
-from metering.records.streams import STREAM_COLUMNS, stored_stream
-from metering.store.engine import service_conninfo
-from metering.store.journal import JournalEntry
+from metering.db.engine import service_conninfo
+from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
+from metering.events.store import JournalEntry
+from metering.events.wire.bodies import pack_body
+from metering.streams.ingest.writer import IngestWriter, Submission
+from metering.streams.store.stream_rows import STREAM_COLUMNS, stored_stream
+from metering.streams.stream import fold
 from tests.conftest import Database
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)

@@ -12,13 +12,13 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
-from metering.domain.stream import fold
-from metering.embedded.data_dir import socket_dir
-from metering.ingest.writer import IngestWriter, NotCommittedError, QueueFullError, Submission
-from metering.records.bodies import pack_body
-from metering.store.engine import service_conninfo
-from metering.store.journal import JournalEntry
+from metering.db.engine import service_conninfo
+from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
+from metering.events.store import JournalEntry
+from metering.events.wire.bodies import pack_body
+from metering.server.embedded.data_dir import socket_dir
+from metering.streams.ingest.writer import IngestWriter, NotCommittedError, QueueFullError, Submission
+from metering.streams.stream import fold
 from tests.conftest import Database
 
 # The journal has room from the month on in which the database was made.

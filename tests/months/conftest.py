@@ -7,15 +7,15 @@ import psycopg
 import pytest
 from redis import Redis
 
-from metering.bootstrap import Service
-from metering.clock import utc_now
-from metering.domain.push import PushState
-from metering.operations.push_due import Pusher, push_due
-from metering.operations.push_invoice import PushTerms
-from metering.operations.put_customer import put_customer
-from metering.store.customers import CustomerDetails
-from metering.stripe_api.client import StripeClientPort
-from metering.stripe_api.limiter import Limiter, Rates
+from metering.core.clock import utc_now
+from metering.customers.store import CustomerDetails
+from metering.server.bootstrap import Service
+from metering.stripe.client.client import StripeClientPort
+from metering.stripe.client.limiter import Limiter, Rates
+from metering.stripe.push import PushState
+from metering.stripe.push_due import Pusher, push_due
+from metering.stripe.push_invoice import PushTerms
+from metering.stripe.put_customer import put_customer
 from tests.conftest import Database
 from tests.operations.books import Books, end, start
 from tests.stripe import KEY, LocalStripe, local_stripe

@@ -13,20 +13,20 @@ from decimal import Decimal
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
-from metering.domain.cancel_policies import CancelPolicy
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.ledger import Adjustment, AdjustmentReason, Bill, Charge, adjust, charge_id_of
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.money import EXACT
-from metering.domain.rating import ChargeLine
-from metering.domain.usage import Usage, UsageKind
-from metering.operations.adjust_by_hand import adjust_by_hand
-from metering.operations.put_customer import put_customer
-from metering.store.charges import book_adjustments, book_charges
-from metering.store.customers import CustomerDetails
-from metering.store.engine import transaction
-from metering.store.open_periods import lock_open_periods
-from metering.store.rollups import BillChange, add_to_totals
+from metering.core.money import EXACT
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.customers.store import CustomerDetails
+from metering.db.engine import transaction
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import Usage, UsageKind
+from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import Adjustment, AdjustmentReason, Bill, Charge, adjust, charge_id_of
+from metering.ledger.store.charges import book_adjustments, book_charges
+from metering.ledger.store.open_periods import lock_open_periods
+from metering.ledger.store.rollups import BillChange, add_to_totals
+from metering.prices.cancel_policies import CancelPolicy
+from metering.prices.rating import ChargeLine
+from metering.stripe.put_customer import put_customer
 from tests.operations.books import Books
 
 ZONES = (

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from metering.stripe_local.faults import Fault
+from metering.lab.stripe_local.faults import Fault
 from tests.conftest import Database
 from tests.months.conftest import Months
 from tests.stripe import KEY

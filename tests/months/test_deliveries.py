@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from metering.bootstrap import build_service
-from metering.domain.push import PushState
-from metering.operations.push_due import push_due
-from metering.stripe_api.client import StripeClientPort
-from metering.stripe_api.errors import StripeUnauthorizedError
-from metering.stripe_local.faults import Fault
+from metering.lab.stripe_local.faults import Fault
+from metering.server.bootstrap import build_service
+from metering.stripe.client.client import StripeClientPort
+from metering.stripe.client.errors import StripeUnauthorizedError
+from metering.stripe.push import PushState
+from metering.stripe.push_due import push_due
 from tests.api.conftest import run_server
 from tests.conftest import Database
 from tests.months.conftest import Months

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from metering.bootstrap import Service
-from metering.domain.events import UsageSource
-from metering.operations.reconcile import reconcile
-from metering.operations.repair_drift import Caps
-from metering.store.keys import Role
+from metering.access.store.keys import Role
+from metering.events.events import UsageSource
+from metering.server.bootstrap import Service
+from metering.stripe.reconcile import reconcile
+from metering.stripe.repair_drift import Caps
 from tests.api.conftest import Api, signed_in
 from tests.months.conftest import NOVEMBER, Months
 from tests.operations.books import end

@@ -1,6 +1,6 @@
 """Metrics of months: where invoices are at Stripe, and what reconciliations left."""
 
-from metering.domain.push import PushState
+from metering.stripe.push import PushState
 from tests.metrics import scrape_work
 from tests.months.conftest import NOVEMBER, Months
 from tests.months.test_reconcile import edit_line, invoice_of, look

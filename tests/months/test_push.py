@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from metering.domain.push import PushState
-from metering.domain.statement import Statement
-from metering.operations.push_due import push_due
-from metering.operations.reconcile import reconcile
-from metering.operations.repair_drift import Caps
-from metering.store.stripe_operations import KEY_LIFETIME
-from metering.stripe_api.client import StripeClientPort
-from metering.stripe_local.faults import Fault
+from metering.lab.stripe_local.faults import Fault
+from metering.stripe.client.client import StripeClientPort
+from metering.stripe.push import PushState
+from metering.stripe.push_due import push_due
+from metering.stripe.reconcile import reconcile
+from metering.stripe.repair_drift import Caps
+from metering.stripe.snapshot import Statement
+from metering.stripe.store.operations import KEY_LIFETIME
 from tests.months.conftest import NOVEMBER, Months
 from tests.stripe import KEY
 

@@ -11,13 +11,13 @@ from fractions import Fraction
 import pytest
 
 from metering.audit.invoice_checks import INVOICE_CHECKS
-from metering.bootstrap import Service
-from metering.domain.invoice import LineKind
-from metering.domain.period import BillingPeriod
-from metering.records.invoices import StoredInvoice
-from metering.store.engine import transaction
-from metering.store.rollups import roll_up_totals
-from metering.totals.invoice_entries import line_entries
+from metering.core.period import BillingPeriod
+from metering.db.engine import transaction
+from metering.ledger.store.rollups import roll_up_totals
+from metering.months.invoice import LineKind
+from metering.months.queries.invoice_entries import line_entries
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.server.bootstrap import Service
 from tests.conftest import Database
 from tests.months.random_months import Expected, RandomMonths
 from tests.operations.books import Books

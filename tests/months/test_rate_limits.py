@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from redis import Redis
 
-from metering.operations.push_due import Pusher, push_due
-from metering.stripe_api.client import StripeClientPort
-from metering.stripe_api.limiter import Limiter, Rates
+from metering.stripe.client.client import StripeClientPort
+from metering.stripe.client.limiter import Limiter, Rates
+from metering.stripe.push_due import Pusher, push_due
 from tests.conftest import Database
 from tests.months.conftest import Months
 from tests.stripe import KEY

@@ -7,11 +7,11 @@ from decimal import Decimal
 import pytest
 import stripe
 
-from metering.domain.drift import DriftClass, Remedy
-from metering.domain.period import BillingPeriod
-from metering.operations.reconcile import Reconciliation, reconcile
-from metering.operations.repair_drift import Caps
-from metering.stripe_local.faults import Fault
+from metering.core.period import BillingPeriod
+from metering.lab.stripe_local.faults import Fault
+from metering.stripe.drift import DriftClass, Remedy
+from metering.stripe.reconcile import Reconciliation, reconcile
+from metering.stripe.repair_drift import Caps
 from tests.months.conftest import Months
 
 CAPS = Caps(cents=10_000, share=Decimal("0.05"))

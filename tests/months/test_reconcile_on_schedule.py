@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from metering.domain.period import BillingPeriod
-from metering.operations.reconcile import reconcile
-from metering.operations.reconcile_on_schedule import reconcile_newest_month
-from metering.operations.repair_drift import NO_REPAIRS
-from metering.stripe_local.faults import Fault
+from metering.core.period import BillingPeriod
+from metering.lab.stripe_local.faults import Fault
+from metering.stripe.reconcile import reconcile
+from metering.stripe.reconcile_on_schedule import reconcile_newest_month
+from metering.stripe.repair_drift import NO_REPAIRS
 from tests.months.conftest import Months
 
 DAY = timedelta(days=1)

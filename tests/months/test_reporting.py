@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from metering.domain.events import UsageSource
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.period import BillingPeriod
-from metering.operations.adjust_by_hand import adjust_by_hand
-from metering.operations.put_customer import put_customer
-from metering.operations.reconcile import reconcile
-from metering.store.customers import CustomerDetails
-from metering.store.engine import transaction
-from metering.store.rollups import roll_up_totals
-from metering.totals.reconciling import drift_left
+from metering.core.period import BillingPeriod
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.customers.store import CustomerDetails
+from metering.db.engine import transaction
+from metering.events.events import UsageSource
+from metering.ledger.adjustments import ManualKind
+from metering.ledger.store.rollups import roll_up_totals
+from metering.stripe.put_customer import put_customer
+from metering.stripe.queries.reconciliations import drift_left
+from metering.stripe.reconcile import reconcile
 from tests.months.conftest import NOVEMBER, Months
 from tests.months.test_reconcile import CAPS, edit_line, invoice_of
 from tests.operations.books import end, start

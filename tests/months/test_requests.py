@@ -8,14 +8,14 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from metering.clock import utc_now
-from metering.domain.push import PushState
-from metering.operations.link_customers import create_at_stripe, find_links, list_unlinked
-from metering.operations.push_due import push_due
-from metering.operations.reconcile import reconcile
-from metering.operations.repair_drift import Caps
-from metering.stripe_api.client import StripeClientPort
-from metering.stripe_local.faults import Fault
+from metering.core.clock import utc_now
+from metering.lab.stripe_local.faults import Fault
+from metering.stripe.client.client import StripeClientPort
+from metering.stripe.link_customers import create_at_stripe, find_links, list_unlinked
+from metering.stripe.push import PushState
+from metering.stripe.push_due import push_due
+from metering.stripe.reconcile import reconcile
+from metering.stripe.repair_drift import Caps
 from tests.months.conftest import ENVIRONMENT, NOVEMBER, Months
 from tests.stripe_local.schemas import problems
 

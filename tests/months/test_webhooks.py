@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from metering.bootstrap import build_service
-from metering.stripe_local.webhooks import sign
+from metering.lab.stripe_local.webhooks import sign
+from metering.server.bootstrap import build_service
 from tests.api.conftest import signed_in
 from tests.conftest import Database
 from tests.months.conftest import Months

@@ -3,9 +3,9 @@
 import sys
 from datetime import UTC, datetime, timedelta
 
-from metering.bootstrap import close_terms
-from metering.embedded.supervisor import ChildSpec, Supervisor
-from metering.operations.run_invoices import begin_scheduled_run
+from metering.months.run_invoices import begin_scheduled_run
+from metering.server.bootstrap import close_terms
+from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from tests.conftest import Database
 from tests.months.conftest import Months
 from tests.stripe import KEY

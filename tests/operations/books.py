@@ -10,26 +10,26 @@ import psycopg
 from sqlalchemy import text
 
 from metering.audit.run import audit
-from metering.bootstrap import Service
-from metering.domain.events import Outcome, StreamEnd, StreamStart, UsageEvent, UsageSource
-from metering.domain.period import BillingPeriod
-from metering.domain.stream import fold
-from metering.domain.usage import Usage
+from metering.core.period import BillingPeriod
+from metering.db.engine import transaction
+from metering.db.schema import ensure_journal_partitions
 from metering.emitter.cloudevents import encode_event, json_array
-from metering.operations.close_months import CloseTerms, close_step
-from metering.operations.finalize_due import FinalizeResult, finalize_due
-from metering.operations.link_retries import link_retries
-from metering.records.bodies import pack_body
-from metering.records.invoices import StoredInvoice
-from metering.records.rollups import ROLLUPS
-from metering.store.engine import transaction
-from metering.store.invoice_runs import InvoiceRun, finish_run, start_run
-from metering.store.journal import COPY_JOURNAL, JournalEntry, stream_hashes
-from metering.store.rollups import roll_up_totals
-from metering.store.schema import ensure_journal_partitions
-from metering.store.streams import UPSERT, upsert_parameters
-from metering.totals.invoices import InvoiceFilter, list_invoices
-from metering.totals.streams import StreamView, get_stream
+from metering.events.events import Outcome, StreamEnd, StreamStart, UsageEvent, UsageSource
+from metering.events.store import COPY_JOURNAL, JournalEntry, stream_hashes
+from metering.events.usage import Usage
+from metering.events.wire.bodies import pack_body
+from metering.ledger.finalize_due import FinalizeResult, finalize_due
+from metering.ledger.link_retries import link_retries
+from metering.ledger.queries.streams import StreamView, get_stream
+from metering.ledger.rollups import ROLLUPS
+from metering.ledger.store.rollups import roll_up_totals
+from metering.months.close_months import CloseTerms, close_step
+from metering.months.queries.invoices import InvoiceFilter, list_invoices
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.runs import InvoiceRun, finish_run, start_run
+from metering.server.bootstrap import Service
+from metering.streams.store.streams import UPSERT, upsert_parameters
+from metering.streams.stream import fold
 from tests.conftest import Database
 
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)

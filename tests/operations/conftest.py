@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from metering.bootstrap import Service
-from metering.store.schema import ensure_journal_partitions
+from metering.db.schema import ensure_journal_partitions
+from metering.server.bootstrap import Service
 from tests.conftest import Database
 from tests.operations.books import NOW, Books
 

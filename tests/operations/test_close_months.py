@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.invoice import LineKind
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.usage import Usage
-from metering.operations.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import Usage
+from metering.ledger.adjustments import ManualKind
+from metering.months.invoice import LineKind
 from tests.operations.books import Books, end, start
 
 NOVEMBER = datetime(2026, 11, 12, 9, tzinfo=UTC)

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import psycopg
 
-from metering.domain.events import TokenDelivered, UsageSource
-from metering.domain.rates import Rate
-from metering.domain.settlement import State
-from metering.domain.usage import UsageKind
-from metering.operations.finalize_due import FinalizeResult
-from metering.operations.set_rate import set_rate
+from metering.events.events import TokenDelivered, UsageSource
+from metering.events.usage import UsageKind
+from metering.ledger.finalize_due import FinalizeResult
+from metering.prices.rates import Rate
+from metering.prices.set_rate import set_rate
+from metering.streams.settlement import State
 from tests.operations.books import NOW, T0, Books, end, start
 
 

@@ -6,13 +6,13 @@ from decimal import Decimal
 
 from sqlalchemy import Engine
 
-from metering.catalogue.genai import ALWAYS, Catalogue, read_catalogue
-from metering.domain.rate_book import CardMatch, RateBook
-from metering.domain.rates import RateCard
-from metering.domain.usage import UsageKind
-from metering.operations.import_rates import import_rates
-from metering.store.engine import transaction
-from metering.store.price_book import load_price_book
+from metering.db.engine import transaction
+from metering.events.usage import UsageKind
+from metering.prices.catalogue import ALWAYS, Catalogue, read_catalogue
+from metering.prices.import_rates import import_rates
+from metering.prices.rate_book import CardMatch, RateBook
+from metering.prices.rates import RateCard
+from metering.prices.store.price_book import load_price_book
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LATER = datetime(2026, 12, 24, tzinfo=UTC)

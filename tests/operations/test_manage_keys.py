@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine
 
-from metering.operations.manage_keys import KeyIdTakenError, ensure_admin_key
-from metering.store.engine import transaction
-from metering.store.keys import InvalidKeyError, Role, authenticate, parse_secret, revoke_key
+from metering.access.manage_keys import KeyIdTakenError, ensure_admin_key
+from metering.access.store.keys import InvalidKeyError, Role, authenticate, parse_secret, revoke_key
+from metering.db.engine import transaction
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

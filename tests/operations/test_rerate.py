@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.ledger import AdjustmentReason
-from metering.domain.period import BillingPeriod
-from metering.domain.rates import Rate
-from metering.domain.usage import UsageKind
-from metering.operations.rerate import RerateGroup, rerate
-from metering.operations.set_rate import set_rate
-from metering.totals.bills import BillFilter
+from metering.core.period import BillingPeriod
+from metering.corrections.rerate import RerateGroup, rerate
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import UsageKind
+from metering.ledger.entries import AdjustmentReason
+from metering.ledger.queries.bills import BillFilter
+from metering.prices.rates import Rate
+from metering.prices.set_rate import set_rate
 from tests.operations.books import NOW, T0, Books, end, start
 
 OLD, NEW = Decimal("0.4985"), Decimal("0.0849")

@@ -7,12 +7,12 @@ from decimal import Decimal
 import psycopg
 import pytest
 
-from metering.domain.events import Outcome, UsageEvent, UsageSource
-from metering.domain.settlement import State
-from metering.domain.usage import Usage
-from metering.store.engine import transaction
+from metering.db.engine import transaction
+from metering.events.events import Outcome, UsageEvent, UsageSource
+from metering.events.usage import Usage
+from metering.streams.settlement import State
+from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
-from metering.totals.totals import Group, TotalsQuestion, read_totals
 from tests.operations.books import NOW, T0, Books, end, start
 
 ASKED = {"request_hash": "h1", "api_key_id": "k1"}

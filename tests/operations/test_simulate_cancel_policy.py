@@ -3,11 +3,11 @@
 from datetime import timedelta
 from decimal import Decimal
 
-from metering.domain.cancel_policies import CancelPolicy
-from metering.domain.events import Outcome
-from metering.domain.period import BillingPeriod
-from metering.operations.set_terms import set_cancel_policy
-from metering.operations.simulate_cancel_policy import simulate_cancel_policy
+from metering.core.period import BillingPeriod
+from metering.corrections.simulate_cancel_policy import simulate_cancel_policy
+from metering.events.events import Outcome
+from metering.prices.cancel_policies import CancelPolicy
+from metering.prices.set_terms import set_cancel_policy
 from tests.operations.books import NOW, T0, Books, end, start
 
 COST = Decimal("0.4985")

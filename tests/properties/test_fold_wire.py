@@ -6,9 +6,8 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.domain.stream import fold
-from metering.wire.decode import decode_json
-from metering.wire.events import (
+from metering.events.wire.decode import decode_json
+from metering.events.wire.events import (
     DeliveredData,
     DeliveredEvent,
     EndData,
@@ -19,7 +18,8 @@ from metering.wire.events import (
     WireEvent,
     to_domain,
 )
-from metering.wire.fold import fold_wire
+from metering.streams.ingest.fold import fold_wire
+from metering.streams.stream import fold
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 SMALL = st.integers(0, 3)

@@ -8,8 +8,8 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.domain.invoice import ClosedPeriod, Invoice, LineKind, LineSum, Previous, make_invoice
-from metering.domain.period import BillingPeriod
+from metering.core.period import BillingPeriod
+from metering.months.invoice import ClosedPeriod, Invoice, LineKind, LineSum, Previous, make_invoice
 
 T0 = datetime(2026, 10, 1, tzinfo=UTC)
 

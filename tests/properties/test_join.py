@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
-from metering.domain.stream import StreamFacts, facts_of, fold, join
-from metering.domain.usage import Usage
-from metering.records.streams import STREAM_COLUMNS, stored_stream
-from metering.store.streams import UPSERT, upsert_parameters
+from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
+from metering.events.usage import Usage
+from metering.streams.store.stream_rows import STREAM_COLUMNS, stored_stream
+from metering.streams.store.streams import UPSERT, upsert_parameters
+from metering.streams.stream import StreamFacts, facts_of, fold, join
 from tests.conftest import Database
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import zstandard
 
-from metering.records.bodies import WORDS, pack_body, unpack_body
+from metering.events.wire.bodies import WORDS, pack_body, unpack_body
 
 EVENT = (
     b'{"specversion":"1.0","type":"token-delivered","source":"/gateways/eu-1","id":"01J9:t:1","subject":"acme"}'

@@ -3,10 +3,10 @@
 from datetime import timedelta
 from decimal import Decimal
 
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.settlement import State
-from metering.operations.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.events.events import Outcome, UsageSource
+from metering.ledger.adjustments import ManualKind
+from metering.streams.settlement import State
 from tests.operations.books import NOW, T0, Books, end, start
 from tests.reporting.views import Row, read
 

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.manual_adjustments import ManualKind
-from metering.domain.usage import COUNTERS
-from metering.operations.adjust_by_hand import adjust_by_hand
-from metering.store.engine import transaction
-from metering.store.rollups import roll_up_totals
-from metering.totals.totals import Granularity, Group, TotalsQuestion, read_totals
+from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.db.engine import transaction
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import COUNTERS
+from metering.ledger.adjustments import ManualKind
+from metering.ledger.store.rollups import roll_up_totals
+from metering.totals.queries.totals import Granularity, Group, TotalsQuestion, read_totals
 from tests.operations.books import NOW, T0, Books, end, start
 from tests.reporting.views import Row, read
 

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
-from metering.domain.rates import DailyWindow, Rate
-from metering.domain.usage import UsageKind
-from metering.operations.set_rate import set_rate
-from metering.store.engine import transaction
+from metering.db.engine import transaction
+from metering.events.usage import UsageKind
+from metering.prices.rates import DailyWindow, Rate
+from metering.prices.set_rate import set_rate
 from tests.operations.books import Books
 from tests.reporting.views import read
 

@@ -13,12 +13,8 @@ import pytest
 from psycopg import errors, sql
 from sqlalchemy import make_url
 
-from metering.embedded.data_dir import ephemeral_data_dir
-from metering.embedded.services import embedded_services
-from metering.embedded.supervisor import Supervisor
-from metering.operations.create_reader import create_reader
-from metering.store.engine import owner_engine, transaction
-from metering.store.readers import (
+from metering.access.create_reader import create_reader
+from metering.access.store.readers import (
     InvalidReaderNameError,
     ReaderExistsError,
     ReaderRefusedError,
@@ -27,8 +23,12 @@ from metering.store.readers import (
     list_readers,
     reader_statements,
 )
-from metering.store.schema import migrate
-from metering.tables import metadata
+from metering.db.engine import owner_engine, transaction
+from metering.db.schema import migrate
+from metering.db.tables import metadata
+from metering.server.embedded.data_dir import ephemeral_data_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import Supervisor
 from tests.reporting.test_columns import PAGE, PROMISED
 
 # Whoever is not the superuser has to prove that the password is known.

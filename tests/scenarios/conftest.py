@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from metering.all_in_one import run_all_in_one
-from metering.clock import utc_now
-from metering.config import load_settings
-from metering.domain.settlement import State
-from metering.embedded.supervisor import Supervisor
-from metering.store.engine import DatabaseUnavailableError, service_engine, transaction
-from metering.totals.health import work_health
+from metering.core.clock import utc_now
+from metering.db.engine import DatabaseUnavailableError, service_engine, transaction
+from metering.server.embedded.supervisor import Supervisor
+from metering.server.queries.health import work_health
+from metering.server.settings import load_settings
+from metering.server.up import run_all_in_one
+from metering.streams.settlement import State
 from tests import waiting
 
 KEY = "mk_scenario_0123456789abcdef"

@@ -9,15 +9,15 @@ from decimal import Decimal
 
 from sqlalchemy import Engine, text
 
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.ledger import Bill, CancelPolicy
-from metering.domain.rating import ChargeLine
-from metering.domain.usage import Usage, UsageKind
-from metering.records.rollups import DAILY, DETAILED, HOURLY, MONTHLY, ROLLUPS, narrowest
-from metering.store.engine import transaction
-from metering.store.rollups import BillChange, add_to_totals, roll_up_totals
+from metering.db.engine import transaction
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import Usage, UsageKind
+from metering.ledger.entries import Bill, CancelPolicy
+from metering.ledger.rollups import DAILY, DETAILED, HOURLY, MONTHLY, ROLLUPS, narrowest
+from metering.ledger.store.rollups import BillChange, add_to_totals, roll_up_totals
+from metering.prices.rating import ChargeLine
+from metering.totals.queries.totals import Group, Order, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
-from metering.totals.totals import Group, Order, TotalsQuestion, read_totals
 
 NARROWED = [(Group.OUTCOME, "cancelled"), (Group.API_KEY_ID, ""), (Group.RETRY, "true"), (Group.MODEL, "m1")]
 T0 = datetime(2026, 10, 28, tzinfo=UTC)

@@ -11,11 +11,8 @@ from psycopg import errors
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from metering.embedded.data_dir import Services, ephemeral_data_dir
-from metering.embedded.services import embedded_services
-from metering.embedded.supervisor import Supervisor
-from metering.store.engine import UnsafeDatabaseError, check_safe, owner_engine, service_engine, transaction
-from metering.store.schema import (
+from metering.db.engine import UnsafeDatabaseError, check_safe, owner_engine, service_engine, transaction
+from metering.db.schema import (
     RoleMissingError,
     SchemaOutdatedError,
     check_current,
@@ -23,7 +20,10 @@ from metering.store.schema import (
     ensure_journal_partitions,
     migrate,
 )
-from metering.tables import metadata
+from metering.db.tables import metadata
+from metering.server.embedded.data_dir import Services, ephemeral_data_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import Supervisor
 from tests.conftest import Database
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

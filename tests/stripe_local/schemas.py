@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 
 ROOT = Path(__file__).parents[2]
-DESCRIPTION = ROOT / "metering" / "stripe_local" / "openapi-requests.json"
+DESCRIPTION = ROOT / "metering" / "lab" / "stripe_local" / "openapi-requests.json"
 
 _TEXT = {
     "integer": {"type": "string", "pattern": r"^-?\d+$"},

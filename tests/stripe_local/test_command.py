@@ -1,4 +1,4 @@
-"""`python -m metering.stripe_local`: its options reach what they are for."""
+"""`python -m metering.lab.stripe_local`: its options reach what they are for."""
 
 import subprocess
 import sys
@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from metering.all_in_one import free_port
+from metering.server.up import free_port
 from tests.stripe import KEY
 from tests.waiting import eventually
 
-COMMAND = [sys.executable, "-m", "metering.stripe_local"]
+COMMAND = [sys.executable, "-m", "metering.lab.stripe_local"]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from metering.stripe_local.description import load
+from metering.lab.stripe_local.description import load
 from tests.stripe import LocalStripe
 from tests.stripe_local.making import ask
 from tests.stripe_local.schemas import DESCRIPTION, ROOT, operations, problems

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 import stripe
 
-from metering.stripe_local.faults import Fault
+from metering.lab.stripe_local.faults import Fault
 from tests.stripe import LocalStripe
 from tests.stripe_local.making import ask, customer, draft
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import httpx2
 import pytest
 
-from metering.stripe_local.errors import RefusedError
-from metering.stripe_local.limits import RateLimits
+from metering.lab.stripe_local.errors import RefusedError
+from metering.lab.stripe_local.limits import RateLimits
 from tests.stripe import LocalStripe, local_stripe
 from tests.stripe_local.making import ask
 

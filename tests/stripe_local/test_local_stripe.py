@@ -7,7 +7,7 @@ import httpx2
 import pytest
 import stripe
 
-from metering.stripe_local.faults import Fault
+from metering.lab.stripe_local.faults import Fault
 from tests.stripe import LocalStripe, local_stripe
 from tests.stripe_local.making import LINE, customer, draft
 from tests.waiting import eventually

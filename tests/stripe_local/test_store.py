@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from metering.stripe_local.events import record_event
-from metering.stripe_local.idempotency import Answer, KeyedAnswers
-from metering.stripe_local.listing import list_page
-from metering.stripe_local.store import Document, Store
+from metering.lab.stripe_local.events import record_event
+from metering.lab.stripe_local.idempotency import Answer, KeyedAnswers
+from metering.lab.stripe_local.listing import list_page
+from metering.lab.stripe_local.store import Document, Store
 
 CUSTOMERS, INVOICES = ["cus_a", "cus_b", None], ["in_a", "in_b", None]
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from metering.config import ConfigurationError, load_settings
+from metering.server.settings import ConfigurationError, load_settings
 
 
 @pytest.mark.parametrize(

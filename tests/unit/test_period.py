@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from metering.domain.period import BillingPeriod, day_bounds
+from metering.core.period import BillingPeriod, day_bounds
 
 # Each with days around a change: by night, at midnight, forth and back, and a day that never was.
 CHANGES = [

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.domain.money import cents_of, cents_text, sum_cents
-from metering.domain.rates import DailyWindow, Rate, RateCard
-from metering.domain.rating import ChargeLine, RateMissingError, input_size, rate_usage
-from metering.domain.usage import Usage, UsageKind
+from metering.core.money import cents_of, cents_text, sum_cents
+from metering.events.usage import Usage, UsageKind
+from metering.prices.rates import DailyWindow, Rate, RateCard
+from metering.prices.rating import ChargeLine, RateMissingError, input_size, rate_usage
 
 MAX = 2**53 - 1
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

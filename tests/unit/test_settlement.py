@@ -3,14 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from metering.domain.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
-from metering.domain.ledger import Bill
-from metering.domain.price_book import PriceBook
-from metering.domain.rate_book import RateBook
-from metering.domain.rates import Rate, RateCard
-from metering.domain.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
-from metering.domain.stream import fold
-from metering.domain.usage import Usage, UsageKind
+from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
+from metering.events.usage import Usage, UsageKind
+from metering.ledger.entries import Bill
+from metering.prices.price_book import PriceBook
+from metering.prices.rate_book import RateBook
+from metering.prices.rates import Rate, RateCard
+from metering.streams.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
+from metering.streams.stream import fold
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 PATIENCE = Patience(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from metering.wire.decode import Decoded, TooManyEventsError, decode_json, decode_ndjson
-from metering.wire.split import InvalidJsonError
+from metering.events.wire.decode import Decoded, TooManyEventsError, decode_json, decode_ndjson
+from metering.events.wire.split import InvalidJsonError
 from tests.api.conftest import delivered, end, start
 
 

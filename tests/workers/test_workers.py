@@ -11,14 +11,14 @@ import psycopg
 import pytest
 from redis import Redis
 
-from metering.bootstrap import Service
-from metering.domain.events import Outcome, StreamEnd, StreamStart, UsageSource
-from metering.domain.stream import fold
-from metering.domain.usage import Usage
-from metering.embedded.supervisor import ChildSpec, Supervisor
-from metering.ingest.nudge import MAX_WAITING, QUEUE, Nudger
-from metering.store.engine import DatabaseUnavailableError
-from metering.store.streams import UPSERT, upsert_parameters
+from metering.db.engine import DatabaseUnavailableError
+from metering.events.events import Outcome, StreamEnd, StreamStart, UsageSource
+from metering.events.usage import Usage
+from metering.server.bootstrap import Service
+from metering.server.embedded.supervisor import ChildSpec, Supervisor
+from metering.streams.ingest.nudge import MAX_WAITING, QUEUE, Nudger
+from metering.streams.store.streams import UPSERT, upsert_parameters
+from metering.streams.stream import fold
 from tests.conftest import Database
 from tests.metrics import scrape_work
 from tests.waiting import eventually

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from metering.cursors import moment_in
+from metering.alerts.alerts import DEPLOYMENT, Alert, AlertKind, AlertScope
+from metering.alerts.deliveries import DeliveryState
+from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
+from metering.alerts.queries.webhooks import list_endpoints, told
+from metering.alerts.store.webhook_rows import Endpoint
+from metering.core.cursors import moment_in
+from metering.core.money import cents_text
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.links import customer_page, streams_of
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import exact_money
-from metering.domain.alerts import DEPLOYMENT, Alert, AlertKind, AlertScope
-from metering.domain.deliveries import DeliveryState
-from metering.domain.money import cents_text
-from metering.records.webhooks import Endpoint
-from metering.totals.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
-from metering.totals.webhooks import list_endpoints, told
 
 _PAGE = 50
 _ALERTS = 200

@@ -1,11 +1,11 @@
 """The backlog: streams that wait for a fact or a person, and what can be done about each."""
 
-from metering.cursors import moment_in
+from metering.core.cursors import moment_in
+from metering.corrections.queries import BacklogItem, count_backlog, list_backlog
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.links import customer_page, stream_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.domain.settlement import NEEDS_PERSON, State
-from metering.totals.backlog import BacklogItem, count_backlog, list_backlog
+from metering.streams.settlement import NEEDS_PERSON, State
 
 _PAGE = 50
 

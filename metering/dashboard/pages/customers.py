@@ -4,6 +4,9 @@ from dataclasses import replace
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from metering.alerts.alerts import AlertKind
+from metering.alerts.queries.alerts import list_alerts
+from metering.customers.queries import CustomerView, find_customers, get_customer
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import customer_page
@@ -15,12 +18,9 @@ from metering.dashboard.spending import cost_by_day, quality_tiles, spending_til
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from metering.dashboard.tiles import Tile, money_tile
 from metering.dashboard.values import share
-from metering.domain.alerts import AlertKind
-from metering.totals.alerts import list_alerts
-from metering.totals.customers import CustomerView, find_customers, get_customer
-from metering.totals.invoices import InvoiceFilter, list_invoices
-from metering.totals.manual_adjustments import list_manual_adjustments
-from metering.totals.totals import Group
+from metering.ledger.queries.adjustments import list_manual_adjustments
+from metering.months.queries.invoices import InvoiceFilter, list_invoices
+from metering.totals.queries.totals import Group
 
 _PAGE, _SHOWN = 100, 24
 EMPTY = "No customer has used anything in this month."

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
+from metering.core.money import EXACT
+from metering.core.period import BillingPeriod
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import customer_page, invoice_page, stream_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.domain.invoice import LineKind
-from metering.domain.money import EXACT
-from metering.domain.period import BillingPeriod
-from metering.domain.push import PushState, describe
-from metering.records.invoices import StoredInvoice
-from metering.totals.invoice_entries import line_entries
-from metering.totals.invoices import InvoiceFilter, find_invoice, list_invoices
-from metering.totals.month_progress import pushes_by_state
-from metering.totals.pushes import PushView, list_drift, push_views
+from metering.months.invoice import LineKind
+from metering.months.queries.invoice_entries import line_entries
+from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
+from metering.months.queries.month_progress import pushes_by_state
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.stripe.push import PushState, describe
+from metering.stripe.queries.pushes import PushView, list_drift, push_views
 
 _PAGE, _ENTRIES = 100, 500
 

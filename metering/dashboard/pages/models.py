@@ -4,15 +4,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from metering.core.money import ZERO, sum_cents
 from metering.dashboard.asking import Asked, Page
 from metering.dashboard.months import month_of
 from metering.dashboard.questions import by_groups
 from metering.dashboard.rankings import ranking
 from metering.dashboard.spending import cost_by_day
 from metering.dashboard.tables import Column, Kind, Row
-from metering.domain.events import Outcome
-from metering.domain.money import ZERO, sum_cents
-from metering.totals.totals import Group, TotalRow
+from metering.events.events import Outcome
+from metering.totals.queries.totals import Group, TotalRow
 
 EMPTY = "Nothing is final in this month yet."
 

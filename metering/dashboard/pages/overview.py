@@ -3,6 +3,8 @@
 from datetime import timedelta
 from decimal import Decimal
 
+from metering.core.money import EXACT
+from metering.corrections.queries import count_backlog
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.months import Month, month_of
 from metering.dashboard.questions import by_groups, cost
@@ -10,11 +12,9 @@ from metering.dashboard.rankings import ranking
 from metering.dashboard.spending import cost_by_day, quality_tiles, spending_tiles
 from metering.dashboard.tiles import Tile, money_tile
 from metering.dashboard.values import age, count, counted
-from metering.domain.money import EXACT
-from metering.totals.backlog import count_backlog
-from metering.totals.closing_view import invoiced
-from metering.totals.reconciling import drift_left, reconciled_at
-from metering.totals.totals import Group, Order, TotalRow
+from metering.stripe.queries.closing_view import invoiced
+from metering.stripe.queries.reconciliations import drift_left, reconciled_at
+from metering.totals.queries.totals import Group, Order, TotalRow
 
 _TOP = 10
 # Reconciling is done once a day, unless set otherwise; after two nobody should trust the last one.

@@ -7,11 +7,11 @@ from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import rate_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.domain.rates import Rate
-from metering.domain.usage import UsageKind
-from metering.records.rates import SourcedRateCard
-from metering.totals.current_rates import rated_providers, rates_in_force
-from metering.totals.prices import RateCardFilter, SourcedTerms, list_cancel_policies, list_rate_cards
+from metering.events.usage import UsageKind
+from metering.prices.queries.current_rates import rated_providers, rates_in_force
+from metering.prices.queries.prices import RateCardFilter, SourcedTerms, list_cancel_policies, list_rate_cards
+from metering.prices.rates import Rate
+from metering.prices.store.rate_rows import SourcedRateCard
 
 _PAGE, _MOST_CARDS = 200, 10_000
 _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CACHE_WRITE)

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from metering.audit.make_receipt import make_receipt
+from metering.audit.receipt import Receipt
+from metering.audit.receipt_document import receipt_document, verify_document
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import customer_page, invoice_page, stream_page
 from metering.dashboard.tables import Cell, Column, Kind, Table
-from metering.domain.ledger import Bill
-from metering.domain.receipt import Receipt
-from metering.domain.settlement import NEEDS_PERSON, State
-from metering.domain.stream import billable_usage
-from metering.operations.accrue_streams import accrue_stream
-from metering.operations.make_receipt import make_receipt
-from metering.operations.read_stream_events import read_stream_events
-from metering.records.receipts import receipt_document, verify_document
-from metering.totals.streams import StreamView, get_stream
+from metering.events.read_stream_events import read_stream_events
+from metering.ledger.entries import Bill
+from metering.ledger.queries.streams import StreamView, get_stream
+from metering.streams.accrue_streams import accrue_stream
+from metering.streams.settlement import NEEDS_PERSON, State
+from metering.streams.stream import billable_usage
 
 _EVENTS = 50
 

@@ -3,20 +3,26 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from metering.cursors import moment_in
+from metering.core.cursors import moment_in
+from metering.core.money import ZERO, sum_cents
 from metering.dashboard.asking import Asked, Page
 from metering.dashboard.errors import WrongQuestionError
 from metering.dashboard.links import NO_KEY, customer_page, stream_page
 from metering.dashboard.months import month_of
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.domain.events import Outcome, UsageSource
-from metering.domain.money import ZERO, sum_cents
-from metering.domain.settlement import accrue
-from metering.domain.stream import billable_usage
-from metering.records.streams import StoredStream
-from metering.totals.found_streams import FinalFilter, FoundStream, find_by_id, find_streams, list_under_way
+from metering.events.events import Outcome, UsageSource
+from metering.ledger.queries.found_streams import (
+    FinalFilter,
+    FoundStream,
+    find_by_id,
+    find_streams,
+    list_under_way,
+)
+from metering.streams.settlement import accrue
+from metering.streams.store.stream_rows import StoredStream
+from metering.streams.stream import billable_usage
+from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 from metering.totals.ranges import Range
-from metering.totals.totals import Group, TotalsQuestion, read_totals
 
 _PAGE = 50
 _STATES = ("final", "open")

@@ -6,19 +6,19 @@ from datetime import timedelta
 from redis import Redis
 from redis.exceptions import RedisError
 
-from metering.bootstrap import redis_url
 from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import age, count, counted, moment, size
-from metering.domain.push import PushState
-from metering.domain.settlement import State
-from metering.ingest.nudge import MAX_WAITING, QUEUE
-from metering.totals.health import WorkHealth, work_health
-from metering.totals.inventory import Inventory, take_inventory
-from metering.totals.month_progress import standing_pushes
-from metering.totals.reconciling import drift_left, reconciled_at
-from metering.totals.workers import totals_freshness, workers_seen
+from metering.months.queries.month_progress import standing_pushes
+from metering.server.bootstrap import redis_url
+from metering.server.queries.health import WorkHealth, work_health
+from metering.server.queries.inventory import Inventory, take_inventory
+from metering.server.queries.workers import totals_freshness, workers_seen
+from metering.streams.ingest.nudge import MAX_WAITING, QUEUE
+from metering.streams.settlement import State
+from metering.stripe.push import PushState
+from metering.stripe.queries.reconciliations import drift_left, reconciled_at
 
 # Finalizing takes well below a second; after so long no worker works.
 _LATE = timedelta(minutes=1)

@@ -1,0 +1,72 @@
+"""Keys: create one and tell its secret once; make sure that someone can administer a new deployment."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from metering.access.store.keys import (
+    KeySecret,
+    Role,
+    add_key,
+    authenticate,
+    generate_secret,
+    has_admin_key,
+    parse_secret,
+)
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction
+
+
+class KeyIdTakenError(MeteringError):
+    """The configured admin key has the id of a stored key with another secret, or of a revoked one."""
+
+
+class KeyBindingError(MeteringError):
+    """Only a read key can be bound to a customer."""
+
+
+def create_key(*, engine: Engine, role: Role, name: str, customer_id: str | None, now: datetime) -> KeySecret:
+    """Store a new key and return it; its secret cannot be shown again.
+
+    Raises:
+        KeyBindingError: a customer was given for a key that is not a read key.
+    """
+    if customer_id is not None and role is not Role.READ:
+        raise KeyBindingError(
+            f"--customer: only a read key can be bound to a customer, not a key with role {role}"
+        )
+    secret = generate_secret()
+    with transaction(engine) as connection:
+        add_key(connection, secret=secret, role=role, customer_id=customer_id, name=name, now=now)
+    return secret
+
+
+def ensure_admin_key(*, engine: Engine, configured: str | None, now: datetime) -> KeySecret | None:
+    """Store the configured first admin key, or else generate one if there is none; returns a generated one.
+
+    Raises:
+        InvalidKeyError: the configured key is not written as keys are.
+        KeyIdTakenError: its id belongs to another key.
+    """
+    with transaction(engine) as connection:
+        if configured is not None:
+            _store_configured(connection, parse_secret(configured), now)
+            return None
+        if has_admin_key(connection):
+            return None
+        secret = generate_secret()
+        add_key(connection, secret=secret, role=Role.ADMIN, customer_id=None, name="first admin key", now=now)
+        return secret
+
+
+def _store_configured(connection: Connection, secret: KeySecret, now: datetime) -> None:
+    name = "METERING_ADMIN_KEY"
+    is_new = add_key(connection, secret=secret, role=Role.ADMIN, customer_id=None, name=name, now=now)
+    if is_new:
+        return
+    known = authenticate(connection, secret)
+    if known is None or known.role is not Role.ADMIN:
+        raise KeyIdTakenError(
+            f"METERING_ADMIN_KEY: the id {secret.key_id!r} belongs to a key with another secret, or to a revoked "
+            "one: choose another id"
+        )

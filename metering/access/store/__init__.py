@@ -1,0 +1,1 @@
+"""SQL that writes keys, sessions, readers and idempotency keys."""

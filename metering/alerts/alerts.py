@@ -1,0 +1,158 @@
+"""Alerts: what is watched, for whom, and from which thresholds on somebody is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from metering.core.errors import MeteringError
+from metering.core.money import ZERO
+
+
+class AlertKind(StrEnum):
+    """What is watched. The unit of the thresholds goes with it: see `UNITS`."""
+
+    SPEND = "spend"
+    DAILY_CHANGE = "daily_change"
+    ESTIMATED_SHARE = "estimated_share"
+    DRIFT = "drift"
+    BACKLOG_AGE = "backlog_age"
+
+    @property
+    def type(self) -> str:
+        """The type of the messages that tell of it."""
+        return f"alert.{self.value}"
+
+
+# In what thresholds and measured values are given.
+UNITS: Mapping[AlertKind, str] = {
+    AlertKind.SPEND: "percent_of_budget",
+    AlertKind.DAILY_CHANGE: "percent",
+    AlertKind.ESTIMATED_SHARE: "percent",
+    AlertKind.DRIFT: "usd_cents",
+    AlertKind.BACKLOG_AGE: "hours",
+}
+
+
+class AlertScope(StrEnum):
+    """For whom: one customer, every customer by itself, or all of them together."""
+
+    CUSTOMER = "customer"
+    EACH_CUSTOMER = "each_customer"
+    DEPLOYMENT = "deployment"
+
+
+# What stands for the deployment where a customer's id would be; no customer's is empty.
+DEPLOYMENT = ""
+
+MAX_THRESHOLDS = 10
+MAX_TRAILING_DAYS = 31
+DEFAULT_TRAILING_DAYS = 7
+# Each is compared with every measured amount: a bound on what a round of evaluation does.
+MAX_ALERTS_OF_A_CUSTOMER = 20
+MAX_ALERTS_OF_NO_CUSTOMER = 100
+
+
+class InvalidAlertError(MeteringError):
+    """The terms do not make an alert; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertTerms:
+    """When somebody is told. Which of the optional ones there must be goes with the kind.
+
+    `budget_usd_cents` is what a spend's thresholds are percents of. A daily change, or a share, of less than
+    `floor_usd_cents` is never told. A day is compared with the mean of the `trailing_days` before it.
+    """
+
+    kind: AlertKind
+    scope: AlertScope
+    customer_id: str | None
+    thresholds: tuple[Decimal, ...]
+    budget_usd_cents: Decimal | None = None
+    floor_usd_cents: Decimal | None = None
+    trailing_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """An alert. Its version moves on when its terms change, which arms it anew in the windows that are open."""
+
+    alert_id: str
+    version: int
+    name: str
+    terms: AlertTerms
+    enabled: bool
+    created_by: str
+    created_at: datetime
+    changed_at: datetime
+
+
+_MOST_CENTS = Decimal(10**15)
+# Thresholds, from and to, both included.
+_RANGES: Mapping[AlertKind, tuple[Decimal, Decimal]] = {
+    AlertKind.SPEND: (Decimal("0.01"), Decimal(10_000)),
+    AlertKind.DAILY_CHANGE: (Decimal(-100), Decimal(1_000_000)),
+    AlertKind.ESTIMATED_SHARE: (Decimal("0.01"), Decimal(100)),
+    AlertKind.DRIFT: (ZERO, _MOST_CENTS),
+    AlertKind.BACKLOG_AGE: (Decimal("0.01"), Decimal(8_760)),
+}
+_WITH_FLOOR = (AlertKind.DAILY_CHANGE, AlertKind.ESTIMATED_SHARE)
+
+
+MAX_NAME = 256
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is empty or too long.
+
+    Raises:
+        InvalidAlertError: saying how long it may be.
+    """
+    if not 1 <= len(name) <= MAX_NAME:
+        raise InvalidAlertError(f"name: expected 1 to {MAX_NAME} characters, got {len(name)}")
+
+
+def check_terms(terms: AlertTerms) -> None:
+    """Refuse terms that do not make sense.
+
+    Raises:
+        InvalidAlertError: naming the field, and what was expected.
+    """
+    if (terms.scope is AlertScope.CUSTOMER) != (terms.customer_id is not None):
+        raise InvalidAlertError("customer_id: an alert of scope customer has one, and no other alert does")
+    _check_thresholds(terms)
+    kind = terms.kind
+    _check_presence("budget_usd_cents", terms.budget_usd_cents, wanted=kind is AlertKind.SPEND, kind=kind)
+    _check_presence("floor_usd_cents", terms.floor_usd_cents, wanted=kind in _WITH_FLOOR, kind=kind)
+    _check_presence("trailing_days", terms.trailing_days, wanted=kind is AlertKind.DAILY_CHANGE, kind=kind)
+    budget, floor = terms.budget_usd_cents, terms.floor_usd_cents
+    if budget is not None and not (budget.is_finite() and 0 < budget <= _MOST_CENTS):
+        raise InvalidAlertError(f"budget_usd_cents: expected cents above 0, up to {_MOST_CENTS:,}, got {budget}")
+    if floor is not None and not (floor.is_finite() and 0 <= floor <= _MOST_CENTS):
+        raise InvalidAlertError(f"floor_usd_cents: expected cents from 0 to {_MOST_CENTS:,}, got {floor}")
+    if terms.trailing_days is not None and not 1 <= terms.trailing_days <= MAX_TRAILING_DAYS:
+        raise InvalidAlertError(f"trailing_days: expected 1 to {MAX_TRAILING_DAYS}, got {terms.trailing_days}")
+
+
+def _check_thresholds(terms: AlertTerms) -> None:
+    if not 1 <= len(terms.thresholds) <= MAX_THRESHOLDS:
+        raise InvalidAlertError(f"thresholds: expected 1 to {MAX_THRESHOLDS} of them, got {len(terms.thresholds)}")
+    least, most = _RANGES[terms.kind]
+    for threshold in terms.thresholds:
+        in_range = threshold.is_finite() and least <= threshold <= most
+        if not in_range or (terms.kind is AlertKind.DAILY_CHANGE and not threshold):
+            apart_from = " and not 0" if terms.kind is AlertKind.DAILY_CHANGE else ""
+            raise InvalidAlertError(
+                f"thresholds: expected {UNITS[terms.kind]} from {least} to {most}{apart_from}, got {threshold}"
+            )
+    if len(set(terms.thresholds)) != len(terms.thresholds):
+        raise InvalidAlertError("thresholds: one is there twice")
+
+
+def _check_presence(field: str, value: object, *, wanted: bool, kind: AlertKind) -> None:
+    if wanted and value is None:
+        raise InvalidAlertError(f"{field}: an alert of kind {kind} needs it")
+    if not wanted and value is not None:
+        raise InvalidAlertError(f"{field}: an alert of kind {kind} has none")

@@ -1,0 +1,85 @@
+"""Evaluate alerts: find the thresholds that are reached, keep that they are, and have it told. One transaction.
+
+The row of a kind is the work, which other workers pass over meanwhile. Whoever evaluates twice finds the same, and
+the key of an occurrence lets it be kept once.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from metering.alerts.alerts import AlertKind
+from metering.alerts.deliveries import Message
+from metering.alerts.messages import Occurrence, message_body, occurrence_of
+from metering.alerts.queries.crossings import find_crossings
+from metering.alerts.store.alerts import (
+    add_occurrences,
+    claim_evaluation,
+    let_go_of_occurrences,
+    may_let_go,
+    postpone_evaluation,
+)
+from metering.alerts.store.deliveries import add_deliveries, let_go_of_deliveries
+from metering.alerts.store.endpoints import let_go_of_secrets
+from metering.db.engine import transaction
+
+log = logging.getLogger(__name__)
+
+# As many are kept and told in one transaction; what is beyond is found by the next one, which follows at once.
+CROSSINGS_AT_ONCE = 10_000
+# As many rows past their retention are removed at a time.
+_REMOVED_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What one look at a kind of alert found: occurrences, deliveries of them, and whether there may be more."""
+
+    kind: AlertKind
+    occurrences: int
+    deliveries: int
+    more: bool
+
+
+def evaluate_alerts(
+    *, engine: Engine, kind: AlertKind, every: timedelta, now: datetime, limit: int = CROSSINGS_AT_ONCE
+) -> Evaluation | None:
+    """Evaluate the alerts of a kind, unless that was done within `every`, or another worker does it: then None."""
+    with transaction(engine) as connection:
+        if not claim_evaluation(connection, kind=kind, now=now):
+            return None
+        crossings = find_crossings(connection, kind=kind, now=now, limit=limit)
+        new = add_occurrences(connection, [occurrence_of(crossing, now=now) for crossing in crossings])
+        deliveries = add_deliveries(connection, [_message(occurrence) for occurrence in new], now=now)
+        more = len(crossings) >= limit
+        postpone_evaluation(connection, kind=kind, due_at=now if more else now + every, now=now)
+    if new:
+        told = {"kind": kind.value, "occurrences": len(new), "deliveries": deliveries}
+        log.warning("alerts occurred", extra=told)
+    return Evaluation(kind=kind, occurrences=len(new), deliveries=deliveries, more=more)
+
+
+def let_go_of_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> int:
+    """Remove some of the occurrences and deliveries that are past their retention; returns how many.
+
+    Nothing happens while another process does it.
+    """
+    before = now - retention
+    with transaction(engine) as connection:
+        if not may_let_go(connection):
+            return 0
+        let_go_of_secrets(connection, now=now)
+        deliveries = let_go_of_deliveries(connection, before=before, limit=_REMOVED_AT_ONCE)
+        return deliveries + let_go_of_occurrences(connection, before=before, limit=_REMOVED_AT_ONCE)
+
+
+def _message(occurrence: Occurrence) -> Message:
+    type = occurrence.crossing.alert.terms.kind.type
+    return Message(
+        message_id=occurrence.message_id,
+        type=type,
+        customer_id=occurrence.crossing.customer_id,
+        body=message_body(type=type, at=occurrence.occurred_at, data=occurrence.data),
+    )

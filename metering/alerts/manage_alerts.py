@@ -1,0 +1,129 @@
+"""Alerts: made, changed, ended. Changing the terms of one arms it anew, also in the window that is open."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from metering.alerts.alerts import (
+    DEFAULT_TRAILING_DAYS,
+    MAX_ALERTS_OF_A_CUSTOMER,
+    MAX_ALERTS_OF_NO_CUSTOMER,
+    Alert,
+    AlertKind,
+    AlertTerms,
+    check_name,
+    check_terms,
+)
+from metering.alerts.store.alerts import add_alert, count_alerts, end_alert, lock_alert, store_alert
+from metering.core.errors import MeteringError
+from metering.customers.store import UnknownCustomerError, is_customer
+from metering.db.engine import transaction
+
+ValueT = TypeVar("ValueT")
+
+
+class TooManyAlertsError(MeteringError):
+    """There are as many alerts as there may be; each is compared with every measured amount."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertChanges:
+    """What is to change of an alert; None leaves a value as it is."""
+
+    name: str | None = None
+    thresholds: Sequence[Decimal] | None = None
+    budget_usd_cents: Decimal | None = None
+    floor_usd_cents: Decimal | None = None
+    trailing_days: int | None = None
+    enabled: bool | None = None
+
+
+def create_alert(*, engine: Engine, name: str, terms: AlertTerms, created_by: str, now: datetime) -> Alert:
+    """Store a new alert. It occurs at once where its thresholds are reached already.
+
+    Raises:
+        InvalidAlertError: the name or the terms do not make sense.
+        UnknownCustomerError: it is for a customer that there is not.
+        TooManyAlertsError: the customer, or the deployment, has as many as there may be.
+    """
+    if terms.kind is AlertKind.DAILY_CHANGE and terms.trailing_days is None:
+        terms = replace(terms, trailing_days=DEFAULT_TRAILING_DAYS)
+    check_name(name)
+    check_terms(terms)
+    alert = Alert(
+        alert_id=f"alr_{secrets.token_hex(8)}",
+        version=1,
+        name=name,
+        terms=terms,
+        enabled=True,
+        created_by=created_by,
+        created_at=now,
+        changed_at=now,
+    )
+    with transaction(engine) as connection:
+        _check_room(connection, terms.customer_id)
+        add_alert(connection, alert)
+    return alert
+
+
+def change_alert(*, engine: Engine, alert_id: str, changes: AlertChanges, now: datetime) -> Alert:
+    """Change an alert; with other terms it is a new version, which has not occurred in any window.
+
+    Raises:
+        UnknownAlertError: there is none.
+        InvalidAlertError: the name or the terms would not make sense.
+    """
+    with transaction(engine) as connection:
+        alert = lock_alert(connection, alert_id=alert_id)
+        name, terms = _either(changes.name, alert.name), _changed_terms(alert.terms, changes)
+        check_name(name)
+        check_terms(terms)
+        changed = replace(
+            alert,
+            name=name,
+            enabled=_either(changes.enabled, alert.enabled),
+            terms=terms,
+            version=alert.version if terms == alert.terms else alert.version + 1,
+            changed_at=now,
+        )
+        store_alert(connection, changed)
+    return changed
+
+
+def delete_alert(*, engine: Engine, alert_id: str, now: datetime) -> None:
+    """End an alert. What occurred stays in the list of occurrences.
+
+    Raises:
+        UnknownAlertError: there is none.
+    """
+    with transaction(engine) as connection:
+        lock_alert(connection, alert_id=alert_id)
+        end_alert(connection, alert_id=alert_id, now=now)
+
+
+def _changed_terms(terms: AlertTerms, changes: AlertChanges) -> AlertTerms:
+    return replace(
+        terms,
+        thresholds=tuple(_either(changes.thresholds, terms.thresholds)),
+        budget_usd_cents=_either(changes.budget_usd_cents, terms.budget_usd_cents),
+        floor_usd_cents=_either(changes.floor_usd_cents, terms.floor_usd_cents),
+        trailing_days=_either(changes.trailing_days, terms.trailing_days),
+    )
+
+
+def _either(changed: ValueT | None, before: ValueT) -> ValueT:
+    return before if changed is None else changed
+
+
+def _check_room(connection: Connection, customer_id: str | None) -> None:
+    if customer_id is not None and not is_customer(connection, customer_id=customer_id):
+        raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
+    most = MAX_ALERTS_OF_NO_CUSTOMER if customer_id is None else MAX_ALERTS_OF_A_CUSTOMER
+    if count_alerts(connection, customer_id=customer_id) >= most:
+        whose = "of the deployment and of each customer" if customer_id is None else f"of customer {customer_id!r}"
+        raise TooManyAlertsError(f"there are {most} alerts {whose} already: change or delete one")

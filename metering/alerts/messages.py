@@ -1,0 +1,170 @@
+"""What is told of an alert that occurred: the data, and the message around it. docs/alerts.md describes both."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_DOWN, Context, Decimal
+from typing import Any
+
+from metering.alerts.alerts import DEPLOYMENT, UNITS, Alert, AlertKind
+from metering.alerts.windows import Window
+from metering.core.ids import digest
+from metering.core.money import ZERO, cents_text
+
+# Of the message, not of the API: it changes when a field changes its meaning or goes.
+MESSAGE_VERSION = 1
+
+# Percents and hours are told with two digits, cut off; whether a threshold is reached is decided exactly, before.
+_SHOWN = Context(prec=60, rounding=ROUND_DOWN)
+_TWO_DIGITS = Decimal("0.01")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was compared with a threshold; which of these there are goes with the kind of alert.
+
+    `usd_cents` is the amount of the window, or what drifted; `before_usd_cents` that of the days before it;
+    `estimated_usd_cents` the part of it that is estimated. `count` is of findings or of streams, the oldest of
+    which waits since `since`.
+    """
+
+    usd_cents: Decimal = ZERO
+    before_usd_cents: Decimal = ZERO
+    estimated_usd_cents: Decimal = ZERO
+    count: int = 0
+    since: datetime | None = None
+    reconciliation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """A threshold of an alert that is reached, by whom, and in which window; `time_zone` drew the window."""
+
+    alert: Alert
+    customer_id: str
+    window: Window
+    time_zone: str
+    threshold: Decimal
+    measured: Measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurrence:
+    """A crossing that nobody was told of before. Its ids follow from what it is of."""
+
+    crossing: Crossing
+    occurrence_id: str
+    message_id: str
+    occurred_at: datetime
+    data: Mapping[str, Any]
+
+
+def occurrence_of(crossing: Crossing, *, now: datetime) -> Occurrence:
+    """What is to be kept and told of a crossing."""
+    mark = digest(
+        crossing.customer_id,
+        crossing.alert.alert_id,
+        str(crossing.alert.version),
+        crossing.window.key,
+        cents_text(crossing.threshold),
+    )
+    occurrence_id = f"alo_{mark}"
+    data = {"occurrence_id": occurrence_id, **_data(crossing, now)}
+    return Occurrence(
+        crossing=crossing, occurrence_id=occurrence_id, message_id=f"msg_{mark}", occurred_at=now, data=data
+    )
+
+
+def message_body(*, type: str, at: datetime, data: Mapping[str, Any]) -> str:
+    """A message as it is sent, digit for digit, each time that it is."""
+    message = {"type": type, "timestamp": _time_text(at), "version": MESSAGE_VERSION, "data": data}
+    return json.dumps(message, separators=(",", ":"))
+
+
+def _data(crossing: Crossing, now: datetime) -> dict[str, Any]:
+    alert, window = crossing.alert, crossing.window
+    return {
+        "alert_id": alert.alert_id,
+        "alert_version": alert.version,
+        "name": alert.name,
+        "scope": alert.terms.scope.value,
+        "customer_id": None if crossing.customer_id == DEPLOYMENT else crossing.customer_id,
+        "window": {
+            "key": window.key,
+            "starts_at": _time_text(window.starts_at),
+            "ends_at": _time_text(window.ends_at),
+            "time_zone": crossing.time_zone,
+        },
+        "threshold": cents_text(crossing.threshold),
+        "value": _value(crossing, now),
+        "unit": UNITS[alert.terms.kind],
+        **_measured(crossing),
+    }
+
+
+def _value(crossing: Crossing, now: datetime) -> str | None:
+    """What was measured, in the unit of the threshold; None where there is nothing to compare with."""
+    measured, terms = crossing.measured, crossing.alert.terms
+    match terms.kind:
+        case AlertKind.SPEND:
+            assert terms.budget_usd_cents is not None
+            return _percent(measured.usd_cents, terms.budget_usd_cents)
+        case AlertKind.DAILY_CHANGE:
+            assert terms.trailing_days is not None
+            times = _SHOWN.multiply(measured.usd_cents, Decimal(terms.trailing_days))
+            return _percent(_SHOWN.subtract(times, measured.before_usd_cents), measured.before_usd_cents)
+        case AlertKind.ESTIMATED_SHARE:
+            return _percent(measured.estimated_usd_cents, measured.usd_cents)
+        case AlertKind.DRIFT:
+            return cents_text(measured.usd_cents)
+        case AlertKind.BACKLOG_AGE:
+            assert measured.since is not None
+            hundredths = (now - measured.since) * 100 // timedelta(hours=1)
+            return cents_text(_SHOWN.scaleb(Decimal(hundredths), -2))
+
+
+def _percent(part: Decimal, whole: Decimal) -> str | None:
+    if whole <= 0:
+        return None
+    share = _SHOWN.divide(_SHOWN.multiply(part, Decimal(100)), whole)
+    return cents_text(share.quantize(_TWO_DIGITS, context=_SHOWN))
+
+
+def _measured(crossing: Crossing) -> dict[str, Any]:
+    measured, terms = crossing.measured, crossing.alert.terms
+    match terms.kind:
+        case AlertKind.SPEND:
+            assert terms.budget_usd_cents is not None
+            return {
+                "spend_usd_cents": cents_text(measured.usd_cents),
+                "budget_usd_cents": cents_text(terms.budget_usd_cents),
+                "accrued_included": False,
+            }
+        case AlertKind.DAILY_CHANGE:
+            return {
+                "day_usd_cents": cents_text(measured.usd_cents),
+                "trailing_days": terms.trailing_days,
+                "trailing_usd_cents": cents_text(measured.before_usd_cents),
+                "accrued_included": False,
+            }
+        case AlertKind.ESTIMATED_SHARE:
+            return {
+                "estimated_usd_cents": cents_text(measured.estimated_usd_cents),
+                "total_usd_cents": cents_text(measured.usd_cents),
+                "accrued_included": False,
+            }
+        case AlertKind.DRIFT:
+            return {
+                "reconciliation_id": measured.reconciliation_id,
+                "drift_usd_cents": cents_text(measured.usd_cents),
+                "finding_count": measured.count,
+            }
+        case AlertKind.BACKLOG_AGE:
+            assert measured.since is not None
+            return {"oldest_since": _time_text(measured.since), "stream_count": measured.count}
+
+
+def _time_text(at: datetime) -> str:
+    """RFC 3339 in UTC."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""SQL that reads alerts, their figures, and webhook deliveries."""

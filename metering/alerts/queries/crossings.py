@@ -1,0 +1,142 @@
+"""Crossings: the thresholds that are reached and of which nobody was told, exactly and for all customers at once.
+
+What is reached is decided here, in SQL, and only here: for a customer and for the deployment alike. Amounts are
+multiplied, not divided, so that nothing is rounded.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from metering.alerts.alerts import AlertKind, AlertScope
+from metering.alerts.messages import Crossing, Measured
+from metering.alerts.queries.customer_figures import customer_days, customer_months
+from metering.alerts.queries.deployment_figures import deployment_days, deployment_months
+from metering.alerts.queries.figures import Figures
+from metering.alerts.queries.standing_figures import left_drift, oldest_backlog
+from metering.alerts.store.alert_rows import ALERT_ROW, alert_of_row
+from metering.customers.queries import time_zones_in_use
+
+# When a figure `f` reaches the threshold `t.threshold` of an alert `a`.
+_REACHED: Mapping[AlertKind, str] = {
+    AlertKind.SPEND: "f.usd_cents * 100 >= t.threshold * a.budget_usd_cents",
+    # Above zero a rise, which is looked for all day; below zero a fall, of which only a day that is over can tell.
+    AlertKind.DAILY_CHANGE: """
+        f.trailing_days = a.trailing_days AND CASE WHEN t.threshold > 0
+        THEN f.usd_cents > 0 AND f.usd_cents >= a.floor_usd_cents
+             AND f.usd_cents * a.trailing_days * 100 >= f.before_usd_cents * (100 + t.threshold)
+        ELSE f.complete AND f.before_usd_cents > 0 AND f.before_usd_cents >= a.floor_usd_cents * a.trailing_days
+             AND f.usd_cents * a.trailing_days * 100 <= f.before_usd_cents * (100 + t.threshold)
+        END
+    """,
+    AlertKind.ESTIMATED_SHARE: """
+        f.usd_cents > 0 AND f.usd_cents >= a.floor_usd_cents
+        AND f.estimated_usd_cents * 100 >= t.threshold * f.usd_cents
+    """,
+    AlertKind.DRIFT: "f.usd_cents >= t.threshold",
+    AlertKind.BACKLOG_AGE: "extract(epoch FROM CAST(:now AS timestamptz) - f.since) >= t.threshold * 3600",
+}
+
+_IN_FORCE = "a.kind = :kind AND a.enabled AND a.deleted_at IS NULL"
+_ASKED_FOR = text(
+    f"SELECT DISTINCT a.scope, coalesce(a.trailing_days, 0) AS trailing_days FROM alerts a WHERE {_IN_FORCE}"
+)
+_OF_CUSTOMERS = f"SELECT a.customer_id FROM alerts a WHERE {_IN_FORCE} AND a.scope = '{AlertScope.CUSTOMER.value}'"
+
+
+def find_crossings(connection: Connection, *, kind: AlertKind, now: datetime, limit: int) -> Sequence[Crossing]:
+    """Up to `limit` thresholds of enabled alerts of a kind that are reached at `now` and have not occurred."""
+    asked_for: dict[AlertScope, set[int]] = {}
+    for row in connection.execute(_ASKED_FOR, {"kind": kind.value}):
+        asked_for.setdefault(AlertScope(row.scope), set()).add(row.trailing_days)
+    found: list[Crossing] = []
+    for figures in _figures(connection, kind, asked_for, now) if asked_for else ():
+        found += _crossings(connection, kind, figures, now, limit - len(found))
+        if len(found) >= limit:
+            break
+    return found
+
+
+def _figures(
+    connection: Connection, kind: AlertKind, asked_for: Mapping[AlertScope, set[int]], now: datetime
+) -> Iterator[Figures]:
+    if kind is AlertKind.BACKLOG_AGE:
+        yield oldest_backlog(now=now)
+    elif kind is AlertKind.DRIFT:
+        if (drift := left_drift(connection, now=now)) is not None:
+            yield drift
+    else:
+        daily = kind is AlertKind.DAILY_CHANGE
+        if AlertScope.DEPLOYMENT in asked_for:
+            trailing = asked_for[AlertScope.DEPLOYMENT]
+            yield (
+                deployment_days(connection, now=now, trailing=trailing)
+                if daily
+                else deployment_months(connection, now=now)
+            )
+        of_customers = {scope: days for scope, days in asked_for.items() if scope is not AlertScope.DEPLOYMENT}
+        if of_customers:
+            time_zones = time_zones_in_use(connection)
+            only = None if AlertScope.EACH_CUSTOMER in of_customers else _OF_CUSTOMERS
+            trailing = set().union(*of_customers.values())
+            yield (
+                customer_days(now=now, time_zones=time_zones, trailing=trailing, only=only)
+                if daily
+                else customer_months(now=now, time_zones=time_zones, only=only)
+            )
+
+
+_FIGURE = """
+    f.customer_id AS of_customer_id, f.alert_window, f.time_zone, f.usd_cents, f.before_usd_cents,
+    f.estimated_usd_cents, f.count, f.since, f.reconciliation_id
+"""
+# A customer's own alerts are found by its id, however many there are. The others are few, and compared with all.
+_SHARED = f"SELECT * FROM alerts a WHERE {_IN_FORCE} AND a.customer_id IS NULL"
+_WHOSE = (
+    f"alerts a ON a.customer_id = f.customer_id AND {_IN_FORCE}",
+    f"shared a ON a.scope = CASE WHEN f.customer_id = '' THEN '{AlertScope.DEPLOYMENT.value}'"
+    f" ELSE '{AlertScope.EACH_CUSTOMER.value}' END",
+)
+
+
+def _crossings(
+    connection: Connection, kind: AlertKind, figures: Figures, now: datetime, limit: int
+) -> Sequence[Crossing]:
+    reached = [
+        f"""
+        SELECT {_FIGURE}, {ALERT_ROW}, t.threshold
+        FROM figures f JOIN {whose} CROSS JOIN LATERAL unnest(a.thresholds) AS t (threshold)
+        WHERE {_REACHED[kind]}
+          AND NOT EXISTS (
+              SELECT FROM alert_occurrences o
+              WHERE o.customer_id = f.customer_id AND o.alert_id = a.alert_id AND o.version = a.version
+                AND o.alert_window = f.alert_window AND o.threshold = t.threshold)
+        """
+        for whose in _WHOSE
+    ]
+    query = f"""
+        WITH figures AS MATERIALIZED ({figures.query}), shared AS MATERIALIZED ({_SHARED})
+        {" UNION ALL ".join(reached)} LIMIT :limit
+    """
+    parameters = {**figures.parameters, "kind": kind.value, "now": now, "limit": limit}
+    return [_crossing(row, figures) for row in connection.execute(text(query), parameters)]
+
+
+def _crossing(row: Any, figures: Figures) -> Crossing:
+    return Crossing(
+        alert=alert_of_row(row),
+        customer_id=row.of_customer_id,
+        window=figures.windows[row.time_zone, row.alert_window],
+        time_zone=row.time_zone,
+        threshold=row.threshold,
+        measured=Measured(
+            usd_cents=row.usd_cents,
+            before_usd_cents=row.before_usd_cents,
+            estimated_usd_cents=row.estimated_usd_cents,
+            count=row._mapping["count"],
+            since=row.since,
+            reconciliation_id=row.reconciliation_id,
+        ),
+    )

@@ -1,0 +1,51 @@
+"""Replay webhooks: have a message that is in the log sent once more, as it was, under the id that it had."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from metering.alerts.queries.webhooks import failed_deliveries
+from metering.alerts.store.deliveries import add_replay, get_delivery
+from metering.alerts.store.endpoints import get_endpoint
+from metering.alerts.store.webhook_rows import Delivery
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction
+
+REPLAYED_AT_ONCE = 1_000
+
+
+class EndpointDisabledError(MeteringError):
+    """Nothing is sent to a disabled endpoint."""
+
+
+def replay_delivery(*, engine: Engine, delivery_id: str, now: datetime) -> Delivery:
+    """The new delivery of the same message to the same endpoint, or the one that is pending already.
+
+    Raises:
+        UnknownDeliveryError: there is no such delivery, or not any more.
+        UnknownEndpointError: its endpoint is deleted.
+        EndpointDisabledError: its endpoint is disabled.
+    """
+    with transaction(engine) as connection:
+        delivery = get_delivery(connection, delivery_id=delivery_id)
+        _check_enabled(connection, delivery.endpoint_id)
+        return get_delivery(connection, delivery_id=add_replay(connection, delivery, now=now))
+
+
+def replay_failed(*, engine: Engine, endpoint_id: str, since: datetime, now: datetime) -> int:
+    """Replay what an endpoint has missed since then, up to 1,000 messages, the oldest first; how many.
+
+    Raises:
+        UnknownEndpointError, EndpointDisabledError.
+    """
+    with transaction(engine) as connection:
+        _check_enabled(connection, endpoint_id)
+        missed = failed_deliveries(connection, endpoint_id=endpoint_id, since=since, limit=REPLAYED_AT_ONCE)
+        for delivery in missed:
+            add_replay(connection, delivery, now=now)
+    return len(missed)
+
+
+def _check_enabled(connection: Connection, endpoint_id: str) -> None:
+    if get_endpoint(connection, endpoint_id=endpoint_id).disabled_at is not None:
+        raise EndpointDisabledError(f"webhook endpoint {endpoint_id!r} is disabled: enable it first")

@@ -1,0 +1,175 @@
+"""Send webhooks: claim deliveries with a lease, post each with no transaction open, record what came of it.
+
+Whoever dies between posting and recording leaves a lease that ends, and the message is posted once more, under the
+same `webhook-id`.
+"""
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from metering.alerts.alerts import DEPLOYMENT
+from metering.alerts.deliveries import (
+    MAX_ATTEMPTS,
+    TEST_TYPE,
+    Attempt,
+    DeliveryState,
+    Message,
+    next_attempt_at,
+)
+from metering.alerts.messages import message_body
+from metering.alerts.signing import signed_headers
+from metering.alerts.store.deliveries import (
+    add_delivery,
+    claim_deliveries,
+    claim_delivery,
+    get_delivery,
+    record_delivery,
+    skip_deliveries,
+)
+from metering.alerts.store.endpoints import (
+    UnknownEndpointError,
+    get_endpoint,
+    lock_endpoint,
+    signing_secrets,
+    store_endpoint,
+)
+from metering.alerts.store.webhook_rows import Delivery, Endpoint
+from metering.alerts.transport import WebhookTransport
+from metering.db.engine import transaction
+
+log = logging.getLogger(__name__)
+
+_SKIPPED_AT_ONCE = 5_000
+_HEADERS = {"content-type": "application/json", "user-agent": "metering-webhooks/1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Courier:
+    """What sending needs, whoever asks for it. An endpoint that only fails is disabled after `disable_after`."""
+
+    engine: Engine
+    transport: WebhookTransport
+    clock: Callable[[], datetime]
+    disable_after: timedelta
+
+
+def send_due(*, courier: Courier, threads: int, each: int) -> Mapping[DeliveryState, int]:
+    """Send up to `threads` due deliveries at once, at most `each` to one endpoint; where they are afterwards."""
+    with transaction(courier.engine) as connection:
+        skip_deliveries(connection, now=courier.clock(), limit=_SKIPPED_AT_ONCE)
+        claimed = claim_deliveries(connection, now=courier.clock(), limit=threads, each=each)
+    if not claimed:
+        return {}
+    with ThreadPoolExecutor(len(claimed), thread_name_prefix="webhook") as pool:
+        states = [pool.submit(send_claimed, courier, delivery) for delivery in claimed]
+    return Counter(state for each_state in states if (state := each_state.result()) is not None)
+
+
+def send_claimed(courier: Courier, delivery: Delivery) -> DeliveryState | None:
+    """Post a claimed delivery and record it; None when another worker has taken it over."""
+    with transaction(courier.engine) as connection:
+        try:
+            endpoint = get_endpoint(connection, endpoint_id=delivery.endpoint_id)
+        except UnknownEndpointError as error:
+            gone = replace(delivery, state=DeliveryState.SKIPPED, due_at=None, problem=str(error))
+            return gone.state if record_delivery(connection, gone) else None
+        now = courier.clock()
+        keys = signing_secrets(connection, endpoint_id=endpoint.endpoint_id, now=now)
+    if delivery.attempts > MAX_ATTEMPTS:
+        attempt = Attempt(problem="the last attempt was interrupted, and nobody knows what came of it")
+    else:
+        body = delivery.body.encode()
+        signed = signed_headers(message_id=delivery.message_id, at=now, body=body, secrets=keys)
+        attempt = courier.transport.post(url=endpoint.url, headers={**_HEADERS, **signed}, body=body, now=now)
+    return _record(courier, delivery, attempt)
+
+
+def try_endpoint(*, courier: Courier, endpoint_id: str) -> Delivery:
+    """Send an endpoint a message that only tries it out, once, also when it is disabled; what came of it.
+
+    Raises:
+        UnknownEndpointError: there is none.
+    """
+    now = courier.clock()
+    message = Message(
+        message_id=f"msg_{secrets.token_hex(12)}",
+        type=TEST_TYPE,
+        customer_id=DEPLOYMENT,
+        body=message_body(type=TEST_TYPE, at=now, data={"endpoint_id": endpoint_id}),
+    )
+    with transaction(courier.engine) as connection:
+        get_endpoint(connection, endpoint_id=endpoint_id)
+        delivery_id = add_delivery(connection, message, endpoint_id=endpoint_id, now=now)
+        delivery = claim_delivery(connection, delivery_id=delivery_id, now=now)
+    send_claimed(courier, delivery)
+    with transaction(courier.engine) as connection:
+        return get_delivery(connection, delivery_id=delivery_id)
+
+
+def _record(courier: Courier, delivery: Delivery, attempt: Attempt) -> DeliveryState | None:
+    now = courier.clock()
+    after = _delivery_after(delivery, attempt, now)
+    with transaction(courier.engine) as connection:
+        # The endpoint before the delivery, in every transaction: so no two wait for each other.
+        disabled = _record_at_endpoint(connection, courier, delivery, attempt, now)
+        recorded = record_delivery(connection, after)
+    told = {"endpoint_id": delivery.endpoint_id, "delivery_id": delivery.delivery_id, "problem": attempt.problem}
+    if disabled is not None:
+        log.error("a webhook endpoint is disabled", extra={**told, "reason": disabled.disabled_reason})
+    if not recorded:
+        log.warning("a webhook delivery was taken over", extra=told)
+        return None
+    if after.state is DeliveryState.FAILED:
+        log.error("a webhook delivery is given up", extra={**told, "attempts": delivery.attempts})
+    elif after.state is DeliveryState.PENDING:
+        log.warning("a webhook delivery failed; it is tried again", extra={**told, "at": str(after.due_at)})
+    return after.state
+
+
+def _delivery_after(delivery: Delivery, attempt: Attempt, now: datetime) -> Delivery:
+    state, due_at = DeliveryState.DELIVERED, None
+    if not attempt.delivered:
+        if delivery.type != TEST_TYPE:
+            due_at = next_attempt_at(
+                delivery_id=delivery.delivery_id,
+                attempts=delivery.attempts,
+                now=now,
+                retry_after=attempt.retry_after,
+            )
+        state = DeliveryState.FAILED if due_at is None else DeliveryState.PENDING
+    return replace(delivery, state=state, due_at=due_at, response_status=attempt.status, problem=attempt.problem)
+
+
+def _record_at_endpoint(
+    connection: Connection, courier: Courier, delivery: Delivery, attempt: Attempt, now: datetime
+) -> Endpoint | None:
+    """Keep how the endpoint does; returns it when that disables it."""
+    try:
+        endpoint = lock_endpoint(connection, endpoint_id=delivery.endpoint_id)
+    except UnknownEndpointError:
+        return None
+    after = _endpoint_after(endpoint, attempt, now, courier.disable_after)
+    store_endpoint(connection, after)
+    return after if after.disabled_at is not None and endpoint.disabled_at is None else None
+
+
+def _endpoint_after(endpoint: Endpoint, attempt: Attempt, now: datetime, disable_after: timedelta) -> Endpoint:
+    if endpoint.disabled_at is not None:  # it was tried out, and why it is disabled stays
+        return replace(endpoint, delivered_at=now if attempt.delivered else endpoint.delivered_at)
+    if attempt.delivered:
+        return replace(endpoint, failing_since=None, last_problem=None, delivered_at=now)
+    since = endpoint.failing_since or now
+    failing = replace(endpoint, failing_since=since, last_problem=attempt.problem)
+    if attempt.gone:
+        return replace(failing, disabled_at=now, disabled_reason="it answered 410 Gone: it wants no more")
+    if now - since >= disable_after:
+        reason = f"nothing could be delivered since {since.isoformat(timespec='seconds')}: {attempt.problem}"
+        return replace(failing, disabled_at=now, disabled_reason=reason)
+    return failing

@@ -1,0 +1,1 @@
+"""SQL that writes alerts, their occurrences, and webhook deliveries."""

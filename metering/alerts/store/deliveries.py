@@ -1,0 +1,200 @@
+"""Deliveries: one row a message and endpoint, and one more for each replay. Claimed with a lease and a fence."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text, update
+
+from metering.alerts.deliveries import DeliveryState, Message, delivery_id_of
+from metering.alerts.store.webhook_rows import DELIVERY_ROW, Delivery, delivery_of_row
+from metering.core.errors import MeteringError
+from metering.db.json_rows import json_rows
+from metering.db.tables import webhook_deliveries
+
+# Longer than an attempt may take (METERING_WEBHOOKS_TIMEOUT is 30 s at most).
+LEASE = timedelta(seconds=90)
+
+
+class UnknownDeliveryError(MeteringError):
+    """There is no such delivery, or not any more."""
+
+
+_ADD = text(
+    """
+    INSERT INTO webhook_deliveries (endpoint_id, message_id, replay, delivery_id, customer_id, type, body, state,
+        attempts, due_at, fence, created_at)
+    SELECT endpoint_id, message_id, replay, delivery_id, customer_id, type, body, 'pending', 0, :now, 0, :now
+    FROM json_to_recordset(CAST(:rows AS json)) AS d (endpoint_id text, message_id text, replay integer,
+        delivery_id text, customer_id text, type text, body text)
+    ORDER BY endpoint_id, message_id, replay ON CONFLICT DO NOTHING RETURNING delivery_id
+    """
+)
+_SUBSCRIBED = text(
+    "SELECT endpoint_id, types FROM webhook_endpoints WHERE deleted_at IS NULL ORDER BY endpoint_id"
+)
+
+
+def add_deliveries(connection: Connection, messages: Sequence[Message], *, now: datetime) -> int:
+    """Have messages sent to every endpoint that takes their type; returns to how many places in all.
+
+    A disabled endpoint gets its deliveries as well: they are skipped, in view, and can be replayed.
+    """
+    added = 0
+    for endpoint in connection.execute(_SUBSCRIBED).all() if messages else ():
+        rows = [
+            _new_row(message, endpoint_id=endpoint.endpoint_id, replay=0)
+            for message in messages
+            if endpoint.types is None or message.type in endpoint.types
+        ]
+        added += len(_add(connection, rows, now)) if rows else 0
+    return added
+
+
+def add_delivery(connection: Connection, message: Message, *, endpoint_id: str, now: datetime) -> str:
+    """Have a message sent to one endpoint; returns the delivery's id."""
+    (delivery_id,) = _add(connection, [_new_row(message, endpoint_id=endpoint_id, replay=0)], now)
+    return delivery_id
+
+
+_LAST_REPLAY = text(
+    f"""
+    SELECT {DELIVERY_ROW} FROM webhook_deliveries d
+    WHERE d.endpoint_id = :endpoint_id AND d.message_id = :message_id ORDER BY d.replay DESC LIMIT 1 FOR UPDATE
+    """
+)
+
+
+def add_replay(connection: Connection, delivery: Delivery, *, now: datetime) -> str:
+    """Have the message of a delivery sent once more; the new delivery's id, or that of one that is pending."""
+    where = {"endpoint_id": delivery.endpoint_id, "message_id": delivery.message_id}
+    last = delivery_of_row(connection.execute(_LAST_REPLAY, where).one())
+    if last.state is DeliveryState.PENDING:
+        return last.delivery_id
+    message = Message(message_id=last.message_id, type=last.type, customer_id=last.customer_id, body=last.body)
+    row = _new_row(message, endpoint_id=last.endpoint_id, replay=last.replay + 1)
+    _add(connection, [row], now)
+    return str(row["delivery_id"])
+
+
+def _add(connection: Connection, rows: Iterable[dict[str, object]], now: datetime) -> Sequence[str]:
+    return connection.execute(_ADD, {"rows": json_rows(rows), "now": now}).scalars().all()
+
+
+def _new_row(message: Message, *, endpoint_id: str, replay: int) -> dict[str, object]:
+    delivery_id = delivery_id_of(endpoint_id=endpoint_id, message_id=message.message_id, replay=replay)
+    return {
+        "endpoint_id": endpoint_id,
+        "message_id": message.message_id,
+        "replay": replay,
+        "delivery_id": delivery_id,
+        "customer_id": message.customer_id,
+        "type": message.type,
+        "body": message.body,
+    }
+
+
+_ONE = text(f"SELECT {DELIVERY_ROW} FROM webhook_deliveries d WHERE d.delivery_id = :delivery_id")
+
+
+def get_delivery(connection: Connection, *, delivery_id: str) -> Delivery:
+    """A delivery.
+
+    Raises:
+        UnknownDeliveryError: there is none.
+    """
+    row = connection.execute(_ONE, {"delivery_id": delivery_id}).first()
+    if row is None:
+        raise UnknownDeliveryError(f"there is no webhook delivery {delivery_id!r}: it may be past its retention")
+    return delivery_of_row(row)
+
+
+# A few of each endpoint, so that one that is slow, or far behind, does not take every thread.
+_CLAIM = text(
+    f"""
+    UPDATE webhook_deliveries d SET lease_until = :until, fence = d.fence + 1, attempts = d.attempts + 1,
+        attempted_at = :now
+    FROM (
+        SELECT due.delivery_id FROM webhook_endpoints e CROSS JOIN LATERAL (
+            SELECT w.delivery_id FROM webhook_deliveries w
+            WHERE w.endpoint_id = e.endpoint_id AND w.due_at <= :now
+              AND (w.lease_until IS NULL OR w.lease_until < :now)
+            ORDER BY w.due_at LIMIT :each FOR UPDATE SKIP LOCKED) AS due
+        WHERE e.disabled_at IS NULL AND e.deleted_at IS NULL LIMIT :limit
+    ) AS claimed
+    WHERE d.delivery_id = claimed.delivery_id RETURNING {DELIVERY_ROW}
+    """
+)
+
+
+def claim_deliveries(connection: Connection, *, now: datetime, limit: int, each: int) -> Sequence[Delivery]:
+    """Lease up to `limit` due deliveries, at most `each` of one endpoint; this attempt is counted already."""
+    parameters = {"now": now, "until": now + LEASE, "limit": limit, "each": each}
+    return [delivery_of_row(row) for row in connection.execute(_CLAIM, parameters)]
+
+
+_CLAIM_ONE = text(
+    f"""
+    UPDATE webhook_deliveries d SET lease_until = :until, fence = d.fence + 1, attempts = d.attempts + 1,
+        attempted_at = :now
+    WHERE d.delivery_id = :delivery_id RETURNING {DELIVERY_ROW}
+    """
+)
+
+
+def claim_delivery(connection: Connection, *, delivery_id: str, now: datetime) -> Delivery:
+    """Lease one that was just added in this transaction."""
+    parameters = {"delivery_id": delivery_id, "now": now, "until": now + LEASE}
+    return delivery_of_row(connection.execute(_CLAIM_ONE, parameters).one())
+
+
+def record_delivery(connection: Connection, delivery: Delivery) -> bool:
+    """Give a claimed delivery back with what became of it; False when another worker has taken it over."""
+    columns = webhook_deliveries.c
+    statement = (
+        update(webhook_deliveries)
+        .where(columns.delivery_id == delivery.delivery_id, columns.fence == delivery.fence)
+        .values(
+            state=delivery.state.value,
+            due_at=delivery.due_at,
+            lease_until=None,
+            response_status=delivery.response_status,
+            problem=delivery.problem,
+        )
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+# Those that are being sent are left to whoever sends them.
+_SKIP = text(
+    """
+    UPDATE webhook_deliveries d SET state = 'skipped', due_at = NULL, lease_until = NULL,
+        problem = 'the endpoint is disabled or deleted: replay it when it is enabled'
+    FROM (
+        SELECT w.delivery_id FROM webhook_endpoints e
+        JOIN webhook_deliveries w ON w.endpoint_id = e.endpoint_id AND w.due_at IS NOT NULL
+        WHERE (e.disabled_at IS NOT NULL OR e.deleted_at IS NOT NULL)
+          AND (w.lease_until IS NULL OR w.lease_until < :now)
+        LIMIT :limit FOR UPDATE OF w SKIP LOCKED
+    ) AS left_over
+    WHERE d.delivery_id = left_over.delivery_id
+    """
+)
+
+
+def skip_deliveries(connection: Connection, *, now: datetime, limit: int) -> int:
+    """Set up to `limit` aside whose endpoint takes nothing any more; returns how many."""
+    return connection.execute(_SKIP, {"now": now, "limit": limit}).rowcount
+
+
+_LET_GO = text(
+    """
+    DELETE FROM webhook_deliveries WHERE delivery_id IN (
+        SELECT delivery_id FROM webhook_deliveries WHERE created_at < :before
+        ORDER BY created_at LIMIT :limit)
+    """
+)
+
+
+def let_go_of_deliveries(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Remove up to `limit` of those that were added longer ago; returns how many."""
+    return connection.execute(_LET_GO, {"before": before, "limit": limit}).rowcount

@@ -1,0 +1,72 @@
+"""Make a receipt: gather what a stream's cost follows from."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from metering.audit.receipt import FORMAT, Receipt, ReceiptCard, ReceiptEntry
+from metering.ledger.queries.streams import StreamView, get_stream
+from metering.months.queries.invoices import invoice_numbers
+from metering.prices.queries.prices import get_rate_card
+
+
+def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, now: datetime) -> Receipt | None:
+    """The receipt of a stream as it is now; None when no event of it ever came."""
+    view = get_stream(connection, customer_id=customer_id, stream_id=stream_id)
+    if view is None:
+        return None
+    facts, bill = view.stream.facts, view.newest_bill
+    card = get_rate_card(connection, rate_card_id=bill.rate_card_id) if bill and bill.rate_card_id else None
+    entries = list(_entries(view))
+    numbers = invoice_numbers(connection, customer_id=customer_id, periods={entry.period for entry in entries})
+    return Receipt(
+        format=FORMAT,
+        customer_id=customer_id,
+        stream_id=stream_id,
+        issued_at=now,
+        state=view.stream.state.value,
+        start=facts.start.event if facts.start else None,
+        delivered=facts.delivered,
+        end=facts.end.event if facts.end else None,
+        last_event_at=facts.last_event_at,
+        bill=bill,
+        rate_card=ReceiptCard(card=card.card, provenance=card.provenance, created_at=card.created_at)
+        if card
+        else None,
+        resolution=view.resolution,
+        entries=[replace(entry, invoice=numbers.get(entry.period)) for entry in entries],
+        usd_cents=view.cost_usd_cents,
+        invoice=numbers.get(entries[0].period) if entries else None,
+    )
+
+
+def _entries(view: StreamView) -> Iterator[ReceiptEntry]:
+    if view.charge is not None:
+        yield ReceiptEntry(
+            id=view.charge.charge_id,
+            booked_at=view.charge.booked_at,
+            period=view.charge.period,
+            reason="charge",
+            note=None,
+            usd_cents=view.charge.bill.usd_cents,
+        )
+    for adjustment in view.adjustments:
+        yield ReceiptEntry(
+            id=adjustment.adjustment_id,
+            booked_at=adjustment.booked_at,
+            period=adjustment.period,
+            reason=adjustment.reason.value,
+            note=None,
+            usd_cents=adjustment.usd_cents,
+        )
+    for by_hand in view.manual_adjustments:
+        yield ReceiptEntry(
+            id=by_hand.adjustment_id,
+            booked_at=by_hand.booked_at,
+            period=by_hand.period,
+            reason=by_hand.kind.value,
+            note=by_hand.reason,
+            usd_cents=by_hand.usd_cents,
+        )

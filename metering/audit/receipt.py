@@ -1,0 +1,188 @@
+"""A receipt: everything that a stream's cost follows from, and the checks by which anyone can redo it offline."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from metering.core.money import EXACT, ZERO, sum_cents
+from metering.events.events import Outcome, StreamEnd, StreamStart
+from metering.ledger.entries import Bill
+from metering.prices.model_names import matching_rule, spellings
+from metering.prices.rates import RateCard, id_by_content
+from metering.prices.rating import RateMissingError, rate_by_card
+from metering.streams.resolutions import Resolution, ResolutionAction
+from metering.streams.stream import Delivered, StreamFacts, billable_usage, facts_of, join
+
+FORMAT = "stream-metering receipt 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptEntry:
+    """One booking: the charge, or an adjustment with its reason; `invoice` is the number of the one it is on."""
+
+    id: str
+    booked_at: datetime
+    period: str
+    reason: str
+    note: str | None
+    usd_cents: Decimal
+    invoice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptCard:
+    """The rate card of the newest bill, where its prices come from, and when it was added."""
+
+    card: RateCard
+    provenance: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A stream's cost and its reasons.
+
+    `start`, `delivered` and `end` are what counts of its events: the start and the end that win the merge, the
+    highest counters. `entries` begin with the charge. `invoice` is the number of the
+    charge's invoice, once there is one.
+    """
+
+    format: str
+    customer_id: str
+    stream_id: str
+    issued_at: datetime
+    state: str
+    start: StreamStart | None
+    delivered: Delivered | None
+    end: StreamEnd | None
+    last_event_at: datetime
+    bill: Bill | None
+    rate_card: ReceiptCard | None
+    resolution: Resolution | None
+    entries: Sequence[ReceiptEntry]
+    usd_cents: Decimal | None
+    invoice: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was redone; `fault` says what does not agree."""
+
+    name: str
+    fault: str | None
+
+
+def verify(receipt: Receipt) -> list[Check]:
+    """Redo what the receipt says, from its events to its cost."""
+    checks: list[tuple[str, Callable[[Receipt, Bill], Iterable[str]]]] = [
+        ("the events amount to the billed usage", _check_usage),
+        ("the rate card is what its id says, and was in force", _check_card),
+        ("the model's name leads to the rate card", _check_rule),
+        ("usage x rates gives the lines", _check_lines),
+        ("the bookings sum to the cost", _check_entries),
+    ]
+    if receipt.bill is None:
+        fault = None if receipt.usd_cents is None else f"it costs {receipt.usd_cents} without a bill"
+        return [Check("nothing is billed while nothing is final", fault)]
+    return [Check(name, "; ".join(check(receipt, receipt.bill)) or None) for name, check in checks]
+
+
+def _facts(receipt: Receipt) -> StreamFacts:
+    facts = StreamFacts(
+        customer_id=receipt.customer_id,
+        stream_id=receipt.stream_id,
+        last_event_at=receipt.last_event_at,
+        delivered=receipt.delivered,
+    )
+    for event in (receipt.start, receipt.end):
+        if event is not None:
+            facts = join(facts, facts_of(event))
+    return facts
+
+
+def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
+    usage = billable_usage(_facts(receipt))
+    end, start = receipt.end, receipt.start
+    claims = [
+        ("usage", bill.usage, usage.usage),
+        ("usage_source", bill.usage_source, usage.source),
+        ("input_unknown", bill.input_unknown, usage.input_unknown),
+        ("outcome", bill.outcome, end.outcome if end else Outcome.ABANDONED),
+        ("ended_at", bill.ended_at, end.time if end else receipt.last_event_at),
+    ]
+    if start is not None:
+        claims += [
+            ("provider", bill.provider, start.provider),
+            ("model", bill.model, start.model),
+            ("started_at", bill.started_at, start.time),
+            ("service_tier", bill.service_tier, (end.service_tier if end else None) or start.service_tier),
+        ]
+    return [
+        f"{name}: billed {claimed!r}, the events say {found!r}"
+        for name, claimed, found in claims
+        if claimed != found and not (name == "service_tier" and _written_off(bill))
+    ]
+
+
+def _written_off(bill: Bill) -> bool:
+    return bill.resolution is ResolutionAction.WRITE_OFF
+
+
+def _nothing_to_price(receipt: Receipt, bill: Bill) -> bool:
+    return bill.cancel_policy.waives(bill.outcome) or _written_off(bill) or billable_usage(_facts(receipt)).nothing
+
+
+def _check_card(receipt: Receipt, bill: Bill) -> Iterable[str]:
+    if receipt.rate_card is None:
+        return [] if bill.rate_card_id is None else [f"the card {bill.rate_card_id} is missing"]
+    card = receipt.rate_card.card
+    content = id_by_content(card)
+    faults = []
+    if card.rate_card_id != bill.rate_card_id:
+        faults.append(f"billed by {bill.rate_card_id}, shown is {card.rate_card_id}")
+    if card.rate_card_id != content:
+        faults.append(f"its content has the id {content}, not {card.rate_card_id}")
+    if card.effective_from > bill.started_at:
+        faults.append(f"it is in force from {card.effective_from}, the stream started {bill.started_at}")
+    return faults
+
+
+def _check_rule(receipt: Receipt, bill: Bill) -> Iterable[str]:
+    if receipt.rate_card is None or bill.model_rule is None:
+        return []
+    card, name = receipt.rate_card.card, (bill.response_model or bill.model).lower()
+    for written in (name, name.partition("/")[2]):
+        for spelling in spellings(written):
+            if (rule := matching_rule(card.names, spelling)) and bill.model_rule.endswith(f"/{spelling} {rule}"):
+                return []
+    return [f"{bill.model_rule!r} does not follow from {name!r} and the card's names"]
+
+
+def _check_lines(receipt: Receipt, bill: Bill) -> Iterable[str]:
+    if _nothing_to_price(receipt, bill):
+        return [] if not bill.lines else ["there are lines where nothing is to be paid"]
+    if receipt.rate_card is None:
+        return ["there is no rate card"]
+    try:
+        lines = rate_by_card(
+            usage=bill.usage,
+            card=receipt.rate_card.card,
+            service_tier=bill.service_tier,
+            at=bill.started_at,
+            markup_percent=bill.markup_percent,
+        )
+    except RateMissingError as error:
+        return [f"the card has {error}"]
+    return [] if lines == bill.lines else [f"redone they are {lines}"]
+
+
+def _check_entries(receipt: Receipt, bill: Bill) -> Iterable[str]:
+    booked = sum_cents(entry.usd_cents for entry in receipt.entries)
+    by_hand = sum_cents(entry.usd_cents for entry in receipt.entries if entry.note is not None)
+    faults = []
+    if booked != receipt.usd_cents:
+        faults.append(f"the bookings sum to {booked}, the cost is {receipt.usd_cents}")
+    if EXACT.add(bill.usd_cents, by_hand) != (receipt.usd_cents or ZERO):
+        faults.append(f"the bill is {bill.usd_cents} and {by_hand} was booked by hand")
+    return faults

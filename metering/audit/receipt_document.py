@@ -1,0 +1,102 @@
+"""A receipt as a JSON document, and back; and as a text for people."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from metering.audit.receipt import FORMAT, Check, Receipt, verify
+from metering.core.errors import MeteringError
+from metering.core.money import cents_text
+
+
+class UnreadableReceiptError(MeteringError):
+    """Not a receipt that this version can read."""
+
+
+def receipt_document(receipt: Receipt) -> bytes:
+    """The receipt as JSON; amounts are strings."""
+    return msgspec.json.format(msgspec.json.encode(_plain(receipt)), indent=1)
+
+
+def _plain(receipt: Receipt) -> Any:
+    return _public(msgspec.to_builtins(receipt, builtin_types=(Decimal,)))
+
+
+def _public(value: Any) -> Any:
+    """Without what records keep for themselves, and each amount in its one spelling."""
+    match value:
+        case dict():
+            return {name: _public(inner) for name, inner in value.items() if not name.startswith("_")}
+        case list() | tuple():
+            return [_public(inner) for inner in value]
+        case Decimal():
+            return cents_text(value)
+    return value
+
+
+def verify_document(document: bytes) -> list[Check]:
+    """Redo a receipt from its JSON alone.
+
+    Raises:
+        UnreadableReceiptError: it is not one.
+    """
+    try:
+        given = msgspec.json.decode(document)
+        if not isinstance(given, dict) or given.get("format") != FORMAT:
+            raise UnreadableReceiptError(f"not a receipt: `format` is not {FORMAT!r}")
+        receipt = msgspec.convert(given, Receipt, strict=False)
+    except msgspec.DecodeError as error:
+        raise UnreadableReceiptError(f"not a receipt: {error}") from error
+    fault = None if _plain(receipt) == given else "something in it is not what follows from the rest"
+    return [Check("the document says what it can be read as", fault), *verify(receipt)]
+
+
+def receipt_text(receipt: Receipt) -> str:
+    """The receipt for people, in lines of text."""
+    return "\n".join(_text(receipt)) + "\n"
+
+
+def _text(receipt: Receipt) -> Iterator[str]:
+    bill = receipt.bill
+    yield f"Stream   {receipt.stream_id}"
+    yield f"Customer {receipt.customer_id}"
+    yield f"State    {receipt.state}, as of {receipt.issued_at:%Y-%m-%d %H:%M:%S %Z}"
+    if bill is None:
+        yield "Nothing is billed."
+        return
+    yield f"Model    {bill.provider}/{bill.model}" + (
+        f", answered by {bill.response_model}" if bill.response_model else ""
+    )
+    yield f"Time     {bill.started_at:%Y-%m-%d %H:%M:%S %Z} to {bill.ended_at:%Y-%m-%d %H:%M:%S %Z}"
+    yield f"Outcome  {bill.outcome.value}; usage counted by {bill.usage_source.value}" + (
+        ", its input unknown" if bill.input_unknown else ""
+    )
+    yield f"Policy   {bill.cancel_policy.value}, version {bill.cancel_policy_version}"
+    if receipt.rate_card is not None:
+        card = receipt.rate_card
+        yield f"Rates    {card.card.rate_card_id}: {card.card.provider}/{card.card.model} ({bill.model_rule})"
+        yield f"         in force from {card.card.effective_from:%Y-%m-%d %H:%M %Z}; {card.provenance}"
+    if bill.markup_percent:
+        yield f"Markup   {cents_text(bill.markup_percent)} %, in the rates below"
+    if bill.retry_of:
+        yield f"Retry of {bill.retry_of}"
+    if (decided := receipt.resolution) is not None:
+        yield f"Decided  {decided.action.value} by {decided.resolved_by}: {decided.reason}"
+    yield ""
+    yield f"{'kind':<14}{'quantity':>16}{'USD per million':>20}{'US cents':>24}"
+    for line in bill.lines:
+        yield (
+            f"{line.kind.value:<14}{line.quantity:>16,}{cents_text(line.usd_per_million):>20}"
+            f"{cents_text(line.usd_cents):>24}"
+        )
+    yield f"{'bill':<50}{cents_text(bill.usd_cents):>24}"
+    yield ""
+    for entry in receipt.entries:
+        note = f" ({entry.note})" if entry.note else ""
+        where = f", on {entry.invoice}" if entry.invoice else ""
+        what = entry.reason + note
+        yield f"{entry.booked_at:%Y-%m-%d} {what:<39}{cents_text(entry.usd_cents):>24}  {entry.id}{where}"
+    yield f"{'cost':<50}{cents_text(receipt.usd_cents) if receipt.usd_cents is not None else '-':>24}"
+    yield f"Invoice  {receipt.invoice or 'none yet'}"

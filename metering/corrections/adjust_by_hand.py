@@ -1,0 +1,91 @@
+"""Adjust by hand: book a credit or a correction once, however often it is asked for."""
+
+import secrets
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, Engine
+
+from metering.access.store.idempotency import IdempotencyKey, earlier_result, remember_result
+from metering.core.errors import MeteringError
+from metering.core.money import cents_text
+from metering.customers.store import UnknownCustomerError
+from metering.db.engine import transaction
+from metering.ledger.adjustments import ManualAdjustment, ManualKind
+from metering.ledger.entries import Bill
+from metering.ledger.store.adjustments import book_manual_adjustment, get_manual_adjustment
+from metering.ledger.store.charges import newest_bills
+from metering.ledger.store.open_periods import lock_open_periods
+from metering.streams.store.streams import read_streams
+
+
+class InvalidAdjustmentError(MeteringError):
+    """The amount or the stream does not make an adjustment."""
+
+
+def adjust_by_hand(
+    *,
+    engine: Engine,
+    idempotency_key: str,
+    customer_id: str,
+    stream_id: str | None,
+    kind: ManualKind,
+    usd_cents: Decimal,
+    reason: str,
+    booked_by: str,
+    now: datetime,
+) -> ManualAdjustment:
+    """Book an amount for a customer, or for one of its streams. The same request again returns what it booked.
+
+    Raises:
+        UnknownCustomerError: nothing is known of the customer.
+        InvalidAdjustmentError: a credit above zero, an amount of zero, a stream without a charge.
+        IdempotencyKeyReusedError: the key was used for another request.
+        RequestInFlightError: the key is in use right now.
+    """
+    _check(kind, usd_cents, reason)
+    key = IdempotencyKey.of(idempotency_key, customer_id, stream_id, kind.value, cents_text(usd_cents), reason)
+    with transaction(engine) as connection:
+        earlier = earlier_result(connection, key)
+        if earlier is not None:
+            return get_manual_adjustment(connection, customer_id=customer_id, adjustment_id=earlier)
+        periods = lock_open_periods(connection, [customer_id])
+        if customer_id not in periods:
+            raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
+        bill = _bill_of(connection, customer_id, stream_id) if stream_id is not None else None
+        adjustment = ManualAdjustment(
+            customer_id=customer_id,
+            adjustment_id=f"adj_{secrets.token_hex(12)}",
+            stream_id=stream_id,
+            kind=kind,
+            usd_cents=usd_cents,
+            reason=reason.strip(),
+            booked_by=booked_by,
+            booked_at=now,
+            period=periods.period(customer_id=customer_id, at=now),
+            filed_at=bill.ended_at if bill else now,
+        )
+        book_manual_adjustment(connection, adjustment, bill=bill)
+        remember_result(connection, key, result_id=adjustment.adjustment_id, now=now)
+    return adjustment
+
+
+def _check(kind: ManualKind, usd_cents: Decimal, reason: str) -> None:
+    if not usd_cents.is_finite() or not usd_cents:
+        raise InvalidAdjustmentError(f"usd_cents: expected an amount other than 0, got {usd_cents}")
+    if kind is ManualKind.CREDIT and usd_cents > 0:
+        raise InvalidAdjustmentError(f"usd_cents: a credit is below 0, got {usd_cents}; a debit is a correction")
+    if not reason.strip():
+        raise InvalidAdjustmentError("reason: say why, for whoever reads the invoice later")
+
+
+def _bill_of(connection: Connection, customer_id: str, stream_id: str) -> Bill:
+    # Locked, so that the bill that decides where the amount is filed does not change meanwhile.
+    read_streams(connection, [(customer_id, stream_id)], lock=True)
+    bill = newest_bills(connection, [(customer_id, stream_id)]).get((customer_id, stream_id))
+    if bill is None:
+        raise InvalidAdjustmentError(
+            f"stream_id: customer {customer_id!r} has no charge for {stream_id!r}; leave stream_id out for a"
+            " credit to the customer"
+        )
+    return bill

@@ -1,0 +1,158 @@
+"""Rerate: what a month's streams would cost by the price book as it is now; previewed, then booked as adjustments.
+
+A price that is set later never alters what is booked. This is how it does, when somebody wants it to.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+
+from sqlalchemy import Connection, Engine
+
+from metering.core.money import EXACT, ZERO
+from metering.db.engine import transaction
+from metering.ledger.entries import Adjustment, AdjustmentReason, Bill, adjust
+from metering.ledger.queries.bills import BillFilter, iterate_charged_streams
+from metering.ledger.store.charges import book_adjustments, newest_bills
+from metering.ledger.store.open_periods import lock_open_periods
+from metering.ledger.store.rollups import BillChange, add_to_totals
+from metering.prices.price_book import PriceBook
+from metering.prices.store.price_book import PriceBooks
+from metering.streams.settlement import State, rerate_bill
+from metering.streams.store.stream_rows import StoredStream
+from metering.streams.store.streams import StreamMark, mark_streams, read_streams
+
+# As many streams as are locked, and booked, at a time.
+_BATCH = 500
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerateGroup:
+    """The streams of a model whose bill changes. `unpriced` ones have no rate any more, and keep their bill."""
+
+    provider: str
+    model: str
+    stream_count: int = 0
+    usd_cents: Decimal = ZERO
+    new_usd_cents: Decimal = ZERO
+    unpriced: int = 0
+
+    @property
+    def difference_usd_cents(self) -> Decimal:
+        """What the adjustments sum to."""
+        return EXACT.subtract(self.new_usd_cents, self.usd_cents)
+
+
+@dataclass(slots=True)
+class _Groups:
+    by_model: dict[tuple[str, str], RerateGroup]
+
+    def add(self, before: Bill, after: Bill | None) -> None:
+        key = (before.provider, before.model)
+        group = self.by_model.get(key) or RerateGroup(provider=key[0], model=key[1])
+        if after is None:
+            self.by_model[key] = replace(group, unpriced=group.unpriced + 1)
+            return
+        self.by_model[key] = replace(
+            group,
+            stream_count=group.stream_count + 1,
+            usd_cents=EXACT.add(group.usd_cents, before.usd_cents),
+            new_usd_cents=EXACT.add(group.new_usd_cents, after.usd_cents),
+        )
+
+    def sorted(self) -> Sequence[RerateGroup]:
+        return [self.by_model[key] for key in sorted(self.by_model)]
+
+
+def rerate(
+    *,
+    engine: Engine,
+    price_books: PriceBooks,
+    where: BillFilter,
+    now: datetime,
+    book: bool,
+    progress: Progress = lambda _: None,
+) -> Sequence[RerateGroup]:
+    """By model, what changes; with `book` the differences are booked, some hundred streams in a transaction.
+
+    Booking can be stopped anywhere and run again: what was booked changes no more.
+    """
+    groups = _Groups({})
+    seen = 0
+    with transaction(engine) as reading:
+        keys = iterate_charged_streams(reading, where=where)
+        while batch := list(islice(keys, _BATCH)):
+            with transaction(engine) as connection:
+                changes = list(_changes(connection, batch, price_books.current(connection), lock=book))
+                if book:
+                    _book(connection, changes, now)
+            for change in changes:
+                groups.add(change.before, change.after)
+            seen += len(batch)
+            progress(seen)
+    return groups.sorted()
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    stream: StoredStream
+    before: Bill
+    after: Bill | None
+
+
+def _changes(
+    connection: Connection, keys: Sequence[tuple[str, str]], prices: PriceBook, *, lock: bool
+) -> Iterator[_Change]:
+    claimed = read_streams(connection, keys, lock=lock)
+    bills = newest_bills(connection, keys)
+    for each in claimed:
+        facts = each.facts
+        before = bills.get((facts.customer_id, facts.stream_id))
+        if before is None or each.state is not State.FINALIZED:
+            continue
+        after = rerate_bill(facts=facts, booked=before, prices=prices)
+        if after != before:
+            yield _Change(each, before, after)
+
+
+def _book(connection: Connection, changes: Sequence[_Change], now: datetime) -> None:
+    adjustments: list[Adjustment] = []
+    bill_changes: list[BillChange] = []
+    periods = lock_open_periods(connection, {change.stream.facts.customer_id for change in changes})
+    for change in changes:
+        if change.after is None:
+            continue
+        stream = change.stream
+        ended_at = change.after.ended_at
+        adjustments.append(
+            adjust(
+                customer_id=stream.facts.customer_id,
+                stream_id=stream.facts.stream_id,
+                revision=(stream.revision or 0) + 1,
+                before=change.before,
+                after=change.after,
+                reason=AdjustmentReason.RERATE,
+                booked_at=now,
+                period=periods.period(customer_id=stream.facts.customer_id, at=ended_at),
+            )
+        )
+        bill_changes.append(BillChange(stream.facts.customer_id, change.before, change.after))
+    if adjustments:
+        book_adjustments(connection, adjustments)
+        add_to_totals(connection, bill_changes)
+        mark_streams(connection, [_mark(adjustment) for adjustment in adjustments])
+
+
+def _mark(adjustment: Adjustment) -> StreamMark:
+    return StreamMark(
+        customer_id=adjustment.customer_id,
+        stream_id=adjustment.stream_id,
+        state=State.FINALIZED,
+        state_reason=None,
+        due_at=None,
+        revision=adjustment.revision,
+    )

@@ -1,0 +1,106 @@
+"""Simulate a cancel policy: what a month's streams that did not complete would have cost under another one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import Engine
+
+from metering.core.money import EXACT, ZERO, sum_cents
+from metering.core.period import BillingPeriod
+from metering.db.engine import transaction
+from metering.events.events import Outcome
+from metering.ledger.entries import Bill
+from metering.ledger.queries.bills import BillFilter, StreamBill, iterate_bills_not_completed
+from metering.prices.cancel_policies import CancelPolicy
+from metering.prices.price_book import PriceBook
+from metering.prices.rates import RateCard
+from metering.prices.rating import RateMissingError, rate_by_card
+from metering.prices.store.price_book import load_price_book
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedCost:
+    """The streams of a provider and an outcome: what they cost, and what they would.
+
+    `unpriced` of them have no rate; they are left out of `would_cost_usd_cents`.
+    """
+
+    provider: str
+    outcome: Outcome
+    stream_count: int
+    usd_cents: Decimal
+    would_cost_usd_cents: Decimal
+    unpriced: int
+
+    @property
+    def difference_usd_cents(self) -> Decimal:
+        """What would be paid in addition; below zero, what would be saved."""
+        return EXACT.subtract(self.would_cost_usd_cents, self.usd_cents)
+
+
+def simulate_cancel_policy(
+    *,
+    engine: Engine,
+    period: BillingPeriod,
+    policy: CancelPolicy,
+    provider: str | None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Sequence[SimulatedCost]:
+    """By provider and outcome, what the period's bills would be under `policy`; nothing is written."""
+    costs: dict[tuple[str, Outcome], SimulatedCost] = {}
+    where = BillFilter(period=period, provider=provider)
+    with transaction(engine) as connection:
+        prices = load_price_book(connection)
+        for seen, each in enumerate(iterate_bills_not_completed(connection, where=where), start=1):
+            if each.bill is not None and each.bill.outcome is not Outcome.COMPLETED:
+                _count(costs, each.bill, _cost_under(policy, each, each.bill, prices))
+            progress(seen)
+    return [costs[key] for key in sorted(costs)]
+
+
+def _count(costs: dict[tuple[str, Outcome], SimulatedCost], bill: Bill, would_cost: Decimal | None) -> None:
+    key = (bill.provider, bill.outcome)
+    known = costs.get(key)
+    costs[key] = SimulatedCost(
+        provider=bill.provider,
+        outcome=bill.outcome,
+        stream_count=(known.stream_count if known else 0) + 1,
+        usd_cents=EXACT.add(known.usd_cents if known else ZERO, bill.usd_cents),
+        would_cost_usd_cents=EXACT.add(known.would_cost_usd_cents if known else ZERO, would_cost or ZERO),
+        unpriced=(known.unpriced if known else 0) + (would_cost is None),
+    )
+
+
+def _cost_under(policy: CancelPolicy, stream: StreamBill, bill: Bill, prices: PriceBook) -> Decimal | None:
+    """None without a rate. `delivered` and `drain` bill the same facts; they differ in what a gateway reads."""
+    if policy is CancelPolicy.ZERO:
+        return ZERO
+    if bill.cancel_policy is not CancelPolicy.ZERO:
+        return bill.usd_cents
+    card = _card_of(stream, bill, prices)
+    if card is None:
+        return None
+    try:
+        lines = rate_by_card(
+            usage=bill.usage,
+            card=card,
+            service_tier=bill.service_tier,
+            at=bill.started_at,
+            markup_percent=bill.markup_percent,
+        )
+    except RateMissingError:
+        return None
+    return sum_cents(line.usd_cents for line in lines)
+
+
+def _card_of(stream: StreamBill, bill: Bill, prices: PriceBook) -> RateCard | None:
+    if bill.rate_card_id is not None:
+        return prices.rates.card(bill.rate_card_id)
+    match = prices.rates.find(
+        customer_id=stream.customer_id,
+        provider=bill.provider,
+        model=bill.response_model or bill.model,
+        at=bill.started_at,
+    )
+    return match.card if match else None

@@ -1,0 +1,126 @@
+"""The schema's life: roles, migrations, journal partitions."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import ProgrammingError
+
+import migrations
+from metering.core.errors import MeteringError
+from metering.db.engine import READER_ROLE, SERVICE_ROLE, transaction
+
+# Any number: it only has to be the same in every process that migrates.
+_MIGRATION_LOCK = 5_206_841_177
+
+
+class RoleMissingError(MeteringError):
+    """The login may not create the service's roles; an administrator has to."""
+
+
+class SchemaOutdatedError(MeteringError):
+    """The database is not at the version that this code needs."""
+
+
+def migrate(owner: Engine) -> str:
+    """Bring the schema to this code's version and return that version. Safe to run from several places at once.
+
+    Raises:
+        RoleMissingError: the roles are missing and the login may not create them.
+    """
+    with transaction(owner) as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        _ensure_roles(connection)
+        config = _alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return _head()
+
+
+def check_current(engine: Engine) -> None:
+    """Refuse to run on a schema of another version.
+
+    Raises:
+        SchemaOutdatedError: says which version is there and what to run.
+    """
+    with transaction(engine) as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found != _head():
+        raise SchemaOutdatedError(
+            f"the database is at {found or 'no version'}, this code needs {_head()}: run `metering migrate`"
+        )
+
+
+def ensure_journal_partitions(engine: Engine, *, now: datetime) -> int:
+    """Make the journal's partitions of this month and the two after it; returns how many were new."""
+    with transaction(engine) as connection:
+        made: int = connection.execute(text("SELECT ensure_journal_partitions(:now)"), {"now": now}).scalar_one()
+    return made
+
+
+def drop_journal_partitions(engine: Engine, *, retention: timedelta) -> list[str]:
+    """Drop the journal's partitions that ended longer ago than `retention`; returns their names, oldest first.
+
+    The database's own clock decides, and it keeps at least 31 days.
+    """
+    with transaction(engine) as connection:
+        dropped: list[str] = connection.execute(
+            text("SELECT drop_journal_partitions(:retention)"), {"retention": retention}
+        ).scalar_one()
+    return dropped
+
+
+def _ensure_roles(connection: Connection) -> None:
+    for role in (SERVICE_ROLE, READER_ROLE):
+        if not connection.execute(_ROLE_EXISTS, {"role": role}).first():
+            _create_role(connection, role)
+    if not connection.execute(_MAY_BECOME_SERVICE, {"role": SERVICE_ROLE}).scalar_one():
+        _as_administrator(connection, f"GRANT {SERVICE_ROLE} TO CURRENT_USER")
+
+
+_ROLE_EXISTS = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
+
+# Since PostgreSQL 16, whoever creates a role is a member of it and still may not SET ROLE to it.
+_MAY_BECOME_SERVICE = text(
+    """
+    SELECT pg_has_role(current_user, :role, CASE
+        WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+    """
+)
+
+
+def _create_role(connection: Connection, role: str) -> None:
+    try:
+        _as_administrator(connection, f"CREATE ROLE {role} NOLOGIN")
+    except RoleMissingError:
+        # Roles belong to the whole server, so another database's migration may have just created it.
+        if not connection.execute(_ROLE_EXISTS, {"role": role}).first():
+            raise
+
+
+def _as_administrator(connection: Connection, statement: str) -> None:
+    try:
+        with connection.begin_nested():
+            connection.execute(text(statement))
+    except ProgrammingError as error:
+        raise RoleMissingError(
+            f"this login may not run `{statement}`; as an administrator run: CREATE ROLE {SERVICE_ROLE} NOLOGIN; "
+            f"CREATE ROLE {READER_ROLE} NOLOGIN; GRANT {SERVICE_ROLE} TO <this login>;"
+        ) from error
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    return config
+
+
+def _head() -> str:
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    if head is None:
+        raise SchemaOutdatedError("this installation carries no migrations: reinstall it")
+    return head

@@ -1,0 +1,158 @@
+"""The three facts a gateway posts about a stream, and the fingerprint that tells two of them apart.
+
+Names and meanings are the public contract's (docs/events.md). Events carry no prompt or completion text.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import ClassVar
+
+from metering.events.usage import Usage
+
+
+class Outcome(StrEnum):
+    """How a stream ended. `ABANDONED` is never posted: it is what the sweep concludes from silence."""
+
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    ABANDONED = "abandoned"
+
+
+class UsageSource(StrEnum):
+    """Who counted: the upstream itself, a tokenizer for this model, or a guess."""
+
+    PROVIDER = "provider"
+    GATEWAY_COUNT = "gateway_count"
+    ESTIMATE = "estimate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStart:
+    """A completion was requested; sent before the first byte goes upstream."""
+
+    EVENT_TYPE: ClassVar[str] = "stream-start"
+
+    customer_id: str
+    stream_id: str
+    time: datetime
+    provider: str
+    model: str
+    streaming: bool = True
+    operation: str = "chat"
+    input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    api_key_id: str | None = None
+    request_hash: str | None = None
+    service_tier: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.stream_id}:start"
+
+    def attributes(self) -> dict[str, object]:
+        """The event's `data` but for the stream's id; what is unknown is left out."""
+        return _without_none(
+            provider=self.provider,
+            model=self.model,
+            streaming=self.streaming,
+            operation=self.operation,
+            input_tokens=self.input_tokens,
+            max_output_tokens=self.max_output_tokens,
+            api_key_id=self.api_key_id,
+            request_hash=self.request_hash,
+            service_tier=self.service_tier,
+            tags=dict(self.tags) or None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDelivered:
+    """Cumulative counts since the start of the stream; only the highest matters."""
+
+    EVENT_TYPE: ClassVar[str] = "token-delivered"
+
+    customer_id: str
+    stream_id: str
+    time: datetime
+    seq: int
+    output_tokens: int
+    reasoning_output_tokens: int | None = None
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.stream_id}:t:{self.seq}"
+
+    def attributes(self) -> dict[str, object]:
+        """The event's `data` but for the stream's id; what is unknown is left out."""
+        return _without_none(
+            seq=self.seq,
+            output_tokens=self.output_tokens,
+            reasoning_output_tokens=self.reasoning_output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnd:
+    """The stream is over, for the reason given. `usage` is what the gateway knows of it by then."""
+
+    EVENT_TYPE: ClassVar[str] = "stream-end"
+
+    customer_id: str
+    stream_id: str
+    time: datetime
+    outcome: Outcome
+    usage: Usage | None = None
+    usage_source: UsageSource | None = None
+    finish_reasons: tuple[str, ...] | None = None
+    response_model: str | None = None
+    response_id: str | None = None
+    service_tier: str | None = None
+    error_type: str | None = None
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.stream_id}:end"
+
+    def attributes(self) -> dict[str, object]:
+        """The event's `data` but for the stream's id; what is unknown is left out."""
+        return _without_none(
+            outcome=self.outcome.value,
+            usage=None if self.usage is None else self.usage.known(),
+            usage_source=None if self.usage_source is None else self.usage_source.value,
+            finish_reasons=None if self.finish_reasons is None else list(self.finish_reasons),
+            response_model=self.response_model,
+            response_id=self.response_id,
+            service_tier=self.service_tier,
+            error_type=self.error_type,
+        )
+
+
+UsageEvent = StreamStart | TokenDelivered | StreamEnd
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
+def fingerprint(event: StreamStart | StreamEnd) -> int:
+    """A signed 64-bit hash of what the event says, its time left out.
+
+    Two starts (or ends) of one stream with equal fingerprints say the same thing, so a gateway that sends an
+    event again with a fresh timestamp does not contradict itself. Signed, so that PostgreSQL's bigint orders
+    it as Python does. It is of the canonical JSON: keys sorted, no spaces, characters as they are.
+    """
+    return digest(_canonical(event.attributes()).encode())
+
+
+def digest(canonical: bytes) -> int:
+    """A signed 64-bit hash, such as the fingerprint of what has this canonical JSON."""
+    return int.from_bytes(blake2b(canonical, digest_size=8).digest(), "big", signed=True)
+
+
+def _without_none(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}

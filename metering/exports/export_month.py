@@ -1,0 +1,217 @@
+"""Export a month: all of its rows as one file, read from one snapshot and written some thousand at a time."""
+
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from threading import Lock
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import InternalError, OperationalError
+
+from metering.core.errors import MeteringError
+from metering.core.period import BillingPeriod
+from metering.customers.store import require_customer
+from metering.db.engine import DatabaseUnavailableError, cancel_statement, snapshot
+from metering.exports.charges_export import CHARGE_COLUMNS, charge_rows
+from metering.exports.columns import Row
+from metering.exports.csv_file import CsvFile
+from metering.exports.export_file import ExportFile
+from metering.exports.focus_columns import FOCUS_COLUMNS
+from metering.exports.focus_export import focus_rows
+from metering.exports.lines_export import LINE_COLUMNS, line_rows
+from metering.exports.parquet_file import ParquetFile
+from metering.exports.queries.months import ExportMonth, count_entries, iterate_months
+
+# One query reads the months of so many customers, or of so many entries. It sorts them before its first row, for
+# which somebody waits; but the more there are, the fewer times each page is read.
+_CUSTOMERS, _ENTRIES = 10_000, 500_000
+_SET = text(
+    "SELECT set_config(name, setting, true)"
+    " FROM unnest(CAST(:names AS text[]), CAST(:settings AS text[])) AS s (name, setting)"
+)
+
+
+class ExportStoppedError(MeteringError):
+    """Somebody stopped the export; what was written of the file is no file."""
+
+
+class ExportKind(StrEnum):
+    """What is exported; docs/exports.md has the columns of each."""
+
+    CHARGES = "charges"
+    INVOICE_LINES = "invoice-lines"
+    FOCUS = "focus"
+
+
+class ExportFormat(StrEnum):
+    """As what kind of file."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+COLUMNS = {
+    ExportKind.CHARGES: CHARGE_COLUMNS,
+    ExportKind.INVOICE_LINES: LINE_COLUMNS,
+    ExportKind.FOCUS: FOCUS_COLUMNS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """Which file; `customer_id` None is all customers."""
+
+    kind: ExportKind
+    format: ExportFormat
+    period: BillingPeriod
+    customer_id: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """What to call it; letters, digits, `.`, `_` and `-` only."""
+        of = "" if self.customer_id is None else "-" + re.sub(r"[^A-Za-z0-9._-]", "_", self.customer_id)
+        return f"{self.kind}-{self.period}{of}.{self.format}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportProgress:
+    """How far an export is: rows written, and of the month's entries, how many are done."""
+
+    rows: int
+    entries: int
+    of_entries: int
+
+
+class MonthExport:
+    """An export under way. One thread at a time may take chunks or close it; any other may interrupt it."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        request: ExportRequest,
+        issuer: str,
+        now: datetime,
+        within: timedelta | None = None,
+        tell: Callable[[ExportProgress], None] | None = None,
+    ) -> None:
+        """`issuer` is who sells and bills. The database ends what takes longer than `within`."""
+        self._engine = engine
+        self._request = request
+        self._issuer = issuer
+        self._now = now
+        self._within = within
+        self._tell = tell
+        self._lock = Lock()
+        self._stopped = False
+        # Guards the connection: whoever interrupts must not meet one that is somebody else's by then.
+        self._guard = Lock()
+        self._connection: Connection | None = None
+        self._chunks = self._write()
+        self.rows = 0
+
+    def next_chunk(self) -> bytes | None:
+        """The next bytes of the file, perhaps none; None when it is whole.
+
+        Raises:
+            UnknownCustomerError: nothing is known of the customer.
+            UnequalExportError: the rows of a closed month do not sum to its invoice.
+            UnrepresentableError: the format cannot hold a value exactly.
+            DatabaseUnavailableError: the database cannot be reached, took too long, or failed.
+            ExportStoppedError: it was interrupted.
+        """
+        with self._lock:
+            if self._stopped:
+                raise ExportStoppedError("the export was stopped")
+            try:
+                return next(self._chunks, None)
+            except (OperationalError, InternalError) as error:
+                if self._stopped:
+                    raise ExportStoppedError("the export was stopped") from error
+                reason = str(error.orig).strip().splitlines()[0]
+                raise DatabaseUnavailableError(f"PostgreSQL failed during the export: {reason}") from error
+
+    def interrupt(self) -> None:
+        """Stop, also what the database does for it now. It still has to be closed."""
+        self._stopped = True
+        with self._guard:
+            if self._connection is not None:
+                cancel_statement(self._connection)
+
+    def close(self) -> None:
+        """End the snapshot and give the connection back. Closing twice does nothing."""
+        with self._lock:
+            self._chunks.close()
+
+    def _write(self) -> Generator[bytes]:
+        request = self._request
+        with snapshot(self._engine) as connection:
+            self._connection = connection
+            try:
+                _prepare(connection, self._within)
+                if request.customer_id is not None:
+                    require_customer(connection, customer_id=request.customer_id)
+                file = self._file()
+                yield file.head()
+                yield from self._rows(connection, file)
+                yield file.end()
+            finally:
+                with self._guard:
+                    self._connection = None
+
+    def _rows(self, connection: Connection, file: ExportFile) -> Iterator[bytes]:
+        period, customer_id = self._request.period, self._request.customer_id
+        of_entries = count_entries(connection, period=period, customer_id=customer_id) if self._tell else 0
+        done = 0
+        for months in _batches(iterate_months(connection, period=period, customer_id=customer_id)):
+            entries, begin = sum(month.entry_count for month in months), self.rows
+            for rows in self._rows_of(connection, months):
+                self.rows += len(rows)
+                yield file.rows(rows)
+                if self._tell:
+                    part = min(self.rows - begin, entries)
+                    self._tell(ExportProgress(self.rows, done + part, of_entries))
+            done += entries
+        if self._tell:
+            self._tell(ExportProgress(self.rows, of_entries, of_entries))
+
+    def _rows_of(self, connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Row]]:
+        match self._request.kind:
+            case ExportKind.CHARGES:
+                return charge_rows(connection, months)
+            case ExportKind.INVOICE_LINES:
+                return line_rows(connection, months)
+            case ExportKind.FOCUS:
+                return focus_rows(connection, months, issuer=self._issuer)
+
+    def _file(self) -> ExportFile:
+        request, columns = self._request, COLUMNS[self._request.kind]
+        if request.format is ExportFormat.CSV:
+            return CsvFile(columns)
+        facts = {"export": request.kind.value, "period": str(request.period), "as_of": self._now.isoformat()}
+        return ParquetFile(columns, facts={f"metering.{name}": fact for name, fact in facts.items()})
+
+
+def _prepare(connection: Connection, within: timedelta | None) -> None:
+    """Settings of this transaction alone; what is seen from then on is as it is now."""
+    # Sorting is most of the work, and compiling would take longer than it saves.
+    settings = {"jit": "off", "work_mem": "64MB"}
+    if within is not None:
+        milliseconds = str(within // timedelta(milliseconds=1))
+        settings |= {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
+    connection.execute(_SET, {"names": list(settings), "settings": list(settings.values())})
+
+
+def _batches(months: Iterable[ExportMonth]) -> Iterator[list[ExportMonth]]:
+    batch: list[ExportMonth] = []
+    entries = 0
+    for month in months:
+        batch.append(month)
+        entries += month.entry_count
+        if len(batch) == _CUSTOMERS or entries >= _ENTRIES:
+            yield batch
+            batch, entries = [], 0
+    if batch:
+        yield batch

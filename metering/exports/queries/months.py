@@ -1,0 +1,142 @@
+"""The customers who have entries in a month, one after another: its bounds, and its invoice where it is closed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from metering.core.period import BillingPeriod
+
+_encode = msgspec.json.Encoder().encode
+_CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportInvoice:
+    """What a closed month came to: `billed + remainder = exact + carried in`. `carried_from` is a month."""
+
+    invoice_id: str
+    number: str
+    exact_usd_cents: Decimal
+    carried_in_usd_cents: Decimal
+    billed_cents: int
+    remainder_usd_cents: Decimal
+    carried_from: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportMonth:
+    """A customer's month with entries; half-open, by its time zone. No invoice: the month is open."""
+
+    customer_id: str
+    customer_name: str | None
+    period: BillingPeriod
+    time_zone: ZoneInfo
+    starts_at: datetime
+    ends_at: datetime
+    entry_count: int
+    invoice: ExportInvoice | None
+
+
+_COUNTED = " + ".join(
+    f"(SELECT count(*) FROM {table} e WHERE e.customer_id = c.customer_id AND e.period = :period)"
+    for table in ("charges", "adjustments", "manual_adjustments")
+)
+_MONTHS = f"""
+    SELECT c.customer_id, c.name, coalesce(p.time_zone, c.time_zone) AS time_zone, p.starts_at, p.ends_at,
+           coalesce(p.entry_count, {_COUNTED}) AS entry_count, closed.until AS closed_until,
+           i.invoice_id, i.number, i.exact_usd_cents, i.carried_in_usd_cents, i.billed_cents,
+           i.remainder_usd_cents, b.period AS carried_from
+    FROM customers c
+    LEFT JOIN billing_periods p ON p.customer_id = c.customer_id AND p.period = :period
+    LEFT JOIN invoices i ON i.customer_id = c.customer_id AND i.period = :period
+    LEFT JOIN invoices b ON b.customer_id = i.customer_id AND b.invoice_id = i.previous_invoice_id
+    LEFT JOIN LATERAL (SELECT l.ends_at AS until FROM billing_periods l WHERE l.customer_id = c.customer_id
+                       AND p.customer_id IS NULL ORDER BY l.period DESC LIMIT 1) AS closed ON true
+    WHERE CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id
+"""
+_IN_ORDER = text(
+    f'SELECT * FROM ({_MONTHS}) AS m WHERE entry_count > 0 ORDER BY customer_id COLLATE "C"'
+).execution_options(yield_per=_CHUNK)
+_ALL = text(f"SELECT coalesce(sum(entry_count), 0) FROM ({_MONTHS}) AS m")
+
+
+def count_entries(connection: Connection, *, period: BillingPeriod, customer_id: str | None) -> int:
+    """How many entries the month has, of all customers or of one."""
+    parameters = {"period": str(period), "customer_id": customer_id}
+    return int(connection.execute(_ALL, parameters).scalar_one())
+
+
+def iterate_months(
+    connection: Connection, *, period: BillingPeriod, customer_id: str | None
+) -> Iterator[ExportMonth]:
+    """The month of each customer who has entries in it, by customer id; read as they are asked for."""
+    parameters = {"period": str(period), "customer_id": customer_id}
+    for row in connection.execute(_IN_ORDER, parameters):
+        yield _month(row, period)
+
+
+def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
+    """These months of several customers, the same one, for `of_months`."""
+    rows = [
+        {
+            "n": n,
+            "customer_id": month.customer_id,
+            "time_zone": month.time_zone.key,
+            "starts_at": month.starts_at,
+        }
+        for n, month in enumerate(months)
+    ]
+    return {
+        "months": _encode(rows).decode(),
+        "customer_ids": [month.customer_id for month in months],
+        "period": str(months[0].period),
+    }
+
+
+def of_months(table: str, alias: str) -> str:
+    """A FROM item: months as `m`, with the place `n` of each, joined with the rows of a table that are theirs.
+
+    The rows are found by what is asked of them alone: so PostgreSQL knows how many to expect, and reads them once,
+    in the order in which they lie, instead of customer by customer.
+    """
+    return f"""
+        json_to_recordset(CAST(:months AS json))
+        AS m (n int, customer_id text, time_zone text, starts_at timestamptz)
+        JOIN {table} {alias} ON {alias}.customer_id = m.customer_id
+        AND {alias}.customer_id = ANY(CAST(:customer_ids AS text[])) AND {alias}.period = :period
+    """
+
+
+def _month(row: Any, period: BillingPeriod) -> ExportMonth:
+    zone = ZoneInfo(row.time_zone)
+    starts_at, ends_at = row.starts_at, row.ends_at
+    if starts_at is None:
+        starts_at, ends_at = period.bounds(time_zone=zone, closed_until=row.closed_until)
+    return ExportMonth(
+        customer_id=row.customer_id,
+        customer_name=row.name,
+        period=period,
+        time_zone=zone,
+        starts_at=starts_at,
+        ends_at=ends_at,
+        entry_count=row.entry_count,
+        invoice=_invoice(row) if row.invoice_id is not None else None,
+    )
+
+
+def _invoice(row: Any) -> ExportInvoice:
+    return ExportInvoice(
+        invoice_id=row.invoice_id,
+        number=row.number,
+        exact_usd_cents=row.exact_usd_cents,
+        carried_in_usd_cents=row.carried_in_usd_cents,
+        billed_cents=row.billed_cents,
+        remainder_usd_cents=row.remainder_usd_cents,
+        carried_from=row.carried_from,
+    )

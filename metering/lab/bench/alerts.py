@@ -1,0 +1,168 @@
+"""`metering bench alerts`: alerts evaluated for a hundred thousand customers, when nothing and when all occurs."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from time import perf_counter
+
+import msgspec
+
+from metering.alerts.alerts import AlertKind, AlertScope, AlertTerms
+from metering.alerts.evaluate_alerts import evaluate_alerts
+from metering.alerts.manage_alerts import create_alert
+from metering.alerts.manage_endpoints import create_endpoint
+from metering.core.clock import utc_now
+from metering.events.usage import COUNTERS
+from metering.lab.bench.filling import fill_rollups
+from metering.lab.bench.machine import Machine, describe_machine
+from metering.lab.bench.stage import BenchFailedError, Say, Stage, stage
+
+# In the last days of a month there is most to sum.
+NOW = datetime(2026, 10, 30, 15, 30, tzinfo=UTC)
+_TIMES = 5
+
+# A third of them each in three time zones.
+_CUSTOMERS = """
+INSERT INTO customers (customer_id, created_at, time_zone)
+SELECT 'cust_' || to_char(n, 'FM000000'), now(), (ARRAY['UTC', 'Europe/Berlin', 'America/New_York'])[1 + n % 3]
+FROM generate_series(1, {customers}) AS n
+"""
+# Some hours of each customer, of every day up to now; each hour a model, an outcome and a source.
+_HOURS = f"""
+INSERT INTO totals_hourly (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry,
+    stream_count, {", ".join(COUNTERS)}, usd_cents)
+SELECT 'cust_' || to_char(c, 'FM000000'),
+    timestamptz '2026-10-01 00:00Z' + h % 30 * interval '1 day' + (c + 7 * h) % 15 * interval '1 h',
+    'openai', 'model-' || (c + h) % 5, 'key',
+    (ARRAY['completed', 'completed', 'cancelled', 'abandoned'])[1 + h % 4],
+    (ARRAY['provider', 'provider', 'provider', 'estimate'])[1 + (h / 4) % 4], 'false', 10,
+    {", ".join("1000" for _ in COUNTERS)}, 10 + (c % 9000) * 0.000125
+FROM generate_series({{first}}, {{last}}) AS c, generate_series(1, {{hours}}) AS h
+ON CONFLICT DO NOTHING
+"""
+_OWN = """
+INSERT INTO alerts (alert_id, kind, scope, customer_id, name, version, thresholds, budget_usd_cents, enabled,
+    created_by, created_at, changed_at)
+SELECT 'alr_' || customer_id, 'spend', 'customer', customer_id, 'own', 1, ARRAY[50, 80, 100], 1000000, true,
+    'bench', now(), now() FROM customers
+"""
+# A backlog, of a stream for every tenth customer.
+_BACKLOG = """
+INSERT INTO streams (customer_id, stream_id, last_event_at, first_received_at, last_received_at, state)
+SELECT customer_id, 's', '{now}', '{now}', '{now}', 'unpriced' FROM customers WHERE right(customer_id, 1) = '0'
+"""
+_CHUNK = 10_000
+
+
+class KindRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of alert: how long one look takes when nothing occurs, in the middle and at most."""
+
+    kind: str
+    p50_ms: float
+    worst_ms: float
+
+
+class AlertsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `metering bench alerts` measures. `own` alerts are customers', beside one of each kind for all."""
+
+    machine: Machine
+    customers: int
+    hourly_rows: int
+    own: int
+    rows: list[KindRow]
+    occurred: int
+    occurred_seconds: float
+
+
+def bench_alerts(*, customers: int, hours: int, say: Say) -> AlertsReport:
+    """Fill, look several times when nothing has been reached, then once more when everything is."""
+    with stage() as running:
+        say(f"storing {hours} hours of {customers:,} customers ...")
+        _fill(running, customers=customers, hours=hours)
+        _create_alerts(running)
+        rows = [_measure(running, kind, say) for kind in AlertKind]
+        running.execute("UPDATE alerts SET budget_usd_cents = 1, version = 2 WHERE kind = 'spend'")
+        began = perf_counter()
+        occurred = _evaluate_all(running, AlertKind.SPEND)
+        seconds = perf_counter() - began
+        if occurred != 4 * customers:
+            raise BenchFailedError(f"{occurred:,} occurrences of {4 * customers:,}")
+        say(f"{occurred:,} occurrences kept and queued in {seconds:.1f} s")
+        return AlertsReport(
+            machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
+            customers=customers,
+            hourly_rows=running.one("SELECT count(*) FROM totals_hourly"),
+            own=customers,
+            rows=rows,
+            occurred=occurred,
+            occurred_seconds=seconds,
+        )
+
+
+def _fill(running: Stage, *, customers: int, hours: int) -> None:
+    running.execute(_CUSTOMERS.format(customers=customers))
+    for first in range(1, customers + 1, _CHUNK):
+        last = min(first + _CHUNK - 1, customers)
+        running.execute(_HOURS.format(first=first, last=last, hours=hours))
+    fill_rollups(running)
+    running.execute(_BACKLOG.format(now=NOW.isoformat()))
+    running.execute("VACUUM (ANALYZE)")
+    running.execute("CHECKPOINT")
+
+
+def _create_alerts(running: Stage) -> None:
+    """One of each kind for all customers, out of reach, and one about spend for each customer."""
+    unreachable: dict[AlertKind, dict[str, Decimal]] = {
+        AlertKind.SPEND: {"budget_usd_cents": Decimal(10**9)},
+        AlertKind.DAILY_CHANGE: {"floor_usd_cents": Decimal(10**9)},
+        AlertKind.ESTIMATED_SHARE: {"floor_usd_cents": Decimal(10**9)},
+        AlertKind.DRIFT: {},
+        AlertKind.BACKLOG_AGE: {},
+    }
+    for kind, amounts in unreachable.items():
+        terms = AlertTerms(
+            kind=kind,
+            scope=AlertScope.EACH_CUSTOMER,
+            customer_id=None,
+            thresholds=(Decimal(100),),
+            **amounts,  # type: ignore[arg-type]
+        )
+        create_alert(
+            engine=running.service.engine, name=kind.value, terms=terms, created_by="bench", now=utc_now()
+        )
+    running.execute(_OWN)
+    create_endpoint(
+        engine=running.service.engine,
+        url="https://hooks.example.com/",
+        description="",
+        types=(),
+        allow_private=False,
+        created_by="bench",
+        now=utc_now(),
+    )
+    running.execute("ANALYZE alerts")
+
+
+def _measure(running: Stage, kind: AlertKind, say: Say) -> KindRow:
+    took = []
+    for _ in range(_TIMES):
+        began = perf_counter()
+        if found := _evaluate_all(running, kind):
+            raise BenchFailedError(f"{found:,} alerts of kind {kind} occurred")
+        took.append((perf_counter() - began) * 1000)
+    took.sort()
+    row = KindRow(kind=kind.value, p50_ms=took[len(took) // 2], worst_ms=took[-1])
+    say(f"{row.kind:16} p50 {row.p50_ms:7.0f} ms  at most {row.worst_ms:7.0f} ms")
+    return row
+
+
+def _evaluate_all(running: Stage, kind: AlertKind) -> int:
+    """Look until there is no more; how much occurred."""
+    running.execute(f"UPDATE alert_evaluations SET due_at = 'epoch' WHERE kind = '{kind.value}'")
+    occurred = 0
+    while True:
+        found = evaluate_alerts(engine=running.service.engine, kind=kind, every=timedelta(minutes=1), now=NOW)
+        if found is None:
+            raise BenchFailedError(f"{kind} was not due")
+        occurred += found.occurrences
+        if not found.more:
+            return occurred

@@ -1,0 +1,114 @@
+"""`metering bench exports`: a closed month of five million charges as every kind of file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import msgspec
+
+from metering.core.clock import utc_now
+from metering.exports.export_month import ExportFormat, ExportKind
+from metering.lab.bench.invoices import PERIOD, close_month, fill_month
+from metering.lab.bench.machine import Machine, describe_machine
+from metering.lab.bench.stage import BenchFailedError, Say, Stage, stage
+
+# The streams behind the charges: exports take tags from them.
+_STREAMS = """
+INSERT INTO streams (customer_id, stream_id, started_at, start_fingerprint, start_data, last_event_at, end_rank,
+    ended_at, end_fingerprint, end_data, first_received_at, last_received_at, state, revision)
+SELECT customer_id, stream_id, started_at, 1,
+    json_build_object('provider', provider, 'model', model, 'streaming', true, 'operation', 'chat',
+        'input_tokens', input_tokens, 'max_output_tokens', 4096, 'api_key_id', api_key_id,
+        'request_hash', md5(charge_id), 'tags', json_build_object('team', 'team-of-' || api_key_id)),
+    ended_at, 0, ended_at, 1,
+    json_build_object('outcome', outcome, 'usage_source', usage_source, 'response_model', response_model,
+        'usage', json_build_object('input_tokens', input_tokens, 'output_tokens', output_tokens)),
+    started_at, ended_at, 'finalized', 0
+FROM charges
+"""
+
+
+class ExportRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One export, as `metering export` writes it to a file; `peak_megabytes` and CPU time are that process's."""
+
+    kind: str
+    format: str
+    rows: int
+    seconds: float
+    rows_per_second: float
+    file_megabytes: float
+    peak_megabytes: float
+    cpu_seconds: float
+
+
+class ExportsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `metering bench exports` measures."""
+
+    machine: Machine
+    customers: int
+    charges: int
+    rows: list[ExportRow]
+
+
+def bench_exports(*, customers: int, lines: int, charges_per_line: int, say: Say) -> ExportsReport:
+    """Fill a month, close it, and export it, one file after the other."""
+    with stage() as running, TemporaryDirectory() as folder:
+        charges = customers * lines * charges_per_line
+        say(f"storing {charges:,} charges of {customers:,} customers ...")
+        began = perf_counter()
+        fill_month(
+            running, customers=customers, lines=lines, charges_per_line=charges_per_line, in_time_order=True
+        )
+        _fill_streams(running)
+        close_month(running)
+        say(f"stored and closed in {perf_counter() - began:.0f} s")
+        rows = [
+            _export(running, kind, format, Path(folder), say) for kind in ExportKind for format in ExportFormat
+        ]
+        return ExportsReport(
+            machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
+            customers=customers,
+            charges=charges,
+            rows=rows,
+        )
+
+
+def _fill_streams(running: Stage) -> None:
+    running.execute("ALTER TABLE streams DROP CONSTRAINT streams_pkey")
+    running.execute(_STREAMS)
+    running.execute("ALTER TABLE streams ADD PRIMARY KEY (customer_id, stream_id)")
+    running.execute("VACUUM (ANALYZE) streams")
+    running.execute("CHECKPOINT")
+
+
+def _export(running: Stage, kind: ExportKind, format: ExportFormat, folder: Path, say: Say) -> ExportRow:
+    out = folder / f"{kind}.{format}"
+    arguments = [str(kind), "--period", str(PERIOD), "--format", str(format), "--out", str(out), "--json"]
+    environment = {**os.environ, **running.environment}
+    exporting = subprocess.Popen(
+        [sys.executable, "-m", "metering", "export", *arguments], env=environment, stdout=subprocess.PIPE
+    )
+    assert exporting.stdout is not None
+    told = exporting.stdout.read()
+    _, status, usage = os.wait4(exporting.pid, 0)
+    exporting.returncode = os.waitstatus_to_exitcode(status)
+    if exporting.returncode != 0:
+        raise BenchFailedError(f"the export of {kind} failed; what it said is above")
+    result = msgspec.json.decode(told)
+    out.unlink()
+    row = ExportRow(
+        kind=kind.value,
+        format=format.value,
+        rows=result["rows"],
+        seconds=result["seconds"],
+        rows_per_second=result["rows"] / result["seconds"],
+        file_megabytes=result["bytes"] / 1e6,
+        peak_megabytes=usage.ru_maxrss / 1024,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+    )
+    speed = f"{row.rows:10,} rows  {row.rows_per_second:8,.0f} rows/s"
+    say(f"{kind:13} {format:7} {speed}  {row.peak_megabytes:.0f} MB")
+    return row

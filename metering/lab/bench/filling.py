@@ -1,0 +1,105 @@
+"""Set-based filling: millions of rows as they would be after months, in seconds to minutes."""
+
+from metering.events.usage import COUNTERS
+from metering.lab.bench.stage import Stage
+from metering.ledger.rollups import DETAILED, ROLLUPS, SUMS
+
+# A finalized stream as ingest and finalizer leave it; its id is random hex, as UUIDs are.
+_STREAMS = """
+INSERT INTO streams (customer_id, stream_id, started_at, start_fingerprint, start_data, delivered_seq,
+    delivered_output_tokens, last_event_at, end_rank, ended_at, end_fingerprint, end_data, first_received_at,
+    last_received_at, state, revision)
+SELECT 'cust_' || to_char(floor(2000 * power(random(), 3)), 'FM000000'), md5(n::text), at, n,
+    json_build_object('provider', 'openai', 'model', 'gpt-5.2', 'streaming', true, 'operation', 'chat',
+        'input_tokens', n % 8000, 'max_output_tokens', 4096, 'api_key_id', 'key_' || n % 500,
+        'request_hash', md5(n::text), 'tags', json_build_object('team', 'search')),
+    19, 323, at + interval '5 s', 0, at + interval '5 s', n,
+    json_build_object('outcome', 'completed', 'usage_source', 'provider',
+        'finish_reasons', json_build_array('stop'), 'response_model', 'gpt-5.2',
+        'response_id', 'resp_' || left(md5(n::text), 24),
+        'usage', json_build_object('input_tokens', n % 8000, 'output_tokens', 323)),
+    at, at + interval '5 s', 'finalized', 0
+FROM (SELECT n, now() - interval '30 days' + n * interval '0.2 s' AS at
+      FROM generate_series({first}, {last}) AS n) AS numbered
+"""
+_CHUNK = 500_000
+
+
+def fill_streams(stage: Stage, streams: int) -> None:
+    """Store finalized streams, then leave the server as a night would: vacuumed and checkpointed."""
+    stage.execute("ALTER TABLE streams DROP CONSTRAINT streams_pkey")
+    for first in range(1, streams + 1, _CHUNK):
+        stage.execute(_STREAMS.format(first=first, last=min(first + _CHUNK - 1, streams)))
+    stage.execute("ALTER TABLE streams ADD PRIMARY KEY (customer_id, stream_id)")
+    stage.execute("VACUUM (ANALYZE) streams")
+    stage.execute("CHECKPOINT")
+
+
+# Charges of October 2026: 2,000 customers of very different size, a few models and keys each.
+_CHARGES = """
+INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outcome, provider, model,
+    response_model, api_key_id, started_at, ended_at, input_tokens, output_tokens, cache_read_input_tokens,
+    usage_source, input_unknown, cancel_policy, rate_card_id, rated_model, lines, usd_cents)
+SELECT 'cust_' || to_char(c, 'FM000000'), 's' || n, 'ch_' || n, at, '2026-10',
+    (ARRAY['completed', 'completed', 'completed', 'completed', 'completed', 'completed', 'completed', 'cancelled',
+           'cancelled', 'failed'])[1 + n % 10],
+    (ARRAY['openai', 'anthropic', 'google'])[1 + m % 3], 'model-' || m, 'model-' || m,
+    'key_' || c || '_' || n % 2, at - interval '5 s', at, n % 8000, n % 900, n % 500,
+    (ARRAY['provider', 'provider', 'provider', 'gateway_count', 'estimate'])[1 + n % 5], false, 'delivered',
+    'rc_bench', 'model-' || m, '[]', (n % 9000) * 0.000125 + (n % 900) * 0.001
+FROM (SELECT n, c, (c * 7 + floor(3 * random())::int) % 20 AS m,
+             timestamptz '2026-10-01 00:00Z' + random() * interval '31 days' AS at
+      FROM (SELECT n, floor(2000 * power(random(), 3))::int AS c
+            FROM generate_series({first}, {last}) AS n) AS numbered) AS drawn
+"""
+_SUMMED = "count(*), " + ", ".join(f"sum(coalesce({name}, 0))" for name in COUNTERS) + ", sum(usd_cents)"
+_CHARGE_INDEXES = (
+    "ALTER TABLE charges ADD PRIMARY KEY (customer_id, stream_id)",
+    "CREATE INDEX charges_by_end ON charges (ended_at, customer_id, stream_id)",
+)
+
+
+def fill_charges(stage: Stage, charges: int) -> None:
+    """Store charges and their totals. The indexes are built afterwards, which is several times as fast."""
+    stage.execute("ALTER TABLE charges DROP CONSTRAINT charges_pkey CASCADE")
+    stage.execute("DROP INDEX charges_by_end")
+    for first in range(1, charges + 1, _CHUNK):
+        stage.execute(_CHARGES.format(first=first, last=min(first + _CHUNK - 1, charges)))
+    for statement in _CHARGE_INDEXES:
+        stage.execute(statement)
+    hourly = ", ".join(DETAILED.key).replace("hour", "date_trunc('hour', ended_at)").replace("retry", "'false'")
+    stage.execute(
+        f"INSERT INTO totals_hourly ({', '.join((*DETAILED.key, *SUMS))}) SELECT {hourly}, {_SUMMED} FROM charges"
+        " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+    )
+    fill_rollups(stage)
+    stage.execute(
+        "INSERT INTO customers (customer_id, created_at)"
+        " SELECT DISTINCT customer_id, now() FROM totals_monthly_by_customer"
+    )
+    stage.execute("VACUUM (ANALYZE)")
+    stage.execute("CHECKPOINT")
+
+
+def fill_rollups(stage: Stage) -> None:
+    """Sum what there is by hour in full detail by less, and by days and months."""
+    sums = ", ".join(f"sum({name})" for name in SUMS)
+    for rollup in ROLLUPS:
+        if rollup is DETAILED:
+            continue
+        key = ", ".join(rollup.key).replace(rollup.bucket, f"date_trunc('{rollup.bucket}', hour)")
+        places = ", ".join(str(place + 1) for place in range(len(rollup.key)))
+        stage.execute(
+            f"INSERT INTO {rollup.table} ({', '.join((*rollup.key, *SUMS))})"
+            f" SELECT {key}, {sums} FROM totals_hourly GROUP BY {places}"
+        )
+
+
+def fill_open_streams(stage: Stage, streams: int) -> None:
+    """Store streams that have started and delivered something, and have not ended."""
+    stage.execute(_STREAMS.format(first=1, last=streams).replace("'finalized', 0", "'open', NULL"))
+    stage.execute(
+        "UPDATE streams SET end_rank = NULL, ended_at = NULL, end_fingerprint = NULL, end_data = NULL,"
+        " last_event_at = now() WHERE state = 'open'"
+    )
+    stage.execute("VACUUM (ANALYZE) streams")

@@ -1,0 +1,171 @@
+"""`metering bench totals`: ten million charges of a month, and how long its totals take to read."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import perf_counter
+
+import httpx2
+import msgspec
+import psycopg
+
+from metering.access.store.readers import READER_SETTINGS
+from metering.core.clock import utc_now
+from metering.db.engine import READER_ROLE
+from metering.lab.bench.filling import fill_charges, fill_open_streams
+from metering.lab.bench.machine import Machine, describe_machine
+from metering.lab.bench.stage import Say, Stage, stage
+
+_MONTH = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
+_PART = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-23T14:30:00Z"}
+_CUSTOMER = "cust_000003"
+
+# What a person or a program asks, each as one request to the API.
+QUESTIONS: Mapping[str, Mapping[str, str]] = {
+    "month": _MONTH,
+    "month by customer": {**_MONTH, "group_by": "customer_id"},
+    "month by customer, 1,000 a page": {**_MONTH, "group_by": "customer_id", "limit": "1000"},
+    "month by model and day": {**_MONTH, "group_by": "model", "granularity": "day", "limit": "1000"},
+    "month by model and day, in New York": {
+        **_MONTH,
+        "group_by": "model",
+        "granularity": "day",
+        "time_zone": "America/New_York",
+        "limit": "1000",
+    },
+    "month by outcome and source": {**_MONTH, "group_by": "outcome,usage_source"},
+    "month to date by customer": {**_PART, "group_by": "customer_id"},
+    "month to date by model and day": {**_PART, "group_by": "model", "granularity": "day", "limit": "1000"},
+    "one customer by model and day": {
+        **_MONTH,
+        "group_by": "model",
+        "granularity": "day",
+        "customer_id": _CUSTOMER,
+        "limit": "1000",
+    },
+    "one customer by hour": {**_MONTH, "granularity": "hour", "customer_id": _CUSTOMER, "limit": "1000"},
+    "month by API key": {**_MONTH, "group_by": "api_key_id"},
+    "month by customer, model and day": {**_MONTH, "group_by": "customer_id,model", "granularity": "day"},
+}
+# The dashboard's first page, of the month itself and of the one after, which is compared with its same days.
+PAGES: Mapping[str, str] = {
+    "the dashboard's first page": "/dashboard/?month=2026-10",
+    "the same, a month later": "/dashboard/?month=2026-11",
+    "the dashboard's customers": "/dashboard/customers?month=2026-10",
+    "the dashboard's page of a customer": f"/dashboard/customer?customer_id={_CUSTOMER}&month=2026-10",
+    "the dashboard's models": "/dashboard/models?month=2026-10",
+    "the dashboard's streams": "/dashboard/streams?month=2026-10",
+}
+# What finance's tools ask the reporting views, with a reader's privileges and settings.
+VIEWS: Mapping[str, str] = {
+    "view daily_usage, month by model and day": """
+        SELECT day, model, sum(usd) FROM reporting.daily_usage
+        WHERE day >= '2026-10-01' AND day < '2026-11-01' GROUP BY day, model""",
+    "view daily_usage, month by customer": """
+        SELECT customer_id, sum(usd) FROM reporting.daily_usage
+        WHERE day >= '2026-10-01' AND day < '2026-11-01' GROUP BY customer_id""",
+    "view daily_usage, one customer by day": f"""
+        SELECT day, sum(usd) FROM reporting.daily_usage
+        WHERE customer_id = '{_CUSTOMER}' AND day >= '2026-10-01' AND day < '2026-11-01' GROUP BY day""",
+    "view unbilled, by customer and month": """
+        SELECT customer_id, period, sum(usd) FROM reporting.unbilled GROUP BY customer_id, period""",
+}
+_TIMES = 40
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One question, asked one time after the other over HTTP."""
+
+    what: str
+    rows: int
+    p50_ms: float
+    p99_ms: float
+
+
+class TotalsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `metering bench totals` measures."""
+
+    machine: Machine
+    charges: int
+    filled_seconds: float
+    hourly_rows: int
+    daily_rows: int
+    rows: list[Row]
+    open_streams: int
+    with_open_streams: Row
+
+
+def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
+    """Fill, ask each question many times, then once more with streams that are still open."""
+    with stage() as running:
+        say(f"storing {charges:,} charges ...")
+        began = perf_counter()
+        fill_charges(running, charges)
+        filled = perf_counter() - began
+        say(f"stored in {filled:.0f} s")
+        running.start_api()
+        with httpx2.Client(base_url=running.url, headers=running.reader_headers(), timeout=60) as client:
+            rows = [_ask(client, what, question, say) for what, question in QUESTIONS.items()]
+            sign_in = {"key": client.headers["authorization"].removeprefix("Bearer ")}
+            client.post("/dashboard/sign-in", data=sign_in)
+            rows += [_timed(what, partial(_page, client, path), say) for what, path in PAGES.items()]
+            rows += _ask_views(running, say)
+            fill_open_streams(running, open_streams)
+            what = f"month by customer, {open_streams:,} streams open"
+            question = {**_MONTH, "to": "2027-01-01T00:00:00Z", "group_by": "customer_id"}
+            with_open = _ask(client, what, question, say)
+        return TotalsReport(
+            machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
+            charges=charges,
+            filled_seconds=filled,
+            hourly_rows=_count(running, "totals_hourly"),
+            daily_rows=_count(running, "totals_daily"),
+            rows=rows,
+            open_streams=open_streams,
+            with_open_streams=with_open,
+        )
+
+
+def _ask(client: httpx2.Client, what: str, question: Mapping[str, str], say: Say) -> Row:
+    return _timed(what, lambda: _rows_of(client, question), say)
+
+
+def _ask_views(running: Stage, say: Say) -> list[Row]:
+    options = f"-c role={READER_ROLE} -c work_mem={READER_SETTINGS['work_mem']} -c timezone=UTC"
+    with psycopg.connect(running.database_url, options=options, autocommit=True) as connection:
+
+        def count(query: str) -> int:
+            return len(connection.execute(query.encode()).fetchall())
+
+        return [_timed(what, partial(count, query), say) for what, query in VIEWS.items()]
+
+
+def _timed(what: str, ask: Callable[[], int], say: Say) -> Row:
+    """How long it takes to ask, and how many rows come."""
+    took: list[float] = []
+    found = 0
+    for turn in range(_TIMES + 2):
+        began = perf_counter()
+        found = ask()
+        if turn >= 2:  # the first ones plan and warm up
+            took.append((perf_counter() - began) * 1000)
+    took.sort()
+    row = Row(what=what, rows=found, p50_ms=took[len(took) // 2], p99_ms=took[len(took) * 99 // 100])
+    say(f"{what:40} {row.rows:6,} rows  p50 {row.p50_ms:7.1f} ms  p99 {row.p99_ms:7.1f} ms")
+    return row
+
+
+def _rows_of(client: httpx2.Client, question: Mapping[str, str]) -> int:
+    answer = client.get("/v1/totals", params=dict(question))
+    answer.raise_for_status()
+    return len(answer.json()["data"])
+
+
+def _page(client: httpx2.Client, path: str) -> int:
+    """How many rows its tables have."""
+    answer = client.get(path)
+    answer.raise_for_status()
+    return answer.text.count("<tr>")
+
+
+def _count(running: Stage, table: str) -> int:
+    return running.one(f"SELECT count(*) FROM {table}")

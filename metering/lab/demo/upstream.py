@@ -1,0 +1,284 @@
+"""A local OpenAI-compatible upstream for the demo and the tests. It has no model: it reads out a text.
+
+Every answer says so (`x-demo-upstream: 1`). How it behaves is asked for in the header `x-upstream-scenario`, see
+`upstream_answer.Scenario`. `GET /_sent` tells what it has sent, to hold the gateway's figures against.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from metering.lab.demo.upstream_answer import (
+    SCENARIO_HEADER,
+    Answer,
+    Scenario,
+    ScenarioError,
+    compose,
+    parse_scenario,
+)
+
+DEFAULT_RATE = 100.0
+_MAX_RECORDS = 10_000
+_STALL_SECONDS = 60.0
+_LOOK_SECONDS = 0.02
+
+
+@dataclass(slots=True, kw_only=True)
+class Sent:
+    """What one request got so far."""
+
+    request_id: str
+    request_hash: str
+    model: str
+    streaming: bool
+    prompt_tokens: int = 0
+    tokens_sent: int = 0
+    finished: bool = False
+    disconnected: bool = False
+    dropped: bool = False
+    status: int = 200
+
+
+class DroppingProtocol(HttpToolsProtocol):
+    """Lets the application close a connection in the middle of an answer, as a broken network does."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+def create_upstream(*, rate: float = DEFAULT_RATE) -> Starlette:
+    """The upstream as an ASGI application; serve it with `http=DroppingProtocol`. `rate` is in tokens a second."""
+    desk = _Desk(rate)
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", desk.complete, methods=["POST"]),
+            Route("/_sent", desk.tell),
+        ]
+    )
+
+
+def upstream_config(*, host: str, port: int, rate: float = DEFAULT_RATE) -> uvicorn.Config:
+    """For whoever runs the server beside others in one process."""
+    app = create_upstream(rate=rate)
+    return uvicorn.Config(app, host=host, port=port, http=DroppingProtocol, log_level="critical")
+
+
+def run(*, host: str = "127.0.0.1", port: int = 8090, rate: float = DEFAULT_RATE) -> None:
+    """Serve until told to stop."""
+    uvicorn.Server(upstream_config(host=host, port=port, rate=rate)).run()
+
+
+class _Desk:
+    """Answers requests and remembers the last 10,000."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._sent: deque[Sent] = deque(maxlen=_MAX_RECORDS)
+        self._drops: OrderedDict[str, int] = OrderedDict()
+        self._count = 0
+
+    async def tell(self, _: Request) -> Response:
+        """`GET /_sent`."""
+        return JSONResponse([asdict(record) for record in self._sent], headers={"x-demo-upstream": "1"})
+
+    async def complete(self, request: Request) -> Response:
+        """`POST /v1/chat/completions`."""
+        body = await request.body()
+        try:
+            scenario = parse_scenario(header=request.headers.get(SCENARIO_HEADER, ""))
+            document = msgspec.json.decode(body, type=dict[str, Any])
+            answer = compose(request=document, scenario=scenario)
+        except (ScenarioError, msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+            return _error(400, f"{type(error).__name__}: {error}", "invalid_request", "")
+        record = self._open_record(body, document, answer)
+        # Listening for the disconnect while waiting; a streamed answer listens by itself.
+        if not await _sleep_connected(request, scenario.delay):
+            record.disconnected = True
+            return Response(status_code=499)
+        if self._drops_now(record.request_hash, scenario):
+            record.dropped = True
+            await _drop_connection(request)
+            return Response(status_code=499)
+        if scenario.status != 200:
+            record.status = scenario.status
+            return _error(scenario.status, "As the scenario asks.", f"demo_{scenario.status}", record.request_id)
+        telling = _Telling(request, document, scenario, answer, record, scenario.rate or self._rate)
+        return await telling.stream() if document.get("stream") else await telling.whole()
+
+    def _open_record(self, body: bytes, document: dict[str, Any], answer: Answer) -> Sent:
+        self._count += 1
+        record = Sent(
+            request_id=f"req_demo{self._count}",
+            request_hash=hashlib.sha256(body).hexdigest(),
+            model=str(document.get("model")),
+            streaming=bool(document.get("stream")),
+            prompt_tokens=answer.prompt_tokens,
+        )
+        self._sent.append(record)
+        return record
+
+    def _drops_now(self, request_hash: str, scenario: Scenario) -> bool:
+        dropped = self._drops.get(request_hash, 0)
+        if dropped >= scenario.drop_first:
+            return False
+        self._drops[request_hash] = dropped + 1
+        if len(self._drops) > _MAX_RECORDS:
+            self._drops.popitem(last=False)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """One answer on its way out."""
+
+    request: Request
+    document: dict[str, Any]
+    scenario: Scenario
+    answer: Answer
+    record: Sent
+    rate: float
+
+    async def stream(self) -> Response:
+        return StreamingResponse(self._events(), media_type="text/event-stream", headers=self._headers())
+
+    async def whole(self) -> Response:
+        seconds = self.scenario.first_token_delay + self.answer.completion_tokens / self.rate
+        if not await _sleep_connected(self.request, seconds):
+            self.record.disconnected = True
+            return Response(status_code=499)
+        choices = []
+        for index, reason in enumerate(self.answer.finish_reasons):
+            message = _merged([step.delta for step in self.answer.deltas if step.choice == index])
+            choices.append({"index": index, "message": message, "logprobs": None, "finish_reason": reason})
+        document = self._envelope("chat.completion", choices)
+        if self.scenario.usage:
+            document["usage"] = self._usage()
+        self.record.tokens_sent = self.answer.completion_tokens
+        self.record.finished = True
+        return JSONResponse(document, headers=self._headers())
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._chunks():
+                yield b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+            if self.record.status == 200:
+                yield b"data: [DONE]\n\n"
+                self.record.finished = True
+        finally:
+            told = self.record.finished or self.record.dropped or self.record.status != 200
+            self.record.disconnected = not told
+
+    async def _chunks(self) -> AsyncIterator[dict[str, Any]]:
+        for index in range(len(self.answer.finish_reasons)):
+            yield self._chunk(index, {"role": "assistant", "content": ""})
+        began = time.monotonic() + self.scenario.first_token_delay
+        for step in self.answer.deltas:
+            await asyncio.sleep(max(0.0, began + self.record.tokens_sent / self.rate - time.monotonic()))
+            if self.record.tokens_sent == self.scenario.error_after:
+                self.record.status = 500
+                yield {"error": {"message": "As the scenario asks.", "type": "server_error", "code": "overloaded"}}
+                return
+            await self._interrupt()
+            self.record.tokens_sent += step.tokens
+            yield self._chunk(step.choice, step.delta)
+        for index, reason in enumerate(self.answer.finish_reasons):
+            yield self._chunk(index, {}, reason)
+        if self._wants_usage():
+            yield {**self._envelope("chat.completion.chunk", []), "usage": self._usage()}
+
+    async def _interrupt(self) -> None:
+        """Drop the connection, or fall silent, when the scenario wants it here."""
+        if self.record.tokens_sent == self.scenario.drop_after:
+            self.record.dropped = True
+            await _drop_connection(self.request)
+        if self.record.tokens_sent == self.scenario.stall_after:
+            await asyncio.sleep(_STALL_SECONDS)
+
+    def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        chunk = self._envelope("chat.completion.chunk", [choice])
+        return {**chunk, "usage": None} if self._wants_usage() else chunk
+
+    def _wants_usage(self) -> bool:
+        options = self.document.get("stream_options") or {}
+        return bool(options.get("include_usage")) and self.scenario.usage
+
+    def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        model = f"{self.record.model}-2026-11-01" if self.scenario.snapshot else self.record.model
+        return {
+            "id": f"chatcmpl-{self.record.request_id}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": model,
+            "choices": choices,
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        prompt, completion = self.answer.prompt_tokens, self.answer.completion_tokens
+        usage: dict[str, Any] = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+        if self.scenario.cached is not None:
+            usage["prompt_tokens_details"] = {"cached_tokens": min(self.scenario.cached, prompt)}
+        if self.answer.reasoning_tokens:
+            usage["completion_tokens_details"] = {"reasoning_tokens": self.answer.reasoning_tokens}
+        return usage
+
+    def _headers(self) -> dict[str, str]:
+        return {"x-demo-upstream": "1", "x-request-id": self.record.request_id}
+
+
+def _merged(deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    """The message that the deltas of one choice add up to."""
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    for delta in deltas:
+        for name in ("content", "reasoning_content"):
+            if name in delta:
+                message[name] = (message.get(name) or "") + delta[name]
+        for call in delta.get("tool_calls", ()):
+            if "id" in call:
+                opening = {key: value for key, value in call.items() if key != "index"}
+                message.setdefault("tool_calls", []).append({**opening, "function": dict(call["function"])})
+            else:
+                message["tool_calls"][-1]["function"]["arguments"] += call["function"]["arguments"]
+    return message
+
+
+async def _sleep_connected(request: Request, seconds: float) -> bool:
+    """Sleep; False as soon as the client has gone."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, _LOOK_SECONDS))
+        if await request.is_disconnected():
+            return False
+    return True
+
+
+async def _drop_connection(request: Request) -> None:
+    """Close without the end of the answer. What was written before still arrives."""
+    request.state.transport.close()
+    await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _error(status: int, message: str, code: str, request_id: str) -> Response:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    headers = {"x-demo-upstream": "1", "x-request-id": request_id}
+    if status == 429:
+        headers["retry-after"] = "1"
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return JSONResponse({"error": error}, status_code=status, headers=headers)

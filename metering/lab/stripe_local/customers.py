@@ -1,0 +1,96 @@
+"""Customers and their balances."""
+
+from typing import Any
+
+from metering.lab.stripe_local.events import record_event
+from metering.lab.stripe_local.listing import list_page
+from metering.lab.stripe_local.metadata import merge_metadata
+from metering.lab.stripe_local.search import note
+from metering.lab.stripe_local.store import Document, Store
+
+_PLAIN = ("email", "name", "description", "phone", "invoice_prefix", "tax_exempt")
+
+
+def create(store: Store, params: Document) -> Document:
+    """`POST /v1/customers`."""
+    customer = {
+        "id": store.new_id("cus"),
+        "object": "customer",
+        "balance": params.get("balance", 0),
+        "created": store.now(),
+        "currency": "usd",
+        "delinquent": False,
+        "livemode": False,
+        "metadata": merge_metadata({}, params.get("metadata")),
+        "next_invoice_sequence": 1,
+        **{name: params.get(name) for name in _PLAIN},
+    }
+    customer["invoice_prefix"] = params.get("invoice_prefix") or customer["id"][-8:].upper()
+    store.save(customer)
+    note(store, customer)
+    record_event(store, "customer.created", customer)
+    return customer
+
+
+def update(store: Store, customer_id: str, params: Document) -> Document:
+    """`POST /v1/customers/{customer}`."""
+    customer = store.get("customer", customer_id, param="customer")
+    customer |= {name: params[name] for name in (*_PLAIN, "balance") if name in params}
+    customer["metadata"] = merge_metadata(customer["metadata"], params.get("metadata"))
+    store.save(customer)
+    note(store, customer)
+    record_event(store, "customer.updated", customer)
+    return customer
+
+
+def read(store: Store, customer_id: str) -> Document:
+    """`GET /v1/customers/{customer}`."""
+    return store.get("customer", customer_id, param="id")
+
+
+def list_all(store: Store, params: Document) -> Document:
+    """`GET /v1/customers`."""
+    return list_page(store, "customer", params, url="/v1/customers", filters=("email",))
+
+
+def add_to_balance(store: Store, customer: Document, amount: int, **details: Any) -> Document:
+    """Move an amount to a customer's balance: above zero is owed, below is a credit."""
+    customer["balance"] += amount
+    store.save(customer)
+    return store.save(
+        {
+            "id": store.new_id("cbtxn"),
+            "object": "customer_balance_transaction",
+            "amount": amount,
+            "created": store.now(),
+            "currency": "usd",
+            "customer": customer["id"],
+            "description": None,
+            "ending_balance": customer["balance"],
+            "invoice": None,
+            "livemode": False,
+            "metadata": {},
+            "type": "adjustment",
+            **details,
+        }
+    )
+
+
+def create_transaction(store: Store, customer_id: str, params: Document) -> Document:
+    """`POST /v1/customers/{customer}/balance_transactions`."""
+    customer = store.get("customer", customer_id, param="customer")
+    details = {"description": params.get("description"), "metadata": merge_metadata({}, params.get("metadata"))}
+    return add_to_balance(store, customer, params["amount"], **details)
+
+
+def list_transactions(store: Store, customer_id: str, params: Document) -> Document:
+    """`GET /v1/customers/{customer}/balance_transactions`."""
+    store.get("customer", customer_id, param="customer")
+    return list_page(
+        store,
+        "customer_balance_transaction",
+        params,
+        url=f"/v1/customers/{customer_id}/balance_transactions",
+        filters=("invoice",),
+        within={"customer": customer_id},
+    )

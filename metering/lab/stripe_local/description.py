@@ -1,0 +1,144 @@
+"""Stripe's own description of its requests: finds the operation, and refuses parameters that it does not have."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from metering.lab.stripe_local.errors import RefusedError, invalid
+
+_INTEGER = re.compile(r"-?\d{1,18}")
+Schema = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation, such as `POST /v1/invoices/{invoice}/finalize`."""
+
+    method: str
+    path: str
+    schema: Schema
+
+    @property
+    def endpoint(self) -> str:
+        """How faults and limits name it."""
+        return f"{self.method} {self.path}"
+
+
+@cache
+def load() -> tuple[tuple[re.Pattern[str], Operation], ...]:
+    """Every operation, with what its path looks like; paths without placeholders first."""
+    text = files("metering.lab.stripe_local").joinpath("openapi-requests.json").read_text()
+    found: list[tuple[re.Pattern[str], Operation]] = []
+    for path, methods in json.loads(text)["paths"].items():
+        pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+        for method, details in methods.items():
+            found.append((pattern, Operation(method.upper(), path, _schema(details))))
+    return tuple(sorted(found, key=lambda each: each[1].path.count("{")))
+
+
+def _schema(details: Mapping[str, Any]) -> Schema:
+    """The parameters of the query and of the body as one object."""
+    query = [each for each in details.get("parameters", []) if each["in"] == "query"]
+    contents = details.get("requestBody", {}).get("content", {})
+    body: Schema = next((content["schema"] for content in contents.values()), {})
+    return {
+        "type": "object",
+        "properties": {**body.get("properties", {}), **{each["name"]: each["schema"] for each in query}},
+        "required": [*body.get("required", []), *(each["name"] for each in query if each.get("required"))],
+        "additionalProperties": False,
+    }
+
+
+def find(method: str, path: str) -> tuple[Operation, dict[str, str]]:
+    """The operation of a request, and what is in its path.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    for pattern, operation in load():
+        if operation.method == method and (match := pattern.fullmatch(path)):
+            return operation, match.groupdict()
+    raise RefusedError(f"Unrecognized request URL ({method}: {path}).", status=404, kept=False)
+
+
+def coerce(value: Any, schema: Schema, name: str) -> Any:
+    """A form's text as what the schema says it is.
+
+    Raises:
+        RefusedError: it is not that; names the parameter.
+    """
+    if "anyOf" in schema:
+        return _coerce_any(value, schema["anyOf"], name)
+    match schema.get("type"):
+        case "object":
+            return _coerce_object(value, schema, name)
+        case "array":
+            if not isinstance(value, list):
+                raise invalid(f"Invalid array: {name}", code="parameter_invalid_array", param=name)
+            return [coerce(each, schema["items"], f"{name}[{place}]") for place, each in enumerate(value)]
+        case "integer":
+            if not isinstance(value, str) or not _INTEGER.fullmatch(value):
+                raise invalid(f"Invalid integer: {value}", code="parameter_invalid_integer", param=name)
+            return int(value)
+        case "boolean":
+            if value not in ("true", "false"):
+                raise invalid(f"Invalid boolean: {value}", code="parameter_invalid_boolean", param=name)
+            return value == "true"
+        case "number":
+            return _coerce_number(value, name)
+    return _coerce_text(value, schema, name)
+
+
+def _coerce_any(value: Any, schemas: list[Schema], name: str) -> Any:
+    first: RefusedError | None = None
+    for schema in schemas:
+        try:
+            return coerce(value, schema, name)
+        except RefusedError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _coerce_object(value: Any, schema: Schema, name: str) -> dict[str, Any]:
+    if isinstance(value, list):
+        value = {str(place): each for place, each in enumerate(value)}  # metadata may have numbers for keys
+    if not isinstance(value, dict):
+        raise invalid(f"Invalid object: {name}", code="parameter_invalid_object", param=name)
+    properties, more = schema.get("properties", {}), schema.get("additionalProperties", False)
+    found = {}
+    for key, each in value.items():
+        inner = f"{name}[{key}]" if name else key
+        if key in properties:
+            found[key] = coerce(each, properties[key], inner)
+        elif more:
+            found[key] = coerce(each, more if isinstance(more, dict) else {"type": "string"}, inner)
+        else:
+            raise invalid(f"Received unknown parameter: {inner}", code="parameter_unknown", param=inner)
+    for key in schema.get("required", []):
+        if key not in found:
+            inner = f"{name}[{key}]" if name else key
+            raise invalid(f"Missing required param: {inner}.", code="parameter_missing", param=inner)
+    return found
+
+
+def _coerce_number(value: Any, name: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise invalid(f"Invalid number: {value}", code="parameter_invalid_number", param=name) from error
+
+
+def _coerce_text(value: Any, schema: Schema, name: str) -> str:
+    if not isinstance(value, str):
+        raise invalid(f"Invalid string: {name}", code="parameter_invalid_string", param=name)
+    if "enum" in schema and value not in schema["enum"]:
+        expected = ", ".join(map(str, schema["enum"]))
+        raise invalid(f"Invalid {name}: must be one of {expected}", code="parameter_invalid_enum", param=name)
+    if len(value) > schema.get("maxLength", 5000):
+        raise invalid(f"Invalid string: {name} is too long", code="parameter_invalid_string", param=name)
+    return value

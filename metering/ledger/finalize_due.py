@@ -1,0 +1,246 @@
+"""Finalize: book what the due streams owe. The row is the work; running this twice, or nowhere for a while, is
+harmless. Charge, stream and totals change in one transaction."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection, Engine
+
+from metering.db.engine import transaction
+from metering.ledger.entries import Adjustment, AdjustmentReason, Bill, Charge, adjust, charge_id_of
+from metering.ledger.store.charges import book_adjustments, book_charges, newest_bills
+from metering.ledger.store.open_periods import OpenPeriods, lock_open_periods
+from metering.ledger.store.rollups import BillChange, add_to_totals
+from metering.prices.price_book import PriceBook
+from metering.prices.store.price_book import PriceBooks
+from metering.streams.resolutions import Resolution
+from metering.streams.retries import Interruption, interruption_of, request_key_of
+from metering.streams.settlement import Backlog, Patience, Settled, Settlement, State, Wait, is_over, settle
+from metering.streams.store.resolutions import newest_resolutions
+from metering.streams.store.retries import (
+    Attempt,
+    add_interruptions,
+    find_interrupted,
+    interrupted_requests,
+    take_interruptions_back,
+)
+from metering.streams.store.stream_rows import StoredStream
+from metering.streams.store.streams import StreamMark, claim_due, mark_streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalizeResult:
+    """What one run did; `states` counts the streams by the state they are in now."""
+
+    claimed: int
+    charged: int
+    adjusted: int
+    states: Mapping[State, int]
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a batch comes to, before any of it is written."""
+
+    now: datetime
+    periods: OpenPeriods
+    charges: list[Charge] = field(default_factory=list)
+    adjustments: list[Adjustment] = field(default_factory=list)
+    changes: list[BillChange] = field(default_factory=list)
+    marks: list[StreamMark] = field(default_factory=list)
+
+
+def finalize_due(
+    *,
+    engine: Engine,
+    price_books: PriceBooks,
+    patience: Patience,
+    now: datetime,
+    limit: int,
+    newest_first: bool = False,
+) -> FinalizeResult:
+    """Claim up to `limit` due streams, and book, postpone or set aside each of them."""
+    with transaction(engine) as connection:
+        claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first)
+        if not claimed:
+            return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
+        prices = price_books.current(connection)
+        booked = [_key(each) for each in claimed if each.revision is not None]
+        bills = newest_bills(connection, booked)
+        by_key = {_key(each): each for each in claimed}
+        request_keys = _request_keys(by_key)
+        _record_interruptions(connection, by_key, request_keys, patience, now)
+        retries = _retries(connection, by_key, request_keys, patience)
+        work = _Work(now, lock_open_periods(connection, {key[0] for key in by_key}))
+        settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, patience=patience, now=now)
+        settlements = {key: settle_one(key, each) for key, each in by_key.items()}
+        stuck = [key for key, settlement in settlements.items() if isinstance(settlement, Backlog)]
+        resolutions = newest_resolutions(connection, stuck)
+        for key, each in by_key.items():
+            if key in resolutions:
+                settlements[key] = settle_one(key, each, resolution=resolutions[key])
+            _plan(work, each, bills.get(key), settlements[key], request_keys.get(key))
+        if work.charges:
+            book_charges(connection, work.charges)
+        if work.adjustments:
+            book_adjustments(connection, work.adjustments)
+        add_to_totals(connection, work.changes)
+        mark_streams(connection, work.marks)
+    return _result(claimed, work)
+
+
+def _settle(
+    key: tuple[str, str],
+    stream: StoredStream,
+    *,
+    bills: Mapping[tuple[str, str], Bill | None],
+    retries: Mapping[tuple[str, str], str],
+    prices: PriceBook,
+    patience: Patience,
+    now: datetime,
+    resolution: Resolution | None = None,
+) -> Settlement:
+    return settle(
+        facts=stream.facts,
+        last_received_at=stream.last_received_at,
+        now=now,
+        patience=patience,
+        prices=prices,
+        booked=bills.get(key),
+        retry_of=retries.get(key),
+        resolution=resolution,
+    )
+
+
+def _request_keys(claimed: Mapping[tuple[str, str], StoredStream]) -> dict[tuple[str, str], int]:
+    """What those asked for of which the gateway told it."""
+    request_keys: dict[tuple[str, str], int] = {}
+    for key, each in claimed.items():
+        start = each.facts.start
+        if start is not None and (request_key := request_key_of(start.event)) is not None:
+            request_keys[key] = request_key
+    return request_keys
+
+
+def _retries(
+    connection: Connection,
+    claimed: Mapping[tuple[str, str], StoredStream],
+    request_keys: Mapping[tuple[str, str], int],
+    patience: Patience,
+) -> dict[tuple[str, str], str]:
+    """Which of these look like a retry, and of which stream."""
+    interrupted = interrupted_requests(connection, request_keys.values())
+    attempts = [
+        Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time)
+        for key, request_key in request_keys.items()
+        if request_key in interrupted and (start := claimed[key].facts.start)
+    ]
+    return find_interrupted(connection, attempts, window=patience.retry_window)
+
+
+def _record_interruptions(
+    connection: Connection,
+    claimed: Mapping[tuple[str, str], StoredStream],
+    request_keys: Mapping[tuple[str, str], int],
+    patience: Patience,
+    now: datetime,
+) -> None:
+    """Which of these ended early, and which did not although an earlier look may have said so."""
+    interrupted: list[Interruption] = []
+    taken_back: list[tuple[str, str]] = []
+    for key, request_key in request_keys.items():
+        stream = claimed[key]
+        interruption = interruption_of(stream.facts, request_key=request_key)
+        if interruption is None:
+            if stream.revision is not None:
+                taken_back.append(key)
+        elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, patience=patience):
+            interrupted.append(interruption)
+    add_interruptions(connection, interrupted)
+    take_interruptions_back(connection, taken_back)
+
+
+def _plan(
+    work: _Work,
+    stream: StoredStream,
+    before: Bill | None,
+    settlement: Settlement,
+    request_key: int | None,
+) -> None:
+    state_reason: str | None = None
+    due_at: datetime | None = None
+    match settlement:
+        case Settled(bill):
+            state, revision = State.FINALIZED, _book(work, stream, before, bill, request_key)
+        case Backlog(state, state_reason):
+            revision = _book(work, stream, before, None, request_key)
+        case Wait(state, due_at):
+            revision = stream.revision
+            if revision is not None:
+                # A booked stream stays final while it waits to see whether more facts come.
+                state = stream.state
+    work.marks.append(
+        StreamMark(
+            customer_id=stream.facts.customer_id,
+            stream_id=stream.facts.stream_id,
+            state=state,
+            state_reason=state_reason,
+            due_at=due_at,
+            revision=revision,
+        )
+    )
+
+
+def _book(
+    work: _Work, stream: StoredStream, before: Bill | None, after: Bill | None, request_key: int | None
+) -> int | None:
+    """Plan the charge or the adjustment that takes the stream from one bill to the next; its new revision."""
+    if before == after:
+        return stream.revision
+    customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id
+    work.changes.append(BillChange(customer_id, before, after))
+    ended_at = after.ended_at if after else work.now
+    period = work.periods.period(customer_id=customer_id, at=ended_at)
+    if stream.revision is None and after is not None:
+        work.charges.append(
+            Charge(
+                charge_id=charge_id_of(customer_id=customer_id, stream_id=stream_id),
+                customer_id=customer_id,
+                stream_id=stream_id,
+                booked_at=work.now,
+                period=period,
+                bill=after,
+                request_key=request_key,
+            )
+        )
+        return 0
+    revision = (stream.revision or 0) + 1
+    work.adjustments.append(
+        adjust(
+            customer_id=customer_id,
+            stream_id=stream_id,
+            revision=revision,
+            before=before,
+            after=after,
+            reason=AdjustmentReason.LATE_FACTS,
+            booked_at=work.now,
+            period=period,
+        )
+    )
+    return revision
+
+
+def _key(stream: StoredStream) -> tuple[str, str]:
+    return (stream.facts.customer_id, stream.facts.stream_id)
+
+
+def _result(claimed: Sequence[StoredStream], work: _Work) -> FinalizeResult:
+    return FinalizeResult(
+        claimed=len(claimed),
+        charged=len(work.charges),
+        adjusted=len(work.adjustments),
+        states=Counter(mark.state for mark in work.marks),
+    )

@@ -1,0 +1,35 @@
+"""Link retries: bring an interruption to retries that were booked before it was known.
+
+It is found out late when a stream is swept as abandoned, or its end was delayed; and two finalizers at work at the
+same time cannot see what the other one books.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from metering.db.engine import transaction
+from metering.streams.store.retries import (
+    interruptions_to_settle,
+    see_interruptions,
+    settle_interruptions,
+    wake_retries,
+)
+
+
+def link_retries(*, engine: Engine, window: timedelta, now: datetime, limit: int) -> int:
+    """Have the retries of newly known interruptions finalized anew; returns how many.
+
+    An interruption is seen in one call and looked up in a later one. The steps are transactions of their own,
+    since a finalizer locks streams before interruptions; made twice they do no harm.
+    """
+    with transaction(engine) as connection:
+        found = interruptions_to_settle(connection, limit=limit)
+        see_interruptions(connection, limit=limit)
+    woken = 0
+    if found:
+        with transaction(engine) as connection:
+            woken = wake_retries(connection, found, window=window, now=now)
+        with transaction(engine) as connection:
+            settle_interruptions(connection, found)
+    return woken

@@ -1,0 +1,125 @@
+"""One stream as a reader sees it: its facts, its charge and its adjustments."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from metering.core.money import sum_cents
+from metering.ledger.adjustments import ManualAdjustment
+from metering.ledger.entries import Adjustment, AdjustmentReason, Bill, Charge
+from metering.ledger.store.adjustment_rows import manual_adjustment_of_row
+from metering.ledger.store.charge_rows import CHARGE_ROW, charge_of_row
+from metering.streams.documents import bill_from_document
+from metering.streams.resolutions import Resolution
+from metering.streams.store.resolution_rows import resolution_of_row
+from metering.streams.store.stream_rows import STREAM_COLUMNS, StoredStream, stored_stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamView:
+    """A stream with everything that was booked for it."""
+
+    stream: StoredStream
+    charge: Charge | None
+    adjustments: Sequence[Adjustment]
+    resolution: Resolution | None = None
+    manual_adjustments: Sequence[ManualAdjustment] = ()
+
+    @property
+    def newest_bill(self) -> Bill | None:
+        """What the bookings amount to; None before the first one, or after they were taken back."""
+        if self.adjustments:
+            return self.adjustments[-1].bill
+        return self.charge.bill if self.charge else None
+
+    @property
+    def cost_usd_cents(self) -> Decimal | None:
+        """The charge plus all its adjustments; None while nothing is final."""
+        if self.newest_bill is None or self.charge is None:
+            return None
+        adjusted = [adjustment.usd_cents for adjustment in self.adjustments]
+        by_hand = [adjustment.usd_cents for adjustment in self.manual_adjustments]
+        return sum_cents([self.charge.bill.usd_cents, *adjusted, *by_hand])
+
+
+_STREAM = text(
+    f"SELECT {STREAM_COLUMNS} FROM streams s WHERE s.customer_id = :customer_id AND s.stream_id = :stream_id"
+)
+_CHARGE = text(
+    f"SELECT {CHARGE_ROW} FROM charges c WHERE c.customer_id = :customer_id AND c.stream_id = :stream_id"
+)
+_ADJUSTMENTS = text(
+    """
+    SELECT customer_id, stream_id, adjustment_id, charge_id, revision, booked_at, period, reason, usd_cents,
+           bill::text AS bill
+    FROM adjustments WHERE customer_id = :customer_id AND stream_id = :stream_id ORDER BY revision
+    """
+)
+_BY_HAND = text(
+    """
+    SELECT * FROM manual_adjustments WHERE customer_id = :customer_id AND stream_id = :stream_id
+    ORDER BY booked_at, adjustment_id
+    """
+)
+_RESOLUTION = text(
+    """
+    SELECT * FROM resolutions WHERE customer_id = :customer_id AND stream_id = :stream_id
+    ORDER BY resolved_at DESC LIMIT 1
+    """
+)
+_NOT_FINAL = text(
+    f"""
+    SELECT {STREAM_COLUMNS} FROM streams s
+    WHERE s.due_at IS NOT NULL AND s.state IN ('open', 'ended')
+      AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
+      AND s.start_data IS NOT NULL AND s.last_event_at >= :from_ AND s.last_event_at < :to
+    """
+)
+
+
+def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> StreamView | None:
+    """The stream with its bookings; None when no event of it ever came."""
+    key = {"customer_id": customer_id, "stream_id": stream_id}
+    row = connection.execute(_STREAM, key).first()
+    if row is None:
+        return None
+    charge = connection.execute(_CHARGE, key).first()
+    adjustments = connection.execute(_ADJUSTMENTS, key).all() if charge else []
+    resolution = connection.execute(_RESOLUTION, key).first()
+    by_hand = connection.execute(_BY_HAND, key).all() if charge else []
+    return StreamView(
+        stream=stored_stream(row),
+        charge=charge_of_row(charge) if charge else None,
+        adjustments=[_adjustment(row) for row in adjustments],
+        resolution=resolution_of_row(resolution) if resolution else None,
+        manual_adjustments=[manual_adjustment_of_row(row) for row in by_hand],
+    )
+
+
+def iterate_not_final(
+    connection: Connection, *, customer_id: str | None, from_: datetime, to: datetime
+) -> Iterator[StoredStream]:
+    """Started streams that are not final and whose newest event is in the range, read in chunks."""
+    rows = connection.execution_options(yield_per=2_000).execute(
+        _NOT_FINAL, {"customer_id": customer_id, "from_": from_, "to": to}
+    )
+    return (stored_stream(row) for row in rows)
+
+
+def _adjustment(row: Any) -> Adjustment:
+    return Adjustment(
+        adjustment_id=row.adjustment_id,
+        customer_id=row.customer_id,
+        stream_id=row.stream_id,
+        charge_id=row.charge_id,
+        revision=row.revision,
+        booked_at=row.booked_at,
+        period=row.period,
+        reason=AdjustmentReason(row.reason),
+        usd_cents=row.usd_cents,
+        bill=bill_from_document(row.bill) if row.bill is not None else None,
+    )

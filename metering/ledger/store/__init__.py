@@ -1,0 +1,1 @@
+"""SQL that books charges and adjustments, and rolls up their sums."""

@@ -1,0 +1,147 @@
+"""Totals: what is booked is appended, exact and in the same transaction; whoever has time rolls it up.
+
+So bookings never wait for each other over a common total. A total is always the rolled up sums plus what is
+pending, and rolling up moves rows from one to the other in one transaction: no reader sees them twice or not.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+
+from sqlalchemy import Connection, Engine, text
+
+from metering.core.money import EXACT, ZERO
+from metering.db.copying import copy_rows, moment
+from metering.db.engine import transaction
+from metering.events.usage import COUNTERS
+from metering.ledger.entries import Bill
+from metering.ledger.rollups import DIMENSIONS, NO_RETRY, RETRY, ROLLUPS, SUMS, Rollup
+
+# (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry).
+TotalKey = tuple[str, str, str, str, str, str, str, str]
+
+
+# Any number: it only has to be the same in every process that rolls up.
+_LOCK = 5_206_841_178
+
+
+@dataclass(frozen=True, slots=True)
+class BillChange:
+    """A stream's newest bill before and after a booking; None where there is none."""
+
+    customer_id: str
+    before: Bill | None
+    after: Bill | None
+
+
+@dataclass(slots=True)
+class _Sum:
+    stream_count: int
+    counters: list[int]
+    usd_cents: Decimal
+
+
+_COPY_PENDING = f"""
+COPY totals_pending (customer_id, hour, {", ".join(DIMENSIONS[1:])}, {", ".join(SUMS)}) FROM STDIN
+"""
+
+
+def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None:
+    """Take each bill from before out of its hour and put the one from after into its own."""
+    sums: dict[TotalKey, _Sum] = {}
+    for change in changes:
+        for bill, sign in ((change.before, -1), (change.after, 1)):
+            if bill is not None:
+                _add(sums, change.customer_id, bill, sign)
+    rows = ((*key, total.stream_count, *total.counters, total.usd_cents) for key, total in sums.items())
+    copy_rows(connection, _COPY_PENDING, rows)
+
+
+def total_dimensions(bill: Bill | None) -> dict[str, str]:
+    """Where totals have what belongs to a bill, or to none."""
+    if bill is None:
+        return {**dict.fromkeys(DIMENSIONS[1:-1], ""), "retry": NO_RETRY}
+    return dict(zip(DIMENSIONS[1:], _dimensions(bill), strict=True))
+
+
+def add_amount_to_totals(
+    connection: Connection, *, customer_id: str, at: datetime, dimensions: Mapping[str, str], usd_cents: Decimal
+) -> None:
+    """Add an amount beside the bills, which is of no stream's usage."""
+    values = [dimensions[name] for name in DIMENSIONS[1:]]
+    row = (customer_id, _hour(at), *values, 0, *(0 for _ in COUNTERS), usd_cents)
+    copy_rows(connection, _COPY_PENDING, [row])
+
+
+def _hour(at: datetime) -> str:
+    utc = at.astimezone(UTC)
+    return _hour_of(utc.year, utc.month, utc.day, utc.hour)
+
+
+@lru_cache
+def _hour_of(year: int, month: int, day: int, hour: int) -> str:
+    return moment(datetime(year, month, day, hour, tzinfo=UTC))
+
+
+def _dimensions(bill: Bill) -> tuple[str, str, str, str, str, str]:
+    return (
+        bill.provider,
+        bill.model,
+        bill.api_key_id or "",
+        bill.outcome.value,
+        bill.usage_source.value,
+        RETRY if bill.retry_of else NO_RETRY,
+    )
+
+
+def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) -> None:
+    key: TotalKey = (customer_id, _hour(bill.ended_at), *_dimensions(bill))
+    total = sums.get(key)
+    if total is None:
+        total = sums[key] = _Sum(0, [0] * len(COUNTERS), ZERO)
+    total.stream_count += sign
+    for place, count in enumerate(bill.usage.counts()):
+        if count:
+            total.counters[place] += sign * count
+    # Not an operator: that would round to the default context's 28 digits.
+    add_or_subtract = EXACT.add if sign > 0 else EXACT.subtract
+    total.usd_cents = add_or_subtract(total.usd_cents, bill.usd_cents)
+
+
+def _add_to(rollup: Rollup, taken: str) -> str:
+    columns = {"day": "date_trunc('day', hour)", "month": "date_trunc('month', hour)"}
+    key = ", ".join(rollup.key)
+    return f"""
+        INSERT INTO {rollup.table} AS t ({key}, {", ".join(SUMS)})
+        SELECT {", ".join(columns.get(name, name) for name in rollup.key)}, {", ".join(f"sum({n})" for n in SUMS)}
+        FROM {taken} GROUP BY {", ".join(str(place + 1) for place in range(len(rollup.key)))}
+        ORDER BY {", ".join(str(place + 1) for place in range(len(rollup.key)))}
+        ON CONFLICT ({key}) DO UPDATE SET {", ".join(f"{name} = t.{name} + excluded.{name}" for name in SUMS)}
+    """
+
+
+_ROLL_UP = text(
+    f"""
+    WITH taken AS (DELETE FROM totals_pending RETURNING *),
+    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in ROLLUPS)},
+    noted AS (
+        INSERT INTO totals_rolled_up (is_last, rolled_up_at) VALUES (true, now())
+        ON CONFLICT (is_last) DO UPDATE SET rolled_up_at = excluded.rolled_up_at
+    )
+    SELECT count(*) FROM taken
+    """
+)
+
+
+def roll_up_totals(engine: Engine) -> int:
+    """Move what is pending into the sums by hour and day; returns how many rows were pending.
+
+    Nothing happens while another process does it.
+    """
+    with transaction(engine) as connection:
+        if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}).scalar_one():
+            return 0
+        moved: int = connection.execute(_ROLL_UP).scalar_one()
+    return moved

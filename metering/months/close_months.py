@@ -1,0 +1,208 @@
+"""Close months: mark customers, wait until nobody books by what was true before, and make their invoices.
+
+Each step finds its work in the database, so that any number of workers can take part, and any of them can die.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from metering.core.errors import MeteringError
+from metering.core.money import ZERO
+from metering.core.period import BillingPeriod
+from metering.customers.queries import time_zones_in_use
+from metering.db.engine import transaction
+from metering.ledger.store.open_periods import wait_for_bookings
+from metering.months.invoice import ClosedPeriod, Invoice, Previous, make_invoice
+from metering.months.queries.entries import MonthKey, OpenMonth, Seal, line_sums, seals
+from metering.months.store.closing import (
+    MarkedCustomer,
+    add_closed_periods,
+    add_invoices,
+    claim_open_customers,
+    lock_marked,
+    mark_closed,
+    marked_customers,
+)
+from metering.months.store.runs import InvoiceRun, refuse_customers
+from metering.streams.queries.unsettled import unsettled_streams
+from metering.stripe.store.pushes import add_pushes
+
+log = logging.getLogger(__name__)
+
+_NO_ENTRIES = Seal(entry_count=0, usd_cents=ZERO, digest=sha256(b"").digest())
+
+
+class UnequalSumsError(MeteringError):
+    """The lines of an invoice do not sum to its entries: a bug, and nothing was invoiced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseTerms:
+    """How long after its end a month stays open, and from how many cents on an invoice is billed."""
+
+    grace: timedelta
+    minimum_cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseStep:
+    """What one step did; `done` when it found nothing more to do."""
+
+    refused: int
+    invoiced: int
+    done: bool
+
+
+def close_step(*, engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, limit: int) -> CloseStep:
+    """Close the month of up to `limit` customers, and invoice up to as many that are marked."""
+    marked, refused = _mark(engine, run, terms, now, limit)
+    with transaction(engine) as connection:
+        waiting = marked_customers(
+            connection, period=run.period, run_id=run.run_id, only=run.customer_id, limit=limit
+        )
+    if waiting:
+        # Only those that were marked before this wait may be invoiced after it.
+        wait_for_bookings(engine)
+    invoiced, failed = _invoice_each_alone_if_need_be(engine, run, terms, now, waiting)
+    return CloseStep(refused=refused + failed, invoiced=invoiced, done=not (marked or refused or waiting))
+
+
+def closable_zones(*, period: BillingPeriod, zones: Sequence[str], until: datetime) -> list[str]:
+    """The time zones in which the month had ended at that moment."""
+    return [zone for zone in zones if period.next.start(time_zone=ZoneInfo(zone)) <= until]
+
+
+def _mark(engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, limit: int) -> tuple[int, int]:
+    """How many were marked, and how many refused since something of theirs may still settle."""
+    at = run.as_of or now
+    until = at if run.force_reason else at - terms.grace
+    with transaction(engine) as connection:
+        zones = closable_zones(period=run.period, zones=time_zones_in_use(connection), until=until)
+        claimed = claim_open_customers(
+            connection, period=run.period, time_zones=zones, run_id=run.run_id, only=run.customer_id, limit=limit
+        )
+        ends = {each.customer_id: run.period.next.start(time_zone=each.time_zone) for each in claimed}
+        unsettled = {} if run.force_reason else unsettled_streams(connection, ends)
+        details = {customer_id: str(streams) for customer_id, streams in unsettled.items()}
+        refuse_customers(connection, run_id=run.run_id, result="unsettled", details=details, now=now)
+        ready = [customer_id for customer_id in ends if customer_id not in unsettled]
+        if ready:
+            mark_closed(connection, ready, period=run.period)
+    return len(ready), len(unsettled)
+
+
+def _invoice_each_alone_if_need_be(
+    engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, waiting: Sequence[str]
+) -> tuple[int, int]:
+    """How many were invoiced and how many failed; one customer's failure holds up nobody else."""
+    try:
+        return _invoice(engine, run, terms, now, waiting), 0
+    except OperationalError:
+        raise
+    except (DBAPIError, ArithmeticError, UnequalSumsError) as error:
+        if len(waiting) > 1:
+            halves = (waiting[: len(waiting) // 2], waiting[len(waiting) // 2 :])
+            counts = [_invoice_each_alone_if_need_be(engine, run, terms, now, half) for half in halves]
+            return sum(invoiced for invoiced, _ in counts), sum(failed for _, failed in counts)
+        detail = str(error).splitlines()[0]
+        log.error("an invoice could not be made", extra={"customer_id": waiting[0], "error": detail})
+        with transaction(engine) as connection:
+            refuse_customers(connection, run_id=run.run_id, result="failed", details={waiting[0]: detail}, now=now)
+        return 0, 1
+
+
+def _invoice(
+    engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, customer_ids: Sequence[str]
+) -> int:
+    if not customer_ids:
+        return 0
+    with transaction(engine) as connection:
+        marked = lock_marked(connection, customer_ids, period=run.period)
+        closed, invoices = derive(connection, run, terms, run.as_of or now, marked)
+        add_closed_periods(connection, closed)
+        add_invoices(connection, invoices, now=now)
+        add_pushes(connection, invoices, now=now)
+    return len(marked)
+
+
+def derive(
+    connection: Connection,
+    run: InvoiceRun,
+    terms: CloseTerms,
+    closed_at: datetime,
+    marked: Sequence[MarkedCustomer],
+) -> tuple[list[ClosedPeriod], list[Invoice]]:
+    """The closed months of these customers, and their invoices, from what is booked."""
+    months = {each.customer_id: _months(each) for each in marked}
+    everything = [month for found in months.values() for month in found]
+    sums, sealed = line_sums(connection, everything), seals(connection, everything)
+    all_closed: list[ClosedPeriod] = []
+    invoices: list[Invoice] = []
+    for each in marked:
+        previous = each.previous
+        for month in months[each.customer_id]:
+            key = (month.customer_id, month.period)
+            closed = _closed(month, run, closed_at, sealed.get(key, _NO_ENTRIES))
+            all_closed.append(closed)
+            if not closed.entry_count:
+                continue
+            invoice = make_invoice(
+                closed=closed, sums=sums.get(key, ()), previous=previous, minimum_cents=terms.minimum_cents
+            )
+            _check(invoice, sealed, key)
+            invoices.append(invoice)
+            previous = Previous(
+                invoice_id=invoice.invoice_id,
+                remainder_usd_cents=invoice.remainder_usd_cents,
+                period=invoice.period,
+            )
+    return all_closed, invoices
+
+
+def _months(customer: MarkedCustomer) -> list[OpenMonth]:
+    """With their bounds: one begins where the one before ended, which may have been by another time zone."""
+    months: list[OpenMonth] = []
+    until = customer.closed_until
+    for period in customer.months:
+        starts_at, ends_at = period.bounds(time_zone=customer.time_zone, closed_until=until)
+        months.append(
+            OpenMonth(
+                customer_id=customer.customer_id,
+                period=str(period),
+                time_zone=str(customer.time_zone),
+                starts_at=starts_at,
+                ends_at=ends_at,
+            )
+        )
+        until = ends_at
+    return months
+
+
+def _closed(month: OpenMonth, run: InvoiceRun, closed_at: datetime, seal: Seal) -> ClosedPeriod:
+    return ClosedPeriod(
+        customer_id=month.customer_id,
+        period=BillingPeriod.parse(month.period),
+        time_zone=month.time_zone,
+        starts_at=month.starts_at,
+        ends_at=month.ends_at,
+        closed_at=closed_at,
+        closed_by=run.requested_by,
+        force_reason=run.force_reason,
+        entry_count=seal.entry_count,
+        seal=seal.digest,
+    )
+
+
+def _check(invoice: Invoice, sealed: Mapping[MonthKey, Seal], key: MonthKey) -> None:
+    if invoice.exact_usd_cents != sealed[key].usd_cents:
+        raise UnequalSumsError(
+            f"{invoice.period} of customer {invoice.customer_id!r}: its lines sum to {invoice.exact_usd_cents}"
+            f" cents, its entries to {sealed[key].usd_cents}"
+        )

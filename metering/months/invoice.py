@@ -1,0 +1,220 @@
+"""An invoice: a closed month's entries as lines, and the only place where money is rounded.
+
+Entries are charges, adjustments, credits and corrections; how they are summed by line is said in `LineKind`. An
+invoice never rounds a line by itself: the total is rounded once, down to whole cents, and the lines share it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_FLOOR, Decimal
+from enum import StrEnum
+
+from metering.core.ids import digest
+from metering.core.money import EXACT, ZERO, sum_cents
+from metering.core.period import BillingPeriod
+from metering.events.usage import Usage
+
+
+class LineKind(StrEnum):
+    """What a line sums, in the order in which an invoice shows them.
+
+    `USAGE`: streams of the month, by model, with the adjustments that were booked to them before it closed.
+    `LATE_USAGE`: the same of streams that ended in an earlier month, which had closed by then; by month and model.
+    `ADJUSTMENT`: what changed of charges that an earlier invoice has; by month and model.
+    `CREDIT`, `CORRECTION`: booked by hand, each a line of its own.
+    `CARRIED_IN`: what the invoice before left over.
+    """
+
+    USAGE = "usage"
+    LATE_USAGE = "late_usage"
+    ADJUSTMENT = "adjustment"
+    CREDIT = "credit"
+    CORRECTION = "correction"
+    CARRIED_IN = "carried_in"
+
+
+_ORDER = {kind: place for place, kind in enumerate(LineKind)}
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineSum:
+    """The exact sum of the entries of one line. `month` is set where the streams are of another month."""
+
+    kind: LineKind
+    usd_cents: Decimal
+    starts_at: datetime
+    ends_at: datetime
+    provider: str | None = None
+    model: str | None = None
+    month: str | None = None
+    adjustment_id: str | None = None
+    reason: str | None = None
+    stream_count: int = 0
+    usage: Usage = NO_USAGE
+
+    @property
+    def line_key(self) -> str:
+        """Unique within an invoice; says what the line is for, and breaks ties when cents are shared out."""
+        return line_key_of(
+            kind=self.kind,
+            month=self.month,
+            provider=self.provider,
+            model=self.model,
+            adjustment_id=self.adjustment_id,
+        )
+
+
+def line_key_of(
+    *, kind: LineKind, month: str | None, provider: str | None, model: str | None, adjustment_id: str | None
+) -> str:
+    """The key of the line that an entry is summed in."""
+    parts = (kind.value, month, provider, model, adjustment_id)
+    return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts if part is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceLine:
+    """A line: exact cents, and its share of the whole cents that are billed."""
+
+    sum: LineSum
+    billed_cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedPeriod:
+    """A customer's month that is closed: its bounds by the calendar of then, half-open, and what seals it.
+
+    `seal` is a hash over all of its entries (totals/entries.py says how); `force_reason` says why it was closed
+    although streams of it could still settle.
+    """
+
+    customer_id: str
+    period: BillingPeriod
+    time_zone: str
+    starts_at: datetime
+    ends_at: datetime
+    closed_at: datetime
+    closed_by: str
+    force_reason: str | None
+    entry_count: int
+    seal: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoice:
+    """What a customer owes for a closed month, in exact cents and in whole ones.
+
+    Always: lines sum to `exact + carried_in`, their cents to `billed`, and `billed + remainder = exact +
+    carried_in`. The remainder is below one cent, or all there is when that is less than the minimum (`deferred`).
+    """
+
+    invoice_id: str
+    customer_id: str
+    period: BillingPeriod
+    previous_invoice_id: str | None
+    exact_usd_cents: Decimal
+    carried_in_usd_cents: Decimal
+    billed_cents: int
+    remainder_usd_cents: Decimal
+    minimum_cents: int
+    lines: tuple[InvoiceLine, ...]
+
+    @property
+    def deferred(self) -> bool:
+        """Whether nothing is billed, and all of it is carried to the next invoice."""
+        return self.billed_cents == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previous:
+    """The customer's invoice before, and what it left over."""
+
+    invoice_id: str
+    remainder_usd_cents: Decimal
+    period: BillingPeriod
+
+
+def invoice_id_of(*, customer_id: str, period: BillingPeriod) -> str:
+    """An invoice's id follows from its customer and month."""
+    return f"inv_{digest(customer_id, str(period))}"
+
+
+def make_invoice(
+    *,
+    closed: ClosedPeriod,
+    sums: Sequence[LineSum],
+    previous: Previous | None,
+    minimum_cents: int,
+) -> Invoice:
+    """The invoice of a closed month: rounded once, with what the one before left over.
+
+    Below `minimum_cents`, or below zero, nothing is billed: the payment provider would not collect it.
+    """
+    exact = sum_cents(each.usd_cents for each in sums)
+    carried_in = previous.remainder_usd_cents if previous else ZERO
+    all_sums = [*sums, _carried_in_line(closed, previous)] if previous and carried_in else list(sums)
+    total = EXACT.add(exact, carried_in)
+    whole = floor_cents(total)
+    billed = whole if whole >= max(minimum_cents, 1) else 0
+    cents = share_cents(all_sums, total=billed) if billed else dict.fromkeys(map(_key, all_sums), 0)
+    lines = [InvoiceLine(sum=each, billed_cents=cents[each.line_key]) for each in all_sums]
+    return Invoice(
+        invoice_id=invoice_id_of(customer_id=closed.customer_id, period=closed.period),
+        customer_id=closed.customer_id,
+        period=closed.period,
+        previous_invoice_id=previous.invoice_id if previous else None,
+        exact_usd_cents=exact,
+        carried_in_usd_cents=carried_in,
+        billed_cents=billed,
+        remainder_usd_cents=EXACT.subtract(total, Decimal(billed)),
+        minimum_cents=minimum_cents,
+        lines=tuple(in_order(lines)),
+    )
+
+
+def floor_cents(amount: Decimal) -> int:
+    """Whole cents, rounded down.
+
+    >>> floor_cents(Decimal("12.999")), floor_cents(Decimal("-0.1"))
+    (12, -1)
+    """
+    return int(amount.to_integral_value(rounding=ROUND_FLOOR))
+
+
+def share_cents(sums: Sequence[LineSum], *, total: int) -> dict[str, int]:
+    """Whole cents by line key that add up to `total`, which is the sum of the lines rounded down.
+
+    By largest remainder: each line is rounded down, and the cents that are left go to the lines that lost most,
+    ties to the lesser key.
+    """
+    cents = {each.line_key: floor_cents(each.usd_cents) for each in sums}
+    left = total - sum(cents.values())
+    by_loss = sorted(sums, key=lambda each: (-_fraction(each.usd_cents), each.line_key))
+    for each in by_loss[:left]:
+        cents[each.line_key] += 1
+    return cents
+
+
+def _fraction(amount: Decimal) -> Decimal:
+    return EXACT.subtract(amount, Decimal(floor_cents(amount)))
+
+
+def in_order(lines: Sequence[InvoiceLine]) -> list[InvoiceLine]:
+    """As an invoice shows them: by kind, the larger amount first."""
+    return sorted(lines, key=lambda each: (_ORDER[each.sum.kind], -each.sum.usd_cents, each.sum.line_key))
+
+
+def _key(line: LineSum) -> str:
+    return line.line_key
+
+
+def _carried_in_line(closed: ClosedPeriod, previous: Previous) -> LineSum:
+    return LineSum(
+        kind=LineKind.CARRIED_IN,
+        usd_cents=previous.remainder_usd_cents,
+        starts_at=closed.starts_at,
+        ends_at=closed.ends_at,
+        month=str(previous.period),
+    )

@@ -1,0 +1,63 @@
+"""Preview a month: the invoices that closing it now would make, without closing it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from metering.customers.queries import time_zones_in_use
+from metering.db.engine import snapshot
+from metering.months.close_months import CloseTerms, closable_zones, derive
+from metering.months.invoice import Invoice
+from metering.months.run_invoices import CLOSE_BATCH, Progress, RunRequest
+from metering.months.store.closing import list_open_customers, read_marked
+from metering.months.store.runs import InvoiceRun
+from metering.streams.queries.unsettled import Unsettled, unsettled_streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthPreview:
+    """The invoices that would be made, and whose months would stay open, by customer."""
+
+    invoices: Sequence[Invoice]
+    unsettled: Mapping[str, Unsettled]
+
+
+def preview_month(
+    *,
+    engine: Engine,
+    request: RunRequest,
+    terms: CloseTerms,
+    now: datetime,
+    progress: Progress = lambda *_: None,
+) -> MonthPreview:
+    """What closing would make of what is booked now."""
+    at = request.as_of or now
+    run = InvoiceRun(
+        run_id="",
+        period=request.period,
+        customer_id=request.customer_id,
+        force_reason=request.force_reason,
+        requested_by=request.requested_by,
+        as_of=request.as_of,
+        started_at=now,
+    )
+    invoices: list[Invoice] = []
+    unsettled: dict[str, Unsettled] = {}
+    with snapshot(engine) as connection:
+        until = at if request.force_reason else at - terms.grace
+        zones = closable_zones(period=request.period, zones=time_zones_in_use(connection), until=until)
+        customers = list_open_customers(
+            connection, period=request.period, time_zones=zones, only=request.customer_id
+        )
+        for start in range(0, len(customers), CLOSE_BATCH):
+            batch = customers[start : start + CLOSE_BATCH]
+            ends = {each.customer_id: request.period.next.start(time_zone=each.time_zone) for each in batch}
+            held_up = {} if request.force_reason else unsettled_streams(connection, ends)
+            unsettled |= held_up
+            ready = [customer_id for customer_id in ends if customer_id not in held_up]
+            marked = read_marked(connection, ready, period=request.period)
+            invoices += derive(connection, run, terms, at, marked)[1]
+            progress("previewing", start + len(batch), len(customers))
+    return MonthPreview(invoices=invoices, unsettled=unsettled)

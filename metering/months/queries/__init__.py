@@ -1,0 +1,1 @@
+"""SQL that reads entries, invoices and the progress of a close."""

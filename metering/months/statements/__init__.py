@@ -1,0 +1,1 @@
+"""Usage statements: an invoice in words and figures for its customer, as PDF and HTML."""

@@ -1,0 +1,19 @@
+"""Make a usage statement: an invoice in words and figures for its customer."""
+
+from sqlalchemy import Connection
+
+from metering.customers.store import name_of
+from metering.months.statements.usage_statement import Issuer, UsageStatement, usage_statement
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.stripe.queries.pushes import push_views
+
+
+def make_statement(connection: Connection, *, stored: StoredInvoice, issuer: Issuer) -> UsageStatement:
+    """The statement of an invoice, with its customer's name and its number at Stripe as they are now."""
+    customer_id, invoice_id = stored.invoice.customer_id, stored.invoice.invoice_id
+    return usage_statement(
+        stored=stored,
+        issuer=issuer,
+        customer_name=name_of(connection, customer_id=customer_id),
+        stripe_number=push_views(connection, [(customer_id, invoice_id)])[invoice_id].stripe_number,
+    )

@@ -1,0 +1,131 @@
+"""A usage statement: an invoice in words and figures for its customer, the same for every rendering.
+
+Amounts are shown in dollars with all of their digits: a line that costs a part of a cent is never $0.00.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from metering.core.money import EXACT
+from metering.months.invoice import InvoiceLine
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.stripe.push import describe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """Who the statement is from; the address in lines."""
+
+    name: str
+    address: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementRow:
+    """A line: what, when where that is another time than the month, its exact amount, its share of the cents."""
+
+    what: str
+    when: str
+    exact: str
+    billed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageStatement:
+    """All that a statement shows, as text; `facts` and `sums` are names with values."""
+
+    title: str
+    issuer: Issuer
+    customer: Sequence[str]
+    facts: Sequence[tuple[str, str]]
+    rows: Sequence[StatementRow]
+    sums: Sequence[tuple[str, str]]
+    total: tuple[str, str]
+    notes: Sequence[str]
+
+
+def usage_statement(
+    *, stored: StoredInvoice, issuer: Issuer, customer_name: str | None, stripe_number: str | None
+) -> UsageStatement:
+    """The statement of an invoice."""
+    invoice, closed = stored.invoice, stored.closed
+    zone = ZoneInfo(closed.time_zone)
+    customer = [customer_name, invoice.customer_id] if customer_name else [invoice.customer_id]
+    facts = [
+        ("Statement", stored.number),
+        ("Period", f"{_day(closed.starts_at, zone)} to {_last_day(closed.ends_at, zone)} ({closed.time_zone})"),
+        ("Made on", _day(stored.created_at, zone)),
+        ("Currency", "US dollars"),
+    ]
+    if stripe_number:
+        facts.append(("Invoice", stripe_number))
+    return UsageStatement(
+        title="Usage statement",
+        issuer=issuer,
+        customer=customer,
+        facts=facts,
+        rows=[_row(line, zone, deferred=invoice.deferred) for line in invoice.lines],
+        sums=[
+            ("Usage, adjustments and credits", dollars(invoice.exact_usd_cents)),
+            ("Carried over from the statement before", dollars(invoice.carried_in_usd_cents)),
+            ("Carried over to the next statement", dollars(EXACT.minus(invoice.remainder_usd_cents))),
+        ],
+        total=("Billed", dollars(Decimal(invoice.billed_cents))),
+        notes=_notes(stored),
+    )
+
+
+def dollars(usd_cents: Decimal) -> str:
+    """An amount in dollars with every digit that it has, and at least two behind the point.
+
+    >>> dollars(Decimal("0.4985")), dollars(Decimal("-123456")), dollars(Decimal(0))
+    ('$0.004985', '-$1,234.56', '$0.00')
+    """
+    amount = EXACT.normalize(EXACT.scaleb(usd_cents, -2))
+    exponent = amount.as_tuple().exponent
+    digits = max(2, -exponent) if isinstance(exponent, int) else 2
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.{digits}f}"
+
+
+def _row(line: InvoiceLine, zone: ZoneInfo, *, deferred: bool) -> StatementRow:
+    each = line.sum
+    own_time = each.month is not None and each.stream_count > 0
+    return StatementRow(
+        what=describe(line),
+        when=_span(each.starts_at, each.ends_at, zone) if own_time else "",
+        exact=dollars(each.usd_cents),
+        billed="" if deferred else dollars(Decimal(line.billed_cents)),
+    )
+
+
+def _notes(stored: StoredInvoice) -> list[str]:
+    invoice = stored.invoice
+    rounding = (
+        "Every completion is charged exactly, to fractions of a cent. The total is rounded once, down to whole"
+        " cents, which the lines share; what is left over is carried to the next statement, and is never lost."
+    )
+    if invoice.deferred:
+        minimum = dollars(Decimal(invoice.minimum_cents))
+        rounding = f"Amounts below {minimum} are not billed but carried to the next statement, as a whole."
+    proof = (
+        f"Made of {stored.closed.entry_count:,} entries, sealed with SHA-256 {stored.closed.seal.hex()}."
+        " The receipt of any completion shows its tokens, rates and amounts."
+    )
+    return [rounding, proof]
+
+
+def _day(at: datetime, zone: ZoneInfo) -> str:
+    local = at.astimezone(zone)
+    return f"{local.day} {local:%B %Y}"
+
+
+def _last_day(end: datetime, zone: ZoneInfo) -> str:
+    return _day(end - timedelta(microseconds=1), zone)
+
+
+def _span(begin: datetime, end: datetime, zone: ZoneInfo) -> str:
+    first, last = _day(begin, zone), _day(end, zone)
+    return first if first == last else f"{first} to {last}"

@@ -1,0 +1,1 @@
+"""SQL that closes months and stores invoices."""

@@ -1,0 +1,274 @@
+"""Closing months: customers are marked first, then, when nobody books by what was true before, invoiced.
+
+The row is the work: who is marked and has no closed period yet is left to be invoiced, by whoever comes next.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, text
+
+from metering.core.period import BillingPeriod
+from metering.db.copying import copy_rows, moment
+from metering.months.invoice import ClosedPeriod, Invoice, Previous
+from metering.months.store.invoice_rows import CLOSED_COLUMNS, INVOICE_COLUMNS, LINE_COLUMNS, usage_document
+
+_OF_RUN = """
+    (CAST(:only AS text) IS NULL OR c.customer_id = :only)
+    AND NOT EXISTS (SELECT FROM invoice_run_refusals r WHERE r.run_id = :run_id AND r.customer_id = c.customer_id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCustomer:
+    """A customer whose month is open."""
+
+    customer_id: str
+    time_zone: ZoneInfo
+
+
+def _claim(skip: str) -> str:
+    return f"""
+        SELECT c.customer_id, c.time_zone FROM customers c
+        WHERE c.closed_through < :period AND c.time_zone = ANY(:time_zones) AND {_OF_RUN}
+        ORDER BY c.closed_through, c.customer_id LIMIT :limit FOR UPDATE {skip}
+    """
+
+
+_CLAIM, _CLAIM_WAITING = text(_claim("SKIP LOCKED")), text(_claim(""))
+
+
+def claim_open_customers(
+    connection: Connection,
+    *,
+    period: BillingPeriod,
+    time_zones: Sequence[str],
+    run_id: str,
+    only: str | None,
+    limit: int,
+) -> list[OpenCustomer]:
+    """Lock customers in these zones whose month is open and whom the run has not refused.
+
+    Those that others hold come last, and are waited for.
+    """
+    parameters = {
+        "period": str(period),
+        "time_zones": list(time_zones),
+        "run_id": run_id,
+        "only": only,
+        "limit": limit,
+    }
+    rows = connection.execute(_CLAIM, parameters).all() or connection.execute(_CLAIM_WAITING, parameters).all()
+    return [OpenCustomer(row.customer_id, ZoneInfo(row.time_zone)) for row in rows]
+
+
+_OPEN = text(
+    """
+    SELECT customer_id, time_zone FROM customers
+    WHERE closed_through < :period AND time_zone = ANY(:time_zones)
+      AND (CAST(:only AS text) IS NULL OR customer_id = :only) ORDER BY customer_id
+    """
+)
+
+
+def list_open_customers(
+    connection: Connection, *, period: BillingPeriod, time_zones: Sequence[str], only: str | None
+) -> list[OpenCustomer]:
+    """Customers in these zones whose month is open."""
+    parameters = {"period": str(period), "time_zones": list(time_zones), "only": only}
+    rows = connection.execute(_OPEN, parameters)
+    return [OpenCustomer(row.customer_id, ZoneInfo(row.time_zone)) for row in rows]
+
+
+def mark_closed(connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod) -> None:
+    """From the commit on, nothing new is booked to this month, or one before it, of these customers."""
+    connection.execute(
+        text("UPDATE customers SET closed_through = :period WHERE customer_id = ANY(:customer_ids)"),
+        {"period": str(period), "customer_ids": list(customer_ids)},
+    )
+
+
+_UNBUILT = f"""
+    SELECT c.customer_id FROM customers c
+    WHERE c.closed_through = :period AND {_OF_RUN} AND NOT EXISTS (
+        SELECT FROM billing_periods p WHERE p.customer_id = c.customer_id AND p.period = c.closed_through)
+"""
+
+
+def marked_customers(
+    connection: Connection, *, period: BillingPeriod, run_id: str, only: str | None, limit: int
+) -> list[str]:
+    """Customers that are marked for this month and have not been invoiced."""
+    rows = connection.execute(
+        text(f"{_UNBUILT} ORDER BY c.customer_id LIMIT :limit"),
+        {"period": str(period), "run_id": run_id, "only": only, "limit": limit},
+    )
+    return [row.customer_id for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedCustomer:
+    """A customer to be invoiced: what was closed before, and the open months up to `period` that have entries."""
+
+    customer_id: str
+    time_zone: ZoneInfo
+    closed_until: datetime | None
+    previous: Previous | None
+    months: tuple[BillingPeriod, ...]
+
+
+_LOCK_MARKED = text(
+    """
+    SELECT c.customer_id FROM customers c
+    WHERE c.customer_id = ANY(:customer_ids) AND NOT EXISTS (
+        SELECT FROM billing_periods p WHERE p.customer_id = c.customer_id AND p.period = c.closed_through)
+    ORDER BY c.customer_id FOR UPDATE SKIP LOCKED
+    """
+)
+# A statement of its own: while the lock was waited for, somebody else may have invoiced them.
+_MARKED = text(
+    """
+    SELECT c.customer_id, c.time_zone, closed.ends_at AS closed_until,
+           i.invoice_id, i.remainder_usd_cents, i.period AS invoiced_period,
+           ARRAY(SELECT DISTINCT period FROM (
+               SELECT h.period FROM charges h WHERE h.customer_id = c.customer_id AND h.period < :period
+               AND h.period > coalesce(closed.period, '')
+               UNION ALL SELECT a.period FROM adjustments a WHERE a.customer_id = c.customer_id
+               AND a.period < :period AND a.period > coalesce(closed.period, '')
+               UNION ALL SELECT b.period FROM manual_adjustments b WHERE b.customer_id = c.customer_id
+               AND b.period < :period AND b.period > coalesce(closed.period, '')
+           ) AS open_months ORDER BY period) AS earlier
+    FROM customers c
+    LEFT JOIN LATERAL (SELECT p.period, p.ends_at FROM billing_periods p WHERE p.customer_id = c.customer_id
+                       ORDER BY p.period DESC LIMIT 1) AS closed ON true
+    LEFT JOIN LATERAL (SELECT n.invoice_id, n.remainder_usd_cents, n.period FROM invoices n
+                       WHERE n.customer_id = c.customer_id ORDER BY n.period DESC LIMIT 1) AS i ON true
+    WHERE c.customer_id = ANY(:customer_ids) AND coalesce(closed.period, '') < :period
+    ORDER BY c.customer_id
+    """
+)
+
+
+def lock_marked(
+    connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod
+) -> list[MarkedCustomer]:
+    """Lock those that nobody else invoices now and nobody has; they were marked before the wait for bookings."""
+    locked = connection.execute(_LOCK_MARKED, {"customer_ids": list(customer_ids)}).scalars().all()
+    return read_marked(connection, locked, period=period)
+
+
+def read_marked(
+    connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod
+) -> list[MarkedCustomer]:
+    """What it takes to invoice these customers, of those that are not yet."""
+    rows = connection.execute(_MARKED, {"customer_ids": list(customer_ids), "period": str(period)})
+    return [
+        MarkedCustomer(
+            customer_id=row.customer_id,
+            time_zone=ZoneInfo(row.time_zone),
+            closed_until=row.closed_until,
+            previous=Previous(
+                invoice_id=row.invoice_id,
+                remainder_usd_cents=row.remainder_usd_cents,
+                period=BillingPeriod.parse(row.invoiced_period),
+            )
+            if row.invoice_id
+            else None,
+            months=(*map(BillingPeriod.parse, row.earlier), period),
+        )
+        for row in rows
+    ]
+
+
+_COPY_CLOSED = f"COPY billing_periods (customer_id, period, {', '.join(CLOSED_COLUMNS)}) FROM STDIN"
+_COPY_INVOICES = f"COPY invoices ({', '.join(INVOICE_COLUMNS)}) FROM STDIN"
+_COPY_LINES = f"COPY invoice_lines ({', '.join(LINE_COLUMNS)}) FROM STDIN"
+
+
+def add_closed_periods(connection: Connection, closed: Iterable[ClosedPeriod]) -> None:
+    """Record that these months are closed; from then on the database refuses entries in them."""
+    copy_rows(connection, _COPY_CLOSED, map(_closed_row, closed))
+
+
+def add_invoices(connection: Connection, invoices: Sequence[Invoice], *, now: datetime) -> None:
+    """Add invoices with the next numbers of their months."""
+    by_period: dict[BillingPeriod, list[Invoice]] = {}
+    for invoice in invoices:
+        by_period.setdefault(invoice.period, []).append(invoice)
+    for period in sorted(by_period):
+        first = _take_numbers(connection, period, len(by_period[period]))
+        rows = [
+            _invoice_row(invoice, f"{period}-{first + place:06d}", now)
+            for place, invoice in enumerate(by_period[period])
+        ]
+        copy_rows(connection, _COPY_INVOICES, rows)
+    copy_rows(connection, _COPY_LINES, (row for invoice in invoices for row in _line_rows(invoice)))
+
+
+_TAKE_NUMBERS = text(
+    """
+    INSERT INTO invoice_numbers AS n (period, last) VALUES (:period, :count)
+    ON CONFLICT (period) DO UPDATE SET last = n.last + :count RETURNING last
+    """
+)
+
+
+def _take_numbers(connection: Connection, period: BillingPeriod, count: int) -> int:
+    last: int = connection.execute(_TAKE_NUMBERS, {"period": str(period), "count": count}).scalar_one()
+    return last - count + 1
+
+
+def _closed_row(closed: ClosedPeriod) -> tuple[Any, ...]:
+    return (
+        closed.customer_id,
+        str(closed.period),
+        closed.time_zone,
+        moment(closed.starts_at),
+        moment(closed.ends_at),
+        moment(closed.closed_at),
+        closed.closed_by,
+        closed.force_reason,
+        closed.entry_count,
+        closed.seal,
+    )
+
+
+def _invoice_row(invoice: Invoice, number: str, now: datetime) -> tuple[Any, ...]:
+    return (
+        invoice.customer_id,
+        invoice.invoice_id,
+        str(invoice.period),
+        number,
+        invoice.previous_invoice_id,
+        invoice.exact_usd_cents,
+        invoice.carried_in_usd_cents,
+        invoice.billed_cents,
+        invoice.remainder_usd_cents,
+        invoice.minimum_cents,
+        moment(now),
+    )
+
+
+def _line_rows(invoice: Invoice) -> Iterable[tuple[Any, ...]]:
+    for line in invoice.lines:
+        each = line.sum
+        yield (
+            invoice.customer_id,
+            invoice.invoice_id,
+            each.line_key,
+            each.kind.value,
+            each.provider,
+            each.model,
+            each.month,
+            each.adjustment_id,
+            each.reason,
+            moment(each.starts_at),
+            moment(each.ends_at),
+            each.stream_count,
+            usage_document(each.usage),
+            each.usd_cents,
+            line.billed_cents,
+        )

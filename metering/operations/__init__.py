@@ -1,1 +1,0 @@
-"""Use cases: one verb, one file, one transaction. Time is an argument."""

@@ -1,0 +1,230 @@
+"""The pinned genai-prices catalogue as dated rate cards, and a plain account of what could not be taken over.
+
+What our contract cannot meter is never dropped silently: a model without any price per token is skipped by name,
+price kinds and conditions that nothing in an event tells are named beside the model.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from importlib.metadata import version
+from typing import Any
+
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import (
+    ModelInfo,
+    ModelPrice,
+    PriceVariant,
+    StartDateConstraint,
+    TieredPrices,
+    TimeOfDateConstraint,
+)
+
+from metering.core.errors import MeteringError
+from metering.events.usage import NESTED_KINDS, UsageKind
+from metering.prices.model_names import NameClause
+from metering.prices.rate_book import Provider
+from metering.prices.rates import DailyWindow, Rate, RateCard, in_order, rate_card_id_of
+
+# A price without a start date has, as far as the catalogue knows, always been in force.
+ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+
+_KIND_OF_PRICE = {
+    "input_mtok": UsageKind.INPUT,
+    "output_mtok": UsageKind.OUTPUT,
+    "cache_read_mtok": UsageKind.CACHE_READ,
+    "cache_write_mtok": UsageKind.CACHE_WRITE,
+    "input_audio_mtok": UsageKind.INPUT_AUDIO,
+    "output_audio_mtok": UsageKind.OUTPUT_AUDIO,
+    "output_reasoning_mtok": UsageKind.REASONING,
+    "requests_kcount": UsageKind.REQUEST,
+}
+# Prices are for a million units, but for this one.
+_PER_THOUSAND = {"requests_kcount"}
+_CLAUSE_OPERATORS = ("equals", "starts_with", "ends_with", "contains", "regex")
+
+# Conditions of the catalogue that an event's `service_tier` tells: its value is the tier. Anthropic reports
+# "batch" as the service tier of its Message Batches; "fast" is its speed mode, which a gateway reports so.
+_TIER_CONDITIONS = ("service_tier", "processing", "speed")
+
+
+class UnknownClauseError(MeteringError):
+    """The catalogue says which names a model has in a way that this version cannot read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Omission:
+    """Something of the catalogue that our rate cards do not carry. `model` is left without rates if `skipped`."""
+
+    provider: str
+    model: str
+    reason: str
+    skipped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """All rate cards of one version of the catalogue. `source` names the package and its version."""
+
+    source: str
+    cards: Sequence[RateCard]
+    providers: Sequence[Provider]
+    omissions: Sequence[Omission]
+
+
+def read_catalogue() -> Catalogue:
+    """The catalogue that is installed, without asking a network."""
+    cards: list[RateCard] = []
+    omissions: list[Omission] = []
+    providers: list[Provider] = []
+    for provider in get_snapshot().providers:
+        providers.append(
+            Provider(
+                provider=provider.id,
+                names=_clause(provider.provider_match) if provider.provider_match else None,
+                serves_models_of=tuple(provider.fallback_model_providers or ()),
+            )
+        )
+        for position, model in enumerate(provider.models):
+            if not any(_prices_tokens(prices) for _, prices in _conditions(model)):
+                omissions.append(_omission(provider.id, model, "it has no price per token", skipped=True))
+                continue
+            cards += _cards_of_model(provider.id, model, position)
+            omissions += [
+                _omission(provider.id, model, reason, skipped=False) for reason in sorted(_left_out(model))
+            ]
+    return Catalogue(
+        source=f"genai-prices {version('genai-prices')}", cards=cards, providers=providers, omissions=omissions
+    )
+
+
+def _omission(provider: str, model: ModelInfo, reason: str, *, skipped: bool) -> Omission:
+    return Omission(provider=provider, model=model.id, reason=reason, skipped=skipped)
+
+
+def _left_out(model: ModelInfo) -> set[str]:
+    kinds = {key for _, prices in _conditions(model) for key, _ in _prices(prices) if key not in _KIND_OF_PRICE}
+    untold = {
+        "price where " + ", ".join(f"{name} is {value}" for name, value in sorted(variant.when.items()))
+        for variant in model.price_variants or ()
+        if _tier_of(variant) is None
+    }
+    missing = {
+        f"no price for {kind.value}: a stream that has some is unpriced"
+        for kind in NESTED_KINDS
+        if not any(rate.kind is kind for _, prices in _conditions(model) for rate in _standard_rates(prices))
+    }
+    return {f"price kind {kind}" for kind in kinds} | untold | missing
+
+
+def _conditions(model: ModelInfo) -> list[tuple[object, ModelPrice]]:
+    if isinstance(model.prices, ModelPrice):
+        return [(None, model.prices)]
+    return [(conditional.constraint, conditional.prices) for conditional in model.prices]
+
+
+def _tier_of(variant: PriceVariant) -> str | None:
+    """The service tier that a variant is for; None when it depends on something that no event tells."""
+    ((name, value), *others) = variant.when.items()
+    return value.lower() if name in _TIER_CONDITIONS and not others else None
+
+
+def _cards_of_model(provider: str, model: ModelInfo, position: int) -> list[RateCard]:
+    """One card for each stretch of time; the catalogue itself says which prices apply at its first moment."""
+    constraints = [constraint for constraint, _ in _conditions(model)]
+    constraints += [variant.constraint for variant in model.price_variants or ()]
+    starts = {
+        datetime.combine(constraint.start_date, time(), UTC)
+        for constraint in constraints
+        if isinstance(constraint, StartDateConstraint)
+    }
+    windows = _windows([constraint for constraint in constraints if isinstance(constraint, TimeOfDateConstraint)])
+    cards: list[RateCard] = []
+    for effective_from in sorted({ALWAYS} | starts):
+        rates = in_order(rate for window in windows for rate in _rates(model, effective_from, window))
+        if not rates or (cards and cards[-1].rates == rates):
+            continue
+        cards.append(
+            RateCard(
+                rate_card_id=rate_card_id_of(
+                    provider=provider, model=model.id, effective_from=effective_from, rates=rates
+                ),
+                provider=provider,
+                model=model.id,
+                effective_from=effective_from,
+                rates=rates,
+                names=_clause(model.match),
+                position=position,
+            )
+        )
+    return cards
+
+
+def _windows(constraints: Sequence[TimeOfDateConstraint]) -> list[DailyWindow | None]:
+    """The stretches of the day within which no constraint begins or ends; [None] is the whole day."""
+    edges = sorted({_utc(edge) for each in constraints for edge in (each.start_time, each.end_time)})
+    if len(edges) < 2:
+        return [None]
+    return [DailyWindow(start, end) for start, end in zip(edges, [*edges[1:], edges[0]], strict=True)]
+
+
+def _utc(clock: time) -> time:
+    if clock.tzinfo is None:
+        return clock
+    return datetime.combine(ALWAYS.date(), clock).astimezone(UTC).time()
+
+
+def _rates(model: ModelInfo, day: datetime, window: DailyWindow | None) -> Iterable[Rate]:
+    """The catalogue's prices from that day on, within the window: for any service tier, and where one differs."""
+    moment = datetime.combine(day.date(), window.start, UTC) if window else day
+    standard = dict(_prices(model.get_prices(moment)))
+    yield from _rates_of(standard, None, window)
+    tiers = {tier for variant in model.price_variants or () if (tier := _tier_of(variant))}
+    for tier in sorted(tiers):
+        in_tier = dict(_prices(model.get_prices(moment, dict.fromkeys(_TIER_CONDITIONS, tier))))
+        different = {key: price for key, price in in_tier.items() if standard.get(key) != price}
+        yield from _rates_of(different, tier, window)
+
+
+def _prices(prices: ModelPrice) -> list[tuple[str, Decimal | TieredPrices]]:
+    return [(key, value) for key, value in vars(prices).items() if value is not None and not key.startswith("_")]
+
+
+def _prices_tokens(prices: ModelPrice) -> bool:
+    return any(rate.kind is not UsageKind.REQUEST for rate in _standard_rates(prices))
+
+
+def _standard_rates(prices: ModelPrice) -> list[Rate]:
+    return list(_rates_of(dict(_prices(prices)), None, None))
+
+
+def _rates_of(
+    prices: dict[str, Decimal | TieredPrices], service_tier: str | None, window: DailyWindow | None
+) -> Iterable[Rate]:
+    for key, price in prices.items():
+        kind = _KIND_OF_PRICE.get(key)
+        if kind is None:
+            continue
+        steps = [(0, price)] if isinstance(price, Decimal) else [(0, price.base)]
+        if isinstance(price, TieredPrices):
+            steps += [(tier.start, tier.price) for tier in price.tiers]
+        for above, usd in steps:
+            yield Rate(
+                kind=kind,
+                usd_per_million=usd * 1000 if key in _PER_THOUSAND else usd,
+                above_input_tokens=above,
+                service_tier=service_tier,
+                daily=window,
+            )
+
+
+def _clause(clause: Any) -> NameClause:
+    for operator in _CLAUSE_OPERATORS:
+        if hasattr(clause, operator):
+            return {operator: getattr(clause, operator)}
+    if hasattr(clause, "or_"):
+        return {"or": [_clause(inner) for inner in clause.or_]}
+    if hasattr(clause, "and_"):
+        return {"and": [_clause(inner) for inner in clause.and_]}
+    raise UnknownClauseError(f"genai-prices has a name clause that is unknown here: {type(clause).__name__}")

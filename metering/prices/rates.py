@@ -1,0 +1,164 @@
+"""Rate cards: what a model's tokens cost, since when, for whom, and which names mean that model."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from hashlib import blake2b
+
+from metering.events.usage import UsageKind
+from metering.prices.model_names import NameClause
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DailyWindow:
+    """A stretch of every day, in UTC and half-open; one that ends before it begins runs past midnight."""
+
+    start: time
+    end: time
+
+    def contains(self, at: datetime) -> bool:
+        """Whether a moment falls into it."""
+        clock = at.astimezone(UTC).time()
+        if self.start < self.end:
+            return self.start <= clock < self.end
+        return clock >= self.start or clock < self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """USD per million units of a kind.
+
+    It may be for requests with more than `above_input_tokens` input tokens, for one service tier, or for a
+    stretch of the day only.
+    """
+
+    kind: UsageKind
+    usd_per_million: Decimal
+    above_input_tokens: int = 0
+    service_tier: str | None = None
+    daily: DailyWindow | None = None
+
+
+def in_order(rates: Iterable[Rate]) -> tuple[Rate, ...]:
+    """Rates in the one order in which cards hold, show and compare them."""
+    return tuple(
+        sorted(
+            rates,
+            key=lambda rate: (
+                rate.service_tier or "",
+                (rate.daily.start, rate.daily.end) if rate.daily else (time(), time()),
+                rate.kind.value,
+                rate.above_input_tokens,
+            ),
+        )
+    )
+
+
+RateTable = Mapping[UsageKind, Rate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateCard:
+    """The rates of one model from `effective_from` until its next card takes over; never changed.
+
+    A card with a `customer_id` is that customer's own and goes before everybody's. One without rates ends it:
+    from then on everybody's card applies again.
+    """
+
+    rate_card_id: str
+    provider: str
+    model: str
+    effective_from: datetime
+    rates: tuple[Rate, ...]
+    names: NameClause
+    position: int | None = None
+    customer_id: str | None = None
+    _tables: dict[tuple[str | None, DailyWindow | None], "_Sizes"] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _windows: tuple[DailyWindow, ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_windows", tuple(sorted({rate.daily for rate in self.rates if rate.daily})))
+
+    def rates_for(self, *, input_tokens: int, service_tier: str | None, at: datetime) -> RateTable:
+        """The rate of each kind that has one, for a request of this size and tier that started then.
+
+        Of a kind's rates the most specific wins: those of the service tier, then those of the time of day. Among
+        them the size decides, and prices the whole request (genai_prices.types, `TieredPrices`).
+        """
+        window = next((window for window in self._windows if window.contains(at)), None) if self._windows else None
+        sizes = self._tables.get((service_tier, window))
+        if sizes is None:
+            sizes = _sizes(self.rates, service_tier, window)
+            if len(self._tables) < _MAX_TABLES:
+                self._tables[service_tier, window] = sizes
+        return next(table for above, table in sizes if input_tokens > above)
+
+
+# Service tiers come from outside; more than a card can name are not remembered.
+_MAX_TABLES = 32
+
+# (more than so many input tokens, rates), the largest first; the last is for any size.
+_Sizes = Sequence[tuple[int, RateTable]]
+
+
+def _sizes(rates: Iterable[Rate], service_tier: str | None, window: DailyWindow | None) -> _Sizes:
+    chosen: dict[UsageKind, list[Rate]] = {}
+    for tier, daily in ((None, None), (None, window), (service_tier, None), (service_tier, window)):
+        of_layer: dict[UsageKind, list[Rate]] = {}
+        for rate in rates:
+            if (rate.service_tier, rate.daily) == (tier, daily):
+                of_layer.setdefault(rate.kind, []).append(rate)
+        chosen |= of_layer
+    every = [rate for of_kind in chosen.values() for rate in of_kind]
+    thresholds = sorted({rate.above_input_tokens for rate in every if rate.above_input_tokens}, reverse=True)
+    return [(above, _at_size(every, above)) for above in (*thresholds, _ANY_SIZE)]
+
+
+_ANY_SIZE = -1
+
+
+def _at_size(rates: Iterable[Rate], above: int) -> RateTable:
+    """Of each kind the rate with the highest threshold that such requests pass."""
+    table: dict[UsageKind, Rate] = {}
+    for rate in sorted(rates, key=lambda rate: rate.above_input_tokens):
+        if rate.above_input_tokens <= max(above, 0):
+            table[rate.kind] = rate
+    return table
+
+
+def rate_card_id_of(
+    *,
+    provider: str,
+    model: str,
+    effective_from: datetime,
+    rates: Iterable[Rate],
+    customer_id: str | None = None,
+) -> str:
+    """A card's id follows from what it says, so the same import made twice yields the same cards."""
+    parts = [provider, model, effective_from.astimezone(UTC).isoformat(), *map(_rate_text, rates)]
+    if customer_id is not None:
+        parts.append(f"for {customer_id}")
+    return f"rc_{blake2b('|'.join(parts).encode(), digest_size=10).hexdigest()}"
+
+
+def id_by_content(card: RateCard) -> str:
+    """The id that follows from what a card holds; its own, unless it was changed."""
+    return rate_card_id_of(
+        provider=card.provider,
+        model=card.model,
+        effective_from=card.effective_from,
+        rates=card.rates,
+        customer_id=card.customer_id,
+    )
+
+
+def _rate_text(rate: Rate) -> str:
+    text = f"{rate.kind.value}>{rate.above_input_tokens}={rate.usd_per_million.normalize()}"
+    if rate.service_tier is not None:
+        text += f" in {rate.service_tier}"
+    if rate.daily is not None:
+        text += f" from {rate.daily.start} to {rate.daily.end}"
+    return text

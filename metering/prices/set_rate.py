@@ -1,0 +1,108 @@
+"""Set a rate: a new dated card beside the ones that are there. What is booked stays as it is."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
+
+from metering.core.errors import MeteringError
+from metering.customers.store import CustomerDetails, put_customer
+from metering.db.engine import transaction
+from metering.events.usage import UsageKind
+from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
+from metering.prices.store.rate_rows import SourcedRateCard
+from metering.prices.store.rates import add_rate_cards, load_rate_cards
+from metering.streams.store.streams import wake_unpriced
+
+
+class InvalidRateError(MeteringError):
+    """The rates do not make a card."""
+
+
+class RateDateTakenError(MeteringError):
+    """This model has a card from this very moment already; cards are never changed."""
+
+
+def set_rate(
+    *,
+    engine: Engine,
+    provider: str,
+    model: str,
+    effective_from: datetime,
+    rates: Sequence[Rate],
+    set_by: str,
+    now: datetime,
+    customer_id: str | None = None,
+) -> RateCard:
+    """Add a rate card for a model, everybody's or one customer's, and wake the streams that waited for one.
+
+    A customer's card without rates ends that customer's own price for the model.
+
+    Raises:
+        InvalidRateError: there is no base rate for input, or a rate is given twice.
+        RateDateTakenError: another card of the model takes effect at the same moment.
+    """
+    provider = provider.lower()
+    if rates or customer_id is None:
+        _check(rates)
+    with transaction(engine) as connection:
+        if customer_id is not None:
+            put_customer(connection, customer_id=customer_id, details=CustomerDetails(), now=now)
+        card = _card(connection, provider, model, effective_from, in_order(rates), customer_id)
+        try:
+            add_rate_cards(connection, [SourcedRateCard(card=card, provenance=f"set by {set_by}", created_at=now)])
+        except IntegrityError as error:
+            raise RateDateTakenError(
+                f"effective_from: {provider}/{model} has a card from {effective_from.isoformat()} already; "
+                "choose another moment"
+            ) from error
+        wake_unpriced(connection, now=now)
+    return card
+
+
+def _card(
+    connection: Connection,
+    provider: str,
+    model: str,
+    effective_from: datetime,
+    rates: tuple[Rate, ...],
+    customer_id: str | None,
+) -> RateCard:
+    """The card, by the names that the model is known by already."""
+    known = [
+        each.card
+        for each in load_rate_cards(connection)
+        if (each.card.provider, each.card.model) == (provider, model) and each.card.customer_id is None
+    ]
+    return RateCard(
+        rate_card_id=rate_card_id_of(
+            provider=provider,
+            model=model,
+            effective_from=effective_from,
+            rates=rates,
+            customer_id=customer_id,
+        ),
+        provider=provider,
+        model=model,
+        effective_from=effective_from,
+        rates=rates,
+        names=known[0].names if known else {"equals": model},
+        position=known[0].position if known else None,
+        customer_id=customer_id,
+    )
+
+
+def _check(rates: Sequence[Rate]) -> None:
+    if not any(_place(rate) == (UsageKind.INPUT, None, None, 0) for rate in rates):
+        raise InvalidRateError("rates: a card needs a rate for kind input without conditions")
+    places = [_place(rate) for rate in rates]
+    if len(set(places)) < len(places):
+        raise InvalidRateError("rates: a kind has two rates for the same input size, service tier and time of day")
+    for kind, tier, daily, above in places:
+        if above and (kind, tier, daily, 0) not in places:
+            raise InvalidRateError(f"rates: kind {kind.value} has a tier but no rate without above_input_tokens")
+
+
+def _place(rate: Rate) -> tuple[UsageKind, str | None, object, int]:
+    return (rate.kind, rate.service_tier, rate.daily, rate.above_input_tokens)

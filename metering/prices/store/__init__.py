@@ -1,0 +1,1 @@
+"""SQL that writes the price book, and loads it."""

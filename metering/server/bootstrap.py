@@ -1,0 +1,185 @@
+"""The composition root: from settings to the parts that run."""
+
+import gc
+from dataclasses import dataclass
+
+from redis import Redis
+from sqlalchemy import Engine
+
+from metering.alerts.send_webhooks import Courier
+from metering.alerts.transport import WebhookTransport
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.core.ids import digest
+from metering.db.engine import check_safe, owner_engine, service_engine
+from metering.db.schema import check_current
+from metering.months.close_months import CloseTerms
+from metering.months.statements.usage_statement import Issuer
+from metering.prices.store.price_book import PriceBooks
+from metering.server.embedded.data_dir import Services, default_data_dir, find_running
+from metering.server.settings import Settings
+from metering.streams.settlement import Patience
+from metering.stripe.client.client import StripeClientPort
+from metering.stripe.client.limiter import Limiter, Rates
+from metering.stripe.push_due import Pusher
+from metering.stripe.push_invoice import PushTerms
+
+
+class NotConfiguredError(MeteringError):
+    """A setting that this command needs is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What every part of the running service shares."""
+
+    settings: Settings
+    engine: Engine
+    price_books: PriceBooks
+    patience: Patience
+
+
+def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
+    """A service on the configured database, which has been checked to be current and safe.
+
+    Raises:
+        NotConfiguredError: no database is named, and none runs.
+        DatabaseUnavailableError, SchemaOutdatedError, UnsafeDatabaseError: see store/.
+    """
+    engine = service_engine(database_url(settings), pool_size=pool_size)
+    check_current(engine)
+    check_safe(engine)
+    return Service(
+        settings=settings,
+        engine=engine,
+        price_books=PriceBooks(),
+        patience=Patience(
+            abandon_after=settings.abandon_after,
+            start_grace=settings.start_grace,
+            retry_window=settings.retry_window,
+        ),
+    )
+
+
+# What the local stand-in for Stripe is given; it takes any key that looks like one.
+LOCAL_STRIPE_KEY = "sk_test_local"
+_LIVE_RATES, _TEST_RATES, _LOCAL_RATES = (
+    Rates(in_all=80, per_endpoint=20),
+    Rates(in_all=20, per_endpoint=20),
+    Rates(in_all=2_000, per_endpoint=2_000),
+)
+
+
+def build_pusher(service: Service) -> Pusher:
+    """What pushes to Stripe, or to what stands in for it.
+
+    Raises:
+        NotConfiguredError: there is no key, and no local stand-in runs.
+    """
+    settings = service.settings
+    key, base = _stripe_access(settings)
+    redis = Redis.from_url(redis_url(settings), socket_timeout=2, socket_connect_timeout=2)
+    limiter = Limiter(redis=redis, name=digest(key, base or ""), rates=_rates(settings, key, base))
+    return Pusher(
+        engine=service.engine,
+        port=StripeClientPort(api_key=key, api_base=base, limiter=limiter),
+        terms=PushTerms(
+            environment=settings.environment,
+            collect=settings.stripe_collect,
+            days_until_due=settings.stripe_days_until_due,
+            keep_manual_lines=settings.stripe_keep_manual_lines,
+        ),
+        clock=utc_now,
+    )
+
+
+def build_courier(service: Service) -> Courier:
+    """What sends webhooks."""
+    settings = service.settings
+    return Courier(
+        engine=service.engine,
+        transport=WebhookTransport(
+            allow_private=settings.webhooks_allow_private, timeout=settings.webhooks_timeout
+        ),
+        clock=utc_now,
+        disable_after=settings.webhooks_disable_after,
+    )
+
+
+def close_terms(settings: Settings) -> CloseTerms:
+    """How months are closed."""
+    return CloseTerms(grace=settings.close_grace, minimum_cents=settings.invoice_minimum_cents)
+
+
+def issuer(settings: Settings) -> Issuer:
+    """Who usage statements are from."""
+    lines = [line.strip() for line in settings.issuer_address.split(";")]
+    return Issuer(name=settings.issuer_name, address=[line for line in lines if line])
+
+
+def _stripe_access(settings: Settings) -> tuple[str, str | None]:
+    if settings.stripe_api_key is not None:
+        return settings.stripe_api_key.get_secret_value(), settings.stripe_api_base
+    running = find_running(settings.data or default_data_dir()) if settings.database_url is None else None
+    if running is None or running.stripe_url is None:
+        raise NotConfiguredError("STRIPE_API_KEY is not set: invoices are made, and wait to be pushed")
+    return LOCAL_STRIPE_KEY, running.stripe_url
+
+
+def _rates(settings: Settings, key: str, base: str | None) -> Rates:
+    if (most := settings.stripe_requests_per_second) is not None:
+        return Rates(in_all=most, per_endpoint=most)
+    if base is not None:
+        return _LOCAL_RATES
+    return _LIVE_RATES if "_live_" in key else _TEST_RATES
+
+
+def freeze_collector(*, young_objects: int | None = None) -> None:
+    """Spare the garbage collector what is loaded by now and stays; `young_objects` sets how seldom it looks."""
+    gc.collect()
+    gc.freeze()
+    if young_objects is not None:
+        gc.set_threshold(young_objects, *gc.get_threshold()[1:])
+
+
+def build_owner_engine(settings: Settings) -> Engine:
+    """An engine that may migrate.
+
+    Raises:
+        NotConfiguredError: no database is named, and none runs.
+    """
+    if settings.migration_database_url is not None:
+        return owner_engine(settings.migration_database_url.get_secret_value())
+    return owner_engine(database_url(settings))
+
+
+def database_url(settings: Settings) -> str:
+    """METERING_DATABASE_URL, or the database of the `metering up` that runs on the data folder.
+
+    Raises:
+        NotConfiguredError: there is neither.
+    """
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return _running("METERING_DATABASE_URL", settings).database_url
+
+
+def redis_url(settings: Settings) -> str:
+    """METERING_REDIS_URL, or the queue of the `metering up` that runs on the data folder.
+
+    Raises:
+        NotConfiguredError: there is neither.
+    """
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    return _running("METERING_REDIS_URL", settings).redis_url
+
+
+def _running(variable: str, settings: Settings) -> Services:
+    data = settings.data or default_data_dir()
+    services = find_running(data)
+    if services is None:
+        raise NotConfiguredError(
+            f"{variable} is not set, and no `metering up` runs on {data}: set it, or start one"
+        )
+    return services

@@ -1,0 +1,133 @@
+"""Where embedded servers keep their data, held by one process at a time."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+
+from metering.core.errors import MeteringError
+
+_ANNOUNCEMENT = "running.json"
+
+ROOT_DATA_DIR = Path("/var/lib/metering")
+
+
+class DataDirInUseError(MeteringError):
+    """Another process runs on this data."""
+
+
+class DataDirUnusableError(MeteringError):
+    """The data folder cannot be created, or the database's user cannot reach it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Where the running servers are; the database's login is its superuser.
+
+    `stripe_url` is the local stand-in for Stripe, where one runs.
+    """
+
+    database_url: str
+    redis_url: str
+    stripe_url: str | None = None
+
+
+def default_data_dir() -> Path:
+    """`/var/lib/metering` for root, else the platform's folder for user data."""
+    return ROOT_DATA_DIR if os.geteuid() == 0 else platformdirs.user_data_path("metering")
+
+
+@contextmanager
+def locked_data_dir(path: Path, *, note: str) -> Iterator[Path]:
+    """The folder, created if need be, and kept from any other process until the block ends.
+
+    `note` tells whoever is refused what is running here. A crash of this process frees the folder.
+
+    Raises:
+        DataDirInUseError: names the process that holds it.
+        DataDirUnusableError: it cannot be created or written.
+    """
+    path = path.expanduser().absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            # The database's own user has to pass through; for the rest, a folder that was there keeps its mode.
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IXGRP | stat.S_IXOTH)
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise DataDirUnusableError(
+            f"{path} cannot be used: {error.strerror}; choose another with --data"
+        ) from error
+    try:
+        _lock(descriptor, path)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}, {note}".encode(), 0)
+        yield path
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def ephemeral_data_dir() -> Iterator[Path]:
+    """A new folder that is gone, with all that is in it, when the block ends."""
+    path = Path(tempfile.mkdtemp(prefix="metering-"))
+    try:
+        with locked_data_dir(path, note="ephemeral"):
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def socket_dir() -> Iterator[Path]:
+    """A new folder with a short path, for sockets: theirs may have no more than about 100 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="mtr-", dir="/tmp" if os.access("/tmp", os.W_OK) else None))
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path)
+
+
+@contextmanager
+def announced(path: Path, services: Services) -> Iterator[None]:
+    """Let other commands of the same user find the servers that run on this folder, until the block ends."""
+    announcement = path / _ANNOUNCEMENT
+    announcement.touch(mode=0o600)
+    announcement.write_text(json.dumps(asdict(services)))
+    try:
+        yield
+    finally:
+        announcement.unlink(missing_ok=True)
+
+
+def find_running(path: Path) -> Services | None:
+    """The servers that run on this folder now; None when none do, or they are another user's."""
+    try:
+        found = json.loads((path / _ANNOUNCEMENT).read_text())
+        with locked_data_dir(path, note="looking"):
+            return None  # nobody holds it: what is announced there was left by a crash
+    except DataDirInUseError:
+        return Services(**found)
+    except (OSError, ValueError, DataDirUnusableError):
+        return None
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+        raise DataDirInUseError(
+            f"{path} is in use by {holder}: stop that one first, or choose another folder with --data"
+        ) from error

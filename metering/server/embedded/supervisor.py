@@ -1,0 +1,268 @@
+"""Child processes: started in order, their lines printed with their names, restarted when they die, stopped in
+order. All children are started by one thread that lives as long as they do, since Linux ties `PDEATHSIG` to the
+thread that forked."""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import TextIO
+
+from metering.core.errors import MeteringError
+from metering.server.embedded.processes import ask_to_stop, describe_exit, end_group, has_exited
+
+LAUNCHER = Path(__file__).with_name("launch.py")
+TICK_SECONDS = 0.05
+FIRST_BACKOFF_SECONDS = 0.2
+MAX_BACKOFF_SECONDS = 5.0
+STABLE_AFTER_SECONDS = 10.0
+STOP_SECONDS = 9.0
+LAST_LINES_SECONDS = 0.5
+_COLORS = ("36", "33", "32", "35", "34", "31")
+
+
+class ChildFailedError(MeteringError):
+    """A child did not start or become ready; the message has its last lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSpec:
+    """A process to keep running. `ready` is asked until it is true; `user` needs root."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_timeout: float = 5.0
+    ready: Callable[[], bool] | None = None
+    ready_timeout: float = 30.0
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    spec: ChildSpec
+    group: int
+    process: subprocess.Popen[bytes] | None = None
+    reader: threading.Thread | None = None
+    was_ready: bool = False
+    started_at: float = 0.0
+    restart_at: float | None = None
+    backoff: float = FIRST_BACKOFF_SECONDS
+    restarts: int = 0
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=15))
+
+
+class Supervisor:
+    """`start()` groups of children, `stop()` them in reverse; or `run_until_signal()` between the two."""
+
+    def __init__(self, *, output: TextIO | None = None, quiet: bool = False) -> None:
+        self._output = output or sys.stderr
+        self._quiet = quiet
+        self._children: list[_Child] = []
+        self._commands: queue.SimpleQueue[tuple[Sequence[ChildSpec], queue.SimpleQueue[Exception | None]]] = (
+            queue.SimpleQueue()
+        )
+        self._stopping = threading.Event()
+        self._impatient = threading.Event()
+        self._print_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Supervisor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, specs: Sequence[ChildSpec]) -> None:
+        """Start one group of children, each when the one before it is ready. Groups stop in reverse order.
+
+        Raises:
+            ChildFailedError: one did not become ready; the others keep running until `stop()`.
+        """
+        outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._commands.put((specs, outcome))
+        while self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                error = outcome.get(timeout=TICK_SECONDS)
+                if error is not None:
+                    raise error
+                return
+        raise ChildFailedError(f"{', '.join(spec.name for spec in specs)} not started: the supervisor has stopped")
+
+    def stop(self) -> None:
+        """Stop all children, the last group first, killing those that do not heed their signal in time."""
+        self._stopping.set()
+        self._thread.join()
+
+    def run_until_signal(self) -> None:
+        """Wait for SIGINT or SIGTERM. A second one makes the following `stop()` kill at once."""
+        received = threading.Event()
+
+        def note(_signal: int, _frame: object) -> None:
+            if received.is_set():
+                self._impatient.set()
+            received.set()
+
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while not received.wait(timeout=1.0):
+                pass
+            self.say("supervisor", "stopping; once more to kill at once")
+            self.stop()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def pid_of(self, name: str) -> int | None:
+        """The process id of a child that is running."""
+        process = self._child(name).process
+        return process.pid if process is not None and not has_exited(process) else None
+
+    def restarts_of(self, name: str) -> int:
+        """How often a child was restarted."""
+        return self._child(name).restarts
+
+    def say(self, name: str, line: str) -> None:
+        """Print a line under a child's name."""
+        width = max([10, *(len(child.spec.name) for child in self._children)])
+        label = f"{name:<{width}} |"
+        # Whoever read our lines may be gone (`metering up | head`): that must stop neither children nor readers.
+        with self._print_lock, contextlib.suppress(OSError, ValueError):
+            if self._output.isatty():
+                label = f"\033[{_COLORS[sum(name.encode()) % len(_COLORS)]}m{label}\033[0m"
+            self._output.write(f"{label} {line}\n")
+            self._output.flush()
+
+    def _child(self, name: str) -> _Child:
+        return next(child for child in self._children if child.spec.name == name)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                specs, outcome = self._commands.get(timeout=TICK_SECONDS)
+            except queue.Empty:
+                self._revive()
+                continue
+            try:
+                self._start_group(specs)
+                outcome.put(None)
+            except Exception as error:  # noqa: BLE001 - `ready` may raise anything, and start() waits to hear it
+                outcome.put(error)
+        self._stop_all()
+
+    def _start_group(self, specs: Sequence[ChildSpec]) -> None:
+        group = max((child.group for child in self._children), default=0) + 1
+        for spec in specs:
+            child = _Child(spec, group)
+            self._children.append(child)
+            self._spawn(child)
+            self._await_ready(child)
+            child.was_ready = True
+
+    def _spawn(self, child: _Child) -> None:
+        spec = child.spec
+        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), spec.stop_signal.name, spec.user]
+        # A session of its own: a terminal's Ctrl-C reaches only us, and a kill reaches its children too.
+        child.process = subprocess.Popen(
+            [*launcher, *spec.argv],
+            env={**os.environ, **spec.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        child.started_at = monotonic()
+        child.restart_at = None
+        child.reader = threading.Thread(target=self._read, args=(child, child.process), daemon=True)
+        child.reader.start()
+
+    def _read(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        with process.stdout as stdout:
+            for raw in iter(lambda: stdout.readline(65_536), b""):
+                line = raw.decode(errors="replace").rstrip()
+                child.last_lines.append(line)
+                if not self._quiet:
+                    self.say(child.spec.name, line)
+
+    def _await_ready(self, child: _Child) -> None:
+        ready, process = child.spec.ready, child.process
+        if ready is None or process is None:
+            return
+        deadline = monotonic() + child.spec.ready_timeout
+        while not ready():
+            if has_exited(process) or monotonic() > deadline or self._stopping.is_set():
+                how = describe_exit(end_group(process)) if has_exited(process) else "did not become ready"
+                _join([child], seconds=TICK_SECONDS)  # for its last lines to be read
+                lines = "\n  ".join(child.last_lines)
+                raise ChildFailedError(f"{child.spec.name} {how}; its last lines:\n  {lines}")
+            self._revive()
+            self._stopping.wait(TICK_SECONDS / 2)
+
+    def _revive(self) -> None:
+        now = monotonic()
+        for child in self._children:
+            if child.process is None or not child.was_ready:
+                continue
+            if child.restart_at is None:
+                if has_exited(child.process):
+                    if now - child.started_at > STABLE_AFTER_SECONDS:
+                        child.backoff = FIRST_BACKOFF_SECONDS
+                    self._restart_later(child, describe_exit(end_group(child.process)))
+            elif now >= child.restart_at:
+                try:
+                    self._spawn(child)
+                    child.restarts += 1
+                except OSError as error:  # out of processes or descriptors: it may pass
+                    self._restart_later(child, f"cannot be started ({error.strerror})")
+
+    def _restart_later(self, child: _Child, how: str) -> None:
+        child.restart_at = monotonic() + child.backoff
+        when = f"restarting in {child.backoff:g} s (restart {child.restarts + 1})"
+        self.say("supervisor", f"{child.spec.name} {how}; {when}")
+        child.backoff = min(child.backoff * 2, MAX_BACKOFF_SECONDS)
+
+    def _stop_all(self) -> None:
+        numbers = sorted({child.group for child in self._children}, reverse=True)
+        groups = [[child for child in self._children if child.group == number] for number in numbers]
+        wanted = sum(max(child.spec.stop_timeout for child in group) for group in groups)
+        share = min(1.0, STOP_SECONDS / wanted) if wanted else 1.0  # the first to stop leave time for the last
+        for group in groups:
+            self._stop_group(group, share)
+        _join(self._children, seconds=LAST_LINES_SECONDS)
+
+    def _stop_group(self, children: Sequence[_Child], share: float) -> None:
+        running = [
+            (child, child.process)
+            for child in children
+            if child.process is not None and child.process.returncode is None
+        ]
+        for child, process in running:
+            ask_to_stop(process, child.spec.stop_signal)
+        started = monotonic()
+        for child, process in running:
+            while not has_exited(process) and not self._impatient.is_set():
+                if monotonic() - started > child.spec.stop_timeout * share:
+                    break
+                self._impatient.wait(TICK_SECONDS / 2)
+            if not has_exited(process):
+                self.say("supervisor", f"{child.spec.name} does not stop; killing it")
+            end_group(process)
+
+
+def _join(children: Sequence[_Child], *, seconds: float) -> None:
+    """Wait for what the children said last; something that left their group may hold the pipe for longer."""
+    deadline = monotonic() + seconds
+    for child in children:
+        if child.reader is not None:
+            child.reader.join(max(0.0, deadline - monotonic()))

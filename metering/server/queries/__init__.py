@@ -1,0 +1,1 @@
+"""SQL that reads the state of the service: backlog, workers, sizes."""

@@ -1,0 +1,229 @@
+"""All in one: embedded or given servers, a prepared database, and the service's parts as supervised processes."""
+
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from pydantic import SecretStr
+
+from metering.access.manage_keys import ensure_admin_key
+from metering.core.clock import utc_now
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction
+from metering.db.schema import ensure_journal_partitions, migrate
+from metering.prices.catalogue import read_catalogue
+from metering.prices.import_rates import ImportResult, import_rates
+from metering.prices.store.rates import has_rate_cards
+from metering.server.bootstrap import LOCAL_STRIPE_KEY, build_owner_engine, build_service
+from metering.server.embedded.data_dir import default_data_dir, ephemeral_data_dir, locked_data_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import ChildSpec, Supervisor
+from metering.server.settings import Settings
+
+
+class PortTakenError(MeteringError):
+    """Something else listens on the port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What preparing a database did. A new one has `imported`; a generated first `admin_key` is told only now."""
+
+    version: str
+    imported: ImportResult | None
+    admin_key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A service that answers. `environment` is what further processes need to join it.
+
+    `stripe_url` is the local stand-in for Stripe, where there is no key.
+    """
+
+    url: str
+    prepared: Prepared
+    environment: dict[str, str]
+    stripe_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStripe:
+    """The stand-in for Stripe that runs where there is no key; what it knows is kept beside the database."""
+
+    url: str
+    port: int
+    state: Path
+    webhook_secret: str
+
+    @classmethod
+    def of(cls, data: Path) -> "LocalStripe":
+        """One on a free port."""
+        port = free_port()
+        return cls(
+            url=f"http://127.0.0.1:{port}",
+            port=port,
+            state=data / "stripe-local.db",
+            webhook_secret=f"whsec_{secrets.token_hex(16)}",
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What the service's parts need to use it."""
+        return {
+            "STRIPE_API_KEY": LOCAL_STRIPE_KEY,
+            "STRIPE_WEBHOOK_SECRET": self.webhook_secret,
+            "METERING_STRIPE_API_BASE": self.url,
+        }
+
+    def child(self, *, webhook_url: str) -> ChildSpec:
+        """It as a supervised child."""
+        options = ["--port", str(self.port), "--state", str(self.state), "--webhook-url", webhook_url]
+        return ChildSpec(
+            name="stripe",
+            argv=[sys.executable, "-m", "metering.lab.stripe_local", *options],
+            env={"STRIPE_LOCAL_WEBHOOK_SECRET": self.webhook_secret},
+            stop_timeout=5.0,
+            ready=lambda: answers(f"{self.url}/livez"),
+        )
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Migrate, then give a new database the catalogue's rates and a first admin key.
+
+    Raises:
+        MeteringError: the database cannot be reached, migrated or used.
+    """
+    owner = build_owner_engine(settings)
+    version = migrate(owner)
+    owner.dispose()
+    engine = build_service(settings).engine
+    now = utc_now()
+    ensure_journal_partitions(engine, now=now)
+    with transaction(engine) as connection:
+        is_new = not has_rate_cards(connection)
+    imported = import_rates(engine=engine, catalogue=read_catalogue(), now=now) if is_new else None
+    configured = settings.admin_key.get_secret_value() if settings.admin_key else None
+    generated = ensure_admin_key(engine=engine, configured=configured, now=now)
+    engine.dispose()
+    return Prepared(
+        version=version,
+        imported=imported,
+        admin_key=str(generated) if generated else None,
+    )
+
+
+@contextmanager
+def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: bool) -> Iterator[Running]:
+    """Start whatever is not given, then API, worker and beat; all stops when the block ends.
+
+    Raises:
+        PortTakenError: something listens on the port already.
+        DataDirInUseError: another process runs on the same data.
+        ChildFailedError: a part did not start.
+    """
+    settings = settings.model_copy(update={"port": free_port(settings.host, settings.port)})
+    url = f"http://{settings.host}:{settings.port}"
+    stripe: LocalStripe | None = None
+    with ExitStack() as stack:
+        if settings.database_url is None or settings.redis_url is None:
+            data = stack.enter_context(_data_dir(settings, ephemeral=ephemeral, url=url))
+            if settings.stripe_api_key is None and settings.database_url is None:
+                stripe = LocalStripe.of(data)
+            services = stack.enter_context(
+                embedded_services(
+                    data=data,
+                    supervisor=supervisor,
+                    postgres=settings.database_url is None,
+                    valkey=settings.redis_url is None,
+                    stripe_url=stripe.url if stripe else None,
+                )
+            )
+            settings = settings.model_copy(
+                update={
+                    "database_url": settings.database_url or SecretStr(services.database_url),
+                    "redis_url": settings.redis_url or SecretStr(services.redis_url),
+                }
+            )
+        stack.callback(supervisor.stop)
+        prepared = prepare(settings)
+        environment = _environment(settings)
+        if stripe is not None:
+            environment |= stripe.environment()
+            supervisor.start([stripe.child(webhook_url=f"{url}/v1/stripe/webhook")])
+        supervisor.start(_parts(settings, url=url, environment=environment))
+        yield Running(
+            url=url,
+            prepared=prepared,
+            environment=environment,
+            stripe_url=stripe.url if stripe else None,
+        )
+
+
+def _parts(settings: Settings, *, url: str, environment: dict[str, str]) -> list[ChildSpec]:
+    api = ["api", "--host", settings.host, "--port", str(settings.port)]
+    return [
+        metering_child("api", api, environment=environment, ready_url=f"{url}/livez"),
+        metering_child("worker", ["worker"], environment=environment),
+        metering_child("beat", ["beat"], environment=environment),
+    ]
+
+
+def metering_child(
+    name: str, command: list[str], *, environment: dict[str, str], ready_url: str | None = None
+) -> ChildSpec:
+    """A `metering` command as a supervised child, ready when its URL answers."""
+    return ChildSpec(
+        name=name,
+        argv=[sys.executable, "-m", "metering", *command],
+        env=environment,
+        stop_timeout=5.0,
+        ready=(lambda: answers(ready_url)) if ready_url else None,
+    )
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of the URL is answered with success."""
+    try:
+        return httpx2.get(url, timeout=2).is_success
+    except httpx2.HTTPError:
+        return False
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    return {
+        "METERING_DATABASE_URL": settings.database_url.get_secret_value(),
+        "METERING_REDIS_URL": settings.redis_url.get_secret_value(),
+    }
+
+
+@contextmanager
+def _data_dir(settings: Settings, *, ephemeral: bool, url: str) -> Iterator[Path]:
+    if ephemeral:
+        with ephemeral_data_dir() as path:
+            yield path
+    else:
+        with locked_data_dir(settings.data or default_data_dir(), note=f"metering up at {url}") as path:
+            yield path
+
+
+def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
+    """The port if it can be listened on; for 0, one that is free now.
+
+    Raises:
+        PortTakenError: something else listens on it.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTakenError(f"{host}:{port} cannot be listened on ({error.strerror}): try --port") from error
+        free: int = probe.getsockname()[1]
+        return free

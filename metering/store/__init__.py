@@ -1,1 +1,0 @@
-"""The writing side of PostgreSQL, one module per aggregate; the only package that commits."""

@@ -1,0 +1,48 @@
+"""Accrue: what the streams that are not final would cost if they ended now."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from metering.ledger.entries import Bill
+from metering.ledger.queries.streams import StreamView, iterate_not_final
+from metering.ledger.rollups import NO_RETRY
+from metering.prices.store.price_book import PriceBooks
+from metering.streams.settlement import accrue
+from metering.streams.store.stream_rows import StoredStream
+from metering.totals.queries.totals import Accrual
+
+
+def accrue_streams(
+    connection: Connection, *, price_books: PriceBooks, customer_id: str | None, from_: datetime, to: datetime
+) -> Sequence[Accrual]:
+    """One accrual for each stream that is open or ended, not final, and can be rated."""
+    prices = price_books.current(connection)
+    accruals: list[Accrual] = []
+    for stream in iterate_not_final(connection, customer_id=customer_id, from_=from_, to=to):
+        bill = accrue(facts=stream.facts, prices=prices)
+        if bill is not None:
+            accruals.append(_accrual(stream, bill))
+    return accruals
+
+
+def accrue_stream(connection: Connection, *, view: StreamView, price_books: PriceBooks) -> Bill | None:
+    """The accrued bill of a stream that is not final; None when it is final, or cannot be rated."""
+    if view.stream.revision is not None:
+        return None
+    return accrue(facts=view.stream.facts, prices=price_books.current(connection))
+
+
+def _accrual(stream: StoredStream, bill: Bill) -> Accrual:
+    return Accrual(
+        customer_id=stream.facts.customer_id,
+        at=stream.facts.last_event_at,
+        provider=bill.provider,
+        model=bill.model,
+        api_key_id=bill.api_key_id or "",
+        outcome=bill.outcome.value if stream.facts.end else "",
+        usage_source=bill.usage_source.value,
+        retry=NO_RETRY,
+        usd_cents=bill.usd_cents,
+    )

@@ -1,0 +1,127 @@
+"""The body of a request: received and inflated within bounds, and what form its JSON has."""
+
+import zlib
+from collections.abc import AsyncIterator
+
+import zstandard
+
+from metering.core.errors import MeteringError
+from metering.events.wire.decode import NDJSON
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+_MAX_WINDOW = 1 << 27
+
+_JSON_TYPES = frozenset(
+    {"", "application/json", "application/cloudevents+json", "application/cloudevents-batch+json"}
+)
+
+
+class BodyTooLargeError(MeteringError):
+    """More bytes than the contract allows, as sent or inflated."""
+
+    def __init__(self) -> None:
+        super().__init__("the body has more than 8 MiB, as sent or inflated: send fewer events at a time")
+
+
+class BrokenBodyError(MeteringError):
+    """The body is not what its Content-Encoding says."""
+
+
+class UnsupportedBodyError(MeteringError):
+    """A media type or encoding that is not spoken here."""
+
+
+async def receive_body(chunks: AsyncIterator[bytes]) -> bytes:
+    """The whole body as sent. How long that may take is the server's business (`metering.api.server`).
+
+    Raises:
+        BodyTooLargeError: past 8 MiB; the rest is not read.
+    """
+    received: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise BodyTooLargeError
+        received.append(chunk)
+    return received[0] if len(received) == 1 else b"".join(received)
+
+
+def inflate(body: bytes, *, encoding: str) -> bytes:
+    """The body without its Content-Encoding: gzip, zstd, or none.
+
+    Raises:
+        UnsupportedBodyError: another encoding.
+        BrokenBodyError: it cannot be inflated.
+        BodyTooLargeError: it inflates to more than 8 MiB.
+    """
+    match encoding.strip().lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip":
+            return _gunzip(body)
+        case "zstd":
+            return _unzstd(body)
+    raise UnsupportedBodyError(f"Content-Encoding: {encoding!r} is not supported, use gzip or zstd")
+
+
+def media_type_of(content_type: str) -> str:
+    """The media type without its parameters, if events can have it; `""` when none was given.
+
+    Raises:
+        UnsupportedBodyError: another media type, or another charset than UTF-8.
+    """
+    media_type, _, parameters = content_type.partition(";")
+    media_type = media_type.strip().lower()
+    if media_type != NDJSON and media_type not in _JSON_TYPES:
+        allowed = ", ".join(sorted({*_JSON_TYPES - {""}, NDJSON}))
+        raise UnsupportedBodyError(f"Content-Type: {media_type!r} is not supported, use one of {allowed}")
+    charset = parameters.lower().partition("charset=")[2].split(";")[0].strip().strip('"')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise UnsupportedBodyError(f"Content-Type: charset {charset!r} is not supported, use utf-8")
+    return media_type
+
+
+def _gunzip(body: bytes) -> bytes:
+    inflated: list[bytes] = []
+    room = MAX_BODY_BYTES + 1
+    while body:  # a gzip file may have several members
+        inflater = zlib.decompressobj(wbits=31)
+        try:
+            part = inflater.decompress(body, room)
+        except zlib.error as error:
+            raise BrokenBodyError(f"Content-Encoding gzip, but the body is not gzip: {error}") from error
+        room -= len(part)
+        if room <= 0:
+            raise BodyTooLargeError
+        if not inflater.eof:
+            raise BrokenBodyError("Content-Encoding gzip, but the body breaks off")
+        inflated.append(part)
+        body = inflater.unused_data
+    return b"".join(inflated)
+
+
+def _unzstd(body: bytes) -> bytes:
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(
+            body, read_across_frames=True
+        ) as reader:
+            inflated = reader.read(MAX_BODY_BYTES + 1)
+        if len(inflated) > MAX_BODY_BYTES:
+            raise BodyTooLargeError
+        if zstandard.frame_content_size(body) != len(inflated):
+            _check_complete(body)
+    except zstandard.ZstdError as error:
+        raise BrokenBodyError(f"Content-Encoding zstd, but the body is not zstd: {error}") from error
+    return inflated
+
+
+def _check_complete(body: bytes) -> None:
+    """The reader says nothing where a body breaks off. Only for a body that is known to inflate to little."""
+    while body:
+        inflater = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
+        inflater.decompress(body)
+        if not inflater.eof:
+            raise BrokenBodyError("Content-Encoding zstd, but the body breaks off")
+        body = inflater.unused_data

@@ -1,0 +1,65 @@
+"""The join of a request's events, straight from the wire: the same result as `domain.stream.fold`, sooner.
+
+Nine in ten events only count tokens, and nearly always in order: of those the last says it all. Whatever else
+there is goes through the domain's own join. A property test holds the two folds equal.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from metering.events.events import StreamEnd, StreamStart, UsageEvent, digest
+from metering.events.wire.events import DeliveredEvent, WireEvent, to_domain
+from metering.streams.stream import Delivered, StreamFacts, facts_of, join_all
+
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+
+
+def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]:
+    """What the events say of each stream, by (customer_id, stream_id)."""
+    counted: dict[tuple[str, str], DeliveredEvent] = {}
+    rest: list[UsageEvent] = []
+    for event in events:
+        if type(event) is not DeliveredEvent:
+            rest.append(to_domain(event))
+            continue
+        key = (event.subject, event.data.stream_id)
+        known = counted.get(key)
+        if known is None or _covers(event, known):
+            counted[key] = event
+        else:
+            rest.append(to_domain(event))
+    others = (facts_of(event, fingerprint=_fingerprint) for event in rest)
+    return join_all([*others, *map(_counted_facts, counted.values())])
+
+
+def _fingerprint(event: StreamStart | StreamEnd) -> int:
+    """`domain.events.fingerprint`, with msgspec's writing of the same JSON."""
+    return digest(_canonical(event.attributes()))
+
+
+def _counted_facts(event: DeliveredEvent) -> StreamFacts:
+    data = event.data
+    return StreamFacts(
+        customer_id=event.subject,
+        stream_id=data.stream_id,
+        last_event_at=event.time,
+        delivered=Delivered(data.seq, data.output_tokens, data.reasoning_output_tokens),
+    )
+
+
+def _covers(later: DeliveredEvent, known: DeliveredEvent) -> bool:
+    """Whether `later` says all that `known` says, or more."""
+    new, old = later.data, known.data
+    return (
+        new.seq >= old.seq
+        and new.output_tokens >= old.output_tokens
+        and later.time >= known.time
+        and (
+            old.reasoning_output_tokens is None
+            or (
+                new.reasoning_output_tokens is not None
+                and new.reasoning_output_tokens >= old.reasoning_output_tokens
+            )
+        )
+    )

@@ -1,0 +1,1 @@
+"""SQL that writes streams, resolutions and interruptions."""

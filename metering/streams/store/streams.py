@@ -1,0 +1,233 @@
+"""Streams: the join of `domain/stream.py` as SQL, the claim of due work, and what the finalizer records."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, TextClause, text
+
+from metering.db.json_rows import json_keys, json_rows
+from metering.streams.documents import attributes_document
+from metering.streams.settlement import State
+from metering.streams.store.stream_rows import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.stream import StreamFacts
+
+# What a row of UPSERT's JSON may have; a field that is not there is NULL.
+_ROW_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("customer_id", "text"),
+    ("stream_id", "text"),
+    ("started_at", "timestamptz"),
+    ("start_fingerprint", "bigint"),
+    ("start_data", "json"),
+    ("start_conflicting", "boolean"),
+    ("delivered_seq", "bigint"),
+    ("delivered_output_tokens", "bigint"),
+    ("delivered_reasoning_tokens", "bigint"),
+    ("last_event_at", "timestamptz"),
+    ("end_rank", "smallint"),
+    ("ended_at", "timestamptz"),
+    ("end_fingerprint", "bigint"),
+    ("end_data", "json"),
+    ("end_conflicting", "boolean"),
+)
+
+# The join, clause by clause as in domain/stream.py. `s` is what is stored, `excluded` what comes in.
+_TAKE_START = """(excluded.started_at IS NOT NULL AND (s.started_at IS NULL
+    OR (excluded.started_at, excluded.start_fingerprint) < (s.started_at, s.start_fingerprint)))"""
+_START_CONFLICTING = """(s.start_conflicting OR excluded.start_conflicting
+    OR COALESCE(s.start_fingerprint <> excluded.start_fingerprint, false))"""
+_TAKE_END = """(excluded.end_rank IS NOT NULL AND (s.end_rank IS NULL
+    OR (excluded.end_rank, excluded.ended_at, excluded.end_fingerprint)
+     < (s.end_rank, s.ended_at, s.end_fingerprint)))"""
+_END_CONFLICTING = f"""(CASE WHEN s.end_rank IS NOT DISTINCT FROM excluded.end_rank
+    THEN s.end_conflicting OR excluded.end_conflicting
+         OR COALESCE(s.end_fingerprint <> excluded.end_fingerprint, false)
+    WHEN {_TAKE_END} THEN excluded.end_conflicting ELSE s.end_conflicting END)"""
+_MAXIMA = ("delivered_seq", "delivered_output_tokens", "delivered_reasoning_tokens", "last_event_at")
+_SAYS_SOMETHING_NEW = " OR ".join(
+    [
+        _TAKE_START,
+        _TAKE_END,
+        f"{_START_CONFLICTING} <> s.start_conflicting",
+        f"{_END_CONFLICTING} <> s.end_conflicting",
+        *(f"GREATEST(s.{name}, excluded.{name}) IS DISTINCT FROM s.{name}" for name in _MAXIMA),
+    ]
+)
+
+
+def _either(condition: str, *names: str) -> str:
+    return ", ".join(f"{name} = CASE WHEN {condition} THEN excluded.{name} ELSE s.{name} END" for name in names)
+
+
+# Sorted by key in the statement itself, so that any number of writers cannot deadlock.
+# A duplicate says nothing new and writes nothing. An open stream keeps its timer (due_at), which the sweep moves
+# on when it fires, so that counting tokens never touches an index. Once the end is known, new facts are due now.
+UPSERT = f"""
+INSERT INTO streams AS s ({", ".join(name for name, _ in _ROW_COLUMNS)}, first_received_at, last_received_at,
+    due_at, state)
+SELECT {", ".join(f"COALESCE({name}, false)" if type_ == "boolean" else name for name, type_ in _ROW_COLUMNS)},
+       %(first_received_at)s, %(received_at)s,
+       %(received_at)s + CASE WHEN ended_at IS NULL THEN %(abandon_after)s ELSE interval '0' END,
+       CASE WHEN ended_at IS NULL THEN 'open' ELSE 'ended' END
+FROM json_to_recordset(%(rows)s::json) AS joined ({", ".join(f"{name} {type_}" for name, type_ in _ROW_COLUMNS)})
+ORDER BY customer_id, stream_id
+ON CONFLICT (customer_id, stream_id) DO UPDATE SET
+    {_either(_TAKE_START, "started_at", "start_fingerprint", "start_data")},
+    start_conflicting = {_START_CONFLICTING},
+    {", ".join(f"{name} = GREATEST(s.{name}, excluded.{name})" for name in _MAXIMA)},
+    {_either(_TAKE_END, "end_rank", "ended_at", "end_fingerprint", "end_data")},
+    end_conflicting = {_END_CONFLICTING},
+    first_received_at = LEAST(s.first_received_at, excluded.first_received_at),
+    last_received_at = GREATEST(s.last_received_at, excluded.last_received_at),
+    state = CASE WHEN s.state = 'open' AND excluded.ended_at IS NOT NULL THEN 'ended' ELSE s.state END,
+    due_at = CASE WHEN s.ended_at IS NULL AND excluded.ended_at IS NULL
+                  THEN COALESCE(s.due_at, excluded.due_at)
+                  ELSE LEAST(s.due_at, excluded.last_received_at) END
+WHERE {_SAYS_SOMETHING_NEW}
+"""
+
+
+class _Row(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One stream's joined facts, as _ROW_COLUMNS names them."""
+
+    customer_id: str
+    stream_id: str
+    last_event_at: datetime
+    started_at: datetime | None = None
+    start_fingerprint: int | None = None
+    start_data: msgspec.Raw | None = None
+    start_conflicting: bool = False
+    delivered_seq: int | None = None
+    delivered_output_tokens: int | None = None
+    delivered_reasoning_tokens: int | None = None
+    end_rank: int | None = None
+    ended_at: datetime | None = None
+    end_fingerprint: int | None = None
+    end_data: msgspec.Raw | None = None
+    end_conflicting: bool = False
+
+
+def upsert_parameters(
+    streams: Iterable[StreamFacts],
+    *,
+    first_received_at: datetime,
+    received_at: datetime,
+    abandon_after: timedelta,
+) -> dict[str, Any]:
+    """What UPSERT takes, for joined facts that arrived from `first_received_at` until `received_at`."""
+    return {
+        "rows": json_rows(map(_row, streams)),
+        "first_received_at": first_received_at,
+        "received_at": received_at,
+        "abandon_after": abandon_after,
+    }
+
+
+def _row(facts: StreamFacts) -> _Row:
+    row = _Row(customer_id=facts.customer_id, stream_id=facts.stream_id, last_event_at=facts.last_event_at)
+    if (start := facts.start) is not None:
+        row.started_at = start.event.time
+        row.start_fingerprint = start.fingerprint
+        row.start_data = msgspec.Raw(attributes_document(start.event))
+        row.start_conflicting = start.conflicting
+    if (delivered := facts.delivered) is not None:
+        row.delivered_seq = delivered.seq
+        row.delivered_output_tokens = delivered.output_tokens
+        row.delivered_reasoning_tokens = delivered.reasoning_output_tokens
+    if (end := facts.end) is not None:
+        row.end_rank = end.rank
+        row.ended_at = end.event.time
+        row.end_fingerprint = end.fingerprint
+        row.end_data = msgspec.Raw(attributes_document(end.event))
+        row.end_conflicting = end.conflicting
+    return row
+
+
+def _claim(order: str) -> TextClause:
+    return text(
+        f"""
+        SELECT {STREAM_COLUMNS} FROM streams s
+        WHERE s.due_at <= :now
+        ORDER BY s.due_at {order}
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+        """
+    )
+
+
+_CLAIM_OLDEST, _CLAIM_NEWEST = _claim("ASC"), _claim("DESC")
+
+
+def claim_due(
+    connection: Connection, *, now: datetime, limit: int, newest_first: bool = False
+) -> list[StoredStream]:
+    """Lock up to `limit` due streams that no other worker has, the longest waiting first.
+
+    A second claim at the same time does better with `newest_first`: to step over a row that another transaction
+    has locked takes PostgreSQL longer than to lock one.
+    """
+    rows = connection.execute(_CLAIM_NEWEST if newest_first else _CLAIM_OLDEST, {"now": now, "limit": limit}).all()
+    return [stored_stream(row) for row in rows]
+
+
+_READ = f"""
+SELECT {STREAM_COLUMNS}
+FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
+JOIN streams s ON s.customer_id = wanted.customer_id AND s.stream_id = wanted.stream_id
+ORDER BY s.customer_id, s.stream_id
+"""
+
+
+def read_streams(connection: Connection, streams: Sequence[tuple[str, str]], *, lock: bool) -> list[StoredStream]:
+    """These (customer_id, stream_id); with `lock`, nobody else changes them until the transaction ends."""
+    query = f"{_READ} FOR UPDATE OF s" if lock else _READ
+    rows = connection.exec_driver_sql(query, (json_keys(streams),)).all()
+    return [stored_stream(row) for row in rows]
+
+
+class StreamMark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What the finalizer leaves on a stream: its state, when to look again, and the newest booking."""
+
+    customer_id: str
+    stream_id: str
+    state: State
+    state_reason: str | None = None
+    due_at: datetime | None = None
+    revision: int | None = None
+
+
+_MARK = """
+UPDATE streams s SET state = m.state, state_reason = m.state_reason, due_at = m.due_at, revision = m.revision
+FROM json_to_recordset(%s::json)
+     AS m (customer_id text, stream_id text, state text, state_reason text, due_at timestamptz, revision integer)
+WHERE s.customer_id = m.customer_id AND s.stream_id = m.stream_id
+"""
+
+
+def mark_streams(connection: Connection, marks: Sequence[StreamMark]) -> None:
+    """Record what was decided of streams that this transaction has claimed."""
+    connection.exec_driver_sql(_MARK, (json_rows(marks),))
+
+
+_WAKE = text("UPDATE streams SET due_at = :now WHERE customer_id = :customer_id AND stream_id = :stream_id")
+
+
+def wake_stream(connection: Connection, *, customer_id: str, stream_id: str, now: datetime) -> None:
+    """Have the finalizer look again at a stream that this transaction has locked."""
+    connection.execute(_WAKE, {"customer_id": customer_id, "stream_id": stream_id, "now": now})
+
+
+_WAKE_UNPRICED = text(
+    """
+    UPDATE streams s SET due_at = :now
+    FROM (SELECT customer_id, stream_id FROM streams WHERE state = 'unpriced' AND due_at IS NULL
+          ORDER BY customer_id, stream_id FOR UPDATE) AS waiting
+    WHERE s.customer_id = waiting.customer_id AND s.stream_id = waiting.stream_id
+    """
+)
+
+
+def wake_unpriced(connection: Connection, *, now: datetime) -> int:
+    """Have the finalizer look again at streams that lacked a rate; returns how many."""
+    return connection.execute(_WAKE_UNPRICED, {"now": now}).rowcount

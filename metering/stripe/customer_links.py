@@ -1,0 +1,68 @@
+"""Linking customers to those at Stripe: by what Stripe's say of themselves, and only where one can be meant."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from metering.stripe.snapshot import StripeCustomer
+
+# What people and other systems have called our id in Stripe's metadata; ours first.
+METADATA_KEYS = ("metering_customer", "metering_customer_id", "customer_id")
+
+
+class LinkReason(StrEnum):
+    """By what a customer was recognized."""
+
+    METADATA = "metadata"
+    EMAIL = "email"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerLink:
+    """A customer of ours and one at Stripe; `stripe_customer_id` is None where more than one could be meant."""
+
+    customer_id: str
+    stripe_customer_id: str | None
+    reason: LinkReason
+    candidates: tuple[str, ...]
+
+
+def match_customers(
+    *, unlinked: Iterable[str], taken: Iterable[str], stripe_customers: Sequence[StripeCustomer]
+) -> list[CustomerLink]:
+    """Links for customers that have none: by our id in Stripe's metadata, or else by an e-mail that is our id.
+
+    A customer at Stripe that is linked to another of ours is left out.
+    """
+    used = set(taken)
+    free = [each for each in stripe_customers if each.stripe_customer_id not in used]
+    by_metadata = _by(free, lambda each: {each.metadata[key] for key in METADATA_KEYS if key in each.metadata})
+    by_email = _by(free, lambda each: {each.email.lower()} if each.email else set())
+    links: list[CustomerLink] = []
+    for customer_id in unlinked:
+        for reason, candidates in (
+            (LinkReason.METADATA, by_metadata.get(customer_id, ())),
+            (LinkReason.EMAIL, by_email.get(customer_id.lower(), ())),
+        ):
+            if candidates:
+                one = candidates[0] if len(candidates) == 1 else None
+                links.append(
+                    CustomerLink(
+                        customer_id=customer_id,
+                        stripe_customer_id=one,
+                        reason=reason,
+                        candidates=tuple(candidates),
+                    )
+                )
+                break
+    return links
+
+
+def _by(
+    customers: Sequence[StripeCustomer], names: Callable[[StripeCustomer], set[str]]
+) -> Mapping[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in customers:
+        for name in names(each):
+            found.setdefault(name, []).append(each.stripe_customer_id)
+    return found

@@ -1,0 +1,313 @@
+"""Drift: what Stripe has against what it should have, classified, with what may be done about it.
+
+The classes and their remedies are those of docs/months.md.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from metering.stripe.push import (
+    AT_STRIPE,
+    CURRENCY,
+    LINE_MARK,
+    PERIOD_MARK,
+    PushState,
+    WantedInvoice,
+    WantedLine,
+    mark_of,
+)
+from metering.stripe.snapshot import Statement, StatementLine, StripeStatus
+
+
+class DriftClass(StrEnum):
+    """How Stripe differs."""
+
+    MISSING = "missing"
+    AMOUNT = "amount"
+    LINE = "line"
+    EXTRA_LINE = "extra_line"
+    DUPLICATE_LINE = "duplicate_line"
+    DUPLICATE_INVOICE = "duplicate_invoice"
+    EXTRA_INVOICE = "extra_invoice"
+    WRONG_CUSTOMER = "wrong_customer"
+    WRONG_CURRENCY = "wrong_currency"
+    WRONG_PERIOD = "wrong_period"
+    STATE = "state"
+    SETTLEMENT = "settlement"
+
+
+class Remedy(StrEnum):
+    """What a repair does; `REPORT` is left to a person."""
+
+    PUSH = "push"
+    DELETE_DRAFT = "delete_draft"
+    CREDIT_NOTE = "credit_note"
+    ADJUSTMENT_INVOICE = "adjustment_invoice"
+    ADOPT = "adopt"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One difference. `cents` is what Stripe has too much (above zero) or too little."""
+
+    drift_class: DriftClass
+    remedy: Remedy
+    detail: str
+    finalized: bool = False
+    stripe_invoice_id: str | None = None
+    cents: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineChanges:
+    """What has to change of a draft's lines so that it has those that it should."""
+
+    add: tuple[WantedLine, ...] = ()
+    update: tuple[tuple[StatementLine, WantedLine], ...] = ()
+    remove: tuple[StatementLine, ...] = ()
+    kept: tuple[StatementLine, ...] = field(default=())
+
+    @property
+    def none(self) -> bool:
+        """Whether the lines are as they should be."""
+        return not (self.add or self.update or self.remove)
+
+
+def line_changes(wanted: WantedInvoice, statement: Statement, *, keep_manual_lines: bool) -> LineChanges:
+    """Lines are known by their marks; of two with the same, the right one stays, or else the older one."""
+    by_mark = {line.mark: line for line in wanted.lines}
+    amounts = {(line.mark, line.amount) for line in wanted.lines}
+    seen: dict[str, StatementLine] = {}
+    remove: list[StatementLine] = []
+    kept: list[StatementLine] = []
+    # Stripe's ids grow with time.
+    right_first = sorted(
+        statement.lines,
+        key=lambda each: ((each.metadata.get(LINE_MARK), each.amount) not in amounts, each.stripe_line_id),
+    )
+    for line in right_first:
+        mark = line.metadata.get(LINE_MARK)
+        if mark is None and keep_manual_lines:
+            kept.append(line)
+        elif mark is None or mark not in by_mark or mark in seen:
+            remove.append(line)
+        else:
+            seen[mark] = line
+    return LineChanges(
+        add=tuple(line for line in wanted.lines if line.mark not in seen),
+        update=tuple(
+            (seen[mark], line)
+            for mark, line in by_mark.items()
+            if mark in seen and seen[mark].amount != line.amount
+        ),
+        remove=tuple(remove),
+        kept=tuple(kept),
+    )
+
+
+def identity_problem(wanted: WantedInvoice, statement: Statement) -> tuple[DriftClass, str] | None:
+    """What makes it another customer's, currency's or month's: nothing that a line could mend."""
+    if statement.stripe_customer_id != wanted.stripe_customer_id:
+        return (
+            DriftClass.WRONG_CUSTOMER,
+            f"it is of {statement.stripe_customer_id}, not of {wanted.stripe_customer_id}",
+        )
+    if statement.currency != CURRENCY:
+        return DriftClass.WRONG_CURRENCY, f"it is in {statement.currency}, not in {CURRENCY}"
+    period = statement.metadata.get(PERIOD_MARK, wanted.period)
+    if period != wanted.period:
+        return DriftClass.WRONG_PERIOD, f"it says {period}, not {wanted.period}"
+    return None
+
+
+def is_as_wanted(wanted: WantedInvoice, statement: Statement, *, keep_manual_lines: bool) -> bool:
+    """Whether a draft may be finalized: every line, the sum of our lines, the customer and the currency."""
+    changes = line_changes(wanted, statement, keep_manual_lines=keep_manual_lines)
+    manual = sum(line.amount for line in changes.kept)
+    return (
+        changes.none
+        and identity_problem(wanted, statement) is None
+        and statement.subtotal == wanted.billed_cents + manual
+    )
+
+
+def choose(statements: Sequence[Statement]) -> tuple[Statement | None, Sequence[Statement]]:
+    """Of several for the same invoice, the one that counts, a finalized one or else the oldest; and the others."""
+    if not statements:
+        return None, ()
+    ordered = sorted(
+        statements,
+        key=lambda each: (
+            not each.finalized,
+            each.status is StripeStatus.VOID,
+            each.created_at,
+            each.stripe_invoice_id,
+        ),
+    )
+    return ordered[0], ordered[1:]
+
+
+def find_drift(
+    *,
+    wanted: WantedInvoice,
+    state: PushState,
+    statements: Sequence[Statement],
+    keep_manual_lines: bool,
+) -> list[Finding]:
+    """How Stripe's invoices with an invoice's mark differ from it, once it is to be there."""
+    firsts = [each for each in statements if not _adjustment(each)]
+    adjustments = [each for each in statements if _adjustment(each)]
+    chosen, others = choose(firsts)
+    findings = [_duplicate(each) for each in others if each.status is not StripeStatus.VOID]
+    if chosen is None:
+        detail = "there is no invoice at Stripe with its mark"
+        missing = Finding(
+            drift_class=DriftClass.MISSING, remedy=Remedy.PUSH, detail=detail, cents=-wanted.billed_cents
+        )
+        return [*findings, missing]
+    compare = _finalized_findings if chosen.finalized else _draft_findings
+    findings += compare(wanted, chosen, adjustments, keep_manual_lines)
+    return findings + _state_findings(state, chosen)
+
+
+def _adjustment(statement: Statement) -> bool:
+    mark = mark_of(statement)
+    return mark is not None and mark.adjustment > 0
+
+
+def _duplicate(statement: Statement) -> Finding:
+    return Finding(
+        drift_class=DriftClass.DUPLICATE_INVOICE,
+        remedy=Remedy.REPORT if statement.finalized else Remedy.DELETE_DRAFT,
+        detail=f"a second invoice with its mark, {statement.status}",
+        finalized=statement.finalized,
+        stripe_invoice_id=statement.stripe_invoice_id,
+        cents=statement.net if statement.finalized else 0,
+    )
+
+
+def _draft_findings(
+    wanted: WantedInvoice, statement: Statement, _: Sequence[Statement], keep_manual_lines: bool
+) -> list[Finding]:
+    """A draft can be mended whatever it is: a push makes it what it should be."""
+    problem = identity_problem(wanted, statement)
+    if problem is not None:
+        return [_finding(problem[0], Remedy.PUSH, problem[1], statement)]
+    changes = line_changes(wanted, statement, keep_manual_lines=keep_manual_lines)
+    marks = Counter(line.metadata.get(LINE_MARK) for line in statement.lines)
+    findings = [
+        _finding(
+            DriftClass.DUPLICATE_LINE if marks[line.metadata.get(LINE_MARK)] > 1 else DriftClass.EXTRA_LINE,
+            Remedy.PUSH,
+            f"a line of {line.amount} cents too many: {line.description}",
+            statement,
+            cents=line.amount,
+        )
+        for line in changes.remove
+    ]
+    findings += [
+        _finding(
+            DriftClass.LINE,
+            Remedy.PUSH,
+            f"a line has {was.amount} cents, not {line.amount}: {line.description}",
+            statement,
+            cents=was.amount - line.amount,
+        )
+        for was, line in changes.update
+    ]
+    findings += [
+        _finding(
+            DriftClass.LINE,
+            Remedy.PUSH,
+            f"a line of {line.amount} cents is not there: {line.description}",
+            statement,
+            cents=-line.amount,
+        )
+        for line in changes.add
+    ]
+    manual = sum(line.amount for line in changes.kept)
+    if not findings and statement.subtotal != wanted.billed_cents + manual:
+        findings.append(_amount(wanted, statement, Remedy.REPORT, statement.subtotal - manual))
+    return findings
+
+
+def _finalized_findings(
+    wanted: WantedInvoice, statement: Statement, adjustments: Sequence[Statement], keep_manual_lines: bool
+) -> list[Finding]:
+    """Nothing of it can be changed: the difference is credited, or billed beside it."""
+    if statement.status is StripeStatus.VOID:
+        return []  # told as its state
+    problem = identity_problem(wanted, statement)
+    if problem is not None:
+        return [_finding(problem[0], Remedy.REPORT, problem[1], statement)]
+    changes = line_changes(wanted, statement, keep_manual_lines=keep_manual_lines)
+    manual = sum(line.amount for line in changes.kept)
+    net = statement.net - manual + sum(each.net for each in adjustments)
+    excess = net - wanted.billed_cents
+    if not excess:
+        return []
+    marks = Counter(line.metadata.get(LINE_MARK) for line in statement.lines)
+    foreign = [line for line in changes.remove if marks[line.metadata.get(LINE_MARK)] == 1]
+    if foreign:
+        detail = "; ".join(f"{line.amount} cents: {line.description}" for line in foreign)
+        return [
+            _finding(
+                DriftClass.EXTRA_LINE, Remedy.REPORT, f"lines that are not ours: {detail}", statement, cents=excess
+            )
+        ]
+    remedy = Remedy.CREDIT_NOTE if excess > 0 else Remedy.ADJUSTMENT_INVOICE
+    if changes.remove and excess > 0:
+        detail = f"lines are there twice: {excess} cents too many"
+        return [_finding(DriftClass.DUPLICATE_LINE, remedy, detail, statement, cents=excess)]
+    if changes.none:
+        return [_amount(wanted, statement, remedy, net)]
+    detail = f"its lines come to {net} cents, not to {wanted.billed_cents}"
+    return [_finding(DriftClass.LINE, remedy, detail, statement, cents=excess)]
+
+
+def _amount(wanted: WantedInvoice, statement: Statement, remedy: Remedy, net: int) -> Finding:
+    detail = f"it comes to {net} cents, not to {wanted.billed_cents}"
+    return _finding(DriftClass.AMOUNT, remedy, detail, statement, cents=net - wanted.billed_cents)
+
+
+_STATE_OF_STATUS = {
+    StripeStatus.OPEN: PushState.FINAL,
+    StripeStatus.PAID: PushState.SETTLED,
+    StripeStatus.UNCOLLECTIBLE: PushState.UNCOLLECTIBLE,
+    StripeStatus.VOID: PushState.VOID,
+}
+
+
+def state_at_stripe(status: StripeStatus) -> PushState | None:
+    """Our word for where Stripe has a finalized invoice; None for a draft."""
+    return _STATE_OF_STATUS.get(status)
+
+
+def _state_findings(state: PushState, statement: Statement) -> list[Finding]:
+    theirs = state_at_stripe(statement.status)
+    if theirs is PushState.VOID:
+        detail = "it was voided at Stripe: nothing of it is billed again by itself"
+        return [_finding(DriftClass.STATE, Remedy.REPORT, detail, statement)]
+    if theirs == state:
+        return []
+    if theirs is None:
+        if state not in AT_STRIPE and state is not PushState.STUCK:
+            return [_finding(DriftClass.STATE, Remedy.PUSH, "it is a draft, on its way", statement)]
+        return [_finding(DriftClass.STATE, Remedy.PUSH, f"it is a draft there, {state} here", statement)]
+    settled = {PushState.SETTLED, PushState.UNCOLLECTIBLE, PushState.FINAL}
+    drift = DriftClass.SETTLEMENT if {theirs, state} <= settled else DriftClass.STATE
+    return [_finding(drift, Remedy.ADOPT, f"it is {statement.status} there, {state} here", statement)]
+
+
+def _finding(drift: DriftClass, remedy: Remedy, detail: str, statement: Statement, *, cents: int = 0) -> Finding:
+    return Finding(
+        drift_class=drift,
+        remedy=remedy,
+        detail=detail,
+        finalized=statement.finalized,
+        stripe_invoice_id=statement.stripe_invoice_id,
+        cents=cents,
+    )

@@ -1,0 +1,136 @@
+"""Push what is due: claim pushes with a lease, walk each, several at a time."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from metering.customers.store import stripe_customer_id_of
+from metering.db.engine import transaction
+from metering.months.queries.invoices import get_invoice
+from metering.stripe.client.errors import StripeError, StripeUnauthorizedError
+from metering.stripe.client.port import StripePort
+from metering.stripe.push import AT_STRIPE, PushState, wanted_invoice
+from metering.stripe.push_invoice import Push, PushTerms, wait_after
+from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, record_push, rest_push
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pusher:
+    """What a push needs, whoever asks for it."""
+
+    engine: Engine
+    port: StripePort
+    terms: PushTerms
+    clock: Callable[[], datetime]
+
+
+def push_due(
+    *, pusher: Pusher, limit: int, threads: int, period: str | None = None, only: str | None = None
+) -> Mapping[PushState, int]:
+    """Push up to `limit` due invoices, of months up to `period`, or of one customer; where they got to.
+
+    Raises:
+        StripeUnauthorizedError: the key is not accepted; nothing further was sent.
+    """
+    with transaction(pusher.engine) as connection:
+        claimed = claim_pushes(connection, now=pusher.clock(), limit=limit, period=period, only=only)
+    if not claimed:
+        return {}
+    with ThreadPoolExecutor(min(threads, len(claimed)), thread_name_prefix="push") as pool:
+        states = [pool.submit(push_claimed, pusher, each) for each in claimed]
+    return Counter(state for each in states if (state := each.result()) is not None)
+
+
+def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:
+    """Bring Stripe to a claimed invoice; None when another worker has taken it over."""
+    try:
+        if claimed.state in AT_STRIPE or claimed.state is PushState.STUCK:
+            return _look(pusher, claimed)
+        push = prepare_push(pusher, claimed)
+        if push is None:
+            return _unlinked(pusher, claimed)
+        return push.walk()
+    except LeaseLostError as error:
+        log.warning("a push was taken over", extra={"invoice_id": claimed.invoice_id, "error": str(error)})
+        return None
+    except StripeUnauthorizedError as error:
+        _record(pusher, claimed, problem=str(error), lease_until=None)
+        raise
+
+
+def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
+    """The walk of a claimed push; None while its customer is not linked to one at Stripe."""
+    with transaction(pusher.engine) as connection:
+        stored = get_invoice(connection, customer_id=claimed.customer_id, invoice_id=claimed.invoice_id)
+        stripe_customer_id = stripe_customer_id_of(connection, customer_id=claimed.customer_id)
+    assert stored is not None
+    if stripe_customer_id is None:
+        return None
+    return Push(
+        engine=pusher.engine,
+        port=pusher.port,
+        terms=pusher.terms,
+        clock=pusher.clock,
+        claimed=claimed,
+        stored=stored,
+        wanted=wanted_invoice(
+            invoice=stored.invoice,
+            number=stored.number,
+            environment=pusher.terms.environment,
+            stripe_customer_id=stripe_customer_id,
+        ),
+        version=claimed.version,
+        failures=claimed.failures,
+    )
+
+
+def _unlinked(pusher: Pusher, claimed: ClaimedPush) -> PushState:
+    problem = "the customer has no Stripe id: link it, and the invoice is pushed"
+    _record(pusher, claimed, state=PushState.UNLINKED.value, problem=problem, due_at=None, lease_until=None)
+    return PushState.UNLINKED
+
+
+def _look(pusher: Pusher, claimed: ClaimedPush) -> PushState:
+    """Stripe has told that something changed: read it, and take over what is so now.
+
+    What is stuck stays so, unless a person has finalized it there.
+    """
+    push = prepare_push(pusher, claimed)
+    if push is None or claimed.stripe_invoice_id is None:
+        return _rest(pusher, claimed, "it is not linked to Stripe any more")
+    try:
+        statement = pusher.port.get_invoice(stripe_invoice_id=claimed.stripe_invoice_id)
+    except StripeUnauthorizedError:
+        raise
+    except StripeError as error:
+        return _look_later(pusher, claimed, str(error))
+    if statement is not None and statement.finalized:
+        return push.adopt(statement)
+    return _rest(pusher, claimed, "it is not at Stripe any more, or a draft: reconcile")
+
+
+def _look_later(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
+    attempts = claimed.attempts + 1
+    log.warning("Stripe is read again", extra={"invoice_id": claimed.invoice_id, "problem": problem})
+    _record(pusher, claimed, attempts=attempts, due_at=pusher.clock() + wait_after(attempts), lease_until=None)
+    return claimed.state
+
+
+def _rest(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
+    """What is stuck keeps its own problem."""
+    found = {} if claimed.state is PushState.STUCK else {"problem": problem}
+    with transaction(pusher.engine) as connection:
+        rest_push(connection, claimed, now=pusher.clock(), attempts=0, **found)
+    return claimed.state
+
+
+def _record(pusher: Pusher, claimed: ClaimedPush, **changes: object) -> None:
+    with transaction(pusher.engine) as connection:
+        record_push(connection, claimed, now=pusher.clock(), **changes)

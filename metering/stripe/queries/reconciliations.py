@@ -1,0 +1,131 @@
+"""Invoices that Stripe is to have, page by page, with how far it has them; and what reconciliations found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from metering.months.queries.invoices import get_invoices
+from metering.months.store.invoice_rows import StoredInvoice
+from metering.stripe.push import PushState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciledInvoice:
+    """An invoice that bills something, and where it is."""
+
+    stored: StoredInvoice
+    state: PushState
+    stripe_invoice_id: str | None
+    stripe_customer_id: str | None
+
+
+_SCOPE = "i.billed_cents > 0 AND (CAST(:period AS text) IS NULL OR i.period = :period)"
+
+
+def oldest_billed(connection: Connection, *, period: str | None) -> datetime | None:
+    """When the first of them was made; None when there is none."""
+    query = text(f"SELECT min(i.created_at) FROM invoices i WHERE {_SCOPE}")
+    oldest: datetime | None = connection.execute(query, {"period": period}).scalar_one()
+    return oldest
+
+
+def newest_billed(connection: Connection) -> str | None:
+    """The last month of which an invoice bills something."""
+    query = text(f"SELECT i.period FROM invoices i WHERE {_SCOPE} ORDER BY i.period DESC LIMIT 1")
+    period: str | None = connection.execute(query, {"period": None}).scalar_one_or_none()
+    return period
+
+
+_LAST = text(
+    """
+    SELECT max(started_at) FROM reconciliations
+    WHERE finished_at IS NOT NULL AND (period IS NULL OR period = :period)
+    """
+)
+
+
+def last_reconciled(connection: Connection, *, period: str) -> datetime | None:
+    """When a month was last compared with Stripe to the end; None when it never was."""
+    last: datetime | None = connection.execute(_LAST, {"period": period}).scalar_one()
+    return last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftLeft:
+    """Findings of a class that are still there, and by how many cents Stripe is off, whichever way."""
+
+    drift_class: str
+    findings: int
+    cents: int
+
+
+# As `still_there` in the view reporting.drift; beginning with the few reconciliations that may have such findings.
+_DRIFT_LEFT = text(
+    """
+    WITH compared AS (
+        SELECT period, max(started_at) AS started_at FROM reconciliations
+        WHERE finished_at IS NOT NULL GROUP BY period
+    ), newest AS (
+        SELECT r.reconciliation_id, r.started_at FROM reconciliations r
+        JOIN compared c ON c.period IS NOT DISTINCT FROM r.period AND c.started_at = r.started_at
+        WHERE r.finished_at IS NOT NULL
+          AND r.started_at >= coalesce((SELECT started_at FROM compared WHERE period IS NULL), r.started_at)
+    )
+    SELECT f.drift_class, count(*) AS findings, CAST(sum(abs(f.drift_cents)) AS bigint) AS cents
+    FROM newest n JOIN drift_findings f ON f.reconciliation_id = n.reconciliation_id
+    LEFT JOIN compared m ON m.period = f.period
+    WHERE f.repaired_at IS NULL AND (m.started_at IS NULL OR n.started_at >= m.started_at)
+    GROUP BY f.drift_class
+    """
+)
+
+
+def drift_left(connection: Connection) -> Sequence[DriftLeft]:
+    """By class, what was not repaired and is from the last reconciliation that compared its month."""
+    return [DriftLeft(**row._mapping) for row in connection.execute(_DRIFT_LEFT)]
+
+
+def reconciled_at(connection: Connection) -> datetime | None:
+    """When the last reconciliation was done, of whatever month; None when there was none."""
+    at: datetime | None = connection.execute(text("SELECT max(finished_at) FROM reconciliations")).scalar_one()
+    return at
+
+
+def count_billed(connection: Connection, *, period: str | None) -> int:
+    """How many there are."""
+    query = text(f"SELECT count(*) FROM invoices i WHERE {_SCOPE}")
+    count: int = connection.execute(query, {"period": period}).scalar_one()
+    return count
+
+
+_BILLED = text(
+    f"""
+    SELECT i.customer_id, i.invoice_id, p.state, p.stripe_invoice_id, c.stripe_customer_id
+    FROM invoices i JOIN invoice_pushes p USING (customer_id, invoice_id) JOIN customers c USING (customer_id)
+    WHERE {_SCOPE} AND (CAST(:after AS text) IS NULL OR (i.period, i.customer_id) > (:after, :after_customer))
+    ORDER BY i.period, i.customer_id LIMIT :limit
+    """
+)
+
+
+def list_billed(
+    connection: Connection, *, period: str | None, after: tuple[str, str] | None, limit: int
+) -> Sequence[ReconciledInvoice]:
+    """Up to `limit` of them, by month and customer, behind the position `after`."""
+    after_period, after_customer = after or (None, None)
+    rows = connection.execute(
+        _BILLED,
+        {"period": period, "after": after_period, "after_customer": after_customer, "limit": limit},
+    ).all()
+    stored = get_invoices(connection, [(row.customer_id, row.invoice_id) for row in rows])
+    return [
+        ReconciledInvoice(
+            stored=stored[row.invoice_id],
+            state=PushState(row.state),
+            stripe_invoice_id=row.stripe_invoice_id,
+            stripe_customer_id=row.stripe_customer_id,
+        )
+        for row in rows
+    ]

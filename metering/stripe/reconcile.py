@@ -1,0 +1,219 @@
+"""Reconcile: fetch what Stripe has, compare it with what it should have, and mend what is safe to mend."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from metering.core.period import BillingPeriod
+from metering.db.engine import transaction
+from metering.stripe.drift import DriftClass, Finding, Remedy, find_drift
+from metering.stripe.push import mark_of, wanted_invoice
+from metering.stripe.push_due import Pusher
+from metering.stripe.queries.reconciliations import ReconciledInvoice, count_billed, list_billed, oldest_billed
+from metering.stripe.repair_drift import Caps, mend, over_caps
+from metering.stripe.snapshot import Statement
+from metering.stripe.store.reconciliations import (
+    FoundDrift,
+    add_findings,
+    add_statements,
+    finish_reconciliation,
+    record_repair,
+    start_reconciliation,
+    statements_of,
+    statements_of_no_invoice,
+)
+
+_BATCH = 500
+_CLOCKS = timedelta(days=2)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Reconciliation:
+    """What a reconciliation found and did. Cents are of all that was compared, ours and Stripe's.
+
+    `problem` says why nothing was repaired although that was asked for.
+    """
+
+    reconciliation_id: str
+    compared: int = 0
+    customers: set[str] = field(default_factory=set)
+    ours_cents: int = 0
+    theirs_cents: int = 0
+    found: list[FoundDrift] = field(default_factory=list)
+    repaired: set[int] = field(default_factory=set)
+    problem: str | None = None
+
+    @property
+    def left(self) -> list[FoundDrift]:
+        """The drift that is still there."""
+        return [each for each in self.found if each.number not in self.repaired]
+
+    def add(self, invoice: ReconciledInvoice | None, finding: Finding) -> None:
+        """Note a finding."""
+        self.found.append(
+            FoundDrift(
+                number=len(self.found) + 1,
+                customer_id=invoice.stored.invoice.customer_id if invoice else None,
+                invoice_id=invoice.stored.invoice.invoice_id if invoice else None,
+                period=str(invoice.stored.invoice.period) if invoice else None,
+                finding=finding,
+            )
+        )
+
+
+def reconcile(
+    *,
+    pusher: Pusher,
+    period: BillingPeriod | None,
+    repair: bool,
+    caps: Caps,
+    requested_by: str,
+    progress: Progress = lambda *_: None,
+) -> Reconciliation:
+    """Compare a month, or all of them, with Stripe; with `repair`, mend what its class allows, under the caps.
+
+    Every finding is kept, and what was done about it.
+
+    Raises:
+        StripeError: Stripe could not be read.
+    """
+    month = str(period) if period else None
+    now = pusher.clock()
+    with transaction(pusher.engine) as connection:
+        reconciliation_id = start_reconciliation(
+            connection, period=month, repair=repair, requested_by=requested_by, now=now
+        )
+        since = oldest_billed(connection, period=month)
+    report = Reconciliation(reconciliation_id=reconciliation_id)
+    if since is not None:
+        _fetch(pusher, reconciliation_id, since - _CLOCKS, progress)
+        _compare(pusher, report, month, progress)
+    with transaction(pusher.engine) as connection:
+        add_findings(connection, reconciliation_id, report.found, now=now)
+    if repair:
+        _repair(pusher, report, caps, progress)
+    with transaction(pusher.engine) as connection:
+        finish_reconciliation(
+            connection,
+            reconciliation_id,
+            compared=report.compared,
+            ours_cents=report.ours_cents,
+            theirs_cents=report.theirs_cents,
+            problem=report.problem,
+            now=pusher.clock(),
+        )
+    return report
+
+
+def _fetch(pusher: Pusher, reconciliation_id: str, since: datetime, progress: Progress) -> None:
+    """What Stripe has with our mark, kept by page: however many there are, few are held in memory."""
+    count = 0
+    for batch in _batches(pusher.port.list_invoices(stripe_customer_id=None, created_from=since)):
+        ours = [
+            (mark, each)
+            for each in batch
+            if (mark := mark_of(each)) is not None and mark.environment == pusher.terms.environment
+        ]
+        with transaction(pusher.engine) as connection:
+            add_statements(connection, reconciliation_id, ours)
+        count += len(batch)
+        progress("reading Stripe's invoices", count, count)
+
+
+def _batches(statements: Iterator[Statement]) -> Iterator[list[Statement]]:
+    batch: list[Statement] = []
+    for each in statements:
+        batch.append(each)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _compare(pusher: Pusher, report: Reconciliation, month: str | None, progress: Progress) -> None:
+    with transaction(pusher.engine) as connection:
+        total = count_billed(connection, period=month)
+        after: tuple[str, str] | None = None
+        while batch := list_billed(connection, period=month, after=after, limit=_BATCH):
+            ids = [each.stored.invoice.invoice_id for each in batch]
+            statements = statements_of(connection, report.reconciliation_id, ids)
+            for each in batch:
+                _compare_one(pusher, report, each, statements.get(each.stored.invoice.invoice_id, []))
+            after = (str(batch[-1].stored.invoice.period), batch[-1].stored.invoice.customer_id)
+            progress("comparing", report.compared, total)
+        if month is None:
+            for statement in statements_of_no_invoice(connection, report.reconciliation_id):
+                report.add(None, _extra(statement))
+                report.theirs_cents += statement.net
+
+
+def _compare_one(
+    pusher: Pusher, report: Reconciliation, invoice: ReconciledInvoice, statements: Sequence[Statement]
+) -> None:
+    report.compared += 1
+    report.customers.add(invoice.stored.invoice.customer_id)
+    report.ours_cents += invoice.stored.invoice.billed_cents
+    report.theirs_cents += sum(each.net for each in statements)
+    for finding in drift_of(pusher, invoice, statements):
+        report.add(invoice, finding)
+
+
+def drift_of(pusher: Pusher, invoice: ReconciledInvoice, statements: Sequence[Statement]) -> list[Finding]:
+    """How an invoice's statements differ from it. One that is not linked to Stripe has nothing to be there."""
+    if invoice.stripe_customer_id is None:
+        return [_extra(each) for each in statements]
+    known = invoice.stripe_invoice_id
+    if not statements and known is not None:
+        # Stripe's list is by the time of creation, which a rebuilt invoice or a clock may have elsewhere.
+        read = pusher.port.get_invoice(stripe_invoice_id=known)
+        statements = [read] if read is not None else []
+    wanted = wanted_invoice(
+        invoice=invoice.stored.invoice,
+        number=invoice.stored.number,
+        environment=pusher.terms.environment,
+        stripe_customer_id=invoice.stripe_customer_id,
+    )
+    return find_drift(
+        wanted=wanted,
+        state=invoice.state,
+        statements=statements,
+        keep_manual_lines=pusher.terms.keep_manual_lines,
+    )
+
+
+def _extra(statement: Statement) -> Finding:
+    return Finding(
+        drift_class=DriftClass.EXTRA_INVOICE,
+        remedy=Remedy.REPORT,
+        detail=f"it bears our mark and is of no invoice that we bill; {statement.status}",
+        finalized=statement.finalized,
+        stripe_invoice_id=statement.stripe_invoice_id,
+        cents=statement.net,
+    )
+
+
+def _repair(pusher: Pusher, report: Reconciliation, caps: Caps, progress: Progress) -> None:
+    by_invoice: dict[tuple[str, str], list[FoundDrift]] = {}
+    for each in report.found:
+        if each.finding.remedy is not Remedy.REPORT and each.customer_id and each.invoice_id:
+            by_invoice.setdefault((each.customer_id, each.invoice_id), []).append(each)
+    report.problem = over_caps(by_invoice, customers=len(report.customers), caps=caps)
+    if report.problem is not None:
+        return
+    for place, (key, found) in enumerate(by_invoice.items(), start=1):
+        done, repair = mend(pusher, customer_id=key[0], invoice_id=key[1], found=found)
+        numbers = [each.number for each in found]
+        with transaction(pusher.engine) as connection:
+            record_repair(
+                connection,
+                report.reconciliation_id,
+                numbers,
+                repair=repair,
+                repaired_at=pusher.clock() if done else None,
+            )
+        if done:
+            report.repaired.update(numbers)
+        progress("repairing", place, len(by_invoice))

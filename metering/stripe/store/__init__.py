@@ -1,0 +1,1 @@
+"""SQL that writes pushes, Stripe operations and reconciliations."""

@@ -1,0 +1,20 @@
+"""Take a Stripe event: keep it, and have somebody look at what it is about. It is a hint, never state."""
+
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from metering.db.engine import transaction
+from metering.stripe.snapshot import StripeEvent
+from metering.stripe.store.events import add_stripe_event
+from metering.stripe.store.pushes import wake_pushes_of
+
+
+def take_stripe_event(*, engine: Engine, event: StripeEvent, now: datetime) -> bool:
+    """Whether it was new; one that comes again changes nothing."""
+    with transaction(engine) as connection:
+        if not add_stripe_event(connection, event, now=now):
+            return False
+        if event.stripe_object_id is not None:
+            wake_pushes_of(connection, stripe_invoice_id=event.stripe_object_id, now=now)
+        return True

@@ -1,0 +1,300 @@
+"""Totals: final amounts from the sums by month, day and hour, and accrued ones from open streams, in one query."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from itertools import groupby
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from metering.events.usage import COUNTERS
+from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, RETRY, SUMS, Rollup, narrowest
+from metering.totals.queries.edges import edge_bills, within_edges
+from metering.totals.ranges import Granularity, Range, Unit, utc_ranges, zoned_stretches
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Group(StrEnum):
+    """What totals can be grouped by."""
+
+    CUSTOMER_ID = "customer_id"
+    PROVIDER = "provider"
+    MODEL = "model"
+    API_KEY_ID = "api_key_id"
+    OUTCOME = "outcome"
+    USAGE_SOURCE = "usage_source"
+    RETRY = "retry"
+
+
+class Order(StrEnum):
+    """How rows are ordered: by their time and groups, which pages follow; by what they cost; or by what changed.
+
+    A change is against the range that is compared with, whichever way it went. EITHER has the first ones by cost
+    and the first ones by change, those by cost in front.
+    """
+
+    GROUP = "group"
+    COST = "cost"
+    CHANGE = "change"
+    EITHER = "either"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accrual:
+    """What one stream that is not final would cost if it ended now. What is not known of it is empty."""
+
+    customer_id: str
+    at: datetime
+    provider: str
+    model: str
+    api_key_id: str
+    outcome: str
+    usage_source: str
+    retry: str
+    usd_cents: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotalsQuestion:
+    """`from_` and `to` are half-open; `after` is the position of the last row of the page before.
+
+    Days and months are those of `time_zone`; hours are always UTC's. `compared` is another range that each group's
+    final amounts are set beside; it goes with `Granularity.NONE` only. `only` narrows to one value of a group
+    each; what is not known is "".
+    """
+
+    from_: datetime
+    to: datetime
+    granularity: Granularity = Granularity.NONE
+    group_by: Sequence[Group] = ()
+    customer_id: str | None = None
+    only: Mapping[Group, str] = field(default_factory=dict)
+    after: Sequence[str] | None = None
+    limit: int = 1000
+    time_zone: ZoneInfo | None = None
+    compared: Range | None = None
+    order: Order = Order.GROUP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TotalRow:
+    """One group's totals: counts and `usd_cents` are of final streams, `accrued_usd_cents` of the others.
+
+    `compared_…` are of final streams in the range that was compared with; zero when none was.
+    """
+
+    start: datetime | None
+    group: dict[str, str | bool | None]
+    stream_count: int
+    counters: dict[str, int]
+    usd_cents: Decimal
+    accrued_usd_cents: Decimal
+    accruing_stream_count: int
+    compared_stream_count: int
+    compared_usd_cents: Decimal
+    position: tuple[str, ...]
+
+
+_BESIDE = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents", "compared_stream_count")
+_MEASURES = (*SUMS, *_BESIDE)
+_SUMS = ", ".join(SUMS)
+_NO_SUMS = ", ".join("0" for _ in SUMS)
+_BY_COST = "usd_cents DESC, compared_usd_cents DESC"
+_BY_CHANGE = "abs(usd_cents - compared_usd_cents) DESC, usd_cents DESC"
+_ORDERS = {Order.GROUP: [], Order.COST: [_BY_COST], Order.CHANGE: [_BY_CHANGE], Order.EITHER: [_BY_COST]}
+# A month or a few by model are fewer rows by day than by month and customer.
+_FEW_DAYS = timedelta(days=92)
+# What a row adds to the measures, in their order.
+_FINAL, _COMPARED = f"{_SUMS}, 0, 0, 0, 0", f"{_NO_SUMS}, 0, 0, usd_cents, stream_count"
+_ACCRUED = f"{_NO_SUMS}, usd_cents, 1, 0, 0"
+
+
+def read_totals(
+    connection: Connection, *, question: TotalsQuestion, accruals: Sequence[Accrual] = ()
+) -> Sequence[TotalRow]:
+    """Up to `limit` rows in the order of (start, groups...), or by cost."""
+    keys = ["bucket", *(group.value for group in question.group_by)]
+    names = [f"k{place}" for place in range(len(keys))]
+    parameters: dict[str, Any] = {
+        "customer_id": question.customer_id,
+        "limit": question.limit,
+        "accruals": _encode(accruals).decode(),
+        **{f"only_{group.value}": value for group, value in question.only.items()},
+    }
+    after = ""
+    if question.after is not None:
+        after = f"WHERE ({', '.join(names)}) > ({', '.join(f':after_{name}' for name in names)})"
+        parameters |= {f"after_{name}": value for name, value in zip(names, question.after, strict=True)}
+    query = f"""
+        SELECT * FROM (
+            SELECT {", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True))},
+                   {", ".join(f"sum({measure}) AS {measure}" for measure in _MEASURES)}
+            FROM ({" UNION ALL ".join(_all_rows(question, parameters))})
+                AS all_kinds ({", ".join([*keys, *_MEASURES])})
+            GROUP BY {", ".join(names)}
+            HAVING sum(stream_count) <> 0 OR sum(usd_cents) <> 0 OR sum(accruing_stream_count) <> 0
+                   OR sum(compared_stream_count) <> 0 OR sum(compared_usd_cents) <> 0
+        ) AS grouped {after}
+        ORDER BY {", ".join([*_ORDERS[question.order], *names])} LIMIT :limit
+    """
+    if question.order is Order.EITHER:
+        query = _either(query.replace("LIMIT :limit", ""), names)
+    return [_row(row, question, names) for row in connection.execute(text(query), parameters)]
+
+
+def _either(query: str, names: Sequence[str]) -> str:
+    """The rows of a query that are among the first by cost, or among the first by change."""
+    ties = ", ".join(names)
+    return f"""
+        SELECT * FROM (
+            SELECT grouped.*, row_number() OVER (ORDER BY {_BY_COST}, {ties}) AS by_cost,
+                   row_number() OVER (ORDER BY {_BY_CHANGE}, {ties}) AS by_change FROM ({query}) AS grouped
+        ) AS numbered WHERE by_cost <= :limit OR by_change <= :limit ORDER BY by_cost
+    """
+
+
+def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
+    """What is summed, each as a query of the bucket, the groups and the measures; sets their parameters."""
+    rows = [
+        f"""
+        SELECT {_keys(question, "at")}, {_ACCRUED} FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
+            at timestamptz, {", ".join(f"{name} text" for name in DIMENSIONS)}, usd_cents numeric)
+        WHERE {_only(question)}
+        """
+    ]
+    if _zone_of(question) is None:
+        rows += _utc_rows(question, (question.from_, question.to), _FINAL, parameters, prefix="")
+    else:
+        rows += _zoned_rows(question, parameters)
+    if question.compared is not None:
+        rows += _utc_rows(question, question.compared, _COMPARED, parameters, prefix="compared_")
+    return rows
+
+
+def _zone_of(question: TotalsQuestion) -> ZoneInfo | None:
+    """The time zone where it makes a difference."""
+    return question.time_zone if question.granularity in (Granularity.DAY, Granularity.MONTH) else None
+
+
+def _keys(question: TotalsQuestion, column: str) -> str:
+    """The bucket that a moment falls in, as text that sorts as time does, and the groups."""
+    bucket = "''"
+    if question.granularity is not Granularity.NONE:
+        zone = ", :time_zone" if _zone_of(question) is not None else ""
+        start = f"date_trunc('{question.granularity.value}', {column}{zone})"
+        bucket = f'to_char({start}, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\')'
+    return ", ".join([bucket, *(group.value for group in question.group_by)])
+
+
+def _only(question: TotalsQuestion) -> str:
+    """What a row has to be of. All of it, unless somebody asks for less."""
+    conditions = [f"{group.value} = :only_{group.value}" for group in question.only]
+    if question.customer_id is not None:
+        conditions.append("customer_id = :customer_id")
+    return " AND ".join(conditions) or "true"
+
+
+def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup, Rollup]:
+    """The narrowest sums by hour, by day and by month that know what is asked for."""
+    needed = {group.value for group in (*question.group_by, *question.only)}
+    if question.customer_id is not None:
+        needed.add("customer_id")
+    hourly, daily, monthly = (narrowest(rollups, dimensions=needed) for rollups in (HOURLY, DAILY, MONTHLY))
+    return hourly, daily, monthly
+
+
+def _utc_rows(
+    question: TotalsQuestion, within: Range, measures: str, parameters: dict[str, Any], *, prefix: str
+) -> list[str]:
+    """Sums of whole months, of the days and hours beside them, pending ones, and of the bills that stick out."""
+    hourly, daily, monthly = _tables(question)
+    by_day = daily is DAILY[0] and within[1] - within[0] <= _FEW_DAYS and question.granularity is Granularity.NONE
+    finest = Granularity.DAY if by_day else question.granularity
+    parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, finest).items()}
+    rows = [
+        f"""
+        SELECT {_keys(question, rollup.bucket)}, {measures} FROM {rollup.table}
+        WHERE ({rollup.bucket} >= :{prefix}{outer}_from AND {rollup.bucket} < :{prefix}{inner}_from
+               OR {rollup.bucket} >= :{prefix}{inner}_to AND {rollup.bucket} < :{prefix}{outer}_to)
+          AND {_only(question)}
+        """
+        for rollup, outer, inner in (
+            (hourly, "hours", "days"),
+            (daily, "days", "months"),
+            (monthly, "months", "nothing"),
+        )
+    ]
+    edges = edge_bills(within=lambda column: within_edges(column, prefix=prefix))
+    return [
+        *rows,
+        f"""
+        SELECT {_keys(question, "hour")}, {measures} FROM totals_pending
+        WHERE hour >= :{prefix}hours_from AND hour < :{prefix}hours_to AND {_only(question)}
+        """,
+        f"SELECT {_keys(question, 'hour')}, {measures} FROM ({edges}) AS edges WHERE {_only(question)}",
+    ]
+
+
+def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
+    """The same by the days or months of a time zone, whose ends cut through days and perhaps through hours."""
+    zone = _zone_of(question)
+    assert zone is not None
+    parameters["time_zone"] = str(zone)
+    for unit in Unit:
+        parameters[unit.value] = "[]"
+    for unit, stretches in groupby(
+        zoned_stretches(question.from_, question.to, question.granularity, zone), key=lambda each: each.unit
+    ):
+        parameters[unit.value] = _encode([{"from_": each.from_, "to_": each.to} for each in stretches]).decode()
+    hourly, daily, _ = _tables(question)
+    sources = (
+        (daily.table, daily.bucket, Unit.DAYS),
+        (hourly.table, hourly.bucket, Unit.HOURS),
+        ("totals_pending", "hour", Unit.PENDING),
+    )
+    bills = edge_bills(within=_in_stretch, joined=f"{_stretches(Unit.BILLS)} ON true")
+    return [
+        *(
+            f"""
+            SELECT {_keys(question, bucket)}, {_FINAL}
+            FROM {table} {_stretches(unit)} ON {_in_stretch(bucket)} WHERE {_only(question)}
+            """
+            for table, bucket, unit in sources
+        ),
+        f"SELECT {_keys(question, 'at')}, {_FINAL} FROM ({bills}) AS bills WHERE {_only(question)}",
+    ]
+
+
+def _stretches(unit: Unit) -> str:
+    return f"JOIN jsonb_to_recordset(CAST(:{unit.value} AS jsonb)) AS stretch (from_ timestamptz, to_ timestamptz)"
+
+
+def _in_stretch(column: str) -> str:
+    return f"{column} >= stretch.from_ AND {column} < stretch.to_"
+
+
+def _row(row: Any, question: TotalsQuestion, names: Sequence[str]) -> TotalRow:
+    position = tuple(getattr(row, name) for name in names)
+    # Only what may be unknown is stored as "": the API key of a stream, the outcome of an open one.
+    group: dict[str, str | bool | None] = {
+        key.value: value == RETRY if key is Group.RETRY else value or None
+        for key, value in zip(question.group_by, position[1:], strict=True)
+    }
+    return TotalRow(
+        start=datetime.fromisoformat(position[0]) if position[0] else None,
+        group=group,
+        stream_count=int(row.stream_count),
+        counters={counter: int(getattr(row, counter)) for counter in COUNTERS},
+        usd_cents=row.usd_cents,
+        accrued_usd_cents=row.accrued_usd_cents,
+        accruing_stream_count=int(row.accruing_stream_count),
+        compared_stream_count=int(row.compared_stream_count),
+        compared_usd_cents=row.compared_usd_cents,
+        position=position,
+    )

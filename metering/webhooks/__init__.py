@@ -1,1 +1,0 @@
-"""The only package that speaks HTTP to addresses that somebody else chose: which ones, and within which bounds."""
