@@ -21,7 +21,7 @@ from metering.server.bootstrap import NotConfiguredError, Service, build_pusher,
 from metering.stripe.client.errors import StripeUnauthorizedError
 from metering.stripe.push import PushState
 from metering.stripe.push_due import Pusher, push_due
-from metering.stripe.reconcile_on_schedule import reconcile_newest_month
+from metering.stripe.reconcile import reconcile_newest_month
 
 log = logging.getLogger(__name__)
 

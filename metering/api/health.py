@@ -11,7 +11,7 @@ from metering.api.reading import TheService
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
-from metering.server.queries.health import WorkHealth, work_health
+from metering.server.queries import WorkHealth, work_health
 from metering.server.telemetry import INGEST_QUEUED_EVENTS
 
 router = APIRouter(tags=["health"])

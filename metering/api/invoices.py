@@ -23,7 +23,7 @@ from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_i
 from metering.months.statements.html import statement_html
 from metering.months.statements.make_statement import make_statement
 from metering.months.statements.pdf import statement_pdf
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import issuer
 from metering.stripe.client.webhook import InvalidWebhookError, parse_webhook
 from metering.stripe.push import PushState

@@ -23,8 +23,7 @@ from metering.customers.queries import count_overdue_customers
 from metering.db.engine import DatabaseUnavailableError, transaction
 from metering.months.queries.month_progress import standing_pushes
 from metering.server.bootstrap import Service, redis_url
-from metering.server.queries.health import work_health
-from metering.server.queries.workers import totals_freshness, workers_seen
+from metering.server.queries import totals_freshness, work_health, workers_seen
 from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
 from metering.stripe.drift import DriftClass

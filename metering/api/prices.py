@@ -18,8 +18,8 @@ from metering.core.cursors import decode_cursor, moment_in
 from metering.core.money import cents_text
 from metering.events.usage import UsageKind
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
-from metering.prices.markups import Markup
-from metering.prices.queries.prices import RateCardFilter, list_cancel_policies, list_markups, list_rate_cards
+from metering.prices.price_book import Markup
+from metering.prices.queries import RateCardFilter, list_cancel_policies, list_markups, list_rate_cards
 from metering.prices.rates import DailyWindow, Rate, RateCard
 from metering.prices.set_rate import set_rate
 from metering.prices.set_terms import set_cancel_policy, set_markup

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from metering.access.manage_keys import KeyBindingError, KeyIdTakenError
+from metering.access.manage_access import KeyBindingError, KeyIdTakenError
 from metering.access.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
 from metering.access.store.keys import InvalidKeyError, UnknownKeyError
 from metering.access.store.readers import (
@@ -42,8 +42,8 @@ from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.db.schema import RoleMissingError, SchemaOutdatedError
 from metering.events.wire.decode import TooManyEventsError
 from metering.events.wire.split import InvalidJsonError
+from metering.exports.columns import UnrepresentableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
-from metering.exports.export_file import UnrepresentableError
 from metering.exports.export_month import ExportStoppedError
 from metering.exports.month_rows import UnequalExportError
 from metering.months.close_months import UnequalSumsError

@@ -25,8 +25,7 @@ from metering.customers.queries import list_customers
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.ledger.entries import Charge
-from metering.ledger.queries.adjustments import list_manual_adjustments
-from metering.ledger.queries.charges import ChargeFilter, list_charges
+from metering.ledger.queries.charges import ChargeFilter, list_charges, list_manual_adjustments
 from metering.ledger.queries.streams import get_stream
 from metering.server.bootstrap import Service
 from metering.streams.accrue_streams import accrue_stream

@@ -9,10 +9,10 @@ from metering.core.money import EXACT, cents_text
 from metering.customers.queries import CustomerView
 from metering.events.events import Outcome
 from metering.events.usage import Usage
-from metering.ledger.adjustments import ManualAdjustment
-from metering.ledger.entries import Adjustment, Bill, Charge
+from metering.ledger.entries import Adjustment, Charge, ManualAdjustment
 from metering.ledger.queries.streams import StreamView
 from metering.prices.rating import ChargeLine
+from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.settlement import State
 from metering.streams.stream import StreamFacts, billable_usage

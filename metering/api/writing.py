@@ -16,7 +16,7 @@ from metering.corrections.adjust_by_hand import adjust_by_hand
 from metering.customers.queries import get_customer
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from metering.stripe.put_customer import put_customer
 
 router = APIRouter(prefix="/v1", tags=["administration"])

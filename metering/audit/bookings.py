@@ -10,8 +10,9 @@ from metering.audit.price_history import PriceHistory
 from metering.audit.stored import AuditedStream
 from metering.core.period import BillingPeriod
 from metering.events.events import StreamEnd, StreamStart
-from metering.ledger.entries import AdjustmentReason, Bill, adjustment_id_of, charge_id_of, difference
+from metering.ledger.entries import AdjustmentReason, adjustment_id_of, charge_id_of, difference
 from metering.prices.price_book import PriceBook
+from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.retries import request_key_of
 from metering.streams.settlement import Patience, Settled, Settlement, rerate_bill, settle

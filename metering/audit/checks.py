@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from metering.audit.difference import Difference
 from metering.events.usage import COUNTERS
 from metering.prices.rates import id_by_content
-from metering.prices.store.rates import load_rate_cards
+from metering.prices.store import load_rate_cards
 
 # Rows that one check names; a fault that breaks more is told by the first.
 MAX_NAMED = 1_000

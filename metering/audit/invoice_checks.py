@@ -14,7 +14,7 @@ from metering.core.period import BillingPeriod
 from metering.months.invoice import Invoice, Previous, make_invoice
 from metering.months.queries.entries import MonthKey, OpenMonth, Seal, line_sums, seals
 from metering.months.queries.invoices import get_invoices
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 
 _BATCH = 500
 _EMPTY = Seal(entry_count=0, usd_cents=ZERO, digest=sha256(b"").digest())

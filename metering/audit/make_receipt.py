@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from metering.audit.receipt import FORMAT, Receipt, ReceiptCard, ReceiptEntry
 from metering.ledger.queries.streams import StreamView, get_stream
 from metering.months.queries.invoices import invoice_numbers
-from metering.prices.queries.prices import get_rate_card
+from metering.prices.queries import get_rate_card
 
 
 def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, now: datetime) -> Receipt | None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from metering.prices.price_book import PriceBook
 from metering.prices.rate_book import RateBook
-from metering.prices.store.price_book import load_price_book, price_book_changes
+from metering.prices.store import load_price_book, price_book_changes
 
 # A booking takes its moment before it looks at prices, and a clock may differ from the one that dated the price.
 _MARGIN = timedelta(minutes=1)

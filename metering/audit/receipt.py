@@ -7,10 +7,10 @@ from decimal import Decimal
 
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.events.events import Outcome, StreamEnd, StreamStart
-from metering.ledger.entries import Bill
 from metering.prices.model_names import matching_rule, spellings
 from metering.prices.rates import RateCard, id_by_content
 from metering.prices.rating import RateMissingError, rate_by_card
+from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.stream import Delivered, StreamFacts, billable_usage, facts_of, join
 

@@ -9,11 +9,12 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from metering.events.usage import COUNTERS
-from metering.ledger.entries import Adjustment, Bill, Charge
-from metering.ledger.store.charge_rows import CHARGE_COLUMNS
+from metering.ledger.entries import Adjustment, Charge
+from metering.ledger.store.charges import CHARGE_COLUMNS
+from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.settlement import State
-from metering.streams.store.stream_rows import FACTS
+from metering.streams.store.streams import FACTS
 from metering.streams.stream import StreamFacts
 
 

@@ -12,7 +12,7 @@ from metering.core.period import BillingPeriod
 from metering.corrections.simulate_cancel_policy import SimulatedCost, simulate_cancel_policy
 from metering.db.engine import transaction
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
-from metering.prices.queries.prices import list_cancel_policies
+from metering.prices.queries import list_cancel_policies
 from metering.prices.set_terms import set_cancel_policy
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings

@@ -12,7 +12,7 @@ from metering.core.money import cents_text
 from metering.customers.queries import CustomerView, get_customer, list_customers
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
-from metering.prices.queries.prices import list_markups
+from metering.prices.queries import list_markups
 from metering.prices.set_terms import InvalidMarkupError, set_markup
 from metering.server.bootstrap import build_pusher, build_service
 from metering.server.settings import load_settings

@@ -16,7 +16,7 @@ from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
-from metering.server.queries.health import work_health
+from metering.server.queries import work_health
 from metering.server.settings import Settings, load_settings, variable_of
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=2)

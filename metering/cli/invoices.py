@@ -25,7 +25,7 @@ from metering.months.run_invoices import RunRequest, begin_run, close_run, push_
 from metering.months.statements.html import statement_html
 from metering.months.statements.make_statement import make_statement
 from metering.months.statements.pdf import statement_pdf
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 from metering.months.store.runs import InvoiceRun
 from metering.server.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms, issuer
 from metering.server.settings import load_settings

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.access.manage_keys import create_key
+from metering.access.manage_access import create_key
 from metering.access.store.keys import Key, Role, list_keys, revoke_key
 from metering.cli.output import AsJson, say, show, show_one
 from metering.core.clock import utc_now

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import make_url
 
-from metering.access.create_reader import create_reader
+from metering.access.manage_access import create_reader
 from metering.access.store.readers import drop_reader, list_readers
 from metering.cli.output import AsJson, say, show, show_one
 from metering.db.engine import transaction

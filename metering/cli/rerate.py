@@ -10,7 +10,7 @@ from metering.core.clock import utc_now
 from metering.core.money import cents_text, sum_cents
 from metering.core.period import BillingPeriod
 from metering.corrections.rerate import RerateGroup, rerate
-from metering.ledger.queries.bills import BillFilter
+from metering.ledger.queries.charges import BillFilter
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 

@@ -11,11 +11,11 @@ from metering.core.errors import MeteringError
 from metering.core.money import cents_text
 from metering.customers.store import UnknownCustomerError
 from metering.db.engine import transaction
-from metering.ledger.adjustments import ManualAdjustment, ManualKind
-from metering.ledger.entries import Bill
+from metering.ledger.entries import ManualAdjustment, ManualKind
 from metering.ledger.store.adjustments import book_manual_adjustment, get_manual_adjustment
 from metering.ledger.store.charges import newest_bills
 from metering.ledger.store.open_periods import lock_open_periods
+from metering.streams.bill import Bill
 from metering.streams.store.streams import read_streams
 
 

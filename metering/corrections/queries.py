@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import State
-from metering.streams.store.stream_rows import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
 _FIXES = {
     State.ORPHANED: "send the stream-start, and it finalizes by itself; or write it off",

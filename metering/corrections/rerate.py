@@ -13,16 +13,16 @@ from sqlalchemy import Connection, Engine
 
 from metering.core.money import EXACT, ZERO
 from metering.db.engine import transaction
-from metering.ledger.entries import Adjustment, AdjustmentReason, Bill, adjust
-from metering.ledger.queries.bills import BillFilter, iterate_charged_streams
+from metering.ledger.entries import Adjustment, AdjustmentReason, adjust
+from metering.ledger.queries.charges import BillFilter, iterate_charged_streams
 from metering.ledger.store.charges import book_adjustments, newest_bills
 from metering.ledger.store.open_periods import lock_open_periods
 from metering.ledger.store.rollups import BillChange, add_to_totals
 from metering.prices.price_book import PriceBook
-from metering.prices.store.price_book import PriceBooks
+from metering.prices.store import PriceBooks
+from metering.streams.bill import Bill
 from metering.streams.settlement import State, rerate_bill
-from metering.streams.store.stream_rows import StoredStream
-from metering.streams.store.streams import StreamMark, mark_streams, read_streams
+from metering.streams.store.streams import StoredStream, StreamMark, mark_streams, read_streams
 
 # As many streams as are locked, and booked, at a time.
 _BATCH = 500

@@ -9,8 +9,7 @@ from metering.db.engine import transaction
 from metering.streams.resolutions import Resolution, ResolutionAction, fingerprints_of
 from metering.streams.settlement import NEEDS_PERSON, State
 from metering.streams.store.resolutions import add_resolution
-from metering.streams.store.stream_rows import StoredStream
-from metering.streams.store.streams import read_streams, wake_stream
+from metering.streams.store.streams import StoredStream, read_streams, wake_stream
 
 
 class UnknownStreamError(MeteringError):

@@ -10,13 +10,13 @@ from metering.core.money import EXACT, ZERO, sum_cents
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
 from metering.events.events import Outcome
-from metering.ledger.entries import Bill
-from metering.ledger.queries.bills import BillFilter, StreamBill, iterate_bills_not_completed
+from metering.ledger.queries.charges import BillFilter, StreamBill, iterate_bills_not_completed
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.price_book import PriceBook
 from metering.prices.rates import RateCard
 from metering.prices.rating import RateMissingError, rate_by_card
-from metering.prices.store.price_book import load_price_book
+from metering.prices.store import load_price_book
+from metering.streams.bill import Bill
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

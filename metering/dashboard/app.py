@@ -25,7 +25,7 @@ from metering.dashboard.table_files import table_file
 from metering.dashboard.viewers import viewer_of
 from metering.db.engine import snapshot
 from metering.server.bootstrap import Service
-from metering.server.queries.freshness import finalizing_behind
+from metering.server.queries import finalizing_behind
 
 # A question that takes longer is one that somebody should narrow.
 _MOST_MILLISECONDS = 10_000

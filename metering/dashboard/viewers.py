@@ -13,8 +13,15 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import Response
 
-from metering.access.store.keys import InvalidKeyError, Role, authenticate, parse_secret
-from metering.access.store.sessions import begin_session, end_session, key_of_session
+from metering.access.store.keys import (
+    InvalidKeyError,
+    Role,
+    authenticate,
+    begin_session,
+    end_session,
+    key_of_session,
+    parse_secret,
+)
 from metering.dashboard.errors import NoSuchThingError, NotAllowedError, SignedOutError
 from metering.db.engine import transaction
 

@@ -11,7 +11,7 @@ from metering.exports.columns import Column, Kind, Row, place_of
 from metering.exports.month_rows import CENTS_SCALE, REMAINDER, Sum, billed, line_key, month_rows
 from metering.exports.queries.charges import iterate_entries
 from metering.exports.queries.months import ExportMonth
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from metering.months.invoice import LineKind
 
 CHARGE_COLUMNS = (

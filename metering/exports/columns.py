@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
+
+from metering.core.errors import MeteringError
 
 # One row of an export, in the order of its columns.
 Row = tuple[Any, ...]
@@ -37,3 +39,24 @@ class Column:
 def place_of(columns: Sequence[Column], name: str) -> int:
     """Where in a row the column is."""
     return [column.name for column in columns].index(name)
+
+
+class UnrepresentableError(MeteringError):
+    """A value that the file's format cannot hold exactly; nothing is rounded, so there is no file."""
+
+
+class ExportFile(Protocol):
+    """A file that is being written. The bytes of its calls, one after another, are the file."""
+
+    def head(self) -> bytes:
+        """What comes before the first row."""
+
+    def rows(self, rows: Sequence[Row]) -> bytes:
+        """These rows; a format may keep some back until there are more.
+
+        Raises:
+            UnrepresentableError: naming the column.
+        """
+
+    def end(self) -> bytes:
+        """What is left; without it the file is not whole."""

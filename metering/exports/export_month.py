@@ -15,9 +15,8 @@ from metering.core.period import BillingPeriod
 from metering.customers.store import require_customer
 from metering.db.engine import DatabaseUnavailableError, cancel_statement, snapshot
 from metering.exports.charges_export import CHARGE_COLUMNS, charge_rows
-from metering.exports.columns import Row
+from metering.exports.columns import ExportFile, Row
 from metering.exports.csv_file import CsvFile
-from metering.exports.export_file import ExportFile
 from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.exports.focus_export import focus_rows
 from metering.exports.lines_export import LINE_COLUMNS, line_rows

@@ -10,8 +10,7 @@ from metering.core.money import EXACT
 from metering.events.usage import COUNTERS
 from metering.exports.columns import Column, Kind, Row, place_of
 from metering.exports.month_rows import CENTS_SCALE, Sum, billed, month_rows
-from metering.exports.queries.lines import iterate_lines
-from metering.exports.queries.months import ExportMonth
+from metering.exports.queries.months import ExportMonth, iterate_lines
 
 LINE_COLUMNS = (
     Column("invoice_number", Kind.TEXT, "the invoice's number"),

@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from metering.exports.columns import Column, Kind, Row
-from metering.exports.export_file import UnrepresentableError
+from metering.exports.columns import Column, Kind, Row, UnrepresentableError
 
 ROW_GROUP = 50_000
 PRECISION = 38

@@ -5,52 +5,14 @@ it, an adjustment books the difference and carries the new bill. So the newest b
 say, and charge + adjustments always sum to it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
 from metering.core.ids import digest
-from metering.core.money import EXACT, ZERO, sum_cents
-from metering.events.events import Outcome, UsageSource
-from metering.events.usage import Usage
-from metering.prices.cancel_policies import CancelPolicy
-from metering.prices.rating import ChargeLine
-from metering.streams.resolutions import ResolutionAction
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bill:
-    """What a stream owes and why; `usd_cents` is the exact sum of the lines.
-
-    `rate_card_id` is None only when nothing is billed. `model_rule` says how the model's name led to the card,
-    `retry_of` of which stream this one looks like a retry, `resolution` what an admin decided.
-    """
-
-    outcome: Outcome
-    provider: str
-    model: str
-    response_model: str | None
-    api_key_id: str | None
-    started_at: datetime
-    ended_at: datetime
-    usage: Usage
-    usage_source: UsageSource
-    input_unknown: bool
-    cancel_policy: CancelPolicy
-    rate_card_id: str | None
-    rated_model: str | None
-    lines: tuple[ChargeLine, ...]
-    service_tier: str | None = None
-    cancel_policy_version: int = 0
-    model_rule: str | None = None
-    markup_percent: Decimal = ZERO
-    retry_of: str | None = None
-    resolution: ResolutionAction | None = None
-    usd_cents: Decimal = field(init=False, default=ZERO)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "usd_cents", sum_cents([line.usd_cents for line in self.lines]))
+from metering.core.money import EXACT, ZERO
+from metering.streams.bill import Bill
 
 
 class AdjustmentReason(StrEnum):
@@ -129,3 +91,29 @@ def adjust(
 def difference(*, before: Bill | None, after: Bill | None) -> Decimal:
     """What has to be booked so that the sum of all bookings is the new bill."""
     return EXACT.subtract(after.usd_cents if after else ZERO, before.usd_cents if before else ZERO)
+
+
+class ManualKind(StrEnum):
+    """`CREDIT`: in the customer's favour, so below zero. `CORRECTION`: of either sign."""
+
+    CREDIT = "credit"
+    CORRECTION = "correction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManualAdjustment:
+    """An amount beside the bills, of one stream or of the customer as a whole.
+
+    `filed_at` is when totals have it: when its stream ended, or when it was booked.
+    """
+
+    customer_id: str
+    adjustment_id: str
+    stream_id: str | None
+    kind: ManualKind
+    usd_cents: Decimal
+    reason: str
+    booked_by: str
+    booked_at: datetime
+    period: str
+    filed_at: datetime

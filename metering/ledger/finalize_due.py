@@ -10,12 +10,13 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from metering.db.engine import transaction
-from metering.ledger.entries import Adjustment, AdjustmentReason, Bill, Charge, adjust, charge_id_of
+from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, adjust, charge_id_of
 from metering.ledger.store.charges import book_adjustments, book_charges, newest_bills
 from metering.ledger.store.open_periods import OpenPeriods, lock_open_periods
 from metering.ledger.store.rollups import BillChange, add_to_totals
 from metering.prices.price_book import PriceBook
-from metering.prices.store.price_book import PriceBooks
+from metering.prices.store import PriceBooks
+from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.retries import Interruption, interruption_of, request_key_of
 from metering.streams.settlement import Backlog, Patience, Settled, Settlement, State, Wait, is_over, settle
@@ -27,8 +28,7 @@ from metering.streams.store.retries import (
     interrupted_requests,
     take_interruptions_back,
 )
-from metering.streams.store.stream_rows import StoredStream
-from metering.streams.store.streams import StreamMark, claim_due, mark_streams
+from metering.streams.store.streams import StoredStream, StreamMark, claim_due, mark_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,7 @@ from metering.db.engine import transaction
 from metering.prices.catalogue import Catalogue, Omission
 from metering.prices.rate_book import Provider
 from metering.prices.rates import RateCard, id_by_content
-from metering.prices.store.rate_rows import SourcedRateCard
-from metering.prices.store.rates import add_providers, add_rate_cards, load_providers, load_rate_cards
+from metering.prices.store import SourcedRateCard, add_providers, add_rate_cards, load_providers, load_rate_cards
 from metering.streams.store.streams import wake_unpriced
 
 

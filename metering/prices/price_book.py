@@ -1,10 +1,37 @@
-"""The price book: all that turns usage into money. Rate cards, cancel policies and markups, each dated."""
+"""The price book: rate cards, cancel policies and the markups of customers, all dated."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 
+from metering.core.dates import histories, in_force
+from metering.core.money import ZERO
 from metering.prices.cancel_policies import CancelPolicyBook
-from metering.prices.markups import MarkupBook
 from metering.prices.rate_book import RateBook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Markup:
+    """A customer's markup from `effective_from` on; never changed. `percent` is negative for a discount."""
+
+    customer_id: str
+    percent: Decimal
+    effective_from: datetime
+
+
+class MarkupBook:
+    """All markups: finds the one in force."""
+
+    __slots__ = ("_histories",)
+
+    def __init__(self, markups: Iterable[Markup]) -> None:
+        self._histories = histories(markups, key=lambda markup: markup.customer_id)
+
+    def find(self, *, customer_id: str, at: datetime) -> Decimal:
+        """The percentage in force at `at`; zero without one."""
+        markup = in_force(self._histories.get(customer_id, ()), at)
+        return markup.percent if markup is not None else ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

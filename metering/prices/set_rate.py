@@ -11,8 +11,7 @@ from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
 from metering.events.usage import UsageKind
 from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
-from metering.prices.store.rate_rows import SourcedRateCard
-from metering.prices.store.rates import add_rate_cards, load_rate_cards
+from metering.prices.store import SourcedRateCard, add_rate_cards, load_rate_cards
 from metering.streams.store.streams import wake_unpriced
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import httpx2
 from pydantic import SecretStr
 
-from metering.access.manage_keys import ensure_admin_key
+from metering.access.manage_access import ensure_admin_key
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.db.schema import ensure_journal_partitions, migrate
 from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import ImportResult, import_rates
-from metering.prices.store.rates import has_rate_cards
+from metering.prices.store import has_rate_cards
 from metering.server.bootstrap import LOCAL_STRIPE_KEY, build_owner_engine, build_service
 from metering.server.embedded.data_dir import default_data_dir, ephemeral_data_dir, locked_data_dir
 from metering.server.embedded.services import embedded_services

@@ -5,12 +5,12 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from metering.ledger.entries import Bill
 from metering.ledger.queries.streams import StreamView, iterate_not_final
 from metering.ledger.rollups import NO_RETRY
-from metering.prices.store.price_book import PriceBooks
+from metering.prices.store import PriceBooks
+from metering.streams.bill import Bill
 from metering.streams.settlement import accrue
-from metering.streams.store.stream_rows import StoredStream
+from metering.streams.store.streams import StoredStream
 from metering.totals.queries.totals import Accrual
 
 

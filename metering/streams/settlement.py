@@ -7,11 +7,11 @@ from enum import StrEnum
 
 from metering.core.money import ZERO
 from metering.events.events import Outcome, StreamStart
-from metering.ledger.entries import Bill
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.price_book import PriceBook
 from metering.prices.rate_book import CardMatch
 from metering.prices.rating import ChargeLine, RateMissingError, rate_by_card
+from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.stream import StreamFacts, billable_usage
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 from metering.stripe.client.errors import (
     StripeError,
     StripeMissingError,
@@ -22,7 +22,7 @@ from metering.stripe.client.errors import (
     StripeThrottledError,
     StripeUncertainError,
 )
-from metering.stripe.client.port import StripePort, Written
+from metering.stripe.client.port import StripePort, Written, find_statements
 from metering.stripe.drift import (
     LineChanges,
     choose,
@@ -31,7 +31,6 @@ from metering.stripe.drift import (
     line_changes,
     state_at_stripe,
 )
-from metering.stripe.find_snapshots import find_statements
 from metering.stripe.push import CURRENCY, LINE_MARK, PushState, WantedInvoice, WantedLine
 from metering.stripe.snapshot import Statement
 from metering.stripe.store.operations import (

@@ -1,16 +1,25 @@
 """Reconcile: fetch what Stripe has, compare it with what it should have, and mend what is safe to mend."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
+from metering.months.queries.month_progress import pushes_under_way
 from metering.stripe.drift import DriftClass, Finding, Remedy, find_drift
 from metering.stripe.push import mark_of, wanted_invoice
 from metering.stripe.push_due import Pusher
-from metering.stripe.queries.reconciliations import ReconciledInvoice, count_billed, list_billed, oldest_billed
-from metering.stripe.repair_drift import Caps, mend, over_caps
+from metering.stripe.queries.reconciliations import (
+    ReconciledInvoice,
+    count_billed,
+    last_reconciled,
+    list_billed,
+    newest_billed,
+    oldest_billed,
+)
+from metering.stripe.repair_drift import NO_REPAIRS, Caps, mend, over_caps
 from metering.stripe.snapshot import Statement
 from metering.stripe.store.reconciliations import (
     FoundDrift,
@@ -217,3 +226,34 @@ def _repair(pusher: Pusher, report: Reconciliation, caps: Caps, progress: Progre
         if done:
             report.repaired.update(numbers)
         progress("repairing", place, len(by_invoice))
+
+
+log = logging.getLogger(__name__)
+
+
+def reconcile_newest_month(*, pusher: Pusher, every: timedelta) -> Reconciliation | None:
+    """Compare, unless that was done within `every`, or pushes are still under way; None when it did not.
+
+    Raises:
+        StripeError: Stripe could not be read.
+    """
+    with transaction(pusher.engine) as connection:
+        period = newest_billed(connection)
+        if period is None or pushes_under_way(connection, period=period, only=None).count:
+            return None
+        last = last_reconciled(connection, period=period)
+    if last is not None and pusher.clock() - last < every:
+        return None
+    report = reconcile(
+        pusher=pusher,
+        period=BillingPeriod.parse(period),
+        repair=False,
+        caps=NO_REPAIRS,
+        requested_by="the schedule",
+    )
+    told = {"period": period, "compared": report.compared, "findings": len(report.left)}
+    if report.left:
+        log.error("Stripe has something else than we do: see `metering reconcile`", extra=told)
+    else:
+        log.info("Stripe has what we have", extra=told)
+    return report

@@ -8,8 +8,8 @@ from typing import Any
 
 from metering.db.engine import transaction
 from metering.stripe.client.errors import StripeError, StripeUnauthorizedError
+from metering.stripe.client.port import since_of
 from metering.stripe.drift import Finding, Remedy, find_drift
-from metering.stripe.find_snapshots import since_of
 from metering.stripe.push import (
     INVOICE_MARK,
     Mark,

@@ -6,8 +6,7 @@ from sqlalchemy import Engine
 
 from metering.db.engine import transaction
 from metering.stripe.snapshot import StripeEvent
-from metering.stripe.store.events import add_stripe_event
-from metering.stripe.store.pushes import wake_pushes_of
+from metering.stripe.store.pushes import add_stripe_event, wake_pushes_of
 
 
 def take_stripe_event(*, engine: Engine, event: StripeEvent, now: datetime) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from metering.alerts.alerts import AlertKind, AlertScope
 from metering.alerts.manage_alerts import AlertChanges, change_alert, delete_alert
 from metering.corrections.adjust_by_hand import adjust_by_hand
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from tests.alerts.watched import NOW, Watched
 
 SPEND = AlertKind.SPEND

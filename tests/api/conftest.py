@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import uvicorn
 
-from metering.access.manage_keys import create_key
+from metering.access.manage_access import create_key
 from metering.access.store.keys import Role
 from metering.api.app import create_app
 from metering.api.server import protocol_with_deadline

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, event
 
-from metering.access.manage_keys import create_key
+from metering.access.manage_access import create_key
 from metering.access.store.keys import Role, revoke_key
 from metering.api import auth
 from metering.api.auth import Authenticator, UnauthorizedError

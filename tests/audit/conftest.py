@@ -15,8 +15,8 @@ from metering.corrections.resolve_stream import resolve_stream
 from metering.db.schema import ensure_journal_partitions
 from metering.events.events import Outcome, TokenDelivered, UsageSource
 from metering.events.usage import Usage, UsageKind
-from metering.ledger.adjustments import ManualKind
-from metering.ledger.queries.bills import BillFilter
+from metering.ledger.entries import ManualKind
+from metering.ledger.queries.charges import BillFilter
 from metering.ledger.store.rollups import roll_up_totals
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rates import Rate

@@ -11,7 +11,7 @@ from metering.core.period import BillingPeriod
 from metering.corrections.adjust_by_hand import adjust_by_hand
 from metering.customers.store import CustomerDetails
 from metering.lab.demo.history import ALERTS, PROFILES, history
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from metering.ledger.link_retries import link_retries
 from metering.ledger.store.rollups import roll_up_totals
 from metering.server.bootstrap import Service

@@ -7,7 +7,7 @@ import httpx2
 import psycopg
 import pytest
 
-from metering.access.manage_keys import create_key
+from metering.access.manage_access import create_key
 from metering.access.store.keys import Role, revoke_key
 from metering.dashboard.rendering import POLICY, STATIC
 from metering.db.engine import transaction

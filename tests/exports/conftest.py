@@ -10,7 +10,7 @@ from metering.corrections.adjust_by_hand import adjust_by_hand
 from metering.customers.store import CustomerDetails
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
 from metering.prices.set_terms import set_markup

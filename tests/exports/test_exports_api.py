@@ -10,8 +10,8 @@ import httpx2
 import psycopg
 import pytest
 
-from metering.exports import download as downloads
 from metering.access.store.keys import Role
+from metering.exports import download as downloads
 from metering.exports.export_month import ExportKind
 from metering.server.bootstrap import Service
 from metering.server.telemetry import EXPORTS

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from metering.db.engine import transaction
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import Service
 from tests.conftest import Database
 from tests.exports.files import csv_rows, parquet_rows

@@ -11,9 +11,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from metering.exports.columns import Column, Kind
+from metering.exports.columns import Column, Kind, UnrepresentableError
 from metering.exports.csv_file import CsvFile
-from metering.exports.export_file import UnrepresentableError
 from metering.exports.parquet_file import ROW_GROUP, ParquetFile
 
 COLUMNS = (

@@ -15,7 +15,7 @@ from metering.months.invoice import ClosedPeriod, LineKind, LineSum, Previous, m
 from metering.months.statements.html import statement_html
 from metering.months.statements.pdf import statement_pdf
 from metering.months.statements.usage_statement import Issuer, UsageStatement, dollars, usage_statement
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 
 BEGIN, END = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 

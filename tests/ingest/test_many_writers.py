@@ -14,7 +14,7 @@ from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDeliver
 from metering.events.store import JournalEntry
 from metering.events.wire.bodies import pack_body
 from metering.streams.ingest.writer import IngestWriter, Submission
-from metering.streams.store.stream_rows import STREAM_COLUMNS, stored_stream
+from metering.streams.store.streams import STREAM_COLUMNS, stored_stream
 from metering.streams.stream import fold
 from tests.conftest import Database
 

@@ -19,13 +19,13 @@ from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
-from metering.ledger.adjustments import ManualKind
-from metering.ledger.entries import Adjustment, AdjustmentReason, Bill, Charge, adjust, charge_id_of
+from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, ManualKind, adjust, charge_id_of
 from metering.ledger.store.charges import book_adjustments, book_charges
 from metering.ledger.store.open_periods import lock_open_periods
 from metering.ledger.store.rollups import BillChange, add_to_totals
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
+from metering.streams.bill import Bill
 from metering.stripe.put_customer import put_customer
 from tests.operations.books import Books
 

@@ -15,8 +15,8 @@ from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
 from metering.ledger.store.rollups import roll_up_totals
 from metering.months.invoice import LineKind
-from metering.months.queries.invoice_entries import line_entries
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.queries.invoices import line_entries
+from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import Service
 from tests.conftest import Database
 from tests.months.random_months import Expected, RandomMonths

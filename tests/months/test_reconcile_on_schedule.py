@@ -7,8 +7,7 @@ import pytest
 
 from metering.core.period import BillingPeriod
 from metering.lab.stripe_local.faults import Fault
-from metering.stripe.reconcile import reconcile
-from metering.stripe.reconcile_on_schedule import reconcile_newest_month
+from metering.stripe.reconcile import reconcile, reconcile_newest_month
 from metering.stripe.repair_drift import NO_REPAIRS
 from tests.months.conftest import Months
 

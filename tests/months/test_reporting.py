@@ -11,7 +11,7 @@ from metering.corrections.adjust_by_hand import adjust_by_hand
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import UsageSource
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from metering.ledger.store.rollups import roll_up_totals
 from metering.stripe.put_customer import put_customer
 from metering.stripe.queries.reconciliations import drift_left

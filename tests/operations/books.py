@@ -25,7 +25,7 @@ from metering.ledger.rollups import ROLLUPS
 from metering.ledger.store.rollups import roll_up_totals
 from metering.months.close_months import CloseTerms, close_step
 from metering.months.queries.invoices import InvoiceFilter, list_invoices
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 from metering.months.store.runs import InvoiceRun, finish_run, start_run
 from metering.server.bootstrap import Service
 from metering.streams.store.streams import UPSERT, upsert_parameters

@@ -11,7 +11,7 @@ from psycopg import errors
 from metering.corrections.adjust_by_hand import adjust_by_hand
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from metering.months.invoice import LineKind
 from tests.operations.books import Books, end, start
 

@@ -8,11 +8,11 @@ from hashlib import sha256
 
 import psycopg
 import pytest
-from metering.months import close_months
 
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
 from metering.ledger.store.open_periods import lock_open_periods, wait_for_bookings
+from metering.months import close_months
 from metering.months.close_months import close_step
 from metering.months.store.runs import finish_run
 from tests.operations.books import CLOSE_TERMS, NOW, Books, end, start

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine
 
-from metering.access.manage_keys import KeyIdTakenError, ensure_admin_key
+from metering.access.manage_access import KeyIdTakenError, ensure_admin_key
 from metering.access.store.keys import InvalidKeyError, Role, authenticate, parse_secret, revoke_key
 from metering.db.engine import transaction
 

@@ -9,7 +9,7 @@ from metering.corrections.rerate import RerateGroup, rerate
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import UsageKind
 from metering.ledger.entries import AdjustmentReason
-from metering.ledger.queries.bills import BillFilter
+from metering.ledger.queries.charges import BillFilter
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
 from tests.operations.books import NOW, T0, Books, end, start

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
 from metering.events.usage import Usage
-from metering.streams.store.stream_rows import STREAM_COLUMNS, stored_stream
-from metering.streams.store.streams import UPSERT, upsert_parameters
+from metering.streams.store.streams import STREAM_COLUMNS, UPSERT, stored_stream, upsert_parameters
 from metering.streams.stream import StreamFacts, facts_of, fold, join
 from tests.conftest import Database
 

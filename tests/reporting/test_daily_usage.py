@@ -8,7 +8,7 @@ from metering.corrections.adjust_by_hand import adjust_by_hand
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import COUNTERS
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from metering.ledger.store.rollups import roll_up_totals
 from metering.totals.queries.totals import Granularity, Group, TotalsQuestion, read_totals
 from tests.operations.books import NOW, T0, Books, end, start

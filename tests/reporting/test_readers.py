@@ -13,7 +13,7 @@ import pytest
 from psycopg import errors, sql
 from sqlalchemy import make_url
 
-from metering.access.create_reader import create_reader
+from metering.access.manage_access import create_reader
 from metering.access.store.readers import (
     InvalidReaderNameError,
     ReaderExistsError,

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from metering.core.clock import utc_now
 from metering.db.engine import DatabaseUnavailableError, service_engine, transaction
 from metering.server.embedded.supervisor import Supervisor
-from metering.server.queries.health import work_health
+from metering.server.queries import work_health
 from metering.server.settings import load_settings
 from metering.server.up import run_all_in_one
 from metering.streams.settlement import State

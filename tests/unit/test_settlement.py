@@ -5,10 +5,10 @@ from decimal import Decimal
 
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
 from metering.events.usage import Usage, UsageKind
-from metering.ledger.entries import Bill
 from metering.prices.price_book import PriceBook
 from metering.prices.rate_book import RateBook
 from metering.prices.rates import Rate, RateCard
+from metering.streams.bill import Bill
 from metering.streams.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
 from metering.streams.stream import fold
 

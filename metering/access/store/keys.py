@@ -1,18 +1,18 @@
-"""Keys: who may call the API, as what. Only a hash of the secret is stored."""
+"""API keys and dashboard sessions. Only a hash of a secret is stored."""
 
 import hmac
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from metering.core.errors import MeteringError
-from metering.db.tables import keys
+from metering.db.tables import dashboard_sessions, keys
 
 
 class Role(StrEnum):
@@ -150,3 +150,35 @@ def _key(row: Any) -> Key:
         created_at=row.created_at,
         revoked_at=row.revoked_at,
     )
+
+
+def begin_session(connection: Connection, *, key_id: str, now: datetime, lifetime: timedelta) -> str:
+    """A new session of a key, as the browser is to send it; those that have expired are let go."""
+    connection.execute(delete(dashboard_sessions).where(dashboard_sessions.c.expires_at <= now))
+    session = secrets.token_urlsafe(32)
+    connection.execute(
+        insert(dashboard_sessions).values(
+            session_hash=_token_hash(session), key_id=key_id, created_at=now, expires_at=now + lifetime
+        )
+    )
+    return session
+
+
+def key_of_session(connection: Connection, *, session: str, now: datetime) -> Key | None:
+    """The key that it signed in with; None when the session is over, or the key is revoked."""
+    row = connection.execute(
+        select(dashboard_sessions.c.key_id).where(
+            dashboard_sessions.c.session_hash == _token_hash(session), dashboard_sessions.c.expires_at > now
+        )
+    ).first()
+    return find_key(connection, key_id=row.key_id) if row is not None else None
+
+
+def end_session(connection: Connection, *, session: str) -> None:
+    """Sign it out."""
+    connection.execute(delete(dashboard_sessions).where(dashboard_sessions.c.session_hash == _token_hash(session)))
+
+
+def _token_hash(session: str) -> bytes:
+    # Random enough that a plain hash of it cannot be reversed.
+    return sha256(session.encode()).digest()

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.alerts.alerts import Alert
-from metering.alerts.store.alert_rows import ALERT_ROW, alert_of_row
+from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,8 @@ from metering.alerts.alerts import AlertKind, AlertScope
 from metering.alerts.messages import Crossing, Measured
 from metering.alerts.queries.customer_figures import customer_days, customer_months
 from metering.alerts.queries.deployment_figures import deployment_days, deployment_months
-from metering.alerts.queries.figures import Figures
-from metering.alerts.queries.standing_figures import left_drift, oldest_backlog
-from metering.alerts.store.alert_rows import ALERT_ROW, alert_of_row
+from metering.alerts.queries.figures import Figures, left_drift, oldest_backlog
+from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
 from metering.customers.queries import time_zones_in_use
 
 # When a figure `f` reaches the threshold `t.threshold` of an alert `a`.

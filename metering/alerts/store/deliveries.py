@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text, update
 from metering.alerts.deliveries import DeliveryState, Message, delivery_id_of
 from metering.alerts.store.webhook_rows import DELIVERY_ROW, Delivery, delivery_of_row
 from metering.core.errors import MeteringError
-from metering.db.json_rows import json_rows
+from metering.db.rows import json_rows
 from metering.db.tables import webhook_deliveries
 
 # Longer than an attempt may take (METERING_WEBHOOKS_TIMEOUT is 30 s at most).

@@ -18,7 +18,7 @@ from metering.dashboard.spending import cost_by_day, quality_tiles, spending_til
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from metering.dashboard.tiles import Tile, money_tile
 from metering.dashboard.values import share
-from metering.ledger.queries.adjustments import list_manual_adjustments
+from metering.ledger.queries.charges import list_manual_adjustments
 from metering.months.queries.invoices import InvoiceFilter, list_invoices
 from metering.totals.queries.totals import Group
 

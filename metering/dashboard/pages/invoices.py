@@ -10,10 +10,9 @@ from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import customer_page, invoice_page, stream_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.months.invoice import LineKind
-from metering.months.queries.invoice_entries import line_entries
-from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
+from metering.months.queries.invoices import InvoiceFilter, find_invoice, line_entries, list_invoices
 from metering.months.queries.month_progress import pushes_by_state
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 from metering.stripe.push import PushState, describe
 from metering.stripe.queries.pushes import PushView, list_drift, push_views
 

@@ -8,10 +8,16 @@ from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import rate_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.events.usage import UsageKind
-from metering.prices.queries.current_rates import rated_providers, rates_in_force
-from metering.prices.queries.prices import RateCardFilter, SourcedTerms, list_cancel_policies, list_rate_cards
+from metering.prices.queries import (
+    RateCardFilter,
+    SourcedTerms,
+    list_cancel_policies,
+    list_rate_cards,
+    rated_providers,
+    rates_in_force,
+)
 from metering.prices.rates import Rate
-from metering.prices.store.rate_rows import SourcedRateCard
+from metering.prices.store import SourcedRateCard
 
 _PAGE, _MOST_CARDS = 200, 10_000
 _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CACHE_WRITE)

@@ -11,9 +11,9 @@ from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import customer_page, invoice_page, stream_page
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from metering.events.read_stream_events import read_stream_events
-from metering.ledger.entries import Bill
 from metering.ledger.queries.streams import StreamView, get_stream
 from metering.streams.accrue_streams import accrue_stream
+from metering.streams.bill import Bill
 from metering.streams.settlement import NEEDS_PERSON, State
 from metering.streams.stream import billable_usage
 

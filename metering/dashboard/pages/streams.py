@@ -19,7 +19,7 @@ from metering.ledger.queries.found_streams import (
     list_under_way,
 )
 from metering.streams.settlement import accrue
-from metering.streams.store.stream_rows import StoredStream
+from metering.streams.store.streams import StoredStream
 from metering.streams.stream import billable_usage
 from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 from metering.totals.ranges import Range

@@ -12,9 +12,14 @@ from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import age, count, counted, moment, size
 from metering.months.queries.month_progress import standing_pushes
 from metering.server.bootstrap import redis_url
-from metering.server.queries.health import WorkHealth, work_health
-from metering.server.queries.inventory import Inventory, take_inventory
-from metering.server.queries.workers import totals_freshness, workers_seen
+from metering.server.queries import (
+    Inventory,
+    WorkHealth,
+    take_inventory,
+    totals_freshness,
+    work_health,
+    workers_seen,
+)
 from metering.streams.ingest.nudge import MAX_WAITING, QUEUE
 from metering.streams.settlement import State
 from metering.stripe.push import PushState

@@ -9,13 +9,12 @@ import psycopg
 
 from metering.core.clock import utc_now
 from metering.db.engine import service_conninfo
-from metering.db.json_rows import json_keys
+from metering.db.rows import json_keys
 from metering.events.wire.decode import decode_json
 from metering.lab.bench.machine import Machine, cpu_seconds, describe_machine
 from metering.lab.bench.stage import Say, Stage, stage
 from metering.lab.bench.workload import Workload, play, write_script
-from metering.ledger.store.charge_rows import CHARGE_COLUMNS
-from metering.ledger.store.charges import COPY_CHARGES
+from metering.ledger.store.charges import CHARGE_COLUMNS, COPY_CHARGES
 from metering.streams.ingest.fold import fold_wire
 from metering.streams.store.streams import UPSERT, upsert_parameters
 

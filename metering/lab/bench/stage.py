@@ -15,7 +15,7 @@ from celery import Celery
 from psycopg.rows import scalar_row
 from pydantic import SecretStr
 
-from metering.access.manage_keys import create_key
+from metering.access.manage_access import create_key
 from metering.access.store.keys import Role
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from metering.streams.store.stream_rows import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

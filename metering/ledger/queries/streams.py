@@ -9,14 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.core.money import sum_cents
-from metering.ledger.adjustments import ManualAdjustment
-from metering.ledger.entries import Adjustment, AdjustmentReason, Bill, Charge
-from metering.ledger.store.adjustment_rows import manual_adjustment_of_row
-from metering.ledger.store.charge_rows import CHARGE_ROW, charge_of_row
-from metering.streams.documents import bill_from_document
+from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, ManualAdjustment
+from metering.ledger.store.adjustments import manual_adjustment_of_row
+from metering.ledger.store.charges import CHARGE_ROW, charge_of_row
+from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
-from metering.streams.store.resolution_rows import resolution_of_row
-from metering.streams.store.stream_rows import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.store.resolutions import resolution_of_row
+from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, bill_from_document, stored_stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

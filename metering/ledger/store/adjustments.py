@@ -1,12 +1,29 @@
 """Adjustments by hand: booked with their place in the totals, never changed."""
 
+from typing import Any
+
 from sqlalchemy import Connection, insert, select
 
 from metering.db.tables import manual_adjustments
-from metering.ledger.adjustments import ManualAdjustment
-from metering.ledger.entries import Bill
-from metering.ledger.store.adjustment_rows import manual_adjustment_of_row
+from metering.ledger.entries import ManualAdjustment, ManualKind
 from metering.ledger.store.rollups import add_amount_to_totals, total_dimensions
+from metering.streams.bill import Bill
+
+
+def manual_adjustment_of_row(row: Any) -> ManualAdjustment:
+    """The adjustment that a row holds; its dimensions are for totals only."""
+    return ManualAdjustment(
+        customer_id=row.customer_id,
+        adjustment_id=row.adjustment_id,
+        stream_id=row.stream_id,
+        kind=ManualKind(row.kind),
+        usd_cents=row.usd_cents,
+        reason=row.reason,
+        booked_by=row.booked_by,
+        booked_at=row.booked_at,
+        period=row.period,
+        filed_at=row.filed_at,
+    )
 
 
 def book_manual_adjustment(connection: Connection, adjustment: ManualAdjustment, *, bill: Bill | None) -> None:

@@ -13,11 +13,11 @@ from functools import lru_cache
 from sqlalchemy import Connection, Engine, text
 
 from metering.core.money import EXACT, ZERO
-from metering.db.copying import copy_rows, moment
 from metering.db.engine import transaction
+from metering.db.rows import copy_rows, moment
 from metering.events.usage import COUNTERS
-from metering.ledger.entries import Bill
 from metering.ledger.rollups import DIMENSIONS, NO_RETRY, RETRY, ROLLUPS, SUMS, Rollup
+from metering.streams.bill import Bill
 
 # (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry).
 TotalKey = tuple[str, str, str, str, str, str, str, str]

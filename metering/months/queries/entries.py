@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from metering.core.money import EXACT
 from metering.events.usage import COUNTERS, Usage
-from metering.ledger.adjustments import ManualKind
+from metering.ledger.entries import ManualKind
 from metering.months.invoice import LineKind, LineSum
 
 _encode = msgspec.json.Encoder().encode

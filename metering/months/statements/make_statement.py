@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from metering.customers.store import name_of
 from metering.months.statements.usage_statement import Issuer, UsageStatement, usage_statement
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 from metering.stripe.queries.pushes import push_views
 
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from metering.core.money import EXACT
 from metering.months.invoice import InvoiceLine
-from metering.months.store.invoice_rows import StoredInvoice
+from metering.months.store.invoices import StoredInvoice
 from metering.stripe.push import describe
 
 

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
-from metering.db.copying import copy_rows, moment
+from metering.db.rows import copy_rows, moment
 from metering.months.invoice import ClosedPeriod, Invoice, Previous
-from metering.months.store.invoice_rows import CLOSED_COLUMNS, INVOICE_COLUMNS, LINE_COLUMNS, usage_document
+from metering.months.store.invoices import CLOSED_COLUMNS, INVOICE_COLUMNS, LINE_COLUMNS, usage_document
 
 _OF_RUN = """
     (CAST(:only AS text) IS NULL OR c.customer_id = :only)

@@ -1,13 +1,28 @@
 """Resolutions: added, never changed; the newest of a stream counts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from metering.db.json_rows import json_keys
+from metering.db.rows import json_keys
 from metering.db.tables import resolutions
-from metering.streams.resolutions import Resolution
-from metering.streams.store.resolution_rows import resolution_of_row
+from metering.streams.resolutions import Resolution, ResolutionAction
+
+
+def resolution_of_row(row: Any) -> Resolution:
+    """A row of `resolutions` as a record."""
+    return Resolution(
+        customer_id=row.customer_id,
+        stream_id=row.stream_id,
+        resolved_at=row.resolved_at,
+        action=ResolutionAction(row.action),
+        reason=row.reason,
+        resolved_by=row.resolved_by,
+        start_fingerprint=row.start_fingerprint,
+        end_fingerprint=row.end_fingerprint,
+    )
+
 
 _NEWEST = """
 SELECT DISTINCT ON (r.customer_id, r.stream_id) r.*

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from metering.db.json_rows import json_keys, json_rows
+from metering.db.rows import json_keys, json_rows
 from metering.streams.retries import Interruption
 
 

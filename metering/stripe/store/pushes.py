@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, case, null, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from metering.core.errors import MeteringError
-from metering.db.copying import copy_rows, moment
-from metering.db.tables import invoice_pushes
+from metering.db.rows import copy_rows, moment
+from metering.db.tables import invoice_pushes, stripe_events
 from metering.months.invoice import Invoice
 from metering.stripe.push import UNDER_WAY, PushState
+from metering.stripe.snapshot import StripeEvent
 
 # Longer than any one call to Stripe takes; renewed before each.
 LEASE = timedelta(seconds=60)
@@ -191,3 +193,20 @@ def wake_pushes_of(connection: Connection, *, stripe_invoice_id: str, now: datet
 def _claimed(row: object) -> ClaimedPush:
     given = dict(row._mapping)  # type: ignore[attr-defined]
     return ClaimedPush(**{**given, "state": PushState(given["state"])})
+
+
+def add_stripe_event(connection: Connection, event: StripeEvent, *, now: datetime) -> bool:
+    """Keep an event; whether it was new."""
+    statement = (
+        insert(stripe_events)
+        .values(
+            stripe_event_id=event.stripe_event_id,
+            type=event.type,
+            stripe_object_id=event.stripe_object_id,
+            created_at=event.created_at,
+            received_at=now,
+        )
+        .on_conflict_do_nothing()
+        .returning(stripe_events.c.stripe_event_id)
+    )
+    return connection.execute(statement).first() is not None

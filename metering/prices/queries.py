@@ -1,15 +1,15 @@
-"""The price book's rows with their provenance: rate cards, cancel policies, markups, page by page."""
+"""Rate cards, cancel policies and markups with their provenance, page by page or in force at a moment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, select, text, tuple_
 
 from metering.db.tables import cancel_policies, markups, rate_cards, rates
 from metering.prices.cancel_policies import CancelTerms
-from metering.prices.markups import Markup
-from metering.prices.store.rate_rows import (
+from metering.prices.price_book import Markup
+from metering.prices.store import (
     SourcedRateCard,
     cancel_terms_of_row,
     markup_of_row,
@@ -94,3 +94,41 @@ def list_markups(connection: Connection, *, customer_id: str) -> Sequence[Source
     """A customer's markups, oldest first."""
     query = select(markups).where(markups.c.customer_id == customer_id).order_by(markups.c.effective_from)
     return [SourcedMarkup(markup_of_row(row), row.provenance, row.created_at) for row in connection.execute(query)]
+
+
+_IN_FORCE = text(
+    """
+    SELECT rate_card_id FROM (
+        SELECT DISTINCT ON (provider, model, coalesce(customer_id, '')) rate_card_id, provider, model, customer_id
+        FROM rate_cards WHERE effective_from <= :now
+          AND (CAST(:only AS text) IS NULL OR customer_id IS NULL OR customer_id = :only)
+        ORDER BY provider, model, coalesce(customer_id, ''), effective_from DESC
+    ) AS newest
+    WHERE (CAST(:provider AS text) IS NULL OR provider = :provider)
+      AND (CAST(:words AS text) IS NULL OR strpos(lower(model), lower(:words)) > 0)
+    ORDER BY provider, model, coalesce(customer_id, '') LIMIT :limit
+    """
+)
+
+
+def rates_in_force(
+    connection: Connection, *, now: datetime, provider: str | None, words: str | None, only: str | None, limit: int
+) -> Sequence[SourcedRateCard]:
+    """Up to `limit` cards in force, by (provider, model); `words` are a part of the model's name.
+
+    With `only`, that customer's own beside everybody's.
+    """
+    parameters = {"now": now, "provider": provider, "words": words, "only": only, "limit": limit}
+    ids = connection.execute(_IN_FORCE, parameters).scalars().all()
+    rows = {
+        row.rate_card_id: row
+        for row in connection.execute(select(rate_cards).where(rate_cards.c.rate_card_id.in_(ids)))
+    }
+    found = rates_by_card(connection.execute(select(rates).where(rates.c.rate_card_id.in_(ids))))
+    return [sourced_rate_card(rows[card_id], found.get(card_id, ())) for card_id in ids]
+
+
+def rated_providers(connection: Connection) -> Sequence[str]:
+    """The providers that have a card."""
+    query = select(rate_cards.c.provider).distinct().order_by(rate_cards.c.provider)
+    return connection.execute(query).scalars().all()

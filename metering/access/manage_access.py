@@ -1,5 +1,6 @@
-"""Keys: create one and tell its secret once; make sure that someone can administer a new deployment."""
+"""Create keys and SQL readers, and show each secret once; make sure that a new deployment has an admin key."""
 
+import secrets
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
@@ -13,6 +14,7 @@ from metering.access.store.keys import (
     has_admin_key,
     parse_secret,
 )
+from metering.access.store.readers import add_reader
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 
@@ -70,3 +72,15 @@ def _store_configured(connection: Connection, secret: KeySecret, now: datetime) 
             f"METERING_ADMIN_KEY: the id {secret.key_id!r} belongs to a key with another secret, or to a revoked "
             "one: choose another id"
         )
+
+
+def create_reader(*, owner: Engine, name: str) -> str:
+    """Make the login and return its password, which cannot be shown again.
+
+    Raises:
+        InvalidReaderNameError, ReaderExistsError, ReaderRefusedError: see store/readers.py.
+    """
+    password = secrets.token_hex(24)
+    with transaction(owner) as connection:
+        add_reader(connection, name=name, password=password)
+    return password

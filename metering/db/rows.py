@@ -1,4 +1,4 @@
-"""COPY within a transaction that SQLAlchemy began."""
+"""Many rows at once: COPY within a transaction, and rows as one JSON parameter."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -23,3 +23,16 @@ def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, 
     with raw.cursor() as cursor, cursor.copy(statement.encode()) as copy:
         for row in rows:
             copy.write_row(row)
+
+
+_encode_json = msgspec.json.Encoder().encode
+
+
+def json_rows(rows: Iterable[Any]) -> str:
+    """Records or dictionaries, for `json_to_recordset`."""
+    return _encode_json(list(rows)).decode()
+
+
+def json_keys(streams: Iterable[tuple[str, str]]) -> str:
+    """The `customer_id` and `stream_id` of streams, for `json_to_recordset`."""
+    return json_rows({"customer_id": customer_id, "stream_id": stream_id} for customer_id, stream_id in streams)

@@ -1,1 +1,0 @@
-"""SQL that reads the price book page by page."""

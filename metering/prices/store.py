@@ -1,0 +1,273 @@
+"""SQL that writes rate cards, provider names, cancel policies and markups, and loads them as a price book.
+
+All of it is only added to, never changed.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
+
+from metering.db.tables import cancel_policies, markups, rate_cards, rate_providers, rates
+from metering.events.usage import UsageKind
+from metering.prices.cancel_policies import CancelPolicy, CancelPolicyBook, CancelTerms
+from metering.prices.price_book import Markup, MarkupBook, PriceBook
+from metering.prices.rate_book import Provider, RateBook
+from metering.prices.rates import DailyWindow, Rate, RateCard, in_order
+
+_MIDNIGHT = time()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcedRateCard:
+    """A rate card, where its prices come from, and when it was added."""
+
+    card: RateCard
+    provenance: str
+    created_at: datetime
+
+
+def rates_by_card(rows: Iterable[Any]) -> dict[str, tuple[Rate, ...]]:
+    """The rates in rows of `rates`, by the id of their card."""
+    found: dict[str, list[Rate]] = {}
+    for row in rows:
+        found.setdefault(row.rate_card_id, []).append(_rate_of_row(row))
+    return {rate_card_id: in_order(rates) for rate_card_id, rates in found.items()}
+
+
+def _rate_of_row(row: Any) -> Rate:
+    all_day = row.daily_start == row.daily_end == _MIDNIGHT
+    return Rate(
+        kind=UsageKind(row.kind),
+        usd_per_million=row.usd_per_million,
+        above_input_tokens=row.above_input_tokens,
+        service_tier=row.service_tier or None,
+        daily=None if all_day else DailyWindow(row.daily_start, row.daily_end),
+    )
+
+
+def rate_columns(rate: Rate) -> dict[str, Any]:
+    """A rate as the columns of `rates`, its card's aside."""
+    return {
+        "kind": rate.kind.value,
+        "above_input_tokens": rate.above_input_tokens,
+        "service_tier": rate.service_tier or "",
+        "daily_start": rate.daily.start if rate.daily else _MIDNIGHT,
+        "daily_end": rate.daily.end if rate.daily else _MIDNIGHT,
+        "usd_per_million": rate.usd_per_million,
+    }
+
+
+def sourced_rate_card(row: Any, rates: tuple[Rate, ...]) -> SourcedRateCard:
+    """A row of `rate_cards`, with its rates, as a card and where it comes from."""
+    card = RateCard(
+        rate_card_id=row.rate_card_id,
+        provider=row.provider,
+        model=row.model,
+        effective_from=row.effective_from,
+        rates=rates,
+        names=row.names,
+        position=row.position,
+        customer_id=row.customer_id,
+    )
+    return SourcedRateCard(card=card, provenance=row.provenance, created_at=row.created_at)
+
+
+def provider_of_row(row: Any) -> Provider:
+    """A row of `rate_providers` as a record."""
+    return Provider(provider=row.provider, names=row.names, serves_models_of=tuple(row.serves_models_of))
+
+
+def cancel_terms_of_row(row: Any) -> CancelTerms:
+    """A row of `cancel_policies` as a record."""
+    return CancelTerms(
+        provider=row.provider,
+        policy=CancelPolicy(row.policy),
+        version=row.version,
+        effective_from=row.effective_from,
+    )
+
+
+def markup_of_row(row: Any) -> Markup:
+    """A row of `markups` as a record."""
+    return Markup(customer_id=row.customer_id, percent=row.percent, effective_from=row.effective_from)
+
+
+def add_rate_cards(connection: Connection, cards: Sequence[SourcedRateCard]) -> None:
+    """Add cards with their rates; the database refuses a second one for an owner, a model and a moment."""
+    if not cards:
+        return
+    connection.execute(
+        insert(rate_cards),
+        [
+            {
+                "rate_card_id": new.card.rate_card_id,
+                "provider": new.card.provider,
+                "model": new.card.model,
+                "effective_from": new.card.effective_from,
+                "names": new.card.names,
+                "position": new.card.position,
+                "customer_id": new.card.customer_id,
+                "provenance": new.provenance,
+                "created_at": new.created_at,
+            }
+            for new in cards
+        ],
+    )
+    new_rates = [
+        {"rate_card_id": new.card.rate_card_id, "provenance": new.provenance, **rate_columns(rate)}
+        for new in cards
+        for rate in new.card.rates
+    ]
+    if new_rates:
+        connection.execute(insert(rates), new_rates)
+
+
+def load_rate_cards(connection: Connection) -> list[SourcedRateCard]:
+    """Every card with its rates."""
+    by_card = rates_by_card(connection.execute(select(rates)))
+    rows = connection.execute(select(rate_cards))
+    return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in rows]
+
+
+def has_rate_cards(connection: Connection) -> bool:
+    """Whether there is any card at all."""
+    return connection.execute(select(rate_cards.c.rate_card_id).limit(1)).first() is not None
+
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+
+
+def load_providers(connection: Connection, *, known_at: datetime = FOREVER) -> list[Provider]:
+    """The newest of each provider's rows by then, in the catalogue's order."""
+    known = select(rate_providers).where(rate_providers.c.created_at <= known_at)
+    newest = known.ext(distinct_on(rate_providers.c.provider))
+    rows = connection.execute(newest.order_by(rate_providers.c.provider, rate_providers.c.created_at.desc())).all()
+    return [provider_of_row(row) for row in sorted(rows, key=lambda row: row.position)]
+
+
+def add_providers(
+    connection: Connection, providers: Sequence[Provider], *, provenance: str, now: datetime
+) -> None:
+    """Add what providers are called from now on; they are given in the catalogue's order."""
+    if providers:
+        connection.execute(
+            insert(rate_providers),
+            [
+                {
+                    "provider": provider.provider,
+                    "names": provider.names,
+                    "serves_models_of": list(provider.serves_models_of),
+                    "position": position,
+                    "provenance": provenance,
+                    "created_at": now,
+                }
+                for position, provider in enumerate(providers)
+            ],
+        )
+
+
+# All of it is only ever added to, so how much there is and the newest time tell one state from another.
+_VERSION = text(
+    """
+    SELECT (SELECT (count(*), max(created_at))::text FROM rate_cards)
+        || (SELECT (count(*), max(created_at))::text FROM rate_providers)
+        || (SELECT (count(*), max(created_at))::text FROM cancel_policies)
+        || (SELECT (count(*), max(created_at))::text FROM markups)
+    """
+)
+
+
+class PriceBooks:
+    """The price book. Asking for it again costs one small query while nothing was added."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._version: str | None = None
+        self._book = PriceBook(rates=RateBook(()))
+
+    def current(self, connection: Connection) -> PriceBook:
+        """The book with all that `connection` can see."""
+        version: str = connection.execute(_VERSION).scalar_one()
+        with self._lock:
+            if version != self._version:
+                self._book = load_price_book(connection)
+                self._version = version
+            return self._book
+
+
+def load_price_book(connection: Connection, *, known_at: datetime = FOREVER) -> PriceBook:
+    """Everything that prices depend on, or as much of it as had been added by then."""
+    cards = [each.card for each in load_rate_cards(connection) if each.created_at <= known_at]
+    policies = connection.execute(select(cancel_policies).where(cancel_policies.c.created_at <= known_at))
+    own = connection.execute(select(markups).where(markups.c.created_at <= known_at))
+    return PriceBook(
+        rates=RateBook(cards, load_providers(connection, known_at=known_at)),
+        cancel_policies=CancelPolicyBook(map(cancel_terms_of_row, policies)),
+        markups=MarkupBook(map(markup_of_row, own)),
+    )
+
+
+_CHANGES = text(
+    """
+    SELECT created_at FROM rate_cards UNION SELECT created_at FROM rate_providers
+    UNION SELECT created_at FROM cancel_policies UNION SELECT created_at FROM markups ORDER BY created_at
+    """
+)
+
+
+def price_book_changes(connection: Connection) -> list[datetime]:
+    """When something was added to the price book, in order."""
+    return list(connection.execute(_CHANGES).scalars())
+
+
+def add_cancel_policy(
+    connection: Connection,
+    *,
+    provider: str,
+    policy: CancelPolicy,
+    effective_from: datetime,
+    provenance: str,
+    now: datetime,
+) -> CancelTerms:
+    """Add a policy as its provider's next version; the database refuses a second one for a moment."""
+    newest = select(func.coalesce(func.max(cancel_policies.c.version), 0))
+    version = connection.execute(newest.where(cancel_policies.c.provider == provider)).scalar_one() + 1
+    connection.execute(
+        insert(cancel_policies).values(
+            provider=provider,
+            version=version,
+            policy=policy.value,
+            effective_from=effective_from,
+            provenance=provenance,
+            created_at=now,
+        )
+    )
+    return CancelTerms(provider=provider, policy=policy, version=version, effective_from=effective_from)
+
+
+def add_markup(
+    connection: Connection,
+    *,
+    customer_id: str,
+    percent: Decimal,
+    effective_from: datetime,
+    provenance: str,
+    now: datetime,
+) -> Markup:
+    """Add a markup; the database refuses a second one for a customer and a moment."""
+    connection.execute(
+        insert(markups).values(
+            customer_id=customer_id,
+            percent=percent,
+            effective_from=effective_from,
+            provenance=provenance,
+            created_at=now,
+        )
+    )
+    return Markup(customer_id=customer_id, percent=percent, effective_from=effective_from)

@@ -1,1 +1,0 @@
-"""SQL that writes the price book, and loads it."""

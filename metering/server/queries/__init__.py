@@ -1,1 +1,0 @@
-"""SQL that reads the state of the service: backlog, workers, sizes."""
