@@ -15,12 +15,12 @@ from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.months.close_months import close_step
-from metering.months.run_invoices import CLOSE_BATCH, PUSH_THREADS, begin_scheduled_run
+from metering.months.run_invoices import CLOSE_BATCH, begin_scheduled_run
 from metering.months.store.runs import finish_run, open_run
 from metering.server.bootstrap import NotConfiguredError, Service, build_pusher, close_terms
 from metering.stripe.client.errors import StripeUnauthorizedError
 from metering.stripe.push import PushState
-from metering.stripe.push_due import Pusher, push_due
+from metering.stripe.push_due import PUSH_THREADS, Pusher, push_due
 from metering.stripe.reconcile import reconcile_newest_month
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from metering.alerts.addresses import parse_url
 from metering.alerts.alerts import AlertKind
 from metering.alerts.store.endpoints import (
+    Endpoint,
     add_endpoint,
     count_endpoints,
     end_endpoint,
@@ -17,7 +18,6 @@ from metering.alerts.store.endpoints import (
     rotate_secret,
     store_endpoint,
 )
-from metering.alerts.store.webhook_rows import Endpoint
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 

@@ -5,9 +5,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from metering.alerts.queries.webhooks import failed_deliveries
-from metering.alerts.store.deliveries import add_replay, get_delivery
+from metering.alerts.store.deliveries import Delivery, add_replay, get_delivery
 from metering.alerts.store.endpoints import get_endpoint
-from metering.alerts.store.webhook_rows import Delivery
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 

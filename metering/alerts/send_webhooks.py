@@ -26,6 +26,7 @@ from metering.alerts.deliveries import (
 from metering.alerts.messages import message_body
 from metering.alerts.signing import signed_headers
 from metering.alerts.store.deliveries import (
+    Delivery,
     add_delivery,
     claim_deliveries,
     claim_delivery,
@@ -34,13 +35,13 @@ from metering.alerts.store.deliveries import (
     skip_deliveries,
 )
 from metering.alerts.store.endpoints import (
+    Endpoint,
     UnknownEndpointError,
     get_endpoint,
     lock_endpoint,
     signing_secrets,
     store_endpoint,
 )
-from metering.alerts.store.webhook_rows import Delivery, Endpoint
 from metering.alerts.transport import WebhookTransport
 from metering.db.engine import transaction
 

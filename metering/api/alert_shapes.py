@@ -5,7 +5,8 @@ from typing import Any
 
 from metering.alerts.alerts import DEPLOYMENT, UNITS, Alert
 from metering.alerts.queries.alerts import OccurrenceView
-from metering.alerts.store.webhook_rows import Delivery, Endpoint
+from metering.alerts.store.deliveries import Delivery
+from metering.alerts.store.endpoints import Endpoint
 from metering.api.shapes import time_text
 from metering.core.money import cents_text
 

@@ -37,4 +37,9 @@ def read_export(
         period=BillingPeriod.parse(period),
         customer_id=require_customer(key, text_of(customer_id)),
     )
-    return stream_export(service, request)
+    return stream_export(
+        engine=service.engine,
+        request=request,
+        issuer=service.settings.issuer_name,
+        within=service.settings.export_timeout,
+    )

@@ -12,7 +12,7 @@ from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.server.queries import WorkHealth, work_health
-from metering.server.telemetry import INGEST_QUEUED_EVENTS
+from metering.streams.ingest.metrics import INGEST_QUEUED_EVENTS
 
 router = APIRouter(tags=["health"])
 

@@ -18,9 +18,9 @@ from metering.events.store import JournalEntry, stream_hashes
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
 from metering.events.wire.rejections import Rejection
-from metering.server.telemetry import EVENTS_ACCEPTED, EVENTS_REJECTED
 from metering.streams.ingest.body import inflate, media_type_of, receive_body
 from metering.streams.ingest.fold import fold_wire
+from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
 from metering.streams.ingest.writer import IngestWriter, Submission
 
 _encode = msgspec.json.Encoder().encode

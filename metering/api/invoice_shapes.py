@@ -5,9 +5,8 @@ from typing import Any
 
 from metering.api.shapes import time_text
 from metering.core.money import cents_text
-from metering.months.invoice import InvoiceLine
+from metering.months.invoice import InvoiceLine, describe
 from metering.months.store.invoices import StoredInvoice
-from metering.stripe.push import describe
 from metering.stripe.queries.pushes import DriftView, PushView
 
 

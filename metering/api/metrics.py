@@ -17,17 +17,17 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.alerts.queries.webhooks import alert_health
-from metering.alerts.store.webhook_rows import EndpointState
+from metering.alerts.store.endpoints import EndpointState
 from metering.core.clock import utc_now
 from metering.customers.queries import count_overdue_customers
 from metering.db.engine import DatabaseUnavailableError, transaction
-from metering.months.queries.month_progress import standing_pushes
 from metering.server.bootstrap import Service, redis_url
 from metering.server.queries import totals_freshness, work_health, workers_seen
 from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
 from metering.stripe.drift import DriftClass
 from metering.stripe.push import PushState
+from metering.stripe.queries.pushes import standing_pushes
 from metering.stripe.queries.reconciliations import drift_left, reconciled_at
 
 log = logging.getLogger(__name__)

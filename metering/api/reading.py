@@ -58,7 +58,7 @@ def read_stream(
     view = get_stream(connection, customer_id=customer_id, stream_id=stream_id)
     if view is None:
         raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")
-    return stream_shape(view, accrue_stream(connection, view=view, price_books=service.price_books))
+    return stream_shape(view, accrue_stream(connection, stream=view.stream, price_books=service.price_books))
 
 
 @router.get("/charges")

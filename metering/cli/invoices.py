@@ -13,24 +13,19 @@ from metering.core.errors import MeteringError
 from metering.core.money import cents_text
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
+from metering.exports.make_statement import make_statement
 from metering.months.preview_month import preview_month
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
-from metering.months.queries.month_progress import (
-    close_progress,
-    list_refusals,
-    list_waiting,
-    pushes_by_state,
-)
-from metering.months.run_invoices import RunRequest, begin_run, close_run, push_month
+from metering.months.queries.progress import close_progress, list_refusals
+from metering.months.run_invoices import RunRequest, begin_run, close_run
 from metering.months.statements.html import statement_html
-from metering.months.statements.make_statement import make_statement
 from metering.months.statements.pdf import statement_pdf
 from metering.months.store.invoices import StoredInvoice
 from metering.months.store.runs import InvoiceRun
 from metering.server.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms, issuer
 from metering.server.settings import load_settings
-from metering.stripe.push_due import Pusher
-from metering.stripe.queries.pushes import PushView, push_views
+from metering.stripe.push_due import Pusher, push_month
+from metering.stripe.queries.pushes import PushView, list_waiting, push_views, pushes_by_state
 
 app = typer.Typer(help="Months: close them, invoice them, push them to Stripe.", no_args_is_help=True)
 

@@ -32,7 +32,7 @@ def migrate_command() -> None:
     prepared = prepare(settings)
     say(f"database is at {prepared.version}")
     if prepared.imported:
-        say(f"imported {len(prepared.imported.plan.changes):,} rate cards from {prepared.imported.plan.source}")
+        say(f"imported {len(prepared.imported.changes):,} rate cards from {prepared.imported.source}")
     if prepared.admin_key:
         say("first admin key, shown only now:")
         print(prepared.admin_key)

@@ -36,8 +36,7 @@ def import_them(
     service = build_service(load_settings())
     catalogue = read_catalogue()
     if approve:
-        result = import_rates(engine=service.engine, catalogue=catalogue, now=utc_now())
-        plan = result.plan
+        plan = import_rates(engine=service.engine, catalogue=catalogue, now=utc_now())
     else:
         with transaction(service.engine) as connection:
             plan = plan_import(connection, catalogue=catalogue, now=utc_now())
@@ -51,7 +50,7 @@ def import_them(
         show(left_out, as_json=False, empty="nothing was left out")
     _say_what_changes(plan)
     if approve:
-        say(f"added; {result.woken:,} unpriced streams are looked at again")
+        say("added: workers rate the unpriced streams again")
     elif plan.changes or plan.providers:
         say("nothing was written: add them with `metering rates import --approve`")
 

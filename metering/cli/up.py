@@ -60,7 +60,7 @@ def _interrupt_on_signals() -> threading.Event:
 def _greet(running: Running) -> None:
     prepared = running.prepared
     if prepared.imported:
-        say(f"\nimported {len(prepared.imported.plan.changes):,} rate cards from {prepared.imported.plan.source}")
+        say(f"\nimported {len(prepared.imported.changes):,} rate cards from {prepared.imported.source}")
     if prepared.admin_key:
         say("first admin key, shown only now:\n")
         print(f"    {prepared.admin_key}\n", flush=True)

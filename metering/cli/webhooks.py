@@ -17,7 +17,8 @@ from metering.alerts.manage_endpoints import (
 from metering.alerts.queries.webhooks import DeliveryFilter, list_deliveries, list_endpoints
 from metering.alerts.replay_webhooks import replay_delivery, replay_failed
 from metering.alerts.send_webhooks import try_endpoint
-from metering.alerts.store.webhook_rows import Delivery, Endpoint
+from metering.alerts.store.deliveries import Delivery
+from metering.alerts.store.endpoints import Endpoint
 from metering.cli.output import AsJson, say, show, show_one
 from metering.core.clock import utc_now
 from metering.db.engine import transaction

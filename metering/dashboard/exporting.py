@@ -35,6 +35,11 @@ def _export(service: Service) -> Callable[[Request], Response]:
             period=BillingPeriod.parse(request.query_params.get("period", "")),
             customer_id=viewer.customer(customer_id),
         )
-        return stream_export(service, wanted)
+        return stream_export(
+            engine=service.engine,
+            request=wanted,
+            issuer=service.settings.issuer_name,
+            within=service.settings.export_timeout,
+        )
 
     return endpoint

@@ -6,8 +6,8 @@ from decimal import Decimal
 from metering.core.money import sum_cents
 from metering.dashboard.asking import Asked
 from metering.dashboard.months import Month
-from metering.streams.accrue_streams import accrue_streams
-from metering.totals.queries.totals import Accrual, Group, Order, TotalRow, TotalsQuestion, read_totals
+from metering.streams.accrue_streams import Accrual, accrue_streams
+from metering.totals.queries.totals import Group, Order, TotalRow, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
 
 # A month has fewer rows than this by day and model, whatever is sold.

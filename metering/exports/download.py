@@ -10,6 +10,8 @@ from threading import BoundedSemaphore
 from time import monotonic
 
 import anyio
+from prometheus_client import Counter
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -18,10 +20,14 @@ from starlette.types import Receive, Scope, Send
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.exports.export_month import ExportFormat, ExportRequest, ExportStoppedError, MonthExport
-from metering.server.bootstrap import Service
-from metering.server.telemetry import EXPORTS
 
 log = logging.getLogger(__name__)
+
+EXPORTS = Counter(
+    "metering_exports",
+    "Exports over HTTP, by how they ended: whole, left (by the client), timed_out, stalled or failed",
+    ["kind", "format", "result"],
+)
 
 # Each holds a connection and a snapshot for as long as it runs; the process's other requests need some, too.
 _AT_ONCE = 3
@@ -42,7 +48,7 @@ class ChunksUnsupportedError(MeteringError):
     """A client, or a proxy, that could not tell a broken export from a whole one."""
 
 
-def stream_export(service: Service, request: ExportRequest) -> Response:
+def stream_export(*, engine: Engine, request: ExportRequest, issuer: str, within: timedelta) -> Response:
     """The answer that sends this export. Who may have it has been checked.
 
     Raises, when it is sent:
@@ -50,15 +56,8 @@ def stream_export(service: Service, request: ExportRequest) -> Response:
         ChunksUnsupportedError: it was asked for by HTTP/1.0.
         UnknownCustomerError: nothing is known of the customer.
     """
-    settings = service.settings
-    running = MonthExport(
-        engine=service.engine,
-        request=request,
-        issuer=settings.issuer_name,
-        now=utc_now(),
-        within=settings.export_timeout,
-    )
-    return _ExportResponse(running, request, within=settings.export_timeout)
+    running = MonthExport(engine=engine, request=request, issuer=issuer, now=utc_now(), within=within)
+    return _ExportResponse(running, request, within=within)
 
 
 class _ExportResponse(StreamingResponse):

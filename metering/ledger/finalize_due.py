@@ -28,7 +28,7 @@ from metering.streams.store.retries import (
     interrupted_requests,
     take_interruptions_back,
 )
-from metering.streams.store.streams import StoredStream, StreamMark, claim_due, mark_streams
+from metering.streams.store.streams import StoredStream, StreamMark, claim_due, mark_streams, wake_unpriced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,7 @@ def finalize_due(
     newest_first: bool = False,
 ) -> FinalizeResult:
     """Claim up to `limit` due streams, and book, postpone or set aside each of them."""
+    _wake_newly_priced(engine, price_books, now)
     with transaction(engine) as connection:
         claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first)
         if not claimed:
@@ -90,6 +91,16 @@ def finalize_due(
         add_to_totals(connection, work.changes)
         mark_streams(connection, work.marks)
     return _result(claimed, work)
+
+
+def _wake_newly_priced(engine: Engine, price_books: PriceBooks, now: datetime) -> None:
+    """Have unpriced streams settled again once something was added to the price book."""
+    with transaction(engine) as connection:
+        version = price_books.unannounced(connection)
+        if version is not None:
+            wake_unpriced(connection, now=now)
+    if version is not None:
+        price_books.announce(version)
 
 
 def _settle(

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from metering.events.usage import COUNTERS
 
 DIMENSIONS = ("customer_id", "provider", "model", "api_key_id", "outcome", "usage_source", "retry")
-# `retry` is text like the others: whether the stream looks like a retry of one that ended early.
-RETRY, NO_RETRY = "true", "false"
 SUMS = ("stream_count", *COUNTERS, "usd_cents")
 
 

@@ -4,7 +4,7 @@ Each step finds its work in the database, so that any number of workers can take
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -31,8 +31,7 @@ from metering.months.store.closing import (
     marked_customers,
 )
 from metering.months.store.runs import InvoiceRun, refuse_customers
-from metering.streams.queries.unsettled import unsettled_streams
-from metering.stripe.store.pushes import add_pushes
+from metering.streams.queries import unsettled_streams
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +44,15 @@ class UnequalSumsError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseTerms:
-    """How long after its end a month stays open, and from how many cents on an invoice is billed."""
+    """How months are closed.
+
+    A month stays open for `grace` after its end. An invoice below `minimum_cents` is deferred. `hand_over` is
+    called with new invoices and the time, in the transaction that makes them.
+    """
 
     grace: timedelta
     minimum_cents: int
+    hand_over: Callable[[Connection, Sequence[Invoice], datetime], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +132,7 @@ def _invoice(
         closed, invoices = derive(connection, run, terms, run.as_of or now, marked)
         add_closed_periods(connection, closed)
         add_invoices(connection, invoices, now=now)
-        add_pushes(connection, invoices, now=now)
+        terms.hand_over(connection, invoices, now)
     return len(marked)
 
 

@@ -218,3 +218,35 @@ def _carried_in_line(closed: ClosedPeriod, previous: Previous) -> LineSum:
         ends_at=closed.ends_at,
         month=str(previous.period),
     )
+
+
+def describe(line: InvoiceLine) -> str:
+    """A line in words.
+
+    `claude-opus-4.7 (anthropic): 1,204 completions, 980,112 input and 44,370 output tokens`.
+    """
+    each = line.sum
+    model = f"{each.model} ({each.provider})"
+    match each.kind:
+        case LineKind.USAGE:
+            return f"{model}: {_quantities(line)}"
+        case LineKind.LATE_USAGE:
+            return f"Late usage of {each.month}, {model}: {_quantities(line)}"
+        case LineKind.ADJUSTMENT:
+            return f"Adjustments to {each.month}, {model}: {_count(each.stream_count, 'completion')}"
+        case LineKind.CREDIT:
+            return f"Credit: {each.reason}"
+        case LineKind.CORRECTION:
+            return f"Correction: {each.reason}"
+        case LineKind.CARRIED_IN:
+            return f"Carried over from {each.month}"
+
+
+def _quantities(line: InvoiceLine) -> str:
+    known = line.sum.usage.known()
+    tokens = f"{known.get('input_tokens', 0):,} input and {known.get('output_tokens', 0):,} output tokens"
+    return f"{_count(line.sum.stream_count, 'completion')}, {tokens}"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

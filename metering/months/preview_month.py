@@ -13,7 +13,7 @@ from metering.months.invoice import Invoice
 from metering.months.run_invoices import CLOSE_BATCH, Progress, RunRequest
 from metering.months.store.closing import list_open_customers, read_marked
 from metering.months.store.runs import InvoiceRun
-from metering.streams.queries.unsettled import Unsettled, unsettled_streams
+from metering.streams.queries import Unsettled, unsettled_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Run a month: close it for all customers, then push its invoices, beside any workers that do the same."""
+"""Run a month: start closing it, for all customers or one, and close it beside any workers that do the same."""
 
 import time
 from collections.abc import Callable
@@ -14,16 +14,13 @@ from metering.customers.queries import get_customer, time_zones_in_use
 from metering.customers.store import UnknownCustomerError
 from metering.db.engine import transaction
 from metering.months.close_months import CloseTerms, closable_zones, close_step
-from metering.months.queries.month_progress import close_progress, pushes_under_way
+from metering.months.queries.progress import close_progress
 from metering.months.store.closing import list_open_customers
 from metering.months.store.runs import InvoiceRun, finish_run, start_run
-from metering.stripe.push_due import Pusher, push_due
 
 CLOSE_BATCH = 500
-PUSH_THREADS = 8
-# When nothing has gone on at Stripe for so long, the rest is left to the workers and the next run.
-_PUSH_PATIENCE = timedelta(minutes=2)
-_LOOK = timedelta(milliseconds=100)
+_LOOK_SECONDS = 0.1
+
 
 # (what is being done, how far, of how many).
 Progress = Callable[[str, int, int], None]
@@ -111,33 +108,9 @@ def close_run(
         if step.done:
             break
         if not (step.invoiced or step.refused):
-            time.sleep(_LOOK.total_seconds())  # others have what is left
+            time.sleep(_LOOK_SECONDS)  # others have what is left
     with transaction(engine) as connection:
         finish_run(connection, run.run_id, now=clock())
-
-
-def push_month(
-    *, pusher: Pusher, period: BillingPeriod, only: str | None, progress: Progress = lambda *_: None
-) -> int:
-    """Push until every invoice up to the month is at its end, or nothing goes on; how many are left.
-
-    Raises:
-        StripeUnauthorizedError: the key is not accepted.
-    """
-    most = 0
-    quiet_since = pusher.clock()
-    before = -1
-    while True:
-        with transaction(pusher.engine) as connection:
-            left = pushes_under_way(connection, period=str(period), only=only)
-        most = max(most, left.count)
-        progress("pushing to Stripe", most - left.count, most)
-        if left.count != before:
-            quiet_since, before = pusher.clock(), left.count
-        if not left.count or pusher.clock() - quiet_since > _PUSH_PATIENCE:
-            return left.count
-        if not push_due(pusher=pusher, limit=PUSH_THREADS, threads=PUSH_THREADS, period=str(period), only=only):
-            time.sleep(_LOOK.total_seconds())
 
 
 def _zones(connection: Connection, customer_id: str | None, now: datetime) -> list[str]:

@@ -11,7 +11,6 @@ from metering.prices.catalogue import Catalogue, Omission
 from metering.prices.rate_book import Provider
 from metering.prices.rates import RateCard, id_by_content
 from metering.prices.store import SourcedRateCard, add_providers, add_rate_cards, load_providers, load_rate_cards
-from metering.streams.store.streams import wake_unpriced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +32,6 @@ class ImportPlan:
     omissions: Sequence[Omission]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportResult:
-    """An import that was made. Unpriced streams of its providers are looked at again: `woken` of them."""
-
-    plan: ImportPlan
-    woken: int
-
-
 def plan_import(connection: Connection, *, catalogue: Catalogue, now: datetime) -> ImportPlan:
     """What an import would add.
 
@@ -59,8 +50,8 @@ def plan_import(connection: Connection, *, catalogue: Catalogue, now: datetime) 
     )
 
 
-def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime) -> ImportResult:
-    """Add the catalogue's cards that say something new, and wake the streams that waited for a rate."""
+def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime) -> ImportPlan:
+    """Add the catalogue's cards that say something new. Streams that lacked one are rated by it."""
     with transaction(engine) as connection:
         plan = plan_import(connection, catalogue=catalogue, now=now)
         add_rate_cards(
@@ -71,9 +62,7 @@ def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime) -> Impo
             ],
         )
         add_providers(connection, plan.providers, provenance=catalogue.source, now=now)
-        something_new = bool(plan.changes or plan.providers)
-        woken = wake_unpriced(connection, now=now) if something_new else 0
-    return ImportResult(plan=plan, woken=woken)
+    return plan
 
 
 def _changes(known: Sequence[RateCard], catalogue: Catalogue, now: datetime) -> list[CardChange]:

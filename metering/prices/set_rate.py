@@ -12,7 +12,6 @@ from metering.db.engine import transaction
 from metering.events.usage import UsageKind
 from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
 from metering.prices.store import SourcedRateCard, add_rate_cards, load_rate_cards
-from metering.streams.store.streams import wake_unpriced
 
 
 class InvalidRateError(MeteringError):
@@ -34,7 +33,7 @@ def set_rate(
     now: datetime,
     customer_id: str | None = None,
 ) -> RateCard:
-    """Add a rate card for a model, everybody's or one customer's, and wake the streams that waited for one.
+    """Add a rate card for a model, everybody's or one customer's. Streams that lacked it are rated by it.
 
     A customer's card without rates ends that customer's own price for the model.
 
@@ -56,7 +55,6 @@ def set_rate(
                 f"effective_from: {provider}/{model} has a card from {effective_from.isoformat()} already; "
                 "choose another moment"
             ) from error
-        wake_unpriced(connection, now=now)
     return card
 
 

@@ -189,6 +189,7 @@ class PriceBooks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._version: str | None = None
+        self._announced: str | None = None
         self._book = PriceBook(rates=RateBook(()))
 
     def current(self, connection: Connection) -> PriceBook:
@@ -199,6 +200,15 @@ class PriceBooks:
                 self._book = load_price_book(connection)
                 self._version = version
             return self._book
+
+    def unannounced(self, connection: Connection) -> str | None:
+        """The version of the price book if it is new since `announce`; None otherwise."""
+        version: str = connection.execute(_VERSION).scalar_one()
+        return None if version == self._announced else version
+
+    def announce(self, version: str) -> None:
+        """Record that the streams without a price know of this version."""
+        self._announced = version
 
 
 def load_price_book(connection: Connection, *, known_at: datetime = FOREVER) -> PriceBook:

@@ -23,6 +23,7 @@ from metering.stripe.client.client import StripeClientPort
 from metering.stripe.client.limiter import Limiter, Rates
 from metering.stripe.push_due import Pusher
 from metering.stripe.push_invoice import PushTerms
+from metering.stripe.store.pushes import add_pushes
 
 
 class NotConfiguredError(MeteringError):
@@ -108,7 +109,9 @@ def build_courier(service: Service) -> Courier:
 
 def close_terms(settings: Settings) -> CloseTerms:
     """How months are closed."""
-    return CloseTerms(grace=settings.close_grace, minimum_cents=settings.invoice_minimum_cents)
+    return CloseTerms(
+        grace=settings.close_grace, minimum_cents=settings.invoice_minimum_cents, hand_over=add_pushes
+    )
 
 
 def issuer(settings: Settings) -> Issuer:

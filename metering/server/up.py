@@ -17,7 +17,7 @@ from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.db.schema import ensure_journal_partitions, migrate
 from metering.prices.catalogue import read_catalogue
-from metering.prices.import_rates import ImportResult, import_rates
+from metering.prices.import_rates import ImportPlan, import_rates
 from metering.prices.store import has_rate_cards
 from metering.server.bootstrap import LOCAL_STRIPE_KEY, build_owner_engine, build_service
 from metering.server.embedded.data_dir import default_data_dir, ephemeral_data_dir, locked_data_dir
@@ -35,7 +35,7 @@ class Prepared:
     """What preparing a database did. A new one has `imported`; a generated first `admin_key` is told only now."""
 
     version: str
-    imported: ImportResult | None
+    imported: ImportPlan | None
     admin_key: str | None
 
 

@@ -1,17 +1,33 @@
 """Accrue: what the streams that are not final would cost if they ended now."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from metering.ledger.queries.streams import StreamView, iterate_not_final
-from metering.ledger.rollups import NO_RETRY
 from metering.prices.store import PriceBooks
 from metering.streams.bill import Bill
+from metering.streams.queries import iterate_not_final
+from metering.streams.retries import NO_RETRY
 from metering.streams.settlement import accrue
 from metering.streams.store.streams import StoredStream
-from metering.totals.queries.totals import Accrual
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accrual:
+    """What one stream that is not final would cost if it ended now. What is not known of it is empty."""
+
+    customer_id: str
+    at: datetime
+    provider: str
+    model: str
+    api_key_id: str
+    outcome: str
+    usage_source: str
+    retry: str
+    usd_cents: Decimal
 
 
 def accrue_streams(
@@ -27,11 +43,11 @@ def accrue_streams(
     return accruals
 
 
-def accrue_stream(connection: Connection, *, view: StreamView, price_books: PriceBooks) -> Bill | None:
+def accrue_stream(connection: Connection, *, stream: StoredStream, price_books: PriceBooks) -> Bill | None:
     """The accrued bill of a stream that is not final; None when it is final, or cannot be rated."""
-    if view.stream.revision is not None:
+    if stream.revision is not None:
         return None
-    return accrue(facts=view.stream.facts, prices=price_books.current(connection))
+    return accrue(facts=stream.facts, prices=price_books.current(connection))
 
 
 def _accrual(stream: StoredStream, bill: Bill) -> Accrual:

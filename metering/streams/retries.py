@@ -13,6 +13,10 @@ from metering.streams.stream import StreamFacts
 INTERRUPTED = frozenset({Outcome.CANCELLED, Outcome.FAILED, Outcome.ABANDONED})
 
 
+# Totals keep it as text, like every other dimension.
+RETRY, NO_RETRY = "true", "false"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interruption:
     """A stream that ended early, and may be retried."""

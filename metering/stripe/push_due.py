@@ -1,14 +1,16 @@
 """Push what is due: claim pushes with a lease, walk each, several at a time."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
+from metering.core.period import BillingPeriod
 from metering.customers.store import stripe_customer_id_of
 from metering.db.engine import transaction
 from metering.months.queries.invoices import get_invoice
@@ -16,9 +18,19 @@ from metering.stripe.client.errors import StripeError, StripeUnauthorizedError
 from metering.stripe.client.port import StripePort
 from metering.stripe.push import AT_STRIPE, PushState, wanted_invoice
 from metering.stripe.push_invoice import Push, PushTerms, wait_after
+from metering.stripe.queries.pushes import pushes_under_way
 from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, record_push, rest_push
 
 log = logging.getLogger(__name__)
+
+# Pushes at once in a process.
+PUSH_THREADS = 8
+# When nothing has gone on at Stripe for so long, the rest is left to the workers and the next run.
+_PUSH_PATIENCE = timedelta(minutes=2)
+_LOOK_SECONDS = 0.1
+
+# (what is being done, how far, of how many).
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +58,30 @@ def push_due(
     with ThreadPoolExecutor(min(threads, len(claimed)), thread_name_prefix="push") as pool:
         states = [pool.submit(push_claimed, pusher, each) for each in claimed]
     return Counter(state for each in states if (state := each.result()) is not None)
+
+
+def push_month(
+    *, pusher: Pusher, period: BillingPeriod, only: str | None, progress: Progress = lambda *_: None
+) -> int:
+    """Push until every invoice up to the month is at its end, or nothing goes on; how many are left.
+
+    Raises:
+        StripeUnauthorizedError: the key is not accepted.
+    """
+    most = 0
+    quiet_since = pusher.clock()
+    before = -1
+    while True:
+        with transaction(pusher.engine) as connection:
+            left = pushes_under_way(connection, period=str(period), only=only)
+        most = max(most, left.count)
+        progress("pushing to Stripe", most - left.count, most)
+        if left.count != before:
+            quiet_since, before = pusher.clock(), left.count
+        if not left.count or pusher.clock() - quiet_since > _PUSH_PATIENCE:
+            return left.count
+        if not push_due(pusher=pusher, limit=PUSH_THREADS, threads=PUSH_THREADS, period=str(period), only=only):
+            time.sleep(_LOOK_SECONDS)
 
 
 def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
-from metering.months.queries.month_progress import pushes_under_way
 from metering.stripe.drift import DriftClass, Finding, Remedy, find_drift
 from metering.stripe.push import mark_of, wanted_invoice
 from metering.stripe.push_due import Pusher
+from metering.stripe.queries.pushes import pushes_under_way
 from metering.stripe.queries.reconciliations import (
     ReconciledInvoice,
     count_billed,

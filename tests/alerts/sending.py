@@ -11,8 +11,8 @@ from metering.alerts.manage_endpoints import (
 )
 from metering.alerts.queries.webhooks import DeliveryFilter, list_deliveries
 from metering.alerts.send_webhooks import Courier, send_due
-from metering.alerts.store.endpoints import get_endpoint
-from metering.alerts.store.webhook_rows import Delivery, Endpoint
+from metering.alerts.store.deliveries import Delivery
+from metering.alerts.store.endpoints import Endpoint, get_endpoint
 from metering.alerts.transport import WebhookTransport
 from metering.db.engine import transaction
 from tests.alerts.watched import NOW, Watched

@@ -15,8 +15,7 @@ from metering.alerts.manage_endpoints import (
 )
 from metering.alerts.replay_webhooks import replay_delivery
 from metering.alerts.send_webhooks import send_claimed, try_endpoint
-from metering.alerts.store.deliveries import LEASE, claim_deliveries
-from metering.alerts.store.webhook_rows import Delivery
+from metering.alerts.store.deliveries import LEASE, Delivery, claim_deliveries
 from metering.core.clock import utc_now
 from metering.db.engine import transaction
 from tests.alerts.receivers import Receiver, receiving

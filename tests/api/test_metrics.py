@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from metering.alerts.store.webhook_rows import EndpointState
+from metering.alerts.store.endpoints import EndpointState
 from metering.api.metrics import KEEP_SECONDS, build_work_collector
 from metering.core.clock import utc_now
 from metering.customers.queries import count_overdue_customers

@@ -12,9 +12,9 @@ import pytest
 
 from metering.access.store.keys import Role
 from metering.exports import download as downloads
+from metering.exports.download import EXPORTS
 from metering.exports.export_month import ExportKind
 from metering.server.bootstrap import Service
-from metering.server.telemetry import EXPORTS
 from tests.api.conftest import Api, signed_in
 from tests.conftest import Database
 from tests.exports.conftest import Scene

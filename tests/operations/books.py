@@ -30,11 +30,12 @@ from metering.months.store.runs import InvoiceRun, finish_run, start_run
 from metering.server.bootstrap import Service
 from metering.streams.store.streams import UPSERT, upsert_parameters
 from metering.streams.stream import fold
+from metering.stripe.store.pushes import add_pushes
 from tests.conftest import Database
 
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
-CLOSE_TERMS = CloseTerms(grace=timedelta(hours=24), minimum_cents=50)
+CLOSE_TERMS = CloseTerms(grace=timedelta(hours=24), minimum_cents=50, hand_over=add_pushes)
 ADD_CUSTOMER = "INSERT INTO customers VALUES ('acme', NULL, NULL, 'UTC', now()) ON CONFLICT DO NOTHING"
 
 

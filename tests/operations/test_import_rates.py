@@ -55,17 +55,17 @@ def test_a_price_by_the_hour_of_the_day_is_a_rate_for_each_stretch_of_it(engine:
 
 def test_importing_the_same_again_adds_nothing(engine: Engine) -> None:
     first = import_rates(engine=engine, catalogue=CATALOGUE, now=NOW)
-    assert len(first.plan.changes) == len(CATALOGUE.cards)
+    assert len(first.changes) == len(CATALOGUE.cards)
     again = import_rates(engine=engine, catalogue=CATALOGUE, now=LATER)
-    assert (again.plan.changes, again.plan.providers, again.woken) == ([], (), 0)
+    assert (again.changes, again.providers) == ([], ())
 
 
 def test_a_changed_price_takes_effect_from_the_import_and_not_before(engine: Engine) -> None:
     card = some_card()
     import_rates(engine=engine, catalogue=catalogue(card), now=NOW)
     changed = catalogue(dearer(card, 2))
-    assert len(import_rates(engine=engine, catalogue=changed, now=LATER).plan.changes) == 1
-    assert not import_rates(engine=engine, catalogue=changed, now=LATER).plan.changes
+    assert len(import_rates(engine=engine, catalogue=changed, now=LATER).changes) == 1
+    assert not import_rates(engine=engine, catalogue=changed, now=LATER).changes
     rates = book(engine)
     before = rates.find(provider="anthropic", model="claude-opus-4.7", at=LATER.replace(day=23))
     after = rates.find(provider="anthropic", model="claude-opus-4.7", at=LATER)

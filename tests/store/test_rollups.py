@@ -12,9 +12,9 @@ from sqlalchemy import Engine, text
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
-from metering.ledger.entries import CancelPolicy
 from metering.ledger.rollups import DAILY, DETAILED, HOURLY, MONTHLY, ROLLUPS, narrowest
 from metering.ledger.store.rollups import BillChange, add_to_totals, roll_up_totals
+from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
 from metering.streams.bill import Bill
 from metering.totals.queries.totals import Group, Order, TotalsQuestion, read_totals

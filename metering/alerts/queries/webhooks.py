@@ -7,14 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from metering.alerts.deliveries import DeliveryState
-from metering.alerts.store.webhook_rows import (
-    DELIVERY_ROW,
-    ENDPOINT_ROW,
-    Delivery,
-    Endpoint,
-    delivery_of_row,
-    endpoint_of_row,
-)
+from metering.alerts.store.deliveries import DELIVERY_ROW, Delivery, delivery_of_row
+from metering.alerts.store.endpoints import ENDPOINT_ROW, Endpoint, endpoint_of_row
 
 _ENDPOINTS = text(
     f"""

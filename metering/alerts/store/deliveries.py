@@ -1,15 +1,49 @@
 """Deliveries: one row a message and endpoint, and one more for each replay. Claimed with a lease and a fence."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, text, update
 
 from metering.alerts.deliveries import DeliveryState, Message, delivery_id_of
-from metering.alerts.store.webhook_rows import DELIVERY_ROW, Delivery, delivery_of_row
 from metering.core.errors import MeteringError
 from metering.db.rows import json_rows
 from metering.db.tables import webhook_deliveries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A message on its way to an endpoint. `replay` counts how often it was sent anew after the first time."""
+
+    delivery_id: str
+    endpoint_id: str
+    message_id: str
+    replay: int
+    customer_id: str
+    type: str
+    body: str
+    state: DeliveryState
+    attempts: int
+    due_at: datetime | None
+    fence: int
+    response_status: int | None
+    problem: str | None
+    created_at: datetime
+    attempted_at: datetime | None
+
+
+DELIVERY_ROW = """
+    d.delivery_id, d.endpoint_id, d.message_id, d.replay, d.customer_id, d.type, d.body, d.state, d.attempts,
+    d.due_at, d.fence, d.response_status, d.problem, d.created_at, d.attempted_at
+"""
+
+
+def delivery_of_row(row: Any) -> Delivery:
+    """The delivery that a row with `DELIVERY_ROW` holds."""
+    return Delivery(**{**row._mapping, "state": DeliveryState(row.state)})
+
 
 # Longer than an attempt may take (METERING_WEBHOOKS_TIMEOUT is 30 s at most).
 LEASE = timedelta(seconds=90)

@@ -6,14 +6,62 @@ A secret has to be had again for each signature, so it is stored as it is; only 
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, text, update
 
 from metering.alerts.signing import SECRET_BYTES, secret_text
-from metering.alerts.store.webhook_rows import ENDPOINT_ROW, Endpoint, endpoint_of_row
 from metering.core.errors import MeteringError
 from metering.db.tables import webhook_endpoints, webhook_secrets
+
+
+class EndpointState(StrEnum):
+    """How an endpoint does. Disabled: nothing could be delivered for too long. Off: a person disabled it."""
+
+    OK = "ok"
+    FAILING = "failing"
+    DISABLED = "disabled"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where messages go. `types` narrows them down, None takes all; `failing_since` is None while it answers."""
+
+    endpoint_id: str
+    url: str
+    description: str
+    types: Sequence[str] | None
+    created_by: str
+    created_at: datetime
+    changed_at: datetime
+    disabled_at: datetime | None
+    disabled_reason: str | None
+    failing_since: datetime | None
+    last_problem: str | None
+    delivered_at: datetime | None
+
+    @property
+    def state(self) -> EndpointState:
+        """How it does."""
+        if self.disabled_at is None:
+            return EndpointState.OK if self.failing_since is None else EndpointState.FAILING
+        return EndpointState.OFF if self.failing_since is None else EndpointState.DISABLED
+
+
+ENDPOINT_ROW = """
+    e.endpoint_id, e.url, e.description, e.types, e.created_by, e.created_at, e.changed_at, e.disabled_at,
+    e.disabled_reason, e.failing_since, e.last_problem, e.delivered_at
+"""
+
+
+def endpoint_of_row(row: Any) -> Endpoint:
+    """The endpoint that a row with `ENDPOINT_ROW` holds."""
+    return Endpoint(**row._mapping)
+
 
 # Any number: it only has to be the same in every process that adds endpoints.
 _LOCK = 5_206_841_181

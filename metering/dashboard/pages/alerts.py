@@ -8,7 +8,7 @@ from metering.alerts.alerts import DEPLOYMENT, Alert, AlertKind, AlertScope
 from metering.alerts.deliveries import DeliveryState
 from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
 from metering.alerts.queries.webhooks import list_endpoints, told
-from metering.alerts.store.webhook_rows import Endpoint
+from metering.alerts.store.endpoints import Endpoint
 from metering.core.cursors import moment_in
 from metering.core.money import cents_text
 from metering.dashboard.asking import Asked, Page, link

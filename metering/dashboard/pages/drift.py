@@ -7,9 +7,8 @@ from metering.core.cursors import moment_in, number_in
 from metering.dashboard.asking import Asked, Page
 from metering.dashboard.links import customer_page, invoice_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.stripe.queries.closing_view import ReconciliationView, last_reconciliations
 from metering.stripe.queries.pushes import DriftView, list_drift
-from metering.stripe.queries.reconciliations import drift_left
+from metering.stripe.queries.reconciliations import ReconciliationView, drift_left, last_reconciliations
 
 _PAGE, _RUNS = 100, 10
 

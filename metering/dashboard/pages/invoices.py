@@ -9,12 +9,11 @@ from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.links import customer_page, invoice_page, stream_page
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.months.invoice import LineKind
+from metering.months.invoice import LineKind, describe
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, line_entries, list_invoices
-from metering.months.queries.month_progress import pushes_by_state
 from metering.months.store.invoices import StoredInvoice
-from metering.stripe.push import PushState, describe
-from metering.stripe.queries.pushes import PushView, list_drift, push_views
+from metering.stripe.push import PushState
+from metering.stripe.queries.pushes import PushView, list_drift, push_views, pushes_by_state
 
 _PAGE, _ENTRIES = 100, 500
 

@@ -12,7 +12,7 @@ from metering.dashboard.rankings import ranking
 from metering.dashboard.spending import cost_by_day, quality_tiles, spending_tiles
 from metering.dashboard.tiles import Tile, money_tile
 from metering.dashboard.values import age, count, counted
-from metering.stripe.queries.closing_view import invoiced
+from metering.months.queries.invoices import invoiced
 from metering.stripe.queries.reconciliations import drift_left, reconciled_at
 from metering.totals.queries.totals import Group, Order, TotalRow
 

@@ -26,7 +26,7 @@ def stream(asked: Asked) -> Page:
     view = _view(asked, customer_id, stream_id)
     receipt = make_receipt(asked.connection, customer_id=customer_id, stream_id=stream_id, now=asked.now)
     assert receipt is not None
-    accrued = accrue_stream(asked.connection, view=view, price_books=asked.service.price_books)
+    accrued = accrue_stream(asked.connection, stream=view.stream, price_books=asked.service.price_books)
     bill = view.newest_bill or accrued
     tables = [_lines(bill), _entries(receipt), _events(asked, customer_id, stream_id)]
     return Page(

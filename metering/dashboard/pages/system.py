@@ -10,7 +10,6 @@ from metering.dashboard.asking import Asked, Page, link
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import age, count, counted, moment, size
-from metering.months.queries.month_progress import standing_pushes
 from metering.server.bootstrap import redis_url
 from metering.server.queries import (
     Inventory,
@@ -23,6 +22,7 @@ from metering.server.queries import (
 from metering.streams.ingest.nudge import MAX_WAITING, QUEUE
 from metering.streams.settlement import State
 from metering.stripe.push import PushState
+from metering.stripe.queries.pushes import standing_pushes
 from metering.stripe.queries.reconciliations import drift_left, reconciled_at
 
 # Finalizing takes well below a second; after so long no worker works.

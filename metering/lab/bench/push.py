@@ -13,12 +13,11 @@ from metering.core.clock import utc_now
 from metering.lab.bench.invoices import PERIOD, close_month, fill_month
 from metering.lab.bench.machine import Machine, describe_machine
 from metering.lab.bench.stage import HOST, BenchFailedError, Say, Stage, stage
-from metering.months.run_invoices import push_month
 from metering.server.bootstrap import LOCAL_STRIPE_KEY, build_pusher
 from metering.server.embedded.supervisor import ChildSpec
 from metering.server.up import answers, free_port
 from metering.stripe.link_customers import create_at_stripe, list_unlinked
-from metering.stripe.push_due import Pusher
+from metering.stripe.push_due import Pusher, push_month
 from metering.stripe.reconcile import Reconciliation, reconcile
 from metering.stripe.repair_drift import NO_REPAIRS
 

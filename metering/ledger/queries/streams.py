@@ -1,8 +1,7 @@
 """One stream as a reader sees it: its facts, its charge and its adjustments."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -70,14 +69,6 @@ _RESOLUTION = text(
     ORDER BY resolved_at DESC LIMIT 1
     """
 )
-_NOT_FINAL = text(
-    f"""
-    SELECT {STREAM_COLUMNS} FROM streams s
-    WHERE s.due_at IS NOT NULL AND s.state IN ('open', 'ended')
-      AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
-      AND s.start_data IS NOT NULL AND s.last_event_at >= :from_ AND s.last_event_at < :to
-    """
-)
 
 
 def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> StreamView | None:
@@ -97,16 +88,6 @@ def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> S
         resolution=resolution_of_row(resolution) if resolution else None,
         manual_adjustments=[manual_adjustment_of_row(row) for row in by_hand],
     )
-
-
-def iterate_not_final(
-    connection: Connection, *, customer_id: str | None, from_: datetime, to: datetime
-) -> Iterator[StoredStream]:
-    """Started streams that are not final and whose newest event is in the range, read in chunks."""
-    rows = connection.execution_options(yield_per=2_000).execute(
-        _NOT_FINAL, {"customer_id": customer_id, "from_": from_, "to": to}
-    )
-    return (stored_stream(row) for row in rows)
 
 
 def _adjustment(row: Any) -> Adjustment:

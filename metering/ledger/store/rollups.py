@@ -16,8 +16,9 @@ from metering.core.money import EXACT, ZERO
 from metering.db.engine import transaction
 from metering.db.rows import copy_rows, moment
 from metering.events.usage import COUNTERS
-from metering.ledger.rollups import DIMENSIONS, NO_RETRY, RETRY, ROLLUPS, SUMS, Rollup
+from metering.ledger.rollups import DIMENSIONS, ROLLUPS, SUMS, Rollup
 from metering.streams.bill import Bill
+from metering.streams.retries import NO_RETRY, RETRY
 
 # (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry).
 TotalKey = tuple[str, str, str, str, str, str, str, str]

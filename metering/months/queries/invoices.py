@@ -187,3 +187,27 @@ def line_entries(
         count=found._mapping["count"],
         usd_cents=found.usd_cents,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoiced:
+    """The invoices of a month, or of one customer in it: how many, what they bill, what they carry on."""
+
+    count: int
+    billed_cents: int
+    remainder_usd_cents: Decimal
+
+
+_INVOICED = text(
+    """
+    SELECT count(*) AS count, CAST(coalesce(sum(billed_cents), 0) AS bigint) AS billed_cents,
+           coalesce(sum(remainder_usd_cents), 0) AS remainder_usd_cents
+    FROM invoices WHERE period = :period AND (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
+    """
+)
+
+
+def invoiced(connection: Connection, *, period: str, customer_id: str | None) -> Invoiced:
+    """What was invoiced for a month."""
+    row = connection.execute(_INVOICED, {"period": period, "customer_id": customer_id}).one()
+    return Invoiced(**row._mapping)

@@ -10,9 +10,8 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from metering.core.money import EXACT
-from metering.months.invoice import InvoiceLine
+from metering.months.invoice import InvoiceLine, describe
 from metering.months.store.invoices import StoredInvoice
-from metering.stripe.push import describe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,12 @@ from psycopg import AsyncConnection, errors
 
 from metering.core.errors import MeteringError
 from metering.events.store import COPY_JOURNAL, JournalEntry
-from metering.server.telemetry import INGEST_COMMIT_SECONDS, INGEST_COMMITS, INGEST_NOT_COMMITTED, INGEST_REFUSED
+from metering.streams.ingest.metrics import (
+    INGEST_COMMIT_SECONDS,
+    INGEST_COMMITS,
+    INGEST_NOT_COMMITTED,
+    INGEST_REFUSED,
+)
 from metering.streams.store.streams import UPSERT, upsert_parameters
 from metering.streams.stream import StreamFacts, join_all
 

@@ -318,7 +318,7 @@ _WAKE_UNPRICED = text(
     """
     UPDATE streams s SET due_at = :now
     FROM (SELECT customer_id, stream_id FROM streams WHERE state = 'unpriced' AND due_at IS NULL
-          ORDER BY customer_id, stream_id FOR UPDATE) AS waiting
+          ORDER BY customer_id, stream_id FOR UPDATE SKIP LOCKED) AS waiting
     WHERE s.customer_id = waiting.customer_id AND s.stream_id = waiting.stream_id
     """
 )

@@ -1,6 +1,6 @@
 """Pushes: one row an invoice, how far Stripe has it. Claimed with a lease, and recorded under its fence."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -39,7 +39,7 @@ class ClaimedPush:
     due_at: datetime | None
 
 
-def add_pushes(connection: Connection, invoices: Iterable[Invoice], *, now: datetime) -> None:
+def add_pushes(connection: Connection, invoices: Sequence[Invoice], now: datetime) -> None:
     """Have new invoices pushed; one that bills nothing is deferred."""
     at = moment(now)
     copy_rows(

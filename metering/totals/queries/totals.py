@@ -13,7 +13,9 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from metering.events.usage import COUNTERS
-from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, RETRY, SUMS, Rollup, narrowest
+from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Rollup, narrowest
+from metering.streams.accrue_streams import Accrual
+from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
 from metering.totals.ranges import Granularity, Range, Unit, utc_ranges, zoned_stretches
 
@@ -43,21 +45,6 @@ class Order(StrEnum):
     COST = "cost"
     CHANGE = "change"
     EITHER = "either"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accrual:
-    """What one stream that is not final would cost if it ended now. What is not known of it is empty."""
-
-    customer_id: str
-    at: datetime
-    provider: str
-    model: str
-    api_key_id: str
-    outcome: str
-    usage_source: str
-    retry: str
-    usd_cents: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

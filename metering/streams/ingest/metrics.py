@@ -1,4 +1,4 @@
-"""What an API process counts of itself, for `/metrics`; api/metrics.py has what is true of the deployment."""
+"""Metrics of ingest that each API process counts by itself; `api/metrics.py` adds those of the deployment."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -19,9 +19,4 @@ INGEST_NOT_COMMITTED = Counter(
 )
 INGEST_QUEUED_EVENTS = Gauge(
     "metering_ingest_queued_events", "Usage events that wait for a commit in this process"
-)
-EXPORTS = Counter(
-    "metering_exports",
-    "Exports over HTTP, by how they ended: whole, left (by the client), timed_out, stalled or failed",
-    ["kind", "format", "result"],
 )

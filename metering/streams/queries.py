@@ -1,10 +1,12 @@
 """Streams that may still change what a month comes to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
+
+from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
 # As many ids as are told of a customer.
 _EXAMPLES = 5
@@ -57,3 +59,23 @@ def unsettled_streams(connection: Connection, ends: Mapping[str, datetime]) -> M
         },
     )
     return {row.customer_id: Unsettled(row.stream_count, tuple(row.examples)) for row in rows}
+
+
+_NOT_FINAL = text(
+    f"""
+    SELECT {STREAM_COLUMNS} FROM streams s
+    WHERE s.due_at IS NOT NULL AND s.state IN ('open', 'ended')
+      AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
+      AND s.start_data IS NOT NULL AND s.last_event_at >= :from_ AND s.last_event_at < :to
+    """
+)
+
+
+def iterate_not_final(
+    connection: Connection, *, customer_id: str | None, from_: datetime, to: datetime
+) -> Iterator[StoredStream]:
+    """Started streams that are not final and whose newest event is in the range, read in chunks."""
+    rows = connection.execution_options(yield_per=2_000).execute(
+        _NOT_FINAL, {"customer_id": customer_id, "from_": from_, "to": to}
+    )
+    return (stored_stream(row) for row in rows)
