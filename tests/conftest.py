@@ -1,51 +1,34 @@
 """What every test may use: a real PostgreSQL and a real Valkey for the session, a fresh database for each test."""
 
-import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import hypothesis
 import psycopg
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from metering.db.engine import owner_engine
-from metering.db.schema import migrate
+from metering.db.schema import ensure_journal_partitions, migrate
 from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import import_rates
 from metering.server.bootstrap import Service, build_service
 from metering.server.embedded.data_dir import Services, ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
-from metering.server.settings import Settings
+from tests.builders import NOW, Books, Months
+from tests.database import Database, clone, database_url
+from tests.local_stripe import LocalStripe, local_stripe
 
 TEMPLATE = "metering_template"
 RATED_TEMPLATE = "metering_rated_template"
-_numbers = itertools.count(1)
 
 # How long an example takes says something of the machine, which others use too, and nothing of the property.
 hypothesis.settings.register_profile(
     "metering", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("metering")
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """A migrated database of a test's own. `url` logs in as the superuser; the service gives that up."""
-
-    url: str
-    redis_url: str
-
-    def settings(self, **overrides: object) -> Settings:
-        """Settings that point at this database, and at the session's Valkey."""
-        return Settings.model_validate(
-            {"database_url": SecretStr(self.url), "redis_url": SecretStr(self.redis_url), **overrides}
-        )
 
 
 @pytest.fixture(scope="session")
@@ -65,21 +48,6 @@ def services() -> Iterator[Services]:
         migrate(engine)
         engine.dispose()
         yield running
-
-
-def database_url(running: Services, name: str) -> str:
-    """How to reach another database of the session's server."""
-    return running.database_url.replace("/metering?", f"/{name}?")
-
-
-@contextmanager
-def clone(running: Services, template: str) -> Iterator[Database]:
-    """A copy of a template database, gone when the block ends."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(running.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield Database(database_url(running, name), running.redis_url)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +95,26 @@ def rated_service(rated_database: Database) -> Iterator[Service]:
 def engine(service: Service) -> Engine:
     """The service's connections, with its privileges only."""
     return service.engine
+
+
+@pytest.fixture
+def books(rated_database: Database, rated_service: Service) -> Iterator[Books]:
+    """Books whose every test ends with an audit."""
+    ensure_journal_partitions(rated_service.engine, now=NOW)
+    books = Books(rated_database, rated_service)
+    yield books
+    assert books.audit() == []
+
+
+@pytest.fixture(scope="module")
+def running_stripe() -> Iterator[LocalStripe]:
+    """A local Stripe for the tests of a module."""
+    with local_stripe() as running:
+        yield running
+
+
+@pytest.fixture
+def months(rated_database: Database, rated_service: Service, running_stripe: LocalStripe) -> Months:
+    """Books with an empty database and an empty Stripe."""
+    running_stripe.control.reset()
+    return Months(rated_database, rated_service, running_stripe)

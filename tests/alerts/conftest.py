@@ -8,7 +8,7 @@ from metering.server.bootstrap import Service
 from tests.alerts.receivers import Receiver, receiving
 from tests.alerts.sending import Sending
 from tests.alerts.watched import Watched
-from tests.conftest import Database
+from tests.database import Database
 
 
 @pytest.fixture

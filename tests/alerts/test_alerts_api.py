@@ -16,7 +16,7 @@ from metering.server.embedded.data_dir import Services
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
 from tests.api.conftest import Api, signed_in
-from tests.conftest import Database, clone
+from tests.database import Database, clone
 from tests.metrics import scrape_work
 
 SPEND = {

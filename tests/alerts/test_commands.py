@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from metering.alerts.alerts import AlertKind
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import NOW, Watched
-from tests.conftest import Database
+from tests.database import Database
 
 
 class Command:

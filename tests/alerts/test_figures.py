@@ -18,7 +18,7 @@ from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage
 from metering.ledger.store.rollups import roll_up_totals
 from tests.alerts.watched import TOKENS_PER_CENT, Watched
-from tests.operations.books import end
+from tests.builders import end
 
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati")
 NOW = datetime(2026, 12, 1, 20, 10, tzinfo=UTC)

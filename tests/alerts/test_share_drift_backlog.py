@@ -17,7 +17,7 @@ from metering.stripe.store.reconciliations import (
     start_reconciliation,
 )
 from tests.alerts.watched import NOW, Watched
-from tests.operations.books import end, start
+from tests.builders import end, start
 
 SHARE, DRIFT, BACKLOG = AlertKind.ESTIMATED_SHARE, AlertKind.DRIFT, AlertKind.BACKLOG_AGE
 

@@ -15,7 +15,7 @@ from metering.core.clock import utc_now
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
-from tests.conftest import Database
+from tests.database import Database
 from tests.waiting import eventually
 
 NOWHERE = "unix:///nonexistent/valkey.sock"

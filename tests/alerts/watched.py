@@ -17,7 +17,7 @@ from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage
 from metering.stripe.put_customer import put_customer
-from tests.operations.books import Books, end, start
+from tests.builders import Books, end, start
 
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 # Output tokens of claude-opus-4.7 that cost a cent.

@@ -19,7 +19,7 @@ from metering.api.server import protocol_with_deadline
 from metering.ledger.finalize_due import finalize_due
 from metering.server.bootstrap import Service, build_service
 from metering.server.embedded.data_dir import Services
-from tests.conftest import clone
+from tests.database import clone
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ import zstandard
 from metering.access.store.keys import Role
 from metering.events.wire.bodies import unpack_body
 from tests.api.conftest import Api, delivered, end, event, start
-from tests.conftest import Database
+from tests.database import Database
 
 
 def problem(response: Any) -> tuple[int, str]:

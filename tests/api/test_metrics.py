@@ -25,7 +25,7 @@ from metering.streams.settlement import State
 from metering.stripe.drift import DriftClass
 from metering.stripe.push import PushState
 from tests.api.conftest import Api, end, signed_in, start
-from tests.conftest import Database
+from tests.database import Database
 from tests.metrics import Scrape, let_everything_have_happened, scrape_work
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()

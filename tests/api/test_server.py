@@ -9,7 +9,7 @@ import pytest
 
 from metering.server.bootstrap import build_service
 from tests.api.conftest import Api, run_server
-from tests.conftest import Database
+from tests.database import Database
 
 HEAD = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
 

@@ -14,7 +14,7 @@ from metering.db.engine import transaction
 from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import stream_hash
 from tests.api.conftest import Api, delivered, end, start
-from tests.conftest import Database
+from tests.database import Database
 
 
 def read(api: Api, stream_id: str = "s", **parameters: Any) -> Any:

@@ -25,8 +25,8 @@ from metering.prices.set_terms import set_cancel_policy, set_markup
 from metering.server.bootstrap import build_service
 from metering.server.embedded.data_dir import Services
 from metering.streams.resolutions import ResolutionAction
-from tests.conftest import Database, clone, database_url
-from tests.operations.books import NOW, T0, Books, end, start
+from tests.builders import NOW, T0, Books, end, start
+from tests.database import Database, clone, database_url
 
 BOOKS_TEMPLATE = "metering_books_template"
 LATER = NOW + timedelta(hours=1)

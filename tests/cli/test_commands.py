@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import Database
+from tests.database import Database
 
 
 def metering(database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:

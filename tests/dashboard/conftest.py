@@ -21,9 +21,9 @@ from metering.stripe.push_invoice import PushTerms
 from metering.stripe.reconcile import reconcile
 from metering.stripe.repair_drift import NO_REPAIRS
 from tests.api.conftest import Api, signed_in
-from tests.conftest import clone
 from tests.dashboard.seeding import Seeded, book_credit, last_month, post_backlog, post_history, watch
-from tests.stripe import KEY, LocalStripe, local_stripe
+from tests.database import clone
+from tests.local_stripe import KEY, LocalStripe, local_stripe
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from metering.access.store.keys import Role, revoke_key
 from metering.dashboard.rendering import POLICY, STATIC
 from metering.db.engine import transaction
 from tests.api.conftest import Api
-from tests.conftest import Database
 from tests.dashboard.conftest import Browser
 from tests.dashboard.seeding import Seeded
+from tests.database import Database
 
 
 @pytest.fixture

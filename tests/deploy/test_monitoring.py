@@ -16,10 +16,10 @@ import yaml
 from metering.events.events import Outcome, UsageSource
 from metering.server.bootstrap import Service
 from tests.api.conftest import signed_in
-from tests.conftest import Database
+from tests.builders import NOW, T0, Books, end, start
+from tests.database import Database
 from tests.deploy.files import DEPLOY, ROOT, SERVICES
 from tests.metrics import Scrape, let_everything_have_happened
-from tests.operations.books import NOW, T0, Books, end, start
 from tests.reporting.views import Row, read
 
 PROMETHEUS = DEPLOY / "prometheus"

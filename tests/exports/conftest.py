@@ -17,8 +17,8 @@ from metering.prices.set_terms import set_markup
 from metering.server.bootstrap import Service, build_service
 from metering.server.embedded.data_dir import Services
 from metering.stripe.put_customer import put_customer
-from tests.conftest import Database, clone
-from tests.operations.books import Books, end, start
+from tests.builders import Books, end, start
+from tests.database import Database, clone
 
 # A name that a spreadsheet would take for a formula, and a file for more than one cell.
 HOSTILE = '=HYPERLINK("http://x","a")'

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import Database
+from tests.database import Database
 from tests.exports.conftest import Scene
 from tests.exports.files import content, read_parquet
 from tests.exports.test_exports_api import more_charges

@@ -16,7 +16,7 @@ from metering.exports.download import EXPORTS
 from metering.exports.export_month import ExportKind
 from metering.server.bootstrap import Service
 from tests.api.conftest import Api, signed_in
-from tests.conftest import Database
+from tests.database import Database
 from tests.exports.conftest import Scene
 from tests.exports.files import content, read_csv, read_parquet
 from tests.waiting import eventually

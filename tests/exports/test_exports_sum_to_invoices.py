@@ -11,10 +11,10 @@ from sqlalchemy import text
 from metering.db.engine import transaction
 from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import Service
-from tests.conftest import Database
+from tests.builders import Books
+from tests.database import Database
 from tests.exports.files import csv_rows, parquet_rows
 from tests.months.random_months import RandomMonths
-from tests.operations.books import Books
 
 MONTHS = 7
 SKIPPED = (3,)  # closed together with the month after

@@ -27,7 +27,7 @@ from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
 from metering.streams.bill import Bill
 from metering.stripe.put_customer import put_customer
-from tests.operations.books import Books
+from tests.builders import Books
 
 ZONES = (
     "UTC",

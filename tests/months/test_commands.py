@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from metering.lab.stripe_local.faults import Fault
-from tests.conftest import Database
-from tests.months.conftest import Months
-from tests.stripe import KEY
+from tests.builders import Months
+from tests.database import Database
+from tests.local_stripe import KEY
 from tests.waiting import eventually
 
 

@@ -11,8 +11,7 @@ from metering.server.bootstrap import Service
 from metering.stripe.reconcile import reconcile
 from metering.stripe.repair_drift import Caps
 from tests.api.conftest import Api, signed_in
-from tests.months.conftest import NOVEMBER, Months
-from tests.operations.books import end
+from tests.builders import NOVEMBER, Months, end
 
 
 @pytest.fixture

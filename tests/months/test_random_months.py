@@ -18,9 +18,9 @@ from metering.months.invoice import LineKind
 from metering.months.queries.invoices import line_entries
 from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import Service
-from tests.conftest import Database
+from tests.builders import Books
+from tests.database import Database
 from tests.months.random_months import Expected, RandomMonths
-from tests.operations.books import Books
 from tests.reporting.views import read
 
 CHARGES = int(os.environ.get("RANDOM_CHARGES", "30000"))

@@ -16,10 +16,9 @@ from metering.ledger.store.rollups import roll_up_totals
 from metering.stripe.put_customer import put_customer
 from metering.stripe.queries.reconciliations import drift_left
 from metering.stripe.reconcile import reconcile
-from tests.months.conftest import NOVEMBER, Months
-from tests.months.test_reconcile import CAPS, edit_line, invoice_of
-from tests.operations.books import end, start
+from tests.builders import NOVEMBER, Months, end, start
 from tests.reporting.views import read
+from tests.stripe.test_reconcile import CAPS, edit_line, invoice_of
 
 OCTOBER = datetime(2026, 10, 20, 9, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 2, 9, tzinfo=UTC)

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from metering.months.run_invoices import begin_scheduled_run
 from metering.server.bootstrap import close_terms
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
-from tests.conftest import Database
-from tests.months.conftest import Months
-from tests.stripe import KEY
+from tests.builders import Months
+from tests.database import Database
+from tests.local_stripe import KEY
 from tests.waiting import eventually
 
 NOWHERE = "unix:///nonexistent/valkey.sock"

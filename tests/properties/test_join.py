@@ -14,7 +14,7 @@ from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDeliver
 from metering.events.usage import Usage
 from metering.streams.store.streams import STREAM_COLUMNS, UPSERT, stored_stream, upsert_parameters
 from metering.streams.stream import StreamFacts, facts_of, fold, join
-from tests.conftest import Database
+from tests.database import Database
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 ABANDON = timedelta(minutes=15)

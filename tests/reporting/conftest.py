@@ -6,8 +6,8 @@ import pytest
 
 from metering.db.schema import ensure_journal_partitions
 from metering.server.bootstrap import Service
-from tests.conftest import Database
-from tests.operations.books import NOW, Books
+from tests.builders import NOW, Books
+from tests.database import Database
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from metering.corrections.adjust_by_hand import adjust_by_hand
 from metering.events.events import Outcome, UsageSource
 from metering.ledger.entries import ManualKind
 from metering.streams.settlement import State
-from tests.operations.books import NOW, T0, Books, end, start
+from tests.builders import NOW, T0, Books, end, start
 from tests.reporting.views import Row, read
 
 

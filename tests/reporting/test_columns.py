@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import Database
+from tests.database import Database
 from tests.reporting.views import read
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reporting.md").read_text()

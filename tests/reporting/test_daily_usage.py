@@ -11,7 +11,7 @@ from metering.events.usage import COUNTERS
 from metering.ledger.entries import ManualKind
 from metering.ledger.store.rollups import roll_up_totals
 from metering.totals.queries.totals import Granularity, Group, TotalsQuestion, read_totals
-from tests.operations.books import NOW, T0, Books, end, start
+from tests.builders import NOW, T0, Books, end, start
 from tests.reporting.views import Row, read
 
 DAY = timedelta(days=1)

@@ -7,7 +7,7 @@ from metering.db.engine import transaction
 from metering.events.usage import UsageKind
 from metering.prices.rates import DailyWindow, Rate
 from metering.prices.set_rate import set_rate
-from tests.operations.books import Books
+from tests.builders import Books
 from tests.reporting.views import read
 
 FIRST = datetime(2026, 11, 5, tzinfo=UTC)

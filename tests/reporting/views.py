@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.conftest import Database
+from tests.database import Database
 
 Row = dict[str, Any]
 

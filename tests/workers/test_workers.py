@@ -19,7 +19,7 @@ from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from metering.streams.ingest.nudge import MAX_WAITING, QUEUE, Nudger
 from metering.streams.store.streams import UPSERT, upsert_parameters
 from metering.streams.stream import fold
-from tests.conftest import Database
+from tests.database import Database
 from tests.metrics import scrape_work
 from tests.waiting import eventually
 from workers import poller

@@ -1,0 +1,44 @@
+"""A database of a test's own: a clone of a migrated template on the session's server."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from pydantic import SecretStr
+
+from metering.server.embedded.data_dir import Services
+from metering.server.settings import Settings
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A migrated database of a test's own. `url` logs in as the superuser; the service gives that up."""
+
+    url: str
+    redis_url: str
+
+    def settings(self, **overrides: object) -> Settings:
+        """Settings that point at this database, and at the session's Valkey."""
+        return Settings.model_validate(
+            {"database_url": SecretStr(self.url), "redis_url": SecretStr(self.redis_url), **overrides}
+        )
+
+
+def database_url(running: Services, name: str) -> str:
+    """How to reach another database of the session's server."""
+    return running.database_url.replace("/metering?", f"/{name}?")
+
+
+@contextmanager
+def clone(running: Services, template: str) -> Iterator[Database]:
+    """A copy of a template database, gone when the block ends."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield Database(database_url(running, name), running.redis_url)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,192 @@
+"""The schema: migrations and tables agree, facts cannot be changed by the service, unsafe servers are refused."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from psycopg import errors
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+
+from metering.db.engine import UnsafeDatabaseError, check_safe, owner_engine, service_engine, transaction
+from metering.db.schema import (
+    RoleMissingError,
+    SchemaOutdatedError,
+    check_current,
+    drop_journal_partitions,
+    ensure_journal_partitions,
+    migrate,
+)
+from metering.db.tables import metadata
+from metering.server.embedded.data_dir import Services, ephemeral_data_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import Supervisor
+from tests.database import Database
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def test_the_migrations_make_exactly_the_tables_that_the_code_knows(database: Database) -> None:
+    with owner_engine(database.url).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": _is_no_partition})
+        assert compare_metadata(context, metadata) == []
+
+
+def _is_no_partition(_: object, name: str | None, kind: str, *__: object) -> bool:
+    return not (kind == "table" and name is not None and name.startswith("journal_"))
+
+
+@pytest.mark.parametrize("table", ["journal", "charges", "adjustments", "rate_cards", "rates"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET {} = {}"])
+def test_the_service_can_not_change_or_remove_facts(engine: Engine, table: str, statement: str) -> None:
+    column = next(iter(metadata.tables[table].columns)).name
+    with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
+        connection.execute(text(statement.format(table, column, column)))
+    assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1"])
+def test_the_database_refuses_amounts_that_are_no_money(database: Database, value: str) -> None:
+    with psycopg.connect(database.url) as connection, pytest.raises(errors.CheckViolation):
+        connection.execute(
+            "INSERT INTO charges VALUES ('c', 's', 'ch', '2026-11-01', '2026-11', 'completed', 'p', 'm',"
+            " NULL, NULL, '2026-11-01', '2026-11-01', 1, 1, 1, 1, 1, 1, 1, 'provider', false, 'delivered',"
+            " 'rc', 'm', '[]', %s)",
+            (value,),
+        )
+
+
+def partitions(database: Database) -> list[str]:
+    with psycopg.connect(database.url) as connection:
+        rows = connection.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'journal'::regclass ORDER BY 1"
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def add_partition(database: Database, *, months_ago: int) -> str:
+    with psycopg.connect(database.url) as connection:
+        row = connection.execute(
+            "SELECT to_char(m, 'YYYY_MM'), m, m + interval '1 month'"
+            " FROM (SELECT date_trunc('month', now()) - make_interval(months => %s) AS m) AS month",
+            (months_ago,),
+        ).fetchone()
+        assert row is not None
+        name, begin, end = f"journal_{row[0]}", row[1].isoformat(), row[2].isoformat()
+        statement = f"CREATE TABLE {name} PARTITION OF journal FOR VALUES FROM ('{begin}') TO ('{end}')"
+        connection.execute(statement.encode())
+    return name
+
+
+def test_only_partitions_that_ended_before_the_retention_are_dropped(database: Database, engine: Engine) -> None:
+    kept = partitions(database)
+    # The month before this one ended less than 31 days ago, the one two before that surely more than 31.
+    old = [add_partition(database, months_ago=months) for months in (14, 4, 3)]
+    recent = add_partition(database, months_ago=1)
+    assert drop_journal_partitions(engine, retention=timedelta(days=31)) == old
+    assert partitions(database) == [recent, *kept]
+    assert drop_journal_partitions(engine, retention=timedelta(days=31)) == []
+
+
+def test_the_service_can_not_drop_the_journal_of_a_month_that_may_still_be_disputed(engine: Engine) -> None:
+    with pytest.raises(DBAPIError, match="at least 31 days"):
+        drop_journal_partitions(engine, retention=timedelta(days=30))
+    with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
+        connection.execute(text("DROP TABLE journal"))
+    assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    engine = owner_engine(database.url)
+    assert migrate(engine) == migrate(engine)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Services]:
+    """A server of a test's own: roles belong to the whole server."""
+    with (
+        ephemeral_data_dir() as data,
+        Supervisor(quiet=True) as supervisor,
+        embedded_services(data=data, supervisor=supervisor, valkey=False) as services,
+    ):
+        yield services
+
+
+def log_in_as(services: Services, name: str, options: str) -> str:
+    """Create a login that owns the database, and return its URL."""
+    with psycopg.connect(services.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN {options}")  # type: ignore[arg-type]
+        connection.execute(f"ALTER DATABASE metering OWNER TO {name}")  # type: ignore[arg-type]
+    return services.database_url.replace("postgres@", f"{name}@", 1)
+
+
+def test_an_ordinary_login_that_may_create_roles_is_enough(cluster: Services) -> None:
+    url = log_in_as(cluster, "plain", "CREATEROLE")
+    migrate(owner_engine(url))
+    engine = service_engine(url)
+    check_current(engine)
+    check_safe(engine)
+
+
+def test_a_login_that_may_not_create_roles_is_told_what_an_administrator_has_to_run(cluster: Services) -> None:
+    url = log_in_as(cluster, "humble", "")
+    with pytest.raises(RoleMissingError, match="CREATE ROLE metering_service NOLOGIN"):
+        migrate(owner_engine(url))
+    with psycopg.connect(cluster.database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE metering_service NOLOGIN; CREATE ROLE metering_reader NOLOGIN;")
+        with pytest.raises(RoleMissingError, match="GRANT metering_service TO"):
+            migrate(owner_engine(url))
+        connection.execute("GRANT metering_service TO humble")
+    migrate(owner_engine(url))
+    check_safe(service_engine(url))
+
+
+def test_a_database_without_our_schema_is_refused_with_what_to_run(services: Services) -> None:
+    engine = owner_engine(services.database_url)
+    with pytest.raises(SchemaOutdatedError, match="metering migrate"):
+        check_current(engine)
+
+
+def test_the_service_refuses_to_run_as_superuser_or_owner(database: Database) -> None:
+    with pytest.raises(UnsafeDatabaseError, match="could change facts"):
+        check_safe(owner_engine(database.url))
+
+
+def test_the_service_refuses_a_server_that_can_lose_commits(database: Database, engine: Engine) -> None:
+    name = database.url.split("/")[3].split("?")[0]
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    engine.dispose()
+    with pytest.raises(UnsafeDatabaseError, match="synchronous_commit=off"):
+        check_safe(engine)
+
+
+def test_the_service_makes_partitions_two_months_ahead_once(engine: Engine) -> None:
+    ahead = datetime(2031, 11, 30, tzinfo=UTC)
+    assert ensure_journal_partitions(engine, now=ahead) == 3
+    assert ensure_journal_partitions(engine, now=ahead) == 0
+    with transaction(engine) as connection:
+        for month in ("2031_11", "2031_12", "2032_01"):
+            assert connection.execute(text(f"SELECT to_regclass('journal_{month}')")).scalar_one() is not None
+
+
+def test_a_journal_row_outside_all_partitions_is_an_error_not_lost(database: Database) -> None:
+    with psycopg.connect(database.url) as connection, pytest.raises(errors.CheckViolation):
+        connection.execute(
+            "INSERT INTO journal (ingest_key_id, received_at, media_type, event_count, body)"
+            " VALUES ('k', '1999-01-01', 'application/json', 1, '')"
+        )
+
+
+def test_a_login_that_may_not_make_schemas_takes_the_one_that_an_administrator_made(cluster: Services) -> None:
+    url = log_in_as(cluster, "plain", "CREATEROLE")
+    with psycopg.connect(cluster.database_url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE metering OWNER TO postgres; GRANT CREATE ON SCHEMA public TO plain")
+        with pytest.raises(ProgrammingError, match="permission denied for database"):
+            migrate(owner_engine(url))
+        connection.execute("CREATE SCHEMA reporting AUTHORIZATION plain")
+    migrate(owner_engine(url))
+    check_safe(service_engine(url))

@@ -1,0 +1,181 @@
+"""Retries are linked, whatever is found out first; both streams are billed, and totals tell them apart."""
+
+import threading
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import psycopg
+import pytest
+
+from metering.db.engine import transaction
+from metering.events.events import Outcome, UsageEvent, UsageSource
+from metering.events.usage import Usage
+from metering.streams.settlement import State
+from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
+from metering.totals.ranges import Granularity
+from tests.builders import NOW, T0, Books, end, start
+
+ASKED = {"request_hash": "h1", "api_key_id": "k1"}
+COST = Decimal("0.4985")
+
+
+def interrupted(stream_id: str, outcome: Outcome = Outcome.CANCELLED, *, ended: datetime = T0) -> list[UsageEvent]:
+    begun = ended - timedelta(seconds=9)
+    return [start(stream_id, time=begun, **ASKED), end(stream_id, time=ended, outcome=outcome)]
+
+
+def attempt(stream_id: str, *, after: timedelta = timedelta(seconds=2), **changes: object) -> list[UsageEvent]:
+    begun = T0 + after
+    return [
+        start(stream_id, time=begun, **{**ASKED, **changes}),
+        end(stream_id, time=begun + timedelta(seconds=5)),
+    ]
+
+
+def retry_of(books: Books, stream_id: str) -> str | None:
+    bill = books.stream(stream_id).newest_bill
+    assert bill is not None
+    return bill.retry_of
+
+
+def totals_by_retry(books: Books) -> dict[object, tuple[int, Decimal]]:
+    question = TotalsQuestion(
+        from_=T0 - timedelta(days=1),
+        to=T0 + timedelta(days=1),
+        granularity=Granularity.NONE,
+        group_by=[Group.RETRY],
+        customer_id=None,
+        after=None,
+        limit=10,
+    )
+    with transaction(books.service.engine) as connection:
+        rows = read_totals(connection, question=question, accruals=[])
+    return {row.group["retry"]: (row.stream_count, row.usd_cents) for row in rows}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.FAILED])
+def test_a_stream_that_asks_again_is_linked_and_both_are_billed(books: Books, outcome: Outcome) -> None:
+    books.receive([*interrupted("first", outcome), *attempt("again")])
+    books.finalize()
+    assert retry_of(books, "again") == "first"
+    assert retry_of(books, "first") is None
+    assert books.check_totals() == 2 * COST
+    assert totals_by_retry(books) == {False: (1, COST), True: (1, COST)}
+
+
+@pytest.mark.parametrize(
+    ("after", "linked"),
+    [(timedelta(0), True), (timedelta(minutes=10), True), (timedelta(minutes=10, microseconds=1), False),
+     (timedelta(microseconds=-1), False)],
+)  # fmt: skip
+def test_only_a_start_shortly_after_the_early_end_is_a_retry(books: Books, after: timedelta, linked: bool) -> None:
+    books.receive([*interrupted("first"), *attempt("again", after=after)])
+    books.finalize()
+    assert (retry_of(books, "again") == "first") is linked
+
+
+@pytest.mark.parametrize("changes", [{"request_hash": "h2"}, {"request_hash": None}, {"api_key_id": "k2"}])
+def test_another_request_or_key_is_no_retry(books: Books, changes: dict[str, object]) -> None:
+    books.receive([*interrupted("first"), *attempt("again", **changes)])
+    books.finalize()
+    assert retry_of(books, "again") is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.TIMED_OUT])
+def test_what_follows_a_stream_that_did_not_end_early_is_no_retry(books: Books, outcome: Outcome) -> None:
+    books.receive([*interrupted("first", outcome), *attempt("again")])
+    books.finalize()
+    assert retry_of(books, "again") is None
+
+
+def test_the_latest_of_several_interruptions_counts(books: Books) -> None:
+    books.receive(
+        [*interrupted("early", ended=T0 - timedelta(minutes=1)), *interrupted("late"), *attempt("again")]
+    )
+    books.finalize()
+    assert retry_of(books, "again") == "late"
+
+
+def test_a_stream_that_is_swept_after_its_retry_was_booked_is_linked_then(books: Books) -> None:
+    books.receive([start("silent", **ASKED), *attempt("again")])
+    books.finalize()
+    assert retry_of(books, "again") is None
+    swept_at = NOW + books.service.patience.abandon_after
+    books.finalize(now=swept_at)
+    assert [books.link_retries(now=swept_at) for _ in range(3)] == [0, 1, 0]
+    books.finalize(now=swept_at)
+    assert retry_of(books, "again") == "silent"
+    adjustments = books.stream("again").adjustments
+    assert [adjustment.usd_cents for adjustment in adjustments] == [0]
+    assert totals_by_retry(books) == {False: (1, Decimal(0)), True: (1, COST)}
+    books.check_totals()
+
+
+def test_a_link_is_taken_back_when_the_first_stream_turns_out_complete(books: Books) -> None:
+    books.receive([*interrupted("first"), *attempt("again")])
+    books.finalize()
+    real_end = end(
+        "first", time=T0, usage=Usage(input_tokens=812, output_tokens=37), usage_source=UsageSource.PROVIDER
+    )
+    books.receive([real_end])
+    books.finalize()
+    assert books.stream("first").newest_bill.outcome is Outcome.COMPLETED  # type: ignore[union-attr]
+    assert [books.link_retries() for _ in range(2)] == [0, 1]
+    books.finalize()
+    assert retry_of(books, "again") is None
+    assert totals_by_retry(books) == {False: (2, 2 * COST)}
+
+
+def test_finalizers_at_work_at_the_same_time_miss_no_retry(books: Books) -> None:
+    count = 60
+    events = [
+        event
+        for place in range(count)
+        for event in (
+            start(f"first{place}", time=T0 - timedelta(seconds=9), request_hash=f"r{place}"),
+            end(f"first{place}", time=T0, outcome=Outcome.CANCELLED),
+            start(f"again{place}", time=T0 + timedelta(seconds=1), request_hash=f"r{place}"),
+            end(f"again{place}", time=T0 + timedelta(seconds=2)),
+        )
+    ]
+    books.receive(events)
+    threads = [threading.Thread(target=_finalize_all, args=(books,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(3):
+        books.link_retries()
+        _finalize_all(books)
+    assert {retry_of(books, f"again{place}") for place in range(count)} == {
+        f"first{place}" for place in range(count)
+    }
+    assert books.check_totals() == 2 * count * COST
+
+
+def _finalize_all(books: Books) -> None:
+    while books.finalize(limit=7).claimed:
+        pass
+
+
+def test_an_interruption_is_not_looked_up_while_a_transaction_that_could_not_see_it_is_under_way(
+    books: Books,
+) -> None:
+    books.receive(interrupted("first"))
+    with psycopg.connect(books.database.url) as beside:
+        beside.execute("SELECT pg_current_xact_id()")
+        books.finalize()
+        books.receive(attempt("again"))
+        books.finalize()
+        assert [_unsettled(books) for _ in range(3) if books.link_retries() == 0] == [1, 1, 1]
+        beside.rollback()
+    books.link_retries()
+    assert _unsettled(books) == 0
+    assert books.stream("again").stream.state is State.FINALIZED
+
+
+def _unsettled(books: Books) -> int:
+    with psycopg.connect(books.database.url) as connection:
+        row = connection.execute("SELECT count(*) FROM interrupted_streams WHERE NOT settled").fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,1 +1,0 @@
-"""Use cases against a real database; each test ends with an audit."""

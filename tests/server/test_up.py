@@ -1,0 +1,202 @@
+"""`metering up` as a person runs it: a process, its output, Ctrl-C."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from metering.server.embedded.data_dir import ephemeral_data_dir, find_running
+from tests.database import Database
+from tests.server.processes import started
+from tests.waiting import eventually
+
+READY = re.compile(r"ready: (http://\S+)/dashboard")
+ADMIN_KEY = re.compile(r"^ +(mk_\w+)$", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Up:
+    """A running `metering up`; `output` is all that it said until it was ready."""
+
+    process: subprocess.Popen[str]
+    output: str
+    url: str
+
+    def part(self, name: str) -> psutil.Process:
+        """The process of a part. In the moment in which one becomes another program it has no command line."""
+        there = eventually(lambda: bool(self.find(name)), within=5, ignoring=(psutil.Error,))
+        assert there, f"no process runs {name}"
+        return self.find(name)[0]
+
+    def find(self, name: str) -> list[psutil.Process]:
+        """The process of a part, or none."""
+        names = (f"metering {name}", f"celery --quiet --app workers.app:app {name}")
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if any(known in " ".join(child.cmdline()) for known in names)]
+
+
+@contextmanager
+def up(*arguments: str, **environment: str) -> Iterator[Up]:
+    command = [sys.executable, "-m", "metering", "up", "--port", "0", *arguments]
+    with started(
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line)
+            if match := READY.search(line):
+                yield Up(process, "".join(lines), match[1])
+                break
+        else:
+            raise AssertionError(f"it did not become ready:\n{''.join(lines)}")
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(timeout=15) == 0
+
+
+def stop_and_time(running: Up) -> float:
+    family = psutil.Process(running.process.pid).children(recursive=True)
+    began = time.monotonic()
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.stdout is not None
+    running.process.stdout.read()
+    assert running.process.wait(timeout=15) == 0
+    stopped_after = time.monotonic() - began
+    gone, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    assert gone
+    return stopped_after
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    with ephemeral_data_dir() as folder:
+        yield folder / "data"
+
+
+def test_up_greets_with_a_key_once_keeps_data_and_stops_in_time(data: Path) -> None:
+    with up("--data", str(data)) as running:
+        (key,) = ADMIN_KEY.findall(running.output)
+        assert httpx2.get(f"{running.url}/livez").is_success
+        assert httpx2.get(f"{running.url}/readyz").json()["status"] == "ready"
+        headers = {"authorization": f"Bearer {key}"}
+        assert httpx2.put(f"{running.url}/v1/customers/acme", json={"name": "A"}, headers=headers).is_success
+        second = refused_up("--port", "0", "--data", str(data))
+        assert f"process {running.process.pid}, metering up at {running.url}" in second
+        assert keys_on(data).returncode == 0
+        assert stop_and_time(running) < 10
+    assert find_running(data) is None
+    with up("--data", str(data)) as running:
+        assert not ADMIN_KEY.findall(running.output)
+        customers = httpx2.get(f"{running.url}/v1/customers", headers=headers).json()["data"]
+        assert [customer["name"] for customer in customers] == ["A"]
+
+
+def keys_on(data: Path) -> subprocess.CompletedProcess[str]:
+    """Another command of the same user, told only where the data is."""
+    command = [sys.executable, "-m", "metering", "keys", "list", "--json"]
+    environment = {**os.environ, "METERING_DATA": str(data)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+
+
+def test_killed_parts_come_back_and_an_ephemeral_run_leaves_nothing_behind(data: Path) -> None:
+    data.mkdir(mode=0o755)
+    with up("--ephemeral", TMPDIR=str(data), METERING_ADMIN_KEY="mk_up_0123456789") as running:
+        assert [folder.name for folder in data.glob("*/postgres")] == ["postgres"]
+        parts = {name: running.part(name) for name in ("api", "worker", "beat")}
+        for part in parts.values():
+            part.kill()
+        deadline = time.monotonic() + 20
+        for name, part in parts.items():
+            while not is_back(running, name, part):
+                assert time.monotonic() < deadline, name
+                time.sleep(0.1)
+        sockets = sockets_of(running)
+        assert all(folder.is_dir() for folder in sockets)
+        stop_and_time(running)
+    assert not list(data.iterdir())
+    assert not [folder for folder in sockets if folder.exists()]
+
+
+def is_back(running: Up, name: str, killed: psutil.Process) -> bool:
+    try:
+        back = [found for found in running.find(name) if found.pid != killed.pid]
+        return bool(back) and httpx2.get(f"{running.url}/livez").is_success
+    except (httpx2.HTTPError, psutil.Error):
+        return False
+
+
+def sockets_of(running: Up) -> list[Path]:
+    """The folders of both servers' sockets."""
+    commands = [process.cmdline() for process in psutil.Process(running.process.pid).children(recursive=True)]
+    said = " ".join(part for command in commands for part in command)
+    found = {*re.findall(r"unix_socket_directories=(\S+)", said), *re.findall(r"unixsocket:(\S+)/", said)}
+    assert len(found) == 2
+    return [Path(folder) for folder in found]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_the_middle_of_the_start_leaves_nothing_behind(data: Path, ending: signal.Signals) -> None:
+    data.mkdir(mode=0o755)
+    command = [sys.executable, "-m", "metering", "up", "--port", "0", "--ephemeral"]
+    environment = {**os.environ, "TMPDIR": str(data)}
+    with started(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 20
+        while not list(data.glob("*/postgres/postmaster.pid")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        process.send_signal(ending)
+        said, _ = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert not psutil.wait_procs(family, timeout=5)[1]
+    assert not list(data.iterdir())
+
+
+def test_given_servers_are_used_and_no_data_folder_is_made(database: Database, data: Path) -> None:
+    given = {"METERING_DATABASE_URL": database.url, "METERING_REDIS_URL": database.redis_url}
+    with up("--data", str(data), **given, METERING_ADMIN_KEY="mk_up_0123456789") as running:
+        assert httpx2.get(f"{running.url}/readyz").is_success
+        names = {child.name() for child in psutil.Process(running.process.pid).children(recursive=True)}
+        assert "postgres" not in names
+    assert not data.exists()
+
+
+def test_a_taken_port_is_refused_in_one_line(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused_up("--port", str(port), "--data", str(data))
+    assert said.startswith(f"metering: 127.0.0.1:{port} cannot be listened on")
+    assert not data.exists()
+
+
+def refused_up(*arguments: str) -> str:
+    """The one line in which a start is refused."""
+    command = [sys.executable, "-m", "metering", "up", *arguments]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    return refused.stderr

@@ -1,0 +1,104 @@
+"""Several processes write the same streams at once: nobody deadlocks, nothing is lost, the sum is the join."""
+
+import asyncio
+import multiprocessing
+import random
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from metering.db.engine import service_conninfo
+from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
+from metering.events.store import JournalEntry
+from metering.events.wire.bodies import pack_body
+from metering.streams.ingest.writer import IngestWriter, Submission
+from metering.streams.store.streams import STREAM_COLUMNS, stored_stream
+from metering.streams.stream import fold
+from tests.database import Database
+
+T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
+PROCESSES, ROUNDS, STREAMS = 4, 40, 60
+
+
+def events_of(process: int) -> list[list[UsageEvent]]:
+    """What one process posts: of the same streams as all others, in an order of its own."""
+    rng = random.Random(process)
+    requests = []
+    for turn in range(ROUNDS):
+        places = list(range(STREAMS))
+        rng.shuffle(places)
+        request: list[UsageEvent] = []
+        for place in places:
+            customer_id, stream_id = f"c{place % 7}", f"s{place:03}"
+            time = T0 + timedelta(milliseconds=1000 * turn + process)
+            if rng.random() < 0.1:
+                request.append(
+                    StreamStart(customer_id=customer_id, stream_id=stream_id, time=time, provider="p", model="m")
+                )
+            if rng.random() < 0.05:
+                request.append(
+                    StreamEnd(customer_id=customer_id, stream_id=stream_id, time=time, outcome=Outcome.COMPLETED)
+                )
+            request.append(
+                TokenDelivered(
+                    customer_id=customer_id,
+                    stream_id=stream_id,
+                    time=time,
+                    seq=turn * PROCESSES + process,
+                    output_tokens=turn * 10 + process,
+                )
+            )
+        requests.append(request)
+    return requests
+
+
+def entry(process: int, event_count: int) -> JournalEntry:
+    return JournalEntry(
+        ingest_key_id=f"k{process}",
+        received_at=datetime.now(UTC),
+        media_type="application/json",
+        event_count=event_count,
+        rejected=None,
+        body=pack_body(b"[]"),
+        stream_hashes=[],
+    )
+
+
+async def post_all(url: str, process: int) -> int:
+    writer = IngestWriter(
+        connect=lambda: psycopg.AsyncConnection.connect(service_conninfo(url), autocommit=True),
+        max_queued_events=1_000_000,
+        commit_timeout=timedelta(seconds=60),
+        abandon_after=timedelta(minutes=15),
+        on_ended=lambda: None,
+    )
+    writer.start()
+    for request in events_of(process):
+        await writer.submit(Submission(entry(process, len(request)), fold(request)))
+    await writer.stop()
+    return writer.retries
+
+
+def run_process(url: str, process: int) -> int:
+    """Returns how many transactions had to be tried again."""
+    return asyncio.run(post_all(url, process))
+
+
+def test_processes_that_hammer_the_same_streams_never_deadlock_and_store_the_join(database: Database) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool:
+        retries = list(pool.map(run_process, [database.url] * PROCESSES, range(PROCESSES)))
+    assert retries == [0] * PROCESSES
+    everything = [event for process in range(PROCESSES) for request in events_of(process) for event in request]
+    with psycopg.connect(database.url, row_factory=namedtuple_row) as connection:
+        rows = connection.execute(f"SELECT {STREAM_COLUMNS} FROM streams s".encode()).fetchall()
+        (counts,) = connection.execute(
+            "SELECT sum(event_count) AS events, count(DISTINCT ingest_key_id) AS processes,"
+            " (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()) AS deadlocks"
+            " FROM journal"
+        ).fetchall()
+    stored = [stored_stream(row).facts for row in rows]
+    assert {(facts.customer_id, facts.stream_id): facts for facts in stored} == fold(everything)
+    assert (counts.events, counts.processes, counts.deadlocks) == (len(everything), PROCESSES, 0)
