@@ -19,7 +19,7 @@ from metering.months.store.closing import list_open_customers
 from metering.months.store.runs import InvoiceRun, finish_run, start_run
 
 CLOSE_BATCH = 500
-_LOOK_SECONDS = 0.1
+_LOOK = timedelta(milliseconds=100)
 
 
 # (what is being done, how far, of how many).
@@ -108,7 +108,7 @@ def close_run(
         if step.done:
             break
         if not (step.invoiced or step.refused):
-            time.sleep(_LOOK_SECONDS)  # others have what is left
+            time.sleep(_LOOK.total_seconds())  # others have what is left
     with transaction(engine) as connection:
         finish_run(connection, run.run_id, now=clock())
 
