@@ -17,7 +17,7 @@ from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service
-from metering.server.store import WorkDone, tell_sign
+from metering.server.store import WorkDone, write_heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def tell_signs(service: Callable[[], Service]) -> None:
         done, _done = _done, WorkDone()
     try:
         with transaction(service().engine) as connection:
-            tell_sign(
+            write_heartbeat(
                 connection, worker_id=_worker_id, host=_host, started_at=_started_at, now=utc_now(), done=done
             )
         _told_at = monotonic()

@@ -58,14 +58,31 @@ def check_adjustment_amounts(connection: Connection, begin: datetime, end: datet
         SELECT customer_id || '/' || stream_id || ' revision ' || revision AS key,
                format('usd_cents: the bookings until then sum to %s, the lines to %s', booked, billed) AS says
         FROM (
-            SELECT a.customer_id, a.stream_id, a.revision, summed.usd_cents AS billed, each_right,
+            SELECT a.customer_id, a.stream_id, a.revision, summed.usd_cents AS billed,
+                   each_right AND a.bill_usd_cents = summed.usd_cents AS each_right,
                    c.usd_cents + sum(a.usd_cents) OVER (PARTITION BY a.customer_id, a.stream_id
                                                         ORDER BY a.revision) AS booked
             FROM adjustments a JOIN charges c USING (customer_id, stream_id),
-                 {_LINES.format(lines="coalesce(a.bill -> 'lines', '[]')::json")}
+                 {_LINES.format(lines="a.lines")}
             WHERE c.ended_at >= :begin AND c.ended_at < :end
         ) AS chain
         WHERE booked <> billed OR NOT each_right
+    """
+    return broken(connection, "adjustments", query, begin, end)
+
+
+def check_adjustments_repeat_their_charge(
+    connection: Connection, begin: datetime, end: datetime
+) -> Iterator[Difference]:
+    """What an adjustment repeats of its charge is what the charge says."""
+    query = """
+        SELECT a.customer_id || '/' || a.stream_id || ' revision ' || a.revision AS key,
+               'what it repeats of its charge differs from the charge' AS says
+        FROM adjustments a JOIN charges c USING (customer_id, stream_id)
+        WHERE c.ended_at >= :begin AND c.ended_at < :end
+          AND (a.charge_id, a.charged_at, a.charged_period, a.charged_ended_at, a.charged_provider,
+               a.charged_model, a.charged_usd_cents)
+              IS DISTINCT FROM (c.charge_id, c.booked_at, c.period, c.ended_at, c.provider, c.model, c.usd_cents)
     """
     return broken(connection, "adjustments", query, begin, end)
 
@@ -130,6 +147,7 @@ def check_cancel_policies(connection: Connection, begin: datetime, end: datetime
 BOOKING_CHECKS: tuple[Check, ...] = (
     check_charge_amounts,
     check_adjustment_amounts,
+    check_adjustments_repeat_their_charge,
     check_usage,
     check_charges_have_streams,
     check_retries,

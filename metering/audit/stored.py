@@ -65,6 +65,21 @@ def _object(table: str, names: Sequence[str], **more: str) -> str:
 
 
 _CHARGE = _object("c", _OWN, bill=_object("c", _BILL, usage=_object("c", COUNTERS)))
+_ADJUSTMENT = _object(
+    "a",
+    (
+        "adjustment_id",
+        "customer_id",
+        "stream_id",
+        "charge_id",
+        "revision",
+        "booked_at",
+        "period",
+        "reason",
+        "usd_cents",
+    ),
+    bill=f"CASE WHEN NOT a.taken_back THEN {_object('a', _BILL, usage=_object('a', COUNTERS))} END",
+)
 _STATE = ("first_received_at", "last_received_at", "state", "state_reason", "due_at", "revision")
 # One JSON document a stream, from which an `AuditedStream` is read.
 _DOCUMENT = _object(
@@ -85,8 +100,8 @@ _STREAMS = text(
     SELECT s.customer_id, s.stream_id, {_DOCUMENT}::text AS document
     FROM streams s LEFT JOIN customers USING (customer_id)
     LEFT JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id
-    LEFT JOIN (SELECT customer_id, stream_id, json_agg(row_to_json(adjustments) ORDER BY revision) AS adjustments
-               FROM adjustments GROUP BY 1, 2) a ON a.customer_id = s.customer_id AND a.stream_id = s.stream_id
+    LEFT JOIN (SELECT customer_id, stream_id, json_agg({_ADJUSTMENT} ORDER BY revision) AS adjustments
+               FROM adjustments a GROUP BY 1, 2) a ON a.customer_id = s.customer_id AND a.stream_id = s.stream_id
     LEFT JOIN (SELECT DISTINCT ON (customer_id, stream_id) * FROM resolutions
                ORDER BY customer_id, stream_id, resolved_at DESC) r
         ON r.customer_id = s.customer_id AND r.stream_id = s.stream_id

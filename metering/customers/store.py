@@ -1,14 +1,12 @@
-"""Customers: who pays. Ingest adds unknown ones by itself; here they get a name, a zone and a Stripe id."""
+"""SQL that writes customers. Ingest adds unknown ones; here they get a name, a time zone and a Stripe id."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from metering.core.errors import MeteringError
-from metering.db.tables import customers
 
 
 class StripeCustomerTakenError(MeteringError):
@@ -21,62 +19,64 @@ class UnknownCustomerError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerDetails:
-    """What can be set of a customer; None leaves a value as it is."""
+    """Details of a customer that can be set; None keeps a value."""
 
     name: str | None = None
     stripe_customer_id: str | None = None
     time_zone: str | None = None
 
 
+_CUSTOMER = text("SELECT name, stripe_customer_id FROM customers WHERE customer_id = :customer_id")
+
+
 def is_customer(connection: Connection, *, customer_id: str) -> bool:
-    """Whether there is such a customer."""
-    query = select(customers.c.customer_id).where(customers.c.customer_id == customer_id)
-    return connection.execute(query).first() is not None
+    """Whether the customer exists."""
+    return connection.execute(_CUSTOMER, {"customer_id": customer_id}).first() is not None
 
 
 def require_customer(connection: Connection, *, customer_id: str) -> None:
-    """Go on only if something is known of the customer.
+    """Check that the customer exists.
 
     Raises:
-        UnknownCustomerError: nothing is.
+        UnknownCustomerError: it does not.
     """
     if not is_customer(connection, customer_id=customer_id):
         raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
 
 
 def name_of(connection: Connection, *, customer_id: str) -> str | None:
-    """What the customer is called; None while it has only its id."""
-    query = select(customers.c.name).where(customers.c.customer_id == customer_id)
-    name: str | None = connection.execute(query).scalar_one()
+    """The name of an existing customer; None when it has none."""
+    name: str | None = connection.execute(_CUSTOMER, {"customer_id": customer_id}).one().name
     return name
 
 
 def stripe_customer_id_of(connection: Connection, *, customer_id: str) -> str | None:
-    """Which customer at Stripe it is linked to; None while it is not."""
-    query = select(customers.c.stripe_customer_id).where(customers.c.customer_id == customer_id)
-    linked: str | None = connection.execute(query).scalar_one()
+    """The Stripe customer that an existing customer is linked to; None when it is not linked."""
+    linked: str | None = connection.execute(_CUSTOMER, {"customer_id": customer_id}).one().stripe_customer_id
     return linked
 
 
+# What is not given keeps its value; a new customer is in UTC.
+_PUT = text(
+    """
+    INSERT INTO customers AS c (customer_id, name, stripe_customer_id, time_zone, created_at)
+    VALUES (:customer_id, :name, :stripe_customer_id, coalesce(CAST(:time_zone AS text), 'UTC'), :now)
+    ON CONFLICT (customer_id) DO UPDATE SET name = coalesce(:name, c.name),
+        stripe_customer_id = coalesce(:stripe_customer_id, c.stripe_customer_id),
+        time_zone = coalesce(:time_zone, c.time_zone)
+    WHERE coalesce(:name, :stripe_customer_id, :time_zone) IS NOT NULL
+    """
+)
+
+
 def put_customer(connection: Connection, *, customer_id: str, details: CustomerDetails, now: datetime) -> None:
-    """Create the customer, or set what `details` has.
+    """Create the customer, or set the details that are given.
 
     Raises:
         StripeCustomerTakenError: another customer has this Stripe id.
     """
-    given = {
-        name: value
-        for name in ("name", "stripe_customer_id", "time_zone")
-        if (value := getattr(details, name)) is not None
-    }
-    statement = insert(customers).values(customer_id=customer_id, created_at=now, **given)
-    statement = (
-        statement.on_conflict_do_update(index_elements=["customer_id"], set_=given)
-        if given
-        else statement.on_conflict_do_nothing(index_elements=["customer_id"])
-    )
     try:
-        connection.execute(statement)
+        connection.execute(_PUT, {"customer_id": customer_id, "now": now, **asdict(details)})
     except IntegrityError as error:
         raise StripeCustomerTakenError(
             f"stripe_customer_id: {details.stripe_customer_id!r} belongs to another customer"

@@ -12,12 +12,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def moment(at: datetime) -> str:
-    """A moment as a row has it: psycopg takes a microsecond to write one, msgspec a fifth of that."""
+    """A moment as text for COPY, which msgspec writes five times as fast as psycopg."""
     return _encode(at)[1:-1].decode()
 
 
 def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Write rows with a `COPY ... FROM STDIN` statement."""
+    """Write rows with a `COPY ... FROM STDIN` statement, in the transaction of `connection`."""
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     with raw.cursor() as cursor, cursor.copy(statement.encode()) as copy:
@@ -25,12 +25,17 @@ def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, 
             copy.write_row(row)
 
 
-_encode_json = msgspec.json.Encoder().encode
-
-
 def json_rows(rows: Iterable[Any]) -> str:
-    """Records or dictionaries, for `json_to_recordset`."""
-    return _encode_json(list(rows)).decode()
+    """Records or dictionaries as one parameter for `json_to_recordset`.
+
+    psycopg takes 40 us a row to write them as arrays, msgspec 1.
+    """
+    return _encode(list(rows)).decode()
+
+
+def json_value(value: Any) -> str | None:
+    """A value for a JSON column; None stays NULL."""
+    return None if value is None else _encode(value).decode()
 
 
 def json_keys(streams: Iterable[tuple[str, str]]) -> str:

@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 
 from metering.db.engine import transaction
 from metering.streams.store.retries import (
-    interruptions_to_settle,
+    interruptions_to_link,
+    mark_linked,
     see_interruptions,
-    settle_interruptions,
     wake_retries,
 )
 
@@ -24,12 +24,12 @@ def link_retries(*, engine: Engine, window: timedelta, now: datetime, limit: int
     since a finalizer locks streams before interruptions; made twice they do no harm.
     """
     with transaction(engine) as connection:
-        found = interruptions_to_settle(connection, limit=limit)
+        found = interruptions_to_link(connection, limit=limit)
         see_interruptions(connection, limit=limit)
     woken = 0
     if found:
         with transaction(engine) as connection:
             woken = wake_retries(connection, found, window=window, now=now)
         with transaction(engine) as connection:
-            settle_interruptions(connection, found)
+            mark_linked(connection, found)
     return woken

@@ -1,12 +1,12 @@
 """Rate cards, cancel policies and markups with their provenance, page by page or in force at a moment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select, text, tuple_
+from sqlalchemy import Connection, text
 
-from metering.db.tables import cancel_policies, markups, rate_cards, rates
 from metering.prices.cancel_policies import CancelTerms
 from metering.prices.price_book import Markup
 from metering.prices.store import (
@@ -20,7 +20,7 @@ from metering.prices.store import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCardFilter:
-    """Which cards to list. None does not narrow; `customer_id` takes that customer's own beside everybody's."""
+    """Which cards to list. None does not narrow; `customer_id` adds that customer's own cards to those for all."""
 
     provider: str | None = None
     model: str | None = None
@@ -45,6 +45,19 @@ class SourcedMarkup:
     created_at: datetime
 
 
+_CARDS = text(
+    """
+    SELECT * FROM rate_cards
+    WHERE (CAST(:provider AS text) IS NULL OR provider = :provider)
+      AND (CAST(:model AS text) IS NULL OR model = :model)
+      AND (CAST(:customer_id AS text) IS NULL OR customer_id IS NULL OR customer_id = :customer_id)
+      AND (CAST(:after_provider AS text) IS NULL OR (provider, model, effective_from, coalesce(customer_id, ''))
+           > (:after_provider, :after_model, :after_from, :after_owner))
+    ORDER BY provider, model, effective_from, coalesce(customer_id, '') LIMIT :limit
+    """
+)
+
+
 def list_rate_cards(
     connection: Connection,
     *,
@@ -53,53 +66,62 @@ def list_rate_cards(
     limit: int,
 ) -> Sequence[SourcedRateCard]:
     """Cards behind the position `after`, by (provider, model, effective_from, customer or '')."""
-    owner = func.coalesce(rate_cards.c.customer_id, "")
-    order = (rate_cards.c.provider, rate_cards.c.model, rate_cards.c.effective_from, owner)
-    query = select(rate_cards).order_by(*order).limit(limit)
-    if where.provider is not None:
-        query = query.where(rate_cards.c.provider == where.provider)
-    if where.model is not None:
-        query = query.where(rate_cards.c.model == where.model)
-    if where.customer_id is not None:
-        query = query.where(owner.in_(["", where.customer_id]))
-    if after is not None:
-        query = query.where(tuple_(*order) > after)
-    rows = connection.execute(query).all()
-    by_card = rates_by_card(
-        connection.execute(select(rates).where(rates.c.rate_card_id.in_([row.rate_card_id for row in rows])))
-    )
-    return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in rows]
+    provider, model, effective_from, owner = after or (None, None, None, None)
+    parameters = {
+        **asdict(where),
+        "after_provider": provider,
+        "after_model": model,
+        "after_from": effective_from,
+        "after_owner": owner,
+        "limit": limit,
+    }
+    return _with_rates(connection, connection.execute(_CARDS, parameters).all())
+
+
+_CARD = text("SELECT * FROM rate_cards WHERE rate_card_id = ANY(:ids)")
 
 
 def get_rate_card(connection: Connection, *, rate_card_id: str) -> SourcedRateCard | None:
     """The card with this id."""
-    row = connection.execute(select(rate_cards).where(rate_cards.c.rate_card_id == rate_card_id)).first()
-    if row is None:
-        return None
-    by_card = rates_by_card(connection.execute(select(rates).where(rates.c.rate_card_id == rate_card_id)))
-    return sourced_rate_card(row, by_card.get(rate_card_id, ()))
+    found = _with_rates(connection, connection.execute(_CARD, {"ids": [rate_card_id]}).all())
+    return found[0] if found else None
+
+
+_RATES = text("SELECT * FROM rates WHERE rate_card_id = ANY(:ids)")
+
+
+def _with_rates(connection: Connection, rows: Sequence[Any]) -> Sequence[SourcedRateCard]:
+    by_card = rates_by_card(connection.execute(_RATES, {"ids": [row.rate_card_id for row in rows]}))
+    return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in rows]
+
+
+_POLICIES = text(
+    """
+    SELECT * FROM cancel_policies WHERE CAST(:provider AS text) IS NULL OR provider = lower(:provider)
+    ORDER BY provider, version
+    """
+)
 
 
 def list_cancel_policies(connection: Connection, *, provider: str | None) -> Sequence[SourcedTerms]:
     """Every policy ever set, by provider and version; there are few."""
-    query = select(cancel_policies).order_by(cancel_policies.c.provider, cancel_policies.c.version)
-    if provider is not None:
-        query = query.where(cancel_policies.c.provider == provider.lower())
-    return [
-        SourcedTerms(cancel_terms_of_row(row), row.provenance, row.created_at) for row in connection.execute(query)
-    ]
+    rows = connection.execute(_POLICIES, {"provider": provider})
+    return [SourcedTerms(cancel_terms_of_row(row), row.provenance, row.created_at) for row in rows]
+
+
+_MARKUPS = text("SELECT * FROM markups WHERE customer_id = :customer_id ORDER BY effective_from")
 
 
 def list_markups(connection: Connection, *, customer_id: str) -> Sequence[SourcedMarkup]:
     """A customer's markups, oldest first."""
-    query = select(markups).where(markups.c.customer_id == customer_id).order_by(markups.c.effective_from)
-    return [SourcedMarkup(markup_of_row(row), row.provenance, row.created_at) for row in connection.execute(query)]
+    rows = connection.execute(_MARKUPS, {"customer_id": customer_id})
+    return [SourcedMarkup(markup_of_row(row), row.provenance, row.created_at) for row in rows]
 
 
 _IN_FORCE = text(
     """
-    SELECT rate_card_id FROM (
-        SELECT DISTINCT ON (provider, model, coalesce(customer_id, '')) rate_card_id, provider, model, customer_id
+    SELECT * FROM (
+        SELECT DISTINCT ON (provider, model, coalesce(customer_id, '')) *
         FROM rate_cards WHERE effective_from <= :now
           AND (CAST(:only AS text) IS NULL OR customer_id IS NULL OR customer_id = :only)
         ORDER BY provider, model, coalesce(customer_id, ''), effective_from DESC
@@ -116,19 +138,15 @@ def rates_in_force(
 ) -> Sequence[SourcedRateCard]:
     """Up to `limit` cards in force, by (provider, model); `words` are a part of the model's name.
 
-    With `only`, that customer's own beside everybody's.
+    With `only`, that customer's own cards and those for all customers.
     """
     parameters = {"now": now, "provider": provider, "words": words, "only": only, "limit": limit}
-    ids = connection.execute(_IN_FORCE, parameters).scalars().all()
-    rows = {
-        row.rate_card_id: row
-        for row in connection.execute(select(rate_cards).where(rate_cards.c.rate_card_id.in_(ids)))
-    }
-    found = rates_by_card(connection.execute(select(rates).where(rates.c.rate_card_id.in_(ids))))
-    return [sourced_rate_card(rows[card_id], found.get(card_id, ())) for card_id in ids]
+    return _with_rates(connection, connection.execute(_IN_FORCE, parameters).all())
+
+
+_RATED = text("SELECT DISTINCT provider FROM rate_cards ORDER BY provider")
 
 
 def rated_providers(connection: Connection) -> Sequence[str]:
     """The providers that have a card."""
-    query = select(rate_cards.c.provider).distinct().order_by(rate_cards.c.provider)
-    return connection.execute(query).scalars().all()
+    return connection.execute(_RATED).scalars().all()

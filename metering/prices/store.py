@@ -10,10 +10,9 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import Connection, text
 
-from metering.db.tables import cancel_policies, markups, rate_cards, rate_providers, rates
+from metering.db.rows import json_rows, json_value
 from metering.events.usage import UsageKind
 from metering.prices.cancel_policies import CancelPolicy, CancelPolicyBook, CancelTerms
 from metering.prices.price_book import Markup, MarkupBook, PriceBook
@@ -51,18 +50,6 @@ def _rate_of_row(row: Any) -> Rate:
     )
 
 
-def rate_columns(rate: Rate) -> dict[str, Any]:
-    """A rate as the columns of `rates`, its card's aside."""
-    return {
-        "kind": rate.kind.value,
-        "above_input_tokens": rate.above_input_tokens,
-        "service_tier": rate.service_tier or "",
-        "daily_start": rate.daily.start if rate.daily else _MIDNIGHT,
-        "daily_end": rate.daily.end if rate.daily else _MIDNIGHT,
-        "usd_per_million": rate.usd_per_million,
-    }
-
-
 def sourced_rate_card(row: Any, rates: tuple[Rate, ...]) -> SourcedRateCard:
     """A row of `rate_cards`, with its rates, as a card and where it comes from."""
     card = RateCard(
@@ -98,81 +85,123 @@ def markup_of_row(row: Any) -> Markup:
     return Markup(customer_id=row.customer_id, percent=row.percent, effective_from=row.effective_from)
 
 
+_ADD_CARDS = text(
+    """
+    INSERT INTO rate_cards (rate_card_id, provider, model, effective_from, names, position, customer_id,
+                            provenance, created_at)
+    SELECT * FROM json_to_recordset(CAST(:cards AS json))
+        AS c (rate_card_id text, provider text, model text, effective_from timestamptz, names jsonb,
+              position integer, customer_id text, provenance text, created_at timestamptz)
+    """
+)
+_ADD_RATES = text(
+    """
+    INSERT INTO rates (rate_card_id, provenance, kind, above_input_tokens, service_tier, daily_start, daily_end,
+                       usd_per_million)
+    SELECT * FROM json_to_recordset(CAST(:rates AS json))
+        AS r (rate_card_id text, provenance text, kind text, above_input_tokens bigint, service_tier text,
+              daily_start time, daily_end time, usd_per_million numeric)
+    """
+)
+
+
 def add_rate_cards(connection: Connection, cards: Sequence[SourcedRateCard]) -> None:
     """Add cards with their rates; the database refuses a second one for an owner, a model and a moment."""
-    if not cards:
-        return
+    connection.execute(_ADD_CARDS, {"cards": json_rows(map(_card_row, cards))})
     connection.execute(
-        insert(rate_cards),
-        [
-            {
-                "rate_card_id": new.card.rate_card_id,
-                "provider": new.card.provider,
-                "model": new.card.model,
-                "effective_from": new.card.effective_from,
-                "names": new.card.names,
-                "position": new.card.position,
-                "customer_id": new.card.customer_id,
-                "provenance": new.provenance,
-                "created_at": new.created_at,
-            }
-            for new in cards
-        ],
+        _ADD_RATES, {"rates": json_rows(_rate_row(new, rate) for new in cards for rate in new.card.rates)}
     )
-    new_rates = [
-        {"rate_card_id": new.card.rate_card_id, "provenance": new.provenance, **rate_columns(rate)}
-        for new in cards
-        for rate in new.card.rates
-    ]
-    if new_rates:
-        connection.execute(insert(rates), new_rates)
+
+
+def _card_row(new: SourcedRateCard) -> dict[str, Any]:
+    return {
+        "rate_card_id": new.card.rate_card_id,
+        "provider": new.card.provider,
+        "model": new.card.model,
+        "effective_from": new.card.effective_from,
+        "names": new.card.names,
+        "position": new.card.position,
+        "customer_id": new.card.customer_id,
+        "provenance": new.provenance,
+        "created_at": new.created_at,
+    }
+
+
+def _rate_row(new: SourcedRateCard, rate: Rate) -> dict[str, Any]:
+    return {
+        "rate_card_id": new.card.rate_card_id,
+        "provenance": new.provenance,
+        "kind": rate.kind.value,
+        "above_input_tokens": rate.above_input_tokens,
+        "service_tier": rate.service_tier or "",
+        "daily_start": rate.daily.start if rate.daily else _MIDNIGHT,
+        "daily_end": rate.daily.end if rate.daily else _MIDNIGHT,
+        "usd_per_million": rate.usd_per_million,
+    }
+
+
+_CARDS, _RATES = text("SELECT * FROM rate_cards"), text("SELECT * FROM rates")
 
 
 def load_rate_cards(connection: Connection) -> list[SourcedRateCard]:
     """Every card with its rates."""
-    by_card = rates_by_card(connection.execute(select(rates)))
-    rows = connection.execute(select(rate_cards))
-    return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in rows]
+    by_card = rates_by_card(connection.execute(_RATES))
+    return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in connection.execute(_CARDS)]
+
+
+_ANY_CARD = text("SELECT FROM rate_cards LIMIT 1")
 
 
 def has_rate_cards(connection: Connection) -> bool:
-    """Whether there is any card at all."""
-    return connection.execute(select(rate_cards.c.rate_card_id).limit(1)).first() is not None
+    """Whether there is any card."""
+    return connection.execute(_ANY_CARD).first() is not None
 
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
+_PROVIDERS = text(
+    """
+    SELECT * FROM (
+        SELECT DISTINCT ON (provider) * FROM rate_providers WHERE created_at <= :known_at
+        ORDER BY provider, created_at DESC
+    ) AS newest ORDER BY position
+    """
+)
+
 
 def load_providers(connection: Connection, *, known_at: datetime = FOREVER) -> list[Provider]:
-    """The newest of each provider's rows by then, in the catalogue's order."""
-    known = select(rate_providers).where(rate_providers.c.created_at <= known_at)
-    newest = known.ext(distinct_on(rate_providers.c.provider))
-    rows = connection.execute(newest.order_by(rate_providers.c.provider, rate_providers.c.created_at.desc())).all()
-    return [provider_of_row(row) for row in sorted(rows, key=lambda row: row.position)]
+    """The newest row of each provider at that time, in the catalogue's order."""
+    return [provider_of_row(row) for row in connection.execute(_PROVIDERS, {"known_at": known_at})]
+
+
+_ADD_PROVIDERS = text(
+    """
+    INSERT INTO rate_providers (provider, names, serves_models_of, position, provenance, created_at)
+    VALUES (:provider, CAST(:names AS jsonb), :serves_models_of, :position, :provenance, :now)
+    """
+)
 
 
 def add_providers(
     connection: Connection, providers: Sequence[Provider], *, provenance: str, now: datetime
 ) -> None:
-    """Add what providers are called from now on; they are given in the catalogue's order."""
+    """Add the names of providers from now on; `providers` are in the catalogue's order."""
     if providers:
-        connection.execute(
-            insert(rate_providers),
-            [
-                {
-                    "provider": provider.provider,
-                    "names": provider.names,
-                    "serves_models_of": list(provider.serves_models_of),
-                    "position": position,
-                    "provenance": provenance,
-                    "created_at": now,
-                }
-                for position, provider in enumerate(providers)
-            ],
-        )
+        rows = [
+            {
+                "provider": provider.provider,
+                "names": json_value(provider.names),
+                "serves_models_of": list(provider.serves_models_of),
+                "position": position,
+                "provenance": provenance,
+                "now": now,
+            }
+            for position, provider in enumerate(providers)
+        ]
+        connection.execute(_ADD_PROVIDERS, rows)
 
 
-# All of it is only ever added to, so how much there is and the newest time tell one state from another.
+# Rows are only added, so their number and the newest time identify a state.
 _VERSION = text(
     """
     SELECT (SELECT (count(*), max(created_at))::text FROM rate_cards)
@@ -211,15 +240,19 @@ class PriceBooks:
         self._announced = version
 
 
+_POLICIES = text("SELECT * FROM cancel_policies WHERE created_at <= :known_at")
+_MARKUPS = text("SELECT * FROM markups WHERE created_at <= :known_at")
+
+
 def load_price_book(connection: Connection, *, known_at: datetime = FOREVER) -> PriceBook:
-    """Everything that prices depend on, or as much of it as had been added by then."""
+    """The price book with all that had been added at that time."""
     cards = [each.card for each in load_rate_cards(connection) if each.created_at <= known_at]
-    policies = connection.execute(select(cancel_policies).where(cancel_policies.c.created_at <= known_at))
-    own = connection.execute(select(markups).where(markups.c.created_at <= known_at))
+    policies = connection.execute(_POLICIES, {"known_at": known_at})
+    markups = connection.execute(_MARKUPS, {"known_at": known_at})
     return PriceBook(
         rates=RateBook(cards, load_providers(connection, known_at=known_at)),
         cancel_policies=CancelPolicyBook(map(cancel_terms_of_row, policies)),
-        markups=MarkupBook(map(markup_of_row, own)),
+        markups=MarkupBook(map(markup_of_row, markups)),
     )
 
 
@@ -236,6 +269,16 @@ def price_book_changes(connection: Connection) -> list[datetime]:
     return list(connection.execute(_CHANGES).scalars())
 
 
+_ADD_POLICY = text(
+    """
+    INSERT INTO cancel_policies (provider, version, policy, effective_from, provenance, created_at)
+    SELECT :provider, coalesce(max(version), 0) + 1, :policy, CAST(:effective_from AS timestamptz), :provenance,
+           CAST(:now AS timestamptz)
+    FROM cancel_policies WHERE provider = :provider RETURNING version
+    """
+)
+
+
 def add_cancel_policy(
     connection: Connection,
     *,
@@ -246,19 +289,23 @@ def add_cancel_policy(
     now: datetime,
 ) -> CancelTerms:
     """Add a policy as its provider's next version; the database refuses a second one for a moment."""
-    newest = select(func.coalesce(func.max(cancel_policies.c.version), 0))
-    version = connection.execute(newest.where(cancel_policies.c.provider == provider)).scalar_one() + 1
-    connection.execute(
-        insert(cancel_policies).values(
-            provider=provider,
-            version=version,
-            policy=policy.value,
-            effective_from=effective_from,
-            provenance=provenance,
-            created_at=now,
-        )
-    )
+    parameters = {
+        "provider": provider,
+        "policy": policy.value,
+        "effective_from": effective_from,
+        "provenance": provenance,
+        "now": now,
+    }
+    version: int = connection.execute(_ADD_POLICY, parameters).scalar_one()
     return CancelTerms(provider=provider, policy=policy, version=version, effective_from=effective_from)
+
+
+_ADD_MARKUP = text(
+    """
+    INSERT INTO markups (customer_id, percent, effective_from, provenance, created_at)
+    VALUES (:customer_id, :percent, :effective_from, :provenance, :now)
+    """
+)
 
 
 def add_markup(
@@ -271,13 +318,12 @@ def add_markup(
     now: datetime,
 ) -> Markup:
     """Add a markup; the database refuses a second one for a customer and a moment."""
-    connection.execute(
-        insert(markups).values(
-            customer_id=customer_id,
-            percent=percent,
-            effective_from=effective_from,
-            provenance=provenance,
-            created_at=now,
-        )
-    )
+    parameters = {
+        "customer_id": customer_id,
+        "percent": percent,
+        "effective_from": effective_from,
+        "provenance": provenance,
+        "now": now,
+    }
+    connection.execute(_ADD_MARKUP, parameters)
     return Markup(customer_id=customer_id, percent=percent, effective_from=effective_from)

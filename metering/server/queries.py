@@ -71,7 +71,7 @@ _WORKERS = text(
            CAST(coalesce(sum(batches), 0) AS bigint) AS batches,
            CAST(coalesce(sum(streams), 0) AS bigint) AS streams,
            coalesce(sum(batch_time), interval '0') AS batch_time
-    FROM worker_signs
+    FROM worker_heartbeats
     """
 )
 

@@ -1,6 +1,6 @@
-"""Signs of life of workers: each adds to its own row what it did since it told last.
+"""SQL that writes heartbeats: each worker adds to its row what it did since its last one.
 
-Rows of workers that have gone silent are summed up in one, so that there are few, and the sums only grow.
+The rows of workers that have gone silent are summed in one, so that there are few and the sums only grow.
 """
 
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-# A worker that comes back after that begins a new row, which changes no sum: what is told are differences.
+# A worker that comes back later starts a new row. No sum changes, since heartbeats carry differences.
 _GONE_AFTER = timedelta(minutes=10)
 _GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkDone:
-    """Batches of streams that were finalized, how many streams, and how long the batches took, all summed."""
+    """Finalized batches: their number, their streams, and the time that they took, each summed."""
 
     batches: int = 0
     streams: int = 0
@@ -34,29 +34,29 @@ _ADD = """
         batches = w.batches + excluded.batches, streams = w.streams + excluded.streams,
         batch_time = w.batch_time + excluded.batch_time
 """
-_TELL = text(
+_WRITE = text(
     f"""
-    INSERT INTO worker_signs AS w (worker_id, host, started_at, seen_at, batches, streams, batch_time)
+    INSERT INTO worker_heartbeats AS w (worker_id, host, started_at, seen_at, batches, streams, batch_time)
     VALUES (:worker_id, :host, :started_at, :now, :batches, :streams, :batch_time) {_ADD}
     """
 )
-# In one statement, so that no reader misses them or has them twice; two workers do not wait for each other.
+# One statement, so that no reader misses rows or counts them twice. Two workers do not wait for each other.
 _SUM_UP_GONE = text(
     f"""
     WITH gone AS (
-        DELETE FROM worker_signs WHERE worker_id IN (
-            SELECT worker_id FROM worker_signs WHERE seen_at < :before AND worker_id <> '{_GONE}'
+        DELETE FROM worker_heartbeats WHERE worker_id IN (
+            SELECT worker_id FROM worker_heartbeats WHERE seen_at < :before AND worker_id <> '{_GONE}'
             ORDER BY worker_id FOR UPDATE SKIP LOCKED)
         RETURNING started_at, seen_at, batches, streams, batch_time
     )
-    INSERT INTO worker_signs AS w (worker_id, host, started_at, seen_at, batches, streams, batch_time)
+    INSERT INTO worker_heartbeats AS w (worker_id, host, started_at, seen_at, batches, streams, batch_time)
     SELECT '{_GONE}', '', min(started_at), max(seen_at), sum(batches), sum(streams), sum(batch_time)
     FROM gone HAVING count(*) > 0 {_ADD}
     """
 )
 
 
-def tell_sign(
+def write_heartbeat(
     connection: Connection,
     *,
     worker_id: str,
@@ -65,9 +65,9 @@ def tell_sign(
     now: datetime,
     done: WorkDone,
 ) -> None:
-    """A worker lives, and has done so much since it told last."""
+    """Record that a worker lives, and what it did since its last heartbeat."""
     connection.execute(
-        _TELL,
+        _WRITE,
         {
             "worker_id": worker_id,
             "host": host,

@@ -18,7 +18,7 @@ from metering.stripe.push import (
     WantedLine,
     mark_of,
 )
-from metering.stripe.snapshot import Statement, StatementLine, StripeStatus
+from metering.stripe.snapshot import Snapshot, SnapshotLine, StripeStatus
 
 
 class DriftClass(StrEnum):
@@ -66,9 +66,9 @@ class LineChanges:
     """What has to change of a draft's lines so that it has those that it should."""
 
     add: tuple[WantedLine, ...] = ()
-    update: tuple[tuple[StatementLine, WantedLine], ...] = ()
-    remove: tuple[StatementLine, ...] = ()
-    kept: tuple[StatementLine, ...] = field(default=())
+    update: tuple[tuple[SnapshotLine, WantedLine], ...] = ()
+    remove: tuple[SnapshotLine, ...] = ()
+    kept: tuple[SnapshotLine, ...] = field(default=())
 
     @property
     def none(self) -> bool:
@@ -76,16 +76,16 @@ class LineChanges:
         return not (self.add or self.update or self.remove)
 
 
-def line_changes(wanted: WantedInvoice, statement: Statement, *, keep_manual_lines: bool) -> LineChanges:
+def line_changes(wanted: WantedInvoice, snapshot: Snapshot, *, keep_manual_lines: bool) -> LineChanges:
     """Lines are known by their marks; of two with the same, the right one stays, or else the older one."""
     by_mark = {line.mark: line for line in wanted.lines}
     amounts = {(line.mark, line.amount) for line in wanted.lines}
-    seen: dict[str, StatementLine] = {}
-    remove: list[StatementLine] = []
-    kept: list[StatementLine] = []
+    seen: dict[str, SnapshotLine] = {}
+    remove: list[SnapshotLine] = []
+    kept: list[SnapshotLine] = []
     # Stripe's ids grow with time.
     right_first = sorted(
-        statement.lines,
+        snapshot.lines,
         key=lambda each: ((each.metadata.get(LINE_MARK), each.amount) not in amounts, each.stripe_line_id),
     )
     for line in right_first:
@@ -108,38 +108,38 @@ def line_changes(wanted: WantedInvoice, statement: Statement, *, keep_manual_lin
     )
 
 
-def identity_problem(wanted: WantedInvoice, statement: Statement) -> tuple[DriftClass, str] | None:
+def identity_problem(wanted: WantedInvoice, snapshot: Snapshot) -> tuple[DriftClass, str] | None:
     """What makes it another customer's, currency's or month's: nothing that a line could mend."""
-    if statement.stripe_customer_id != wanted.stripe_customer_id:
+    if snapshot.stripe_customer_id != wanted.stripe_customer_id:
         return (
             DriftClass.WRONG_CUSTOMER,
-            f"it is of {statement.stripe_customer_id}, not of {wanted.stripe_customer_id}",
+            f"it is of {snapshot.stripe_customer_id}, not of {wanted.stripe_customer_id}",
         )
-    if statement.currency != CURRENCY:
-        return DriftClass.WRONG_CURRENCY, f"it is in {statement.currency}, not in {CURRENCY}"
-    period = statement.metadata.get(PERIOD_MARK, wanted.period)
+    if snapshot.currency != CURRENCY:
+        return DriftClass.WRONG_CURRENCY, f"it is in {snapshot.currency}, not in {CURRENCY}"
+    period = snapshot.metadata.get(PERIOD_MARK, wanted.period)
     if period != wanted.period:
         return DriftClass.WRONG_PERIOD, f"it says {period}, not {wanted.period}"
     return None
 
 
-def is_as_wanted(wanted: WantedInvoice, statement: Statement, *, keep_manual_lines: bool) -> bool:
+def is_as_wanted(wanted: WantedInvoice, snapshot: Snapshot, *, keep_manual_lines: bool) -> bool:
     """Whether a draft may be finalized: every line, the sum of our lines, the customer and the currency."""
-    changes = line_changes(wanted, statement, keep_manual_lines=keep_manual_lines)
+    changes = line_changes(wanted, snapshot, keep_manual_lines=keep_manual_lines)
     manual = sum(line.amount for line in changes.kept)
     return (
         changes.none
-        and identity_problem(wanted, statement) is None
-        and statement.subtotal == wanted.billed_cents + manual
+        and identity_problem(wanted, snapshot) is None
+        and snapshot.subtotal == wanted.billed_cents + manual
     )
 
 
-def choose(statements: Sequence[Statement]) -> tuple[Statement | None, Sequence[Statement]]:
+def choose(snapshots: Sequence[Snapshot]) -> tuple[Snapshot | None, Sequence[Snapshot]]:
     """Of several for the same invoice, the one that counts, a finalized one or else the oldest; and the others."""
-    if not statements:
+    if not snapshots:
         return None, ()
     ordered = sorted(
-        statements,
+        snapshots,
         key=lambda each: (
             not each.finalized,
             each.status is StripeStatus.VOID,
@@ -154,12 +154,12 @@ def find_drift(
     *,
     wanted: WantedInvoice,
     state: PushState,
-    statements: Sequence[Statement],
+    snapshots: Sequence[Snapshot],
     keep_manual_lines: bool,
 ) -> list[Finding]:
     """How Stripe's invoices with an invoice's mark differ from it, once it is to be there."""
-    firsts = [each for each in statements if not _adjustment(each)]
-    adjustments = [each for each in statements if _adjustment(each)]
+    firsts = [each for each in snapshots if not _adjustment(each)]
+    adjustments = [each for each in snapshots if _adjustment(each)]
     chosen, others = choose(firsts)
     findings = [_duplicate(each) for each in others if each.status is not StripeStatus.VOID]
     if chosen is None:
@@ -173,37 +173,37 @@ def find_drift(
     return findings + _state_findings(state, chosen)
 
 
-def _adjustment(statement: Statement) -> bool:
-    mark = mark_of(statement)
+def _adjustment(snapshot: Snapshot) -> bool:
+    mark = mark_of(snapshot)
     return mark is not None and mark.adjustment > 0
 
 
-def _duplicate(statement: Statement) -> Finding:
+def _duplicate(snapshot: Snapshot) -> Finding:
     return Finding(
         drift_class=DriftClass.DUPLICATE_INVOICE,
-        remedy=Remedy.REPORT if statement.finalized else Remedy.DELETE_DRAFT,
-        detail=f"a second invoice with its mark, {statement.status}",
-        finalized=statement.finalized,
-        stripe_invoice_id=statement.stripe_invoice_id,
-        cents=statement.net if statement.finalized else 0,
+        remedy=Remedy.REPORT if snapshot.finalized else Remedy.DELETE_DRAFT,
+        detail=f"a second invoice with its mark, {snapshot.status}",
+        finalized=snapshot.finalized,
+        stripe_invoice_id=snapshot.stripe_invoice_id,
+        cents=snapshot.net if snapshot.finalized else 0,
     )
 
 
 def _draft_findings(
-    wanted: WantedInvoice, statement: Statement, _: Sequence[Statement], keep_manual_lines: bool
+    wanted: WantedInvoice, snapshot: Snapshot, _: Sequence[Snapshot], keep_manual_lines: bool
 ) -> list[Finding]:
     """A draft can be mended whatever it is: a push makes it what it should be."""
-    problem = identity_problem(wanted, statement)
+    problem = identity_problem(wanted, snapshot)
     if problem is not None:
-        return [_finding(problem[0], Remedy.PUSH, problem[1], statement)]
-    changes = line_changes(wanted, statement, keep_manual_lines=keep_manual_lines)
-    marks = Counter(line.metadata.get(LINE_MARK) for line in statement.lines)
+        return [_finding(problem[0], Remedy.PUSH, problem[1], snapshot)]
+    changes = line_changes(wanted, snapshot, keep_manual_lines=keep_manual_lines)
+    marks = Counter(line.metadata.get(LINE_MARK) for line in snapshot.lines)
     findings = [
         _finding(
             DriftClass.DUPLICATE_LINE if marks[line.metadata.get(LINE_MARK)] > 1 else DriftClass.EXTRA_LINE,
             Remedy.PUSH,
             f"a line of {line.amount} cents too many: {line.description}",
-            statement,
+            snapshot,
             cents=line.amount,
         )
         for line in changes.remove
@@ -213,7 +213,7 @@ def _draft_findings(
             DriftClass.LINE,
             Remedy.PUSH,
             f"a line has {was.amount} cents, not {line.amount}: {line.description}",
-            statement,
+            snapshot,
             cents=was.amount - line.amount,
         )
         for was, line in changes.update
@@ -223,59 +223,59 @@ def _draft_findings(
             DriftClass.LINE,
             Remedy.PUSH,
             f"a line of {line.amount} cents is not there: {line.description}",
-            statement,
+            snapshot,
             cents=-line.amount,
         )
         for line in changes.add
     ]
     manual = sum(line.amount for line in changes.kept)
-    if not findings and statement.subtotal != wanted.billed_cents + manual:
-        findings.append(_amount(wanted, statement, Remedy.REPORT, statement.subtotal - manual))
+    if not findings and snapshot.subtotal != wanted.billed_cents + manual:
+        findings.append(_amount(wanted, snapshot, Remedy.REPORT, snapshot.subtotal - manual))
     return findings
 
 
 def _finalized_findings(
-    wanted: WantedInvoice, statement: Statement, adjustments: Sequence[Statement], keep_manual_lines: bool
+    wanted: WantedInvoice, snapshot: Snapshot, adjustments: Sequence[Snapshot], keep_manual_lines: bool
 ) -> list[Finding]:
     """Nothing of it can be changed: the difference is credited, or billed beside it."""
-    if statement.status is StripeStatus.VOID:
+    if snapshot.status is StripeStatus.VOID:
         return []  # told as its state
-    problem = identity_problem(wanted, statement)
+    problem = identity_problem(wanted, snapshot)
     if problem is not None:
-        return [_finding(problem[0], Remedy.REPORT, problem[1], statement)]
-    changes = line_changes(wanted, statement, keep_manual_lines=keep_manual_lines)
+        return [_finding(problem[0], Remedy.REPORT, problem[1], snapshot)]
+    changes = line_changes(wanted, snapshot, keep_manual_lines=keep_manual_lines)
     manual = sum(line.amount for line in changes.kept)
-    net = statement.net - manual + sum(each.net for each in adjustments)
+    net = snapshot.net - manual + sum(each.net for each in adjustments)
     excess = net - wanted.billed_cents
     if not excess:
         return []
-    marks = Counter(line.metadata.get(LINE_MARK) for line in statement.lines)
+    marks = Counter(line.metadata.get(LINE_MARK) for line in snapshot.lines)
     foreign = [line for line in changes.remove if marks[line.metadata.get(LINE_MARK)] == 1]
     if foreign:
         detail = "; ".join(f"{line.amount} cents: {line.description}" for line in foreign)
         return [
             _finding(
-                DriftClass.EXTRA_LINE, Remedy.REPORT, f"lines that are not ours: {detail}", statement, cents=excess
+                DriftClass.EXTRA_LINE, Remedy.REPORT, f"lines that are not ours: {detail}", snapshot, cents=excess
             )
         ]
     remedy = Remedy.CREDIT_NOTE if excess > 0 else Remedy.ADJUSTMENT_INVOICE
     if changes.remove and excess > 0:
         detail = f"lines are there twice: {excess} cents too many"
-        return [_finding(DriftClass.DUPLICATE_LINE, remedy, detail, statement, cents=excess)]
+        return [_finding(DriftClass.DUPLICATE_LINE, remedy, detail, snapshot, cents=excess)]
     if changes.none:
-        return [_amount(wanted, statement, remedy, net)]
+        return [_amount(wanted, snapshot, remedy, net)]
     detail = f"its lines come to {net} cents, not to {wanted.billed_cents}"
-    return [_finding(DriftClass.LINE, remedy, detail, statement, cents=excess)]
+    return [_finding(DriftClass.LINE, remedy, detail, snapshot, cents=excess)]
 
 
-def _amount(wanted: WantedInvoice, statement: Statement, remedy: Remedy, net: int) -> Finding:
+def _amount(wanted: WantedInvoice, snapshot: Snapshot, remedy: Remedy, net: int) -> Finding:
     detail = f"it comes to {net} cents, not to {wanted.billed_cents}"
-    return _finding(DriftClass.AMOUNT, remedy, detail, statement, cents=net - wanted.billed_cents)
+    return _finding(DriftClass.AMOUNT, remedy, detail, snapshot, cents=net - wanted.billed_cents)
 
 
 _STATE_OF_STATUS = {
     StripeStatus.OPEN: PushState.FINAL,
-    StripeStatus.PAID: PushState.SETTLED,
+    StripeStatus.PAID: PushState.PAID,
     StripeStatus.UNCOLLECTIBLE: PushState.UNCOLLECTIBLE,
     StripeStatus.VOID: PushState.VOID,
 }
@@ -286,28 +286,28 @@ def state_at_stripe(status: StripeStatus) -> PushState | None:
     return _STATE_OF_STATUS.get(status)
 
 
-def _state_findings(state: PushState, statement: Statement) -> list[Finding]:
-    theirs = state_at_stripe(statement.status)
+def _state_findings(state: PushState, snapshot: Snapshot) -> list[Finding]:
+    theirs = state_at_stripe(snapshot.status)
     if theirs is PushState.VOID:
         detail = "it was voided at Stripe: nothing of it is billed again by itself"
-        return [_finding(DriftClass.STATE, Remedy.REPORT, detail, statement)]
+        return [_finding(DriftClass.STATE, Remedy.REPORT, detail, snapshot)]
     if theirs == state:
         return []
     if theirs is None:
         if state not in AT_STRIPE and state is not PushState.STUCK:
-            return [_finding(DriftClass.STATE, Remedy.PUSH, "it is a draft, on its way", statement)]
-        return [_finding(DriftClass.STATE, Remedy.PUSH, f"it is a draft there, {state} here", statement)]
-    settled = {PushState.SETTLED, PushState.UNCOLLECTIBLE, PushState.FINAL}
+            return [_finding(DriftClass.STATE, Remedy.PUSH, "it is a draft, on its way", snapshot)]
+        return [_finding(DriftClass.STATE, Remedy.PUSH, f"it is a draft there, {state} here", snapshot)]
+    settled = {PushState.PAID, PushState.UNCOLLECTIBLE, PushState.FINAL}
     drift = DriftClass.SETTLEMENT if {theirs, state} <= settled else DriftClass.STATE
-    return [_finding(drift, Remedy.ADOPT, f"it is {statement.status} there, {state} here", statement)]
+    return [_finding(drift, Remedy.ADOPT, f"it is {snapshot.status} there, {state} here", snapshot)]
 
 
-def _finding(drift: DriftClass, remedy: Remedy, detail: str, statement: Statement, *, cents: int = 0) -> Finding:
+def _finding(drift: DriftClass, remedy: Remedy, detail: str, snapshot: Snapshot, *, cents: int = 0) -> Finding:
     return Finding(
         drift_class=drift,
         remedy=remedy,
         detail=detail,
-        finalized=statement.finalized,
-        stripe_invoice_id=statement.stripe_invoice_id,
+        finalized=snapshot.finalized,
+        stripe_invoice_id=snapshot.stripe_invoice_id,
         cents=cents,
     )

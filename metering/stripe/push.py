@@ -12,10 +12,10 @@ from enum import StrEnum
 
 from metering.core.ids import digest
 from metering.months.invoice import Invoice, InvoiceLine, describe
-from metering.stripe.snapshot import Statement
+from metering.stripe.snapshot import Snapshot
 
 CURRENCY = "usd"
-# Stripe takes 250; a customer reads 10. The statement that goes with it has all of them.
+# Stripe takes 250; a customer reads 10. The snapshot that goes with it has all of them.
 MAX_LINES = 10
 INVOICE_MARK, LINE_MARK, PERIOD_MARK = "metering_invoice", "metering_line", "metering_period"
 _OTHER = "other"
@@ -33,7 +33,7 @@ class PushState(StrEnum):
     FINALIZING = "finalizing"
     UNKNOWN = "unknown"
     FINAL = "final"
-    SETTLED = "settled"
+    PAID = "paid"
     VOID = "void"
     UNCOLLECTIBLE = "uncollectible"
     DEFERRED = "deferred"
@@ -42,7 +42,7 @@ class PushState(StrEnum):
 
 
 # What Stripe has and will not change.
-AT_STRIPE = frozenset({PushState.FINAL, PushState.SETTLED, PushState.VOID, PushState.UNCOLLECTIBLE})
+AT_STRIPE = frozenset({PushState.FINAL, PushState.PAID, PushState.VOID, PushState.UNCOLLECTIBLE})
 # What is on its way there; a later invoice of the customer waits for it.
 UNDER_WAY = frozenset(PushState) - AT_STRIPE - {PushState.DEFERRED, PushState.UNLINKED, PushState.STUCK}
 
@@ -91,21 +91,21 @@ def wanted_invoice(*, invoice: Invoice, number: str, environment: str, stripe_cu
         mark=mark,
         stripe_customer_id=stripe_customer_id,
         period=str(invoice.period),
-        description=f"LLM usage {invoice.period}, statement {number} ({mark})",
+        description=f"LLM usage {invoice.period}, snapshot {number} ({mark})",
         metadata={
             INVOICE_MARK: str(mark),
             PERIOD_MARK: str(invoice.period),
             "metering_customer": invoice.customer_id,
-            "metering_statement": number,
+            "metering_snapshot": number,
         },
         billed_cents=invoice.billed_cents,
         lines=tuple(_wanted_lines(invoice.lines)),
     )
 
 
-def mark_of(statement: Statement) -> Mark | None:
+def mark_of(snapshot: Snapshot) -> Mark | None:
     """The mark that one of Stripe's invoices bears; None for what is not ours."""
-    for text in (statement.metadata.get(INVOICE_MARK), statement.description):
+    for text in (snapshot.metadata.get(INVOICE_MARK), snapshot.description):
         found = _MARK.search(text) if text else None
         if found is not None:
             return Mark(
@@ -129,7 +129,7 @@ def _wanted_lines(lines: Sequence[InvoiceLine]) -> list[WantedLine]:
         WantedLine(
             mark=_OTHER,
             amount=sum(line.billed_cents for line in rest),
-            description=f"{len(rest)} further lines, as the statement lists them",
+            description=f"{len(rest)} further lines, as the snapshot lists them",
             starts_at=min(line.sum.starts_at for line in rest),
             ends_at=max(line.sum.ends_at for line in rest),
         ),

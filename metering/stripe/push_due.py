@@ -19,7 +19,7 @@ from metering.stripe.client.port import StripePort
 from metering.stripe.push import AT_STRIPE, PushState, wanted_invoice
 from metering.stripe.push_invoice import Push, PushTerms, wait_after
 from metering.stripe.queries.pushes import pushes_under_way
-from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, record_push, rest_push
+from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, park_push, record_push
 
 log = logging.getLogger(__name__)
 
@@ -142,13 +142,13 @@ def _look(pusher: Pusher, claimed: ClaimedPush) -> PushState:
     if push is None or claimed.stripe_invoice_id is None:
         return _rest(pusher, claimed, "it is not linked to Stripe any more")
     try:
-        statement = pusher.port.get_invoice(stripe_invoice_id=claimed.stripe_invoice_id)
+        snapshot = pusher.port.get_invoice(stripe_invoice_id=claimed.stripe_invoice_id)
     except StripeUnauthorizedError:
         raise
     except StripeError as error:
         return _look_later(pusher, claimed, str(error))
-    if statement is not None and statement.finalized:
-        return push.adopt(statement)
+    if snapshot is not None and snapshot.finalized:
+        return push.adopt(snapshot)
     return _rest(pusher, claimed, "it is not at Stripe any more, or a draft: reconcile")
 
 
@@ -163,7 +163,7 @@ def _rest(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
     """What is stuck keeps its own problem."""
     found = {} if claimed.state is PushState.STUCK else {"problem": problem}
     with transaction(pusher.engine) as connection:
-        rest_push(connection, claimed, now=pusher.clock(), attempts=0, **found)
+        park_push(connection, claimed, now=pusher.clock(), attempts=0, **found)
     return claimed.state
 
 

@@ -22,7 +22,7 @@ from metering.stripe.client.errors import (
     StripeThrottledError,
     StripeUncertainError,
 )
-from metering.stripe.client.port import StripePort, Written, find_statements
+from metering.stripe.client.port import StripePort, Written, find_snapshots
 from metering.stripe.drift import (
     LineChanges,
     choose,
@@ -32,7 +32,7 @@ from metering.stripe.drift import (
     state_at_stripe,
 )
 from metering.stripe.push import CURRENCY, LINE_MARK, PushState, WantedInvoice, WantedLine
-from metering.stripe.snapshot import Statement
+from metering.stripe.snapshot import Snapshot
 from metering.stripe.store.operations import (
     OperationOutcome,
     StripeOperation,
@@ -40,7 +40,7 @@ from metering.stripe.store.operations import (
     begin_operation,
     settle_creation,
 )
-from metering.stripe.store.pushes import ClaimedPush, record_push, rest_push
+from metering.stripe.store.pushes import ClaimedPush, park_push, record_push
 
 log = logging.getLogger(__name__)
 
@@ -102,21 +102,21 @@ class Push:
 
     def _walk(self) -> PushState:
         while True:
-            statement = self._look_up()
-            if statement is None:
-                statement = self._create()
-            if statement.finalized:
-                return self.adopt(statement)
-            problem = identity_problem(self.wanted, statement)
+            snapshot = self._look_up()
+            if snapshot is None:
+                snapshot = self._create()
+            if snapshot.finalized:
+                return self.adopt(snapshot)
+            problem = identity_problem(self.wanted, snapshot)
             if problem is not None:
                 if self._failed_too_often():
                     return self._stuck(f"made anew, and again {problem[1]}")
-                self._give_up(statement)
+                self._give_up(snapshot)
                 continue
-            statement = self._line_up(statement)
+            snapshot = self._line_up(snapshot)
             self._enter(PushState.VERIFYING)
-            if is_as_wanted(self.wanted, statement, keep_manual_lines=self.terms.keep_manual_lines):
-                return self.adopt(self._finalize(statement))
+            if is_as_wanted(self.wanted, snapshot, keep_manual_lines=self.terms.keep_manual_lines):
+                return self.adopt(self._finalize(snapshot))
             if self._failed_too_often():
                 return self._stuck(f"{self.failures} times it was not what was written to it")
             self._enter(PushState.LOOKUP, failures=self.failures)
@@ -125,11 +125,11 @@ class Push:
         self.failures += 1
         return self.failures >= _MOST_FAILURES
 
-    def _look_up(self) -> Statement | None:
+    def _look_up(self) -> Snapshot | None:
         """Stripe's invoice with our mark; drafts beside it are deleted."""
         self._enter(PushState.LOOKUP)
         known = None if self.part else self.claimed.stripe_invoice_id
-        ours = find_statements(self.port, self.stored, self.wanted, known)
+        ours = find_snapshots(self.port, self.stored, self.wanted, known)
         chosen, others = choose(ours)
         for other in others:
             if not other.finalized:
@@ -147,18 +147,18 @@ class Push:
             self._enter(PushState.LOOKUP, stripe_invoice_id=chosen.stripe_invoice_id)
         return chosen
 
-    def _create(self) -> Statement:
+    def _create(self) -> Snapshot:
         self._enter(PushState.CREATING, stripe_invoice_id=None)
         parameters = self._creation()
-        _, statement = self.send(
+        _, snapshot = self.send(
             "create",
             parameters,
             lambda operation: self.port.create_invoice(
                 parameters=operation.parameters, idempotency_key=operation.idempotency_key
             ),
         )
-        self._enter(PushState.LINING, stripe_invoice_id=statement.stripe_invoice_id)
-        return statement
+        self._enter(PushState.LINING, stripe_invoice_id=snapshot.stripe_invoice_id)
+        return snapshot
 
     def _creation(self) -> dict[str, Any]:
         parameters: dict[str, Any] = {
@@ -173,45 +173,45 @@ class Push:
             parameters |= {"collection_method": "send_invoice", "days_until_due": self.terms.days_until_due}
         return parameters
 
-    def _line_up(self, statement: Statement) -> Statement:
+    def _line_up(self, snapshot: Snapshot) -> Snapshot:
         """Give it the lines that it should have, and no others."""
         self._enter(PushState.LINING)
-        changes = self._changes(statement)
+        changes = self._changes(snapshot)
         if changes.remove:
             removed = [{"id": line.stripe_line_id, "behavior": "delete"} for line in changes.remove]
-            statement = self._change_lines(statement, "remove_lines", removed)
+            snapshot = self._change_lines(snapshot, "remove_lines", removed)
         if changes.update:
             updated = [{"id": was.stripe_line_id, **_line(line)} for was, line in changes.update]
-            statement = self._change_lines(statement, "update_lines", updated)
+            snapshot = self._change_lines(snapshot, "update_lines", updated)
         if changes.add:
-            statement = self._change_lines(statement, "add_lines", [_line(line) for line in changes.add])
-        return statement
+            snapshot = self._change_lines(snapshot, "add_lines", [_line(line) for line in changes.add])
+        return snapshot
 
-    def _changes(self, statement: Statement) -> LineChanges:
-        return line_changes(self.wanted, statement, keep_manual_lines=self.terms.keep_manual_lines)
+    def _changes(self, snapshot: Snapshot) -> LineChanges:
+        return line_changes(self.wanted, snapshot, keep_manual_lines=self.terms.keep_manual_lines)
 
-    def _change_lines(self, statement: Statement, change: str, lines: Sequence[Mapping[str, Any]]) -> Statement:
+    def _change_lines(self, snapshot: Snapshot, change: str, lines: Sequence[Mapping[str, Any]]) -> Snapshot:
         for start in range(0, len(lines), _LINES_A_CALL):
             name = change if not start else f"{change}-{start // _LINES_A_CALL}"
-            _, statement = self.send(
+            _, snapshot = self.send(
                 name,
                 {"lines": list(lines[start : start + _LINES_A_CALL])},
                 lambda operation: self.port.change_lines(
-                    stripe_invoice_id=statement.stripe_invoice_id,  # noqa: B023
+                    stripe_invoice_id=snapshot.stripe_invoice_id,  # noqa: B023
                     change=change,
                     parameters=operation.parameters,
                     idempotency_key=operation.idempotency_key,
                 ),
             )
-        return statement
+        return snapshot
 
-    def _finalize(self, statement: Statement) -> Statement:
+    def _finalize(self, snapshot: Snapshot) -> Snapshot:
         self._enter(PushState.FINALIZING)
         _, final = self.send(
             "finalize",
             {"auto_advance": self.terms.collect},
             lambda operation: self.port.finalize_invoice(
-                stripe_invoice_id=statement.stripe_invoice_id,
+                stripe_invoice_id=snapshot.stripe_invoice_id,
                 parameters=operation.parameters,
                 idempotency_key=operation.idempotency_key,
             ),
@@ -220,16 +220,16 @@ class Push:
             raise StartOverError(f"{final.stripe_invoice_id} is still a draft after it was finalized")
         return final
 
-    def _give_up(self, statement: Statement) -> None:
+    def _give_up(self, snapshot: Snapshot) -> None:
         """A draft of another customer, currency or month: it cannot be mended, so it makes room for a new one."""
-        log.warning("a draft is deleted and made anew", extra={"stripe_invoice_id": statement.stripe_invoice_id})
-        self.port.delete_draft(stripe_invoice_id=statement.stripe_invoice_id)
+        log.warning("a draft is deleted and made anew", extra={"stripe_invoice_id": snapshot.stripe_invoice_id})
+        self.port.delete_draft(stripe_invoice_id=snapshot.stripe_invoice_id)
         self.version += 1
         self._enter(PushState.LOOKUP, version=self.version, failures=self.failures, stripe_invoice_id=None)
 
     def send(
         self, name: str, parameters: Mapping[str, Any], call: Callable[[StripeOperation], Written]
-    ) -> tuple[Written, Statement]:
+    ) -> tuple[Written, Snapshot]:
         """Record a write, send it, and record what came of it; Stripe's invoice as it is then."""
         with transaction(self.engine) as connection:
             operation = begin_operation(
@@ -248,35 +248,35 @@ class Push:
             if isinstance(error, StripeMissingError) and name != "create":
                 raise StartOverError(str(error)) from error
             raise
-        statement = written.statement
-        if written.replayed or statement is None:
+        snapshot = written.snapshot
+        if written.replayed or snapshot is None:
             # What was answered then need not be so any more.
-            about = statement.stripe_invoice_id if statement else self.claimed.stripe_invoice_id
-            statement = self.port.get_invoice(stripe_invoice_id=about or written.stripe_object_id)
-        outcome = OperationOutcome.DONE if statement is not None else OperationOutcome.GONE
+            about = snapshot.stripe_invoice_id if snapshot else self.claimed.stripe_invoice_id
+            snapshot = self.port.get_invoice(stripe_invoice_id=about or written.stripe_object_id)
+        outcome = OperationOutcome.DONE if snapshot is not None else OperationOutcome.GONE
         self._answer(
             operation,
             outcome,
             stripe_object_id=written.stripe_object_id,
             stripe_request_id=written.request_id,
         )
-        if statement is None:
+        if snapshot is None:
             raise StartOverError(f"{written.stripe_object_id} is gone from Stripe")
-        return written, statement
+        return written, snapshot
 
     def _answer(self, operation: StripeOperation, outcome: OperationOutcome | None, **details: str | None) -> None:
         with transaction(self.engine) as connection:
             answer_operation(connection, operation, outcome=outcome, now=self.clock(), **details)
 
-    def adopt(self, statement: Statement) -> PushState:
+    def adopt(self, snapshot: Snapshot) -> PushState:
         """Take over where Stripe has a finalized invoice; whether its amounts are right, reconciling asks."""
-        state = state_at_stripe(statement.status)
+        state = state_at_stripe(snapshot.status)
         assert state is not None
         self._rest(
             state,
-            stripe_invoice_id=statement.stripe_invoice_id,
-            stripe_number=statement.number,
-            stripe_url=statement.url,
+            stripe_invoice_id=snapshot.stripe_invoice_id,
+            stripe_number=snapshot.number,
+            stripe_url=snapshot.url,
             problem=None,
             attempts=0,
             failures=0,
@@ -300,7 +300,7 @@ class Push:
     def _rest(self, state: PushState, **changes: object) -> None:
         if not self.part:
             with transaction(self.engine) as connection:
-                rest_push(connection, self.claimed, now=self.clock(), state=state.value, **changes)
+                park_push(connection, self.claimed, now=self.clock(), state=state.value, **changes)
 
     def _enter(self, state: PushState, **changes: object) -> None:
         if self.part:

@@ -20,16 +20,16 @@ from metering.stripe.queries.reconciliations import (
     oldest_billed,
 )
 from metering.stripe.repair_drift import NO_REPAIRS, Caps, mend, over_caps
-from metering.stripe.snapshot import Statement
+from metering.stripe.snapshot import Snapshot
 from metering.stripe.store.reconciliations import (
     FoundDrift,
     add_findings,
-    add_statements,
+    add_snapshots,
     finish_reconciliation,
     record_repair,
+    snapshots_of,
+    snapshots_of_no_invoice,
     start_reconciliation,
-    statements_of,
-    statements_of_no_invoice,
 )
 
 _BATCH = 500
@@ -126,14 +126,14 @@ def _fetch(pusher: Pusher, reconciliation_id: str, since: datetime, progress: Pr
             if (mark := mark_of(each)) is not None and mark.environment == pusher.terms.environment
         ]
         with transaction(pusher.engine) as connection:
-            add_statements(connection, reconciliation_id, ours)
+            add_snapshots(connection, reconciliation_id, ours)
         count += len(batch)
         progress("reading Stripe's invoices", count, count)
 
 
-def _batches(statements: Iterator[Statement]) -> Iterator[list[Statement]]:
-    batch: list[Statement] = []
-    for each in statements:
+def _batches(snapshots: Iterator[Snapshot]) -> Iterator[list[Snapshot]]:
+    batch: list[Snapshot] = []
+    for each in snapshots:
         batch.append(each)
         if len(batch) == _BATCH:
             yield batch
@@ -148,37 +148,37 @@ def _compare(pusher: Pusher, report: Reconciliation, month: str | None, progress
         after: tuple[str, str] | None = None
         while batch := list_billed(connection, period=month, after=after, limit=_BATCH):
             ids = [each.stored.invoice.invoice_id for each in batch]
-            statements = statements_of(connection, report.reconciliation_id, ids)
+            snapshots = snapshots_of(connection, report.reconciliation_id, ids)
             for each in batch:
-                _compare_one(pusher, report, each, statements.get(each.stored.invoice.invoice_id, []))
+                _compare_one(pusher, report, each, snapshots.get(each.stored.invoice.invoice_id, []))
             after = (str(batch[-1].stored.invoice.period), batch[-1].stored.invoice.customer_id)
             progress("comparing", report.compared, total)
         if month is None:
-            for statement in statements_of_no_invoice(connection, report.reconciliation_id):
-                report.add(None, _extra(statement))
-                report.theirs_cents += statement.net
+            for snapshot in snapshots_of_no_invoice(connection, report.reconciliation_id):
+                report.add(None, _extra(snapshot))
+                report.theirs_cents += snapshot.net
 
 
 def _compare_one(
-    pusher: Pusher, report: Reconciliation, invoice: ReconciledInvoice, statements: Sequence[Statement]
+    pusher: Pusher, report: Reconciliation, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]
 ) -> None:
     report.compared += 1
     report.customers.add(invoice.stored.invoice.customer_id)
     report.ours_cents += invoice.stored.invoice.billed_cents
-    report.theirs_cents += sum(each.net for each in statements)
-    for finding in drift_of(pusher, invoice, statements):
+    report.theirs_cents += sum(each.net for each in snapshots)
+    for finding in drift_of(pusher, invoice, snapshots):
         report.add(invoice, finding)
 
 
-def drift_of(pusher: Pusher, invoice: ReconciledInvoice, statements: Sequence[Statement]) -> list[Finding]:
-    """How an invoice's statements differ from it. One that is not linked to Stripe has nothing to be there."""
+def drift_of(pusher: Pusher, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]) -> list[Finding]:
+    """How an invoice's snapshots differ from it. One that is not linked to Stripe has nothing to be there."""
     if invoice.stripe_customer_id is None:
-        return [_extra(each) for each in statements]
+        return [_extra(each) for each in snapshots]
     known = invoice.stripe_invoice_id
-    if not statements and known is not None:
+    if not snapshots and known is not None:
         # Stripe's list is by the time of creation, which a rebuilt invoice or a clock may have elsewhere.
         read = pusher.port.get_invoice(stripe_invoice_id=known)
-        statements = [read] if read is not None else []
+        snapshots = [read] if read is not None else []
     wanted = wanted_invoice(
         invoice=invoice.stored.invoice,
         number=invoice.stored.number,
@@ -188,19 +188,19 @@ def drift_of(pusher: Pusher, invoice: ReconciledInvoice, statements: Sequence[St
     return find_drift(
         wanted=wanted,
         state=invoice.state,
-        statements=statements,
+        snapshots=snapshots,
         keep_manual_lines=pusher.terms.keep_manual_lines,
     )
 
 
-def _extra(statement: Statement) -> Finding:
+def _extra(snapshot: Snapshot) -> Finding:
     return Finding(
         drift_class=DriftClass.EXTRA_INVOICE,
         remedy=Remedy.REPORT,
-        detail=f"it bears our mark and is of no invoice that we bill; {statement.status}",
-        finalized=statement.finalized,
-        stripe_invoice_id=statement.stripe_invoice_id,
-        cents=statement.net,
+        detail=f"it bears our mark and is of no invoice that we bill; {snapshot.status}",
+        finalized=snapshot.finalized,
+        stripe_invoice_id=snapshot.stripe_invoice_id,
+        cents=snapshot.net,
     )
 
 

@@ -19,7 +19,7 @@ from metering.stripe.push import (
 )
 from metering.stripe.push_due import Pusher, prepare_push
 from metering.stripe.push_invoice import Push
-from metering.stripe.snapshot import Statement, StripeStatus
+from metering.stripe.snapshot import Snapshot, StripeStatus
 from metering.stripe.store.pushes import LeaseLostError, claim_push, push_state, release_push
 from metering.stripe.store.reconciliations import FoundDrift
 
@@ -85,19 +85,19 @@ def mend(pusher: Pusher, *, customer_id: str, invoice_id: str, found: Sequence[F
 
 
 def _drift_now(push: Push) -> list[Finding]:
-    statements = _read(push)
+    snapshots = _read(push)
     with transaction(push.engine) as connection:
         state = push_state(connection, customer_id=push.claimed.customer_id, invoice_id=push.claimed.invoice_id)
     found = find_drift(
         wanted=push.wanted,
         state=state,
-        statements=statements,
+        snapshots=snapshots,
         keep_manual_lines=push.terms.keep_manual_lines,
     )
     return [each for each in found if each.remedy is not Remedy.REPORT]
 
 
-def _read(push: Push) -> list[Statement]:
+def _read(push: Push) -> list[Snapshot]:
     """The invoice and what bills beside it, as Stripe has them now."""
     listed = push.port.list_invoices(
         stripe_customer_id=push.wanted.stripe_customer_id, created_from=since_of(push.stored)
@@ -134,16 +134,16 @@ def _adopt(push: Push, finding: Finding) -> str:
 
 def _credit(push: Push, finding: Finding) -> str:
     """Take back what is too much, by what is read now."""
-    statement, excess = _excess_now(push, finding)
-    if statement is None or excess <= 0:
+    snapshot, excess = _excess_now(push, finding)
+    if snapshot is None or excess <= 0:
         return "nothing is too much any more"
     parameters: dict[str, Any] = {
-        "invoice": statement.stripe_invoice_id,
+        "invoice": snapshot.stripe_invoice_id,
         "amount": excess,
-        "memo": f"Correction of {excess} cents: the invoice came to more than its statement",
+        "memo": f"Correction of {excess} cents: the invoice came to more than its snapshot",
         "metadata": {INVOICE_MARK: str(push.wanted.mark)},
     }
-    if statement.status is StripeStatus.PAID:
+    if snapshot.status is StripeStatus.PAID:
         parameters["credit_amount"] = excess
     push.send(
         "credit_note",
@@ -157,8 +157,8 @@ def _credit(push: Push, finding: Finding) -> str:
 
 def _bill_beside(push: Push, finding: Finding) -> str:
     """Bill what is too little by an invoice of its own, with our mark and a number."""
-    statement, excess = _excess_now(push, finding)
-    if statement is None or excess >= 0:
+    snapshot, excess = _excess_now(push, finding)
+    if snapshot is None or excess >= 0:
         return "nothing is too little any more"
     earlier = [mark.adjustment for each in _read(push) if each.finalized and (mark := mark_of(each))]
     mark = replace(push.wanted.mark, adjustment=max(earlier) + 1)
@@ -184,16 +184,16 @@ def _adjustment(wanted: WantedInvoice, mark: Mark, cents: int) -> WantedInvoice:
     )
 
 
-def _excess_now(push: Push, finding: Finding) -> tuple[Statement | None, int]:
-    statements = _read(push)
+def _excess_now(push: Push, finding: Finding) -> tuple[Snapshot | None, int]:
+    snapshots = _read(push)
     now = find_drift(
         wanted=push.wanted,
         state=push.claimed.state,
-        statements=statements,
+        snapshots=snapshots,
         keep_manual_lines=push.terms.keep_manual_lines,
     )
     excess = sum(each.cents for each in now if each.remedy is finding.remedy)
-    first = next((each for each in statements if each.stripe_invoice_id == finding.stripe_invoice_id), None)
+    first = next((each for each in snapshots if each.stripe_invoice_id == finding.stripe_invoice_id), None)
     return first, excess
 
 

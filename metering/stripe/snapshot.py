@@ -1,4 +1,4 @@
-"""A statement: an invoice as Stripe has it, when it was fetched. Amounts are whole cents."""
+"""A snapshot: an invoice as Stripe has it, when it was fetched. Amounts are whole cents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class StripeStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatementLine:
+class SnapshotLine:
     """A line of an invoice at Stripe."""
 
     stripe_line_id: str
@@ -27,7 +27,7 @@ class StatementLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class Snapshot:
     """An invoice at Stripe, with all of its lines.
 
     `credited` is what credit notes took back of it; `subtotal`, the sum of the lines, stays as it was.
@@ -44,7 +44,7 @@ class Statement:
     metadata: Mapping[str, str]
     created_at: datetime
     url: str | None
-    lines: tuple[StatementLine, ...]
+    lines: tuple[SnapshotLine, ...]
 
     @property
     def finalized(self) -> bool:

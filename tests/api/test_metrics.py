@@ -137,7 +137,11 @@ def test_what_workers_did_stays_counted_when_they_are_gone_and_their_rows_are_fe
     tell(service, "gone-0", streams=1)  # it was only asleep
     assert work(service) == (2, 33, 33, 66)
     with transaction(service.engine) as connection:
-        rows = connection.exec_driver_sql("SELECT worker_id FROM worker_signs ORDER BY worker_id").scalars().all()
+        rows = (
+            connection.exec_driver_sql("SELECT worker_id FROM worker_heartbeats ORDER BY worker_id")
+            .scalars()
+            .all()
+        )
     assert rows == ["a", "gone", "gone-0", "silent"]
 
 

@@ -74,12 +74,22 @@ ELSEWHERE = [
     ),
     ("UPDATE adjustments SET period = '2027-03' WHERE stream_id = 'late'", "adjustments", "acme/late revision 1"),
     (
-        """UPDATE adjustments SET bill = jsonb_set(bill, '{lines,0,quantity}', '7') WHERE stream_id = 'late'""",
+        "UPDATE adjustments SET charged_ended_at = charged_ended_at - interval '1 day' WHERE stream_id = 'late'",
         "adjustments",
         "acme/late revision 1",
     ),
     (
-        """UPDATE adjustments SET bill = jsonb_set(bill, '{outcome}', '"failed"') WHERE stream_id = 'late'""",
+        "UPDATE adjustments SET bill_usd_cents = bill_usd_cents + 1 WHERE stream_id = 'late'",
+        "adjustments",
+        "acme/late revision 1",
+    ),
+    (
+        "UPDATE adjustments SET lines = jsonb_set(lines::jsonb, '{0,quantity}', '7') WHERE stream_id = 'late'",
+        "adjustments",
+        "acme/late revision 1",
+    ),
+    (
+        "UPDATE adjustments SET outcome = 'failed' WHERE stream_id = 'late'",
         "adjustments",
         "acme/late revision 1",
     ),

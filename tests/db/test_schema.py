@@ -1,12 +1,10 @@
-"""The schema: migrations and tables agree, facts cannot be changed by the service, unsafe servers are refused."""
+"""The schema: facts cannot be changed by the service, unsafe servers are refused."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from psycopg import errors
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
@@ -20,7 +18,6 @@ from metering.db.schema import (
     ensure_journal_partitions,
     migrate,
 )
-from metering.db.tables import metadata
 from metering.server.embedded.data_dir import Services, ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
@@ -29,20 +26,11 @@ from tests.database import Database
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def test_the_migrations_make_exactly_the_tables_that_the_code_knows(database: Database) -> None:
-    with owner_engine(database.url).connect() as connection:
-        context = MigrationContext.configure(connection, opts={"include_object": _is_no_partition})
-        assert compare_metadata(context, metadata) == []
-
-
-def _is_no_partition(_: object, name: str | None, kind: str, *__: object) -> bool:
-    return not (kind == "table" and name is not None and name.startswith("journal_"))
-
-
 @pytest.mark.parametrize("table", ["journal", "charges", "adjustments", "rate_cards", "rates"])
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET {} = {}"])
 def test_the_service_can_not_change_or_remove_facts(engine: Engine, table: str, statement: str) -> None:
-    column = next(iter(metadata.tables[table].columns)).name
+    with transaction(engine) as connection:
+        column = next(iter(connection.execute(text(f"SELECT * FROM {table} LIMIT 0")).keys()))
     with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
         connection.execute(text(statement.format(table, column, column)))
     assert isinstance(refused.value.orig, errors.InsufficientPrivilege)

@@ -25,7 +25,6 @@ from metering.access.store.readers import (
 )
 from metering.db.engine import owner_engine, transaction
 from metering.db.schema import migrate
-from metering.db.tables import metadata
 from metering.server.embedded.data_dir import ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
@@ -79,10 +78,19 @@ def test_a_reader_reads_each_view(grafana: str, view: str) -> None:
         connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(view)))  # by its search_path
 
 
-@pytest.mark.parametrize("table", sorted(metadata.tables))
-def test_a_reader_sees_no_table(grafana: str, table: str) -> None:
-    assert refused(grafana, f"SELECT * FROM public.{table}") is errors.InsufficientPrivilege
-    assert refused(grafana, f"SELECT count(*) FROM public.{table}") is errors.InsufficientPrivilege
+def test_a_reader_sees_no_table(grafana: str) -> None:
+    with psycopg.connect(grafana) as connection:
+        relations = [
+            row[0]
+            for row in connection.execute(
+                "SELECT relname FROM pg_class"
+                " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'p')"
+            )
+        ]
+    assert {"charges", "journal", "entries", "newest_bills"} < set(relations)
+    for name in relations:
+        assert refused(grafana, f"SELECT * FROM public.{name}") is errors.InsufficientPrivilege
+        assert refused(grafana, f"SELECT count(*) FROM public.{name}") is errors.InsufficientPrivilege
 
 
 def test_a_reader_sees_no_other_relation_with_our_data(grafana: str) -> None:

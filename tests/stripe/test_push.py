@@ -16,7 +16,7 @@ from metering.stripe.push import PushState
 from metering.stripe.push_due import push_due
 from metering.stripe.reconcile import reconcile
 from metering.stripe.repair_drift import Caps
-from metering.stripe.snapshot import Statement
+from metering.stripe.snapshot import Snapshot
 from metering.stripe.store.operations import KEY_LIFETIME
 from tests.builders import NOVEMBER, Months
 from tests.local_stripe import KEY
@@ -215,7 +215,7 @@ def test_a_draft_of_another_customer_is_given_up_and_made_anew(months: Months) -
 class _InEuros(StripeClientPort):
     """An account whose invoices come out in euros, whatever is asked for."""
 
-    def _whole(self, document: Mapping[str, Any]) -> Statement:
+    def _whole(self, document: Mapping[str, Any]) -> Snapshot:
         return replace(super()._whole(document), currency="eur")
 
 

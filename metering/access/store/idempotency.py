@@ -1,17 +1,16 @@
-"""Idempotency keys: a change that is asked for twice is made once and answered alike.
+"""Idempotency keys: a change that is requested twice is made once and gets the same answer.
 
-After the IETF's draft of the Idempotency-Key header: same key and request, same answer; another request, 422; in
-flight, 409.
+As in the IETF's draft of the Idempotency-Key header: the same key and request get the same answer, the same key
+with another request gets 422, and 409 while the first request is in flight.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, text
 
 from metering.core.errors import MeteringError
-from metering.db.tables import idempotency_keys
 
 
 class IdempotencyKeyReusedError(MeteringError):
@@ -19,48 +18,52 @@ class IdempotencyKeyReusedError(MeteringError):
 
 
 class RequestInFlightError(MeteringError):
-    """The same key is being worked on by another request right now."""
+    """Another request with the same key is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A caller's name for a request, and a hash of what it asks for."""
+    """A caller's name for a request, and a hash of the request."""
 
     key: str
     request_hash: bytes
 
     @classmethod
-    def of(cls, key: str, *asked: object) -> "IdempotencyKey":
-        """The key of a request that asks for this."""
-        return cls(key, sha256(repr(asked).encode()).digest())
+    def of(cls, key: str, *arguments: object) -> "IdempotencyKey":
+        """The key, with a hash of the request's arguments."""
+        return cls(key, sha256(repr(arguments).encode()).digest())
 
 
+_EARLIER = text("SELECT request_hash, result_id FROM idempotency_keys WHERE idempotency_key = :key")
+_REMEMBER = text(
+    """
+    INSERT INTO idempotency_keys (idempotency_key, request_hash, result_id, created_at)
+    VALUES (:key, :request_hash, :result_id, :now)
+    """
+)
 _LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 6))")
 
 
 def earlier_result(connection: Connection, key: IdempotencyKey) -> str | None:
-    """The id of what this very request led to before; None when it is new, and now this transaction's.
+    """The id of the result of the same request; None when it is new, and this transaction now holds the key.
 
     Raises:
-        RequestInFlightError: another transaction has the key.
-        IdempotencyKeyReusedError: the key belongs to a request that asked for something else.
+        RequestInFlightError: another transaction holds the key.
+        IdempotencyKeyReusedError: the key belongs to another request.
     """
     if not connection.execute(_LOCK, {"key": key.key}).scalar_one():
-        raise RequestInFlightError("Idempotency-Key: a request with this key is under way; ask again shortly")
-    query = select(idempotency_keys).where(idempotency_keys.c.idempotency_key == key.key)
-    row = connection.execute(query).first()
+        raise RequestInFlightError("Idempotency-Key: a request with this key is in flight; try again shortly")
+    row = connection.execute(_EARLIER, {"key": key.key}).first()
     if row is None:
         return None
     if row.request_hash != key.request_hash:
-        raise IdempotencyKeyReusedError("Idempotency-Key: it was used for another request; take a new one")
+        raise IdempotencyKeyReusedError("Idempotency-Key: already used for another request; use a new key")
     result_id: str = row.result_id
     return result_id
 
 
 def remember_result(connection: Connection, key: IdempotencyKey, *, result_id: str, now: datetime) -> None:
-    """Record what the request led to, in the transaction that made it."""
+    """Record the result of the request, in the transaction that made it."""
     connection.execute(
-        insert(idempotency_keys).values(
-            idempotency_key=key.key, request_hash=key.request_hash, result_id=result_id, created_at=now
-        )
+        _REMEMBER, {"key": key.key, "request_hash": key.request_hash, "result_id": result_id, "now": now}
     )

@@ -8,11 +8,9 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, text
 
 from metering.core.errors import MeteringError
-from metering.db.tables import dashboard_sessions, keys
 
 
 class Role(StrEnum):
@@ -24,11 +22,11 @@ class Role(StrEnum):
 
 
 class InvalidKeyError(MeteringError):
-    """A key that is not written as keys are: mk_<id>_<secret>."""
+    """The text does not have the form of a key: mk_<id>_<secret>."""
 
 
 class UnknownKeyError(MeteringError):
-    """There is no such key to revoke."""
+    """No key has this id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +43,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class KeySecret:
-    """A key as its holder writes it."""
+    """A key with its secret, as its holder sends it."""
 
     key_id: str
     secret: str
@@ -55,21 +53,30 @@ class KeySecret:
 
 
 def generate_secret() -> KeySecret:
-    """A new key, random enough that a plain hash of it cannot be reversed."""
+    """A new key with a random secret."""
     return KeySecret(secrets.token_hex(6), secrets.token_hex(24))
 
 
-def parse_secret(text: str) -> KeySecret:
+def parse_secret(written: str) -> KeySecret:
     """The parts of `mk_<id>_<secret>`.
 
     Raises:
-        InvalidKeyError: it is not written so.
+        InvalidKeyError: the text does not have this form.
     """
-    prefix, _, rest = text.partition("_")
+    prefix, _, rest = written.partition("_")
     key_id, _, secret = rest.partition("_")
-    if prefix != "mk" or not key_id or not secret or "\0" in text:
-        raise InvalidKeyError("a key is written as mk_<id>_<secret>")
+    if prefix != "mk" or not key_id or not secret or "\0" in written:
+        raise InvalidKeyError("a key has the form mk_<id>_<secret>")
     return KeySecret(key_id, secret)
+
+
+_KEY = "keys.key_id, keys.role, keys.customer_id, keys.name, keys.created_at, keys.revoked_at"
+_ADD_KEY = text(
+    """
+    INSERT INTO keys (key_id, secret_hash, role, customer_id, name, created_at)
+    VALUES (:key_id, :secret_hash, :role, :customer_id, :name, :now) ON CONFLICT DO NOTHING
+    """
+)
 
 
 def add_key(
@@ -81,64 +88,61 @@ def add_key(
     name: str,
     now: datetime,
 ) -> bool:
-    """Store a key; False when one with this id is there already."""
-    statement = (
-        insert(keys)
-        .values(
-            key_id=secret.key_id,
-            secret_hash=_hash(secret),
-            role=role.value,
-            customer_id=customer_id,
-            name=name,
-            created_at=now,
-        )
-        .on_conflict_do_nothing()
-    )
-    return connection.execute(statement).rowcount == 1
+    """Store a key; False when one with this id exists already."""
+    parameters = {
+        "key_id": secret.key_id,
+        "secret_hash": _hash(str(secret)),
+        "role": role.value,
+        "customer_id": customer_id,
+        "name": name,
+        "now": now,
+    }
+    return connection.execute(_ADD_KEY, parameters).rowcount == 1
+
+
+_VALID_KEY = text(f"SELECT secret_hash, {_KEY} FROM keys WHERE key_id = :key_id AND revoked_at IS NULL")
 
 
 def authenticate(connection: Connection, secret: KeySecret) -> Key | None:
-    """The key with this secret, unless it is unknown or revoked."""
-    row = connection.execute(
-        select(keys).where(keys.c.key_id == secret.key_id, keys.c.revoked_at.is_(None))
-    ).first()
-    if row is None or not hmac.compare_digest(row.secret_hash, _hash(secret)):
+    """The key with this secret; None when it is unknown or revoked."""
+    row = connection.execute(_VALID_KEY, {"key_id": secret.key_id}).first()
+    if row is None or not hmac.compare_digest(row.secret_hash, _hash(str(secret))):
         return None
     return _key(row)
 
 
-def find_key(connection: Connection, *, key_id: str) -> Key | None:
-    """The key with this id, unless it is unknown or revoked."""
-    row = connection.execute(select(keys).where(keys.c.key_id == key_id, keys.c.revoked_at.is_(None))).first()
-    return _key(row) if row is not None else None
+_KEYS = text(f"SELECT {_KEY} FROM keys ORDER BY created_at, key_id")
 
 
 def list_keys(connection: Connection) -> list[Key]:
     """All keys, oldest first."""
-    return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.key_id))]
+    return [_key(row) for row in connection.execute(_KEYS)]
+
+
+_ADMIN_KEYS = text("SELECT FROM keys WHERE role = 'admin' AND revoked_at IS NULL LIMIT 1")
 
 
 def has_admin_key(connection: Connection) -> bool:
-    """Whether anyone can administer this deployment."""
-    query = select(keys.c.key_id).where(keys.c.role == Role.ADMIN.value, keys.c.revoked_at.is_(None)).limit(1)
-    return connection.execute(query).first() is not None
+    """Whether there is a key that can administer this deployment."""
+    return connection.execute(_ADMIN_KEYS).first() is not None
+
+
+_REVOKE = text("UPDATE keys SET revoked_at = coalesce(revoked_at, :now) WHERE key_id = :key_id")
 
 
 def revoke_key(connection: Connection, *, key_id: str, now: datetime) -> None:
-    """End a key's life. Revoking it twice keeps the first time.
+    """Revoke a key. Revoking it again keeps the first time.
 
     Raises:
         UnknownKeyError: there is no such key.
     """
-    if connection.execute(select(keys.c.key_id).where(keys.c.key_id == key_id)).first() is None:
+    if connection.execute(_REVOKE, {"key_id": key_id, "now": now}).rowcount == 0:
         raise UnknownKeyError(f"no key has the id {key_id!r}: `metering keys list` shows them")
-    connection.execute(
-        update(keys).where(keys.c.key_id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now)
-    )
 
 
-def _hash(secret: KeySecret) -> bytes:
-    return sha256(str(secret).encode()).digest()
+def _hash(secret: str) -> bytes:
+    # Secrets are random enough that a plain hash cannot be reversed.
+    return sha256(secret.encode()).digest()
 
 
 def _key(row: Any) -> Key:
@@ -152,33 +156,41 @@ def _key(row: Any) -> Key:
     )
 
 
+_DROP_EXPIRED = text("DELETE FROM dashboard_sessions WHERE expires_at <= :now")
+_ADD_SESSION = text(
+    """
+    INSERT INTO dashboard_sessions (session_hash, key_id, created_at, expires_at)
+    VALUES (:session_hash, :key_id, :now, :expires_at)
+    """
+)
+
+
 def begin_session(connection: Connection, *, key_id: str, now: datetime, lifetime: timedelta) -> str:
-    """A new session of a key, as the browser is to send it; those that have expired are let go."""
-    connection.execute(delete(dashboard_sessions).where(dashboard_sessions.c.expires_at <= now))
+    """Start a session of a key; returns the token for the browser. Expired sessions are deleted."""
+    connection.execute(_DROP_EXPIRED, {"now": now})
     session = secrets.token_urlsafe(32)
-    connection.execute(
-        insert(dashboard_sessions).values(
-            session_hash=_token_hash(session), key_id=key_id, created_at=now, expires_at=now + lifetime
-        )
-    )
+    parameters = {"session_hash": _hash(session), "key_id": key_id, "now": now, "expires_at": now + lifetime}
+    connection.execute(_ADD_SESSION, parameters)
     return session
 
 
+_KEY_OF_SESSION = text(
+    f"""
+    SELECT {_KEY} FROM keys JOIN dashboard_sessions AS s USING (key_id)
+    WHERE s.session_hash = :session_hash AND s.expires_at > :now AND revoked_at IS NULL
+    """
+)
+
+
 def key_of_session(connection: Connection, *, session: str, now: datetime) -> Key | None:
-    """The key that it signed in with; None when the session is over, or the key is revoked."""
-    row = connection.execute(
-        select(dashboard_sessions.c.key_id).where(
-            dashboard_sessions.c.session_hash == _token_hash(session), dashboard_sessions.c.expires_at > now
-        )
-    ).first()
-    return find_key(connection, key_id=row.key_id) if row is not None else None
+    """The key that a session signed in with; None when the session has expired or the key is revoked."""
+    row = connection.execute(_KEY_OF_SESSION, {"session_hash": _hash(session), "now": now}).first()
+    return _key(row) if row is not None else None
+
+
+_END_SESSION = text("DELETE FROM dashboard_sessions WHERE session_hash = :session_hash")
 
 
 def end_session(connection: Connection, *, session: str) -> None:
-    """Sign it out."""
-    connection.execute(delete(dashboard_sessions).where(dashboard_sessions.c.session_hash == _token_hash(session)))
-
-
-def _token_hash(session: str) -> bytes:
-    # Random enough that a plain hash of it cannot be reversed.
-    return sha256(session.encode()).digest()
+    """Sign a session out."""
+    connection.execute(_END_SESSION, {"session_hash": _hash(session)})

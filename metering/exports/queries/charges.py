@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.events.usage import COUNTERS
-from metering.exports.queries.months import ExportMonth, month_parameters, of_months
+from metering.exports.queries.months import ENTRIES_OF_MONTHS, ExportMonth, month_parameters
+from metering.months.queries.entries import LINE_KIND, LINE_MONTH
 
 _CHUNK = 1_000
 
@@ -53,71 +54,47 @@ ENTRY_COLUMNS = (
 )
 _PLACE = {name: place for place, name in enumerate(ENTRY_COLUMNS)}
 _BILL = ENTRY_COLUMNS[_PLACE["started_at"] : _PLACE["tags"]]
-# How a bill, which is JSON, has what is no text.
-_TYPES = {
-    "started_at": "timestamptz",
-    "ended_at": "timestamptz",
-    "input_unknown": "boolean",
-    "cancel_policy_version": "integer",
-    "markup_percent": "numeric",
-}
-
-LATE_MONTH = "CASE WHEN c.ended_at < m.starts_at THEN to_char(c.ended_at AT TIME ZONE m.time_zone, 'YYYY-MM') END"
-USAGE_LINE = f"CASE WHEN c.ended_at < m.starts_at THEN 'late_usage' ELSE 'usage' END, {LATE_MONTH}"
-# An adjustment of what another invoice has is a line of its own; one of the same month changes that line.
-ADJUSTED_LINE = f"""
-    CASE WHEN c.period <> :period THEN 'adjustment' WHEN c.ended_at < m.starts_at THEN 'late_usage'
-         ELSE 'usage' END,
-    CASE WHEN c.period <> :period THEN c.period ELSE {LATE_MONTH} END
-"""
-# What the gateway called it by; the start that counts now.
+# The tags of the start that counts now.
 TAGS = "CAST(s.start_data -> 'tags' AS text)"
-STREAM = "LEFT JOIN streams s ON s.customer_id = c.customer_id AND s.stream_id = c.stream_id"
-
-
-def _after(name: str) -> str:
-    """A value of the bill that an adjustment brought; of the charge when it took the bill back."""
-    if name in COUNTERS:
-        after, before = (f"CAST({bill} -> 'usage' ->> '{name}' AS bigint)" for bill in ("a.bill", "before.bill"))
-        was = f"CASE WHEN before.revision IS NULL THEN c.{name} ELSE {before} END"
-        return f"CASE WHEN coalesce({after}, {was}) IS NOT NULL THEN coalesce({after}, 0) - coalesce({was}, 0) END"
-    value = f"a.bill ->> '{name}'"
-    if name in _TYPES:
-        value = f"CAST({value} AS {_TYPES[name]})"
-    return f"CASE WHEN a.bill IS NULL THEN c.{name} ELSE {value} END"
-
-
-_CHARGES = f"""
-    SELECT m.n, {USAGE_LINE}, c.provider, c.model, 'charge', c.charge_id, c.stream_id, NULL, NULL, NULL, NULL,
-           c.booked_at, {", ".join(f"c.{name}" for name in _BILL)}, {TAGS}, CAST(c.lines AS text), c.usd_cents
-    FROM {of_months("charges", "c")} {STREAM}
-"""
-# What a stream owed before an adjustment: by the adjustment before it, or else (no row) by its charge.
+STREAM = "LEFT JOIN streams s ON s.customer_id = e.customer_id AND s.stream_id = e.stream_id"
+# The bill that an adjustment replaced.
 BILL_BEFORE = """
-    LEFT JOIN LATERAL (SELECT b.revision, b.bill FROM adjustments b WHERE b.customer_id = a.customer_id
-                       AND b.stream_id = a.stream_id AND b.revision < a.revision
-                       ORDER BY b.revision DESC LIMIT 1) AS before ON true
+    LEFT JOIN LATERAL (SELECT * FROM entries b WHERE b.customer_id = e.customer_id AND b.stream_id = e.stream_id
+                       AND b.revision < e.revision ORDER BY b.revision DESC LIMIT 1) AS before ON true
+"""
+# The charge of the stream to which a manual adjustment belongs.
+CHARGE = "LEFT JOIN charges c ON c.customer_id = e.customer_id AND c.stream_id = e.stream_id"
+_OF_CHARGE = ("started_at", "ended_at", "outcome", "provider", "model", "api_key_id")
+
+
+def _change(name: str) -> str:
+    """What an adjustment changes of a counter; all else is as its bill says."""
+    if name not in COUNTERS:
+        return f"e.{name}"
+    either = f"coalesce(e.{name}, before.{name})"
+    return f"CASE WHEN {either} IS NOT NULL THEN coalesce(e.{name}, 0) - coalesce(before.{name}, 0) END"
+
+
+_LINE = f"SELECT m.n, {LINE_KIND}, {LINE_MONTH}, e.charged_provider, e.charged_model, e.kind"
+_CHARGES = f"""
+    {_LINE}, e.charge_id, e.stream_id, NULL, NULL::integer, NULL, NULL, e.booked_at,
+           {", ".join(f"e.{name}" for name in _BILL)}, {TAGS}, CAST(e.lines AS text), e.usd_cents
+    FROM {ENTRIES_OF_MONTHS} {STREAM} WHERE e.kind = 'charge'
 """
 _ADJUSTMENTS = f"""
-    SELECT m.n, {ADJUSTED_LINE}, c.provider, c.model, 'adjustment', a.charge_id, a.stream_id, a.adjustment_id,
-           a.revision, a.reason, NULL, a.booked_at, {", ".join(map(_after, _BILL))}, {TAGS},
-           CAST(a.bill -> 'lines' AS text), a.usd_cents
-    FROM {of_months("adjustments", "a")}
-    JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id {STREAM} {BILL_BEFORE}
+    {_LINE}, e.charge_id, e.stream_id, e.entry_id, e.revision, e.reason, NULL, e.booked_at,
+           {", ".join(map(_change, _BILL))}, {TAGS},
+           CASE WHEN NOT e.taken_back THEN CAST(e.lines AS text) END, e.usd_cents
+    FROM {ENTRIES_OF_MONTHS} {STREAM} {BILL_BEFORE} WHERE e.kind = 'adjustment'
 """
-_BY_HAND_BILL = ", ".join(
-    f"c.{name}" if name in ("started_at", "ended_at", "outcome", "provider", "model", "api_key_id") else "NULL"
-    for name in _BILL
-)
-_BY_HAND = f"""
-    SELECT m.n, h.kind, NULL, NULL, NULL, h.kind, c.charge_id, h.stream_id, h.adjustment_id, NULL, h.reason,
-           h.booked_by, h.booked_at, {_BY_HAND_BILL}, {TAGS}, NULL, h.usd_cents
-    FROM {of_months("manual_adjustments", "h")}
-    LEFT JOIN charges c ON c.customer_id = h.customer_id AND c.stream_id = h.stream_id {STREAM}
+_MANUAL = f"""
+    {_LINE}, c.charge_id, e.stream_id, e.entry_id, NULL, e.reason, e.booked_by, e.booked_at,
+           {", ".join(f"c.{name}" if name in _OF_CHARGE else "NULL" for name in _BILL)}, {TAGS}, NULL, e.usd_cents
+    FROM {ENTRIES_OF_MONTHS} {CHARGE} {STREAM} WHERE e.revision IS NULL
 """
 _ENTRIES = text(
     f"""
-    SELECT * FROM ({_CHARGES} UNION ALL {_ADJUSTMENTS} UNION ALL {_BY_HAND})
+    SELECT * FROM ({_CHARGES} UNION ALL {_ADJUSTMENTS} UNION ALL {_MANUAL})
         AS entries ({", ".join(ENTRY_COLUMNS)})
     ORDER BY n, adjustment_id IS NOT NULL, CASE WHEN adjustment_id IS NULL THEN ended_at ELSE booked_at END,
              stream_id COLLATE "C", adjustment_id COLLATE "C"

@@ -45,10 +45,7 @@ class ExportMonth:
     invoice: ExportInvoice | None
 
 
-_COUNTED = " + ".join(
-    f"(SELECT count(*) FROM {table} e WHERE e.customer_id = c.customer_id AND e.period = :period)"
-    for table in ("charges", "adjustments", "manual_adjustments")
-)
+_COUNTED = "(SELECT count(*) FROM entries e WHERE e.customer_id = c.customer_id AND e.period = :period)"
 _MONTHS = f"""
     SELECT c.customer_id, c.name, coalesce(p.time_zone, c.time_zone) AS time_zone, p.starts_at, p.ends_at,
            coalesce(p.entry_count, {_COUNTED}) AS entry_count, closed.until AS closed_until,
@@ -84,7 +81,7 @@ def iterate_months(
 
 
 def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
-    """These months of several customers, the same one, for `of_months`."""
+    """These months of several customers, the same one, for `ENTRIES_OF_MONTHS`."""
     rows = [
         {
             "n": n,
@@ -101,18 +98,14 @@ def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
     }
 
 
-def of_months(table: str, alias: str) -> str:
-    """A FROM item: months as `m`, with the place `n` of each, joined with the rows of a table that are theirs.
-
-    The rows are found by what is asked of them alone: so PostgreSQL knows how many to expect, and reads them once,
-    in the order in which they lie, instead of customer by customer.
-    """
-    return f"""
-        json_to_recordset(CAST(:months AS json))
-        AS m (n int, customer_id text, time_zone text, starts_at timestamptz)
-        JOIN {table} {alias} ON {alias}.customer_id = m.customer_id
-        AND {alias}.customer_id = ANY(CAST(:customer_ids AS text[])) AND {alias}.period = :period
-    """
+# Months as `m`, with the place `n` of each, joined with their rows of {table} as {row}. The rows are found by
+# constants, not only by the join: PostgreSQL then knows how many to expect, and reads them once, in their order.
+_OF_MONTHS = """
+    json_to_recordset(CAST(:months AS json)) AS m (n int, customer_id text, time_zone text, starts_at timestamptz)
+    JOIN {table} {row} ON {row}.customer_id = m.customer_id
+    AND {row}.customer_id = ANY(CAST(:customer_ids AS text[])) AND {row}.period = :period
+"""
+ENTRIES_OF_MONTHS = _OF_MONTHS.format(table="entries", row="e")
 
 
 def _month(row: Any, period: BillingPeriod) -> ExportMonth:
@@ -171,7 +164,7 @@ _LINES = text(
     f"""
     SELECT m.n, {_OF_LINE}, {", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS bigint), 0)" for name in COUNTERS)},
            l.usd_cents, l.billed_cents, s.state, s.stripe_invoice_id, s.stripe_number
-    FROM {of_months("invoices", "i")}
+    FROM {_OF_MONTHS.format(table="invoices", row="i")}
     JOIN invoice_lines l ON l.customer_id = i.customer_id AND l.invoice_id = i.invoice_id
     LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
     ORDER BY m.n, array_position(ARRAY[{_KINDS}], l.kind), l.usd_cents DESC, l.line_key COLLATE "C"

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from metering.exports.queries.charges import ADJUSTED_LINE, BILL_BEFORE, STREAM, TAGS, USAGE_LINE
-from metering.exports.queries.months import ExportMonth, month_parameters, of_months
+from metering.exports.queries.charges import BILL_BEFORE, CHARGE, STREAM, TAGS
+from metering.exports.queries.months import ENTRIES_OF_MONTHS, ExportMonth, month_parameters
+from metering.months.queries.entries import LINE_KIND, LINE_MONTH
 
 _CHUNK = 1_000
 
@@ -59,37 +60,44 @@ _DIMENSIONS = UsageSum._fields[1 : UsageSum._fields.index("quantity")]
 _DAY = "CAST({at} AT TIME ZONE m.time_zone AS date)"
 _LINE = "(kind text, quantity numeric, usd_per_million numeric, usd_cents numeric)"
 _CHARGED_LINES = f"""
-    SELECT m.n, {USAGE_LINE}, {_DAY.format(at="c.ended_at")}, c.provider, c.model, l.kind, l.usd_per_million,
-           c.rate_card_id, c.rated_model, c.markup_percent, c.outcome, c.usage_source, c.retry_of IS NOT NULL,
-           c.api_key_id, {TAGS}, c.provider, c.model, l.quantity, l.usd_cents, 1
-    FROM {of_months("charges", "c")} {STREAM}
-    CROSS JOIN LATERAL json_to_recordset(c.lines) AS l {_LINE}
+    SELECT m.n, {LINE_KIND}, {LINE_MONTH}, {_DAY.format(at="e.ended_at")}, e.provider, e.model, l.kind,
+           l.usd_per_million, e.rate_card_id, e.rated_model, e.markup_percent, e.outcome, e.usage_source,
+           e.retry_of IS NOT NULL, e.api_key_id, {TAGS}, e.provider, e.model, l.quantity, l.usd_cents, 1
+    FROM {ENTRIES_OF_MONTHS} {STREAM} CROSS JOIN LATERAL json_to_recordset(e.lines) AS l {_LINE}
+    WHERE e.kind = 'charge'
 """
-_CHARGED_BILL = """
-    jsonb_build_object('ended_at', c.ended_at, 'provider', c.provider, 'model', c.model, 'outcome', c.outcome,
-        'rate_card_id', c.rate_card_id, 'rated_model', c.rated_model, 'markup_percent', c.markup_percent,
-        'usage_source', c.usage_source, 'retry_of', c.retry_of, 'api_key_id', c.api_key_id, 'lines', c.lines)
-"""
+_BILL = (
+    "ended_at",
+    "provider",
+    "model",
+    "rate_card_id",
+    "rated_model",
+    "markup_percent",
+    "outcome",
+    "usage_source",
+    "retry_of",
+    "api_key_id",
+    "lines",
+)
 _ADJUSTED_LINES = f"""
-    SELECT m.n, {ADJUSTED_LINE}, {_DAY.format(at="CAST(d.bill ->> 'ended_at' AS timestamptz)")},
-           d.bill ->> 'provider', d.bill ->> 'model', l.kind, l.usd_per_million, d.bill ->> 'rate_card_id',
-           d.bill ->> 'rated_model', CAST(d.bill ->> 'markup_percent' AS numeric), d.bill ->> 'outcome',
-           d.bill ->> 'usage_source', d.bill ->> 'retry_of' IS NOT NULL, d.bill ->> 'api_key_id', {TAGS},
-           c.provider, c.model, d.sign * l.quantity, d.sign * l.usd_cents, d.sign
-    FROM {of_months("adjustments", "a")}
-    JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id {STREAM} {BILL_BEFORE}
+    SELECT m.n, {LINE_KIND}, {LINE_MONTH}, {_DAY.format(at="d.ended_at")}, d.provider, d.model, l.kind,
+           l.usd_per_million, d.rate_card_id, d.rated_model, d.markup_percent, d.outcome, d.usage_source,
+           d.retry_of IS NOT NULL, d.api_key_id, {TAGS}, e.charged_provider, e.charged_model,
+           d.sign * l.quantity, d.sign * l.usd_cents, d.sign
+    FROM {ENTRIES_OF_MONTHS} {STREAM} {BILL_BEFORE}
     CROSS JOIN LATERAL (
-        VALUES (1, a.bill), (-1, CASE WHEN before.revision IS NULL THEN {_CHARGED_BILL} ELSE before.bill END)
-    ) AS d (sign, bill)
-    CROSS JOIN LATERAL jsonb_to_recordset(d.bill -> 'lines') AS l {_LINE}
+        VALUES (1, {", ".join(f"e.{name}" for name in _BILL)}),
+               (-1, {", ".join(f"before.{name}" for name in _BILL)})
+    ) AS d (sign, {", ".join(_BILL)})
+    CROSS JOIN LATERAL json_to_recordset(d.lines) AS l {_LINE}
+    WHERE e.kind = 'adjustment'
 """
-# An amount by hand is a row of its own, on the day of its stream or of its booking.
-_BY_HAND = f"""
-    SELECT m.n, h.kind, NULL, {_DAY.format(at="h.filed_at")}, c.provider, c.model, NULL, NULL, NULL, NULL, NULL,
+# A manual adjustment is a row of its own, on the day of its stream or of its booking.
+_MANUAL = f"""
+    SELECT m.n, e.kind, NULL, {_DAY.format(at="e.filed_at")}, c.provider, c.model, NULL, NULL, NULL, NULL, NULL,
            c.outcome, c.usage_source, CASE WHEN c.stream_id IS NOT NULL THEN c.retry_of IS NOT NULL END,
-           c.api_key_id, {TAGS}, NULL, NULL, NULL, h.usd_cents, 0, h.adjustment_id, h.reason, c.period < :period
-    FROM {of_months("manual_adjustments", "h")}
-    LEFT JOIN charges c ON c.customer_id = h.customer_id AND c.stream_id = h.stream_id {STREAM}
+           c.api_key_id, {TAGS}, NULL, NULL, NULL, e.usd_cents, 0, e.entry_id, e.reason, c.period < :period
+    FROM {ENTRIES_OF_MONTHS} {CHARGE} {STREAM} WHERE e.revision IS NULL
 """
 _SUMMED = f"n, {', '.join(_DIMENSIONS)}"
 _NO_TEXT = ("n", "day", "retry", "usd_per_million", "markup_percent")
@@ -104,7 +112,7 @@ _USAGE = text(
         SELECT {_SUMMED}, sum(quantity) AS quantity, sum(usd_cents) AS usd_cents, sum(sign) AS stream_count,
                NULL AS adjustment_id, NULL AS reason, false AS corrects_stream
         FROM lines GROUP BY {_SUMMED} HAVING sum(quantity) <> 0 OR sum(usd_cents) <> 0
-        UNION ALL {_BY_HAND}
+        UNION ALL {_MANUAL}
     )
     SELECT summed.*, k.provider AS card_provider, k.model AS card_model,
            CASE WHEN markup_percent = -100 THEN (

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, text, tuple_
+from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
-from metering.db.tables import manual_adjustments
 from metering.ledger.entries import Charge, ManualAdjustment
 from metering.ledger.store.adjustments import manual_adjustment_of_row
 from metering.ledger.store.charges import (
     CHARGE_ROW,
-    NEWEST_ADJUSTMENT,
-    NEWEST_BILL_ROW,
+    bill_row,
     charge_of_row,
     newest_bill_of_row,
 )
@@ -77,23 +75,24 @@ class StreamBill:
     bill: Bill | None
 
 
-_OF_PERIOD = """
-    c.period = :period AND c.ended_at >= :from_ AND c.ended_at < :to
-    AND (CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id)
-    AND (CAST(:provider AS text) IS NULL OR c.provider = :provider)
-    AND (CAST(:model AS text) IS NULL OR c.model = :model)
+# All charges of a month ended within `from_` and `to`, in any time zone: that range is found by an index.
+_NARROWED = """
+    {c}.charged_period = :period AND {c}.charged_ended_at >= :from_ AND {c}.charged_ended_at < :to
+    AND (CAST(:customer_id AS text) IS NULL OR {c}.customer_id = :customer_id)
+    AND (CAST(:provider AS text) IS NULL OR {c}.charged_provider = :provider)
+    AND (CAST(:model AS text) IS NULL OR {c}.charged_model = :model)
+    ORDER BY {c}.charged_ended_at, {c}.customer_id, {c}.stream_id
 """
-_ORDER = "ORDER BY c.ended_at, c.customer_id, c.stream_id"
 # A completed stream's charge may have been adjusted to another outcome.
 _NOT_COMPLETED = text(
     f"""
-    SELECT {NEWEST_BILL_ROW} FROM charges c {NEWEST_ADJUSTMENT}
-    WHERE {_OF_PERIOD} AND (c.outcome <> 'completed' OR newest.revision IS NOT NULL) {_ORDER}
+    SELECT b.customer_id, b.stream_id, b.taken_back, {bill_row("b")} FROM newest_bills b
+    WHERE (b.outcome <> 'completed' OR b.revision > 0) AND {_NARROWED.format(c="b")}
     """
 ).execution_options(yield_per=_CHUNK)
-_STREAMS = text(f"SELECT c.customer_id, c.stream_id FROM charges c WHERE {_OF_PERIOD} {_ORDER}").execution_options(
-    yield_per=_CHUNK
-)
+_STREAMS = text(
+    f"SELECT e.customer_id, e.stream_id FROM entries e WHERE e.kind = 'charge' AND {_NARROWED.format(c='e')}"
+).execution_options(yield_per=_CHUNK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +129,17 @@ def _parameters(where: BillFilter) -> dict[str, Any]:
     }
 
 
+_MANUAL = text(
+    """
+    SELECT * FROM manual_adjustments
+    WHERE (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
+      AND (CAST(:period AS text) IS NULL OR period = :period)
+      AND (CAST(:after AS timestamptz) IS NULL OR (booked_at, adjustment_id) < (:after, :after_id))
+    ORDER BY booked_at DESC, adjustment_id DESC LIMIT :limit
+    """
+)
+
+
 def list_manual_adjustments(
     connection: Connection,
     *,
@@ -139,12 +149,12 @@ def list_manual_adjustments(
     limit: int,
 ) -> Sequence[ManualAdjustment]:
     """Up to `limit` of them behind the position `after`, by (booked_at, adjustment_id); None does not narrow."""
-    table = manual_adjustments.c
-    query = select(manual_adjustments).order_by(table.booked_at.desc(), table.adjustment_id.desc()).limit(limit)
-    if customer_id is not None:
-        query = query.where(table.customer_id == customer_id)
-    if period is not None:
-        query = query.where(table.period == period)
-    if after is not None:
-        query = query.where(tuple_(table.booked_at, table.adjustment_id) < after)
-    return [manual_adjustment_of_row(row) for row in connection.execute(query)]
+    booked_at, adjustment_id = after or (None, None)
+    parameters = {
+        "customer_id": customer_id,
+        "period": period,
+        "after": booked_at,
+        "after_id": adjustment_id,
+        "limit": limit,
+    }
+    return [manual_adjustment_of_row(row) for row in connection.execute(_MANUAL, parameters)]

@@ -47,29 +47,6 @@ class FoundStream:
 
 Position = tuple[datetime, str, str]
 
-_OF_CHARGE = """
-    c.customer_id, c.stream_id, c.ended_at, c.provider, c.model, c.outcome, c.usage_source,
-    coalesce(c.api_key_id, '') AS api_key_id, c.input_tokens, c.output_tokens, c.retry_of IS NOT NULL AS retry,
-    false AS adjusted, c.usd_cents
-"""
-_OF_ADJUSTMENT = """
-    a.customer_id, a.stream_id, a.ended_at, a.bill ->> 'provider' AS provider, a.bill ->> 'model' AS model,
-    a.bill ->> 'outcome' AS outcome, a.bill ->> 'usage_source' AS usage_source,
-    coalesce(a.bill ->> 'api_key_id', '') AS api_key_id,
-    CAST(a.bill -> 'usage' ->> 'input_tokens' AS bigint) AS input_tokens,
-    CAST(a.bill -> 'usage' ->> 'output_tokens' AS bigint) AS output_tokens,
-    a.bill ->> 'retry_of' IS NOT NULL AS retry, true AS adjusted,
-    (SELECT coalesce(sum(CAST(line ->> 'usd_cents' AS numeric)), 0)
-     FROM jsonb_array_elements(a.bill -> 'lines') AS line) AS usd_cents
-"""
-_NOT_ADJUSTED = """
-    NOT EXISTS (SELECT FROM adjustments a WHERE a.customer_id = c.customer_id AND a.stream_id = c.stream_id)
-"""
-_NEWEST = """
-    a.bill IS NOT NULL
-    AND NOT EXISTS (SELECT FROM adjustments newer WHERE newer.customer_id = a.customer_id
-                    AND newer.stream_id = a.stream_id AND newer.revision > a.revision)
-"""
 _EQUAL = ("customer_id", "provider", "model", "usage_source", "api_key_id", "retry")
 
 
@@ -85,16 +62,14 @@ def find_streams(
     if before is not None:
         given |= dict(zip(("before", "before_customer", "before_stream"), before, strict=True))
         conditions.append("(ended_at, customer_id, stream_id) < (:before, :before_customer, :before_stream)")
-    page = "ORDER BY ended_at DESC, customer_id DESC, stream_id DESC LIMIT :limit"
-    filtered = f"WHERE {' AND '.join(conditions) or 'true'} {page}"
     query = f"""
         SELECT * FROM (
-            (SELECT * FROM (SELECT {_OF_CHARGE} FROM charges c WHERE c.ended_at >= :from_ AND c.ended_at < :to
-                            AND {_NOT_ADJUSTED}) AS charged {filtered})
-            UNION ALL
-            (SELECT * FROM (SELECT {_OF_ADJUSTMENT} FROM adjustments a
-                            WHERE a.ended_at >= :from_ AND a.ended_at < :to AND {_NEWEST}) AS adjusted {filtered})
-        ) AS found {page}
+            SELECT b.customer_id, b.stream_id, b.ended_at, b.provider, b.model, b.outcome, b.usage_source,
+                   coalesce(b.api_key_id, '') AS api_key_id, b.input_tokens, b.output_tokens,
+                   b.retry_of IS NOT NULL AS retry, b.revision > 0 AS adjusted, b.bill_usd_cents AS usd_cents
+            FROM newest_bills b WHERE NOT b.taken_back AND b.ended_at >= :from_ AND b.ended_at < :to
+        ) AS found WHERE {" AND ".join(conditions) or "true"}
+        ORDER BY ended_at DESC, customer_id DESC, stream_id DESC LIMIT :limit
     """
     parameters = {**given, "from_": where.from_, "to": where.to, "limit": limit}
     return [FoundStream(**row._mapping) for row in connection.execute(text(query), parameters)]

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, text
 from metering.core.money import sum_cents
 from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, ManualAdjustment
 from metering.ledger.store.adjustments import manual_adjustment_of_row
-from metering.ledger.store.charges import CHARGE_ROW, charge_of_row
+from metering.ledger.store.charges import CHARGE_ROW, bill_row, charge_of_row, newest_bill_of_row
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.store.resolutions import resolution_of_row
-from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, bill_from_document, stored_stream
+from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +51,10 @@ _CHARGE = text(
     f"SELECT {CHARGE_ROW} FROM charges c WHERE c.customer_id = :customer_id AND c.stream_id = :stream_id"
 )
 _ADJUSTMENTS = text(
-    """
-    SELECT customer_id, stream_id, adjustment_id, charge_id, revision, booked_at, period, reason, usd_cents,
-           bill::text AS bill
-    FROM adjustments WHERE customer_id = :customer_id AND stream_id = :stream_id ORDER BY revision
+    f"""
+    SELECT a.customer_id, a.stream_id, a.adjustment_id, a.charge_id, a.revision, a.booked_at, a.period, a.reason,
+           a.usd_cents, a.taken_back, {bill_row("a")}
+    FROM adjustments a WHERE a.customer_id = :customer_id AND a.stream_id = :stream_id ORDER BY a.revision
     """
 )
 _BY_HAND = text(
@@ -101,5 +101,5 @@ def _adjustment(row: Any) -> Adjustment:
         period=row.period,
         reason=AdjustmentReason(row.reason),
         usd_cents=row.usd_cents,
-        bill=bill_from_document(row.bill) if row.bill is not None else None,
+        bill=newest_bill_of_row(row),
     )

@@ -1,10 +1,10 @@
-"""Adjustments by hand: booked with their place in the totals, never changed."""
+"""SQL that books manual adjustments, with their place in the totals. Booked rows never change."""
 
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, text
 
-from metering.db.tables import manual_adjustments
 from metering.ledger.entries import ManualAdjustment, ManualKind
 from metering.ledger.store.rollups import add_amount_to_totals, total_dimensions
 from metering.streams.bill import Bill
@@ -26,24 +26,21 @@ def manual_adjustment_of_row(row: Any) -> ManualAdjustment:
     )
 
 
+_BOOK = text(
+    """
+    INSERT INTO manual_adjustments (customer_id, adjustment_id, stream_id, kind, usd_cents, reason, booked_by,
+                                    booked_at, period, filed_at, provider, model, api_key_id, outcome,
+                                    usage_source, retry)
+    VALUES (:customer_id, :adjustment_id, :stream_id, :kind, :usd_cents, :reason, :booked_by, :booked_at,
+            :period, :filed_at, :provider, :model, :api_key_id, :outcome, :usage_source, :retry)
+    """
+)
+
+
 def book_manual_adjustment(connection: Connection, adjustment: ManualAdjustment, *, bill: Bill | None) -> None:
     """Add an adjustment, and its amount to the totals beside the stream's newest bill, or beside none."""
     dimensions = total_dimensions(bill)
-    connection.execute(
-        insert(manual_adjustments).values(
-            customer_id=adjustment.customer_id,
-            adjustment_id=adjustment.adjustment_id,
-            stream_id=adjustment.stream_id,
-            kind=adjustment.kind.value,
-            usd_cents=adjustment.usd_cents,
-            reason=adjustment.reason,
-            booked_by=adjustment.booked_by,
-            booked_at=adjustment.booked_at,
-            period=adjustment.period,
-            filed_at=adjustment.filed_at,
-            **dimensions,
-        )
-    )
+    connection.execute(_BOOK, {**asdict(adjustment), "kind": adjustment.kind.value, **dimensions})
     add_amount_to_totals(
         connection,
         customer_id=adjustment.customer_id,
@@ -53,10 +50,10 @@ def book_manual_adjustment(connection: Connection, adjustment: ManualAdjustment,
     )
 
 
+_GET = text("SELECT * FROM manual_adjustments WHERE customer_id = :customer_id AND adjustment_id = :adjustment_id")
+
+
 def get_manual_adjustment(connection: Connection, *, customer_id: str, adjustment_id: str) -> ManualAdjustment:
     """The customer's adjustment with this id, which exists."""
-    query = select(manual_adjustments).where(
-        manual_adjustments.c.customer_id == customer_id,
-        manual_adjustments.c.adjustment_id == adjustment_id,
-    )
-    return manual_adjustment_of_row(connection.execute(query).one())
+    row = connection.execute(_GET, {"customer_id": customer_id, "adjustment_id": adjustment_id}).one()
+    return manual_adjustment_of_row(row)

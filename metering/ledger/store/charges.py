@@ -1,85 +1,61 @@
-"""Charges and adjustments: booked, read back as bills, never changed."""
+"""SQL that books charges and adjustments, and reads bills back. Booked rows never change.
+
+A bill has the same column names in `charges`, in `adjustments`, and in the views `entries` and `newest_bills`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, text
 
-from metering.db.rows import copy_rows, json_keys, moment
+from metering.db.rows import copy_rows, json_keys, json_rows, moment
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import COUNTERS, Usage
 from metering.ledger.entries import Adjustment, Charge
 from metering.prices.cancel_policies import CancelPolicy
+from metering.prices.rating import ChargeLine
 from metering.streams.bill import Bill
 from metering.streams.resolutions import ResolutionAction
-from metering.streams.store.streams import bill_document, bill_from_document, lines_document, lines_from_document
 
-CHARGE_COLUMNS = (
-    "customer_id",
-    "stream_id",
-    "charge_id",
-    "booked_at",
-    "period",
-    "outcome",
-    "provider",
-    "model",
-    "response_model",
-    "api_key_id",
-    "started_at",
-    "ended_at",
-    *COUNTERS,
-    "usage_source",
-    "input_unknown",
-    "cancel_policy",
-    "rate_card_id",
-    "rated_model",
-    "lines",
-    "usd_cents",
-    "service_tier",
-    "cancel_policy_version",
-    "model_rule",
-    "markup_percent",
-    "retry_of",
-    "request_key",
-    "resolution",
-)
-# A whole charge, for `bill_of_row`; the table is `c`.
-CHARGE_ROW = ", ".join(f"c.{name}" if name != "lines" else "c.lines::text AS lines" for name in CHARGE_COLUMNS)
+# The columns of a bill but for its amount, with their types.
+BILL_TYPES = {
+    "outcome": "text",
+    "provider": "text",
+    "model": "text",
+    "response_model": "text",
+    "api_key_id": "text",
+    "started_at": "timestamptz",
+    "ended_at": "timestamptz",
+    **dict.fromkeys(COUNTERS, "bigint"),
+    "usage_source": "text",
+    "input_unknown": "boolean",
+    "cancel_policy": "text",
+    "cancel_policy_version": "integer",
+    "rate_card_id": "text",
+    "rated_model": "text",
+    "model_rule": "text",
+    "markup_percent": "numeric",
+    "service_tier": "text",
+    "retry_of": "text",
+    "resolution": "text",
+    "lines": "json",
+}
+BILL_COLUMNS = tuple(BILL_TYPES)
+_CHARGE = ("customer_id", "stream_id", "charge_id", "booked_at", "period")
+CHARGE_COLUMNS = (*_CHARGE, *BILL_COLUMNS, "usd_cents", "request_key")
+
+_encode_lines = msgspec.json.Encoder(order="deterministic").encode
+_decode_lines = msgspec.json.Decoder(tuple[ChargeLine, ...]).decode
 
 
-# The newest adjustment of the charge `c` carries the bill; one without a bill took it back.
-NEWEST_ADJUSTMENT = """
-    LEFT JOIN LATERAL (
-        SELECT a.revision, a.bill FROM adjustments a
-        WHERE a.customer_id = c.customer_id AND a.stream_id = c.stream_id
-        ORDER BY a.revision DESC LIMIT 1
-    ) newest ON true
-"""
-NEWEST_BILL_ROW = f"{CHARGE_ROW}, newest.revision, newest.bill::text AS bill"
-
-
-def newest_bill_of_row(row: Any) -> Bill | None:
-    """The newest bill in a row of NEWEST_BILL_ROW; None when it was taken back."""
-    if row.revision is None:
-        return bill_of_row(row)
-    return None if row.bill is None else bill_from_document(row.bill)
-
-
-def charge_of_row(row: Any) -> Charge:
-    """A row of CHARGE_ROW as a charge."""
-    return Charge(
-        charge_id=row.charge_id,
-        customer_id=row.customer_id,
-        stream_id=row.stream_id,
-        booked_at=row.booked_at,
-        period=row.period,
-        bill=bill_of_row(row),
-        request_key=row.request_key,
-    )
+def bill_row(table: str) -> str:
+    """The columns of `table`, a name in FROM, that `bill_of_row` reads."""
+    return ", ".join(f"{table}.{name}" if name != "lines" else f"{table}.lines::text" for name in BILL_COLUMNS)
 
 
 def bill_of_row(row: Any) -> Bill:
-    """The bill that a row of `charges` holds; `lines` is its JSON text."""
+    """The bill in a row that has `bill_row`."""
     return Bill(
         outcome=Outcome(row.outcome),
         provider=row.provider,
@@ -100,7 +76,24 @@ def bill_of_row(row: Any) -> Bill:
         markup_percent=row.markup_percent,
         retry_of=row.retry_of,
         resolution=ResolutionAction(row.resolution) if row.resolution else None,
-        lines=lines_from_document(row.lines),
+        lines=_decode_lines(row.lines),
+    )
+
+
+# What `charge_of_row` reads; the table is `c`.
+CHARGE_ROW = f"{', '.join(f'c.{name}' for name in _CHARGE)}, c.request_key, {bill_row('c')}"
+
+
+def charge_of_row(row: Any) -> Charge:
+    """A row of CHARGE_ROW as a charge."""
+    return Charge(
+        charge_id=row.charge_id,
+        customer_id=row.customer_id,
+        stream_id=row.stream_id,
+        booked_at=row.booked_at,
+        period=row.period,
+        bill=bill_of_row(row),
+        request_key=row.request_key,
     )
 
 
@@ -108,18 +101,26 @@ COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
 
 
 def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
-    """Add usage charges; the database refuses a second one for a stream."""
-    copy_rows(connection, COPY_CHARGES, map(_charge_row, charges))
+    """Add charges; the database refuses a second one for a stream."""
+    copy_rows(connection, COPY_CHARGES, map(_charge_values, charges))
 
 
-def _charge_row(charge: Charge) -> tuple[Any, ...]:
-    bill = charge.bill
+def _charge_values(charge: Charge) -> tuple[Any, ...]:
     return (
         charge.customer_id,
         charge.stream_id,
         charge.charge_id,
         moment(charge.booked_at),
         charge.period,
+        *_bill_values(charge.bill),
+        charge.bill.usd_cents,
+        charge.request_key,
+    )
+
+
+def _bill_values(bill: Bill) -> tuple[Any, ...]:
+    """In the order of BILL_COLUMNS."""
+    return (
         bill.outcome.value,
         bill.provider,
         bill.model,
@@ -131,60 +132,104 @@ def _charge_row(charge: Charge) -> tuple[Any, ...]:
         bill.usage_source.value,
         bill.input_unknown,
         bill.cancel_policy.value,
+        bill.cancel_policy_version,
         bill.rate_card_id,
         bill.rated_model,
-        lines_document(bill.lines),
-        bill.usd_cents,
-        bill.service_tier,
-        bill.cancel_policy_version,
         bill.model_rule,
         bill.markup_percent,
+        bill.service_tier,
         bill.retry_of,
-        charge.request_key,
         bill.resolution.value if bill.resolution else None,
+        _encode_lines(bill.lines).decode(),
     )
 
 
-_BOOK_ADJUSTMENT = text(
-    """
-    INSERT INTO adjustments (customer_id, adjustment_id, stream_id, charge_id, revision, booked_at, period, reason,
-                             usd_cents, ended_at, bill)
-    VALUES (:customer_id, :adjustment_id, :stream_id, :charge_id, :revision, :booked_at, :period, :reason,
-            :usd_cents, :ended_at, CAST(:bill AS jsonb))
+_ADJUSTMENT_TYPES = {
+    "customer_id": "text",
+    "adjustment_id": "text",
+    "stream_id": "text",
+    "charge_id": "text",
+    "revision": "integer",
+    "booked_at": "timestamptz",
+    "period": "text",
+    "reason": "text",
+    "usd_cents": "numeric",
+    "bill_usd_cents": "numeric",
+}
+_CHARGED = {
+    "charged_at": "booked_at",
+    "charged_period": "period",
+    "charged_ended_at": "ended_at",
+    "charged_provider": "provider",
+    "charged_model": "model",
+    "charged_usd_cents": "usd_cents",
+}
+# A bill that is taken back is described by the charge, and has no lines and no usage.
+_NOT_OF_CHARGE = {"lines": "'[]'", **dict.fromkeys(COUNTERS, "NULL")}
+_BOOK_ADJUSTMENTS = text(
+    f"""
+    INSERT INTO adjustments ({", ".join(_ADJUSTMENT_TYPES)}, taken_back, {", ".join(_CHARGED)},
+                             {", ".join(BILL_COLUMNS)})
+    SELECT {", ".join(f"a.{name}" for name in _ADJUSTMENT_TYPES)}, a.taken_back,
+           {", ".join(f"c.{name}" for name in _CHARGED.values())},
+           {
+        ", ".join(
+            f"CASE WHEN a.taken_back THEN {_NOT_OF_CHARGE.get(name, f'c.{name}')} ELSE a.{name} END"
+            for name in BILL_COLUMNS
+        )
+    }
+    FROM json_to_recordset(CAST(:rows AS json)) AS a (
+        {
+        ", ".join(f"{name} {kind}" for name, kind in (_ADJUSTMENT_TYPES | BILL_TYPES).items())
+    }, taken_back boolean)
+    JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id
     """
 )
 
 
 def book_adjustments(connection: Connection, adjustments: Sequence[Adjustment]) -> None:
-    """Add adjustments; the database refuses a revision that is already there."""
-    rows = [
-        {
-            "customer_id": adjustment.customer_id,
-            "adjustment_id": adjustment.adjustment_id,
-            "stream_id": adjustment.stream_id,
-            "charge_id": adjustment.charge_id,
-            "revision": adjustment.revision,
-            "booked_at": adjustment.booked_at,
-            "period": adjustment.period,
-            "reason": adjustment.reason.value,
-            "usd_cents": adjustment.usd_cents,
-            "ended_at": adjustment.bill.ended_at if adjustment.bill else None,
-            "bill": bill_document(adjustment.bill) if adjustment.bill else None,
-        }
-        for adjustment in adjustments
-    ]
-    connection.execute(_BOOK_ADJUSTMENT, rows)
+    """Add adjustments of charged streams; the database refuses a revision that is already there."""
+    connection.execute(_BOOK_ADJUSTMENTS, {"rows": json_rows(map(_adjustment_values, adjustments))})
 
 
-_NEWEST_BILLS = f"""
-SELECT {NEWEST_BILL_ROW} FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
-JOIN charges c USING (customer_id, stream_id) {NEWEST_ADJUSTMENT}
-"""
+def _adjustment_values(adjustment: Adjustment) -> dict[str, Any]:
+    bill = adjustment.bill
+    values: dict[str, Any] = {
+        "customer_id": adjustment.customer_id,
+        "adjustment_id": adjustment.adjustment_id,
+        "stream_id": adjustment.stream_id,
+        "charge_id": adjustment.charge_id,
+        "revision": adjustment.revision,
+        "booked_at": adjustment.booked_at,
+        "period": adjustment.period,
+        "reason": adjustment.reason.value,
+        "usd_cents": adjustment.usd_cents,
+        "bill_usd_cents": bill.usd_cents if bill else 0,
+        "taken_back": bill is None,
+    }
+    if bill is not None:
+        values |= zip(BILL_COLUMNS, _bill_values(bill), strict=True)
+        values["lines"] = msgspec.Raw(values["lines"].encode())
+    return values
+
+
+_NEWEST_BILLS = text(
+    f"""
+    SELECT b.customer_id, b.stream_id, b.taken_back, {bill_row("b")}
+    FROM json_to_recordset(CAST(:keys AS json)) AS wanted (customer_id text, stream_id text)
+    JOIN newest_bills b ON b.customer_id = wanted.customer_id AND b.stream_id = wanted.stream_id
+    """
+)
 
 
 def newest_bills(connection: Connection, streams: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Bill | None]:
     """What the bookings of these (customer_id, stream_id) amount to now; None for one that was taken back."""
     if not streams:
         return {}
-    rows = connection.exec_driver_sql(_NEWEST_BILLS, (json_keys(streams),))
+    rows = connection.execute(_NEWEST_BILLS, {"keys": json_keys(streams)})
     return {(row.customer_id, row.stream_id): newest_bill_of_row(row) for row in rows}
+
+
+def newest_bill_of_row(row: Any) -> Bill | None:
+    """The bill in a row that has `taken_back` and `bill_row`; None when it was taken back."""
+    return None if row.taken_back else bill_of_row(row)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from metering.core.money import EXACT
 from metering.events.usage import COUNTERS, Usage
@@ -41,76 +41,87 @@ class Seal:
 MonthKey = tuple[str, str]
 
 _MONTHS = """
-    json_to_recordset(%(months)s::json)
+    json_to_recordset(CAST(:months AS json))
     AS m (customer_id text, period text, time_zone text, starts_at timestamptz, ends_at timestamptz)
 """
-_LATE_MONTH = "CASE WHEN c.ended_at < m.starts_at THEN to_char(c.ended_at AT TIME ZONE m.time_zone, 'YYYY-MM') END"
-
-_CHARGES = f"""
-SELECT m.customer_id, m.period, {_LATE_MONTH} AS late_month, c.provider, c.model,
-       min(c.ended_at) AS first_end, max(c.ended_at) AS last_end, count(*) AS stream_count,
-       {", ".join(f"sum(c.{name}) AS {name}" for name in COUNTERS)}, sum(c.usd_cents) AS usd_cents
-FROM {_MONTHS} JOIN charges c ON c.customer_id = m.customer_id AND c.period = m.period
-GROUP BY 1, 2, 3, 4, 5
+# The invoice line in which an entry `e` is summed, for a month `m` with its first moment and time zone.
+# An adjustment of an earlier month's charge is a line of its own. A charge that ended before the month is late.
+_LATE = "e.charged_ended_at < m.starts_at"
+LINE_KIND = f"""
+    CASE WHEN e.revision IS NULL THEN e.kind WHEN e.charged_period <> e.period THEN 'adjustment'
+         WHEN {_LATE} THEN 'late_usage' ELSE 'usage' END
+"""
+LINE_MONTH = f"""
+    CASE WHEN e.charged_period <> e.period THEN e.charged_period
+         WHEN {_LATE} THEN to_char(e.charged_ended_at AT TIME ZONE m.time_zone, 'YYYY-MM') END
 """
 
-# What a month's adjustments change of its own charges belongs to their lines; the newest one says what was used.
-_ADJUSTMENTS = f"""
-SELECT customer_id, period, own, month, provider, model, min(ended_at) AS first_end, max(ended_at) AS last_end,
-       count(DISTINCT stream_id) AS streams,
-       coalesce(sum(CASE WHEN bill IS NULL THEN -1 ELSE 0 END) FILTER (WHERE newest), 0) AS stream_count,
-       {
-    ", ".join(
-        f"coalesce(sum(coalesce(CAST(bill -> 'usage' ->> '{name}' AS numeric), 0) - coalesce({name}, 0))"
-        f" FILTER (WHERE newest), 0) AS {name}"
-        for name in COUNTERS
-    )
-}, sum(adjusted) AS usd_cents
+_ENTRIES = f"{_MONTHS} JOIN entries e ON e.customer_id = m.customer_id AND e.period = m.period"
+_LINE = f"""
+    m.customer_id, m.period, {LINE_KIND} AS kind, {LINE_MONTH} AS month, e.charged_provider AS provider,
+    e.charged_model AS model
+"""
+_CHARGES = text(
+    f"""
+SELECT {_LINE}, min(e.ended_at) AS first_end, max(e.ended_at) AS last_end, count(*) AS stream_count,
+       {", ".join(f"sum(e.{name}) AS {name}" for name in COUNTERS)}, sum(e.usd_cents) AS usd_cents
+FROM {_ENTRIES} WHERE e.kind = 'charge' GROUP BY 1, 2, 3, 4, 5, 6
+"""
+)
+
+# Adjustments of the month's own charges change their lines; the last one of a stream says what was used after all.
+_ADJUSTMENTS = text(
+    f"""
+SELECT customer_id, period, kind, month, provider, model, min(ended_at) AS first_end, max(ended_at) AS last_end,
+       count(DISTINCT stream_id) AS streams, -count(*) FILTER (WHERE last AND taken_back) AS stream_count,
+       {", ".join(f"coalesce(sum({name}) FILTER (WHERE last), 0) AS {name}" for name in COUNTERS)},
+       sum(usd_cents) AS usd_cents
 FROM (
-    SELECT m.customer_id, m.period, c.period = m.period AS own,
-           CASE WHEN c.period = m.period THEN {_LATE_MONTH} ELSE c.period END AS month,
-           c.provider, c.model, c.ended_at, c.stream_id, {", ".join(f"c.{name}" for name in COUNTERS)},
-           a.bill, a.usd_cents AS adjusted,
-           row_number() OVER (PARTITION BY a.customer_id, a.period, a.stream_id ORDER BY a.revision DESC) = 1
-           AS newest
-    FROM {_MONTHS} JOIN adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
-    JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id
+    SELECT {_LINE}, e.stream_id, e.usd_cents, e.taken_back, c.ended_at,
+           {", ".join(f"coalesce(e.{name}, 0) - coalesce(c.{name}, 0) AS {name}" for name in COUNTERS)},
+           row_number() OVER (PARTITION BY e.customer_id, e.period, e.stream_id ORDER BY e.revision DESC) = 1
+           AS last
+    FROM {_ENTRIES} JOIN charges c ON c.customer_id = e.customer_id AND c.stream_id = e.stream_id
+    WHERE e.kind = 'adjustment'
 ) AS adjusted GROUP BY 1, 2, 3, 4, 5, 6
 """
+)
 
-_MANUAL = f"""
-SELECT m.customer_id, m.period, a.adjustment_id, a.kind, a.reason, a.usd_cents, a.booked_at
-FROM {_MONTHS} JOIN manual_adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
+_MANUAL = text(
+    f"""
+SELECT m.customer_id, m.period, e.entry_id AS adjustment_id, e.kind, e.reason, e.usd_cents, e.booked_at
+FROM {_ENTRIES} WHERE e.kind IN ('credit', 'correction')
 """
+)
 
 # Two levels, so that no month is too long for one text: the entries of each day (`id amount`, sorted, a line each)
 # are hashed, and then the days (`day hash`, a line each).
-_SEALS = f"""
-WITH entries AS (
-    SELECT m.customer_id, m.period, c.ended_at AS at, c.charge_id AS id, c.usd_cents
-    FROM {_MONTHS} JOIN charges c ON c.customer_id = m.customer_id AND c.period = m.period
-    UNION ALL
-    SELECT m.customer_id, m.period, a.booked_at, a.adjustment_id, a.usd_cents
-    FROM {_MONTHS} JOIN adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
-    UNION ALL
-    SELECT m.customer_id, m.period, a.booked_at, a.adjustment_id, a.usd_cents
-    FROM {_MONTHS} JOIN manual_adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
+_SEALS = text(
+    f"""
+WITH found AS (
+    SELECT m.customer_id, m.period, e.entry_id AS id, e.usd_cents,
+           CASE WHEN e.kind = 'charge' THEN e.ended_at ELSE e.booked_at END AS at
+    FROM {_ENTRIES}
 ), days AS (
     SELECT customer_id, period, CAST(at AT TIME ZONE 'UTC' AS date) AS day, count(*) AS entry_count,
            sum(usd_cents) AS usd_cents,
            sha256(convert_to(
                string_agg(id || ' ' || trim_scale(usd_cents), E'\\n' ORDER BY id COLLATE "C"), 'UTF8')) AS digest
-    FROM entries GROUP BY 1, 2, 3
+    FROM found GROUP BY 1, 2, 3
 )
 SELECT customer_id, period, sum(entry_count) AS entry_count, sum(usd_cents) AS usd_cents,
        sha256(convert_to(string_agg(day || ' ' || encode(digest, 'hex'), E'\\n' ORDER BY day), 'UTF8')) AS digest
 FROM days GROUP BY 1, 2
 """
+)
+
+
+_USAGE = (LineKind.USAGE, LineKind.LATE_USAGE)
 
 
 def seals(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthKey, Seal]:
     """The seals of these months; one without entries is left out."""
-    rows = connection.exec_driver_sql(_SEALS, _parameters(months))
+    rows = connection.execute(_SEALS, _parameters(months))
     return {
         (row.customer_id, row.period): Seal(
             entry_count=int(row.entry_count), usd_cents=row.usd_cents, digest=bytes(row.digest)
@@ -124,19 +135,19 @@ def line_sums(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[Mo
     parameters = _parameters(months)
     bounds = {(month.customer_id, month.period): month for month in months}
     lines: dict[MonthKey, dict[str, LineSum]] = defaultdict(dict)
-    for row in connection.exec_driver_sql(_CHARGES, parameters):
+    for row in connection.execute(_CHARGES, parameters):
         key = (row.customer_id, row.period)
         line = _usage_line(row, bounds[key])
         lines[key][line.line_key] = line
-    for row in connection.exec_driver_sql(_ADJUSTMENTS, parameters):
+    for row in connection.execute(_ADJUSTMENTS, parameters):
         key = (row.customer_id, row.period)
-        if row.own:
+        if row.kind in _USAGE:
             change = _usage_line(row, bounds[key])
             lines[key][change.line_key] = _add(lines[key][change.line_key], change)
         elif row.usd_cents:
             line = _adjustment_line(row)
             lines[key][line.line_key] = line
-    for row in connection.exec_driver_sql(_MANUAL, parameters):
+    for row in connection.execute(_MANUAL, parameters):
         line = _manual_line(row)
         lines[row.customer_id, row.period][line.line_key] = line
     return {key: list(found.values()) for key, found in lines.items()}
@@ -147,15 +158,15 @@ def _parameters(months: Iterable[OpenMonth]) -> dict[str, Any]:
 
 
 def _usage_line(row: Any, month: OpenMonth) -> LineSum:
-    late = row.late_month if hasattr(row, "late_month") else row.month
+    late = row.kind == LineKind.LATE_USAGE
     return LineSum(
-        kind=LineKind.LATE_USAGE if late else LineKind.USAGE,
+        kind=LineKind(row.kind),
         usd_cents=row.usd_cents,
         starts_at=row.first_end if late else month.starts_at,
         ends_at=row.last_end if late else month.ends_at,
         provider=row.provider,
         model=row.model,
-        month=late,
+        month=row.month,
         stream_count=row.stream_count,
         usage=_usage({name: int(getattr(row, name) or 0) for name in COUNTERS}),
     )

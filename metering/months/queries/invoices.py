@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.months.invoice import ClosedPeriod, InvoiceLine, LineKind
+from metering.months.queries.entries import LINE_KIND, LINE_MONTH
 from metering.months.store.invoices import INVOICE_ROW, LINE_ROW, StoredInvoice, stored_invoice
 
 _FROM = "FROM invoices i JOIN billing_periods p ON p.customer_id = i.customer_id AND p.period = i.period"
@@ -118,38 +119,19 @@ class Entry:
     usd_cents: Decimal
 
 
-# A month's own streams ended since it began; late ones before, in the month of the line.
-_OF_LINE = """
-    c.customer_id = :customer_id AND c.provider = :provider AND c.model = :model
-    AND CASE WHEN CAST(:month AS text) IS NULL THEN c.ended_at >= :starts_at
-             ELSE c.ended_at < :starts_at AND to_char(c.ended_at AT TIME ZONE :time_zone, 'YYYY-MM') = :month END
+_OF_LINE = f"""
+    SELECT e.entry_id AS id, e.stream_id, e.usd_cents,
+           CASE WHEN e.kind = 'charge' THEN e.ended_at ELSE e.booked_at END AS at,
+           CASE WHEN e.kind = 'adjustment' THEN e.reason ELSE e.kind END AS what
+    FROM entries e
+    CROSS JOIN (VALUES (CAST(:starts_at AS timestamptz), CAST(:time_zone AS text))) AS m (starts_at, time_zone)
+    WHERE e.customer_id = :customer_id AND e.period = :period AND {LINE_KIND} = :kind
+      AND {LINE_MONTH} IS NOT DISTINCT FROM :month AND e.charged_provider IS NOT DISTINCT FROM :provider
+      AND e.charged_model IS NOT DISTINCT FROM :model
+      AND (CAST(:adjustment_id AS text) IS NULL OR e.entry_id = :adjustment_id)
 """
-_CHARGES = f"""
-    SELECT c.charge_id AS id, c.ended_at AS at, 'charge' AS what, c.stream_id, c.usd_cents FROM charges c
-    WHERE c.period = :period AND {_OF_LINE}
-"""
-_OWN_ADJUSTMENTS = f"""
-    SELECT a.adjustment_id, a.booked_at, a.reason, a.stream_id, a.usd_cents
-    FROM adjustments a JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id
-    WHERE a.period = :period AND c.period = :period AND {_OF_LINE}
-"""
-_LATER_ADJUSTMENTS = """
-    SELECT a.adjustment_id AS id, a.booked_at AS at, a.reason AS what, a.stream_id, a.usd_cents
-    FROM adjustments a JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id
-    WHERE a.period = :period AND c.customer_id = :customer_id AND c.period = :month AND c.provider = :provider
-      AND c.model = :model
-"""
-_BY_HAND = """
-    SELECT m.adjustment_id AS id, m.booked_at AS at, m.kind AS what, m.stream_id, m.usd_cents
-    FROM manual_adjustments m WHERE m.customer_id = :customer_id AND m.adjustment_id = :adjustment_id
-"""
-_QUERIES = {
-    LineKind.USAGE: f"{_CHARGES} UNION ALL {_OWN_ADJUSTMENTS}",
-    LineKind.LATE_USAGE: f"{_CHARGES} UNION ALL {_OWN_ADJUSTMENTS}",
-    LineKind.ADJUSTMENT: _LATER_ADJUSTMENTS,
-    LineKind.CREDIT: _BY_HAND,
-    LineKind.CORRECTION: _BY_HAND,
-}
+_LINE_PAGE = text(f"SELECT * FROM ({_OF_LINE}) AS entries ORDER BY at, id LIMIT :limit")
+_LINE_SUMS = text(f"SELECT count(*) AS count, coalesce(sum(usd_cents), 0) AS usd_cents FROM ({_OF_LINE}) AS entries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +147,7 @@ def line_entries(
     connection: Connection, *, closed: ClosedPeriod, line: InvoiceLine, limit: int
 ) -> LineEntries | None:
     """Up to `limit` entries of a line; None for what is carried in, which an invoice before has."""
-    query = _QUERIES.get(line.sum.kind)
-    if query is None:
+    if line.sum.kind is LineKind.CARRIED_IN:
         return None
     parameters: dict[str, Any] = {
         "customer_id": closed.customer_id,
@@ -175,15 +156,14 @@ def line_entries(
         "time_zone": closed.time_zone,
         "provider": line.sum.provider,
         "model": line.sum.model,
+        "kind": line.sum.kind.value,
         "month": line.sum.month,
         "adjustment_id": line.sum.adjustment_id,
         "limit": limit,
     }
-    page = text(f"SELECT * FROM ({query}) AS entries ORDER BY at, id LIMIT :limit")
-    sums = text(f"SELECT count(*) AS count, coalesce(sum(usd_cents), 0) AS usd_cents FROM ({query}) AS entries")
-    found = connection.execute(sums, parameters).one()
+    found = connection.execute(_LINE_SUMS, parameters).one()
     return LineEntries(
-        entries=[Entry(**row._mapping) for row in connection.execute(page, parameters)],
+        entries=[Entry(**row._mapping) for row in connection.execute(_LINE_PAGE, parameters)],
         count=found._mapping["count"],
         usd_cents=found.usd_cents,
     )

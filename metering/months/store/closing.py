@@ -133,14 +133,8 @@ _MARKED = text(
     """
     SELECT c.customer_id, c.time_zone, closed.ends_at AS closed_until,
            i.invoice_id, i.remainder_usd_cents, i.period AS invoiced_period,
-           ARRAY(SELECT DISTINCT period FROM (
-               SELECT h.period FROM charges h WHERE h.customer_id = c.customer_id AND h.period < :period
-               AND h.period > coalesce(closed.period, '')
-               UNION ALL SELECT a.period FROM adjustments a WHERE a.customer_id = c.customer_id
-               AND a.period < :period AND a.period > coalesce(closed.period, '')
-               UNION ALL SELECT b.period FROM manual_adjustments b WHERE b.customer_id = c.customer_id
-               AND b.period < :period AND b.period > coalesce(closed.period, '')
-           ) AS open_months ORDER BY period) AS earlier
+           ARRAY(SELECT DISTINCT e.period FROM entries e WHERE e.customer_id = c.customer_id AND e.period < :period
+                 AND e.period > coalesce(closed.period, '') ORDER BY 1) AS earlier
     FROM customers c
     LEFT JOIN LATERAL (SELECT p.period, p.ends_at FROM billing_periods p WHERE p.customer_id = c.customer_id
                        ORDER BY p.period DESC LIMIT 1) AS closed ON true

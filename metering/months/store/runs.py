@@ -1,20 +1,22 @@
-"""Invoice runs: that a month is to be closed, for all or for one, and whom it could not be closed for."""
+"""SQL that writes invoice runs: requests to close a month, and the customers that a run could not close."""
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
-from metering.db.tables import invoice_run_refusals, invoice_runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceRun:
-    """Somebody wants a month closed. `as_of` stands for now where it is given; `force_reason` says why streams
-    that may still settle are left to the next month."""
+    """A request to close a month, for one customer or for all (None).
+
+    `as_of` is used as the present where it is given. `force_reason` says why streams that may still settle are
+    left to the next month.
+    """
 
     run_id: str
     period: BillingPeriod
@@ -36,6 +38,14 @@ _BY_TERMS = text(
 )
 
 
+_START = text(
+    """
+    INSERT INTO invoice_runs (run_id, period, customer_id, force_reason, requested_by, as_of, started_at)
+    VALUES (:run_id, :period, :customer_id, :force_reason, :requested_by, :as_of, :now)
+    """
+)
+
+
 def start_run(
     connection: Connection,
     *,
@@ -46,7 +56,7 @@ def start_run(
     as_of: datetime | None,
     now: datetime,
 ) -> InvoiceRun:
-    """A new run, or the one under way that wants the same."""
+    """A new run, or the unfinished one with the same terms."""
     terms = {
         "period": str(period),
         "customer_id": customer_id,
@@ -57,9 +67,7 @@ def start_run(
     if row is not None:
         return _run(row)
     run_id = f"run_{secrets.token_hex(8)}"
-    connection.execute(
-        insert(invoice_runs).values(run_id=run_id, requested_by=requested_by, started_at=now, **terms)
-    )
+    connection.execute(_START, {"run_id": run_id, "requested_by": requested_by, "now": now, **terms})
     return InvoiceRun(
         run_id=run_id,
         period=period,
@@ -75,38 +83,37 @@ _OPEN = text("SELECT * FROM invoice_runs WHERE finished_at IS NULL ORDER BY peri
 
 
 def open_run(connection: Connection) -> InvoiceRun | None:
-    """The run that is to be worked on: of those not finished, the one of the earliest month."""
+    """The unfinished run of the earliest month; None when there is none."""
     row = connection.execute(_OPEN).first()
     return _run(row) if row is not None else None
 
 
+_FINISH = text("UPDATE invoice_runs SET finished_at = :now WHERE run_id = :run_id AND finished_at IS NULL")
+
+
 def finish_run(connection: Connection, run_id: str, *, now: datetime) -> bool:
-    """Say that nothing is left of the run; whether this was the one to say it."""
-    done = connection.execute(
-        text("UPDATE invoice_runs SET finished_at = :now WHERE run_id = :run_id AND finished_at IS NULL"),
-        {"run_id": run_id, "now": now},
-    )
-    return done.rowcount == 1
+    """Record that nothing is left to do for the run; False when it was finished before."""
+    return connection.execute(_FINISH, {"run_id": run_id, "now": now}).rowcount == 1
+
+
+_REFUSE = text(
+    """
+    INSERT INTO invoice_run_refusals (customer_id, run_id, result, detail, refused_at)
+    VALUES (:customer_id, :run_id, :result, :detail, :now)
+    """
+)
 
 
 def refuse_customers(
     connection: Connection, *, run_id: str, result: str, details: Mapping[str, str], now: datetime
 ) -> None:
-    """Record whose month the run does not close, by customer, and why."""
+    """Record the customers whose month the run does not close, and why."""
     if details:
-        connection.execute(
-            insert(invoice_run_refusals),
-            [
-                {
-                    "customer_id": customer_id,
-                    "run_id": run_id,
-                    "result": result,
-                    "detail": detail,
-                    "refused_at": now,
-                }
-                for customer_id, detail in details.items()
-            ],
-        )
+        refused = {"run_id": run_id, "result": result, "now": now}
+        rows = [
+            {**refused, "customer_id": customer_id, "detail": detail} for customer_id, detail in details.items()
+        ]
+        connection.execute(_REFUSE, rows)
 
 
 def _run(row: object) -> InvoiceRun:

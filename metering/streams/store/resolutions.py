@@ -1,12 +1,12 @@
-"""Resolutions: added, never changed; the newest of a stream counts."""
+"""SQL that adds and reads resolutions. The newest of a stream counts; none is ever changed."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, text
 
 from metering.db.rows import json_keys
-from metering.db.tables import resolutions
 from metering.streams.resolutions import Resolution, ResolutionAction
 
 
@@ -24,28 +24,29 @@ def resolution_of_row(row: Any) -> Resolution:
     )
 
 
-_NEWEST = """
-SELECT DISTINCT ON (r.customer_id, r.stream_id) r.*
-FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
-JOIN resolutions r ON r.customer_id = wanted.customer_id AND r.stream_id = wanted.stream_id
-ORDER BY r.customer_id, r.stream_id, r.resolved_at DESC
-"""
+_ADD = text(
+    """
+    INSERT INTO resolutions (customer_id, stream_id, resolved_at, action, reason, resolved_by, start_fingerprint,
+                             end_fingerprint)
+    VALUES (:customer_id, :stream_id, :resolved_at, :action, :reason, :resolved_by, :start_fingerprint,
+            :end_fingerprint)
+    """
+)
 
 
 def add_resolution(connection: Connection, resolution: Resolution) -> None:
     """Record a decision."""
-    connection.execute(
-        insert(resolutions).values(
-            customer_id=resolution.customer_id,
-            stream_id=resolution.stream_id,
-            resolved_at=resolution.resolved_at,
-            action=resolution.action.value,
-            reason=resolution.reason,
-            resolved_by=resolution.resolved_by,
-            start_fingerprint=resolution.start_fingerprint,
-            end_fingerprint=resolution.end_fingerprint,
-        )
-    )
+    connection.execute(_ADD, {**asdict(resolution), "action": resolution.action.value})
+
+
+_NEWEST = text(
+    """
+    SELECT DISTINCT ON (r.customer_id, r.stream_id) r.*
+    FROM json_to_recordset(CAST(:keys AS json)) AS wanted (customer_id text, stream_id text)
+    JOIN resolutions r ON r.customer_id = wanted.customer_id AND r.stream_id = wanted.stream_id
+    ORDER BY r.customer_id, r.stream_id, r.resolved_at DESC
+    """
+)
 
 
 def newest_resolutions(
@@ -54,5 +55,5 @@ def newest_resolutions(
     """The newest decision about each of these (customer_id, stream_id); most have none."""
     if not streams:
         return {}
-    rows = connection.exec_driver_sql(_NEWEST, (json_keys(streams),))
+    rows = connection.execute(_NEWEST, {"keys": json_keys(streams)})
     return {(row.customer_id, row.stream_id): resolution_of_row(row) for row in rows}

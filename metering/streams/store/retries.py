@@ -25,64 +25,72 @@ class Attempt:
     started_at: datetime
 
 
-_ADD = """
+_ADD = text(
+    """
 INSERT INTO interrupted_streams AS i
     (customer_id, stream_id, request_key, ended_at, interrupted, retry_from, retry_until)
 SELECT customer_id, stream_id, request_key, ended_at, true, ended_at, ended_at
-FROM json_to_recordset(%s::json)
+FROM json_to_recordset(CAST(:rows AS json))
      AS new (customer_id text, stream_id text, request_key bigint, ended_at timestamptz)
 ORDER BY customer_id, stream_id
 ON CONFLICT (customer_id, stream_id) DO UPDATE SET
     request_key = excluded.request_key, ended_at = excluded.ended_at, interrupted = true,
     retry_from = LEAST(i.retry_from, excluded.ended_at), retry_until = GREATEST(i.retry_until, excluded.ended_at),
-    settled = false, barrier = NULL
+    linked = false, barrier = NULL
 WHERE (i.request_key, i.ended_at, i.interrupted) IS DISTINCT FROM (excluded.request_key, excluded.ended_at, true)
 """
+)
 
-_TAKE_BACK = """
-UPDATE interrupted_streams i SET interrupted = false, settled = false, barrier = NULL
-FROM json_to_recordset(%s::json) AS gone (customer_id text, stream_id text)
+_TAKE_BACK = text(
+    """
+UPDATE interrupted_streams i SET interrupted = false, linked = false, barrier = NULL
+FROM json_to_recordset(CAST(:keys AS json)) AS gone (customer_id text, stream_id text)
 WHERE i.customer_id = gone.customer_id AND i.stream_id = gone.stream_id AND i.interrupted
 """
+)
 
 # Most streams ask for what was never interrupted: their keys alone are soon looked up.
-_KNOWN = """
+_KNOWN = text(
+    """
 SELECT DISTINCT i.request_key
-FROM unnest(%s::bigint[]) AS asked (request_key) JOIN interrupted_streams i USING (request_key)
+FROM unnest(CAST(:request_keys AS bigint[])) AS asked (request_key) JOIN interrupted_streams i USING (request_key)
 WHERE i.interrupted
 """
+)
 
 # The latest interruption counts, where there are several.
-_FIND = """
+_FIND = text(
+    """
 SELECT a.customer_id, a.stream_id, found.stream_id AS retry_of
-FROM json_to_recordset(%(attempts)s::json)
+FROM json_to_recordset(CAST(:attempts AS json))
      AS a (customer_id text, stream_id text, request_key bigint, started_at timestamptz)
 CROSS JOIN LATERAL (
     SELECT i.stream_id FROM interrupted_streams i
     WHERE i.interrupted AND i.request_key = a.request_key AND i.customer_id = a.customer_id
       AND i.stream_id <> a.stream_id
-      AND i.ended_at <= a.started_at AND i.ended_at >= a.started_at - %(window)s
+      AND i.ended_at <= a.started_at AND i.ended_at >= a.started_at - CAST(:window AS interval)
     ORDER BY i.ended_at DESC, i.stream_id DESC LIMIT 1
 ) AS found
 """
+)
 
 
 def add_interruptions(connection: Connection, interruptions: Sequence[Interruption]) -> None:
     """Record streams that ended early, or that did so at another moment than was known."""
     if interruptions:
-        connection.exec_driver_sql(_ADD, (json_rows(interruptions),))
+        connection.execute(_ADD, {"rows": json_rows(interruptions)})
 
 
 def take_interruptions_back(connection: Connection, streams: Sequence[tuple[str, str]]) -> None:
     """Record that these (customer_id, stream_id) did not end early, whatever was known of them."""
     if streams:
-        connection.exec_driver_sql(_TAKE_BACK, (json_keys(streams),))
+        connection.execute(_TAKE_BACK, {"keys": json_keys(streams)})
 
 
 def interrupted_requests(connection: Connection, request_keys: Iterable[int]) -> set[int]:
     """Those of these request keys of which some stream, of whenever, was interrupted."""
-    asked = ",".join(map(str, request_keys))
-    return set(connection.exec_driver_sql(_KNOWN, (f"{{{asked}}}",)).scalars()) if asked else set()
+    asked = list(request_keys)
+    return set(connection.execute(_KNOWN, {"request_keys": asked}).scalars()) if asked else set()
 
 
 def find_interrupted(
@@ -92,7 +100,7 @@ def find_interrupted(
     if not attempts:
         return {}
     parameters = {"attempts": json_rows(attempts), "window": window}
-    rows = connection.exec_driver_sql(_FIND, parameters)
+    rows = connection.execute(_FIND, parameters)
     return {(row.customer_id, row.stream_id): row.retry_of for row in rows}
 
 
@@ -102,7 +110,7 @@ _SEE = text(
     """
     UPDATE interrupted_streams SET barrier = pg_snapshot_xmax(pg_current_snapshot())::text::bigint
     WHERE (customer_id, stream_id) IN (
-        SELECT customer_id, stream_id FROM interrupted_streams WHERE NOT settled AND barrier IS NULL
+        SELECT customer_id, stream_id FROM interrupted_streams WHERE NOT linked AND barrier IS NULL
         ORDER BY customer_id, stream_id LIMIT :limit FOR UPDATE SKIP LOCKED)
     """
 )
@@ -110,28 +118,32 @@ _THROUGH = text(
     """
     SELECT customer_id, stream_id, request_key, retry_from, retry_until, barrier
     FROM interrupted_streams
-    WHERE NOT settled AND barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+    WHERE NOT linked AND barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
     ORDER BY customer_id, stream_id LIMIT :limit
     """
 )
 # Sorted, as whoever locks several streams has to.
-_WAKE = """
-UPDATE streams s SET due_at = LEAST(s.due_at, %(now)s)
+_WAKE = text(
+    """
+UPDATE streams s SET due_at = LEAST(s.due_at, :now)
 FROM (SELECT s.customer_id, s.stream_id
-      FROM json_to_recordset(%(through)s::json) AS t (customer_id text, stream_id text, request_key bigint,
+      FROM json_to_recordset(CAST(:through AS json)) AS t (customer_id text, stream_id text, request_key bigint,
                                                       retry_from timestamptz, retry_until timestamptz)
       JOIN charges c ON c.request_key = t.request_key AND c.customer_id = t.customer_id
        AND c.stream_id <> t.stream_id
-       AND c.started_at >= t.retry_from AND c.started_at <= t.retry_until + %(window)s
+       AND c.started_at >= t.retry_from AND c.started_at <= t.retry_until + CAST(:window AS interval)
       JOIN streams s ON s.customer_id = c.customer_id AND s.stream_id = c.stream_id
       ORDER BY s.customer_id, s.stream_id FOR UPDATE OF s) AS retries
 WHERE s.customer_id = retries.customer_id AND s.stream_id = retries.stream_id
 """
-_SETTLE = """
-UPDATE interrupted_streams i SET settled = true, retry_from = i.ended_at, retry_until = i.ended_at
-FROM json_to_recordset(%s::json) AS t (customer_id text, stream_id text, barrier bigint)
+)
+_LINKED = text(
+    """
+UPDATE interrupted_streams i SET linked = true, retry_from = i.ended_at, retry_until = i.ended_at
+FROM json_to_recordset(CAST(:rows AS json)) AS t (customer_id text, stream_id text, barrier bigint)
 WHERE i.customer_id = t.customer_id AND i.stream_id = t.stream_id AND i.barrier = t.barrier
 """
+)
 
 
 def see_interruptions(connection: Connection, *, limit: int) -> None:
@@ -139,7 +151,7 @@ def see_interruptions(connection: Connection, *, limit: int) -> None:
     connection.execute(_SEE, {"limit": limit})
 
 
-def interruptions_to_settle(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
+def interruptions_to_link(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
     """Interruptions whose retries can all be seen by now, and may have been booked without them."""
     return [dict(row._mapping) for row in connection.execute(_THROUGH, {"limit": limit})]
 
@@ -149,9 +161,9 @@ def wake_retries(
 ) -> int:
     """Have the finalizer look again at the retries of these interruptions; returns how many."""
     parameters = {"through": json_rows(interruptions), "window": window, "now": now}
-    return connection.exec_driver_sql(_WAKE, parameters).rowcount
+    return connection.execute(_WAKE, parameters).rowcount
 
 
-def settle_interruptions(connection: Connection, interruptions: Sequence[dict[str, Any]]) -> None:
+def mark_linked(connection: Connection, interruptions: Sequence[dict[str, Any]]) -> None:
     """Record that these were looked up, unless they changed meanwhile."""
-    connection.exec_driver_sql(_SETTLE, (json_rows(interruptions),))
+    connection.execute(_LINKED, {"rows": json_rows(interruptions)})

@@ -10,39 +10,15 @@ from sqlalchemy import Connection, TextClause, text
 
 from metering.db.rows import json_keys, json_rows
 from metering.events.events import StreamEnd, StreamStart
-from metering.prices.rating import ChargeLine
-from metering.streams.bill import Bill
 from metering.streams.settlement import State
 from metering.streams.stream import StreamFacts
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
-_bill_decoder = msgspec.json.Decoder(Bill)
-_lines_decoder = msgspec.json.Decoder(tuple[ChargeLine, ...])
 
 
 def attributes_document(event: StreamStart | StreamEnd) -> bytes:
     """What a start or an end says, as stored in `start_data` and `end_data`."""
     return _encode(event.attributes())
-
-
-def bill_document(bill: Bill) -> str:
-    """A bill with its lines; decimals are strings."""
-    return _encode(bill).decode()
-
-
-def bill_from_document(document: str | bytes) -> Bill:
-    """The bill that an adjustment carries."""
-    return _bill_decoder.decode(document)
-
-
-def lines_document(lines: tuple[ChargeLine, ...]) -> str:
-    """The lines of a charge; decimals are strings."""
-    return _encode(lines).decode()
-
-
-def lines_from_document(document: str | bytes) -> tuple[ChargeLine, ...]:
-    """The lines that a charge holds."""
-    return _lines_decoder.decode(document)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,16 +245,16 @@ def claim_due(
 
 _READ = f"""
 SELECT {STREAM_COLUMNS}
-FROM json_to_recordset(%s::json) AS wanted (customer_id text, stream_id text)
+FROM json_to_recordset(CAST(:keys AS json)) AS wanted (customer_id text, stream_id text)
 JOIN streams s ON s.customer_id = wanted.customer_id AND s.stream_id = wanted.stream_id
 ORDER BY s.customer_id, s.stream_id
 """
+_READ_STREAMS, _LOCK_STREAMS = text(_READ), text(f"{_READ} FOR UPDATE OF s")
 
 
 def read_streams(connection: Connection, streams: Sequence[tuple[str, str]], *, lock: bool) -> list[StoredStream]:
     """These (customer_id, stream_id); with `lock`, nobody else changes them until the transaction ends."""
-    query = f"{_READ} FOR UPDATE OF s" if lock else _READ
-    rows = connection.exec_driver_sql(query, (json_keys(streams),)).all()
+    rows = connection.execute(_LOCK_STREAMS if lock else _READ_STREAMS, {"keys": json_keys(streams)}).all()
     return [stored_stream(row) for row in rows]
 
 
@@ -293,17 +269,19 @@ class StreamMark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     revision: int | None = None
 
 
-_MARK = """
+_MARK = text(
+    """
 UPDATE streams s SET state = m.state, state_reason = m.state_reason, due_at = m.due_at, revision = m.revision
-FROM json_to_recordset(%s::json)
+FROM json_to_recordset(CAST(:rows AS json))
      AS m (customer_id text, stream_id text, state text, state_reason text, due_at timestamptz, revision integer)
 WHERE s.customer_id = m.customer_id AND s.stream_id = m.stream_id
 """
+)
 
 
 def mark_streams(connection: Connection, marks: Sequence[StreamMark]) -> None:
     """Record what was decided of streams that this transaction has claimed."""
-    connection.exec_driver_sql(_MARK, (json_rows(marks),))
+    connection.execute(_MARK, {"rows": json_rows(marks)})
 
 
 _WAKE = text("UPDATE streams SET due_at = :now WHERE customer_id = :customer_id AND stream_id = :stream_id")

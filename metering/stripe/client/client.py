@@ -19,9 +19,9 @@ from metering.stripe.client.limiter import Limiter
 from metering.stripe.client.port import Parameters, Written
 from metering.stripe.client.records import (
     parse_customer,
-    parse_statement,
+    parse_snapshot,
 )
-from metering.stripe.snapshot import Statement, StripeCustomer
+from metering.stripe.snapshot import Snapshot, StripeCustomer
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class StripeClientPort:
 
     def list_invoices(
         self, *, stripe_customer_id: str | None, created_from: datetime, created_to: datetime | None = None
-    ) -> Iterator[Statement]:
+    ) -> Iterator[Snapshot]:
         """See the port."""
         created = {"gte": int(created_from.timestamp())}
         if created_to is not None:
@@ -61,7 +61,7 @@ class StripeClientPort:
         for document in self._pages("GET /v1/invoices", self._client.v1.invoices.list, query):
             yield self._whole(document)
 
-    def get_invoice(self, *, stripe_invoice_id: str) -> Statement | None:
+    def get_invoice(self, *, stripe_invoice_id: str) -> Snapshot | None:
         """See the port."""
         try:
             document, _ = self._call(
@@ -119,7 +119,7 @@ class StripeClientPort:
             "POST /v1/credit_notes",
             lambda: self._client.v1.credit_notes.create(_params(parameters), _options(idempotency_key)),
         )
-        return Written(stripe_object_id=document["id"], statement=None, **_facts(answer.headers))
+        return Written(stripe_object_id=document["id"], snapshot=None, **_facts(answer.headers))
 
     def list_customers(self) -> Iterator[StripeCustomer]:
         """See the port."""
@@ -141,9 +141,9 @@ class StripeClientPort:
 
     def _write(self, endpoint: str, send: Callable[[], Any]) -> Written:
         document, answer = self._call(endpoint, send)
-        return Written(stripe_object_id=document["id"], statement=self._whole(document), **_facts(answer.headers))
+        return Written(stripe_object_id=document["id"], snapshot=self._whole(document), **_facts(answer.headers))
 
-    def _whole(self, document: Mapping[str, Any]) -> Statement:
+    def _whole(self, document: Mapping[str, Any]) -> Snapshot:
         """With all of its lines: an invoice's own list has the first ten, if it has one."""
         lines = document.get("lines")
         found = list(lines["data"]) if lines else []
@@ -156,7 +156,7 @@ class StripeClientPort:
                     {},
                 )
             )
-        return parse_statement(document, found)
+        return parse_snapshot(document, found)
 
     def _pages(
         self, endpoint: str, ask: Callable[[Any], Any], query: Mapping[str, Any]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from metering.months.store.invoices import StoredInvoice
 from metering.stripe.push import WantedInvoice, mark_of
-from metering.stripe.snapshot import Statement, StripeCustomer
+from metering.stripe.snapshot import Snapshot, StripeCustomer
 
 # As Stripe's request descriptions have them: JSON-like, amounts in whole cents, times in seconds since 1970.
 Parameters = Mapping[str, Any]
@@ -18,7 +18,7 @@ class Written:
     """What a write answered; `replayed` when it is the answer that the same key got before."""
 
     stripe_object_id: str
-    statement: Statement | None
+    snapshot: Snapshot | None
     request_id: str | None
     replayed: bool
 
@@ -28,10 +28,10 @@ class StripePort(Protocol):
 
     def list_invoices(
         self, *, stripe_customer_id: str | None, created_from: datetime, created_to: datetime | None = None
-    ) -> Iterator[Statement]:
+    ) -> Iterator[Snapshot]:
         """Invoices that were created from then on, of a customer or of all, newest first."""
 
-    def get_invoice(self, *, stripe_invoice_id: str) -> Statement | None:
+    def get_invoice(self, *, stripe_invoice_id: str) -> Snapshot | None:
         """One invoice; None when there is none, or it was deleted."""
 
     def create_invoice(self, *, parameters: Parameters, idempotency_key: str) -> Written:
@@ -68,9 +68,9 @@ class StripePort(Protocol):
 _CLOCKS = timedelta(days=2)
 
 
-def find_statements(
+def find_snapshots(
     port: StripePort, stored: StoredInvoice, wanted: WantedInvoice, stripe_invoice_id: str | None
-) -> list[Statement]:
+) -> list[Snapshot]:
     """Stripe's invoices with an invoice's mark, by listing its customer's; never by search, which lags."""
     listed = port.list_invoices(stripe_customer_id=wanted.stripe_customer_id, created_from=since_of(stored))
     found = {each.stripe_invoice_id: each for each in listed if mark_of(each) == wanted.mark}

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from metering.stripe.snapshot import Statement, StatementLine, StripeCustomer, StripeEvent, StripeStatus
+from metering.stripe.snapshot import Snapshot, SnapshotLine, StripeCustomer, StripeEvent, StripeStatus
 
 
-def parse_statement(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Statement:
+def parse_snapshot(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Snapshot:
     """An invoice with its line items, of which the document itself may have only the first."""
-    return Statement(
+    return Snapshot(
         stripe_invoice_id=document["id"],
         stripe_customer_id=_id_of(document.get("customer")) or "",
         status=StripeStatus(document["status"]),
@@ -48,8 +48,8 @@ def parse_event(document: Mapping[str, Any]) -> StripeEvent:
     )
 
 
-def _line(document: Mapping[str, Any]) -> StatementLine:
-    return StatementLine(
+def _line(document: Mapping[str, Any]) -> SnapshotLine:
+    return SnapshotLine(
         stripe_line_id=document["id"],
         amount=document["amount"],
         description=document.get("description"),

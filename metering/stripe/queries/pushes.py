@@ -176,7 +176,7 @@ def pushes_under_way(connection: Connection, *, period: str, only: str | None) -
 _WAITING = text(
     """
     SELECT customer_id, invoice_id, period, state, problem FROM invoice_pushes
-    WHERE period <= :period AND state NOT IN ('final', 'settled', 'deferred')
+    WHERE period <= :period AND state NOT IN ('final', 'paid', 'deferred')
       AND (CAST(:only AS text) IS NULL OR customer_id = :only)
     ORDER BY period, customer_id LIMIT :limit
     """
@@ -199,7 +199,7 @@ _STANDING = text(
         UNION ALL
         (SELECT customer_id, invoice_id, state FROM invoice_pushes
          WHERE period < (SELECT period FROM newest)
-           AND state NOT IN ('final', 'settled', 'void', 'uncollectible', 'deferred') LIMIT 100000)
+           AND state NOT IN ('final', 'paid', 'void', 'uncollectible', 'deferred') LIMIT 100000)
     ) AS standing JOIN invoices i USING (customer_id, invoice_id) GROUP BY standing.state
     """
 )

@@ -1,15 +1,14 @@
-"""Pushes: one row an invoice, how far Stripe has it. Claimed with a lease, and recorded under its fence."""
+"""SQL that writes pushes: one row per invoice, claimed with a lease and recorded under its fence."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, case, null, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, text
 
 from metering.core.errors import MeteringError
 from metering.db.rows import copy_rows, moment
-from metering.db.tables import invoice_pushes, stripe_events
 from metering.months.invoice import Invoice
 from metering.stripe.push import UNDER_WAY, PushState
 from metering.stripe.snapshot import StripeEvent
@@ -26,7 +25,7 @@ class LeaseLostError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedPush:
-    """A push that this worker has for as long as its fence is the row's."""
+    """A push that this worker holds as long as the row has its fence."""
 
     customer_id: str
     invoice_id: str
@@ -40,7 +39,7 @@ class ClaimedPush:
 
 
 def add_pushes(connection: Connection, invoices: Sequence[Invoice], now: datetime) -> None:
-    """Have new invoices pushed; one that bills nothing is deferred."""
+    """Add the pushes of new invoices; an invoice that bills nothing is deferred."""
     at = moment(now)
     copy_rows(
         connection,
@@ -59,7 +58,7 @@ def add_pushes(connection: Connection, invoices: Sequence[Invoice], now: datetim
     )
 
 
-# A customer's invoices go one after another, so that nothing is written to one customer from two places.
+# A customer's invoices are pushed one after another, so that no two workers write to one Stripe customer.
 _CLAIM = text(
     """
     UPDATE invoice_pushes p SET lease_until = :until, fence = p.fence + 1 FROM (
@@ -112,58 +111,59 @@ def claim_push(connection: Connection, *, customer_id: str, invoice_id: str, now
 
 
 def record_push(connection: Connection, claimed: ClaimedPush, *, now: datetime, **changes: object) -> None:
-    """Set columns of a push that is held, and renew the lease; `lease_until=None` gives it back.
+    """Set columns of a push that this worker holds, and renew the lease; `lease_until=None` releases it.
 
     Raises:
         LeaseLostError: another worker has it.
     """
     values = {"lease_until": now + LEASE, "changed_at": now, **changes}
-    statement = (
-        update(invoice_pushes)
-        .where(
-            invoice_pushes.c.customer_id == claimed.customer_id,
-            invoice_pushes.c.invoice_id == claimed.invoice_id,
-            invoice_pushes.c.fence == claimed.fence,
-        )
-        .values(**values)
-    )
-    if connection.execute(statement).rowcount != 1:
-        raise LeaseLostError(f"invoice {claimed.invoice_id}: another worker pushes it")
+    _update_held(connection, claimed, ", ".join(f"{name} = :{name}" for name in values), values)
 
 
-def rest_push(connection: Connection, claimed: ClaimedPush, *, now: datetime, **changes: object) -> None:
-    """Set columns and give a push back: nothing more is to be done, unless it was woken since it was claimed.
+def park_push(connection: Connection, claimed: ClaimedPush, *, now: datetime, **changes: object) -> None:
+    """Set columns and release a push that needs nothing more, unless it was woken since it was claimed.
 
-    Stripe may have been read before what woke it happened there.
+    A push that was woken stays due: Stripe may have been read before the change that woke it.
 
     Raises:
         LeaseLostError: another worker has it.
     """
-    due_at = invoice_pushes.c.due_at
-    woken = due_at.is_distinct_from(claimed.due_at)
-    rest = {"due_at": case((woken, due_at), else_=null()), "lease_until": None}
-    record_push(connection, claimed, now=now, **rest, **changes)
+    values = {"lease_until": None, "changed_at": now, **changes}
+    columns = ", ".join(f"{name} = :{name}" for name in values)
+    parked = "due_at = CASE WHEN due_at IS DISTINCT FROM CAST(:claimed_due_at AS timestamptz) THEN due_at END"
+    _update_held(connection, claimed, f"{columns}, {parked}", {**values, "claimed_due_at": claimed.due_at})
+
+
+def release_push(connection: Connection, claimed: ClaimedPush) -> None:
+    """Release a push, if this worker still holds it."""
+    with suppress(LeaseLostError):
+        _update_held(connection, claimed, "lease_until = NULL", {})
+
+
+def _update_held(
+    connection: Connection, claimed: ClaimedPush, assignments: str, values: Mapping[str, object]
+) -> None:
+    """`assignments` is made of column names that stand in this code."""
+    update = f"""
+        UPDATE invoice_pushes SET {assignments}
+        WHERE customer_id = :push_customer_id AND invoice_id = :push_invoice_id AND fence = :push_fence
+    """
+    held = {
+        "push_customer_id": claimed.customer_id,
+        "push_invoice_id": claimed.invoice_id,
+        "push_fence": claimed.fence,
+    }
+    if connection.execute(text(update), {**values, **held}).rowcount != 1:
+        raise LeaseLostError(f"invoice {claimed.invoice_id}: another worker pushes it")
+
+
+_STATE = text("SELECT state FROM invoice_pushes WHERE customer_id = :customer_id AND invoice_id = :invoice_id")
 
 
 def push_state(connection: Connection, *, customer_id: str, invoice_id: str) -> PushState:
     """Where a push is."""
-    query = select(invoice_pushes.c.state).where(
-        invoice_pushes.c.customer_id == customer_id, invoice_pushes.c.invoice_id == invoice_id
-    )
-    return PushState(connection.execute(query).scalar_one())
-
-
-def release_push(connection: Connection, claimed: ClaimedPush) -> None:
-    """Give a push back, if it is still held."""
-    connection.execute(
-        update(invoice_pushes)
-        .where(
-            invoice_pushes.c.customer_id == claimed.customer_id,
-            invoice_pushes.c.invoice_id == claimed.invoice_id,
-            invoice_pushes.c.fence == claimed.fence,
-        )
-        .values(lease_until=None)
-    )
+    key = {"customer_id": customer_id, "invoice_id": invoice_id}
+    return PushState(connection.execute(_STATE, key).scalar_one())
 
 
 _WAKE_LINKED = text(
@@ -175,7 +175,7 @@ _WAKE_LINKED = text(
 
 
 def wake_linked(connection: Connection, *, customer_id: str, now: datetime) -> int:
-    """Have a customer's invoices pushed that waited for its Stripe id; returns how many."""
+    """Make a customer's unlinked and stuck pushes due; returns how many."""
     return connection.execute(_WAKE_LINKED, {"customer_id": customer_id, "now": now}).rowcount
 
 
@@ -185,7 +185,7 @@ _WAKE = text(
 
 
 def wake_pushes_of(connection: Connection, *, stripe_invoice_id: str, now: datetime) -> list[str]:
-    """Have somebody look at what became of this invoice at Stripe; the ids of ours that it is of."""
+    """Make the pushes of this Stripe invoice due, so that a worker reads it; returns the ids of our invoices."""
     rows = connection.execute(_WAKE, {"stripe_invoice_id": stripe_invoice_id, "now": now})
     return list(rows.scalars())
 
@@ -195,18 +195,14 @@ def _claimed(row: object) -> ClaimedPush:
     return ClaimedPush(**{**given, "state": PushState(given["state"])})
 
 
+_ADD_EVENT = text(
+    """
+    INSERT INTO stripe_events (stripe_event_id, type, stripe_object_id, created_at, received_at)
+    VALUES (:stripe_event_id, :type, :stripe_object_id, :created_at, :now) ON CONFLICT DO NOTHING
+    """
+)
+
+
 def add_stripe_event(connection: Connection, event: StripeEvent, *, now: datetime) -> bool:
-    """Keep an event; whether it was new."""
-    statement = (
-        insert(stripe_events)
-        .values(
-            stripe_event_id=event.stripe_event_id,
-            type=event.type,
-            stripe_object_id=event.stripe_object_id,
-            created_at=event.created_at,
-            received_at=now,
-        )
-        .on_conflict_do_nothing()
-        .returning(stripe_events.c.stripe_event_id)
-    )
-    return connection.execute(statement).first() is not None
+    """Keep an event; False when it is known already."""
+    return connection.execute(_ADD_EVENT, {**asdict(event), "now": now}).rowcount == 1

@@ -1,4 +1,4 @@
-"""Reconciliations: what was fetched from Stripe, what was found, what was repaired. Findings are kept."""
+"""SQL that writes reconciliations: snapshots of Stripe's invoices, drift findings, repairs. Findings are kept."""
 
 import secrets
 from collections.abc import Sequence
@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, text
 
-from metering.db.tables import drift_findings, reconciliations, stripe_statements
+from metering.db.rows import json_value
 from metering.stripe.drift import Finding
 from metering.stripe.push import Mark
-from metering.stripe.snapshot import Statement
+from metering.stripe.snapshot import Snapshot
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Statement).decode
+_decode = msgspec.json.Decoder(Snapshot).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundDrift:
-    """A finding, of which invoice it is (None when of none of ours), and its number in the reconciliation."""
+    """A finding with its number in the reconciliation, and our invoice (None where it is of none)."""
 
     number: int
     customer_id: str | None
@@ -28,75 +27,86 @@ class FoundDrift:
     finding: Finding
 
 
-def start_reconciliation(
-    connection: Connection, *, period: str | None, repair: bool, requested_by: str, now: datetime
-) -> str:
-    """A new one; statements of those that died long ago are let go."""
-    reconciliation_id = f"rec_{secrets.token_hex(8)}"
-    connection.execute(_LET_GO, {"before": now - _LONGEST})
-    connection.execute(
-        insert(reconciliations).values(
-            reconciliation_id=reconciliation_id,
-            period=period,
-            repair=repair,
-            requested_by=requested_by,
-            started_at=now,
-        )
-    )
-    return reconciliation_id
-
-
-# Statements are kept while they are compared; whatever takes longer has died.
+# Snapshots are kept while they are compared; a reconciliation that takes longer than this has died.
 _LONGEST = timedelta(days=1)
-_LET_GO = text(
+_PRUNE = text(
     """
-    DELETE FROM stripe_statements WHERE reconciliation_id IN (
+    DELETE FROM stripe_snapshots WHERE reconciliation_id IN (
         SELECT reconciliation_id FROM reconciliations WHERE started_at < :before)
+    """
+)
+_START = text(
+    """
+    INSERT INTO reconciliations (reconciliation_id, period, repair, requested_by, started_at)
+    VALUES (:reconciliation_id, :period, :repair, :requested_by, :now)
     """
 )
 
 
-def add_statements(
-    connection: Connection, reconciliation_id: str, statements: Sequence[tuple[Mark, Statement]]
+def start_reconciliation(
+    connection: Connection, *, period: str | None, repair: bool, requested_by: str, now: datetime
+) -> str:
+    """Start a reconciliation; returns its id. Snapshots of reconciliations that died are deleted."""
+    reconciliation_id = f"rec_{secrets.token_hex(8)}"
+    connection.execute(_PRUNE, {"before": now - _LONGEST})
+    parameters = {
+        "reconciliation_id": reconciliation_id,
+        "period": period,
+        "repair": repair,
+        "requested_by": requested_by,
+        "now": now,
+    }
+    connection.execute(_START, parameters)
+    return reconciliation_id
+
+
+_ADD_SNAPSHOTS = text(
+    """
+    INSERT INTO stripe_snapshots (reconciliation_id, stripe_invoice_id, invoice_id, snapshot)
+    VALUES (:reconciliation_id, :stripe_invoice_id, :invoice_id, CAST(:snapshot AS json))
+    """
+)
+
+
+def add_snapshots(
+    connection: Connection, reconciliation_id: str, snapshots: Sequence[tuple[Mark, Snapshot]]
 ) -> None:
-    """Keep what was fetched until it is compared."""
-    if statements:
-        connection.execute(
-            insert(stripe_statements),
-            [
-                {
-                    "reconciliation_id": reconciliation_id,
-                    "stripe_invoice_id": statement.stripe_invoice_id,
-                    "invoice_id": mark.invoice_id,
-                    "statement": msgspec.json.decode(_encode(statement)),
-                }
-                for mark, statement in statements
-            ],
-        )
+    """Keep snapshots until they are compared."""
+    if snapshots:
+        rows = [
+            {
+                "reconciliation_id": reconciliation_id,
+                "stripe_invoice_id": snapshot.stripe_invoice_id,
+                "invoice_id": mark.invoice_id,
+                "snapshot": json_value(snapshot),
+            }
+            for mark, snapshot in snapshots
+        ]
+        connection.execute(_ADD_SNAPSHOTS, rows)
 
 
 _STATEMENTS = text(
     """
-    SELECT invoice_id, statement::text AS statement FROM stripe_statements
+    SELECT invoice_id, snapshot::text AS snapshot FROM stripe_snapshots
     WHERE reconciliation_id = :reconciliation_id AND invoice_id = ANY(:invoice_ids)
     """
 )
 
 
-def statements_of(
+def snapshots_of(
     connection: Connection, reconciliation_id: str, invoice_ids: Sequence[str]
-) -> dict[str, list[Statement]]:
-    """What was fetched of these invoices."""
-    found: dict[str, list[Statement]] = {}
+) -> dict[str, list[Snapshot]]:
+    """The snapshots of these invoices, by invoice id."""
+    found: dict[str, list[Snapshot]] = {}
     parameters = {"reconciliation_id": reconciliation_id, "invoice_ids": list(invoice_ids)}
     for row in connection.execute(_STATEMENTS, parameters):
-        found.setdefault(row.invoice_id, []).append(_decode(row.statement))
+        found.setdefault(row.invoice_id, []).append(_decode(row.snapshot))
     return found
 
 
 _OF_NO_INVOICE = text(
     """
-    SELECT s.statement::text AS statement FROM stripe_statements s
+    SELECT s.snapshot::text AS snapshot FROM stripe_snapshots s
     WHERE s.reconciliation_id = :reconciliation_id
       AND NOT EXISTS (SELECT FROM invoices i WHERE i.invoice_id = s.invoice_id AND i.billed_cents > 0)
     ORDER BY s.stripe_invoice_id
@@ -104,37 +114,45 @@ _OF_NO_INVOICE = text(
 )
 
 
-def statements_of_no_invoice(connection: Connection, reconciliation_id: str) -> list[Statement]:
-    """What bears our mark and is of no invoice that we bill."""
+def snapshots_of_no_invoice(connection: Connection, reconciliation_id: str) -> list[Snapshot]:
+    """Snapshots that bear our mark and belong to no invoice that bills anything."""
     rows = connection.execute(_OF_NO_INVOICE, {"reconciliation_id": reconciliation_id})
-    return [_decode(row.statement) for row in rows]
+    return [_decode(row.snapshot) for row in rows]
+
+
+_ADD_FINDINGS = text(
+    """
+    INSERT INTO drift_findings (reconciliation_id, finding, customer_id, invoice_id, period, stripe_invoice_id,
+                                drift_class, finalized, drift_cents, detail, remedy, found_at)
+    VALUES (:reconciliation_id, :finding, :customer_id, :invoice_id, :period, :stripe_invoice_id, :drift_class,
+            :finalized, :drift_cents, :detail, :remedy, :now)
+    """
+)
 
 
 def add_findings(
     connection: Connection, reconciliation_id: str, found: Sequence[FoundDrift], *, now: datetime
 ) -> None:
-    """Keep what was found."""
+    """Keep findings."""
     if found:
-        connection.execute(
-            insert(drift_findings),
-            [
-                {
-                    "reconciliation_id": reconciliation_id,
-                    "finding": each.number,
-                    "customer_id": each.customer_id,
-                    "invoice_id": each.invoice_id,
-                    "period": each.period,
-                    "stripe_invoice_id": each.finding.stripe_invoice_id,
-                    "drift_class": each.finding.drift_class.value,
-                    "finalized": each.finding.finalized,
-                    "drift_cents": each.finding.cents,
-                    "detail": each.finding.detail,
-                    "remedy": each.finding.remedy.value,
-                    "found_at": now,
-                }
-                for each in found
-            ],
-        )
+        rows = [
+            {
+                "reconciliation_id": reconciliation_id,
+                "finding": each.number,
+                "customer_id": each.customer_id,
+                "invoice_id": each.invoice_id,
+                "period": each.period,
+                "stripe_invoice_id": each.finding.stripe_invoice_id,
+                "drift_class": each.finding.drift_class.value,
+                "finalized": each.finding.finalized,
+                "drift_cents": each.finding.cents,
+                "detail": each.finding.detail,
+                "remedy": each.finding.remedy.value,
+                "now": now,
+            }
+            for each in found
+        ]
+        connection.execute(_ADD_FINDINGS, rows)
 
 
 _REPAIRED = text(
@@ -153,7 +171,7 @@ def record_repair(
     repair: str,
     repaired_at: datetime | None,
 ) -> None:
-    """What was done about findings; `repaired_at` is None when it did not help."""
+    """Record a repair of findings; `repaired_at` is None when it failed."""
     connection.execute(
         _REPAIRED,
         {
@@ -174,7 +192,7 @@ _FINISH = text(
 )
 
 
-_LET_GO_OWN = text("DELETE FROM stripe_statements WHERE reconciliation_id = :reconciliation_id")
+_DROP_SNAPSHOTS = text("DELETE FROM stripe_snapshots WHERE reconciliation_id = :reconciliation_id")
 
 
 def finish_reconciliation(
@@ -187,8 +205,8 @@ def finish_reconciliation(
     problem: str | None,
     now: datetime,
 ) -> None:
-    """It is over, and its statements are let go; `problem` says why nothing was repaired that should have been."""
-    connection.execute(_LET_GO_OWN, {"reconciliation_id": reconciliation_id})
+    """Finish a reconciliation and delete its snapshots; `problem` says why a repair was not attempted."""
+    connection.execute(_DROP_SNAPSHOTS, {"reconciliation_id": reconciliation_id})
     connection.execute(
         _FINISH,
         {

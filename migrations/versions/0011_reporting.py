@@ -1,11 +1,11 @@
-"""Views for finance's own tools, which are all that a reader may see; and what operators' metrics follow from."""
+"""Views for finance's own tools; a reader may see these and nothing else."""
 
 from alembic import op
 
 from migrations.reporting_comments import COMMENTS
 
-revision = "2026_12_04_reporting"
-down_revision = "2026_12_03_stripe"
+revision = "0011_reporting"
+down_revision = "0010_server"
 branch_labels = None
 depends_on = None
 
@@ -47,76 +47,20 @@ FROM (
 WHERE u.stream_count <> 0 OR u.usd_cents <> 0
 """
 
-# Where the newest bill has each column: in the charge, or in the document of the newest adjustment.
 TEXTS = ("outcome", "provider", "model", "response_model", "rated_model", "model_rule", "service_tier", "api_key_id")
-TERMS = ("usage_source", "cancel_policy", "rate_card_id", "retry_of", "resolution")
-BILL = (
-    "started_at",
-    "ended_at",
-    *TEXTS,
-    *COUNTERS,
-    *TERMS,
-    "input_unknown",
-    "cancel_policy_version",
-    "markup_percent",
-    "lines",
-)
-BOOKED = "c.customer_id, c.stream_id, c.charge_id, c.period, c.booked_at, c.usd_cents AS charged_usd_cents"
-ADJUSTED = """a.revision, (
-        SELECT sum(x.usd_cents) FROM public.adjustments x
-        WHERE x.customer_id = a.customer_id AND x.stream_id = a.stream_id) AS adjusted_usd_cents"""
-NEWEST = """public.adjustments a
-    JOIN public.charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id
-    WHERE NOT EXISTS (SELECT FROM public.adjustments newer WHERE newer.customer_id = a.customer_id
-                      AND newer.stream_id = a.stream_id AND newer.revision > a.revision)"""
 
+TERMS = ("usage_source", "input_unknown", "cancel_policy", "cancel_policy_version", "rate_card_id", "markup_percent")
 
-def of_charge(name: str) -> str:
-    return "c.lines::jsonb AS lines" if name == "lines" else f"c.{name}"
-
-
-def of_adjustment(name: str) -> str:
-    if name in COUNTERS:
-        return f"(a.bill -> 'usage' ->> '{name}')::bigint AS {name}"
-    others = {
-        "started_at": "(a.bill ->> 'started_at')::timestamptz AS started_at",
-        "ended_at": "a.ended_at",
-        "input_unknown": "(a.bill ->> 'input_unknown')::boolean AS input_unknown",
-        "cancel_policy_version": "coalesce((a.bill ->> 'cancel_policy_version')::integer, 0) AS cancel_policy_version",
-        "markup_percent": "coalesce((a.bill ->> 'markup_percent')::numeric, 0) AS markup_percent",
-        "lines": "a.bill -> 'lines' AS lines",
-    }
-    return others.get(name, f"a.bill ->> '{name}' AS {name}")
-
-
-def of_nothing(name: str) -> str:
-    """What was booked is taken back: the stream is known from its charge, and nothing is billed."""
-    others = {"lines": "'[]'::jsonb AS lines", **{name: f"NULL::bigint AS {name}" for name in COUNTERS}}
-    return others.get(name, f"c.{name}")
-
-
-# By branch, so that a range of ends is found in an index whichever table has the newest bill.
 CHARGES = f"""
 CREATE VIEW reporting.charges AS
-SELECT b.customer_id, k.name AS customer_name, b.stream_id, b.charge_id, b.period, b.booked_at, b.revision,
-       b.started_at, b.ended_at, {", ".join(f"b.{name}" for name in TEXTS)},
-       {", ".join(f"b.{name}" for name in COUNTERS)}, b.usage_source, b.input_unknown, b.cancel_policy,
-       b.cancel_policy_version, b.rate_card_id, b.markup_percent, b.retry_of IS NOT NULL AS retry, b.retry_of,
-       b.resolution, b.lines, b.charged_usd_cents, b.adjusted_usd_cents,
-       coalesce(m.usd_cents, 0) AS by_hand_usd_cents,
-       b.charged_usd_cents + b.adjusted_usd_cents + coalesce(m.usd_cents, 0) AS usd_cents,
-       (b.charged_usd_cents + b.adjusted_usd_cents + coalesce(m.usd_cents, 0)) {DOLLARS} AS usd
-FROM (
-    SELECT {BOOKED}, 0 AS revision, 0::numeric AS adjusted_usd_cents, {", ".join(map(of_charge, BILL))}
-    FROM public.charges c WHERE NOT EXISTS (
-        SELECT FROM public.adjustments a WHERE a.customer_id = c.customer_id AND a.stream_id = c.stream_id)
-    UNION ALL
-    SELECT {BOOKED}, {ADJUSTED}, {", ".join(map(of_adjustment, BILL))}
-    FROM {NEWEST} AND a.bill IS NOT NULL
-    UNION ALL
-    SELECT {BOOKED}, {ADJUSTED}, {", ".join(map(of_nothing, BILL))}
-    FROM {NEWEST} AND a.bill IS NULL
-) AS b
+SELECT b.customer_id, k.name AS customer_name, b.stream_id, b.charge_id, b.charged_period AS period,
+       b.charged_at AS booked_at, b.revision, b.started_at, b.ended_at, {", ".join(f"b.{name}" for name in TEXTS)},
+       {", ".join(f"CASE WHEN NOT b.taken_back THEN b.{name} END AS {name}" for name in COUNTERS)},
+       {", ".join(f"b.{name}" for name in TERMS)}, b.retry_of IS NOT NULL AS retry, b.retry_of, b.resolution,
+       b.lines::jsonb AS lines, b.charged_usd_cents, b.bill_usd_cents - b.charged_usd_cents AS adjusted_usd_cents,
+       coalesce(m.usd_cents, 0) AS by_hand_usd_cents, b.bill_usd_cents + coalesce(m.usd_cents, 0) AS usd_cents,
+       (b.bill_usd_cents + coalesce(m.usd_cents, 0)) {DOLLARS} AS usd
+FROM public.newest_bills b
 LEFT JOIN (
     SELECT customer_id, stream_id, sum(usd_cents) AS usd_cents FROM public.manual_adjustments
     WHERE stream_id IS NOT NULL GROUP BY customer_id, stream_id
@@ -143,15 +87,6 @@ LEFT JOIN public.customers c ON c.customer_id = l.customer_id
 # those are read, and what is left are the charges of the first open month.
 def by_customer(amount: str, table: str) -> str:
     return f"(SELECT customer_id, sum({amount}) AS usd_cents FROM public.{table} GROUP BY customer_id)"
-
-
-def first_month(table: str) -> str:
-    return f"SELECT min(e.period) AS period FROM public.{table} e WHERE e.customer_id = c.customer_id AND e.period > closed"
-
-
-def by_month(kind: str, table: str, after: str) -> str:
-    return f"""SELECT e.period, {kind} AS kind, sum(e.usd_cents) AS usd_cents FROM public.{table} e
-        WHERE e.customer_id = c.customer_id AND e.period > {after} GROUP BY 1, 2"""
 
 
 def streams(kind: str, condition: str) -> str:
@@ -181,15 +116,16 @@ FROM (
         LEFT JOIN {by_customer("usd_cents", "totals_pending")} AS n ON n.customer_id = c.customer_id
         LEFT JOIN {by_customer("exact_usd_cents", "invoices")} AS i ON i.customer_id = c.customer_id
     ) AS c
-    CROSS JOIN LATERAL (SELECT min(period) AS period FROM (
-        {first_month("charges")}
-        UNION ALL {first_month("adjustments")}
-        UNION ALL {first_month("manual_adjustments")}) AS months) AS first_open
+    CROSS JOIN LATERAL (
+        SELECT min(e.period) AS period FROM public.entries e
+        WHERE e.customer_id = c.customer_id AND e.period > closed
+    ) AS first_open
     CROSS JOIN LATERAL (
         WITH beside AS (
-            {by_month("'charge'", "charges", "first_open.period")}
-            UNION ALL {by_month("'adjustment'", "adjustments", "c.closed")}
-            UNION ALL {by_month("e.kind", "manual_adjustments", "c.closed")}
+            SELECT e.period, e.kind, sum(e.usd_cents) AS usd_cents FROM public.entries e
+            WHERE e.customer_id = c.customer_id AND e.period > c.closed
+              AND (e.kind <> 'charge' OR e.period > first_open.period)
+            GROUP BY 1, 2
         )
         SELECT period, kind, usd_cents FROM beside
         UNION ALL
@@ -240,37 +176,9 @@ FROM (
 ) AS k JOIN public.rates r ON r.rate_card_id = k.rate_card_id
 """
 
-WORK = """
--- Workers tell that they live, and what they did since they told last. Those that are gone are summed up in one row.
-CREATE TABLE worker_signs (
-    worker_id  text PRIMARY KEY,
-    host       text NOT NULL,
-    started_at timestamptz NOT NULL,
-    seen_at    timestamptz NOT NULL,
-    batches    bigint NOT NULL,
-    streams    bigint NOT NULL,
-    batch_time interval NOT NULL
-);
-
--- When totals were rolled up last, written with it. One row.
-CREATE TABLE totals_rolled_up (
-    is_last      boolean PRIMARY KEY CHECK (is_last),
-    rolled_up_at timestamptz NOT NULL
-);
-
--- What is not at its end, whatever the month: little, beside all that ever was.
-CREATE INDEX invoice_pushes_not_at_end ON invoice_pushes (period, state)
-    WHERE state NOT IN ('final', 'settled', 'void', 'uncollectible', 'deferred');
-
-GRANT SELECT, INSERT, UPDATE, DELETE ON worker_signs TO metering_service;
-GRANT SELECT, INSERT, UPDATE ON totals_rolled_up TO metering_service;
-"""
-
-# A reader gets these views and nothing else: what tables hold beside them (Stripe's parameters and statements, who
-# decided what, start data with tags) is nobody's reporting, and a table's shape is no promise.
+# A reader gets no tables: they hold more than reporting needs (Stripe's parameters, who decided what, tags), and their
+# shape may change.
 PRIVILEGES = """
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM metering_reader;
-REVOKE ALL ON SCHEMA public FROM metering_reader;
 GRANT USAGE ON SCHEMA reporting TO metering_reader;
 GRANT SELECT ON reporting.daily_usage, reporting.charges, reporting.invoice_lines, reporting.unbilled,
     reporting.drift, reporting.rates TO metering_reader;
@@ -293,7 +201,6 @@ def upgrade() -> None:
         for name, says in columns.items():
             comment("COLUMN", f"{view}.{name}", says)
     op.execute(PRIVILEGES)
-    op.execute(WORK)
 
 
 def comment(kind: str, name: str, says: str) -> None:

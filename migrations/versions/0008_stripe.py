@@ -1,9 +1,9 @@
-"""Pushing invoices to Stripe, what was sent there, what was found there, and what Stripe told."""
+"""Pushes of invoices to Stripe, every write sent there, reconciliations, and the events that Stripe posts."""
 
 from alembic import op
 
-revision = "2026_12_03_stripe"
-down_revision = "2026_12_02_months"
+revision = "0008_stripe"
+down_revision = "0007_months"
 branch_labels = None
 depends_on = None
 
@@ -15,7 +15,7 @@ CREATE TABLE invoice_pushes (
     period               text NOT NULL,
     state                text NOT NULL CHECK (state IN
                            ('pending', 'lookup', 'creating', 'lining', 'verifying', 'finalizing', 'unknown',
-                            'final', 'settled', 'void', 'uncollectible', 'deferred', 'unlinked', 'stuck')),
+                            'final', 'paid', 'void', 'uncollectible', 'deferred', 'unlinked', 'stuck')),
     version              integer NOT NULL DEFAULT 1 CHECK (version > 0),
     stripe_invoice_id    text,
     stripe_number        text,
@@ -32,6 +32,9 @@ CREATE TABLE invoice_pushes (
 );
 CREATE INDEX invoice_pushes_due ON invoice_pushes (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX invoice_pushes_by_period ON invoice_pushes (period, state);
+-- Invoices that are not at their end, whatever their month: few of all there ever were.
+CREATE INDEX invoice_pushes_not_at_end ON invoice_pushes (period, state)
+    WHERE state NOT IN ('final', 'paid', 'void', 'uncollectible', 'deferred');
 CREATE INDEX invoice_pushes_by_stripe_id ON invoice_pushes (stripe_invoice_id) WHERE stripe_invoice_id IS NOT NULL;
 
 -- Every write to Stripe, recorded before it is sent; its idempotency key follows from its primary key.
@@ -85,17 +88,17 @@ CREATE TABLE drift_findings (
     PRIMARY KEY (reconciliation_id, finding)
 );
 
--- Stripe's figures as a reconciliation fetched them: for comparing, in any order, with little memory.
-CREATE TABLE stripe_statements (
+-- Stripe's invoices as a reconciliation fetched them, kept so that comparing takes little memory.
+CREATE TABLE stripe_snapshots (
     reconciliation_id text NOT NULL REFERENCES reconciliations,
     stripe_invoice_id text NOT NULL,
     invoice_id        text NOT NULL,
-    statement         json NOT NULL,
+    snapshot          json NOT NULL,
     PRIMARY KEY (reconciliation_id, stripe_invoice_id)
 );
-CREATE INDEX stripe_statements_by_invoice ON stripe_statements (reconciliation_id, invoice_id);
+CREATE INDEX stripe_snapshots_by_invoice ON stripe_snapshots (reconciliation_id, invoice_id);
 
--- What Stripe told, once each: a hint to look, never state.
+-- Each event of Stripe, once: a hint to read the invoice there, never state.
 CREATE TABLE stripe_events (
     stripe_event_id text PRIMARY KEY,
     type            text NOT NULL,
@@ -111,9 +114,9 @@ def upgrade() -> None:
     op.execute(DRIFT)
     op.execute(
         """
-        GRANT SELECT ON invoice_pushes, stripe_operations, reconciliations, drift_findings, stripe_statements,
-            stripe_events TO metering_service, metering_reader;
-        GRANT INSERT ON invoice_pushes, stripe_operations, reconciliations, drift_findings, stripe_statements,
+        GRANT SELECT ON invoice_pushes, stripe_operations, reconciliations, drift_findings, stripe_snapshots,
+            stripe_events TO metering_service;
+        GRANT INSERT ON invoice_pushes, stripe_operations, reconciliations, drift_findings, stripe_snapshots,
             stripe_events TO metering_service;
         GRANT UPDATE ON invoice_pushes TO metering_service;
         GRANT UPDATE (outcome, stripe_object_id, stripe_request_id, problem, answered_at, sent_at)
@@ -121,6 +124,6 @@ def upgrade() -> None:
         GRANT UPDATE (finished_at, compared, ours_cents, theirs_cents, problem) ON reconciliations
             TO metering_service;
         GRANT UPDATE (repaired_at, repair) ON drift_findings TO metering_service;
-        GRANT DELETE ON stripe_statements TO metering_service;
+        GRANT DELETE ON stripe_snapshots TO metering_service;
         """
     )

@@ -1,16 +1,16 @@
-"""Alerts, when they occurred, and the webhooks that tell of it."""
+"""Alerts, their occurrences, and the webhooks that announce them."""
 
 from alembic import op
 
-revision = "2026_12_05_alerts"
-down_revision = "2026_12_06_sessions"
+revision = "0009_alerts"
+down_revision = "0008_stripe"
 branch_labels = None
 depends_on = None
 
 FINITE = "NOT IN ('NaN', 'Infinity', '-Infinity')"
 
 ALERTS = f"""
--- What is watched. Its version moves on when its terms change, which arms it anew.
+-- A new version, made when the terms change, arms the alert again.
 CREATE TABLE alerts (
     alert_id         text PRIMARY KEY,
     kind             text NOT NULL CHECK (kind IN
@@ -35,7 +35,7 @@ CREATE TABLE alerts (
 );
 CREATE INDEX alerts_by_customer ON alerts (customer_id, kind) WHERE deleted_at IS NULL;
 
--- One row a kind of alert: the row is the work, taken by one worker at a time.
+-- One row per kind of alert: the row is the work, claimed by one worker at a time.
 CREATE TABLE alert_evaluations (
     kind         text PRIMARY KEY,
     due_at       timestamptz NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE alert_evaluations (
 INSERT INTO alert_evaluations (kind, due_at)
 SELECT kind, 'epoch' FROM unnest(ARRAY['spend', 'daily_change', 'estimated_share', 'drift', 'backlog_age']) AS kind;
 
--- A threshold was crossed. The key is what keeps anybody from being told twice; '' stands for the deployment.
+-- A crossed threshold. The key keeps it from firing twice; '' stands for the deployment.
 CREATE TABLE alert_occurrences (
     customer_id   text NOT NULL,
     alert_id      text NOT NULL REFERENCES alerts,
@@ -80,7 +80,7 @@ CREATE TABLE webhook_endpoints (
     CHECK ((disabled_at IS NULL) = (disabled_reason IS NULL))
 );
 
--- Apart from the endpoints, so that only the service may read them. The one without an end is the newest.
+-- Kept apart from the endpoints, so that only the service may read them. The newest has no end.
 CREATE TABLE webhook_secrets (
     endpoint_id text NOT NULL REFERENCES webhook_endpoints,
     generation  integer NOT NULL,
@@ -90,8 +90,8 @@ CREATE TABLE webhook_secrets (
     PRIMARY KEY (endpoint_id, generation)
 );
 
--- What is to be sent where, and what became of it. A row with `due_at` is work; a lease with a fence keeps it to one
--- worker. A replay is a row of its own, of the same message.
+-- A message to one endpoint. A row with `due_at` is work; a lease with a fence keeps it to one worker. A replay is a row
+-- of its own, with the same message.
 CREATE TABLE webhook_deliveries (
     endpoint_id     text NOT NULL REFERENCES webhook_endpoints,
     message_id      text NOT NULL,
@@ -117,7 +117,7 @@ CREATE INDEX webhook_deliveries_by_time ON webhook_deliveries (created_at, deliv
 CREATE INDEX webhook_deliveries_by_state ON webhook_deliveries (state, created_at, delivery_id);
 """
 
-# Readers have views and nothing else; an address may carry a token of its receiver, and a secret signs.
+# Readers get no access: a URL may carry a token of its receiver.
 PRIVILEGES = """
 GRANT SELECT ON alerts, alert_evaluations, alert_occurrences, webhook_endpoints, webhook_secrets, webhook_deliveries
     TO metering_service;
@@ -131,7 +131,7 @@ GRANT UPDATE (url, description, types, changed_at, disabled_at, disabled_reason,
 GRANT UPDATE (ends_at) ON webhook_secrets TO metering_service;
 GRANT UPDATE (state, attempts, due_at, lease_until, fence, response_status, problem, attempted_at)
     ON webhook_deliveries TO metering_service;
--- What is past its retention, and secrets that have ended.
+-- Rows past their retention, and ended secrets.
 GRANT DELETE ON alert_occurrences, webhook_deliveries, webhook_secrets TO metering_service;
 """
 

@@ -1,9 +1,9 @@
-"""Closed months and their invoices; no entry can be booked to a month that is closed."""
+"""Closed months and their invoices; no entry can be booked to a closed month."""
 
 from alembic import op
 
-revision = "2026_12_02_months"
-down_revision = "2026_12_01_manual_adjustments"
+revision = "0007_months"
+down_revision = "0006_ledger"
 branch_labels = None
 depends_on = None
 
@@ -11,15 +11,6 @@ MONTH = "~ '^[0-9]{4}-(0[1-9]|1[0-2])$'"
 FINITE = "NOT IN ('NaN', 'Infinity', '-Infinity')"
 
 CLOSING = f"""
--- A month and all before it are closed. Booking locks this row FOR SHARE, closing FOR UPDATE.
-ALTER TABLE customers ADD COLUMN closed_through text NOT NULL DEFAULT ''
-    CHECK (closed_through = '' OR closed_through {MONTH});
-CREATE INDEX customers_by_close ON customers (closed_through, customer_id);
-
-CREATE INDEX charges_by_period ON charges (customer_id, period);
-CREATE INDEX adjustments_by_period ON adjustments (customer_id, period);
-CREATE INDEX manual_adjustments_by_period ON manual_adjustments (customer_id, period);
-
 CREATE TABLE billing_periods (
     customer_id  text NOT NULL REFERENCES customers,
     period       text NOT NULL CHECK (period {MONTH}),
@@ -50,7 +41,7 @@ CREATE TABLE invoices (
     PRIMARY KEY (customer_id, invoice_id),
     UNIQUE (customer_id, period),
     UNIQUE (customer_id, invoice_id, remainder_usd_cents),
-    -- What an invoice leaves over is carried once, and as it is.
+    -- A remainder is carried once, unchanged.
     UNIQUE NULLS NOT DISTINCT (customer_id, previous_invoice_id),
     FOREIGN KEY (customer_id, previous_invoice_id, carried_in_usd_cents)
         REFERENCES invoices (customer_id, invoice_id, remainder_usd_cents),
@@ -85,7 +76,7 @@ CREATE TABLE invoice_lines (
     FOREIGN KEY (customer_id, invoice_id) REFERENCES invoices
 );
 
--- Numbers without a gap: whoever closes takes the next ones, in the transaction that uses them.
+-- Numbers have no gaps: closing takes the next ones, in the transaction that uses them.
 CREATE TABLE invoice_numbers (
     period text PRIMARY KEY CHECK (period {MONTH}),
     last   integer NOT NULL CHECK (last > 0)
@@ -93,7 +84,7 @@ CREATE TABLE invoice_numbers (
 """
 
 RUNS = f"""
--- Somebody, or the schedule, wants a month closed. A row that is not finished is work for every worker.
+-- A request to close a month. A row that is not finished is work for every worker.
 CREATE TABLE invoice_runs (
     run_id       text PRIMARY KEY,
     period       text NOT NULL CHECK (period {MONTH}),
@@ -106,7 +97,7 @@ CREATE TABLE invoice_runs (
 );
 CREATE INDEX invoice_runs_open ON invoice_runs (started_at) WHERE finished_at IS NULL;
 
--- Customers whose month a run did not close, and why.
+-- Customers whose month a run could not close, and why.
 CREATE TABLE invoice_run_refusals (
     customer_id text NOT NULL,
     run_id      text NOT NULL REFERENCES invoice_runs,
@@ -118,7 +109,7 @@ CREATE TABLE invoice_run_refusals (
 CREATE INDEX invoice_run_refusals_by_run ON invoice_run_refusals (run_id, customer_id);
 """
 
-# Once a statement, whatever wrote it: application code takes the lock that makes this race-free.
+# Checked once per statement. The application takes the lock that makes this free of races.
 NO_ENTRY_IN_A_CLOSED_PERIOD = """
 CREATE FUNCTION refuse_closed_period() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -147,7 +138,7 @@ def upgrade() -> None:
     op.execute(
         """
         GRANT SELECT ON billing_periods, invoices, invoice_lines, invoice_runs, invoice_run_refusals
-            TO metering_service, metering_reader;
+            TO metering_service;
         GRANT SELECT, INSERT, UPDATE ON invoice_numbers TO metering_service;
         GRANT INSERT ON billing_periods, invoices, invoice_lines, invoice_runs, invoice_run_refusals
             TO metering_service;
