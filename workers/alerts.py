@@ -1,4 +1,4 @@
-"""Alerts in the workers: evaluate the kinds that are due, then send the webhooks that are, within a bound.
+"""Alerts in a worker: evaluate the kinds that are due, then send the webhooks that are, within a bound.
 
 One at a time in a process; several processes share the work by the rows that they claim.
 """
@@ -20,46 +20,51 @@ from metering.server.bootstrap import Service, build_courier
 
 log = logging.getLogger(__name__)
 
-# What takes longer is left to the next message, or the poller's next look.
+# What takes longer is left to the next message, or to the worker's next look.
 MAX_SECONDS = 30.0
-# So many posts at once in a process, and so many of them to one endpoint.
+# Posts at once in a process, and to one endpoint.
 _THREADS, _EACH = 16, 4
 
-_evaluating, _sending = threading.Lock(), threading.Lock()
-_couriers: dict[int, Courier] = {}
 
+class Alerts:
+    """Evaluating alerts and sending webhooks for one process. Errors are logged, and the work is tried again."""
 
-def evaluate_due_alerts(service: Callable[[], Service]) -> None:
-    """Evaluate each kind of alert that is due. What fails is logged, and tried again; other kinds go on."""
-    if not _evaluating.acquire(blocking=False):
-        return
-    try:
-        until = monotonic() + MAX_SECONDS
-        for kind in AlertKind:
-            try:
-                _evaluate(service(), kind, until)
-            except (SQLAlchemyError, MeteringError) as error:
-                told = {"kind": kind.value, "error": str(error).splitlines()[0]}
-                log.error("evaluating alerts failed; it is tried again", extra=told)
-                if isinstance(error, DatabaseUnavailableError):
-                    return
-    finally:
-        _evaluating.release()
+    def __init__(self, service: Callable[[], Service]) -> None:
+        self._service = service
+        self._evaluating, self._sending = threading.Lock(), threading.Lock()
+        self._courier: Courier | None = None
 
+    def evaluate_due(self) -> None:
+        """Evaluate each kind of alert that is due. When one kind fails, the others go on."""
+        if not self._evaluating.acquire(blocking=False):
+            return
+        try:
+            until = monotonic() + MAX_SECONDS
+            for kind in AlertKind:
+                try:
+                    _evaluate(self._service(), kind, until)
+                except (SQLAlchemyError, MeteringError) as error:
+                    facts = {"kind": kind.value, "error": str(error).splitlines()[0]}
+                    log.error("evaluating alerts failed, will retry", extra=facts)
+                    if isinstance(error, DatabaseUnavailableError):
+                        return
+        finally:
+            self._evaluating.release()
 
-def send_due_webhooks(service: Callable[[], Service]) -> None:
-    """Send until nothing is due or the time is up. What fails at a receiver is recorded; the rest is logged."""
-    if not _sending.acquire(blocking=False):
-        return
-    try:
-        until = monotonic() + MAX_SECONDS
-        courier = _courier(service())
-        while monotonic() < until and send_due(courier=courier, threads=_THREADS, each=_EACH):
-            pass
-    except (SQLAlchemyError, MeteringError) as error:
-        log.error("sending webhooks failed; it is tried again", extra={"error": str(error).splitlines()[0]})
-    finally:
-        _sending.release()
+    def send_due(self) -> None:
+        """Send until nothing is due or the time is up. What fails at a receiver is recorded, not logged."""
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            until = monotonic() + MAX_SECONDS
+            if self._courier is None:  # built once, since it reads the trusted certificates
+                self._courier = build_courier(self._service())
+            while monotonic() < until and send_due(courier=self._courier, threads=_THREADS, each=_EACH):
+                pass
+        except (SQLAlchemyError, MeteringError) as error:
+            log.error("sending webhooks failed, will retry", extra={"error": str(error).splitlines()[0]})
+        finally:
+            self._sending.release()
 
 
 def _evaluate(service: Service, kind: AlertKind, until: float) -> None:
@@ -71,10 +76,3 @@ def _evaluate(service: Service, kind: AlertKind, until: float) -> None:
         let_go_of_alert_log(engine=engine, retention=settings.alerts_retention, now=utc_now())
         if not found.more:
             return
-
-
-def _courier(service: Service) -> Courier:
-    """Built once, for it reads the trusted certificates."""
-    if id(service) not in _couriers:
-        _couriers[id(service)] = build_courier(service)
-    return _couriers[id(service)]

@@ -9,12 +9,12 @@ from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import beat_init, celeryd_after_setup, setup_logging, worker_init, worker_shutting_down
 
-from metering.server.bootstrap import Service, build_service, freeze_collector, redis_url
+from metering.server.bootstrap import build_service, freeze_collector, redis_url
 from metering.server.logs import configure_logging
 from metering.server.settings import Settings, load_settings
 from metering.streams.ingest.nudge import QUEUE, celery_url
-from workers.poller import Poller
 from workers.schedule import SCHEDULE
+from workers.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +25,9 @@ def settings() -> Settings:
     return load_settings()
 
 
-@cache
-def service() -> Service:
-    """The service that this worker's tasks share; its threads share one connection pool."""
-    return build_service(settings())
+worker = Worker(lambda: build_service(settings()))
 
-
-# Celery warns root for fear of pickled messages. Ours are JSON without content, and nothing else is accepted.
+# Celery warns root about pickled messages. Ours are JSON without content, and nothing else is accepted.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = Celery("metering", include=["workers.tasks"])
@@ -43,7 +39,7 @@ app.conf.update(
     task_store_errors_even_if_ignored=False,
     task_acks_late=False,
     task_default_delivery_mode="transient",
-    # Threads, since the work waits for PostgreSQL; more cores are used by running more workers.
+    # Threads, since the work waits for PostgreSQL. More cores are used by running more workers.
     worker_pool="threads",
     worker_concurrency=2,
     worker_prefetch_multiplier=1,
@@ -54,7 +50,7 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    # Without these a worker can wait for ever on a broker that went away silently (celery#8030, #9054).
+    # Without these a worker can wait forever for a broker that went away silently (celery#8030, #9054).
     broker_transport_options={
         "socket_timeout": 10,
         "socket_connect_timeout": 5,
@@ -67,33 +63,31 @@ app.conf.update(
     timezone="UTC",
 )
 
-_poller = Poller(service)
-
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _logging(**_: Any) -> None:
     configure_logging(log_format=settings().log_format)
 
 
-# Not `worker_ready`, which waits for the broker: without one, the poller is all there is.
+# Not `worker_ready`, which waits for the broker: without a broker, the worker's own threads do all the work.
 @worker_init.connect  # type: ignore[untyped-decorator]
-def _start_poller(**_: Any) -> None:
-    # A batch makes a hundred thousand objects, all of which live until its commit and none of which is a cycle.
+def _start(**_: Any) -> None:
+    # A batch makes a hundred thousand objects. All live until its commit, and none is part of a cycle.
     freeze_collector(young_objects=1_000_000)
-    _poller.start()
+    worker.start()
 
 
-# After logging is set up, which it is not yet when the poller starts.
+# Logging is not set up yet when the worker's threads start.
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
-def _tell_of_worker(**_: Any) -> None:
+def _log_worker(**_: Any) -> None:
     log.info("worker is running")
 
 
 @beat_init.connect  # type: ignore[untyped-decorator]
-def _tell_of_beat(**_: Any) -> None:
+def _log_beat(**_: Any) -> None:
     log.info("beat is running", extra={"messages": len(SCHEDULE)})
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _stop_poller(**_: Any) -> None:
-    _poller.stop()
+def _stop(**_: Any) -> None:
+    worker.stop()

@@ -17,118 +17,107 @@ from metering.ledger.link_retries import link_retries
 from metering.ledger.store.rollups import roll_up_totals
 from metering.server.bootstrap import Service
 from metering.streams.settlement import NEEDS_PERSON
-from workers.signs import count_batch
 
 log = logging.getLogger(__name__)
 
 # A task that runs longer than this leaves the rest to the next message.
 MAX_SECONDS = 30.0
-
-# A retry that was booked before what it repeats is linked as soon as that is safe.
 LINK_SECONDS = 1.0
-# Totals are right without rolling up, and read from ever more rows.
+# Totals are right without rolling up, but are read from ever more rows.
 ROLL_UP_SECONDS = 10.0
-_after = threading.Lock()
-_linked_at = _rolled_up_at = 0.0
-
-# More would only wait for each other: the work is half Python's, of which one thread runs at a time.
-_at_a_time = threading.BoundedSemaphore(2)
-_calling = threading.Lock()
-_helper: threading.Thread | None = None
 
 
-def drain(service: Callable[[], Service], *, newest_first: bool = False) -> None:
-    """Finalize batch after batch until none is due.
+class Finalizing:
+    """Batches of due streams; `on_batch` is called with the streams of each and the seconds that it took."""
 
-    What goes wrong with the database is logged, not raised: whoever calls, calls again in a second. Nudges come
-    often; a call while enough are running returns at once, since those look again anyway.
-    """
-    try:
-        _drain(service(), newest_first=newest_first)
-    except (SQLAlchemyError, MeteringError) as error:
-        log.error("finalizing failed; it is tried again", extra={"error": str(error).splitlines()[0]})
+    def __init__(self, service: Callable[[], Service], *, on_batch: Callable[[int, float], None]) -> None:
+        self._service = service
+        self._on_batch = on_batch
+        # More would only wait for each other: half of the work is Python's, which runs one thread at a time.
+        self._batches = threading.BoundedSemaphore(2)
+        self._second = threading.Lock()
+        self._following_up = threading.Lock()
+        self._linked_at = self._rolled_up_at = 0.0
 
+    def drain(self, *, newest_first: bool = False) -> None:
+        """Finalize batch after batch until none is due.
 
-def _drain(service: Service, *, newest_first: bool = False) -> None:
-    started = monotonic()
-    batch = service.settings.finalize_batch
-    while monotonic() - started < MAX_SECONDS:
-        if not _at_a_time.acquire(blocking=False):
-            return
-        began = monotonic()
+        Database errors are logged, not raised: the caller calls again in a second. A call while enough batches run
+        returns at once, since those look again anyway.
+        """
         try:
-            result = finalize_due(
-                engine=service.engine,
-                price_books=service.price_books,
-                patience=service.patience,
-                now=utc_now(),
-                limit=batch,
-                newest_first=newest_first,
-            )
+            self._drain(self._service(), newest_first=newest_first)
+        except (SQLAlchemyError, MeteringError) as error:
+            log.error("finalizing failed, will retry", extra={"error": str(error).splitlines()[0]})
+
+    def _drain(self, service: Service, *, newest_first: bool) -> None:
+        until = monotonic() + MAX_SECONDS
+        batch = service.settings.finalize_batch
+        while monotonic() < until:
+            if not self._batches.acquire(blocking=False):
+                return
+            began = monotonic()
+            try:
+                result = finalize_due(
+                    engine=service.engine,
+                    price_books=service.price_books,
+                    patience=service.patience,
+                    now=utc_now(),
+                    limit=batch,
+                    newest_first=newest_first,
+                )
+            finally:
+                self._batches.release()
+            if result.claimed:
+                self._on_batch(result.claimed, monotonic() - began)
+                _log(result)
+            self._follow_up(service)
+            if result.claimed < batch:
+                return
+            self._start_second()
+
+    def _start_second(self) -> None:
+        """There is more than one batch: have a second thread start at the other end meanwhile."""
+        if self._second.acquire(blocking=False):
+            threading.Thread(target=self._drain_from_the_end, name="finalizer", daemon=True).start()
+
+    def _drain_from_the_end(self) -> None:
+        try:
+            self.drain(newest_first=True)
         finally:
-            _at_a_time.release()
-        if result.claimed:
-            count_batch(streams=result.claimed, seconds=monotonic() - began)
-            _report(result)
-        _aftermath(service)
-        if result.claimed < batch:
-            return
-        _call_helper(service)
+            self._second.release()
+
+    def _follow_up(self, service: Service) -> None:
+        """Link retries and roll totals up beside the batches: after many bookings that takes seconds."""
+        due = monotonic() - self._linked_at >= LINK_SECONDS
+        if due and self._following_up.acquire(blocking=False):
+            threading.Thread(target=self._link_and_roll_up, args=(service,), name="follow-up", daemon=True).start()
+
+    def _link_and_roll_up(self, service: Service) -> None:
+        try:
+            self._link(service)
+            self._linked_at = monotonic()
+            if monotonic() - self._rolled_up_at >= ROLL_UP_SECONDS:
+                roll_up_totals(service.engine)
+                self._rolled_up_at = monotonic()
+        except (SQLAlchemyError, MeteringError) as error:
+            message = "linking retries or rolling up totals failed, will retry"
+            log.error(message, extra={"error": str(error).splitlines()[0]})
+        finally:
+            self._following_up.release()
+
+    def _link(self, service: Service) -> None:
+        linked = link_retries(
+            engine=service.engine,
+            window=service.patience.retry_window,
+            now=utc_now(),
+            limit=service.settings.finalize_batch,
+        )
+        if linked:
+            log.info("retries are finalized again, linked to what they repeat", extra={"streams": linked})
 
 
-def _call_helper(service: Service) -> None:
-    """There is more than one batch: have a second thread begin at the other end meanwhile."""
-    global _helper
-    if not _calling.acquire(blocking=False):
-        return
-    try:
-        if _helper is None or not _helper.is_alive():
-            _helper = threading.Thread(
-                target=drain,
-                args=(lambda: service,),
-                kwargs={"newest_first": True},
-                name="finalizer",
-                daemon=True,
-            )
-            _helper.start()
-    finally:
-        _calling.release()
-
-
-def _aftermath(service: Service) -> None:
-    """Link retries and roll totals up, in a thread beside the batches: after many bookings it takes seconds."""
-    if monotonic() - _linked_at >= LINK_SECONDS and not _after.locked():
-        threading.Thread(target=_link_and_roll_up, args=(service,), name="aftermath", daemon=True).start()
-
-
-def _link_and_roll_up(service: Service) -> None:
-    global _linked_at, _rolled_up_at
-    if not _after.acquire(blocking=False):
-        return
-    try:
-        _link(service)
-        _linked_at = monotonic()
-        if monotonic() - _rolled_up_at >= ROLL_UP_SECONDS:
-            roll_up_totals(service.engine)
-            _rolled_up_at = monotonic()
-    except SQLAlchemyError as error:
-        log.error("what follows bookings failed; it is tried again", extra={"error": str(error).splitlines()[0]})
-    finally:
-        _after.release()
-
-
-def _link(service: Service) -> None:
-    linked = link_retries(
-        engine=service.engine,
-        window=service.patience.retry_window,
-        now=utc_now(),
-        limit=service.settings.finalize_batch,
-    )
-    if linked:
-        log.info("retries are finalized anew, linked to what they repeat", extra={"streams": linked})
-
-
-def _report(result: FinalizeResult) -> None:
+def _log(result: FinalizeResult) -> None:
     log.info(
         "finalized",
         extra={"streams": result.claimed, "charged": result.charged, "adjusted": result.adjusted},

@@ -1,7 +1,7 @@
 """Run a month: start closing it, for all customers or one, and close it beside any workers that do the same."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ from metering.core.period import BillingPeriod
 from metering.customers.queries import get_customer, time_zones_in_use
 from metering.customers.store import UnknownCustomerError
 from metering.db.engine import transaction
-from metering.months.close_months import CloseTerms, closable_zones, close_step
+from metering.months.close_months import CloseStep, CloseTerms, closable_zones, close_step
 from metering.months.queries.progress import close_progress
 from metering.months.store.closing import list_open_customers
 from metering.months.store.runs import InvoiceRun, finish_run, start_run
@@ -91,6 +91,24 @@ def begin_scheduled_run(*, engine: Engine, terms: CloseTerms, now: datetime) -> 
     return None
 
 
+def close_steps(
+    *, engine: Engine, run: InvoiceRun, terms: CloseTerms, clock: Callable[[], datetime]
+) -> Iterator[CloseStep]:
+    """Close the run's month for every customer for whom it can be closed, a step at a time, then finish the run.
+
+    Any number of processes may do this for the same run. A caller may stop early: others do the rest.
+    """
+    while True:
+        step = close_step(engine=engine, run=run, terms=terms, now=clock(), limit=CLOSE_BATCH)
+        yield step
+        if step.done:
+            break
+        if not (step.invoiced or step.refused):
+            time.sleep(_LOOK.total_seconds())  # other processes hold what is left
+    with transaction(engine) as connection:
+        finish_run(connection, run.run_id, now=clock())
+
+
 def close_run(
     *,
     engine: Engine,
@@ -99,18 +117,11 @@ def close_run(
     clock: Callable[[], datetime],
     progress: Progress = lambda *_: None,
 ) -> None:
-    """Close the run's month for everybody for whom it can be; returns when nothing is left to do."""
-    while True:
-        step = close_step(engine=engine, run=run, terms=terms, now=clock(), limit=CLOSE_BATCH)
+    """Close the run's month, and return when nothing is left to do."""
+    for _ in close_steps(engine=engine, run=run, terms=terms, clock=clock):
         with transaction(engine) as connection:
             far = close_progress(connection, period=str(run.period), run_id=run.run_id, only=run.customer_id)
         progress("closing", far.closed + far.refused, far.customers)
-        if step.done:
-            break
-        if not (step.invoiced or step.refused):
-            time.sleep(_LOOK.total_seconds())  # others have what is left
-    with transaction(engine) as connection:
-        finish_run(connection, run.run_id, now=clock())
 
 
 def _zones(connection: Connection, customer_id: str | None, now: datetime) -> list[str]:

@@ -24,7 +24,7 @@ from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_push
 log = logging.getLogger(__name__)
 
 # Pushes at once in a process.
-PUSH_THREADS = 8
+_THREADS = 8
 # When nothing has gone on at Stripe for so long, the rest is left to the workers and the next run.
 _PUSH_PATIENCE = timedelta(minutes=2)
 _LOOK_SECONDS = 0.1
@@ -60,6 +60,11 @@ def push_due(
     return Counter(state for each in states if (state := each.result()) is not None)
 
 
+def push_round(*, pusher: Pusher, period: str | None = None, only: str | None = None) -> Mapping[PushState, int]:
+    """`push_due` with as many pushes as run at once in a process."""
+    return push_due(pusher=pusher, limit=_THREADS, threads=_THREADS, period=period, only=only)
+
+
 def push_month(
     *, pusher: Pusher, period: BillingPeriod, only: str | None, progress: Progress = lambda *_: None
 ) -> int:
@@ -80,7 +85,7 @@ def push_month(
             quiet_since, before = pusher.clock(), left.count
         if not left.count or pusher.clock() - quiet_since > _PUSH_PATIENCE:
             return left.count
-        if not push_due(pusher=pusher, limit=PUSH_THREADS, threads=PUSH_THREADS, period=str(period), only=only):
+        if not push_round(pusher=pusher, period=str(period), only=only):
             time.sleep(_LOOK_SECONDS)
 
 

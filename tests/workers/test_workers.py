@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from metering.streams.stream import fold
 from tests.database import Database
 from tests.metrics import scrape_work
 from tests.waiting import eventually
-from workers import poller
+from workers import worker
 
 NOWHERE = "unix:///nonexistent/valkey.sock"
 
@@ -140,15 +141,32 @@ def test_a_part_without_its_settings_says_which_in_one_line(name: str, tmp_path:
     assert ended.stderr.count("\n") == 1
 
 
-def test_the_poller_goes_on_when_the_service_cannot_be_had_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "INTERVAL_SECONDS", 0.01)
+def test_a_worker_keeps_looking_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "INTERVAL_SECONDS", 0.01)
     attempts: list[float] = []
 
     def unavailable() -> Service:
         attempts.append(time.monotonic())
         raise DatabaseUnavailableError("down")
 
-    looking = poller.Poller(unavailable)
+    looking = worker.Worker(unavailable)
     looking.start()
-    assert eventually(lambda: len(attempts) >= 3)
+    assert eventually(lambda: len(attempts) >= 12)
     looking.stop()
+
+
+def test_a_bug_in_one_look_ends_no_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "INTERVAL_SECONDS", 0.01)
+    attempts: list[str] = []
+
+    def broken() -> Service:
+        attempts.append(threading.current_thread().name)
+        raise ZeroDivisionError
+
+    looking = worker.Worker(broken)
+    looking.start()
+    assert eventually(lambda: all(attempts.count(name) >= 2 for name in ("streams", "months", "webhooks")))
+    looking.stop()
+    assert "unexpected error, will retry" in caplog.text

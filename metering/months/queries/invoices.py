@@ -131,7 +131,9 @@ _OF_LINE = f"""
       AND (CAST(:adjustment_id AS text) IS NULL OR e.entry_id = :adjustment_id)
 """
 _LINE_PAGE = text(f"SELECT * FROM ({_OF_LINE}) AS entries ORDER BY at, id LIMIT :limit")
-_LINE_SUMS = text(f"SELECT count(*) AS count, coalesce(sum(usd_cents), 0) AS usd_cents FROM ({_OF_LINE}) AS entries")
+_LINE_SUMS = text(
+    f"SELECT count(*) AS count, coalesce(sum(usd_cents), 0) AS usd_cents FROM ({_OF_LINE}) AS entries"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
