@@ -9,7 +9,7 @@ from metering.api.metrics import build_work_collector
 from metering.db.engine import transaction
 from metering.ledger.store.rollups import roll_up_totals
 from metering.server.bootstrap import Service
-from metering.server.store import WorkDone, tell_sign
+from metering.server.store import WorkDone, write_heartbeat
 
 
 class Scrape:
@@ -51,7 +51,7 @@ def let_everything_have_happened(service: Service) -> None:
     now = datetime.now(UTC)
     roll_up_totals(service.engine)
     with transaction(service.engine) as connection:
-        tell_sign(connection, worker_id="w", host="h", started_at=now, now=now, done=WorkDone())
+        write_heartbeat(connection, worker_id="w", host="h", started_at=now, now=now, done=WorkDone())
         connection.exec_driver_sql(
             "INSERT INTO reconciliations (reconciliation_id, repair, requested_by, started_at, finished_at)"
             " VALUES ('rec_test', false, 'test', now(), now())"

@@ -64,5 +64,4 @@ class Worker:
                     look()
                 except Exception:
                     # A bug must not end the thread, and with it the work.
-                    thread = threading.current_thread().name
-                    log.exception("unexpected error, will retry", extra={"thread": thread})
+                    log.exception("unexpected error, will retry", extra={"look": look.__qualname__})

@@ -19,7 +19,7 @@ from metering.db.engine import service_engine, transaction
 from metering.exports.export_month import ExportFormat, ExportKind
 from metering.ledger.store.rollups import roll_up_totals
 from metering.server.bootstrap import Service, build_service
-from metering.server.store import WorkDone, tell_sign
+from metering.server.store import WorkDone, write_heartbeat
 from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
 from metering.stripe.drift import DriftClass
@@ -107,7 +107,7 @@ def tell(service: Service, worker_id: str, *, ago: timedelta = timedelta(0), str
     now = utc_now() - ago
     done = WorkDone(batches=1, streams=streams, batch_time=timedelta(seconds=2)) if streams else WorkDone()
     with transaction(service.engine) as connection:
-        tell_sign(connection, worker_id=worker_id, host="h", started_at=now, now=now, done=done)
+        write_heartbeat(connection, worker_id=worker_id, host="h", started_at=now, now=now, done=done)
 
 
 def work(service: Service) -> tuple[float, ...]:
