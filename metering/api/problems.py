@@ -39,7 +39,7 @@ from metering.corrections.adjust_by_hand import InvalidAdjustmentError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.customers.store import StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
-from metering.db.schema import RoleMissingError, SchemaOutdatedError
+from metering.db.schema import RoleMissingError, SchemaOutdatedError, UnknownSchemaError
 from metering.events.wire.decode import TooManyEventsError
 from metering.events.wire.split import InvalidJsonError
 from metering.exports.columns import UnrepresentableError
@@ -149,6 +149,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         RefusedAddressError,
         RoleMissingError,
         SchemaOutdatedError,
+        UnknownSchemaError,
         StartOverError,
         StripeError,
         StripeMissingError,

@@ -13,9 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 import migrations
 from metering.core.errors import MeteringError
 from metering.db.engine import READER_ROLE, SERVICE_ROLE, transaction
-
-# Any number: it only has to be the same in every process that migrates.
-_MIGRATION_LOCK = 5_206_841_177
+from metering.db.locks import Lock, take
 
 
 class RoleMissingError(MeteringError):
@@ -26,14 +24,20 @@ class SchemaOutdatedError(MeteringError):
     """The database is not at the version that this code needs."""
 
 
+class UnknownSchemaError(MeteringError):
+    """The database was migrated by another release, whose versions this one does not know."""
+
+
 def migrate(owner: Engine) -> str:
     """Bring the schema to this code's version and return that version. Safe to run from several places at once.
 
     Raises:
         RoleMissingError: the roles are missing and the login may not create them.
+        UnknownSchemaError: the database belongs to another release.
     """
     with transaction(owner) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        take(connection, Lock.MIGRATION)
+        _check_known(connection)
         _ensure_roles(connection)
         config = _alembic_config()
         config.attributes["connection"] = connection
@@ -72,6 +76,16 @@ def drop_journal_partitions(engine: Engine, *, retention: timedelta) -> list[str
             text("SELECT drop_journal_partitions(:retention)"), {"retention": retention}
         ).scalar_one()
     return dropped
+
+
+def _check_known(connection: Connection) -> None:
+    found = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise UnknownSchemaError(
+            f"the database is at version {found}, which this release does not know: "
+            "use the release that made it, or a new database"
+        )
 
 
 def _ensure_roles(connection: Connection) -> None:

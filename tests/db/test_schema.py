@@ -13,6 +13,7 @@ from metering.db.engine import UnsafeDatabaseError, check_safe, owner_engine, se
 from metering.db.schema import (
     RoleMissingError,
     SchemaOutdatedError,
+    UnknownSchemaError,
     check_current,
     drop_journal_partitions,
     ensure_journal_partitions,
@@ -178,3 +179,10 @@ def test_a_login_that_may_not_make_schemas_takes_the_one_that_an_administrator_m
         connection.execute("CREATE SCHEMA reporting AUTHORIZATION plain")
     migrate(owner_engine(url))
     check_safe(service_engine(url))
+
+
+def test_a_database_of_another_release_is_not_migrated(database: Database) -> None:
+    with psycopg.connect(database.url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '2026_12_07_totals_by_hour'")
+    with pytest.raises(UnknownSchemaError, match="2026_12_07_totals_by_hour.*a new database"):
+        migrate(owner_engine(database.url))

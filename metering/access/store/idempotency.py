@@ -11,6 +11,7 @@ from hashlib import sha256
 from sqlalchemy import Connection, text
 
 from metering.core.errors import MeteringError
+from metering.db.locks import try_to_take_named
 
 
 class IdempotencyKeyReusedError(MeteringError):
@@ -41,7 +42,6 @@ _REMEMBER = text(
     VALUES (:key, :request_hash, :result_id, :now)
     """
 )
-_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 6))")
 
 
 def earlier_result(connection: Connection, key: IdempotencyKey) -> str | None:
@@ -51,7 +51,7 @@ def earlier_result(connection: Connection, key: IdempotencyKey) -> str | None:
         RequestInFlightError: another transaction holds the key.
         IdempotencyKeyReusedError: the key belongs to another request.
     """
-    if not connection.execute(_LOCK, {"key": key.key}).scalar_one():
+    if not try_to_take_named(connection, key.key):
         raise RequestInFlightError("Idempotency-Key: a request with this key is in flight; try again shortly")
     row = connection.execute(_EARLIER, {"key": key.key}).first()
     if row is None:

@@ -14,11 +14,8 @@ from sqlalchemy import Connection, Engine, text
 
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
+from metering.db.locks import Lock, share, take
 
-# Any number: it only has to be the same in every process that books or closes.
-_LOCK = {"lock": 5_206_841_179}
-_SHARE = text("SELECT pg_advisory_xact_lock_shared(:lock)")
-_ALONE = text("SELECT pg_advisory_xact_lock(:lock)")
 _CUSTOMERS = text(
     "SELECT customer_id, time_zone, closed_through FROM customers WHERE customer_id = ANY(:customer_ids)"
 )
@@ -44,7 +41,7 @@ class OpenPeriods:
 
 def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> OpenPeriods:
     """Keep what is open now from being closed until the transaction ends; unknown customers are left out."""
-    connection.execute(_SHARE, _LOCK)
+    share(connection, Lock.BOOKING)
     # A statement of its own: it must see what was committed while waiting for the lock.
     rows = connection.execute(_CUSTOMERS, {"customer_ids": list(set(customer_ids))})
     return OpenPeriods(
@@ -61,4 +58,4 @@ def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> Op
 def wait_for_bookings(engine: Engine) -> None:
     """Return when every booking that began before now is done."""
     with transaction(engine) as connection:
-        connection.execute(_ALONE, _LOCK)
+        take(connection, Lock.BOOKING)

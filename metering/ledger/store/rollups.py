@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from metering.core.money import EXACT, ZERO
 from metering.db.engine import transaction
+from metering.db.locks import Lock, try_to_take
 from metering.db.rows import copy_rows, moment
 from metering.events.usage import COUNTERS
 from metering.ledger.rollups import DIMENSIONS, ROLLUPS, SUMS, Rollup
@@ -22,10 +23,6 @@ from metering.streams.retries import NO_RETRY, RETRY
 
 # (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry).
 TotalKey = tuple[str, str, str, str, str, str, str, str]
-
-
-# Any number: it only has to be the same in every process that rolls up.
-_LOCK = 5_206_841_178
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,7 @@ def roll_up_totals(engine: Engine) -> int:
     Nothing happens while another process does it.
     """
     with transaction(engine) as connection:
-        if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}).scalar_one():
+        if not try_to_take(connection, Lock.ROLL_UP):
             return 0
         moved: int = connection.execute(_ROLL_UP).scalar_one()
     return moved

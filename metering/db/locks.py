@@ -1,0 +1,46 @@
+"""Advisory locks of PostgreSQL: each number that the service uses, named in this one place.
+
+All are held until the transaction ends. A number only has to be the same in every process, and used for one thing.
+"""
+
+from enum import IntEnum
+
+from sqlalchemy import Connection, text
+
+
+class Lock(IntEnum):
+    """What is locked."""
+
+    MIGRATION = 5_206_841_177
+    ROLL_UP = 5_206_841_178
+    BOOKING = 5_206_841_179
+    NEW_ALERT = 5_206_841_180
+    NEW_ENDPOINT = 5_206_841_181
+    ALERT_PRUNING = 5_206_841_182
+
+
+_TAKE = text("SELECT pg_advisory_xact_lock(:lock)")
+_SHARE = text("SELECT pg_advisory_xact_lock_shared(:lock)")
+_TRY = text("SELECT pg_try_advisory_xact_lock(:lock)")
+# A lock for each text: its hash is the number, seeded so that other hashes of the text do not collide with it.
+_TRY_NAMED = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 6))")
+
+
+def take(connection: Connection, lock: Lock) -> None:
+    """Wait until no other transaction holds the lock or a share of it, and hold it."""
+    connection.execute(_TAKE, {"lock": int(lock)})
+
+
+def share(connection: Connection, lock: Lock) -> None:
+    """Wait until no other transaction holds the lock, and hold a share of it."""
+    connection.execute(_SHARE, {"lock": int(lock)})
+
+
+def try_to_take(connection: Connection, lock: Lock) -> bool:
+    """Hold the lock if no other transaction does; False otherwise, without waiting."""
+    return bool(connection.execute(_TRY, {"lock": int(lock)}).scalar_one())
+
+
+def try_to_take_named(connection: Connection, name: str) -> bool:
+    """The same for a lock that a text names, such as an idempotency key."""
+    return bool(connection.execute(_TRY_NAMED, {"name": name}).scalar_one())
