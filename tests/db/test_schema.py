@@ -184,5 +184,5 @@ def test_a_login_that_may_not_make_schemas_takes_the_one_that_an_administrator_m
 def test_a_database_of_another_release_is_not_migrated(database: Database) -> None:
     with psycopg.connect(database.url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '2026_12_07_totals_by_hour'")
-    with pytest.raises(UnknownSchemaError, match="2026_12_07_totals_by_hour.*a new database"):
+    with pytest.raises(UnknownSchemaError, match=r"2026_12_07_totals_by_hour.*a new database"):
         migrate(owner_engine(database.url))
