@@ -11,12 +11,12 @@ from time import monotonic
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.alerts.alerts import AlertKind
-from metering.alerts.evaluate_alerts import evaluate_alerts, let_go_of_alert_log
-from metering.alerts.send_webhooks import Courier, send_due
+from metering.alerts.evaluate_alerts import evaluate_alerts, prune_alert_log
+from metering.alerts.send_webhooks import WebhookSender, send_due
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError
-from metering.server.bootstrap import Service, build_courier
+from metering.server.bootstrap import Service, build_webhook_sender
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Alerts:
     def __init__(self, service: Callable[[], Service]) -> None:
         self._service = service
         self._evaluating, self._sending = threading.Lock(), threading.Lock()
-        self._courier: Courier | None = None
+        self._sender: WebhookSender | None = None
 
     def evaluate_due(self) -> None:
         """Evaluate each kind of alert that is due. When one kind fails, the others go on."""
@@ -57,9 +57,9 @@ class Alerts:
             return
         try:
             until = monotonic() + MAX_SECONDS
-            if self._courier is None:  # built once, since it reads the trusted certificates
-                self._courier = build_courier(self._service())
-            while monotonic() < until and send_due(courier=self._courier, threads=_THREADS, each=_EACH):
+            if self._sender is None:  # built once, since it reads the trusted certificates
+                self._sender = build_webhook_sender(self._service())
+            while monotonic() < until and send_due(sender=self._sender, threads=_THREADS, each=_EACH):
                 pass
         except (SQLAlchemyError, MeteringError) as error:
             log.error("sending webhooks failed, will retry", extra={"error": str(error).splitlines()[0]})
@@ -73,6 +73,6 @@ def _evaluate(service: Service, kind: AlertKind, until: float) -> None:
         found = evaluate_alerts(engine=engine, kind=kind, every=settings.alerts_every, now=utc_now())
         if found is None:
             return
-        let_go_of_alert_log(engine=engine, retention=settings.alerts_retention, now=utc_now())
+        prune_alert_log(engine=engine, retention=settings.alerts_retention, now=utc_now())
         if not found.more:
             return

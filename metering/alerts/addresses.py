@@ -95,7 +95,7 @@ _PRIVATE = tuple(
 _CREDENTIALS = (ip_address("100.100.100.200"), ip_address("fd00:ec2::254"))
 
 
-def may_be_asked(address: Address, *, allow_private: bool) -> bool:
+def is_allowed(address: Address, *, allow_private: bool) -> bool:
     """Whether a webhook may go there: to a public address, or where allowed to one of a network of one's own."""
     if is_public(address):
         return True
@@ -121,13 +121,13 @@ def check_addresses(host: str, answers: Sequence[str], *, allow_private: bool) -
     if not addresses:
         raise RefusedAddressError(f"{host} has no address")
     for address in addresses:
-        if not may_be_asked(address, allow_private=allow_private):
+        if not is_allowed(address, allow_private=allow_private):
             raise RefusedAddressError(f"{host} is {_refusal(address)}")
     return addresses
 
 
 def _refusal(address: Address) -> str:
-    would = may_be_asked(address, allow_private=True)
+    would = is_allowed(address, allow_private=True)
     return f"{address}, no public address{': METERING_WEBHOOKS_ALLOW_PRIVATE would allow it' if would else ''}"
 
 
@@ -172,7 +172,7 @@ def _check_host(host: str, allow_private: bool) -> None:
     except ValueError:
         address = None
     if address is not None:
-        if not may_be_asked(address, allow_private=allow_private):
+        if not is_allowed(address, allow_private=allow_private):
             raise InvalidUrlError(f"url: {_refusal(address)}")
     elif len(host) > 253 or not _NAME.fullmatch(host) or _ENDS_IN_NUMBER.fullmatch(host):
         raise InvalidUrlError(f"url: {host!r} is no host: expected a name such as hooks.example.com")

@@ -20,7 +20,7 @@ class AlertKind(StrEnum):
     BACKLOG_AGE = "backlog_age"
 
     @property
-    def type(self) -> str:
+    def message_type(self) -> str:
         """The type of the messages that tell of it."""
         return f"alert.{self.value}"
 
@@ -50,8 +50,8 @@ MAX_THRESHOLDS = 10
 MAX_TRAILING_DAYS = 31
 DEFAULT_TRAILING_DAYS = 7
 # Each is compared with every measured amount: a bound on what a round of evaluation does.
-MAX_ALERTS_OF_A_CUSTOMER = 20
-MAX_ALERTS_OF_NO_CUSTOMER = 100
+MAX_ALERTS_PER_CUSTOMER = 20
+MAX_SHARED_ALERTS = 100
 
 
 class InvalidAlertError(MeteringError):

@@ -17,18 +17,18 @@ from metering.alerts.queries.crossings import find_crossings
 from metering.alerts.store.alerts import (
     add_occurrences,
     claim_evaluation,
-    let_go_of_occurrences,
-    may_let_go,
+    claim_pruning,
     postpone_evaluation,
+    prune_occurrences,
 )
-from metering.alerts.store.deliveries import add_deliveries, let_go_of_deliveries
-from metering.alerts.store.endpoints import let_go_of_secrets
+from metering.alerts.store.deliveries import add_deliveries, prune_deliveries
+from metering.alerts.store.endpoints import prune_secrets
 from metering.db.engine import transaction
 
 log = logging.getLogger(__name__)
 
 # As many are kept and told in one transaction; what is beyond is found by the next one, which follows at once.
-CROSSINGS_AT_ONCE = 10_000
+MAX_CROSSINGS = 10_000
 # As many rows past their retention are removed at a time.
 _REMOVED_AT_ONCE = 5_000
 
@@ -44,7 +44,7 @@ class Evaluation:
 
 
 def evaluate_alerts(
-    *, engine: Engine, kind: AlertKind, every: timedelta, now: datetime, limit: int = CROSSINGS_AT_ONCE
+    *, engine: Engine, kind: AlertKind, every: timedelta, now: datetime, limit: int = MAX_CROSSINGS
 ) -> Evaluation | None:
     """Evaluate the alerts of a kind, unless that was done within `every`, or another worker does it: then None."""
     with transaction(engine) as connection:
@@ -61,22 +61,22 @@ def evaluate_alerts(
     return Evaluation(kind=kind, occurrences=len(new), deliveries=deliveries, more=more)
 
 
-def let_go_of_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> int:
+def prune_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> int:
     """Remove some of the occurrences and deliveries that are past their retention; returns how many.
 
     Nothing happens while another process does it.
     """
     before = now - retention
     with transaction(engine) as connection:
-        if not may_let_go(connection):
+        if not claim_pruning(connection):
             return 0
-        let_go_of_secrets(connection, now=now)
-        deliveries = let_go_of_deliveries(connection, before=before, limit=_REMOVED_AT_ONCE)
-        return deliveries + let_go_of_occurrences(connection, before=before, limit=_REMOVED_AT_ONCE)
+        prune_secrets(connection, now=now)
+        deliveries = prune_deliveries(connection, before=before, limit=_REMOVED_AT_ONCE)
+        return deliveries + prune_occurrences(connection, before=before, limit=_REMOVED_AT_ONCE)
 
 
 def _message(occurrence: Occurrence) -> Message:
-    type = occurrence.crossing.alert.terms.kind.type
+    type = occurrence.crossing.alert.terms.kind.message_type
     return Message(
         message_id=occurrence.message_id,
         type=type,

@@ -11,15 +11,15 @@ from sqlalchemy import Connection, Engine
 
 from metering.alerts.alerts import (
     DEFAULT_TRAILING_DAYS,
-    MAX_ALERTS_OF_A_CUSTOMER,
-    MAX_ALERTS_OF_NO_CUSTOMER,
+    MAX_ALERTS_PER_CUSTOMER,
+    MAX_SHARED_ALERTS,
     Alert,
     AlertKind,
     AlertTerms,
     check_name,
     check_terms,
 )
-from metering.alerts.store.alerts import add_alert, count_alerts, end_alert, lock_alert, store_alert
+from metering.alerts.store.alerts import add_alert, count_alerts, lock_alert, mark_alert_deleted, store_alert
 from metering.core.errors import MeteringError
 from metering.customers.store import UnknownCustomerError, is_customer
 from metering.db.engine import transaction
@@ -103,7 +103,7 @@ def delete_alert(*, engine: Engine, alert_id: str, now: datetime) -> None:
     """
     with transaction(engine) as connection:
         lock_alert(connection, alert_id=alert_id)
-        end_alert(connection, alert_id=alert_id, now=now)
+        mark_alert_deleted(connection, alert_id=alert_id, now=now)
 
 
 def _changed_terms(terms: AlertTerms, changes: AlertChanges) -> AlertTerms:
@@ -123,7 +123,7 @@ def _either(changed: ValueT | None, before: ValueT) -> ValueT:
 def _check_room(connection: Connection, customer_id: str | None) -> None:
     if customer_id is not None and not is_customer(connection, customer_id=customer_id):
         raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
-    most = MAX_ALERTS_OF_NO_CUSTOMER if customer_id is None else MAX_ALERTS_OF_A_CUSTOMER
+    most = MAX_SHARED_ALERTS if customer_id is None else MAX_ALERTS_PER_CUSTOMER
     if count_alerts(connection, customer_id=customer_id) >= most:
         whose = "of the deployment and of each customer" if customer_id is None else f"of customer {customer_id!r}"
         raise TooManyAlertsError(f"there are {most} alerts {whose} already: change or delete one")

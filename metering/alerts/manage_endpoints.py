@@ -13,8 +13,8 @@ from metering.alerts.store.endpoints import (
     Endpoint,
     add_endpoint,
     count_endpoints,
-    end_endpoint,
     lock_endpoint,
+    mark_endpoint_deleted,
     rotate_secret,
     store_endpoint,
 )
@@ -24,7 +24,7 @@ from metering.db.engine import transaction
 # Every message goes to each of them.
 MAX_ENDPOINTS = 20
 # What an endpoint can narrow its messages down to.
-TYPES = tuple(kind.type for kind in AlertKind)
+TYPES = tuple(kind.message_type for kind in AlertKind)
 MAX_OVERLAP = timedelta(days=7)
 MAX_DESCRIPTION = 256
 
@@ -131,7 +131,7 @@ def delete_endpoint(*, engine: Engine, endpoint_id: str, now: datetime) -> None:
     """
     with transaction(engine) as connection:
         lock_endpoint(connection, endpoint_id=endpoint_id)
-        end_endpoint(connection, endpoint_id=endpoint_id, now=now)
+        mark_endpoint_deleted(connection, endpoint_id=endpoint_id, now=now)
 
 
 def rotate_endpoint_secret(*, engine: Engine, endpoint_id: str, overlap: timedelta, now: datetime) -> str:

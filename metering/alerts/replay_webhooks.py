@@ -10,7 +10,7 @@ from metering.alerts.store.endpoints import get_endpoint
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 
-REPLAYED_AT_ONCE = 1_000
+MAX_REPLAYED = 1_000
 
 
 class EndpointDisabledError(MeteringError):
@@ -39,7 +39,7 @@ def replay_failed(*, engine: Engine, endpoint_id: str, since: datetime, now: dat
     """
     with transaction(engine) as connection:
         _check_enabled(connection, endpoint_id)
-        missed = failed_deliveries(connection, endpoint_id=endpoint_id, since=since, limit=REPLAYED_AT_ONCE)
+        missed = failed_deliveries(connection, endpoint_id=endpoint_id, since=since, limit=MAX_REPLAYED)
         for delivery in missed:
             add_replay(connection, delivery, now=now)
     return len(missed)

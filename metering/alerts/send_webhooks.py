@@ -52,7 +52,7 @@ _HEADERS = {"content-type": "application/json", "user-agent": "metering-webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Courier:
+class WebhookSender:
     """What sending needs, whoever asks for it. An endpoint that only fails is disabled after `disable_after`."""
 
     engine: Engine
@@ -61,65 +61,65 @@ class Courier:
     disable_after: timedelta
 
 
-def send_due(*, courier: Courier, threads: int, each: int) -> Mapping[DeliveryState, int]:
+def send_due(*, sender: WebhookSender, threads: int, each: int) -> Mapping[DeliveryState, int]:
     """Send up to `threads` due deliveries at once, at most `each` to one endpoint; where they are afterwards."""
-    with transaction(courier.engine) as connection:
-        skip_deliveries(connection, now=courier.clock(), limit=_SKIPPED_AT_ONCE)
-        claimed = claim_deliveries(connection, now=courier.clock(), limit=threads, each=each)
+    with transaction(sender.engine) as connection:
+        skip_deliveries(connection, now=sender.clock(), limit=_SKIPPED_AT_ONCE)
+        claimed = claim_deliveries(connection, now=sender.clock(), limit=threads, each=each)
     if not claimed:
         return {}
     with ThreadPoolExecutor(len(claimed), thread_name_prefix="webhook") as pool:
-        states = [pool.submit(send_claimed, courier, delivery) for delivery in claimed]
+        states = [pool.submit(send_claimed, sender, delivery) for delivery in claimed]
     return Counter(state for each_state in states if (state := each_state.result()) is not None)
 
 
-def send_claimed(courier: Courier, delivery: Delivery) -> DeliveryState | None:
+def send_claimed(sender: WebhookSender, delivery: Delivery) -> DeliveryState | None:
     """Post a claimed delivery and record it; None when another worker has taken it over."""
-    with transaction(courier.engine) as connection:
+    with transaction(sender.engine) as connection:
         try:
             endpoint = get_endpoint(connection, endpoint_id=delivery.endpoint_id)
         except UnknownEndpointError as error:
             gone = replace(delivery, state=DeliveryState.SKIPPED, due_at=None, problem=str(error))
             return gone.state if record_delivery(connection, gone) else None
-        now = courier.clock()
+        now = sender.clock()
         keys = signing_secrets(connection, endpoint_id=endpoint.endpoint_id, now=now)
     if delivery.attempts > MAX_ATTEMPTS:
         attempt = Attempt(problem="the last attempt was interrupted, and nobody knows what came of it")
     else:
         body = delivery.body.encode()
         signed = signed_headers(message_id=delivery.message_id, at=now, body=body, secrets=keys)
-        attempt = courier.transport.post(url=endpoint.url, headers={**_HEADERS, **signed}, body=body, now=now)
-    return _record(courier, delivery, attempt)
+        attempt = sender.transport.post(url=endpoint.url, headers={**_HEADERS, **signed}, body=body, now=now)
+    return _record(sender, delivery, attempt)
 
 
-def try_endpoint(*, courier: Courier, endpoint_id: str) -> Delivery:
+def try_endpoint(*, sender: WebhookSender, endpoint_id: str) -> Delivery:
     """Send an endpoint a message that only tries it out, once, also when it is disabled; what came of it.
 
     Raises:
         UnknownEndpointError: there is none.
     """
-    now = courier.clock()
+    now = sender.clock()
     message = Message(
         message_id=f"msg_{secrets.token_hex(12)}",
         type=TEST_TYPE,
         customer_id=DEPLOYMENT,
         body=message_body(type=TEST_TYPE, at=now, data={"endpoint_id": endpoint_id}),
     )
-    with transaction(courier.engine) as connection:
+    with transaction(sender.engine) as connection:
         get_endpoint(connection, endpoint_id=endpoint_id)
         delivery_id = add_delivery(connection, message, endpoint_id=endpoint_id, now=now)
         delivery = claim_delivery(connection, delivery_id=delivery_id, now=now)
-    send_claimed(courier, delivery)
-    with transaction(courier.engine) as connection:
+    send_claimed(sender, delivery)
+    with transaction(sender.engine) as connection:
         return get_delivery(connection, delivery_id=delivery_id)
 
 
-def _record(courier: Courier, delivery: Delivery, attempt: Attempt) -> DeliveryState | None:
-    now = courier.clock()
+def _record(sender: WebhookSender, delivery: Delivery, attempt: Attempt) -> DeliveryState | None:
+    now = sender.clock()
     after = _delivery_after(delivery, attempt, now)
-    with transaction(courier.engine) as connection:
+    with transaction(sender.engine) as connection:
         # The endpoint before the delivery, in every transaction: so no two wait for each other.
-        disabled = _record_at_endpoint(connection, courier, delivery, attempt, now)
+        disabled = _record_at_endpoint(connection, sender, delivery, attempt, now)
         recorded = record_delivery(connection, after)
     told = {"endpoint_id": delivery.endpoint_id, "delivery_id": delivery.delivery_id, "problem": attempt.problem}
     if disabled is not None:
@@ -149,14 +149,14 @@ def _delivery_after(delivery: Delivery, attempt: Attempt, now: datetime) -> Deli
 
 
 def _record_at_endpoint(
-    connection: Connection, courier: Courier, delivery: Delivery, attempt: Attempt, now: datetime
+    connection: Connection, sender: WebhookSender, delivery: Delivery, attempt: Attempt, now: datetime
 ) -> Endpoint | None:
     """Keep how the endpoint does; returns it when that disables it."""
     try:
         endpoint = lock_endpoint(connection, endpoint_id=delivery.endpoint_id)
     except UnknownEndpointError:
         return None
-    after = _endpoint_after(endpoint, attempt, now, courier.disable_after)
+    after = _endpoint_after(endpoint, attempt, now, sender.disable_after)
     store_endpoint(connection, after)
     return after if after.disabled_at is not None and endpoint.disabled_at is None else None
 

@@ -32,7 +32,7 @@ class DayWindow:
     day: date
     time_zone: ZoneInfo
 
-    def begin_of(self, days_before: int) -> datetime:
+    def midnight_before(self, days_before: int) -> datetime:
         """Midnight so many days before it."""
         return _midnight(self.day - days_before * _DAY, self.time_zone)
 

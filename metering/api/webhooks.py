@@ -28,7 +28,7 @@ from metering.api.shapes import Page, time_text
 from metering.api.stream_paths import text_of
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, moment_in
-from metering.server.bootstrap import build_courier
+from metering.server.bootstrap import build_webhook_sender
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 
@@ -123,7 +123,7 @@ def rotate_secret(
 @router.post("/webhook-endpoints/{endpoint_id}/test")
 def try_out(endpoint_id: Id, _: Admin, service: TheService) -> dict[str, Any]:
     """Send an endpoint a message of type `webhook.test`, once, and say what came of it."""
-    return delivery_shape(try_endpoint(courier=build_courier(service), endpoint_id=endpoint_id))
+    return delivery_shape(try_endpoint(sender=build_webhook_sender(service), endpoint_id=endpoint_id))
 
 
 @router.get("/webhook-deliveries")

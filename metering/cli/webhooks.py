@@ -22,7 +22,7 @@ from metering.alerts.store.endpoints import Endpoint
 from metering.cli.output import AsJson, say, show, show_one
 from metering.core.clock import utc_now
 from metering.db.engine import transaction
-from metering.server.bootstrap import build_courier, build_service
+from metering.server.bootstrap import build_service, build_webhook_sender
 from metering.server.settings import load_settings
 
 app = typer.Typer(help="Webhooks: where alerts are told, signed by Standard Webhooks.", no_args_is_help=True)
@@ -125,7 +125,7 @@ def rotate(
 @app.command("test")
 def try_out(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     """Send an endpoint a message of type webhook.test, now and once. Exit code 1 when it does not take it."""
-    delivery = try_endpoint(courier=build_courier(build_service(load_settings())), endpoint_id=endpoint_id)
+    delivery = try_endpoint(sender=build_webhook_sender(build_service(load_settings())), endpoint_id=endpoint_id)
     show_one(_delivery_row(delivery), as_json=as_json)
     if delivery.state is not DeliveryState.DELIVERED:
         sys.exit(1)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from metering.core.money import EXACT
 from metering.events.usage import COUNTERS
-from metering.exports.columns import Column, Kind, Row, place_of
+from metering.exports.columns import Column, Kind, Row, column_index
 from metering.exports.month_rows import CENTS_SCALE, REMAINDER, Sum, billed, line_key, month_rows
 from metering.exports.queries.charges import iterate_entries
 from metering.exports.queries.months import ExportMonth
@@ -72,8 +72,8 @@ CHARGE_COLUMNS = (
 )
 
 _BY_HAND = frozenset(kind.value for kind in ManualKind)
-_KEY_AT = place_of(CHARGE_COLUMNS, "line_key")
-_COST_AT = place_of(CHARGE_COLUMNS, "cost_usd_cents")
+_KEY_AT = column_index(CHARGE_COLUMNS, "line_key")
+_COST_AT = column_index(CHARGE_COLUMNS, "cost_usd_cents")
 _NOTHING = (None,) * (_COST_AT - _KEY_AT - 1)
 
 

@@ -36,7 +36,7 @@ class Column:
     distinct: bool = False
 
 
-def place_of(columns: Sequence[Column], name: str) -> int:
+def column_index(columns: Sequence[Column], name: str) -> int:
     """Where in a row the column is."""
     return [column.name for column in columns].index(name)
 

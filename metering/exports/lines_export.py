@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from metering.core.money import EXACT
 from metering.events.usage import COUNTERS
-from metering.exports.columns import Column, Kind, Row, place_of
+from metering.exports.columns import Column, Kind, Row, column_index
 from metering.exports.month_rows import CENTS_SCALE, Sum, billed, month_rows
 from metering.exports.queries.months import ExportMonth, iterate_lines
 
@@ -45,8 +45,8 @@ LINE_COLUMNS = (
     Column("stripe_invoice_id", Kind.TEXT, "Stripe's id"),
     Column("stripe_number", Kind.TEXT, "Stripe's number"),
 )
-_EXACT_AT = place_of(LINE_COLUMNS, "exact_usd_cents")
-_BILLED_AT = place_of(LINE_COLUMNS, "billed_cents")
+_EXACT_AT = column_index(LINE_COLUMNS, "exact_usd_cents")
+_BILLED_AT = column_index(LINE_COLUMNS, "billed_cents")
 _SUMS = (
     Sum(place=_EXACT_AT, name="exact_usd_cents", of=lambda month: _exact(month)),
     Sum(place=_BILLED_AT, name="billed_cents", of=billed),

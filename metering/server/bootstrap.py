@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from redis import Redis
 from sqlalchemy import Engine
 
-from metering.alerts.send_webhooks import Courier
+from metering.alerts.send_webhooks import WebhookSender
 from metering.alerts.transport import WebhookTransport
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
@@ -94,10 +94,10 @@ def build_pusher(service: Service) -> Pusher:
     )
 
 
-def build_courier(service: Service) -> Courier:
+def build_webhook_sender(service: Service) -> WebhookSender:
     """What sends webhooks."""
     settings = service.settings
-    return Courier(
+    return WebhookSender(
         engine=service.engine,
         transport=WebhookTransport(
             allow_private=settings.webhooks_allow_private, timeout=settings.webhooks_timeout

@@ -1,4 +1,4 @@
-"""What the tests of alerts share: watched books, a courier, and a receiver."""
+"""What the tests of alerts share: watched books, a sender, and a receiver."""
 
 from collections.abc import Iterator
 

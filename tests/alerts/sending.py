@@ -1,4 +1,4 @@
-"""A courier whose clock is set by the test."""
+"""A sender whose clock is set by the test."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from metering.alerts.manage_endpoints import (
     change_endpoint,
 )
 from metering.alerts.queries.webhooks import DeliveryFilter, list_deliveries
-from metering.alerts.send_webhooks import Courier, send_due
+from metering.alerts.send_webhooks import WebhookSender, send_due
 from metering.alerts.store.deliveries import Delivery
 from metering.alerts.store.endpoints import Endpoint, get_endpoint
 from metering.alerts.transport import WebhookTransport
@@ -19,13 +19,13 @@ from tests.alerts.watched import NOW, Watched
 
 
 class Sending:
-    """A courier whose clock is set by the test, and what it has sent."""
+    """A sender whose clock is set by the test, and what it has sent."""
 
     def __init__(self, watched: Watched, clock: Callable[[], datetime] | None = None) -> None:
         self.watched = watched
         self.engine = watched.service.engine
         self.now = NOW
-        self.courier = Courier(
+        self.sender = WebhookSender(
             engine=self.engine,
             transport=WebhookTransport(allow_private=True, timeout=timedelta(seconds=20)),
             clock=clock or (lambda: self.now),
@@ -42,7 +42,7 @@ class Sending:
         assert self.watched.evaluate(AlertKind.SPEND, self.now).occurrences == count
 
     def send(self, threads: int = 16, each: int = 4) -> dict[DeliveryState, int]:
-        return dict(send_due(courier=self.courier, threads=threads, each=each))
+        return dict(send_due(sender=self.sender, threads=threads, each=each))
 
     def log(self, **where: str) -> list[Delivery]:
         """What is in the log, the oldest first."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from metering.alerts.addresses import InvalidUrlError, may_be_asked, parse_url
+from metering.alerts.addresses import InvalidUrlError, is_allowed, parse_url
 from tests.alerts.posting import Loopback, Names, post, transport
 from tests.alerts.receivers import Receiver
 
@@ -169,10 +169,10 @@ OWN = {"127.0.0.1", "127.8.9.10", "10.1.2.3", "172.16.0.1", "172.31.255.255", "1
 
 def test_what_is_allowed_besides_is_a_network_of_ones_own_and_never_what_serves_credentials() -> None:
     addresses = {text: ipaddress.ip_address(text) for text in PRIVATE}
-    assert not any(may_be_asked(address, allow_private=False) for address in addresses.values())
-    allowed = {text for text, address in addresses.items() if may_be_asked(address, allow_private=True)}
+    assert not any(is_allowed(address, allow_private=False) for address in addresses.values())
+    allowed = {text for text, address in addresses.items() if is_allowed(address, allow_private=True)}
     assert allowed == OWN | {"::1", "fc00::1"}
-    assert all(may_be_asked(ipaddress.ip_address(text), allow_private=False) for text in PUBLIC)
+    assert all(is_allowed(ipaddress.ip_address(text), allow_private=False) for text in PUBLIC)
     for host in ("169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]"):
         with pytest.raises(InvalidUrlError, match=r"no public address$"):
             parse_url(f"http://{host}/", allow_private=True)

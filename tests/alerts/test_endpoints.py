@@ -112,7 +112,7 @@ def test_an_endpoint_that_is_deleted_meanwhile_gets_nothing_and_its_secret_is_fo
     with transaction(sending.engine) as connection:
         (claimed,) = claim_deliveries(connection, now=sending.now, limit=1, each=1)
     delete_endpoint(engine=sending.engine, endpoint_id=endpoint_id, now=sending.now)
-    assert send_claimed(sending.courier, claimed) is SKIPPED
+    assert send_claimed(sending.sender, claimed) is SKIPPED
     assert sending.send() == {}
     assert [each.state for each in sending.log()] == [SKIPPED, SKIPPED]
     assert receiver.received == []
@@ -135,9 +135,9 @@ def test_trying_an_endpoint_out_tells_at_once_what_came_of_it_and_is_not_repeate
 ) -> None:
     endpoint_id, _ = sending.watched.endpoint(receiver.url)
     sending.change(endpoint_id, enabled=False)
-    assert try_endpoint(courier=sending.courier, endpoint_id=endpoint_id).state is DELIVERED
+    assert try_endpoint(sender=sending.sender, endpoint_id=endpoint_id).state is DELIVERED
     receiver.answer(404)
-    refused = try_endpoint(courier=sending.courier, endpoint_id=endpoint_id)
+    refused = try_endpoint(sender=sending.sender, endpoint_id=endpoint_id)
     assert (refused.state, refused.response_status, refused.due_at) == (FAILED, 404, None)
     message = json.loads(receiver.received[0].body)
     assert (message["type"], message["data"]) == ("webhook.test", {"endpoint_id": endpoint_id})
@@ -146,9 +146,9 @@ def test_trying_an_endpoint_out_tells_at_once_what_came_of_it_and_is_not_repeate
 
 def test_nothing_is_sent_to_a_private_address_unless_that_is_allowed(sending: Sending, receiver: Receiver) -> None:
     endpoint_id, _ = sending.watched.endpoint(receiver.url)
-    public = replace(sending.courier.transport, allow_private=False)
-    strict = replace(sending.courier, transport=public)
-    assert "refused: url: expected https" in str(try_endpoint(courier=strict, endpoint_id=endpoint_id).problem)
+    public = replace(sending.sender.transport, allow_private=False)
+    strict = replace(sending.sender, transport=public)
+    assert "refused: url: expected https" in str(try_endpoint(sender=strict, endpoint_id=endpoint_id).problem)
     sending.change(endpoint_id, url=receiver.url.replace("http://127.0.0.1", "https://localhost"))
-    assert "no public address" in str(try_endpoint(courier=strict, endpoint_id=endpoint_id).problem)
+    assert "no public address" in str(try_endpoint(sender=strict, endpoint_id=endpoint_id).problem)
     assert receiver.received == []

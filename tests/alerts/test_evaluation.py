@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import text
 
 from metering.alerts.alerts import (
-    MAX_ALERTS_OF_A_CUSTOMER,
+    MAX_ALERTS_PER_CUSTOMER,
     AlertKind,
     AlertScope,
     AlertTerms,
     InvalidAlertError,
     check_terms,
 )
-from metering.alerts.evaluate_alerts import evaluate_alerts, let_go_of_alert_log
+from metering.alerts.evaluate_alerts import evaluate_alerts, prune_alert_log
 from metering.alerts.manage_alerts import TooManyAlertsError
 from metering.alerts.messages import occurrence_of
 from metering.alerts.queries.crossings import find_crossings
@@ -104,7 +104,7 @@ def test_what_is_beyond_a_bound_is_found_by_the_next_look_which_is_due_at_once(w
 
 def test_a_customer_has_so_many_alerts_and_no_more(watched: Watched) -> None:
     watched.customer("acme")
-    for _ in range(MAX_ALERTS_OF_A_CUSTOMER):
+    for _ in range(MAX_ALERTS_PER_CUSTOMER):
         watched.alert(SPEND, 100, customer_id="acme", budget_usd_cents=10)
     with pytest.raises(TooManyAlertsError, match="20 alerts of customer 'acme'"):
         watched.alert(SPEND, 100, customer_id="acme", budget_usd_cents=10)
@@ -121,7 +121,7 @@ def test_what_is_past_its_retention_goes_a_bounded_number_at_a_time(watched: Wat
     watched.evaluate(SPEND)
 
     def let_go(after: timedelta) -> int:
-        return let_go_of_alert_log(engine=watched.service.engine, retention=timedelta(days=90), now=NOW + after)
+        return prune_alert_log(engine=watched.service.engine, retention=timedelta(days=90), now=NOW + after)
 
     assert let_go(timedelta(days=90)) == 0
     assert let_go(timedelta(days=90, seconds=1)) == 6

@@ -66,7 +66,7 @@ def test_after_a_rotation_both_secrets_are_believed_for_a_while(watched: Watched
         )
 
     def believed(*secrets: str) -> list[bool]:
-        try_endpoint(courier=sending.courier, endpoint_id=endpoint_id)
+        try_endpoint(sender=sending.sender, endpoint_id=endpoint_id)
         request = receiver.received[-1]
         found = []
         for secret in secrets:
@@ -164,7 +164,7 @@ def test_who_was_taken_over_records_nothing(sending: Sending, receiver: Receiver
     sending.now += timedelta(seconds=1)
     assert sending.send() == {DELIVERED: 1}
     receiver.answer(500)
-    assert send_claimed(sending.courier, slow) is None
+    assert send_claimed(sending.sender, slow) is None
     (delivery,) = sending.log()
     assert (delivery.state, delivery.attempts) == (DELIVERED, 2)
     assert len(set(receiver.message_ids())) == 1

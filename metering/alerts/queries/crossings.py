@@ -14,7 +14,7 @@ from metering.alerts.alerts import AlertKind, AlertScope
 from metering.alerts.messages import Crossing, Measured
 from metering.alerts.queries.customer_figures import customer_days, customer_months
 from metering.alerts.queries.deployment_figures import deployment_days, deployment_months
-from metering.alerts.queries.figures import Figures, left_drift, oldest_backlog
+from metering.alerts.queries.figures import Figures, oldest_backlog, open_drift
 from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
 from metering.customers.queries import time_zones_in_use
 
@@ -64,7 +64,7 @@ def _figures(
     if kind is AlertKind.BACKLOG_AGE:
         yield oldest_backlog(now=now)
     elif kind is AlertKind.DRIFT:
-        if (drift := left_drift(connection, now=now)) is not None:
+        if (drift := open_drift(connection, now=now)) is not None:
             yield drift
     else:
         daily = kind is AlertKind.DAILY_CHANGE

@@ -64,7 +64,7 @@ def customer_days(
 def _part_of_day(zone: str, day: DayWindow, trailing_days: int) -> _Part:
     window = day.window
     inside = day_spans(starts_at=window.starts_at, ends_at=window.ends_at)
-    before = day_spans(starts_at=day.begin_of(trailing_days), ends_at=window.starts_at)
+    before = day_spans(starts_at=day.midnight_before(trailing_days), ends_at=window.starts_at)
     return _Part(zone, window, day.complete, trailing_days, inside, before)
 
 

@@ -41,7 +41,7 @@ def deployment_months(connection: Connection, *, now: datetime) -> Figures:
 def deployment_days(connection: Connection, *, now: datetime, trailing: Collection[int]) -> Figures:
     """Of days, once for each number of days before them."""
     days = day_windows(now=now, time_zone=_UTC)
-    begin, end = days[0].begin_of(max(trailing)), days[-1].window.ends_at
+    begin, end = days[0].midnight_before(max(trailing)), days[-1].window.ends_at
     totals = _totals(connection, begin, end, Granularity.DAY, ())
     rows = [
         _row(
@@ -49,7 +49,7 @@ def deployment_days(connection: Connection, *, now: datetime, trailing: Collecti
             complete=day.complete,
             trailing_days=trailing_days,
             usd_cents=_sum_within(totals, day.window.starts_at, day.window.ends_at),
-            before_usd_cents=_sum_within(totals, day.begin_of(trailing_days), day.window.starts_at),
+            before_usd_cents=_sum_within(totals, day.midnight_before(trailing_days), day.window.starts_at),
         )
         for day in days
         for trailing_days in trailing

@@ -67,7 +67,7 @@ _DRIFT = f"""
 """
 
 
-def left_drift(connection: Connection, *, now: datetime) -> Figures | None:
+def open_drift(connection: Connection, *, now: datetime) -> Figures | None:
     """What the last reconciliation found and did not repair, in a window of its own; None when there was none."""
     last = connection.execute(_LAST_RECONCILIATION, {"after": now - _RECONCILIATION_COUNTS}).first()
     if last is None:

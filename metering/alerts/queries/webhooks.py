@@ -88,7 +88,7 @@ def failed_deliveries(
 
 
 # Again only the last delivery to each endpoint counts.
-_TOLD = text(
+_DELIVERY_COUNTS = text(
     """
     SELECT message_id, state, count(*) AS endpoints FROM (
         SELECT DISTINCT ON (d.endpoint_id, d.message_id) d.message_id, d.state
@@ -99,10 +99,12 @@ _TOLD = text(
 )
 
 
-def told(connection: Connection, *, message_ids: Sequence[str]) -> Mapping[str, Mapping[DeliveryState, int]]:
+def delivery_counts(
+    connection: Connection, *, message_ids: Sequence[str]
+) -> Mapping[str, Mapping[DeliveryState, int]]:
     """How far each message got: how many endpoints have its last delivery in which state."""
     found: dict[str, dict[DeliveryState, int]] = {message_id: {} for message_id in message_ids}
-    for row in connection.execute(_TOLD, {"message_ids": list(message_ids)}):
+    for row in connection.execute(_DELIVERY_COUNTS, {"message_ids": list(message_ids)}):
         found[row.message_id][DeliveryState(row.state)] = row.endpoints
     return found
 

@@ -41,7 +41,7 @@ def alert_of_row(row: Any) -> Alert:
 
 
 # Any numbers: they only have to be the same in every process.
-_LOCK, _LET_GO_LOCK = 5_206_841_180, 5_206_841_182
+_LOCK, _PRUNE_LOCK = 5_206_841_180, 5_206_841_182
 
 
 class UnknownAlertError(MeteringError):
@@ -98,7 +98,7 @@ def store_alert(connection: Connection, alert: Alert) -> None:
     connection.execute(update(alerts).where(alerts.c.alert_id == alert.alert_id).values(**_changeable(alert)))
 
 
-def end_alert(connection: Connection, *, alert_id: str, now: datetime) -> None:
+def mark_alert_deleted(connection: Connection, *, alert_id: str, now: datetime) -> None:
     """End an alert; what occurred is kept."""
     connection.execute(update(alerts).where(alerts.c.alert_id == alert_id).values(deleted_at=now))
 
@@ -174,14 +174,14 @@ def _occurrence_row(occurrence: Occurrence) -> dict[str, object]:
     }
 
 
-def may_let_go(connection: Connection) -> bool:
+def claim_pruning(connection: Connection) -> bool:
     """Whether it is this transaction's turn to remove what is past its retention; nobody else does meanwhile."""
     turn = text("SELECT pg_try_advisory_xact_lock(:lock)")
-    taken: bool = connection.execute(turn, {"lock": _LET_GO_LOCK}).scalar_one()
+    taken: bool = connection.execute(turn, {"lock": _PRUNE_LOCK}).scalar_one()
     return taken
 
 
-_LET_GO = text(
+_PRUNE = text(
     """
     DELETE FROM alert_occurrences WHERE occurrence_id IN (
         SELECT occurrence_id FROM alert_occurrences WHERE occurred_at < :before
@@ -190,6 +190,6 @@ _LET_GO = text(
 )
 
 
-def let_go_of_occurrences(connection: Connection, *, before: datetime, limit: int) -> int:
+def prune_occurrences(connection: Connection, *, before: datetime, limit: int) -> int:
     """Remove up to `limit` of those that occurred longer ago; returns how many."""
-    return connection.execute(_LET_GO, {"before": before, "limit": limit}).rowcount
+    return connection.execute(_PRUNE, {"before": before, "limit": limit}).rowcount

@@ -220,7 +220,7 @@ def skip_deliveries(connection: Connection, *, now: datetime, limit: int) -> int
     return connection.execute(_SKIP, {"now": now, "limit": limit}).rowcount
 
 
-_LET_GO = text(
+_PRUNE = text(
     """
     DELETE FROM webhook_deliveries WHERE delivery_id IN (
         SELECT delivery_id FROM webhook_deliveries WHERE created_at < :before
@@ -229,6 +229,6 @@ _LET_GO = text(
 )
 
 
-def let_go_of_deliveries(connection: Connection, *, before: datetime, limit: int) -> int:
+def prune_deliveries(connection: Connection, *, before: datetime, limit: int) -> int:
     """Remove up to `limit` of those that were added longer ago; returns how many."""
-    return connection.execute(_LET_GO, {"before": before, "limit": limit}).rowcount
+    return connection.execute(_PRUNE, {"before": before, "limit": limit}).rowcount

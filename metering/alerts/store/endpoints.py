@@ -133,7 +133,7 @@ def store_endpoint(connection: Connection, endpoint: Endpoint) -> None:
     )
 
 
-def end_endpoint(connection: Connection, *, endpoint_id: str, now: datetime) -> None:
+def mark_endpoint_deleted(connection: Connection, *, endpoint_id: str, now: datetime) -> None:
     """End an endpoint and forget its secrets; its deliveries are kept."""
     connection.execute(delete(webhook_secrets).where(webhook_secrets.c.endpoint_id == endpoint_id))
     connection.execute(
@@ -188,9 +188,9 @@ def signing_secrets(connection: Connection, *, endpoint_id: str, now: datetime) 
     return connection.execute(query).scalars().all()
 
 
-_LET_GO = text("DELETE FROM webhook_secrets WHERE ends_at <= :now")
+_PRUNE = text("DELETE FROM webhook_secrets WHERE ends_at <= :now")
 
 
-def let_go_of_secrets(connection: Connection, *, now: datetime) -> None:
+def prune_secrets(connection: Connection, *, now: datetime) -> None:
     """Remove those that have ended."""
-    connection.execute(_LET_GO, {"now": now})
+    connection.execute(_PRUNE, {"now": now})

@@ -7,7 +7,7 @@ from decimal import Decimal
 from metering.alerts.alerts import DEPLOYMENT, Alert, AlertKind, AlertScope
 from metering.alerts.deliveries import DeliveryState
 from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
-from metering.alerts.queries.webhooks import list_endpoints, told
+from metering.alerts.queries.webhooks import delivery_counts, list_endpoints
 from metering.alerts.store.endpoints import Endpoint
 from metering.core.cursors import moment_in
 from metering.core.money import cents_text
@@ -79,7 +79,7 @@ def _occurrence_table(asked: Asked, kind: str | None, customer_id: str | None) -
     where = OccurrenceFilter(customer_id=customer_id, kind=kind, alerts_of=asked.viewer.customer_id)
     before = (moment_in(position[0]), position[1]) if position else None
     found = list_occurrences(asked.connection, where=where, before=before, limit=limit + 1)
-    got = told(asked.connection, message_ids=[each.message_id for each in found[:limit]])
+    got = delivery_counts(asked.connection, message_ids=[each.message_id for each in found[:limit]])
     return Table(
         name="occurrences",
         title="What has occurred, the newest first",
