@@ -1,4 +1,4 @@
-"""Alerts: what is watched, for whom, and from which thresholds on somebody is told."""
+"""Alerts: what is watched, for which customers, and the thresholds that fire."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from metering.core.money import ZERO
 
 
 class AlertKind(StrEnum):
-    """What is watched. The unit of the thresholds goes with it: see `UNITS`."""
+    """What an alert watches. `UNITS` has the unit of each kind's thresholds."""
 
     SPEND = "spend"
     DAILY_CHANGE = "daily_change"
@@ -21,11 +21,11 @@ class AlertKind(StrEnum):
 
     @property
     def message_type(self) -> str:
-        """The type of the messages that tell of it."""
+        """The `type` of the messages of this kind."""
         return f"alert.{self.value}"
 
 
-# In what thresholds and measured values are given.
+# The unit of thresholds and measured values.
 UNITS: Mapping[AlertKind, str] = {
     AlertKind.SPEND: "percent_of_budget",
     AlertKind.DAILY_CHANGE: "percent",
@@ -36,34 +36,34 @@ UNITS: Mapping[AlertKind, str] = {
 
 
 class AlertScope(StrEnum):
-    """For whom: one customer, every customer by itself, or all of them together."""
+    """One customer, each customer separately, or all customers together."""
 
     CUSTOMER = "customer"
     EACH_CUSTOMER = "each_customer"
     DEPLOYMENT = "deployment"
 
 
-# What stands for the deployment where a customer's id would be; no customer's is empty.
+# Stands for the deployment in place of a customer's id; no customer's id is empty.
 DEPLOYMENT = ""
 
 MAX_THRESHOLDS = 10
 MAX_TRAILING_DAYS = 31
 DEFAULT_TRAILING_DAYS = 7
-# Each is compared with every measured amount: a bound on what a round of evaluation does.
+# A shared alert is compared with every measured amount, so these bound the work of one evaluation.
 MAX_ALERTS_PER_CUSTOMER = 20
 MAX_SHARED_ALERTS = 100
 
 
 class InvalidAlertError(MeteringError):
-    """The terms do not make an alert; the message names the field."""
+    """The terms are invalid; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertTerms:
-    """When somebody is told. Which of the optional ones there must be goes with the kind.
+    """When an alert fires. The kind decides which of the optional fields are required.
 
-    `budget_usd_cents` is what a spend's thresholds are percents of. A daily change, or a share, of less than
-    `floor_usd_cents` is never told. A day is compared with the mean of the `trailing_days` before it.
+    Thresholds of a spend alert are percents of `budget_usd_cents`. A daily change, or an estimated share, of an
+    amount below `floor_usd_cents` never fires. A day is compared with the mean of the `trailing_days` before it.
     """
 
     kind: AlertKind
@@ -77,7 +77,7 @@ class AlertTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """An alert. Its version moves on when its terms change, which arms it anew in the windows that are open."""
+    """An alert. Changing its terms increments `version`, so that it can fire again in the current windows."""
 
     alert_id: str
     version: int
@@ -90,7 +90,7 @@ class Alert:
 
 
 _MOST_CENTS = Decimal(10**15)
-# Thresholds, from and to, both included.
+# Smallest and largest threshold, both included.
 _RANGES: Mapping[AlertKind, tuple[Decimal, Decimal]] = {
     AlertKind.SPEND: (Decimal("0.01"), Decimal(10_000)),
     AlertKind.DAILY_CHANGE: (Decimal(-100), Decimal(1_000_000)),
@@ -108,25 +108,25 @@ def check_name(name: str) -> None:
     """Refuse a name that is empty or too long.
 
     Raises:
-        InvalidAlertError: saying how long it may be.
+        InvalidAlertError: names the allowed length.
     """
     if not 1 <= len(name) <= MAX_NAME:
         raise InvalidAlertError(f"name: expected 1 to {MAX_NAME} characters, got {len(name)}")
 
 
 def check_terms(terms: AlertTerms) -> None:
-    """Refuse terms that do not make sense.
+    """Refuse invalid terms.
 
     Raises:
-        InvalidAlertError: naming the field, and what was expected.
+        InvalidAlertError: names the field and what was expected.
     """
     if (terms.scope is AlertScope.CUSTOMER) != (terms.customer_id is not None):
-        raise InvalidAlertError("customer_id: an alert of scope customer has one, and no other alert does")
+        raise InvalidAlertError("customer_id: required for scope customer, and not allowed for any other scope")
     _check_thresholds(terms)
     kind = terms.kind
-    _check_presence("budget_usd_cents", terms.budget_usd_cents, wanted=kind is AlertKind.SPEND, kind=kind)
-    _check_presence("floor_usd_cents", terms.floor_usd_cents, wanted=kind in _WITH_FLOOR, kind=kind)
-    _check_presence("trailing_days", terms.trailing_days, wanted=kind is AlertKind.DAILY_CHANGE, kind=kind)
+    _check_presence("budget_usd_cents", terms.budget_usd_cents, required=kind is AlertKind.SPEND, kind=kind)
+    _check_presence("floor_usd_cents", terms.floor_usd_cents, required=kind in _WITH_FLOOR, kind=kind)
+    _check_presence("trailing_days", terms.trailing_days, required=kind is AlertKind.DAILY_CHANGE, kind=kind)
     budget, floor = terms.budget_usd_cents, terms.floor_usd_cents
     if budget is not None and not (budget.is_finite() and 0 < budget <= _MOST_CENTS):
         raise InvalidAlertError(f"budget_usd_cents: expected cents above 0, up to {_MOST_CENTS:,}, got {budget}")
@@ -138,21 +138,21 @@ def check_terms(terms: AlertTerms) -> None:
 
 def _check_thresholds(terms: AlertTerms) -> None:
     if not 1 <= len(terms.thresholds) <= MAX_THRESHOLDS:
-        raise InvalidAlertError(f"thresholds: expected 1 to {MAX_THRESHOLDS} of them, got {len(terms.thresholds)}")
+        raise InvalidAlertError(f"thresholds: expected 1 to {MAX_THRESHOLDS} values, got {len(terms.thresholds)}")
     least, most = _RANGES[terms.kind]
     for threshold in terms.thresholds:
         in_range = threshold.is_finite() and least <= threshold <= most
         if not in_range or (terms.kind is AlertKind.DAILY_CHANGE and not threshold):
-            apart_from = " and not 0" if terms.kind is AlertKind.DAILY_CHANGE else ""
+            except_zero = " except 0" if terms.kind is AlertKind.DAILY_CHANGE else ""
             raise InvalidAlertError(
-                f"thresholds: expected {UNITS[terms.kind]} from {least} to {most}{apart_from}, got {threshold}"
+                f"thresholds: expected {UNITS[terms.kind]} from {least} to {most}{except_zero}, got {threshold}"
             )
     if len(set(terms.thresholds)) != len(terms.thresholds):
-        raise InvalidAlertError("thresholds: one is there twice")
+        raise InvalidAlertError("thresholds: expected each value once")
 
 
-def _check_presence(field: str, value: object, *, wanted: bool, kind: AlertKind) -> None:
-    if wanted and value is None:
-        raise InvalidAlertError(f"{field}: an alert of kind {kind} needs it")
-    if not wanted and value is not None:
-        raise InvalidAlertError(f"{field}: an alert of kind {kind} has none")
+def _check_presence(field: str, value: object, *, required: bool, kind: AlertKind) -> None:
+    if required and value is None:
+        raise InvalidAlertError(f"{field}: required for kind {kind}")
+    if not required and value is not None:
+        raise InvalidAlertError(f"{field}: not allowed for kind {kind}")

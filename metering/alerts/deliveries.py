@@ -1,4 +1,4 @@
-"""Deliveries: a message on its way to an endpoint, how often it is tried, and when that is given up."""
+"""Deliveries: sending a message to an endpoint, the schedule of retries, and when a delivery fails for good."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from metering.core.ids import digest
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery is. Failed: all attempts were in vain. Skipped: its endpoint was disabled or is gone."""
+    """State of a delivery. Failed: no attempt succeeded. Skipped: its endpoint is disabled or deleted."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -16,10 +16,10 @@ class DeliveryState(StrEnum):
     SKIPPED = "skipped"
 
 
-# The type of messages that only try an endpoint out; they are sent once.
+# The type of test messages, which are sent once and never retried.
 TEST_TYPE = "webhook.test"
 
-# Before each further attempt; together, and with the jitter, a good day. After the example of Standard Webhooks,
+# The delay before each further attempt, about a day in all. Follows the example in Standard Webhooks,
 # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 RETRY_DELAYS = (
     timedelta(seconds=5),
@@ -31,18 +31,18 @@ RETRY_DELAYS = (
     timedelta(hours=10),
 )
 MAX_ATTEMPTS = len(RETRY_DELAYS) + 1
-# A receiver may ask for more patience, up to this.
+# The longest Retry-After that is honoured.
 MAX_RETRY_AFTER = timedelta(hours=2)
-# A delay is longer by up to this many thousandths, so that what failed together does not come again together.
+# Each delay is lengthened by up to this many thousandths, so that deliveries that failed together spread out.
 _JITTER = 250
 
-# The answer of a receiver that wants no more: https://www.rfc-editor.org/rfc/rfc9110#name-410-gone
+# The receiver wants no more messages: https://www.rfc-editor.org/rfc/rfc9110#name-410-gone
 _GONE = 410
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What is sent, the same each time; `customer_id` is whom it is about, "" when it is nobody in particular."""
+    """A message; its body is the same in every delivery. `customer_id` is "" when it is not about one customer."""
 
     message_id: str
     type: str
@@ -52,7 +52,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What came of sending once: the receiver's status, or the problem that kept it from answering."""
+    """The result of one attempt: the receiver's status, or the problem that prevented an answer."""
 
     status: int | None = None
     problem: str | None = None
@@ -60,7 +60,7 @@ class Attempt:
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver took it: any 2xx, and nothing else, a redirect included."""
+        """Whether the receiver accepted it: any 2xx. A redirect is a failure."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
@@ -72,9 +72,9 @@ class Attempt:
 def next_attempt_at(
     *, delivery_id: str, attempts: int, now: datetime, retry_after: timedelta | None
 ) -> datetime | None:
-    """When a delivery that was tried `attempts` times is tried again; None when it is given up.
+    """When to retry a delivery after `attempts` attempts; None when no attempt is left.
 
-    The jitter follows from the delivery, so that the schedule of each can be told.
+    The jitter is derived from the delivery's id, so that its schedule is reproducible.
     """
     if attempts >= MAX_ATTEMPTS:
         return None
@@ -87,5 +87,5 @@ def next_attempt_at(
 
 
 def delivery_id_of(*, endpoint_id: str, message_id: str, replay: int) -> str:
-    """A delivery's id follows from what goes where, and the how manieth time."""
+    """The id of a delivery, derived from its endpoint, its message and the number of the replay."""
     return f"whd_{digest(endpoint_id, message_id, str(replay))}"

@@ -1,4 +1,4 @@
-"""What is told of an alert that occurred: the data, and the message around it. docs/alerts.md describes both."""
+"""Occurrences of alerts, and the messages that report them. docs/alerts.md describes the fields."""
 
 import json
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from metering.alerts.windows import Window
 from metering.core.ids import digest
 from metering.core.money import ZERO, cents_text
 
-# Of the message, not of the API: it changes when a field changes its meaning or goes.
+# The message's version, not the API's: it is incremented when a field changes its meaning or is removed.
 MESSAGE_VERSION = 1
 
-# Percents and hours are told with two digits, cut off; whether a threshold is reached is decided exactly, before.
+# Percents and hours are shown with two decimals, rounded down. The comparison with the threshold was exact.
 _SHOWN = Context(prec=60, rounding=ROUND_DOWN)
 _TWO_DIGITS = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What was compared with a threshold; which of these there are goes with the kind of alert.
+    """The figures that were compared with a threshold; which of them are set depends on the kind of alert.
 
-    `usd_cents` is the amount of the window, or what drifted; `before_usd_cents` that of the days before it;
-    `estimated_usd_cents` the part of it that is estimated. `count` is of findings or of streams, the oldest of
-    which waits since `since`.
+    `usd_cents` is the amount of the window, or the drift; `before_usd_cents` the amount of the days before the
+    window; `estimated_usd_cents` the estimated part of `usd_cents`. `count` counts drift findings or streams in
+    the backlog. `since` is when the oldest of these streams was first received.
     """
 
     usd_cents: Decimal = ZERO
@@ -39,7 +39,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crossing:
-    """A threshold of an alert that is reached, by whom, and in which window; `time_zone` drew the window."""
+    """A threshold that a customer, or the deployment, reached in a window drawn in `time_zone`."""
 
     alert: Alert
     customer_id: str
@@ -51,7 +51,7 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occurrence:
-    """A crossing that nobody was told of before. Its ids follow from what it is of."""
+    """A crossing with its ids and the data of its message. The ids are derived from the crossing."""
 
     crossing: Crossing
     occurrence_id: str
@@ -61,7 +61,7 @@ class Occurrence:
 
 
 def occurrence_of(crossing: Crossing, *, now: datetime) -> Occurrence:
-    """What is to be kept and told of a crossing."""
+    """The occurrence of a crossing."""
     mark = digest(
         crossing.customer_id,
         crossing.alert.alert_id,
@@ -77,7 +77,7 @@ def occurrence_of(crossing: Crossing, *, now: datetime) -> Occurrence:
 
 
 def message_body(*, type: str, at: datetime, data: Mapping[str, Any]) -> str:
-    """A message as it is sent, digit for digit, each time that it is."""
+    """The body of a message as JSON; every delivery of the message sends these same bytes."""
     message = {"type": type, "timestamp": _time_text(at), "version": MESSAGE_VERSION, "data": data}
     return json.dumps(message, separators=(",", ":"))
 
@@ -104,7 +104,7 @@ def _data(crossing: Crossing, now: datetime) -> dict[str, Any]:
 
 
 def _value(crossing: Crossing, now: datetime) -> str | None:
-    """What was measured, in the unit of the threshold; None where there is nothing to compare with."""
+    """The measured value in the unit of the threshold; None when there is nothing to compare it with."""
     measured, terms = crossing.measured, crossing.alert.terms
     match terms.kind:
         case AlertKind.SPEND:

@@ -1,4 +1,4 @@
-"""Signatures of messages, by Standard Webhooks 1.0: HMAC-SHA256 over id, time and body.
+"""Signatures of messages as in Standard Webhooks 1.0: HMAC-SHA256 over id, time and body.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md#signature-scheme
 """
@@ -12,17 +12,17 @@ from hashlib import sha256
 _PREFIX = "whsec_"
 _EPOCH_SECOND = timedelta(seconds=1)
 
-# Between 24 and 64 by the specification.
+# The specification asks for 24 to 64.
 SECRET_BYTES = 32
 
 
 def secret_text(key: bytes) -> str:
-    """A secret as a receiver is given it: `whsec_` and the key in base64."""
+    """A secret in the form that receivers use: `whsec_` and the key in base64."""
     return _PREFIX + base64.b64encode(key).decode()
 
 
 def signed_headers(*, message_id: str, at: datetime, body: bytes, secrets: Sequence[str]) -> Mapping[str, str]:
-    """The three headers of an attempt that is made `at`, with a signature by each of the secrets."""
+    """The three headers of an attempt at the time `at`, with one signature per secret."""
     epoch = datetime.fromtimestamp(0, tz=at.tzinfo)
     timestamp = str((at - epoch) // _EPOCH_SECOND)
     signed = b".".join([message_id.encode(), timestamp.encode(), body])

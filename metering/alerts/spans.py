@@ -1,8 +1,8 @@
-"""Spans: a stretch of any time zone as signed pieces of the sums by month, day and hour, and of the bills.
+"""Spans: a range of a time zone as signed pieces of the UTC sums by month, day and hour, and of the bills.
 
-A month in Berlin is the month in UTC and the hours that it begins earlier, less the hours that it ends earlier. So
-a customer's month is read from a few rows, wherever the customer is, and is exact: what is left over of an hour,
-where a zone is half an hour off, is read from the bills themselves.
+A month in Berlin is the month in UTC, plus the hours by which it starts earlier, minus the hours by which it ends
+earlier. A customer's month is therefore read from a few rows in any time zone, and is exact: where a zone is
+offset by half an hour, the part of an hour is read from the bills.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _HALF_DAY = timedelta(hours=12)
 
 
 class Source(StrEnum):
-    """What a span is read from; PART is less than an hour, and read from the bills."""
+    """The sums that a span is read from. A PART is shorter than an hour and is read from the bills."""
 
     MONTH = "month"
     DAY = "day"
@@ -27,7 +27,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A half-open stretch whose sum is added (`sign` 1) or taken away (-1)."""
+    """A half-open range whose sum is added (`sign` 1) or subtracted (-1)."""
 
     source: Source
     from_: datetime
@@ -36,27 +36,27 @@ class Span:
 
 
 def month_spans(period: BillingPeriod, *, starts_at: datetime, ends_at: datetime) -> list[Span]:
-    """The spans that make up a month with these bounds, in whatever zone they were drawn."""
+    """The spans that make up a month with these bounds, in any time zone."""
     begin, end = (datetime(each.year, each.month, 1, tzinfo=UTC) for each in (period, period.next))
     return [
         Span(Source.MONTH, begin, end, 1),
-        *_from_on(starts_at, begin, 1),
-        *_from_on(ends_at, end, -1),
+        *_difference(starts_at, begin, 1),
+        *_difference(ends_at, end, -1),
     ]
 
 
 def day_spans(*, starts_at: datetime, ends_at: datetime) -> list[Span]:
-    """The spans that make up a stretch of whole days of some zone."""
+    """The spans that make up whole days of a time zone."""
     begin, end = _nearest_midnight(starts_at), _nearest_midnight(ends_at)
     return [
         Span(Source.DAY, begin, end, 1),
-        *_from_on(starts_at, begin, 1),
-        *_from_on(ends_at, end, -1),
+        *_difference(starts_at, begin, 1),
+        *_difference(ends_at, end, -1),
     ]
 
 
-def _from_on(at: datetime, anchor: datetime, sign: int) -> Iterator[Span]:
-    """What the sum from `at` on has more than the sum from `anchor` on, which is a whole hour."""
+def _difference(at: datetime, anchor: datetime, sign: int) -> Iterator[Span]:
+    """The sum from `at` on minus the sum from `anchor` on; `anchor` is a whole hour."""
     if at <= anchor:
         hour = _hour(at) if at == _hour(at) else _hour(at) + _HOUR
         pieces = (Span(Source.PART, at, hour, sign), Span(Source.HOUR, hour, anchor, sign))

@@ -1,4 +1,4 @@
-"""Windows: the stretches of time in each of which an alert tells once; then it is armed again."""
+"""Windows: the ranges of time in which each threshold of an alert fires at most once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from zoneinfo import ZoneInfo
 
 from metering.core.period import BillingPeriod
 
-# A month is looked at for so long after its end: what ended in it may settle later.
-_MONTH_LINGERS = timedelta(days=1)
-# A day is complete so long after its end: streams that fell silent in it have been swept by then.
-_DAY_SETTLES = timedelta(hours=1)
+# A month is still evaluated for this long after its end: streams that ended in it may be finalized later.
+_MONTH_EVALUATED_FOR = timedelta(days=1)
+# A day counts as complete this long after its end: its silent streams have been swept by then.
+_DAY_COMPLETE_AFTER = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A half-open stretch of somebody's calendar, in UTC; `key` names it, such as `2026-11` or `2026-11-23`."""
+    """A half-open range in UTC; `key` names it, such as `2026-11` or `2026-11-23`."""
 
     key: str
     starts_at: datetime
@@ -25,21 +25,21 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayWindow:
-    """A day to compare with those before it. Only a complete one can have come to too little."""
+    """A day to compare with the days before it. Only a complete day can be found to have fallen."""
 
     window: Window
     complete: bool
     day: date
     time_zone: ZoneInfo
 
-    def midnight_before(self, days_before: int) -> datetime:
-        """Midnight so many days before it."""
-        return _midnight(self.day - days_before * _DAY, self.time_zone)
+    def midnight_before(self, days: int) -> datetime:
+        """The start of the day this many days before it."""
+        return _midnight(self.day - days * _DAY, self.time_zone)
 
 
 def month_windows(*, now: datetime, time_zone: ZoneInfo) -> Sequence[tuple[BillingPeriod, Window]]:
-    """The month of now, and for a day after its end the month before it."""
-    months = {BillingPeriod.containing(at=at, time_zone=time_zone) for at in (now - _MONTH_LINGERS, now)}
+    """The current month, and for a day after its end also the month before it."""
+    months = {BillingPeriod.containing(at=at, time_zone=time_zone) for at in (now - _MONTH_EVALUATED_FOR, now)}
     return [
         (
             month,
@@ -60,7 +60,7 @@ def day_windows(*, now: datetime, time_zone: ZoneInfo) -> Sequence[DayWindow]:
     for day in (today - _DAY, today):
         starts_at, ends_at = _midnight(day, time_zone), _midnight(day + _DAY, time_zone)
         window = Window(key=day.isoformat(), starts_at=starts_at, ends_at=ends_at)
-        complete = now >= ends_at + _DAY_SETTLES
+        complete = now >= ends_at + _DAY_COMPLETE_AFTER
         windows.append(DayWindow(window=window, complete=complete, day=day, time_zone=time_zone))
     return windows
 
