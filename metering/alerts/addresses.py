@@ -1,6 +1,6 @@
-"""Which addresses may be asked: public ones, and none that a name, or a way to write it, makes of a private one.
+"""The URLs and addresses that webhooks may be sent to: public ones only, however an address is written.
 
-Against server-side request forgery, as https://owasp.org/www-community/attacks/Server_Side_Request_Forgery has it.
+A defence against server-side request forgery: https://owasp.org/www-community/attacks/Server_Side_Request_Forgery.
 """
 
 import re
@@ -13,23 +13,23 @@ from metering.core.errors import MeteringError
 
 MAX_URL = 2_048
 _HTTPS_PORT, _HTTP_PORT = 443, 80
-# Below it are the services of a machine, none of which is a webhook's receiver.
+# Lower ports belong to system services; webhook receivers do not use them, except for HTTPS.
 _FIRST_FREE_PORT = 1_024
 
 Address = IPv4Address | IPv6Address
 
 
 class InvalidUrlError(MeteringError):
-    """An endpoint's URL cannot be asked; the message says what is wrong with it."""
+    """An endpoint's URL is not allowed; the message says why."""
 
 
 class RefusedAddressError(MeteringError):
-    """A name leads to an address that must not be asked."""
+    """A name resolves to an address that is not allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A URL in its parts, as it is asked; `host` is a name, or an address without brackets."""
+    """The parts of a URL; `host` is a name, or an address without brackets."""
 
     tls: bool
     host: str
@@ -38,18 +38,18 @@ class Target:
 
     @property
     def scheme(self) -> str:
-        """As in the URL."""
+        """The URL's scheme."""
         return "https" if self.tls else "http"
 
     @property
     def authority(self) -> str:
-        """Host and port as a `Host` header has them."""
+        """The value of the `Host` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (_HTTPS_PORT if self.tls else _HTTP_PORT) else f"{host}:{self.port}"
 
 
-# IPv4: what the registry of special-purpose addresses has, https://www.iana.org/assignments/iana-ipv4-special-registry,
-# and what clouds serve their machines' own data from.
+# IPv4: the special-purpose addresses of https://www.iana.org/assignments/iana-ipv4-special-registry, and addresses
+# of cloud metadata services.
 _NOT_PUBLIC_V4 = tuple(
     IPv4Network(network)
     for network in (
@@ -71,15 +71,15 @@ _NOT_PUBLIC_V4 = tuple(
         "240.0.0.0/4",
     )
 )
-# IPv6: global unicast only. Beyond it are mapped (::ffff:0:0/96) and translated (64:ff9b::/96) IPv4 addresses,
-# unique local, link-local and multicast ones; within it, what tunnels to IPv4 or is for documents.
+# IPv6: global unicast only, which excludes mapped (::ffff:0:0/96) and translated (64:ff9b::/96) IPv4 addresses,
+# and unique local, link-local and multicast addresses. Tunnels to IPv4 and documentation addresses are inside it.
 _PUBLIC_V6 = IPv6Network("2000::/3")
 _NOT_PUBLIC_V6 = tuple(
     IPv6Network(network) for network in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 )
 
 
-# What METERING_WEBHOOKS_ALLOW_PRIVATE allows besides: networks of one's own, without what serves credentials.
+# METERING_WEBHOOKS_ALLOW_PRIVATE also allows these networks, except addresses that serve credentials.
 _PRIVATE = tuple(
     ip_network(network)
     for network in (
@@ -96,15 +96,14 @@ _CREDENTIALS = (ip_address("100.100.100.200"), ip_address("fd00:ec2::254"))
 
 
 def is_allowed(address: Address, *, allow_private: bool) -> bool:
-    """Whether a webhook may go there: to a public address, or where allowed to one of a network of one's own."""
+    """Whether webhooks may be sent to an address: public, or private where that is allowed."""
     if is_public(address):
         return True
-    own = any(address in network for network in _PRIVATE) and address not in _CREDENTIALS
-    return allow_private and own
+    return allow_private and address not in _CREDENTIALS and any(address in network for network in _PRIVATE)
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the internet, which anybody may ask."""
+    """Whether an address is on the public internet."""
     if isinstance(address, IPv4Address):
         return address.is_global and not any(address in network for network in _NOT_PUBLIC_V4)
     in_public = address.is_global and address in _PUBLIC_V6 and address.scope_id is None
@@ -112,10 +111,11 @@ def is_public(address: Address) -> bool:
 
 
 def check_addresses(host: str, answers: Sequence[str], *, allow_private: bool) -> Sequence[Address]:
-    """The addresses that a name led to, to connect to exactly these.
+    """The addresses that a name resolved to, after checking that all of them are allowed.
 
     Raises:
-        RefusedAddressError: there is none, or one of them may not be asked: a mixture is how rebinding begins.
+        RefusedAddressError: there is no address, or one is not allowed. A mixture is refused as a sign of DNS
+        rebinding.
     """
     addresses = [ip_address(answer) for answer in answers]
     if not addresses:
@@ -127,25 +127,25 @@ def check_addresses(host: str, answers: Sequence[str], *, allow_private: bool) -
 
 
 def _refusal(address: Address) -> str:
-    would = is_allowed(address, allow_private=True)
-    return f"{address}, no public address{': METERING_WEBHOOKS_ALLOW_PRIVATE would allow it' if would else ''}"
+    hint = ": METERING_WEBHOOKS_ALLOW_PRIVATE would allow it" if is_allowed(address, allow_private=True) else ""
+    return f"{address}, which is not a public address{hint}"
 
 
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.ASCII)
-# Whatever ends in a number is meant as an IPv4 address: https://url.spec.whatwg.org/#ends-in-a-number-checker
+# A host that ends in a number is an IPv4 address: https://url.spec.whatwg.org/#ends-in-a-number-checker
 _ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 
 
 def parse_url(url: str, *, allow_private: bool) -> Target:
-    """The parts of an endpoint's URL.
+    """The parts of an endpoint's URL: https to a public host, or with `allow_private` also http and private hosts.
 
     Raises:
-        InvalidUrlError: it is not https to a public host; with `allow_private`, http or https to any that may be.
+        InvalidUrlError: names what was expected.
     """
     if len(url) > MAX_URL or not _PRINTABLE.fullmatch(url) or "\\" in url:
         raise InvalidUrlError(
-            f"url: expected up to {MAX_URL:,} visible ASCII characters; a name has an xn-- form, a path a %-form"
+            f"url: expected up to {MAX_URL:,} visible ASCII characters; write other characters as xn-- or %"
         )
     try:
         parts = urlsplit(url)
@@ -161,7 +161,7 @@ def parse_url(url: str, *, allow_private: bool) -> Target:
     if port is None:
         port = _HTTPS_PORT if tls else _HTTP_PORT
     if not port or (not allow_private and port != _HTTPS_PORT and port < _FIRST_FREE_PORT):
-        raise InvalidUrlError(f"url: expected port {_HTTPS_PORT}, or one from {_FIRST_FREE_PORT:,} on, got {port}")
+        raise InvalidUrlError(f"url: expected port {_HTTPS_PORT}, or {_FIRST_FREE_PORT:,} and above, got {port}")
     path = parts.path or "/"
     return Target(tls=tls, host=host, port=port, path=f"{path}?{parts.query}" if parts.query else path)
 
@@ -175,4 +175,4 @@ def _check_host(host: str, allow_private: bool) -> None:
         if not is_allowed(address, allow_private=allow_private):
             raise InvalidUrlError(f"url: {_refusal(address)}")
     elif len(host) > 253 or not _NAME.fullmatch(host) or _ENDS_IN_NUMBER.fullmatch(host):
-        raise InvalidUrlError(f"url: {host!r} is no host: expected a name such as hooks.example.com")
+        raise InvalidUrlError(f"url: {host!r} is not a host name: expected one such as hooks.example.com")

@@ -1,7 +1,7 @@
-"""Evaluate alerts: find the thresholds that are reached, keep that they are, and have it told. One transaction.
+"""Evaluate alerts in one transaction: find the thresholds reached, store the occurrences, add webhook deliveries.
 
-The row of a kind is the work, which other workers pass over meanwhile. Whoever evaluates twice finds the same, and
-the key of an occurrence lets it be kept once.
+Each kind of alert has a row that a worker locks, and other workers skip. Evaluating twice is harmless: the key of
+an occurrence allows it once.
 """
 
 import logging
@@ -27,15 +27,15 @@ from metering.db.engine import transaction
 
 log = logging.getLogger(__name__)
 
-# As many are kept and told in one transaction; what is beyond is found by the next one, which follows at once.
+# The most crossings in one transaction; the next evaluation follows at once and finds the rest.
 MAX_CROSSINGS = 10_000
-# As many rows past their retention are removed at a time.
-_REMOVED_AT_ONCE = 5_000
+# The most rows of a table that one pruning removes.
+_MAX_PRUNED = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What one look at a kind of alert found: occurrences, deliveries of them, and whether there may be more."""
+    """The result of one evaluation: new occurrences, their deliveries, and whether there may be more."""
 
     kind: AlertKind
     occurrences: int
@@ -46,7 +46,7 @@ class Evaluation:
 def evaluate_alerts(
     *, engine: Engine, kind: AlertKind, every: timedelta, now: datetime, limit: int = MAX_CROSSINGS
 ) -> Evaluation | None:
-    """Evaluate the alerts of a kind, unless that was done within `every`, or another worker does it: then None."""
+    """Evaluate the alerts of a kind. None when it is not due yet, or another worker is evaluating it."""
     with transaction(engine) as connection:
         if not claim_evaluation(connection, kind=kind, now=now):
             return None
@@ -56,23 +56,23 @@ def evaluate_alerts(
         more = len(crossings) >= limit
         postpone_evaluation(connection, kind=kind, due_at=now if more else now + every, now=now)
     if new:
-        told = {"kind": kind.value, "occurrences": len(new), "deliveries": deliveries}
-        log.warning("alerts occurred", extra=told)
+        facts = {"kind": kind.value, "occurrences": len(new), "deliveries": deliveries}
+        log.warning("alerts fired", extra=facts)
     return Evaluation(kind=kind, occurrences=len(new), deliveries=deliveries, more=more)
 
 
 def prune_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> int:
-    """Remove some of the occurrences and deliveries that are past their retention; returns how many.
+    """Remove some of the occurrences and deliveries past their retention; returns how many.
 
-    Nothing happens while another process does it.
+    Does nothing while another process prunes.
     """
     before = now - retention
     with transaction(engine) as connection:
         if not claim_pruning(connection):
             return 0
         prune_secrets(connection, now=now)
-        deliveries = prune_deliveries(connection, before=before, limit=_REMOVED_AT_ONCE)
-        return deliveries + prune_occurrences(connection, before=before, limit=_REMOVED_AT_ONCE)
+        deliveries = prune_deliveries(connection, before=before, limit=_MAX_PRUNED)
+        return deliveries + prune_occurrences(connection, before=before, limit=_MAX_PRUNED)
 
 
 def _message(occurrence: Occurrence) -> Message:

@@ -1,4 +1,4 @@
-"""Alerts: made, changed, ended. Changing the terms of one arms it anew, also in the window that is open."""
+"""Create, change and delete alerts. An alert whose terms change can fire again in the current window."""
 
 import secrets
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ ValueT = TypeVar("ValueT")
 
 
 class TooManyAlertsError(MeteringError):
-    """There are as many alerts as there may be; each is compared with every measured amount."""
+    """The limit on the number of alerts is reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertChanges:
-    """What is to change of an alert; None leaves a value as it is."""
+    """Changes to an alert; None keeps a value."""
 
     name: str | None = None
     thresholds: Sequence[Decimal] | None = None
@@ -44,12 +44,12 @@ class AlertChanges:
 
 
 def create_alert(*, engine: Engine, name: str, terms: AlertTerms, created_by: str, now: datetime) -> Alert:
-    """Store a new alert. It occurs at once where its thresholds are reached already.
+    """Store a new alert. It fires at the next evaluation if a threshold is already reached.
 
     Raises:
-        InvalidAlertError: the name or the terms do not make sense.
-        UnknownCustomerError: it is for a customer that there is not.
-        TooManyAlertsError: the customer, or the deployment, has as many as there may be.
+        InvalidAlertError: the name or the terms are invalid.
+        UnknownCustomerError: its customer does not exist.
+        TooManyAlertsError: the limit for this customer, or for shared alerts, is reached.
     """
     if terms.kind is AlertKind.DAILY_CHANGE and terms.trailing_days is None:
         terms = replace(terms, trailing_days=DEFAULT_TRAILING_DAYS)
@@ -66,27 +66,27 @@ def create_alert(*, engine: Engine, name: str, terms: AlertTerms, created_by: st
         changed_at=now,
     )
     with transaction(engine) as connection:
-        _check_room(connection, terms.customer_id)
+        _check_count(connection, terms.customer_id)
         add_alert(connection, alert)
     return alert
 
 
 def change_alert(*, engine: Engine, alert_id: str, changes: AlertChanges, now: datetime) -> Alert:
-    """Change an alert; with other terms it is a new version, which has not occurred in any window.
+    """Change an alert. New terms make a new version, which has not fired in any window.
 
     Raises:
-        UnknownAlertError: there is none.
-        InvalidAlertError: the name or the terms would not make sense.
+        UnknownAlertError: there is no such alert.
+        InvalidAlertError: the new name or terms are invalid.
     """
     with transaction(engine) as connection:
         alert = lock_alert(connection, alert_id=alert_id)
-        name, terms = _either(changes.name, alert.name), _changed_terms(alert.terms, changes)
+        name, terms = _changed(changes.name, alert.name), _changed_terms(alert.terms, changes)
         check_name(name)
         check_terms(terms)
         changed = replace(
             alert,
             name=name,
-            enabled=_either(changes.enabled, alert.enabled),
+            enabled=_changed(changes.enabled, alert.enabled),
             terms=terms,
             version=alert.version if terms == alert.terms else alert.version + 1,
             changed_at=now,
@@ -96,10 +96,10 @@ def change_alert(*, engine: Engine, alert_id: str, changes: AlertChanges, now: d
 
 
 def delete_alert(*, engine: Engine, alert_id: str, now: datetime) -> None:
-    """End an alert. What occurred stays in the list of occurrences.
+    """Delete an alert. Its occurrences stay in the list.
 
     Raises:
-        UnknownAlertError: there is none.
+        UnknownAlertError: there is no such alert.
     """
     with transaction(engine) as connection:
         lock_alert(connection, alert_id=alert_id)
@@ -109,21 +109,21 @@ def delete_alert(*, engine: Engine, alert_id: str, now: datetime) -> None:
 def _changed_terms(terms: AlertTerms, changes: AlertChanges) -> AlertTerms:
     return replace(
         terms,
-        thresholds=tuple(_either(changes.thresholds, terms.thresholds)),
-        budget_usd_cents=_either(changes.budget_usd_cents, terms.budget_usd_cents),
-        floor_usd_cents=_either(changes.floor_usd_cents, terms.floor_usd_cents),
-        trailing_days=_either(changes.trailing_days, terms.trailing_days),
+        thresholds=tuple(_changed(changes.thresholds, terms.thresholds)),
+        budget_usd_cents=_changed(changes.budget_usd_cents, terms.budget_usd_cents),
+        floor_usd_cents=_changed(changes.floor_usd_cents, terms.floor_usd_cents),
+        trailing_days=_changed(changes.trailing_days, terms.trailing_days),
     )
 
 
-def _either(changed: ValueT | None, before: ValueT) -> ValueT:
+def _changed(changed: ValueT | None, before: ValueT) -> ValueT:
     return before if changed is None else changed
 
 
-def _check_room(connection: Connection, customer_id: str | None) -> None:
+def _check_count(connection: Connection, customer_id: str | None) -> None:
     if customer_id is not None and not is_customer(connection, customer_id=customer_id):
-        raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
+        raise UnknownCustomerError(f"customer_id: no customer {customer_id!r}")
     most = MAX_SHARED_ALERTS if customer_id is None else MAX_ALERTS_PER_CUSTOMER
     if count_alerts(connection, customer_id=customer_id) >= most:
-        whose = "of the deployment and of each customer" if customer_id is None else f"of customer {customer_id!r}"
-        raise TooManyAlertsError(f"there are {most} alerts {whose} already: change or delete one")
+        what = "shared alerts" if customer_id is None else f"alerts for customer {customer_id!r}"
+        raise TooManyAlertsError(f"there are already {most} {what}: change or delete one")

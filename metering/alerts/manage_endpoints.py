@@ -1,4 +1,4 @@
-"""Webhook endpoints: made, changed, enabled again, ended; their secrets rotated. A secret is told once."""
+"""Create, change, enable and delete webhook endpoints, and rotate their secrets. A secret is shown once."""
 
 import secrets
 from collections.abc import Sequence
@@ -21,25 +21,25 @@ from metering.alerts.store.endpoints import (
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 
-# Every message goes to each of them.
+# Every message goes to every endpoint that takes its type.
 MAX_ENDPOINTS = 20
-# What an endpoint can narrow its messages down to.
+# The message types that an endpoint can subscribe to.
 TYPES = tuple(kind.message_type for kind in AlertKind)
 MAX_OVERLAP = timedelta(days=7)
 MAX_DESCRIPTION = 256
 
 
 class InvalidEndpointError(MeteringError):
-    """What is asked of an endpoint does not make sense; the message names the field."""
+    """A field of an endpoint is invalid; the message names it."""
 
 
 class TooManyEndpointsError(MeteringError):
-    """There are as many endpoints as there may be."""
+    """The limit on the number of endpoints is reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointChanges:
-    """What is to change of an endpoint; None leaves a value as it is, and no types at all takes all of them."""
+    """Changes to an endpoint; None keeps a value, and empty `types` subscribes to all types."""
 
     url: str | None = None
     description: str | None = None
@@ -57,12 +57,12 @@ def create_endpoint(
     created_by: str,
     now: datetime,
 ) -> tuple[Endpoint, str]:
-    """Store a new endpoint, for these types of messages or with none for all; returns its secret with it.
+    """Store a new endpoint for these message types, or for all types when empty; returns it with its secret.
 
     Raises:
-        InvalidUrlError: the URL may not be asked.
-        InvalidEndpointError: a type is unknown, or the description too long.
-        TooManyEndpointsError: there are as many as there may be.
+        InvalidUrlError: the URL is not allowed.
+        InvalidEndpointError: a type is unknown, or the description is too long.
+        TooManyEndpointsError: the limit on the number of endpoints is reached.
     """
     parse_url(url, allow_private=allow_private)
     _check_description(description)
@@ -70,7 +70,7 @@ def create_endpoint(
         endpoint_id=f"whe_{secrets.token_hex(8)}",
         url=url,
         description=description,
-        types=_checked(types),
+        types=_valid_types(types),
         created_by=created_by,
         created_at=now,
         changed_at=now,
@@ -82,7 +82,7 @@ def create_endpoint(
     )
     with transaction(engine) as connection:
         if count_endpoints(connection) >= MAX_ENDPOINTS:
-            raise TooManyEndpointsError(f"there are {MAX_ENDPOINTS} webhook endpoints already: delete one")
+            raise TooManyEndpointsError(f"there are already {MAX_ENDPOINTS} webhook endpoints: delete one")
         return endpoint, add_endpoint(connection, endpoint)
 
 
@@ -95,7 +95,7 @@ def change_endpoint(
     changed_by: str,
     now: datetime,
 ) -> Endpoint:
-    """Change an endpoint. Enabling it forgets its failures; what was skipped meanwhile can be replayed.
+    """Change an endpoint. Enabling it clears its failures; deliveries skipped before that can be replayed.
 
     Raises:
         UnknownEndpointError, InvalidUrlError, InvalidEndpointError.
@@ -109,7 +109,7 @@ def change_endpoint(
             endpoint,
             url=endpoint.url if changes.url is None else changes.url,
             description=endpoint.description if changes.description is None else changes.description,
-            types=endpoint.types if changes.types is None else _checked(changes.types),
+            types=endpoint.types if changes.types is None else _valid_types(changes.types),
             changed_at=now,
         )
         if changes.enabled is True:
@@ -124,10 +124,10 @@ def change_endpoint(
 
 
 def delete_endpoint(*, engine: Engine, endpoint_id: str, now: datetime) -> None:
-    """End an endpoint, and forget its secrets.
+    """Delete an endpoint and its secrets.
 
     Raises:
-        UnknownEndpointError: there is none.
+        UnknownEndpointError: there is no such endpoint.
     """
     with transaction(engine) as connection:
         lock_endpoint(connection, endpoint_id=endpoint_id)
@@ -135,10 +135,10 @@ def delete_endpoint(*, engine: Engine, endpoint_id: str, now: datetime) -> None:
 
 
 def rotate_endpoint_secret(*, engine: Engine, endpoint_id: str, overlap: timedelta, now: datetime) -> str:
-    """Give an endpoint a new secret and return it; for `overlap` the old one signs beside it.
+    """Give an endpoint a new secret and return it; during `overlap` messages are also signed with the old one.
 
     Raises:
-        UnknownEndpointError: there is none.
+        UnknownEndpointError: there is no such endpoint.
         InvalidEndpointError: the overlap is longer than a week.
     """
     if not timedelta() <= overlap <= MAX_OVERLAP:
@@ -153,10 +153,10 @@ def _check_description(description: str) -> None:
         raise InvalidEndpointError(f"description: expected up to {MAX_DESCRIPTION} characters")
 
 
-def _checked(types: Sequence[str]) -> Sequence[str] | None:
+def _valid_types(types: Sequence[str]) -> Sequence[str] | None:
     for type in types:
         if type not in TYPES:
             raise InvalidEndpointError(
-                f"types: expected some of {', '.join(TYPES)}, or none for all; got {type!r}"
+                f"types: expected some of {', '.join(TYPES)}, or an empty list for all; got {type!r}"
             )
     return sorted(set(types)) or None

@@ -15,7 +15,7 @@ from metering.core.money import ZERO, cents_text
 # The message's version, not the API's: it is incremented when a field changes its meaning or is removed.
 MESSAGE_VERSION = 1
 
-# Percents and hours are shown with two decimals, rounded down. The comparison with the threshold was exact.
+# Percents and hours are truncated to two decimals. The comparison with the threshold was exact.
 _SHOWN = Context(prec=60, rounding=ROUND_DOWN)
 _TWO_DIGITS = Decimal("0.01")
 

@@ -1,4 +1,4 @@
-"""Replay webhooks: have a message that is in the log sent once more, as it was, under the id that it had."""
+"""Replay webhooks: send a message from the log again, unchanged and with the same message id."""
 
 from datetime import datetime
 
@@ -14,14 +14,14 @@ MAX_REPLAYED = 1_000
 
 
 class EndpointDisabledError(MeteringError):
-    """Nothing is sent to a disabled endpoint."""
+    """The endpoint is disabled, so nothing is sent to it."""
 
 
 def replay_delivery(*, engine: Engine, delivery_id: str, now: datetime) -> Delivery:
-    """The new delivery of the same message to the same endpoint, or the one that is pending already.
+    """Add a delivery of the same message to the same endpoint; returns it, or one that is already pending.
 
     Raises:
-        UnknownDeliveryError: there is no such delivery, or not any more.
+        UnknownDeliveryError: there is no such delivery, or it is past its retention.
         UnknownEndpointError: its endpoint is deleted.
         EndpointDisabledError: its endpoint is disabled.
     """
@@ -32,7 +32,7 @@ def replay_delivery(*, engine: Engine, delivery_id: str, now: datetime) -> Deliv
 
 
 def replay_failed(*, engine: Engine, endpoint_id: str, since: datetime, now: datetime) -> int:
-    """Replay what an endpoint has missed since then, up to 1,000 messages, the oldest first; how many.
+    """Replay up to 1,000 messages, oldest first, that an endpoint has missed since a time; returns how many.
 
     Raises:
         UnknownEndpointError, EndpointDisabledError.

@@ -1,7 +1,7 @@
-"""Send webhooks: claim deliveries with a lease, post each with no transaction open, record what came of it.
+"""Send webhooks: claim deliveries with a lease, post each with no transaction open, record the result.
 
-Whoever dies between posting and recording leaves a lease that ends, and the message is posted once more, under the
-same `webhook-id`.
+When a worker dies between posting and recording, its lease expires and the message is posted again with the same
+`webhook-id`.
 """
 
 import logging
@@ -47,13 +47,13 @@ from metering.db.engine import transaction
 
 log = logging.getLogger(__name__)
 
-_SKIPPED_AT_ONCE = 5_000
+_MAX_SKIPPED = 5_000
 _HEADERS = {"content-type": "application/json", "user-agent": "metering-webhooks/1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSender:
-    """What sending needs, whoever asks for it. An endpoint that only fails is disabled after `disable_after`."""
+    """What sending needs. An endpoint whose deliveries all fail is disabled after `disable_after`."""
 
     engine: Engine
     transport: WebhookTransport
@@ -62,19 +62,19 @@ class WebhookSender:
 
 
 def send_due(*, sender: WebhookSender, threads: int, each: int) -> Mapping[DeliveryState, int]:
-    """Send up to `threads` due deliveries at once, at most `each` to one endpoint; where they are afterwards."""
+    """Send up to `threads` due deliveries in parallel, at most `each` per endpoint; counts them by new state."""
     with transaction(sender.engine) as connection:
-        skip_deliveries(connection, now=sender.clock(), limit=_SKIPPED_AT_ONCE)
+        skip_deliveries(connection, now=sender.clock(), limit=_MAX_SKIPPED)
         claimed = claim_deliveries(connection, now=sender.clock(), limit=threads, each=each)
     if not claimed:
         return {}
     with ThreadPoolExecutor(len(claimed), thread_name_prefix="webhook") as pool:
-        states = [pool.submit(send_claimed, sender, delivery) for delivery in claimed]
-    return Counter(state for each_state in states if (state := each_state.result()) is not None)
+        sent = [pool.submit(send_claimed, sender, delivery) for delivery in claimed]
+    return Counter(state for future in sent if (state := future.result()) is not None)
 
 
 def send_claimed(sender: WebhookSender, delivery: Delivery) -> DeliveryState | None:
-    """Post a claimed delivery and record it; None when another worker has taken it over."""
+    """Post a claimed delivery and record the result; None when another worker has taken it over."""
     with transaction(sender.engine) as connection:
         try:
             endpoint = get_endpoint(connection, endpoint_id=delivery.endpoint_id)
@@ -84,7 +84,7 @@ def send_claimed(sender: WebhookSender, delivery: Delivery) -> DeliveryState | N
         now = sender.clock()
         keys = signing_secrets(connection, endpoint_id=endpoint.endpoint_id, now=now)
     if delivery.attempts > MAX_ATTEMPTS:
-        attempt = Attempt(problem="the last attempt was interrupted, and nobody knows what came of it")
+        attempt = Attempt(problem="the last attempt was interrupted; its result is unknown")
     else:
         body = delivery.body.encode()
         signed = signed_headers(message_id=delivery.message_id, at=now, body=body, secrets=keys)
@@ -93,10 +93,10 @@ def send_claimed(sender: WebhookSender, delivery: Delivery) -> DeliveryState | N
 
 
 def try_endpoint(*, sender: WebhookSender, endpoint_id: str) -> Delivery:
-    """Send an endpoint a message that only tries it out, once, also when it is disabled; what came of it.
+    """Send an endpoint a test message, once, even when it is disabled; returns the delivery with its result.
 
     Raises:
-        UnknownEndpointError: there is none.
+        UnknownEndpointError: there is no such endpoint.
     """
     now = sender.clock()
     message = Message(
@@ -118,19 +118,19 @@ def _record(sender: WebhookSender, delivery: Delivery, attempt: Attempt) -> Deli
     now = sender.clock()
     after = _delivery_after(delivery, attempt, now)
     with transaction(sender.engine) as connection:
-        # The endpoint before the delivery, in every transaction: so no two wait for each other.
+        # Every transaction locks the endpoint before the delivery, so that two cannot deadlock.
         disabled = _record_at_endpoint(connection, sender, delivery, attempt, now)
         recorded = record_delivery(connection, after)
-    told = {"endpoint_id": delivery.endpoint_id, "delivery_id": delivery.delivery_id, "problem": attempt.problem}
+    facts = {"endpoint_id": delivery.endpoint_id, "delivery_id": delivery.delivery_id, "problem": attempt.problem}
     if disabled is not None:
-        log.error("a webhook endpoint is disabled", extra={**told, "reason": disabled.disabled_reason})
+        log.error("webhook endpoint disabled", extra={**facts, "reason": disabled.disabled_reason})
     if not recorded:
-        log.warning("a webhook delivery was taken over", extra=told)
+        log.warning("webhook delivery was taken over by another worker", extra=facts)
         return None
     if after.state is DeliveryState.FAILED:
-        log.error("a webhook delivery is given up", extra={**told, "attempts": delivery.attempts})
+        log.error("webhook delivery failed, will not retry", extra={**facts, "attempts": delivery.attempts})
     elif after.state is DeliveryState.PENDING:
-        log.warning("a webhook delivery failed; it is tried again", extra={**told, "at": str(after.due_at)})
+        log.warning("webhook delivery failed, will retry", extra={**facts, "at": str(after.due_at)})
     return after.state
 
 
@@ -151,7 +151,7 @@ def _delivery_after(delivery: Delivery, attempt: Attempt, now: datetime) -> Deli
 def _record_at_endpoint(
     connection: Connection, sender: WebhookSender, delivery: Delivery, attempt: Attempt, now: datetime
 ) -> Endpoint | None:
-    """Keep how the endpoint does; returns it when that disables it."""
+    """Record the attempt at its endpoint; returns the endpoint when this disables it."""
     try:
         endpoint = lock_endpoint(connection, endpoint_id=delivery.endpoint_id)
     except UnknownEndpointError:
@@ -162,15 +162,15 @@ def _record_at_endpoint(
 
 
 def _endpoint_after(endpoint: Endpoint, attempt: Attempt, now: datetime, disable_after: timedelta) -> Endpoint:
-    if endpoint.disabled_at is not None:  # it was tried out, and why it is disabled stays
+    if endpoint.disabled_at is not None:  # a test message: the reason for disabling stays
         return replace(endpoint, delivered_at=now if attempt.delivered else endpoint.delivered_at)
     if attempt.delivered:
         return replace(endpoint, failing_since=None, last_problem=None, delivered_at=now)
     since = endpoint.failing_since or now
     failing = replace(endpoint, failing_since=since, last_problem=attempt.problem)
     if attempt.gone:
-        return replace(failing, disabled_at=now, disabled_reason="it answered 410 Gone: it wants no more")
+        return replace(failing, disabled_at=now, disabled_reason="the endpoint answered 410 Gone")
     if now - since >= disable_after:
-        reason = f"nothing could be delivered since {since.isoformat(timespec='seconds')}: {attempt.problem}"
+        reason = f"all deliveries failed since {since.isoformat(timespec='seconds')}: {attempt.problem}"
         return replace(failing, disabled_at=now, disabled_reason=reason)
     return failing

@@ -1,7 +1,8 @@
-"""Posting to a URL that somebody else chose: to checked addresses only, once, within a deadline, no redirects.
+"""Posting to a URL that a user chose: once, within a deadline, to checked addresses only, without redirects.
 
-The name is looked up here and the connection made to what was checked, so one that leads elsewhere a moment later
-(DNS rebinding) leads nowhere. Of the answer, the status and one header are looked at; its body is not read.
+The name is resolved here, and the connection goes to the addresses that were checked, so that a name whose answer
+changes a moment later (DNS rebinding) has no effect. Only the status and the Retry-After header of the answer are
+read, not its body.
 """
 
 import socket
@@ -20,28 +21,28 @@ from httpcore2 import SOCKET_OPTION, NetworkBackend, NetworkStream, SyncBackend
 from metering.alerts.addresses import InvalidUrlError, RefusedAddressError, Target, check_addresses, parse_url
 from metering.alerts.deliveries import Attempt
 
-# (host, port, seconds) -> addresses. Raises OSError when there are none, TimeoutError when it takes too long.
+# (host, port, seconds) -> addresses. Raises OSError when there is no address, TimeoutError when it takes too long.
 Resolve = Callable[[str, int, float], Sequence[str]]
 
-# Of a name with many addresses, so many are tried.
+# The most addresses of a name that are tried.
 _MAX_ADDRESSES = 4
 _MAX_PROBLEM = 500
-_LOOK_UPS = ThreadPoolExecutor(8, thread_name_prefix="webhook-names")
+_LOOKUPS = ThreadPoolExecutor(8, thread_name_prefix="webhook-names")
 
 
 def resolve(host: str, port: int, seconds: float) -> Sequence[str]:
-    """The addresses of a host, by the system's resolver, which knows no deadline of its own."""
-    asked = _LOOK_UPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    """The addresses of a host from the system's resolver; a thread adds the deadline that the resolver lacks."""
+    lookup = _LOOKUPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = asked.result(timeout=seconds)
+        found = lookup.result(timeout=seconds)
     finally:
-        asked.cancel()
+        lookup.cancel()
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookTransport:
-    """How messages are posted. `resolve` and `network` are ports: what names lead to, and what connects."""
+    """Posts messages. `resolve` and `network` are ports: one resolves names, the other connects."""
 
     allow_private: bool
     timeout: timedelta
@@ -50,7 +51,7 @@ class WebhookTransport:
     tls: ssl.SSLContext = field(default_factory=httpcore2.default_ssl_context)
 
     def post(self, *, url: str, headers: Mapping[str, str], body: bytes, now: datetime) -> Attempt:
-        """Post once, and say what came of it: whatever goes wrong at the receiver is a problem, not an error."""
+        """Post once. Every failure at the receiver is returned as a problem and never raised."""
         try:
             target = parse_url(url, allow_private=self.allow_private)
             return self._post(target, headers, body, now)
@@ -77,16 +78,16 @@ class WebhookTransport:
 
 
 class _Deadline:
-    """One for a whole attempt, however it is spent: a receiver that drips its answer does not move it."""
+    """One deadline for a whole attempt, so that a receiver cannot extend it by answering slowly."""
 
     def __init__(self, within: timedelta) -> None:
         self._ends_at = monotonic() + within / timedelta(seconds=1)
 
     def left(self) -> float:
-        """Seconds.
+        """The remaining seconds.
 
         Raises:
-            TimeoutError: there are none.
+            TimeoutError: the deadline has passed.
         """
         left = self._ends_at - monotonic()
         if left <= 0:
@@ -95,7 +96,7 @@ class _Deadline:
 
 
 class _CheckedNetwork(NetworkBackend):
-    """Connects to addresses that were checked, and to nothing else."""
+    """Connects only to addresses that were checked."""
 
     def __init__(self, transport: WebhookTransport, deadline: _Deadline) -> None:
         self._transport = transport
@@ -105,11 +106,11 @@ class _CheckedNetwork(NetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ARG002 - the deadline counts
+        timeout: float | None = None,  # noqa: ARG002 - the deadline applies instead
         local_address: str | None = None,  # noqa: ARG002
         socket_options: Iterable[SOCKET_OPTION] | None = None,  # noqa: ARG002
     ) -> NetworkStream:
-        """A connection to the first address of the host that takes one."""
+        """A connection to the first address of the host that accepts one."""
         transport = self._transport
         answers = transport.resolve(host, port, self._deadline.left())
         addresses = check_addresses(host, answers, allow_private=transport.allow_private)[:_MAX_ADDRESSES]
@@ -126,7 +127,7 @@ class _CheckedNetwork(NetworkBackend):
 
 
 class _DeadlineStream(NetworkStream):
-    """A connection of which every operation ends by the deadline, whatever timeout it is given."""
+    """A connection whose operations all end by the deadline, regardless of the timeout passed."""
 
     def __init__(self, stream: NetworkStream, deadline: _Deadline) -> None:
         self._stream = stream
@@ -155,7 +156,7 @@ class _DeadlineStream(NetworkStream):
 
 
 def _retry_after(headers: Sequence[tuple[bytes, bytes]], now: datetime) -> timedelta | None:
-    """How long the receiver asks to be left alone; None when it does not, or not in a way that is understood."""
+    """The delay that the receiver asks for; None when the header is missing or invalid."""
     text = next((value.decode("latin-1").strip() for name, value in headers if name.lower() == b"retry-after"), "")
     if text.isascii() and text.isdecimal():
         return timedelta(seconds=min(int(text[:9]), 10**6))

@@ -1,16 +1,15 @@
-"""Alerts, the turn of each kind to be evaluated, and their occurrences, of which a key allows each once."""
+"""SQL that writes alerts, when each kind is next evaluated, and occurrences, which a key allows once."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, text, update
+from sqlalchemy import Connection, text
 
 from metering.alerts.alerts import Alert, AlertKind, AlertScope, AlertTerms
 from metering.alerts.messages import Occurrence
 from metering.core.errors import MeteringError
 from metering.db.rows import json_rows
-from metering.db.tables import alerts
 
 ALERT_ROW = """
     a.alert_id, a.version, a.kind, a.scope, a.customer_id, a.name, a.thresholds, a.budget_usd_cents,
@@ -19,7 +18,7 @@ ALERT_ROW = """
 
 
 def alert_of_row(row: Any) -> Alert:
-    """The alert that a row with `ALERT_ROW` holds."""
+    """The alert in a row of `ALERT_ROW`."""
     return Alert(
         alert_id=row.alert_id,
         version=row.version,
@@ -40,7 +39,7 @@ def alert_of_row(row: Any) -> Alert:
     )
 
 
-# Any numbers: they only have to be the same in every process.
+# Keys of advisory locks: any numbers, the same in every process.
 _LOCK, _PRUNE_LOCK = 5_206_841_180, 5_206_841_182
 
 
@@ -48,6 +47,7 @@ class UnknownAlertError(MeteringError):
     """There is no such alert."""
 
 
+_LOCK_ADDING = text("SELECT pg_advisory_xact_lock(:lock)")
 _COUNT = text(
     """
     SELECT count(*) FROM alerts
@@ -57,85 +57,105 @@ _COUNT = text(
 
 
 def count_alerts(connection: Connection, *, customer_id: str | None) -> int:
-    """How many alerts a customer has, or for None those of no customer; nobody adds one until this commits."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    """The number of a customer's alerts, or of shared alerts for None; blocks adding others until this commits."""
+    connection.execute(_LOCK_ADDING, {"lock": _LOCK})
     count: int = connection.execute(_COUNT, {"customer_id": customer_id}).scalar_one()
     return count
 
 
+_ADD = text(
+    """
+    INSERT INTO alerts (alert_id, version, kind, scope, customer_id, name, thresholds, budget_usd_cents,
+        floor_usd_cents, trailing_days, enabled, created_by, created_at, changed_at)
+    VALUES (:alert_id, :version, :kind, :scope, :customer_id, :name, CAST(:thresholds AS numeric[]),
+        :budget_usd_cents, :floor_usd_cents, :trailing_days, :enabled, :created_by, :created_at, :changed_at)
+    """
+)
+
+
 def add_alert(connection: Connection, alert: Alert) -> None:
     """Store a new alert."""
-    connection.execute(
-        insert(alerts).values(
-            alert_id=alert.alert_id,
-            kind=alert.terms.kind.value,
-            scope=alert.terms.scope.value,
-            customer_id=alert.terms.customer_id,
-            created_by=alert.created_by,
-            created_at=alert.created_at,
-            **_changeable(alert),
-        )
-    )
+    connection.execute(_ADD, _parameters(alert))
 
 
 _ONE = text(f"SELECT {ALERT_ROW} FROM alerts a WHERE a.alert_id = :alert_id AND a.deleted_at IS NULL FOR UPDATE")
 
 
 def lock_alert(connection: Connection, *, alert_id: str) -> Alert:
-    """An alert that nobody else changes until this commits.
+    """An alert, locked against changes until this commits.
 
     Raises:
-        UnknownAlertError: there is none.
+        UnknownAlertError: there is no such alert.
     """
     row = connection.execute(_ONE, {"alert_id": alert_id}).first()
     if row is None:
-        raise UnknownAlertError(f"there is no alert {alert_id!r}")
+        raise UnknownAlertError(f"no alert {alert_id!r}")
     return alert_of_row(row)
 
 
+_CHANGE = text(
+    """
+    UPDATE alerts SET version = :version, name = :name, thresholds = CAST(:thresholds AS numeric[]),
+        budget_usd_cents = :budget_usd_cents, floor_usd_cents = :floor_usd_cents, trailing_days = :trailing_days,
+        enabled = :enabled, changed_at = :changed_at
+    WHERE alert_id = :alert_id
+    """
+)
+
+
 def store_alert(connection: Connection, alert: Alert) -> None:
-    """Store what of an alert can change."""
-    connection.execute(update(alerts).where(alerts.c.alert_id == alert.alert_id).values(**_changeable(alert)))
+    """Store the fields of an alert that can change."""
+    connection.execute(_CHANGE, _parameters(alert))
+
+
+_MARK_DELETED = text("UPDATE alerts SET deleted_at = :now WHERE alert_id = :alert_id")
 
 
 def mark_alert_deleted(connection: Connection, *, alert_id: str, now: datetime) -> None:
-    """End an alert; what occurred is kept."""
-    connection.execute(update(alerts).where(alerts.c.alert_id == alert_id).values(deleted_at=now))
+    """Mark an alert as deleted; its occurrences are kept."""
+    connection.execute(_MARK_DELETED, {"alert_id": alert_id, "now": now})
 
 
-def _changeable(alert: Alert) -> dict[str, object]:
+def _parameters(alert: Alert) -> dict[str, object]:
+    terms = alert.terms
     return {
+        "alert_id": alert.alert_id,
         "version": alert.version,
+        "kind": terms.kind.value,
+        "scope": terms.scope.value,
+        "customer_id": terms.customer_id,
         "name": alert.name,
-        "thresholds": list(alert.terms.thresholds),
-        "budget_usd_cents": alert.terms.budget_usd_cents,
-        "floor_usd_cents": alert.terms.floor_usd_cents,
-        "trailing_days": alert.terms.trailing_days,
+        "thresholds": list(terms.thresholds),
+        "budget_usd_cents": terms.budget_usd_cents,
+        "floor_usd_cents": terms.floor_usd_cents,
+        "trailing_days": terms.trailing_days,
         "enabled": alert.enabled,
+        "created_by": alert.created_by,
+        "created_at": alert.created_at,
         "changed_at": alert.changed_at,
     }
 
 
-# What is summed for all customers at once would else be sorted on disk.
-_ROOM = text("SELECT set_config('work_mem', '64MB', true)")
+# Without this, the sums of all customers would be sorted on disk.
+_WORK_MEM = text("SELECT set_config('work_mem', '64MB', true)")
 _CLAIM = text("SELECT FROM alert_evaluations WHERE kind = :kind AND due_at <= :now FOR UPDATE SKIP LOCKED")
 _POSTPONE = text("UPDATE alert_evaluations SET due_at = :due_at, evaluated_at = :now WHERE kind = :kind")
 
 
 def claim_evaluation(connection: Connection, *, kind: AlertKind, now: datetime) -> bool:
-    """Whether it is this transaction's turn to evaluate a kind: it is due, and nobody else does it."""
+    """Claim the evaluation of a kind for this transaction; False when it is not due or already claimed."""
     if connection.execute(_CLAIM, {"kind": kind.value, "now": now}).first() is None:
         return False
-    connection.execute(_ROOM)
+    connection.execute(_WORK_MEM)
     return True
 
 
 def postpone_evaluation(connection: Connection, *, kind: AlertKind, due_at: datetime, now: datetime) -> None:
-    """A kind was evaluated, and is again at `due_at`."""
+    """Record that a kind was evaluated, and set its next evaluation to `due_at`."""
     connection.execute(_POSTPONE, {"kind": kind.value, "due_at": due_at, "now": now})
 
 
-# In the order of the key, so that two who add the same wait for each other and never both for both.
+# In the order of the key, so that two transactions that add the same occurrences cannot deadlock.
 _ADD_OCCURRENCES = text(
     """
     INSERT INTO alert_occurrences (customer_id, alert_id, version, alert_window, threshold, occurrence_id,
@@ -150,7 +170,7 @@ _ADD_OCCURRENCES = text(
 
 
 def add_occurrences(connection: Connection, occurrences: Sequence[Occurrence]) -> list[Occurrence]:
-    """Keep what occurred; returns what nobody has kept before."""
+    """Store occurrences; returns those that are new."""
     if not occurrences:
         return []
     rows = json_rows(_occurrence_row(each) for each in occurrences)
@@ -174,11 +194,13 @@ def _occurrence_row(occurrence: Occurrence) -> dict[str, object]:
     }
 
 
+_CLAIM_PRUNING = text("SELECT pg_try_advisory_xact_lock(:lock)")
+
+
 def claim_pruning(connection: Connection) -> bool:
-    """Whether it is this transaction's turn to remove what is past its retention; nobody else does meanwhile."""
-    turn = text("SELECT pg_try_advisory_xact_lock(:lock)")
-    taken: bool = connection.execute(turn, {"lock": _PRUNE_LOCK}).scalar_one()
-    return taken
+    """Claim pruning for this transaction; False while another transaction prunes."""
+    claimed: bool = connection.execute(_CLAIM_PRUNING, {"lock": _PRUNE_LOCK}).scalar_one()
+    return claimed
 
 
 _PRUNE = text(
@@ -191,5 +213,5 @@ _PRUNE = text(
 
 
 def prune_occurrences(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Remove up to `limit` of those that occurred longer ago; returns how many."""
+    """Remove up to `limit` occurrences from before a time; returns how many."""
     return connection.execute(_PRUNE, {"before": before, "limit": limit}).rowcount

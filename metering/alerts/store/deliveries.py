@@ -1,21 +1,24 @@
-"""Deliveries: one row a message and endpoint, and one more for each replay. Claimed with a lease and a fence."""
+"""SQL that writes deliveries: one row per message and endpoint, and one more per replay.
+
+A worker claims deliveries with a lease and a fence: when the lease has expired, another worker may claim them, and
+the fence keeps the first one from recording its result.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, text
 
 from metering.alerts.deliveries import DeliveryState, Message, delivery_id_of
 from metering.core.errors import MeteringError
 from metering.db.rows import json_rows
-from metering.db.tables import webhook_deliveries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A message on its way to an endpoint. `replay` counts how often it was sent anew after the first time."""
+    """A message to be sent to an endpoint. `replay` is 0 for the first delivery and counts up with each replay."""
 
     delivery_id: str
     endpoint_id: str
@@ -41,16 +44,16 @@ DELIVERY_ROW = """
 
 
 def delivery_of_row(row: Any) -> Delivery:
-    """The delivery that a row with `DELIVERY_ROW` holds."""
+    """The delivery in a row of `DELIVERY_ROW`."""
     return Delivery(**{**row._mapping, "state": DeliveryState(row.state)})
 
 
-# Longer than an attempt may take (METERING_WEBHOOKS_TIMEOUT is 30 s at most).
+# Longer than any attempt: METERING_WEBHOOKS_TIMEOUT is 30 s at most.
 LEASE = timedelta(seconds=90)
 
 
 class UnknownDeliveryError(MeteringError):
-    """There is no such delivery, or not any more."""
+    """There is no such delivery, or it is past its retention."""
 
 
 _ADD = text(
@@ -69,9 +72,9 @@ _SUBSCRIBED = text(
 
 
 def add_deliveries(connection: Connection, messages: Sequence[Message], *, now: datetime) -> int:
-    """Have messages sent to every endpoint that takes their type; returns to how many places in all.
+    """Add deliveries of messages to every endpoint that takes their type; returns how many.
 
-    A disabled endpoint gets its deliveries as well: they are skipped, in view, and can be replayed.
+    A disabled endpoint gets deliveries too: they are listed as skipped and can be replayed.
     """
     added = 0
     for endpoint in connection.execute(_SUBSCRIBED).all() if messages else ():
@@ -85,7 +88,7 @@ def add_deliveries(connection: Connection, messages: Sequence[Message], *, now: 
 
 
 def add_delivery(connection: Connection, message: Message, *, endpoint_id: str, now: datetime) -> str:
-    """Have a message sent to one endpoint; returns the delivery's id."""
+    """Add a delivery of a message to one endpoint; returns its id."""
     (delivery_id,) = _add(connection, [_new_row(message, endpoint_id=endpoint_id, replay=0)], now)
     return delivery_id
 
@@ -99,7 +102,7 @@ _LAST_REPLAY = text(
 
 
 def add_replay(connection: Connection, delivery: Delivery, *, now: datetime) -> str:
-    """Have the message of a delivery sent once more; the new delivery's id, or that of one that is pending."""
+    """Add another delivery of the same message; returns its id, or the id of one that is already pending."""
     where = {"endpoint_id": delivery.endpoint_id, "message_id": delivery.message_id}
     last = delivery_of_row(connection.execute(_LAST_REPLAY, where).one())
     if last.state is DeliveryState.PENDING:
@@ -134,15 +137,15 @@ def get_delivery(connection: Connection, *, delivery_id: str) -> Delivery:
     """A delivery.
 
     Raises:
-        UnknownDeliveryError: there is none.
+        UnknownDeliveryError: there is no such delivery, or it is past its retention.
     """
     row = connection.execute(_ONE, {"delivery_id": delivery_id}).first()
     if row is None:
-        raise UnknownDeliveryError(f"there is no webhook delivery {delivery_id!r}: it may be past its retention")
+        raise UnknownDeliveryError(f"no webhook delivery {delivery_id!r}: it may be past its retention")
     return delivery_of_row(row)
 
 
-# A few of each endpoint, so that one that is slow, or far behind, does not take every thread.
+# A few per endpoint, so that one slow endpoint, or one with a backlog, does not occupy every thread.
 _CLAIM = text(
     f"""
     UPDATE webhook_deliveries d SET lease_until = :until, fence = d.fence + 1, attempts = d.attempts + 1,
@@ -161,7 +164,7 @@ _CLAIM = text(
 
 
 def claim_deliveries(connection: Connection, *, now: datetime, limit: int, each: int) -> Sequence[Delivery]:
-    """Lease up to `limit` due deliveries, at most `each` of one endpoint; this attempt is counted already."""
+    """Lease up to `limit` due deliveries, at most `each` per endpoint; their `attempts` include this attempt."""
     parameters = {"now": now, "until": now + LEASE, "limit": limit, "each": each}
     return [delivery_of_row(row) for row in connection.execute(_CLAIM, parameters)]
 
@@ -176,47 +179,52 @@ _CLAIM_ONE = text(
 
 
 def claim_delivery(connection: Connection, *, delivery_id: str, now: datetime) -> Delivery:
-    """Lease one that was just added in this transaction."""
+    """Lease a delivery that was just added in this transaction."""
     parameters = {"delivery_id": delivery_id, "now": now, "until": now + LEASE}
     return delivery_of_row(connection.execute(_CLAIM_ONE, parameters).one())
 
 
+_RECORD = text(
+    """
+    UPDATE webhook_deliveries SET state = :state, due_at = :due_at, lease_until = NULL,
+        response_status = :response_status, problem = :problem
+    WHERE delivery_id = :delivery_id AND fence = :fence
+    """
+)
+
+
 def record_delivery(connection: Connection, delivery: Delivery) -> bool:
-    """Give a claimed delivery back with what became of it; False when another worker has taken it over."""
-    columns = webhook_deliveries.c
-    statement = (
-        update(webhook_deliveries)
-        .where(columns.delivery_id == delivery.delivery_id, columns.fence == delivery.fence)
-        .values(
-            state=delivery.state.value,
-            due_at=delivery.due_at,
-            lease_until=None,
-            response_status=delivery.response_status,
-            problem=delivery.problem,
-        )
-    )
-    return connection.execute(statement).rowcount == 1
+    """Record the result of a claimed delivery and end its lease; False when another worker has taken it over."""
+    parameters = {
+        "delivery_id": delivery.delivery_id,
+        "fence": delivery.fence,
+        "state": delivery.state.value,
+        "due_at": delivery.due_at,
+        "response_status": delivery.response_status,
+        "problem": delivery.problem,
+    }
+    return connection.execute(_RECORD, parameters).rowcount == 1
 
 
-# Those that are being sent are left to whoever sends them.
+# Leased deliveries are being sent; the worker that holds the lease records them.
 _SKIP = text(
     """
     UPDATE webhook_deliveries d SET state = 'skipped', due_at = NULL, lease_until = NULL,
-        problem = 'the endpoint is disabled or deleted: replay it when it is enabled'
+        problem = 'the endpoint is disabled or deleted; once it is enabled, the delivery can be replayed'
     FROM (
         SELECT w.delivery_id FROM webhook_endpoints e
         JOIN webhook_deliveries w ON w.endpoint_id = e.endpoint_id AND w.due_at IS NOT NULL
         WHERE (e.disabled_at IS NOT NULL OR e.deleted_at IS NOT NULL)
           AND (w.lease_until IS NULL OR w.lease_until < :now)
         LIMIT :limit FOR UPDATE OF w SKIP LOCKED
-    ) AS left_over
-    WHERE d.delivery_id = left_over.delivery_id
+    ) AS undeliverable
+    WHERE d.delivery_id = undeliverable.delivery_id
     """
 )
 
 
 def skip_deliveries(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Set up to `limit` aside whose endpoint takes nothing any more; returns how many."""
+    """Skip up to `limit` pending deliveries to disabled or deleted endpoints; returns how many."""
     return connection.execute(_SKIP, {"now": now, "limit": limit}).rowcount
 
 
@@ -230,5 +238,5 @@ _PRUNE = text(
 
 
 def prune_deliveries(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Remove up to `limit` of those that were added longer ago; returns how many."""
+    """Remove up to `limit` deliveries that were added before a time; returns how many."""
     return connection.execute(_PRUNE, {"before": before, "limit": limit}).rowcount
