@@ -1,1 +1,1 @@
-"""SQL that reads alerts, their figures, and webhook deliveries."""
+"""SQL that reads alerts, the figures they watch, and webhooks."""

@@ -1,4 +1,4 @@
-"""Alerts and their occurrences, page by page."""
+"""Lists of alerts and of their occurrences, page by page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceView:
-    """What was told when an alert occurred; `customer_id` is DEPLOYMENT's where it is of no single one."""
+    """An occurrence with the data of its message; `customer_id` is DEPLOYMENT when it is not one customer's."""
 
     occurrence_id: str
     message_id: str
@@ -40,7 +40,7 @@ _ALERTS = text(
 def list_alerts(
     connection: Connection, *, customer_id: str | None, kind: str | None, after: str, limit: int
 ) -> Sequence[Alert]:
-    """Alerts behind the id `after`, by id; those of one customer alone where given."""
+    """Alerts after the id `after`, by id; only one customer's own alerts when `customer_id` is given."""
     parameters = {"customer_id": customer_id, "kind": kind, "after": after, "limit": limit}
     return [alert_of_row(row) for row in connection.execute(_ALERTS, parameters)]
 
@@ -56,7 +56,7 @@ def find_alert(connection: Connection, *, alert_id: str) -> Alert | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceFilter:
-    """Which occurrences; None leaves a filter out. `alerts_of` are those of a customer's own alerts alone."""
+    """Filters of occurrences; None does not filter. `alerts_of` keeps only those of this customer's own alerts."""
 
     customer_id: str | None = None
     alert_id: str | None = None
@@ -83,7 +83,7 @@ _OCCURRENCES = text(
 def list_occurrences(
     connection: Connection, *, where: OccurrenceFilter, before: tuple[datetime, str] | None, limit: int
 ) -> Sequence[OccurrenceView]:
-    """Occurrences, the newest first, behind the position (occurred_at, occurrence_id)."""
+    """Occurrences, newest first, that are older than the position (occurred_at, occurrence_id)."""
     at, before_id = before or (None, None)
     parameters = {
         "customer_id": where.customer_id,

@@ -1,7 +1,7 @@
-"""Crossings: the thresholds that are reached and of which nobody was told, exactly and for all customers at once.
+"""Crossings: the thresholds that are reached and have not fired yet, for all customers at once.
 
-What is reached is decided here, in SQL, and only here: for a customer and for the deployment alike. Amounts are
-multiplied, not divided, so that nothing is rounded.
+Whether a threshold is reached is decided only here, in SQL, for customers and for the deployment. The comparison
+is exact: amounts are multiplied, never divided.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,15 +13,21 @@ from sqlalchemy import Connection, text
 from metering.alerts.alerts import AlertKind, AlertScope
 from metering.alerts.messages import Crossing, Measured
 from metering.alerts.queries.customer_figures import customer_days, customer_months
-from metering.alerts.queries.deployment_figures import deployment_days, deployment_months
-from metering.alerts.queries.figures import Figures, oldest_backlog, open_drift
+from metering.alerts.queries.figures import (
+    Figures,
+    deployment_days,
+    deployment_months,
+    oldest_backlog,
+    open_drift,
+)
 from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
 from metering.customers.queries import time_zones_in_use
 
-# When a figure `f` reaches the threshold `t.threshold` of an alert `a`.
+# The condition under which a figure `f` reaches the threshold `t.threshold` of an alert `a`.
 _REACHED: Mapping[AlertKind, str] = {
     AlertKind.SPEND: "f.usd_cents * 100 >= t.threshold * a.budget_usd_cents",
-    # Above zero a rise, which is looked for all day; below zero a fall, of which only a day that is over can tell.
+    # A threshold above zero is a rise, which can be found all day; one below zero is a fall, found once the day is
+    # over.
     AlertKind.DAILY_CHANGE: """
         f.trailing_days = a.trailing_days AND CASE WHEN t.threshold > 0
         THEN f.usd_cents > 0 AND f.usd_cents >= a.floor_usd_cents
@@ -39,19 +45,19 @@ _REACHED: Mapping[AlertKind, str] = {
 }
 
 _IN_FORCE = "a.kind = :kind AND a.enabled AND a.deleted_at IS NULL"
-_ASKED_FOR = text(
+_SCOPES = text(
     f"SELECT DISTINCT a.scope, coalesce(a.trailing_days, 0) AS trailing_days FROM alerts a WHERE {_IN_FORCE}"
 )
-_OF_CUSTOMERS = f"SELECT a.customer_id FROM alerts a WHERE {_IN_FORCE} AND a.scope = '{AlertScope.CUSTOMER.value}'"
+_WATCHED_CUSTOMERS = f"SELECT a.customer_id FROM alerts a WHERE {_IN_FORCE} AND a.scope = 'customer'"
 
 
 def find_crossings(connection: Connection, *, kind: AlertKind, now: datetime, limit: int) -> Sequence[Crossing]:
-    """Up to `limit` thresholds of enabled alerts of a kind that are reached at `now` and have not occurred."""
-    asked_for: dict[AlertScope, set[int]] = {}
-    for row in connection.execute(_ASKED_FOR, {"kind": kind.value}):
-        asked_for.setdefault(AlertScope(row.scope), set()).add(row.trailing_days)
+    """Up to `limit` thresholds of enabled alerts of a kind that are reached at `now` and have not fired."""
+    trailing_by_scope: dict[AlertScope, set[int]] = {}
+    for row in connection.execute(_SCOPES, {"kind": kind.value}):
+        trailing_by_scope.setdefault(AlertScope(row.scope), set()).add(row.trailing_days)
     found: list[Crossing] = []
-    for figures in _figures(connection, kind, asked_for, now) if asked_for else ():
+    for figures in _figures(connection, kind, trailing_by_scope, now) if trailing_by_scope else ():
         found += _crossings(connection, kind, figures, now, limit - len(found))
         if len(found) >= limit:
             break
@@ -59,7 +65,7 @@ def find_crossings(connection: Connection, *, kind: AlertKind, now: datetime, li
 
 
 def _figures(
-    connection: Connection, kind: AlertKind, asked_for: Mapping[AlertScope, set[int]], now: datetime
+    connection: Connection, kind: AlertKind, trailing_by_scope: Mapping[AlertScope, set[int]], now: datetime
 ) -> Iterator[Figures]:
     if kind is AlertKind.BACKLOG_AGE:
         yield oldest_backlog(now=now)
@@ -68,17 +74,19 @@ def _figures(
             yield drift
     else:
         daily = kind is AlertKind.DAILY_CHANGE
-        if AlertScope.DEPLOYMENT in asked_for:
-            trailing = asked_for[AlertScope.DEPLOYMENT]
+        if AlertScope.DEPLOYMENT in trailing_by_scope:
+            trailing = trailing_by_scope[AlertScope.DEPLOYMENT]
             yield (
                 deployment_days(connection, now=now, trailing=trailing)
                 if daily
                 else deployment_months(connection, now=now)
             )
-        of_customers = {scope: days for scope, days in asked_for.items() if scope is not AlertScope.DEPLOYMENT}
+        of_customers = {
+            scope: days for scope, days in trailing_by_scope.items() if scope is not AlertScope.DEPLOYMENT
+        }
         if of_customers:
             time_zones = time_zones_in_use(connection)
-            only = None if AlertScope.EACH_CUSTOMER in of_customers else _OF_CUSTOMERS
+            only = None if AlertScope.EACH_CUSTOMER in of_customers else _WATCHED_CUSTOMERS
             trailing = set().union(*of_customers.values())
             yield (
                 customer_days(now=now, time_zones=time_zones, trailing=trailing, only=only)
@@ -91,12 +99,11 @@ _FIGURE = """
     f.customer_id AS of_customer_id, f.alert_window, f.time_zone, f.usd_cents, f.before_usd_cents,
     f.estimated_usd_cents, f.count, f.since, f.reconciliation_id
 """
-# A customer's own alerts are found by its id, however many there are. The others are few, and compared with all.
+# A customer's own alerts are found by its id. Shared alerts are few, and are compared with every figure.
 _SHARED = f"SELECT * FROM alerts a WHERE {_IN_FORCE} AND a.customer_id IS NULL"
-_WHOSE = (
+_ALERTS_OF_FIGURE = (
     f"alerts a ON a.customer_id = f.customer_id AND {_IN_FORCE}",
-    f"shared a ON a.scope = CASE WHEN f.customer_id = '' THEN '{AlertScope.DEPLOYMENT.value}'"
-    f" ELSE '{AlertScope.EACH_CUSTOMER.value}' END",
+    "shared a ON a.scope = CASE WHEN f.customer_id = '' THEN 'deployment' ELSE 'each_customer' END",
 )
 
 
@@ -106,14 +113,14 @@ def _crossings(
     reached = [
         f"""
         SELECT {_FIGURE}, {ALERT_ROW}, t.threshold
-        FROM figures f JOIN {whose} CROSS JOIN LATERAL unnest(a.thresholds) AS t (threshold)
+        FROM figures f JOIN {joined} CROSS JOIN LATERAL unnest(a.thresholds) AS t (threshold)
         WHERE {_REACHED[kind]}
           AND NOT EXISTS (
               SELECT FROM alert_occurrences o
               WHERE o.customer_id = f.customer_id AND o.alert_id = a.alert_id AND o.version = a.version
                 AND o.alert_window = f.alert_window AND o.threshold = t.threshold)
         """
-        for whose in _WHOSE
+        for joined in _ALERTS_OF_FIGURE
     ]
     query = f"""
         WITH figures AS MATERIALIZED ({figures.query}), shared AS MATERIALIZED ({_SHARED})

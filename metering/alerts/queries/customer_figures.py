@@ -1,34 +1,27 @@
-"""What customers have come to in windows of their own calendars, for all of them in one query.
+"""The amounts of customers in windows of their own time zones, for all customers in one query.
 
-A window is made of signed spans (totals/spans.py). Each row of a table of sums is read once, and weighs 1, -1 or
-nothing in each window of its customer's time zone, and in the days before it. Amounts are final ones, with what is
-pending; what open streams accrue is left out.
+A window is made of signed spans (`spans.py`). Each row of a table of sums is read once. Its weight is 1, -1 or
+NULL in each window of its customer's time zone (`in0`, `in1`, …), and in the days before the window (`before0`,
+…). Amounts are final, including sums that are not rolled up yet; accruals of open streams are left out.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
-
-from metering.alerts.queries.figures import Figures
+from metering.alerts.queries.figures import ABANDONED, ESTIMATE, Figures
 from metering.alerts.spans import Source, Span, day_spans, month_spans
 from metering.alerts.windows import DayWindow, Window, day_windows, month_windows
-from metering.events.events import Outcome, UsageSource
+from metering.db.rows import json_rows
 from metering.ledger.rollups import DAILY, HOURLY, MONTHLY, narrowest
 from metering.totals.queries.edges import edge_bills
-
-_encode = msgspec.json.Encoder().encode
-
-# What makes an amount an estimated one: nobody counted it, or the end was concluded from silence.
-ESTIMATE, ABANDONED = UsageSource.ESTIMATE.value, Outcome.ABANDONED.value
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A window of a time zone, compared with so many days before it, and what it is made of."""
+    """A window of a time zone, compared with `trailing_days` before it, and the spans of both."""
 
     time_zone: str
     window: Window
@@ -39,7 +32,7 @@ class _Part:
 
 
 def customer_months(*, now: datetime, time_zones: Iterable[str], only: str | None) -> Figures:
-    """Of months; `only` is a query for the ids of those customers who matter, None takes all."""
+    """Amounts of customers by month. `only` is a query for the ids of the customers to read; None reads all."""
     parts = [
         _Part(zone, window, False, 0, month_spans(month, starts_at=window.starts_at, ends_at=window.ends_at), ())
         for zone in time_zones
@@ -51,7 +44,7 @@ def customer_months(*, now: datetime, time_zones: Iterable[str], only: str | Non
 def customer_days(
     *, now: datetime, time_zones: Iterable[str], trailing: Collection[int], only: str | None
 ) -> Figures:
-    """Of days, once for each number of days before them, without estimates; `only` is as for months."""
+    """Amounts of customers by day, once per number of trailing days, without estimates; `only` as above."""
     parts = [
         _part_of_day(zone, day, trailing_days)
         for zone in time_zones
@@ -96,9 +89,9 @@ def _figures(parts: Sequence[_Part], only: str | None, *, estimates: bool) -> Fi
     """
     buckets = _bucket_rows(placed)
     parameters = {
-        "windows": _json(_window_row(place, part) for place, part in placed),
-        "spans": _json(_span_rows(placed)),
-        "buckets": _json(buckets),
+        "windows": json_rows(_window_row(place, part) for place, part in placed),
+        "spans": json_rows(_span_rows(placed)),
+        "buckets": json_rows(buckets),
         "estimate": ESTIMATE,
         "abandoned": ABANDONED,
         "customer_id": None,
@@ -111,7 +104,7 @@ def _figures(parts: Sequence[_Part], only: str | None, *, estimates: bool) -> Fi
 
 
 def _weighed(sources: Collection[Source], weights: Sequence[str], whose: str, estimates: bool) -> Iterator[str]:
-    """Queries for amounts with their weights: rolled up ones, pending ones, and of bills in parts of an hour."""
+    """Queries for amounts with their weights: rolled-up sums, pending sums, and bills in parts of an hour."""
     columns = ", ".join(f"w.{name}" for name in weights)
     estimated = _ESTIMATED if estimates else "0"
     needed = {"customer_id", "outcome", "usage_source"} if estimates else {"customer_id"}
@@ -125,7 +118,7 @@ def _weighed(sources: Collection[Source], weights: Sequence[str], whose: str, es
         for source, rollup in tables.items()
         if source in sources
     )
-    # An outer join, for it says how many rows come of it: PostgreSQL would guess a few, and plan for those.
+    # An outer join tells PostgreSQL how many rows to expect; for an inner join it would guess far too few.
     yield f"""
         SELECT t.customer_id, t.usd_cents, t.estimated_usd_cents, {columns}
         FROM ({rolled_up}) AS t JOIN customers c ON c.customer_id = t.customer_id
@@ -162,7 +155,7 @@ def _of_place(places: Iterable[int], part: str) -> str:
 
 
 def _placed(parts: Iterable[_Part]) -> Iterator[tuple[int, _Part]]:
-    """Each with its place among those of its time zone."""
+    """Each part with its number within its time zone."""
     places: dict[str, int] = {}
     for part in parts:
         places[part.time_zone] = places.get(part.time_zone, -1) + 1
@@ -180,7 +173,7 @@ def _window_row(place: int, part: _Part) -> dict[str, Any]:
 
 
 def _weighing(placed: Iterable[tuple[int, _Part]]) -> Iterator[tuple[str, Span, str]]:
-    """(time zone, span, the name of its weight)."""
+    """(time zone, span, name of its weight)."""
     for place, part in placed:
         yield from ((part.time_zone, span, f"in{place}") for span in part.inside)
         yield from ((part.time_zone, span, f"before{place}") for span in part.before)
@@ -198,7 +191,7 @@ def _span_rows(placed: Iterable[tuple[int, _Part]]) -> Iterator[dict[str, Any]]:
 
 
 def _bucket_rows(placed: Iterable[tuple[int, _Part]]) -> list[dict[str, Any]]:
-    """One for each month, day or hour of a time zone; a weight that is not there is none."""
+    """One row per time zone and month, day or hour; a missing weight becomes NULL."""
     rows: dict[tuple[str, Source, datetime], dict[str, Any]] = {}
     for time_zone, span, weight in _weighing(placed):
         for bucket in _buckets(span):
@@ -214,7 +207,3 @@ def _buckets(span: Span) -> Iterator[datetime]:
     elif span.source is not Source.PART:
         step = timedelta(days=1) if span.source is Source.DAY else timedelta(hours=1)
         yield from (span.from_ + place * step for place in range((span.to_ - span.from_) // step))
-
-
-def _json(rows: Iterable[Mapping[str, Any]]) -> str:
-    return _encode(list(rows)).decode()

@@ -1,24 +1,34 @@
-"""Figures: what is compared with the thresholds of alerts, as a query whose rows all have the same columns."""
+"""Figures: what alerts compare with their thresholds, as queries whose rows all have the same columns.
 
-from collections.abc import Mapping
+Here are the figures of the deployment, of drift and of the backlog; `customer_figures.py` has those of customers.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
-from metering.alerts.windows import Window, day_windows
+from metering.alerts.alerts import DEPLOYMENT
+from metering.alerts.windows import Window, day_windows, month_windows
+from metering.core.money import sum_cents
+from metering.db.rows import json_rows
+from metering.events.events import Outcome, UsageSource
 from metering.streams.settlement import NEEDS_PERSON
+from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
+from metering.totals.ranges import Granularity
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A query for figures, its parameters, and the windows that it knows, by (time zone, key).
+    """A query for figures, its parameters, and its windows by (time zone, key).
 
-    A row is of a customer, or with an empty id of the deployment, and of a window. Its columns are those of
-    `FIGURE_COLUMNS`; what its kind of alert does not look at is 0 or NULL. `complete` says of a day that it is
-    over; `trailing_days` is how many days before it `before_usd_cents` sums.
+    A row is for one window of a customer, or of the deployment when `customer_id` is empty. Its columns are those
+    of `_GIVEN` below; columns that a kind of alert does not use are 0 or NULL. `complete` says whether a day has
+    ended; `before_usd_cents` is the sum of the `trailing_days` before the window.
     """
 
     query: str
@@ -26,39 +36,100 @@ class Figures:
     windows: Mapping[tuple[str, str], Window]
 
 
-FIGURE_COLUMNS: Mapping[str, str] = {
-    "customer_id": "text",
-    "alert_window": "text",
-    "time_zone": "text",
-    "complete": "boolean",
-    "trailing_days": "integer",
-    "usd_cents": "numeric",
-    "before_usd_cents": "numeric",
-    "estimated_usd_cents": "numeric",
-    "count": "bigint",
-    "since": "timestamptz",
-    "reconciliation_id": "text",
-}
-
+# Amounts count as estimated when the usage was estimated or the stream was abandoned.
+ESTIMATE, ABANDONED = UsageSource.ESTIMATE.value, Outcome.ABANDONED.value
 
 _ZONE = "UTC"
-# A reconciliation counts as the last one for so long; what was told of it is kept for longer.
-_RECONCILIATION_COUNTS = timedelta(days=31)
+_UTC = ZoneInfo(_ZONE)
+# More than the possible groups: outcomes x sources, or days.
+_ALL = 1_000
+_GIVEN = """
+    SELECT * FROM json_to_recordset(CAST(:deployment AS json)) AS given (
+        customer_id text, alert_window text, time_zone text, complete boolean, trailing_days integer,
+        usd_cents numeric, before_usd_cents numeric, estimated_usd_cents numeric, count bigint, since timestamptz,
+        reconciliation_id text)
+"""
 
-# By customer and for all together, which is the row with an empty id.
-_WHOSE = "CASE WHEN grouping({customer}) = 1 THEN '' ELSE {customer} END AS customer_id"
-_NO_AMOUNTS = "false AS complete, 0 AS trailing_days"
 
+def deployment_months(connection: Connection, *, now: datetime) -> Figures:
+    """The amounts of all customers together, by UTC month."""
+    windows = [window for _, window in month_windows(now=now, time_zone=_UTC)]
+    rows = []
+    for window in windows:
+        groups = (Group.OUTCOME, Group.USAGE_SOURCE)
+        totals = _totals(connection, window.starts_at, window.ends_at, Granularity.NONE, groups)
+        estimated = [each for each in totals if {ESTIMATE, ABANDONED} & set(each.group.values())]
+        rows.append(_row(window, usd_cents=_sum(totals), estimated_usd_cents=_sum(estimated)))
+    return _given(rows, windows)
+
+
+def deployment_days(connection: Connection, *, now: datetime, trailing: Collection[int]) -> Figures:
+    """The amounts of all customers together, by UTC day; each day once per number of trailing days."""
+    days = day_windows(now=now, time_zone=_UTC)
+    begin, end = days[0].midnight_before(max(trailing)), days[-1].window.ends_at
+    totals = _totals(connection, begin, end, Granularity.DAY, ())
+    rows = [
+        _row(
+            day.window,
+            complete=day.complete,
+            trailing_days=trailing_days,
+            usd_cents=_sum_within(totals, day.window.starts_at, day.window.ends_at),
+            before_usd_cents=_sum_within(totals, day.midnight_before(trailing_days), day.window.starts_at),
+        )
+        for day in days
+        for trailing_days in trailing
+    ]
+    return _given(rows, [day.window for day in days])
+
+
+def _totals(
+    connection: Connection, from_: datetime, to: datetime, granularity: Granularity, group_by: Sequence[Group]
+) -> Sequence[TotalRow]:
+    question = TotalsQuestion(from_=from_, to=to, granularity=granularity, group_by=group_by, limit=_ALL)
+    return read_totals(connection, question=question)
+
+
+def _sum(totals: Iterable[TotalRow]) -> Decimal:
+    return sum_cents(each.usd_cents for each in totals)
+
+
+def _sum_within(totals: Iterable[TotalRow], from_: datetime, to: datetime) -> Decimal:
+    return _sum(each for each in totals if each.start is not None and from_ <= each.start < to)
+
+
+def _row(window: Window, **amounts: Any) -> dict[str, Any]:
+    return {
+        "customer_id": DEPLOYMENT,
+        "alert_window": window.key,
+        "time_zone": _ZONE,
+        "complete": False,
+        "trailing_days": 0,
+        "usd_cents": 0,
+        "before_usd_cents": 0,
+        "estimated_usd_cents": 0,
+        "count": 0,
+        **amounts,
+    }
+
+
+def _given(rows: Sequence[dict[str, Any]], windows: Iterable[Window]) -> Figures:
+    by_key = {(_ZONE, window.key): window for window in windows}
+    return Figures(_GIVEN, {"deployment": json_rows(rows)}, by_key)
+
+
+# A reconciliation counts as the last one for this long; its occurrences are kept for longer.
+_RECONCILIATION_COUNTS_FOR = timedelta(days=31)
 _LAST_RECONCILIATION = text(
     """
     SELECT reconciliation_id, started_at, finished_at FROM reconciliations
     WHERE finished_at > :after ORDER BY finished_at DESC, reconciliation_id DESC LIMIT 1
     """
 )
-# Cents too much and cents too little do not make up for each other.
-_DRIFT = f"""
-    SELECT {_WHOSE.format(customer="d.customer_id")}, CAST(:reconciliation_id AS text) AS alert_window,
-           '{_ZONE}' AS time_zone, {_NO_AMOUNTS}, CAST(sum(abs(d.drift_cents)) AS numeric) AS usd_cents,
+# By customer, and with an empty id for the deployment. Cents too many and cents too few do not cancel out.
+_DRIFT = """
+    SELECT CASE WHEN grouping(d.customer_id) = 1 THEN '' ELSE d.customer_id END AS customer_id,
+           CAST(:reconciliation_id AS text) AS alert_window, 'UTC' AS time_zone, false AS complete,
+           0 AS trailing_days, CAST(sum(abs(d.drift_cents)) AS numeric) AS usd_cents,
            0::numeric AS before_usd_cents, 0::numeric AS estimated_usd_cents, count(*) AS count,
            CAST(NULL AS timestamptz) AS since, CAST(:reconciliation_id AS text) AS reconciliation_id
     FROM drift_findings d WHERE d.reconciliation_id = :reconciliation_id AND d.repaired_at IS NULL
@@ -68,8 +139,8 @@ _DRIFT = f"""
 
 
 def open_drift(connection: Connection, *, now: datetime) -> Figures | None:
-    """What the last reconciliation found and did not repair, in a window of its own; None when there was none."""
-    last = connection.execute(_LAST_RECONCILIATION, {"after": now - _RECONCILIATION_COUNTS}).first()
+    """The drift that the last reconciliation left unrepaired, in a window of its own; None without one."""
+    last = connection.execute(_LAST_RECONCILIATION, {"after": now - _RECONCILIATION_COUNTS_FOR}).first()
     if last is None:
         return None
     window = Window(key=last.reconciliation_id, starts_at=last.started_at, ends_at=last.finished_at)
@@ -77,17 +148,18 @@ def open_drift(connection: Connection, *, now: datetime) -> Figures | None:
     return Figures(_DRIFT, parameters, {(_ZONE, window.key): window})
 
 
-_BACKLOG = f"""
-    SELECT {_WHOSE.format(customer="s.customer_id")}, CAST(:today AS text) AS alert_window,
-           '{_ZONE}' AS time_zone, {_NO_AMOUNTS}, 0::numeric AS usd_cents, 0::numeric AS before_usd_cents,
-           0::numeric AS estimated_usd_cents, count(*) AS count, min(s.first_received_at) AS since,
-           CAST(NULL AS text) AS reconciliation_id
-    FROM streams s WHERE s.state IN ({", ".join(f"'{state.value}'" for state in NEEDS_PERSON)})
+_BACKLOG = """
+    SELECT CASE WHEN grouping(s.customer_id) = 1 THEN '' ELSE s.customer_id END AS customer_id,
+           CAST(:today AS text) AS alert_window, 'UTC' AS time_zone, false AS complete, 0 AS trailing_days,
+           0::numeric AS usd_cents, 0::numeric AS before_usd_cents, 0::numeric AS estimated_usd_cents,
+           count(*) AS count, min(s.first_received_at) AS since, CAST(NULL AS text) AS reconciliation_id
+    FROM streams s WHERE s.state = ANY(CAST(:states AS text[]))
     GROUP BY GROUPING SETS ((s.customer_id), ()) HAVING count(*) > 0
 """
 
 
 def oldest_backlog(*, now: datetime) -> Figures:
-    """How many streams need a person and since when the oldest waits, in a window of a day in UTC."""
-    today = day_windows(now=now, time_zone=ZoneInfo(_ZONE))[-1].window
-    return Figures(_BACKLOG, {"today": today.key}, {(_ZONE, today.key): today})
+    """The number of streams that need a person, and since when the oldest waits, in a window of a UTC day."""
+    today = day_windows(now=now, time_zone=_UTC)[-1].window
+    parameters = {"today": today.key, "states": [state.value for state in NEEDS_PERSON]}
+    return Figures(_BACKLOG, parameters, {(_ZONE, today.key): today})

@@ -1,4 +1,4 @@
-"""Endpoints, the log of what was sent to them, and how that goes."""
+"""Lists of webhook endpoints and deliveries, and the health of alerting."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ _ENDPOINTS = text(
 
 
 def list_endpoints(connection: Connection) -> Sequence[Endpoint]:
-    """All of them, the oldest first; there are few."""
+    """All endpoints, oldest first; there are few."""
     return [endpoint_of_row(row) for row in connection.execute(_ENDPOINTS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries; None leaves a filter out."""
+    """Filters of deliveries; None does not filter."""
 
     endpoint_id: str | None = None
     customer_id: str | None = None
@@ -51,7 +51,7 @@ _DELIVERIES = text(
 def list_deliveries(
     connection: Connection, *, where: DeliveryFilter, before: tuple[datetime, str] | None, limit: int
 ) -> Sequence[Delivery]:
-    """Deliveries, the newest first, behind the position (created_at, delivery_id)."""
+    """Deliveries, newest first, that are older than the position (created_at, delivery_id)."""
     at, before_id = before or (None, None)
     parameters = {
         "endpoint_id": where.endpoint_id,
@@ -66,7 +66,7 @@ def list_deliveries(
     return [delivery_of_row(row) for row in connection.execute(_DELIVERIES, parameters)]
 
 
-# Of each message only the last delivery counts: what was replayed with success is not missed.
+# Only the last delivery of each message counts: a message that was replayed successfully is not missed.
 _FAILED = text(
     f"""
     SELECT {DELIVERY_ROW} FROM webhook_deliveries d
@@ -82,12 +82,12 @@ _FAILED = text(
 def failed_deliveries(
     connection: Connection, *, endpoint_id: str, since: datetime, limit: int
 ) -> Sequence[Delivery]:
-    """What an endpoint has not got since then and is not about to get, the oldest first."""
+    """Failed and skipped deliveries of an endpoint since a time, oldest first, without those replayed later."""
     rows = connection.execute(_FAILED, {"endpoint_id": endpoint_id, "since": since, "limit": limit})
     return [delivery_of_row(row) for row in rows]
 
 
-# Again only the last delivery to each endpoint counts.
+# Only the last delivery to each endpoint counts.
 _DELIVERY_COUNTS = text(
     """
     SELECT message_id, state, count(*) AS endpoints FROM (
@@ -102,7 +102,7 @@ _DELIVERY_COUNTS = text(
 def delivery_counts(
     connection: Connection, *, message_ids: Sequence[str]
 ) -> Mapping[str, Mapping[DeliveryState, int]]:
-    """How far each message got: how many endpoints have its last delivery in which state."""
+    """For each message, the number of endpoints by the state of its last delivery to them."""
     found: dict[str, dict[DeliveryState, int]] = {message_id: {} for message_id in message_ids}
     for row in connection.execute(_DELIVERY_COUNTS, {"message_ids": list(message_ids)}):
         found[row.message_id][DeliveryState(row.state)] = row.endpoints
@@ -111,9 +111,9 @@ def delivery_counts(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertHealth:
-    """How alerting goes. `evaluated_at` is of the kind that was not looked at for longest, None before any was.
+    """Health of alerting: the kind whose evaluation is oldest, endpoints by state, the oldest pending delivery.
 
-    The oldest delivery that is pending is on its way since `pending_since`; None when none is.
+    `evaluated_at` is None before the first evaluation, and `pending_since` None when no delivery is pending.
     """
 
     evaluated_at: datetime | None
@@ -133,7 +133,7 @@ _PENDING_SINCE = text("SELECT min(created_at) FROM webhook_deliveries WHERE stat
 
 
 def alert_health(connection: Connection) -> AlertHealth:
-    """How fresh evaluations are, and how far messages get."""
+    """The health of alerting now."""
     return AlertHealth(
         evaluated_at=connection.execute(_EVALUATED).scalar_one(),
         endpoints={row.state: row.endpoints for row in connection.execute(_ENDPOINT_STATES)},
