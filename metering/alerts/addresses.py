@@ -122,13 +122,13 @@ def check_addresses(host: str, answers: Sequence[str], *, allow_private: bool) -
         raise RefusedAddressError(f"{host} has no address")
     for address in addresses:
         if not is_allowed(address, allow_private=allow_private):
-            raise RefusedAddressError(f"{host} is {_refusal(address)}")
+            raise RefusedAddressError(f"{host}: {_refusal(address)}")
     return addresses
 
 
 def _refusal(address: Address) -> str:
     hint = ": METERING_WEBHOOKS_ALLOW_PRIVATE would allow it" if is_allowed(address, allow_private=True) else ""
-    return f"{address}, which is not a public address{hint}"
+    return f"{address} is not a public address{hint}"
 
 
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.ASCII)

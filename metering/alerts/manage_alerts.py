@@ -122,7 +122,7 @@ def _changed(changed: ValueT | None, before: ValueT) -> ValueT:
 
 def _check_count(connection: Connection, customer_id: str | None) -> None:
     if customer_id is not None and not is_customer(connection, customer_id=customer_id):
-        raise UnknownCustomerError(f"customer_id: no customer {customer_id!r}")
+        raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
     most = MAX_SHARED_ALERTS if customer_id is None else MAX_ALERTS_PER_CUSTOMER
     if count_alerts(connection, customer_id=customer_id) >= most:
         what = "shared alerts" if customer_id is None else f"alerts for customer {customer_id!r}"

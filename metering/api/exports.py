@@ -41,5 +41,5 @@ def read_export(
         engine=service.engine,
         request=request,
         issuer=service.settings.issuer_name,
-        within=service.settings.export_timeout,
+        timeout=service.settings.export_timeout,
     )

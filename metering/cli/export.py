@@ -52,7 +52,11 @@ def export_command(
     began = perf_counter()
     with export_bar(f"exporting {kind}") as tell:
         running = MonthExport(
-            engine=service.engine, request=request, issuer=service.settings.issuer_name, now=utc_now(), tell=tell
+            engine=service.engine,
+            request=request,
+            issuer=service.settings.issuer_name,
+            now=utc_now(),
+            on_progress=tell,
         )
         with closing(running), _target(out) as target:
             for chunk in iter(running.next_chunk, None):

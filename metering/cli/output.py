@@ -88,7 +88,7 @@ def export_bar(what: str) -> Iterator[Callable[[ExportProgress], None] | None]:
 
         def tell(far: ExportProgress) -> None:
             rate = far.rows / max(monotonic() - began, _TELL_SECONDS)
-            bar.update(task, completed=far.entries, total=far.of_entries, rows=far.rows, rate=rate)
+            bar.update(task, completed=far.entries, total=far.total_entries, rows=far.rows, rate=rate)
 
         yield tell
 

@@ -39,7 +39,7 @@ def _export(service: Service) -> Callable[[Request], Response]:
             engine=service.engine,
             request=wanted,
             issuer=service.settings.issuer_name,
-            within=service.settings.export_timeout,
+            timeout=service.settings.export_timeout,
         )
 
     return endpoint

@@ -1,4 +1,4 @@
-"""The export of charges: every entry of a month, to be drilled into, and summing to the invoices."""
+"""The charges export: every entry of a month as a row; the rows sum to the invoices."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,72 +18,75 @@ CHARGE_COLUMNS = (
     Column(
         "row_kind",
         Kind.TEXT,
-        "`charge`, `adjustment`, `credit`, `correction`; of an invoice also `carried_in` (what the one before left"
-        " over) and `remainder` (what this one leaves over, taken away)",
+        "`charge`, `adjustment`, `credit` or `correction`; for a closed month also `carried_in` (the"
+        " remainder of the previous invoice) and `remainder` (the remainder of this invoice, subtracted)",
     ),
-    Column("period", Kind.TEXT, "the month that the entry counts for, in the customer's time zone"),
-    Column("customer_id", Kind.TEXT, "who pays"),
-    Column("customer_name", Kind.TEXT, "its name today"),
-    Column("invoice_id", Kind.TEXT, "the invoice that bills it; empty while the month is open"),
-    Column("invoice_number", Kind.TEXT, "its number"),
-    Column("line_key", Kind.TEXT, "the invoice line that sums it, as in invoice-lines; `remainder` is on none"),
-    Column("charge_id", Kind.TEXT, "the charge, or the one that is adjusted", distinct=True),
+    Column("period", Kind.TEXT, "the billing month of the entry, in the customer's time zone"),
+    Column("customer_id", Kind.TEXT, "the customer that pays"),
+    Column("customer_name", Kind.TEXT, "the customer's current name"),
+    Column("invoice_id", Kind.TEXT, "the invoice that bills the entry; empty while the month is open"),
+    Column("invoice_number", Kind.TEXT, "the invoice's number"),
+    Column("line_key", Kind.TEXT, "the invoice line that includes the entry; `remainder` has no invoice line"),
+    Column("charge_id", Kind.TEXT, "the charge, or the charge that the entry adjusts", distinct=True),
     Column("stream_id", Kind.TEXT, "the completion: `GET /v1/streams/{customer_id}/{stream_id}`", distinct=True),
-    Column("adjustment_id", Kind.TEXT, "of an adjustment, a credit or a correction", distinct=True),
-    Column("revision", Kind.COUNT, "the place of an adjustment in its stream's history, from 1"),
-    Column("reason", Kind.TEXT, "why: `late_facts`, `rerate`, or what the admin wrote"),
-    Column("booked_by", Kind.TEXT, "who booked a credit or a correction"),
-    Column("booked_at", Kind.MOMENT, "when it was booked", distinct=True),
+    Column("adjustment_id", Kind.TEXT, "the adjustment, credit or correction; empty for charges", distinct=True),
+    Column("revision", Kind.COUNT, "the number of the adjustment within its stream, from 1"),
+    Column("reason", Kind.TEXT, "the reason: `late_facts`, `rerate`, or the text that the admin wrote"),
+    Column("booked_by", Kind.TEXT, "the admin who booked the credit or correction"),
+    Column("booked_at", Kind.MOMENT, "when the entry was booked", distinct=True),
     Column("started_at", Kind.MOMENT, "when the stream started", distinct=True),
-    Column("ended_at", Kind.MOMENT, "when it ended", distinct=True),
+    Column("ended_at", Kind.MOMENT, "when the stream ended", distinct=True),
     Column("outcome", Kind.TEXT, "completed, cancelled, failed, timed_out or abandoned"),
     Column("provider", Kind.TEXT, "the upstream"),
-    Column("model", Kind.TEXT, "the model that was asked for"),
-    Column("response_model", Kind.TEXT, "the model that answered, where the upstream said so"),
+    Column("model", Kind.TEXT, "the requested model"),
+    Column("response_model", Kind.TEXT, "the model that answered, if the upstream reported it"),
     Column("rated_model", Kind.TEXT, "the model whose rates apply"),
-    Column("model_rule", Kind.TEXT, "how its name led to them"),
-    Column("service_tier", Kind.TEXT, "the upstream's class of service"),
-    Column("api_key_id", Kind.TEXT, "the gateway's key that was used"),
-    *(Column(name, Kind.COUNT, "tokens; of an adjustment, by how many they changed") for name in COUNTERS),
-    Column("usage_source", Kind.TEXT, "who counted: provider, gateway_count or estimate"),
-    Column("input_unknown", Kind.FLAG, "nobody reported the input, which counts as 0"),
-    Column("cancel_policy", Kind.TEXT, "what a stream that did not complete is billed for"),
-    Column("cancel_policy_version", Kind.COUNT, "and which version of that; 0 is the default"),
-    Column("rate_card_id", Kind.TEXT, "the rate card that priced it"),
+    Column("model_rule", Kind.TEXT, "the rule that matched the model's name to these rates"),
+    Column("service_tier", Kind.TEXT, "the upstream's service tier"),
+    Column("api_key_id", Kind.TEXT, "the gateway's API key"),
+    *(Column(name, Kind.COUNT, "number of tokens; for an adjustment, the change") for name in COUNTERS),
+    Column("usage_source", Kind.TEXT, "source of the counts: provider, gateway_count or estimate"),
+    Column("input_unknown", Kind.FLAG, "whether the input was not reported and counts as 0"),
+    Column("cancel_policy", Kind.TEXT, "the policy that billed a stream that did not complete"),
+    Column("cancel_policy_version", Kind.COUNT, "the version of that policy; 0 is the default"),
+    Column("rate_card_id", Kind.TEXT, "the rate card"),
     Column(
-        "markup_percent", Kind.NUMBER, "the customer's markup, which is in the rates; below 0 a discount", scale=10
+        "markup_percent",
+        Kind.NUMBER,
+        "the customer's markup, already included in the rates; negative for a discount",
+        scale=10,
     ),
-    Column("retry_of", Kind.TEXT, "the stream of which it looks like a retry", distinct=True),
-    Column("resolution", Kind.TEXT, "what an admin decided of it"),
+    Column("retry_of", Kind.TEXT, "the stream that this one retries", distinct=True),
+    Column("resolution", Kind.TEXT, "the admin's decision on the stream"),
     Column("tags", Kind.JSON, "the stream's tags, as an object"),
     Column(
         "lines",
         Kind.JSON,
-        "kind, quantity, rate in USD per million, and amount in cents of each part; of an adjustment, those of the"
-        " bill that it brought",
+        "kind, quantity, rate in USD per million and amount in cents of each bill line; for an adjustment,"
+        " those of the new bill",
         distinct=True,
     ),
     Column(
         "cost_usd_cents",
         Kind.NUMBER,
-        "the exact amount in cents; negative when it is given back",
+        "the exact amount in cents; negative for a credit",
         scale=CENTS_SCALE,
     ),
 )
 
-_BY_HAND = frozenset(kind.value for kind in ManualKind)
-_KEY_AT = column_index(CHARGE_COLUMNS, "line_key")
-_COST_AT = column_index(CHARGE_COLUMNS, "cost_usd_cents")
-_NOTHING = (None,) * (_COST_AT - _KEY_AT - 1)
+_MANUAL = frozenset(kind.value for kind in ManualKind)
+_LINE_KEY = column_index(CHARGE_COLUMNS, "line_key")
+_COST = column_index(CHARGE_COLUMNS, "cost_usd_cents")
+_BETWEEN = (None,) * (_COST - _LINE_KEY - 1)
 
 
 def charge_rows(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[list[Row]]:
-    """The rows of these months, some thousand at a time.
+    """The rows of these months, in batches of about a thousand.
 
     Raises:
-        UnequalExportError: those of a closed month do not sum to what it was billed.
+        UnequalExportError: the rows of a closed month do not sum to the billed amount.
     """
-    sums = [Sum(place=_COST_AT, name="cost_usd_cents", of=billed)]
+    sums = [Sum(column=_COST, name="cost_usd_cents", expected=billed)]
     return month_rows(months, iterate_entries(connection, months), _ChargeRows, sums=sums)
 
 
@@ -101,12 +104,12 @@ class _ChargeRows:
 
     def row(self, found: Any) -> Row:
         _, line_kind, line_month, provider, model, row_kind, *values = found
-        # An amount by hand has a line of its own.
-        adjustment_id = values[2] if row_kind in _BY_HAND else None
+        # A credit or correction has an invoice line of its own.
+        adjustment_id = values[2] if row_kind in _MANUAL else None
         return (row_kind, *self._head, line_key(line_kind, line_month, provider, model, adjustment_id), *values)
 
     def closing(self) -> list[Row]:
-        """What the invoice before left over, and what this one does."""
+        """The carried-in remainder of the previous invoice, and the remainder of this one."""
         invoice = self._invoice
         if invoice is None:
             return []
@@ -115,4 +118,4 @@ class _ChargeRows:
             (carried_in, line_key(carried_in, invoice.carried_from), invoice.carried_in_usd_cents),
             (REMAINDER, REMAINDER, EXACT.minus(invoice.remainder_usd_cents)),
         ]
-        return [(row_kind, *self._head, key, *_NOTHING, cents) for row_kind, key, cents in rows if cents]
+        return [(row_kind, *self._head, key, *_BETWEEN, cents) for row_kind, key, cents in rows if cents]

@@ -1,4 +1,4 @@
-"""Columns of an export: their names, what they hold and what it means, whatever the format of the file."""
+"""Columns of an export: their names, types and meanings, independent of the file format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Row = tuple[Any, ...]
 
 
 class Kind(StrEnum):
-    """What a column holds: in Python str, int, Decimal, datetime or bool; None where there is nothing."""
+    """Type of a column. Its Python values are str, int, Decimal, datetime, bool or, for JSON, str; or None."""
 
     TEXT = "text"
     COUNT = "integer"
@@ -24,9 +24,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. `scale` is how many decimals a NUMBER may have in a Parquet file; in a CSV file it has them all.
+    """A column. `scale` is the most decimals that a NUMBER may have in a Parquet file; a CSV file has no limit.
 
-    `distinct` columns differ from row to row, so that no file keeps a dictionary of their values.
+    `distinct` columns have a different value in most rows, so a Parquet file keeps no dictionary of their values.
     """
 
     name: str
@@ -37,26 +37,26 @@ class Column:
 
 
 def column_index(columns: Sequence[Column], name: str) -> int:
-    """Where in a row the column is."""
+    """The index of a column in a row."""
     return [column.name for column in columns].index(name)
 
 
 class UnrepresentableError(MeteringError):
-    """A value that the file's format cannot hold exactly; nothing is rounded, so there is no file."""
+    """The file format cannot hold a value exactly; nothing is rounded, so the export fails."""
 
 
 class ExportFile(Protocol):
-    """A file that is being written. The bytes of its calls, one after another, are the file."""
+    """A file that is being written. The bytes that its methods return, in order, are the file."""
 
     def head(self) -> bytes:
-        """What comes before the first row."""
+        """The bytes before the first row."""
 
     def rows(self, rows: Sequence[Row]) -> bytes:
-        """These rows; a format may keep some back until there are more.
+        """The bytes of these rows; a format may hold rows back until it has more.
 
         Raises:
-            UnrepresentableError: naming the column.
+            UnrepresentableError: names the column.
         """
 
     def end(self) -> bytes:
-        """What is left; without it the file is not whole."""
+        """The remaining bytes; without them the file is incomplete."""

@@ -1,6 +1,6 @@
-"""CSV as RFC 4180 has it: UTF-8, CRLF, quotes where they are needed, a header; safe to open in a spreadsheet.
+"""CSV files as in RFC 4180: UTF-8, CRLF, quotes where needed, a header; safe to open in a spreadsheet.
 
-Numbers are plain digits, moments ISO 8601 in UTC, booleans `true` and `false`, and what is not there is empty.
+Numbers are plain digits, times are ISO 8601 in UTC, booleans are `true` and `false`, and None is empty.
 """
 
 import csv
@@ -11,7 +11,7 @@ from typing import Any
 
 from metering.exports.columns import Column, Kind, Row
 
-# What spreadsheets take for the beginning of a formula (OWASP, "CSV Injection"), also in its full-width forms.
+# Characters that start a formula in a spreadsheet (OWASP, "CSV Injection"), with their full-width forms.
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 
 
@@ -20,7 +20,7 @@ class CsvFile:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
-        self._spell = [_SPELLING[column.kind] for column in columns]
+        self._writers = [_WRITERS[column.kind] for column in columns]
 
     def head(self) -> bytes:
         """The header."""
@@ -28,17 +28,17 @@ class CsvFile:
 
     def rows(self, rows: Sequence[Row]) -> bytes:
         """These rows as lines."""
-        # Column by column: a month has millions of rows, and some forty columns.
-        columns = [spell(values) for spell, values in zip(self._spell, zip(*rows, strict=True), strict=False)]
+        # Column by column, for speed: a month has millions of rows of about forty columns.
+        columns = [write(values) for write, values in zip(self._writers, zip(*rows, strict=True), strict=False)]
         return _lines(zip(*columns, strict=True))
 
     def end(self) -> bytes:
-        """Nothing: a CSV file has no end of its own."""
+        """Nothing: a CSV file has no footer."""
         return b""
 
 
 def defused(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: one that begins like one has an apostrophe before it.
+    """A text that no spreadsheet runs as a formula: one that starts like a formula gets an apostrophe before it.
 
     >>> defused("=1+1"), defused("claude-opus-4.7")
     ("'=1+1", 'claude-opus-4.7')
@@ -61,13 +61,13 @@ def _numbers(values: Sequence[Any]) -> Sequence[str | None]:
 
 
 def _number(value: Any) -> str:
-    # The one spelling of an amount, as `cents_text` has it, at a third of its time.
+    # The same text as `cents_text` gives, in a third of the time.
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _moments(values: Sequence[Any]) -> Sequence[str | None]:
-    # The bounds of a day or a month are the same object from row to row.
+    # Consecutive rows often share the same object, such as the bounds of a day or a month.
     texts: list[str | None] = []
     before, text = None, None
     for value in values:
@@ -86,15 +86,15 @@ def _flags(values: Sequence[bool | None]) -> Sequence[str | None]:
     return [None if value is None else "true" if value else "false" for value in values]
 
 
-def _as_they_are(values: Sequence[Any]) -> Sequence[Any]:
+def _unchanged(values: Sequence[Any]) -> Sequence[Any]:
     return values
 
 
-_SPELLING: dict[Kind, Callable[[Sequence[Any]], Sequence[Any]]] = {
+_WRITERS: dict[Kind, Callable[[Sequence[Any]], Sequence[Any]]] = {
     Kind.TEXT: _texts,
-    Kind.COUNT: _as_they_are,
+    Kind.COUNT: _unchanged,
     Kind.NUMBER: _numbers,
     Kind.MOMENT: _moments,
     Kind.FLAG: _flags,
-    Kind.JSON: _as_they_are,
+    Kind.JSON: _unchanged,
 }

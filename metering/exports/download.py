@@ -1,7 +1,8 @@
-"""An export as a download: sent while it is read, in bounded memory and time, and never whole when it is not.
+"""An export as a download: sent while it is read, in bounded memory and time, and visibly incomplete on failure.
 
-Whoever signs the client in calls `stream_export`. What fails before the first byte is answered as any failure.
-After that only the end of the chunked answer says that a file is whole: it is left out, and the connection closed.
+The API and the dashboard call `stream_export` after they have authenticated the client. A failure before the first
+byte is answered like any other failure. After that, a failure closes the connection without the end of the chunked
+answer, which is how the client learns that the file is incomplete.
 """
 
 import logging
@@ -25,43 +26,43 @@ log = logging.getLogger(__name__)
 
 EXPORTS = Counter(
     "metering_exports",
-    "Exports over HTTP, by how they ended: whole, left (by the client), timed_out, stalled or failed",
+    "Exports over HTTP by result: whole, left (the client disconnected), timed_out, stalled or failed",
     ["kind", "format", "result"],
 )
 
-# Each holds a connection and a snapshot for as long as it runs; the process's other requests need some, too.
-_AT_ONCE = 3
-# A client that takes nothing for so long does not want the rest.
+# Each export holds a connection and a snapshot while it runs; other requests of the process need connections too.
+_MAX_CONCURRENT = 3
+# A client that reads nothing for this long is disconnected.
 _STALL_SECONDS = 60.0
 _MEDIA_TYPES = {
     ExportFormat.CSV: "text/csv; charset=utf-8; header=present",
     ExportFormat.PARQUET: "application/vnd.apache.parquet",
 }
-_slots = BoundedSemaphore(_AT_ONCE)
+_slots = BoundedSemaphore(_MAX_CONCURRENT)
 
 
 class TooManyExportsError(MeteringError):
-    """This process sends as many exports as it may at once."""
+    """This process is already sending the most exports it may send at the same time."""
 
 
 class ChunksUnsupportedError(MeteringError):
-    """A client, or a proxy, that could not tell a broken export from a whole one."""
+    """The client or a proxy uses HTTP/1.0, which cannot tell a broken export from a complete one."""
 
 
-def stream_export(*, engine: Engine, request: ExportRequest, issuer: str, within: timedelta) -> Response:
-    """The answer that sends this export. Who may have it has been checked.
+def stream_export(*, engine: Engine, request: ExportRequest, issuer: str, timeout: timedelta) -> Response:
+    """The response that sends this export. The caller has checked that the client may have it.
 
     Raises, when it is sent:
-        TooManyExportsError: others are under way.
-        ChunksUnsupportedError: it was asked for by HTTP/1.0.
-        UnknownCustomerError: nothing is known of the customer.
+        TooManyExportsError: too many exports are running.
+        ChunksUnsupportedError: the request uses HTTP/1.0.
+        UnknownCustomerError: there is no such customer.
     """
-    running = MonthExport(engine=engine, request=request, issuer=issuer, now=utc_now(), within=within)
-    return _ExportResponse(running, request, within=within)
+    running = MonthExport(engine=engine, request=request, issuer=issuer, now=utc_now(), timeout=timeout)
+    return _ExportResponse(running, request, timeout=timeout)
 
 
 class _ExportResponse(StreamingResponse):
-    def __init__(self, running: MonthExport, request: ExportRequest, *, within: timedelta) -> None:
+    def __init__(self, running: MonthExport, request: ExportRequest, *, timeout: timedelta) -> None:
         headers = {
             "content-disposition": f'attachment; filename="{request.file_name}"',
             "cache-control": "private, no-store",
@@ -70,17 +71,18 @@ class _ExportResponse(StreamingResponse):
         super().__init__(iter(()), headers=headers, media_type=_MEDIA_TYPES[request.format])
         self._running = running
         self._request = request
-        self._within = within
-        # How it ended; None while that is open.
+        self._timeout = timeout
+        # The value of the metric's label `result`; None until it is known.
         self._result: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["http_version"] == "1.0":
             raise ChunksUnsupportedError(
-                "an export needs HTTP/1.1 or newer, which tells whether all came; nginx: proxy_http_version 1.1"
+                "exports need HTTP/1.1 or newer, which shows whether a file is complete;"
+                " nginx: proxy_http_version 1.1"
             )
         if not _slots.acquire(blocking=False):
-            raise TooManyExportsError(f"{_AT_ONCE} exports are being sent; try again when one is done")
+            raise TooManyExportsError(f"{_MAX_CONCURRENT} exports are already being sent; try again later")
         try:
             first = await run_in_threadpool(self._running.next_chunk)
             await self._send_or_stop(first, receive, send)
@@ -97,7 +99,7 @@ class _ExportResponse(StreamingResponse):
                 await self._send(send, first)
                 group.cancel_scope.cancel()
         finally:
-            self._tell(seconds=monotonic() - began)
+            self._report(seconds=monotonic() - began)
 
     async def _send(self, send: Send, chunk: bytes | None) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -114,19 +116,19 @@ class _ExportResponse(StreamingResponse):
             return
         except (MeteringError, SQLAlchemyError) as error:
             self._result = "failed"
-            log.error("an export failed", extra={**self._facts(), "error": str(error).splitlines()[0]})
+            log.error("export failed", extra={**self._facts(), "error": str(error).splitlines()[0]})
             return
         self._result = "whole"
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _watch(self, receive: Receive, sending: anyio.CancelScope) -> None:
-        """Stop sending when the client has gone, or time is up."""
-        with anyio.move_on_after(self._within.total_seconds()) as time:
+        """Stop sending when the client disconnects, or at the timeout."""
+        with anyio.move_on_after(self._timeout.total_seconds()) as time:
             while (await receive())["type"] != "http.disconnect":
                 pass
         if self._result is None:
             self._result = "timed_out" if time.cancelled_caught else "left"
-        # What the database does for the next chunk would otherwise be waited for.
+        # Without this, the query for the next chunk would run to its end first.
         await run_in_threadpool(self._running.interrupt)
         sending.cancel()
 
@@ -137,7 +139,7 @@ class _ExportResponse(StreamingResponse):
     def _facts(self) -> dict[str, object]:
         return {"export": self._request.file_name, "rows": self._running.rows}
 
-    def _tell(self, *, seconds: float) -> None:
+    def _report(self, *, seconds: float) -> None:
         result = self._result or "failed"
         EXPORTS.labels(self._request.kind.value, self._request.format.value, result).inc()
         level = logging.INFO if result in ("whole", "left") else logging.WARNING

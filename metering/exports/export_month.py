@@ -1,4 +1,4 @@
-"""Export a month: all of its rows as one file, read from one snapshot and written some thousand at a time."""
+"""Export a month: all of its rows as one file, read from one snapshot and written about a thousand at a time."""
 
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from threading import Lock
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import InternalError, OperationalError
 
 from metering.core.errors import MeteringError
@@ -21,23 +21,19 @@ from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.exports.focus_export import focus_rows
 from metering.exports.lines_export import LINE_COLUMNS, line_rows
 from metering.exports.parquet_file import ParquetFile
-from metering.exports.queries.months import ExportMonth, count_entries, iterate_months
+from metering.exports.queries.months import ExportMonth, count_entries, iterate_months, limit_export
 
-# One query reads the months of so many customers, or of so many entries. It sorts them before its first row, for
-# which somebody waits; but the more there are, the fewer times each page is read.
+# The most customers, and about the most entries, that one query reads. A query sorts its rows before it returns
+# the first, so larger batches delay the download; but smaller batches read the same database pages more often.
 _CUSTOMERS, _ENTRIES = 10_000, 500_000
-_SET = text(
-    "SELECT set_config(name, setting, true)"
-    " FROM unnest(CAST(:names AS text[]), CAST(:settings AS text[])) AS s (name, setting)"
-)
 
 
 class ExportStoppedError(MeteringError):
-    """Somebody stopped the export; what was written of the file is no file."""
+    """The export was interrupted; what was written is not a valid file."""
 
 
 class ExportKind(StrEnum):
-    """What is exported; docs/exports.md has the columns of each."""
+    """The kinds of export; docs/exports.md has the columns of each."""
 
     CHARGES = "charges"
     INVOICE_LINES = "invoice-lines"
@@ -45,7 +41,7 @@ class ExportKind(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """As what kind of file."""
+    """The file format."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -60,7 +56,7 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """Which file; `customer_id` None is all customers."""
+    """The file to export; `customer_id` None exports all customers."""
 
     kind: ExportKind
     format: ExportFormat
@@ -69,22 +65,22 @@ class ExportRequest:
 
     @property
     def file_name(self) -> str:
-        """What to call it; letters, digits, `.`, `_` and `-` only."""
+        """The file's name, of letters, digits, `.`, `_` and `-` only."""
         of = "" if self.customer_id is None else "-" + re.sub(r"[^A-Za-z0-9._-]", "_", self.customer_id)
         return f"{self.kind}-{self.period}{of}.{self.format}"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportProgress:
-    """How far an export is: rows written, and of the month's entries, how many are done."""
+    """Progress of an export: rows written, entries of the month done, and entries of the month in all."""
 
     rows: int
     entries: int
-    of_entries: int
+    total_entries: int
 
 
 class MonthExport:
-    """An export under way. One thread at a time may take chunks or close it; any other may interrupt it."""
+    """A running export. One thread at a time may take chunks or close it; any thread may interrupt it."""
 
     def __init__(
         self,
@@ -93,33 +89,33 @@ class MonthExport:
         request: ExportRequest,
         issuer: str,
         now: datetime,
-        within: timedelta | None = None,
-        tell: Callable[[ExportProgress], None] | None = None,
+        timeout: timedelta | None = None,
+        on_progress: Callable[[ExportProgress], None] | None = None,
     ) -> None:
-        """`issuer` is who sells and bills. The database ends what takes longer than `within`."""
+        """`issuer` is the company that sells and bills. The database cancels queries longer than `timeout`."""
         self._engine = engine
         self._request = request
         self._issuer = issuer
         self._now = now
-        self._within = within
-        self._tell = tell
+        self._timeout = timeout
+        self._on_progress = on_progress
         self._lock = Lock()
         self._stopped = False
-        # Guards the connection: whoever interrupts must not meet one that is somebody else's by then.
+        # Guards the connection: an interrupt must not reach one that is already back in the pool.
         self._guard = Lock()
         self._connection: Connection | None = None
         self._chunks = self._write()
         self.rows = 0
 
     def next_chunk(self) -> bytes | None:
-        """The next bytes of the file, perhaps none; None when it is whole.
+        """The next bytes of the file, possibly empty; None when the file is complete.
 
         Raises:
-            UnknownCustomerError: nothing is known of the customer.
+            UnknownCustomerError: there is no such customer.
             UnequalExportError: the rows of a closed month do not sum to its invoice.
             UnrepresentableError: the format cannot hold a value exactly.
             DatabaseUnavailableError: the database cannot be reached, took too long, or failed.
-            ExportStoppedError: it was interrupted.
+            ExportStoppedError: the export was interrupted.
         """
         with self._lock:
             if self._stopped:
@@ -133,14 +129,14 @@ class MonthExport:
                 raise DatabaseUnavailableError(f"PostgreSQL failed during the export: {reason}") from error
 
     def interrupt(self) -> None:
-        """Stop, also what the database does for it now. It still has to be closed."""
+        """Stop the export and cancel its running query. It still has to be closed."""
         self._stopped = True
         with self._guard:
             if self._connection is not None:
                 cancel_statement(self._connection)
 
     def close(self) -> None:
-        """End the snapshot and give the connection back. Closing twice does nothing."""
+        """End the snapshot and return the connection. Closing again does nothing."""
         with self._lock:
             self._chunks.close()
 
@@ -149,7 +145,7 @@ class MonthExport:
         with snapshot(self._engine) as connection:
             self._connection = connection
             try:
-                _prepare(connection, self._within)
+                limit_export(connection, timeout=self._timeout)
                 if request.customer_id is not None:
                     require_customer(connection, customer_id=request.customer_id)
                 file = self._file()
@@ -162,19 +158,19 @@ class MonthExport:
 
     def _rows(self, connection: Connection, file: ExportFile) -> Iterator[bytes]:
         period, customer_id = self._request.period, self._request.customer_id
-        of_entries = count_entries(connection, period=period, customer_id=customer_id) if self._tell else 0
+        report = self._on_progress
+        total = count_entries(connection, period=period, customer_id=customer_id) if report else 0
         done = 0
         for months in _batches(iterate_months(connection, period=period, customer_id=customer_id)):
             entries, begin = sum(month.entry_count for month in months), self.rows
             for rows in self._rows_of(connection, months):
                 self.rows += len(rows)
                 yield file.rows(rows)
-                if self._tell:
-                    part = min(self.rows - begin, entries)
-                    self._tell(ExportProgress(self.rows, done + part, of_entries))
+                if report:
+                    report(ExportProgress(self.rows, done + min(self.rows - begin, entries), total))
             done += entries
-        if self._tell:
-            self._tell(ExportProgress(self.rows, of_entries, of_entries))
+        if report:
+            report(ExportProgress(self.rows, total, total))
 
     def _rows_of(self, connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Row]]:
         match self._request.kind:
@@ -191,16 +187,6 @@ class MonthExport:
             return CsvFile(columns)
         facts = {"export": request.kind.value, "period": str(request.period), "as_of": self._now.isoformat()}
         return ParquetFile(columns, facts={f"metering.{name}": fact for name, fact in facts.items()})
-
-
-def _prepare(connection: Connection, within: timedelta | None) -> None:
-    """Settings of this transaction alone; what is seen from then on is as it is now."""
-    # Sorting is most of the work, and compiling would take longer than it saves.
-    settings = {"jit": "off", "work_mem": "64MB"}
-    if within is not None:
-        milliseconds = str(within // timedelta(milliseconds=1))
-        settings |= {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
-    connection.execute(_SET, {"names": list(settings), "settings": list(settings.values())})
 
 
 def _batches(months: Iterable[ExportMonth]) -> Iterator[list[ExportMonth]]:

@@ -1,4 +1,4 @@
-"""The FOCUS export: usage by day, price and dimensions, and all else that an invoice sums, in FOCUS's words."""
+"""The FOCUS export: usage by day, price and dimensions, and all other amounts of an invoice, in FOCUS's terms."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -42,12 +42,12 @@ _WHOLE_DISCOUNT = Decimal(-100)
 
 
 def focus_rows(connection: Connection, months: Sequence[ExportMonth], *, issuer: str) -> Iterator[list[Row]]:
-    """The rows of these months, some thousand at a time; `issuer` is who sells and bills.
+    """The rows of these months, in batches of about a thousand; `issuer` is the company that sells and bills.
 
     Raises:
-        UnequalExportError: those of a closed month do not sum to what it was billed.
+        UnequalExportError: the rows of a closed month do not sum to the billed amount.
     """
-    sums = [Sum(place=_NAMES.index("BilledCost"), name="BilledCost", of=_billed_usd)]
+    sums = [Sum(column=_NAMES.index("BilledCost"), name="BilledCost", expected=_billed_usd)]
     found = iterate_usage(connection, months)
     return month_rows(months, found, lambda month: _FocusRows(month, issuer), sums=sums)
 
@@ -90,18 +90,18 @@ class _FocusRows:
             "x_StreamCount": found.stream_count,
             "x_UsageSource": found.usage_source,
         }
-        values.update(self._by_hand(found) if found.kind is None else self._usage(found))
+        values.update(self._manual(found) if found.kind is None else self._usage(found))
         return tuple(map(values.get, _NAMES))
 
     def closing(self) -> list[Row]:
-        """What the invoice before left over, and what this one does."""
+        """The carried-in remainder of the previous invoice, and the remainder of this one."""
         invoice = self._month.invoice
         if invoice is None:
             return []
         carried = invoice.carried_in_usd_cents
         left = EXACT.minus(invoice.remainder_usd_cents)
         key = line_key(LineKind.CARRIED_IN.value, invoice.carried_from)
-        why = "Rounded down to whole cents" if invoice.billed_cents else "Too little to be billed"
+        why = "Rounded down to whole cents" if invoice.billed_cents else "Below the minimum to bill"
         rows = [
             (LineKind.CARRIED_IN.value, key, f"Carried over from {invoice.carried_from}", carried),
             (REMAINDER, REMAINDER, f"{why}; carried over to the next invoice", left),
@@ -110,7 +110,7 @@ class _FocusRows:
 
     def _usage(self, found: UsageSum) -> dict[str, Any]:
         price, markup_percent, quantity = found.usd_per_million, found.markup_percent, found.quantity
-        assert price is not None, "only amounts by hand have none"
+        assert price is not None, "only manual amounts have no price"
         assert markup_percent is not None
         assert quantity is not None
         list_price = _list_price(price, markup_percent, found.base_usd_per_million)
@@ -141,7 +141,7 @@ class _FocusRows:
             "x_UsageKind": found.kind,
         }
 
-    def _by_hand(self, found: UsageSum) -> dict[str, Any]:
+    def _manual(self, found: UsageSum) -> dict[str, Any]:
         credit = found.line_kind == LineKind.CREDIT
         key = line_key(found.line_kind, adjustment_id=found.adjustment_id)
         return {
@@ -184,14 +184,14 @@ def _usd(cents: Decimal) -> Decimal:
 
 
 def _costs(usd: Decimal) -> dict[str, Decimal]:
-    """What is the same wherever there is no price, or no discount."""
+    """The four costs, which are equal where there is no price or no markup."""
     return {"BilledCost": usd, "ContractedCost": usd, "EffectiveCost": usd, "ListCost": usd}
 
 
 def _list_price(price: Decimal, markup_percent: Decimal, base: Decimal | None) -> Decimal:
-    """The rate before the markup that is in it: exactly, since it was multiplied exactly.
+    """The rate before the markup, which is exact because the markup was multiplied exactly.
 
-    Where all of it was discounted, the rate card's base rate: which of its rates it was does not show any more.
+    After a discount of 100 % the original rate is not known any more; the rate card's base rate is used instead.
     """
     if not markup_percent:
         return price

@@ -1,4 +1,4 @@
-"""The export of invoice lines: what the invoices of a month say, line by line."""
+"""The invoice-lines export: the lines of a month's invoices."""
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -14,52 +14,48 @@ from metering.exports.queries.months import ExportMonth, iterate_lines
 
 LINE_COLUMNS = (
     Column("invoice_number", Kind.TEXT, "the invoice's number"),
-    Column("invoice_id", Kind.TEXT, "its id: `GET /v1/invoices/{invoice_id}`"),
-    Column("customer_id", Kind.TEXT, "who pays"),
-    Column("customer_name", Kind.TEXT, "its name today"),
-    Column("period", Kind.TEXT, "the month"),
-    Column("period_starts_at", Kind.MOMENT, "when it began, in the customer's time zone"),
-    Column("period_ends_at", Kind.MOMENT, "when it ended, exclusive"),
-    Column("line_key", Kind.TEXT, "unique in its invoice; entries of the charges export name it"),
+    Column("invoice_id", Kind.TEXT, "the invoice's id: `GET /v1/invoices/{invoice_id}`"),
+    Column("customer_id", Kind.TEXT, "the customer that pays"),
+    Column("customer_name", Kind.TEXT, "the customer's current name"),
+    Column("period", Kind.TEXT, "the billing month"),
+    Column("period_starts_at", Kind.MOMENT, "the start of the month in the customer's time zone"),
+    Column("period_ends_at", Kind.MOMENT, "the end of the month, exclusive"),
+    Column("line_key", Kind.TEXT, "the line's key, unique in its invoice; `line_key` of the charges export"),
     Column(
         "kind", Kind.TEXT, "usage, late_usage, adjustment, credit, correction or carried_in: [months](months.md)"
     ),
     Column("provider", Kind.TEXT, "the upstream"),
-    Column("model", Kind.TEXT, "the model that was asked for"),
+    Column("model", Kind.TEXT, "the requested model"),
     Column(
-        "month", Kind.TEXT, "of late usage and of what is adjusted: its; of what is carried in: that invoice's"
+        "month",
+        Kind.TEXT,
+        "the earlier month that late usage or an adjustment belongs to, or whose invoice is carried in",
     ),
-    Column("adjustment_id", Kind.TEXT, "of a credit or a correction"),
-    Column("reason", Kind.TEXT, "why it was booked"),
-    Column("starts_at", Kind.MOMENT, "from when the line is; of late usage, when the first stream ended"),
-    Column("ends_at", Kind.MOMENT, "until when; of late usage, when the last stream ended"),
-    Column("stream_count", Kind.COUNT, "how many streams it sums"),
-    *(Column(name, Kind.COUNT, "tokens") for name in COUNTERS),
+    Column("adjustment_id", Kind.TEXT, "the credit or correction; empty for other lines"),
+    Column("reason", Kind.TEXT, "the reason for the credit or correction"),
+    Column("starts_at", Kind.MOMENT, "the start of the line; for late usage, when the first stream ended"),
+    Column("ends_at", Kind.MOMENT, "the end of the line; for late usage, when the last stream ended"),
+    Column("stream_count", Kind.COUNT, "number of streams"),
+    *(Column(name, Kind.COUNT, "number of tokens") for name in COUNTERS),
     Column("exact_usd_cents", Kind.NUMBER, "the exact amount in cents", scale=CENTS_SCALE),
-    Column("billed_cents", Kind.COUNT, "its share of the whole cents that are billed"),
-    Column("invoice_exact_usd_cents", Kind.NUMBER, "of the invoice: the month's entries", scale=CENTS_SCALE),
-    Column("invoice_carried_in_usd_cents", Kind.NUMBER, "and what the one before left over", scale=CENTS_SCALE),
-    Column("invoice_billed_cents", Kind.COUNT, "and what is billed of both"),
-    Column("invoice_remainder_usd_cents", Kind.NUMBER, "and what is left over of both", scale=CENTS_SCALE),
-    Column("state", Kind.TEXT, "how far Stripe has it: [months](months.md)"),
+    Column("billed_cents", Kind.COUNT, "the line's share of the billed whole cents"),
+    Column("invoice_exact_usd_cents", Kind.NUMBER, "the exact amount of the month's entries", scale=CENTS_SCALE),
+    Column("invoice_carried_in_usd_cents", Kind.NUMBER, "the previous invoice's remainder", scale=CENTS_SCALE),
+    Column("invoice_billed_cents", Kind.COUNT, "the billed part of both amounts"),
+    Column("invoice_remainder_usd_cents", Kind.NUMBER, "the part that is not billed", scale=CENTS_SCALE),
+    Column("state", Kind.TEXT, "the state of the push to Stripe: [months](months.md)"),
     Column("stripe_invoice_id", Kind.TEXT, "Stripe's id"),
     Column("stripe_number", Kind.TEXT, "Stripe's number"),
 )
-_EXACT_AT = column_index(LINE_COLUMNS, "exact_usd_cents")
-_BILLED_AT = column_index(LINE_COLUMNS, "billed_cents")
-_SUMS = (
-    Sum(place=_EXACT_AT, name="exact_usd_cents", of=lambda month: _exact(month)),
-    Sum(place=_BILLED_AT, name="billed_cents", of=billed),
-)
-# Behind the line itself come the state and Stripe's ids.
-_BEHIND = 3
+# The last columns are the state and Stripe's ids.
+_STRIPE_COLUMNS = 3
 
 
 def line_rows(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[list[Row]]:
-    """The rows of these months, some thousand at a time; an open month has none.
+    """The rows of these months, in batches of about a thousand; an open month has none.
 
     Raises:
-        UnequalExportError: the lines of an invoice do not sum to what it says.
+        UnequalExportError: the lines of an invoice do not sum to its amounts.
     """
     return month_rows(months, iterate_lines(connection, months), _LineRows, sums=_SUMS)
 
@@ -79,19 +75,25 @@ class _LineRows:
             str(month.period),
             month.starts_at,
             month.ends_at,
-            *found[1:-_BEHIND],
+            *found[1:-_STRIPE_COLUMNS],
             invoice.exact_usd_cents,
             invoice.carried_in_usd_cents,
             invoice.billed_cents,
             invoice.remainder_usd_cents,
-            *found[-_BEHIND:],
+            *found[-_STRIPE_COLUMNS:],
         )
 
     def closing(self) -> list[Row]:
-        """An invoice has lines for all that it sums."""
+        """Nothing: an invoice has a line for every amount in it."""
         return []
 
 
 def _exact(month: ExportMonth) -> Decimal | None:
     invoice = month.invoice
     return EXACT.add(invoice.exact_usd_cents, invoice.carried_in_usd_cents) if invoice else None
+
+
+_SUMS = (
+    Sum(column=column_index(LINE_COLUMNS, "exact_usd_cents"), name="exact_usd_cents", expected=_exact),
+    Sum(column=column_index(LINE_COLUMNS, "billed_cents"), name="billed_cents", expected=billed),
+)

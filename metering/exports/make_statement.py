@@ -1,4 +1,4 @@
-"""Make a usage statement: an invoice in words and figures for its customer."""
+"""Make a usage statement: the customer's document about an invoice."""
 
 from sqlalchemy import Connection
 
@@ -9,7 +9,7 @@ from metering.stripe.queries.pushes import push_views
 
 
 def make_statement(connection: Connection, *, stored: StoredInvoice, issuer: Issuer) -> UsageStatement:
-    """The statement of an invoice, with its customer's name and its number at Stripe as they are now."""
+    """The statement of an invoice, with the current name of its customer and the current Stripe invoice number."""
     customer_id, invoice_id = stored.invoice.customer_id, stored.invoice.invoice_id
     return usage_statement(
         stored=stored,

@@ -1,6 +1,6 @@
-"""Rows of an export, month by month of its customers, with the proof that they sum to the invoices.
+"""Rows of an export, by customer, with the check that they sum to the invoices.
 
-A file whose rows do not add up to what was billed is worse than none: it ends in an error before it is whole.
+An export whose rows do not sum to the billed amounts ends with an error before its file is complete.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,36 +19,36 @@ from metering.months.invoice import LineKind, line_key_of
 
 
 class UnequalExportError(MeteringError):
-    """The rows of a closed month do not sum to its invoice: a bug, or a change beside the service."""
+    """The rows of a closed month do not sum to its invoice: a bug, or a change made outside the service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """What a column of the rows of a month has to sum to; None while that is not known."""
+    """The expected sum of a column over the rows of a month; None while the month is open."""
 
-    place: int
+    column: int
     name: str
-    of: Callable[[ExportMonth], Decimal | None]
+    expected: Callable[[ExportMonth], Decimal | None]
 
 
 class RowsOfMonth(Protocol):
-    """How the rows of one month are made."""
+    """Makes the export's rows of one month."""
 
     def row(self, found: Any) -> Row:
-        """The row for what was found."""
+        """The export's row for a row of the query."""
 
     def closing(self) -> Sequence[Row]:
-        """Rows that follow from the invoice alone, behind the others."""
+        """The last rows of the month, which are derived from its invoice."""
 
 
-# What is left over has no line on the invoice: the next one carries it in.
+# The remainder has no line on its invoice: the next invoice carries it in.
 REMAINDER = "remainder"
 CENTS_SCALE = 20
-_place = itemgetter(0)
+_month_number = itemgetter(0)
 
 
 def billed(month: ExportMonth) -> Decimal | None:
-    """What the rows of a closed month come to: whole cents."""
+    """The billed whole cents of a closed month; None while it is open."""
     return Decimal(month.invoice.billed_cents) if month.invoice else None
 
 
@@ -60,7 +60,7 @@ def line_key(
     model: str | None = None,
     adjustment_id: str | None = None,
 ) -> str:
-    """The key of an invoice line, as `line_key_of` makes it; few lines sum many entries."""
+    """The key of an invoice line, from `line_key_of`; cached, since a few lines include many entries."""
     return line_key_of(
         kind=LineKind(kind), month=month, provider=provider, model=model, adjustment_id=adjustment_id
     )
@@ -73,25 +73,25 @@ def month_rows(
     *,
     sums: Sequence[Sum],
 ) -> Iterator[list[Row]]:
-    """What was found, as rows of the export, about as many at a time.
+    """The rows of a query as rows of the export, in batches of about the same size.
 
-    What was found begins with the place of its month, and is in the order of the months.
+    The query's rows start with the number of their month in `months`, and are in that order.
 
     Raises:
-        UnequalExportError: naming the customer, the column and both sums.
+        UnequalExportError: names the customer, the column and both sums.
     """
-    waiting = _Months(months, make, sums)
+    open_months = _Months(months, make, sums)
     for batch in batches:
         rows: list[Row] = []
-        for place, found in groupby(batch, _place):
-            rows += waiting.close_before(place)
-            rows += waiting.add(found)
+        for number, found in groupby(batch, _month_number):
+            rows += open_months.close_before(number)
+            rows += open_months.add(found)
         yield rows
-    yield waiting.close_before(len(months))
+    yield open_months.close_before(len(months))
 
 
 class _Months:
-    """The months that are still to be closed; the first of them is summed."""
+    """The months whose rows are not complete yet; the first one's rows are being summed."""
 
     def __init__(
         self, months: Sequence[ExportMonth], make: Callable[[ExportMonth], RowsOfMonth], sums: Sequence[Sum]
@@ -99,46 +99,46 @@ class _Months:
         self._months = months
         self._make = make
         self._sums = sums
-        self._place = 0
+        self._number = 0
         self._begin()
 
     def add(self, found: Iterable[Any]) -> list[Row]:
-        """More rows of the month."""
+        """More rows of the current month."""
         row = self._maker.row
         rows = [row(each) for each in found]
         self._count(rows)
         return rows
 
-    def close_before(self, place: int) -> list[Row]:
-        """The last rows of the months before this one, whose sums are proved then."""
+    def close_before(self, number: int) -> list[Row]:
+        """The last rows of the months before this number, after checking their sums."""
         rows: list[Row] = []
-        while self._place < place:
+        while self._number < number:
             closing = list(self._maker.closing())
             self._count(closing)
-            self._prove()
+            self._check()
             rows += closing
-            self._place += 1
+            self._number += 1
             self._begin()
         return rows
 
     def _begin(self) -> None:
         self._totals = [ZERO for _ in self._sums]
-        if self._place < len(self._months):
-            self._maker = self._make(self._months[self._place])
+        if self._number < len(self._months):
+            self._maker = self._make(self._months[self._number])
 
     def _count(self, rows: Sequence[Row]) -> None:
         for number, each in enumerate(self._sums):
-            total, place = self._totals[number], each.place
+            total, column = self._totals[number], each.column
             for row in rows:
-                total = EXACT.add(total, row[place])
+                total = EXACT.add(total, row[column])
             self._totals[number] = total
 
-    def _prove(self) -> None:
-        month = self._months[self._place]
+    def _check(self) -> None:
+        month = self._months[self._number]
         for total, each in zip(self._totals, self._sums, strict=True):
-            expected = each.of(month)
+            expected = each.expected(month)
             if expected is not None and total != expected:
                 raise UnequalExportError(
                     f"{month.period} of customer {month.customer_id!r}: {each.name} sums to {total:f}, its invoice"
-                    f" says {expected:f}; `metering audit` tells what was changed"
+                    f" says {expected:f}; `metering audit` shows what changed"
                 )

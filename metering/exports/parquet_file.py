@@ -1,6 +1,7 @@
-"""Parquet: numbers as decimal128, moments as UTC microseconds, zstd, row groups of a bounded number of rows.
+"""Parquet files: numbers as decimal128, times as UTC microseconds, zstd, row groups of bounded size.
 
-A decimal has 38 digits and as many behind the point as its column says. One with more is an error, never rounded.
+A decimal has 38 digits, and as many decimals as its column declares. A number with more digits is an error, and is
+never rounded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,13 @@ PRECISION = 38
 
 
 class ParquetFile:
-    """A Parquet file that is being written; it holds no more rows than a row group has.
+    """A Parquet file that is being written; it holds at most one row group in memory.
 
-    A row group has ROW_GROUP rows, or as many more as came with the last of them.
+    A row group has ROW_GROUP rows, plus the rest of the batch that completed it.
     """
 
     def __init__(self, columns: Sequence[Column], *, facts: Mapping[str, str]) -> None:
-        """`facts` are kept in the file's metadata."""
+        """`facts` go into the file's metadata."""
         self._columns = columns
         fields = [pyarrow.field(column.name, _arrow_type(column)) for column in columns]
         self._schema = pyarrow.schema(fields, metadata=dict(facts))
@@ -38,7 +39,7 @@ class ParquetFile:
         self._waiting: list[Any] = []
 
     def head(self) -> bytes:
-        """The format's mark."""
+        """The format's magic number."""
         return self._out.take()
 
     def rows(self, rows: Sequence[Row]) -> bytes:
@@ -48,14 +49,14 @@ class ParquetFile:
             UnrepresentableError: a number has more digits than its column holds.
         """
         if rows:
-            # Kept as Arrow has them, which takes a tenth of the memory.
+            # Arrow's form takes a tenth of the memory.
             self._waiting.append(self._batch(rows))
         if sum(batch.num_rows for batch in self._waiting) >= ROW_GROUP:
             self._write_group()
         return self._out.take()
 
     def end(self) -> bytes:
-        """The last row group, and the footer, without which nothing can be read."""
+        """The last row group and the footer; a file without its footer cannot be read."""
         if self._waiting:
             self._write_group()
         self._writer.close()
@@ -75,7 +76,7 @@ class ParquetFile:
 
 
 class _Outbox(RawIOBase):
-    """Takes what the writer writes, and gives it away."""
+    """Collects the bytes that the writer writes until they are taken."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -111,7 +112,7 @@ def _array(values: Sequence[Any], column: Column, kind: Any) -> Any:
         if column.kind not in (Kind.NUMBER, Kind.COUNT):
             raise
         culprit = next(value for value in values if not _fits(value, kind))
-        digits = f"{PRECISION - column.scale} digits before the point and {column.scale} behind it"
+        digits = f"{PRECISION - column.scale} digits before the point and {column.scale} after it"
         raise UnrepresentableError(
             f"{column.name}: {Decimal(culprit):f} does not fit a Parquet decimal of {digits}; export CSV instead"
         ) from error

@@ -63,7 +63,7 @@ def test_a_name_that_leads_to_an_address_that_is_not_public_is_not_connected_to(
         transport(allow_private=False, resolve=Names([address]), network=network), "https://hooks.example.com/"
     )
     assert (attempt.delivered, attempt.status, network.asked) == (False, None, [])
-    assert "no public address" in (attempt.problem or "")
+    assert "not a public address" in (attempt.problem or "")
 
 
 @pytest.mark.parametrize("address", PUBLIC)
@@ -174,10 +174,10 @@ def test_what_is_allowed_besides_is_a_network_of_ones_own_and_never_what_serves_
     assert allowed == OWN | {"::1", "fc00::1"}
     assert all(is_allowed(ipaddress.ip_address(text), allow_private=False) for text in PUBLIC)
     for host in ("169.254.169.254", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]"):
-        with pytest.raises(InvalidUrlError, match=r"no public address$"):
+        with pytest.raises(InvalidUrlError, match=r"not a public address$"):
             parse_url(f"http://{host}/", allow_private=True)
     metadata = transport(resolve=Names(["169.254.169.254"]), network=Loopback())
-    assert "169.254.169.254, no public address" in (post(metadata, "http://hooks.example.com/").problem or "")
+    assert "169.254.169.254 is not a public address" in (post(metadata, "http://hooks.example.com/").problem or "")
 
 
 def test_public_urls_are_taken_in_their_parts() -> None:

@@ -83,13 +83,13 @@ def test_an_alert_is_made_read_changed_and_ended(api: Api, watched: Watched) -> 
 @pytest.mark.parametrize(
     ("given", "status", "says"),
     [
-        ({}, 422, "budget_usd_cents: an alert of kind spend needs it"),
+        ({}, 422, "budget_usd_cents: required for kind spend"),
         ({"budget_usd_cents": "0"}, 422, "budget_usd_cents: expected cents above 0"),
         ({"budget_usd_cents": "NaN"}, 422, "budget_usd_cents"),
-        ({"budget_usd_cents": "1", "thresholds": []}, 422, "thresholds: expected 1 to 10 of them"),
-        ({"budget_usd_cents": "1", "thresholds": ["1", "1.0"]}, 422, "thresholds: one is there twice"),
+        ({"budget_usd_cents": "1", "thresholds": []}, 422, "thresholds: expected 1 to 10 values"),
+        ({"budget_usd_cents": "1", "thresholds": ["1", "1.0"]}, 422, "thresholds: expected each value once"),
         ({"budget_usd_cents": "1", "customer_id": "nobody"}, 404, "there is no customer 'nobody'"),
-        ({"budget_usd_cents": "1", "scope": "deployment"}, 422, "customer_id: an alert of scope customer"),
+        ({"budget_usd_cents": "1", "scope": "deployment"}, 422, "customer_id: required for scope customer"),
         ({"budget_usd_cents": "1", "kind": "mood"}, 422, "kind"),
         ({"budget_usd_cents": "1", "name": "a\x00b"}, 422, "name"),
     ],

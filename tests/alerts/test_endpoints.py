@@ -97,7 +97,7 @@ def test_an_endpoint_that_only_fails_for_days_is_disabled_and_not_a_moment_soone
         sending.watched.execute("UPDATE webhook_deliveries SET state = 'failed', due_at = NULL")
     disabled = sending.endpoint(endpoint_id)
     assert disabled.disabled_at == NOW + timedelta(days=5)
-    assert disabled.disabled_reason == "nothing could be delivered since 2026-11-23T15:30:00+00:00: answered 500"
+    assert disabled.disabled_reason == "all deliveries failed since 2026-11-23T15:30:00+00:00: answered 500"
     assert "a webhook endpoint is disabled" in caplog.messages
     sending.change(endpoint_id, enabled=True)
     well = sending.endpoint(endpoint_id)
@@ -150,5 +150,5 @@ def test_nothing_is_sent_to_a_private_address_unless_that_is_allowed(sending: Se
     strict = replace(sending.sender, transport=public)
     assert "refused: url: expected https" in str(try_endpoint(sender=strict, endpoint_id=endpoint_id).problem)
     sending.change(endpoint_id, url=receiver.url.replace("http://127.0.0.1", "https://localhost"))
-    assert "no public address" in str(try_endpoint(sender=strict, endpoint_id=endpoint_id).problem)
+    assert "not a public address" in str(try_endpoint(sender=strict, endpoint_id=endpoint_id).problem)
     assert receiver.received == []

@@ -106,7 +106,7 @@ def test_a_customer_has_so_many_alerts_and_no_more(watched: Watched) -> None:
     watched.customer("acme")
     for _ in range(MAX_ALERTS_PER_CUSTOMER):
         watched.alert(SPEND, 100, customer_id="acme", budget_usd_cents=10)
-    with pytest.raises(TooManyAlertsError, match="20 alerts of customer 'acme'"):
+    with pytest.raises(TooManyAlertsError, match="20 alerts for customer 'acme'"):
         watched.alert(SPEND, 100, customer_id="acme", budget_usd_cents=10)
     watched.alert(SPEND, 100, budget_usd_cents=10)
     with pytest.raises(UnknownCustomerError):
@@ -142,10 +142,10 @@ def terms(kind: AlertKind, *thresholds: str, **given: object) -> AlertTerms:
 @pytest.mark.parametrize(
     ("refused", "says"),
     [
-        (terms(SPEND, "100"), "budget_usd_cents: an alert of kind spend needs it"),
+        (terms(SPEND, "100"), "budget_usd_cents: required for kind spend"),
         (terms(SPEND, "100", budget_usd_cents=Decimal(0)), "budget_usd_cents: expected cents above 0"),
-        (terms(SPEND, budget_usd_cents=Decimal(1)), "thresholds: expected 1 to 10 of them, got 0"),
-        (terms(SPEND, "1", "1.0", budget_usd_cents=Decimal(1)), "thresholds: one is there twice"),
+        (terms(SPEND, budget_usd_cents=Decimal(1)), "thresholds: expected 1 to 10 values, got 0"),
+        (terms(SPEND, "1", "1.0", budget_usd_cents=Decimal(1)), "thresholds: expected each value once"),
         (terms(SPEND, "NaN", budget_usd_cents=Decimal(1)), "thresholds: expected percent_of_budget from"),
         (terms(SPEND, "1", budget_usd_cents=Decimal("Infinity")), "budget_usd_cents: expected cents above 0"),
         (terms(SPEND, "sNaN", budget_usd_cents=Decimal(1)), "thresholds: expected percent_of_budget from"),
@@ -153,9 +153,9 @@ def terms(kind: AlertKind, *thresholds: str, **given: object) -> AlertTerms:
         (terms(AlertKind.DRIFT, "-1"), "thresholds: expected usd_cents from 0"),
         (
             terms(AlertKind.DRIFT, "1", floor_usd_cents=Decimal(1)),
-            "floor_usd_cents: an alert of kind drift has none",
+            "floor_usd_cents: not allowed for kind drift",
         ),
-        (terms(AlertKind.DAILY_CHANGE, "0", floor_usd_cents=Decimal(0), trailing_days=7), "and not 0, got 0"),
+        (terms(AlertKind.DAILY_CHANGE, "0", floor_usd_cents=Decimal(0), trailing_days=7), "except 0, got 0"),
         (
             terms(AlertKind.DAILY_CHANGE, "5", floor_usd_cents=Decimal(0), trailing_days=32),
             "trailing_days: expected",

@@ -31,7 +31,7 @@ def export(
         period=BillingPeriod.parse(period),
         customer_id=customer_id,
     )
-    return MonthExport(engine=engine, request=request, issuer=ISSUER, now=NOW, within=within)
+    return MonthExport(engine=engine, request=request, issuer=ISSUER, now=NOW, timeout=within)
 
 
 def content(engine: Engine, kind: str, format: str, period: str = "2026-11", **wanted: Any) -> bytes:

@@ -89,7 +89,7 @@ def lock_alert(connection: Connection, *, alert_id: str) -> Alert:
     """
     row = connection.execute(_ONE, {"alert_id": alert_id}).first()
     if row is None:
-        raise UnknownAlertError(f"no alert {alert_id!r}")
+        raise UnknownAlertError(f"there is no alert {alert_id!r}")
     return alert_of_row(row)
 
 

@@ -141,7 +141,7 @@ def get_delivery(connection: Connection, *, delivery_id: str) -> Delivery:
     """
     row = connection.execute(_ONE, {"delivery_id": delivery_id}).first()
     if row is None:
-        raise UnknownDeliveryError(f"no webhook delivery {delivery_id!r}: it may be past its retention")
+        raise UnknownDeliveryError(f"there is no webhook delivery {delivery_id!r}: it may be past its retention")
     return delivery_of_row(row)
 
 

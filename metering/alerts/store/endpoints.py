@@ -123,7 +123,7 @@ def lock_endpoint(connection: Connection, *, endpoint_id: str) -> Endpoint:
 
 def _found(row: object, endpoint_id: str) -> Endpoint:
     if row is None:
-        raise UnknownEndpointError(f"no webhook endpoint {endpoint_id!r}")
+        raise UnknownEndpointError(f"there is no webhook endpoint {endpoint_id!r}")
     return endpoint_of_row(row)
 
 

@@ -1,6 +1,6 @@
-"""The entries of months, one row each: charges, adjustments, and what was booked by hand.
+"""The entries of months, one row each: charges, adjustments and manual adjustments.
 
-Rows are tuples in the order of ENTRY_COLUMNS, by month, and within one charges first.
+Rows are tuples in the order of ENTRY_COLUMNS, by month, and within a month charges first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from metering.months.queries.entries import LINE_KIND, LINE_MONTH
 
 _CHUNK = 1_000
 
-# `n` is the place of the month; the line_… are of the invoice line in which the entry is summed.
+# `n` is the number of the month; line_… belong to the invoice line that includes the entry.
 ENTRY_COLUMNS = (
     "n",
     "line_kind",
@@ -54,7 +54,7 @@ ENTRY_COLUMNS = (
 )
 _PLACE = {name: place for place, name in enumerate(ENTRY_COLUMNS)}
 _BILL = ENTRY_COLUMNS[_PLACE["started_at"] : _PLACE["tags"]]
-# The tags of the start that counts now.
+# The tags of the stream's start event, as merged by now.
 TAGS = "CAST(s.start_data -> 'tags' AS text)"
 STREAM = "LEFT JOIN streams s ON s.customer_id = e.customer_id AND s.stream_id = e.stream_id"
 # The bill that an adjustment replaced.
@@ -68,7 +68,7 @@ _OF_CHARGE = ("started_at", "ended_at", "outcome", "provider", "model", "api_key
 
 
 def _change(name: str) -> str:
-    """What an adjustment changes of a counter; all else is as its bill says."""
+    """The column of an adjustment's row: the change of a counter, or the new bill's value of any other field."""
     if name not in COUNTERS:
         return f"e.{name}"
     either = f"coalesce(e.{name}, before.{name})"
@@ -103,6 +103,6 @@ _ENTRIES = text(
 
 
 def iterate_entries(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
-    """The entries of these months, some thousand rows at a time; read as they are asked for."""
+    """The entries of these months in batches of about a thousand rows, read while iterating."""
     found = connection.execute(_ENTRIES, month_parameters(months))
     yield from found.partitions(_CHUNK)

@@ -1,26 +1,39 @@
-"""The customers who have entries in a month, one after another: its bounds, and its invoice where it is closed."""
+"""Customers with entries in a month: its bounds, and the invoice and its lines when the month is closed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
 from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
+from metering.db.rows import json_rows
 from metering.events.usage import COUNTERS
 from metering.months.invoice import LineKind
 
-_encode = msgspec.json.Encoder().encode
 _CHUNK = 1_000
+_SET = text(
+    "SELECT set_config(name, setting, true)"
+    " FROM unnest(CAST(:names AS text[]), CAST(:settings AS text[])) AS s (name, setting)"
+)
+
+
+def limit_export(connection: Connection, *, timeout: timedelta | None) -> None:
+    """Set the memory and the time limits of an export's queries, for this transaction only."""
+    # Sorting is most of the work, and JIT compilation takes longer than it saves.
+    settings = {"jit": "off", "work_mem": "64MB"}
+    if timeout is not None:
+        milliseconds = str(timeout // timedelta(milliseconds=1))
+        settings |= {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
+    connection.execute(_SET, {"names": list(settings), "settings": list(settings.values())})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportInvoice:
-    """What a closed month came to: `billed + remainder = exact + carried in`. `carried_from` is a month."""
+    """The amounts of a closed month: `billed + remainder = exact + carried in`. `carried_from` is a month."""
 
     invoice_id: str
     number: str
@@ -33,7 +46,7 @@ class ExportInvoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportMonth:
-    """A customer's month with entries; half-open, by its time zone. No invoice: the month is open."""
+    """A customer's month with entries, half-open in its time zone. It has no invoice while it is open."""
 
     customer_id: str
     customer_name: str | None
@@ -66,7 +79,7 @@ _ALL = text(f"SELECT coalesce(sum(entry_count), 0) FROM ({_MONTHS}) AS m")
 
 
 def count_entries(connection: Connection, *, period: BillingPeriod, customer_id: str | None) -> int:
-    """How many entries the month has, of all customers or of one."""
+    """The number of entries in the month, of all customers or of one."""
     parameters = {"period": str(period), "customer_id": customer_id}
     return int(connection.execute(_ALL, parameters).scalar_one())
 
@@ -74,15 +87,15 @@ def count_entries(connection: Connection, *, period: BillingPeriod, customer_id:
 def iterate_months(
     connection: Connection, *, period: BillingPeriod, customer_id: str | None
 ) -> Iterator[ExportMonth]:
-    """The month of each customer who has entries in it, by customer id; read as they are asked for."""
+    """The month of each customer with entries in it, by customer id; rows are read while iterating."""
     parameters = {"period": str(period), "customer_id": customer_id}
     for row in connection.execute(_IN_ORDER, parameters):
         yield _month(row, period)
 
 
 def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
-    """These months of several customers, the same one, for `ENTRIES_OF_MONTHS`."""
-    rows = [
+    """The parameters of a query with `ENTRIES_OF_MONTHS`: the same month of several customers."""
+    rows = (
         {
             "n": n,
             "customer_id": month.customer_id,
@@ -90,16 +103,17 @@ def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
             "starts_at": month.starts_at,
         }
         for n, month in enumerate(months)
-    ]
+    )
     return {
-        "months": _encode(rows).decode(),
+        "months": json_rows(rows),
         "customer_ids": [month.customer_id for month in months],
         "period": str(months[0].period),
     }
 
 
-# Months as `m`, with the place `n` of each, joined with their rows of {table} as {row}. The rows are found by
-# constants, not only by the join: PostgreSQL then knows how many to expect, and reads them once, in their order.
+# A FROM item: the months as `m`, each with its number `n`, joined with their rows of {table} as {row}. The
+# conditions on the table repeat the join with parameters: PostgreSQL can then estimate the number of rows, and
+# reads them once in physical order instead of customer by customer.
 _OF_MONTHS = """
     json_to_recordset(CAST(:months AS json)) AS m (n int, customer_id text, time_zone text, starts_at timestamptz)
     JOIN {table} {row} ON {row}.customer_id = m.customer_id
@@ -173,6 +187,6 @@ _LINES = text(
 
 
 def iterate_lines(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
-    """The lines of these months' invoices as rows of LINE_COLUMNS; a month without an invoice has none."""
+    """The lines of the invoices of these months as rows of LINE_COLUMNS; a month without an invoice has none."""
     found = connection.execute(_LINES, month_parameters(months))
     yield from found.partitions(_CHUNK)

@@ -1,7 +1,7 @@
-"""The usage of months summed by day, price and dimensions: the rows of a FOCUS export, and what else was booked.
+"""The usage of months summed by day, price and dimensions, and manual adjustments: the rows of a FOCUS export.
 
-A charge counts with its lines; an adjustment with those of the bill that it brought, less those of the bill
-before. What was replaced within the month so cancels out, and what is left are the lines of the newest bills.
+A charge contributes its lines. An adjustment contributes the lines of its new bill, minus the lines of the bill
+before. Bills that were replaced within the month therefore cancel out, and the lines of the newest bills remain.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ _CHUNK = 1_000
 
 
 class UsageSum(NamedTuple):
-    """A row. Up to `quantity` it is what is summed by; `n` is the place of the month.
+    """A row. The fields before `quantity` are the grouping; `n` is the number of the month.
 
-    `line_…` are of the invoice line, `day` is the customer's, `kind` and `usd_per_million` are of a charge line,
-    and `retry` is whether the streams look like retries. An amount by hand has an `adjustment_id` and no kind;
-    `corrects_stream` says that it is for a stream of an earlier month.
+    `line_…` belong to the invoice line, `day` is a day in the customer's time zone, `kind` and `usd_per_million`
+    belong to a charge line, and `retry` says whether the streams are linked as retries. A manual adjustment has an
+    `adjustment_id` and no kind; `corrects_stream` says whether it is for a stream of an earlier month.
     """
 
     n: int
@@ -92,7 +92,7 @@ _ADJUSTED_LINES = f"""
     CROSS JOIN LATERAL json_to_recordset(d.lines) AS l {_LINE}
     WHERE e.kind = 'adjustment'
 """
-# A manual adjustment is a row of its own, on the day of its stream or of its booking.
+# A manual adjustment is a row of its own, on the day that its stream ended or that it was booked.
 _MANUAL = f"""
     SELECT m.n, e.kind, NULL, {_DAY.format(at="e.filed_at")}, c.provider, c.model, NULL, NULL, NULL, NULL, NULL,
            c.outcome, c.usage_source, CASE WHEN c.stream_id IS NOT NULL THEN c.retry_of IS NOT NULL END,
@@ -126,7 +126,7 @@ _USAGE = text(
 
 
 def iterate_usage(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[UsageSum]]:
-    """The sums of these months, some thousand at a time; read as they are asked for."""
+    """The sums of these months in batches of about a thousand, read while iterating."""
     found = connection.execute(_USAGE, month_parameters(months))
     for rows in found.partitions(_CHUNK):
         yield [UsageSum._make(row) for row in rows]
