@@ -56,7 +56,7 @@ CHARGE_COLUMNS = (
         "the customer's markup, already included in the rates; negative for a discount",
         scale=10,
     ),
-    Column("retry_of", Kind.TEXT, "the stream that this one retries", distinct=True),
+    Column("retry_of", Kind.TEXT, "the stream that this one is linked to as a retry", distinct=True),
     Column("resolution", Kind.TEXT, "the admin's decision on the stream"),
     Column("tags", Kind.JSON, "the stream's tags, as an object"),
     Column(

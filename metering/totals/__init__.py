@@ -1,4 +1,4 @@
-"""Totals: sums of bills by time and dimensions, final and accrued, exact at any moment.
+"""Totals: sums of bills by time and dimensions, final and accrued, exact at any time.
 
-The sums themselves are written by `ledger/`. Start with `queries/totals.py`.
+The room only reads: `ledger/` writes the sums. Start with `queries/totals.py`.
 """

@@ -1,4 +1,4 @@
-"""Ranges of time as stretches that are summed from the coarsest table that has them."""
+"""Splits ranges of time into stretches, each summed from the coarsest table that covers it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 
 class Granularity(StrEnum):
-    """The length of a row's time bucket; NONE has one bucket for the whole range."""
+    """Length of a row's time bucket. NONE has one bucket for the whole range."""
 
     HOUR = "hour"
     DAY = "day"
@@ -18,14 +18,14 @@ class Granularity(StrEnum):
 
 Range = tuple[datetime, datetime]
 
-# No unit is longer than this.
+# The greatest length of each unit.
 _HOUR, _DAY, _MONTH = timedelta(hours=1), timedelta(days=1), timedelta(days=31)
 
 
 def utc_ranges(from_: datetime, to: datetime, granularity: Granularity) -> dict[str, datetime]:
-    """The whole hours of a range, the whole days among them, the whole months among those, and the edges.
+    """The whole hours of a range, the whole days within them, the whole months within those, and the edges.
 
-    Each unit is summed from its own table but for the stretch that the next larger unit covers.
+    Each unit is summed from its own table, except for the stretch that the next larger unit covers.
     """
     hours = _whole(from_, to, _hour, _HOUR)
     if hours is None:  # all within one hour
@@ -42,7 +42,7 @@ def utc_ranges(from_: datetime, to: datetime, granularity: Granularity) -> dict[
 
 
 class Unit(StrEnum):
-    """What a stretch is summed from. PENDING is what is not rolled up yet, by whole hours."""
+    """The source that a stretch is summed from. PENDING are sums not rolled up yet, by whole hours."""
 
     DAYS = "days"
     HOURS = "hours"
@@ -52,7 +52,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A half-open part of a range, which no other stretch of the same unit touches."""
+    """A half-open part of a range. Stretches of the same unit do not touch."""
 
     unit: Unit
     from_: datetime
@@ -60,10 +60,10 @@ class Stretch:
 
 
 def zoned_stretches(from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo) -> list[Stretch]:
-    """A range as what it is summed from by the days or months of a time zone: no row lies in two of these.
+    """The stretches of a range by days or months of a time zone; no row lies in two stretches.
 
-    Where one begins within an hour of UTC, as in zones that are half an hour off, that hour's bills are told apart
-    one by one.
+    Where a day or month starts within a UTC hour, as in zones offset by half an hour, that hour is read from its
+    bills.
     """
     stretches: dict[Unit, list[Stretch]] = {unit: [] for unit in Unit}
     for begin, end in _buckets(from_, to, granularity, zone):
@@ -107,7 +107,7 @@ def _month_after(day: date) -> date:
 def _whole(
     from_: datetime, to: datetime, floor: Callable[[datetime], datetime], longest: timedelta
 ) -> Range | None:
-    """The whole units between two moments; `floor` finds a unit's beginning, none is longer than `longest`."""
+    """The whole units between two times; `floor` gives a unit's start, and no unit is longer than `longest`."""
     begin = floor(from_)
     if begin < from_:
         begin = floor(begin + longest)

@@ -1,4 +1,4 @@
-"""Bills that ended within parts of an hour, which the hourly sums cannot tell apart: read one by one."""
+"""Bills of parts of an hour, which are read one by one because the sums are by whole hours."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from metering.events.usage import COUNTERS
 
 
 def within_edges(column: str, *, prefix: str = "") -> str:
-    """Whether a moment is in one of two half-open ranges: parameters `head`..`head_end` and `tail`..`tail_end`."""
+    """The condition that a time is in one of two half-open ranges: `head`..`head_end` and `tail`..`tail_end`."""
     return (
         f"(({column} >= :{prefix}head AND {column} < :{prefix}head_end)"
         f" OR ({column} >= :{prefix}tail AND {column} < :{prefix}tail_end))"
@@ -14,9 +14,10 @@ def within_edges(column: str, *, prefix: str = "") -> str:
 
 
 def edge_bills(*, within: Callable[[str], str], joined: str = "") -> str:
-    """The newest bills that ended where `within` says, with `at` and `hour`; and manual adjustments.
+    """A query for the newest bills, and manual adjustments, whose end meets the condition `within`.
 
-    `joined` is a further item of FROM, which `within` may use. Takes the parameter `customer_id`.
+    Its columns include the time of the end `at` and its `hour`. `joined` is added to FROM, for use in `within`. The
+    query takes the parameter `customer_id`.
     """
     return f"""
     SELECT b.ended_at AS at, date_trunc('hour', b.ended_at) AS hour, b.customer_id, b.provider, b.model,

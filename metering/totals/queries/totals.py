@@ -1,4 +1,4 @@
-"""Totals: final amounts from the sums by month, day and hour, and accrued ones from open streams, in one query."""
+"""Totals in one query: final amounts from the sums by month, day and hour, and accrued amounts of open streams."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
 from sqlalchemy import Connection, text
 
+from metering.db.rows import json_rows
 from metering.events.usage import COUNTERS
 from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Rollup, narrowest
 from metering.streams.accrue_streams import Accrual
@@ -19,11 +19,9 @@ from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
 from metering.totals.ranges import Granularity, Range, Unit, utc_ranges, zoned_stretches
 
-_encode = msgspec.json.Encoder().encode
-
 
 class Group(StrEnum):
-    """What totals can be grouped by."""
+    """Dimensions that totals can be grouped by."""
 
     CUSTOMER_ID = "customer_id"
     PROVIDER = "provider"
@@ -35,10 +33,10 @@ class Group(StrEnum):
 
 
 class Order(StrEnum):
-    """How rows are ordered: by their time and groups, which pages follow; by what they cost; or by what changed.
+    """Order of rows: by time and groups, as paging needs; by cost; or by the change from the compared range.
 
-    A change is against the range that is compared with, whichever way it went. EITHER has the first ones by cost
-    and the first ones by change, those by cost in front.
+    Increases and decreases count alike. EITHER returns the first rows by cost and the first rows by change,
+    ordered by cost.
     """
 
     GROUP = "group"
@@ -49,11 +47,11 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalsQuestion:
-    """`from_` and `to` are half-open; `after` is the position of the last row of the page before.
+    """The range, grouping and filters of totals. `from_` and `to` are half-open.
 
-    Days and months are those of `time_zone`; hours are always UTC's. `compared` is another range that each group's
-    final amounts are set beside; it goes with `Granularity.NONE` only. `only` narrows to one value of a group
-    each; what is not known is "".
+    `after` is the position of the last row of the previous page. Days and months are those of `time_zone`; hours
+    are always UTC. `compared` is another range whose final amounts are returned beside each group, with
+    `Granularity.NONE` only. `only` filters groups by one value each; an unknown value is "".
     """
 
     from_: datetime
@@ -71,9 +69,9 @@ class TotalsQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalRow:
-    """One group's totals: counts and `usd_cents` are of final streams, `accrued_usd_cents` of the others.
+    """Totals of one group: counts and `usd_cents` of final streams, `accrued_usd_cents` of streams not final yet.
 
-    `compared_…` are of final streams in the range that was compared with; zero when none was.
+    `compared_…` are of final streams in the compared range, and zero without one.
     """
 
     start: datetime | None
@@ -88,16 +86,16 @@ class TotalRow:
     position: tuple[str, ...]
 
 
-_BESIDE = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents", "compared_stream_count")
-_MEASURES = (*SUMS, *_BESIDE)
+_OTHER_SUMS = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents", "compared_stream_count")
+_MEASURES = (*SUMS, *_OTHER_SUMS)
 _SUMS = ", ".join(SUMS)
 _NO_SUMS = ", ".join("0" for _ in SUMS)
 _BY_COST = "usd_cents DESC, compared_usd_cents DESC"
 _BY_CHANGE = "abs(usd_cents - compared_usd_cents) DESC, usd_cents DESC"
 _ORDERS = {Order.GROUP: [], Order.COST: [_BY_COST], Order.CHANGE: [_BY_CHANGE], Order.EITHER: [_BY_COST]}
-# A month or a few by model are fewer rows by day than by month and customer.
+# Up to about three months by model are fewer rows in the daily sums by model than in the monthly ones by customer.
 _FEW_DAYS = timedelta(days=92)
-# What a row adds to the measures, in their order.
+# The measures of a row of each source, in the order of `_MEASURES`.
 _FINAL, _COMPARED = f"{_SUMS}, 0, 0, 0, 0", f"{_NO_SUMS}, 0, 0, usd_cents, stream_count"
 _ACCRUED = f"{_NO_SUMS}, usd_cents, 1, 0, 0"
 
@@ -105,13 +103,13 @@ _ACCRUED = f"{_NO_SUMS}, usd_cents, 1, 0, 0"
 def read_totals(
     connection: Connection, *, question: TotalsQuestion, accruals: Sequence[Accrual] = ()
 ) -> Sequence[TotalRow]:
-    """Up to `limit` rows in the order of (start, groups...), or by cost."""
+    """Up to `limit` rows in the question's order; by default by start and groups."""
     keys = ["bucket", *(group.value for group in question.group_by)]
     names = [f"k{place}" for place in range(len(keys))]
     parameters: dict[str, Any] = {
         "customer_id": question.customer_id,
         "limit": question.limit,
-        "accruals": _encode(accruals).decode(),
+        "accruals": json_rows(accruals),
         **{f"only_{group.value}": value for group, value in question.only.items()},
     }
     after = ""
@@ -136,7 +134,7 @@ def read_totals(
 
 
 def _either(query: str, names: Sequence[str]) -> str:
-    """The rows of a query that are among the first by cost, or among the first by change."""
+    """The rows of a query that are among the first by cost or among the first by change."""
     ties = ", ".join(names)
     return f"""
         SELECT * FROM (
@@ -147,7 +145,7 @@ def _either(query: str, names: Sequence[str]) -> str:
 
 
 def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
-    """What is summed, each as a query of the bucket, the groups and the measures; sets their parameters."""
+    """Queries of the rows to sum, each with the bucket, the groups and the measures; adds their parameters."""
     rows = [
         f"""
         SELECT {_keys(question, "at")}, {_ACCRUED} FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
@@ -165,12 +163,12 @@ def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]
 
 
 def _zone_of(question: TotalsQuestion) -> ZoneInfo | None:
-    """The time zone where it makes a difference."""
+    """The time zone, when the granularity depends on it."""
     return question.time_zone if question.granularity in (Granularity.DAY, Granularity.MONTH) else None
 
 
 def _keys(question: TotalsQuestion, column: str) -> str:
-    """The bucket that a moment falls in, as text that sorts as time does, and the groups."""
+    """The bucket of a time, as text that sorts like the time, and the groups."""
     bucket = "''"
     if question.granularity is not Granularity.NONE:
         zone = ", :time_zone" if _zone_of(question) is not None else ""
@@ -180,7 +178,7 @@ def _keys(question: TotalsQuestion, column: str) -> str:
 
 
 def _only(question: TotalsQuestion) -> str:
-    """What a row has to be of. All of it, unless somebody asks for less."""
+    """The condition of the question's filters; `true` without filters."""
     conditions = [f"{group.value} = :only_{group.value}" for group in question.only]
     if question.customer_id is not None:
         conditions.append("customer_id = :customer_id")
@@ -188,7 +186,7 @@ def _only(question: TotalsQuestion) -> str:
 
 
 def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup, Rollup]:
-    """The narrowest sums by hour, by day and by month that know what is asked for."""
+    """The narrowest tables of sums by hour, day and month that have the question's dimensions."""
     needed = {group.value for group in (*question.group_by, *question.only)}
     if question.customer_id is not None:
         needed.add("customer_id")
@@ -199,7 +197,7 @@ def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup, Rollup]:
 def _utc_rows(
     question: TotalsQuestion, within: Range, measures: str, parameters: dict[str, Any], *, prefix: str
 ) -> list[str]:
-    """Sums of whole months, of the days and hours beside them, pending ones, and of the bills that stick out."""
+    """Sums of whole months, of the remaining days and hours, pending sums, and the bills in parts of an hour."""
     hourly, daily, monthly = _tables(question)
     by_day = daily is DAILY[0] and within[1] - within[0] <= _FEW_DAYS and question.granularity is Granularity.NONE
     finest = Granularity.DAY if by_day else question.granularity
@@ -229,7 +227,7 @@ def _utc_rows(
 
 
 def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
-    """The same by the days or months of a time zone, whose ends cut through days and perhaps through hours."""
+    """The same by days or months of a time zone, which start within UTC days and possibly within hours."""
     zone = _zone_of(question)
     assert zone is not None
     parameters["time_zone"] = str(zone)
@@ -238,7 +236,7 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
     for unit, stretches in groupby(
         zoned_stretches(question.from_, question.to, question.granularity, zone), key=lambda each: each.unit
     ):
-        parameters[unit.value] = _encode([{"from_": each.from_, "to_": each.to} for each in stretches]).decode()
+        parameters[unit.value] = json_rows({"from_": each.from_, "to_": each.to} for each in stretches)
     hourly, daily, _ = _tables(question)
     sources = (
         (daily.table, daily.bucket, Unit.DAYS),
@@ -268,7 +266,7 @@ def _in_stretch(column: str) -> str:
 
 def _row(row: Any, question: TotalsQuestion, names: Sequence[str]) -> TotalRow:
     position = tuple(getattr(row, name) for name in names)
-    # Only what may be unknown is stored as "": the API key of a stream, the outcome of an open one.
+    # An unknown value is stored as "": a missing API key, or the outcome of an open stream.
     group: dict[str, str | bool | None] = {
         key.value: value == RETRY if key is Group.RETRY else value or None
         for key, value in zip(question.group_by, position[1:], strict=True)
