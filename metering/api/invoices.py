@@ -21,8 +21,7 @@ from metering.core.cursors import decode_cursor, moment_in, number_in
 from metering.core.period import BillingPeriod
 from metering.exports.make_statement import make_statement
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
-from metering.months.statements.html import statement_html
-from metering.months.statements.pdf import statement_pdf
+from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import issuer
 from metering.stripe.client.webhook import InvalidWebhookError, parse_webhook

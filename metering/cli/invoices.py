@@ -18,8 +18,7 @@ from metering.months.preview_month import preview_month
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
 from metering.months.queries.progress import close_progress, list_refusals
 from metering.months.run_invoices import RunRequest, begin_run, close_run
-from metering.months.statements.html import statement_html
-from metering.months.statements.pdf import statement_pdf
+from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.store.invoices import StoredInvoice
 from metering.months.store.runs import InvoiceRun
 from metering.server.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms, issuer

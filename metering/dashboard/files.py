@@ -9,8 +9,7 @@ from metering.dashboard.asking import Asked
 from metering.dashboard.errors import NoSuchThingError
 from metering.dashboard.pages.invoices import stored_invoice
 from metering.exports.make_statement import make_statement
-from metering.months.statements.html import statement_html
-from metering.months.statements.pdf import statement_pdf
+from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.statements.usage_statement import UsageStatement
 from metering.server.bootstrap import issuer
 

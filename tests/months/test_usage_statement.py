@@ -12,8 +12,7 @@ from pypdf import PdfReader
 from metering.core.period import BillingPeriod
 from metering.events.usage import Usage
 from metering.months.invoice import ClosedPeriod, LineKind, LineSum, Previous, make_invoice
-from metering.months.statements.html import statement_html
-from metering.months.statements.pdf import statement_pdf
+from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.statements.usage_statement import Issuer, UsageStatement, dollars, usage_statement
 from metering.months.store.invoices import StoredInvoice
 

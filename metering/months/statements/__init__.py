@@ -1,1 +1,1 @@
-"""Usage statements: an invoice in words and figures for its customer, as PDF and HTML."""
+"""Usage statements: the customer's document about an invoice, as PDF and HTML."""

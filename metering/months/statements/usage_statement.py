@@ -1,6 +1,6 @@
-"""A usage statement: an invoice in words and figures for its customer, the same for every rendering.
+"""A usage statement: the customer's document about an invoice, as text for every rendering.
 
-Amounts are shown in dollars with all of their digits: a line that costs a part of a cent is never $0.00.
+Amounts are in dollars with all of their digits, so that a line that costs a fraction of a cent is never $0.00.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from metering.months.store.invoices import StoredInvoice
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """Who the statement is from; the address in lines."""
+    """The company that issues the statement; its address in lines."""
 
     name: str
     address: Sequence[str] = ()
@@ -24,7 +24,7 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementRow:
-    """A line: what, when where that is another time than the month, its exact amount, its share of the cents."""
+    """A line: its description, exact amount and billed cents; `when` is empty unless it differs from the month."""
 
     what: str
     when: str
@@ -34,7 +34,7 @@ class StatementRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageStatement:
-    """All that a statement shows, as text; `facts` and `sums` are names with values."""
+    """The text of a statement; `facts` and `sums` are pairs of name and value."""
 
     title: str
     issuer: Issuer
@@ -56,7 +56,7 @@ def usage_statement(
     facts = [
         ("Statement", stored.number),
         ("Period", f"{_day(closed.starts_at, zone)} to {_last_day(closed.ends_at, zone)} ({closed.time_zone})"),
-        ("Made on", _day(stored.created_at, zone)),
+        ("Created", _day(stored.created_at, zone)),
         ("Currency", "US dollars"),
     ]
     if stripe_number:
@@ -69,7 +69,7 @@ def usage_statement(
         rows=[_row(line, zone, deferred=invoice.deferred) for line in invoice.lines],
         sums=[
             ("Usage, adjustments and credits", dollars(invoice.exact_usd_cents)),
-            ("Carried over from the statement before", dollars(invoice.carried_in_usd_cents)),
+            ("Carried over from the previous statement", dollars(invoice.carried_in_usd_cents)),
             ("Carried over to the next statement", dollars(EXACT.minus(invoice.remainder_usd_cents))),
         ],
         total=("Billed", dollars(Decimal(invoice.billed_cents))),
@@ -78,7 +78,7 @@ def usage_statement(
 
 
 def dollars(usd_cents: Decimal) -> str:
-    """An amount in dollars with every digit that it has, and at least two behind the point.
+    """An amount in dollars with all of its digits, and at least two decimals.
 
     >>> dollars(Decimal("0.4985")), dollars(Decimal("-123456")), dollars(Decimal(0))
     ('$0.004985', '-$1,234.56', '$0.00')
@@ -91,10 +91,10 @@ def dollars(usd_cents: Decimal) -> str:
 
 def _row(line: InvoiceLine, zone: ZoneInfo, *, deferred: bool) -> StatementRow:
     each = line.sum
-    own_time = each.month is not None and each.stream_count > 0
+    other_month = each.month is not None and each.stream_count > 0
     return StatementRow(
         what=describe(line),
-        when=_span(each.starts_at, each.ends_at, zone) if own_time else "",
+        when=_span(each.starts_at, each.ends_at, zone) if other_month else "",
         exact=dollars(each.usd_cents),
         billed="" if deferred else dollars(Decimal(line.billed_cents)),
     )
@@ -103,15 +103,17 @@ def _row(line: InvoiceLine, zone: ZoneInfo, *, deferred: bool) -> StatementRow:
 def _notes(stored: StoredInvoice) -> list[str]:
     invoice = stored.invoice
     rounding = (
-        "Every completion is charged exactly, to fractions of a cent. The total is rounded once, down to whole"
-        " cents, which the lines share; what is left over is carried to the next statement, and is never lost."
+        "Every completion is charged exactly, to fractions of a cent. The total is rounded down once, to whole cents,"
+        " which are divided among the lines. The remainder is carried over to the next statement."
     )
     if invoice.deferred:
         minimum = dollars(Decimal(invoice.minimum_cents))
-        rounding = f"Amounts below {minimum} are not billed but carried to the next statement, as a whole."
+        rounding = (
+            f"Amounts below {minimum} are not billed; the whole amount is carried over to the next statement."
+        )
     proof = (
-        f"Made of {stored.closed.entry_count:,} entries, sealed with SHA-256 {stored.closed.seal.hex()}."
-        " The receipt of any completion shows its tokens, rates and amounts."
+        f"Sum of {stored.closed.entry_count:,} entries, sealed with SHA-256 {stored.closed.seal.hex()}."
+        " The receipt of a completion shows its tokens, rates and amounts."
     )
     return [rounding, proof]
 
