@@ -95,7 +95,7 @@ def build_pusher(service: Service) -> Pusher:
 
 
 def build_webhook_sender(service: Service) -> WebhookSender:
-    """What sends webhooks."""
+    """The webhook sender."""
     settings = service.settings
     return WebhookSender(
         engine=service.engine,

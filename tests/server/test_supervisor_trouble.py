@@ -157,7 +157,7 @@ def test_a_second_interrupt_kills_at_once() -> None:
         assert process.stdout.readline() == "stubborn   | up\n"
         time.sleep(0.3)  # for run_until_signal, which says nothing until there is one
         process.send_signal(signal.SIGINT)
-        assert "once more to kill at once" in process.stdout.readline()
+        assert "press Ctrl-C again to kill at once" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         assert "stubborn does not stop; killing it" in process.stdout.readline()

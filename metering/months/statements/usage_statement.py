@@ -103,8 +103,8 @@ def _row(line: InvoiceLine, zone: ZoneInfo, *, deferred: bool) -> StatementRow:
 def _notes(stored: StoredInvoice) -> list[str]:
     invoice = stored.invoice
     rounding = (
-        "Every completion is charged exactly, to fractions of a cent. The total is rounded down once, to whole cents,"
-        " which are divided among the lines. The remainder is carried over to the next statement."
+        "Every completion is charged exactly, to fractions of a cent. The total is rounded down once to whole"
+        " cents, which the lines share. The remainder is carried over to the next statement."
     )
     if invoice.deferred:
         minimum = dollars(Decimal(invoice.minimum_cents))

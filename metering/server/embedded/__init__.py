@@ -1,1 +1,1 @@
-"""The real PostgreSQL and Valkey from their wheels: where their data lives, how they start, run and stop."""
+"""PostgreSQL and Valkey from their wheels: their data folder, and how they are started, supervised and stopped."""

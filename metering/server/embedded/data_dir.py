@@ -1,4 +1,4 @@
-"""Where embedded servers keep their data, held by one process at a time."""
+"""The data folder of the embedded servers, locked by one process at a time."""
 
 import contextlib
 import fcntl
@@ -22,7 +22,7 @@ ROOT_DATA_DIR = Path("/var/lib/metering")
 
 
 class DataDirInUseError(MeteringError):
-    """Another process runs on this data."""
+    """Another process uses this data folder."""
 
 
 class DataDirUnusableError(MeteringError):
@@ -31,9 +31,9 @@ class DataDirUnusableError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Where the running servers are; the database's login is its superuser.
+    """The URLs of the running servers; the database login is a superuser.
 
-    `stripe_url` is the local stand-in for Stripe, where one runs.
+    `stripe_url` is the local stand-in for Stripe, if one runs.
     """
 
     database_url: str
@@ -42,25 +42,25 @@ class Services:
 
 
 def default_data_dir() -> Path:
-    """`/var/lib/metering` for root, else the platform's folder for user data."""
+    """`/var/lib/metering` for root, otherwise the platform's folder for user data."""
     return ROOT_DATA_DIR if os.geteuid() == 0 else platformdirs.user_data_path("metering")
 
 
 @contextmanager
 def locked_data_dir(path: Path, *, note: str) -> Iterator[Path]:
-    """The folder, created if need be, and kept from any other process until the block ends.
+    """Create the folder if it is missing, and lock it against other processes until the block ends.
 
-    `note` tells whoever is refused what is running here. A crash of this process frees the folder.
+    Other processes see `note` in their error, to know what runs here. A crash of this process releases the lock.
 
     Raises:
-        DataDirInUseError: names the process that holds it.
-        DataDirUnusableError: it cannot be created or written.
+        DataDirInUseError: names the process that holds the lock.
+        DataDirUnusableError: the folder cannot be created or written.
     """
     path = path.expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            # The database's own user has to pass through; for the rest, a folder that was there keeps its mode.
+            # PostgreSQL's user needs to traverse the folder; apart from that an existing folder keeps its mode.
             path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IXGRP | stat.S_IXOTH)
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -79,7 +79,7 @@ def locked_data_dir(path: Path, *, note: str) -> Iterator[Path]:
 
 @contextmanager
 def ephemeral_data_dir() -> Iterator[Path]:
-    """A new folder that is gone, with all that is in it, when the block ends."""
+    """A new, locked folder that is removed with its content when the block ends."""
     path = Path(tempfile.mkdtemp(prefix="metering-"))
     try:
         with locked_data_dir(path, note="ephemeral"):
@@ -90,7 +90,7 @@ def ephemeral_data_dir() -> Iterator[Path]:
 
 @contextmanager
 def socket_dir() -> Iterator[Path]:
-    """A new folder with a short path, for sockets: theirs may have no more than about 100 bytes."""
+    """A new folder with a short path, for sockets: a socket's path is limited to about 100 bytes."""
     path = Path(tempfile.mkdtemp(prefix="mtr-", dir="/tmp" if os.access("/tmp", os.W_OK) else None))
     try:
         yield path
@@ -101,7 +101,7 @@ def socket_dir() -> Iterator[Path]:
 
 @contextmanager
 def announced(path: Path, services: Services) -> Iterator[None]:
-    """Let other commands of the same user find the servers that run on this folder, until the block ends."""
+    """Announce the servers that run on this folder to other commands of the same user, until the block ends."""
     announcement = path / _ANNOUNCEMENT
     announcement.touch(mode=0o600)
     announcement.write_text(json.dumps(asdict(services)))
@@ -112,11 +112,11 @@ def announced(path: Path, services: Services) -> Iterator[None]:
 
 
 def find_running(path: Path) -> Services | None:
-    """The servers that run on this folder now; None when none do, or they are another user's."""
+    """The servers that run on this folder; None when none run, or when they belong to another user."""
     try:
         found = json.loads((path / _ANNOUNCEMENT).read_text())
         with locked_data_dir(path, note="looking"):
-            return None  # nobody holds it: what is announced there was left by a crash
+            return None  # the lock is free, so the announcement was left by a crash
     except DataDirInUseError:
         return Services(**found)
     except (OSError, ValueError, DataDirUnusableError):
@@ -129,5 +129,5 @@ def _lock(descriptor: int, path: Path) -> None:
     except BlockingIOError as error:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
         raise DataDirInUseError(
-            f"{path} is in use by {holder}: stop that one first, or choose another folder with --data"
+            f"{path} is in use by {holder}: stop that process first, or choose another folder with --data"
         ) from error

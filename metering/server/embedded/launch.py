@@ -1,7 +1,7 @@
-"""A small launcher between the supervisor and a server: drops root, ties its life to the supervisor's, execs.
+"""A launcher between the supervisor and a server: drops root, asks to be stopped with the supervisor, and execs.
 
-Run as a script with `python -I -S launch.py SUPERVISOR_PID SIGNAL USER COMMAND...`, importing nothing of this
-package: doing the same in the supervisor, between fork and exec, is not safe in a process with threads.
+It runs as a script, `python -I -S launch.py SUPERVISOR_PID SIGNAL USER COMMAND...`, and imports nothing of this
+package. The supervisor has threads, so it cannot do these steps safely itself between fork and exec.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def launch(arguments: list[str]) -> None:
-    """Become COMMAND, as USER if one is given, to be sent SIGNAL when the supervisor dies."""
+    """Become COMMAND, as USER if one is given. The kernel sends it SIGNAL when the supervisor dies."""
     supervisor_pid, signal_name, user, *command = arguments
     if user:
         entry = pwd.getpwnam(user)
@@ -23,11 +23,11 @@ def launch(arguments: list[str]) -> None:
         os.setuid(entry.pw_uid)
         os.environ["HOME"] = entry.pw_dir
     if sys.platform == "linux":
-        # After setuid, which would clear it. Elsewhere a killed supervisor leaves its servers to the next start.
+        # After setuid, which would clear it. On other systems the next start stops what a killed supervisor left.
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_PDEATHSIG, int(signal.Signals[signal_name]), 0, 0, 0)
         if os.getppid() != int(supervisor_pid):
-            sys.exit("the supervisor is gone already")
+            sys.exit("the supervisor has already exited")
     os.execvp(command[0], command)
 
 

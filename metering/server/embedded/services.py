@@ -19,9 +19,9 @@ def embedded_services(
     valkey: bool = True,
     stripe_url: str | None = None,
 ) -> Iterator[Services]:
-    """Start the servers that are wanted on a locked data folder; they stop with the supervisor.
+    """Start the selected servers on a locked data folder; they stop with the supervisor.
 
-    `stripe_url` is where a local stand-in for Stripe will be, for others to find it.
+    `stripe_url`, the URL of a local stand-in for Stripe, is announced with them.
     """
     with socket_dir() as postgres_sockets, socket_dir() as valkey_sockets:
         database = EmbeddedPostgres(data=data, sockets=postgres_sockets)
@@ -39,5 +39,5 @@ def embedded_services(
             with announced(data, services):
                 yield services
         finally:
-            # After a start that failed half-way too: what comes next frees the folder, or removes it.
+            # Also after a failed start: the caller then unlocks or removes the folder.
             supervisor.stop()

