@@ -151,42 +151,25 @@ def _invoice(row: Any) -> ExportInvoice:
     )
 
 
-_CHUNK = 1_000
-
-LINE_COLUMNS = (
-    "n",
-    "line_key",
-    "kind",
-    "provider",
-    "model",
-    "month",
-    "adjustment_id",
-    "reason",
-    "starts_at",
-    "ends_at",
-    "stream_count",
-    *COUNTERS,
-    "usd_cents",
-    "billed_cents",
-    "push_state",
-    "stripe_invoice_id",
-    "stripe_number",
-)
-_KINDS = ", ".join(f"'{kind.value}'" for kind in LineKind)
-_OF_LINE = ", ".join(f"l.{name}" for name in LINE_COLUMNS[1 : LINE_COLUMNS.index("stream_count") + 1])
+_COUNTERS = ", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS bigint), 0)" for name in COUNTERS)
 _LINES = text(
     f"""
-    SELECT m.n, {_OF_LINE}, {", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS bigint), 0)" for name in COUNTERS)},
-           l.usd_cents, l.billed_cents, s.state, s.stripe_invoice_id, s.stripe_number
+    SELECT m.n, l.line_key, l.kind, l.provider, l.model, l.month, l.adjustment_id, l.reason, l.starts_at,
+           l.ends_at, l.stream_count, {_COUNTERS}, l.usd_cents, l.billed_cents, s.state, s.stripe_invoice_id,
+           s.stripe_number
     FROM {_OF_MONTHS.format(table="invoices", row="i")}
     JOIN invoice_lines l ON l.customer_id = i.customer_id AND l.invoice_id = i.invoice_id
     LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
-    ORDER BY m.n, array_position(ARRAY[{_KINDS}], l.kind), l.usd_cents DESC, l.line_key COLLATE "C"
+    ORDER BY m.n, array_position(CAST(:line_kinds AS text[]), l.kind), l.usd_cents DESC, l.line_key COLLATE "C"
     """
 ).execution_options(yield_per=_CHUNK)
 
 
 def iterate_lines(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
-    """The lines of the invoices of these months as rows of LINE_COLUMNS; a month without an invoice has none."""
-    found = connection.execute(_LINES, month_parameters(months))
+    """The lines of the invoices of these months, each starting with the number of its month.
+
+    An open month has none. `exports/lines_export.py` adds the invoice to each row, and names the columns.
+    """
+    parameters = {**month_parameters(months), "line_kinds": [kind.value for kind in LineKind]}
+    found = connection.execute(_LINES, parameters)
     yield from found.partitions(_CHUNK)

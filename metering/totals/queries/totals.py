@@ -107,6 +107,7 @@ def read_totals(
     keys = ["bucket", *(group.value for group in question.group_by)]
     names = [f"k{place}" for place in range(len(keys))]
     parameters: dict[str, Any] = {
+        "granularity": question.granularity.value,
         "customer_id": question.customer_id,
         "limit": question.limit,
         "accruals": json_rows(accruals),
@@ -172,7 +173,7 @@ def _keys(question: TotalsQuestion, column: str) -> str:
     bucket = "''"
     if question.granularity is not Granularity.NONE:
         zone = ", :time_zone" if _zone_of(question) is not None else ""
-        start = f"date_trunc('{question.granularity.value}', {column}{zone})"
+        start = f"date_trunc(:granularity, {column}{zone})"
         bucket = f'to_char({start}, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\')'
     return ", ".join([bucket, *(group.value for group in question.group_by)])
 
