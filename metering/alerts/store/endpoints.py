@@ -18,7 +18,7 @@ from metering.core.errors import MeteringError
 
 
 class EndpointState(StrEnum):
-    """State of an endpoint. Disabled: deliveries failed for too long. Off: a person disabled it."""
+    """State of an endpoint. Disabled: it answered 410, or failed for too long. Off: a person disabled it."""
 
     OK = "ok"
     FAILING = "failing"
