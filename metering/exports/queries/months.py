@@ -157,9 +157,6 @@ _LINES = text(
     SELECT m.n, l.line_key, l.kind, l.provider, l.model, l.month, l.adjustment_id, l.reason, l.starts_at,
            l.ends_at, l.stream_count, {_COUNTERS}, l.usd_cents, l.billed_cents, s.state, s.stripe_invoice_id,
            s.stripe_number
-    SELECT m.n, l.line_key, l.kind, l.provider, l.model, l.month, l.adjustment_id, l.reason, l.starts_at,
-           l.ends_at, l.stream_count, {_COUNTERS}, l.usd_cents, l.billed_cents, s.state, s.stripe_invoice_id,
-           s.stripe_number
     FROM {_OF_MONTHS.format(table="invoices", row="i")}
     JOIN invoice_lines l ON l.customer_id = i.customer_id AND l.invoice_id = i.invoice_id
     LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
