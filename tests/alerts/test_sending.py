@@ -122,7 +122,7 @@ def test_deliveries_that_fail_together_are_not_tried_again_together(sending: Sen
     assert len({each.due_at for each in sending.log()}) > 6
 
 
-def test_couriers_that_send_at_once_send_each_message_once(sending: Sending, receiver: Receiver) -> None:
+def test_senders_that_send_at_once_send_each_message_once(sending: Sending, receiver: Receiver) -> None:
     sending.watched.endpoint(receiver.url)
     sending.occur(60)
 

@@ -16,8 +16,8 @@ def within_edges(column: str, *, prefix: str = "") -> str:
 def edge_bills(*, within: Callable[[str], str], joined: str = "") -> str:
     """A query for the newest bills, and manual adjustments, whose end meets the condition `within`.
 
-    Its columns include the time of the end `at` and its `hour`. `joined` is added to FROM, for use in `within`. The
-    query takes the parameter `customer_id`.
+    Its columns include the time of the end, `at`, and its `hour`. `joined` is added to FROM, for use in `within`.
+    The query takes the parameter `customer_id`.
     """
     return f"""
     SELECT b.ended_at AS at, date_trunc('hour', b.ended_at) AS hour, b.customer_id, b.provider, b.model,
