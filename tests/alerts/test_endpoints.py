@@ -98,7 +98,7 @@ def test_an_endpoint_that_only_fails_for_days_is_disabled_and_not_a_moment_soone
     disabled = sending.endpoint(endpoint_id)
     assert disabled.disabled_at == NOW + timedelta(days=5)
     assert disabled.disabled_reason == "all deliveries failed since 2026-11-23T15:30:00+00:00: answered 500"
-    assert "a webhook endpoint is disabled" in caplog.messages
+    assert "webhook endpoint disabled" in caplog.messages
     sending.change(endpoint_id, enabled=True)
     well = sending.endpoint(endpoint_id)
     assert (well.disabled_at, well.disabled_reason, well.failing_since) == (None, None, None)
