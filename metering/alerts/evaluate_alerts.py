@@ -17,13 +17,13 @@ from metering.alerts.queries.crossings import find_crossings
 from metering.alerts.store.alerts import (
     add_occurrences,
     claim_evaluation,
-    claim_pruning,
     postpone_evaluation,
     prune_occurrences,
 )
 from metering.alerts.store.deliveries import add_deliveries, prune_deliveries
 from metering.alerts.store.endpoints import prune_secrets
 from metering.db.engine import transaction
+from metering.db.locks import Lock, try_to_take
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def prune_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> i
     """
     before = now - retention
     with transaction(engine) as connection:
-        if not claim_pruning(connection):
+        if not try_to_take(connection, Lock.ALERT_PRUNING):
             return 0
         prune_secrets(connection, now=now)
         deliveries = prune_deliveries(connection, before=before, limit=_MAX_PRUNED)

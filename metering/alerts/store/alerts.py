@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from metering.alerts.alerts import Alert, AlertKind, AlertScope, AlertTerms
 from metering.alerts.messages import Occurrence
 from metering.core.errors import MeteringError
+from metering.db.locks import Lock, take
 from metering.db.rows import json_rows
 
 ALERT_ROW = """
@@ -39,15 +40,10 @@ def alert_of_row(row: Any) -> Alert:
     )
 
 
-# Keys of advisory locks: any numbers, the same in every process.
-_LOCK, _PRUNE_LOCK = 5_206_841_180, 5_206_841_182
-
-
 class UnknownAlertError(MeteringError):
     """There is no such alert."""
 
 
-_LOCK_ADDING = text("SELECT pg_advisory_xact_lock(:lock)")
 _COUNT = text(
     """
     SELECT count(*) FROM alerts
@@ -58,7 +54,7 @@ _COUNT = text(
 
 def count_alerts(connection: Connection, *, customer_id: str | None) -> int:
     """The number of a customer's alerts, or of shared alerts for None; blocks adding others until this commits."""
-    connection.execute(_LOCK_ADDING, {"lock": _LOCK})
+    take(connection, Lock.NEW_ALERT)
     count: int = connection.execute(_COUNT, {"customer_id": customer_id}).scalar_one()
     return count
 
@@ -192,15 +188,6 @@ def _occurrence_row(occurrence: Occurrence) -> dict[str, object]:
         "occurred_at": occurrence.occurred_at,
         "data": occurrence.data,
     }
-
-
-_CLAIM_PRUNING = text("SELECT pg_try_advisory_xact_lock(:lock)")
-
-
-def claim_pruning(connection: Connection) -> bool:
-    """Claim pruning for this transaction; False while another transaction prunes."""
-    claimed: bool = connection.execute(_CLAIM_PRUNING, {"lock": _PRUNE_LOCK}).scalar_one()
-    return claimed
 
 
 _PRUNE = text(

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from metering.alerts.signing import SECRET_BYTES, secret_text
 from metering.core.errors import MeteringError
+from metering.db.locks import Lock, take
 
 
 class EndpointState(StrEnum):
@@ -62,21 +63,16 @@ def endpoint_of_row(row: Any) -> Endpoint:
     return Endpoint(**row._mapping)
 
 
-# Key of an advisory lock: any number, the same in every process.
-_LOCK = 5_206_841_181
-
-
 class UnknownEndpointError(MeteringError):
     """There is no such endpoint."""
 
 
-_LOCK_ADDING = text("SELECT pg_advisory_xact_lock(:lock)")
 _COUNT = text("SELECT count(*) FROM webhook_endpoints WHERE deleted_at IS NULL")
 
 
 def count_endpoints(connection: Connection) -> int:
     """The number of endpoints; blocks adding others until this commits."""
-    connection.execute(_LOCK_ADDING, {"lock": _LOCK})
+    take(connection, Lock.NEW_ENDPOINT)
     count: int = connection.execute(_COUNT).scalar_one()
     return count
 
