@@ -1,4 +1,6 @@
-"""The audit: everything that is stored, derived again from the journal and compared; and receipts.
+"""The audit derives everything that is stored from the journal again and compares; receipts do it for one stream.
 
-It shares the pure rules with the service, but none of its SQL. Start with `run.py`; for receipts, `receipt.py`.
+It shares the pure rules with the service. It reads invoices, entries, bills and sums with SQL of its own; it reads
+the journal, the streams' facts and the price book with the service's queries, and compares or derives from those.
+Start with `run.py`; for receipts, with `receipt.py`.
 """

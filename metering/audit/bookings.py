@@ -1,33 +1,73 @@
-"""A stream's bookings: each follows from what it says itself, and the newest from the stream's facts."""
+"""A stream's bookings, redone with the prices that were known when each was booked.
 
+The newest bill is derived from the stream's facts, every earlier one from the usage that it states itself.
+"""
+
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Connection
+
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
-from metering.audit.price_history import PriceHistory
 from metering.audit.stored import AuditedStream
 from metering.core.period import BillingPeriod
 from metering.events.events import StreamEnd, StreamStart
 from metering.ledger.entries import AdjustmentReason, adjustment_id_of, charge_id_of, difference
 from metering.prices.price_book import PriceBook
+from metering.prices.rate_book import RateBook
+from metering.prices.store import load_price_book, price_book_changes
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.retries import request_key_of
 from metering.streams.settlement import Patience, Settled, Settlement, rerate_bill, settle
 from metering.streams.stream import NOTHING_DELIVERED, StreamFacts, facts_of, join
 
-# What is booked was over then; how long silence has to last is a setting, which may have changed since.
+# A booked stream was over. The waiting times are settings that may have changed since, so none is applied here.
 _OVER = Patience(abandon_after=timedelta(), start_grace=timedelta(), retry_window=timedelta())
 
-# A customer's time zone can be changed, and what was booked before keeps its month.
+# A customer's time zone can change, and earlier bookings keep their month.
 _FURTHEST_ZONES = (ZoneInfo("Etc/GMT+12"), ZoneInfo("Etc/GMT-14"))
+
+# A booking takes its time before it reads the prices, and its clock may differ from the one that dated a price.
+_CLOCK_MARGIN = timedelta(minutes=1)
+_BOOKS_KEPT = 16
+
+
+class PriceHistory:
+    """Every state that the price book has had; a price that was added later cannot have priced a booking."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._changes = price_book_changes(connection)
+        self._after = lru_cache(maxsize=_BOOKS_KEPT)(self._load)
+
+    def now(self) -> PriceBook:
+        """The book after its last change."""
+        return self._after(len(self._changes))
+
+    def around(self, at: datetime) -> Iterator[PriceBook]:
+        """The book at this time, then the other books that a booking of this time may have read."""
+        at_it = bisect_right(self._changes, at)
+        yield self._after(at_it)
+        earliest = bisect_right(self._changes, at - _CLOCK_MARGIN)
+        latest = bisect_right(self._changes, at + _CLOCK_MARGIN)
+        for number in range(earliest, latest + 1):
+            if number != at_it:
+                yield self._after(number)
+
+    def _load(self, number: int) -> PriceBook:
+        if number == 0:
+            return PriceBook(rates=RateBook(()))
+        return load_price_book(self._connection, known_at=self._changes[number - 1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Booking:
-    """One booking, and the bill before it; `reason` is None for the charge."""
+    """A charge or an adjustment with the bill before it; `reason` is None for the charge."""
 
     table: str
     key: str
@@ -38,7 +78,7 @@ class _Booking:
 
 
 def check_amounts(stored: AuditedStream) -> Iterator[Difference]:
-    """Ids, amounts, months, and the chain from one booking to the next."""
+    """Differences in the ids, amounts, months and revisions of a stream's bookings."""
     charge = stored.charge
     if charge is None:
         return
@@ -69,10 +109,10 @@ def check_amounts(stored: AuditedStream) -> Iterator[Difference]:
 
 
 def _period(stored: AuditedStream, period: str, at: datetime) -> str:
-    """The month that a booking belongs to; the stored one where it is right in some time zone.
+    """The month that a booking belongs to; the stored month where it is right in some time zone.
 
-    A booking to a month that was closed is of a later one. Which one was the first open then is not known here:
-    the seals of closed months say whether their entries are the ones that they were closed with.
+    A booking whose month was closed belongs to the month that was the first open one then. The audit cannot tell
+    which month that was and accepts any up to the first that is open now; the seals check the closed months.
     """
     zones = (ZoneInfo(stored.time_zone), *_FURTHEST_ZONES)
     months = [BillingPeriod.containing(at=at, time_zone=zone) for zone in zones]
@@ -86,10 +126,10 @@ def _period(stored: AuditedStream, period: str, at: datetime) -> str:
 
 
 def check_bills(stored: AuditedStream, history: PriceHistory, *, by_facts: bool) -> Iterator[Difference]:
-    """Every bill, redone by the prices that were known when it was booked.
+    """Differences between each bill and the bill derived with the prices known when it was booked.
 
-    The newest follows from the stream's facts when `by_facts`, which is when nothing is still to be looked at. All
-    others follow from the usage that they state.
+    With `by_facts`, which is right when the finalizer has no work left for the stream, the newest bill is derived
+    from the stream's facts. All other bills are derived from the usage that they state.
     """
     bookings = _bookings(stored)
     for number, booking in enumerate(bookings, start=1):
@@ -105,12 +145,12 @@ def check_bills(stored: AuditedStream, history: PriceHistory, *, by_facts: bool)
             if derived[-1] == booking.bill:
                 break
         else:
-            yield from _says(booking, booking.bill, derived[0])
+            yield from _bill_differences(booking, booking.bill, derived[0])
 
 
-def _says(booking: _Booking, bill: Bill, derived: Bill | None) -> list[Difference]:
+def _bill_differences(booking: _Booking, bill: Bill, derived: Bill | None) -> list[Difference]:
     if derived is None:
-        return [Difference(booking.table, booking.key, "by the facts and prices of then there is no bill")]
+        return [Difference(booking.table, booking.key, "with the facts and prices of its time there is no bill")]
     return unequal(booking.table, booking.key, field_claims(bill, derived))
 
 
@@ -137,7 +177,7 @@ def _bookings(stored: AuditedStream) -> list[_Booking]:
 
 
 def _bill_of_bill(facts: StreamFacts, bill: Bill, booking: _Booking, prices: PriceBook) -> Bill | None:
-    """The bill that follows from what a bill says was used; what an admin decided of it stays decided."""
+    """The bill derived from the usage that a bill states; an admin's resolution is kept."""
     if bill.resolution is ResolutionAction.WRITE_OFF:
         return replace(bill, lines=(), rate_card_id=None)
     derived = _redo(_facts_of_bill(facts, bill), booking, prices, None)
@@ -165,7 +205,7 @@ def settle_over(
     retry_of: str | None,
     resolution: Resolution | None,
 ) -> Settlement:
-    """What the facts of a stream that is over amount to."""
+    """Settle the facts of a stream that is over."""
     return settle(
         facts=facts,
         last_received_at=facts.last_event_at,
@@ -179,7 +219,7 @@ def settle_over(
 
 
 def _facts_of_bill(facts: StreamFacts, bill: Bill) -> StreamFacts:
-    """Facts that amount to this bill's usage."""
+    """Facts that have the bill's usage, outcome and times."""
     start = StreamStart(
         customer_id=facts.customer_id,
         stream_id=facts.stream_id,

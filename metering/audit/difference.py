@@ -1,30 +1,39 @@
-"""A difference: one thing that is stored otherwise than it follows."""
+"""A difference is one stored value that does not match the derived one; a check finds differences."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
 from typing import Any
+
+from sqlalchemy import Connection, text
+
+# A check names at most this many rows: the first ones are enough to find the fault.
+MAX_NAMED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`key` finds the row in `table`; `says` tells what it holds and what it should."""
+    """`key` identifies the row in `table`; `says` states the stored and the derived value."""
 
     table: str
     key: str
     says: str
 
 
-# What is compared: its name, as it is stored, and as it follows.
+# The name of a value, the stored value and the derived one.
 Claim = tuple[str, object, object]
+
+# Finds the differences in what ended between two moments, or in all of a table that has no such time.
+Check = Callable[[Connection, datetime, datetime], Iterator[Difference]]
 
 
 def stream_key(customer_id: str, stream_id: str) -> str:
-    """How a difference names a stream, and what is booked for it."""
+    """The key of a stream and of its bookings in a difference."""
     return f"{customer_id}/{stream_id}"
 
 
 def unequal(table: str, key: str, claims: Iterable[Claim]) -> list[Difference]:
-    """The claims that do not hold."""
+    """A difference for each claim whose two values are not equal."""
     return [
         Difference(table, key, f"{name}: stored {stored!s}, derived {derived!s}")
         for name, stored, derived in claims
@@ -33,7 +42,7 @@ def unequal(table: str, key: str, claims: Iterable[Claim]) -> list[Difference]:
 
 
 def field_claims(stored: Any, derived: Any, prefix: str = "") -> Iterator[Claim]:
-    """The innermost fields in which two records differ, side by side."""
+    """The innermost fields in which two records differ, with their dotted names."""
     if stored == derived:
         return
     if not is_dataclass(stored) or type(stored) is not type(derived):
@@ -42,3 +51,12 @@ def field_claims(stored: Any, derived: Any, prefix: str = "") -> Iterator[Claim]
     for field in fields(stored):
         name = f"{prefix}.{field.name}" if prefix else field.name
         yield from field_claims(getattr(stored, field.name), getattr(derived, field.name), name)
+
+
+def rows_that_differ(
+    connection: Connection, table: str, query: str, begin: datetime, end: datetime, **parameters: object
+) -> Iterator[Difference]:
+    """One difference for each row of `query`, whose columns are `key` and `says`."""
+    rows = connection.execute(text(f"{query} LIMIT {MAX_NAMED}"), {"begin": begin, "end": end, **parameters})
+    for row in rows:
+        yield Difference(table, row.key, row.says)

@@ -1,29 +1,39 @@
-"""Invariants of closed months: sealed, summed and rounded as their entries say, numbered without a gap."""
+"""Invariants of closed months: sealed, summed and rounded as their entries say, numbered without a gap.
 
-from collections.abc import Iterator, Sequence
+The entries are collected by a query of the audit's own, so that a fault in those that close a month is found.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, text
 
-from metering.audit.checks import Check, broken
-from metering.audit.difference import Difference, field_claims, unequal
-from metering.core.money import ZERO
+from metering.audit.difference import Check, Difference, field_claims, rows_that_differ, unequal
 from metering.core.period import BillingPeriod
-from metering.months.invoice import Invoice, Previous, make_invoice
-from metering.months.queries.entries import MonthKey, OpenMonth, Seal, line_sums, seals
-from metering.months.queries.invoices import get_invoices
-from metering.months.store.invoices import StoredInvoice
+from metering.events.usage import COUNTERS
+from metering.months.invoice import (
+    ClosedPeriod,
+    Invoice,
+    InvoiceLine,
+    LineSum,
+    Previous,
+    in_order,
+    make_invoice,
+)
 
 _BATCH = 500
-_EMPTY = Seal(entry_count=0, usd_cents=ZERO, digest=sha256(b"").digest())
+# A customer and a period, such as ("acme", "2026-11").
+_MonthKey = tuple[str, str]
 
 _MONTHS = text(
     """
-    SELECT p.customer_id, p.period, p.time_zone, p.starts_at, p.ends_at, p.entry_count, p.seal, i.invoice_id,
-           before.invoice_id AS before_id, before.remainder_usd_cents AS before_remainder,
-           before.period AS before_period
+    SELECT p.*, i.invoice_id, i.number, i.previous_invoice_id, i.exact_usd_cents, i.carried_in_usd_cents,
+           i.billed_cents, i.remainder_usd_cents, i.minimum_cents, before.invoice_id AS before_id,
+           before.remainder_usd_cents AS before_remainder, before.period AS before_period
     FROM billing_periods p LEFT JOIN invoices i ON i.customer_id = p.customer_id AND i.period = p.period
     LEFT JOIN LATERAL (SELECT b.invoice_id, b.remainder_usd_cents, b.period FROM invoices b
                        WHERE b.customer_id = p.customer_id AND b.period < p.period
@@ -32,71 +42,173 @@ _MONTHS = text(
     ORDER BY p.customer_id, p.period LIMIT :limit
     """
 )
+_THESE = """
+    unnest(CAST(:customer_ids AS text[]), CAST(:periods AS text[])) AS these (customer_id, period)
+    JOIN billing_periods m USING (customer_id, period)
+"""
+_STORED_LINES = text(
+    f"""
+    SELECT l.*, i.period FROM {_THESE} JOIN invoices i USING (customer_id, period)
+    JOIN invoice_lines l ON l.customer_id = i.customer_id AND l.invoice_id = i.invoice_id
+    """
+)
+
+
+def _changed(name: str) -> str:
+    """What an adjustment changes of a counter of the bill before it."""
+    after, before = (
+        f"coalesce(CAST({bill} -> 'usage' ->> '{name}' AS numeric), 0)" for bill in ("a.bill", "b.bill")
+    )
+    return f"{after} - CASE WHEN a.revision = 1 THEN coalesce(c.{name}, 0) ELSE {before} END AS {name}"
+
+
+_KIND = "CASE WHEN c.ended_at < m.starts_at THEN 'late_usage' ELSE 'usage' END"
+_LATE_MONTH = "CASE WHEN c.ended_at < m.starts_at THEN to_char(c.ended_at AT TIME ZONE m.time_zone, 'YYYY-MM') END"
+# Every entry of a month, with the line that it belongs to. An adjustment of a charge of the same month belongs to
+# the charge's line, with its difference to the bill before it; one of an earlier month has a line of its own.
+_ENTRIES = f"""
+    SELECT m.customer_id, m.period, c.charge_id AS id, c.ended_at AS at,
+           {_KIND} AS kind, {_LATE_MONTH} AS month, c.provider, c.model, NULL AS adjustment_id, NULL AS reason,
+           c.ended_at AS line_at, 1 AS stream_count,
+           {", ".join(f"c.{name}" for name in COUNTERS)}, c.usd_cents
+    FROM {_THESE} JOIN charges c ON c.customer_id = m.customer_id AND c.period = m.period
+    UNION ALL
+    SELECT m.customer_id, m.period, a.adjustment_id, a.booked_at, {_KIND}, {_LATE_MONTH}, c.provider, c.model,
+           NULL, NULL, c.ended_at,
+           CAST(a.bill IS NOT NULL AS int) - CAST(a.revision = 1 OR b.bill IS NOT NULL AS int),
+           {", ".join(_changed(name) for name in COUNTERS)}, a.usd_cents
+    FROM {_THESE} JOIN adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
+    JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id AND c.period = a.period
+    LEFT JOIN adjustments b
+        ON b.customer_id = a.customer_id AND b.stream_id = a.stream_id AND b.revision = a.revision - 1
+    UNION ALL
+    SELECT m.customer_id, m.period, a.adjustment_id, a.booked_at, 'adjustment', c.period, c.provider, c.model,
+           NULL, NULL, c.ended_at,
+           CAST(row_number() OVER (PARTITION BY a.customer_id, a.period, a.stream_id) = 1 AS int),
+           {", ".join("0" for _ in COUNTERS)}, a.usd_cents
+    FROM {_THESE} JOIN adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
+    JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id AND c.period <> a.period
+    UNION ALL
+    SELECT m.customer_id, m.period, a.adjustment_id, a.booked_at, a.kind, NULL, NULL, NULL, a.adjustment_id,
+           a.reason, a.booked_at, 0, {", ".join("0" for _ in COUNTERS)}, a.usd_cents
+    FROM {_THESE} JOIN manual_adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
+"""
+_USAGE = ", ".join(f"'{name}', nullif(sum({name}), 0)" for name in COUNTERS)
+_DERIVED_LINES = text(
+    f"""
+    SELECT customer_id, e.period, kind, month, provider, model, adjustment_id, reason,
+           CASE kind WHEN 'usage' THEN p.starts_at ELSE min(line_at) END AS starts_at,
+           CASE kind WHEN 'usage' THEN p.ends_at ELSE max(line_at) END AS ends_at,
+           sum(stream_count) AS stream_count, json_strip_nulls(json_build_object({_USAGE})) AS usage,
+           sum(usd_cents) AS usd_cents
+    FROM ({_ENTRIES}) AS e JOIN billing_periods p USING (customer_id, period)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, p.starts_at, p.ends_at
+    HAVING kind <> 'adjustment' OR sum(usd_cents) <> 0
+    """
+)
+# A seal hashes the lines `day hash` of the UTC days with entries; a day's hash is over the lines `id amount`.
+_SEALS = text(
+    f"""
+    SELECT customer_id, period, sum(entry_count) AS entry_count,
+           sha256(convert_to(string_agg(day || ' ' || encode(hash, 'hex'), E'\\n' ORDER BY day), 'UTF8')) AS seal
+    FROM (SELECT customer_id, period, CAST(at AT TIME ZONE 'UTC' AS date) AS day, count(*) AS entry_count,
+                 sha256(convert_to(string_agg(id || ' ' || trim_scale(usd_cents), E'\\n' ORDER BY id COLLATE "C"),
+                                   'UTF8')) AS hash
+          FROM ({_ENTRIES}) AS entries GROUP BY 1, 2, 3) AS days
+    GROUP BY 1, 2
+    """
+)
+_NO_ENTRIES = (0, sha256(b"").digest())
 
 
 def check_invoices(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """A closed month has the entries that it was sealed with, and its invoice is what they make."""
+    """A closed month has the entries that it was sealed with, and its invoice is derived from them."""
     after = ("", "")
     while True:
         parameters = {"begin": begin, "end": end, "customer_id": after[0], "period": after[1], "limit": _BATCH}
         rows = connection.execute(_MONTHS, parameters).all()
         if not rows:
             return
-        yield from _compare(connection, rows)
+        yield from _compare_months(connection, rows)
         after = (rows[-1].customer_id, rows[-1].period)
 
 
-def _compare(connection: Connection, rows: Sequence[Any]) -> Iterator[Difference]:
-    months = [_month(row) for row in rows]
-    sums, sealed = line_sums(connection, months), seals(connection, months)
-    stored = get_invoices(connection, [(row.customer_id, row.invoice_id) for row in rows if row.invoice_id])
-    for row, month in zip(rows, months, strict=True):
-        key: MonthKey = (month.customer_id, month.period)
-        seal = sealed.get(key, _EMPTY)
-        yield from unequal(
-            "billing_periods",
-            f"{month.customer_id} {month.period}",
-            [
-                ("entry_count", row.entry_count, seal.entry_count),
-                ("seal", bytes(row.seal).hex(), seal.digest.hex()),
-            ],
-        )
-        if not seal.entry_count:
-            continue
-        invoice = stored.get(row.invoice_id or "")
-        if invoice is None:
-            yield Difference("invoices", f"{month.customer_id} {month.period}", "there is no invoice")
-            continue
-        derived = make_invoice(
-            closed=invoice.closed,
-            sums=sums.get(key, ()),
-            previous=_previous(row),
-            minimum_cents=invoice.invoice.minimum_cents,
-        )
-        yield from _unequal_invoices(invoice, derived)
+def _compare_months(connection: Connection, rows: Sequence[Any]) -> Iterator[Difference]:
+    these = {"customer_ids": [row.customer_id for row in rows], "periods": [row.period for row in rows]}
+    seals = {
+        (row.customer_id, row.period): (int(row.entry_count), row.seal)
+        for row in connection.execute(_SEALS, these)
+    }
+    stored, derived = (_by_month(connection.execute(query, these)) for query in (_STORED_LINES, _DERIVED_LINES))
+    for row in rows:
+        month = (row.customer_id, row.period)
+        key = f"{row.customer_id} {row.period}"
+        entry_count, seal = seals.get(month, _NO_ENTRIES)
+        claims = [("entry_count", row.entry_count, entry_count), ("seal", bytes(row.seal).hex(), seal.hex())]
+        yield from unequal("billing_periods", key, claims)
+        if entry_count and row.invoice_id is None:
+            yield Difference("invoices", key, "there is no invoice")
+        elif entry_count:
+            yield from _compare_invoices(row, stored.get(month, ()), derived.get(month, ()))
 
 
-def _unequal_invoices(stored: StoredInvoice, derived: Invoice) -> Iterator[Difference]:
-    invoice = stored.invoice
-    if invoice == derived:
-        return
-    lines = {line.sum.line_key: line for line in invoice.lines}
+def _by_month(rows: Any) -> Mapping[_MonthKey, Sequence[Any]]:
+    found: dict[_MonthKey, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.customer_id, row.period].append(row)
+    return found
+
+
+def _compare_invoices(row: Any, stored_lines: Sequence[Any], derived_lines: Sequence[Any]) -> Iterator[Difference]:
+    stored = _stored_invoice(row, stored_lines)
+    derived = make_invoice(
+        closed=_closed_period(row),
+        sums=[_line_sum(line) for line in derived_lines],
+        previous=_previous(row),
+        minimum_cents=stored.minimum_cents,
+    )
+    lines = {line.sum.line_key: line for line in stored.lines}
     for line in derived.lines:
         was = lines.pop(line.sum.line_key, None)
-        key = f"{stored.number} {line.sum.line_key}"
+        key = f"{row.number} {line.sum.line_key}"
         if was is None:
-            yield Difference("invoice_lines", key, "the line is not there")
+            yield Difference("invoice_lines", key, "the line is missing")
         else:
             yield from unequal("invoice_lines", key, field_claims(was, line))
     for line_key in lines:
-        yield Difference("invoice_lines", f"{stored.number} {line_key}", "nothing that is booked makes this line")
-    claims = [claim for claim in field_claims(invoice, derived) if claim[0] != "lines"]
-    yield from unequal("invoices", stored.number, claims)
+        yield Difference("invoice_lines", f"{row.number} {line_key}", "no entry belongs to this line")
+    yield from unequal("invoices", row.number, (c for c in field_claims(stored, derived) if c[0] != "lines"))
 
 
-def _month(row: Any) -> OpenMonth:
-    names = ("customer_id", "period", "time_zone", "starts_at", "ends_at")
-    return OpenMonth(**{name: getattr(row, name) for name in names})
+def _stored_invoice(row: Any, lines: Sequence[Any]) -> Invoice:
+    return Invoice(
+        invoice_id=row.invoice_id,
+        customer_id=row.customer_id,
+        period=BillingPeriod.parse(row.period),
+        previous_invoice_id=row.previous_invoice_id,
+        exact_usd_cents=row.exact_usd_cents,
+        carried_in_usd_cents=row.carried_in_usd_cents,
+        billed_cents=row.billed_cents,
+        remainder_usd_cents=row.remainder_usd_cents,
+        minimum_cents=row.minimum_cents,
+        lines=tuple(
+            in_order([InvoiceLine(sum=_line_sum(line), billed_cents=line.billed_cents) for line in lines])
+        ),
+    )
+
+
+def _line_sum(row: Any) -> LineSum:
+    return msgspec.convert(dict(row._mapping), LineSum)
+
+
+def _closed_period(row: Any) -> ClosedPeriod:
+    names = ("customer_id", "time_zone", "starts_at", "ends_at", "closed_at", "closed_by", "force_reason")
+    return ClosedPeriod(
+        **{name: getattr(row, name) for name in names},
+        period=BillingPeriod.parse(row.period),
+        entry_count=row.entry_count,
+        seal=bytes(row.seal),
+    )
 
 
 def _previous(row: Any) -> Previous | None:
@@ -110,7 +222,7 @@ def _previous(row: Any) -> Previous | None:
 
 
 def check_invoice_sums(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """An invoice's lines, and the entries of its month, sum to what it says; its lines' cents to what it bills."""
+    """An invoice's amount is the sum of its entries and of its lines, exactly and in whole cents."""
     query = """
         SELECT i.number AS key, format('exact %s, entries %s, lines %s; billed %s, lines %s',
                    i.exact_usd_cents, e.usd_cents, l.usd_cents - i.carried_in_usd_cents, i.billed_cents,
@@ -132,25 +244,25 @@ def check_invoice_sums(connection: Connection, begin: datetime, end: datetime) -
                OR l.usd_cents <> i.exact_usd_cents + i.carried_in_usd_cents
                OR l.billed_cents <> i.billed_cents)
     """
-    return broken(connection, "invoices", query, begin, end)
+    return rows_that_differ(connection, "invoices", query, begin, end)
 
 
 def check_invoice_numbers(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """A month's invoices are numbered from 1 without a gap, and each has a push."""
+    """The invoices of a month are numbered from 1 without a gap, and each has a push."""
     query = """
         SELECT number AS key, format('number: stored %s, derived %s', number, derived) AS says
         FROM (SELECT number, period || '-' || to_char(row_number() OVER (PARTITION BY period ORDER BY number),
                                                       'FM000000') AS derived FROM invoices) AS numbered
         WHERE number <> derived
         UNION ALL
-        SELECT i.number, 'it has no push' FROM invoices i WHERE NOT EXISTS (
+        SELECT i.number, 'the invoice has no push' FROM invoices i WHERE NOT EXISTS (
             SELECT FROM invoice_pushes p WHERE p.customer_id = i.customer_id AND p.invoice_id = i.invoice_id)
     """
-    return broken(connection, "invoices", query, begin, end)
+    return rows_that_differ(connection, "invoices", query, begin, end)
 
 
 def check_closed_through(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """A customer is closed through its last closed month; later only while somebody is about to invoice it."""
+    """A customer is closed through its last closed month, or a later one while a run is closing that month."""
     query = """
         SELECT c.customer_id AS key, format('closed_through: stored %s, derived %s', c.closed_through,
                                             p.period) AS says
@@ -159,7 +271,7 @@ def check_closed_through(connection: Connection, begin: datetime, end: datetime)
             WHERE p.customer_id = c.customer_id) AS p
         WHERE c.closed_through < p.period
     """
-    return broken(connection, "customers", query, begin, end)
+    return rows_that_differ(connection, "customers", query, begin, end)
 
 
 INVOICE_CHECKS: tuple[Check, ...] = (

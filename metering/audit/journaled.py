@@ -1,4 +1,4 @@
-"""What the journal says: every request's events, decoded and folded once more."""
+"""Streams derived from the journal: the events of every request, decoded and folded again."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ from metering.streams.stream import StreamFacts, join
 
 Key = tuple[str, str]
 
-# Folded together before they are set down: many of them are of the same streams.
+# Events are folded in groups of this size, because many belong to the same streams.
 _EVENTS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournaledStream:
-    """A stream as far as some requests tell, and when the first and the last of them arrived."""
+    """A stream's facts from some requests, and when the first and the last of these arrived."""
 
     facts: StreamFacts
     first_received_at: datetime
@@ -32,7 +32,7 @@ class JournaledStream:
 
 
 def join_journaled(a: JournaledStream, b: JournaledStream) -> JournaledStream:
-    """What both say of the same stream."""
+    """Both parts of the same stream as one."""
     return JournaledStream(
         facts=join(a.facts, b.facts),
         first_received_at=min(a.first_received_at, b.first_received_at),
@@ -42,14 +42,14 @@ def join_journaled(a: JournaledStream, b: JournaledStream) -> JournaledStream:
 
 @dataclass(slots=True)
 class JournalFold:
-    """Takes requests, gives streams. `differences` are in the journal itself."""
+    """Folds requests into streams. `differences` are faults of the journal itself."""
 
     requests: int = 0
     events: int = 0
     differences: list[Difference] = field(default_factory=list)
 
     def streams(self, requests: Iterable[JournaledRequest]) -> Iterator[JournaledStream]:
-        """The streams of the requests; one that is in many of them comes several times, to be joined."""
+        """The streams of the requests. A stream may come several times; `join_journaled` joins its parts."""
         events: list[WireEvent] = []
         arrivals: dict[Key, tuple[datetime, datetime]] = {}
         for request in requests:
@@ -69,7 +69,7 @@ class JournalFold:
         yield from _fold(events, arrivals)
 
     def _accepted(self, request: JournaledRequest) -> list[WireEvent]:
-        """The events that counted."""
+        """The events of a request that were accepted."""
         try:
             body = request.body()
             if request.rejected or request.media_type == NDJSON:
@@ -77,23 +77,20 @@ class JournalFold:
                 body = b"[%s]" % b",".join(event for _, event in sent)
             decoded = decode_json(body)
         except (ZstdError, InvalidJsonError) as error:
-            self._differs(request, f"the body cannot be read: {error}")
+            self._report(request, f"the body cannot be read: {error}")
             return []
         for rejection in decoded.rejections:
-            self._differs(request, f"an event that counted is no event: {rejection.detail}")
+            self._report(request, f"an accepted event is not valid: {rejection.detail}")
         if decoded.count != request.event_count:
-            said = f"event_count: stored {request.event_count}, the body has {decoded.count} that count"
-            self._differs(request, said)
+            self._report(request, f"event_count: stored {request.event_count}, derived {decoded.count}")
         return list(decoded.events)
 
     def _check_hashes(self, request: JournaledRequest, keys: set[Key]) -> None:
         stored = request.stream_hashes
         if stored is not None and not set(stream_hashes(keys)) <= set(stored):
-            self._differs(
-                request, "stream_hashes: a stream's hash is missing, so its events are not found by stream"
-            )
+            self._report(request, "stream_hashes: a hash is missing, so the events are not found by their stream")
 
-    def _differs(self, request: JournaledRequest, says: str) -> None:
+    def _report(self, request: JournaledRequest, says: str) -> None:
         arrival = request.arrival
         key = f"{arrival.received_at.isoformat()} {arrival.journal_id}"
         self.differences.append(Difference("journal", key, says))

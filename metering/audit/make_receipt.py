@@ -1,4 +1,4 @@
-"""Make a receipt: gather what a stream's cost follows from."""
+"""Make a receipt: collect everything that a stream's cost is derived from."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +13,7 @@ from metering.prices.queries import get_rate_card
 
 
 def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, now: datetime) -> Receipt | None:
-    """The receipt of a stream as it is now; None when no event of it ever came."""
+    """The receipt of a stream in its present state; None when no event of the stream has arrived."""
     view = get_stream(connection, customer_id=customer_id, stream_id=stream_id)
     if view is None:
         return None
@@ -61,12 +61,12 @@ def _entries(view: StreamView) -> Iterator[ReceiptEntry]:
             note=None,
             usd_cents=adjustment.usd_cents,
         )
-    for by_hand in view.manual_adjustments:
+    for manual in view.manual_adjustments:
         yield ReceiptEntry(
-            id=by_hand.adjustment_id,
-            booked_at=by_hand.booked_at,
-            period=by_hand.period,
-            reason=by_hand.kind.value,
-            note=by_hand.reason,
-            usd_cents=by_hand.usd_cents,
+            id=manual.adjustment_id,
+            booked_at=manual.booked_at,
+            period=manual.period,
+            reason=manual.kind.value,
+            note=manual.reason,
+            usd_cents=manual.usd_cents,
         )

@@ -1,4 +1,4 @@
-"""A receipt: everything that a stream's cost follows from, and the checks by which anyone can redo it offline."""
+"""A receipt holds everything that a stream's cost is derived from; its checks redo the cost offline."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FORMAT = "stream-metering receipt 1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptEntry:
-    """One booking: the charge, or an adjustment with its reason; `invoice` is the number of the one it is on."""
+    """One booking: the charge, or an adjustment with its reason. `invoice` is the number of its invoice."""
 
     id: str
     booked_at: datetime
@@ -32,7 +32,7 @@ class ReceiptEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptCard:
-    """The rate card of the newest bill, where its prices come from, and when it was added."""
+    """The rate card of the newest bill, the source of its prices, and the time when it was added."""
 
     card: RateCard
     provenance: str
@@ -41,11 +41,10 @@ class ReceiptCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """A stream's cost and its reasons.
+    """A stream's cost and everything that explains it.
 
-    `start`, `delivered` and `end` are what counts of its events: the start and the end that win the merge, the
-    highest counters. `entries` begin with the charge. `invoice` is the number of the
-    charge's invoice, once there is one.
+    `start` and `end` are the events that win the merge, `delivered` the highest counters. `entries` begin with the
+    charge. `invoice` is the number of the charge's invoice, once there is one.
     """
 
     format: str
@@ -67,24 +66,24 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was redone; `fault` says what does not agree."""
+    """The result of one check; `fault` says what does not agree and is None when all does."""
 
     name: str
     fault: str | None
 
 
 def verify(receipt: Receipt) -> list[Check]:
-    """Redo what the receipt says, from its events to its cost."""
+    """Redo the receipt's cost from its events, one check for each step."""
     checks: list[tuple[str, Callable[[Receipt, Bill], Iterable[str]]]] = [
-        ("the events amount to the billed usage", _check_usage),
-        ("the rate card is what its id says, and was in force", _check_card),
-        ("the model's name leads to the rate card", _check_rule),
+        ("the events give the billed usage", _check_usage),
+        ("the rate card has the id of its content and was in force", _check_card),
+        ("the rate card has a rule for the model's name", _check_rule),
         ("usage x rates gives the lines", _check_lines),
         ("the bookings sum to the cost", _check_entries),
     ]
     if receipt.bill is None:
-        fault = None if receipt.usd_cents is None else f"it costs {receipt.usd_cents} without a bill"
-        return [Check("nothing is billed while nothing is final", fault)]
+        fault = None if receipt.usd_cents is None else f"the cost is {receipt.usd_cents}, and there is no bill"
+        return [Check("a stream without a bill costs nothing", fault)]
     return [Check(name, "; ".join(check(receipt, receipt.bill)) or None) for name, check in checks]
 
 
@@ -140,11 +139,11 @@ def _check_card(receipt: Receipt, bill: Bill) -> Iterable[str]:
     content = id_by_content(card)
     faults = []
     if card.rate_card_id != bill.rate_card_id:
-        faults.append(f"billed by {bill.rate_card_id}, shown is {card.rate_card_id}")
+        faults.append(f"the bill names {bill.rate_card_id}, the receipt has {card.rate_card_id}")
     if card.rate_card_id != content:
-        faults.append(f"its content has the id {content}, not {card.rate_card_id}")
+        faults.append(f"the content has the id {content}, not {card.rate_card_id}")
     if card.effective_from > bill.started_at:
-        faults.append(f"it is in force from {card.effective_from}, the stream started {bill.started_at}")
+        faults.append(f"the card is in force from {card.effective_from}, the stream started at {bill.started_at}")
     return faults
 
 
@@ -161,7 +160,7 @@ def _check_rule(receipt: Receipt, bill: Bill) -> Iterable[str]:
 
 def _check_lines(receipt: Receipt, bill: Bill) -> Iterable[str]:
     if _nothing_to_price(receipt, bill):
-        return [] if not bill.lines else ["there are lines where nothing is to be paid"]
+        return [] if not bill.lines else ["there are lines although nothing is billable"]
     if receipt.rate_card is None:
         return ["there is no rate card"]
     try:
@@ -174,15 +173,17 @@ def _check_lines(receipt: Receipt, bill: Bill) -> Iterable[str]:
         )
     except RateMissingError as error:
         return [f"the card has {error}"]
-    return [] if lines == bill.lines else [f"redone they are {lines}"]
+    return [] if lines == bill.lines else [f"the rates give {lines}"]
 
 
 def _check_entries(receipt: Receipt, bill: Bill) -> Iterable[str]:
     booked = sum_cents(entry.usd_cents for entry in receipt.entries)
-    by_hand = sum_cents(entry.usd_cents for entry in receipt.entries if entry.note is not None)
+    manual = sum_cents(entry.usd_cents for entry in receipt.entries if entry.note is not None)
     faults = []
     if booked != receipt.usd_cents:
         faults.append(f"the bookings sum to {booked}, the cost is {receipt.usd_cents}")
-    if EXACT.add(bill.usd_cents, by_hand) != (receipt.usd_cents or ZERO):
-        faults.append(f"the bill is {bill.usd_cents} and {by_hand} was booked by hand")
+    if EXACT.add(bill.usd_cents, manual) != (receipt.usd_cents or ZERO):
+        faults.append(
+            f"the bill of {bill.usd_cents} and the manual {manual} are not the cost of {receipt.usd_cents}"
+        )
     return faults

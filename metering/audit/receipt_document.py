@@ -1,4 +1,4 @@
-"""A receipt as a JSON document, and back; and as a text for people."""
+"""A receipt as JSON, written and read, and as plain text."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,7 +12,7 @@ from metering.core.money import cents_text
 
 
 class UnreadableReceiptError(MeteringError):
-    """Not a receipt that this version can read."""
+    """The document is not a receipt that this version can read."""
 
 
 def receipt_document(receipt: Receipt) -> bytes:
@@ -25,7 +25,7 @@ def _plain(receipt: Receipt) -> Any:
 
 
 def _public(value: Any) -> Any:
-    """Without what records keep for themselves, and each amount in its one spelling."""
+    """Without private fields; each amount in its one spelling."""
     match value:
         case dict():
             return {name: _public(inner) for name, inner in value.items() if not name.startswith("_")}
@@ -37,10 +37,10 @@ def _public(value: Any) -> Any:
 
 
 def verify_document(document: bytes) -> list[Check]:
-    """Redo a receipt from its JSON alone.
+    """Check a receipt from its JSON alone.
 
     Raises:
-        UnreadableReceiptError: it is not one.
+        UnreadableReceiptError: the document is not a receipt.
     """
     try:
         given = msgspec.json.decode(document)
@@ -49,12 +49,12 @@ def verify_document(document: bytes) -> list[Check]:
         receipt = msgspec.convert(given, Receipt, strict=False)
     except msgspec.DecodeError as error:
         raise UnreadableReceiptError(f"not a receipt: {error}") from error
-    fault = None if _plain(receipt) == given else "something in it is not what follows from the rest"
-    return [Check("the document says what it can be read as", fault), *verify(receipt)]
+    fault = None if _plain(receipt) == given else "a value does not follow from the others"
+    return [Check("the document has the form and the values of a receipt", fault), *verify(receipt)]
 
 
 def receipt_text(receipt: Receipt) -> str:
-    """The receipt for people, in lines of text."""
+    """The receipt as lines of text."""
     return "\n".join(_text(receipt)) + "\n"
 
 
@@ -70,8 +70,8 @@ def _text(receipt: Receipt) -> Iterator[str]:
         f", answered by {bill.response_model}" if bill.response_model else ""
     )
     yield f"Time     {bill.started_at:%Y-%m-%d %H:%M:%S %Z} to {bill.ended_at:%Y-%m-%d %H:%M:%S %Z}"
-    yield f"Outcome  {bill.outcome.value}; usage counted by {bill.usage_source.value}" + (
-        ", its input unknown" if bill.input_unknown else ""
+    yield f"Outcome  {bill.outcome.value}; usage source: {bill.usage_source.value}" + (
+        ", input unknown" if bill.input_unknown else ""
     )
     yield f"Policy   {bill.cancel_policy.value}, version {bill.cancel_policy_version}"
     if receipt.rate_card is not None:

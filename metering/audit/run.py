@@ -1,6 +1,12 @@
-"""Run the audit: fold the journal into a spool, put what is stored beside it, and compare part after part."""
+"""Run the audit: check the invariants, then compare every stored stream with the journal.
 
+Journaled and stored streams are written to scratch files, all records of one stream to the same file, and compared
+file by file, so that memory stays bounded.
+"""
+
+import struct
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +16,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 from sqlalchemy import Connection, Engine
 
-from metering.audit.checks import BOOKING_CHECKS
+from metering.audit.booking_checks import BOOKING_CHECKS
+from metering.audit.bookings import PriceHistory
 from metering.audit.difference import Difference, stream_key
 from metering.audit.invoice_checks import INVOICE_CHECKS
 from metering.audit.journaled import JournaledStream, JournalFold, Key, join_journaled
-from metering.audit.price_history import PriceHistory
-from metering.audit.spool import Spool
 from metering.audit.stored import (
     AuditedStream,
     count_streams,
@@ -28,31 +33,33 @@ from metering.audit.total_checks import TOTAL_CHECKS
 from metering.core.period import BillingPeriod
 from metering.db.engine import snapshot
 from metering.events.queries import CLOCK_MARGIN, count_journaled, iterate_journal, journal_begins
+from metering.events.store import stream_hash
 from metering.streams.stream import StreamFacts
 
-# How many differences are kept to be shown; the others are counted.
+# The report keeps this many differences; further ones are only counted.
 MAX_SHOWN = 1_000
 
 _UTC = ZoneInfo("UTC")
 _ALWAYS = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
 
 _JOURNALED, _STORED = 0, 1
-# So many streams are compared at a time, about 4 kB each.
-_STREAMS_A_PART = 20_000
-# A file each, all open at once; most systems allow a process 1,024.
+# The streams that are in memory at once, about 4 kB each.
+_STREAMS_PER_PART = 20_000
+# Each part is a file, and all are open at once; most systems allow a process 1,024.
 _MAX_PARTS = 256
+_RECORD_HEAD = struct.Struct("<BI")
 
-# What is being done, how much of it is done, and of how much.
+# Called with the current step, the units of it that are done, and the units in all.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(slots=True)
 class AuditReport:
-    """What was looked at, and what differs.
+    """The numbers of what was compared, and the differences.
 
-    `pending` streams have something that the finalizer has still to look at: their facts were compared, and what
-    is booked for them. `before_journal` ones began before the journal does, which METERING_JOURNAL_RETENTION cuts
-    off: what is stored of them was taken as it is.
+    `pending` streams are due for the finalizer: their facts and their bookings so far were compared.
+    `before_journal` streams began before the part of the journal that METERING_JOURNAL_RETENTION keeps: their
+    stored facts were taken as they are. `difference_count` counts all differences, `differences` has the first.
     """
 
     requests: int = 0
@@ -64,7 +71,7 @@ class AuditReport:
     differences: list[Difference] = field(default_factory=list)
 
     def add(self, differences: Iterable[Difference]) -> None:
-        """Count these, and keep the first."""
+        """Count the differences, and keep the first ones."""
         for difference in differences:
             self.difference_count += 1
             if len(self.differences) < MAX_SHOWN:
@@ -73,18 +80,49 @@ class AuditReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scope:
-    """What a run looks at: the period, streams and totals that ended in it, and requests that may be of those."""
+    """What a run compares: what `ended` in the period, and the requests `received` that may concern it."""
 
     period: BillingPeriod | None
     ended: tuple[datetime, datetime]
     received: tuple[datetime, datetime]
 
     def has(self, facts: StreamFacts, time_zone: ZoneInfo) -> bool:
-        """Whether a stream is of the period."""
+        """Whether a stream ended in the period."""
         if self.period is None:
             return True
         ended_at = facts.end.event.time if facts.end else facts.last_event_at
         return BillingPeriod.containing(at=ended_at, time_zone=time_zone) == self.period
+
+
+class _Scratch:
+    """Records in `parts` files: all those of one stream in one file, in the order in which they were added."""
+
+    def __init__(self, folder: Path, *, parts: int) -> None:
+        self._paths = [folder / f"part-{number:03d}" for number in range(parts)]
+        self._open = ExitStack()
+        self._files = [self._open.enter_context(path.open("wb", buffering=1 << 16)) for path in self._paths]
+
+    def close(self) -> None:
+        self._open.close()
+
+    def add(self, customer_id: str, stream_id: str, *, kind: int, record: bytes) -> None:
+        file = self._files[stream_hash(customer_id, stream_id) % len(self._files)]
+        file.write(_RECORD_HEAD.pack(kind, len(record)))
+        file.write(record)
+
+    def parts(self) -> Iterator[Iterator[tuple[int, bytes]]]:
+        """The (kind, record) pairs of each part. Ends adding; deletes each file once it is read."""
+        self.close()
+        for path in self._paths:
+            yield _records(path)
+            path.unlink()
+
+
+def _records(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb", buffering=1 << 20) as file:
+        while head := file.read(_RECORD_HEAD.size):
+            kind, size = _RECORD_HEAD.unpack(head)
+            yield kind, file.read(size)
 
 
 def audit(
@@ -95,10 +133,10 @@ def audit(
     scratch: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> AuditReport:
-    """Derive all that is stored, or all that is of a period, from the journal, and compare.
+    """Derive everything that is stored, or everything of one period, from the journal, and compare.
 
-    It reads one snapshot, and disturbs nobody. `scratch` is a folder with room for about 2 kB a stream; without
-    one, the system's for temporary files.
+    It reads one snapshot and takes no locks. `scratch` is a folder with room for about 2 kB per stream, by default
+    the system's temporary folder.
     """
     report = AuditReport()
     with snapshot(engine) as connection:
@@ -125,27 +163,28 @@ def _compare_streams(
 ) -> None:
     begin, end = scope.received
     total = count_streams(connection, begin=begin, end=end)
-    with Spool(folder, parts=min(_MAX_PARTS, 1 + total // _STREAMS_A_PART)) as spool:
-        _set_down_journal(connection, scope, spool, report, progress)
+    parts = min(_MAX_PARTS, 1 + total // _STREAMS_PER_PART)
+    with closing(_Scratch(folder, parts=parts)) as scratch:
+        _write_journal(connection, scope, scratch, report, progress)
         stored = iterate_stored(connection, begin=begin, end=end)
         for number, (customer_id, stream_id, document) in enumerate(stored, start=1):
-            spool.add(customer_id, stream_id, kind=_STORED, record=document.encode())
+            scratch.add(customer_id, stream_id, kind=_STORED, record=document.encode())
             progress("reading streams", number, total)
         comparison = _Comparison(scope, PriceHistory(connection), journal_begins(connection), now, report)
-        for records in spool.parts():
+        for records in scratch.parts():
             comparison.compare(records)
             progress("comparing streams", report.streams, total)
 
 
-def _set_down_journal(
-    connection: Connection, scope: _Scope, spool: Spool, report: AuditReport, progress: Progress
+def _write_journal(
+    connection: Connection, scope: _Scope, scratch: _Scratch, report: AuditReport, progress: Progress
 ) -> None:
     begin, end = scope.received
     total = count_journaled(connection, begin=begin, end=end)
     fold = JournalFold()
     for stream in fold.streams(iterate_journal(connection, begin=begin, end=end)):
         facts = stream.facts
-        spool.add(facts.customer_id, facts.stream_id, kind=_JOURNALED, record=msgspec.msgpack.encode(stream))
+        scratch.add(facts.customer_id, facts.stream_id, kind=_JOURNALED, record=msgspec.msgpack.encode(stream))
         progress("folding the journal's events", fold.events, total)
     report.requests, report.events = fold.requests, fold.events
     report.add(fold.differences)
@@ -163,7 +202,7 @@ class _Comparison:
     report: AuditReport
 
     def compare(self, records: Iterator[tuple[int, bytes]]) -> None:
-        """Compare the streams of one part: the journal's records come before those that are stored."""
+        """Compare the streams of one part, in which the journaled records come before the stored ones."""
         journaled: dict[Key, JournaledStream] = {}
         for kind, record in records:
             if kind == _JOURNALED:
@@ -177,7 +216,7 @@ class _Comparison:
             except msgspec.DecodeError as error:
                 key = _key_of(record)
                 self.report.add(
-                    [Difference("streams", stream_key(*key), f"what is stored makes no sense: {error}")]
+                    [Difference("streams", stream_key(*key), f"the stored values are invalid: {error}")]
                 )
                 journaled.pop(key, None)
                 continue
@@ -185,8 +224,9 @@ class _Comparison:
             self._compare(journaled.pop(key, None), stored)
         for key, left in journaled.items():
             if self.scope.has(left.facts, _UTC):
-                says = "its events are journaled, and it is not stored"
-                self.report.add([Difference("streams", stream_key(*key), says)])
+                self.report.add(
+                    [Difference("streams", stream_key(*key), "the stream is journaled, and not stored")]
+                )
 
     def _compare(self, journaled: JournaledStream | None, stored: AuditedStream) -> None:
         zone = ZoneInfo(stored.time_zone)

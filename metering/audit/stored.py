@@ -1,4 +1,4 @@
-"""What is stored of a stream: its facts, its state, and all that is booked for it."""
+"""Stored streams, each with its facts, its state and all its bookings, read as one JSON document."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from metering.streams.stream import StreamFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredInterruption:
-    """What is known of a stream that a retry may repeat."""
+    """What is stored about a stream that a retry may repeat."""
 
     request_key: int
     ended_at: datetime
@@ -29,7 +29,7 @@ class StoredInterruption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedStream:
-    """A stream with its bookings. `charge_usd_cents` is the amount in the charge's own column."""
+    """A stream with its bookings. `charge_usd_cents` is stored; the amount of a bill is the sum of its lines."""
 
     facts: StreamFacts
     first_received_at: datetime
@@ -81,7 +81,7 @@ _ADJUSTMENT = _object(
     bill=f"CASE WHEN NOT a.taken_back THEN {_object('a', _BILL, usage=_object('a', COUNTERS))} END",
 )
 _STATE = ("first_received_at", "last_received_at", "state", "state_reason", "due_at", "revision")
-# One JSON document a stream, from which an `AuditedStream` is read.
+# One JSON document for each stream; it decodes to an `AuditedStream`.
 _DOCUMENT = _object(
     "s",
     _STATE,
@@ -94,7 +94,7 @@ _DOCUMENT = _object(
     resolution="CASE WHEN r.stream_id IS NOT NULL THEN row_to_json(r) END",
     interruption="CASE WHEN i.stream_id IS NOT NULL THEN row_to_json(i) END",
 )
-# What is joined to the streams is few beside them: gathered once, not looked up for each.
+# Adjustments, resolutions and interruptions are few beside the streams: aggregated once, not looked up for each.
 _STREAMS = text(
     f"""
     SELECT s.customer_id, s.stream_id, {_DOCUMENT}::text AS document
@@ -122,27 +122,27 @@ _decode = msgspec.json.Decoder(AuditedStream).decode
 
 
 def count_streams(connection: Connection, *, begin: datetime, end: datetime) -> int:
-    """How many `iterate_stored` gives."""
+    """The number of streams that `iterate_stored` yields for the same range."""
     count: int = connection.execute(_COUNT, {"begin": begin, "end": end}).scalar_one()
     return count
 
 
 def received_within(connection: Connection, begin: datetime, end: datetime) -> tuple[datetime, datetime] | None:
-    """When the streams that ended within these moments were received, from the first to the last."""
+    """The first and the last receipt of any stream that ended in the half-open range; None without streams."""
     first, last = connection.execute(_RECEIVED, {"begin": begin, "end": end}).one()
     return None if first is None else (first, last)
 
 
 def iterate_stored(connection: Connection, *, begin: datetime, end: datetime) -> Iterator[tuple[str, str, str]]:
-    """(customer_id, stream_id, document) of the streams of which something arrived within these moments."""
+    """(customer_id, stream_id, document) of every stream with an event that arrived in the closed range."""
     for row in connection.execute(_STREAMS, {"begin": begin, "end": end}):
         yield row.customer_id, row.stream_id, row.document
 
 
 def stored_from_document(document: bytes) -> AuditedStream:
-    """The stream that a document is of.
+    """Decode a document.
 
     Raises:
-        msgspec.DecodeError: it holds what no stream can; with where.
+        msgspec.DecodeError: the document holds a value that no stream can have; the message names the place.
     """
     return _decode(document)

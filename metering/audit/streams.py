@@ -1,12 +1,11 @@
-"""A stream: its facts as the journal has them, its state as they amount to, and its bookings."""
+"""Compares a stored stream with the journal: its facts, its state and its bookings."""
 
 from collections.abc import Iterator
 from datetime import datetime
 
-from metering.audit.bookings import check_amounts, check_bills, settle_over
+from metering.audit.bookings import PriceHistory, check_amounts, check_bills, settle_over
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
 from metering.audit.journaled import JournaledStream
-from metering.audit.price_history import PriceHistory
 from metering.audit.stored import AuditedStream
 from metering.events.queries import CLOCK_MARGIN
 from metering.streams.retries import interruption_of, request_key_of
@@ -15,7 +14,7 @@ from metering.streams.stream import join
 
 
 def is_pending(stored: AuditedStream, *, now: datetime) -> bool:
-    """Whether the finalizer has still to look at what arrived."""
+    """Whether the stream is due for the finalizer."""
     return stored.due_at is not None and stored.due_at <= now
 
 
@@ -26,7 +25,11 @@ def compare_stream(
     history: PriceHistory,
     journal_from: datetime,
 ) -> Iterator[Difference]:
-    """All in which a stored stream differs; what arrived before `journal_from` is not journaled any more."""
+    """All differences of one stored stream.
+
+    The journal no longer has what arrived before `journal_from`: for a stream that began earlier, the stored facts
+    are taken as they are and joined with the journaled ones.
+    """
     yield from _check_facts(journaled, stored, journal_from)
     yield from check_amounts(stored)
     by_facts = stored.state is State.FINALIZED and stored.due_at is None
@@ -41,16 +44,16 @@ def _check_facts(
     is_complete = stored.first_received_at >= journal_from
     if journaled is None:
         if is_complete:
-            yield Difference("streams", key, "no event of it is journaled")
+            yield Difference("streams", key, "the journal has no event of this stream")
         return
     derived = journaled.facts if is_complete else join(stored.facts, journaled.facts)
     yield from unequal("streams", key, field_claims(stored.facts, derived))
-    # A stream's times are those of the group in which its events were committed.
+    # A stored time is the time of the group commit, not of the single request.
     if is_complete and not -CLOCK_MARGIN <= journaled.first_received_at - stored.first_received_at <= CLOCK_MARGIN:
         yield from unequal(
             "streams", key, [("first_received_at", stored.first_received_at, journaled.first_received_at)]
         )
-    # What says nothing new is journaled, and changes nothing.
+    # Events that repeat known facts are journaled and do not change `last_received_at`.
     if not stored.first_received_at <= stored.last_received_at <= journaled.last_received_at + CLOCK_MARGIN:
         yield from unequal(
             "streams", key, [("last_received_at", stored.last_received_at, journaled.last_received_at)]
@@ -64,7 +67,7 @@ def _check_state(stored: AuditedStream, history: PriceHistory) -> Iterator[Diffe
     match stored.state:
         case State.OPEN | State.ENDED:
             claims.append(("state", stored.state, State.ENDED if stored.facts.end else State.OPEN))
-            claims.append(("looked at again", stored.due_at is not None, True))
+            claims.append(("is due at some time", stored.due_at is not None, True))
         case State.FINALIZED:
             claims.append(("state_reason", stored.state_reason, None))
             claims.append(("has a bill", newest is not None, True))
@@ -93,14 +96,14 @@ def _backlog_claims(stored: AuditedStream, history: PriceHistory) -> Iterator[Cl
 
 
 def _check_interruption(stored: AuditedStream, key: str) -> Iterator[Difference]:
-    """What a retry of the stream would be linked by."""
+    """Differences in what the service would link a retry of this stream by."""
     start, known = stored.facts.start, stored.interruption
     request_key = request_key_of(start.event) if start else None
     derived = None if request_key is None else interruption_of(stored.facts, request_key=request_key)
     if derived is None:
         yield from unequal("interrupted_streams", key, [("interrupted", bool(known and known.interrupted), False)])
     elif known is None:
-        yield Difference("interrupted_streams", key, "it ended early, and is not recorded to have")
+        yield Difference("interrupted_streams", key, "the stream ended early, and is not recorded here")
     else:
         claims: list[Claim] = [
             ("interrupted", known.interrupted, True),

@@ -1,4 +1,4 @@
-"""The audit finds nothing in books that are right, and names the row in which anything was changed by hand."""
+"""The audit finds nothing in correct books, and names every row that was changed manually."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from metering.audit import total_checks
 from metering.audit.run import audit
 from metering.core.period import BillingPeriod
 from tests.audit.conftest import LATER, Planting
@@ -29,7 +30,7 @@ PLANTED = [
     ("streams", "SET start_fingerprint = 1", "streams", "start.fingerprint"),
     ("streams", "SET start_conflicting = true", "streams", "start.conflicting"),
     ("streams", """SET end_data = replace(end_data::text, '5000', '5001')::json""", "streams", "input_tokens"),
-    ("streams", """SET end_data = '{"outcome": 5}'""", "streams", "makes no sense"),
+    ("streams", """SET end_data = '{"outcome": 5}'""", "streams", "values are invalid"),
     ("streams", "SET last_event_at = last_event_at + interval '1 s'", "streams", "last_event_at"),
     ("streams", "SET delivered_seq = 9, delivered_output_tokens = 9", "streams", "delivered"),
     ("streams", "SET first_received_at = first_received_at - interval '1 day'", "streams", "first_received_at"),
@@ -129,6 +130,25 @@ ELSEWHERE = [
 def test_a_change_elsewhere_is_found(planting: Planting, change: str, table: str, key: str) -> None:
     planting.plant(change)
     assert [what for what in planting.audit() if what[0] == table and what[1].startswith(key)]
+
+
+FAULTS = [
+    ("1 AS stream_count", "2 AS stream_count"),
+    ("c.usd_cents\n", "c.usd_cents + 1 AS usd_cents\n"),
+    ("a.bill -> 'lines'", "'[]'"),
+    ("newer.revision > a.revision", "true"),
+    ("m.usd_cents", "0"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong"), FAULTS, ids=lambda value: value[:30])
+def test_a_fault_in_the_bills_that_totals_read_one_by_one_is_found(
+    planting: Planting, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str
+) -> None:
+    query = total_checks.edge_bills(within=lambda column: f"{column} >= :begin AND {column} < :end")
+    assert right in query
+    monkeypatch.setattr(total_checks, "edge_bills", lambda **_: query.replace(right, wrong))
+    assert {table for table, _, _ in planting.audit()} == {"edge bills"}
 
 
 def test_a_month_is_audited_apart(planting: Planting) -> None:

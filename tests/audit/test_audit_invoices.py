@@ -1,8 +1,9 @@
-"""The audit of closed months: whatever is changed in them by hand is found."""
+"""The audit of closed months finds every manual change in them, and faults of the queries that closed them."""
 
 import psycopg
 import pytest
 
+from metering.months.queries import entries
 from tests.audit.conftest import Planting
 
 
@@ -31,11 +32,11 @@ PLANTED = [
     ("UPDATE invoice_lines SET stream_count = 0 WHERE kind = 'usage'", "invoice_lines", "stream_count"),
     ("UPDATE invoice_lines SET usage = '{}' WHERE kind = 'usage'", "invoice_lines", "usage"),
     ("UPDATE invoice_lines SET reason = 'other' WHERE kind = 'credit'", "invoice_lines", "reason"),
-    ("DELETE FROM invoice_lines WHERE kind = 'credit'", "invoice_lines", "not there"),
+    ("DELETE FROM invoice_lines WHERE kind = 'credit'", "invoice_lines", "is missing"),
     (
         "UPDATE invoice_lines SET model = 'x' WHERE line_key = (SELECT max(line_key) FROM invoice_lines)",
         "invoice_lines",
-        "nothing that is",
+        "no entry belongs",
     ),
     (
         "UPDATE invoices SET exact_usd_cents = exact_usd_cents + 1, remainder_usd_cents = remainder_usd_cents + 1",
@@ -67,3 +68,28 @@ def test_a_change_by_hand_is_found(closed: Planting, statement: str, table: str,
     with psycopg.connect(closed.books.database.url) as connection:
         connection.execute(statement.encode())
     assert [what for what in closed.audit() if what[0] == table and says in what[2]]
+
+
+CHARGES = "JOIN charges c ON c.customer_id = m.customer_id AND"
+MANUAL = "JOIN manual_adjustments a ON a.customer_id = m.customer_id AND"
+# What is wrong in the sums alone, closing a month refuses; these are wrong in the sums and in the seals alike.
+FAULTS = [
+    (CHARGES, f"{CHARGES} c.outcome <> 'cancelled' AND", "invoices", "exact_usd_cents"),
+    (MANUAL, f"{MANUAL} a.stream_id IS NULL AND", "invoice_lines", "is missing"),
+    ("count(*) AS stream_count", "2 * count(*) AS stream_count", "invoice_lines", "stream_count"),
+    ("FILTER (WHERE newest)", "FILTER (WHERE false)", "invoice_lines", "usage"),
+    ("c.charge_id AS id", "c.stream_id AS id", "billing_periods", "seal"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "table", "says"), FAULTS, ids=lambda value: value[:40])
+def test_a_fault_in_the_queries_that_close_a_month_is_found(
+    planting: Planting, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, table: str, says: str
+) -> None:
+    queries = {name: getattr(entries, name) for name in ("_CHARGES", "_ADJUSTMENTS", "_MANUAL", "_SEALS")}
+    assert any(right in query for query in queries.values())
+    for name, query in queries.items():
+        monkeypatch.setattr(entries, name, query.replace(right, wrong))
+    assert planting.books.close("2026-11", force_reason="for the audit") == {}
+    monkeypatch.undo()
+    assert [found for found in planting.audit() if found[0] == table and says in found[2]]

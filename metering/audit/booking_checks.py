@@ -1,34 +1,19 @@
-"""Invariants of what is stored: each finds the rows that break it, nearly all by a query.
+"""Invariants of charges, adjustments and prices. Each check finds the rows that break one, mostly with one query.
 
-Those of money share no code with what books: a fault in the rating that `bookings.py` repeats is still seen here.
+The checks of money share no code with rating: they find a fault in rating that `bookings.py` repeats.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-from metering.audit.difference import Difference
+from metering.audit.difference import Check, Difference, rows_that_differ
 from metering.events.usage import COUNTERS
 from metering.prices.rates import id_by_content
 from metering.prices.store import load_rate_cards
 
-# Rows that one check names; a fault that breaks more is told by the first.
-MAX_NAMED = 1_000
-
-Check = Callable[[Connection, datetime, datetime], Iterator[Difference]]
-
-
-def broken(
-    connection: Connection, table: str, query: str, begin: datetime, end: datetime, **parameters: object
-) -> Iterator[Difference]:
-    """`query` gives a `key` and what it `says` of each row that is wrong."""
-    rows = connection.execute(text(f"{query} LIMIT {MAX_NAMED}"), {"begin": begin, "end": end, **parameters})
-    for row in rows:
-        yield Difference(table, row.key, row.says)
-
-
-# quantity x USD per million / 10,000 = cents, and the lines sum to the amount.
+# For each line, quantity x USD per million / 10,000 = cents; the cents of the lines sum to the amount.
 _LINES = """
 LATERAL (
     SELECT coalesce(sum((line ->> 'usd_cents')::numeric), 0) AS usd_cents,
@@ -41,22 +26,22 @@ LATERAL (
 
 
 def check_charge_amounts(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """Each line of a charge is its quantity times its rate, and they sum to what is charged."""
+    """Each line of a charge is its quantity times its rate, and the lines sum to the charge."""
     query = f"""
         SELECT c.customer_id || '/' || c.stream_id AS key,
                CASE WHEN each_right THEN format('usd_cents: stored %s, the lines sum to %s', c.usd_cents,
-                   summed.usd_cents) ELSE 'lines: one is not its quantity times its rate' END AS says
+                   summed.usd_cents) ELSE 'lines: a line is not its quantity times its rate' END AS says
         FROM charges c, {_LINES.format(lines="c.lines")}
         WHERE c.ended_at >= :begin AND c.ended_at < :end AND (summed.usd_cents <> c.usd_cents OR NOT each_right)
     """
-    return broken(connection, "charges", query, begin, end)
+    return rows_that_differ(connection, "charges", query, begin, end)
 
 
 def check_adjustment_amounts(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """A charge and its adjustments sum to the lines of the newest bill, after each of them."""
+    """After each adjustment, the bookings so far sum to the lines of the newest bill."""
     query = f"""
         SELECT customer_id || '/' || stream_id || ' revision ' || revision AS key,
-               format('usd_cents: the bookings until then sum to %s, the lines to %s', booked, billed) AS says
+               format('usd_cents: the bookings so far sum to %s, the lines to %s', booked, billed) AS says
         FROM (
             SELECT a.customer_id, a.stream_id, a.revision, summed.usd_cents AS billed,
                    each_right AND a.bill_usd_cents = summed.usd_cents AS each_right,
@@ -68,7 +53,7 @@ def check_adjustment_amounts(connection: Connection, begin: datetime, end: datet
         ) AS chain
         WHERE booked <> billed OR NOT each_right
     """
-    return broken(connection, "adjustments", query, begin, end)
+    return rows_that_differ(connection, "adjustments", query, begin, end)
 
 
 def check_adjustments_repeat_their_charge(
@@ -88,51 +73,51 @@ def check_adjustments_repeat_their_charge(
 
 
 def check_usage(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """What is charged for is not below zero, nor is the price of it."""
+    """No charge has a negative amount or counter."""
     query = f"""
-        SELECT customer_id || '/' || stream_id AS key, 'a counter or the amount is below zero' AS says FROM charges
+        SELECT customer_id || '/' || stream_id AS key, 'a counter or the amount is negative' AS says FROM charges
         WHERE ended_at >= :begin AND ended_at < :end AND LEAST(usd_cents, {", ".join(COUNTERS)}) < 0
     """
-    return broken(connection, "charges", query, begin, end)
+    return rows_that_differ(connection, "charges", query, begin, end)
 
 
 def check_charges_have_streams(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """A charge is of a stream that is stored."""
+    """Every charge has a stored stream."""
     query = """
-        SELECT c.customer_id || '/' || c.stream_id AS key, 'there is no such stream' AS says FROM charges c
+        SELECT c.customer_id || '/' || c.stream_id AS key, 'the stream is not stored' AS says FROM charges c
         WHERE c.ended_at >= :begin AND c.ended_at < :end AND NOT EXISTS (
             SELECT FROM streams s WHERE s.customer_id = c.customer_id AND s.stream_id = c.stream_id)
     """
-    return broken(connection, "charges", query, begin, end)
+    return rows_that_differ(connection, "charges", query, begin, end)
 
 
 def check_retries(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """A retry repeats a stream of the same customer that asked for the same and ended early, before it began."""
+    """A retry repeats the request of a stream of the same customer that ended early before the retry began."""
     query = """
         SELECT c.customer_id || '/' || c.stream_id AS key,
-               format('retry_of: %s did not end early before it, or asked for something else', c.retry_of) AS says
+               format('retry_of: %s did not end early before it, or has another request', c.retry_of) AS says
         FROM charges c
         WHERE c.retry_of IS NOT NULL AND c.ended_at >= :begin AND c.ended_at < :end AND NOT EXISTS (
             SELECT FROM interrupted_streams i
             WHERE i.customer_id = c.customer_id AND i.stream_id = c.retry_of AND i.request_key = c.request_key
               AND (i.ended_at <= c.started_at OR NOT i.interrupted))
     """
-    return broken(connection, "charges", query, begin, end)
+    return rows_that_differ(connection, "charges", query, begin, end)
 
 
 def check_rate_cards(connection: Connection, *_: datetime) -> Iterator[Difference]:
-    """A rate card is what its id says, and no rate is below zero."""
+    """Every rate card has the id of its content, and no rate is negative."""
     for each in load_rate_cards(connection):
         card = each.card
         derived = id_by_content(card)
         if derived != card.rate_card_id:
-            yield Difference("rates", card.rate_card_id, f"what it holds has the id {derived}: a rate was changed")
+            yield Difference("rates", card.rate_card_id, f"its content has the id {derived}: a rate was changed")
         if any(rate.usd_per_million < 0 for rate in card.rates):
-            yield Difference("rates", card.rate_card_id, "a rate is below zero")
+            yield Difference("rates", card.rate_card_id, "a rate is negative")
 
 
 def check_cancel_policies(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """A provider's policies are counted without a gap, in the order in which they were set."""
+    """A provider's policies have the versions 1, 2, 3, ... in the order in which they were set."""
     query = """
         SELECT provider || ' version ' || version AS key,
                format('version: stored %s, derived %s', version, place) AS says
@@ -141,7 +126,7 @@ def check_cancel_policies(connection: Connection, begin: datetime, end: datetime
               FROM cancel_policies) AS counted
         WHERE version <> place
     """
-    return broken(connection, "cancel_policies", query, begin, end)
+    return rows_that_differ(connection, "cancel_policies", query, begin, end)
 
 
 BOOKING_CHECKS: tuple[Check, ...] = (
