@@ -1,4 +1,5 @@
-"""Tools to try and measure the product: `metering bench`, `metering demo`, a local stand-in for Stripe.
+"""Tools to try and to measure the product: `metering bench`, `metering demo` and a local Stripe.
 
-Nothing in the product imports them but the commands that start them.
+Only the commands that start these tools import them. Start with `demo/__main__.py`, `bench/stage.py` or
+`stripe_local/app.py`.
 """

@@ -10,8 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from metering.lab.demo.arithmetic import Tokens, cents
-from metering.lab.demo.checks import Played, check_stream, check_total
+from metering.lab.demo.checks import Played, Tokens, cents, check_stream, check_total
 from metering.lab.demo.scenes import SCENES, Scene, Seen
 
 MARK = f"METERING_TEST_{os.getpid()}"

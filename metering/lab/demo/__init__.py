@@ -1,1 +1,1 @@
-"""Trying the product without anyone else's servers: a local upstream, and the demo that drives everything."""
+"""The demo runs the whole product against a local upstream and a local Stripe, and checks every figure."""

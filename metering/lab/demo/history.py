@@ -1,4 +1,4 @@
-"""A history to look at: two months of a dozen customers' streams, drawn at random and the same for a seed."""
+"""A history to look at: two months of streams of a dozen customers, random and the same for each seed."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ MODELS: Mapping[str, tuple[str, float]] = {
     "deepseek-v4-pro": ("deepseek", 0.05),
     "claude-haiku-4-5": ("anthropic", 0.03),
 }
-# (outcome, usage_source, weight): most streams complete; who leaves early is counted by the gateway.
+# (outcome, usage_source, weight). Most streams complete; the gateway counts the tokens of a cancelled one.
 _ENDS: Sequence[tuple[str, str | None, float]] = (
     ("completed", "provider", 0.86),
     ("completed", "gateway_count", 0.03),
@@ -37,12 +37,12 @@ _ENDS: Sequence[tuple[str, str | None, float]] = (
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A customer, how many streams a day it has at most, and how that changes over the time."""
+    """A customer. `trend` is the factor by which its streams per day grow over the history."""
 
     customer_id: str
     name: str
     time_zone: str
-    streams_a_day: int
+    streams_per_day: int
     trend: float
 
 
@@ -61,21 +61,21 @@ PROFILES = (
 )
 
 
-# Some of these are reached by any such history, others are not.
+# Any such history fires some of these alerts, and not the others.
 ALERTS: Sequence[Mapping[str, Any]] = (
     {"name": "Budget of Hooli", "kind": "spend", "scope": "customer", "customer_id": "hooli",
      "budget_usd_cents": "400", "thresholds": ["50", "80", "100"]},
     {"name": "Far above the week before", "kind": "daily_change", "scope": "each_customer",
      "floor_usd_cents": "20", "thresholds": ["100"]},
-    {"name": "Guessed tokens", "kind": "estimated_share", "scope": "deployment", "thresholds": ["1", "25"],
+    {"name": "Estimated tokens", "kind": "estimated_share", "scope": "deployment", "thresholds": ["1", "25"],
      "floor_usd_cents": "0"},
-    {"name": "Stripe has something else", "kind": "drift", "scope": "deployment", "thresholds": ["1"]},
-    {"name": "Somebody has to look", "kind": "backlog_age", "scope": "each_customer", "thresholds": ["4", "24"]},
+    {"name": "Stripe differs", "kind": "drift", "scope": "deployment", "thresholds": ["1"]},
+    {"name": "Backlog waits", "kind": "backlog_age", "scope": "each_customer", "thresholds": ["4", "24"]},
 )  # fmt: skip
 
 
 def post_history(*, api: httpx2.Client, now: datetime) -> int:
-    """Name the customers, have them watched, and post their events; how many streams these are."""
+    """Create the customers and the alerts, and post the events; returns the number of streams."""
     for profile in PROFILES:
         details = {"name": profile.name, "time_zone": profile.time_zone}
         api.put(f"/v1/customers/{profile.customer_id}", json=details).raise_for_status()
@@ -89,7 +89,7 @@ def post_history(*, api: httpx2.Client, now: datetime) -> int:
 
 
 def history(*, now: datetime, seed: int) -> Iterator[list[Event]]:
-    """The events of all of them up to `now`, in requests of a bounded size."""
+    """The events of all customers up to `now`, one list of at most about 500 for each request."""
     source = random.Random(seed)
     events: list[Event] = []
     for profile in PROFILES:
@@ -104,11 +104,11 @@ def history(*, now: datetime, seed: int) -> Iterator[list[Event]]:
 
 
 def _day_of(source: random.Random, profile: Profile, day: int, now: datetime) -> Iterator[list[Event]]:
-    """One day's streams; fewer at the weekend, and as many more or less as the customer grows or shrinks."""
+    """The streams of one day, fewer at the weekend, scaled by the customer's trend."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=day)
     grown = 1 + (profile.trend - 1) * (_DAYS - day) / _DAYS
     busy = 0.35 if midnight.weekday() >= 5 else 1.0
-    for number in range(round(profile.streams_a_day * grown * busy * source.uniform(0.6, 1.3))):
+    for number in range(round(profile.streams_per_day * grown * busy * source.uniform(0.6, 1.3))):
         started = midnight + timedelta(seconds=source.uniform(0, 86_000))
         if started < now - timedelta(minutes=2):
             stream_id = f"{profile.customer_id}-{midnight:%m%d}-{number:03d}"
@@ -116,10 +116,10 @@ def _day_of(source: random.Random, profile: Profile, day: int, now: datetime) ->
 
 
 def _stream(source: random.Random, profile: Profile, stream_id: str, started: datetime) -> Iterator[list[Event]]:
-    """A stream, and after some that were interrupted the same once more."""
+    """A stream, and for some interrupted ones its retry."""
     model = source.choices(list(MODELS), [weight for _, weight in MODELS.values()])[0]
-    outcome, counted_by, _ = source.choices(_ENDS, [weight for *_, weight in _ENDS])[0]
-    yield _events(source, profile, stream_id, started, model, outcome, counted_by)
+    outcome, usage_source, _ = source.choices(_ENDS, [weight for *_, weight in _ENDS])[0]
+    yield _events(source, profile, stream_id, started, model, outcome, usage_source)
     if outcome in ("failed", "cancelled") and source.random() < 0.4:
         again = started + timedelta(seconds=source.uniform(30, 90))
         yield _events(source, profile, f"{stream_id}-again", again, model, "completed", "provider", of=stream_id)
@@ -132,38 +132,39 @@ def _events(
     started: datetime,
     model: str,
     outcome: str,
-    counted_by: str | None,
+    usage_source: str | None,
     of: str | None = None,
 ) -> list[Event]:
-    asked = int(source.lognormvariate(8.2, 1.1))
-    answered = int(source.lognormvariate(6.6, 0.9)) + 1
-    answered = max(1, int(answered * (source.random() if outcome != "completed" else 1)))
-    usage = {"input_tokens": asked, "output_tokens": answered}
+    prompt = int(source.lognormvariate(8.2, 1.1))
+    output = int(source.lognormvariate(6.6, 0.9)) + 1
+    output = max(1, int(output * (source.random() if outcome != "completed" else 1)))
+    usage = {"input_tokens": prompt, "output_tokens": output}
     if source.random() < 0.4:
-        usage["cache_read_input_tokens"] = int(asked * source.uniform(0.3, 0.9))
+        usage["cache_read_input_tokens"] = int(prompt * source.uniform(0.3, 0.9))
     start = {
         "provider": MODELS[model][0],
         "model": model,
-        "input_tokens": asked,
+        "input_tokens": prompt,
         "api_key_id": f"{profile.customer_id}-{source.choice(('web', 'batch'))}",
         "request_hash": f"hash-{of or stream_id}",
     }
     end: dict[str, Any] = {"outcome": outcome, "usage": usage}
-    if counted_by is not None:
-        end["usage_source"] = counted_by
+    if usage_source is not None:
+        end["usage_source"] = usage_source
     ended = started + timedelta(seconds=source.uniform(1, 25))
     return [
-        _event("stream-start", profile.customer_id, stream_id, started, start),
-        _event("token-delivered", profile.customer_id, stream_id, ended, {"seq": 1, "output_tokens": answered}),
-        _event("stream-end", profile.customer_id, stream_id, ended, end),
+        cloud_event("stream-start", profile.customer_id, stream_id, started, start),
+        cloud_event("token-delivered", profile.customer_id, stream_id, ended, {"seq": 1, "output_tokens": output}),
+        cloud_event("stream-end", profile.customer_id, stream_id, ended, end),
     ]
 
 
-def _event(kind: str, customer_id: str, stream_id: str, at: datetime, data: dict[str, Any]) -> Event:
+def cloud_event(kind: str, customer_id: str, stream_id: str, at: datetime, data: dict[str, Any]) -> Event:
+    """An event as the API takes it."""
     return {
         "specversion": "1.0",
         "type": kind,
-        "source": "/gateways/history",
+        "source": "/gateways/demo",
         "id": f"{stream_id}:{kind}",
         "subject": customer_id,
         "time": at.isoformat(),

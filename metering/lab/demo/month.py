@@ -1,13 +1,12 @@
-"""The demo's month end: usage of two more customers, closed, invoiced, pushed, paid; then faults, repaired.
+"""The demo's end of month: two customers are billed and one pays; then faults at Stripe are found and repaired.
 
-It is rehearsed: the month is closed as if it were the third day of the next one.
+The month is closed with `--as-of` the third day of the next one.
 """
 
 import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,23 +18,23 @@ import httpx2
 
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
-from metering.lab.demo.arithmetic import Tokens, cents
-from metering.lab.demo.processes import CUSTOMER
+from metering.lab.demo.checks import Tokens, cents
+from metering.lab.demo.history import Event, cloud_event
+from metering.lab.demo.processes import CUSTOMER, wait_for
 from metering.lab.stripe_local.control import LocalStripeControl
 from metering.server.up import Running
 
 _UTC = ZoneInfo("UTC")
-_PATIENCE_SECONDS = 20.0
 _KEY = ("sk_test_demo", "")
 
 
 class MonthFailedError(MeteringError):
-    """A command of the month's end did not do what it should."""
+    """A command exited with another code than it should."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """A customer's streams of the month: so many of a model, each of so many tokens."""
+    """A customer's streams of one model, all with the same tokens."""
 
     customer_id: str
     model: str
@@ -45,7 +44,7 @@ class Usage:
 
     @property
     def due(self) -> Fraction:
-        """What they cost, exactly."""
+        """Their exact cost in US cents."""
         return self.streams * cents(model=self.model, tokens=self.tokens)
 
 
@@ -61,7 +60,7 @@ USAGES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthReport:
-    """What came of it: the invoices, the findings, and what is off."""
+    """The month's invoices, the drift that was found, and the wrong figures."""
 
     period: str
     invoices: Sequence[dict[str, Any]]
@@ -70,10 +69,11 @@ class MonthReport:
 
 
 def play_month(*, running: Running, api: httpx2.Client, say: Callable[[str], None]) -> MonthReport:
-    """Play it to its end.
+    """Post, close, push, pay, reconcile and repair; `say` prints the progress.
 
     Raises:
         MonthFailedError: a command failed.
+        TooSlowError: something did not happen in time.
     """
     assert running.stripe_url is not None
     now = datetime.now(UTC)
@@ -81,15 +81,15 @@ def play_month(*, running: Running, api: httpx2.Client, say: Callable[[str], Non
     end = period.next.start(time_zone=_UTC)
     as_of = (end + timedelta(days=2)).isoformat()
     month = _Month(running, api, LocalStripeControl(running.stripe_url), str(period), as_of, [])
-    say(f"posting {sum(usage.streams for usage in USAGES)} more streams, of two more customers")
+    say(f"posting {sum(usage.streams for usage in USAGES)} more streams of two more customers")
     month.post(max(period.start(time_zone=_UTC), now - timedelta(hours=2)))
-    say("making customers at Stripe, and closing the month as if it were over")
+    say("creating customers at Stripe, and closing the month as if it were over")
     month.metering("customers", "link", "--create", "--yes")
     month.close()
-    say("pushed to the local Stripe; one customer pays, and a webhook tells of it")
+    say("pushed to the local Stripe; one customer pays, and a webhook reports it")
     month.pay("initech")
     month.reconcile("after the push", drift=0)
-    say("planting faults at Stripe: a line edited, a second draft; finding and repairing them")
+    say("planting two faults at Stripe, an edited line and a duplicate draft; finding and repairing them")
     month.plant()
     month.reconcile("with faults planted", drift=2)
     month.reconcile("with --repair", drift=0, repair=True)
@@ -108,14 +108,14 @@ class _Month:
     wrong: list[str]
 
     def post(self, begin: datetime) -> None:
-        """All of the usage, and wait until it is final."""
+        """Post all usage, and wait until it is final."""
         for usage in USAGES:
             for first in range(0, usage.streams, 100):
                 numbers = range(first, min(first + 100, usage.streams))
                 events = [event for number in numbers for event in _events(usage, number, begin)]
                 self.api.post("/v1/events", json=events).raise_for_status()
         wanted = sum(usage.streams for usage in USAGES)
-        self._wait(lambda: self._charged() >= wanted, "the streams to be final")
+        wait_for(lambda: self._charged() >= wanted, "the streams to be final")
 
     def _charged(self) -> int:
         query = {"from": "2026-01-01T00:00:00Z", "to": self.as_of, "group_by": "customer_id", "limit": "1000"}
@@ -124,27 +124,26 @@ class _Month:
         return sum(row["stream_count"] for row in rows if row["customer_id"] in customers)
 
     def close(self) -> None:
-        """Once with a stream that has no price, which keeps its customer's month open; then with that settled."""
+        """Close with an unpriced stream, which keeps its customer's month open; write it off, and close again."""
         run = ("invoices", "run", "--period", self.period, "--as-of", self.as_of, "--json")
-        held_up = json.loads(self.metering(*run, exits=2))
-        if [each["customer_id"] for each in held_up["refused"]] != [CUSTOMER]:
-            self.wrong.append(f"{CUSTOMER}'s month closed although a stream of it has no price")
+        first = json.loads(self.metering(*run, exits=2))
+        if [each["customer_id"] for each in first["refused"]] != [CUSTOMER]:
+            self.wrong.append(f"{CUSTOMER}'s month closed although it has an unpriced stream")
         for item in self.api.get("/v1/backlog").raise_for_status().json()["data"]:
-            reason = "no price was agreed upon"
-            settle = ("backlog", "resolve", CUSTOMER, item["stream_id"], "write_off", "--reason", reason)
-            self.metering(*settle)
-        self._wait(lambda: not self.api.get("/v1/backlog").json()["data"], "the backlog to be settled")
+            resolve = ("backlog", "resolve", CUSTOMER, item["stream_id"], "write_off")
+            self.metering(*resolve, "--reason", "no price was agreed upon")
+        wait_for(lambda: not self.api.get("/v1/backlog").json()["data"], "the backlog to be empty")
         self.metering(*run)
         for invoice in self.invoices():
             self._check(invoice)
 
     def _check(self, invoice: dict[str, Any]) -> None:
-        """Against the demo's own arithmetic."""
+        """Compare an invoice with the demo's own arithmetic."""
         who, billed = invoice["customer_id"], invoice["billed_cents"]
         exact, remainder = Fraction(invoice["exact_usd_cents"]), Fraction(invoice["remainder_usd_cents"])
         due = sum((usage.due for usage in USAGES if usage.customer_id == who), Fraction(0))
         if due and exact != due:
-            self.wrong.append(f"{who}'s invoice is of {invoice['exact_usd_cents']} cents, not {float(due)}")
+            self.wrong.append(f"{who}'s invoice has {invoice['exact_usd_cents']} cents, not {float(due)}")
         total = exact + Fraction(invoice["carried_in_usd_cents"])
         if billed != (total // 1 if total >= 50 else 0) or billed + remainder != total:
             self.wrong.append(f"{who}'s invoice bills {billed} cents and leaves {remainder} of {total}")
@@ -160,33 +159,37 @@ class _Month:
         return sorted(found, key=lambda invoice: str(invoice["customer_id"]))
 
     def pay(self, customer_id: str) -> None:
-        """Pay at Stripe, and wait until we know."""
-        self._ask_stripe("POST", f"/v1/invoices/{self._stripe_id(customer_id)}/pay")
-        self._wait(
+        """Pay at Stripe, and wait until the service has recorded it."""
+        self._call_stripe("POST", f"/v1/invoices/{self._stripe_id(customer_id)}/pay")
+        wait_for(
             lambda: any(
                 each["state"] == "settled" for each in self.invoices() if each["customer_id"] == customer_id
             ),
-            "the payment to be known",
+            "the payment to be recorded",
         )
 
     def plant(self) -> None:
-        """What a bug, or a person in Stripe's dashboard, may do."""
-        edited = self._ask_stripe("GET", f"/v1/invoices/{self._stripe_id('globex')}")
+        """Edit a line, and make a second draft of an invoice, as a person in Stripe's dashboard could."""
+        edited = self._call_stripe("GET", f"/v1/invoices/{self._stripe_id('globex')}")
         line = edited["lines"]["data"][0]
         self.stripe.edit(line["id"], {"amount": line["amount"] + 30}, recompute=True)
-        copied = self._ask_stripe("GET", f"/v1/invoices/{self._stripe_id('initech')}")
+        copied = self._call_stripe("GET", f"/v1/invoices/{self._stripe_id('initech')}")
         metadata = {f"metadata[{key}]": value for key, value in copied["metadata"].items()}
-        self._ask_stripe("POST", "/v1/invoices", {"customer": copied["customer"], **metadata})
+        self._call_stripe("POST", "/v1/invoices", {"customer": copied["customer"], **metadata})
 
     def reconcile(self, when: str, *, drift: int, repair: bool = False) -> None:
-        """Reconcile, and hold what is left against what should be."""
+        """Reconcile, and compare the number of differences that are left with `drift`."""
         options = ["--repair"] if repair else []
         left = json.loads(self.metering("reconcile", "--json", *options, exits=2 if drift else 0))["left"]
         if left != drift:
             self.wrong.append(f"{left} differences from Stripe {when}, not {drift}")
 
     def metering(self, *arguments: str, exits: int = 0) -> str:
-        """Run a command as a person would; what it prints."""
+        """Run a command; returns what it prints.
+
+        Raises:
+            MonthFailedError: its exit code is not `exits`.
+        """
         done = subprocess.run(
             [sys.executable, "-m", "metering", *arguments],
             env={**os.environ, **self.running.environment},
@@ -196,8 +199,8 @@ class _Month:
             timeout=300,
         )
         if done.returncode != exits:
-            said = (done.stderr or done.stdout).strip()
-            raise MonthFailedError(f"metering {' '.join(arguments)} exited with {done.returncode}: {said}")
+            output = (done.stderr or done.stdout).strip()
+            raise MonthFailedError(f"metering {' '.join(arguments)} exited with {done.returncode}: {output}")
         return done.stdout
 
     def _stripe_id(self, customer_id: str) -> str:
@@ -205,19 +208,12 @@ class _Month:
         stripe_invoice_id: str = found["stripe_invoice_id"]
         return stripe_invoice_id
 
-    def _ask_stripe(self, method: str, path: str, form: dict[str, str] | None = None) -> Any:
+    def _call_stripe(self, method: str, path: str, form: dict[str, str] | None = None) -> Any:
         url = f"{self.running.stripe_url}{path}"
         return httpx2.request(method, url, data=form, auth=_KEY, timeout=10).raise_for_status().json()
 
-    def _wait(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not condition():
-            if time.monotonic() > deadline:
-                raise MonthFailedError(f"waited {_PATIENCE_SECONDS:g} s for {what}")
-            time.sleep(0.05)
 
-
-def _events(usage: Usage, number: int, begin: datetime) -> list[dict[str, Any]]:
+def _events(usage: Usage, number: int, begin: datetime) -> list[Event]:
     stream_id = f"{usage.model}-{number}"
     started = begin + timedelta(seconds=number)
     counts = {
@@ -228,17 +224,6 @@ def _events(usage: Usage, number: int, begin: datetime) -> list[dict[str, Any]]:
     start = {"provider": usage.provider, "model": usage.model}
     end = {"outcome": "completed", "usage": counts, "usage_source": "provider"}
     return [
-        {
-            "specversion": "1.0",
-            "type": kind,
-            "source": "/gateways/demo",
-            "id": f"{stream_id}:{kind}",
-            "subject": usage.customer_id,
-            "time": at.isoformat(),
-            "data": {"stream_id": stream_id, **data},
-        }
-        for kind, at, data in (
-            ("stream-start", started, start),
-            ("stream-end", started + timedelta(seconds=4), end),
-        )
+        cloud_event("stream-start", usage.customer_id, stream_id, started, start),
+        cloud_event("stream-end", usage.customer_id, stream_id, started + timedelta(seconds=4), end),
     ]

@@ -1,42 +1,63 @@
-"""The demo's gateway and upstream, as processes of their own on free ports."""
+"""Starts the demo's gateway and upstream as processes on free ports, and waits for what they do."""
 
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from metering.core.errors import MeteringError
 from metering.lab.demo.scenes import SCENES
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from metering.server.up import answers, free_port, metering_child
 
 CUSTOMER = "acme"
+_WAIT_SECONDS = 20.0
+
+
+class TooSlowError(MeteringError):
+    """Something that the demo waits for did not happen in time."""
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Return once the condition holds.
+
+    Raises:
+        TooSlowError: it does not hold within 20 s; the message names `what`.
+    """
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TooSlowError(f"waited {_WAIT_SECONDS:g} s for {what}")
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """A running gateway, and the upstream behind it."""
+    """A running gateway and its upstream."""
 
     url: str
     upstream_url: str
 
     def sent(self) -> list[dict[str, Any]]:
-        """What the upstream has sent so far, one record a request, oldest first."""
+        """The upstream's record of every request so far, oldest first (`upstream.Sent`)."""
         records: list[dict[str, Any]] = httpx2.get(f"{self.upstream_url}/_sent", timeout=5).json()
         return records
 
 
 def gateway_key(scene: str) -> str:
-    """The gateway's key for a scene: each scene has its own, so that its charges can be told apart."""
+    """The gateway key of a scene. Each scene has its own, which identifies its charges."""
     return f"gk_demo_{scene}"
 
 
 def start_gateway(*, supervisor: Supervisor, folder: Path, api_url: str, ingest_key: str) -> Gateway:
-    """Start both under the supervisor.
+    """Start upstream and gateway under the supervisor; `folder` takes the configuration and the spool.
 
     Raises:
-        ChildFailedError: one did not become ready.
+        ChildFailedError: one of them did not become ready.
     """
     upstream_port, port = free_port(), free_port()
     upstream_url = f"http://127.0.0.1:{upstream_port}"

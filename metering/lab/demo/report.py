@@ -1,4 +1,4 @@
-"""The demo's report: one line a stream, the totals, and whatever is off."""
+"""Prints the demo's report: one line per stream, the totals, the month's invoices, and every wrong figure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,36 +8,24 @@ from rich.table import Table
 
 from metering.lab.demo.checks import Row
 from metering.lab.demo.month import MonthReport
+from metering.lab.demo.processes import CUSTOMER
 
 
 def print_report(
     *, rows: Sequence[Row], totals: Sequence[dict[str, Any]], total: dict[str, Any], wrong: Sequence[str]
 ) -> None:
-    """Show all of it on the terminal."""
-    console = Console(width=None if Console().is_terminal else 132)
-    console.print()
-    console.print(_streams(rows))
-    console.print()
-    console.print(_totals(totals, total))
-    console.print()
-    for row in rows:
-        for problem in row.wrong:
-            console.print(f"[bold red]off[/] {row.scene}: {problem}", highlight=False)
-    for problem in wrong:
-        console.print(f"[bold red]off[/] totals: {problem}", highlight=False)
+    """Print the streams and totals to the terminal."""
+    problems = [f"{row.scene}: {problem}" for row in rows for problem in row.wrong]
+    _print([_streams(rows), _totals(totals, total)], [*problems, *(f"totals: {problem}" for problem in wrong)])
 
 
 def print_month(report: MonthReport) -> None:
-    """Show how the month ended."""
-    console = Console(width=None if Console().is_terminal else 132)
-    console.print()
-    invoices = Table(
-        title=f"Invoices of {report.period}", title_justify="left", box=None, header_style="bold", pad_edge=False
+    """Print the month's invoices and the drift that was found."""
+    invoices = _table(
+        f"Invoices of {report.period}",
+        left=("number", "customer", "state"),
+        right=("lines", "exact_usd_cents", "billed_cents", "remainder"),
     )
-    for name in ("number", "customer", "state"):
-        invoices.add_column(name)
-    for name in ("lines", "exact_usd_cents", "billed_cents", "remainder"):
-        invoices.add_column(name, justify="right")
     invoices.add_column("at Stripe")
     for each in report.invoices:
         invoices.add_row(
@@ -50,11 +38,7 @@ def print_month(report: MonthReport) -> None:
             each["remainder_usd_cents"],
             each["stripe_number"] or "",
         )
-    console.print(invoices)
-    console.print()
-    drift = Table(title="Drift found", title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for name in ("customer", "class", "cents", "what", "repair"):
-        drift.add_column(name)
+    drift = _table("Drift found", left=("customer", "class", "cents", "what", "repair"))
     for each in report.findings:
         drift.add_row(
             each["customer_id"],
@@ -63,19 +47,33 @@ def print_month(report: MonthReport) -> None:
             each["detail"],
             each["repair"] or "",
         )
-    console.print(drift)
+    _print([invoices, drift], [f"month: {problem}" for problem in report.wrong])
+
+
+def _print(tables: Sequence[Table], problems: Sequence[str]) -> None:
+    console = Console(width=None if Console().is_terminal else 132)
     console.print()
-    for problem in report.wrong:
-        console.print(f"[bold red]off[/] month: {problem}", highlight=False)
+    for table in tables:
+        console.print(table)
+        console.print()
+    for problem in problems:
+        console.print(f"[bold red]wrong[/] {problem}", highlight=False)
+
+
+def _table(title: str, *, left: Sequence[str], right: Sequence[str] = ()) -> Table:
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
 
 
 def _streams(rows: Sequence[Row]) -> Table:
-    table = Table(title="Streams", title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for name in ("what happened", "model", "outcome", "state"):
-        table.add_column(name)
-    for name in ("input", "cached", "output"):
-        table.add_column(name, justify="right")
-    table.add_column("counted by")
+    table = _table(
+        "Streams", left=("what happened", "model", "outcome", "state"), right=("input", "cached", "output")
+    )
+    table.add_column("usage source")
     table.add_column("cost_usd_cents", justify="right")
     table.add_column("checked")
     for row in rows:
@@ -90,17 +88,14 @@ def _streams(rows: Sequence[Row]) -> Table:
             str(usage.get("output_tokens", "?")),
             stream["usage_source"],
             stream["cost_usd_cents"] or "not final",
-            "[green]ok[/]" if not row.wrong else "[bold red]OFF[/]",
+            "[green]ok[/]" if not row.wrong else "[bold red]WRONG[/]",
         )
     return table
 
 
 def _totals(totals: Sequence[dict[str, Any]], total: dict[str, Any]) -> Table:
-    table = Table(title="Totals of acme", title_justify="left", box=None, header_style="bold", pad_edge=False)
-    table.add_column("model")
-    table.add_column("outcome")
-    for name in ("streams", "input", "output", "cost_usd_cents"):
-        table.add_column(name, justify="right")
+    columns = ("streams", "input", "output", "cost_usd_cents")
+    table = _table(f"Totals of {CUSTOMER}", left=("model", "outcome"), right=columns)
     for row in [*totals, {**total, "model": "all", "outcome": ""}]:
         table.add_row(
             row["model"],

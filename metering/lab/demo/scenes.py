@@ -1,4 +1,4 @@
-"""The scenes of the demo: what a customer's program does with the stock `openai` package, and what it saw."""
+"""The demo's scenes: what a client does with the stock `openai` package, and the streams that must result."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletionToolParam
 
-SCENARIO_HEADER = "x-upstream-scenario"
+from metering.lab.demo.upstream_answer import SCENARIO_HEADER
+
 _MESSAGES: list[Any] = [
     {"role": "system", "content": "You are a patient teller of stories."},
     {"role": "user", "content": "Tell me about the harbour master and his two books."},
@@ -27,7 +28,7 @@ _TOOL: ChatCompletionToolParam = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the program got: pieces of the answer, and the stream's id where an answer began at all."""
+    """What the client received: the number of chunks with output, and the stream's id if an answer began."""
 
     pieces: int
     stream_id: str | None
@@ -35,7 +36,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """One stream that a scene must leave behind. `exact`: its output is all that the upstream sent."""
+    """A stream that must result from a scene. `exact`: its output is everything that the upstream sent."""
 
     outcome: str
     source: str
@@ -46,7 +47,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A thing that happens. `expected` has one entry for each stream, in the order in which they start."""
+    """One situation. `expected` has an entry for each stream, in the order in which they start."""
 
     name: str
     title: str
@@ -58,13 +59,13 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """What a scene works with: a client of the gateway, and the model it asks for."""
+    """A client of the gateway, and the model that it requests."""
 
     client: openai.OpenAI
     model: str
 
     def stream(self, *, scenario: str, **options: Any) -> tuple[str | None, Iterator[Any]]:
-        """Ask for a streamed answer; its stream id and its chunks."""
+        """Request a streamed answer; returns its stream id and its chunks."""
         raw = self.client.chat.completions.with_raw_response.create(
             model=self.model,
             messages=_MESSAGES,
@@ -87,7 +88,7 @@ def _has_output(chunk: Any) -> bool:
     return any(choice.delta.content or choice.delta.tool_calls for choice in chunk.choices)
 
 
-def _ask_at_once(act: Act) -> Seen:
+def _request_without_streaming(act: Act) -> Seen:
     raw = act.client.chat.completions.with_raw_response.create(
         model=act.model, messages=_MESSAGES, max_completion_tokens=48
     )
@@ -95,7 +96,7 @@ def _ask_at_once(act: Act) -> Seen:
     return Seen(pieces=int(bool(message.content)), stream_id=raw.headers.get("x-metering-stream-id"))
 
 
-def _walk_away(act: Act) -> Seen:
+def _leave_early(act: Act) -> Seen:
     stream_id, chunks = act.stream(scenario="tokens=200, rate=60")
     pieces = 0
     for chunk in chunks:
@@ -106,14 +107,14 @@ def _walk_away(act: Act) -> Seen:
     return Seen(pieces=pieces, stream_id=stream_id)
 
 
-def _lose_patience(act: Act) -> Seen:
+def _time_out(act: Act) -> Seen:
     try:
         act.client.with_options(timeout=0.5, max_retries=0).chat.completions.create(
             model=act.model, messages=_MESSAGES, stream=True, extra_headers={SCENARIO_HEADER: "delay=5"}
         )
     except openai.APITimeoutError:
         return Seen(pieces=0, stream_id=None)
-    raise AssertionError("the upstream answered although it was told to wait")
+    raise AssertionError("the upstream answered before its delay")
 
 
 SCENES = (
@@ -129,7 +130,7 @@ SCENES = (
         name="at-once",
         title="not streamed",
         model="gpt-5.5-pro",
-        act=_ask_at_once,
+        act=_request_without_streaming,
         expected=(Expected(outcome="completed", source="provider"),),
     ),
     Scene(
@@ -150,14 +151,14 @@ SCENES = (
         name="cancelled",
         title="client leaves after 25 tokens",
         model="gpt-5.5-pro",
-        act=_walk_away,
+        act=_leave_early,
         expected=(Expected(outcome="cancelled", source="gateway_count", exact=False),),
     ),
     Scene(
         name="impatient",
         title="client leaves before any token",
         model="claude-opus-4.7",
-        act=_lose_patience,
+        act=_time_out,
         expected=(Expected(outcome="cancelled", source="estimate", billed=False),),
     ),
     Scene(

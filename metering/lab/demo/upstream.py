@@ -1,7 +1,7 @@
-"""A local OpenAI-compatible upstream for the demo and the tests. It has no model: it reads out a text.
+"""A local OpenAI-compatible upstream for the demo and the tests. It has no model and streams a fixed text.
 
-Every answer says so (`x-demo-upstream: 1`). How it behaves is asked for in the header `x-upstream-scenario`, see
-`upstream_answer.Scenario`. `GET /_sent` tells what it has sent, to hold the gateway's figures against.
+Every answer has the header `x-demo-upstream: 1`. The request header `x-upstream-scenario` controls the behaviour,
+see `upstream_answer.Scenario`. `GET /_sent` returns what was sent, to check the gateway's figures with.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ from metering.lab.demo.upstream_answer import (
 DEFAULT_RATE = 100.0
 _MAX_RECORDS = 10_000
 _STALL_SECONDS = 60.0
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 @dataclass(slots=True, kw_only=True)
 class Sent:
-    """What one request got so far."""
+    """What one request has been sent so far."""
 
     request_id: str
     request_hash: str
@@ -52,7 +52,7 @@ class Sent:
 
 
 class DroppingProtocol(HttpToolsProtocol):
-    """Lets the application close a connection in the middle of an answer, as a broken network does."""
+    """Lets the application close a connection in the middle of an answer, like a broken network."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -60,29 +60,29 @@ class DroppingProtocol(HttpToolsProtocol):
 
 
 def create_upstream(*, rate: float = DEFAULT_RATE) -> Starlette:
-    """The upstream as an ASGI application; serve it with `http=DroppingProtocol`. `rate` is in tokens a second."""
-    desk = _Desk(rate)
+    """The upstream as an ASGI application, to be served with `http=DroppingProtocol`; `rate` is in tokens/s."""
+    upstream = _Upstream(rate)
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", desk.complete, methods=["POST"]),
-            Route("/_sent", desk.tell),
+            Route("/v1/chat/completions", upstream.complete, methods=["POST"]),
+            Route("/_sent", upstream.list_sent),
         ]
     )
 
 
 def upstream_config(*, host: str, port: int, rate: float = DEFAULT_RATE) -> uvicorn.Config:
-    """For whoever runs the server beside others in one process."""
+    """The configuration of a server that shares its process with others."""
     app = create_upstream(rate=rate)
     return uvicorn.Config(app, host=host, port=port, http=DroppingProtocol, log_level="critical")
 
 
 def run(*, host: str = "127.0.0.1", port: int = 8090, rate: float = DEFAULT_RATE) -> None:
-    """Serve until told to stop."""
+    """Serve until SIGINT or SIGTERM."""
     uvicorn.Server(upstream_config(host=host, port=port, rate=rate)).run()
 
 
-class _Desk:
-    """Answers requests and remembers the last 10,000."""
+class _Upstream:
+    """Answers requests and records the last 10,000."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -90,7 +90,7 @@ class _Desk:
         self._drops: OrderedDict[str, int] = OrderedDict()
         self._count = 0
 
-    async def tell(self, _: Request) -> Response:
+    async def list_sent(self, _: Request) -> Response:
         """`GET /_sent`."""
         return JSONResponse([asdict(record) for record in self._sent], headers={"x-demo-upstream": "1"})
 
@@ -104,7 +104,7 @@ class _Desk:
         except (ScenarioError, msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             return _error(400, f"{type(error).__name__}: {error}", "invalid_request", "")
         record = self._open_record(body, document, answer)
-        # Listening for the disconnect while waiting; a streamed answer listens by itself.
+        # Only the wait polls for a disconnect; Starlette does it for a streamed answer.
         if not await _sleep_connected(request, scenario.delay):
             record.disconnected = True
             return Response(status_code=499)
@@ -114,9 +114,11 @@ class _Desk:
             return Response(status_code=499)
         if scenario.status != 200:
             record.status = scenario.status
-            return _error(scenario.status, "As the scenario asks.", f"demo_{scenario.status}", record.request_id)
-        telling = _Telling(request, document, scenario, answer, record, scenario.rate or self._rate)
-        return await telling.stream() if document.get("stream") else await telling.whole()
+            return _error(
+                scenario.status, "The scenario asks for this error.", f"demo_{scenario.status}", record.request_id
+            )
+        sender = _Sender(request, document, scenario, answer, record, scenario.rate or self._rate)
+        return sender.stream() if document.get("stream") else await sender.whole()
 
     def _open_record(self, body: bytes, document: dict[str, Any], answer: Answer) -> Sent:
         self._count += 1
@@ -141,8 +143,8 @@ class _Desk:
 
 
 @dataclass(frozen=True, slots=True)
-class _Telling:
-    """One answer on its way out."""
+class _Sender:
+    """Sends one answer and records its progress."""
 
     request: Request
     document: dict[str, Any]
@@ -151,7 +153,7 @@ class _Telling:
     record: Sent
     rate: float
 
-    async def stream(self) -> Response:
+    def stream(self) -> Response:
         return StreamingResponse(self._events(), media_type="text/event-stream", headers=self._headers())
 
     async def whole(self) -> Response:
@@ -178,8 +180,8 @@ class _Telling:
                 yield b"data: [DONE]\n\n"
                 self.record.finished = True
         finally:
-            told = self.record.finished or self.record.dropped or self.record.status != 200
-            self.record.disconnected = not told
+            completed = self.record.finished or self.record.dropped or self.record.status != 200
+            self.record.disconnected = not completed
 
     async def _chunks(self) -> AsyncIterator[dict[str, Any]]:
         for index in range(len(self.answer.finish_reasons)):
@@ -189,7 +191,13 @@ class _Telling:
             await asyncio.sleep(max(0.0, began + self.record.tokens_sent / self.rate - time.monotonic()))
             if self.record.tokens_sent == self.scenario.error_after:
                 self.record.status = 500
-                yield {"error": {"message": "As the scenario asks.", "type": "server_error", "code": "overloaded"}}
+                yield {
+                    "error": {
+                        "message": "The scenario asks for this error.",
+                        "type": "server_error",
+                        "code": "overloaded",
+                    }
+                }
                 return
             await self._interrupt()
             self.record.tokens_sent += step.tokens
@@ -200,7 +208,7 @@ class _Telling:
             yield {**self._envelope("chat.completion.chunk", []), "usage": self._usage()}
 
     async def _interrupt(self) -> None:
-        """Drop the connection, or fall silent, when the scenario wants it here."""
+        """Drop the connection, or stall, where the scenario asks for it."""
         if self.record.tokens_sent == self.scenario.drop_after:
             self.record.dropped = True
             await _drop_connection(self.request)
@@ -244,7 +252,7 @@ class _Telling:
 
 
 def _merged(deltas: list[dict[str, Any]]) -> dict[str, Any]:
-    """The message that the deltas of one choice add up to."""
+    """The message that the deltas of one choice make."""
     message: dict[str, Any] = {"role": "assistant", "content": None}
     for delta in deltas:
         for name in ("content", "reasoning_content"):
@@ -260,19 +268,19 @@ def _merged(deltas: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 async def _sleep_connected(request: Request, seconds: float) -> bool:
-    """Sleep; False as soon as the client has gone."""
+    """Sleep; returns False as soon as the client has disconnected."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, _LOOK_SECONDS))
+        await asyncio.sleep(min(left, _POLL_SECONDS))
         if await request.is_disconnected():
             return False
     return True
 
 
 async def _drop_connection(request: Request) -> None:
-    """Close without the end of the answer. What was written before still arrives."""
+    """Close the connection before the end of the answer. Bytes that were written still arrive."""
     request.state.transport.close()
-    await asyncio.sleep(_LOOK_SECONDS)
+    await asyncio.sleep(_POLL_SECONDS)
 
 
 def _error(status: int, message: str, code: str, request_id: str) -> Response:

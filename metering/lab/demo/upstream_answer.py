@@ -1,6 +1,6 @@
-"""What the demo upstream says: the scenario that a request asks for, and the deltas that make up its answer.
+"""The demo upstream's answers: the scenario that a request selects, and the deltas of the answer.
 
-Tokens are those of o200k_base, one a delta, so the usage that it reports is exact.
+Tokens are those of o200k_base, one per delta, so the reported usage is exact.
 """
 
 import json
@@ -47,12 +47,12 @@ _TOKENS_BEFORE_ANSWER = 3
 
 
 class ScenarioError(MeteringError):
-    """The scenario header asks for something that the demo upstream does not know."""
+    """The scenario header has an unknown name or a bad value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """How to behave: `x-upstream-scenario: tokens=50, drop_after=20`. Times are in seconds, rates in tokens/s."""
+    """The behaviour for one request: `x-upstream-scenario: tokens=50, drop_after=20`. In seconds and tokens/s."""
 
     tokens: int | None = None
     rate: float | None = None
@@ -75,7 +75,11 @@ _NUMBERS = frozenset({"rate", "delay", "first_token_delay"})
 
 
 def parse_scenario(*, header: str) -> Scenario:
-    """Raises ScenarioError, which names what it does not understand."""
+    """The scenario of a header.
+
+    Raises:
+        ScenarioError: a name is unknown or a value is bad; the message names it.
+    """
     known = {field.name for field in fields(Scenario)}
     values: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in header.split(","))):
@@ -91,7 +95,7 @@ def parse_scenario(*, header: str) -> Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """One step of one choice, worth this many output tokens."""
+    """One step of one choice, and its number of output tokens."""
 
     choice: int
     delta: dict[str, Any]
@@ -113,7 +117,7 @@ class Answer:
 
 
 def compose(*, request: dict[str, Any], scenario: Scenario) -> Answer:
-    """The answer to a request: a tool call when it offers tools, JSON when it wants JSON, else the text."""
+    """The answer to a request: a tool call if it offers tools, JSON if it asks for JSON, else the text."""
     choices = max(1, min(int(request.get("n") or 1), 16))
     limit = request.get("max_completion_tokens") or request.get("max_tokens")
     per_choice: list[list[Delta]] = []
@@ -184,7 +188,7 @@ def _limited(deltas: list[Delta], limit: int | None) -> list[Delta]:
 
 
 def _example(schema: dict[str, Any]) -> Any:
-    """Some value that fits the schema."""
+    """A value that fits the schema."""
     if "enum" in schema:
         return schema["enum"][0]
     match schema.get("type"):
@@ -201,14 +205,14 @@ def _example(schema: dict[str, Any]) -> Any:
 
 
 def _count_prompt(request: dict[str, Any]) -> int:
-    """As OpenAI counts chat messages: role and content, three tokens around each, three before the answer."""
+    """Prompt tokens as OpenAI counts them: role and content, three more per message, three before the answer."""
     texts = [str(message.get(name) or "") for message in request["messages"] for name in ("role", "content")]
     overhead = _TOKENS_PER_MESSAGE * len(request["messages"]) + _TOKENS_BEFORE_ANSWER
     return sum(len(_pieces(text)) for text in texts) + overhead
 
 
 def _pieces_of_text(count: int) -> list[str]:
-    """The text's first tokens; it begins again when it is over."""
+    """The first `count` tokens of the text, which is repeated as needed."""
     pieces = _text_pieces()
     return [pieces[at % len(pieces)] for at in range(count)]
 
@@ -219,7 +223,7 @@ def _text_pieces() -> tuple[str, ...]:
 
 
 def _pieces(text: str) -> list[str]:
-    """The text's tokens, each as text. A character of several tokens would lose some: the demo avoids those."""
+    """The text's tokens as strings. Characters of several tokens would be lost; the demo has none."""
     encoding = _encoding()
     tokens = encoding.encode_ordinary(text)
     return [part.decode(errors="replace") for part in encoding.decode_tokens_bytes(tokens)]
