@@ -12,7 +12,7 @@ import uvicorn
 
 from metering.lab.stripe_local.app import DroppingProtocol, create_stripe_local
 from metering.lab.stripe_local.control import LocalStripeControl
-from metering.lab.stripe_local.limits import RateLimits
+from metering.lab.stripe_local.faults import RateLimits
 from metering.server.up import free_port
 
 KEY = "sk_test_tests"

@@ -12,7 +12,8 @@ import pytest
 
 from metering.gateway import GatewaySettings, create_app
 from metering.gateway.settings import ClientKey, Upstream, hash_key
-from metering.lab.demo.upstream import DroppingProtocol, create_upstream
+from metering.lab.demo.upstream import create_upstream
+from metering.lab.stripe_local.app import DroppingProtocol
 from tests.emitter.sink import IngestSink, RunningServer, eventually, free_port
 from tests.gateway.odd_upstream import OddUpstream
 

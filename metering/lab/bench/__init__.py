@@ -1,1 +1,1 @@
-"""`metering bench`: measured figures, each beside the floor under it. Nothing of the product imports this."""
+"""`metering bench` measures the product, and compares it with the floor: what PostgreSQL alone can do."""

@@ -1,4 +1,4 @@
-"""`metering bench alerts`: alerts evaluated for a hundred thousand customers, when nothing and when all occurs."""
+"""`metering bench alerts`: evaluates alerts for 100,000 customers, when none fires and when all fire."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,17 +16,17 @@ from metering.lab.bench.filling import fill_rollups
 from metering.lab.bench.machine import Machine, describe_machine
 from metering.lab.bench.stage import BenchFailedError, Say, Stage, stage
 
-# In the last days of a month there is most to sum.
+# The last days of a month have the most hours to sum.
 NOW = datetime(2026, 10, 30, 15, 30, tzinfo=UTC)
 _TIMES = 5
 
-# A third of them each in three time zones.
+# A third of the customers in each of three time zones.
 _CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at, time_zone)
 SELECT 'cust_' || to_char(n, 'FM000000'), now(), (ARRAY['UTC', 'Europe/Berlin', 'America/New_York'])[1 + n % 3]
 FROM generate_series(1, {customers}) AS n
 """
-# Some hours of each customer, of every day up to now; each hour a model, an outcome and a source.
+# Some hours of each day up to now for each customer; each hour has one model, outcome and source.
 _HOURS = f"""
 INSERT INTO totals_hourly (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry,
     stream_count, {", ".join(COUNTERS)}, usd_cents)
@@ -45,7 +45,7 @@ INSERT INTO alerts (alert_id, kind, scope, customer_id, name, version, threshold
 SELECT 'alr_' || customer_id, 'spend', 'customer', customer_id, 'own', 1, ARRAY[50, 80, 100], 1000000, true,
     'bench', now(), now() FROM customers
 """
-# A backlog, of a stream for every tenth customer.
+# A backlog: one stream for every tenth customer.
 _BACKLOG = """
 INSERT INTO streams (customer_id, stream_id, last_event_at, first_received_at, last_received_at, state)
 SELECT customer_id, 's', '{now}', '{now}', '{now}', 'unpriced' FROM customers WHERE right(customer_id, 1) = '0'
@@ -54,7 +54,7 @@ _CHUNK = 10_000
 
 
 class KindRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of alert: how long one look takes when nothing occurs, in the middle and at most."""
+    """How long one evaluation of a kind of alert takes when none fires, in milliseconds."""
 
     kind: str
     p50_ms: float
@@ -62,7 +62,7 @@ class KindRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlertsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench alerts` measures. `own` alerts are customers', beside one of each kind for all."""
+    """The results of `metering bench alerts`. `own` counts the alerts of single customers."""
 
     machine: Machine
     customers: int
@@ -74,7 +74,7 @@ class AlertsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bench_alerts(*, customers: int, hours: int, say: Say) -> AlertsReport:
-    """Fill, look several times when nothing has been reached, then once more when everything is."""
+    """Fill, evaluate several times below every threshold, then once above all of them."""
     with stage() as running:
         say(f"storing {hours} hours of {customers:,} customers ...")
         _fill(running, customers=customers, hours=hours)
@@ -85,8 +85,8 @@ def bench_alerts(*, customers: int, hours: int, say: Say) -> AlertsReport:
         occurred = _evaluate_all(running, AlertKind.SPEND)
         seconds = perf_counter() - began
         if occurred != 4 * customers:
-            raise BenchFailedError(f"{occurred:,} occurrences of {4 * customers:,}")
-        say(f"{occurred:,} occurrences kept and queued in {seconds:.1f} s")
+            raise BenchFailedError(f"{occurred:,} alerts fired, not {4 * customers:,}")
+        say(f"{occurred:,} alerts fired and queued in {seconds:.1f} s")
         return AlertsReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
             customers=customers,
@@ -110,7 +110,7 @@ def _fill(running: Stage, *, customers: int, hours: int) -> None:
 
 
 def _create_alerts(running: Stage) -> None:
-    """One of each kind for all customers, out of reach, and one about spend for each customer."""
+    """Create one unreachable alert of each kind for all customers, and a spend alert for each customer."""
     unreachable: dict[AlertKind, dict[str, Decimal]] = {
         AlertKind.SPEND: {"budget_usd_cents": Decimal(10**9)},
         AlertKind.DAILY_CHANGE: {"floor_usd_cents": Decimal(10**9)},
@@ -147,7 +147,7 @@ def _measure(running: Stage, kind: AlertKind, say: Say) -> KindRow:
     for _ in range(_TIMES):
         began = perf_counter()
         if found := _evaluate_all(running, kind):
-            raise BenchFailedError(f"{found:,} alerts of kind {kind} occurred")
+            raise BenchFailedError(f"{found:,} alerts of kind {kind} fired")
         took.append((perf_counter() - began) * 1000)
     took.sort()
     row = KindRow(kind=kind.value, p50_ms=took[len(took) // 2], worst_ms=took[-1])
@@ -156,7 +156,7 @@ def _measure(running: Stage, kind: AlertKind, say: Say) -> KindRow:
 
 
 def _evaluate_all(running: Stage, kind: AlertKind) -> int:
-    """Look until there is no more; how much occurred."""
+    """Evaluate until nothing is left; returns the number of alerts that fired."""
     running.execute(f"UPDATE alert_evaluations SET due_at = 'epoch' WHERE kind = '{kind.value}'")
     occurred = 0
     while True:

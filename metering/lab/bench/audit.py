@@ -1,4 +1,4 @@
-"""`metering bench audit`: events a second that the audit folds and compares, and the memory that it takes."""
+"""`metering bench audit`: events per second that the audit folds and compares, and its memory."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from metering.lab.bench.workload import Workload
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One audit of everything that was posted until then, as a process of its own."""
+    """One audit of everything posted so far, as a separate process."""
 
     events: int
     streams: int
@@ -24,7 +24,7 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditBenchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench audit` measures: more and more of the same, to show that memory stays."""
+    """The results of `metering bench audit`: audits of growing data, which show that memory does not grow."""
 
     machine: Machine
     events_per_stream: int
@@ -37,7 +37,7 @@ class _Printed(msgspec.Struct):
 
 
 def bench_audit(*, seconds: float, events_per_stream: int, times: int, say: Say) -> AuditBenchReport:
-    """Post for a while, finalize, audit; and once more."""
+    """Post for `seconds`, finalize and audit, `times` times."""
     with stage() as running:
         running.start_api()
         running.start_worker()

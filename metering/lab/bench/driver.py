@@ -1,7 +1,7 @@
-"""The load: a process of its own that posts scripts over N connections, each its next request when answered.
+"""The load: a separate process that posts scripts over N connections, one request at a time on each.
 
 Run as `python -m metering.lab.bench.driver` with an Order as JSON on stdin; it prints a Driven as JSON. It parses
-no more of an answer than its status and length, so that it takes little of the machine that it shares.
+only the status and the length of an answer, so that it leaves most of the machine to the server.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _RETRY_SECONDS = 0.05
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to post, where and for how long; only requests sent after `warm_up_seconds` are timed."""
+    """What to post, where and for how long. Only requests sent after `warm_up_seconds` are timed."""
 
     host: str
     port: int
@@ -36,7 +36,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Driven(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. `events` and the latencies are of the timed part, `all_events` of the whole."""
+    """The result of an order. `events` and latencies are of the timed part, `all_events` of the whole."""
 
     events: int
     requests: int
@@ -50,7 +50,7 @@ class Driven(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Record:
-    """What all connections have seen; `deadline` ends the run."""
+    """The measurements of all connections; the run ends at `deadline`."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -71,7 +71,7 @@ class _Record:
 
 
 class _Gateway(asyncio.Protocol):
-    """One connection: posts, waits for the answer, posts the next; a refused request is sent again."""
+    """One connection: posts a request after each answer; a refused request is sent again."""
 
     def __init__(self, record: _Record, script: Sequence[bytes], number: int) -> None:
         order = record.order
@@ -127,7 +127,7 @@ class _Gateway(asyncio.Protocol):
 
 
 async def drive(order: Order) -> Driven:
-    """Post until the time is up."""
+    """Carry out an order."""
     loop = asyncio.get_running_loop()
     requests = max(10, _EVENTS_PER_SCRIPT // order.workload.events_per_request)
     scripts = [
@@ -155,7 +155,7 @@ async def drive(order: Order) -> Driven:
 
 
 def main() -> None:
-    """Read an order, carry it out, print what came of it."""
+    """Read an order from stdin, and print its result."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(drive(order))))
 

@@ -1,4 +1,4 @@
-"""`metering bench exports`: a closed month of five million charges as every kind of file."""
+"""`metering bench exports`: exports a closed month of five million charges as every kind of file."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from metering.lab.bench.invoices import PERIOD, close_month, fill_month
 from metering.lab.bench.machine import Machine, describe_machine
 from metering.lab.bench.stage import BenchFailedError, Say, Stage, stage
 
-# The streams behind the charges: exports take tags from them.
+# The streams of the charges: exports take tags from them.
 _STREAMS = """
 INSERT INTO streams (customer_id, stream_id, started_at, start_fingerprint, start_data, last_event_at, end_rank,
     ended_at, end_fingerprint, end_data, first_received_at, last_received_at, state, revision)
@@ -32,7 +32,7 @@ FROM charges
 
 
 class ExportRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One export, as `metering export` writes it to a file; `peak_megabytes` and CPU time are that process's."""
+    """One run of `metering export`; memory and CPU time are those of its process."""
 
     kind: str
     format: str
@@ -45,7 +45,7 @@ class ExportRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench exports` measures."""
+    """The results of `metering bench exports`."""
 
     machine: Machine
     customers: int
@@ -54,7 +54,7 @@ class ExportsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bench_exports(*, customers: int, lines: int, charges_per_line: int, say: Say) -> ExportsReport:
-    """Fill a month, close it, and export it, one file after the other."""
+    """Fill a month, close it, and export each file in turn."""
     with stage() as running, TemporaryDirectory() as folder:
         charges = customers * lines * charges_per_line
         say(f"storing {charges:,} charges of {customers:,} customers ...")
@@ -92,12 +92,12 @@ def _export(running: Stage, kind: ExportKind, format: ExportFormat, folder: Path
         [sys.executable, "-m", "metering", "export", *arguments], env=environment, stdout=subprocess.PIPE
     )
     assert exporting.stdout is not None
-    told = exporting.stdout.read()
+    printed = exporting.stdout.read()
     _, status, usage = os.wait4(exporting.pid, 0)
     exporting.returncode = os.waitstatus_to_exitcode(status)
     if exporting.returncode != 0:
-        raise BenchFailedError(f"the export of {kind} failed; what it said is above")
-    result = msgspec.json.decode(told)
+        raise BenchFailedError(f"the export of {kind} failed; its output is above")
+    result = msgspec.json.decode(printed)
     out.unlink()
     row = ExportRow(
         kind=kind.value,

@@ -1,10 +1,10 @@
-"""Set-based filling: millions of rows as they would be after months, in seconds to minutes."""
+"""Fills a database with millions of rows, as months of use would, in seconds to minutes."""
 
 from metering.events.usage import COUNTERS
 from metering.lab.bench.stage import Stage
 from metering.ledger.rollups import DETAILED, ROLLUPS, SUMS
 
-# A finalized stream as ingest and finalizer leave it; its id is random hex, as UUIDs are.
+# Finalized streams as ingest and finalizer leave them; their ids are random hex, like UUIDs.
 _STREAMS = """
 INSERT INTO streams (customer_id, stream_id, started_at, start_fingerprint, start_data, delivered_seq,
     delivered_output_tokens, last_event_at, end_rank, ended_at, end_fingerprint, end_data, first_received_at,
@@ -26,7 +26,7 @@ _CHUNK = 500_000
 
 
 def fill_streams(stage: Stage, streams: int) -> None:
-    """Store finalized streams, then leave the server as a night would: vacuumed and checkpointed."""
+    """Store finalized streams, then vacuum and checkpoint."""
     stage.execute("ALTER TABLE streams DROP CONSTRAINT streams_pkey")
     for first in range(1, streams + 1, _CHUNK):
         stage.execute(_STREAMS.format(first=first, last=min(first + _CHUNK - 1, streams)))
@@ -35,7 +35,7 @@ def fill_streams(stage: Stage, streams: int) -> None:
     stage.execute("CHECKPOINT")
 
 
-# Charges of October 2026: 2,000 customers of very different size, a few models and keys each.
+# Charges of October 2026: 2,000 customers of very different sizes, each with a few models and keys.
 _CHARGES = """
 INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outcome, provider, model,
     response_model, api_key_id, started_at, ended_at, input_tokens, output_tokens, cache_read_input_tokens,
@@ -60,7 +60,7 @@ _CHARGE_INDEXES = (
 
 
 def fill_charges(stage: Stage, charges: int) -> None:
-    """Store charges and their totals. The indexes are built afterwards, which is several times as fast."""
+    """Store charges and their totals. Building the indexes afterwards is several times faster."""
     stage.execute("ALTER TABLE charges DROP CONSTRAINT charges_pkey CASCADE")
     stage.execute("DROP INDEX charges_by_end")
     for first in range(1, charges + 1, _CHUNK):
@@ -82,7 +82,7 @@ def fill_charges(stage: Stage, charges: int) -> None:
 
 
 def fill_rollups(stage: Stage) -> None:
-    """Sum what there is by hour in full detail by less, and by days and months."""
+    """Fill the less detailed, daily and monthly sums from `totals_hourly`."""
     sums = ", ".join(f"sum({name})" for name in SUMS)
     for rollup in ROLLUPS:
         if rollup is DETAILED:
@@ -96,7 +96,7 @@ def fill_rollups(stage: Stage) -> None:
 
 
 def fill_open_streams(stage: Stage, streams: int) -> None:
-    """Store streams that have started and delivered something, and have not ended."""
+    """Store streams that have started and delivered tokens, and have not ended."""
     stage.execute(_STREAMS.format(first=1, last=streams).replace("'finalized', 0", "'open', NULL"))
     stage.execute(
         "UPDATE streams SET end_rank = NULL, ended_at = NULL, end_fingerprint = NULL, end_data = NULL,"

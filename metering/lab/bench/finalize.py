@@ -1,4 +1,4 @@
-"""`metering bench finalize`: ended streams until none is due; the floor is a bare COPY and UPDATE of the same."""
+"""`metering bench finalize`: finalizes ended streams; the floor is a bare COPY and UPDATE of the same rows."""
 
 from datetime import datetime, timedelta
 from time import perf_counter, sleep
@@ -34,7 +34,7 @@ WHERE s.customer_id = m.customer_id AND s.stream_id = m.stream_id
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of worker processes over the same number of streams; processor time and WAL are a stream's."""
+    """One run with some worker processes; CPU time and WAL are per stream."""
 
     workers: int
     streams: int
@@ -45,7 +45,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FinalizeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench finalize` measures; the ratio is one worker's to the floor."""
+    """The results of `metering bench finalize`; `ratio` is one worker's rate divided by the floor's."""
 
     machine: Machine
     batch: int
@@ -55,7 +55,7 @@ class FinalizeReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bench_finalize(*, streams: int, say: Say) -> FinalizeReport:
-    """One worker process, the bare floor with the charges it booked, then two worker processes."""
+    """Run one worker process, the floor with the charges that it booked, then two worker processes."""
     with stage() as running:
         batch = running.service.settings.finalize_batch
         rows = [_run(running, workers=1, streams=streams, say=say)]
@@ -75,7 +75,7 @@ def bench_finalize(*, streams: int, say: Say) -> FinalizeReport:
 def _run(running: Stage, *, workers: int, streams: int, say: Say) -> Row:
     pids = [running.start_worker() for _ in range(workers)]
     due_at = _fill(running, streams)
-    _look_away_until(due_at)
+    _sleep_until(due_at)
     running.nudge()
     parts = [*pids, running.pid_of("postgres")]
     cpu, wal = [cpu_seconds(pid) for pid in parts], running.wal_bytes()
@@ -96,7 +96,7 @@ def _run(running: Stage, *, workers: int, streams: int, say: Say) -> Row:
 
 
 def _fill(running: Stage, streams: int) -> datetime:
-    """Store ended streams that all become due at the same moment, which is returned."""
+    """Store ended streams that all become due at the same time, which is returned."""
     workload = Workload(events_per_request=4_000, open_streams=200, events_per_stream=4)
     script = write_script(workload, requests=5, seed=1)
     due_at = utc_now() + timedelta(seconds=10 + streams / 5_000)
@@ -122,12 +122,12 @@ def _fill(running: Stage, streams: int) -> datetime:
     return due_at
 
 
-def _look_away_until(moment: datetime) -> None:
+def _sleep_until(moment: datetime) -> None:
     sleep(max(0.0, (moment - utc_now()) / timedelta(seconds=1)))
 
 
 def _bare(running: Stage, batch: int) -> float:
-    """The same charges once more, with nothing but a COPY and an UPDATE in each transaction."""
+    """Streams per second of the same charges, written with only a COPY and an UPDATE in each transaction."""
     with psycopg.connect(running.database_url, autocommit=True) as connection:
         columns = ", ".join(name if name != "lines" else "lines::text" for name in CHARGE_COLUMNS)
         charges: list[tuple[Any, ...]] = connection.execute(f"SELECT {columns} FROM charges".encode()).fetchall()

@@ -1,7 +1,7 @@
-"""The floor under ingest: the same folded batches and journal rows, written by bare psycopg without HTTP.
+"""The floor of ingest: the same folded batches and journal rows, written with bare psycopg and without HTTP.
 
-Everything that needs no database is done before the clock starts: decoding, folding, compressing. What is left is
-what PostgreSQL and psycopg take, one transaction after the other on one connection.
+Decoding, folding and compressing happen before the clock starts. The measured time is that of PostgreSQL and
+psycopg, for one transaction after the other on one connection.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from metering.streams.stream import StreamFacts, join_all
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """One transaction's work."""
+    """The rows of one transaction."""
 
     entries: Sequence[JournalEntry]
     facts: Sequence[StreamFacts]
@@ -33,7 +33,7 @@ class _Batch:
 def bare_events_per_second(
     stage: Stage, workload: Workload, *, events: int, requests_per_commit: int, seed: int
 ) -> float:
-    """How many events a second one connection writes with as many requests a transaction as the writer had."""
+    """The events per second that one connection writes, with `requests_per_commit` as the ingest writer had."""
     count = max(20, events // (workload.events_per_request * requests_per_commit))
     batches = _batches(workload, requests_per_commit, count, seed)
     written = sum(entry.event_count for batch in batches for entry in batch.entries)

@@ -1,4 +1,4 @@
-"""`metering bench ingest`: a real server over HTTP from another process, and in the same run the floor below."""
+"""`metering bench ingest`: posts to a real server over HTTP from another process, and measures the floor."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -15,7 +15,7 @@ from metering.lab.bench.machine import Machine, cpu_seconds, describe_machine, r
 from metering.lab.bench.stage import Say, Stage, stage
 from metering.lab.bench.workload import Workload
 
-# (events a request, connections)
+# (events per request, connections)
 SHAPES = (
     (1, 1),
     (1, 8),
@@ -31,7 +31,7 @@ SHAPES = (
 )
 _MAIN = (100, 32)
 _ROUNDS = 3
-# How much is written bare, for each timed second of HTTP.
+# The bare floor writes this many events for each timed second of HTTP.
 _BARE_EVENTS_PER_SECOND = 75_000
 
 _JOURNAL = """
@@ -40,7 +40,7 @@ SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. Processor time, WAL and disk are an event's share of the whole run, warm-up included."""
+    """One run. CPU time, WAL and disk are per event of the whole run, warm-up included."""
 
     what: str
     events_per_request: int
@@ -61,7 +61,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Floor(msgspec.Struct, frozen=True, kw_only=True):
-    """Rounds of HTTP and of bare psycopg in turn; the ratio is the median of the rounds'."""
+    """HTTP and bare psycopg in alternating rounds; `ratio` is the median of the rounds' ratios."""
 
     requests_per_commit: int
     http_events_per_second: list[float]
@@ -70,7 +70,7 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
-    """The same load on an almost empty database and on one that has `stored_streams` already."""
+    """The same load on an almost empty database, and on one with `stored_streams`."""
 
     stored_streams: int
     empty: Row
@@ -79,7 +79,7 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Soak(msgspec.Struct, frozen=True, kw_only=True):
-    """A long run under full load, and what the API process held of the memory, every ten seconds."""
+    """A long run under full load, with the memory of the API process every ten seconds."""
 
     row: Row
     seconds: float
@@ -87,14 +87,14 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
-    """Ingest and one worker on a database of their own, both at work all the time."""
+    """Ingest while one worker finalizes, on a new database."""
 
     row: Row
     finalized_per_second: float
 
 
 class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench ingest` measures; a part that was not asked for is None."""
+    """The results of `metering bench ingest`; a part that was not requested is None."""
 
     machine: Machine
     rows: list[Row]
@@ -105,7 +105,7 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Bench:
-    """A stage with a running API, and the runs on it."""
+    """The runs on a stage with a running API."""
 
     def __init__(self, running: Stage, seconds: float, say: Say) -> None:
         self.stage = running
@@ -114,12 +114,12 @@ class _Bench:
         self._seeds = count(1)
 
     def run(self, what: str, shape: tuple[int, int]) -> Row:
-        """Drive one shape of load and measure what it took."""
+        """Drive one shape of load, and measure it."""
         row, _ = self._watch(what, shape, self.seconds)
         return row
 
     def _watch(self, what: str, shape: tuple[int, int], seconds: float) -> tuple[Row, list[float]]:
-        """A run, and the megabytes that the API process held at each second of it."""
+        """A run, and the memory of the API process in MB at each of its seconds."""
         events_per_request, connections = shape
         api, postgres = self.stage.pid_of("api"), self.stage.pid_of("postgres")
         memory: list[float] = []
@@ -141,7 +141,7 @@ class _Bench:
         return row, memory
 
     def floor(self) -> Floor:
-        """HTTP and bare psycopg in turn, so that both see the machine in the same mood."""
+        """Alternate HTTP and bare psycopg, so that changes of the machine's speed affect both."""
         http, bare, group = [], [], 1
         for _ in range(_ROUNDS):
             row = self.run("floor: http", _MAIN)
@@ -158,14 +158,14 @@ class _Bench:
                     seed=seed,
                 )
             )
-            self._say(f"floor: bare psycopg, {group} requests a transaction: {bare[-1]:,.0f} events/s")
+            self._say(f"floor: bare psycopg, {group} requests per transaction: {bare[-1]:,.0f} events/s")
         ratio = median(one / other for one, other in zip(http, bare, strict=True))
         return Floor(
             requests_per_commit=group, http_events_per_second=http, bare_events_per_second=bare, ratio=ratio
         )
 
     def growth(self, stored_streams: int) -> Growth:
-        """Before and after filling in streams."""
+        """Measure before and after `stored_streams` are stored."""
         empty = self.run("before growth", _MAIN)
         self._say(f"storing {stored_streams:,} streams ...")
         fill_streams(self.stage, stored_streams)
@@ -232,7 +232,7 @@ def bench_ingest(
     say: Say,
     shapes: Sequence[tuple[int, int]] = SHAPES,
 ) -> IngestReport:
-    """Measure every shape, the floor, a worker beside it, growth, and a long run if asked for."""
+    """Measure every shape, the floor, ingest beside a worker, and on request growth and a long run."""
     with stage() as running:
         running.start_api()
         bench = _Bench(running, seconds, say)

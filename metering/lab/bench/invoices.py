@@ -1,4 +1,4 @@
-"""`metering bench invoices`: a month closed and invoiced for a hundred thousand customers, Stripe aside."""
+"""`metering bench invoices`: closes and invoices a month for 100,000 customers, without Stripe."""
 
 import resource
 from time import perf_counter
@@ -18,7 +18,7 @@ _CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at)
 SELECT 'cust_' || to_char(n, 'FM000000'), now() FROM generate_series(1, {customers}) AS n
 """
-# Each customer uses ten models, each several times, over all of the month, at prices of its own.
+# Each customer uses `lines` models several times over the whole month, at its own prices.
 _CHARGES = """
 INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outcome, provider, model,
     response_model, api_key_id, started_at, ended_at, input_tokens, output_tokens, usage_source, input_unknown,
@@ -39,7 +39,7 @@ _CHUNK = 10_000
 
 
 class InvoicesReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench invoices` measures. `processes` closed at once: this one, and workers."""
+    """The results of `metering bench invoices`. `processes` counts this process and the workers."""
 
     machine: Machine
     customers: int
@@ -86,9 +86,9 @@ def bench_invoices(*, customers: int, lines: int, charges_per_line: int, workers
 def fill_month(
     running: Stage, *, customers: int, lines: int, charges_per_line: int, in_time_order: bool = False
 ) -> None:
-    """Store a month of charges: each customer uses as many models as its invoice is to have lines.
+    """Store a month of charges; each customer uses one model for each line of its invoice.
 
-    They lie by customer, or, as after a real month, by the time of booking.
+    The rows are ordered by customer on disk, or by the time of booking, as after a real month.
     """
     running.execute(_CUSTOMERS.format(customers=customers))
     for first in range(1, customers + 1, _CHUNK):
@@ -106,7 +106,7 @@ def fill_month(
 
 
 def close_month(running: Stage) -> float:
-    """Close it as `metering invoices run` does; how many seconds that took."""
+    """Close the month as `metering invoices run` does; returns the seconds that it took."""
     service = running.service
     began = perf_counter()
     run = begin_run(

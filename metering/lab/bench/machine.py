@@ -1,4 +1,4 @@
-"""What a figure was measured on, and what the parts took of it."""
+"""The machine that a figure was measured on, and the CPU and memory that processes use."""
 
 import os
 import platform
@@ -31,7 +31,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe_machine(*, now: datetime, postgres: str) -> Machine:
-    """This machine, now; `postgres` is the server's version."""
+    """Describe this machine; `postgres` is the server's version."""
     return Machine(
         measured_at=now.replace(microsecond=0),
         command=" ".join(["metering", *sys.argv[1:]]),
@@ -47,7 +47,7 @@ def describe_machine(*, now: datetime, postgres: str) -> Machine:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process and all its children, also those that have ended, have taken of the processors."""
+    """The CPU seconds of a process and all its children, ended ones included."""
     process = psutil.Process(pid)
     total = sum(process.cpu_times()[:4])
     for child in process.children(recursive=True):
@@ -59,7 +59,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_megabytes(pid: int) -> float:
-    """The memory that a process holds now."""
+    """The resident memory of a process in MB."""
     return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
@@ -72,7 +72,7 @@ def _cpu() -> str:
 
 
 def _revision() -> str:
-    """The commit of a checkout, or the version of an installation."""
+    """The commit of a checkout, or the installed version."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""`metering bench push`: a month's invoices pushed to a local Stripe and reconciled, at no limited rate."""
+"""`metering bench push`: pushes a month's invoices to a local Stripe without rate limits, and reconciles."""
 
 import sys
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 class PushReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench push` measures. `calls` are those to Stripe of one invoice; one process pushes."""
+    """The results of `metering bench push`. `calls` counts the calls to Stripe per invoice; one process pushes."""
 
     machine: Machine
     customers: int
@@ -39,7 +39,11 @@ class PushReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bench_push(*, customers: int, lines: int, say: Say) -> PushReport:
-    """Close a month, push its invoices, push again, and reconcile; what Stripe has must be right in the end."""
+    """Close a month, push its invoices, push again and reconcile.
+
+    Raises:
+        BenchFailedError: an invoice was not pushed, was pushed twice, or differs at Stripe.
+    """
     with stage() as running:
         pusher = _pusher(running)
         say(f"closing a month of {customers:,} customers ...")
@@ -96,6 +100,6 @@ def _timed(act: Callable[[], Result]) -> tuple[float, Result]:
     return perf_counter() - began, result
 
 
-def _require(is_so: bool, otherwise: str) -> None:
-    if not is_so:
-        raise BenchFailedError(otherwise)
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise BenchFailedError(problem)

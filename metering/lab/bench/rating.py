@@ -1,4 +1,4 @@
-"""`metering bench rating`: streams rated a second by one thread, over every model of the catalogue."""
+"""`metering bench rating`: streams per second that one thread rates, over every model of the catalogue."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ _USAGES = [
 
 
 class RatingReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench rating` measures: a stream is a name looked up and a usage rated."""
+    """The results of `metering bench rating`. A stream is one look-up of a name and one rated usage."""
 
     machine: Machine
     models: int
@@ -32,7 +32,7 @@ class RatingReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bench_rating(*, seconds: float, say: Say) -> RatingReport:
-    """Rate three sizes of every model, again and again; the models that have a price for each of their kinds."""
+    """Rate three usages of every model for `seconds`; models that lack a price of a kind are left out."""
     catalogue = read_catalogue()
     book = RateBook(catalogue.cards, catalogue.providers)
     models = list(_rateable(book, catalogue.cards))

@@ -1,4 +1,4 @@
-"""The servers under test: new embedded ones, a prepared database, and API and worker as they are deployed."""
+"""The stage of a benchmark: new embedded servers, a migrated database, and the product's own processes."""
 
 import itertools
 import subprocess
@@ -29,20 +29,20 @@ from metering.server.settings import Settings
 from metering.server.up import free_port, metering_child, prepare
 from metering.streams.ingest.nudge import FINALIZE_TASK, QUEUE, celery_url
 
-# How a benchmark tells a person how far it is.
+# Prints a line of progress.
 Say = Callable[[str], None]
 
 HOST = "127.0.0.1"
-_PATIENCE_SECONDS = 60.0
+_EXTRA_SECONDS = 60.0
 
 
 class BenchFailedError(MeteringError):
-    """A benchmark came to no result."""
+    """A benchmark has no result; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What a benchmark works with; all of it is gone when `stage()` ends."""
+    """The servers and the database of a benchmark; `stage()` removes all of it at its end."""
 
     supervisor: Supervisor
     service: Service
@@ -53,19 +53,19 @@ class Stage:
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def start_api(self) -> None:
-        """One API process, as `metering api` runs it."""
+        """Start an API process, as `metering api` runs it."""
         arguments = ["api", "--host", HOST, "--port", str(self.port)]
         ready = f"{self.url}/livez"
         self.supervisor.start([metering_child("api", arguments, environment=self.environment, ready_url=ready)])
 
     def start_worker(self) -> int:
-        """One worker process, as `metering worker` runs it; returns its process id."""
+        """Start a worker process, as `metering worker` runs it; returns its process id."""
         name = f"worker {next(self._numbers)}"
         self.supervisor.start([metering_child(name, ["worker"], environment=self.environment)])
         return self.pid_of(name)
 
     def pid_of(self, name: str) -> int:
-        """The process id of a part that runs."""
+        """The process id of a running part, by its name."""
         pid = self.supervisor.pid_of(name)
         assert pid is not None
         return pid
@@ -79,7 +79,11 @@ class Stage:
         seed: int,
         meanwhile: Callable[[], None] | None = None,
     ) -> Driven:
-        """Post a workload from another process, and call `meanwhile` every second until it is done."""
+        """Post a workload from another process; calls `meanwhile` every second until it ends.
+
+        Raises:
+            BenchFailedError: the other process failed, or did not end in time.
+        """
         order = Order(
             host=HOST,
             port=self.port,
@@ -92,7 +96,7 @@ class Stage:
         driver = subprocess.Popen(
             [sys.executable, "-m", "metering.lab.bench.driver"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        give_up_at = monotonic() + seconds + _PATIENCE_SECONDS
+        give_up_at = monotonic() + seconds + _EXTRA_SECONDS
         sent: bytes | None = msgspec.json.encode(order)
         while driver.returncode is None and monotonic() < give_up_at:
             try:
@@ -104,42 +108,42 @@ class Stage:
         if driver.returncode != 0:
             driver.kill()
             driver.wait()
-            raise BenchFailedError("the driver did not finish; what it said is above")
+            raise BenchFailedError("the driver did not finish; its output is above")
         return msgspec.json.decode(answer, type=Driven)
 
     @property
     def url(self) -> str:
-        """Where the API is, once it is started."""
+        """The URL of the API."""
         return f"http://{HOST}:{self.port}"
 
     def reader_headers(self) -> dict[str, str]:
-        """Headers that sign a reader in."""
+        """Headers with a new key that has the role `read`."""
         engine = self.service.engine
         key = create_key(engine=engine, role=Role.READ, name="bench", customer_id=None, now=utc_now())
         return {"authorization": f"Bearer {key}"}
 
     def metric(self, name: str) -> float:
-        """A number from the API's own metrics."""
+        """The value of one of the API's metrics."""
         lines = httpx2.get(f"{self.url}/metrics", timeout=30).text.splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def nudge(self) -> None:
-        """Wake a worker as ingest does."""
+        """Wake a worker, as ingest does."""
         with Celery(broker=celery_url(self.environment["METERING_REDIS_URL"]), set_as_current=False) as celery:
             celery.send_task(FINALIZE_TASK, queue=QUEUE, ignore_result=True)
 
     def wait_until_nothing_is_due(self, *, within: float = 600.0) -> None:
-        """Return when the workers have caught up.
+        """Return when no stream is due.
 
         Raises:
-            BenchFailedError: they have not, in time.
+            BenchFailedError: streams are still due after `within` seconds.
         """
         give_up_at = monotonic() + within
-        # One connection and few looks, so that looking is not what is measured.
+        # One connection and few queries, so that waiting does not load the server.
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             while connection.execute("SELECT FROM streams WHERE due_at <= now() LIMIT 1").rowcount:
                 if monotonic() > give_up_at:
-                    raise BenchFailedError("the workers did not catch up")
+                    raise BenchFailedError(f"streams are still due after {within:g} s")
                 sleep(0.1)
 
     def postgres_version(self) -> str:
@@ -148,11 +152,11 @@ class Stage:
             return connection.info.parameter_status("server_version") or ""
 
     def wal_bytes(self) -> int:
-        """How much the server has ever written to its log."""
+        """The bytes that the server has written to its WAL so far."""
         return self.one("SELECT pg_current_wal_lsn() - '0/0'")
 
     def one(self, query: str) -> int:
-        """A single number from the database, asked as its superuser."""
+        """The single number that a query returns, as the database's superuser."""
         with psycopg.connect(self.database_url, autocommit=True, row_factory=scalar_row) as connection:
             return int(connection.execute(query.encode()).fetchone() or 0)
 
@@ -164,7 +168,7 @@ class Stage:
 
 @contextmanager
 def stage() -> Iterator[Stage]:
-    """New servers on a new folder. Their settings are those of `metering up`; a given database is not touched."""
+    """Start new servers with the settings of `metering up`, and never use a configured database."""
     with (
         ephemeral_data_dir() as data,
         Supervisor(quiet=True) as supervisor,

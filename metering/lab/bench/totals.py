@@ -1,4 +1,4 @@
-"""`metering bench totals`: ten million charges of a month, and how long its totals take to read."""
+"""`metering bench totals`: how long it takes to read the totals of a month with ten million charges."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,8 +19,8 @@ _MONTH = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
 _PART = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-23T14:30:00Z"}
 _CUSTOMER = "cust_000003"
 
-# What a person or a program asks, each as one request to the API.
-QUESTIONS: Mapping[str, Mapping[str, str]] = {
+# Queries of the API, each one request.
+QUERIES: Mapping[str, Mapping[str, str]] = {
     "month": _MONTH,
     "month by customer": {**_MONTH, "group_by": "customer_id"},
     "month by customer, 1,000 a page": {**_MONTH, "group_by": "customer_id", "limit": "1000"},
@@ -46,7 +46,7 @@ QUESTIONS: Mapping[str, Mapping[str, str]] = {
     "month by API key": {**_MONTH, "group_by": "api_key_id"},
     "month by customer, model and day": {**_MONTH, "group_by": "customer_id,model", "granularity": "day"},
 }
-# The dashboard's first page, of the month itself and of the one after, which is compared with its same days.
+# Dashboard pages. The first page of the next month compares with the same days of this one.
 PAGES: Mapping[str, str] = {
     "the dashboard's first page": "/dashboard/?month=2026-10",
     "the same, a month later": "/dashboard/?month=2026-11",
@@ -55,7 +55,7 @@ PAGES: Mapping[str, str] = {
     "the dashboard's models": "/dashboard/models?month=2026-10",
     "the dashboard's streams": "/dashboard/streams?month=2026-10",
 }
-# What finance's tools ask the reporting views, with a reader's privileges and settings.
+# Queries of the reporting views, with a reader's privileges and settings.
 VIEWS: Mapping[str, str] = {
     "view daily_usage, month by model and day": """
         SELECT day, model, sum(usd) FROM reporting.daily_usage
@@ -73,7 +73,7 @@ _TIMES = 40
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One question, asked one time after the other over HTTP."""
+    """One query, run many times in turn."""
 
     what: str
     rows: int
@@ -82,7 +82,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TotalsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `metering bench totals` measures."""
+    """The results of `metering bench totals`."""
 
     machine: Machine
     charges: int
@@ -95,7 +95,7 @@ class TotalsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
-    """Fill, ask each question many times, then once more with streams that are still open."""
+    """Fill, run each query many times, then one more with open streams."""
     with stage() as running:
         say(f"storing {charges:,} charges ...")
         began = perf_counter()
@@ -104,7 +104,7 @@ def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
         say(f"stored in {filled:.0f} s")
         running.start_api()
         with httpx2.Client(base_url=running.url, headers=running.reader_headers(), timeout=60) as client:
-            rows = [_ask(client, what, question, say) for what, question in QUESTIONS.items()]
+            rows = [_ask(client, what, question, say) for what, question in QUERIES.items()]
             sign_in = {"key": client.headers["authorization"].removeprefix("Bearer ")}
             client.post("/dashboard/sign-in", data=sign_in)
             rows += [_timed(what, partial(_page, client, path), say) for what, path in PAGES.items()]
@@ -140,13 +140,13 @@ def _ask_views(running: Stage, say: Say) -> list[Row]:
 
 
 def _timed(what: str, ask: Callable[[], int], say: Say) -> Row:
-    """How long it takes to ask, and how many rows come."""
+    """Run a query many times; its latencies and its number of rows."""
     took: list[float] = []
     found = 0
     for turn in range(_TIMES + 2):
         began = perf_counter()
         found = ask()
-        if turn >= 2:  # the first ones plan and warm up
+        if turn >= 2:  # the first two warm up
             took.append((perf_counter() - began) * 1000)
     took.sort()
     row = Row(what=what, rows=found, p50_ms=took[len(took) // 2], p99_ms=took[len(took) * 99 // 100])
@@ -161,7 +161,7 @@ def _rows_of(client: httpx2.Client, question: Mapping[str, str]) -> int:
 
 
 def _page(client: httpx2.Client, path: str) -> int:
-    """How many rows its tables have."""
+    """The number of table rows on a page."""
     answer = client.get(path)
     answer.raise_for_status()
     return answer.text.count("<tr>")

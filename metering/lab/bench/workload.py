@@ -1,7 +1,7 @@
-"""What gateways post: streams that overlap in time, of many customers and several models, in full CloudEvents.
+"""What gateways post: overlapping streams of many customers and several models, as full CloudEvents.
 
-A script is a run of request bodies with whole streams in it, written before the clock starts. Played again, its
-streams get new ids, so that no request is ever a duplicate.
+A script is a sequence of request bodies, written before the clock starts. Each time it is played, its streams get
+new ids, so that no request is a duplicate.
 """
 
 import uuid
@@ -15,7 +15,7 @@ import msgspec
 
 _encode = msgspec.json.Encoder().encode
 
-# Half of each stream id, which is a UUID in hex as most gateways make them; replaced on every play.
+# Half of each stream id, which is a hex UUID as most gateways use; replaced each time a script is played.
 _PLACEHOLDER = "0" * 16
 _MODELS = (
     ("openai", "gpt-5.2"),
@@ -30,7 +30,7 @@ _MODELS = (
 class Workload:
     """The traffic of one connection, which is one gateway with `open_streams` completions at a time.
 
-    Twenty events a stream: a start, a count every quarter of a second for four to five seconds, an end.
+    20 events per stream are a start, a count every 250 ms for four to five seconds, and an end.
     """
 
     events_per_request: int
@@ -56,7 +56,7 @@ def write_script(workload: Workload, *, requests: int, seed: int) -> Sequence[by
 
 
 def play(script: Sequence[bytes], *, connection: int, turn: int) -> Iterator[bytes]:
-    """The script's bodies with the stream ids of this turn; one turn at a time is in memory."""
+    """The script's bodies with the stream ids of this turn, made one by one."""
     token = uuid.uuid5(uuid.NAMESPACE_OID, f"{connection}/{turn}").hex[:16].encode()
     return (body.replace(_PLACEHOLDER.encode(), token) for body in script)
 
@@ -79,7 +79,7 @@ def _new_stream(workload: Workload, random: Random) -> _Stream:
     provider, model = random.choice(_MODELS)
     return _Stream(
         stream_id=_PLACEHOLDER + random.randbytes(8).hex(),
-        # A few customers make much of the traffic, as everywhere: a tenth of them makes half of it.
+        # A tenth of the customers makes half of the traffic.
         customer_id=f"cust_{int(workload.customers * random.random() ** 3):06}",
         provider=provider,
         model=model,

@@ -18,7 +18,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from metering.lab.demo.upstream_answer import (
     SCENARIO_HEADER,
@@ -28,6 +27,7 @@ from metering.lab.demo.upstream_answer import (
     compose,
     parse_scenario,
 )
+from metering.lab.stripe_local.app import DroppingProtocol
 
 DEFAULT_RATE = 100.0
 _MAX_RECORDS = 10_000
@@ -49,14 +49,6 @@ class Sent:
     disconnected: bool = False
     dropped: bool = False
     status: int = 200
-
-
-class DroppingProtocol(HttpToolsProtocol):
-    """Lets the application close a connection in the middle of an answer, like a broken network."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
 
 
 def create_upstream(*, rate: float = DEFAULT_RATE) -> Starlette:

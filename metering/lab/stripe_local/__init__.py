@@ -1,5 +1,6 @@
-"""A local stand-in for Stripe: stateful, over HTTP, for tests and for trying the product. No money moves.
+"""A local Stripe for tests and trials: a stateful stand-in over HTTP. No money moves.
 
-The stock `stripe` package drives it unchanged, by `base_addresses={"api": url}`. It refuses what Stripe's own
-request description refuses. Every answer bears `Stripe-Local: 1`. How it fails on demand, see `control.py`.
+The stock `stripe` package works with it, given `base_addresses={"api": url}`. It refuses the parameters that
+Stripe's own request description refuses. Every answer has the header `Stripe-Local: 1`. See `app.py`, and
+`control.py` for how to make it fail.
 """

@@ -1,4 +1,4 @@
-"""`python -m metering.lab.stripe_local`: serve until told to stop."""
+"""`python -m metering.lab.stripe_local`: serve until SIGINT or SIGTERM."""
 
 import argparse
 import os
@@ -7,13 +7,13 @@ from pathlib import Path
 import uvicorn
 
 from metering.lab.stripe_local.app import SEARCH_DELAY_SECONDS, DroppingProtocol, create_stripe_local
-from metering.lab.stripe_local.limits import RateLimits
+from metering.lab.stripe_local.faults import RateLimits
 
 
 def _rate(text: str) -> float:
     rate = float(text)
     if rate <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not greater than 0")
     return rate
 
 
@@ -24,24 +24,24 @@ def main() -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8420, help="the port to listen on (%(default)s)")
-    parser.add_argument("--state", type=Path, help="a file that keeps what it knows; default: memory only")
-    parser.add_argument("--webhook-url", help="where events are posted")
+    parser.add_argument("--state", type=Path, help="a file that keeps all objects; default: memory only")
+    parser.add_argument("--webhook-url", help="the URL that events are posted to")
     parser.add_argument(
         "--webhook-secret",
         default=os.environ.get("STRIPE_LOCAL_WEBHOOK_SECRET"),
-        help="signs them, whsec_…; default: $STRIPE_LOCAL_WEBHOOK_SECRET",
+        help="signs the events, whsec_…; default: $STRIPE_LOCAL_WEBHOOK_SECRET",
     )
     parser.add_argument(
-        "--requests-per-second", type=_rate, help="more are answered 429; Stripe has 100, 25 in a sandbox"
+        "--requests-per-second", type=_rate, help="further requests get 429; Stripe has 100, and 25 in a sandbox"
     )
     parser.add_argument(
-        "--requests-per-endpoint", type=_rate, help="the same for each endpoint by itself; Stripe has 25"
+        "--requests-per-endpoint", type=_rate, help="the same limit for each endpoint; Stripe has 25"
     )
     parser.add_argument(
         "--search-delay",
         type=float,
         default=SEARCH_DELAY_SECONDS,
-        help="seconds until a search finds what was made or changed (%(default)s)",
+        help="seconds until a search finds a new or changed object (%(default)s)",
     )
     given = parser.parse_args()
     app = create_stripe_local(

@@ -1,4 +1,4 @@
-"""The local Stripe as an ASGI application: the API, the control paths, the page."""
+"""The local Stripe as an ASGI application: the API, the control paths and the invoice page."""
 
 import asyncio
 import base64
@@ -16,24 +16,23 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from metering.lab.stripe_local.control_routes import control_routes
-from metering.lab.stripe_local.description import find
-from metering.lab.stripe_local.desk import Desk, LostError
+from metering.lab.stripe_local.description import find, parse_pairs
 from metering.lab.stripe_local.errors import RefusedError
-from metering.lab.stripe_local.events import API_VERSION
-from metering.lab.stripe_local.form import parse_pairs
+from metering.lab.stripe_local.faults import RateLimits
 from metering.lab.stripe_local.idempotency import Answer
-from metering.lab.stripe_local.limits import RateLimits
+from metering.lab.stripe_local.objects import API_VERSION
+from metering.lab.stripe_local.operations import NoAnswerError, Operations
 from metering.lab.stripe_local.page import page_routes
 from metering.lab.stripe_local.store import Store
 from metering.lab.stripe_local.webhooks import Deliveries
 
 _MAX_BODY = 1024 * 1024
-# Stripe's takes less than a minute most of the time; a person who tries it does not want to wait that long.
+# Stripe's takes up to a minute, which is too long to wait for in a trial.
 SEARCH_DELAY_SECONDS = 5.0
 
 
 class DroppingProtocol(HttpToolsProtocol):
-    """Lets the application close a connection without an answer, as a broken network does."""
+    """Lets the application close a connection before the end of an answer, like a broken network."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,42 +47,42 @@ def create_stripe_local(
     limits: RateLimits | None = None,
     search_delay: float = SEARCH_DELAY_SECONDS,
 ) -> Starlette:
-    """The application; serve it with `http=DroppingProtocol`. `state` is a file that keeps what it knows."""
-    desk = Desk(Store(state, search_delay=search_delay), limits or RateLimits())
-    deliveries = Deliveries(desk.store, url=webhook_url, secret=webhook_secret)
+    """The application, to be served with `http=DroppingProtocol`; `state` is a SQLite file for all objects."""
+    operations = Operations(Store(state, search_delay=search_delay), limits or RateLimits())
+    deliveries = Deliveries(operations.store, url=webhook_url, secret=webhook_secret)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         deliveries.start()
         yield
         await deliveries.stop()
-        desk.store.close()
+        operations.store.close()
 
     async def api(request: Request) -> Response:
-        return await _answer(desk, request)
+        return await _answer(operations, request)
 
     return Starlette(
         routes=[
             Route("/livez", lambda _: JSONResponse({"status": "ok"})),
-            *control_routes(desk, deliveries),
-            *page_routes(desk.store),
+            *control_routes(operations, deliveries),
+            *page_routes(operations.store),
             Route("/{path:path}", api, methods=["GET", "POST", "DELETE"]),
         ],
         lifespan=lifespan,
     )
 
 
-async def _answer(desk: Desk, request: Request) -> Response:
+async def _answer(operations: Operations, request: Request) -> Response:
     key = request.headers.get("idempotency-key")
-    desk.store.base_url = str(request.base_url).rstrip("/")
+    operations.store.base_url = str(request.base_url).rstrip("/")
     try:
         _check_key(request)
         operation, path = find(request.method, request.url.path)
         form = await _form(request)
-        answer, replayed = await desk.answer(operation, path, form, key)
+        answer, replayed = await operations.answer(operation, path, form, key)
     except RefusedError as error:
         return _response(Answer(error.status, error.document()), key, replayed=False)
-    except LostError:
+    except NoAnswerError:
         request.state.transport.abort()
         return Response(status_code=499)
     return _response(answer, key, replayed=replayed)

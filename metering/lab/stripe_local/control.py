@@ -1,4 +1,4 @@
-"""The control client: makes a local Stripe fail, forget, tell what it was asked, and be edited behind our back."""
+"""The client of the control paths: makes a local Stripe fail, changes its objects, and reads its requests."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from metering.lab.stripe_local.faults import Fault
 
 
 class LocalStripeControl:
-    """Talks to the `/_local` paths of a local Stripe."""
+    """A client of the `/_local` paths of one local Stripe."""
 
     def __init__(self, url: str) -> None:
         self._http = httpx2.Client(base_url=url, timeout=10)
@@ -23,43 +23,43 @@ class LocalStripeControl:
         seconds: float = 0.0,
         status: int = 500,
     ) -> None:
-        """Have the next requests to `POST /v1/invoices`, say, or to any (`*`), fail.
+        """Make the next requests to an endpoint fail, such as `POST /v1/invoices`, or `*` for any.
 
-        `seconds` is how long a slow one takes, `status` what a stored error answers.
+        `skip` requests pass first, then `times` fail. A slow request takes `seconds`, a stored error has `status`.
         """
         plan = {"endpoint": endpoint, "fault": fault.value, "times": times, "skip": skip}
         self._post("faults", {**plan, "seconds": seconds, "status": status})
 
     def clear_faults(self) -> None:
-        """Have no more requests fail."""
+        """Remove all planned faults."""
         self._post("clear-faults", {})
 
     def forget_keys(self) -> None:
-        """Forget all idempotency keys, as after a day."""
+        """Forget all idempotency keys, as Stripe does after a day."""
         self._post("forget-keys", {})
 
     def advance_clock(self, *, seconds: float) -> None:
-        """Move its clock on."""
+        """Move the server's clock forward."""
         self._post("clock", {"seconds": seconds})
 
     def limit(self, *, in_all: float | None = None, per_endpoint: float | None = None) -> None:
-        """Answer 429 to more requests a second than these; without one, to none."""
+        """Answer 429 above these requests per second; None removes a limit."""
         self._post("limits", {"in_all": in_all, "per_endpoint": per_endpoint})
 
     def delay_search(self, *, seconds: float) -> None:
-        """Have searches lag by so much."""
+        """Set the lag of searches."""
         self._post("search-delay", {"seconds": seconds})
 
     def edit(self, object_id: str, changes: dict[str, Any], *, recompute: bool = False) -> None:
-        """Change an object as a bug or a person would; `recompute` sums its invoice up again."""
+        """Change an object as a bug or a person would; `recompute` updates the sums of its invoice."""
         self._post("edit", {"id": object_id, "changes": changes, "recompute": recompute})
 
     def copy_line(self, stripe_line_id: str) -> None:
-        """Put a line on its invoice a second time."""
+        """Add a copy of a line to its invoice."""
         self._post("copy-line", {"id": stripe_line_id})
 
     def remove(self, object_id: str) -> None:
-        """Have an object be gone, whatever its state."""
+        """Remove an object in any state."""
         self._post("remove", {"id": object_id})
 
     def webhooks(self, mode: str) -> None:
@@ -67,25 +67,25 @@ class LocalStripeControl:
         self._post("webhooks", {"mode": mode})
 
     def release(self) -> None:
-        """Deliver what was held back."""
+        """Deliver the held events, each twice and shuffled."""
         self._post("release", {})
 
     def deliveries(self) -> dict[str, Any]:
-        """How many events wait, and what was posted, oldest first: id, type, object, and the status it got."""
+        """The number of `waiting` events, and the posts `made`, oldest first: id, type, object, HTTP status."""
         found: dict[str, Any] = self._http.get("/_local/deliveries").raise_for_status().json()
         return found
 
     def requests(self) -> list[dict[str, Any]]:
-        """What was asked, oldest first: method, path, endpoint, key, params, status, replayed, fault."""
+        """The requests, oldest first: endpoint, path, idempotency_key, params, status, replayed, fault."""
         found: list[dict[str, Any]] = self._http.get("/_local/requests").raise_for_status().json()
         return found
 
     def clear_requests(self) -> None:
-        """Forget what was asked."""
+        """Forget the recorded requests."""
         self._post("clear-requests", {})
 
     def reset(self) -> None:
-        """Forget everything, and be as it was started: no faults, its own limits, events delivered once."""
+        """Remove all objects, faults and records, and restore the settings of the start."""
         self._post("reset", {})
 
     def close(self) -> None:

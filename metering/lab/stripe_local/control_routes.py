@@ -1,4 +1,4 @@
-"""The control paths, `/_local/…`: see `control.py` for what each does."""
+"""The control paths, `/_local/…`; `control.py` is their client and says what each does."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,48 +8,48 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from metering.lab.stripe_local.desk import Desk, describe_requests
 from metering.lab.stripe_local.errors import RefusedError
 from metering.lab.stripe_local.faults import Fault, PlannedFault
-from metering.lab.stripe_local.lines import sum_up
-from metering.lab.stripe_local.search import note
+from metering.lab.stripe_local.invoice_lines import sum_up
+from metering.lab.stripe_local.operations import Operations
+from metering.lab.stripe_local.search import save_version
 from metering.lab.stripe_local.store import Store
 from metering.lab.stripe_local.webhooks import Deliveries
 
 Act = Callable[[dict[str, Any]], Any]
-# What an object is found by.
+# An edit cannot change these.
 _FIXED = {"id", "object"}
 
 
-def control_routes(desk: Desk, deliveries: Deliveries) -> list[Route]:
-    """Routes that change how it behaves, and two that tell what it did."""
-    store = desk.store
+def control_routes(operations: Operations, deliveries: Deliveries) -> list[Route]:
+    """Routes that change the behaviour or the objects, and two that return the records."""
+    store = operations.store
 
     def reset(_: dict[str, Any]) -> None:
-        desk.reset()
+        operations.reset()
         deliveries.reset()
 
     acts: dict[str, Act] = {
-        "faults": lambda given: desk.faults.plan(PlannedFault(**{**given, "fault": Fault(given["fault"])})),
-        "clear-faults": lambda _: desk.faults.clear(),
-        "forget-keys": lambda _: desk.keys.forget(),
+        "faults": lambda given: operations.faults.plan(PlannedFault(**{**given, "fault": Fault(given["fault"])})),
+        "clear-faults": lambda _: operations.faults.clear(),
+        "forget-keys": lambda _: operations.keys.forget(),
         "clock": lambda given: _move_clock(store, given["seconds"]),
-        "limits": lambda given: desk.limits.set(**given),
+        "limits": lambda given: operations.limits.set(**given),
         "search-delay": lambda given: _delay_search(store, given["seconds"]),
         "edit": lambda given: _edit(store, **given),
         "copy-line": lambda given: _copy_line(store, given["id"]),
         "remove": lambda given: store.remove(given["id"]),
         "webhooks": lambda given: deliveries.set_mode(given["mode"]),
         "release": lambda _: deliveries.release(),
-        "clear-requests": lambda _: desk.requests.clear(),
+        "clear-requests": lambda _: operations.requests.clear(),
         "reset": reset,
     }
-    told: dict[str, Callable[[], Any]] = {
-        "requests": lambda: describe_requests(desk),
+    records: dict[str, Callable[[], Any]] = {
+        "requests": lambda: list(operations.requests),
         "deliveries": deliveries.describe,
     }
     return [
-        *(Route(f"/_local/{name}", _telling(tell)) for name, tell in told.items()),
+        *(Route(f"/_local/{name}", _reading(read)) for name, read in records.items()),
         *(Route(f"/_local/{name}", _acting(store, act), methods=["POST"]) for name, act in acts.items()),
     ]
 
@@ -65,10 +65,10 @@ def _delay_search(store: Store, seconds: float) -> None:
 def _edit(store: Store, *, id: str, changes: dict[str, Any], recompute: bool = False) -> None:
     found = store.find_any(id)
     if found is None or _FIXED & changes.keys():
-        raise ValueError(f"{id} is not there, or may not become another")
+        raise ValueError(f"{id} does not exist, or a change of {sorted(_FIXED)} was asked for")
     store.save({**found, **changes})
     if found["object"] == "customer":
-        note(store, {**found, **changes})
+        save_version(store, {**found, **changes})
     invoice = store.find("invoice", changes.get("invoice") or found.get("invoice") or id)
     if recompute and invoice is not None:
         sum_up(store, invoice)
@@ -80,9 +80,9 @@ def _copy_line(store: Store, line_id: str) -> None:
     sum_up(store, store.get("invoice", line["invoice"]))
 
 
-def _telling(tell: Callable[[], Any]) -> Callable[[Request], Any]:
+def _reading(read: Callable[[], Any]) -> Callable[[Request], Any]:
     async def endpoint(_: Request) -> Response:
-        return JSONResponse(tell())
+        return JSONResponse(read())
 
     return endpoint
 

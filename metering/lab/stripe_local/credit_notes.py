@@ -1,15 +1,16 @@
-"""Credit notes: they take back a part of a final invoice, whose own sums stay as they were."""
+"""Credit notes: each takes back a part of a final invoice, whose own sums do not change."""
 
-from metering.lab.stripe_local.credit_note_lines import lines_of_note
+from decimal import Decimal
+from typing import Any
+
 from metering.lab.stripe_local.customers import add_to_balance
-from metering.lab.stripe_local.errors import RefusedError
-from metering.lab.stripe_local.events import record_event
-from metering.lab.stripe_local.invoices import settle
-from metering.lab.stripe_local.listing import list_page
-from metering.lab.stripe_local.metadata import merge_metadata
+from metering.lab.stripe_local.errors import RefusedError, invalid
+from metering.lab.stripe_local.invoice_lines import price
+from metering.lab.stripe_local.invoices import mark_paid
+from metering.lab.stripe_local.objects import list_page, merge_metadata, record_event
 from metering.lab.stripe_local.store import Document, Store
 
-_SETTLEMENTS = ("credit_amount", "refund_amount", "out_of_band_amount")
+_PAID_BACK = ("credit_amount", "refund_amount", "out_of_band_amount")
 
 
 def create(store: Store, params: Document) -> Document:
@@ -31,12 +32,12 @@ def create(store: Store, params: Document) -> Document:
     store.save(note)
     record_event(store, "credit_note.created", note)
     if note["type"] == "pre_payment" and invoice["amount_remaining"] == 0:
-        settle(store, invoice, paid=0)
+        mark_paid(store, invoice, paid=0)
     return note
 
 
 def preview(store: Store, params: Document) -> Document:
-    """`GET /v1/credit_notes/preview`: what would come of it; nothing does."""
+    """`GET /v1/credit_notes/preview`: the note that a creation would make; nothing is saved."""
     invoice = store.get("invoice", params["invoice"], param="invoice")
     note, lines = _new(store, invoice, params)
     listed = {"object": "list", "data": lines, "has_more": False, "url": f"/v1/credit_notes/{note['id']}/lines"}
@@ -44,10 +45,10 @@ def preview(store: Store, params: Document) -> Document:
 
 
 def _new(store: Store, invoice: Document, params: Document) -> tuple[Document, list[Document]]:
-    """A note and its lines, not saved yet.
+    """A note and its lines, which the caller saves.
 
     Raises:
-        RefusedError: the invoice cannot be credited so.
+        RefusedError: the invoice cannot be credited by this amount or in this state.
     """
     if invoice["status"] not in ("open", "paid", "uncollectible"):
         raise RefusedError(
@@ -60,7 +61,7 @@ def _new(store: Store, invoice: Document, params: Document) -> tuple[Document, l
     amount = sum(line["amount"] for line in lines)
     before_payment = invoice["status"] != "paid"
     _check_amount(invoice, amount)
-    _check_settlement(invoice, amount, params)
+    _check_payment(invoice, amount, params)
     number = store.count("credit_note", invoice=invoice["id"]) + 1
     note = {
         "id": note_id,
@@ -92,19 +93,17 @@ def _check_amount(invoice: Document, amount: int) -> None:
         )
 
 
-def _check_settlement(invoice: Document, amount: int, params: Document) -> None:
-    """What is to be paid becomes less; of what was paid, it is said where it goes."""
-    given = sum(params.get(name, 0) for name in _SETTLEMENTS)
+def _check_payment(invoice: Document, amount: int, params: Document) -> None:
+    """A note lowers the remaining amount of an open invoice; for a paid one it says how money goes back."""
+    given = sum(params.get(name, 0) for name in _PAID_BACK)
     if invoice["status"] != "paid":
         if amount > invoice["amount_remaining"]:
-            raise RefusedError(
-                f"Only {invoice['amount_remaining']} of the invoice remain to be paid.", param="amount"
-            )
+            raise RefusedError(f"The invoice has only {invoice['amount_remaining']} remaining.", param="amount")
         if given:
-            raise RefusedError(f"{', '.join(_SETTLEMENTS)} are of invoices that were paid.", param="credit_amount")
+            raise RefusedError(f"{', '.join(_PAID_BACK)} are only for paid invoices.", param="credit_amount")
     elif given != amount:
         raise RefusedError(
-            f"The sum of {', '.join(_SETTLEMENTS)} ({given}) must equal the credit note's amount ({amount}).",
+            f"The sum of {', '.join(_PAID_BACK)} ({given}) must equal the credit note's amount ({amount}).",
             param="amount",
         )
 
@@ -143,3 +142,71 @@ def read(store: Store, note_id: str) -> Document:
 def list_all(store: Store, params: Document) -> Document:
     """`GET /v1/credit_notes`."""
     return list_page(store, "credit_note", params, url="/v1/credit_notes", filters=("invoice", "customer"))
+
+
+def lines_of_note(store: Store, invoice: Document, note_id: str, params: Document) -> list[Document]:
+    """The lines of a new note, which the caller saves; an amount alone makes one line.
+
+    Raises:
+        RefusedError: there are neither lines nor an amount, they do not add up, or a line is of another invoice.
+    """
+    given = params.get("lines", [])
+    if not given and "amount" not in params:
+        raise RefusedError("A credit note needs an amount or lines.", param="amount")
+    if not given:
+        whole = {"type": "custom_line_item", "amount": params["amount"], "description": params.get("memo")}
+        return [_note_line(store, note_id, whole, params["amount"], 1)]
+    lines = [_given_line(store, invoice, note_id, each) for each in given]
+    total = sum(line["amount"] for line in lines)
+    if params.get("amount", total) != total:
+        raise RefusedError(f"The lines sum to {total}, the amount is {params['amount']}.", param="amount")
+    return lines
+
+
+def _given_line(store: Store, invoice: Document, note_id: str, given: Document) -> Document:
+    if (given["type"] == "invoice_line_item") != ("invoice_line_item" in given):
+        raise invalid(
+            "invoice_line_item is required for lines of the type invoice_line_item, and only there.",
+            code="parameter_missing",
+            param="lines",
+        )
+    if given["type"] == "custom_line_item":
+        amount, quantity = _amount_and_quantity(given)
+        return _note_line(store, note_id, given, amount, quantity)
+    of = store.get("line_item", given["invoice_line_item"], param="lines")
+    if of["invoice"] != invoice["id"]:
+        raise RefusedError(f"No such line item: '{of['id']}'", code="resource_missing", param="lines")
+    whole = {"unit_amount_decimal": of["pricing"]["unit_amount_decimal"], "quantity": of["quantity"]}
+    amount, quantity = _amount_and_quantity(given if "amount" in given else {**whole, **given})
+    if amount > of["amount"]:
+        raise RefusedError(f"The line {of['id']} has {of['amount']}: no more can be credited.", param="lines")
+    return _note_line(store, note_id, {"description": of["description"], **given}, amount, quantity)
+
+
+def _amount_and_quantity(given: Document) -> tuple[int, Any]:
+    units = {"unit_amount_decimal": str(Decimal(given["unit_amount"]))} if "unit_amount" in given else {}
+    priced = price({**given, **units}, param="lines")
+    return priced["amount"], priced["quantity"]
+
+
+def _note_line(store: Store, note_id: str, given: Document, amount: int, quantity: Any) -> Document:
+    return {
+        "id": store.new_id("cnli"),
+        "object": "credit_note_line_item",
+        "amount": amount,
+        "credit_note": note_id,
+        "description": given.get("description"),
+        "invoice_line_item": given.get("invoice_line_item"),
+        "livemode": False,
+        "metadata": given.get("metadata", {}),
+        "quantity": quantity,
+        "type": given["type"],
+    }
+
+
+def list_lines(store: Store, note_id: str, params: Document) -> Document:
+    """`GET /v1/credit_notes/{credit_note}/lines`."""
+    store.get("credit_note", note_id, param="credit_note")
+    url = f"/v1/credit_notes/{note_id}/lines"
+    within = {"credit_note": note_id}
+    return list_page(store, "credit_note_line_item", params, url=url, within=within, oldest_first=True)

@@ -1,11 +1,9 @@
-"""Customers and their balances."""
+"""Customers, and the transactions of their balances."""
 
 from typing import Any
 
-from metering.lab.stripe_local.events import record_event
-from metering.lab.stripe_local.listing import list_page
-from metering.lab.stripe_local.metadata import merge_metadata
-from metering.lab.stripe_local.search import note
+from metering.lab.stripe_local.objects import list_page, merge_metadata, record_event
+from metering.lab.stripe_local.search import save_version
 from metering.lab.stripe_local.store import Document, Store
 
 _PLAIN = ("email", "name", "description", "phone", "invoice_prefix", "tax_exempt")
@@ -27,7 +25,7 @@ def create(store: Store, params: Document) -> Document:
     }
     customer["invoice_prefix"] = params.get("invoice_prefix") or customer["id"][-8:].upper()
     store.save(customer)
-    note(store, customer)
+    save_version(store, customer)
     record_event(store, "customer.created", customer)
     return customer
 
@@ -38,7 +36,7 @@ def update(store: Store, customer_id: str, params: Document) -> Document:
     customer |= {name: params[name] for name in (*_PLAIN, "balance") if name in params}
     customer["metadata"] = merge_metadata(customer["metadata"], params.get("metadata"))
     store.save(customer)
-    note(store, customer)
+    save_version(store, customer)
     record_event(store, "customer.updated", customer)
     return customer
 
@@ -54,7 +52,7 @@ def list_all(store: Store, params: Document) -> Document:
 
 
 def add_to_balance(store: Store, customer: Document, amount: int, **details: Any) -> Document:
-    """Move an amount to a customer's balance: above zero is owed, below is a credit."""
+    """Add cents to a customer's balance: a positive balance is owed, a negative one is a credit."""
     customer["balance"] += amount
     store.save(customer)
     return store.save(

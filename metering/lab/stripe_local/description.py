@@ -1,8 +1,8 @@
-"""Stripe's own description of its requests: finds the operation, and refuses parameters that it does not have."""
+"""The parameters of a request: read from the form, and checked against Stripe's own request description."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -10,8 +10,46 @@ from typing import Any
 
 from metering.lab.stripe_local.errors import RefusedError, invalid
 
+_NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+_KEY = re.compile(r"\[([^\[\]]*)\]")
+_MAX_DEPTH = 8
 _INTEGER = re.compile(r"-?\d{1,18}")
+
 Schema = Mapping[str, Any]
+
+
+def parse_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """`lines[0][amount]=5` and `expand[]=a` as nested dictionaries and lists of text.
+
+    Raises:
+        RefusedError: a name is malformed, or is given as a value and as an object.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in pairs:
+        found = _NAME.fullmatch(name)
+        keys = [found[1], *_KEY.findall(found[2])] if found else []
+        if not found or len(keys) > _MAX_DEPTH:
+            raise RefusedError(f"Invalid parameter name: {name[:100]}", kept=False)
+        _put(tree, keys, value, name)
+    return {key: _listed(value) for key, value in tree.items()}
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: str, name: str) -> None:
+    *path, last = keys
+    for key in path:
+        tree = tree.setdefault(key if key else str(len(tree)), {})
+        if not isinstance(tree, dict):
+            raise RefusedError(f"Invalid parameter: {name[:100]} is given as a value and as an object", kept=False)
+    tree[last if last else str(len(tree))] = value
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _listed(each) for key, each in value.items()}
+    if inner and all(key.isdecimal() for key in inner):
+        return [inner[key] for key in sorted(inner, key=int)]
+    return inner
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +62,13 @@ class Operation:
 
     @property
     def endpoint(self) -> str:
-        """How faults and limits name it."""
+        """The name of the operation for faults and limits."""
         return f"{self.method} {self.path}"
 
 
 @cache
 def load() -> tuple[tuple[re.Pattern[str], Operation], ...]:
-    """Every operation, with what its path looks like; paths without placeholders first."""
+    """Every operation with the pattern of its path; paths without placeholders come first."""
     text = files("metering.lab.stripe_local").joinpath("openapi-requests.json").read_text()
     found: list[tuple[re.Pattern[str], Operation]] = []
     for path, methods in json.loads(text)["paths"].items():
@@ -54,10 +92,10 @@ def _schema(details: Mapping[str, Any]) -> Schema:
 
 
 def find(method: str, path: str) -> tuple[Operation, dict[str, str]]:
-    """The operation of a request, and what is in its path.
+    """The operation of a request, and the parameters in its path.
 
     Raises:
-        RefusedError: there is none.
+        RefusedError: 404, there is no such operation.
     """
     for pattern, operation in load():
         if operation.method == method and (match := pattern.fullmatch(path)):
@@ -66,10 +104,10 @@ def find(method: str, path: str) -> tuple[Operation, dict[str, str]]:
 
 
 def coerce(value: Any, schema: Schema, name: str) -> Any:
-    """A form's text as what the schema says it is.
+    """A value of the form as the schema's type.
 
     Raises:
-        RefusedError: it is not that; names the parameter.
+        RefusedError: the value does not fit the schema; the message names the parameter.
     """
     if "anyOf" in schema:
         return _coerce_any(value, schema["anyOf"], name)
@@ -106,7 +144,7 @@ def _coerce_any(value: Any, schemas: list[Schema], name: str) -> Any:
 
 def _coerce_object(value: Any, schema: Schema, name: str) -> dict[str, Any]:
     if isinstance(value, list):
-        value = {str(place): each for place, each in enumerate(value)}  # metadata may have numbers for keys
+        value = {str(place): each for place, each in enumerate(value)}  # metadata whose keys are numbers
     if not isinstance(value, dict):
         raise invalid(f"Invalid object: {name}", code="parameter_invalid_object", param=name)
     properties, more = schema.get("properties", {}), schema.get("additionalProperties", False)

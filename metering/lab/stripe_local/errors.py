@@ -1,11 +1,11 @@
-"""Refusals, as Stripe words them."""
+"""Errors in Stripe's wording and form."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 class RefusedError(Exception):
-    """An error for an answer. `kept`: whether it is remembered under the idempotency key; `headers` never are."""
+    """An error answer. `kept`: it is stored under the idempotency key, without its `headers`."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class RefusedError(Exception):
 
 
 def invalid(message: str, *, code: str, param: str) -> RefusedError:
-    """A parameter is wrong: refused before anything was begun, and so not remembered."""
+    """The error for a bad parameter. Stripe does not keep it, because no work was started."""
     return RefusedError(message, code=code, param=param, kept=False)
 
 
 def missing(kind: str, object_id: str, *, param: str) -> RefusedError:
-    """There is no such object."""
+    """The error for an object that does not exist."""
     return RefusedError(f"No such {kind}: '{object_id}'", status=404, code="resource_missing", param=param)

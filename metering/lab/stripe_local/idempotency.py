@@ -1,4 +1,4 @@
-"""Idempotency keys as Stripe's v1 API keeps them: the first answer, whatever it was, is given again for a day."""
+"""Idempotency keys as in Stripe's v1 API: the first answer to a key, also an error, is given again for a day."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ _LIFETIME_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status and a body. Further headers go out once: they are not kept."""
+    """A status and a body. The `headers` are sent once and not kept."""
 
     status: int
     body: Any
@@ -24,17 +24,19 @@ class Answer:
 
 
 class KeyedAnswers:
-    """Answers by key; kept with the store's objects."""
+    """Answers by key, kept in the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._in_flight: set[str] = set()
 
     def earlier(self, key: str, request: str) -> Answer | None:
-        """The answer that this very request got before.
+        """The answer that the same request with this key got before; None for a new key.
+
+        `request` is the `fingerprint` of the request.
 
         Raises:
-            RefusedError: it is in flight, or the key is another request's.
+            RefusedError: a request with this key is in progress, or the key belongs to another request.
         """
         if key in self._in_flight:
             raise RefusedError(
@@ -58,7 +60,7 @@ class KeyedAnswers:
 
     @contextmanager
     def held(self, key: str | None) -> Iterator[None]:
-        """A request that takes its time: others with its key are told so."""
+        """Within the block, further requests with this key are refused as in progress."""
         if key is None or key in self._in_flight:
             yield
             return
@@ -69,19 +71,19 @@ class KeyedAnswers:
             self._in_flight.discard(key)
 
     def keep(self, key: str, request: str, answer: Answer) -> None:
-        """Give this answer from now on, for a day; those that are older are forgotten."""
-        self._store.forget_before(_KIND, self._oldest())
+        """Keep this answer for a day; deletes the answers that are older."""
+        self._store.delete_before(_KIND, self._oldest())
         kept = {"created": self._store.now(), "request": request, "status": answer.status, "body": answer.body}
         self._store.save({"id": f"key_{key}", "object": _KIND, **kept})
 
     def forget(self) -> None:
-        """As after a day."""
-        self._store.forget_before(_KIND, self._store.now() + 1)
+        """Delete all answers."""
+        self._store.delete_before(_KIND, self._store.now() + 1)
 
     def _oldest(self) -> int:
         return self._store.now() - _LIFETIME_SECONDS
 
 
 def fingerprint(endpoint: str, path: dict[str, str], form: dict[str, Any]) -> str:
-    """What makes two requests the same."""
+    """Equal for two requests with the same endpoint and parameters."""
     return hashlib.sha256(json.dumps([endpoint, path, form], sort_keys=True).encode()).hexdigest()

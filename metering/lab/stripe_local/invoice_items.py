@@ -1,21 +1,29 @@
-"""Invoice items: what waits for a customer's next invoice, or is a line of one. The product makes none that wait;
-a person may."""
+"""Invoice items: each is pending for a customer's next invoice, or is a line of one.
+
+The product makes no pending items; a person may.
+"""
 
 from metering.lab.stripe_local.errors import RefusedError, invalid
-from metering.lab.stripe_local.events import record_event
-from metering.lab.stripe_local.lines import change, draft_of, line_of_item, lines_changed, new_item, put_on
-from metering.lab.stripe_local.listing import list_page
+from metering.lab.stripe_local.invoice_lines import (
+    add_items,
+    change,
+    draft_of,
+    line_of_item,
+    lines_changed,
+    new_item,
+)
+from metering.lab.stripe_local.objects import list_page, record_event
 from metering.lab.stripe_local.store import Document, Store
 
 
 def create(store: Store, params: Document) -> Document:
-    """`POST /v1/invoiceitems`: pending, or on a draft at once."""
+    """`POST /v1/invoiceitems`: a pending item, or one of a draft."""
     if "customer" not in params:
         raise invalid("Missing required param: customer.", code="parameter_missing", param="customer")
     customer = store.get("customer", params["customer"], param="customer")
     invoice = draft_of(store, params["invoice"]) if "invoice" in params else None
     if invoice is not None and invoice["customer"] != customer["id"]:
-        raise RefusedError("The invoice is another customer's.", param="invoice")
+        raise RefusedError("The invoice belongs to another customer.", param="invoice")
     currency = params.get("currency") or params.get("price_data", {}).get("currency")
     item = new_item(
         store,
@@ -27,7 +35,7 @@ def create(store: Store, params: Document) -> Document:
     store.save(item)
     record_event(store, "invoiceitem.created", item)
     if invoice is not None:
-        put_on(store, invoice, [item])
+        add_items(store, invoice, [item])
         lines_changed(store, invoice)
     return item
 
@@ -38,7 +46,7 @@ def read(store: Store, item_id: str) -> Document:
 
 
 def update(store: Store, item_id: str, params: Document) -> Document:
-    """`POST /v1/invoiceitems/{invoiceitem}`: also its line, and the sums of its draft."""
+    """`POST /v1/invoiceitems/{invoiceitem}`: updates its line and the sums of its draft, too."""
     item = read(store, item_id)
     invoice = _draft(store, item)
     change(store, params, line=line_of_item(store, item), item=item, param="amount")
@@ -48,7 +56,7 @@ def update(store: Store, item_id: str, params: Document) -> Document:
 
 
 def delete(store: Store, item_id: str) -> Document:
-    """`DELETE /v1/invoiceitems/{invoiceitem}`: one that is pending, or on a draft."""
+    """`DELETE /v1/invoiceitems/{invoiceitem}`: a pending item, or one of a draft."""
     item = read(store, item_id)
     invoice = _draft(store, item)
     line = line_of_item(store, item)
@@ -74,9 +82,9 @@ def list_all(store: Store, params: Document) -> Document:
 
 
 def _draft(store: Store, item: Document) -> Document | None:
-    """The invoice that an item is on.
+    """The draft of an item; None for a pending item.
 
     Raises:
-        RefusedError: it is final.
+        RefusedError: the invoice is final.
     """
     return draft_of(store, item["invoice"]) if item["invoice"] is not None else None

@@ -1,14 +1,12 @@
-"""Invoices from draft to their end. What is final does not change, but for what was paid, credited or given up."""
+"""Invoices from draft to paid or void. A final one changes only in its payment state and its credits."""
 
 from metering.lab.stripe_local.customers import add_to_balance
 from metering.lab.stripe_local.errors import RefusedError
-from metering.lab.stripe_local.events import record_event
-from metering.lab.stripe_local.lines import draft_of, item_id_of, lines_of, put_on, sum_up
-from metering.lab.stripe_local.listing import list_page
-from metering.lab.stripe_local.metadata import merge_metadata
+from metering.lab.stripe_local.invoice_lines import add_items, draft_of, item_id_of, lines_of, sum_up
+from metering.lab.stripe_local.objects import list_page, merge_metadata, record_event
 from metering.lab.stripe_local.store import Document, Store
 
-# What Stripe does not collect in USD, but moves to the customer's balance.
+# Stripe does not collect less than this in US cents; it moves the amount to the customer's balance.
 _MINIMUM = 50
 _PLAIN = ("description", "footer", "statement_descriptor", "due_date", "custom_fields", "default_payment_method")
 
@@ -58,15 +56,15 @@ def create(store: Store, params: Document) -> Document:
     }
     sum_up(store, invoice)
     if params.get("pending_invoice_items_behavior") == "include":
-        waiting = store.where("invoiceitem", customer=customer["id"], invoice=None)
-        put_on(store, invoice, [item for item in waiting if item["currency"] == invoice["currency"]])
+        pending = store.where("invoiceitem", customer=customer["id"], invoice=None)
+        add_items(store, invoice, [item for item in pending if item["currency"] == invoice["currency"]])
         sum_up(store, invoice)
     record_event(store, "invoice.created", invoice)
     return invoice
 
 
 def update(store: Store, invoice_id: str, params: Document) -> Document:
-    """`POST /v1/invoices/{invoice}`; of a final one, only metadata and how it is collected."""
+    """`POST /v1/invoices/{invoice}`; of a final invoice, only `metadata` and `auto_advance` can change."""
     invoice = store.get("invoice", invoice_id, param="invoice")
     if invoice["status"] != "draft" and params.keys() - {"metadata", "auto_advance", "expand"}:
         draft_of(store, invoice_id)
@@ -85,13 +83,15 @@ def read(store: Store, invoice_id: str) -> Document:
 def list_all(store: Store, params: Document) -> Document:
     """`GET /v1/invoices`."""
     if "due_date" in params:
-        raise RefusedError("the local Stripe does not list by due_date", status=501, kind="api_error", kept=False)
+        raise RefusedError(
+            "the local Stripe does not filter by due_date", status=501, kind="api_error", kept=False
+        )
     filters = ("customer", "status", "collection_method", "subscription", "customer_account")
     return list_page(store, "invoice", params, url="/v1/invoices", filters=filters)
 
 
 def delete(store: Store, invoice_id: str) -> Document:
-    """`DELETE /v1/invoices/{invoice}`: a draft only, with its lines and their items."""
+    """`DELETE /v1/invoices/{invoice}`: deletes a draft with its lines and their items."""
     invoice = draft_of(store, invoice_id)
     for line in lines_of(store, invoice_id):
         store.remove(item_id_of(line))
@@ -123,12 +123,12 @@ def finalize(store: Store, invoice_id: str, params: Document) -> Document:
     store.save(invoice)
     record_event(store, "invoice.finalized", invoice)
     if invoice["amount_remaining"] == 0:
-        settle(store, invoice, paid=0)
+        mark_paid(store, invoice, paid=0)
     return invoice
 
 
 def _apply_balance(store: Store, invoice: Document, customer: Document) -> None:
-    """What the customer has, or owes, is settled with it; too little is left for another time."""
+    """Apply the customer's balance to the invoice; an amount below the minimum goes to the balance."""
     invoice["starting_balance"] = before = customer["balance"]
     due = invoice["total"] + before
     carried = due if due < _MINIMUM else 0
@@ -138,7 +138,7 @@ def _apply_balance(store: Store, invoice: Document, customer: Document) -> None:
         add_to_balance(store, customer, carried - before, invoice=invoice["id"], type="applied_to_invoice")
 
 
-def settle(store: Store, invoice: Document, *, paid: int) -> None:
+def mark_paid(store: Store, invoice: Document, *, paid: int) -> None:
     """Mark an invoice as paid."""
     invoice["status"] = "paid"
     invoice["amount_paid"] += paid
@@ -153,7 +153,7 @@ def settle(store: Store, invoice: Document, *, paid: int) -> None:
 def pay(store: Store, invoice_id: str) -> Document:
     """`POST /v1/invoices/{invoice}/pay`."""
     invoice = _with_status(store, invoice_id, "paid", "open", "uncollectible")
-    settle(store, invoice, paid=invoice["amount_remaining"])
+    mark_paid(store, invoice, paid=invoice["amount_remaining"])
     return invoice
 
 
@@ -179,7 +179,7 @@ def send(store: Store, invoice_id: str, params: Document) -> Document:
 
 
 def shown(store: Store, document: Document) -> Document:
-    """An object as an answer has it: an invoice with the first ten of its lines."""
+    """An object as answers show it: an invoice has the first ten of its lines."""
     if document.get("object") == "list":
         return {**document, "data": [shown(store, each) for each in document["data"]]}
     if document.get("object") != "invoice" or document.get("deleted"):

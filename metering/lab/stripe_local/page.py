@@ -1,4 +1,4 @@
-"""A small page that shows its invoices, and each with its lines."""
+"""A small web page with the invoices, and one with each invoice's lines and credit notes."""
 
 from datetime import UTC, datetime
 from html import escape
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from metering.lab.stripe_local.lines import lines_of
+from metering.lab.stripe_local.invoice_lines import lines_of
 from metering.lab.stripe_local.store import Document, Store
 
 _PAGE = 50
@@ -26,7 +26,7 @@ td.amount, th.amount { text-align: right; font-variant-numeric: tabular-nums; }
 
 
 def page_routes(store: Store) -> list[Route]:
-    """The page, an invoice, and the stylesheet."""
+    """The routes of the list, of an invoice, and of the stylesheet."""
 
     async def index(request: Request) -> Response:
         return _html("Invoices", _index(store, request.query_params.get("starting_after")))
@@ -34,7 +34,9 @@ def page_routes(store: Store) -> list[Route]:
     async def invoice(request: Request) -> Response:
         found = store.find("invoice", request.path_params["invoice_id"])
         if found is None:
-            return _html("No such invoice", "<p>There is no such invoice. <a href='/'>All invoices</a></p>", 404)
+            return _html(
+                "Invoice not found", "<p>This invoice does not exist. <a href='/'>All invoices</a></p>", 404
+            )
         return _html(found["number"] or found["id"], _invoice(store, found))
 
     async def style(_: Request) -> Response:
@@ -82,7 +84,7 @@ def _invoice(store: Store, invoice: Document) -> str:
         ("Customer", escape(invoice["customer"])),
         ("Status", escape(invoice["status"])),
         ("Total", _amount(invoice["total"])),
-        ("Left to pay", _amount(invoice["amount_remaining"])),
+        ("Remaining", _amount(invoice["amount_remaining"])),
         ("Description", escape(invoice["description"] or "")),
         *((escape(key), escape(value)) for key, value in invoice["metadata"].items()),
     ]
@@ -94,8 +96,10 @@ def _invoice(store: Store, invoice: Document) -> str:
         (escape(note["number"]), _amount(note["amount"]), escape(note["memo"] or note["reason"] or ""))
         for note in store.where("credit_note", invoice=invoice["id"])
     ]
-    credited = f"<h2>Credit notes</h2>{_table(('Number', 'Amount', 'Why'), notes, amounts={1})}" if notes else ""
-    listed = f"<h2>Lines</h2>{_table(('What', 'Amount', 'Id'), lines, amounts={1})}"
+    credited = (
+        f"<h2>Credit notes</h2>{_table(('Number', 'Amount', 'Reason'), notes, amounts={1})}" if notes else ""
+    )
+    listed = f"<h2>Lines</h2>{_table(('Description', 'Amount', 'Id'), lines, amounts={1})}"
     return f"{_table(('', ''), facts, amounts=set())}{listed}{credited}<p><a href='/'>All invoices</a></p>"
 
 

@@ -1,6 +1,6 @@
-"""Searching customers, in Stripe's query language as far as text goes. It lags: a change is found a while later.
+"""Search of customers in Stripe's query language, for text fields. It lags behind changes, as Stripe's does.
 
-Until then a search finds what was there before: a new customer not at all, a changed one as it was.
+During the delay it does not find a new customer, and finds a changed one in its old version.
 https://docs.stripe.com/search
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from metering.lab.stripe_local.errors import RefusedError
-from metering.lab.stripe_local.listing import limit_of
+from metering.lab.stripe_local.objects import limit_of
 from metering.lab.stripe_local.store import Document, Store
 
 _TEXT = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
@@ -25,7 +25,7 @@ _SHORTEST_PART = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Clause:
-    """`email:'a@b'`, `name~'ann'`, `-metadata['key']:null`; case does not count."""
+    """`email:'a@b'`, `name~'ann'` or `-metadata['key']:null`; ignores case."""
 
     negated: bool
     field: str
@@ -44,11 +44,11 @@ class _Clause:
         return wanted in has if self.part else wanted == has
 
 
-def note(store: Store, customer: Document) -> None:
-    """A customer was made or changed: it is found so once the delay is over."""
-    found_now = next(_versions(store, customer["id"]), None)
-    if found_now is not None:
-        outdated = store.walk("customer_version", equal={"customer": customer["id"]}, beyond=found_now["id"])
+def save_version(store: Store, customer: Document) -> None:
+    """Save a new version of a customer for the search, which finds it after the delay."""
+    indexed = next(_versions(store, customer["id"]), None)
+    if indexed is not None:
+        outdated = store.walk("customer_version", equal={"customer": customer["id"]}, beyond=indexed["id"])
         for version in list(outdated):
             store.remove(version["id"])
     version = {"id": store.new_id("version"), "object": "customer_version", "created": store.now()}
@@ -79,12 +79,12 @@ def search(store: Store, params: Document) -> Document:
 
 def _versions(store: Store, customer_id: str | None) -> Iterator[Document]:
     equal = {"customer": customer_id} if customer_id is not None else {}
-    indexed = {"lte": int(store.now() - store.search_delay)}
-    return store.walk("customer_version", equal=equal, created=indexed)
+    created = {"lte": int(store.now() - store.search_delay)}
+    return store.walk("customer_version", equal=equal, created=created)
 
 
 def _searchable(store: Store) -> list[Document]:
-    """Every customer as it was when it was indexed last; none that is gone."""
+    """The newest indexed version of every customer that still exists."""
     newest: dict[str, Document] = {}
     for version in _versions(store, None):
         newest.setdefault(version["customer"], version["about"])
@@ -92,10 +92,10 @@ def _searchable(store: Store) -> list[Document]:
 
 
 def _parse(query: str) -> Callable[[Document], bool]:
-    """Clauses with AND or OR between them, of which one excludes the other.
+    """The test of a query: clauses joined either all by AND or all by OR.
 
     Raises:
-        RefusedError: it is no such query.
+        RefusedError: the query is malformed.
     """
     text = query.strip()
     clauses: list[_Clause] = []
@@ -125,9 +125,9 @@ def _clause(found: re.Match[str]) -> _Clause:
     wanted = None if value == "null" else _unquoted(value)
     part = found["operator"] == "~"
     if part and (field == "metadata" or wanted is None):
-        raise _refused(f"The operator ~ can not be used so with the field `{field}`.")
+        raise _refused(f"The operator ~ can not be used with the field `{field}` or with null.")
     if part and wanted is not None and len(wanted) < _SHORTEST_PART:
-        raise _refused(f"A part of a text has at least {_SHORTEST_PART} characters.")
+        raise _refused(f"The operator ~ needs at least {_SHORTEST_PART} characters.")
     return _Clause(
         negated=bool(found["negated"]),
         field=field,

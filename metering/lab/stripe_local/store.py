@@ -1,6 +1,6 @@
-"""What it knows: objects in the order of their making, in a SQLite file, or in a passing one of its own.
+"""The store: all objects as JSON documents, in a SQLite file or in a temporary one.
 
-Documents are read as copies: what is changed of one has to be saved. A request's changes are one transaction.
+A document that was read is a copy: a change of it must be saved. The changes of a request are one transaction.
 """
 
 import json
@@ -17,7 +17,7 @@ from metering.lab.stripe_local.errors import missing
 
 Document = dict[str, Any]
 
-# Lists go by the time of creation, then by the order of making; what is often asked for has its own order.
+# Lists are ordered by the time of creation, then by the order of insertion; frequent filters have an index.
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -42,14 +42,14 @@ ON CONFLICT (id) DO UPDATE SET created = excluded.created, customer = excluded.c
 _POSITION = "(SELECT created, place FROM documents WHERE id = ?)"
 _COLUMNS = ("customer", "invoice", "credit_note")
 _BOUNDS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-# What is trimmed to a number is counted with every so many only.
+# `trim` deletes only once in this many additions.
 _TRIM_EVERY = 500
 
 
 class Store:
-    """All objects. `clock_offset` moves its clock on, `search_delay` is how many seconds a search lags.
+    """All objects. `clock_offset` moves the clock forward, and searches lag by `search_delay`, both in seconds.
 
-    `listener` is told of each event once it holds.
+    `listener` is called with each event after its transaction is committed.
     """
 
     def __init__(self, path: Path | None = None, *, search_delay: float = 0.0) -> None:
@@ -57,13 +57,13 @@ class Store:
         self._file.executescript(_SCHEMA)
         self._place: int = self._file.execute("SELECT coalesce(max(place), 0) FROM documents").fetchone()[0]
         self._added: Counter[str] = Counter()
-        self._told: list[Document] = []
+        self._announced: list[Document] = []
         self.listener: Callable[[Document], None] | None = None
         self._search_delay = search_delay
         self.base_url = ""
-        self._set_off()
+        self._set_defaults()
 
-    def _set_off(self) -> None:
+    def _set_defaults(self) -> None:
         self.clock_offset = 0.0
         self.search_delay = self._search_delay
 
@@ -73,61 +73,61 @@ class Store:
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
-        """All of the block's changes or none; its events are told of when it has ended well."""
+        """A transaction; after its commit, the listener gets its events."""
         self._file.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
             self._file.execute("ROLLBACK")
-            self._told.clear()
+            self._announced.clear()
             raise
         self._file.execute("COMMIT")
-        told, self._told = self._told, []
+        events, self._announced = self._announced, []
         if self.listener is not None:
-            for event in told:
+            for event in events:
                 self.listener(event)
 
-    def tell(self, event: Document) -> None:
-        """Have the listener told, if the transaction holds."""
-        self._told.append(event)
+    def announce(self, event: Document) -> None:
+        """Pass an event to the listener after the transaction is committed."""
+        self._announced.append(event)
 
     def now(self) -> int:
-        """The time, in seconds since 1970; it can be moved on."""
+        """The time of the store's clock, in seconds since 1970."""
         return int(time.time() + self.clock_offset)
 
     def new_id(self, prefix: str) -> str:
-        """An id that sorts by the time of its making, as Stripe's do."""
+        """An id that sorts by the time of creation, as Stripe's ids do."""
         self._place += 1
         return (
             f"{prefix}_{int((time.time() + self.clock_offset) * 1000):011x}{self._place:06x}{secrets.token_hex(3)}"
         )
 
     def save(self, document: Document) -> Document:
-        """Keep a new or changed object."""
+        """Save a new or changed object."""
         row = (document.get("created", 0), *(document.get(name) for name in _COLUMNS))
         text = json.dumps(document, separators=(",", ":"))
         self._file.execute(_SAVE, (document["id"], document["object"], *row, text))
         return document
 
     def remove(self, object_id: str) -> None:
-        """Forget an object."""
+        """Delete an object."""
         self._file.execute("DELETE FROM documents WHERE id = ?", (object_id,))
 
     def find(self, kind: str, object_id: str) -> Document | None:
-        """An object of a kind by its id."""
+        """The object of a kind with this id, or None."""
         found = self.find_any(object_id)
         return found if found is not None and found["object"] == kind else None
 
     def find_any(self, object_id: str) -> Document | None:
-        """An object of whatever kind."""
+        """The object of any kind with this id, or None."""
         row = self._file.execute("SELECT document FROM documents WHERE id = ?", (object_id,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def get(self, kind: str, object_id: str, *, param: str = "id") -> Document:
-        """An object that has to be there.
+        """The object of a kind with this id.
 
         Raises:
-            RefusedError: it is not.
+            RefusedError: 404, it does not exist.
         """
         found = self.find(kind, object_id)
         if found is None:
@@ -143,9 +143,9 @@ class Store:
         beyond: str | None = None,
         oldest_first: bool = False,
     ) -> Iterator[Document]:
-        """Those with these values, created at a moment or within bounds, from behind an object on; newest first.
+        """The objects of a kind with `equal` values, one after the other, newest first unless `oldest_first`.
 
-        What is not taken is not read.
+        `created` is a time or has bounds such as `{"lte": 5}`; `beyond` is the id of the object before the first.
         """
         equal = equal or {}
         terms, values = _terms(kind, equal, created)
@@ -160,22 +160,22 @@ class Store:
                 yield document
 
     def where(self, kind: str, **equal: Any) -> list[Document]:
-        """All those with these values, oldest first."""
+        """All objects of a kind with these values, oldest first."""
         return list(self.walk(kind, equal=equal, oldest_first=True))
 
     def count(self, kind: str, **equal: Any) -> int:
-        """How many there are of a customer, an invoice, or a credit note."""
+        """The number of objects of a kind with this customer, invoice or credit note."""
         terms, values = _terms(kind, equal, None)
         query = f"SELECT count(*) FROM documents WHERE {' AND '.join(terms)}"
         count: int = self._file.execute(query, values).fetchone()[0]
         return count
 
-    def forget_before(self, kind: str, moment: int) -> None:
-        """Forget what was created earlier."""
+    def delete_before(self, kind: str, moment: int) -> None:
+        """Delete the objects of a kind that were created before a time."""
         self._file.execute("DELETE FROM documents WHERE kind = ? AND created < ?", (kind, moment))
 
     def trim(self, kind: str, *, most: int) -> None:
-        """Now that one was added: forget the oldest beyond about so many."""
+        """Called after each addition: keeps about the newest `most` objects of a kind."""
         self._added[kind] += 1
         if self._added[kind] % _TRIM_EVERY:
             return
@@ -184,13 +184,13 @@ class Store:
         self._file.execute(query, (kind, most))
 
     def reset(self) -> None:
-        """Forget everything, and be as at first."""
+        """Delete all objects, and restore the settings of the start."""
         self._file.execute("DELETE FROM documents")
-        self._set_off()
+        self._set_defaults()
 
 
 def _terms(kind: str, equal: Mapping[str, Any], created: Any) -> tuple[list[str], list[Any]]:
-    """What SQLite can look for by an index; the rest of `equal` is compared with what it finds."""
+    """The conditions that SQLite has columns for; `walk` compares the other values of `equal` itself."""
     terms, values = ["kind = ?"], [kind]
     for name in _COLUMNS:
         if name in equal and equal[name] is None:

@@ -1,5 +1,7 @@
-"""Webhooks: each event is posted, signed as Stripe signs, until it is taken or was tried often; twice, shuffled or
-later on demand."""
+"""Webhooks: posts each event, signed as Stripe signs it, until it is accepted or the attempts run out.
+
+Events can also be posted twice, shuffled or held, on demand.
+"""
 
 import asyncio
 import contextlib
@@ -17,21 +19,21 @@ from metering.lab.stripe_local.store import Document, Store
 
 _MAX_WAITING = 10_000
 _TRIES = 6
-# What comes within this time is shuffled together.
+# Events within this time are shuffled together.
 _GATHER_SECONDS = 0.2
 
 
 class DeliveryMode(StrEnum):
-    """How events are delivered."""
+    """The ways to deliver events."""
 
     ONCE = "once"
     TWICE = "twice"
-    SHUFFLED = "shuffled"  # what waits, twice and in any order
+    SHUFFLED = "shuffled"  # the waiting events, twice and in random order
     HOLD = "hold"
 
 
 class Deliveries:
-    """A bounded queue of events, and the task that posts them; none is posted without a URL."""
+    """A bounded queue of events, and the task that posts them; without a URL it does nothing."""
 
     def __init__(self, store: Store, *, url: str | None, secret: str | None) -> None:
         self._url, self._secret = url, secret or ""
@@ -45,29 +47,29 @@ class Deliveries:
             store.listener = self._add
 
     def start(self) -> None:
-        """Begin to post."""
+        """Start to post; call it in the event loop."""
         if self._url is not None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """Post no more."""
+        """Stop to post."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     def set_mode(self, mode: str) -> None:
-        """How events are delivered from now on."""
+        """Set the delivery mode (`DeliveryMode`) from now on."""
         self._mode = DeliveryMode(mode)
         if self._mode is not DeliveryMode.HOLD:
             self._more.set()
 
     def release(self) -> None:
-        """Deliver what was held back, twice and shuffled."""
+        """Deliver the held events, twice and shuffled."""
         self.set_mode(DeliveryMode.SHUFFLED)
 
     def reset(self) -> None:
-        """Forget what waits and what was posted, and be as at first."""
+        """Forget all waiting and posted events, and restore the mode of the start."""
         for each in (self._waiting, self._posting, self._made):
             each.clear()
         self._mode = DeliveryMode.ONCE
@@ -76,7 +78,7 @@ class Deliveries:
             self.start()
 
     def describe(self) -> Document:
-        """How many events wait, and what was posted, oldest first, with the status that came back."""
+        """The number of `waiting` events, and the posts `made`, oldest first, each with its HTTP status."""
         return {"waiting": len(self._waiting) + len(self._posting), "made": list(self._made)}
 
     def _add(self, event: Document) -> None:
@@ -111,20 +113,20 @@ class Deliveries:
     async def _post(self, http: httpx2.AsyncClient, event: Document) -> None:
         assert self._url is not None
         body = json.dumps(event).encode()
-        told = {"id": event["id"], "type": event["type"], "object": event["data"]["object"]["id"]}
+        record = {"id": event["id"], "type": event["type"], "object": event["data"]["object"]["id"]}
         for attempt in range(_TRIES):
             headers = {"content-type": "application/json", "stripe-signature": sign(body, self._secret)}
             status = None
             with contextlib.suppress(httpx2.HTTPError):
                 status = (await http.post(self._url, content=body, headers=headers)).status_code
-            self._made.append({**told, "status": status})
+            self._made.append({**record, "status": status})
             if status is not None and 200 <= status < 300:
                 return
             await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
 
 
 def sign(body: bytes, secret: str, *, at: int | None = None) -> str:
-    """The header `Stripe-Signature` for a body (docs.stripe.com/webhooks/signature), made at a time or now."""
+    """The header `Stripe-Signature` of a body (docs.stripe.com/webhooks/signature); `at` is in seconds."""
     at = int(time.time()) if at is None else at
     signature = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={signature}"

@@ -51,8 +51,8 @@ def of_line(line: str, amount: int = 5) -> dict[str, Any]:
         ({"amount": 501}, "at most 500"),
         ({"amount": 10, "credit_amount": 10}, "of invoices that were paid"),
         ({"lines": [{"type": "custom_line_item", "quantity": 2}]}, "Missing required param"),
-        ({"lines": [{"type": "custom_line_item", "amount": 5}], "amount": 6}, "come to 5, not to the amount of 6"),
-        ({"lines": [{"type": "invoice_line_item", "amount": 5}]}, "invoice_line_item is for lines"),
+        ({"lines": [{"type": "custom_line_item", "amount": 5}], "amount": 6}, "sum to 5, the amount is 6"),
+        ({"lines": [{"type": "invoice_line_item", "amount": 5}]}, "invoice_line_item is required for lines"),
         ({"lines": [of_line("il_x")]}, "No such line_item"),
     ],
 )
@@ -75,7 +75,7 @@ def refused(there: LocalStripe, invoice: str, given: dict[str, Any], problem: st
 def test_a_line_is_credited_on_its_own_invoice_and_at_most_whole(there: LocalStripe) -> None:
     invoice, other = final(there, 500, 40), final(there, 100)
     refused(there, invoice.id, {"lines": [of_line(other.lines.data[0].id)]}, "No such line item")
-    refused(there, invoice.id, {"lines": [of_line(invoice.lines.data[1].id, 41)]}, "no more of it")
+    refused(there, invoice.id, {"lines": [of_line(invoice.lines.data[1].id, 41)]}, "no more can be credited")
     assert make(there, invoice.id, lines=[of_line(invoice.lines.data[1].id, 40)]).amount == 40
 
 

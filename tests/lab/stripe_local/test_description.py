@@ -39,7 +39,7 @@ def test_what_it_does_not_do_says_so_and_is_billing_meters_only(there: LocalStri
     answer = ask(there, method, re.sub(r"{\w+}", "x", path))
     assert (answer.status_code == 501) == (endpoint in NOT_DONE), answer.text
     if answer.status_code == 501:
-        assert answer.json()["error"]["message"] == f"the local Stripe does not do {endpoint}"
+        assert answer.json()["error"]["message"] == f"the local Stripe does not have {endpoint}"
     else:
         assert "Unrecognized request URL" not in answer.text
         assert answer.status_code < 500

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from metering.lab.stripe_local.errors import RefusedError
-from metering.lab.stripe_local.limits import RateLimits
+from metering.lab.stripe_local.faults import RateLimits
 from tests.lab.stripe_local.making import ask
 from tests.local_stripe import LocalStripe, local_stripe
 
@@ -70,7 +70,7 @@ def test_a_rate_below_one_lets_one_through_at_a_time() -> None:
 
 @pytest.mark.parametrize("rate", [0, -1])
 def test_a_limit_is_above_nothing(rate: float) -> None:
-    with pytest.raises(ValueError, match="not above 0"):
+    with pytest.raises(ValueError, match="not greater than 0"):
         RateLimits(per_endpoint=rate)
 
 

@@ -58,7 +58,7 @@ def test_a_page_that_there_can_not_be_is_refused(
 
 
 def test_a_filter_that_it_does_not_know_is_not_passed_over(there: LocalStripe) -> None:
-    with pytest.raises(stripe.APIError, match="does not list by due_date"):
+    with pytest.raises(stripe.APIError, match="does not filter by due_date"):
         there.client.v1.invoices.list({"due_date": {"gte": 1}})
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from metering.lab.stripe_local.events import record_event
 from metering.lab.stripe_local.idempotency import Answer, KeyedAnswers
-from metering.lab.stripe_local.listing import list_page
+from metering.lab.stripe_local.objects import list_page, record_event
 from metering.lab.stripe_local.store import Document, Store
 
 CUSTOMERS, INVOICES = ["cus_a", "cus_b", None], ["in_a", "in_b", None]
@@ -152,7 +151,7 @@ ASKED: list[Callable[[Store], object]] = [
     lambda store: store.get("invoice", "in_40"),
     lambda store: store.save({"id": "in_40", "object": "invoice", "created": 41, "customer": "cus_2"}),
     lambda store: store.remove("in_50"),
-    lambda store: store.forget_before("idempotency_key", 5),
+    lambda store: store.delete_before("idempotency_key", 5),
 ]
 
 
