@@ -1,10 +1,11 @@
-"""The client that a gateway embeds to post its usage events: it never blocks and never raises.
+"""The client that a gateway embeds to post its usage events. `emit` never blocks and never raises.
 
-It owns no clock and no counting: the gateway makes the events. Depends on httpx2 and the standard library.
+The gateway makes the events: the emitter counts no tokens and sets no times. It needs only httpx2 and the standard
+library. Start with `client.py`.
 """
 
 from metering.emitter.client import Emitter
-from metering.emitter.counters import EmitterStats
+from metering.emitter.reports import EmitterStats
 from metering.emitter.spool import SpoolError
 
 __all__ = ["Emitter", "EmitterStats", "SpoolError"]

@@ -1,8 +1,8 @@
-"""The emitter: events in from any thread, spooled to disk, posted in the background until acknowledged.
+"""The emitter takes events from any thread, spools them to disk, and posts them until they are acknowledged.
 
-Two threads: the *spooler* moves what was emitted onto disk every few milliseconds, and the *sender* empties the
-disk into the server. So a server that is down or hangs never holds up the spooler, and a crash of the process
-loses at most one flush interval.
+It has two threads. The *spooler* writes emitted events to disk every few milliseconds, and the *sender* posts them
+from disk to the server. A server that is down or hangs never delays the spooler, and a crash of the process loses
+at most the events of one flush interval.
 """
 
 import atexit
@@ -13,11 +13,9 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from metering.emitter.backoff import Backoff
 from metering.emitter.cloudevents import coalesce, encode_event
-from metering.emitter.counters import Counters, EmitterStats
-from metering.emitter.delivery import Delivery, Verdict
-from metering.emitter.loudly import Loudly
+from metering.emitter.delivery import Backoff, Delivery, Verdict
+from metering.emitter.reports import Counters, EmitterStats, ErrorLog
 from metering.emitter.segments import Segment, read_segment
 from metering.emitter.spool import Spool
 from metering.events.events import TokenDelivered, UsageEvent
@@ -25,14 +23,14 @@ from metering.events.events import TokenDelivered, UsageEvent
 log = logging.getLogger(__name__)
 
 MAX_BATCH_EVENTS = 1_000
-# Starts and ends may use a quarter more than token-delivered, which a later event or the end makes up for.
+# Starts and ends get a quarter more room than token-delivered events, which later events make up for.
 HEADROOM = 4
-# The threads look around this often even when nobody wakes them.
+# The threads wake up at least this often.
 _IDLE_SECONDS = 0.5
 
 
 class Emitter:
-    """Posts usage events to the ingest API. Safe to share between threads; one per process and spool is enough."""
+    """Posts usage events to the ingest API. Threads can share it; one per process and spool is enough."""
 
     def __init__(
         self,
@@ -47,19 +45,19 @@ class Emitter:
         timeout: float = 10.0,
         slow_retry: float = 30.0,
     ) -> None:
-        """Starts at once, and resends what a dead process left in the same spool.
+        """Start both threads, and resend the events that dead processes left in the same spool.
 
-        `url` is the API's root, `key` has the role `ingest`, `source` names this gateway instance. Times are in
-        seconds: `timeout` is for one request, `slow_retry` the pause while a setting is wrong.
+        `url` is the root of the API, `key` has the role `ingest`, and `source` names this gateway instance. Times
+        are in seconds: `timeout` is that of one request, `slow_retry` the pause while a setting is wrong.
 
         Raises:
-            SpoolError: the spool folder cannot be made or written.
+            SpoolError: the spool folder cannot be created or written.
         """
         self._source = source
         self._flush_interval = flush_interval
         self._max_queue_events = max_queue_events
         self._counters = Counters()
-        self._loudly = Loudly(log)
+        self._errors = ErrorLog(log)
         self._wake = threading.Condition()
         self._queue: deque[UsageEvent] = deque()
         self._deadline: float | None = None
@@ -79,7 +77,7 @@ class Emitter:
         atexit.register(self.close)
 
     def emit(self, event: UsageEvent) -> None:
-        """Hand over one event. Returns at once, whatever the server, the network or the disk are doing."""
+        """Take one event. Returns at once, in any state of server, network and disk."""
         with self._wake:
             closed = self._deadline is not None
             full = len(self._queue) >= self._queue_limit(event)
@@ -91,17 +89,17 @@ class Emitter:
         if closed:
             self._drop(1, "the emitter is closed")
         elif full:
-            self._drop(1, "the queue in memory is full: the disk of the spool is too slow")
+            self._drop(1, "the queue in memory is full: the spool's disk is too slow")
 
     def stats(self) -> EmitterStats:
-        """What became of the events so far."""
+        """The number of events by what happened to them so far."""
         return self._counters.snapshot(spooled=self._spool.pending_events)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Flush: spool what was emitted, and send until all is acknowledged or `timeout` seconds have passed.
+        """Spool all emitted events, and send until all are acknowledged or `timeout` seconds have passed.
 
-        Returns whether all was acknowledged; what was not stays on disk for the next process. Closing twice is
-        harmless.
+        Returns whether all events were acknowledged; the others stay on disk for the next process. Further calls
+        are harmless.
         """
         with self._wake:
             if self._deadline is None:
@@ -123,7 +121,7 @@ class Emitter:
 
     def _drop(self, count: int, reason: str) -> None:
         self._counters.add(dropped=count)
-        self._loudly.error("usage events are being lost: %s", reason, count=count)
+        self._errors.error("usage events are being lost: %s", reason, count=count)
 
     def _run_spooler(self) -> None:
         while True:
@@ -133,7 +131,7 @@ class Emitter:
             self._spool_batch(batch)
 
     def _next_batch(self) -> Sequence[UsageEvent] | None:
-        """Up to 1,000 events, gathered for at most the flush interval; None when closed and empty."""
+        """Up to 1,000 events, gathered for one flush interval at most; None when closed and empty."""
         with self._wake:
             while not self._queue:
                 if self._deadline is not None:
@@ -147,11 +145,11 @@ class Emitter:
             return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH_EVENTS))]
 
     def _spool_batch(self, batch: Sequence[UsageEvent]) -> None:
-        thinned = coalesce(batch)
-        self._counters.add(coalesced=len(batch) - len(thinned))
+        coalesced = coalesce(batch)
+        self._counters.add(coalesced=len(batch) - len(coalesced))
         needed: list[bytes] = []
         spare: list[bytes] = []
-        for event in thinned:
+        for event in coalesced:
             try:
                 line = encode_event(event=event, source=self._source)
             except (TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -160,7 +158,7 @@ class Emitter:
             (spare if isinstance(event, TokenDelivered) else needed).append(line)
         refused = self._spool.append(needed=needed, spare=spare)
         if refused:
-            self._drop(refused, "the spool is full and the server does not take events")
+            self._drop(refused, "the spool is full, and the server does not accept events")
 
     def _run_sender(self) -> None:
         while True:
@@ -173,7 +171,7 @@ class Emitter:
                 return
 
     def _send_until_done(self, segment: Segment) -> bool:
-        """Post one segment until the server has answered for each event; False when time ran out on closing."""
+        """Post one segment until the server has answered for each event; False if closing ran out of time."""
         try:
             contents = read_segment(segment)
         except OSError as error:
@@ -185,15 +183,15 @@ class Emitter:
         while True:
             verdict = self._delivery.post(contents.lines)
             if verdict.done:
-                self._settle(segment, contents.lines, verdict)
+                self._finish(segment, contents.lines, verdict)
                 return True
             self._counters.add(retries=1)
-            self._loudly.error("%s; %d events wait", verdict.problem, self._spool.pending_events)
+            self._errors.error("%s; %d events wait", verdict.problem, self._spool.pending_events)
             if self._out_of_time() or not self._pause(verdict):
                 self._spool.give_back(segment)
                 return False
 
-    def _settle(self, segment: Segment, lines: Sequence[bytes], verdict: Verdict) -> None:
+    def _finish(self, segment: Segment, lines: Sequence[bytes], verdict: Verdict) -> None:
         for index, reason in verdict.rejected.items():
             self._set_aside([lines[index]], reason)
         self._counters.add(sent=len(lines) - len(verdict.rejected))
@@ -202,12 +200,14 @@ class Emitter:
 
     def _set_aside(self, lines: Sequence[bytes], reason: str) -> None:
         self._counters.add(rejected=len(lines))
-        self._loudly.error("the server refuses an event, kept in rejected.ndjson: %s", reason, count=len(lines))
+        self._errors.error(
+            "the server rejected an event, which is kept in rejected.ndjson: %s", reason, count=len(lines)
+        )
         if not self._spool.set_aside(lines=lines, reason=reason):
-            self._loudly.error("rejected.ndjson is full or cannot be written: refused events are lost")
+            self._errors.error("rejected.ndjson is full or cannot be written: rejected events are lost")
 
     def _pause(self, verdict: Verdict) -> bool:
-        """Wait before the next attempt; False when closing leaves no time for one."""
+        """Wait before the next attempt; False if closing leaves no time for it."""
         self._backoff.wait(
             retry_after=verdict.retry_after, misconfigured=verdict.misconfigured, deadline=lambda: self._deadline
         )

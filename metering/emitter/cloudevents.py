@@ -1,4 +1,4 @@
-"""Usage events as CloudEvents 1.0 JSON, one a line, and the loss-free thinning of a batch."""
+"""Usage events as CloudEvents 1.0 JSON, one per line, and the removal of superfluous ones from a batch."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from metering.events.events import TokenDelivered, UsageEvent
 
 
 def encode_event(*, event: UsageEvent, source: str) -> bytes:
-    """One line of JSON, without its newline; ASCII only, so that a line never breaks within a character."""
+    """One line of JSON without its newline. ASCII only, so that a torn line never ends within a character."""
     time = event.time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     envelope = {
         "specversion": "1.0",
@@ -23,10 +23,10 @@ def encode_event(*, event: UsageEvent, source: str) -> bytes:
 
 
 def coalesce(events: Iterable[UsageEvent]) -> list[UsageEvent]:
-    """The batch with one token-delivered a stream: the one with the highest counters.
+    """The batch with only the highest token-delivered event of each stream.
 
-    The counters are cumulative and the server keeps the maximum of each, so nothing is lost. An event that is
-    higher in one counter and lower in another is kept beside it.
+    The counters are cumulative and the server keeps the maximum of each, so nothing is lost. If neither of two
+    events is at least as high in every counter, both are kept.
     """
     kept: list[UsageEvent] = []
     place: dict[tuple[str, str], int] = {}
@@ -51,7 +51,7 @@ def json_array(lines: Sequence[bytes]) -> bytes:
 
 
 def _covers(a: TokenDelivered, b: TokenDelivered) -> bool:
-    """Whether `a` makes `b` superfluous: no counter of `b` is higher, and it is not later."""
+    """Whether `a` makes `b` superfluous: no counter of `b` is higher, and `b` is not later."""
     return (
         a.seq >= b.seq
         and a.time >= b.time

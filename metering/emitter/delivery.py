@@ -1,8 +1,11 @@
-"""One batch over HTTP, and what the server's answer means for each of its events."""
+"""Posts one batch over HTTP, reads the server's answer for each event, and waits before the next attempt."""
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,15 +16,18 @@ from metering.emitter.cloudevents import json_array
 
 _GZIP_FROM_BYTES = 4_096
 _MAX_ANSWER_BYTES = 8 << 20
+_FIRST_PAUSE_SECONDS = 0.1
+_MAX_PAUSE_SECONDS = 30.0
+_MAX_RETRY_AFTER_SECONDS = 60.0
 _RETRYABLE = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of a batch.
+    """The result of posting a batch.
 
-    `done`: the server has answered for every event; `rejected` says why, by place, for those it refused.
-    Otherwise the batch is sent again: `misconfigured` when only a person can change the answer.
+    `done`: the server has answered for every event; `rejected` has the reasons for rejected ones by index. If not
+    done, the batch is sent again; `misconfigured` means that a person has to change a setting first.
     """
 
     done: bool
@@ -32,7 +38,7 @@ class Verdict:
 
 
 class Delivery:
-    """The connection to one ingest API. Used by one thread."""
+    """The connection to one ingest API, for use by one thread."""
 
     def __init__(self, *, url: str, key: str, timeout: float) -> None:
         self._endpoint = f"{url.rstrip('/')}/v1/events"
@@ -45,7 +51,7 @@ class Delivery:
         self._client.close()
 
     def post(self, lines: Sequence[bytes]) -> Verdict:
-        """Post the events; never raises for what a server or a network can do."""
+        """Post the events. Failures of server and network are in the verdict, not raised."""
         if not lines:
             return Verdict(done=True)
         body = json_array(lines)
@@ -63,7 +69,7 @@ class Delivery:
         return self._judge(response, answer, len(lines))
 
     def _post_halves(self, lines: Sequence[bytes]) -> Verdict:
-        """Halving ends after ten steps at most, for there are 1,000 events in a batch."""
+        """Post each half. A batch has 1,000 events, so this recurses ten times at most."""
         if len(lines) == 1:
             return Verdict(done=True, rejected={0: "413: this event alone is too large for the server"})
         middle = len(lines) // 2
@@ -108,7 +114,7 @@ def _read_bounded(response: httpx2.Response) -> bytes:
 
 
 def _rejections(answer: bytes, count: int) -> dict[int, str]:
-    """The reasons by place in the batch; whatever does not read as one is left out."""
+    """The reasons by index in the batch, without malformed ones."""
     try:
         document = json.loads(answer)
     except (ValueError, RecursionError):
@@ -122,7 +128,7 @@ def _rejections(answer: bytes, count: int) -> dict[int, str]:
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
-    """Seconds, from either form of the header; None without one."""
+    """The seconds of either form of the Retry-After header; None without a valid one."""
     value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value)
@@ -133,3 +139,42 @@ def _retry_after(response: httpx2.Response) -> float | None:
     if when.tzinfo is None:
         return None
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+class Backoff:
+    """The pauses between the attempts of one sender: exponential with jitter, or as the server asks."""
+
+    def __init__(self, *, slow: float) -> None:
+        self._slow = slow
+        self._attempts = 0
+        self._interrupted = threading.Event()
+
+    def reset(self) -> None:
+        """After a success: the next pause is short again."""
+        self._attempts = 0
+
+    def interrupt(self) -> None:
+        """End the current pause, for a last attempt before exit."""
+        self._interrupted.set()
+
+    def wait(
+        self, *, retry_after: float | None, misconfigured: bool, deadline: Callable[[], float | None]
+    ) -> None:
+        """Sleep before the next attempt, at most until the deadline (monotonic seconds), if there is one."""
+        seconds = self._seconds(retry_after, misconfigured)
+        limit = deadline()
+        if limit is not None:
+            # While closing, pauses are short and Retry-After is ignored.
+            seconds = min(seconds, max(0.0, limit - time.monotonic()), 1.0)
+            time.sleep(seconds)
+            return
+        self._interrupted.wait(seconds)
+
+    def _seconds(self, retry_after: float | None, misconfigured: bool) -> float:
+        if misconfigured:
+            return self._slow
+        if retry_after is not None:
+            return min(retry_after, _MAX_RETRY_AFTER_SECONDS) * random.uniform(1.0, 1.2)
+        self._attempts = min(self._attempts + 1, 20)
+        ceiling = min(_FIRST_PAUSE_SECONDS * 2.0 ** (self._attempts - 1), _MAX_PAUSE_SECONDS)
+        return random.uniform(0.5, 1.0) * ceiling

@@ -1,4 +1,4 @@
-"""A segment: up to 1,000 events that are sent together, in a file or, when the disk refuses, in memory."""
+"""A segment: up to 1,000 events that are sent together, in a file, or in memory if the disk fails."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Segment:
-    """`path` names its file; `lines` holds what could not be written to one."""
+    """Events in the file `path`, or in `lines` if they could not be written."""
 
     path: Path | None
     inherited: bool = False
@@ -20,17 +20,17 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """A segment's events, and whatever else its file held."""
+    """The events of a segment, and the `damaged` lines of its file."""
 
     lines: Sequence[bytes]
     damaged: Sequence[bytes]
 
 
 def read_segment(segment: Segment) -> Contents:
-    """The events of a segment. A file that a dead process left may end in the middle of a line.
+    """The events of a segment. A file of a dead process may end in the middle of a line.
 
     Raises:
-        OSError: the file cannot be read any more.
+        OSError: the file cannot be read.
     """
     if segment.path is None:
         return Contents(lines=segment.lines, damaged=())
@@ -52,7 +52,7 @@ def inherited_segment(path: Path) -> Segment:
 
 
 class SegmentWriter:
-    """Appends whole batches to one new segment file; each is on disk when `append` returns."""
+    """Appends batches to one new segment file; a batch is on disk when `append` returns."""
 
     def __init__(self, path: Path) -> None:
         self.segment = Segment(path=path)
@@ -60,7 +60,11 @@ class SegmentWriter:
         _sync_folder(path.parent)
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Raises OSError when the disk refuses; the file is then as it was before."""
+        """Write and sync the lines.
+
+        Raises:
+            OSError: the disk failed; the file is unchanged.
+        """
         data = memoryview(b"\n".join(lines) + b"\n")
         try:
             while data:
@@ -77,7 +81,7 @@ class SegmentWriter:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new file's name durable, too."""
+    """Make the name of a new file durable."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

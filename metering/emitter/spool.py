@@ -1,15 +1,16 @@
-"""The spool: events on disk, from before they are posted until the server has acknowledged them.
+"""The spool: events on disk until the server has acknowledged them.
 
     spool/
-      .lock                    held for the moment in which folders are made or taken over
-      rejected.ndjson          what the server refused, each with its reason
-      4711-9f3c2a1b/           one process; its `lock` is held while that process lives
+      .lock                    held while folders are created or taken over
+      rejected.ndjson          the events that the server rejected, with the reasons
+      4711-9f3c2a1b/           one process, which holds `lock` while it lives
         lock  00000001.ndjson  00000002.ndjson  ...
 
-A process that starts takes over the folders of dead ones. Sizes are bounded for each process.
+A starting process takes over the folders of dead ones. The size is bounded per process.
 """
 
 import contextlib
+import fcntl
 import itertools
 import json
 import logging
@@ -18,14 +19,14 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
 from metering.core.errors import MeteringError
-from metering.emitter.locks import FileLock
 from metering.emitter.segments import Segment, SegmentWriter, inherited_segment
 
 log = logging.getLogger(__name__)
 
-# What may wait in memory when the disk refuses to take it.
+# The events that wait in memory when the disk fails.
 _MAX_MEMORY_BYTES = 64 << 20
 
 
@@ -33,8 +34,51 @@ class SpoolError(MeteringError):
     """The spool folder cannot be used; the message names it."""
 
 
+class FileLock:
+    """An exclusive `flock`, which the system releases when the process dies. Creates the file if needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Wait for the lock, and take it."""
+        self._fd = self._locked(fcntl.LOCK_EX)
+
+    def try_acquire(self) -> bool:
+        """Take the lock; False if another process holds it."""
+        try:
+            self._fd = self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _locked(self, operation: int) -> int:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, operation)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def __enter__(self) -> "FileLock":
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
 class Spool:
-    """The spool folder of one emitter. Methods are safe to call from its two threads and from `stats`."""
+    """The spool folder of one emitter. Its two threads and `stats` can call all methods."""
 
     def __init__(self, *, root: Path, soft_bytes: int, hard_bytes: int, segment_events: int) -> None:
         self._root = root
@@ -52,7 +96,7 @@ class Spool:
                 self._folder, self._lock = _make_own_folder(root)
                 waiting = self._take_over_abandoned()
         except OSError as error:
-            raise SpoolError(f"the spool folder {root} cannot be used: {error}. Name another one") from error
+            raise SpoolError(f"the spool folder {root} cannot be used: {error}. Choose another one") from error
         self._waiting = deque(waiting)
         self.inherited_events = sum(segment.count for segment in waiting)
         self._events = self.inherited_events
@@ -60,14 +104,14 @@ class Spool:
 
     @property
     def pending_events(self) -> int:
-        """Events that the server has not answered for."""
+        """The number of events that the server has not answered for."""
         return self._events
 
     def append(self, *, needed: Sequence[bytes], spare: Sequence[bytes]) -> int:
-        """Write events to disk; returns how many found no room.
+        """Write events to disk; returns the number of those that there was no room for.
 
-        Beyond the soft bound `spare` ones are refused, beyond the hard bound all. When the disk itself refuses,
-        they wait in memory instead.
+        Above the soft bound, `spare` events are refused, above the hard bound all. If the disk fails, they wait in
+        memory.
         """
         with self._changed:
             lines = self._fitting(needed, self._hard_bytes) + self._fitting(spare, self._soft_bytes)
@@ -78,7 +122,7 @@ class Spool:
             return refused
 
     def claim(self, *, timeout: float) -> Segment | None:
-        """The oldest segment, to be sent, and then `remove`d or `give_back`; None when there is none in time."""
+        """The oldest segment, to be sent and then removed or given back; None if there is none in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._writer is not None or self._finishing, timeout)
             if not self._waiting:
@@ -86,35 +130,35 @@ class Spool:
             return self._waiting.popleft() if self._waiting else None
 
     def finish(self) -> None:
-        """Nothing more will be appended: `claim` need not wait."""
+        """Called after the last `append`: `claim` no longer waits."""
         with self._changed:
             self._finishing = True
             self._changed.notify_all()
 
     def give_back(self, segment: Segment) -> None:
-        """Not sent: keep it for the next attempt."""
+        """Return a segment that was not sent."""
         with self._changed:
             self._waiting.appendleft(segment)
 
     def remove(self, segment: Segment) -> None:
-        """The server has answered for all of it."""
+        """Delete a segment that the server has answered for."""
         with self._changed:
             self._events -= segment.count
             if segment.path is None:
                 self._memory_bytes -= segment.size
                 return
             self._bytes -= segment.size
-            # A file that stays is sent again by the next process, which is harmless.
+            # If the file stays, the next process sends it again, which is harmless.
             with contextlib.suppress(OSError):
                 segment.path.unlink(missing_ok=True)
 
     def set_aside(self, *, lines: Sequence[bytes], reason: str) -> bool:
-        """Keep refused events, with the reason, for a person to look at; False when that is not possible."""
+        """Append rejected events with the reason to rejected.ndjson; False if that is not possible."""
         path = self._root / "rejected.ndjson"
         entries = [json.dumps({"reason": reason, "event": line.decode(errors="replace")}) for line in lines]
         data = "".join(f"{entry}\n" for entry in entries).encode()
         try:
-            # One write in append mode, so that processes that share the file do not mix their lines.
+            # One write in append mode: processes that share the file do not mix their lines.
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 if os.fstat(fd).st_size + len(data) > self._hard_bytes:
@@ -126,19 +170,19 @@ class Spool:
             return False
 
     def close(self) -> None:
-        """Let go of the folder, so that another process may take over what is left in it."""
+        """Release the folder; another process may take over its events."""
         with self._changed:
             self._seal()
             if self._memory_bytes:
-                log.error("usage events that the disk refused are lost with this process")
-            # Under the common lock, so that no starting process looks into a folder that is going away.
+                log.error("usage events in memory are lost: the disk failed, and the process ends")
+            # The common lock keeps starting processes from reading a folder that is being removed.
             with contextlib.suppress(OSError), FileLock(self._root / ".lock"):
                 if all(segment.path is None for segment in self._waiting):
                     _clear_folder(self._folder)
             self._lock.release()
 
     def _fitting(self, lines: Sequence[bytes], bound: int) -> list[bytes]:
-        """As many lines as the bound allows; what is taken counts at once."""
+        """As many lines as the bound allows; counts their bytes at once."""
         taken: list[bytes] = []
         for line in lines:
             if self._bytes + len(line) + 1 > bound:
@@ -162,7 +206,7 @@ class Spool:
         return 0
 
     def _hold_in_memory(self, lines: list[bytes], size: int, error: OSError) -> int:
-        log.error("the spool folder %s refuses usage events, which wait in memory: %s", self._folder, error)
+        log.error("cannot write to the spool folder %s, usage events wait in memory: %s", self._folder, error)
         self._seal()
         if self._memory_bytes + size > _MAX_MEMORY_BYTES:
             return len(lines)
@@ -172,7 +216,7 @@ class Spool:
         return 0
 
     def _seal(self) -> None:
-        """The file being written takes no more: it may be sent."""
+        """Close the current file, so that it can be sent."""
         if self._writer is None:
             return
         self._writer.close()
@@ -184,7 +228,7 @@ class Spool:
         return self._folder / f"{next(self._numbers):08d}.ndjson"
 
     def _take_over_abandoned(self) -> list[Segment]:
-        """Move the segments of processes that are gone into our folder, and clear theirs away."""
+        """Move the segments of dead processes into the own folder, and remove their folders."""
         segments: list[Segment] = []
         for folder in sorted(path for path in self._root.iterdir() if path.is_dir() and path != self._folder):
             lock = FileLock(folder / "lock")
@@ -206,7 +250,7 @@ def _make_own_folder(root: Path) -> tuple[Path, FileLock]:
 
 
 def _clear_folder(folder: Path) -> None:
-    """Remove a folder and its lock, unless a person left something else in it."""
+    """Remove a folder and its lock, unless it has other files."""
     with contextlib.suppress(OSError):
         (folder / "lock").unlink(missing_ok=True)
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""The reference gateway: the OpenAI wire format in, an upstream out, every completion metered by the emitter."""
+"""The reference gateway: takes OpenAI requests, forwards them to an upstream, and meters every completion."""
 
 from metering.gateway.app import create_app, run
 from metering.gateway.settings import GatewayConfigError, GatewaySettings, settings_from_environment

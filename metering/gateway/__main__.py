@@ -1,4 +1,4 @@
-"""`python -m metering.gateway`, or `metering-gateway`: the gateway as a process; it needs only its own extra."""
+"""`python -m metering.gateway`, or `metering-gateway`: the gateway as a process. It needs only its own extra."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from metering.gateway.settings import settings_from_environment
 
 
 def main() -> None:
-    """Serve until told to stop; a wrong setting is one line on stderr and exit code 1."""
+    """Serve until SIGINT or SIGTERM. A wrong setting prints one line to stderr and exits with 1."""
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s",

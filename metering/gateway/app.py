@@ -1,4 +1,4 @@
-"""The gateway's HTTP application: routes, start and stop. Composition only; a completion is in `completions`."""
+"""The gateway's HTTP application: its routes, its start and its stop. `completions.py` serves a completion."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -22,15 +22,15 @@ from metering.gateway.settings import GatewaySettings
 from metering.gateway.tokens import warm_up
 from metering.gateway.upstream import UpstreamClient
 
-# How long streams may go on after SIGTERM, and how long what they emitted may take to be acknowledged.
+# After SIGTERM: the time that running streams get, and then the time to acknowledge their events.
 _GRACE_SECONDS = 30
-_LAST_WORDS_SECONDS = 5.0
+_FLUSH_SECONDS = 5.0
 _KEEP_ALIVE_SECONDS = 75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gateway:
-    """What lives as long as the process."""
+    """The objects that live as long as the process."""
 
     settings: GatewaySettings
     emitter: Emitter
@@ -39,7 +39,7 @@ class _Gateway:
 
 
 def create_app(*, settings: GatewaySettings) -> Starlette:
-    """The gateway as an ASGI application. It starts its emitter with its lifespan."""
+    """The gateway as an ASGI application; its lifespan starts and closes the emitter."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
@@ -52,9 +52,9 @@ def create_app(*, settings: GatewaySettings) -> Starlette:
             yield {"gateway": gateway}
         finally:
             if gateway.running:
-                await asyncio.wait(set(gateway.running), timeout=_LAST_WORDS_SECONDS)
+                await asyncio.wait(set(gateway.running), timeout=_FLUSH_SECONDS)
             await gateway.client.close()
-            await asyncio.to_thread(emitter.close, _LAST_WORDS_SECONDS)
+            await asyncio.to_thread(emitter.close, _FLUSH_SECONDS)
 
     return Starlette(
         routes=[
@@ -73,7 +73,7 @@ def create_app(*, settings: GatewaySettings) -> Starlette:
 
 
 def run(*, settings: GatewaySettings) -> None:
-    """Serve until SIGINT or SIGTERM; then no new streams, and up to 30 s for those that run."""
+    """Serve until SIGINT or SIGTERM; then accept no new streams, and give running ones up to 30 s."""
     uvicorn.run(
         create_app(settings=settings),
         host=settings.host,
@@ -86,17 +86,17 @@ def run(*, settings: GatewaySettings) -> None:
 
 
 class _ChatCompletions:
-    """`POST /v1/chat/completions`, as a bare ASGI application: it needs `receive` to notice a disconnect."""
+    """`POST /v1/chat/completions`, as a bare ASGI application, because only `receive` reports a disconnect."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         gateway = _gateway_of(request)
         try:
-            asked = await read_completion_request(request=request, settings=gateway.settings)
+            completion_request = await read_completion_request(request=request, settings=gateway.settings)
         except ClientDisconnect:
             return
         completion = Completion(
-            request=asked,
+            request=completion_request,
             client_headers=request.headers,
             client=gateway.client,
             emit=gateway.emitter.emit,
@@ -111,7 +111,7 @@ class _ChatCompletions:
 
 
 async def _list_models(request: Request) -> Response:
-    """The models that the configuration names outright; a pattern stands for names that we do not know."""
+    """The models that the configuration names exactly; the names behind a pattern are not known."""
     settings = _gateway_of(request).settings
     authenticate(request=request, settings=settings)
     named: dict[str, str] = {}

@@ -1,8 +1,8 @@
-"""One completion from the client's request to its stream-end: ask upstream, pass on, count, and stop when told to.
+"""One completion, from the client's request to its stream-end: request upstream, pass on, count, and stop.
 
-The client is watched all the while. When it goes away the stream ends as cancelled, and the upstream connection is
-closed at once; or read on for the usage at its end, where the upstream is to be drained. The stream-end is emitted
-without awaiting anything, so no cancellation can come before it.
+When the client disconnects, the stream ends as cancelled. The upstream connection is closed at once, or, with
+`drain_seconds`, read on for the usage at its end. The stream-end is emitted without an await, so that no
+cancellation can prevent it.
 """
 
 import asyncio
@@ -15,17 +15,23 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Send
 
 from metering.events.events import Outcome
-from metering.gateway.chunks import decode_object, error_code, is_usage_only
+from metering.gateway.chunks import (
+    EventTooLargeError,
+    SseEvent,
+    SseParser,
+    decode_object,
+    error_code,
+    is_usage_only,
+)
 from metering.gateway.meter import Emit, StreamIdentity, StreamMeter
 from metering.gateway.problems import Problem, UpstreamFailedError, upstream_failed
 from metering.gateway.requests import CompletionRequest
-from metering.gateway.sse import EventTooLargeError, SseEvent, SseParser
 from metering.gateway.tokens import count_input, counter_for
 from metering.gateway.upstream import UpstreamAnswer, UpstreamClient
 
 log = logging.getLogger(__name__)
 
-# Encoding a larger request than this would hold up the other streams.
+# Encoding a larger request in the event loop would delay the other streams.
 _COUNT_INLINE_BYTES = 64 << 10
 # How long the upstream may take to end its answer after [DONE].
 _LINGER_SECONDS = 1.0
@@ -34,7 +40,7 @@ _DONE = b"[DONE]"
 
 @dataclass(slots=True)
 class _Progress:
-    """How far the answer to the client has got, and what the upstream has said about its end."""
+    """The state of the answer to the client, and of the upstream's answer."""
 
     headers_sent: bool = False
     response_complete: bool = False
@@ -51,7 +57,7 @@ class _Verdict:
 
 
 class Completion:
-    """Serves one request."""
+    """Serves one completion request, and meters it."""
 
     def __init__(
         self, *, request: CompletionRequest, client_headers: Headers, client: UpstreamClient, emit: Emit
@@ -64,12 +70,12 @@ class Completion:
         self._progress = _Progress()
 
     async def serve(self, *, receive: Receive, send: Send) -> None:
-        """Answer the client; returns when all is told and closed."""
+        """Answer the client; returns after the stream-end is emitted and the upstream connection closed."""
         work = asyncio.create_task(self._work(send))
         watch = asyncio.create_task(_client_leaves(receive))
         try:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
-            # uvicorn reports a disconnect, too, when the response is complete.
+            # uvicorn also reports a disconnect when the response is complete.
             if not self._progress.response_complete and not work.done():
                 self._progress.client_left = True
                 await self._drain(work)
@@ -83,7 +89,7 @@ class Completion:
             work.result()
 
     async def _drain(self, work: asyncio.Task[None]) -> None:
-        """Let the upstream finish although nobody listens, within bounds."""
+        """Let the upstream finish after the client has left, for `drain_seconds` at most."""
         seconds = self._request.upstream.drain_seconds
         if seconds and not self._progress.upstream_finished:
             self._progress.draining = True
@@ -109,30 +115,30 @@ class Completion:
             meter.end(outcome=verdict.outcome, error_type=verdict.error_type)
 
     async def _make_meter(self) -> StreamMeter:
-        asked = self._request
-        counter = counter_for(model=asked.model)
-        if len(asked.content) <= _COUNT_INLINE_BYTES:
-            counted = count_input(request=asked.document, counter=counter)
+        request = self._request
+        counter = counter_for(model=request.model)
+        if len(request.content) <= _COUNT_INLINE_BYTES:
+            counted = count_input(request=request.document, counter=counter)
         else:
-            counted = await asyncio.to_thread(count_input, request=asked.document, counter=counter)
+            counted = await asyncio.to_thread(count_input, request=request.document, counter=counter)
         identity = StreamIdentity(
-            customer_id=asked.key.customer_id,
+            customer_id=request.key.customer_id,
             stream_id=self._stream_id,
-            provider=asked.upstream.provider,
-            model=asked.model,
-            streaming=asked.streaming,
+            provider=request.upstream.provider,
+            model=request.model,
+            streaming=request.streaming,
             input_tokens=counted.tokens,
             input_exact=counted.exact,
-            max_output_tokens=asked.max_output_tokens,
-            api_key_id=asked.key.api_key_id,
-            request_hash=asked.request_hash,
-            service_tier=asked.service_tier,
-            tags=asked.tags,
+            max_output_tokens=request.max_output_tokens,
+            api_key_id=request.key.api_key_id,
+            request_hash=request.request_hash,
+            service_tier=request.service_tier,
+            tags=request.tags,
         )
         return StreamMeter(identity=identity, counter=counter, emit=self._emit)
 
     async def _relay(self, meter: StreamMeter, send: Send) -> _Verdict:
-        async with self._client.ask(request=self._request, client_headers=self._client_headers) as answer:
+        async with self._client.request(completion=self._request, client_headers=self._client_headers) as answer:
             if self._request.streaming and answer.is_event_stream and answer.status < 400:
                 await self._relay_events(answer, meter, send)
             else:
@@ -142,7 +148,7 @@ class Completion:
         return _Verdict(Outcome.CANCELLED if self._progress.draining else Outcome.COMPLETED)
 
     async def _relay_whole(self, answer: UpstreamAnswer, meter: StreamMeter, send: Send) -> None:
-        """A completion, or an error, in one piece."""
+        """Relay a completion or an error in one piece."""
         body = await answer.body()
         document = decode_object(body)
         if answer.status >= 400:
@@ -158,7 +164,7 @@ class Completion:
         await self._send_last(body, send)
 
     async def _relay_events(self, answer: UpstreamAnswer, meter: StreamMeter, send: Send) -> None:
-        """A completion in events, each passed on as soon as it is complete."""
+        """Relay a completion in events, each as soon as it is complete."""
         await self._send_headers(answer.status, answer.headers, send)
         parser = SseParser()
         try:
@@ -174,18 +180,18 @@ class Completion:
             if not self._progress.upstream_finished:
                 raise
         if not meter.saw_finish and not self._progress.upstream_finished and self._progress.error is None:
-            message = "The upstream ended its answer without finishing it."
+            message = "The upstream ended its answer before it was finished."
             raise upstream_failed(status=502, message=message, code="upstream_incomplete")
         await self._send_last(b"", send)
 
     async def _pass_on(self, events: list[SseEvent], meter: StreamMeter, send: Send) -> None:
-        """Count the events, then send those that the client shall see. Waits while the client is slow."""
+        """Count the events, then send those that are for the client. Waits while the client is slow."""
         shown = [event.raw for event in events if self._examine(event, meter)]
         if shown and not self._progress.draining:
             await send({"type": "http.response.body", "body": b"".join(shown), "more_body": True})
 
     def _examine(self, event: SseEvent, meter: StreamMeter) -> bool:
-        """Count what an event delivers; returns whether the client shall see it."""
+        """Count the output of an event; returns whether the event is for the client."""
         if event.data is None:
             return True
         if event.data.strip() == _DONE:
@@ -208,7 +214,7 @@ class Completion:
         return _Verdict(Outcome.FAILED, "gateway_shutdown")
 
     async def _send_problem(self, problem: Problem, send: Send) -> None:
-        """Tell the client: as the answer, or as the last event of the one that has begun."""
+        """Send the error as the answer, or as the last event of an answer that has begun."""
         if self._progress.headers_sent:
             await self._send_last(problem.sse_event(), send)
             return

@@ -1,6 +1,6 @@
-"""One completion's meter: counts what the upstream delivers and tells the emitter. It owns no network.
+"""The meter of one completion: counts what the upstream delivers, and emits the usage events. It has no network.
 
-"Delivered" is what was received from the upstream, whether or not the client's socket took it: upstreams do not
+"Delivered" is everything that was received from the upstream, also what the client did not read: upstreams do not
 refund it.
 """
 
@@ -24,7 +24,7 @@ Emit = Callable[[UsageEvent], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamIdentity:
-    """What a meter knows from the start."""
+    """The facts about a stream that are known at its start."""
 
     customer_id: str
     stream_id: str
@@ -41,7 +41,7 @@ class StreamIdentity:
 
 
 class StreamMeter:
-    """Emits a stream-start, now and then a token-delivered, and one stream-end, whatever happens in between."""
+    """Emits a stream-start, a token-delivered from time to time, and exactly one stream-end."""
 
     def __init__(self, *, identity: StreamIdentity, counter: TokenCounter, emit: Emit) -> None:
         self._identity = identity
@@ -61,11 +61,11 @@ class StreamMeter:
 
     @property
     def saw_finish(self) -> bool:
-        """The upstream said why it stopped."""
+        """Whether the upstream has sent a finish reason."""
         return bool(self._finish_reasons)
 
     def start(self) -> None:
-        """Tell that a completion is asked for; call it before the first byte goes upstream."""
+        """Emit the stream-start; call it before the first byte goes upstream."""
         known = self._identity
         self._emit(
             StreamStart(
@@ -85,7 +85,7 @@ class StreamMeter:
         )
 
     def take(self, document: dict[str, Any], *, delivered: bool = True) -> None:
-        """Count a chunk, or a whole completion. What nobody is there for any more is not `delivered`."""
+        """Count a chunk or a whole completion. Output after the client has left is not `delivered`."""
         added = False
         for piece in text_pieces(document):
             added = True
@@ -103,7 +103,7 @@ class StreamMeter:
             self._report()
 
     def end(self, *, outcome: Outcome, error_type: str | None = None) -> None:
-        """Tell how it ended, once; later calls say nothing."""
+        """Emit the stream-end; later calls do nothing."""
         if self._ended:
             return
         self._ended = True
@@ -125,9 +125,9 @@ class StreamMeter:
         )
 
     def _final_usage(self, outcome: Outcome) -> tuple[Usage | None, UsageSource | None]:
-        """The upstream's own figures, unless it went on delivering after it gave them; else our counts.
+        """The upstream's own usage, unless more output followed it; else the gateway's counts.
 
-        When nothing was delivered nor reported there is no usage: such a stream is billed nothing.
+        There is no usage when nothing was delivered or reported: such a stream is not billed.
         """
         if self._usage is not None and (outcome is Outcome.COMPLETED or self._usage_is_current):
             return self._usage, UsageSource.PROVIDER
@@ -145,7 +145,7 @@ class StreamMeter:
                 self._response[field] = value
 
     def _report_is_due(self) -> bool:
-        """Cheap: guesses how many tokens came since the last report without encoding them."""
+        """Guesses the number of tokens since the last report without encoding them, which is cheap."""
         if not self._identity.streaming or not self._pieces:
             return False
         guess = max(self._pieces, self._characters // _CHARACTERS_PER_TOKEN)
@@ -154,7 +154,7 @@ class StreamMeter:
     def _report(self) -> None:
         self._pieces = self._characters = 0
         self._last_report = time.monotonic()
-        # A piece can merge with the one before it, so a count may fall by one: what was said never does.
+        # A piece can merge with the one before it, so that a count falls by one. Reported counts never fall.
         self._reported_tokens = max(self._reported_tokens, self._output.tokens())
         self._seq += 1
         self._emit(

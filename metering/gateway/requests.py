@@ -1,4 +1,4 @@
-"""A client's request: who asks, for what, and what goes upstream. Everything that is refused is refused here."""
+"""A client's request: its key, its model, and the body that goes upstream. All requests are checked here."""
 
 import asyncio
 import fnmatch
@@ -26,9 +26,9 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
-    """A request that will be served. `content` is what goes upstream.
+    """A request that will be served. `content` is the body that goes upstream.
 
-    `hides_usage`: the gateway asked for the usage chunk on its own account, so the client must not see it.
+    `hides_usage`: only the gateway asked for the usage chunk, so the client must not get it.
     """
 
     key: ClientKey
@@ -55,10 +55,10 @@ class CompletionRequest:
 
 
 def authenticate(*, request: Request, settings: GatewaySettings) -> ClientKey:
-    """Whose key this is. Every key is compared, so that the time tells nothing.
+    """The client key of a request. Every key is compared, so that the time reveals nothing.
 
     Raises:
-        RefusedError: 401.
+        RefusedError: 401, the key is missing or unknown.
     """
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     digest = hash_key(key.strip())
@@ -76,10 +76,10 @@ def authenticate(*, request: Request, settings: GatewaySettings) -> ClientKey:
 
 
 def find_upstream(*, model: str, settings: GatewaySettings) -> Upstream:
-    """The first upstream with a pattern that matches.
+    """The first upstream with a pattern that matches the model.
 
     Raises:
-        RefusedError: 404.
+        RefusedError: 404, no upstream has the model.
     """
     for upstream in settings.upstreams:
         if any(fnmatch.fnmatchcase(model, pattern) for pattern in upstream.models):
@@ -96,8 +96,8 @@ async def read_completion_request(*, request: Request, settings: GatewaySettings
     """Authenticate, read, check and prepare a request.
 
     Raises:
-        RefusedError: with the answer to give.
-        ClientDisconnect: the client went away before it had sent everything.
+        RefusedError: the request cannot be served; has the answer.
+        ClientDisconnect: the client disconnected before it had sent everything.
     """
     key = authenticate(request=request, settings=settings)
     tags = parse_tags(request.headers.get("x-metering-tags", ""))
@@ -107,7 +107,9 @@ async def read_completion_request(*, request: Request, settings: GatewaySettings
         raise refused(status=400, message="The body is not a JSON object.", code="invalid_json")
     model = document.get("model")
     if not isinstance(model, str) or not 1 <= len(model) <= _MAX_MODEL or clean(model, name=True) != model:
-        raise refused(status=400, message="Name a model.", code="invalid_model", param="model")
+        raise refused(
+            status=400, message="`model` is missing or invalid: name a model.", code="invalid_model", param="model"
+        )
     upstream = find_upstream(model=model, settings=settings)
     streaming = document.get("stream") is True
     content = _with_usage(body, document) if streaming else body
@@ -128,7 +130,7 @@ def parse_tags(header: str) -> dict[str, str]:
     """The tags in `k=v,k2=v2`.
 
     Raises:
-        RefusedError: 400, when they break the contract's bounds.
+        RefusedError: 400, the tags are malformed or break the contract's bounds.
     """
     tags: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in header.split(","))):
@@ -138,7 +140,7 @@ def parse_tags(header: str) -> dict[str, str]:
             raise _bad_tags(f"{item[:60]!r} is not a new key=value")
         tags[name] = value
     if len(tags) > _MAX_TAGS:
-        raise _bad_tags(f"there are {len(tags)}")
+        raise _bad_tags(f"{len(tags)} tags")
     return tags
 
 
@@ -148,7 +150,7 @@ def _bad_tags(problem: str) -> Exception:
 
 
 async def _read_body(request: Request) -> bytes:
-    """The whole body, bounded in size and in time (uvicorn itself waits for ever)."""
+    """The whole body, bounded in size and in time (uvicorn has no time limit)."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -166,7 +168,7 @@ async def _read_body(request: Request) -> bytes:
 
 
 def _with_usage(body: bytes, document: dict[str, Any]) -> bytes:
-    """The body, made to ask for the usage chunk; `body` itself when it asks already. The rest keeps its bytes."""
+    """The body with a request for the usage chunk, other fields unchanged; `body` itself if it has one already."""
     options = document.get("stream_options")
     options = options if isinstance(options, dict) else {}
     if options.get("include_usage") is True:
@@ -177,5 +179,5 @@ def _with_usage(body: bytes, document: dict[str, Any]) -> bytes:
 
 
 def _canonical_hash(document: dict[str, Any]) -> str:
-    """The same for the same request, however it is written: an SDK's retry is recognized by it."""
+    """A hash that does not depend on the order of fields; it identifies an SDK's retry."""
     return hashlib.sha256(msgspec.json.encode(document, order="sorted")).hexdigest()

@@ -1,4 +1,4 @@
-"""The gateway's settings: scalars from the environment, upstreams and keys from a TOML file."""
+"""The gateway's settings: single values from the environment, upstreams and keys from a TOML file."""
 
 import hashlib
 import math
@@ -18,15 +18,15 @@ PREFIX = "METERING_GATEWAY_"
 
 
 class GatewayConfigError(MeteringError):
-    """A setting is missing or wrong; the message names it and the fix."""
+    """A setting is missing or wrong; the message names the setting and the fix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """An OpenAI-compatible API. `models` are glob patterns; the first upstream that matches is asked.
+    """An OpenAI-compatible API. `models` are glob patterns; the first upstream that matches gets the request.
 
-    `drain_seconds` is how long an answer is still read when its client has left, for the usage at its end: for
-    providers whose cancel policy is `drain`. 0 has the upstream stop at once.
+    When the client leaves, the answer is read for up to `drain_seconds` more, for the usage at its end. This suits
+    providers with the cancel policy `drain`; 0 closes the upstream connection at once.
     """
 
     provider: str
@@ -41,7 +41,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientKey:
-    """A key that clients of the gateway use, by its hash, and who pays for it."""
+    """The hash of a key for clients of the gateway, and the customer who pays."""
 
     key_sha256: str
     customer_id: str
@@ -50,7 +50,7 @@ class ClientKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
-    """All that a gateway needs to run."""
+    """All settings of a gateway."""
 
     metering_url: str
     ingest_key: str
@@ -90,7 +90,7 @@ def settings_from_environment(*, environment: Mapping[str, str] = os.environ) ->
     """Read `METERING_GATEWAY_*` and the TOML file that `METERING_GATEWAY_CONFIG` names.
 
     Raises:
-        GatewayConfigError: with the name of the setting and what to do about it.
+        GatewayConfigError: a setting is missing or wrong.
     """
     path = Path(_required(environment, "CONFIG", "the path of the TOML file with [[upstreams]] and [[keys]]"))
     upstreams, keys = read_config(path=path, environment=environment)
@@ -112,7 +112,7 @@ def read_config(
     """The upstreams and client keys in the TOML file.
 
     Raises:
-        GatewayConfigError: the file, or a field of it, is wrong.
+        GatewayConfigError: the file cannot be read, or a field is wrong.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +127,7 @@ def read_config(
     if not tables.upstreams:
         raise GatewayConfigError(f"{path}: upstreams: add at least one [[upstreams]] table")
     if not tables.keys:
-        raise GatewayConfigError(f"{path}: keys: add at least one [[keys]] table, or no client can get in")
+        raise GatewayConfigError(f"{path}: keys: add at least one [[keys]] table, which clients need for access")
     return (
         tuple(_upstream(t, f"{path}: upstreams[{i}]", environment) for i, t in enumerate(tables.upstreams)),
         tuple(_client_key(table, f"{path}: keys[{i}]") for i, table in enumerate(tables.keys)),
@@ -145,7 +145,7 @@ def _upstream(table: _UpstreamTable, where: str, environment: Mapping[str, str])
     if table.api_key_env is not None:
         api_key = environment.get(table.api_key_env)
         if not api_key:
-            problem = f"the environment has no {table.api_key_env}: set it to the upstream's API key"
+            problem = f"{table.api_key_env} is not set: set it to the upstream's API key"
             raise GatewayConfigError(f"{where}.api_key_env: {problem}")
     return Upstream(
         provider=table.provider,
@@ -161,7 +161,7 @@ def _upstream(table: _UpstreamTable, where: str, environment: Mapping[str, str])
 
 def _client_key(table: _KeyTable, where: str) -> ClientKey:
     if not 1 <= len(table.customer_id) <= 128:
-        raise GatewayConfigError(f"{where}.customer_id: name who pays in 1 to 128 characters")
+        raise GatewayConfigError(f"{where}.customer_id: name the customer who pays in 1 to 128 characters")
     if table.api_key_id is not None and not 1 <= len(table.api_key_id) <= 128:
         raise GatewayConfigError(f"{where}.api_key_id: use 1 to 128 characters, or leave it out")
     if (table.key is None) == (table.key_sha256 is None):
@@ -173,19 +173,19 @@ def _client_key(table: _KeyTable, where: str) -> ClientKey:
     elif table.key:
         digest = hash_key(table.key)
     else:
-        raise GatewayConfigError(f"{where}.key: is empty; make one up, such as gk_ and 32 random characters")
+        raise GatewayConfigError(f"{where}.key: is empty; use for instance gk_ and 32 random characters")
     return ClientKey(key_sha256=digest, customer_id=table.customer_id, api_key_id=table.api_key_id)
 
 
 def hash_key(key: str) -> str:
-    """What `key_sha256` holds for a key."""
+    """The `key_sha256` of a key."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
 def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
     value = environment.get(f"{PREFIX}{name}", "")
     if not value:
-        raise GatewayConfigError(f"{PREFIX}{name} is not set: give it {meaning}")
+        raise GatewayConfigError(f"{PREFIX}{name} is not set: set it to {meaning}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Counting tokens: a model's vocabulary, the tokens of a request, and those of an answer as it streams."""
+"""Token counts: the vocabulary of a model, the tokens of a request, and those of an answer as it streams."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import msgspec
 
 from metering.events.events import UsageSource
 
-# The longest prefix decides. What is not here is counted with o200k_base, as an approximation.
+# The longest prefix decides. Other models are counted approximately, with o200k_base.
 _ENCODINGS = {
     "gpt-3.5": "cl100k_base",
     "gpt-35": "cl100k_base",
@@ -27,7 +27,7 @@ _ENCODINGS = {
 }
 _FALLBACK = "o200k_base"
 
-# The encoder refuses more than 200,000 tokens at once, and a character is at most four.
+# The encoder refuses more than 200,000 tokens at once, and a character has four tokens at most.
 _SLICE_CHARACTERS = 40_000
 # OpenAI's chat format: three tokens around each message, and three before the answer.
 _TOKENS_PER_MESSAGE = 3
@@ -35,7 +35,7 @@ _TOKENS_BEFORE_ANSWER = 3
 
 
 class TokenCounter(Protocol):
-    """Counts the tokens of a text; `source` says how far to believe it."""
+    """Counts the tokens of a text; `source` tells a count from an estimate."""
 
     @property
     def source(self) -> UsageSource: ...
@@ -45,7 +45,7 @@ class TokenCounter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BpeCounter:
-    """One of OpenAI's vocabularies, which come with the package: no network."""
+    """A counter with one of OpenAI's vocabularies, which are in the package: no network."""
 
     encoding: str
     source: UsageSource
@@ -57,7 +57,7 @@ class BpeCounter:
 
 
 def counter_for(*, model: str) -> TokenCounter:
-    """The model's own vocabulary where it is OpenAI's, else an estimate."""
+    """A counter with the model's own vocabulary if it is OpenAI's, else one that estimates."""
     name = model.removeprefix("openai/").lower()
     prefixes = [prefix for prefix in _ENCODINGS if name.startswith(prefix)]
     if not prefixes:
@@ -66,7 +66,7 @@ def counter_for(*, model: str) -> TokenCounter:
 
 
 def warm_up() -> None:
-    """Load the usual vocabulary (half a second) before the first request needs it."""
+    """Load the most used vocabulary, which takes half a second, before the first request."""
     _load(_FALLBACK)
 
 
@@ -77,14 +77,14 @@ def _load(name: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputCount:
-    """The input tokens of a request. Not `exact` when it has parts that no text tokenizer can count."""
+    """The input tokens of a request; not `exact` if it has parts that are not text."""
 
     tokens: int
     exact: bool
 
 
 def count_input(*, request: dict[str, Any], counter: TokenCounter) -> InputCount:
-    """The tokens of messages, tools and response format. Images, audio and files are not counted."""
+    """The tokens of messages, tools and response format, without images, audio and files."""
     messages = request.get("messages")
     tokens = _TOKENS_BEFORE_ANSWER
     exact = True
@@ -120,42 +120,42 @@ def _is_text_only(content: object) -> bool:
     return all(isinstance(part, dict) and part.get("type") in ("text", "refusal") for part in content)
 
 
-# A lane's text is settled in pieces of this many characters, at a word's start where there is one.
-_SETTLE_CHARACTERS = 400
-# More parallel texts than any real answer has; further ones share the last lane.
+# The tail of a lane keeps about this many characters; the text before it is counted once and dropped.
+_TAIL_CHARACTERS = 400
+# More parallel texts than a real answer has; further ones share one lane.
 _MAX_LANES = 1_024
 
 
 @dataclass(slots=True)
 class _Lane:
-    settled: int = 0
+    counted_tokens: int = 0
     tail: str = ""
     tail_tokens: int = 0
-    dirty: bool = False
+    tail_changed: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
 class OutputCount:
-    """Counts an answer while it streams: each choice, field and tool call is a text of its own.
+    """Counts the tokens of an answer while it streams; each choice, field and tool call is a separate text.
 
-    Upstreams cut text where they like, and encoding each piece by itself would count too much. So the tail of
-    each text is kept and encoded as one; what lies further back is settled once. It costs at most 400 characters
-    of encoding a look, and is off by at most one token in 400 characters.
+    Upstreams cut text anywhere, so that encoding each piece by itself would count too much. The tail of each text
+    is encoded as a whole, and the text before it is counted once. A look at the count encodes at most 800
+    characters per text, and the count is off by at most one token in 400 characters.
     """
 
     counter: TokenCounter
     _lanes: dict[tuple[object, ...], _Lane] = field(default_factory=dict)
 
     def add(self, *, lane: tuple[object, ...], text: str) -> None:
-        """Append to one of the texts; its first element is True for reasoning."""
+        """Append to the text of a lane, whose first element is True for reasoning."""
         if lane not in self._lanes and len(self._lanes) >= _MAX_LANES:
             lane = (lane[0], "rest")
         state = self._lanes.setdefault(lane, _Lane())
         state.tail += text
-        state.dirty = True
-        if len(state.tail) > 2 * _SETTLE_CHARACTERS:
-            cut = _word_start(state.tail, len(state.tail) - _SETTLE_CHARACTERS)
-            state.settled += self.counter.count(state.tail[:cut])
+        state.tail_changed = True
+        if len(state.tail) > 2 * _TAIL_CHARACTERS:
+            cut = _word_start(state.tail, len(state.tail) - _TAIL_CHARACTERS)
+            state.counted_tokens += self.counter.count(state.tail[:cut])
             state.tail = state.tail[cut:]
 
     def tokens(self) -> int:
@@ -163,18 +163,18 @@ class OutputCount:
         return sum(self._count(lane) for lane in self._lanes.values())
 
     def reasoning_tokens(self) -> int:
-        """Those of them that are visible reasoning."""
+        """The output tokens of visible reasoning."""
         return sum(self._count(lane) for key, lane in self._lanes.items() if key[0])
 
     def _count(self, lane: _Lane) -> int:
-        if lane.dirty:
+        if lane.tail_changed:
             lane.tail_tokens = self.counter.count(lane.tail)
-            lane.dirty = False
-        return lane.settled + lane.tail_tokens
+            lane.tail_changed = False
+        return lane.counted_tokens + lane.tail_tokens
 
 
 def _word_start(text: str, near: int) -> int:
-    """The last place before `near` where a space begins a word, so that no token spans it; else `near`."""
+    """The last start of a word before `near`, which no token spans; else `near`."""
     at = text.rfind(" ", 1, near)
     while at > 1 and text[at - 1].isspace():
         at -= 1

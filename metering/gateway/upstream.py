@@ -1,4 +1,4 @@
-"""The way upstream: one request, its answer as it arrives, and the upstream's failures in our words."""
+"""Upstream requests: sends one, returns its answer as it arrives, and translates its failures."""
 
 import asyncio
 import fnmatch
@@ -38,7 +38,7 @@ _OWN_HEADERS = frozenset(
         "upgrade",
     }
 )
-# Never handed to the client: they belong to the connection, or describe bytes that we have decoded.
+# Never sent to the client: they belong to the connection, or describe bytes that are decoded here.
 _HOP_HEADERS = frozenset(
     {
         "connection",
@@ -58,7 +58,7 @@ _HOP_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAnswer:
-    """An answer whose status and headers have arrived, and whose body is still to come."""
+    """An answer whose status and headers have arrived, and whose body has not."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -69,7 +69,7 @@ class UpstreamAnswer:
         """The body as it arrives.
 
         Raises:
-            UpstreamFailedError: it broke off, or was silent for too long.
+            UpstreamFailedError: the body broke off, or the upstream was silent for too long.
         """
         with _translated():
             async for chunk in self._response.aiter_bytes():
@@ -79,7 +79,7 @@ class UpstreamAnswer:
         """The whole body.
 
         Raises:
-            UpstreamFailedError: as above, or it is larger than 64 MiB.
+            UpstreamFailedError: as for `chunks`, or the body is larger than 64 MiB.
         """
         parts: list[bytes] = []
         size = 0
@@ -107,25 +107,27 @@ class UpstreamClient:
         await self._client.aclose()
 
     @asynccontextmanager
-    async def ask(self, *, request: CompletionRequest, client_headers: Headers) -> AsyncGenerator[UpstreamAnswer]:
-        """Send the request upstream. On leaving, whatever is unread is abandoned with its connection.
+    async def request(
+        self, *, completion: CompletionRequest, client_headers: Headers
+    ) -> AsyncGenerator[UpstreamAnswer]:
+        """Send the request upstream. Leaving the context closes the connection, also before the answer's end.
 
         Raises:
-            UpstreamFailedError: no answer came.
+            UpstreamFailedError: the upstream did not answer, or answered with a redirect.
         """
-        upstream = request.upstream
+        upstream = completion.upstream
         outgoing = self._client.build_request(
             "POST",
             f"{upstream.base_url}/chat/completions",
-            content=request.content,
-            headers=_outgoing_headers(upstream, client_headers, streaming=request.streaming),
+            content=completion.content,
+            headers=_outgoing_headers(upstream, client_headers, streaming=completion.streaming),
             timeout=httpx2.Timeout(upstream.read_timeout_seconds, connect=upstream.connect_timeout_seconds),
         )
         with _translated():
             response = await self._client.send(outgoing, stream=True)
         try:
             if response.is_redirect:
-                # Following it, here or in the client's SDK, would carry keys to a place nobody configured.
+                # Following it, here or in the client's SDK, would send keys to an address that is not configured.
                 message = "The upstream answers with a redirect: its base_url is wrong."
                 raise upstream_failed(status=502, message=message, code="upstream_redirect")
             content_type = response.headers.get("content-type", "")
@@ -140,7 +142,7 @@ class UpstreamClient:
 
 
 async def _close(response: httpx2.Response) -> None:
-    """Close at once; a connection that cannot even be closed in time is left to the garbage collector."""
+    """Close at once; if that takes too long, leave the connection to the garbage collector."""
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
             await response.aclose()

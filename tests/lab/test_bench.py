@@ -17,7 +17,7 @@ from metering.lab.bench.invoices import bench_invoices
 from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
-from metering.lab.bench.totals import PAGES, QUESTIONS, VIEWS, bench_totals
+from metering.lab.bench.totals import PAGES, QUERIES, VIEWS, bench_totals
 from metering.lab.bench.workload import Workload, play, write_script
 from metering.streams.ingest.fold import fold_wire
 
@@ -44,7 +44,7 @@ def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
     finalize = bench_finalize(streams=2_000, say=said.append)
     assert [row.workers for row in finalize.rows] == [1, 2]
     totals = bench_totals(charges=5_000, open_streams=10, say=said.append)
-    assert len(totals.rows) == len(QUESTIONS) + len(PAGES) + len(VIEWS)
+    assert len(totals.rows) == len(QUERIES) + len(PAGES) + len(VIEWS)
     assert all(row.rows > 0 for row in totals.rows)
     assert totals.hourly_rows > totals.daily_rows > 0
     rating = bench_rating(seconds=0.1, say=said.append)

@@ -49,7 +49,7 @@ def of_line(line: str, amount: int = 5) -> dict[str, Any]:
     [
         ({}, "an amount or lines"),
         ({"amount": 501}, "at most 500"),
-        ({"amount": 10, "credit_amount": 10}, "of invoices that were paid"),
+        ({"amount": 10, "credit_amount": 10}, "only for paid invoices"),
         ({"lines": [{"type": "custom_line_item", "quantity": 2}]}, "Missing required param"),
         ({"lines": [{"type": "custom_line_item", "amount": 5}], "amount": 6}, "sum to 5, the amount is 6"),
         ({"lines": [{"type": "invoice_line_item", "amount": 5}]}, "invoice_line_item is required for lines"),

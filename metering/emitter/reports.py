@@ -1,0 +1,75 @@
+"""What an emitter reports: counts of its events, and error lines that cannot flood the log."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, fields, replace
+
+_QUIET_SECONDS = 10.0
+_MAX_KINDS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitterStats:
+    """The number of events by what happened to them.
+
+    Once closed: emitted + inherited = coalesced + sent + rejected + dropped + spooled.
+    """
+
+    emitted: int = 0
+    """Passed to `emit`."""
+    inherited: int = 0
+    """Found in the spool of a dead process."""
+    coalesced: int = 0
+    """Left out because a later event of the same stream carries higher counters."""
+    spooled: int = 0
+    """In the spool now, not acknowledged."""
+    sent: int = 0
+    """Acknowledged by the server."""
+    rejected: int = 0
+    """Rejected by the server for good; kept in rejected.ndjson."""
+    dropped: int = 0
+    """Lost: no room in the queue or in the spool, or emitted after `close`."""
+    retries: int = 0
+    """Requests that had to be repeated."""
+
+
+class Counters:
+    """A mutable `EmitterStats` that any thread can add to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values = dict.fromkeys((field.name for field in fields(EmitterStats)), 0)
+
+    def add(self, **amounts: int) -> None:
+        with self._lock:
+            for name, amount in amounts.items():
+                self._values[name] += amount
+
+    def snapshot(self, *, spooled: int) -> EmitterStats:
+        with self._lock:
+            return replace(EmitterStats(**self._values), spooled=spooled)
+
+
+class ErrorLog:
+    """Logs an error at once, and the same message again only after ten seconds, with the count since then."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._unlogged: dict[str, int] = {}
+
+    def error(self, message: str, *args: object, count: int = 1) -> None:
+        now = time.monotonic()
+        with self._lock:
+            unlogged = self._unlogged.get(message, 0) + count
+            if message in self._last and now - self._last[message] < _QUIET_SECONDS:
+                self._unlogged[message] = unlogged
+                return
+            if len(self._last) >= _MAX_KINDS:
+                self._last.clear()
+                self._unlogged.clear()
+            self._last[message] = now
+            self._unlogged[message] = 0
+        self._log.error(f"{message} (%d since the last such line)", *args, unlogged)
