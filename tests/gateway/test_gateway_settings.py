@@ -43,7 +43,7 @@ def test_a_configuration_is_read(tmp_path: Path) -> None:
         (_UPSTREAM.replace("https", "ftp") + _KEY, r"upstreams\[0\].base_url: expected a URL"),
         (_UPSTREAM.replace('["claude-*"]', "[]") + _KEY, r"upstreams\[0\].models: list at least one"),
         (_UPSTREAM + "colour = 1\n" + _KEY, "colour"),
-        (_UPSTREAM + 'api_key_env = "NOT_THERE"\n' + _KEY, "the environment has no NOT_THERE"),
+        (_UPSTREAM + 'api_key_env = "NOT_THERE"\n' + _KEY, "NOT_THERE is not set"),
         (_UPSTREAM + 'api_key_env = "A"\napi_key = "b"\n' + _KEY, "api_key or api_key_env, not both"),
         (_UPSTREAM + "read_timeout_seconds = 0\n" + _KEY, "read_timeout_seconds: expected a number"),
         (_UPSTREAM + "drain_seconds = -1\n" + _KEY, "drain_seconds: expected a number"),

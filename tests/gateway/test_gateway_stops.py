@@ -86,7 +86,7 @@ def test_an_upstream_that_breaks_off_is_billed_for_what_it_delivered(world: Worl
 
 
 def test_an_error_object_within_the_stream_reaches_the_client(world: World, client: openai.OpenAI) -> None:
-    with pytest.raises(openai.APIError, match="As the scenario asks"):
+    with pytest.raises(openai.APIError, match="The scenario asks for this error"):
         stream(client, headers=_tagged("in-stream", error_after=20), model="gpt-5.5-pro")
     [events] = world.streams_tagged("in-stream", count=1)
     assert (events.ended["outcome"], events.ended["error_type"]) == ("failed", "overloaded")
@@ -99,7 +99,7 @@ def test_an_error_of_the_upstream_is_passed_on_and_billed_nothing(
     world: World, client: openai.OpenAI, status: int, error: Any, streaming: bool
 ) -> None:
     tag = f"error-{status}-{streaming}"
-    with pytest.raises(error, match="As the scenario asks") as caught:
+    with pytest.raises(error, match="The scenario asks for this error") as caught:
         client.chat.completions.create(
             model="claude-opus-4.7",
             messages=MESSAGES,

@@ -121,7 +121,7 @@ def _check(report: dict[str, Any], world: World) -> None:
     retried_hash = world.events(report["retried"]["id"]).began["request_hash"]
     eventually(lambda: len(_starts_with_hash(world, retried_hash)) == 2, what="the retry is a second stream")
     assert report["broken"]["isApiError"]
-    assert "As the scenario asks" in report["broken"]["message"]
+    assert "The scenario asks for this error" in report["broken"]["message"]
     assert report["unknown"] == {"status": 404, "code": "model_not_found"}
 
 
