@@ -56,20 +56,18 @@ def check_adjustment_amounts(connection: Connection, begin: datetime, end: datet
     return rows_that_differ(connection, "adjustments", query, begin, end)
 
 
-def check_adjustments_repeat_their_charge(
-    connection: Connection, begin: datetime, end: datetime
-) -> Iterator[Difference]:
-    """What an adjustment repeats of its charge is what the charge says."""
+def check_copies_of_charges(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """The columns that an adjustment copies from its charge equal those of the charge."""
     query = """
         SELECT a.customer_id || '/' || a.stream_id || ' revision ' || a.revision AS key,
-               'what it repeats of its charge differs from the charge' AS says
+               'a column copied from the charge differs from the charge' AS says
         FROM adjustments a JOIN charges c USING (customer_id, stream_id)
         WHERE c.ended_at >= :begin AND c.ended_at < :end
           AND (a.charge_id, a.charged_at, a.charged_period, a.charged_ended_at, a.charged_provider,
                a.charged_model, a.charged_usd_cents)
               IS DISTINCT FROM (c.charge_id, c.booked_at, c.period, c.ended_at, c.provider, c.model, c.usd_cents)
     """
-    return broken(connection, "adjustments", query, begin, end)
+    return rows_that_differ(connection, "adjustments", query, begin, end)
 
 
 def check_usage(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
@@ -132,7 +130,7 @@ def check_cancel_policies(connection: Connection, begin: datetime, end: datetime
 BOOKING_CHECKS: tuple[Check, ...] = (
     check_charge_amounts,
     check_adjustment_amounts,
-    check_adjustments_repeat_their_charge,
+    check_copies_of_charges,
     check_usage,
     check_charges_have_streams,
     check_retries,

@@ -56,10 +56,8 @@ _STORED_LINES = text(
 
 def _changed(name: str) -> str:
     """What an adjustment changes of a counter of the bill before it."""
-    after, before = (
-        f"coalesce(CAST({bill} -> 'usage' ->> '{name}' AS numeric), 0)" for bill in ("a.bill", "b.bill")
-    )
-    return f"{after} - CASE WHEN a.revision = 1 THEN coalesce(c.{name}, 0) ELSE {before} END AS {name}"
+    before = f"CASE WHEN a.revision = 1 THEN c.{name} ELSE b.{name} END"
+    return f"coalesce(a.{name}, 0) - coalesce({before}, 0) AS {name}"
 
 
 _KIND = "CASE WHEN c.ended_at < m.starts_at THEN 'late_usage' ELSE 'usage' END"
@@ -75,7 +73,7 @@ _ENTRIES = f"""
     UNION ALL
     SELECT m.customer_id, m.period, a.adjustment_id, a.booked_at, {_KIND}, {_LATE_MONTH}, c.provider, c.model,
            NULL, NULL, c.ended_at,
-           CAST(a.bill IS NOT NULL AS int) - CAST(a.revision = 1 OR b.bill IS NOT NULL AS int),
+           CAST(NOT a.taken_back AS int) - CAST(a.revision = 1 OR NOT b.taken_back AS int),
            {", ".join(_changed(name) for name in COUNTERS)}, a.usd_cents
     FROM {_THESE} JOIN adjustments a ON a.customer_id = m.customer_id AND a.period = m.period
     JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id AND c.period = a.period

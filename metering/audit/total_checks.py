@@ -48,14 +48,11 @@ _NEWEST_BILLS = f"""
     FROM charges c LEFT JOIN adjustments a ON a.customer_id = c.customer_id AND a.stream_id = c.stream_id
     WHERE a.stream_id IS NULL AND c.ended_at >= :begin AND c.ended_at < :end
     UNION ALL
-    SELECT CAST(bill ->> 'ended_at' AS timestamptz), customer_id, bill ->> 'provider', bill ->> 'model',
-           bill ->> 'api_key_id', bill ->> 'outcome', bill ->> 'usage_source', bill ->> 'retry_of',
-           {", ".join(f"CAST(bill -> 'usage' ->> '{name}' AS numeric)" for name in COUNTERS)},
-           (SELECT coalesce(sum(CAST(line ->> 'usd_cents' AS numeric)), 0)
-            FROM jsonb_array_elements(bill -> 'lines') AS line)
-    FROM (SELECT DISTINCT ON (customer_id, stream_id) customer_id, bill FROM adjustments
+    SELECT ended_at, customer_id, provider, model, api_key_id, outcome, usage_source, retry_of,
+           {", ".join(COUNTERS)}, bill_usd_cents
+    FROM (SELECT DISTINCT ON (customer_id, stream_id) * FROM adjustments
           ORDER BY customer_id, stream_id, revision DESC) AS newest
-    WHERE CAST(bill ->> 'ended_at' AS timestamptz) >= :begin AND CAST(bill ->> 'ended_at' AS timestamptz) < :end
+    WHERE NOT taken_back AND ended_at >= :begin AND ended_at < :end
 """
 _DERIVED_HOURS = f"""
     SELECT {", ".join(_HOURLY_KEY)}, {_SUMMED} FROM (
