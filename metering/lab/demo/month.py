@@ -163,7 +163,7 @@ class _Month:
         self._call_stripe("POST", f"/v1/invoices/{self._stripe_id(customer_id)}/pay")
         wait_for(
             lambda: any(
-                each["state"] == "settled" for each in self.invoices() if each["customer_id"] == customer_id
+                each["state"] == "paid" for each in self.invoices() if each["customer_id"] == customer_id
             ),
             "the payment to be recorded",
         )
