@@ -1,1 +1,1 @@
-"""The Celery side: it is woken by the queue, and finds its work in the database."""
+"""The Celery side: the queue wakes the workers, and they find their work in the database."""

@@ -1,4 +1,4 @@
-"""The Celery application: what wakes the workers. Messages carry no data, no ETA and no result."""
+"""The Celery application, which wakes the workers. Messages have no data, no ETA and no result."""
 
 import logging
 import warnings
@@ -39,7 +39,7 @@ app.conf.update(
     task_store_errors_even_if_ignored=False,
     task_acks_late=False,
     task_default_delivery_mode="transient",
-    # Threads, since the work waits for PostgreSQL. More cores are used by running more workers.
+    # Threads, because the work waits for PostgreSQL. Run more workers to use more cores.
     worker_pool="threads",
     worker_concurrency=2,
     worker_prefetch_multiplier=1,
@@ -69,10 +69,10 @@ def _logging(**_: Any) -> None:
     configure_logging(log_format=settings().log_format)
 
 
-# Not `worker_ready`, which waits for the broker: without a broker, the worker's own threads do all the work.
+# Not `worker_ready`, which waits for the broker: without a broker, the worker's own threads do the work.
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _start(**_: Any) -> None:
-    # A batch makes a hundred thousand objects. All live until its commit, and none is part of a cycle.
+    # A batch creates a hundred thousand objects. All live until its commit, and none is part of a cycle.
     freeze_collector(young_objects=1_000_000)
     worker.start()
 

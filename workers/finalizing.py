@@ -1,4 +1,4 @@
-"""Finalize until nothing is due, within a bound; link retries and roll totals up every few seconds.
+"""Finalize until nothing is due, within a time limit; link retries and roll up totals every few seconds.
 
 Two batches at a time in a process: one computes while the other waits for PostgreSQL.
 """
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # A task that runs longer than this leaves the rest to the next message.
 MAX_SECONDS = 30.0
 LINK_SECONDS = 1.0
-# Totals are right without rolling up, but are read from ever more rows.
+# Totals are exact without rolling up, but have to be read from more and more rows.
 ROLL_UP_SECONDS = 10.0
 
 
@@ -33,7 +33,7 @@ class Finalizing:
     def __init__(self, service: Callable[[], Service], *, on_batch: Callable[[int, float], None]) -> None:
         self._service = service
         self._on_batch = on_batch
-        # More would only wait for each other: half of the work is Python's, which runs one thread at a time.
+        # More would wait for each other: half of the work is in Python, which runs one thread at a time.
         self._batches = threading.BoundedSemaphore(2)
         self._second = threading.Lock()
         self._following_up = threading.Lock()
@@ -77,7 +77,7 @@ class Finalizing:
             self._start_second()
 
     def _start_second(self) -> None:
-        """There is more than one batch: have a second thread start at the other end meanwhile."""
+        """Start a second thread at the newest due streams, because more than one batch is due."""
         if self._second.acquire(blocking=False):
             threading.Thread(target=self._drain_from_the_end, name="finalizer", daemon=True).start()
 
@@ -88,7 +88,7 @@ class Finalizing:
             self._second.release()
 
     def _follow_up(self, service: Service) -> None:
-        """Link retries and roll totals up beside the batches: after many bookings that takes seconds."""
+        """Link retries and roll up totals in a separate thread: after many bookings that takes seconds."""
         due = monotonic() - self._linked_at >= LINK_SECONDS
         if due and self._following_up.acquire(blocking=False):
             threading.Thread(target=self._link_and_roll_up, args=(service,), name="follow-up", daemon=True).start()
@@ -114,7 +114,7 @@ class Finalizing:
             limit=service.settings.finalize_batch,
         )
         if linked:
-            log.info("retries are finalized again, linked to what they repeat", extra={"streams": linked})
+            log.info("retries linked, their streams are finalized again", extra={"streams": linked})
 
 
 def _log(result: FinalizeResult) -> None:

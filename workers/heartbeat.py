@@ -1,6 +1,6 @@
 """Heartbeats: what this process has finalized, written to the database where every API process can read it.
 
-What a worker did in the ten seconds before it dies is not counted: the counts are for watching, not for billing.
+Batches of the last ten seconds before a worker dies are not counted: the counts are for monitoring, not billing.
 """
 
 import logging

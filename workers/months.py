@@ -1,6 +1,6 @@
-"""Months in a worker: close what a run asks for, push what is due, and reconcile, each within a bound.
+"""Months in a worker: close the months of open runs, push due invoices, and reconcile, each within a time limit.
 
-One at a time in a process; several processes share the work by the rows that they claim.
+A process does one at a time; several processes share the work by claiming rows.
 """
 
 import logging
@@ -24,9 +24,9 @@ from metering.stripe.reconcile import reconcile_newest_month
 
 log = logging.getLogger(__name__)
 
-# What takes longer is left to the next message, or to the worker's next look.
+# After this long the rest is left to the next message or the next poll.
 MAX_SECONDS = 30.0
-# A key that Stripe does not accept is not tried again every second.
+# After Stripe refuses the key, pushing pauses for this long.
 _REFUSED_SECONDS = 60.0
 
 
@@ -54,7 +54,7 @@ class Months:
             self._working.release()
 
     def begin_last_month(self) -> None:
-        """Start to close the last month once its grace is over for some customer, unless that is switched off."""
+        """Start to close the last month once its grace is over for a customer, unless this is switched off."""
         service = self._service()
         if not service.settings.close_automatically:
             return
@@ -101,7 +101,7 @@ class Months:
             log.error("Stripe does not accept STRIPE_API_KEY", extra={"error": str(error)})
 
     def _pusher_of(self, service: Service) -> Pusher | None:
-        """Built once; None without a Stripe key, when invoices wait."""
+        """The pusher, built once; None without a Stripe key."""
         if not self._pusher_built:
             try:
                 self._pusher = build_pusher(service)

@@ -1,4 +1,4 @@
-"""What beat sends, and how often. Two beats, or none for a minute, change nothing but freshness."""
+"""What beat sends, and how often. Two beats, or no beat for a minute, only change how soon work is done."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ ALERTS_TASK = "metering.evaluate_alerts"
 
 SCHEDULE: dict[str, dict[str, Any]] = {
     "finalize due streams": {"task": FINALIZE_TASK, "schedule": 1.0, "options": {"expires": 5}},
-    # Once an hour, for customers' months end with their time zones; most of the time there is nothing to close.
+    # Hourly, because months end at different times by time zone. Mostly there is nothing to close.
     "close last month": {"task": MONTH_TASK, "schedule": 3600.0, "options": {"expires": 600}},
-    # Asked once an hour; METERING_RECONCILE_EVERY says how often it is done.
+    # Checked hourly; METERING_RECONCILE_EVERY sets how often it is done.
     "reconcile newest month": {"task": RECONCILE_TASK, "schedule": 3600.0, "options": {"expires": 600}},
-    # METERING_ALERTS_EVERY says how often each kind is evaluated; webhooks that are due are sent as well.
+    # METERING_ALERTS_EVERY sets how often each kind is evaluated; due webhooks are sent as well.
     "evaluate alerts": {"task": ALERTS_TASK, "schedule": 60.0, "options": {"expires": 60}},
     "keep journal partitions": {"task": PARTITIONS_TASK, "schedule": 3600.0, "options": {"expires": 600}},
 }

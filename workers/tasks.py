@@ -1,4 +1,4 @@
-"""The tasks. Each finds its work in the database, so a lost or doubled message is harmless."""
+"""The tasks. Each finds its work in the database, so a lost or duplicate message is harmless."""
 
 import logging
 
@@ -13,13 +13,13 @@ log = logging.getLogger(__name__)
 
 @app.task(name=FINALIZE_TASK)  # type: ignore[untyped-decorator]
 def finalize_due_streams() -> None:
-    """Finalize what is due."""
+    """Finalize due streams."""
     worker.finalizing.drain()
 
 
 @app.task(name=MONTH_TASK)  # type: ignore[untyped-decorator]
 def close_last_month() -> None:
-    """Close the last month for all customers for whom it is over, and push its invoices."""
+    """Close the last month for all customers whose grace is over, and push its invoices."""
     worker.months.begin_last_month()
 
 
@@ -38,7 +38,7 @@ def evaluate_alerts() -> None:
 
 @app.task(name=PARTITIONS_TASK)  # type: ignore[untyped-decorator]
 def keep_partitions() -> None:
-    """Make the journal's next partitions before they are needed; drop those past their retention."""
+    """Create the journal's next partitions before they are needed; drop those past their retention."""
     service = worker.service()
     ensure_journal_partitions(service.engine, now=utc_now())
     retention = service.settings.journal_retention

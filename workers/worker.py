@@ -1,4 +1,4 @@
-"""The worker: all that one process does, and the threads that look for due rows without the broker.
+"""The worker: the work of one process, and the threads that look for due rows without the broker.
 
 Celery workers have stopped consuming for good after a broker reconnect (celery#8030, #9054, #10205). The row is
 the work, so every worker also looks for due rows itself, once a second.
@@ -36,7 +36,7 @@ class Worker:
         self.alerts = Alerts(self.service)
 
     def service(self) -> Service:
-        """The service that all of this shares; its threads share one connection pool."""
+        """The service, built once; all threads share its connection pool."""
         with self._building:
             if self._built is None:
                 self._built = self._build()
@@ -44,7 +44,7 @@ class Worker:
 
     def start(self) -> None:
         """Start to look for due rows."""
-        # Months and webhooks wait for other systems, so they have threads of their own.
+        # Months and webhooks wait for other systems, so they have separate threads.
         for name, looks in {
             "streams": (self.finalizing.drain, self.heartbeat.write_if_due),
             "months": (self.months.work,),

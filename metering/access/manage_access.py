@@ -1,4 +1,4 @@
-"""Create keys and SQL readers, and show each secret once; make sure that a new deployment has an admin key."""
+"""Create keys and SQL readers, and ensure that a new deployment has an admin key. Secrets are shown once."""
 
 import secrets
 from datetime import datetime
@@ -31,7 +31,7 @@ def create_key(*, engine: Engine, role: Role, name: str, customer_id: str | None
     """Store a new key and return it; its secret cannot be shown again.
 
     Raises:
-        KeyBindingError: a customer was given for a key that is not a read key.
+        KeyBindingError: a customer is given, and the role is not `read`.
     """
     if customer_id is not None and role is not Role.READ:
         raise KeyBindingError(
@@ -44,11 +44,11 @@ def create_key(*, engine: Engine, role: Role, name: str, customer_id: str | None
 
 
 def ensure_admin_key(*, engine: Engine, configured: str | None, now: datetime) -> KeySecret | None:
-    """Store the configured first admin key, or else generate one if there is none; returns a generated one.
+    """Store the configured admin key; without one, generate a key if there is no admin key, and return it.
 
     Raises:
-        InvalidKeyError: the configured key is not written as keys are.
-        KeyIdTakenError: its id belongs to another key.
+        InvalidKeyError: the configured key does not have the form of a key.
+        KeyIdTakenError: its id belongs to another key, or to a revoked one.
     """
     with transaction(engine) as connection:
         if configured is not None:
@@ -75,10 +75,10 @@ def _store_configured(connection: Connection, secret: KeySecret, now: datetime) 
 
 
 def create_reader(*, owner: Engine, name: str) -> str:
-    """Make the login and return its password, which cannot be shown again.
+    """Create a SQL reader and return its password, which cannot be shown again.
 
     Raises:
-        InvalidReaderNameError, ReaderExistsError, ReaderRefusedError: see store/readers.py.
+        InvalidReaderNameError, ReaderExistsError, ReaderRefusedError: see `add_reader`.
     """
     password = secrets.token_hex(24)
     with transaction(owner) as connection:

@@ -31,8 +31,8 @@ from metering.audit.stored import (
 from metering.audit.streams import compare_stream, is_pending
 from metering.audit.total_checks import TOTAL_CHECKS
 from metering.core.period import BillingPeriod
-from metering.db.engine import snapshot
-from metering.events.queries import CLOCK_MARGIN, count_journaled, iterate_journal, journal_begins
+from metering.db.engine import read_transaction
+from metering.events.queries import CLOCK_MARGIN, count_journaled, iterate_journal, journal_start
 from metering.events.store import stream_hash
 from metering.streams.stream import StreamFacts
 
@@ -139,7 +139,7 @@ def audit(
     the system's temporary folder.
     """
     report = AuditReport()
-    with snapshot(engine) as connection:
+    with read_transaction(engine) as connection:
         scope = _scope(connection, period)
         checks = [*BOOKING_CHECKS, *TOTAL_CHECKS, *INVOICE_CHECKS]
         for number, check in enumerate(checks, start=1):
@@ -170,7 +170,7 @@ def _compare_streams(
         for number, (customer_id, stream_id, document) in enumerate(stored, start=1):
             scratch.add(customer_id, stream_id, kind=_STORED, record=document.encode())
             progress("reading streams", number, total)
-        comparison = _Comparison(scope, PriceHistory(connection), journal_begins(connection), now, report)
+        comparison = _Comparison(scope, PriceHistory(connection), journal_start(connection), now, report)
         for records in scratch.parts():
             comparison.compare(records)
             progress("comparing streams", report.streams, total)

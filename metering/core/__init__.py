@@ -1,4 +1,4 @@
-"""What every other room stands on: exact money, billing periods, ids, dated rows, the base error, the clock.
+"""What all other rooms use: exact money, billing periods, ids, dated rows, the base error, the clock.
 
-Nothing here knows a stream, a customer or a database. Start with `money.py`.
+It knows no streams, customers or databases. Start with `money.py`.
 """

@@ -1,8 +1,8 @@
-"""The one place that reads the time; everything below receives it as an argument."""
+"""The only place that reads the wall clock; all other code receives the time as an argument."""
 
 from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """The time now, in UTC."""
+    """The current time, in UTC."""
     return datetime.now(UTC)

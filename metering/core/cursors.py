@@ -10,26 +10,26 @@ from metering.core.errors import MeteringError
 
 
 class InvalidCursorError(MeteringError):
-    """The cursor is not one of ours, or belongs to another list."""
+    """The cursor was not issued by this service, or belongs to another list."""
 
 
 def encode_cursor(position: Sequence[str]) -> str:
-    """A cursor for the page behind `position`."""
+    """A cursor for the page after `position`."""
     return base64.urlsafe_b64encode(json.dumps(list(position)).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None, *, length: int) -> list[str] | None:
-    """The position in a cursor, which has `length` parts; None for the first page.
+    """The position in a cursor, as `length` parts; None without a cursor, for the first page.
 
     Raises:
-        InvalidCursorError: it is not a cursor of this list.
+        InvalidCursorError: the cursor is malformed, or belongs to another list.
     """
     if cursor is None:
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         position = json.loads(base64.urlsafe_b64decode(padded.encode()))
-        json.dumps(position, ensure_ascii=False).encode()  # refuses lone surrogates, which no text of ours has
+        json.dumps(position, ensure_ascii=False).encode()  # fails for lone surrogates, which no position contains
     except (ValueError, binascii.Error, RecursionError) as error:
         raise _not_a_cursor() from error
     if not isinstance(position, list) or not all(isinstance(part, str) for part in position):
@@ -40,10 +40,10 @@ def decode_cursor(cursor: str | None, *, length: int) -> list[str] | None:
 
 
 def moment_in(part: str) -> datetime:
-    """A moment in a position.
+    """Parse a time from a position.
 
     Raises:
-        InvalidCursorError: it is not one.
+        InvalidCursorError: the part is not a time.
     """
     try:
         return datetime.fromisoformat(part)
@@ -52,10 +52,10 @@ def moment_in(part: str) -> datetime:
 
 
 def number_in(part: str) -> int:
-    """A whole number in a position, 0 or more.
+    """Parse an integer of at least 0 from a position.
 
     Raises:
-        InvalidCursorError: it is not one.
+        InvalidCursorError: the part is not such a number.
     """
     if not part.isdecimal() or len(part) > 18:
         raise _of_another_query()

@@ -1,4 +1,4 @@
-"""Dated rows: which of a history is in force at a moment. Each holds until the next one takes over."""
+"""Dated rows: find the row of a history that is in force. Each row is in force until the next one."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
@@ -6,11 +6,11 @@ from typing import Protocol, TypeVar
 
 
 class Dated(Protocol):
-    """Something that takes effect at a moment."""
+    """A row that takes effect at a time."""
 
     @property
     def effective_from(self) -> datetime:
-        """From when on it is in force."""
+        """When the row takes effect."""
 
 
 DatedT = TypeVar("DatedT", bound=Dated)
@@ -18,7 +18,7 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 
 
 def histories(rows: Iterable[DatedT], *, key: Callable[[DatedT], KeyT]) -> dict[KeyT, list[DatedT]]:
-    """The rows of each key, oldest first."""
+    """The rows by key, oldest first."""
     found: dict[KeyT, list[DatedT]] = {}
     for row in sorted(rows, key=lambda row: row.effective_from):
         found.setdefault(key(row), []).append(row)
@@ -26,7 +26,7 @@ def histories(rows: Iterable[DatedT], *, key: Callable[[DatedT], KeyT]) -> dict[
 
 
 def in_force(history: Sequence[DatedT], at: datetime) -> DatedT | None:
-    """The newest row that took effect by then; None before the first."""
+    """The row in force at `at`; None before the first. `history` is sorted, oldest first."""
     found: DatedT | None = None
     for row in history:
         if row.effective_from > at:

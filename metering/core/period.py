@@ -9,36 +9,34 @@ from zoneinfo import ZoneInfo
 from metering.core.errors import MeteringError
 
 _PERIOD = re.compile(r"((?:19[7-9]|2\d\d)\d)-(0[1-9]|1[0-2])")
-
-
 _UTC = ZoneInfo("UTC")
-# A month begins and ends at other moments in other time zones, by less than this.
-_ZONES = timedelta(days=1)
+# A month starts at different times in different time zones, each less than this from its start in UTC.
+_MAX_OFFSET = timedelta(days=1)
 
 
 class InvalidPeriodError(MeteringError):
-    """A text that names no month."""
+    """The text is not a month such as 2026-10."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class BillingPeriod:
-    """A month; `str()` gives it as `2026-10`."""
+    """A calendar month; `str()` gives `2026-10`."""
 
     year: int
     month: int
 
     @classmethod
     def containing(cls, *, at: datetime, time_zone: ZoneInfo) -> "BillingPeriod":
-        """The period in which a moment falls, by that customer's calendar."""
+        """The month that contains the time `at` in the customer's time zone."""
         local = at.astimezone(time_zone)
         return _period(local.year, local.month)
 
     @classmethod
     def parse(cls, text: str) -> "BillingPeriod":
-        """The period that a text such as `2026-10` names.
+        """Parse a month such as `2026-10`.
 
         Raises:
-            InvalidPeriodError: it names none.
+            InvalidPeriodError: the text is not a month.
         """
         found = _PERIOD.fullmatch(text)
         if found is None:
@@ -47,30 +45,30 @@ class BillingPeriod:
 
     @property
     def next(self) -> "BillingPeriod":
-        """The month after it."""
+        """The following month."""
         return BillingPeriod(self.year + 1, 1) if self.month == 12 else BillingPeriod(self.year, self.month + 1)
 
     @property
     def previous(self) -> "BillingPeriod":
-        """The month before it."""
+        """The preceding month."""
         return BillingPeriod(self.year - 1, 12) if self.month == 1 else BillingPeriod(self.year, self.month - 1)
 
     @property
     def in_any_zone(self) -> tuple[datetime, datetime]:
-        """Moments, half-open, between which it lies whatever the time zone."""
-        return self.start(time_zone=_UTC) - _ZONES, self.next.start(time_zone=_UTC) + _ZONES
+        """A range of times (half-open) that contains the month in every time zone."""
+        return self.start(time_zone=_UTC) - _MAX_OFFSET, self.next.start(time_zone=_UTC) + _MAX_OFFSET
 
     def start(self, *, time_zone: ZoneInfo) -> datetime:
-        """Its first moment by that calendar; its end is the start of the next."""
+        """When the month starts in this time zone. It ends when the next month starts."""
         return datetime(self.year, self.month, 1, tzinfo=time_zone)
 
     def bounds(self, *, time_zone: ZoneInfo, closed_until: datetime | None) -> tuple[datetime, datetime]:
-        """Its first moment and its end, half-open, of a customer whose last closed month ended then.
+        """Start and end (exclusive) of the month, for a customer whose last closed month ended at `closed_until`.
 
-        It begins where the one before ended, which may have been by another time zone.
+        If that was the preceding month, this one starts where it ended: the time zone may have changed since.
         """
         start, end = self.start(time_zone=time_zone), self.next.start(time_zone=time_zone)
-        if closed_until is not None and closed_until < end and abs(closed_until - start) <= 2 * _ZONES:
+        if closed_until is not None and closed_until < end and abs(closed_until - start) <= 2 * _MAX_OFFSET:
             return closed_until, end
         return start, end
 
@@ -79,7 +77,7 @@ class BillingPeriod:
 
 
 def day_bounds(day: date, *, time_zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """A day's first moment and its end, half-open, in UTC; it has other than 24 hours where clocks are changed."""
+    """Start and end (exclusive) of a day, in UTC. A day on which the clocks change does not have 24 hours."""
     starts, ends = (datetime.combine(each, time(), tzinfo=time_zone) for each in (day, day + timedelta(days=1)))
     return starts.astimezone(UTC), ends.astimezone(UTC)
 

@@ -1,4 +1,4 @@
-"""Customers with what they have used this month."""
+"""Read customers, with what they owe for this month so far."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,30 +48,27 @@ _ONE = text(_CUSTOMERS.format(condition="c.customer_id = :customer_id"))
 def list_customers(
     connection: Connection, *, now: datetime, only: str | None, after: str, limit: int
 ) -> Sequence[CustomerView]:
-    """Customers behind the id `after`, by id; `only` that one where given."""
+    """Customers after the id `after`, by id; only the customer `only` if given."""
     rows = connection.execute(_PAGE, {"now": now, "only": only, "after": after, "limit": limit})
     return [CustomerView(**row._mapping) for row in rows]
 
 
 _FOUND = text(
     _CUSTOMERS.format(
-        condition="starts_with(lower(c.customer_id), lower(:begins_with))"
-        " OR starts_with(lower(c.name), lower(:begins_with))"
+        condition="starts_with(lower(c.customer_id), lower(:prefix)) OR starts_with(lower(c.name), lower(:prefix))"
     )
 )
 
 
-def find_customers(
-    connection: Connection, *, now: datetime, begins_with: str, limit: int
-) -> Sequence[CustomerView]:
-    """Customers whose id or name begins with a text, whatever its case, by id."""
-    rows = connection.execute(_FOUND, {"now": now, "begins_with": begins_with, "limit": limit})
+def find_customers(connection: Connection, *, now: datetime, prefix: str, limit: int) -> Sequence[CustomerView]:
+    """Customers whose id or name starts with `prefix`, ignoring case, by id."""
+    rows = connection.execute(_FOUND, {"now": now, "prefix": prefix, "limit": limit})
     return [CustomerView(**row._mapping) for row in rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlinkedCustomer:
-    """A customer without a Stripe id, with the cents of its invoices that wait for one."""
+    """A customer without a Stripe id; `waiting_cents` is the sum of its invoices that wait for one."""
 
     customer_id: str
     name: str | None
@@ -105,7 +102,7 @@ def time_zones_in_use(connection: Connection) -> Sequence[str]:
     return connection.execute(text("SELECT DISTINCT time_zone FROM customers ORDER BY time_zone")).scalars().all()
 
 
-# `latest` is no earlier than anybody's last month, and leads to the few who are not closed through theirs.
+# `latest` is at or after the last month of every customer, so the index leads to the few customers before it.
 _OVERDUE = text(
     """
     SELECT count(*) FROM (
@@ -120,13 +117,13 @@ _OVERDUE = text(
 
 
 def count_overdue_customers(connection: Connection, *, until: datetime) -> int:
-    """Customers of whom a month that had ended at `until` is not closed. Counts up to 100,000."""
+    """How many customers have an open month that ended by `until`. Counts up to 100,000."""
     latest = BillingPeriod.containing(at=until + timedelta(days=1), time_zone=ZoneInfo("UTC")).previous
     found: int = connection.execute(_OVERDUE, {"until": until, "latest": str(latest)}).scalar_one()
     return found
 
 
 def get_customer(connection: Connection, *, customer_id: str, now: datetime) -> CustomerView | None:
-    """One customer, or None."""
+    """One customer; None if there is none with this id."""
     row = connection.execute(_ONE, {"now": now, "customer_id": customer_id, "limit": 1}).first()
     return CustomerView(**row._mapping) if row else None

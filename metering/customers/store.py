@@ -14,7 +14,7 @@ class StripeCustomerTakenError(MeteringError):
 
 
 class UnknownCustomerError(MeteringError):
-    """There is no such customer."""
+    """No customer has this id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ def require_customer(connection: Connection, *, customer_id: str) -> None:
     """Check that the customer exists.
 
     Raises:
-        UnknownCustomerError: it does not.
+        UnknownCustomerError: no customer has this id.
     """
     if not is_customer(connection, customer_id=customer_id):
         raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
@@ -56,7 +56,7 @@ def stripe_customer_id_of(connection: Connection, *, customer_id: str) -> str | 
     return linked
 
 
-# What is not given keeps its value; a new customer is in UTC.
+# Details that are not given keep their value; a new customer has the time zone UTC.
 _PUT = text(
     """
     INSERT INTO customers AS c (customer_id, name, stripe_customer_id, time_zone, created_at)

@@ -23,7 +23,7 @@ from metering.dashboard.settling import settling_routes
 from metering.dashboard.sign_in import sign_in_routes
 from metering.dashboard.table_files import table_file
 from metering.dashboard.viewers import viewer_of
-from metering.db.engine import snapshot
+from metering.db.engine import read_transaction
 from metering.server.bootstrap import Service
 from metering.server.queries import finalizing_behind
 
@@ -61,7 +61,7 @@ def _asked(service: Service, request: Request) -> Iterator[Asked]:
     """A signed-in request with a snapshot to answer it from."""
     now = utc_now()
     viewer = viewer_of(request, engine=service.engine, now=now)
-    with snapshot(service.engine) as connection:
+    with read_transaction(service.engine) as connection:
         connection.execute(text(f"SET LOCAL statement_timeout = {_MOST_MILLISECONDS}"))
         yield Asked(
             service=service,

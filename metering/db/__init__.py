@@ -1,4 +1,4 @@
-"""PostgreSQL as a tool: engines and transactions, roles and migrations, bulk rows in and out.
+"""Access to PostgreSQL: engines, transactions, roles, migrations, bulk rows.
 
-It owns no table. The SQL of a subject stands in that subject's `store` and `queries`.
+It owns no table. The SQL of a subject is in the `store` and `queries` of that subject.
 """

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: as the service, which may not change facts, or as the owner, which migrates."""
+"""Connections to PostgreSQL: as the service, which cannot change facts, or as the owner, which migrates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,8 @@ from metering.core.errors import MeteringError
 SERVICE_ROLE = "metering_service"
 READER_ROLE = "metering_reader"
 
-# Every session of the service gives up the privileges of its login, whoever that is, and keeps UTC.
+# Every session of the service drops the privileges of its login, and uses UTC.
 _SERVICE_OPTIONS = f"-c role={SERVICE_ROLE} -c timezone=UTC -c default_transaction_isolation=read\\ committed"
-
-
 _CANCEL_SECONDS = 5
 
 
@@ -24,7 +22,7 @@ class DatabaseUnavailableError(MeteringError):
 
 
 class UnsafeDatabaseError(MeteringError):
-    """The server or the role would let facts be lost or changed; the service refuses to run on it."""
+    """The server can lose commits, or the role can change facts; the service refuses to run."""
 
 
 def service_engine(url: str, *, pool_size: int = 5) -> Engine:
@@ -48,7 +46,7 @@ def owner_engine(url: str) -> Engine:
 
 
 def service_conninfo(url: str) -> str:
-    """The same login for psycopg itself, as the ingest writer uses it."""
+    """A connection string for psycopg, as the service role; the ingest writer connects with it."""
     parsed = make_url(url).set(drivername="postgresql")
     return psycopg.conninfo.make_conninfo(
         parsed.render_as_string(hide_password=False),
@@ -67,7 +65,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction: committed when the block ends, rolled back when it raises.
 
     Raises:
-        DatabaseUnavailableError: no connection could be made.
+        DatabaseUnavailableError: PostgreSQL cannot be reached.
     """
     try:
         connection = engine.connect()
@@ -78,11 +76,11 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def snapshot(engine: Engine) -> Iterator[Connection]:
-    """One transaction that only reads, and sees everything as it was when it began, however long it takes.
+def read_transaction(engine: Engine) -> Iterator[Connection]:
+    """A read-only transaction that sees the database as it is at the first statement, however long it runs.
 
     Raises:
-        DatabaseUnavailableError: no connection could be made.
+        DatabaseUnavailableError: PostgreSQL cannot be reached.
     """
     with transaction(engine) as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
@@ -90,17 +88,17 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 def cancel_statement(connection: Connection) -> None:
-    """Have PostgreSQL end what this connection, which another thread uses, waits for; nothing if for nothing."""
+    """Cancel the statement that another thread is running on this connection, if there is one."""
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     raw.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
 def check_safe(engine: Engine) -> None:
-    """Refuse a server that may lose commits, and a role that may change facts.
+    """Check that the server cannot lose commits and that the role cannot change facts.
 
     Raises:
-        UnsafeDatabaseError: naming the setting or the role, and the fix.
+        UnsafeDatabaseError: a check fails; the message names the setting or the role, and the fix.
     """
     with transaction(engine) as connection:
         row = connection.execute(_SAFETY).one()
@@ -108,10 +106,10 @@ def check_safe(engine: Engine) -> None:
             if getattr(row, setting) == "off":
                 raise UnsafeDatabaseError(f"PostgreSQL runs with {setting}=off and can lose commits: turn it on")
         if row.version < 150000:
-            raise UnsafeDatabaseError(f"PostgreSQL 15 or newer is needed, this is {row.version // 10000}")
+            raise UnsafeDatabaseError(f"PostgreSQL 15 or newer is required, this is {row.version // 10000}")
         if row.is_superuser or row.owns_facts:
             raise UnsafeDatabaseError(
-                f"the service runs as {row.current_user}, which could change facts: let it run as {SERVICE_ROLE}"
+                f"the service runs as {row.current_user}, which can change facts: run it as {SERVICE_ROLE}"
             )
 
 

@@ -12,7 +12,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def moment(at: datetime) -> str:
-    """A moment as text for COPY, which msgspec writes five times as fast as psycopg."""
+    """A time as text for COPY; msgspec writes it five times as fast as psycopg."""
     return _encode(at)[1:-1].decode()
 
 
@@ -26,18 +26,18 @@ def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, 
 
 
 def json_rows(rows: Iterable[Any]) -> str:
-    """Records or dictionaries as one parameter for `json_to_recordset`.
+    """Dataclasses or dictionaries as one JSON parameter for `json_to_recordset`.
 
-    psycopg takes 40 us a row to write them as arrays, msgspec 1.
+    This takes 1 us per row; arrays by psycopg take 40 us.
     """
     return _encode(list(rows)).decode()
 
 
 def json_value(value: Any) -> str | None:
-    """A value for a JSON column; None stays NULL."""
+    """A value for a JSON column; None becomes NULL."""
     return None if value is None else _encode(value).decode()
 
 
 def json_keys(streams: Iterable[tuple[str, str]]) -> str:
-    """The `customer_id` and `stream_id` of streams, for `json_to_recordset`."""
+    """Streams given as (customer_id, stream_id), for `json_to_recordset`."""
     return json_rows({"customer_id": customer_id, "stream_id": stream_id} for customer_id, stream_id in streams)

@@ -1,4 +1,4 @@
-"""The schema's life: roles, migrations, journal partitions."""
+"""Set up the schema: roles, migrations, journal partitions."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,11 +17,11 @@ from metering.db.locks import Lock, take
 
 
 class RoleMissingError(MeteringError):
-    """The login may not create the service's roles; an administrator has to."""
+    """The login may not create the service's roles; an administrator must create them."""
 
 
 class SchemaOutdatedError(MeteringError):
-    """The database is not at the version that this code needs."""
+    """The schema does not have the version that this code needs."""
 
 
 class UnknownSchemaError(MeteringError):
@@ -29,7 +29,7 @@ class UnknownSchemaError(MeteringError):
 
 
 def migrate(owner: Engine) -> str:
-    """Bring the schema to this code's version and return that version. Safe to run from several places at once.
+    """Upgrade the schema to the version of this code and return that version. Concurrent runs are safe.
 
     Raises:
         RoleMissingError: the roles are missing and the login may not create them.
@@ -46,10 +46,10 @@ def migrate(owner: Engine) -> str:
 
 
 def check_current(engine: Engine) -> None:
-    """Refuse to run on a schema of another version.
+    """Check that the schema has the version of this code.
 
     Raises:
-        SchemaOutdatedError: says which version is there and what to run.
+        SchemaOutdatedError: it has not; the message says which version it has, and what to run.
     """
     with transaction(engine) as connection:
         found = MigrationContext.configure(connection).get_current_revision()
@@ -60,16 +60,16 @@ def check_current(engine: Engine) -> None:
 
 
 def ensure_journal_partitions(engine: Engine, *, now: datetime) -> int:
-    """Make the journal's partitions of this month and the two after it; returns how many were new."""
+    """Create the journal partitions of this month and the next two; returns how many were created."""
     with transaction(engine) as connection:
         made: int = connection.execute(text("SELECT ensure_journal_partitions(:now)"), {"now": now}).scalar_one()
     return made
 
 
 def drop_journal_partitions(engine: Engine, *, retention: timedelta) -> list[str]:
-    """Drop the journal's partitions that ended longer ago than `retention`; returns their names, oldest first.
+    """Drop journal partitions that ended longer ago than `retention`; returns their names, oldest first.
 
-    The database's own clock decides, and it keeps at least 31 days.
+    The clock of the database applies, and the database refuses a retention of less than 31 days.
     """
     with transaction(engine) as connection:
         dropped: list[str] = connection.execute(
@@ -98,7 +98,7 @@ def _ensure_roles(connection: Connection) -> None:
 
 _ROLE_EXISTS = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
 
-# Since PostgreSQL 16, whoever creates a role is a member of it and still may not SET ROLE to it.
+# Since PostgreSQL 16, the creator of a role is a member of it, but may not SET ROLE to it.
 _MAY_BECOME_SERVICE = text(
     """
     SELECT pg_has_role(current_user, :role, CASE
@@ -111,7 +111,7 @@ def _create_role(connection: Connection, role: str) -> None:
     try:
         _as_administrator(connection, f"CREATE ROLE {role} NOLOGIN")
     except RoleMissingError:
-        # Roles belong to the whole server, so another database's migration may have just created it.
+        # Roles belong to the whole server: the migration of another database may have just created it.
         if not connection.execute(_ROLE_EXISTS, {"role": role}).first():
             raise
 
@@ -136,5 +136,5 @@ def _alembic_config() -> Config:
 def _head() -> str:
     head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
     if head is None:
-        raise SchemaOutdatedError("this installation carries no migrations: reinstall it")
+        raise SchemaOutdatedError("this installation has no migrations: reinstall it")
     return head

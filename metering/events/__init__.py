@@ -1,5 +1,5 @@
 """The usage events that gateways post, their wire format, and the journal that keeps them.
 
 `events.py` defines the three events, `wire/` decodes and checks them, `store.py` and `queries.py` write and read
-the journal. What the events of a stream add up to is the subject of `streams/`. Start with `events.py`.
+the journal. Joining the events of a stream is the subject of `streams/`. Start with `events.py`.
 """

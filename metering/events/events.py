@@ -1,6 +1,6 @@
-"""The three facts a gateway posts about a stream, and the fingerprint that tells two of them apart.
+"""The three events that a gateway posts about a stream, and the fingerprint that shows whether two are equal.
 
-Names and meanings are the public contract's (docs/events.md). Events carry no prompt or completion text.
+Names and meanings are public (docs/events.md). Events contain no prompt or completion text.
 """
 
 import json
@@ -15,7 +15,7 @@ from metering.events.usage import Usage
 
 
 class Outcome(StrEnum):
-    """How a stream ended. `ABANDONED` is never posted: it is what the sweep concludes from silence."""
+    """How a stream ended. `ABANDONED` is never posted: the service derives it from silence."""
 
     COMPLETED = "completed"
     CANCELLED = "cancelled"
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
 
 
 class UsageSource(StrEnum):
-    """Who counted: the upstream itself, a tokenizer for this model, or a guess."""
+    """Who counted the tokens: the provider, a tokenizer for this model, or an estimate."""
 
     PROVIDER = "provider"
     GATEWAY_COUNT = "gateway_count"
@@ -57,7 +57,7 @@ class StreamStart:
         return f"{self.stream_id}:start"
 
     def attributes(self) -> dict[str, object]:
-        """The event's `data` but for the stream's id; what is unknown is left out."""
+        """The event's `data` without the stream's id and without unknown values."""
         return _without_none(
             provider=self.provider,
             model=self.model,
@@ -90,7 +90,7 @@ class TokenDelivered:
         return f"{self.stream_id}:t:{self.seq}"
 
     def attributes(self) -> dict[str, object]:
-        """The event's `data` but for the stream's id; what is unknown is left out."""
+        """The event's `data` without the stream's id and without unknown values."""
         return _without_none(
             seq=self.seq,
             output_tokens=self.output_tokens,
@@ -100,7 +100,7 @@ class TokenDelivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnd:
-    """The stream is over, for the reason given. `usage` is what the gateway knows of it by then."""
+    """The stream has ended with this outcome. `usage` is what the gateway knows at that time."""
 
     EVENT_TYPE: ClassVar[str] = "stream-end"
 
@@ -121,7 +121,7 @@ class StreamEnd:
         return f"{self.stream_id}:end"
 
     def attributes(self) -> dict[str, object]:
-        """The event's `data` but for the stream's id; what is unknown is left out."""
+        """The event's `data` without the stream's id and without unknown values."""
         return _without_none(
             outcome=self.outcome.value,
             usage=None if self.usage is None else self.usage.known(),
@@ -140,18 +140,18 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 
 
 def fingerprint(event: StreamStart | StreamEnd) -> int:
-    """A signed 64-bit hash of what the event says, its time left out.
+    """A signed 64-bit hash of the event's attributes, without its time.
 
-    Two starts (or ends) of one stream with equal fingerprints say the same thing, so a gateway that sends an
-    event again with a fresh timestamp does not contradict itself. Signed, so that PostgreSQL's bigint orders
-    it as Python does. It is of the canonical JSON: keys sorted, no spaces, characters as they are.
+    Two starts (or ends) of one stream with equal fingerprints do not conflict, so a gateway can send an event
+    again with a new timestamp. The hash is signed, so that PostgreSQL's bigint orders it as Python does. It covers
+    the canonical JSON: keys sorted, no spaces, characters not escaped.
     """
-    return digest(_canonical(event.attributes()).encode())
+    return hash64(_canonical(event.attributes()).encode())
 
 
-def digest(canonical: bytes) -> int:
-    """A signed 64-bit hash, such as the fingerprint of what has this canonical JSON."""
-    return int.from_bytes(blake2b(canonical, digest_size=8).digest(), "big", signed=True)
+def hash64(content: bytes) -> int:
+    """A signed 64-bit hash of bytes."""
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
 def _without_none(**values: object) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The journal as it is read back: requests in the order in which they arrived."""
+"""Read the journal: requests in order of arrival."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from sqlalchemy import Connection, text
 
 from metering.events.wire.bodies import unpack_body
 
-# Rows that one query looks through. They are narrow (bodies are stored apart), so that takes well under a second.
+# Rows that one query scans. They are narrow (bodies are stored out of line), so this takes well under a second.
 MAX_SCANNED = 100_000
 
-# How far apart the clocks of API processes may be, and how long a request may wait for its commit.
+# The clocks of API processes can differ by this much, and a request can wait this long for its commit.
 CLOCK_MARGIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Arrival:
-    """A place in the order of arrival."""
+    """A position in the order of arrival."""
 
     received_at: datetime
     journal_id: int
@@ -26,9 +26,9 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournaledRequest:
-    """One accepted request: `event_count` of its events counted, those at `rejected` did not.
+    """One request in the journal: `event_count` events were accepted, `rejected` has the indexes of the others.
 
-    `stream_hashes` is None in rows from before they were kept. `packed_body` is as the journal keeps it.
+    `stream_hashes` is None in rows older than this column. `packed_body` is the stored form of the body.
     """
 
     arrival: Arrival
@@ -43,14 +43,14 @@ class JournaledRequest:
         """The body as it was sent, inflated.
 
         Raises:
-            zstandard.ZstdError: what is kept is none.
+            zstandard.ZstdError: the stored body is corrupt.
         """
         return unpack_body(self.packed_body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """The requests found, in order, read as they are taken; `next_begin` is None when nothing lies behind."""
+    """The requests found, in order, read lazily. The next scan starts at `next_begin`; None at the end."""
 
     requests: Iterator[JournaledRequest]
     next_begin: Arrival | None
@@ -82,7 +82,7 @@ _COUNT_EVENTS = text(
     WHERE received_at >= :begin AND received_at <= :end
     """
 )
-_BEGINS = text(
+_JOURNAL_START = text(
     """
     SELECT min(to_timestamp(right(c.relname, 7), 'YYYY_MM'))
     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'journal'::regclass
@@ -91,7 +91,7 @@ _BEGINS = text(
 
 
 def first_arrival(connection: Connection, *, customer_id: str, stream_id: str) -> Arrival | None:
-    """Where in the journal a stream's events begin, at the earliest; None when no event of it ever came."""
+    """The earliest position that a stream's events can have in the journal; None if it has no events."""
     row = connection.execute(_FIRST, {"customer_id": customer_id, "stream_id": stream_id}).first()
     return Arrival(row.first_received_at - CLOCK_MARGIN, 0) if row else None
 
@@ -99,7 +99,7 @@ def first_arrival(connection: Connection, *, customer_id: str, stream_id: str) -
 def scan_journal(
     connection: Connection, *, stream_hash: int, begin: Arrival, max_scanned: int = MAX_SCANNED
 ) -> Scan:
-    """The requests among the next `max_scanned` that may hold events of the streams with this hash."""
+    """The requests, among the next `max_scanned`, that may contain events of streams with this hash."""
     start = {"received_at": begin.received_at, "journal_id": begin.journal_id}
     end = connection.execute(_SCAN_END, {**start, "max_scanned": max_scanned}).first()
     rows = connection.execution_options(yield_per=20).execute(
@@ -115,20 +115,20 @@ def scan_journal(
 
 
 def count_journaled(connection: Connection, *, begin: datetime, end: datetime) -> int:
-    """How many events arrived within these moments."""
+    """How many accepted events arrived from `begin` until `end`, both included."""
     count: int = connection.execute(_COUNT_EVENTS, {"begin": begin, "end": end}).scalar_one()
     return count
 
 
 def iterate_journal(connection: Connection, *, begin: datetime, end: datetime) -> Iterator[JournaledRequest]:
-    """The requests that arrived within these moments, in no order; read as they are taken."""
+    """The requests that arrived from `begin` until `end` (both included), unordered, read lazily."""
     return map(_request, connection.execute(_RECEIVED_WITHIN, {"begin": begin, "end": end}))
 
 
-def journal_begins(connection: Connection) -> datetime:
-    """The beginning of the oldest partition: what arrived before it is not kept any more."""
-    begins: datetime = connection.execute(_BEGINS).scalar_one()
-    return begins
+def journal_start(connection: Connection) -> datetime:
+    """When the oldest partition starts: requests from before are not in the journal."""
+    start: datetime = connection.execute(_JOURNAL_START).scalar_one()
+    return start
 
 
 def _request(row: Any) -> JournaledRequest:

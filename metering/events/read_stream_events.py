@@ -1,4 +1,4 @@
-"""Read a stream's events back from the journal, as they were sent and in the order in which they arrived."""
+"""Read a stream's events from the journal, as they were sent and in order of arrival."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from metering.events.queries import (
     Arrival,
     JournaledRequest,
     first_arrival,
-    journal_begins,
+    journal_start,
     scan_journal,
 )
 from metering.events.store import stream_hash
-from metering.events.wire.replay import events_as_sent, is_of_stream
+from metering.events.wire.replay import belongs_to_stream, events_as_sent
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """An event's place: its request's arrival, and its index in the request."""
+    """The position of an event: the arrival of its request, and its index in the request."""
 
     arrival: Arrival
     index: int
@@ -28,7 +28,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournaledEvent:
-    """One event that counted; `event` is its JSON, unknown fields and all."""
+    """One accepted event; `event` is its JSON as it was sent, with unknown fields."""
 
     position: Position
     ingest_key_id: str
@@ -37,10 +37,10 @@ class JournaledEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventsPage:
-    """A page of a stream's events, duplicates included.
+    """A page of a stream's events, including duplicates.
 
-    It may be empty while `next_position` is not None: a call looks through a bounded part of the journal.
-    `complete` is False when retention has taken the stream's beginning.
+    A page with a `next_position` can be empty: each call scans a limited part of the journal. `complete` is False
+    if the first events of the stream are past the journal's retention.
     """
 
     events: Sequence[JournaledEvent]
@@ -58,7 +58,7 @@ def read_stream_events(
     limit: int,
     max_scanned: int = MAX_SCANNED,
 ) -> EventsPage | None:
-    """Up to `limit` events from `begin` on; None when no event of the stream ever came."""
+    """Up to `limit` events from `begin` on; None if the stream has no events."""
     first = first_arrival(connection, customer_id=customer_id, stream_id=stream_id)
     if first is None:
         return None
@@ -78,7 +78,7 @@ def read_stream_events(
             next_position = event.position
             break
         events.append(event)
-    journal_from = journal_begins(connection)
+    journal_from = journal_start(connection)
     return EventsPage(
         events=events,
         next_position=next_position,
@@ -91,7 +91,7 @@ def _events(requests: Iterator[JournaledRequest], customer_id: str, stream_id: s
     for request in requests:
         sent = events_as_sent(body=request.body(), media_type=request.media_type, rejected=request.rejected)
         for index, event in sent:
-            if is_of_stream(event, customer_id=customer_id, stream_id=stream_id):
+            if belongs_to_stream(event, customer_id=customer_id, stream_id=stream_id):
                 yield JournaledEvent(
                     position=Position(request.arrival, index),
                     ingest_key_id=request.ingest_key_id,

@@ -1,4 +1,4 @@
-"""The journal: each request's body, once, as it came; everything else can be folded from it again."""
+"""Write the journal: each accepted request's body, stored once. All streams can be derived from it again."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ FROM STDIN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
-    """One accepted request: its packed `body` (`records.bodies`), `rejected` the events that do not count.
+    """One accepted request.
 
-    `stream_hashes` are of the streams that its events are of, so that it can be found again by stream.
+    `body` is packed (`wire/bodies.py`), `rejected` has the indexes of rejected events, `stream_hashes` the hash of
+    each stream in the request, by which the journal is searched.
     """
 
     ingest_key_id: str
@@ -27,7 +28,7 @@ class JournalEntry:
     stream_hashes: Sequence[int]
 
     def copy_row(self) -> tuple[object, ...]:
-        """The row that COPY_JOURNAL takes."""
+        """The row for COPY_JOURNAL."""
         return (
             self.ingest_key_id,
             self.received_at,
@@ -40,7 +41,7 @@ class JournalEntry:
 
 
 def stream_hash(customer_id: str, stream_id: str) -> int:
-    """A signed 32-bit hash by which the journal finds a stream's requests; others may share it."""
+    """A signed 32-bit hash for finding a stream's requests in the journal. Streams can share a hash."""
     unsigned = crc32(f"{customer_id}\0{stream_id}".encode())
     return unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
 

@@ -1,6 +1,6 @@
 """Usage: how many tokens of each kind a stream used, and how the kinds nest.
 
-Meanings are OpenTelemetry's (GenAI semantic conventions): `input_tokens` includes cached and audio input,
+Counters have OpenTelemetry's meaning (GenAI semantic conventions): `input_tokens` includes cached and audio input,
 `output_tokens` includes reasoning and audio output.
 """
 
@@ -11,7 +11,7 @@ from operator import attrgetter
 
 
 class UsageKind(StrEnum):
-    """What a rate prices and a charge line counts."""
+    """The kinds of usage that have rates and charge lines."""
 
     INPUT = "input"
     CACHE_READ = "cache_read"
@@ -20,11 +20,11 @@ class UsageKind(StrEnum):
     OUTPUT = "output"
     REASONING = "reasoning"
     OUTPUT_AUDIO = "output_audio"
-    # Some models also cost something for each request; a stream is one.
+    # Some models also have a price per request; a stream is one request.
     REQUEST = "request"
 
 
-# A parent counter includes its nested ones. The order is the order in which nested kinds are taken out.
+# A parent counter includes its nested counters. They are subtracted from it in this order.
 NESTED_KINDS: dict[UsageKind, tuple[UsageKind, ...]] = {
     UsageKind.INPUT: (UsageKind.CACHE_READ, UsageKind.CACHE_WRITE, UsageKind.INPUT_AUDIO),
     UsageKind.OUTPUT: (UsageKind.REASONING, UsageKind.OUTPUT_AUDIO),
@@ -46,7 +46,7 @@ class Usage:
     def filled(
         self, *, input_tokens: int | None, output_tokens: int | None, reasoning_output_tokens: int | None
     ) -> "Usage":
-        """These counts, with others' where they do not know one."""
+        """These counts, with unknown ones replaced by the given counts."""
         missing = {
             name: count
             for name, known, count in (
@@ -59,16 +59,16 @@ class Usage:
         return replace(self, **missing) if missing else self
 
     def count(self, kind: UsageKind) -> int | None:
-        """The counter of a kind, as reported."""
+        """The reported count of a token kind (not `REQUEST`); None if unknown."""
         value: int | None = getattr(self, COUNTER_OF_KIND[kind])
         return value
 
     def counts(self) -> tuple[int | None, ...]:
-        """The counters in the order of COUNTERS."""
+        """All counters, in the order of COUNTERS."""
         return _counts(self)
 
     def known(self) -> dict[str, int]:
-        """The counters that are known, by their public field name."""
+        """The known counters, by their public field name."""
         return {name: value for name in COUNTERS if (value := getattr(self, name)) is not None}
 
 

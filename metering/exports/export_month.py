@@ -13,7 +13,7 @@ from sqlalchemy.exc import InternalError, OperationalError
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
 from metering.customers.store import require_customer
-from metering.db.engine import DatabaseUnavailableError, cancel_statement, snapshot
+from metering.db.engine import DatabaseUnavailableError, cancel_statement, read_transaction
 from metering.exports.charges_export import CHARGE_COLUMNS, charge_rows
 from metering.exports.columns import ExportFile, Row
 from metering.exports.csv_file import CsvFile
@@ -142,7 +142,7 @@ class MonthExport:
 
     def _write(self) -> Generator[bytes]:
         request = self._request
-        with snapshot(self._engine) as connection:
+        with read_transaction(self._engine) as connection:
             self._connection = connection
             try:
                 limit_export(connection, timeout=self._timeout)

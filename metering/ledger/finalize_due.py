@@ -26,7 +26,7 @@ from metering.streams.store.retries import (
     add_interruptions,
     find_interrupted,
     interrupted_requests,
-    take_interruptions_back,
+    withdraw_interruptions,
 )
 from metering.streams.store.streams import StoredStream, StreamMark, claim_due, mark_streams, wake_unpriced
 
@@ -96,11 +96,11 @@ def finalize_due(
 def _wake_newly_priced(engine: Engine, price_books: PriceBooks, now: datetime) -> None:
     """Have unpriced streams settled again once something was added to the price book."""
     with transaction(engine) as connection:
-        version = price_books.unannounced(connection)
+        version = price_books.new_version(connection)
         if version is not None:
             wake_unpriced(connection, now=now)
     if version is not None:
-        price_books.announce(version)
+        price_books.mark_woken(version)
 
 
 def _settle(
@@ -171,7 +171,7 @@ def _record_interruptions(
         elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, patience=patience):
             interrupted.append(interruption)
     add_interruptions(connection, interrupted)
-    take_interruptions_back(connection, taken_back)
+    withdraw_interruptions(connection, taken_back)
 
 
 def _plan(

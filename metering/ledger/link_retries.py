@@ -12,7 +12,7 @@ from metering.db.engine import transaction
 from metering.streams.store.retries import (
     interruptions_to_link,
     mark_linked,
-    see_interruptions,
+    set_barriers,
     wake_retries,
 )
 
@@ -25,7 +25,7 @@ def link_retries(*, engine: Engine, window: timedelta, now: datetime, limit: int
     """
     with transaction(engine) as connection:
         found = interruptions_to_link(connection, limit=limit)
-        see_interruptions(connection, limit=limit)
+        set_barriers(connection, limit=limit)
     woken = 0
     if found:
         with transaction(engine) as connection:

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from metering.customers.queries import time_zones_in_use
-from metering.db.engine import snapshot
+from metering.db.engine import read_transaction
 from metering.months.close_months import CloseTerms, closable_zones, derive
 from metering.months.invoice import Invoice
 from metering.months.run_invoices import CLOSE_BATCH, Progress, RunRequest
@@ -45,7 +45,7 @@ def preview_month(
     )
     invoices: list[Invoice] = []
     unsettled: dict[str, Unsettled] = {}
-    with snapshot(engine) as connection:
+    with read_transaction(engine) as connection:
         until = at if request.force_reason else at - terms.grace
         zones = closable_zones(period=request.period, zones=time_zones_in_use(connection), until=until)
         customers = list_open_customers(

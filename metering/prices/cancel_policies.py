@@ -1,4 +1,4 @@
-"""Cancel policies: what a stream that did not complete is billed for. Upstreams differ in what they bill then."""
+"""Cancel policies: what a stream that did not complete is billed for, which differs by provider."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from metering.events.events import Outcome
 
 
 class CancelPolicy(StrEnum):
-    """What the upstream bills after a disconnect, and so do we.
+    """What a stream that did not complete is billed for: the same as the provider bills.
 
-    `DELIVERED`: the input, and the output until the stream stopped. `DRAIN`: what the provider reports after the
-    gateway has read its answer to the end; where it did not report, what was delivered. `ZERO`: nothing.
+    `DELIVERED`: the input, and the output until the stream stopped. `DRAIN`: the usage that the provider reports
+    after the gateway has read its answer to the end; without a report, as `DELIVERED`. `ZERO`: nothing.
     """
 
     DELIVERED = "delivered"
@@ -21,7 +21,7 @@ class CancelPolicy(StrEnum):
     ZERO = "zero"
 
     def waives(self, outcome: Outcome) -> bool:
-        """Whether a stream that ended so costs nothing."""
+        """Whether a stream with this outcome costs nothing."""
         return self is CancelPolicy.ZERO and outcome is not Outcome.COMPLETED
 
 
@@ -29,7 +29,7 @@ class CancelPolicy(StrEnum):
 class CancelTerms:
     """A provider's policy from `effective_from` on; never changed.
 
-    `version` counts the provider's policies in the order in which they were set; 0 is the built-in one.
+    `version` numbers the provider's policies in the order in which they were set; 0 is the built-in policy.
     """
 
     provider: str
@@ -42,7 +42,7 @@ _BUILT_IN = (CancelPolicy.DELIVERED, 0)
 
 
 class CancelPolicyBook:
-    """All cancel policies: finds the one in force."""
+    """All cancel policies; finds the policy in force."""
 
     __slots__ = ("_histories",)
 

@@ -1,7 +1,7 @@
-"""The pinned genai-prices catalogue as dated rate cards, and a plain account of what could not be taken over.
+"""The pinned genai-prices catalogue as dated rate cards, and the list of what could not be imported.
 
-What our contract cannot meter is never dropped silently: a model without any price per token is skipped by name,
-price kinds and conditions that nothing in an event tells are named beside the model.
+Nothing is dropped silently: a model without a price per token is listed as skipped; price kinds that we do not
+meter, and conditions that no event reports, are listed with their model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ from metering.prices.model_names import NameClause
 from metering.prices.rate_book import Provider
 from metering.prices.rates import DailyWindow, Rate, RateCard, in_order, rate_card_id_of
 
-# A price without a start date has, as far as the catalogue knows, always been in force.
+# A price without a start date has always been in force.
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 _KIND_OF_PRICE = {
@@ -40,22 +40,22 @@ _KIND_OF_PRICE = {
     "output_reasoning_mtok": UsageKind.REASONING,
     "requests_kcount": UsageKind.REQUEST,
 }
-# Prices are for a million units, but for this one.
+# Prices are per million units, except this one.
 _PER_THOUSAND = {"requests_kcount"}
 _CLAUSE_OPERATORS = ("equals", "starts_with", "ends_with", "contains", "regex")
 
-# Conditions of the catalogue that an event's `service_tier` tells: its value is the tier. Anthropic reports
-# "batch" as the service tier of its Message Batches; "fast" is its speed mode, which a gateway reports so.
+# Conditions of the catalogue whose value an event reports as `service_tier`. Anthropic reports "batch" as the
+# service tier of its Message Batches; gateways report its speed mode as "fast".
 _TIER_CONDITIONS = ("service_tier", "processing", "speed")
 
 
 class UnknownClauseError(MeteringError):
-    """The catalogue says which names a model has in a way that this version cannot read."""
+    """The catalogue has a kind of name clause that this version cannot read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Omission:
-    """Something of the catalogue that our rate cards do not carry. `model` is left without rates if `skipped`."""
+    """A part of the catalogue that is not imported. If `skipped`, the model has no rates."""
 
     provider: str
     model: str
@@ -74,7 +74,11 @@ class Catalogue:
 
 
 def read_catalogue() -> Catalogue:
-    """The catalogue that is installed, without asking a network."""
+    """Read the installed catalogue; this needs no network.
+
+    Raises:
+        UnknownClauseError: it has a kind of name clause that this version cannot read.
+    """
     cards: list[RateCard] = []
     omissions: list[Omission] = []
     providers: list[Provider] = []
@@ -105,7 +109,7 @@ def _omission(provider: str, model: ModelInfo, reason: str, *, skipped: bool) ->
 
 def _left_out(model: ModelInfo) -> set[str]:
     kinds = {key for _, prices in _conditions(model) for key, _ in _prices(prices) if key not in _KIND_OF_PRICE}
-    untold = {
+    unreported = {
         "price where " + ", ".join(f"{name} is {value}" for name, value in sorted(variant.when.items()))
         for variant in model.price_variants or ()
         if _tier_of(variant) is None
@@ -115,7 +119,7 @@ def _left_out(model: ModelInfo) -> set[str]:
         for kind in NESTED_KINDS
         if not any(rate.kind is kind for _, prices in _conditions(model) for rate in _standard_rates(prices))
     }
-    return {f"price kind {kind}" for kind in kinds} | untold | missing
+    return {f"price kind {kind}" for kind in kinds} | unreported | missing
 
 
 def _conditions(model: ModelInfo) -> list[tuple[object, ModelPrice]]:
@@ -125,13 +129,13 @@ def _conditions(model: ModelInfo) -> list[tuple[object, ModelPrice]]:
 
 
 def _tier_of(variant: PriceVariant) -> str | None:
-    """The service tier that a variant is for; None when it depends on something that no event tells."""
+    """The service tier of a variant; None if the variant depends on something that no event reports."""
     ((name, value), *others) = variant.when.items()
     return value.lower() if name in _TIER_CONDITIONS and not others else None
 
 
 def _cards_of_model(provider: str, model: ModelInfo, position: int) -> list[RateCard]:
-    """One card for each stretch of time; the catalogue itself says which prices apply at its first moment."""
+    """One card per time at which prices change; the catalogue itself looks up the prices of that time."""
     constraints = [constraint for constraint, _ in _conditions(model)]
     constraints += [variant.constraint for variant in model.price_variants or ()]
     starts = {
@@ -162,7 +166,7 @@ def _cards_of_model(provider: str, model: ModelInfo, position: int) -> list[Rate
 
 
 def _windows(constraints: Sequence[TimeOfDateConstraint]) -> list[DailyWindow | None]:
-    """The stretches of the day within which no constraint begins or ends; [None] is the whole day."""
+    """The parts of the day within which no constraint starts or ends; [None] is the whole day."""
     edges = sorted({_utc(edge) for each in constraints for edge in (each.start_time, each.end_time)})
     if len(edges) < 2:
         return [None]
@@ -176,7 +180,7 @@ def _utc(clock: time) -> time:
 
 
 def _rates(model: ModelInfo, day: datetime, window: DailyWindow | None) -> Iterable[Rate]:
-    """The catalogue's prices from that day on, within the window: for any service tier, and where one differs."""
+    """The catalogue's prices from this day on in the window: standard ones, and different ones of service tiers."""
     moment = datetime.combine(day.date(), window.start, UTC) if window else day
     standard = dict(_prices(model.get_prices(moment)))
     yield from _rates_of(standard, None, window)
@@ -227,4 +231,4 @@ def _clause(clause: Any) -> NameClause:
         return {"or": [_clause(inner) for inner in clause.or_]}
     if hasattr(clause, "and_"):
         return {"and": [_clause(inner) for inner in clause.and_]}
-    raise UnknownClauseError(f"genai-prices has a name clause that is unknown here: {type(clause).__name__}")
+    raise UnknownClauseError(f"genai-prices has an unknown kind of name clause: {type(clause).__name__}")

@@ -1,4 +1,4 @@
-"""Import rates: add what the catalogue has and the database lacks. Cards that are in force are never changed."""
+"""Import rates: add what the catalogue has and the database lacks. Stored cards are never changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from metering.prices.store import SourcedRateCard, add_providers, add_rate_cards
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardChange:
-    """A card that the import adds, and the model's newest one until now."""
+    """A card that the import adds, and the model's newest card before it."""
 
     card: RateCard
     instead_of: RateCard | None
@@ -35,8 +35,7 @@ class ImportPlan:
 def plan_import(connection: Connection, *, catalogue: Catalogue, now: datetime) -> ImportPlan:
     """What an import would add.
 
-    A price that differs from the stored one for the same date takes effect from `now`: what was in force keeps
-    its past.
+    If a price differs from the stored one of the same date, the new price takes effect at `now`.
     """
     known = [each.card for each in load_rate_cards(connection) if each.card.customer_id is None]
     changes = _changes(known, catalogue, now)
@@ -51,7 +50,7 @@ def plan_import(connection: Connection, *, catalogue: Catalogue, now: datetime) 
 
 
 def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime) -> ImportPlan:
-    """Add the catalogue's cards that say something new. Streams that lacked one are rated by it."""
+    """Add the new cards of the catalogue. Streams that lacked a rate are rated by them."""
     with transaction(engine) as connection:
         plan = plan_import(connection, catalogue=catalogue, now=now)
         add_rate_cards(

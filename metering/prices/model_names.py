@@ -1,4 +1,4 @@
-"""Which model a name means: the name clauses of rate cards, and the ways in which gateways spell a model."""
+"""Match model names: the name clauses of rate cards, and the spellings that gateways use."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,19 +6,19 @@ from datetime import date
 from typing import Any
 
 # A name clause as the genai-prices catalogue writes it: {"equals": "x"}, {"starts_with": "x"}, {"regex": "x"},
-# {"or": [clause, ...]} and so on. Kept as data, so that it can be stored with the card.
+# {"or": [clause, ...]} and so on. It is plain data, so that it can be stored with the card.
 NameClause = Mapping[str, Any]
 
 _COMPACT_DATE = re.compile(r"-(20\d{2})(\d{2})(\d{2})(?=-|:|$)")
 
 
 def matching_rule(clause: NameClause, name: str) -> str | None:
-    """The part of a name clause that a name satisfies, such as `starts_with gpt-5`; None when it does not.
+    """The part of a name clause that `name` matches, such as `starts_with gpt-5`; None if it does not match.
 
-    Clauses compare in lower case, and `name` is given so.
+    `name` is in lower case; clauses compare in lower case.
 
     Raises:
-        ValueError: for a clause of an unknown kind.
+        ValueError: the clause has an unknown operator.
     """
     ((operator, operand),) = clause.items()
     match operator, operand:
@@ -48,9 +48,9 @@ def _satisfies(operator: str, text: str, name: str) -> bool:
 
 
 def spellings(name: str) -> Iterator[str]:
-    """A model's name as it is written, and with a compact date spelled out: `-20260131` as `-2026-01-31`.
+    """A model's name as it is written, then with a compact date expanded: `-20260131` to `-2026-01-31`.
 
-    LiteLLM and OpenRouter write compact dates, the catalogue mostly the others (genai_prices.types,
+    LiteLLM and OpenRouter write compact dates, the catalogue mostly dates with dashes (genai_prices.types,
     `_normalize_compact_dated_ref`).
     """
     yield name

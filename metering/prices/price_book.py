@@ -21,7 +21,7 @@ class Markup:
 
 
 class MarkupBook:
-    """All markups: finds the one in force."""
+    """All markups; finds the markup in force."""
 
     __slots__ = ("_histories",)
 
@@ -29,14 +29,14 @@ class MarkupBook:
         self._histories = histories(markups, key=lambda markup: markup.customer_id)
 
     def find(self, *, customer_id: str, at: datetime) -> Decimal:
-        """The percentage in force at `at`; zero without one."""
+        """The percentage in force at `at`; 0 without a markup."""
         markup = in_force(self._histories.get(customer_id, ()), at)
         return markup.percent if markup is not None else ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceBook:
-    """What is in force when, for every model, provider and customer."""
+    """All dated prices and terms, for every model, provider and customer."""
 
     rates: RateBook
     cancel_policies: CancelPolicyBook = field(default_factory=lambda: CancelPolicyBook(()))

@@ -1,4 +1,4 @@
-"""Rate cards, cancel policies and markups with their provenance, page by page or in force at a moment."""
+"""List rate cards, cancel policies and markups with their provenance."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from metering.prices.store import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCardFilter:
-    """Which cards to list. None does not narrow; `customer_id` adds that customer's own cards to those for all."""
+    """Which cards to list; None means any. `customer_id`: shared cards and that customer's own."""
 
     provider: str | None = None
     model: str | None = None
@@ -65,7 +65,7 @@ def list_rate_cards(
     after: tuple[str, str, datetime, str] | None,
     limit: int,
 ) -> Sequence[SourcedRateCard]:
-    """Cards behind the position `after`, by (provider, model, effective_from, customer or '')."""
+    """Cards after the position `after`, by (provider, model, effective_from, customer or '')."""
     provider, model, effective_from, owner = after or (None, None, None, None)
     parameters = {
         **asdict(where),
@@ -82,7 +82,7 @@ _CARD = text("SELECT * FROM rate_cards WHERE rate_card_id = ANY(:ids)")
 
 
 def get_rate_card(connection: Connection, *, rate_card_id: str) -> SourcedRateCard | None:
-    """The card with this id."""
+    """The card with this id; None if there is none."""
     found = _with_rates(connection, connection.execute(_CARD, {"ids": [rate_card_id]}).all())
     return found[0] if found else None
 
@@ -104,7 +104,7 @@ _POLICIES = text(
 
 
 def list_cancel_policies(connection: Connection, *, provider: str | None) -> Sequence[SourcedTerms]:
-    """Every policy ever set, by provider and version; there are few."""
+    """All policies of a provider, or of all, by provider and version; there are few."""
     rows = connection.execute(_POLICIES, {"provider": provider})
     return [SourcedTerms(cancel_terms_of_row(row), row.provenance, row.created_at) for row in rows]
 
@@ -136,9 +136,9 @@ _IN_FORCE = text(
 def rates_in_force(
     connection: Connection, *, now: datetime, provider: str | None, words: str | None, only: str | None, limit: int
 ) -> Sequence[SourcedRateCard]:
-    """Up to `limit` cards in force, by (provider, model); `words` are a part of the model's name.
+    """Up to `limit` cards in force, by (provider, model); `words` is a part of the model's name.
 
-    With `only`, that customer's own cards and those for all customers.
+    With the customer id `only`: shared cards and that customer's own. Without: the cards of all customers.
     """
     parameters = {"now": now, "provider": provider, "words": words, "only": only, "limit": limit}
     return _with_rates(connection, connection.execute(_IN_FORCE, parameters).all())
@@ -148,5 +148,5 @@ _RATED = text("SELECT DISTINCT provider FROM rate_cards ORDER BY provider")
 
 
 def rated_providers(connection: Connection) -> Sequence[str]:
-    """The providers that have a card."""
+    """The providers that have a rate card."""
     return connection.execute(_RATED).scalars().all()

@@ -1,4 +1,4 @@
-"""The rate book: finds the card in force for a model as a gateway writes it."""
+"""The rate book: finds the card in force for a model name as gateways write it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from metering.core.dates import histories, in_force
 from metering.prices.model_names import NameClause, matching_rule, spellings
 from metering.prices.rates import RateCard
 
-# What LiteLLM calls itself where it does not name the provider; the model's prefix does.
+# LiteLLM reports itself as provider if it does not name one; then the prefix of the model does.
 _LITELLM = "litellm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A provider of the catalogue: other names for it, and whose models it serves under their own names."""
+    """A provider of the catalogue: its other names, and the providers whose models it serves under their names."""
 
     provider: str
     names: NameClause | None = None
@@ -24,7 +24,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class CardMatch:
-    """A card in force, and how the model's name led to it: `openai/gpt-5-mini-2025 starts_with gpt-5-mini`."""
+    """A card in force, and how the model's name matched: `openai/gpt-5-mini-2025 starts_with gpt-5-mini`."""
 
     card: RateCard
     rule: str
@@ -39,13 +39,13 @@ _Candidates = Callable[[str, str], Iterator[tuple[str, str]]]
 
 
 class RateBook:
-    """All rate cards, everybody's and customers' own.
+    """All rate cards: shared ones, and customers' own.
 
-    A card set by hand (no position) is looked at before the catalogue's, which keep the catalogue's order:
-    there, the first model whose names match wins.
+    Cards that were set manually (without a position) are tried before those of the catalogue, which keep its
+    order. The first model whose names match wins.
     """
 
-    __slots__ = ("_by_id", "_everybodys", "_of_customer", "_provider_named", "_providers")
+    __slots__ = ("_by_id", "_of_customer", "_provider_named", "_providers", "_shared")
 
     def __init__(self, cards: Iterable[RateCard], providers: Iterable[Provider] = ()) -> None:
         self._by_id = {card.rate_card_id: card for card in cards}
@@ -54,23 +54,23 @@ class RateBook:
         owned: dict[str | None, list[RateCard]] = {}
         for card in self._by_id.values():
             owned.setdefault(card.customer_id, []).append(card)
-        self._everybodys = _Shelf(owned.pop(None, []), self._candidates)
-        self._of_customer = {owner: _Shelf(cards, self._candidates) for owner, cards in owned.items()}
+        self._shared = _CardsOfOwner(owned.pop(None, []), self._candidates)
+        self._of_customer = {owner: _CardsOfOwner(cards, self._candidates) for owner, cards in owned.items()}
 
     def card(self, rate_card_id: str) -> RateCard | None:
-        """The card with this id."""
+        """The card with this id; None if there is none."""
         return self._by_id.get(rate_card_id)
 
     def find(self, *, provider: str, model: str, at: datetime, customer_id: str | None = None) -> CardMatch | None:
-        """The card in force at `at` for a model as a gateway writes it, or None when there is no such rate."""
+        """The card in force at `at` for a model as a gateway writes it; None if there is none."""
         if self._of_customer and customer_id in self._of_customer:
             own = self._of_customer[customer_id].find(provider, model, at)
             if own is not None and own.card.rates:
                 return own
-        return self._everybodys.find(provider, model, at)
+        return self._shared.find(provider, model, at)
 
     def _candidates(self, provider: str, model: str) -> Iterator[tuple[str, str]]:
-        """(provider, model) to look for, the likeliest first; all in lower case."""
+        """(provider, model) pairs to look up, most likely first, in lower case."""
         known, name = self._provider_named(provider), model
         prefix, slash, rest = model.partition("/")
         if known == _LITELLM and slash:
@@ -96,8 +96,8 @@ class RateBook:
         return name
 
 
-class _Shelf:
-    """The cards of one owner."""
+class _CardsOfOwner:
+    """The shared cards, or those of one customer."""
 
     __slots__ = ("_candidates", "_histories", "_models", "_named")
 
@@ -115,7 +115,7 @@ class _Shelf:
         return in_force(self._named(provider.lower(), model.lower()), at)
 
     def _find_model(self, provider: str, model: str) -> Sequence[CardMatch]:
-        """The cards of the model that these names mean, oldest first; none when they mean nothing."""
+        """The cards of the model that these names match, oldest first; empty if none matches."""
         for seller, spelling in self._candidates(provider, model):
             for newest in self._models.get(seller, ()):
                 if rule := matching_rule(newest.names, spelling):

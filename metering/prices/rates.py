@@ -1,4 +1,4 @@
-"""Rate cards: what a model's tokens cost, since when, for whom, and which names mean that model."""
+"""Rate cards: the prices of a model's tokens, from when and for whom they apply, and the names of the model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from metering.prices.model_names import NameClause
 
 @dataclass(frozen=True, slots=True, order=True)
 class DailyWindow:
-    """A stretch of every day, in UTC and half-open; one that ends before it begins runs past midnight."""
+    """A time of every day, in UTC and half-open; a window that ends before it starts spans midnight."""
 
     start: time
     end: time
 
     def contains(self, at: datetime) -> bool:
-        """Whether a moment falls into it."""
+        """Whether the time `at` is in the window."""
         clock = at.astimezone(UTC).time()
         if self.start < self.end:
             return self.start <= clock < self.end
@@ -29,8 +29,8 @@ class DailyWindow:
 class Rate:
     """USD per million units of a kind.
 
-    It may be for requests with more than `above_input_tokens` input tokens, for one service tier, or for a
-    stretch of the day only.
+    It can be limited to requests with more than `above_input_tokens` input tokens, to one service tier, or to a
+    daily window.
     """
 
     kind: UsageKind
@@ -41,7 +41,7 @@ class Rate:
 
 
 def in_order(rates: Iterable[Rate]) -> tuple[Rate, ...]:
-    """Rates in the one order in which cards hold, show and compare them."""
+    """Rates in the order in which cards store, show and compare them."""
     return tuple(
         sorted(
             rates,
@@ -60,10 +60,10 @@ RateTable = Mapping[UsageKind, Rate]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCard:
-    """The rates of one model from `effective_from` until its next card takes over; never changed.
+    """The rates of one model from `effective_from` until its next card; never changed.
 
-    A card with a `customer_id` is that customer's own and goes before everybody's. One without rates ends it:
-    from then on everybody's card applies again.
+    A card with a `customer_id` is that customer's own, and takes precedence over the shared card. A customer's
+    card without rates ends the customer's own price: the shared card applies again.
     """
 
     rate_card_id: str
@@ -83,10 +83,10 @@ class RateCard:
         object.__setattr__(self, "_windows", tuple(sorted({rate.daily for rate in self.rates if rate.daily})))
 
     def rates_for(self, *, input_tokens: int, service_tier: str | None, at: datetime) -> RateTable:
-        """The rate of each kind that has one, for a request of this size and tier that started then.
+        """The rate of each kind, for a request of this size and service tier that started at `at`.
 
-        Of a kind's rates the most specific wins: those of the service tier, then those of the time of day. Among
-        them the size decides, and prices the whole request (genai_prices.types, `TieredPrices`).
+        The most specific rates of a kind apply: first those of the service tier, then those of the time of day. Of
+        these the size selects one, which prices the whole request (genai_prices.types, `TieredPrices`).
         """
         window = next((window for window in self._windows if window.contains(at)), None) if self._windows else None
         sizes = self._tables.get((service_tier, window))
@@ -97,10 +97,10 @@ class RateCard:
         return next(table for above, table in sizes if input_tokens > above)
 
 
-# Service tiers come from outside; more than a card can name are not remembered.
+# Service tiers come from clients, so the cache has a limit.
 _MAX_TABLES = 32
 
-# (more than so many input tokens, rates), the largest first; the last is for any size.
+# (threshold in input tokens, rates above it), largest threshold first; the last applies to any size.
 _Sizes = Sequence[tuple[int, RateTable]]
 
 
@@ -121,7 +121,7 @@ _ANY_SIZE = -1
 
 
 def _at_size(rates: Iterable[Rate], above: int) -> RateTable:
-    """Of each kind the rate with the highest threshold that such requests pass."""
+    """The rate of each kind with the highest threshold that requests above `above` pass."""
     table: dict[UsageKind, Rate] = {}
     for rate in sorted(rates, key=lambda rate: rate.above_input_tokens):
         if rate.above_input_tokens <= max(above, 0):
@@ -137,7 +137,7 @@ def rate_card_id_of(
     rates: Iterable[Rate],
     customer_id: str | None = None,
 ) -> str:
-    """A card's id follows from what it says, so the same import made twice yields the same cards."""
+    """The id of a card: a hash of its content, so that importing it twice yields the same id."""
     parts = [provider, model, effective_from.astimezone(UTC).isoformat(), *map(_rate_text, rates)]
     if customer_id is not None:
         parts.append(f"for {customer_id}")
@@ -145,7 +145,7 @@ def rate_card_id_of(
 
 
 def id_by_content(card: RateCard) -> str:
-    """The id that follows from what a card holds; its own, unless it was changed."""
+    """The id computed from the content of a card. It equals `rate_card_id` unless the card was tampered with."""
     return rate_card_id_of(
         provider=card.provider,
         model=card.model,

@@ -1,10 +1,10 @@
-"""Rating: usage x rates -> charge lines. Each line can be redone with a pencil.
+"""Rating: usage x rates -> charge lines. Each line can be checked with pencil and paper.
 
-1. split   each parent counter into its nested kinds that have a rate of their own, and the rest; where the
-           model has a price for the request itself, that is one more
-2. mark up the rate, where the customer has a markup: rate x (100 + percent) / 100
+1. split   each parent counter into the nested kinds that have a rate of their own, and the rest; a price per
+           request adds one part
+2. mark up the rate, if the customer has a markup: rate x (100 + percent) / 100
 3. price   each part at its rate: quantity x USD per million / 10,000 = cents
-4. sum     nothing is rounded
+4. sum     the parts; nothing is rounded
 """
 
 from collections.abc import Collection
@@ -19,7 +19,7 @@ from metering.prices.rates import RateCard, RateTable
 
 
 class RateMissingError(MeteringError):
-    """There is no rate for a kind that was used; the stream is unpriced, never free."""
+    """A used kind has no rate; the stream is unpriced, never free."""
 
     def __init__(self, *, kind: UsageKind) -> None:
         super().__init__(f"no rate for {kind.value} tokens")
@@ -28,7 +28,7 @@ class RateMissingError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeLine:
-    """`usd_cents` = `quantity` x `usd_per_million` / 10,000; the rate has the customer's markup in it."""
+    """`usd_cents` = `quantity` x `usd_per_million` / 10,000; the rate includes the customer's markup."""
 
     kind: UsageKind
     quantity: int
@@ -39,7 +39,7 @@ class ChargeLine:
 def rate_by_card(
     *, usage: Usage, card: RateCard, service_tier: str | None, at: datetime, markup_percent: Decimal = ZERO
 ) -> tuple[ChargeLine, ...]:
-    """The lines of a stream that started then in this service tier, as the upstream writes it.
+    """The charge lines of a stream that started at `at`. `service_tier` is as the provider writes it.
 
     Raises:
         RateMissingError: a parent kind (input, output) was used and has no rate.
@@ -51,7 +51,7 @@ def rate_by_card(
 
 
 def rate_usage(*, usage: Usage, rates: RateTable, markup_percent: Decimal = ZERO) -> tuple[ChargeLine, ...]:
-    """The lines of a charge; kinds that were not used have none.
+    """The charge lines for this usage; unused kinds have no line.
 
     Raises:
         RateMissingError: a parent kind (input, output) was used and has no rate.
@@ -76,18 +76,18 @@ def rate_usage(*, usage: Usage, rates: RateTable, markup_percent: Decimal = ZERO
 
 
 def input_size(usage: Usage) -> int:
-    """The input tokens by which a card's sizes are chosen: those reported, or else the sum of their kinds."""
+    """The input tokens by which a card's rates are selected: as reported, or else the sum of the nested kinds."""
     if usage.input_tokens is not None:
         return usage.input_tokens
     return sum(usage.count(kind) or 0 for kind in NESTED_KINDS[UsageKind.INPUT])
 
 
 def split_usage(*, usage: Usage, priced: Collection[UsageKind]) -> list[tuple[UsageKind, int]]:
-    """Quantities that are priced apart, zeros left out: the rest of a parent first, then its nested kinds.
+    """The quantity of each separately priced kind, without zeros: the rest of a parent, then its nested kinds.
 
-    A parent bounds its kinds: were the nested counters to add up to more than a known parent, they are taken
-    in order until it is used up, so that no token is billed twice. Where only nested kinds are known, they
-    are the parent. A nested kind that is not `priced` stays in its parent.
+    A known parent limits its nested kinds: if they add up to more, they are taken in order until the parent is
+    used up, so that no token is billed twice. If only nested kinds are known, their sum is the parent. A nested
+    kind that is not in `priced` stays in its parent.
     """
     parts: list[tuple[UsageKind, int]] = []
     for parent, nested_kinds in NESTED_KINDS.items():

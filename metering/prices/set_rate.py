@@ -1,4 +1,4 @@
-"""Set a rate: a new dated card beside the ones that are there. What is booked stays as it is."""
+"""Set a rate by adding a dated card. Booked charges stay unchanged."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,11 +15,11 @@ from metering.prices.store import SourcedRateCard, add_rate_cards, load_rate_car
 
 
 class InvalidRateError(MeteringError):
-    """The rates do not make a card."""
+    """The rates are not valid for a card."""
 
 
 class RateDateTakenError(MeteringError):
-    """This model has a card from this very moment already; cards are never changed."""
+    """This model already has a card effective from this time; cards are never changed."""
 
 
 def set_rate(
@@ -33,13 +33,14 @@ def set_rate(
     now: datetime,
     customer_id: str | None = None,
 ) -> RateCard:
-    """Add a rate card for a model, everybody's or one customer's. Streams that lacked it are rated by it.
+    """Add a rate card for a model, shared or for one customer. Streams that lacked a rate are rated by it.
 
     A customer's card without rates ends that customer's own price for the model.
 
     Raises:
-        InvalidRateError: there is no base rate for input, or a rate is given twice.
-        RateDateTakenError: another card of the model takes effect at the same moment.
+        InvalidRateError: there is no base rate for input, a rate is given twice, or a rate with a threshold has no
+            base rate.
+        RateDateTakenError: the model already has a card effective from this time.
     """
     provider = provider.lower()
     if rates or customer_id is None:
@@ -52,8 +53,8 @@ def set_rate(
             add_rate_cards(connection, [SourcedRateCard(card=card, provenance=f"set by {set_by}", created_at=now)])
         except IntegrityError as error:
             raise RateDateTakenError(
-                f"effective_from: {provider}/{model} has a card from {effective_from.isoformat()} already; "
-                "choose another moment"
+                f"effective_from: {provider}/{model} already has a card effective from "
+                f"{effective_from.isoformat()}; choose another time"
             ) from error
     return card
 
@@ -66,7 +67,7 @@ def _card(
     rates: tuple[Rate, ...],
     customer_id: str | None,
 ) -> RateCard:
-    """The card, by the names that the model is known by already."""
+    """The new card, with the names of the model's shared card if there is one."""
     known = [
         each.card
         for each in load_rate_cards(connection)

@@ -1,4 +1,4 @@
-"""Set terms: a provider's cancel policy, a customer's markup. Each is a new dated row; what is booked stays."""
+"""Set a provider's cancel policy or a customer's markup by adding a dated row. Booked charges stay unchanged."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -15,11 +15,11 @@ from metering.prices.store import add_cancel_policy, add_markup
 
 
 class TermsDateTakenError(MeteringError):
-    """There are terms from this very moment already; they are never changed."""
+    """There are already terms effective from this time; terms are never changed."""
 
 
 class InvalidMarkupError(MeteringError):
-    """A discount beyond the whole price."""
+    """The markup is not a number, or is a discount of more than 100 percent."""
 
 
 def set_cancel_policy(
@@ -28,7 +28,7 @@ def set_cancel_policy(
     """Add a provider's cancel policy, for streams that start from `effective_from` on.
 
     Raises:
-        TermsDateTakenError: the provider has a policy from that moment already.
+        TermsDateTakenError: the provider already has a policy effective from this time.
     """
     try:
         with transaction(engine) as connection:
@@ -42,22 +42,22 @@ def set_cancel_policy(
             )
     except IntegrityError as error:
         raise TermsDateTakenError(
-            f"effective_from: {provider} has a cancel policy from {effective_from.isoformat()} already; "
-            "choose another moment"
+            f"effective_from: {provider} already has a cancel policy effective from {effective_from.isoformat()}; "
+            "choose another time"
         ) from error
 
 
 def set_markup(
     *, engine: Engine, customer_id: str, percent: Decimal, effective_from: datetime, set_by: str, now: datetime
 ) -> Markup:
-    """Add a customer's markup (below zero: a discount), for streams that start from `effective_from` on.
+    """Add a customer's markup (negative: a discount), for streams that start from `effective_from` on.
 
     Raises:
-        InvalidMarkupError: a discount of more than 100 percent.
-        TermsDateTakenError: the customer has a markup from that moment already.
+        InvalidMarkupError: `percent` is not a finite number of at least -100.
+        TermsDateTakenError: the customer already has a markup effective from this time.
     """
     if not percent.is_finite() or percent < -100:
-        raise InvalidMarkupError(f"percent: expected a number from -100, got {percent}")
+        raise InvalidMarkupError(f"percent: expected a number of at least -100, got {percent}")
     try:
         with transaction(engine) as connection:
             put_customer(connection, customer_id=customer_id, details=CustomerDetails(), now=now)
@@ -71,6 +71,6 @@ def set_markup(
             )
     except IntegrityError as error:
         raise TermsDateTakenError(
-            f"effective_from: {customer_id} has a markup from {effective_from.isoformat()} already; "
-            "choose another moment"
+            f"effective_from: {customer_id} already has a markup effective from {effective_from.isoformat()}; "
+            "choose another time"
         ) from error

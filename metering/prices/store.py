@@ -1,6 +1,6 @@
 """SQL that writes rate cards, provider names, cancel policies and markups, and loads them as a price book.
 
-All of it is only added to, never changed.
+Rows are only added, never changed.
 """
 
 import threading
@@ -32,7 +32,7 @@ class SourcedRateCard:
 
 
 def rates_by_card(rows: Iterable[Any]) -> dict[str, tuple[Rate, ...]]:
-    """The rates in rows of `rates`, by the id of their card."""
+    """The rates in rows of the table `rates`, by rate card id."""
     found: dict[str, list[Rate]] = {}
     for row in rows:
         found.setdefault(row.rate_card_id, []).append(_rate_of_row(row))
@@ -51,7 +51,7 @@ def _rate_of_row(row: Any) -> Rate:
 
 
 def sourced_rate_card(row: Any, rates: tuple[Rate, ...]) -> SourcedRateCard:
-    """A row of `rate_cards`, with its rates, as a card and where it comes from."""
+    """A row of `rate_cards` and its rates as a record."""
     card = RateCard(
         rate_card_id=row.rate_card_id,
         provider=row.provider,
@@ -106,7 +106,11 @@ _ADD_RATES = text(
 
 
 def add_rate_cards(connection: Connection, cards: Sequence[SourcedRateCard]) -> None:
-    """Add cards with their rates; the database refuses a second one for an owner, a model and a moment."""
+    """Add cards with their rates.
+
+    Raises:
+        IntegrityError: the model already has a card, shared or of this customer, effective from the same time.
+    """
     connection.execute(_ADD_CARDS, {"cards": json_rows(map(_card_row, cards))})
     connection.execute(
         _ADD_RATES, {"rates": json_rows(_rate_row(new, rate) for new in cards for rate in new.card.rates)}
@@ -144,7 +148,7 @@ _CARDS, _RATES = text("SELECT * FROM rate_cards"), text("SELECT * FROM rates")
 
 
 def load_rate_cards(connection: Connection) -> list[SourcedRateCard]:
-    """Every card with its rates."""
+    """All cards with their rates."""
     by_card = rates_by_card(connection.execute(_RATES))
     return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in connection.execute(_CARDS)]
 
@@ -153,7 +157,7 @@ _ANY_CARD = text("SELECT FROM rate_cards LIMIT 1")
 
 
 def has_rate_cards(connection: Connection) -> bool:
-    """Whether there is any card."""
+    """Whether any rate card is stored."""
     return connection.execute(_ANY_CARD).first() is not None
 
 
@@ -170,7 +174,7 @@ _PROVIDERS = text(
 
 
 def load_providers(connection: Connection, *, known_at: datetime = FOREVER) -> list[Provider]:
-    """The newest row of each provider at that time, in the catalogue's order."""
+    """The newest row of each provider at `known_at`, in the catalogue's order."""
     return [provider_of_row(row) for row in connection.execute(_PROVIDERS, {"known_at": known_at})]
 
 
@@ -185,7 +189,7 @@ _ADD_PROVIDERS = text(
 def add_providers(
     connection: Connection, providers: Sequence[Provider], *, provenance: str, now: datetime
 ) -> None:
-    """Add the names of providers from now on; `providers` are in the catalogue's order."""
+    """Add a new row for each provider; `providers` are in the catalogue's order."""
     if providers:
         rows = [
             {
@@ -201,7 +205,7 @@ def add_providers(
         connection.execute(_ADD_PROVIDERS, rows)
 
 
-# Rows are only added, so their number and the newest time identify a state.
+# Rows are only added, so their number and the newest time identify a version.
 _VERSION = text(
     """
     SELECT (SELECT (count(*), max(created_at))::text FROM rate_cards)
@@ -213,16 +217,16 @@ _VERSION = text(
 
 
 class PriceBooks:
-    """The price book. Asking for it again costs one small query while nothing was added."""
+    """A cache of the price book. Reading it again costs one small query while nothing was added."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._version: str | None = None
-        self._announced: str | None = None
+        self._woken: str | None = None
         self._book = PriceBook(rates=RateBook(()))
 
     def current(self, connection: Connection) -> PriceBook:
-        """The book with all that `connection` can see."""
+        """The book with all rows that `connection` can see."""
         version: str = connection.execute(_VERSION).scalar_one()
         with self._lock:
             if version != self._version:
@@ -230,14 +234,14 @@ class PriceBooks:
                 self._version = version
             return self._book
 
-    def unannounced(self, connection: Connection) -> str | None:
-        """The version of the price book if it is new since `announce`; None otherwise."""
+    def new_version(self, connection: Connection) -> str | None:
+        """The version of the price book, if unpriced streams were not woken for it yet; None otherwise."""
         version: str = connection.execute(_VERSION).scalar_one()
-        return None if version == self._announced else version
+        return None if version == self._woken else version
 
-    def announce(self, version: str) -> None:
-        """Record that the streams without a price know of this version."""
-        self._announced = version
+    def mark_woken(self, version: str) -> None:
+        """Record that unpriced streams were woken for this version."""
+        self._woken = version
 
 
 _POLICIES = text("SELECT * FROM cancel_policies WHERE created_at <= :known_at")
@@ -245,7 +249,7 @@ _MARKUPS = text("SELECT * FROM markups WHERE created_at <= :known_at")
 
 
 def load_price_book(connection: Connection, *, known_at: datetime = FOREVER) -> PriceBook:
-    """The price book with all that had been added at that time."""
+    """The price book with all rows that were added by `known_at`."""
     cards = [each.card for each in load_rate_cards(connection) if each.created_at <= known_at]
     policies = connection.execute(_POLICIES, {"known_at": known_at})
     markups = connection.execute(_MARKUPS, {"known_at": known_at})
@@ -265,7 +269,7 @@ _CHANGES = text(
 
 
 def price_book_changes(connection: Connection) -> list[datetime]:
-    """When something was added to the price book, in order."""
+    """The times at which rows were added to the price book, in order."""
     return list(connection.execute(_CHANGES).scalars())
 
 
@@ -288,7 +292,11 @@ def add_cancel_policy(
     provenance: str,
     now: datetime,
 ) -> CancelTerms:
-    """Add a policy as its provider's next version; the database refuses a second one for a moment."""
+    """Add a policy as the next version of its provider.
+
+    Raises:
+        IntegrityError: the provider already has a policy effective from the same time.
+    """
     parameters = {
         "provider": provider,
         "policy": policy.value,
@@ -317,7 +325,11 @@ def add_markup(
     provenance: str,
     now: datetime,
 ) -> Markup:
-    """Add a markup; the database refuses a second one for a customer and a moment."""
+    """Add a markup.
+
+    Raises:
+        IntegrityError: the customer already has a markup effective from the same time.
+    """
     parameters = {
         "customer_id": customer_id,
         "percent": percent,

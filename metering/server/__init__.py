@@ -1,4 +1,4 @@
 """Running the service: settings, logs, the composition root, embedded services, `metering up`, heartbeats.
 
-It wires the rooms below together and knows no business rule. Start with `bootstrap.py`.
+It connects the rooms below and has no business rules. Start with `bootstrap.py`.
 """

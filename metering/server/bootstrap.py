@@ -1,4 +1,4 @@
-"""The composition root: from settings to the parts that run."""
+"""The composition root: builds the parts of the service from the settings."""
 
 import gc
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class NotConfiguredError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What every part of the running service shares."""
+    """What all parts of a running service share."""
 
     settings: Settings
     engine: Engine
@@ -41,11 +41,11 @@ class Service:
 
 
 def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
-    """A service on the configured database, which has been checked to be current and safe.
+    """Build the service on the configured database, after checking that the database is current and safe.
 
     Raises:
-        NotConfiguredError: no database is named, and none runs.
-        DatabaseUnavailableError, SchemaOutdatedError, UnsafeDatabaseError: see store/.
+        NotConfiguredError: no database is configured, and no `metering up` runs.
+        DatabaseUnavailableError, SchemaOutdatedError, UnsafeDatabaseError: see db/.
     """
     engine = service_engine(database_url(settings), pool_size=pool_size)
     check_current(engine)
@@ -62,7 +62,7 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
     )
 
 
-# What the local stand-in for Stripe is given; it takes any key that looks like one.
+# The key for the local Stripe stand-in, which accepts any key of the right form.
 LOCAL_STRIPE_KEY = "sk_test_local"
 _LIVE_RATES, _TEST_RATES, _LOCAL_RATES = (
     Rates(in_all=80, per_endpoint=20),
@@ -72,10 +72,10 @@ _LIVE_RATES, _TEST_RATES, _LOCAL_RATES = (
 
 
 def build_pusher(service: Service) -> Pusher:
-    """What pushes to Stripe, or to what stands in for it.
+    """Build the pusher to Stripe, or to the local stand-in.
 
     Raises:
-        NotConfiguredError: there is no key, and no local stand-in runs.
+        NotConfiguredError: STRIPE_API_KEY is not set, and no local stand-in runs.
     """
     settings = service.settings
     key, base = _stripe_access(settings)
@@ -108,14 +108,14 @@ def build_webhook_sender(service: Service) -> WebhookSender:
 
 
 def close_terms(settings: Settings) -> CloseTerms:
-    """How months are closed."""
+    """The terms by which months are closed."""
     return CloseTerms(
         grace=settings.close_grace, minimum_cents=settings.invoice_minimum_cents, hand_over=add_pushes
     )
 
 
 def issuer(settings: Settings) -> Issuer:
-    """Who usage statements are from."""
+    """The issuer of usage statements."""
     lines = [line.strip() for line in settings.issuer_address.split(";")]
     return Issuer(name=settings.issuer_name, address=[line for line in lines if line])
 
@@ -125,20 +125,20 @@ def _stripe_access(settings: Settings) -> tuple[str, str | None]:
         return settings.stripe_api_key.get_secret_value(), settings.stripe_api_base
     running = find_running(settings.data or default_data_dir()) if settings.database_url is None else None
     if running is None or running.stripe_url is None:
-        raise NotConfiguredError("STRIPE_API_KEY is not set: invoices are made, and wait to be pushed")
+        raise NotConfiguredError("STRIPE_API_KEY is not set: invoices are created, but not pushed until it is")
     return LOCAL_STRIPE_KEY, running.stripe_url
 
 
 def _rates(settings: Settings, key: str, base: str | None) -> Rates:
-    if (most := settings.stripe_requests_per_second) is not None:
-        return Rates(in_all=most, per_endpoint=most)
+    if (limit := settings.stripe_requests_per_second) is not None:
+        return Rates(in_all=limit, per_endpoint=limit)
     if base is not None:
         return _LOCAL_RATES
     return _LIVE_RATES if "_live_" in key else _TEST_RATES
 
 
 def freeze_collector(*, young_objects: int | None = None) -> None:
-    """Spare the garbage collector what is loaded by now and stays; `young_objects` sets how seldom it looks."""
+    """Exclude all current objects from garbage collection; it runs after `young_objects` new ones if given."""
     gc.collect()
     gc.freeze()
     if young_objects is not None:
@@ -146,10 +146,10 @@ def freeze_collector(*, young_objects: int | None = None) -> None:
 
 
 def build_owner_engine(settings: Settings) -> Engine:
-    """An engine that may migrate.
+    """An engine with the owner's login, for migrations.
 
     Raises:
-        NotConfiguredError: no database is named, and none runs.
+        NotConfiguredError: no database is configured, and no `metering up` runs.
     """
     if settings.migration_database_url is not None:
         return owner_engine(settings.migration_database_url.get_secret_value())
@@ -160,7 +160,7 @@ def database_url(settings: Settings) -> str:
     """METERING_DATABASE_URL, or the database of the `metering up` that runs on the data folder.
 
     Raises:
-        NotConfiguredError: there is neither.
+        NotConfiguredError: neither exists.
     """
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
@@ -171,7 +171,7 @@ def redis_url(settings: Settings) -> str:
     """METERING_REDIS_URL, or the queue of the `metering up` that runs on the data folder.
 
     Raises:
-        NotConfiguredError: there is neither.
+        NotConfiguredError: neither exists.
     """
     if settings.redis_url is not None:
         return settings.redis_url.get_secret_value()

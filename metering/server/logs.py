@@ -1,4 +1,4 @@
-"""Log lines: readable text for people, one JSON object a line for machines. No other module configures logging."""
+"""Log lines: text for people, or one JSON object per line for machines. No other module configures logging."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-# What every LogRecord has; anything beyond it came in through `extra=` and is worth printing.
+# The attributes of every LogRecord. All others come from `extra=` and are printed.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -37,7 +37,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def configure_logging(*, log_format: Literal["text", "json"], level: int = logging.INFO) -> None:
-    """Send every logger to stderr in one format; chatty libraries only speak from WARNING on."""
+    """Send all logs to stderr in one format; chatty libraries only log from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     root = logging.getLogger()

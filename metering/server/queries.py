@@ -1,4 +1,4 @@
-"""How the service does: due streams, backlog, workers, freshness of totals, sizes of tables."""
+"""Read the health of the service: due streams, backlog, workers, freshness of totals, sizes of tables."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkHealth:
-    """`oldest_due_age` is how long the longest waiting due stream has been due; zero when none is."""
+    """`oldest_due_age` is how long the oldest due stream has been due; zero if none is due."""
 
     due: int
     oldest_due_age: timedelta
@@ -22,7 +22,7 @@ _DUE = text(
     ) AS waiting
     """
 )
-# Each state alone, so that many streams in one do not hide those in another; both indexes are partial.
+# Each state is counted separately, so that the limit applies to each; both indexes are partial.
 _STATES = text(
     """
     SELECT wanted.state, found.streams
@@ -39,7 +39,7 @@ _STATES = text(
 
 
 def work_health(connection: Connection, *, now: datetime) -> WorkHealth:
-    """The finalizer's backlog and the streams that are not final, by state. Counts each up to 100,000."""
+    """The due streams, and the streams that are not final by state. Each count stops at 100,000."""
     due = connection.execute(_DUE, {"now": now}).one()
     return WorkHealth(
         due=due.due,
@@ -48,15 +48,15 @@ def work_health(connection: Connection, *, now: datetime) -> WorkHealth:
     )
 
 
-# A worker tells every ten seconds, or when its longest look at the database is over.
+# Workers write a heartbeat every ten seconds, or after at most 30 seconds of finalizing.
 ALIVE_WITHIN = timedelta(minutes=1)
-# Above it, counting would take longer than the number is worth.
+# An exact count above this is not worth its time.
 _COUNTED = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersSeen:
-    """How many workers live, when one was last seen (None: never), and what all that ever were have done."""
+    """How many workers are alive, when one was last seen (None: never), and the sums over all workers ever."""
 
     alive: int
     seen_at: datetime | None
@@ -77,16 +77,16 @@ _WORKERS = text(
 
 
 def workers_seen(connection: Connection, *, now: datetime) -> WorkersSeen:
-    """The workers of this deployment."""
+    """The state of this deployment's workers."""
     row = connection.execute(_WORKERS, {"alive_since": now - ALIVE_WITHIN}).one()
     return WorkersSeen(**row._mapping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalsFreshness:
-    """When totals were rolled up last (None: never), and how many sums have become pending since.
+    """When totals were last rolled up (None: never), and how many sums are pending.
 
-    Totals are exact all the same; the more is pending, the longer they take to read.
+    Totals are always exact, but take longer to read with more pending sums.
     """
 
     rolled_up_at: datetime | None
@@ -102,7 +102,7 @@ _FRESHNESS = text(
 
 
 def totals_freshness(connection: Connection) -> TotalsFreshness:
-    """How fresh the totals are. Counts what is pending up to 100,000."""
+    """The freshness of totals. The count of pending sums stops at 100,000."""
     return TotalsFreshness(**connection.execute(_FRESHNESS).one()._mapping)
 
 
@@ -136,7 +136,7 @@ _INVENTORY = text(
 
 
 def take_inventory(connection: Connection) -> Inventory:
-    """What there is now."""
+    """The current version, sizes and row counts of the database."""
     return Inventory(**connection.execute(_INVENTORY).one()._mapping)
 
 
@@ -144,6 +144,6 @@ _OLDEST_DUE = text("SELECT min(due_at) FROM streams WHERE due_at <= :now")
 
 
 def finalizing_behind(connection: Connection, *, now: datetime) -> timedelta:
-    """How long the longest waiting stream has been due; zero when none is."""
+    """How long the oldest due stream has been due; zero if none is due."""
     oldest: datetime | None = connection.execute(_OLDEST_DUE, {"now": now}).scalar_one()
     return now - oldest if oldest is not None else timedelta(0)

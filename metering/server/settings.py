@@ -19,7 +19,7 @@ _DURATION = re.compile(r"\s*(\d+)\s*(ms|s|m|min|h|d)?\s*")
 
 
 class ConfigurationError(MeteringError):
-    """The environment does not make a usable configuration; the message names each variable."""
+    """The environment is not a valid configuration; the message names each invalid variable."""
 
 
 def _parse_duration(value: object) -> object:
@@ -53,81 +53,87 @@ class Settings(BaseSettings):
     )
     migration_database_url: SecretStr | None = Field(
         default=None,
-        description="The owner's login, for `metering migrate`. Default: METERING_DATABASE_URL.",
+        description="Login of the schema's owner, for `metering migrate`. Default: METERING_DATABASE_URL.",
     )
     redis_url: SecretStr | None = Field(
         default=None,
         description="Valkey or Redis, e.g. redis://host:6379/0. Unset: `metering up` starts an embedded one. "
-        "Holds nothing that matters: it may be wiped at any time.",
+        "It holds no data of value and can be wiped at any time.",
     )
     admin_key: SecretStr | None = Field(
-        default=None, description="The deployment's first admin key, mk_<id>_<secret>; for automation."
+        default=None, description="First admin key of the deployment, mk_<id>_<secret>, for automation."
     )
     data: Path | None = Field(
         default=None,
-        description="Where embedded servers keep their data. Default: the platform's data folder.",
+        description="Data folder of the embedded servers. Default: the platform's data folder.",
     )
-    host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
-    port: int = Field(default=8000, ge=0, le=65535, description="The port that the API listens on.")
+    host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port that the API listens on.")
     log_format: Literal["text", "json"] = Field(
-        default="text", description="Log lines for people (text) or machines (json)."
+        default="text", description="Format of log lines: text for people, json for machines."
     )
     abandon_after: Duration = Field(
         default=timedelta(minutes=15),
-        description="A stream silent for this long is swept: billed as abandoned for what was delivered.",
+        description="A stream without events for this long is abandoned, and billed for what was delivered.",
     )
     retry_window: Duration = Field(
         default=timedelta(minutes=10),
-        description="A stream that asks for the same as one that ended early so shortly before is a retry.",
+        description="A stream that repeats the request of one that ended early within this time is linked as its "
+        "retry.",
     )
     start_grace: Duration = Field(
         default=timedelta(minutes=5),
-        description="How long an ended stream waits for its stream-start before it is orphaned.",
+        description="An ended stream waits this long for its stream-start before it is orphaned.",
     )
     ingest_queue_events: int = Field(
         default=200_000,
         ge=1,
-        description="Events that may wait for a commit in one API process; above it, 503.",
+        description="How many events can wait for a commit in one API process. Above this, ingest answers 503.",
     )
     ingest_commit_timeout: Duration = Field(
         default=timedelta(seconds=10),
-        description="A commit that takes longer is given up: its requests get 503 and the connection is replaced.",
+        description="A commit that takes longer is aborted: its requests get 503 and the connection is replaced.",
     )
     journal_retention: Annotated[Duration, Field(ge=timedelta(days=31))] | None = Field(
         default=None,
-        description="Journal partitions (a month each) that ended longer ago are dropped; at least 31d. "
-        "Default: all is kept.",
+        description="Journal partitions (one per month) that ended longer ago are dropped; at least 31d. "
+        "Default: none are dropped.",
     )
     request_timeout: Duration = Field(
-        default=timedelta(seconds=30), description="A client has this long to send a request, head and body."
+        default=timedelta(seconds=30), description="A client has this long to send a request, headers and body."
     )
     export_timeout: Duration = Field(
         default=timedelta(minutes=30),
-        description="A download of an export is ended after this long; it holds a database snapshot meanwhile.",
+        description="The download of an export is aborted after this long, because it holds a database snapshot.",
     )
-    finalize_batch: int = Field(default=5_000, ge=1, le=20_000, description="Streams finalized per transaction.")
+    finalize_batch: int = Field(
+        default=5_000, ge=1, le=20_000, description="How many streams are finalized in one transaction."
+    )
 
     close_grace: Duration = Field(
         default=timedelta(hours=24),
-        description="A month stays open for this long after its end, so that its last streams can settle.",
+        description="A month stays open for this long after its end, so that its last streams settle.",
     )
     close_automatically: bool = Field(
-        default=True, description="Beat closes and pushes each month by itself once its grace is over."
+        default=True,
+        description="Beat closes each month, and pushes its invoices, once METERING_CLOSE_GRACE is over.",
     )
     invoice_minimum_cents: int = Field(
         default=50,
         ge=0,
-        description="A month that comes to less is carried to the next: Stripe collects no less than $0.50.",
+        description="A month with a lower amount is carried to the next month: Stripe collects at least $0.50.",
     )
     session_lifetime: Duration = Field(
-        default=timedelta(hours=12), description="Whoever signs in to the dashboard has to again after this long."
+        default=timedelta(hours=12), description="Dashboard sessions expire after this long."
     )
-    issuer_name: str = Field(default="LLM gateway", description="Who usage statements are from.")
-    issuer_address: str = Field(default="", description="Its address on them; a ; begins a new line.")
+    issuer_name: str = Field(default="LLM gateway", description="Name of the issuer on usage statements.")
+    issuer_address: str = Field(
+        default="", description="Address of the issuer on usage statements; a ; starts a new line."
+    )
     environment: str = Field(
         default="production",
         pattern=r"^[A-Za-z0-9_.-]{1,32}$",
-        description="Marks our invoices at Stripe, where several deployments share an account.",
+        description="Marks our invoices at Stripe, so that several deployments can share an account.",
     )
     stripe_api_key: SecretStr | None = Field(
         default=None,
@@ -137,58 +143,59 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr | None = Field(
         default=None,
         validation_alias="STRIPE_WEBHOOK_SECRET",
-        description="Signs what Stripe posts to /v1/stripe/webhook, whsec_….",
+        description="Secret that signs Stripe's posts to /v1/stripe/webhook, whsec_….",
     )
     stripe_api_base: str | None = Field(
-        default=None, description="Another address than Stripe's own, for something that speaks like it."
+        default=None, description="Address of a server with Stripe's API. Default: Stripe's own."
     )
     stripe_requests_per_second: float | None = Field(
         default=None,
         gt=0,
-        description="Calls to Stripe by all processes together. Default: 80 with a live key, 20 with a test key.",
+        description="Limit of calls to Stripe per second, over all processes. Default: 80 with a live key, 20 with a "
+        "test key.",
     )
     stripe_collect: bool = Field(
-        default=False, description="Stripe sends or charges final invoices by itself (auto_advance)."
+        default=False, description="Stripe sends or charges final invoices automatically (auto_advance)."
     )
     stripe_days_until_due: Annotated[int, Field(ge=0, le=365)] | None = Field(
-        default=None, description="Invoices are sent, to be paid within so many days, instead of charged."
+        default=None, description="Invoices are sent and due within this many days, instead of charged."
     )
     stripe_keep_manual_lines: bool = Field(
         default=False,
-        description="Lines that people add to our drafts at Stripe are kept, and billed beside ours.",
+        description="Lines that people add to our draft invoices at Stripe are kept and billed with ours.",
     )
     reconcile_every: Duration = Field(
         default=timedelta(hours=24),
-        description="Beat compares the newest invoiced month with Stripe this often, and repairs nothing.",
+        description="Beat compares the newest invoiced month with Stripe this often. It repairs nothing.",
     )
     alerts_every: Duration = Field(
-        default=timedelta(minutes=1), description="Alerts are evaluated this often, each kind by itself."
+        default=timedelta(minutes=1), description="Each kind of alert is evaluated this often."
     )
     alerts_retention: Annotated[Duration, Field(ge=timedelta(days=62))] = Field(
         default=timedelta(days=90),
-        description="What occurred, and what webhooks were sent, is kept for so long; at least 62d.",
+        description="Alert occurrences and webhook deliveries are kept for this long; at least 62d.",
     )
     webhooks_allow_private: bool = Field(
         default=False,
-        description="Webhooks may go to private addresses, over http and to any port. Only where whoever has an "
-        "admin key may reach this network.",
+        description="Webhooks may go to private addresses, over http and to any port. Enable it only if everyone "
+        "with an admin key may reach this network.",
     )
     webhooks_timeout: Annotated[Duration, Field(le=timedelta(seconds=30))] = Field(
         default=timedelta(seconds=15),
-        description="A webhook's receiver has this long to answer, from looking up its name on; at most 30s.",
+        description="A receiver of webhooks has this long to answer, including name resolution; at most 30s.",
     )
     webhooks_disable_after: Duration = Field(
         default=timedelta(days=5),
-        description="A webhook endpoint to which nothing could be delivered for so long is disabled.",
+        description="A webhook endpoint is disabled if nothing could be delivered to it for this long.",
     )
     repair_cap_cents: int = Field(
-        default=10_000, ge=0, description="A repair that would move more cents than this does nothing."
+        default=10_000, ge=0, description="A repair that would change more than this many cents is refused."
     )
     repair_cap_share: Decimal = Field(
         default=Decimal("0.05"),
         ge=0,
         le=1,
-        description="A repair that would touch a greater share of customers does nothing.",
+        description="A repair that would touch a larger share of customers is refused.",
     )
 
 
@@ -203,10 +210,10 @@ def variable_of(name: str) -> str:
 
 
 def load_settings(**given: object) -> Settings:
-    """The settings in force; what is `given` on the command line, and not None, comes before the environment.
+    """Read the settings. Values in `given` (from the command line) that are not None override the environment.
 
     Raises:
-        ConfigurationError: naming each variable that is wrong, and what was expected.
+        ConfigurationError: a variable is invalid; the message names each one and what is expected.
     """
     try:
         settings = Settings()

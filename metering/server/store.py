@@ -1,6 +1,6 @@
 """SQL that writes heartbeats: each worker adds to its row what it did since its last one.
 
-The rows of workers that have gone silent are summed in one, so that there are few and the sums only grow.
+The rows of silent workers are merged into one, so that rows stay few and the sums never decrease.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-# A worker that comes back later starts a new row. No sum changes, since heartbeats carry differences.
+# A worker that returns later starts a new row. No sum changes, because heartbeats contain differences.
 _GONE_AFTER = timedelta(minutes=10)
 _GONE = "gone"
 
@@ -40,8 +40,8 @@ _WRITE = text(
     VALUES (:worker_id, :host, :started_at, :now, :batches, :streams, :batch_time) {_ADD}
     """
 )
-# One statement, so that no reader misses rows or counts them twice. Two workers do not wait for each other.
-_SUM_UP_GONE = text(
+# One statement, so that readers neither miss rows nor count them twice. Concurrent workers skip locked rows.
+_MERGE_GONE = text(
     f"""
     WITH gone AS (
         DELETE FROM worker_heartbeats WHERE worker_id IN (
@@ -65,7 +65,7 @@ def write_heartbeat(
     now: datetime,
     done: WorkDone,
 ) -> None:
-    """Record that a worker lives, and what it did since its last heartbeat."""
+    """Record that a worker is alive, and what it did since its last heartbeat."""
     connection.execute(
         _WRITE,
         {
@@ -78,4 +78,4 @@ def write_heartbeat(
             "batch_time": done.batch_time,
         },
     )
-    connection.execute(_SUM_UP_GONE, {"before": now - _GONE_AFTER})
+    connection.execute(_MERGE_GONE, {"before": now - _GONE_AFTER})

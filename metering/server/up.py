@@ -1,4 +1,4 @@
-"""All in one: embedded or given servers, a prepared database, and the service's parts as supervised processes."""
+"""All in one: embedded or configured servers, a prepared database, and the service's supervised processes."""
 
 import secrets
 import socket
@@ -27,12 +27,12 @@ from metering.server.settings import Settings
 
 
 class PortTakenError(MeteringError):
-    """Something else listens on the port."""
+    """The port cannot be used, mostly because another process listens on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What preparing a database did. A new one has `imported`; a generated first `admin_key` is told only now."""
+    """The result of preparing a database: `imported` for a new one, `admin_key` if one was generated now."""
 
     version: str
     imported: ImportPlan | None
@@ -41,9 +41,9 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A service that answers. `environment` is what further processes need to join it.
+    """A running service. `environment` is what further processes need to join it.
 
-    `stripe_url` is the local stand-in for Stripe, where there is no key.
+    `stripe_url` is the address of the local Stripe stand-in, if there is one.
     """
 
     url: str
@@ -54,7 +54,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStripe:
-    """The stand-in for Stripe that runs where there is no key; what it knows is kept beside the database."""
+    """The Stripe stand-in that runs if there is no key; its state is stored beside the database."""
 
     url: str
     port: int
@@ -63,7 +63,7 @@ class LocalStripe:
 
     @classmethod
     def of(cls, data: Path) -> "LocalStripe":
-        """One on a free port."""
+        """A stand-in on a free port."""
         port = free_port()
         return cls(
             url=f"http://127.0.0.1:{port}",
@@ -73,7 +73,7 @@ class LocalStripe:
         )
 
     def environment(self) -> dict[str, str]:
-        """What the service's parts need to use it."""
+        """The variables that the service's processes need to use it."""
         return {
             "STRIPE_API_KEY": LOCAL_STRIPE_KEY,
             "STRIPE_WEBHOOK_SECRET": self.webhook_secret,
@@ -81,7 +81,7 @@ class LocalStripe:
         }
 
     def child(self, *, webhook_url: str) -> ChildSpec:
-        """It as a supervised child."""
+        """The stand-in as a supervised process."""
         options = ["--port", str(self.port), "--state", str(self.state), "--webhook-url", webhook_url]
         return ChildSpec(
             name="stripe",
@@ -119,10 +119,10 @@ def prepare(settings: Settings) -> Prepared:
 
 @contextmanager
 def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: bool) -> Iterator[Running]:
-    """Start whatever is not given, then API, worker and beat; all stops when the block ends.
+    """Start the servers that are not configured, then API, worker and beat; all stop when the block ends.
 
     Raises:
-        PortTakenError: something listens on the port already.
+        PortTakenError: the port cannot be used.
         DataDirInUseError: another process runs on the same data.
         ChildFailedError: a part did not start.
     """
@@ -176,7 +176,7 @@ def _parts(settings: Settings, *, url: str, environment: dict[str, str]) -> list
 def metering_child(
     name: str, command: list[str], *, environment: dict[str, str], ready_url: str | None = None
 ) -> ChildSpec:
-    """A `metering` command as a supervised child, ready when its URL answers."""
+    """A `metering` command as a supervised process. It is ready when `ready_url` answers."""
     return ChildSpec(
         name=name,
         argv=[sys.executable, "-m", "metering", *command],
@@ -187,7 +187,7 @@ def metering_child(
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of the URL is answered with success."""
+    """Whether a GET of the URL succeeds."""
     try:
         return httpx2.get(url, timeout=2).is_success
     except httpx2.HTTPError:
@@ -214,16 +214,16 @@ def _data_dir(settings: Settings, *, ephemeral: bool, url: str) -> Iterator[Path
 
 
 def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
-    """The port if it can be listened on; for 0, one that is free now.
+    """The port, if it is free; for 0, a port that is free now.
 
     Raises:
-        PortTakenError: something else listens on it.
+        PortTakenError: the port cannot be used.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise PortTakenError(f"{host}:{port} cannot be listened on ({error.strerror}): try --port") from error
+            raise PortTakenError(f"cannot listen on {host}:{port} ({error.strerror}): try --port") from error
         free: int = probe.getsockname()[1]
         return free

@@ -1,4 +1,4 @@
-"""Accrue: what the streams that are not final would cost if they ended now."""
+"""Accrued amounts: what streams that are not final would cost if they ended now."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from metering.streams.store.streams import StoredStream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accrual:
-    """What one stream that is not final would cost if it ended now. What is not known of it is empty."""
+    """The accrued amount of one stream. Unknown values are empty strings."""
 
     customer_id: str
     at: datetime
@@ -33,7 +33,7 @@ class Accrual:
 def accrue_streams(
     connection: Connection, *, price_books: PriceBooks, customer_id: str | None, from_: datetime, to: datetime
 ) -> Sequence[Accrual]:
-    """One accrual for each stream that is open or ended, not final, and can be rated."""
+    """One accrual for each open or ended stream that can be rated and has its newest event in [from_, to)."""
     prices = price_books.current(connection)
     accruals: list[Accrual] = []
     for stream in iterate_not_final(connection, customer_id=customer_id, from_=from_, to=to):
@@ -44,7 +44,7 @@ def accrue_streams(
 
 
 def accrue_stream(connection: Connection, *, stream: StoredStream, price_books: PriceBooks) -> Bill | None:
-    """The accrued bill of a stream that is not final; None when it is final, or cannot be rated."""
+    """The accrued bill of a stream; None if it is final or cannot be rated."""
     if stream.revision is not None:
         return None
     return accrue(facts=stream.facts, prices=price_books.current(connection))

@@ -1,4 +1,4 @@
-"""A bill: what the facts of a stream amount to, with the lines and terms that explain it."""
+"""A bill: what a stream costs by its facts, with the lines and terms that explain it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,10 +14,10 @@ from metering.streams.resolutions import ResolutionAction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """What a stream owes and why; `usd_cents` is the exact sum of the lines.
+    """What a stream costs and why; `usd_cents` is the exact sum of the lines.
 
-    `rate_card_id` is None only when nothing is billed. `model_rule` says how the model's name led to the card,
-    `retry_of` of which stream this one looks like a retry, `resolution` what an admin decided.
+    `rate_card_id` is None only if nothing is billed. `model_rule` says how the model's name matched the card,
+    `retry_of` is the stream that this one is a retry of, `resolution` is an admin's decision.
     """
 
     outcome: Outcome

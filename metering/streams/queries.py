@@ -1,4 +1,4 @@
-"""Streams that may still change what a month comes to."""
+"""Read streams that can still change the amount of a month."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from sqlalchemy import Connection, text
 
 from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
-# As many ids as are told of a customer.
+# How many ids are shown per customer.
 _EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """How many streams of a customer may still settle in a month, and some of them with their states."""
+    """How many streams of a customer can still settle in a month, and some of their ids with their states."""
 
     count: int
     examples: tuple[str, ...]
@@ -25,7 +25,7 @@ class Unsettled:
         return f"{self.count:,} {streams} may still settle: {', '.join(self.examples)}{more}"
 
 
-# What is not settled is in one of two small partial indexes: due to be looked at, or in the backlog.
+# Unsettled streams are in one of two small partial indexes: due, or in the backlog.
 _UNSETTLED = text(
     """
     WITH unsettled AS MATERIALIZED (
@@ -46,7 +46,7 @@ _UNSETTLED = text(
 
 
 def unsettled_streams(connection: Connection, ends: Mapping[str, datetime]) -> Mapping[str, Unsettled]:
-    """By customer, the streams that ended, or fell silent, before the end of its month, and are not settled."""
+    """By customer, the unsettled streams that ended or went silent before the end of its month in `ends`."""
     if not ends:
         return {}
     rows = connection.execute(
@@ -74,7 +74,7 @@ _NOT_FINAL = text(
 def iterate_not_final(
     connection: Connection, *, customer_id: str | None, from_: datetime, to: datetime
 ) -> Iterator[StoredStream]:
-    """Started streams that are not final and whose newest event is in the range, read in chunks."""
+    """Started streams that are not final and have their newest event in [from_, to), read in chunks."""
     rows = connection.execution_options(yield_per=2_000).execute(
         _NOT_FINAL, {"customer_id": customer_id, "from_": from_, "to": to}
     )

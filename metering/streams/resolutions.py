@@ -1,4 +1,4 @@
-"""Resolutions: what an admin decides of a stream that no rule can settle; a new fact beside the gateway's."""
+"""Resolutions: an admin's decision about a stream that no rule can settle, kept as a fact beside the gateway's."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +8,11 @@ from metering.streams.stream import StreamFacts
 
 
 class ResolutionAction(StrEnum):
-    """`BILL_AS_IS`: the start and the end that win the merge count, although others contradict them.
-    `WRITE_OFF`: the stream is final and costs nothing."""
+    """What an admin can decide.
+
+    `BILL_AS_IS`: the stream is billed by the start and end that win the merge, although others contradict them.
+    `WRITE_OFF`: the stream is final and costs nothing.
+    """
 
     BILL_AS_IS = "bill_as_is"
     WRITE_OFF = "write_off"
@@ -17,7 +20,7 @@ class ResolutionAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """A decision about a stream, with its reason, for as long as its start and its end are what they were."""
+    """A decision about a stream, with its reason. It holds while the stream's start and end are unchanged."""
 
     customer_id: str
     stream_id: str
@@ -29,12 +32,12 @@ class Resolution:
     end_fingerprint: int | None
 
     def holds_for(self, facts: StreamFacts) -> bool:
-        """Whether it was made of these facts."""
+        """Whether the decision was made about these facts."""
         return fingerprints_of(facts) == (self.start_fingerprint, self.end_fingerprint)
 
 
 def fingerprints_of(facts: StreamFacts) -> tuple[int | None, int | None]:
-    """What tells a stream's start and end from others."""
+    """The fingerprints of a stream's start and end; None for one that is missing."""
     start = facts.start.fingerprint if facts.start else None
     end = facts.end.fingerprint if facts.end else None
     return (start, end)

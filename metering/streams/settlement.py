@@ -1,4 +1,4 @@
-"""Settlement: from a stream's facts to what happens next: wait, ask a person, or bill."""
+"""Settlement: decide from a stream's facts whether to wait, to leave it to a person, or to bill it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from metering.streams.stream import StreamFacts, billable_usage
 
 
 class State(StrEnum):
-    """Where a stream is. The last three need a person, or a fact that is still to come."""
+    """The state of a stream. The last three need a person, or a fact that is missing."""
 
     OPEN = "open"
     ENDED = "ended"
@@ -32,7 +32,7 @@ NEEDS_PERSON = (State.ORPHANED, State.UNPRICED, State.CONFLICTING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long silence is waited out before it counts as a fact, and what still counts as shortly afterwards."""
+    """How long to wait for events before a stream is abandoned or orphaned, and how soon a repeat is a retry."""
 
     abandon_after: timedelta
     start_grace: timedelta
@@ -49,7 +49,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Never billed silently and never dropped: a person, or a missing fact, has to settle it."""
+    """Neither billed nor dropped until a person decides or the missing fact arrives."""
 
     state: State
     reason: str
@@ -57,7 +57,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The facts amount to this bill."""
+    """The facts result in this bill."""
 
     bill: Bill
 
@@ -66,7 +66,7 @@ Settlement = Wait | Backlog | Settled
 
 
 def is_over(*, facts: StreamFacts, last_received_at: datetime, now: datetime, patience: Patience) -> bool:
-    """Whether a stream has ended, or has been silent for so long that it is taken to."""
+    """Whether a stream has ended, or has been silent for long enough to count as abandoned."""
     return facts.end is not None or now >= last_received_at + patience.abandon_after
 
 
@@ -81,11 +81,11 @@ def settle(
     retry_of: str | None = None,
     resolution: Resolution | None = None,
 ) -> Settlement:
-    """What the facts, and how long they have been silent, amount to at `now`.
+    """Settle a stream by its facts, and by the time since the last one was received, at `now`.
 
-    `booked` is the stream's newest bill. What it was priced by stays in use while the stream's model and start are
-    what they were: a price that was added since then does not alter what is booked. `retry_of` is the id of the
-    stream of which this one looks like a retry. A `resolution` counts only where no rule settles the stream.
+    `booked` is the stream's newest bill. Its prices and terms apply while the stream's model and start are
+    unchanged: prices added later do not change what is booked. `retry_of` is the id of the stream that this one is
+    a retry of. A `resolution` counts only if no rule settles the stream.
     """
     settlement = _settle(facts, last_received_at, now, patience, prices, booked, retry_of)
     if isinstance(settlement, Backlog) and resolution is not None and resolution.holds_for(facts):
@@ -113,7 +113,7 @@ def _settle(
     return _bill(facts, facts.start.event, prices, booked=booked, retry_of=retry_of)
 
 
-# What a bill calls the provider and the model of a stream that was written off without a start.
+# Provider and model in the bill of a stream that was written off without a start.
 UNKNOWN = "unknown"
 
 
@@ -157,9 +157,9 @@ def _resolve(
 
 
 def rerate_bill(*, facts: StreamFacts, booked: Bill, prices: PriceBook) -> Bill | None:
-    """What a final stream's bill would be by these prices; None when they have no rate for it.
+    """What a final stream's bill would be by these prices; None if they have no rate for it.
 
-    What an admin decided of it stays decided, and what it is a retry of stays so.
+    An admin's decision and the link to a retried stream are kept.
     """
     if facts.start is None or booked.resolution is ResolutionAction.WRITE_OFF:
         return booked
@@ -170,7 +170,7 @@ def rerate_bill(*, facts: StreamFacts, booked: Bill, prices: PriceBook) -> Bill 
 
 
 def accrue(*, facts: StreamFacts, prices: PriceBook) -> Bill | None:
-    """What a stream that is not final would cost if it ended now; None while that cannot be said."""
+    """What a stream that is not final would cost if it ended now; None if it has no start or no rate."""
     if facts.start is None:
         return None
     settlement = _bill(facts, facts.start.event, prices, silence=Outcome.COMPLETED)
@@ -179,7 +179,7 @@ def accrue(*, facts: StreamFacts, prices: PriceBook) -> Bill | None:
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """By what a stream is priced."""
+    """The terms by which a stream is priced."""
 
     match: CardMatch | None
     cancel_policy: CancelPolicy
@@ -248,14 +248,14 @@ def _bill(
 
 
 def _terms(start: StreamStart, rated_model: str, prices: PriceBook) -> _Terms:
-    """What is in force when the stream starts."""
+    """The terms in force when the stream starts."""
     match = prices.rates.find(
         customer_id=start.customer_id, provider=start.provider, model=rated_model, at=start.time
     )
     policy, version = prices.cancel_policies.find(provider=start.provider, at=start.time)
-    # A customer's own card is what was agreed upon, and is not marked up.
-    everybodys = match is not None and match.card.customer_id is None
-    percent = prices.markups.find(customer_id=start.customer_id, at=start.time) if everybodys else ZERO
+    # A customer's own card is the agreed price, and is not marked up.
+    is_shared = match is not None and match.card.customer_id is None
+    percent = prices.markups.find(customer_id=start.customer_id, at=start.time) if is_shared else ZERO
     return _Terms(match, policy, version, percent)
 
 

@@ -1,7 +1,7 @@
 """A stream's facts, joined: the merge that makes order, duplication and batching of events irrelevant.
 
-`join` is commutative, associative and idempotent, so any number of partial folds, in any order, meet in the
-same `StreamFacts`. `streams/store/streams.py` holds the same join as SQL; a property test holds them equal.
+`join` is commutative, associative and idempotent, so any number of partial folds, in any order, give the
+same `StreamFacts`. `streams/store/streams.py` has the same join in SQL; a property test compares the two.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ from metering.events.usage import Usage
 
 EventT = TypeVar("EventT", StreamStart, StreamEnd)
 
-# Whose count to believe: the upstream's over a tokenizer's over a guess over one that does not say.
+# The lower rank wins: the provider's count, then a tokenizer's, then an estimate, then a count without a source.
 SOURCE_RANK: dict[UsageSource | None, int] = {
     UsageSource.PROVIDER: 0,
     UsageSource.GATEWAY_COUNT: 1,
@@ -32,7 +32,7 @@ SOURCE_RANK: dict[UsageSource | None, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Winner(Generic[EventT]):
-    """The start (or end) that wins the merge; `conflicting` when an equally ranked one says something else."""
+    """The start (or end) that wins the merge; `conflicting` if another one of the same rank differs."""
 
     event: EventT
     fingerprint: int
@@ -40,7 +40,7 @@ class Winner(Generic[EventT]):
 
     @property
     def rank(self) -> int:
-        """Lower is believed over higher; all starts rank equal."""
+        """The lower rank wins; all starts have the same rank."""
         return SOURCE_RANK[self.event.usage_source] if isinstance(self.event, StreamEnd) else 0
 
 
@@ -55,7 +55,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFacts:
-    """All that the events of one stream say, whatever order they came in."""
+    """The joined events of one stream, independent of their order."""
 
     customer_id: str
     stream_id: str
@@ -66,7 +66,7 @@ class StreamFacts:
 
     @property
     def conflicting(self) -> bool:
-        """Two starts, or two ends that are equally believable, contradict each other."""
+        """Whether two starts, or two ends of the same rank, contradict each other."""
         start, end = self.start, self.end
         return (start is not None and start.conflicting) or (end is not None and end.conflicting)
 
@@ -74,7 +74,7 @@ class StreamFacts:
 def facts_of(
     event: UsageEvent, *, fingerprint: Callable[[StreamStart | StreamEnd], int] = fingerprint
 ) -> StreamFacts:
-    """What one event alone says. A caller may bring a quicker way to the same fingerprint."""
+    """The facts of one event. A caller can pass a faster function for the same fingerprint."""
     match event:
         case StreamStart():
             return StreamFacts(
@@ -100,7 +100,7 @@ def facts_of(
 
 
 def join(a: StreamFacts, b: StreamFacts) -> StreamFacts:
-    """The least state that holds the facts of both; `a` and `b` are of the same stream."""
+    """The facts of both; `a` and `b` are of the same stream."""
     return StreamFacts(
         customer_id=a.customer_id,
         stream_id=a.stream_id,
@@ -122,7 +122,7 @@ def join_all(parts: Iterable[StreamFacts]) -> dict[tuple[str, str], StreamFacts]
 
 
 def fold(events: Iterable[UsageEvent]) -> dict[tuple[str, str], StreamFacts]:
-    """What the events say of each stream, by (customer_id, stream_id)."""
+    """The joined facts of each stream in the events, by (customer_id, stream_id)."""
     return join_all(map(facts_of, events))
 
 
@@ -154,7 +154,7 @@ def _max_known(a: int | None, b: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillableUsage:
-    """What a stream is billed for, and on whose word. `nothing`: it owes nothing, whatever its model costs."""
+    """What a stream is billed for, and who counted it. `nothing`: nothing is billed, whatever the price."""
 
     usage: Usage
     source: UsageSource
@@ -166,10 +166,10 @@ NOTHING_DELIVERED = Usage(input_tokens=0, output_tokens=0)
 
 
 def billable_usage(facts: StreamFacts) -> BillableUsage:
-    """The end's usage where it has one; for what it lacks, the delivered counters and the start's input.
+    """The end's usage; counters that it lacks come from the delivered counters and the start's input.
 
-    A stream that delivered nothing and whose upstream reported no usage is billed nothing, its input included.
-    Counters that nobody vouches for (no end, or an end without a source) are an estimate.
+    A stream that delivered nothing and whose provider reported no usage is billed nothing, not even its input.
+    Without an end, or with an end without a source, the counters are an estimate.
     """
     end = facts.end.event if facts.end else None
     reported = (end.usage if end else None) or Usage()

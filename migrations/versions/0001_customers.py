@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
--- Ingest adds unknown customers by itself. A month and all before it are closed: `closed_through`, '' for none.
+-- Ingest adds unknown customers. All months up to and including `closed_through` are closed; '' is none.
 CREATE TABLE customers (
     customer_id        text PRIMARY KEY CHECK (char_length(customer_id) BETWEEN 1 AND 128),
     name               text,

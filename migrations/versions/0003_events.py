@@ -1,4 +1,4 @@
-"""The journal: every accepted request to the ingest API, as it came, in monthly partitions."""
+"""The journal: every accepted request to the ingest API, as received, in monthly partitions."""
 
 from alembic import op
 
@@ -8,12 +8,12 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
--- An enum takes 4 bytes a request, the text 35.
+-- An enum takes 4 bytes per request, the text 35.
 CREATE TYPE events_media_type AS ENUM ('application/cloudevents+json', 'application/cloudevents-batch+json',
     'application/json', 'application/x-ndjson');
 
--- One row per request: its body (inflated, then zstd), and which of its events were rejected. `stream_hashes` are of
--- the streams that its events belong to.
+-- One row per request: its body (inflated, then zstd), and the indexes of rejected events. `stream_hashes` has the hash
+-- of each stream in the request.
 CREATE TABLE journal (
     ingest_key_id text NOT NULL,
     received_at   timestamptz NOT NULL,
@@ -31,7 +31,7 @@ CREATE INDEX journal_by_arrival ON journal (received_at, journal_id);
 GRANT SELECT, INSERT ON journal TO metering_service;
 """
 
-# The service may not run DDL, but partitions must exist before their month begins: this function may make them.
+# The service may not run DDL, but partitions must exist before their month starts. This function may create them.
 PARTITIONS = """
 CREATE FUNCTION ensure_journal_partitions(ahead_of timestamptz) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET timezone = 'UTC' AS $$
@@ -57,7 +57,7 @@ GRANT EXECUTE ON FUNCTION ensure_journal_partitions(timestamptz) TO metering_ser
 SELECT ensure_journal_partitions(now());
 """
 
-# The service may not drop facts; this function drops partitions past their retention, and always keeps at least
+# The service may not drop facts. This function drops partitions past their retention, but always keeps at least
 # 31 days: by then the month is closed and invoiced.
 RETENTION = """
 CREATE FUNCTION drop_journal_partitions(retention interval) RETURNS text[]

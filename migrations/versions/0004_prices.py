@@ -1,4 +1,4 @@
-"""The price book: rate cards and their rates, providers' names, cancel policies, markups. All of it is only added to."""
+"""The price book: rate cards and their rates, providers' names, cancel policies, markups. Rows are only added."""
 
 from alembic import op
 
@@ -7,11 +7,11 @@ down_revision = "0003_events"
 branch_labels = None
 depends_on = None
 
-# A NUMERIC accepts NaN and Infinity unless told not to.
+# Without a check, NUMERIC accepts NaN and Infinity.
 FINITE = "NOT IN ('NaN', 'Infinity', '-Infinity')"
 
 RATES = f"""
--- All rates of a model from a moment on. A card with a `customer_id` is that customer's own.
+-- All rates of a model from a time on. A card with a `customer_id` is that customer's own.
 CREATE TABLE rate_cards (
     rate_card_id   text PRIMARY KEY,
     provider       text NOT NULL,

@@ -1,4 +1,4 @@
-"""Streams: the joined facts of each, what an admin decided of them, and those that may be retried."""
+"""Streams: the joined facts of each, admins' decisions about them, and streams that can be retried."""
 
 from alembic import op
 
@@ -9,7 +9,7 @@ depends_on = None
 
 STREAMS = """
 -- A start and an end are each merged as a whole, so each is stored as a whole, as json: jsonb would cost a third of an
--- upsert and half of a claim. `first_received_at` is where a stream's events begin in the journal.
+-- upsert and half of a claim. `first_received_at` is where a stream's events start in the journal.
 CREATE TABLE streams (
     customer_id                text NOT NULL,
     stream_id                  text NOT NULL,
@@ -38,8 +38,8 @@ CREATE TABLE streams (
     CHECK ((ended_at IS NULL) = (end_fingerprint IS NULL) AND (ended_at IS NULL) = (end_data IS NULL)
            AND (ended_at IS NULL) = (end_rank IS NULL))
 ) WITH (fillfactor = 80);
--- The work: streams that the finalizer has to settle, the longest waiting first. Every open or ended stream has a
--- `due_at`, so what accrues is found here as well.
+-- The work of the finalizer, longest waiting first. Every open or ended stream has a `due_at`, so accrued amounts are
+-- read by this index as well.
 CREATE INDEX streams_due ON streams (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX streams_backlog ON streams (customer_id, state) WHERE state IN ('orphaned', 'unpriced', 'conflicting');
 
@@ -47,7 +47,7 @@ GRANT SELECT, INSERT, UPDATE ON streams TO metering_service;
 """
 
 RESOLUTIONS = """
--- A decision is about the facts as they were then: it no longer holds once the fingerprints differ.
+-- A decision is about the facts at that time: it no longer holds once the fingerprints differ.
 CREATE TABLE resolutions (
     customer_id       text NOT NULL,
     stream_id         text NOT NULL,
@@ -64,7 +64,7 @@ GRANT SELECT, INSERT ON resolutions TO metering_service;
 """
 
 INTERRUPTED = """
--- Streams that ended early, as the newest facts say. Derived from the facts, so the service may change it.
+-- Streams that ended early by their newest facts. Derived from facts, so the service may change rows.
 CREATE TABLE interrupted_streams (
     customer_id text NOT NULL,
     stream_id   text NOT NULL,
@@ -72,11 +72,11 @@ CREATE TABLE interrupted_streams (
     ended_at    timestamptz NOT NULL,
     -- False once newer facts say that it did not end early after all.
     interrupted boolean NOT NULL,
-    -- When the retries of before and after a change may have started.
+    -- Retries before and after a change of `ended_at` can have started in this range.
     retry_from  timestamptz NOT NULL,
     retry_until timestamptz NOT NULL,
-    -- False until retries that were booked without it have been looked up. That has to wait for transactions that
-    -- could not see it: `barrier`.
+    -- False until retries that were booked without it are linked. This waits for transactions that could not see it:
+    -- `barrier`.
     linked      boolean NOT NULL DEFAULT false,
     barrier     bigint,
     PRIMARY KEY (customer_id, stream_id)

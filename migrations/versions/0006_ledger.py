@@ -1,4 +1,4 @@
-"""The ledger: charges, adjustments, manual adjustments, the relations over them, and the sums rolled up beside them."""
+"""The ledger: charges, adjustments, manual adjustments, the views over them, and their rolled up sums."""
 
 from alembic import op
 
@@ -63,7 +63,7 @@ CREATE INDEX charges_by_request ON charges (request_key, started_at) WHERE reque
 
 ADJUSTMENTS = f"""
 -- A later bill of a stream. `usd_cents` is the difference to the bill before, `bill_usd_cents` the new bill. With
--- `taken_back` nothing may be billed for now, and the rest repeats the charge. The `charged_...` columns repeat what
+-- `taken_back` nothing may be billed for now, and the other columns repeat the charge. The `charged_...` columns repeat what
 -- invoice lines and reports need of the charge, which never changes.
 CREATE TABLE adjustments (
     customer_id              text NOT NULL,
@@ -114,7 +114,7 @@ CREATE INDEX adjustments_by_period ON adjustments (customer_id, period);
 """
 
 MANUAL = f"""
--- Credits and corrections. `filed_at` and the dimensions say where totals have it: with its stream, or at the time of
+-- Credits and corrections. `filed_at` and the dimensions say where totals count it: with its stream, or at the time of
 -- booking.
 CREATE TABLE manual_adjustments (
     customer_id   text NOT NULL REFERENCES customers,
@@ -143,7 +143,7 @@ CREATE INDEX manual_adjustments_by_filing ON manual_adjustments (filed_at);
 CREATE INDEX manual_adjustments_by_period ON manual_adjustments (customer_id, period);
 """
 
-# What a bill says, by the same names in both tables; nothing of it is known of a manual adjustment.
+# The columns of a bill, with the same names in both tables. Manual adjustments have none of them.
 BILL = {
     "outcome": "text",
     "provider": "text",
@@ -178,10 +178,10 @@ BILL_NAMES = ", ".join(BILL)
 OF_A_CHARGE = ", ".join(f"{name} AS {charged}" for charged, (name, _) in CHARGED.items())
 UNKNOWN = ", ".join(f"NULL::{kind}" for kind in ("boolean", *(kind for _, kind in CHARGED.values()), "numeric"))
 
-# Each branch reads one table, so that PostgreSQL searches each by its own index, also for a join's condition.
+# Each branch reads one table, so that PostgreSQL can use the index of each, also for the condition of a join.
 RELATIONS = f"""
--- What an invoice sums: every charge, adjustment, credit and correction. `filed_at` is when totals have it. `revision`
--- is NULL for credits and corrections, and so is the bill.
+-- What an invoice sums: every charge, adjustment, credit and correction. `filed_at` is when totals count it.
+-- `revision` and the bill are NULL for credits and corrections.
 CREATE VIEW entries AS
 SELECT customer_id, period, charge_id AS entry_id, 'charge' AS kind, stream_id, charge_id, 0 AS revision, booked_at,
        ended_at AS filed_at, usd_cents, NULL AS reason, NULL AS booked_by, false AS taken_back, {OF_A_CHARGE},
@@ -196,7 +196,7 @@ SELECT customer_id, period, adjustment_id, kind, stream_id, NULL, NULL::integer,
        filed_at, usd_cents, reason, booked_by, {UNKNOWN}, {", ".join(f"NULL::{kind}" for kind in BILL.values())}
 FROM manual_adjustments;
 
--- What the facts of each charged stream amount to now: the bill of its last adjustment, or else of its charge.
+-- The current bill of each charged stream: that of its last adjustment, or else of its charge.
 CREATE VIEW newest_bills AS
 SELECT e.customer_id, e.stream_id, e.charge_id, e.revision, e.taken_back, {", ".join(f"e.{name}" for name in CHARGED)},
        e.bill_usd_cents, {", ".join(f"e.{name}" for name in BILL)}
@@ -225,7 +225,7 @@ ROLLUPS = {
 
 
 def rollup(table: str, bucket: str, dimensions: tuple[str, ...]) -> str:
-    """A table of sums; its key begins with the customer, where it has one, and then the time."""
+    """A table of sums. Its key starts with the customer, if it has one, and then the time."""
     by_customer = "customer_id" in dimensions
     key = (*dimensions[:by_customer], bucket, *dimensions[by_customer:])
     columns = ", ".join(f"{name} {'timestamptz' if name == bucket else 'text'} NOT NULL" for name in key)
@@ -238,8 +238,8 @@ GRANT SELECT, INSERT, UPDATE ON {table} TO metering_service;
 
 
 TOTALS = f"""
--- What was booked and not rolled up yet. Appended to in the transaction that books, so that bookings never wait for
--- each other over a common total. A total is the rolled up sums and these together.
+-- Sums that are booked and not rolled up yet. The transaction that books appends to it, so that bookings never wait for
+-- each other to update a common total. A total is the rolled up sums plus these.
 CREATE TABLE totals_pending (
     customer_id text NOT NULL,
     hour        timestamptz NOT NULL,
@@ -248,7 +248,7 @@ CREATE TABLE totals_pending (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000);
 
--- When totals were rolled up last. One row.
+-- When totals were last rolled up. One row.
 CREATE TABLE totals_rolled_up (
     is_last      boolean PRIMARY KEY CHECK (is_last),
     rolled_up_at timestamptz NOT NULL
@@ -258,7 +258,7 @@ GRANT SELECT, INSERT, DELETE ON totals_pending TO metering_service;
 GRANT SELECT, INSERT, UPDATE ON totals_rolled_up TO metering_service;
 """
 
-# Facts can be added and read by the service, never changed or removed: privileges say so, not habits.
+# The service can add and read facts. Its privileges do not allow it to change or remove them.
 PRIVILEGES = """
 GRANT SELECT, INSERT ON charges, adjustments, manual_adjustments TO metering_service;
 GRANT SELECT ON entries, newest_bills TO metering_service;

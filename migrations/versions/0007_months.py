@@ -84,7 +84,7 @@ CREATE TABLE invoice_numbers (
 """
 
 RUNS = f"""
--- A request to close a month. A row that is not finished is work for every worker.
+-- A request to close a month. A row without `finished_at` is work for every worker.
 CREATE TABLE invoice_runs (
     run_id       text PRIMARY KEY,
     period       text NOT NULL CHECK (period {MONTH}),
@@ -109,7 +109,7 @@ CREATE TABLE invoice_run_refusals (
 CREATE INDEX invoice_run_refusals_by_run ON invoice_run_refusals (run_id, customer_id);
 """
 
-# Checked once per statement. The application takes the lock that makes this free of races.
+# Checked once per statement. The application takes a lock that prevents races.
 NO_ENTRY_IN_A_CLOSED_PERIOD = """
 CREATE FUNCTION refuse_closed_period() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 PUSHES = """
--- One row an invoice: how far Stripe has it. A row with `due_at` is work; a lease with a fence keeps it to one worker.
+-- One row per invoice: its state at Stripe. A row with `due_at` is work; a lease with a fence keeps it to one worker.
 CREATE TABLE invoice_pushes (
     customer_id          text NOT NULL,
     invoice_id           text NOT NULL,
@@ -32,12 +32,12 @@ CREATE TABLE invoice_pushes (
 );
 CREATE INDEX invoice_pushes_due ON invoice_pushes (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX invoice_pushes_by_period ON invoice_pushes (period, state);
--- Invoices that are not at their end, whatever their month: few of all there ever were.
+-- Invoices that are not in a final state, of all months; there are few.
 CREATE INDEX invoice_pushes_not_at_end ON invoice_pushes (period, state)
     WHERE state NOT IN ('final', 'paid', 'void', 'uncollectible', 'deferred');
 CREATE INDEX invoice_pushes_by_stripe_id ON invoice_pushes (stripe_invoice_id) WHERE stripe_invoice_id IS NOT NULL;
 
--- Every write to Stripe, recorded before it is sent; its idempotency key follows from its primary key.
+-- Every write to Stripe, recorded before it is sent. Its idempotency key is derived from its primary key.
 CREATE TABLE stripe_operations (
     customer_id      text NOT NULL,
     invoice_id       text NOT NULL,
@@ -98,7 +98,7 @@ CREATE TABLE stripe_snapshots (
 );
 CREATE INDEX stripe_snapshots_by_invoice ON stripe_snapshots (reconciliation_id, invoice_id);
 
--- Each event of Stripe, once: a hint to read the invoice there, never state.
+-- Each Stripe event, once: a hint to read the invoice at Stripe, never state by itself.
 CREATE TABLE stripe_events (
     stripe_event_id text PRIMARY KEY,
     type            text NOT NULL,

@@ -10,7 +10,7 @@ depends_on = None
 FINITE = "NOT IN ('NaN', 'Infinity', '-Infinity')"
 
 ALERTS = f"""
--- A new version, made when the terms change, arms the alert again.
+-- A change of the terms makes a new version, which can fire again.
 CREATE TABLE alerts (
     alert_id         text PRIMARY KEY,
     kind             text NOT NULL CHECK (kind IN
@@ -131,7 +131,7 @@ GRANT UPDATE (url, description, types, changed_at, disabled_at, disabled_reason,
 GRANT UPDATE (ends_at) ON webhook_secrets TO metering_service;
 GRANT UPDATE (state, attempts, due_at, lease_until, fence, response_status, problem, attempted_at)
     ON webhook_deliveries TO metering_service;
--- Rows past their retention, and ended secrets.
+-- For rows past their retention, and for ended secrets.
 GRANT DELETE ON alert_occurrences, webhook_deliveries, webhook_secrets TO metering_service;
 """
 

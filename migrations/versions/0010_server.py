@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
--- What each worker did since it started. The rows of workers that are gone are summed in one.
+-- What each worker did since it started. The rows of silent workers are merged into one.
 CREATE TABLE worker_heartbeats (
     worker_id  text PRIMARY KEY,
     host       text NOT NULL,

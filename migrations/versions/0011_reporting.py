@@ -1,4 +1,4 @@
-"""Views for finance's own tools; a reader may see these and nothing else."""
+"""Views for external reporting tools; readers may see only these."""
 
 from alembic import op
 
@@ -20,10 +20,10 @@ COUNTERS = (
 )
 SUMS = ("stream_count", *COUNTERS, "usd_cents")
 KEY = ("customer_id", "day", "provider", "model", "api_key_id", "outcome", "usage_source", "retry")
-DOLLARS = "* 0.01"  # exact, which a division is not
+DOLLARS = "* 0.01"  # exact, unlike a division
 
-# Sums of which nothing is pending as they are, those that are pending with what is rolled up of them. Two branches and
-# no common GROUP BY, so that a month's million sums are read once and sorted by nobody.
+# Rolled up sums without pending ones, and pending sums plus their rolled up ones. Two branches instead of a common
+# GROUP BY, so that a month's million sums are read once and never sorted.
 SAME_KEY = " AND ".join(f"d.{name} = p.{name}" for name in KEY)
 DAILY_USAGE = f"""
 CREATE VIEW reporting.daily_usage AS
@@ -81,16 +81,16 @@ LEFT JOIN public.invoice_pushes p ON p.customer_id = l.customer_id AND p.invoice
 LEFT JOIN public.customers c ON c.customer_id = l.customer_id
 """
 
-# Every month up to the last closed one has its invoice: the database refuses entries to those. So what is booked and
-# not invoiced is the difference of all totals and all invoices, without reading a charge. Adjustments and what is
-# booked by hand are few, and charges of later months than the first open one are, unless closing is long overdue:
-# those are read, and what is left are the charges of the first open month.
+# Every month up to the last closed one has its invoice, and the database refuses entries to it. So the amount that is
+# booked and not invoiced is all totals minus all invoices, without reading a charge. Adjustments, manual adjustments
+# and (unless closing is long overdue) charges after the first open month are few, so they are read. The rest are the
+# charges of the first open month.
 def by_customer(amount: str, table: str) -> str:
     return f"(SELECT customer_id, sum({amount}) AS usd_cents FROM public.{table} GROUP BY customer_id)"
 
 
 def streams(kind: str, condition: str) -> str:
-    """Their month is that of their last event, or the first open one."""
+    """Unbilled streams by customer and month: the month of their last event, or the first open one if that is later."""
     return f"""
     SELECT c.customer_id, greatest(
                to_char(coalesce(s.ended_at, s.last_event_at) AT TIME ZONE c.time_zone, 'YYYY-MM'),
@@ -176,15 +176,15 @@ FROM (
 ) AS k JOIN public.rates r ON r.rate_card_id = k.rate_card_id
 """
 
-# A reader gets no tables: they hold more than reporting needs (Stripe's parameters, who decided what, tags), and their
-# shape may change.
+# Readers get no tables: these hold more than reporting needs (Stripe's parameters, who decided what, tags), and can
+# change.
 PRIVILEGES = """
 GRANT USAGE ON SCHEMA reporting TO metering_reader;
 GRANT SELECT ON reporting.daily_usage, reporting.charges, reporting.invoice_lines, reporting.unbilled,
     reporting.drift, reporting.rates TO metering_reader;
 """
 
-# An administrator may have made it, for a login that may not.
+# An administrator may have created it for a login that may not.
 SCHEMA = """
 DO $$ BEGIN
     IF to_regnamespace('reporting') IS NULL THEN CREATE SCHEMA reporting; END IF;

@@ -97,7 +97,7 @@ def test_an_import_of_rates_is_shown_first_and_written_when_approved(database: D
 def test_terms_are_set_listed_and_tried_out(database: Database) -> None:
     policy = ("cancel-policy", "set", "OpenAI", "zero", "--effective-from", "2026-11-01")
     assert metering(database, *policy).returncode == 0
-    assert "choose another moment" in metering(database, *policy).stderr
+    assert "choose another time" in metering(database, *policy).stderr
     (listed,) = json.loads(metering(database, "cancel-policy", "list", "--json").stdout)
     assert (listed["provider"], listed["policy"], listed["version"]) == ("openai", "zero", 1)
     tried = metering(database, "cancel-policy", "simulate", "zero", "--period", "2026-11")
@@ -109,7 +109,7 @@ def test_terms_are_set_listed_and_tried_out(database: Database) -> None:
     assert "passed through" in metering(database, "customers", "markup", "acme").stdout
     set_to = metering(database, "customers", "markup", "--json", "--", "acme", "-12.5")
     assert json.loads(set_to.stdout)[0]["percent"] == "-12.5"
-    assert "from -100" in metering(database, "customers", "markup", "--", "acme", "-101").stderr
+    assert "at least -100" in metering(database, "customers", "markup", "--", "acme", "-101").stderr
 
 
 def test_an_empty_backlog_says_so_and_a_decision_about_nothing_is_refused(database: Database) -> None:

@@ -140,7 +140,7 @@ def test_a_database_without_our_schema_is_refused_with_what_to_run(services: Ser
 
 
 def test_the_service_refuses_to_run_as_superuser_or_owner(database: Database) -> None:
-    with pytest.raises(UnsafeDatabaseError, match="could change facts"):
+    with pytest.raises(UnsafeDatabaseError, match="can change facts"):
         check_safe(owner_engine(database.url))
 
 

@@ -236,7 +236,7 @@ def test_the_command_prints_a_password_that_works_once(server: str, tmp_path: Pa
     assert {"user": "psql_user"} in listed
     again = metering("create", "psql_user")
     assert (again.returncode, again.stdout) == (1, "")
-    assert "there is a login 'psql_user' already" in again.stderr
+    assert "a login 'psql_user' already exists" in again.stderr
     assert metering("drop", "psql_user").returncode == 0
     as_json = json.loads(metering("create", "psql_user", "--json").stdout)
     assert as_json["user"] == "psql_user"

@@ -189,7 +189,7 @@ def test_a_taken_port_is_refused_in_one_line(data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refused_up("--port", str(port), "--data", str(data))
-    assert said.startswith(f"metering: 127.0.0.1:{port} cannot be listened on")
+    assert said.startswith(f"metering: cannot listen on 127.0.0.1:{port}")
     assert not data.exists()
 
 

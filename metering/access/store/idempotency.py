@@ -45,7 +45,7 @@ _REMEMBER = text(
 
 
 def earlier_result(connection: Connection, key: IdempotencyKey) -> str | None:
-    """The id of the result of the same request; None when it is new, and this transaction now holds the key.
+    """The result id of the same earlier request; None if the request is new: this transaction then holds the key.
 
     Raises:
         RequestInFlightError: another transaction holds the key.

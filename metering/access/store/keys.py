@@ -14,7 +14,7 @@ from metering.core.errors import MeteringError
 
 
 class Role(StrEnum):
-    """What a key may do: post events, read, or everything."""
+    """What a key may do: post events, read, or everything (admin)."""
 
     INGEST = "ingest"
     READ = "read"
@@ -88,7 +88,7 @@ def add_key(
     name: str,
     now: datetime,
 ) -> bool:
-    """Store a key; False when one with this id exists already."""
+    """Store a key; False if a key with this id already exists."""
     parameters = {
         "key_id": secret.key_id,
         "secret_hash": _hash(str(secret)),
@@ -123,7 +123,7 @@ _ADMIN_KEYS = text("SELECT FROM keys WHERE role = 'admin' AND revoked_at IS NULL
 
 
 def has_admin_key(connection: Connection) -> bool:
-    """Whether there is a key that can administer this deployment."""
+    """Whether an admin key exists that is not revoked."""
     return connection.execute(_ADMIN_KEYS).first() is not None
 
 
@@ -134,7 +134,7 @@ def revoke_key(connection: Connection, *, key_id: str, now: datetime) -> None:
     """Revoke a key. Revoking it again keeps the first time.
 
     Raises:
-        UnknownKeyError: there is no such key.
+        UnknownKeyError: no key has this id.
     """
     if connection.execute(_REVOKE, {"key_id": key_id, "now": now}).rowcount == 0:
         raise UnknownKeyError(f"no key has the id {key_id!r}: `metering keys list` shows them")

@@ -1,4 +1,4 @@
-"""Readers: PostgreSQL logins that see the schema `reporting` and nothing else, for Grafana, Metabase and psql."""
+"""Readers: PostgreSQL logins that see only the schema `reporting`, for Grafana, Metabase and psql."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from metering.core.errors import MeteringError
 from metering.db.engine import READER_ROLE
 
 _NAME = re.compile(r"(?!pg_|metering_)[a-z][a-z0-9_]{0,62}")
-# A tool that opens connections without end must not take the service's.
+# A tool that leaks connections must not use up those of the service.
 _MAX_CONNECTIONS = 10
-# Guards against accidents, which a session may lift for itself; what it may see and do, it may not.
+# Guards against accidents. A session can change these settings, but not its privileges.
 READER_SETTINGS: Mapping[str, str] = {
     "default_transaction_read_only": "on",
     "statement_timeout": "60s",
@@ -27,11 +27,11 @@ READER_SETTINGS: Mapping[str, str] = {
 
 
 class InvalidReaderNameError(MeteringError):
-    """A name that a reader cannot have."""
+    """The name is not allowed for a reader."""
 
 
 class ReaderExistsError(MeteringError):
-    """There is a login of this name already."""
+    """A login with this name already exists."""
 
 
 class UnknownReaderError(MeteringError):
@@ -39,11 +39,11 @@ class UnknownReaderError(MeteringError):
 
 
 class ReaderRefusedError(MeteringError):
-    """The database does not let this login make or remove readers; an administrator has to."""
+    """This login may not create or remove readers; an administrator must do it."""
 
 
 _LOGIN_EXISTS = text("SELECT 1 FROM pg_roles WHERE rolname = :name")
-# Whoever created the role of readers is a member of it as well, as its administrator.
+# The creator of the reader role is a member of it as well, with the admin option.
 _READERS = text(
     f"""
     SELECT r.rolname FROM pg_roles r JOIN pg_auth_members m ON m.member = r.oid
@@ -54,27 +54,28 @@ _READERS = text(
 
 
 def add_reader(connection: Connection, *, name: str, password: str) -> None:
-    """Create the login. PostgreSQL is told what proves the password, never the password itself.
+    """Create the login. PostgreSQL receives a SCRAM verifier of the password, never the password itself.
 
     Raises:
-        InvalidReaderNameError, ReaderExistsError.
-        ReaderRefusedError: says what an administrator has to run.
+        InvalidReaderNameError: the name is not allowed.
+        ReaderExistsError: a login with this name already exists.
+        ReaderRefusedError: this login may not create roles; the message says what an administrator has to run.
     """
     if not _NAME.fullmatch(name):
         raise InvalidReaderNameError(
-            f"name: expected small letters, digits and _, without pg_ or metering_ before it, got {name!r}"
+            f"name: expected lower-case letters, digits and _, not starting with pg_ or metering_, got {name!r}"
         )
     if connection.execute(_LOGIN_EXISTS, {"name": name}).first():
-        raise ReaderExistsError(f"there is a login {name!r} already: choose another name, or drop that one")
+        raise ReaderExistsError(f"a login {name!r} already exists: choose another name, or drop that login")
     _administer(
         connection,
         reader_statements(name, _verifier(connection, name, password)),
-        told=reader_statements(name, "<a password>"),
+        shown=reader_statements(name, "<a password>"),
     )
 
 
 def reader_statements(name: str, password: str) -> list[sql.Composed]:
-    """What makes a reader, for whoever may run it."""
+    """The statements that create a reader."""
     role = sql.Identifier(name)
     return [
         sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} CONNECTION LIMIT {} IN ROLE {}").format(
@@ -93,15 +94,16 @@ def list_readers(connection: Connection) -> list[str]:
 
 
 def drop_reader(connection: Connection, *, name: str) -> None:
-    """Remove a reader; no other login can be removed in this way.
+    """Remove a reader. Other logins cannot be removed.
 
     Raises:
-        UnknownReaderError, ReaderRefusedError.
+        UnknownReaderError: no reader has this name.
+        ReaderRefusedError: this login may not drop roles; the message says what an administrator has to run.
     """
     if name not in list_readers(connection):
-        raise UnknownReaderError(f"no reader is called {name!r}: `metering reader list` shows them")
+        raise UnknownReaderError(f"no reader has the name {name!r}: `metering reader list` shows them")
     statements = [sql.SQL("DROP ROLE {}").format(sql.Identifier(name))]
-    _administer(connection, statements, told=statements)
+    _administer(connection, statements, shown=statements)
 
 
 def _verifier(connection: Connection, name: str, password: str) -> str:
@@ -109,14 +111,14 @@ def _verifier(connection: Connection, name: str, password: str) -> str:
     return encrypt(password.encode(), name.encode(), b"scram-sha-256").decode()
 
 
-def _administer(connection: Connection, statements: list[sql.Composed], *, told: list[sql.Composed]) -> None:
-    """Run these; where that is refused, an administrator is told to run the others."""
+def _administer(connection: Connection, statements: list[sql.Composed], *, shown: list[sql.Composed]) -> None:
+    """Run the statements. If that is refused, the error shows `shown` for an administrator to run."""
     raw = _psycopg(connection)
     try:
         for statement in statements:
             connection.exec_driver_sql(statement.as_string(raw))
     except ProgrammingError as error:
-        wanted = "; ".join(each.as_string(raw) for each in told)
+        wanted = "; ".join(each.as_string(raw) for each in shown)
         raise ReaderRefusedError(
             f"this login may not do that ({str(error.orig).splitlines()[0]}); as an administrator run: {wanted}"
         ) from error

@@ -53,7 +53,7 @@ def customers(asked: Asked) -> Page:
 
 def _found(asked: Asked, searched: str) -> Table:
     limit = asked.all_of("customers", _PAGE)
-    found = find_customers(asked.connection, now=asked.now, begins_with=searched, limit=limit + 1)
+    found = find_customers(asked.connection, now=asked.now, prefix=searched, limit=limit + 1)
     return Table(
         name="customers",
         title=f"Customers whose id or name begins with “{searched}”",

@@ -1,1 +1,1 @@
-"""Usage events as bytes: CloudEvents 1.0 in JSON, decoded, checked, folded, and read back from the journal."""
+"""The wire format of usage events: CloudEvents 1.0 in JSON, decoded, validated, and read back from the journal."""

@@ -1,13 +1,13 @@
-"""How the journal keeps a body: zstd, primed with the words that every event is made of.
+"""How the journal stores a body: compressed by zstd with a dictionary of typical events.
 
-The words halve what a single event takes on disk and save a tenth of a batch of a hundred. They are a part of the
-stored format: a journal can only be read with the very same ones, so they are never changed. A body that was
-compressed without them reads as well.
+The dictionary halves the stored size of a single event and saves a tenth for a batch of a hundred. It is a part of
+the stored format: a body can only be read with the same dictionary, so it must never change. Bodies that were
+compressed without a dictionary can be read as well.
 """
 
 import zstandard
 
-WORDS = (
+DICTIONARY = (
     b'{"specversion":"1.0","type":"token-delivered","source":"/gateways/eu-1","id":"0:t:1","subject":"customer",'
     b'"time":"2026-11-23T15:00:00.123Z","datacontenttype":"application/json","data":{"stream_id":"0","seq":1,'
     b'"output_tokens":20,"reasoning_output_tokens":0}},'
@@ -22,20 +22,24 @@ WORDS = (
     b'"max_output_tokens":4096,"api_key_id":"key_","request_hash":"","service_tier":"default","tags":{"team":""}}},'
 )
 
-_words = zstandard.ZstdCompressionDict(WORDS, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-_words.precompute_compress(level=1)
-# Level 1 packs event batches nearly as well as the higher levels at a fraction of their time.
-_compressor = zstandard.ZstdCompressor(level=1, dict_data=_words)
+_dictionary = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+_dictionary.precompute_compress(level=1)
+# Level 1 compresses event batches nearly as well as higher levels, in a fraction of the time.
+_compressor = zstandard.ZstdCompressor(level=1, dict_data=_dictionary)
 _decompressor = zstandard.ZstdDecompressor(
-    dict_data=zstandard.ZstdCompressionDict(WORDS, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    dict_data=zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 )
 
 
 def pack_body(body: bytes) -> bytes:
-    """A body as the journal keeps it."""
+    """Compress a body for the journal."""
     return _compressor.compress(body)
 
 
 def unpack_body(packed: bytes) -> bytes:
-    """The body that was packed."""
+    """Restore a body of the journal.
+
+    Raises:
+        zstandard.ZstdError: the stored body is corrupt.
+    """
     return _decompressor.decompress(packed)

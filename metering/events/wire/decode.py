@@ -1,4 +1,4 @@
-"""From the bytes of a request to its events: decoded once when all is well, event by event when not."""
+"""Decode the events of a request: all at once if all are valid, one by one otherwise."""
 
 import re
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ _single = msgspec.json.Decoder(WireEvent)
 _untyped = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
-# PostgreSQL's text cannot hold NUL; JSON can only write it so.
+# PostgreSQL's text cannot contain NUL; JSON can only write it like this.
 _ESCAPED_NUL = b"\\u0000"
 _REPEATED_KEY = re.compile(r'Detected duplicate key ("(?:[^"\\]|\\.)*")')
 
-# Far enough from the ends of the calendar that every time zone's month exists.
+# Far enough from the limits of the calendar that a month has a start and an end in every time zone.
 _FIRST_YEAR, _LAST_YEAR = 1970, MAXYEAR - 1
 
 
 class TooManyEventsError(MeteringError):
-    """More events in one request than the contract allows."""
+    """The request has more events than the contract allows."""
 
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} events in one request: send at most {MAX_EVENTS}")
@@ -38,7 +38,7 @@ class TooManyEventsError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """A request's valid events, and the ones of its `count` that do not count."""
+    """The valid events of a request and the rejected ones; `count` is the number of both."""
 
     events: Sequence[WireEvent]
     rejections: Sequence[Rejection]
@@ -46,30 +46,30 @@ class Decoded:
 
 
 def decode_json(body: bytes) -> Decoded:
-    """One event, or an array of events.
+    """Decode one event or an array of events.
 
     Raises:
-        InvalidJsonError: with where it breaks off.
-        TooManyEventsError: more than 10,000.
+        InvalidJsonError: the body is not valid JSON; the message says where.
+        TooManyEventsError: there are more than 10,000 events.
     """
     events = _decode_at_once(body)
     return _all_accepted(events) if events is not None else _decode_each(split_json(body))
 
 
 def decode_ndjson(body: bytes) -> Decoded:
-    """One event a line; empty lines do not count.
+    """Decode one event per line; blank lines are skipped.
 
     Raises:
-        TooManyEventsError: more than 10,000.
+        TooManyEventsError: there are more than 10,000 events.
     """
     lines = ndjson_lines(body)
     events = _decode_at_once(b"[%s]" % b",".join(lines))
-    # A line with a comma between two events is not a line of NDJSON.
+    # A line with two events and a comma between them is not valid NDJSON.
     return _all_accepted(events) if events is not None and len(events) == len(lines) else _decode_each(lines)
 
 
 def ndjson_lines(body: bytes) -> list[bytes]:
-    """The lines that hold something."""
+    """The lines that are not blank."""
     return [line for line in body.split(b"\n") if line.strip()]
 
 
@@ -84,29 +84,29 @@ def _bounded(count: int) -> int:
 
 
 def _decode_at_once(body: bytes) -> Sequence[WireEvent] | None:
-    """All events if all of them are good; None when they have to be looked at one by one."""
+    """All events if all are valid; None if they have to be decoded one by one."""
     try:
         events = _batch.decode(body) if body.lstrip()[:1] == b"[" else [_single.decode(body)]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if any(not _FIRST_YEAR <= event.time.year <= _LAST_YEAR for event in events):
         return None
-    if not _says_nothing_else(body, events) and (_ESCAPED_NUL in body or _fault_of(body)):
+    if not _has_known_keys_only(body, events) and (_ESCAPED_NUL in body or _fault_of(body)):
         return None
     return events
 
 
-def _says_nothing_else(body: bytes, events: Sequence[WireEvent]) -> bool:
-    """Whether the body has as many strings as its events when they are written anew.
+def _has_known_keys_only(body: bytes, events: Sequence[WireEvent]) -> bool:
+    """Whether the body has as many strings as its events have when encoded again.
 
-    Then no key was repeated and none ignored, which is the usual case and quickly told: without a backslash, a
-    quote only ever opens or closes a string.
+    Then no key was repeated or ignored. This is the usual case, and cheap to check: without a backslash, each
+    quote opens or closes a string.
     """
     return b"\\" not in body and body.count(b'"') == _encode(events).count(b'"')
 
 
 def _fault_of(body: bytes) -> str | None:
-    """What msgspec lets pass: a repeated key, of which it takes the last, or nesting beyond 200 levels."""
+    """A fault that msgspec accepts: a repeated key (it takes the last value), or over 200 levels of nesting."""
     try:
         jiter.from_json(body, catch_duplicate_keys=True, cache_mode="keys")
     except ValueError as error:
@@ -157,13 +157,13 @@ def _decode_typed(index: int, raw: bytes) -> WireEvent | Rejection:
     try:
         event: WireEvent = _single.decode(raw)
     except msgspec.ValidationError as error:
-        # It stops at the first wrong value: what follows may not even be JSON, which decoding all of it tells.
+        # msgspec stops at the first invalid value. Decode all of it, because the rest may not be JSON.
         return rejection_of(index=index, event=_untyped.decode(raw), error=str(error))
     return event
 
 
 def _path_of_nul(value: object) -> str | None:
-    """Where a decoded event has a NUL, as `data.model`; None when it has none."""
+    """The path of a NUL in a decoded event, such as `data.model`; None if there is none."""
     match value:
         case str():
             return "" if "\0" in value else None

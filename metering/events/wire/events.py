@@ -1,7 +1,7 @@
-"""The events as they come over the wire (CloudEvents 1.0 in JSON), and their translation into domain events.
+"""The events on the wire (CloudEvents 1.0 in JSON), and their conversion to domain events.
 
 msgspec checks types, bounds and required fields while it decodes. Unknown fields are ignored here and kept in
-the journal. Absent fields are left out when an event is written again, which `decode.py` relies on.
+the journal. Absent fields are left out when an event is encoded again; `decode.py` relies on this.
 """
 
 from datetime import datetime
@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
 from metering.events.usage import Usage
 
-# 2^53 - 1: the largest integer that every JSON reader keeps exact.
+# 2^53 - 1: the largest integer that every JSON reader represents exactly.
 Count = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -77,7 +77,7 @@ class _CloudEvent(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tru
     id: Annotated[str, Meta(min_length=1, max_length=512)]
     subject: Id
     time: Time
-    # Says nothing that matters here, but many senders set it.
+    # Not used, but many senders set it.
     datacontenttype: Any = None
 
 
@@ -103,7 +103,7 @@ WireEvent = StartEvent | DeliveredEvent | EndEvent
 
 
 def to_domain(event: WireEvent) -> UsageEvent:
-    """The event in the domain's words."""
+    """Convert an event to its domain type."""
     if isinstance(event, DeliveredEvent):
         delivered = event.data
         return TokenDelivered(

@@ -1,4 +1,4 @@
-"""Why an event was rejected, in words that name the field, what was expected and what came."""
+"""Explain why an event is rejected: the field, what was expected and what was received."""
 
 import re
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _MAX_SHOWN = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """One event that does not count. `index` is its place in the request."""
+    """One rejected event. `index` is its position in the request."""
 
     index: int
     id: str | None
@@ -37,7 +37,7 @@ class Rejection:
 
 
 def rejection_of(*, index: int, event: object, error: str) -> Rejection:
-    """The rejection for an event that is JSON, but not the event it claims to be.
+    """The rejection of an event that is valid JSON, but not a valid event.
 
     `error` is msgspec's message, such as "Expected `int` >= 0 - at `$.data.seq`".
     """

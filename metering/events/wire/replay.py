@@ -1,4 +1,4 @@
-"""From a journaled body back to its events, exactly as they were sent."""
+"""Split a journaled body into its events, exactly as they were sent."""
 
 from collections.abc import Collection, Iterator
 
@@ -13,7 +13,7 @@ class _Key(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    """As much of an event as tells whose it is."""
+    """The fields that identify the stream of an event."""
 
     subject: str
     data: _Key
@@ -23,17 +23,17 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 def events_as_sent(*, body: bytes, media_type: str, rejected: Collection[int]) -> Iterator[tuple[int, bytes]]:
-    """Index and JSON of each event that counted, in the order of the request; those at `rejected` did not.
+    """Index and JSON of each accepted event, in request order. `rejected` has the indexes of the others.
 
     Raises:
-        InvalidJsonError: the body is none that ingest accepts.
+        InvalidJsonError: the body is not valid JSON.
     """
     raws = ndjson_lines(body) if media_type == NDJSON else split_json(body)
-    left_out = frozenset(rejected)
-    return ((index, raw) for index, raw in enumerate(raws) if index not in left_out)
+    skipped = frozenset(rejected)
+    return ((index, raw) for index, raw in enumerate(raws) if index not in skipped)
 
 
-def is_of_stream(event: bytes, *, customer_id: str, stream_id: str) -> bool:
-    """Whether an accepted event, as it was sent, is of this stream."""
+def belongs_to_stream(event: bytes, *, customer_id: str, stream_id: str) -> bool:
+    """Whether an accepted event belongs to this stream."""
     known = _decode(event)
     return (known.subject, known.data.stream_id) == (customer_id, stream_id)

@@ -1,4 +1,4 @@
-"""The slow path's first step: a body that cannot be decoded at once, as the bytes of its events one by one."""
+"""The first step of the slow path: split a body that cannot be decoded as a whole into its events."""
 
 import json
 import re
@@ -10,23 +10,23 @@ from metering.core.errors import MeteringError
 _raw_batch = msgspec.json.Decoder(list[msgspec.Raw])
 _untyped = msgspec.json.Decoder()
 
-# What JSON's structure is made of; anything between two of these is of no matter for where an event ends.
+# Strings, brackets and commas. Nothing between two of these affects where an event ends.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 _OPENING, _CLOSING = b"[{", b"]}"
 
-# Counting the brackets of a body takes long enough to keep others waiting; a larger one is refused as a whole.
+# Counting brackets is slow enough to delay other requests, so a larger body is refused as a whole.
 MAX_COUNTED_BYTES = 256 * 1024
 
 
 class InvalidJsonError(MeteringError):
-    """The body is not JSON at all, so there are no events to look at."""
+    """The body as a whole is not valid JSON, so its events cannot be told apart."""
 
 
 def split_json(body: bytes) -> list[bytes]:
-    """The elements of an array, or the body itself if it is anything else.
+    """The elements of an array; the body itself if it is any other JSON value.
 
     Raises:
-        InvalidJsonError: it is neither; with where it breaks off.
+        InvalidJsonError: the body is not valid JSON; the message says where.
     """
     is_array = body.lstrip()[:1] == b"["
     try:
@@ -43,7 +43,7 @@ def split_json(body: bytes) -> list[bytes]:
 
 
 def _split_by_structure(body: bytes) -> list[bytes]:
-    """The elements of an array of which one is nested too deeply to be read: counts brackets, decodes nothing."""
+    """The elements of an array with an element nested too deeply to decode: counts brackets only."""
     elements: list[bytes] = []
     depth, begins = 0, 0
     for token in _TOKEN.finditer(body):
@@ -59,12 +59,12 @@ def _split_by_structure(body: bytes) -> list[bytes]:
         if depth == 0:
             break
     if depth != 0 or body[begins:].strip():
-        raise InvalidJsonError("the body is nested too deeply, and breaks off")
+        raise InvalidJsonError("the body is nested too deeply, and is incomplete")
     return elements
 
 
 def _split_leniently(body: bytes, error: Exception) -> list[bytes]:
-    """The events of a body that msgspec refuses for a lone surrogate in one of them; JSON as such allows those."""
+    """The events of a body that msgspec refuses because of a lone surrogate, which JSON itself allows."""
     try:
         document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):

@@ -1,1 +1,1 @@
-"""The hot path: decode a request once, join its events, commit it together with all that waits."""
+"""The hot path: decode a request once, join its events, commit it together with other waiting requests."""

@@ -1,4 +1,4 @@
-"""The body of a request: received and inflated within bounds, and what form its JSON has."""
+"""The body of a request: receive and inflate it within limits, and check its media type."""
 
 import zlib
 from collections.abc import AsyncIterator
@@ -18,25 +18,25 @@ _JSON_TYPES = frozenset(
 
 
 class BodyTooLargeError(MeteringError):
-    """More bytes than the contract allows, as sent or inflated."""
+    """The body has more bytes than the contract allows, as sent or inflated."""
 
     def __init__(self) -> None:
         super().__init__("the body has more than 8 MiB, as sent or inflated: send fewer events at a time")
 
 
 class BrokenBodyError(MeteringError):
-    """The body is not what its Content-Encoding says."""
+    """The body does not have the format of its Content-Encoding."""
 
 
 class UnsupportedBodyError(MeteringError):
-    """A media type or encoding that is not spoken here."""
+    """The media type or encoding is not supported."""
 
 
 async def receive_body(chunks: AsyncIterator[bytes]) -> bytes:
-    """The whole body as sent. How long that may take is the server's business (`metering.api.server`).
+    """The whole body as sent. `metering.api.server` limits how long this takes.
 
     Raises:
-        BodyTooLargeError: past 8 MiB; the rest is not read.
+        BodyTooLargeError: the body has more than 8 MiB; the rest is not read.
     """
     received: list[bytes] = []
     size = 0
@@ -52,7 +52,7 @@ def inflate(body: bytes, *, encoding: str) -> bytes:
     """The body without its Content-Encoding: gzip, zstd, or none.
 
     Raises:
-        UnsupportedBodyError: another encoding.
+        UnsupportedBodyError: it has another encoding.
         BrokenBodyError: it cannot be inflated.
         BodyTooLargeError: it inflates to more than 8 MiB.
     """
@@ -67,10 +67,10 @@ def inflate(body: bytes, *, encoding: str) -> bytes:
 
 
 def media_type_of(content_type: str) -> str:
-    """The media type without its parameters, if events can have it; `""` when none was given.
+    """The media type without its parameters; `""` if none is given.
 
     Raises:
-        UnsupportedBodyError: another media type, or another charset than UTF-8.
+        UnsupportedBodyError: events cannot have this media type, or the charset is not UTF-8.
     """
     media_type, _, parameters = content_type.partition(";")
     media_type = media_type.strip().lower()
@@ -96,7 +96,7 @@ def _gunzip(body: bytes) -> bytes:
         if room <= 0:
             raise BodyTooLargeError
         if not inflater.eof:
-            raise BrokenBodyError("Content-Encoding gzip, but the body breaks off")
+            raise BrokenBodyError("Content-Encoding gzip, but the body is truncated")
         inflated.append(part)
         body = inflater.unused_data
     return b"".join(inflated)
@@ -118,10 +118,10 @@ def _unzstd(body: bytes) -> bytes:
 
 
 def _check_complete(body: bytes) -> None:
-    """The reader says nothing where a body breaks off. Only for a body that is known to inflate to little."""
+    """Detect a truncated body, which the reader does not report. The body must be known to inflate within limits."""
     while body:
         inflater = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
         inflater.decompress(body)
         if not inflater.eof:
-            raise BrokenBodyError("Content-Encoding zstd, but the body breaks off")
+            raise BrokenBodyError("Content-Encoding zstd, but the body is truncated")
         body = inflater.unused_data

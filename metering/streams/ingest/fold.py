@@ -1,14 +1,14 @@
-"""The join of a request's events, straight from the wire: the same result as `domain.stream.fold`, sooner.
+"""The join of a request's wire events: the same result as `streams.stream.fold`, but faster.
 
-Nine in ten events only count tokens, and nearly always in order: of those the last says it all. Whatever else
-there is goes through the domain's own join. A property test holds the two folds equal.
+Nine in ten events only count tokens, nearly always in order, so that the last one is enough. All other events go
+through the ordinary join. A property test compares the two folds.
 """
 
 from collections.abc import Iterable
 
 import msgspec
 
-from metering.events.events import StreamEnd, StreamStart, UsageEvent, digest
+from metering.events.events import StreamEnd, StreamStart, UsageEvent, hash64
 from metering.events.wire.events import DeliveredEvent, WireEvent, to_domain
 from metering.streams.stream import Delivered, StreamFacts, facts_of, join_all
 
@@ -16,7 +16,7 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
 def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]:
-    """What the events say of each stream, by (customer_id, stream_id)."""
+    """The joined facts of each stream in the events, by (customer_id, stream_id)."""
     counted: dict[tuple[str, str], DeliveredEvent] = {}
     rest: list[UsageEvent] = []
     for event in events:
@@ -34,8 +34,8 @@ def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]
 
 
 def _fingerprint(event: StreamStart | StreamEnd) -> int:
-    """`domain.events.fingerprint`, with msgspec's writing of the same JSON."""
-    return digest(_canonical(event.attributes()))
+    """The same as `events.events.fingerprint`; msgspec encodes the same JSON faster."""
+    return hash64(_canonical(event.attributes()))
 
 
 def _counted_facts(event: DeliveredEvent) -> StreamFacts:
@@ -49,7 +49,7 @@ def _counted_facts(event: DeliveredEvent) -> StreamFacts:
 
 
 def _covers(later: DeliveredEvent, known: DeliveredEvent) -> bool:
-    """Whether `later` says all that `known` says, or more."""
+    """Whether `later` includes all that `known` says."""
     new, old = later.data, known.data
     return (
         new.seq >= old.seq

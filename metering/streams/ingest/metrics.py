@@ -1,4 +1,4 @@
-"""Metrics of ingest that each API process counts by itself; `api/metrics.py` adds those of the deployment."""
+"""Ingest metrics that each API process counts; `api/metrics.py` adds those of the whole deployment."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -7,7 +7,7 @@ EVENTS_REJECTED = Counter("metering_events_rejected", "Usage events that were re
 INGEST_COMMITS = Counter(
     "metering_ingest_commits", "Transactions in which waiting requests were committed together"
 )
-# From what a local disk takes to what METERING_INGEST_COMMIT_TIMEOUT gives up.
+# From the commit time of a local disk to the default METERING_INGEST_COMMIT_TIMEOUT.
 INGEST_COMMIT_SECONDS = Histogram(
     "metering_ingest_commit_seconds",
     "How long a transaction of waiting requests took until it was durable",

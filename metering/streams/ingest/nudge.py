@@ -1,7 +1,7 @@
-"""Nudges: tell a worker that streams have ended, so that it need not wait for its next poll.
+"""Nudges: messages that streams have ended, so that workers do not wait for their next poll.
 
-A nudge carries no data and may be lost: the row is the work. It is sent from a thread of its own, at most every
-100 ms, and not at all while enough of them wait already, so that no worker ever faces a mountain of them.
+A nudge has no data and can be lost: the row is the work. A separate thread sends at most one every 100 ms, and
+none while enough messages wait, so that the queue stays short.
 """
 
 import logging
@@ -21,7 +21,7 @@ _INTERVAL_SECONDS = 0.1
 
 
 def celery_url(redis_url: str) -> str:
-    """A Valkey or Redis URL as Celery spells it: `unix://` is its `redis+socket://`."""
+    """Convert a Valkey or Redis URL for Celery: `unix://` becomes `redis+socket://`."""
     return redis_url.replace("unix://", "redis+socket://", 1)
 
 
@@ -38,11 +38,11 @@ class Nudger:
         self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start sending."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop sending; a nudge that is still wanted is forgotten."""
+        """Stop sending; a requested nudge that is not sent yet is dropped."""
         self._stopping.set()
         self._wanted.set()
         self._thread.join(timeout=5)
@@ -50,7 +50,7 @@ class Nudger:
         self._redis.close()
 
     def nudge(self) -> None:
-        """Streams have ended: have a worker look soon."""
+        """Request a nudge, because streams have ended."""
         self._wanted.set()
 
     def _run(self) -> None:
@@ -68,7 +68,8 @@ class Nudger:
                 self._celery.send_task(FINALIZE_TASK, queue=QUEUE, expires=10, ignore_result=True, retry=False)
             self._failing = False
         except (RedisError, KombuError, OSError) as error:
-            # Workers poll as well, so this costs a second of freshness, not a charge. Say it once, not 10x/s.
+            # Workers poll as well, so this delays charges by a second at most. Log it once, not ten times a
+            # second.
             if not self._failing:
                 log.warning("nudges cannot be sent; workers still poll", extra={"error": str(error)})
             self._failing = True

@@ -1,9 +1,9 @@
-"""Group commit: one writer per process commits all that waits in one transaction, then answers all of it.
+"""Group commit: one writer per process commits all waiting requests in one transaction, then answers them.
 
-No timers: while one commit runs, the next group gathers. The writer owns its connection; no client can cancel
-it. A commit has a deadline that is kept from outside: psycopg may never notice a cancel on a connection that has
-gone silent (psycopg#1371), so the socket is shut down and the connection discarded. A commit whose answer was
-lost is reported as failed; sending the events again is harmless, because they are joined.
+There are no timers: while one commit runs, the next group gathers. The writer owns its connection; no client can
+cancel it. Each commit has a deadline. psycopg may never notice a cancel on a connection that has gone silent
+(psycopg#1371), so the writer shuts down the socket and discards the connection. A commit that was not confirmed is
+reported as failed; sending the events again is harmless, because they are joined.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ MAX_EVENTS_PER_COMMIT = 50_000
 MAX_KNOWN_CUSTOMERS = 100_000
 _ATTEMPTS = 3
 
-# Sorted, so that two writers that meet the same new customers cannot deadlock.
+# Sorted, so that two writers that add the same customers cannot deadlock.
 _ADD_CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at)
 SELECT customer_id, %s FROM unnest(%s::text[]) AS customer_id ORDER BY customer_id
@@ -48,16 +48,16 @@ ON CONFLICT DO NOTHING
 
 
 class QueueFullError(MeteringError):
-    """More events wait for their commit than this process may hold; the sender has to try again."""
+    """The ingest queue of this process is full; the sender has to try again."""
 
 
 class NotCommittedError(MeteringError):
-    """The events were not committed, or it cannot be known; the sender has to send them again."""
+    """The events were not committed, or the commit was not confirmed; the sender has to send them again."""
 
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """One request on its way to disk; `done` is resolved once its events are durable."""
+    """One request that waits for its commit; `done` is resolved once its events are durable."""
 
     entry: JournalEntry
     streams: dict[StreamKey, StreamFacts]
@@ -92,11 +92,11 @@ class IngestWriter:
 
     @property
     def queued_events(self) -> int:
-        """Events that wait for a commit now."""
+        """How many events wait for a commit."""
         return self._queued_events
 
     def start(self) -> None:
-        """Begin to commit what is submitted."""
+        """Start committing submissions."""
         self._task = asyncio.create_task(self._run(), name="ingest-writer")
 
     async def stop(self) -> None:
@@ -111,17 +111,19 @@ class IngestWriter:
         """Return once the submission is committed with fsync.
 
         Raises:
-            QueueFullError: it was not taken on.
-            NotCommittedError: its transaction failed, or its fate is unknown.
+            QueueFullError: the queue is full, or the writer is stopping; nothing was stored.
+            NotCommittedError: the transaction failed, or was not confirmed.
         """
         waiting = self._queued_events + submission.entry.event_count
         if self._stopping or (self._queue and waiting > self._max_queued_events):
             INGEST_REFUSED.inc()
-            raise QueueFullError(f"{self._queued_events} events wait for a commit: try again shortly")
+            raise QueueFullError(
+                f"ingest queue full, {self._queued_events} events wait for a commit: try again shortly"
+            )
         self._queue.append(submission)
         self._queued_events = waiting
         self._wake.set()
-        # The future, not the writer, is what a disconnecting client cancels.
+        # A client that disconnects cancels this future, not the writer.
         await submission.done
 
     async def _run(self) -> None:
@@ -134,7 +136,7 @@ class IngestWriter:
             try:
                 await self._commit(group)
             except Exception:
-                log.exception("ingest writer failed on a group")
+                log.exception("ingest writer failed unexpectedly, requests get 503")
                 _fail(group, NotCommittedError("the events could not be stored: send them again"))
                 await self._discard_connection()
 
@@ -158,7 +160,7 @@ class IngestWriter:
         except (psycopg.Error, OSError) as error:
             log.error("ingest commit failed", extra={"error": str(error).strip(), "requests": len(group)})
             await self._discard_connection()
-            _fail(group, NotCommittedError("the store did not confirm the commit: send the events again"))
+            _fail(group, NotCommittedError("the database did not confirm the commit: send the events again"))
             return
         INGEST_COMMITS.inc()
         INGEST_COMMIT_SECONDS.observe(monotonic() - began)
@@ -167,13 +169,13 @@ class IngestWriter:
             self._on_ended()
 
     async def _commit_apart(self, group: Sequence[Submission], error: psycopg.Error) -> None:
-        """One request's data is refused by PostgreSQL: find it, so that its neighbours do not suffer."""
+        """Commit each request separately, because PostgreSQL refused the data of one of them."""
         if len(group) > 1:
             for submission in group:
                 await self._commit([submission])
             return
         log.error("a request's data was refused by PostgreSQL", extra={"error": str(error).strip()})
-        _fail(group, NotCommittedError(f"the store refused these events: {error}"))
+        _fail(group, NotCommittedError(f"the database refused these events: {error}"))
 
     async def _write_with_retries(self, group: Sequence[Submission]) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
@@ -193,10 +195,10 @@ class IngestWriter:
             self._shut_down_socket()
             done, _ = await asyncio.wait({task}, timeout=1)
         if not done:
-            # The task is left to its fate with a connection that nothing else uses any more.
+            # The task still waits on the connection, which nothing else uses from now on.
             task.add_done_callback(lambda abandoned: abandoned.cancelled() or abandoned.exception())
             self._connection = None
-            raise psycopg.OperationalError("the connection is silent; it was given up")
+            raise psycopg.OperationalError("the connection does not respond and was discarded")
         task.result()
 
     async def _write(self, group: Sequence[Submission]) -> None:
@@ -224,7 +226,7 @@ class IngestWriter:
         self._remember(new_customers)
 
     def _remember(self, customers: Sequence[str]) -> None:
-        # Customers are never removed, so knowing one is knowing it for good; the bound is for memory.
+        # Customers are never removed, so known ones stay valid. The limit is for memory.
         if len(self._known_customers) > MAX_KNOWN_CUSTOMERS:
             self._known_customers.clear()
         self._known_customers.update(customers)

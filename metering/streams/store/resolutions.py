@@ -1,4 +1,4 @@
-"""SQL that adds and reads resolutions. The newest of a stream counts; none is ever changed."""
+"""SQL that adds and reads resolutions. The newest resolution of a stream counts; resolutions are never changed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

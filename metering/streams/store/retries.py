@@ -1,7 +1,7 @@
-"""Interrupted streams and the retries of them.
+"""Interrupted streams and their retries.
 
-A stream's finalizer links it to an interruption that it can see. One that it cannot see yet, because it is found
-out later or in a transaction beside, is brought to it by operations/link_retries.py.
+The finalizer links a stream to an interruption that its transaction can see. Interruptions that it cannot see yet,
+because they are recorded later or in a concurrent transaction, are linked by ledger/link_retries.py.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from metering.streams.retries import Interruption
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """A stream that may be a retry: what it asked for, and when."""
+    """A stream that may be a retry: what it requested, and when."""
 
     customer_id: str
     stream_id: str
@@ -41,7 +41,7 @@ WHERE (i.request_key, i.ended_at, i.interrupted) IS DISTINCT FROM (excluded.requ
 """
 )
 
-_TAKE_BACK = text(
+_WITHDRAW = text(
     """
 UPDATE interrupted_streams i SET interrupted = false, linked = false, barrier = NULL
 FROM json_to_recordset(CAST(:keys AS json)) AS gone (customer_id text, stream_id text)
@@ -49,7 +49,7 @@ WHERE i.customer_id = gone.customer_id AND i.stream_id = gone.stream_id AND i.in
 """
 )
 
-# Most streams ask for what was never interrupted: their keys alone are soon looked up.
+# Most streams repeat no interrupted request. A lookup of their keys alone is cheap and sorts those out.
 _KNOWN = text(
     """
 SELECT DISTINCT i.request_key
@@ -58,7 +58,7 @@ WHERE i.interrupted
 """
 )
 
-# The latest interruption counts, where there are several.
+# Of several interruptions the latest counts.
 _FIND = text(
     """
 SELECT a.customer_id, a.stream_id, found.stream_id AS retry_of
@@ -76,27 +76,30 @@ CROSS JOIN LATERAL (
 
 
 def add_interruptions(connection: Connection, interruptions: Sequence[Interruption]) -> None:
-    """Record streams that ended early, or that did so at another moment than was known."""
+    """Record streams that ended early, or whose early end has another time than recorded."""
     if interruptions:
         connection.execute(_ADD, {"rows": json_rows(interruptions)})
 
 
-def take_interruptions_back(connection: Connection, streams: Sequence[tuple[str, str]]) -> None:
-    """Record that these (customer_id, stream_id) did not end early, whatever was known of them."""
+def withdraw_interruptions(connection: Connection, streams: Sequence[tuple[str, str]]) -> None:
+    """Record that these streams, given as (customer_id, stream_id), did not end early after all."""
     if streams:
-        connection.execute(_TAKE_BACK, {"keys": json_keys(streams)})
+        connection.execute(_WITHDRAW, {"keys": json_keys(streams)})
 
 
 def interrupted_requests(connection: Connection, request_keys: Iterable[int]) -> set[int]:
-    """Those of these request keys of which some stream, of whenever, was interrupted."""
-    asked = list(request_keys)
-    return set(connection.execute(_KNOWN, {"request_keys": asked}).scalars()) if asked else set()
+    """Those request keys for which a stream was interrupted, at any time."""
+    keys = list(request_keys)
+    return set(connection.execute(_KNOWN, {"request_keys": keys}).scalars()) if keys else set()
 
 
 def find_interrupted(
     connection: Connection, attempts: Sequence[Attempt], *, window: timedelta
 ) -> dict[tuple[str, str], str]:
-    """The stream that each of these looks like a retry of, by (customer_id, stream_id); most are of none."""
+    """The interrupted stream that each attempt is a retry of, by (customer_id, stream_id); most are not retries.
+
+    An attempt is a retry if it starts at most `window` after the interruption.
+    """
     if not attempts:
         return {}
     parameters = {"attempts": json_rows(attempts), "window": window}
@@ -104,9 +107,10 @@ def find_interrupted(
     return {(row.customer_id, row.stream_id): row.retry_of for row in rows}
 
 
-# A finalizer that was at work when an interruption was committed may have missed it. Once no transaction is left
-# that was under way when it was first seen here, whatever they booked can be seen too.
-_SEE = text(
+# A finalizer that was running when an interruption was committed may not have seen it. The barrier of an
+# interruption is passed when all transactions that were running when it was set have ended: their bookings are
+# visible then.
+_SET_BARRIERS = text(
     """
     UPDATE interrupted_streams SET barrier = pg_snapshot_xmax(pg_current_snapshot())::text::bigint
     WHERE (customer_id, stream_id) IN (
@@ -114,7 +118,7 @@ _SEE = text(
         ORDER BY customer_id, stream_id LIMIT :limit FOR UPDATE SKIP LOCKED)
     """
 )
-_THROUGH = text(
+_PAST_BARRIER = text(
     """
     SELECT customer_id, stream_id, request_key, retry_from, retry_until, barrier
     FROM interrupted_streams
@@ -122,13 +126,13 @@ _THROUGH = text(
     ORDER BY customer_id, stream_id LIMIT :limit
     """
 )
-# Sorted, as whoever locks several streams has to.
+# Sorted, like every statement that locks several streams, so that they cannot deadlock.
 _WAKE = text(
     """
 UPDATE streams s SET due_at = LEAST(s.due_at, :now)
 FROM (SELECT s.customer_id, s.stream_id
-      FROM json_to_recordset(CAST(:through AS json)) AS t (customer_id text, stream_id text, request_key bigint,
-                                                      retry_from timestamptz, retry_until timestamptz)
+      FROM json_to_recordset(CAST(:rows AS json)) AS t (customer_id text, stream_id text, request_key bigint,
+                                                   retry_from timestamptz, retry_until timestamptz)
       JOIN charges c ON c.request_key = t.request_key AND c.customer_id = t.customer_id
        AND c.stream_id <> t.stream_id
        AND c.started_at >= t.retry_from AND c.started_at <= t.retry_until + CAST(:window AS interval)
@@ -146,24 +150,24 @@ WHERE i.customer_id = t.customer_id AND i.stream_id = t.stream_id AND i.barrier 
 )
 
 
-def see_interruptions(connection: Connection, *, limit: int) -> None:
-    """Mark what is new, so that a later look knows when everybody who could not see it is through."""
-    connection.execute(_SEE, {"limit": limit})
+def set_barriers(connection: Connection, *, limit: int) -> None:
+    """Set the barrier of up to `limit` new interruptions, which delays their linking until it is safe."""
+    connection.execute(_SET_BARRIERS, {"limit": limit})
 
 
 def interruptions_to_link(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
-    """Interruptions whose retries can all be seen by now, and may have been booked without them."""
-    return [dict(row._mapping) for row in connection.execute(_THROUGH, {"limit": limit})]
+    """Up to `limit` interruptions past their barrier: all retries that were booked without them are visible."""
+    return [dict(row._mapping) for row in connection.execute(_PAST_BARRIER, {"limit": limit})]
 
 
 def wake_retries(
     connection: Connection, interruptions: Sequence[dict[str, Any]], *, window: timedelta, now: datetime
 ) -> int:
-    """Have the finalizer look again at the retries of these interruptions; returns how many."""
-    parameters = {"through": json_rows(interruptions), "window": window, "now": now}
+    """Make the retries of these interruptions due for the finalizer; returns how many."""
+    parameters = {"rows": json_rows(interruptions), "window": window, "now": now}
     return connection.execute(_WAKE, parameters).rowcount
 
 
 def mark_linked(connection: Connection, interruptions: Sequence[dict[str, Any]]) -> None:
-    """Record that these were looked up, unless they changed meanwhile."""
+    """Record that the retries of these interruptions were linked, unless the interruptions changed meanwhile."""
     connection.execute(_LINKED, {"rows": json_rows(interruptions)})

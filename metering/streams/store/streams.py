@@ -1,4 +1,4 @@
-"""Streams: the join of `domain/stream.py` as SQL, the claim of due work, and what the finalizer records."""
+"""Streams: the join of `streams/stream.py` in SQL, claims of due streams, and what the finalizer records."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def attributes_document(event: StreamStart | StreamEnd) -> bytes:
-    """What a start or an end says, as stored in `start_data` and `end_data`."""
+    """The attributes of a start or an end, as stored in `start_data` and `end_data`."""
     return _encode(event.attributes())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredStream:
-    """A stream as stored: its joined facts and where the finalizer got with it.
+    """A stream as stored: its joined facts, and how far the finalizer is with it.
 
-    `revision` is None before anything is booked, 0 after the charge, n after the n-th adjustment.
+    `revision` is None before the charge, 0 after the charge, n after the n-th adjustment.
     """
 
     facts: StreamFacts
@@ -36,7 +36,7 @@ class StoredStream:
 
 
 def _members(**members: str) -> str:
-    """SQL for the inside of a JSON object, as text. json_build_object would parse every member once more."""
+    """SQL for the members of a JSON object, as text. json_build_object would parse every member again."""
     return " || ',".join(f'"{name}":\' || {value}' for name, value in members.items())
 
 
@@ -48,7 +48,7 @@ _KEY = {"customer_id": "to_json(s.customer_id)", "stream_id": "to_json(s.stream_
 
 
 def _winner(name: str, time: str) -> str:
-    """A `Winner` as JSON: its event is the key and the time, and then what is stored of it but for the brace."""
+    """SQL for a `Winner` as JSON. Its event is the key, the time and the stored attributes (without the brace)."""
     event = f"'{{{_members(**_KEY, time=f'to_json(s.{time})')} || ',' || substr(s.{name}_data::text, 2)"
     winner = _json(event=event, fingerprint=f"s.{name}_fingerprint", conflicting=f"s.{name}_conflicting")
     return f"CASE WHEN s.{time} IS NULL THEN 'null' ELSE {winner} END"
@@ -66,7 +66,7 @@ FACTS = _json(
     delivered=f"CASE WHEN s.delivered_seq IS NULL THEN 'null' ELSE {_DELIVERED} END",
     end=_winner("end", "ended_at"),
 )
-# The facts come as one JSON document: msgspec makes the records of it several times as fast as Python would.
+# The facts are read as one JSON document: msgspec builds the records from it several times as fast as Python.
 STREAM_COLUMNS = f"{FACTS} AS facts, s.last_received_at, s.state, s.state_reason, s.revision"
 
 _STATES = {state.value: state for state in State}
@@ -74,7 +74,7 @@ _decode_facts = msgspec.json.Decoder(StreamFacts).decode
 
 
 def stored_stream(row: Any) -> StoredStream:
-    """A row that begins with STREAM_COLUMNS as a record."""
+    """A row that starts with STREAM_COLUMNS as a record."""
     facts, last_received_at, state, state_reason, revision = row[:5]
     return StoredStream(
         facts=_decode_facts(facts),
@@ -85,7 +85,7 @@ def stored_stream(row: Any) -> StoredStream:
     )
 
 
-# What a row of UPSERT's JSON may have; a field that is not there is NULL.
+# The fields of a row in UPSERT's JSON; a missing field is NULL.
 _ROW_COLUMNS: tuple[tuple[str, str], ...] = (
     ("customer_id", "text"),
     ("stream_id", "text"),
@@ -104,7 +104,7 @@ _ROW_COLUMNS: tuple[tuple[str, str], ...] = (
     ("end_conflicting", "boolean"),
 )
 
-# The join, clause by clause as in domain/stream.py. `s` is what is stored, `excluded` what comes in.
+# The join, clause by clause as in streams/stream.py. `s` is the stored row, `excluded` the new one.
 _TAKE_START = """(excluded.started_at IS NOT NULL AND (s.started_at IS NULL
     OR (excluded.started_at, excluded.start_fingerprint) < (s.started_at, s.start_fingerprint)))"""
 _START_CONFLICTING = """(s.start_conflicting OR excluded.start_conflicting
@@ -117,7 +117,7 @@ _END_CONFLICTING = f"""(CASE WHEN s.end_rank IS NOT DISTINCT FROM excluded.end_r
          OR COALESCE(s.end_fingerprint <> excluded.end_fingerprint, false)
     WHEN {_TAKE_END} THEN excluded.end_conflicting ELSE s.end_conflicting END)"""
 _MAXIMA = ("delivered_seq", "delivered_output_tokens", "delivered_reasoning_tokens", "last_event_at")
-_SAYS_SOMETHING_NEW = " OR ".join(
+_CHANGES_ROW = " OR ".join(
     [
         _TAKE_START,
         _TAKE_END,
@@ -132,9 +132,9 @@ def _either(condition: str, *names: str) -> str:
     return ", ".join(f"{name} = CASE WHEN {condition} THEN excluded.{name} ELSE s.{name} END" for name in names)
 
 
-# Sorted by key in the statement itself, so that any number of writers cannot deadlock.
-# A duplicate says nothing new and writes nothing. An open stream keeps its timer (due_at), which the sweep moves
-# on when it fires, so that counting tokens never touches an index. Once the end is known, new facts are due now.
+# The statement sorts by key, so that concurrent writers cannot deadlock. A duplicate writes nothing. An open
+# stream keeps its `due_at`, which the finalizer moves forward once it is reached, so that counting tokens never
+# touches an index. Once the end is known, new facts are due immediately.
 UPSERT = f"""
 INSERT INTO streams AS s ({", ".join(name for name, _ in _ROW_COLUMNS)}, first_received_at, last_received_at,
     due_at, state)
@@ -156,7 +156,7 @@ ON CONFLICT (customer_id, stream_id) DO UPDATE SET
     due_at = CASE WHEN s.ended_at IS NULL AND excluded.ended_at IS NULL
                   THEN COALESCE(s.due_at, excluded.due_at)
                   ELSE LEAST(s.due_at, excluded.last_received_at) END
-WHERE {_SAYS_SOMETHING_NEW}
+WHERE {_CHANGES_ROW}
 """
 
 
@@ -187,7 +187,7 @@ def upsert_parameters(
     received_at: datetime,
     abandon_after: timedelta,
 ) -> dict[str, Any]:
-    """What UPSERT takes, for joined facts that arrived from `first_received_at` until `received_at`."""
+    """The parameters of UPSERT, for joined facts that arrived from `first_received_at` until `received_at`."""
     return {
         "rows": json_rows(map(_row, streams)),
         "first_received_at": first_received_at,
@@ -234,10 +234,10 @@ _CLAIM_OLDEST, _CLAIM_NEWEST = _claim("ASC"), _claim("DESC")
 def claim_due(
     connection: Connection, *, now: datetime, limit: int, newest_first: bool = False
 ) -> list[StoredStream]:
-    """Lock up to `limit` due streams that no other worker has, the longest waiting first.
+    """Lock up to `limit` due streams that no other worker has locked, longest waiting first.
 
-    A second claim at the same time does better with `newest_first`: to step over a row that another transaction
-    has locked takes PostgreSQL longer than to lock one.
+    A second claim at the same time is faster with `newest_first`: PostgreSQL takes longer to skip a row that
+    another transaction has locked than to lock a free one.
     """
     rows = connection.execute(_CLAIM_NEWEST if newest_first else _CLAIM_OLDEST, {"now": now, "limit": limit}).all()
     return [stored_stream(row) for row in rows]
@@ -253,13 +253,13 @@ _READ_STREAMS, _LOCK_STREAMS = text(_READ), text(f"{_READ} FOR UPDATE OF s")
 
 
 def read_streams(connection: Connection, streams: Sequence[tuple[str, str]], *, lock: bool) -> list[StoredStream]:
-    """These (customer_id, stream_id); with `lock`, nobody else changes them until the transaction ends."""
+    """The streams given as (customer_id, stream_id); with `lock`, they are locked until the transaction ends."""
     rows = connection.execute(_LOCK_STREAMS if lock else _READ_STREAMS, {"keys": json_keys(streams)}).all()
     return [stored_stream(row) for row in rows]
 
 
 class StreamMark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What the finalizer leaves on a stream: its state, when to look again, and the newest booking."""
+    """What the finalizer records on a stream: its state, when it is due again, and the newest booking."""
 
     customer_id: str
     stream_id: str
@@ -280,7 +280,7 @@ WHERE s.customer_id = m.customer_id AND s.stream_id = m.stream_id
 
 
 def mark_streams(connection: Connection, marks: Sequence[StreamMark]) -> None:
-    """Record what was decided of streams that this transaction has claimed."""
+    """Record the new state of streams that this transaction has claimed."""
     connection.execute(_MARK, {"rows": json_rows(marks)})
 
 
@@ -288,7 +288,7 @@ _WAKE = text("UPDATE streams SET due_at = :now WHERE customer_id = :customer_id 
 
 
 def wake_stream(connection: Connection, *, customer_id: str, stream_id: str, now: datetime) -> None:
-    """Have the finalizer look again at a stream that this transaction has locked."""
+    """Make a stream that this transaction has locked due for the finalizer."""
     connection.execute(_WAKE, {"customer_id": customer_id, "stream_id": stream_id, "now": now})
 
 
@@ -303,5 +303,5 @@ _WAKE_UNPRICED = text(
 
 
 def wake_unpriced(connection: Connection, *, now: datetime) -> int:
-    """Have the finalizer look again at streams that lacked a rate; returns how many."""
+    """Make streams that lacked a rate due for the finalizer; returns how many."""
     return connection.execute(_WAKE_UNPRICED, {"now": now}).rowcount
