@@ -180,7 +180,7 @@ def _utc(clock: time) -> time:
 
 
 def _rates(model: ModelInfo, day: datetime, window: DailyWindow | None) -> Iterable[Rate]:
-    """The catalogue's prices from this day on in the window: standard ones, and different ones of service tiers."""
+    """The catalogue's prices from this day on in the window: the standard ones, then those that tiers change."""
     moment = datetime.combine(day.date(), window.start, UTC) if window else day
     standard = dict(_prices(model.get_prices(moment)))
     yield from _rates_of(standard, None, window)

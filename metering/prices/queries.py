@@ -127,20 +127,26 @@ _IN_FORCE = text(
         ORDER BY provider, model, coalesce(customer_id, ''), effective_from DESC
     ) AS newest
     WHERE (CAST(:provider AS text) IS NULL OR provider = :provider)
-      AND (CAST(:words AS text) IS NULL OR strpos(lower(model), lower(:words)) > 0)
+      AND (CAST(:model_contains AS text) IS NULL OR strpos(lower(model), lower(:model_contains)) > 0)
     ORDER BY provider, model, coalesce(customer_id, '') LIMIT :limit
     """
 )
 
 
 def rates_in_force(
-    connection: Connection, *, now: datetime, provider: str | None, words: str | None, only: str | None, limit: int
+    connection: Connection,
+    *,
+    now: datetime,
+    provider: str | None,
+    model_contains: str | None,
+    only: str | None,
+    limit: int,
 ) -> Sequence[SourcedRateCard]:
-    """Up to `limit` cards in force, by (provider, model); `words` is a part of the model's name.
+    """Up to `limit` cards in force, by (provider, model). `model_contains` is a part of the model's name.
 
     With the customer id `only`: shared cards and that customer's own. Without: the cards of all customers.
     """
-    parameters = {"now": now, "provider": provider, "words": words, "only": only, "limit": limit}
+    parameters = {"now": now, "provider": provider, "model_contains": model_contains, "only": only, "limit": limit}
     return _with_rates(connection, connection.execute(_IN_FORCE, parameters).all())
 
 

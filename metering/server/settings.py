@@ -151,8 +151,8 @@ class Settings(BaseSettings):
     stripe_requests_per_second: float | None = Field(
         default=None,
         gt=0,
-        description="Limit of calls to Stripe per second, over all processes. Default: 80 with a live key, 20 with a "
-        "test key.",
+        description="Limit of calls to Stripe per second, over all processes. "
+        "Default: 80 with a live key, 20 with a test key.",
     )
     stripe_collect: bool = Field(
         default=False, description="Stripe sends or charges final invoices automatically (auto_advance)."

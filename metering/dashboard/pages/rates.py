@@ -32,7 +32,7 @@ def rates(asked: Asked) -> Page:
         asked.connection,
         now=asked.now,
         provider=provider,
-        words=words,
+        model_contains=words,
         only=asked.viewer.customer_id,
         limit=limit + 1,
     )

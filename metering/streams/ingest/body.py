@@ -118,7 +118,7 @@ def _unzstd(body: bytes) -> bytes:
 
 
 def _check_complete(body: bytes) -> None:
-    """Detect a truncated body, which the reader does not report. The body must be known to inflate within limits."""
+    """Detect a truncated body, which the reader does not report. The body is known to inflate within limits."""
     while body:
         inflater = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
         inflater.decompress(body)

@@ -53,7 +53,7 @@ WHERE i.customer_id = gone.customer_id AND i.stream_id = gone.stream_id AND i.in
 _KNOWN = text(
     """
 SELECT DISTINCT i.request_key
-FROM unnest(CAST(:request_keys AS bigint[])) AS asked (request_key) JOIN interrupted_streams i USING (request_key)
+FROM unnest(CAST(:request_keys AS bigint[])) AS wanted (request_key) JOIN interrupted_streams i USING (request_key)
 WHERE i.interrupted
 """
 )
