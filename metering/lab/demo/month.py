@@ -162,9 +162,7 @@ class _Month:
         """Pay at Stripe, and wait until the service has recorded it."""
         self._call_stripe("POST", f"/v1/invoices/{self._stripe_id(customer_id)}/pay")
         wait_for(
-            lambda: any(
-                each["state"] == "paid" for each in self.invoices() if each["customer_id"] == customer_id
-            ),
+            lambda: any(each["state"] == "paid" for each in self.invoices() if each["customer_id"] == customer_id),
             "the payment to be recorded",
         )
 
