@@ -35,7 +35,7 @@ from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.cursors import InvalidCursorError
 from metering.core.errors import MeteringError
 from metering.core.period import InvalidPeriodError
-from metering.corrections.adjust_by_hand import InvalidAdjustmentError
+from metering.corrections.adjust_manually import InvalidAdjustmentError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.customers.store import StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError

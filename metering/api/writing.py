@@ -12,7 +12,7 @@ from metering.api.fields import Id, Reason
 from metering.api.reading import TheService
 from metering.api.shapes import CustomerInput, customer_shape, manual_adjustment_shape
 from metering.core.clock import utc_now
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.customers.queries import get_customer
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
@@ -43,7 +43,7 @@ def write_adjustment(
     service: TheService,
 ) -> dict[str, Any]:
     """Book a credit or a correction, exactly once for a key."""
-    adjustment = adjust_by_hand(
+    adjustment = adjust_manually(
         engine=service.engine,
         idempotency_key=idempotency_key,
         customer_id=given.customer_id,

@@ -1,4 +1,4 @@
-"""What people do after the fact: settle the backlog, adjust by hand, rerate, simulate a cancel policy.
+"""Corrections: resolve the backlog, adjust manually, rerate, simulate a cancel policy.
 
-Each books new entries through `ledger/`; nothing that is booked changes.
+Each correction books new entries through `ledger/`; booked entries never change. Start with `resolve_stream.py`.
 """

@@ -1,4 +1,4 @@
-"""The backlog: streams that need a person, the longest waiting first."""
+"""The backlog: orphaned, unpriced and conflicting streams, the longest waiting first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,35 +6,51 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from metering.events.events import UsageSource
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import State
 from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.stream import StreamFacts
 
-_FIXES = {
-    State.ORPHANED: "send the stream-start, and it finalizes by itself; or write it off",
-    State.UNPRICED: "set the rate (`metering rates set`), and it finalizes by itself; or write it off",
-    State.CONFLICTING: "send a stream-end whose usage_source ranks higher; or bill it as it is, or write it off",
+_MISSING_FACTS = {
+    State.ORPHANED: "send the stream-start, then the stream finalizes; or resolve it with write_off",
+    State.UNPRICED: "set the rate (`metering rates set`), then the stream finalizes; or resolve it with write_off",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacklogItem:
-    """A stream that waits for a person, or for a fact that is still to come, `since` its first event arrived."""
+    """A stream that waits for a decision or for a missing fact. Its first event arrived at `since`."""
 
     stream: StoredStream
     since: datetime
 
     @property
     def fix(self) -> str:
-        """What a person can do about it."""
-        return _FIXES[self.stream.state]
+        """Advice that fits the state and the reason."""
+        if self.stream.state is State.CONFLICTING:
+            return _conflict_fix(self.stream.facts)
+        return _MISSING_FACTS[self.stream.state]
 
     @property
     def actions(self) -> Sequence[ResolutionAction]:
-        """The decisions that would settle it."""
+        """The resolutions that `resolve_stream` accepts for this stream."""
         if self.stream.state is State.CONFLICTING and self.stream.facts.start is not None:
             return (ResolutionAction.BILL_AS_IS, ResolutionAction.WRITE_OFF)
         return (ResolutionAction.WRITE_OFF,)
+
+
+def _conflict_fix(facts: StreamFacts) -> str:
+    start, end = facts.start, facts.end
+    if start is None:
+        resolve = "resolve it with write_off (bill_as_is needs the stream-start)"
+    else:
+        resolve = "resolve it with bill_as_is or write_off"
+    if start is not None and start.conflicting:
+        return f"{resolve}; no further event can settle two different stream-starts"
+    if end is not None and end.event.usage_source is not UsageSource.PROVIDER:
+        return f"send a stream-end with a usage_source that ranks higher; or {resolve}"
+    return f"{resolve}; no usage_source ranks higher than that of these stream-ends"
 
 
 _BACKLOG = text(
@@ -59,7 +75,7 @@ _COUNT = text(
 
 
 def count_backlog(connection: Connection, *, customer_id: str | None) -> int:
-    """How many streams wait, of one customer or of all."""
+    """The number of streams in the backlog, of one customer or of all (None)."""
     count: int = connection.execute(_COUNT, {"customer_id": customer_id}).scalar_one()
     return count
 
@@ -72,7 +88,10 @@ def list_backlog(
     after: tuple[datetime, str, str] | None,
     limit: int,
 ) -> Sequence[BacklogItem]:
-    """Streams behind the position `after`, by (since, customer_id, stream_id)."""
+    """Up to `limit` streams of the backlog after the position `after`, a (since, customer_id, stream_id).
+
+    None does not filter.
+    """
     since, after_customer, after_stream = after or (None, None, None)
     rows = connection.execute(
         _BACKLOG,

@@ -1,6 +1,6 @@
-"""Rerate: what a month's streams would cost by the price book as it is now; previewed, then booked as adjustments.
+"""Rerate: price a month's streams with the current price book; preview the changes, or book them as adjustments.
 
-A price that is set later never alters what is booked. This is how it does, when somebody wants it to.
+A new price never changes booked bills by itself. Rerating is the explicit way to apply it to them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +24,20 @@ from metering.streams.bill import Bill
 from metering.streams.settlement import State, rerate_bill
 from metering.streams.store.streams import StoredStream, StreamMark, mark_streams, read_streams
 
-# As many streams as are locked, and booked, at a time.
+# Streams per transaction: as many are locked, and booked, at a time.
 _BATCH = 500
 
+# Called with the number of streams looked at so far.
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerateGroup:
-    """The streams of a model whose bill changes. `unpriced` ones have no rate any more, and keep their bill."""
+    """The streams of a model whose bill changes, before and after in exact cents.
+
+    `unpriced` counts streams without a rate in the current price book; they keep their bill and are in no other
+    figure.
+    """
 
     provider: str
     model: str
@@ -43,7 +48,7 @@ class RerateGroup:
 
     @property
     def difference_usd_cents(self) -> Decimal:
-        """What the adjustments sum to."""
+        """The sum of the adjustments, in exact cents."""
         return EXACT.subtract(self.new_usd_cents, self.usd_cents)
 
 
@@ -77,9 +82,10 @@ def rerate(
     book: bool,
     progress: Progress = lambda _: None,
 ) -> Sequence[RerateGroup]:
-    """By model, what changes; with `book` the differences are booked, some hundred streams in a transaction.
+    """Return the changes by provider and model; with `book`, book the differences as adjustments.
 
-    Booking can be stopped anywhere and run again: what was booked changes no more.
+    Each batch of streams is booked in a transaction of its own, so booking can be stopped and run again: a stream
+    that was rerated has no difference left.
     """
     groups = _Groups({})
     seen = 0

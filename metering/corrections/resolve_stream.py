@@ -1,4 +1,4 @@
-"""Resolve a stream: an admin decides what no rule can, and says why. The finalizer then books it."""
+"""Resolve a stream: an admin decides how a stream of the backlog is settled, and why. The finalizer books it."""
 
 from datetime import datetime
 
@@ -13,15 +13,15 @@ from metering.streams.store.streams import StoredStream, read_streams, wake_stre
 
 
 class UnknownStreamError(MeteringError):
-    """There is no such stream."""
+    """The stream does not exist."""
 
 
 class NotInBacklogError(MeteringError):
-    """The stream needs no decision: it is open, or final."""
+    """The stream is not in the backlog: it is open, ended or finalized."""
 
 
 class InvalidResolutionError(MeteringError):
-    """The decision does not settle the stream, or has no reason."""
+    """The action does not settle the stream, or the reason is empty."""
 
 
 def resolve_stream(
@@ -34,15 +34,16 @@ def resolve_stream(
     resolved_by: str,
     now: datetime,
 ) -> Resolution:
-    """Record a decision about a stream in the backlog. It holds until newer facts say something else.
+    """Record a resolution and make the stream due. It holds while the winning start and end stay the same.
 
     Raises:
-        UnknownStreamError: no event of it ever came.
-        NotInBacklogError: it waits for nobody.
-        InvalidResolutionError: what is missing cannot be decided, or the reason is empty.
+        UnknownStreamError: no event of the stream has arrived.
+        NotInBacklogError: the stream is not orphaned, unpriced or conflicting.
+        InvalidResolutionError: `bill_as_is` for a stream that is not conflicting or has no start, or the reason
+            is empty.
     """
     if not reason.strip():
-        raise InvalidResolutionError("reason: say why, for whoever reads the bill later")
+        raise InvalidResolutionError("reason: required, it is kept with the resolution")
     with transaction(engine) as connection:
         locked = read_streams(connection, [(customer_id, stream_id)], lock=True)
         if not locked:
@@ -67,14 +68,14 @@ def resolve_stream(
 
 def _check(stream: StoredStream, action: ResolutionAction) -> None:
     if stream.state not in NEEDS_PERSON:
-        raise NotInBacklogError(f"the stream is {stream.state.value}: it needs no decision")
+        raise NotInBacklogError(f"the stream is {stream.state.value}: it is not in the backlog")
     if action is ResolutionAction.BILL_AS_IS:
         if stream.state is not State.CONFLICTING:
             raise InvalidResolutionError(
-                f"action: an {stream.state.value} stream cannot be billed as it is, {stream.state_reason};"
-                " supply what is missing, or write it off"
+                f"action: bill_as_is needs a conflicting stream, this one is {stream.state.value}"
+                f" ({stream.state_reason}); supply what is missing, or use write_off"
             )
         if stream.facts.start is None:
             raise InvalidResolutionError(
-                "action: without a stream-start there is nothing to bill by; send it, or write the stream off"
+                "action: bill_as_is needs the stream-start, and none arrived; send it, or use write_off"
             )

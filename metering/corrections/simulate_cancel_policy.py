@@ -1,4 +1,4 @@
-"""Simulate a cancel policy: what a month's streams that did not complete would have cost under another one."""
+"""Simulate a cancel policy: what a month's streams that did not complete would have cost under another policy."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from metering.streams.bill import Bill
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedCost:
-    """The streams of a provider and an outcome: what they cost, and what they would.
+    """The streams of a provider with an outcome: their cost and their simulated cost, in exact cents.
 
-    `unpriced` of them have no rate; they are left out of `would_cost_usd_cents`.
+    `unpriced` of them have no rate and are left out of `would_cost_usd_cents`.
     """
 
     provider: str
@@ -35,7 +35,7 @@ class SimulatedCost:
 
     @property
     def difference_usd_cents(self) -> Decimal:
-        """What would be paid in addition; below zero, what would be saved."""
+        """Simulated cost minus cost, in exact cents; below zero, the customers would pay less."""
         return EXACT.subtract(self.would_cost_usd_cents, self.usd_cents)
 
 
@@ -47,7 +47,10 @@ def simulate_cancel_policy(
     provider: str | None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Sequence[SimulatedCost]:
-    """By provider and outcome, what the period's bills would be under `policy`; nothing is written."""
+    """Return the cost of the period's streams under `policy`, by provider and outcome; nothing is written.
+
+    `provider` limits it to one provider. `progress` is called with the number of bills read so far.
+    """
     costs: dict[tuple[str, Outcome], SimulatedCost] = {}
     where = BillFilter(period=period, provider=provider)
     with transaction(engine) as connection:
@@ -73,7 +76,10 @@ def _count(costs: dict[tuple[str, Outcome], SimulatedCost], bill: Bill, would_co
 
 
 def _cost_under(policy: CancelPolicy, stream: StreamBill, bill: Bill, prices: PriceBook) -> Decimal | None:
-    """None without a rate. `delivered` and `drain` bill the same facts; they differ in what a gateway reads."""
+    """The simulated cost in exact cents; None without a rate.
+
+    `delivered` and `drain` bill the same facts; they differ only in what the gateway reads.
+    """
     if policy is CancelPolicy.ZERO:
         return ZERO
     if bill.cancel_policy is not CancelPolicy.ZERO:

@@ -1,8 +1,7 @@
-"""Booked amounts: what a stream owes, its usage charge, and the adjustments that follow. Nothing is edited.
+"""Entries: the usage charge of a stream, and the adjustments that follow. Booked entries never change.
 
-A `Bill` is what the facts of a stream amount to. The first one is booked as a charge; when later facts change
-it, an adjustment books the difference and carries the new bill. So the newest bill is always what the facts
-say, and charge + adjustments always sum to it.
+The first bill of a stream is booked as a charge. When later facts change the bill, an adjustment books the
+difference and carries the new bill. So charge + adjustments always sum to the newest bill.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from metering.streams.bill import Bill
 
 
 class AdjustmentReason(StrEnum):
-    """Why an adjustment was booked."""
+    """Why an adjustment was booked: facts arrived after the booking, or the stream was rerated."""
 
     LATE_FACTS = "late_facts"
     RERATE = "rerate"
@@ -24,7 +23,10 @@ class AdjustmentReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """The one usage charge of a stream. `request_key` is what it asked for (domain/retries.py)."""
+    """The one usage charge of a stream.
+
+    `request_key` is a digest of the request, which finds retries (`streams/retries.py`).
+    """
 
     charge_id: str
     customer_id: str
@@ -37,8 +39,11 @@ class Charge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjustment:
-    """A later fact's difference: `usd_cents` = new bill - bill before. `bill` is None when, for now, nothing
-    may be billed (the facts have come to contradict each other, or lost their rate)."""
+    """A change of a stream's bill: `usd_cents` is the new bill minus the bill before, exact.
+
+    `bill` is the new bill. It is None when the stream may not be billed for now: its facts contradict each other,
+    or its model has no rate. `revision` counts the stream's adjustments from 1.
+    """
 
     adjustment_id: str
     customer_id: str
@@ -53,12 +58,12 @@ class Adjustment:
 
 
 def charge_id_of(*, customer_id: str, stream_id: str) -> str:
-    """A charge's id follows from its stream, so that booking it twice cannot make two."""
+    """The charge id, derived from the stream: a second booking would have the same id."""
     return f"ch_{digest(customer_id, stream_id)}"
 
 
 def adjustment_id_of(*, customer_id: str, stream_id: str, revision: int) -> str:
-    """An adjustment's id follows from its stream and its place in the stream's history."""
+    """The adjustment id, derived from the stream and the revision."""
     return f"adj_{digest(customer_id, stream_id, str(revision))}"
 
 
@@ -73,7 +78,7 @@ def adjust(
     booked_at: datetime,
     period: str,
 ) -> Adjustment:
-    """The adjustment that takes a stream from one bill to the next."""
+    """The adjustment from the bill `before` to the bill `after`; None stands for no bill."""
     return Adjustment(
         adjustment_id=adjustment_id_of(customer_id=customer_id, stream_id=stream_id, revision=revision),
         customer_id=customer_id,
@@ -89,12 +94,12 @@ def adjust(
 
 
 def difference(*, before: Bill | None, after: Bill | None) -> Decimal:
-    """What has to be booked so that the sum of all bookings is the new bill."""
+    """The exact cents to book so that the stream's bookings sum to the bill `after`."""
     return EXACT.subtract(after.usd_cents if after else ZERO, before.usd_cents if before else ZERO)
 
 
 class ManualKind(StrEnum):
-    """`CREDIT`: in the customer's favour, so below zero. `CORRECTION`: of either sign."""
+    """`CREDIT`: in the customer's favour, always below zero. `CORRECTION`: either sign."""
 
     CREDIT = "credit"
     CORRECTION = "correction"
@@ -102,9 +107,9 @@ class ManualKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManualAdjustment:
-    """An amount beside the bills, of one stream or of the customer as a whole.
+    """A credit or correction that an admin booked, for one stream or for the customer as a whole (None).
 
-    `filed_at` is when totals have it: when its stream ended, or when it was booked.
+    It changes no bill. Totals count it at `filed_at`: the end of its stream, or the time of booking without one.
     """
 
     customer_id: str

@@ -1,5 +1,8 @@
-"""Finalize: book what the due streams owe. The row is the work; running this twice, or nowhere for a while, is
-harmless. Charge, stream and totals change in one transaction."""
+"""Finalize: settle the due streams and book their bills.
+
+The stream's row is the unit of work, so it does no harm to run this twice, in parallel or late. Charges, streams
+and totals change in one transaction.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,7 +36,7 @@ from metering.streams.store.streams import StoredStream, StreamMark, claim_due, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalizeResult:
-    """What one run did; `states` counts the streams by the state they are in now."""
+    """What one run did. `states` counts the claimed streams by their new state."""
 
     claimed: int
     charged: int
@@ -43,7 +46,7 @@ class FinalizeResult:
 
 @dataclass(slots=True)
 class _Work:
-    """What a batch comes to, before any of it is written."""
+    """What a batch is going to write."""
 
     now: datetime
     periods: OpenPeriods
@@ -62,7 +65,10 @@ def finalize_due(
     limit: int,
     newest_first: bool = False,
 ) -> FinalizeResult:
-    """Claim up to `limit` due streams, and book, postpone or set aside each of them."""
+    """Claim up to `limit` due streams; book each, postpone it, or put it in the backlog.
+
+    Streams that are locked by another finalizer are skipped.
+    """
     _wake_newly_priced(engine, price_books, now)
     with transaction(engine) as connection:
         claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first)
@@ -94,7 +100,7 @@ def finalize_due(
 
 
 def _wake_newly_priced(engine: Engine, price_books: PriceBooks, now: datetime) -> None:
-    """Have unpriced streams settled again once something was added to the price book."""
+    """Make unpriced streams due when the price book has changed."""
     with transaction(engine) as connection:
         version = price_books.new_version(connection)
         if version is not None:
@@ -127,7 +133,7 @@ def _settle(
 
 
 def _request_keys(claimed: Mapping[tuple[str, str], StoredStream]) -> dict[tuple[str, str], int]:
-    """What those asked for of which the gateway told it."""
+    """The request keys of the streams whose gateway sent a request hash."""
     request_keys: dict[tuple[str, str], int] = {}
     for key, each in claimed.items():
         start = each.facts.start
@@ -142,7 +148,7 @@ def _retries(
     request_keys: Mapping[tuple[str, str], int],
     patience: Patience,
 ) -> dict[tuple[str, str], str]:
-    """Which of these look like a retry, and of which stream."""
+    """The id of the interrupted stream that each of these repeats; streams that are no retry are left out."""
     interrupted = interrupted_requests(connection, request_keys.values())
     attempts = [
         Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time)
@@ -159,7 +165,7 @@ def _record_interruptions(
     patience: Patience,
     now: datetime,
 ) -> None:
-    """Which of these ended early, and which did not although an earlier look may have said so."""
+    """Record which streams ended early, and withdraw that for streams that turn out to have completed."""
     interrupted: list[Interruption] = []
     taken_back: list[tuple[str, str]] = []
     for key, request_key in request_keys.items():
@@ -191,7 +197,7 @@ def _plan(
         case Wait(state, due_at):
             revision = stream.revision
             if revision is not None:
-                # A booked stream stays final while it waits to see whether more facts come.
+                # A booked stream stays finalized while it waits for more facts.
                 state = stream.state
     work.marks.append(
         StreamMark(
@@ -208,7 +214,7 @@ def _plan(
 def _book(
     work: _Work, stream: StoredStream, before: Bill | None, after: Bill | None, request_key: int | None
 ) -> int | None:
-    """Plan the charge or the adjustment that takes the stream from one bill to the next; its new revision."""
+    """Plan the charge or adjustment from one bill to the next; return the stream's new revision."""
     if before == after:
         return stream.revision
     customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id

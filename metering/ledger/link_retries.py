@@ -1,7 +1,7 @@
-"""Link retries: bring an interruption to retries that were booked before it was known.
+"""Link retries: find retries that were booked before the interruption that they repeat was known.
 
-It is found out late when a stream is swept as abandoned, or its end was delayed; and two finalizers at work at the
-same time cannot see what the other one books.
+An interruption becomes known late when a stream is swept as abandoned, when its end is delayed, or when another
+finalizer books it at the same time and has not committed yet.
 """
 
 from datetime import datetime, timedelta
@@ -18,10 +18,11 @@ from metering.streams.store.retries import (
 
 
 def link_retries(*, engine: Engine, window: timedelta, now: datetime, limit: int) -> int:
-    """Have the retries of newly known interruptions finalized anew; returns how many.
+    """Make the retries of newly known interruptions due again; return how many.
 
-    An interruption is seen in one call and looked up in a later one. The steps are transactions of their own,
-    since a finalizer locks streams before interruptions; made twice they do no harm.
+    One call marks an interruption as seen, a later call looks up its retries: by then every transaction that could
+    not see the interruption has ended. Each step is a transaction of its own, because a finalizer locks streams
+    before interruptions. It does no harm to repeat a step.
     """
     with transaction(engine) as connection:
         found = interruptions_to_link(connection, limit=limit)

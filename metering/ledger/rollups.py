@@ -1,4 +1,4 @@
-"""The tables of summed bookings: what each is by, and what it sums."""
+"""The rollup tables: the dimensions of each, and the sums it holds."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SUMS = ("stream_count", *COUNTERS, "usd_cents")
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """A table of sums by `bucket`, a stretch of time, and `dimensions`."""
+    """A table of sums by `bucket` (hour, day or month) and `dimensions`."""
 
     table: str
     bucket: str
@@ -19,12 +19,12 @@ class Rollup:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Its primary key."""
+        """The columns of its primary key: the customer first if it has one, then the bucket."""
         before = tuple(name for name in self.dimensions if name == "customer_id")
         return (*before, self.bucket, *(name for name in self.dimensions if name != "customer_id"))
 
 
-# Of a bucket, from narrow to the one that has all: a question is answered by the first that knows its dimensions.
+# For each bucket, from few dimensions to all: a query reads the first rollup that has its dimensions.
 HOURLY = (
     Rollup("totals_hourly_by_model", "hour", ("provider", "model", "outcome", "usage_source")),
     Rollup("totals_hourly_by_customer", "hour", ("customer_id",)),
@@ -40,10 +40,10 @@ MONTHLY = (
     Rollup("totals_monthly", "month", DIMENSIONS),
 )
 ROLLUPS = (*HOURLY, *DAILY, *MONTHLY)
-# What every other one can be summed from.
+# All others can be summed from this one.
 DETAILED = HOURLY[-1]
 
 
 def narrowest(rollups: Sequence[Rollup], *, dimensions: Collection[str]) -> Rollup:
-    """The first of these that knows all the dimensions; the last of each bucket knows any."""
+    """The first of these rollups that has all the dimensions; the last one of each bucket has every dimension."""
     return next(rollup for rollup in rollups if set(dimensions) <= set(rollup.dimensions))

@@ -1,5 +1,4 @@
-"""Months: closing a customer's month, making its invoice, and the statement that the customer gets.
+"""Months: close a customer's month, make its invoice, and render the customer's statement.
 
-Entries come from `ledger/`. Writing an invoice to Stripe is the subject of `stripe/`. Start with `invoice.py`,
-then `close_months.py`.
+Entries come from `ledger/`; `stripe/` writes invoices to Stripe. Start with `invoice.py`, then `close_months.py`.
 """

@@ -1,6 +1,6 @@
-"""Close months: mark customers, wait until nobody books by what was true before, and make their invoices.
+"""Close months: mark customers, wait for the bookings that did not see the mark, and make the invoices.
 
-Each step finds its work in the database, so that any number of workers can take part, and any of them can die.
+Each step finds its work in the database, so any number of workers can take part, and each can stop at any point.
 """
 
 import logging
@@ -39,7 +39,7 @@ _NO_ENTRIES = Seal(entry_count=0, usd_cents=ZERO, digest=sha256(b"").digest())
 
 
 class UnequalSumsError(MeteringError):
-    """The lines of an invoice do not sum to its entries: a bug, and nothing was invoiced."""
+    """The lines of an invoice do not sum to its entries. This is a bug; nothing was invoiced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class CloseTerms:
     """How months are closed.
 
     A month stays open for `grace` after its end. An invoice below `minimum_cents` is deferred. `hand_over` is
-    called with new invoices and the time, in the transaction that makes them.
+    called with the new invoices and the time, in the transaction that stores them.
     """
 
     grace: timedelta
@@ -57,7 +57,7 @@ class CloseTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseStep:
-    """What one step did; `done` when it found nothing more to do."""
+    """How many customers one step refused and invoiced; `done` when it found nothing to do."""
 
     refused: int
     invoiced: int
@@ -65,26 +65,30 @@ class CloseStep:
 
 
 def close_step(*, engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, limit: int) -> CloseStep:
-    """Close the month of up to `limit` customers, and invoice up to as many that are marked."""
+    """Mark up to `limit` customers as closed, and invoice up to `limit` marked customers.
+
+    A customer is refused while a stream of its month may still settle (unless the run is forced), or when its
+    invoice cannot be made.
+    """
     marked, refused = _mark(engine, run, terms, now, limit)
     with transaction(engine) as connection:
         waiting = marked_customers(
             connection, period=run.period, run_id=run.run_id, only=run.customer_id, limit=limit
         )
     if waiting:
-        # Only those that were marked before this wait may be invoiced after it.
+        # Only customers that were marked before this wait may be invoiced after it.
         wait_for_bookings(engine)
-    invoiced, failed = _invoice_each_alone_if_need_be(engine, run, terms, now, waiting)
+    invoiced, failed = _invoice_isolating_failures(engine, run, terms, now, waiting)
     return CloseStep(refused=refused + failed, invoiced=invoiced, done=not (marked or refused or waiting))
 
 
 def closable_zones(*, period: BillingPeriod, zones: Sequence[str], until: datetime) -> list[str]:
-    """The time zones in which the month had ended at that moment."""
+    """The time zones in which the month had ended at `until`."""
     return [zone for zone in zones if period.next.start(time_zone=ZoneInfo(zone)) <= until]
 
 
 def _mark(engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, limit: int) -> tuple[int, int]:
-    """How many were marked, and how many refused since something of theirs may still settle."""
+    """Return how many customers were marked, and how many were refused because of unsettled streams."""
     at = run.as_of or now
     until = at if run.force_reason else at - terms.grace
     with transaction(engine) as connection:
@@ -102,10 +106,13 @@ def _mark(engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, lim
     return len(ready), len(unsettled)
 
 
-def _invoice_each_alone_if_need_be(
+def _invoice_isolating_failures(
     engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, waiting: Sequence[str]
 ) -> tuple[int, int]:
-    """How many were invoiced and how many failed; one customer's failure holds up nobody else."""
+    """Return how many were invoiced and how many failed.
+
+    A failed batch is halved and tried again, so a failing customer does not hold up the others.
+    """
     try:
         return _invoice(engine, run, terms, now, waiting), 0
     except OperationalError:
@@ -113,10 +120,10 @@ def _invoice_each_alone_if_need_be(
     except (DBAPIError, ArithmeticError, UnequalSumsError) as error:
         if len(waiting) > 1:
             halves = (waiting[: len(waiting) // 2], waiting[len(waiting) // 2 :])
-            counts = [_invoice_each_alone_if_need_be(engine, run, terms, now, half) for half in halves]
+            counts = [_invoice_isolating_failures(engine, run, terms, now, half) for half in halves]
             return sum(invoiced for invoiced, _ in counts), sum(failed for _, failed in counts)
         detail = str(error).splitlines()[0]
-        log.error("an invoice could not be made", extra={"customer_id": waiting[0], "error": detail})
+        log.error("invoice not created", extra={"customer_id": waiting[0], "error": detail})
         with transaction(engine) as connection:
             refuse_customers(connection, run_id=run.run_id, result="failed", details={waiting[0]: detail}, now=now)
         return 0, 1
@@ -143,7 +150,13 @@ def derive(
     closed_at: datetime,
     marked: Sequence[MarkedCustomer],
 ) -> tuple[list[ClosedPeriod], list[Invoice]]:
-    """The closed months of these customers, and their invoices, from what is booked."""
+    """Make the closed months and the invoices of these customers from their entries; nothing is written.
+
+    A month without entries gets no invoice.
+
+    Raises:
+        UnequalSumsError: the lines of an invoice do not sum to its entries.
+    """
     months = {each.customer_id: _months(each) for each in marked}
     everything = [month for found in months.values() for month in found]
     sums, sealed = line_sums(connection, everything), seals(connection, everything)
@@ -171,7 +184,10 @@ def derive(
 
 
 def _months(customer: MarkedCustomer) -> list[OpenMonth]:
-    """With their bounds: one begins where the one before ended, which may have been by another time zone."""
+    """The customer's months with their bounds.
+
+    A month begins where the one before ended, which may have been in a different time zone.
+    """
     months: list[OpenMonth] = []
     until = customer.closed_until
     for period in customer.months:
@@ -207,6 +223,6 @@ def _closed(month: OpenMonth, run: InvoiceRun, closed_at: datetime, seal: Seal) 
 def _check(invoice: Invoice, sealed: Mapping[MonthKey, Seal], key: MonthKey) -> None:
     if invoice.exact_usd_cents != sealed[key].usd_cents:
         raise UnequalSumsError(
-            f"{invoice.period} of customer {invoice.customer_id!r}: its lines sum to {invoice.exact_usd_cents}"
-            f" cents, its entries to {sealed[key].usd_cents}"
+            f"{invoice.period} of customer {invoice.customer_id!r}: the lines sum to {invoice.exact_usd_cents}"
+            f" cents, the entries to {sealed[key].usd_cents} cents"
         )

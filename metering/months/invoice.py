@@ -1,7 +1,7 @@
-"""An invoice: a closed month's entries as lines, and the only place where money is rounded.
+"""An invoice: the entries of a closed month summed by line. Money is rounded here and nowhere else.
 
-Entries are charges, adjustments, credits and corrections; how they are summed by line is said in `LineKind`. An
-invoice never rounds a line by itself: the total is rounded once, down to whole cents, and the lines share it.
+Entries are charges, adjustments, credits and corrections; `LineKind` says which line sums which. The total of an
+invoice is rounded once, down to whole cents, and the lines share it. No line is rounded by itself.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,14 @@ from metering.events.usage import Usage
 
 
 class LineKind(StrEnum):
-    """What a line sums, in the order in which an invoice shows them.
+    """What a line sums, in the order in which an invoice shows the lines.
 
-    `USAGE`: streams of the month, by model, with the adjustments that were booked to them before it closed.
-    `LATE_USAGE`: the same of streams that ended in an earlier month, which had closed by then; by month and model.
-    `ADJUSTMENT`: what changed of charges that an earlier invoice has; by month and model.
-    `CREDIT`, `CORRECTION`: booked by hand, each a line of its own.
-    `CARRIED_IN`: what the invoice before left over.
+    `USAGE`: streams of the month, by model, with the adjustments booked to them before it closed.
+    `LATE_USAGE`: the same for streams that ended in an earlier month and were booked after it closed; by month and
+    model.
+    `ADJUSTMENT`: changes of charges on an earlier invoice; by month and model.
+    `CREDIT`, `CORRECTION`: manual adjustments, each a line of its own.
+    `CARRIED_IN`: the remainder of the invoice before.
     """
 
     USAGE = "usage"
@@ -40,7 +41,11 @@ NO_USAGE = Usage()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineSum:
-    """The exact sum of the entries of one line. `month` is set where the streams are of another month."""
+    """The exact sum of the entries of one line, in cents.
+
+    `month` is the month of the streams where it is not the invoice's, and the month that a carried-in remainder
+    comes from.
+    """
 
     kind: LineKind
     usd_cents: Decimal
@@ -56,7 +61,7 @@ class LineSum:
 
     @property
     def line_key(self) -> str:
-        """Unique within an invoice; says what the line is for, and breaks ties when cents are shared out."""
+        """Identifies the line within its invoice, and breaks ties when cents are shared among lines."""
         return line_key_of(
             kind=self.kind,
             month=self.month,
@@ -69,14 +74,14 @@ class LineSum:
 def line_key_of(
     *, kind: LineKind, month: str | None, provider: str | None, model: str | None, adjustment_id: str | None
 ) -> str:
-    """The key of the line that an entry is summed in."""
+    """The key of the line that sums an entry with these values."""
     parts = (kind.value, month, provider, model, adjustment_id)
     return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts if part is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceLine:
-    """A line: exact cents, and its share of the whole cents that are billed."""
+    """A line: its exact sum, and its share of the whole cents that the invoice bills."""
 
     sum: LineSum
     billed_cents: int
@@ -84,10 +89,10 @@ class InvoiceLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosedPeriod:
-    """A customer's month that is closed: its bounds by the calendar of then, half-open, and what seals it.
+    """A closed month of a customer: its bounds, half-open, in the customer's time zone at closing, and its seal.
 
-    `seal` is a hash over all of its entries (totals/entries.py says how); `force_reason` says why it was closed
-    although streams of it could still settle.
+    `seal` is a hash over all entries of the month (`months/queries/entries.py` says how). `force_reason` says why
+    it was closed while streams of it could still settle; None when it was not forced.
     """
 
     customer_id: str
@@ -104,10 +109,10 @@ class ClosedPeriod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoice:
-    """What a customer owes for a closed month, in exact cents and in whole ones.
+    """What a customer owes for a closed month, in exact cents and in whole cents.
 
-    Always: lines sum to `exact + carried_in`, their cents to `billed`, and `billed + remainder = exact +
-    carried_in`. The remainder is below one cent, or all there is when that is less than the minimum (`deferred`).
+    The lines sum to `exact + carried_in`, their billed cents to `billed`, and `billed + remainder = exact +
+    carried_in`. The remainder is below one cent, or the whole total when that is below the minimum (`deferred`).
     """
 
     invoice_id: str
@@ -123,13 +128,13 @@ class Invoice:
 
     @property
     def deferred(self) -> bool:
-        """Whether nothing is billed, and all of it is carried to the next invoice."""
+        """Whether nothing is billed and the whole total is carried to the next invoice."""
         return self.billed_cents == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previous:
-    """The customer's invoice before, and what it left over."""
+    """The customer's previous invoice and its remainder, in exact cents."""
 
     invoice_id: str
     remainder_usd_cents: Decimal
@@ -137,7 +142,7 @@ class Previous:
 
 
 def invoice_id_of(*, customer_id: str, period: BillingPeriod) -> str:
-    """An invoice's id follows from its customer and month."""
+    """The invoice id, derived from the customer and the month."""
     return f"inv_{digest(customer_id, str(period))}"
 
 
@@ -148,9 +153,9 @@ def make_invoice(
     previous: Previous | None,
     minimum_cents: int,
 ) -> Invoice:
-    """The invoice of a closed month: rounded once, with what the one before left over.
+    """The invoice of a closed month, rounded once, with the remainder of the previous invoice.
 
-    Below `minimum_cents`, or below zero, nothing is billed: the payment provider would not collect it.
+    A total below `minimum_cents`, or below one cent, is not billed: the payment provider would not collect it.
     """
     exact = sum_cents(each.usd_cents for each in sums)
     carried_in = previous.remainder_usd_cents if previous else ZERO
@@ -158,7 +163,7 @@ def make_invoice(
     total = EXACT.add(exact, carried_in)
     whole = floor_cents(total)
     billed = whole if whole >= max(minimum_cents, 1) else 0
-    cents = share_cents(all_sums, total=billed) if billed else dict.fromkeys(map(_key, all_sums), 0)
+    cents = share_cents(all_sums, total=billed) if billed else {each.line_key: 0 for each in all_sums}
     lines = [InvoiceLine(sum=each, billed_cents=cents[each.line_key]) for each in all_sums]
     return Invoice(
         invoice_id=invoice_id_of(customer_id=closed.customer_id, period=closed.period),
@@ -184,10 +189,10 @@ def floor_cents(amount: Decimal) -> int:
 
 
 def share_cents(sums: Sequence[LineSum], *, total: int) -> dict[str, int]:
-    """Whole cents by line key that add up to `total`, which is the sum of the lines rounded down.
+    """Whole cents by line key that add up to `total`, the sum of the lines rounded down.
 
-    By largest remainder: each line is rounded down, and the cents that are left go to the lines that lost most,
-    ties to the lesser key.
+    Uses the largest remainder: each line is rounded down, and the cents that are left go to the lines with the
+    largest fractions; ties go to the lesser key.
     """
     cents = {each.line_key: floor_cents(each.usd_cents) for each in sums}
     left = total - sum(cents.values())
@@ -202,12 +207,8 @@ def _fraction(amount: Decimal) -> Decimal:
 
 
 def in_order(lines: Sequence[InvoiceLine]) -> list[InvoiceLine]:
-    """As an invoice shows them: by kind, the larger amount first."""
+    """The lines in the order an invoice shows them: by kind, then the larger amount first."""
     return sorted(lines, key=lambda each: (_ORDER[each.sum.kind], -each.sum.usd_cents, each.sum.line_key))
-
-
-def _key(line: LineSum) -> str:
-    return line.line_key
 
 
 def _carried_in_line(closed: ClosedPeriod, previous: Previous) -> LineSum:
@@ -221,8 +222,7 @@ def _carried_in_line(closed: ClosedPeriod, previous: Previous) -> LineSum:
 
 
 def describe(line: InvoiceLine) -> str:
-    """A line in words.
-
+    """A line in words, such as
     `claude-opus-4.7 (anthropic): 1,204 completions, 980,112 input and 44,370 output tokens`.
     """
     each = line.sum

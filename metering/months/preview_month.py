@@ -18,7 +18,7 @@ from metering.streams.queries import Unsettled, unsettled_streams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPreview:
-    """The invoices that would be made, and whose months would stay open, by customer."""
+    """The invoices that closing would make, and the customers whose month would stay open."""
 
     invoices: Sequence[Invoice]
     unsettled: Mapping[str, Unsettled]
@@ -32,7 +32,7 @@ def preview_month(
     now: datetime,
     progress: Progress = lambda *_: None,
 ) -> MonthPreview:
-    """What closing would make of what is booked now."""
+    """Return what closing the month now would make. It reads one database snapshot and writes nothing."""
     at = request.as_of or now
     run = InvoiceRun(
         run_id="",
@@ -54,9 +54,9 @@ def preview_month(
         for start in range(0, len(customers), CLOSE_BATCH):
             batch = customers[start : start + CLOSE_BATCH]
             ends = {each.customer_id: request.period.next.start(time_zone=each.time_zone) for each in batch}
-            held_up = {} if request.force_reason else unsettled_streams(connection, ends)
-            unsettled |= held_up
-            ready = [customer_id for customer_id in ends if customer_id not in held_up]
+            waiting = {} if request.force_reason else unsettled_streams(connection, ends)
+            unsettled |= waiting
+            ready = [customer_id for customer_id in ends if customer_id not in waiting]
             marked = read_marked(connection, ready, period=request.period)
             invoices += derive(connection, run, terms, at, marked)[1]
             progress("previewing", start + len(batch), len(customers))

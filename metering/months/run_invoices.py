@@ -1,4 +1,4 @@
-"""Run a month: start closing it, for all customers or one, and close it beside any workers that do the same."""
+"""Invoice runs: start closing a month, for all customers or one, and close it together with any workers."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,24 +19,24 @@ from metering.months.store.closing import list_open_customers
 from metering.months.store.runs import InvoiceRun, finish_run, start_run
 
 CLOSE_BATCH = 500
-_LOOK = timedelta(milliseconds=100)
+_POLL_INTERVAL = timedelta(milliseconds=100)
 
 
-# (what is being done, how far, of how many).
+# Called with (activity, done, total).
 Progress = Callable[[str, int, int], None]
 
 
 class MonthNotOverError(MeteringError):
-    """The month has not ended, or its grace has not, for any customer."""
+    """The month and its grace have not ended for any customer."""
 
 
 class ForceReasonMissingError(MeteringError):
-    """Closing by force needs a reason."""
+    """A forced close has no reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What somebody wants closed; see `InvoiceRun`."""
+    """The terms of a run; see `InvoiceRun`."""
 
     period: BillingPeriod
     customer_id: str | None = None
@@ -46,14 +46,15 @@ class RunRequest:
 
 
 def begin_run(*, engine: Engine, request: RunRequest, terms: CloseTerms, now: datetime) -> InvoiceRun:
-    """Record that a month is to be closed, or join the run that does it already.
+    """Start a run that closes a month, or return the unfinished run with the same terms.
 
     Raises:
-        MonthNotOverError: it cannot be closed yet for anybody; says from when.
-        ForceReasonMissingError, UnknownCustomerError.
+        MonthNotOverError: the month cannot be closed yet for any customer; the text says from when it can.
+        ForceReasonMissingError: the reason for a forced close is empty.
+        UnknownCustomerError: the customer does not exist.
     """
     if request.force_reason is not None and not request.force_reason.strip():
-        raise ForceReasonMissingError("reason: say why, for whoever asks about the late usage of the next month")
+        raise ForceReasonMissingError("reason: required, it explains the late usage on the next invoice")
     at = request.as_of or now
     with transaction(engine) as connection:
         zones = _zones(connection, request.customer_id, now)
@@ -72,7 +73,10 @@ def begin_run(*, engine: Engine, request: RunRequest, terms: CloseTerms, now: da
 
 
 def begin_scheduled_run(*, engine: Engine, terms: CloseTerms, now: datetime) -> InvoiceRun | None:
-    """A run for the last month that is over for somebody; None when it is closed for all of those."""
+    """Start a run for the latest month that is over for some customers and still open for one of them.
+
+    Returns the run, or None when there is nothing to close.
+    """
     with transaction(engine) as connection:
         zones = time_zones_in_use(connection)
         months = {BillingPeriod.containing(at=now, time_zone=ZoneInfo(zone)).previous for zone in zones}
@@ -94,9 +98,10 @@ def begin_scheduled_run(*, engine: Engine, terms: CloseTerms, now: datetime) -> 
 def close_steps(
     *, engine: Engine, run: InvoiceRun, terms: CloseTerms, clock: Callable[[], datetime]
 ) -> Iterator[CloseStep]:
-    """Close the run's month for every customer for whom it can be closed, a step at a time, then finish the run.
+    """Close the run's month for every customer that it can be closed for, step by step, then finish the run.
 
-    Any number of processes may do this for the same run. A caller may stop early: others do the rest.
+    Any number of processes may do this for the same run. A caller may stop early; another process, or a later
+    call, does the rest.
     """
     while True:
         step = close_step(engine=engine, run=run, terms=terms, now=clock(), limit=CLOSE_BATCH)
@@ -104,7 +109,7 @@ def close_steps(
         if step.done:
             break
         if not (step.invoiced or step.refused):
-            time.sleep(_LOOK.total_seconds())  # other processes hold what is left
+            time.sleep(_POLL_INTERVAL.total_seconds())  # other processes hold the remaining customers
     with transaction(engine) as connection:
         finish_run(connection, run.run_id, now=clock())
 
@@ -117,11 +122,11 @@ def close_run(
     clock: Callable[[], datetime],
     progress: Progress = lambda *_: None,
 ) -> None:
-    """Close the run's month, and return when nothing is left to do."""
+    """Close the run's month and finish the run."""
     for _ in close_steps(engine=engine, run=run, terms=terms, clock=clock):
         with transaction(engine) as connection:
-            far = close_progress(connection, period=str(run.period), run_id=run.run_id, only=run.customer_id)
-        progress("closing", far.closed + far.refused, far.customers)
+            so_far = close_progress(connection, period=str(run.period), run_id=run.run_id, only=run.customer_id)
+        progress("closing", so_far.closed + so_far.refused, so_far.customers)
 
 
 def _zones(connection: Connection, customer_id: str | None, now: datetime) -> list[str]:
@@ -136,5 +141,5 @@ def _zones(connection: Connection, customer_id: str | None, now: datetime) -> li
 def _not_over(request: RunRequest, zones: list[str], terms: CloseTerms) -> str:
     ends = min(request.period.next.start(time_zone=zone) for zone in map(ZoneInfo, zones))
     grace = timedelta() if request.force_reason else terms.grace
-    hours = f" and METERING_CLOSE_GRACE ({grace / timedelta(hours=1):g} h)" if grace else ""
-    return f"period: {request.period} can be closed from {(ends + grace).isoformat()} on, its end{hours}"
+    hours = f" plus METERING_CLOSE_GRACE ({grace / timedelta(hours=1):g} h)" if grace else ""
+    return f"period: {request.period} can be closed from {(ends + grace).isoformat()}, its end{hours}"

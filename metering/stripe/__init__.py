@@ -1,4 +1,4 @@
-"""Stripe: pushing invoices there, reading back what became of them, and reconciling the two.
+"""Stripe: push invoices, read back their state, and reconcile Stripe's invoices with ours.
 
-`push.py` and `drift.py` hold the rules, `client/` is the only place that talks to Stripe. Start with `push.py`.
+`push.py` and `drift.py` hold the rules; only `client/` talks to Stripe. Start with `push.py`.
 """

@@ -1,4 +1,4 @@
-"""Linking customers to those at Stripe: by what Stripe's say of themselves, and only where one can be meant."""
+"""Matching customers to Stripe's customers by metadata or e-mail, and only where the match is unique."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from enum import StrEnum
 
 from metering.stripe.snapshot import StripeCustomer
 
-# What people and other systems have called our id in Stripe's metadata; ours first.
+# Metadata keys that may hold our customer id; the first is the one that we write.
 METADATA_KEYS = ("metering_customer", "metering_customer_id", "customer_id")
 
 
 class LinkReason(StrEnum):
-    """By what a customer was recognized."""
+    """What a customer was matched by."""
 
     METADATA = "metadata"
     EMAIL = "email"
@@ -19,7 +19,7 @@ class LinkReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerLink:
-    """A customer of ours and one at Stripe; `stripe_customer_id` is None where more than one could be meant."""
+    """A customer and the Stripe customers that match it; `stripe_customer_id` is None if several do."""
 
     customer_id: str
     stripe_customer_id: str | None
@@ -30,9 +30,9 @@ class CustomerLink:
 def match_customers(
     *, unlinked: Iterable[str], taken: Iterable[str], stripe_customers: Sequence[StripeCustomer]
 ) -> list[CustomerLink]:
-    """Links for customers that have none: by our id in Stripe's metadata, or else by an e-mail that is our id.
+    """Match customers without a link: by our id in Stripe's metadata, else by an e-mail that equals our id.
 
-    A customer at Stripe that is linked to another of ours is left out.
+    `taken` are the ids of Stripe customers that are linked already; they are left out.
     """
     used = set(taken)
     free = [each for each in stripe_customers if each.stripe_customer_id not in used]

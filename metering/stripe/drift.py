@@ -1,6 +1,6 @@
-"""Drift: what Stripe has against what it should have, classified, with what may be done about it.
+"""Drift: the differences between Stripe's invoices and ours, each with a class and a remedy.
 
-The classes and their remedies are those of docs/months.md.
+docs/months.md lists the classes and their remedies.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from metering.stripe.snapshot import Snapshot, SnapshotLine, StripeStatus
 
 
 class DriftClass(StrEnum):
-    """How Stripe differs."""
+    """The kind of a difference. `SETTLEMENT` is the payment state: open, paid or uncollectible."""
 
     MISSING = "missing"
     AMOUNT = "amount"
@@ -39,7 +39,7 @@ class DriftClass(StrEnum):
 
 
 class Remedy(StrEnum):
-    """What a repair does; `REPORT` is left to a person."""
+    """What a repair does; `REPORT` leaves the finding to a person."""
 
     PUSH = "push"
     DELETE_DRAFT = "delete_draft"
@@ -51,7 +51,10 @@ class Remedy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One difference. `cents` is what Stripe has too much (above zero) or too little."""
+    """One difference. `cents` is what Stripe has minus what it should have, in whole cents.
+
+    `finalized` says whether the invoice at Stripe is finalized.
+    """
 
     drift_class: DriftClass
     remedy: Remedy
@@ -63,7 +66,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineChanges:
-    """What has to change of a draft's lines so that it has those that it should."""
+    """The changes that bring a draft's lines to the wanted ones; `kept` are manual lines that stay."""
 
     add: tuple[WantedLine, ...] = ()
     update: tuple[tuple[SnapshotLine, WantedLine], ...] = ()
@@ -72,23 +75,27 @@ class LineChanges:
 
     @property
     def none(self) -> bool:
-        """Whether the lines are as they should be."""
+        """Whether the lines are as wanted."""
         return not (self.add or self.update or self.remove)
 
 
 def line_changes(wanted: WantedInvoice, snapshot: Snapshot, *, keep_manual_lines: bool) -> LineChanges:
-    """Lines are known by their marks; of two with the same, the right one stays, or else the older one."""
+    """Compare a snapshot's lines with the wanted ones, by their marks.
+
+    Of two lines with the same mark, the one with the wanted amount stays, else the older one. Lines without a mark
+    are removed, or kept with `keep_manual_lines`.
+    """
     by_mark = {line.mark: line for line in wanted.lines}
     amounts = {(line.mark, line.amount) for line in wanted.lines}
     seen: dict[str, SnapshotLine] = {}
     remove: list[SnapshotLine] = []
     kept: list[SnapshotLine] = []
-    # Stripe's ids grow with time.
-    right_first = sorted(
+    # Stripe's ids increase with time, so the older line comes first.
+    wanted_first = sorted(
         snapshot.lines,
         key=lambda each: ((each.metadata.get(LINE_MARK), each.amount) not in amounts, each.stripe_line_id),
     )
-    for line in right_first:
+    for line in wanted_first:
         mark = line.metadata.get(LINE_MARK)
         if mark is None and keep_manual_lines:
             kept.append(line)
@@ -109,22 +116,22 @@ def line_changes(wanted: WantedInvoice, snapshot: Snapshot, *, keep_manual_lines
 
 
 def identity_problem(wanted: WantedInvoice, snapshot: Snapshot) -> tuple[DriftClass, str] | None:
-    """What makes it another customer's, currency's or month's: nothing that a line could mend."""
+    """The class and detail of a wrong customer, currency or month, or None. No change of lines repairs these."""
     if snapshot.stripe_customer_id != wanted.stripe_customer_id:
         return (
             DriftClass.WRONG_CUSTOMER,
-            f"it is of {snapshot.stripe_customer_id}, not of {wanted.stripe_customer_id}",
+            f"its customer is {snapshot.stripe_customer_id}, not {wanted.stripe_customer_id}",
         )
     if snapshot.currency != CURRENCY:
-        return DriftClass.WRONG_CURRENCY, f"it is in {snapshot.currency}, not in {CURRENCY}"
+        return DriftClass.WRONG_CURRENCY, f"its currency is {snapshot.currency}, not {CURRENCY}"
     period = snapshot.metadata.get(PERIOD_MARK, wanted.period)
     if period != wanted.period:
-        return DriftClass.WRONG_PERIOD, f"it says {period}, not {wanted.period}"
+        return DriftClass.WRONG_PERIOD, f"its month is {period}, not {wanted.period}"
     return None
 
 
 def is_as_wanted(wanted: WantedInvoice, snapshot: Snapshot, *, keep_manual_lines: bool) -> bool:
-    """Whether a draft may be finalized: every line, the sum of our lines, the customer and the currency."""
+    """Whether a draft may be finalized: its lines, their sum, its customer, currency and month are as wanted."""
     changes = line_changes(wanted, snapshot, keep_manual_lines=keep_manual_lines)
     manual = sum(line.amount for line in changes.kept)
     return (
@@ -135,7 +142,10 @@ def is_as_wanted(wanted: WantedInvoice, snapshot: Snapshot, *, keep_manual_lines
 
 
 def choose(snapshots: Sequence[Snapshot]) -> tuple[Snapshot | None, Sequence[Snapshot]]:
-    """Of several for the same invoice, the one that counts, a finalized one or else the oldest; and the others."""
+    """Of several snapshots of the same invoice, the one that counts, and the others.
+
+    A finalized one that is not void counts first, then a void one, then a draft; among equals, the oldest.
+    """
     if not snapshots:
         return None, ()
     ordered = sorted(
@@ -157,13 +167,16 @@ def find_drift(
     snapshots: Sequence[Snapshot],
     keep_manual_lines: bool,
 ) -> list[Finding]:
-    """How Stripe's invoices with an invoice's mark differ from it, once it is to be there."""
+    """How the snapshots with the mark of an invoice that Stripe should have differ from it.
+
+    `state` is the state of our push.
+    """
     firsts = [each for each in snapshots if not _adjustment(each)]
     adjustments = [each for each in snapshots if _adjustment(each)]
     chosen, others = choose(firsts)
     findings = [_duplicate(each) for each in others if each.status is not StripeStatus.VOID]
     if chosen is None:
-        detail = "there is no invoice at Stripe with its mark"
+        detail = "no invoice at Stripe has its mark"
         missing = Finding(
             drift_class=DriftClass.MISSING, remedy=Remedy.PUSH, detail=detail, cents=-wanted.billed_cents
         )
@@ -182,7 +195,7 @@ def _duplicate(snapshot: Snapshot) -> Finding:
     return Finding(
         drift_class=DriftClass.DUPLICATE_INVOICE,
         remedy=Remedy.REPORT if snapshot.finalized else Remedy.DELETE_DRAFT,
-        detail=f"a second invoice with its mark, {snapshot.status}",
+        detail=f"a second invoice has its mark, {snapshot.status}",
         finalized=snapshot.finalized,
         stripe_invoice_id=snapshot.stripe_invoice_id,
         cents=snapshot.net if snapshot.finalized else 0,
@@ -192,7 +205,7 @@ def _duplicate(snapshot: Snapshot) -> Finding:
 def _draft_findings(
     wanted: WantedInvoice, snapshot: Snapshot, _: Sequence[Snapshot], keep_manual_lines: bool
 ) -> list[Finding]:
-    """A draft can be mended whatever it is: a push makes it what it should be."""
+    """A push repairs any difference of a draft, except a wrong total of correct lines."""
     problem = identity_problem(wanted, snapshot)
     if problem is not None:
         return [_finding(problem[0], Remedy.PUSH, problem[1], snapshot)]
@@ -202,7 +215,7 @@ def _draft_findings(
         _finding(
             DriftClass.DUPLICATE_LINE if marks[line.metadata.get(LINE_MARK)] > 1 else DriftClass.EXTRA_LINE,
             Remedy.PUSH,
-            f"a line of {line.amount} cents too many: {line.description}",
+            f"an extra line of {line.amount} cents: {line.description}",
             snapshot,
             cents=line.amount,
         )
@@ -222,7 +235,7 @@ def _draft_findings(
         _finding(
             DriftClass.LINE,
             Remedy.PUSH,
-            f"a line of {line.amount} cents is not there: {line.description}",
+            f"a line of {line.amount} cents is missing: {line.description}",
             snapshot,
             cents=-line.amount,
         )
@@ -237,9 +250,9 @@ def _draft_findings(
 def _finalized_findings(
     wanted: WantedInvoice, snapshot: Snapshot, adjustments: Sequence[Snapshot], keep_manual_lines: bool
 ) -> list[Finding]:
-    """Nothing of it can be changed: the difference is credited, or billed beside it."""
+    """A finalized invoice cannot change: the difference is credited, or billed by an adjustment invoice."""
     if snapshot.status is StripeStatus.VOID:
-        return []  # told as its state
+        return []  # reported by _state_findings
     problem = identity_problem(wanted, snapshot)
     if problem is not None:
         return [_finding(problem[0], Remedy.REPORT, problem[1], snapshot)]
@@ -260,16 +273,16 @@ def _finalized_findings(
         ]
     remedy = Remedy.CREDIT_NOTE if excess > 0 else Remedy.ADJUSTMENT_INVOICE
     if changes.remove and excess > 0:
-        detail = f"lines are there twice: {excess} cents too many"
+        detail = f"duplicate lines: {excess} cents too much"
         return [_finding(DriftClass.DUPLICATE_LINE, remedy, detail, snapshot, cents=excess)]
     if changes.none:
         return [_amount(wanted, snapshot, remedy, net)]
-    detail = f"its lines come to {net} cents, not to {wanted.billed_cents}"
+    detail = f"its lines sum to {net} cents, not {wanted.billed_cents}"
     return [_finding(DriftClass.LINE, remedy, detail, snapshot, cents=excess)]
 
 
 def _amount(wanted: WantedInvoice, snapshot: Snapshot, remedy: Remedy, net: int) -> Finding:
-    detail = f"it comes to {net} cents, not to {wanted.billed_cents}"
+    detail = f"its total is {net} cents, not {wanted.billed_cents}"
     return _finding(DriftClass.AMOUNT, remedy, detail, snapshot, cents=net - wanted.billed_cents)
 
 
@@ -282,24 +295,24 @@ _STATE_OF_STATUS = {
 
 
 def state_at_stripe(status: StripeStatus) -> PushState | None:
-    """Our word for where Stripe has a finalized invoice; None for a draft."""
+    """The push state for the status of a finalized invoice; None for a draft."""
     return _STATE_OF_STATUS.get(status)
 
 
 def _state_findings(state: PushState, snapshot: Snapshot) -> list[Finding]:
     theirs = state_at_stripe(snapshot.status)
     if theirs is PushState.VOID:
-        detail = "it was voided at Stripe: nothing of it is billed again by itself"
+        detail = "it was voided at Stripe; it is not billed again automatically"
         return [_finding(DriftClass.STATE, Remedy.REPORT, detail, snapshot)]
     if theirs == state:
         return []
     if theirs is None:
         if state not in AT_STRIPE and state is not PushState.STUCK:
-            return [_finding(DriftClass.STATE, Remedy.PUSH, "it is a draft, on its way", snapshot)]
-        return [_finding(DriftClass.STATE, Remedy.PUSH, f"it is a draft there, {state} here", snapshot)]
-    settled = {PushState.PAID, PushState.UNCOLLECTIBLE, PushState.FINAL}
-    drift = DriftClass.SETTLEMENT if {theirs, state} <= settled else DriftClass.STATE
-    return [_finding(drift, Remedy.ADOPT, f"it is {snapshot.status} there, {state} here", snapshot)]
+            return [_finding(DriftClass.STATE, Remedy.PUSH, "it is a draft, the push is in progress", snapshot)]
+        return [_finding(DriftClass.STATE, Remedy.PUSH, f"it is a draft at Stripe, {state} here", snapshot)]
+    payment_states = {PushState.PAID, PushState.UNCOLLECTIBLE, PushState.FINAL}
+    drift = DriftClass.SETTLEMENT if {theirs, state} <= payment_states else DriftClass.STATE
+    return [_finding(drift, Remedy.ADOPT, f"it is {snapshot.status} at Stripe, {state} here", snapshot)]
 
 
 def _finding(drift: DriftClass, remedy: Remedy, detail: str, snapshot: Snapshot, *, cents: int = 0) -> Finding:

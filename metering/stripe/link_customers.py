@@ -1,4 +1,4 @@
-"""Link customers to Stripe: find those that are there, or make them; shown first, then done."""
+"""Link customers to Stripe: find Stripe customers that match, link them, or create them at Stripe."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ Progress = Callable[[int], None]
 
 
 def find_links(*, engine: Engine, port: StripePort) -> Sequence[CustomerLink]:
-    """What linking by metadata or e-mail would link; nothing is written.
+    """Find links by metadata or e-mail for all customers without a Stripe id; nothing is written.
 
     Raises:
         StripeError: Stripe's customers cannot be listed.
@@ -30,7 +30,11 @@ def find_links(*, engine: Engine, port: StripePort) -> Sequence[CustomerLink]:
 
 
 def link(*, engine: Engine, links: Sequence[CustomerLink], now: datetime) -> int:
-    """Do it for those of which it is clear; how many. Their invoices that waited are pushed."""
+    """Store the links that are unique, and make their unlinked and stuck invoices due; return how many.
+
+    Raises:
+        StripeCustomerTakenError: another customer has been linked to the Stripe id.
+    """
     clear = [each for each in links if each.stripe_customer_id is not None]
     for each in clear:
         details = CustomerDetails(stripe_customer_id=each.stripe_customer_id)
@@ -53,9 +57,13 @@ def create_at_stripe(
     now: datetime,
     progress: Progress = lambda _: None,
 ) -> int:
-    """Make customers at Stripe, with our id in their metadata, and link them; how many.
+    """Create customers at Stripe, with our id in their metadata, and link them; return how many.
 
-    A repetition within a day makes none twice; after that, `find_links` finds what was made and not linked.
+    Repeated within a day, it creates none twice. After a day, `find_links` finds customers that were created but
+    not linked.
+
+    Raises:
+        StripeError: a customer cannot be created; the ones before it are linked.
     """
     for done, each in enumerate(customers, start=1):
         made = port.create_customer(

@@ -1,7 +1,7 @@
-"""A push: writing an invoice to Stripe. Where it stands, and what is written.
+"""A push: writing an invoice to Stripe. Its states, and what is written.
 
-Our mark, `<environment>/<invoice id>`, is in an invoice's metadata and in its description: either may be edited by
-hand, and one of them is enough to know it again.
+Our mark, `<environment>/<invoice id>`, is in the metadata and in the description of Stripe's invoice. People may
+edit either of them; one is enough to find the invoice again.
 """
 
 import re
@@ -15,7 +15,7 @@ from metering.months.invoice import Invoice, InvoiceLine, describe
 from metering.stripe.snapshot import Snapshot
 
 CURRENCY = "usd"
-# Stripe takes 250; a customer reads 10. The snapshot that goes with it has all of them.
+# Stripe accepts 250 lines, but a customer reads about 10. The customer's statement has all of them.
 MAX_LINES = 10
 INVOICE_MARK, LINE_MARK, PERIOD_MARK = "metering_invoice", "metering_line", "metering_period"
 _OTHER = "other"
@@ -23,7 +23,11 @@ _MARK = re.compile(r"(?P<environment>[\w.-]+)/(?P<invoice_id>inv_[0-9a-f]{24})(?
 
 
 class PushState(StrEnum):
-    """How far Stripe has an invoice. Those from `FINAL` on want nothing more of us by themselves."""
+    """How far an invoice is at Stripe.
+
+    Up to `UNKNOWN` a worker goes on with the push. From `FINAL` on, the push waits until something wakes it: a
+    Stripe event, a repair, or for `UNLINKED` and `STUCK` a Stripe id of the customer.
+    """
 
     PENDING = "pending"
     LOOKUP = "lookup"
@@ -41,15 +45,15 @@ class PushState(StrEnum):
     STUCK = "stuck"
 
 
-# What Stripe has and will not change.
+# Stripe has the invoice finalized.
 AT_STRIPE = frozenset({PushState.FINAL, PushState.PAID, PushState.VOID, PushState.UNCOLLECTIBLE})
-# What is on its way there; a later invoice of the customer waits for it.
+# The push is in progress; pushes of the customer's later invoices wait for it.
 UNDER_WAY = frozenset(PushState) - AT_STRIPE - {PushState.DEFERRED, PushState.UNLINKED, PushState.STUCK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Which invoice of ours one at Stripe is of. `adjustment` counts those that bill what the first lacked."""
+    """Identifies our invoice at Stripe. `adjustment` numbers the adjustment invoices from 1; 0 is the first."""
 
     environment: str
     invoice_id: str
@@ -62,7 +66,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedLine:
-    """A line that Stripe's invoice is to have, and the mark by which it is known."""
+    """A line that Stripe's invoice should have, in whole cents; `mark` identifies it within the invoice."""
 
     mark: str
     amount: int
@@ -73,7 +77,7 @@ class WantedLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedInvoice:
-    """What Stripe is to have of an invoice; its lines add up to `billed_cents`."""
+    """What Stripe should have of an invoice. The lines add up to `billed_cents`."""
 
     mark: Mark
     stripe_customer_id: str
@@ -85,18 +89,18 @@ class WantedInvoice:
 
 
 def wanted_invoice(*, invoice: Invoice, number: str, environment: str, stripe_customer_id: str) -> WantedInvoice:
-    """What Stripe is to have of an invoice: the same whole cents, in at most ten lines."""
+    """What Stripe should have of an invoice: the same whole cents, in at most MAX_LINES lines."""
     mark = Mark(environment=environment, invoice_id=invoice.invoice_id)
     return WantedInvoice(
         mark=mark,
         stripe_customer_id=stripe_customer_id,
         period=str(invoice.period),
-        description=f"LLM usage {invoice.period}, snapshot {number} ({mark})",
+        description=f"LLM usage {invoice.period}, statement {number} ({mark})",
         metadata={
             INVOICE_MARK: str(mark),
             PERIOD_MARK: str(invoice.period),
             "metering_customer": invoice.customer_id,
-            "metering_snapshot": number,
+            "metering_statement": number,
         },
         billed_cents=invoice.billed_cents,
         lines=tuple(_wanted_lines(invoice.lines)),
@@ -104,7 +108,7 @@ def wanted_invoice(*, invoice: Invoice, number: str, environment: str, stripe_cu
 
 
 def mark_of(snapshot: Snapshot) -> Mark | None:
-    """The mark that one of Stripe's invoices bears; None for what is not ours."""
+    """Our mark in an invoice of Stripe's; None when it has none."""
     for text in (snapshot.metadata.get(INVOICE_MARK), snapshot.description):
         found = _MARK.search(text) if text else None
         if found is not None:
@@ -117,7 +121,7 @@ def mark_of(snapshot: Snapshot) -> Mark | None:
 
 
 def _wanted_lines(lines: Sequence[InvoiceLine]) -> list[WantedLine]:
-    """The lines with cents, as an invoice shows them; the smallest are put together when there are many."""
+    """The lines that bill cents, in the invoice's order; above MAX_LINES the smallest become one line."""
     billed = [line for line in lines if line.billed_cents]
     if len(billed) <= MAX_LINES:
         return [_wanted_line(line) for line in billed]
@@ -129,7 +133,7 @@ def _wanted_lines(lines: Sequence[InvoiceLine]) -> list[WantedLine]:
         WantedLine(
             mark=_OTHER,
             amount=sum(line.billed_cents for line in rest),
-            description=f"{len(rest)} further lines, as the snapshot lists them",
+            description=f"{len(rest)} further lines, listed on the statement",
             starts_at=min(line.sum.starts_at for line in rest),
             ends_at=max(line.sum.ends_at for line in rest),
         ),

@@ -1,4 +1,4 @@
-"""Push what is due: claim pushes with a lease, walk each, several at a time."""
+"""Push due invoices: claim pushes with a lease and walk them in parallel."""
 
 import logging
 import time
@@ -23,19 +23,19 @@ from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_push
 
 log = logging.getLogger(__name__)
 
-# Pushes at once in a process.
+# Parallel pushes in a process.
 _THREADS = 8
-# When nothing has gone on at Stripe for so long, the rest is left to the workers and the next run.
+# Without progress for this long, the rest is left to the workers and the next run.
 _PUSH_PATIENCE = timedelta(minutes=2)
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
-# (what is being done, how far, of how many).
+# Called with (activity, done, total).
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pusher:
-    """What a push needs, whoever asks for it."""
+    """What every push of a process needs: database, Stripe, terms and clock."""
 
     engine: Engine
     port: StripePort
@@ -46,10 +46,12 @@ class Pusher:
 def push_due(
     *, pusher: Pusher, limit: int, threads: int, period: str | None = None, only: str | None = None
 ) -> Mapping[PushState, int]:
-    """Push up to `limit` due invoices, of months up to `period`, or of one customer; where they got to.
+    """Push up to `limit` due invoices, of months up to `period` and of one customer where given.
+
+    Returns the number of pushes by the state that they reached.
 
     Raises:
-        StripeUnauthorizedError: the key is not accepted; nothing further was sent.
+        StripeUnauthorizedError: Stripe does not accept the key.
     """
     with transaction(pusher.engine) as connection:
         claimed = claim_pushes(connection, now=pusher.clock(), limit=limit, period=period, only=only)
@@ -61,17 +63,19 @@ def push_due(
 
 
 def push_round(*, pusher: Pusher, period: str | None = None, only: str | None = None) -> Mapping[PushState, int]:
-    """`push_due` with as many pushes as run at once in a process."""
+    """`push_due` with as many pushes as run in parallel in a process."""
     return push_due(pusher=pusher, limit=_THREADS, threads=_THREADS, period=period, only=only)
 
 
 def push_month(
     *, pusher: Pusher, period: BillingPeriod, only: str | None, progress: Progress = lambda *_: None
 ) -> int:
-    """Push until every invoice up to the month is at its end, or nothing goes on; how many are left.
+    """Push until no push up to the month is in progress, or none finishes for two minutes.
+
+    Returns how many are left in progress.
 
     Raises:
-        StripeUnauthorizedError: the key is not accepted.
+        StripeUnauthorizedError: Stripe does not accept the key.
     """
     most = 0
     quiet_since = pusher.clock()
@@ -86,20 +90,28 @@ def push_month(
         if not left.count or pusher.clock() - quiet_since > _PUSH_PATIENCE:
             return left.count
         if not push_round(pusher=pusher, period=str(period), only=only):
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:
-    """Bring Stripe to a claimed invoice; None when another worker has taken it over."""
+    """Walk a claimed push, or read Stripe for one that needs no writes; return the state that it reached.
+
+    Returns None when another worker has taken the push over.
+
+    Raises:
+        StripeUnauthorizedError: Stripe does not accept the key.
+    """
     try:
         if claimed.state in AT_STRIPE or claimed.state is PushState.STUCK:
-            return _look(pusher, claimed)
+            return _refresh(pusher, claimed)
         push = prepare_push(pusher, claimed)
         if push is None:
             return _unlinked(pusher, claimed)
         return push.walk()
     except LeaseLostError as error:
-        log.warning("a push was taken over", extra={"invoice_id": claimed.invoice_id, "error": str(error)})
+        log.warning(
+            "push taken over by another worker", extra={"invoice_id": claimed.invoice_id, "error": str(error)}
+        )
         return None
     except StripeUnauthorizedError as error:
         _record(pusher, claimed, problem=str(error), lease_until=None)
@@ -107,7 +119,7 @@ def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:
 
 
 def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
-    """The walk of a claimed push; None while its customer is not linked to one at Stripe."""
+    """The walk for a claimed push; None while its customer has no Stripe id."""
     with transaction(pusher.engine) as connection:
         stored = get_invoice(connection, customer_id=claimed.customer_id, invoice_id=claimed.invoice_id)
         stripe_customer_id = stripe_customer_id_of(connection, customer_id=claimed.customer_id)
@@ -133,39 +145,41 @@ def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
 
 
 def _unlinked(pusher: Pusher, claimed: ClaimedPush) -> PushState:
-    problem = "the customer has no Stripe id: link it, and the invoice is pushed"
+    problem = "the customer has no Stripe id; the invoice is pushed once the customer is linked"
     _record(pusher, claimed, state=PushState.UNLINKED.value, problem=problem, due_at=None, lease_until=None)
     return PushState.UNLINKED
 
 
-def _look(pusher: Pusher, claimed: ClaimedPush) -> PushState:
-    """Stripe has told that something changed: read it, and take over what is so now.
+def _refresh(pusher: Pusher, claimed: ClaimedPush) -> PushState:
+    """Read an invoice that an event or a repair woke, and adopt its state at Stripe.
 
-    What is stuck stays so, unless a person has finalized it there.
+    A stuck push stays stuck, unless a person has finalized the invoice at Stripe.
     """
     push = prepare_push(pusher, claimed)
     if push is None or claimed.stripe_invoice_id is None:
-        return _rest(pusher, claimed, "it is not linked to Stripe any more")
+        return _park(pusher, claimed, "the invoice or its customer is no longer linked to Stripe")
     try:
         snapshot = pusher.port.get_invoice(stripe_invoice_id=claimed.stripe_invoice_id)
     except StripeUnauthorizedError:
         raise
     except StripeError as error:
-        return _look_later(pusher, claimed, str(error))
+        return _refresh_later(pusher, claimed, str(error))
     if snapshot is not None and snapshot.finalized:
         return push.adopt(snapshot)
-    return _rest(pusher, claimed, "it is not at Stripe any more, or a draft: reconcile")
+    return _park(pusher, claimed, "the invoice is missing at Stripe, or a draft: reconcile")
 
 
-def _look_later(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
+def _refresh_later(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
     attempts = claimed.attempts + 1
-    log.warning("Stripe is read again", extra={"invoice_id": claimed.invoice_id, "problem": problem})
+    log.warning(
+        "invoice not read from Stripe, will retry", extra={"invoice_id": claimed.invoice_id, "problem": problem}
+    )
     _record(pusher, claimed, attempts=attempts, due_at=pusher.clock() + wait_after(attempts), lease_until=None)
     return claimed.state
 
 
-def _rest(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
-    """What is stuck keeps its own problem."""
+def _park(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
+    """Release a push until it is woken. A stuck push keeps the problem that it has."""
     found = {} if claimed.state is PushState.STUCK else {"problem": problem}
     with transaction(pusher.engine) as connection:
         park_push(connection, claimed, now=pusher.clock(), attempts=0, **found)

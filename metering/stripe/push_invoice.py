@@ -1,7 +1,8 @@
-"""Push an invoice: bring Stripe, from whatever it has, to exactly one correct and finalized invoice.
+"""Push an invoice: a walk brings Stripe from any state to exactly one correct, finalized invoice.
 
-Every walk begins by reading Stripe, and every write is recorded before it is sent. So it can stop anywhere, also
-without a word from Stripe, and be walked again from anywhere.
+A walk is one pass through the states of a push: it reads Stripe, then writes what is missing. Every walk begins by
+reading Stripe, and every write is recorded before it is sent. So a walk may stop at any point, even without an
+answer from Stripe, and the next one continues from what Stripe has.
 """
 
 import logging
@@ -24,7 +25,6 @@ from metering.stripe.client.errors import (
 )
 from metering.stripe.client.port import StripePort, Written, find_snapshots
 from metering.stripe.drift import (
-    LineChanges,
     choose,
     identity_problem,
     is_as_wanted,
@@ -38,26 +38,28 @@ from metering.stripe.store.operations import (
     StripeOperation,
     answer_operation,
     begin_operation,
-    settle_creation,
+    confirm_creation,
 )
 from metering.stripe.store.pushes import ClaimedPush, park_push, record_push
 
 log = logging.getLogger(__name__)
 
-# As often as an invoice may turn out wrong, or be refused, before a person has to look.
-_MOST_FAILURES = 3
-_LINES_A_CALL = 100
+# Failed verifications and refusals of an invoice before its push is stuck.
+_MAX_FAILURES = 3
+_LINES_PER_CALL = 100
 
 
 class StartOverError(MeteringError):
-    """What was found does not hold any more: read Stripe again."""
+    """The invoice at Stripe changed during the walk: read it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTerms:
-    """How invoices are to be at Stripe. `collect`: Stripe sends or charges them by itself once they are final.
+    """How invoices are written to Stripe.
 
-    `days_until_due` makes them invoices that are sent instead of charged to a card.
+    With `collect`, Stripe sends or charges final invoices automatically. With `days_until_due`, invoices are sent
+    for payment within that many days instead of charged to a card. With `keep_manual_lines`, lines that people add
+    to drafts stay.
     """
 
     environment: str
@@ -68,9 +70,10 @@ class PushTerms:
 
 @dataclass(slots=True, kw_only=True)
 class Push:
-    """One walk. `version` counts the invoices that were given up at Stripe to be made anew.
+    """One walk of a push.
 
-    `part` names what is not the invoice itself but bills beside it: its writes are recorded, its states are not.
+    `version` counts the drafts that were deleted at Stripe to be recreated. `part` is the name of an adjustment
+    invoice, and empty for the invoice itself: an adjustment invoice's writes are recorded, its states are not.
     """
 
     engine: Engine
@@ -85,20 +88,22 @@ class Push:
     part: str = ""
 
     def walk(self) -> PushState:
-        """Go as far as it goes; what went wrong is recorded, with when to try again.
+        """Walk until the invoice is final or a call fails; return the state that the push reached.
+
+        A failure is recorded with the time of the next attempt.
 
         Raises:
             LeaseLostError: another worker has the push.
-            StripeUnauthorizedError: the key is not accepted.
+            StripeUnauthorizedError: Stripe does not accept the key.
         """
         try:
             return self._walk()
         except (StartOverError, StripeUncertainError, StripeThrottledError) as error:
-            return self._later(PushState.UNKNOWN, str(error))
+            return self._retry_later(str(error))
         except StripeRefusedError as error:
             if self._failed_too_often():
                 return self._stuck(str(error))
-            return self._later(PushState.UNKNOWN, str(error))
+            return self._retry_later(str(error))
 
     def _walk(self) -> PushState:
         while True:
@@ -110,34 +115,36 @@ class Push:
             problem = identity_problem(self.wanted, snapshot)
             if problem is not None:
                 if self._failed_too_often():
-                    return self._stuck(f"made anew, and again {problem[1]}")
-                self._give_up(snapshot)
+                    return self._stuck(f"recreated, and again {problem[1]}")
+                self._delete_wrong_draft(snapshot)
                 continue
-            snapshot = self._line_up(snapshot)
+            snapshot = self._correct_lines(snapshot)
             self._enter(PushState.VERIFYING)
             if is_as_wanted(self.wanted, snapshot, keep_manual_lines=self.terms.keep_manual_lines):
                 return self.adopt(self._finalize(snapshot))
             if self._failed_too_often():
-                return self._stuck(f"{self.failures} times it was not what was written to it")
+                return self._stuck(
+                    f"verified {self.failures} times, and Stripe's draft differed from what was written"
+                )
             self._enter(PushState.LOOKUP, failures=self.failures)
 
     def _failed_too_often(self) -> bool:
         self.failures += 1
-        return self.failures >= _MOST_FAILURES
+        return self.failures >= _MAX_FAILURES
 
     def _look_up(self) -> Snapshot | None:
-        """Stripe's invoice with our mark; drafts beside it are deleted."""
+        """Stripe's invoice with our mark, or None. Deletes duplicate drafts."""
         self._enter(PushState.LOOKUP)
         known = None if self.part else self.claimed.stripe_invoice_id
         ours = find_snapshots(self.port, self.stored, self.wanted, known)
         chosen, others = choose(ours)
         for other in others:
             if not other.finalized:
-                log.warning("a second draft is deleted", extra={"stripe_invoice_id": other.stripe_invoice_id})
+                log.warning("deleting duplicate draft", extra={"stripe_invoice_id": other.stripe_invoice_id})
                 self.port.delete_draft(stripe_invoice_id=other.stripe_invoice_id)
         if chosen is not None:
             with transaction(self.engine) as connection:
-                settle_creation(
+                confirm_creation(
                     connection,
                     self.claimed,
                     operation=f"{self.part}create",
@@ -173,10 +180,10 @@ class Push:
             parameters |= {"collection_method": "send_invoice", "days_until_due": self.terms.days_until_due}
         return parameters
 
-    def _line_up(self, snapshot: Snapshot) -> Snapshot:
-        """Give it the lines that it should have, and no others."""
+    def _correct_lines(self, snapshot: Snapshot) -> Snapshot:
+        """Bring the draft's lines to the wanted ones."""
         self._enter(PushState.LINING)
-        changes = self._changes(snapshot)
+        changes = line_changes(self.wanted, snapshot, keep_manual_lines=self.terms.keep_manual_lines)
         if changes.remove:
             removed = [{"id": line.stripe_line_id, "behavior": "delete"} for line in changes.remove]
             snapshot = self._change_lines(snapshot, "remove_lines", removed)
@@ -187,15 +194,12 @@ class Push:
             snapshot = self._change_lines(snapshot, "add_lines", [_line(line) for line in changes.add])
         return snapshot
 
-    def _changes(self, snapshot: Snapshot) -> LineChanges:
-        return line_changes(self.wanted, snapshot, keep_manual_lines=self.terms.keep_manual_lines)
-
     def _change_lines(self, snapshot: Snapshot, change: str, lines: Sequence[Mapping[str, Any]]) -> Snapshot:
-        for start in range(0, len(lines), _LINES_A_CALL):
-            name = change if not start else f"{change}-{start // _LINES_A_CALL}"
+        for start in range(0, len(lines), _LINES_PER_CALL):
+            name = change if not start else f"{change}-{start // _LINES_PER_CALL}"
             _, snapshot = self.send(
                 name,
-                {"lines": list(lines[start : start + _LINES_A_CALL])},
+                {"lines": list(lines[start : start + _LINES_PER_CALL])},
                 lambda operation: self.port.change_lines(
                     stripe_invoice_id=snapshot.stripe_invoice_id,  # noqa: B023
                     change=change,
@@ -217,12 +221,12 @@ class Push:
             ),
         )
         if not final.finalized:
-            raise StartOverError(f"{final.stripe_invoice_id} is still a draft after it was finalized")
+            raise StartOverError(f"{final.stripe_invoice_id} is still a draft after the call to finalize it")
         return final
 
-    def _give_up(self, snapshot: Snapshot) -> None:
-        """A draft of another customer, currency or month: it cannot be mended, so it makes room for a new one."""
-        log.warning("a draft is deleted and made anew", extra={"stripe_invoice_id": snapshot.stripe_invoice_id})
+    def _delete_wrong_draft(self, snapshot: Snapshot) -> None:
+        """Delete a draft with a wrong customer, currency or month, which cannot be repaired."""
+        log.warning("deleting wrong draft to recreate it", extra={"stripe_invoice_id": snapshot.stripe_invoice_id})
         self.port.delete_draft(stripe_invoice_id=snapshot.stripe_invoice_id)
         self.version += 1
         self._enter(PushState.LOOKUP, version=self.version, failures=self.failures, stripe_invoice_id=None)
@@ -230,7 +234,13 @@ class Push:
     def send(
         self, name: str, parameters: Mapping[str, Any], call: Callable[[StripeOperation], Written]
     ) -> tuple[Written, Snapshot]:
-        """Record a write, send it, and record what came of it; Stripe's invoice as it is then."""
+        """Record a write, send it, and record its outcome; return the answer and the invoice after the write.
+
+        Raises:
+            LeaseLostError: another worker has the push.
+            StartOverError: the invoice is gone from Stripe.
+            StripeError: the write failed, or its outcome is unknown.
+        """
         with transaction(self.engine) as connection:
             operation = begin_operation(
                 connection,
@@ -250,7 +260,7 @@ class Push:
             raise
         snapshot = written.snapshot
         if written.replayed or snapshot is None:
-            # What was answered then need not be so any more.
+            # A replayed answer is old, and a credit note's has no invoice: read the invoice.
             about = snapshot.stripe_invoice_id if snapshot else self.claimed.stripe_invoice_id
             snapshot = self.port.get_invoice(stripe_invoice_id=about or written.stripe_object_id)
         outcome = OperationOutcome.DONE if snapshot is not None else OperationOutcome.GONE
@@ -261,7 +271,7 @@ class Push:
             stripe_request_id=written.request_id,
         )
         if snapshot is None:
-            raise StartOverError(f"{written.stripe_object_id} is gone from Stripe")
+            raise StartOverError(f"{written.stripe_object_id} no longer exists at Stripe")
         return written, snapshot
 
     def _answer(self, operation: StripeOperation, outcome: OperationOutcome | None, **details: str | None) -> None:
@@ -269,10 +279,10 @@ class Push:
             answer_operation(connection, operation, outcome=outcome, now=self.clock(), **details)
 
     def adopt(self, snapshot: Snapshot) -> PushState:
-        """Take over where Stripe has a finalized invoice; whether its amounts are right, reconciling asks."""
+        """Record the state of a finalized invoice at Stripe; return it. A reconciliation checks the amounts."""
         state = state_at_stripe(snapshot.status)
         assert state is not None
-        self._rest(
+        self._park(
             state,
             stripe_invoice_id=snapshot.stripe_invoice_id,
             stripe_number=snapshot.number,
@@ -283,21 +293,25 @@ class Push:
         )
         return state
 
-    def _later(self, state: PushState, problem: str) -> PushState:
+    def _retry_later(self, problem: str) -> PushState:
         attempts = self.claimed.attempts + 1
-        log.warning("a push is tried again", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
-        due_at = self.clock() + wait_after(attempts)
+        log.warning("push failed, will retry", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
         self._enter(
-            state, problem=problem, attempts=attempts, failures=self.failures, due_at=due_at, lease_until=None
+            PushState.UNKNOWN,
+            problem=problem,
+            attempts=attempts,
+            failures=self.failures,
+            due_at=self.clock() + wait_after(attempts),
+            lease_until=None,
         )
-        return state
+        return PushState.UNKNOWN
 
     def _stuck(self, problem: str) -> PushState:
-        log.error("a push needs a person", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
-        self._rest(PushState.STUCK, problem=problem)
+        log.error("push stuck, needs a person", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
+        self._park(PushState.STUCK, problem=problem)
         return PushState.STUCK
 
-    def _rest(self, state: PushState, **changes: object) -> None:
+    def _park(self, state: PushState, **changes: object) -> None:
         if not self.part:
             with transaction(self.engine) as connection:
                 park_push(connection, self.claimed, now=self.clock(), state=state.value, **changes)
@@ -312,12 +326,12 @@ class Push:
 
 
 def wait_after(attempts: int) -> timedelta:
-    """How long to wait after so many attempts that came to nothing."""
+    """The wait after this many failed attempts: it doubles, up to 5 minutes."""
     return timedelta(seconds=min(2**attempts, 300))
 
 
 def outcome_of(error: StripeError) -> OperationOutcome | None:
-    """What is known of a write that failed so; None when it may yet have taken effect."""
+    """The outcome of a write that failed with this error; None when it may have taken effect."""
     if isinstance(error, StripeRefusedError):
         return OperationOutcome.REFUSED
     return OperationOutcome.REPLAYED_ERROR if error.replayed else None

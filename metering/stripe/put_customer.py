@@ -13,20 +13,22 @@ from metering.stripe.store.pushes import wake_linked
 
 
 class UnknownTimeZoneError(MeteringError):
-    """Not a time zone of the IANA database."""
+    """The time zone is not in the IANA database."""
 
 
 def put_customer(*, engine: Engine, customer_id: str, details: CustomerDetails, now: datetime) -> None:
-    """Create or change a customer; what `details` leaves out stays as it is.
+    """Create or change a customer; fields that are None in `details` stay as they are.
 
-    With a Stripe id, invoices that waited for it, or were stuck, are pushed.
+    With a Stripe id, the customer's unlinked and stuck invoices become due for a push.
 
     Raises:
         UnknownTimeZoneError: the zone is not in the IANA database.
         StripeCustomerTakenError: another customer has this Stripe id.
     """
     if details.time_zone is not None and details.time_zone not in available_timezones():
-        raise UnknownTimeZoneError(f"time_zone: {details.time_zone!r} is no IANA time zone such as Europe/Berlin")
+        raise UnknownTimeZoneError(
+            f"time_zone: {details.time_zone!r} is not an IANA time zone such as Europe/Berlin"
+        )
     with transaction(engine) as connection:
         store_customer(connection, customer_id=customer_id, details=details, now=now)
         if details.stripe_customer_id is not None:

@@ -1,4 +1,4 @@
-"""Reconcile: fetch what Stripe has, compare it with what it should have, and mend what is safe to mend."""
+"""Reconcile: fetch Stripe's invoices, compare them with ours, and repair what is safe to repair."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
+from metering.stripe.client.port import CLOCK_SKEW
 from metering.stripe.drift import DriftClass, Finding, Remedy, find_drift
 from metering.stripe.push import mark_of, wanted_invoice
 from metering.stripe.push_due import Pusher
@@ -19,7 +20,7 @@ from metering.stripe.queries.reconciliations import (
     newest_billed,
     oldest_billed,
 )
-from metering.stripe.repair_drift import NO_REPAIRS, Caps, mend, over_caps
+from metering.stripe.repair_drift import NO_REPAIRS, Caps, over_caps, repair_drift
 from metering.stripe.snapshot import Snapshot
 from metering.stripe.store.reconciliations import (
     FoundDrift,
@@ -32,17 +33,20 @@ from metering.stripe.store.reconciliations import (
     start_reconciliation,
 )
 
-_BATCH = 500
-_CLOCKS = timedelta(days=2)
+log = logging.getLogger(__name__)
 
+_BATCH = 500
+
+# Called with (activity, done, total).
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(slots=True, kw_only=True)
 class Reconciliation:
-    """What a reconciliation found and did. Cents are of all that was compared, ours and Stripe's.
+    """What a reconciliation found and repaired.
 
-    `problem` says why nothing was repaired although that was asked for.
+    `ours_cents` and `theirs_cents` are the sums of all compared invoices, in whole cents. `repaired` has the
+    numbers of the repaired findings. `problem` says why a requested repair was not attempted.
     """
 
     reconciliation_id: str
@@ -56,11 +60,11 @@ class Reconciliation:
 
     @property
     def left(self) -> list[FoundDrift]:
-        """The drift that is still there."""
+        """The findings that were not repaired."""
         return [each for each in self.found if each.number not in self.repaired]
 
     def add(self, invoice: ReconciledInvoice | None, finding: Finding) -> None:
-        """Note a finding."""
+        """Add a finding; `invoice` is None when it belongs to none of ours."""
         self.found.append(
             FoundDrift(
                 number=len(self.found) + 1,
@@ -81,9 +85,9 @@ def reconcile(
     requested_by: str,
     progress: Progress = lambda *_: None,
 ) -> Reconciliation:
-    """Compare a month, or all of them, with Stripe; with `repair`, mend what its class allows, under the caps.
+    """Compare a month, or all months (None), with Stripe; with `repair`, apply the remedies, within the caps.
 
-    Every finding is kept, and what was done about it.
+    Every finding and every repair is stored.
 
     Raises:
         StripeError: Stripe could not be read.
@@ -97,7 +101,7 @@ def reconcile(
         since = oldest_billed(connection, period=month)
     report = Reconciliation(reconciliation_id=reconciliation_id)
     if since is not None:
-        _fetch(pusher, reconciliation_id, since - _CLOCKS, progress)
+        _fetch(pusher, reconciliation_id, since - CLOCK_SKEW, progress)
         _compare(pusher, report, month, progress)
     with transaction(pusher.engine) as connection:
         add_findings(connection, reconciliation_id, report.found, now=now)
@@ -117,7 +121,7 @@ def reconcile(
 
 
 def _fetch(pusher: Pusher, reconciliation_id: str, since: datetime, progress: Progress) -> None:
-    """What Stripe has with our mark, kept by page: however many there are, few are held in memory."""
+    """Store snapshots of Stripe's invoices with our mark, batch by batch, so that few are in memory at once."""
     count = 0
     for batch in _batches(pusher.port.list_invoices(stripe_customer_id=None, created_from=since)):
         ours = [
@@ -171,12 +175,12 @@ def _compare_one(
 
 
 def drift_of(pusher: Pusher, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]) -> list[Finding]:
-    """How an invoice's snapshots differ from it. One that is not linked to Stripe has nothing to be there."""
+    """How an invoice's snapshots differ from it. Stripe should have none for a customer that is not linked."""
     if invoice.stripe_customer_id is None:
         return [_extra(each) for each in snapshots]
     known = invoice.stripe_invoice_id
     if not snapshots and known is not None:
-        # Stripe's list is by the time of creation, which a rebuilt invoice or a clock may have elsewhere.
+        # The list is limited by Stripe's time of creation, which a restored invoice or a wrong clock can distort.
         read = pusher.port.get_invoice(stripe_invoice_id=known)
         snapshots = [read] if read is not None else []
     wanted = wanted_invoice(
@@ -197,7 +201,7 @@ def _extra(snapshot: Snapshot) -> Finding:
     return Finding(
         drift_class=DriftClass.EXTRA_INVOICE,
         remedy=Remedy.REPORT,
-        detail=f"it bears our mark and is of no invoice that we bill; {snapshot.status}",
+        detail=f"it has our mark, but we have no such invoice that bills; {snapshot.status}",
         finalized=snapshot.finalized,
         stripe_invoice_id=snapshot.stripe_invoice_id,
         cents=snapshot.net,
@@ -213,7 +217,7 @@ def _repair(pusher: Pusher, report: Reconciliation, caps: Caps, progress: Progre
     if report.problem is not None:
         return
     for place, (key, found) in enumerate(by_invoice.items(), start=1):
-        done, repair = mend(pusher, customer_id=key[0], invoice_id=key[1], found=found)
+        done, repair = repair_drift(pusher, customer_id=key[0], invoice_id=key[1], found=found)
         numbers = [each.number for each in found]
         with transaction(pusher.engine) as connection:
             record_repair(
@@ -228,11 +232,11 @@ def _repair(pusher: Pusher, report: Reconciliation, caps: Caps, progress: Progre
         progress("repairing", place, len(by_invoice))
 
 
-log = logging.getLogger(__name__)
-
-
 def reconcile_newest_month(*, pusher: Pusher, every: timedelta) -> Reconciliation | None:
-    """Compare, unless that was done within `every`, or pushes are still under way; None when it did not.
+    """Compare the newest month with Stripe, without repairs; return the result.
+
+    Returns None without comparing when no invoice bills anything, while pushes are in progress, or when the last
+    reconciliation started within `every`.
 
     Raises:
         StripeError: Stripe could not be read.
@@ -251,9 +255,9 @@ def reconcile_newest_month(*, pusher: Pusher, every: timedelta) -> Reconciliatio
         caps=NO_REPAIRS,
         requested_by="the schedule",
     )
-    told = {"period": period, "compared": report.compared, "findings": len(report.left)}
+    details = {"period": period, "compared": report.compared, "findings": len(report.left)}
     if report.left:
-        log.error("Stripe has something else than we do: see `metering reconcile`", extra=told)
+        log.error("drift found at Stripe: see `metering reconcile`", extra=details)
     else:
-        log.info("Stripe has what we have", extra=told)
+        log.info("no drift found at Stripe", extra=details)
     return report

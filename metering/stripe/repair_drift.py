@@ -1,4 +1,4 @@
-"""Repair drift: what each class allows, one invoice at a time, read again before and after."""
+"""Repair drift: apply the remedies of an invoice's findings. Stripe is read again before and after."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +25,16 @@ from metering.stripe.store.reconciliations import FoundDrift
 
 log = logging.getLogger(__name__)
 
-# A share of few customers is less than one of them.
+# A share of few customers would round down to none.
 _ALWAYS_ALLOWED_CUSTOMERS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """More than this in one run is a bug of ours, not drift, and nothing is repaired."""
+    """Limits of one run: cents moved on finalized invoices, and the share of customers touched.
+
+    More than this is taken for a bug of ours, and nothing is repaired.
+    """
 
     cents: int
     share: Decimal
@@ -43,7 +46,7 @@ NO_REPAIRS = Caps(cents=0, share=Decimal(0))
 def over_caps(
     by_invoice: Mapping[tuple[str, str], Sequence[FoundDrift]], *, customers: int, caps: Caps
 ) -> str | None:
-    """Why these repairs are too much for one run; None when they are not."""
+    """Why these repairs exceed the caps of a run, or None. The keys are (customer_id, invoice_id)."""
     touched = len({customer_id for customer_id, _ in by_invoice})
     allowed = max(_ALWAYS_ALLOWED_CUSTOMERS, int(customers * caps.share))
     if touched > allowed:
@@ -55,16 +58,24 @@ def over_caps(
 
 
 def _moves(finding: Finding) -> bool:
-    """A missing invoice, or a draft, is only made what it should be; what is final costs or gives back."""
+    """Whether the repair charges or credits a customer, on top of a finalized invoice."""
     return finding.remedy in (Remedy.CREDIT_NOTE, Remedy.ADJUSTMENT_INVOICE)
 
 
-def mend(pusher: Pusher, *, customer_id: str, invoice_id: str, found: Sequence[FoundDrift]) -> tuple[bool, str]:
-    """Do what these findings of an invoice allow; whether no drift is left of it, and what was done."""
+def repair_drift(
+    pusher: Pusher, *, customer_id: str, invoice_id: str, found: Sequence[FoundDrift]
+) -> tuple[bool, str]:
+    """Apply the remedies of an invoice's findings, none of them `REPORT`.
+
+    Returns whether no repairable drift is left, and a text that says what was done or why it failed.
+
+    Raises:
+        StripeUnauthorizedError: Stripe does not accept the key.
+    """
     with transaction(pusher.engine) as connection:
         claimed = claim_push(connection, customer_id=customer_id, invoice_id=invoice_id, now=pusher.clock())
     if claimed is None:
-        return False, "a worker pushes it right now: reconcile again"
+        return False, "a worker is pushing the invoice: reconcile again"
     push = prepare_push(pusher, claimed)
     if push is None:
         return False, "the customer is not linked to Stripe"
@@ -74,13 +85,13 @@ def mend(pusher: Pusher, *, customer_id: str, invoice_id: str, found: Sequence[F
     except StripeUnauthorizedError:
         raise
     except (StripeError, LeaseLostError) as error:
-        log.warning("a repair failed", extra={"invoice_id": invoice_id, "error": str(error)})
-        return False, f"not mended: {error}"
+        log.warning("repair failed", extra={"invoice_id": invoice_id, "error": str(error)})
+        return False, f"not repaired: {error}"
     finally:
         with transaction(pusher.engine) as connection:
             release_push(connection, push.claimed)
     if left:
-        return False, f"not mended: {'; '.join(each.detail for each in left)}"
+        return False, f"not repaired: {'; '.join(each.detail for each in left)}"
     return True, "; ".join(dict.fromkeys(done))
 
 
@@ -98,7 +109,7 @@ def _drift_now(push: Push) -> list[Finding]:
 
 
 def _read(push: Push) -> list[Snapshot]:
-    """The invoice and what bills beside it, as Stripe has them now."""
+    """Current snapshots of the invoice and its adjustment invoices."""
     listed = push.port.list_invoices(
         stripe_customer_id=push.wanted.stripe_customer_id, created_from=since_of(push.stored)
     )
@@ -119,7 +130,7 @@ def _delete_draft(push: Push, finding: Finding) -> str:
     assert finding.stripe_invoice_id is not None
     now = push.port.get_invoice(stripe_invoice_id=finding.stripe_invoice_id)
     if now is None or now.finalized:
-        return "the draft is gone, or final"
+        return "the draft no longer exists, or is final"
     push.port.delete_draft(stripe_invoice_id=now.stripe_invoice_id)
     return f"draft {now.stripe_invoice_id} deleted"
 
@@ -128,19 +139,19 @@ def _adopt(push: Push, finding: Finding) -> str:
     assert finding.stripe_invoice_id is not None
     now = push.port.get_invoice(stripe_invoice_id=finding.stripe_invoice_id)
     if now is None or not now.finalized:
-        return "there is nothing to adopt any more"
+        return "nothing to adopt"
     return f"adopted: {push.adopt(now)}"
 
 
 def _credit(push: Push, finding: Finding) -> str:
-    """Take back what is too much, by what is read now."""
+    """Credit what Stripe has too much now."""
     snapshot, excess = _excess_now(push, finding)
     if snapshot is None or excess <= 0:
-        return "nothing is too much any more"
+        return "nothing to credit"
     parameters: dict[str, Any] = {
         "invoice": snapshot.stripe_invoice_id,
         "amount": excess,
-        "memo": f"Correction of {excess} cents: the invoice came to more than its snapshot",
+        "memo": f"Correction of {excess} cents: the invoice was higher than its statement",
         "metadata": {INVOICE_MARK: str(push.wanted.mark)},
     }
     if snapshot.status is StripeStatus.PAID:
@@ -155,22 +166,24 @@ def _credit(push: Push, finding: Finding) -> str:
     return f"{excess} cents credited"
 
 
-def _bill_beside(push: Push, finding: Finding) -> str:
-    """Bill what is too little by an invoice of its own, with our mark and a number."""
+def _bill_adjustment(push: Push, finding: Finding) -> str:
+    """Bill what Stripe has too little now by an adjustment invoice, with our mark and a number."""
     snapshot, excess = _excess_now(push, finding)
     if snapshot is None or excess >= 0:
-        return "nothing is too little any more"
+        return "nothing to bill"
     earlier = [mark.adjustment for each in _read(push) if each.finalized and (mark := mark_of(each))]
     mark = replace(push.wanted.mark, adjustment=max(earlier) + 1)
-    beside = replace(push, wanted=_adjustment(push.wanted, mark, -excess), part=f"adjustment-{mark.adjustment}-")
-    return f"{-excess} cents billed beside it, {beside.walk()}"
+    adjustment = replace(
+        push, wanted=_adjustment(push.wanted, mark, -excess), part=f"adjustment-{mark.adjustment}-"
+    )
+    return f"{-excess} cents billed by an adjustment invoice, {adjustment.walk()}"
 
 
 def _adjustment(wanted: WantedInvoice, mark: Mark, cents: int) -> WantedInvoice:
     line = WantedLine(
         mark="adjustment",
         amount=cents,
-        description=f"What the invoice for {wanted.period} lacked",
+        description=f"Amount missing from the invoice for {wanted.period}",
         starts_at=min(line.starts_at for line in wanted.lines),
         ends_at=max(line.ends_at for line in wanted.lines),
     )
@@ -202,5 +215,5 @@ _REMEDIES: dict[Remedy, Callable[[Push, Finding], str]] = {
     Remedy.DELETE_DRAFT: _delete_draft,
     Remedy.ADOPT: _adopt,
     Remedy.CREDIT_NOTE: _credit,
-    Remedy.ADJUSTMENT_INVOICE: _bill_beside,
+    Remedy.ADJUSTMENT_INVOICE: _bill_adjustment,
 }

@@ -1,4 +1,4 @@
-"""A snapshot: an invoice as Stripe has it, when it was fetched. Amounts are whole cents."""
+"""A snapshot: one of Stripe's invoices as it was when fetched. Amounts are whole cents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class StripeStatus(StrEnum):
-    """Where Stripe has an invoice."""
+    """The status of an invoice at Stripe."""
 
     DRAFT = "draft"
     OPEN = "open"
@@ -28,9 +28,9 @@ class SnapshotLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """An invoice at Stripe, with all of its lines.
+    """An invoice at Stripe with all of its lines.
 
-    `credited` is what credit notes took back of it; `subtotal`, the sum of the lines, stays as it was.
+    `subtotal` is the sum of the lines. `credited` is the sum of its credit notes, which do not change `subtotal`.
     """
 
     stripe_invoice_id: str
@@ -48,18 +48,18 @@ class Snapshot:
 
     @property
     def finalized(self) -> bool:
-        """Whether it can no longer be changed."""
+        """Whether it is no longer a draft, so its lines cannot change."""
         return self.status is not StripeStatus.DRAFT
 
     @property
     def net(self) -> int:
-        """What it asks of the customer: its lines, without what was credited; nothing when it is void."""
+        """What the customer owes by it: the lines minus credits, or 0 when it is void."""
         return 0 if self.status is StripeStatus.VOID else self.subtotal - self.credited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StripeEvent:
-    """Something that Stripe told happened, and to which object."""
+    """An event that Stripe posted, and the id of the object that it is about."""
 
     stripe_event_id: str
     type: str

@@ -1,4 +1,4 @@
-"""Take a Stripe event: keep it, and have somebody look at what it is about. It is a hint, never state."""
+"""Take a Stripe event: store it, and make the push of its invoice due. An event is only a hint to read Stripe."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from metering.stripe.store.pushes import add_stripe_event, wake_pushes_of
 
 
 def take_stripe_event(*, engine: Engine, event: StripeEvent, now: datetime) -> bool:
-    """Whether it was new; one that comes again changes nothing."""
+    """Store an event and wake its push. Return whether it was new; a repeated event changes nothing."""
     with transaction(engine) as connection:
         if not add_stripe_event(connection, event, now=now):
             return False

@@ -7,7 +7,7 @@ import pytest
 
 from metering.alerts.alerts import AlertKind, AlertScope
 from metering.alerts.manage_alerts import AlertChanges, change_alert, delete_alert
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.ledger.entries import ManualKind
 from tests.alerts.watched import NOW, Watched
 
@@ -59,7 +59,7 @@ def test_what_lowers_the_spend_again_takes_nothing_back_and_the_next_rise_is_not
     watched.alert(SPEND, 100, budget_usd_cents=100)
     watched.use("acme", 100, NOW, name="s")
     assert len(watched.occurred(SPEND)) == 1
-    adjust_by_hand(
+    adjust_manually(
         engine=watched.service.engine,
         idempotency_key="once",
         customer_id="acme",

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from metering.core.period import BillingPeriod
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.corrections.rerate import rerate
 from metering.corrections.resolve_stream import resolve_stream
 from metering.db.schema import ensure_journal_partitions
@@ -102,7 +102,7 @@ def fill(books: Books) -> None:
     books.receive([end("late", output=25)], at=LATER - timedelta(minutes=8))
     books.finalize(now=LATER - timedelta(minutes=7))
     _rerate(books)
-    _adjust_by_hand(books)
+    _adjust_manually(books)
     roll_up_totals(engine)
     books.receive([start("one more"), end("one more")], at=LATER - timedelta(minutes=1))
     books.finalize(now=LATER)
@@ -155,9 +155,9 @@ def _rerate(books: Books) -> None:
     )
 
 
-def _adjust_by_hand(books: Books) -> None:
+def _adjust_manually(books: Books) -> None:
     for number, stream_id in enumerate((None, "completed")):
-        adjust_by_hand(
+        adjust_manually(
             engine=books.service.engine,
             idempotency_key=f"credit {number}",
             customer_id="acme",

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from metering.alerts.alerts import AlertKind
 from metering.alerts.evaluate_alerts import evaluate_alerts
 from metering.core.period import BillingPeriod
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.customers.store import CustomerDetails
 from metering.lab.demo.history import ALERTS, PROFILES, history
 from metering.ledger.entries import ManualKind
@@ -96,7 +96,7 @@ def watch(api: Api, *, now: datetime) -> None:
 
 def book_credit(service: Service, *, now: datetime) -> None:
     """A credit with a reason."""
-    adjust_by_hand(
+    adjust_manually(
         engine=service.engine,
         idempotency_key="seed",
         customer_id="wonka",

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.customers.store import CustomerDetails
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
@@ -69,7 +69,7 @@ class Scene(Books):
         self.finalize(now=booked)
 
     def by_hand(self, kind: ManualKind, cents: str, *, now: datetime, stream_id: str | None = None) -> str:
-        made = adjust_by_hand(
+        made = adjust_manually(
             engine=self.service.engine,
             idempotency_key=f"{kind} {cents} {stream_id}",
             customer_id="acme",

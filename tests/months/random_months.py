@@ -14,7 +14,7 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 from metering.core.money import EXACT
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
@@ -147,7 +147,7 @@ class RandomMonths:
         cents = Decimal(self.random.randint(1, 10**12)).scaleb(-self.random.randint(3, 12))
         if kind is ManualKind.CREDIT or self.random.random() < 0.5:
             cents = -cents
-        adjust_by_hand(
+        adjust_manually(
             engine=self.books.service.engine,
             idempotency_key=f"key {self.reached[kind]} {kind}",
             customer_id=customer_id,

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage
 from metering.ledger.entries import ManualKind
@@ -114,7 +114,7 @@ def test_an_adjustment_before_the_close_is_in_the_line_of_its_model_and_one_afte
 def test_credits_and_corrections_are_lines_with_their_reasons(books: Books) -> None:
     use(books, "one", NOVEMBER)
     for number, (kind, amount) in enumerate([(ManualKind.CREDIT, "-20.5"), (ManualKind.CORRECTION, "0.1")]):
-        adjust_by_hand(
+        adjust_manually(
             engine=books.service.engine,
             idempotency_key=str(number),
             customer_id="acme",
@@ -193,7 +193,7 @@ def test_the_database_refuses_an_entry_in_a_closed_month_whoever_writes_it(books
     use(books, "one", NOVEMBER)
     books.receive([end("one", 41_000, usage_source=UsageSource.PROVIDER)], at=NOVEMBER + timedelta(hours=2))
     books.finalize(now=NOVEMBER + timedelta(hours=2))
-    adjust_by_hand(
+    adjust_manually(
         engine=books.service.engine,
         idempotency_key="k",
         customer_id="acme",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from metering.core.period import BillingPeriod
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import UsageSource
@@ -50,7 +50,7 @@ def check_unbilled(months: Months) -> Sums:
 
 
 def adjust(months: Months, cents: str, *, stream_id: str | None = None, now: datetime = NOVEMBER) -> None:
-    adjust_by_hand(
+    adjust_manually(
         engine=months.service.engine,
         idempotency_key=f"{cents} {now}",
         customer_id="acme",

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.events.events import Outcome, UsageSource
 from metering.ledger.entries import ManualKind
 from metering.streams.settlement import State
@@ -75,7 +75,7 @@ def test_a_charge_that_was_taken_back_is_there_and_costs_nothing(books: Books) -
 def test_what_is_booked_by_hand_for_a_stream_counts_beside_its_bill(books: Books) -> None:
     settled(books)
     for number, cents in enumerate(("-0.1", "-0.05")):
-        adjust_by_hand(
+        adjust_manually(
             engine=books.service.engine,
             idempotency_key=str(number),
             customer_id="acme",

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from metering.corrections.adjust_by_hand import adjust_by_hand
+from metering.corrections.adjust_manually import adjust_manually
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import COUNTERS
@@ -87,7 +87,7 @@ def test_what_moved_to_another_combination_leaves_no_row_behind(books: Books) ->
 def test_a_credit_of_no_stream_counts_without_a_model(books: Books) -> None:
     use(books, "one")
     roll_up_totals(books.service.engine)
-    adjust_by_hand(
+    adjust_manually(
         engine=books.service.engine,
         idempotency_key="k",
         customer_id="acme",

@@ -40,10 +40,10 @@ def give_up(there: LocalStripe, invoice: str) -> object:
 # What is done at Stripe to each customer's invoice, and where it ends.
 FATES: dict[str, tuple[tuple[Act, ...], str]] = {
     "open": ((), "final"),
-    "paid": ((pay,), "settled"),
+    "paid": ((pay,), "paid"),
     "voided": ((void,), "void"),
     "given_up": ((give_up,), "uncollectible"),
-    "paid_late": ((give_up, pay), "settled"),
+    "paid_late": ((give_up, pay), "paid"),
     "voided_late": ((give_up, void), "void"),
 }
 
@@ -123,7 +123,7 @@ def test_a_look_that_fails_is_taken_again(months: Months, fault: Fault) -> None:
     months.stripe.control.fail_next(READ, fault, times=6)
     settle(months)
     assert [each["fault"] for each in months.stripe.control.requests()].count(fault) == 6
-    assert states(months) == {"acme": "settled", "other": "settled"}
+    assert states(months) == {"acme": "paid", "other": "paid"}
 
 
 def test_what_happens_while_it_is_looked_at_is_looked_at_next(
@@ -136,17 +136,17 @@ def test_what_happens_while_it_is_looked_at_is_looked_at_next(
     read = StripeClientPort.get_invoice
 
     def read_and_then_it_is_paid(port: StripeClientPort, *, stripe_invoice_id: str) -> object:
-        statement = read(port, stripe_invoice_id=stripe_invoice_id)
+        snapshot = read(port, stripe_invoice_id=stripe_invoice_id)
         if next(paid) == 0:
             pay(months.stripe, stripe_invoice_id)
             assert eventually(lambda: months.stripe.control.deliveries()["waiting"] == 0)
-        return statement
+        return snapshot
 
     monkeypatch.setattr(StripeClientPort, "get_invoice", read_and_then_it_is_paid)
     months.stripe.client.v1.invoices.send_invoice(invoice_of(months, "acme"))
     settle(months)
     assert next(paid) == 2
-    assert states(months) == {"acme": "settled"}
+    assert states(months) == {"acme": "paid"}
 
 
 def test_what_happens_while_it_is_pushed_is_looked_at_next(
@@ -164,7 +164,7 @@ def test_what_happens_while_it_is_pushed_is_looked_at_next(
     monkeypatch.setattr(StripeClientPort, "finalize_invoice", finalize_and_then_it_is_paid)
     assert months.push() == {PushState.FINAL: 1}
     settle(months)
-    assert states(months) == {"acme": "settled"}
+    assert states(months) == {"acme": "paid"}
 
 
 def test_what_is_stuck_is_left_to_a_person_also_when_stripe_tells_of_it(months: Months) -> None:
@@ -196,4 +196,4 @@ def test_a_key_that_is_refused_costs_no_hint(months: Months) -> None:
     with pytest.raises(StripeUnauthorizedError):
         push_due(pusher=months.pusher(), limit=1, threads=1)
     settle(months)
-    assert states(months) == {"acme": "settled"}
+    assert states(months) == {"acme": "paid"}

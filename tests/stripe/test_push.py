@@ -226,7 +226,7 @@ def test_drafts_that_come_out_wrong_each_time_are_left_to_a_person(months: Month
     assert months.push() == {PushState.STUCK: 1}
     assert months.stripe.requests("POST /v1/invoices") == ["POST /v1/invoices"] * 3
     ((problem,),) = months.rows("SELECT problem FROM invoice_pushes")
-    assert "it is in eur, not in usd" in str(problem)
+    assert "its currency is eur, not usd" in str(problem)
     months.port = right
     reconcile(
         pusher=months.pusher(), period=None, repair=True, caps=Caps(cents=0, share=Decimal(1)), requested_by="test"

@@ -231,7 +231,7 @@ def test_what_was_paid_at_stripe_is_adopted(months: Months) -> None:
     months.stripe.client.v1.invoices.pay(invoice.id)
     assert found(look(months)) == [(DriftClass.SETTLEMENT, Remedy.ADOPT, 0)]
     assert look(months, repair=True).left == []
-    assert months.rows("SELECT state FROM invoice_pushes") == [("settled",)]
+    assert months.rows("SELECT state FROM invoice_pushes") == [("paid",)]
 
 
 def test_a_draft_that_somebody_finalized_is_adopted(months: Months) -> None:

@@ -56,7 +56,7 @@ def test_drift_is_logged_for_a_person_and_left_as_it_is(months: Months, caplog: 
     assert months.stripe.requests("POST") == []
 
 
-def test_two_at_once_do_not_disturb_each_other_and_leave_no_statements(months: Months) -> None:
+def test_two_at_once_do_not_disturb_each_other_and_leave_no_snapshots(months: Months) -> None:
     months.month("acme", "other")
     months.push_all()
     inner = []
@@ -75,19 +75,19 @@ def test_two_at_once_do_not_disturb_each_other_and_leave_no_statements(months: M
     )
     assert [each.found for each in (outer, *inner)] == [[], []]
     assert [each.compared for each in (outer, *inner)] == [2, 2]
-    assert months.rows("SELECT count(*) FROM stripe_statements") == [(0,)]
+    assert months.rows("SELECT count(*) FROM stripe_snapshots") == [(0,)]
 
 
-def test_statements_of_one_that_died_are_let_go_a_day_later(months: Months) -> None:
+def test_snapshots_of_a_dead_reconciliation_are_deleted_a_day_later(months: Months) -> None:
     months.month("acme")
     months.push_all()
     months.execute(
         "INSERT INTO reconciliations (reconciliation_id, repair, requested_by, started_at)"
         " VALUES ('rec_dead', false, 'test', now());"
-        "INSERT INTO stripe_statements VALUES ('rec_dead', 'in_1', 'inv_1', '{}')"
+        "INSERT INTO stripe_snapshots VALUES ('rec_dead', 'in_1', 'inv_1', '{}')"
     )
     assert due(months)
-    assert months.rows("SELECT reconciliation_id FROM stripe_statements") == [("rec_dead",)]
+    assert months.rows("SELECT reconciliation_id FROM stripe_snapshots") == [("rec_dead",)]
     months.ahead += DAY
     assert due(months)
-    assert months.rows("SELECT count(*) FROM stripe_statements") == [(0,)]
+    assert months.rows("SELECT count(*) FROM stripe_snapshots") == [(0,)]

@@ -50,7 +50,7 @@ def test_a_webhook_makes_us_read_the_invoice_again_whatever_it_says(months: Mont
     months.stripe.client.v1.invoices.pay(invoice.id)
     assert post(api, event(invoice.id, number=2)).json()["new"]
     months.push_all()
-    assert months.rows("SELECT state FROM invoice_pushes") == [("settled",)]
+    assert months.rows("SELECT state FROM invoice_pushes") == [("paid",)]
 
 
 def test_a_webhook_that_comes_twice_is_kept_once(months: Months, api: httpx2.Client) -> None:

@@ -1,1 +1,1 @@
-"""SQL that reads what is booked."""
+"""SQL that reads streams and their bookings."""

@@ -1,4 +1,4 @@
-"""Charges and adjustments page by page, and the newest bills of a period."""
+"""Queries for charges and manual adjustments by page, and for the charged streams and newest bills of a period."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from metering.streams.bill import Bill
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeFilter:
-    """Which charges; None leaves a filter out. `from_` and `to` bound the end of the stream, half-open."""
+    """A filter for charges; None does not filter. `from_` and `to` bound the end of the stream, half-open."""
 
     customer_id: str | None = None
     from_: datetime | None = None
@@ -32,6 +32,7 @@ class ChargeFilter:
     usage_source: str | None = None
 
 
+# (ended_at, customer_id, stream_id).
 ChargePosition = tuple[datetime, str, str]
 
 _EQUAL = ("customer_id", "model", "outcome", "api_key_id", "usage_source")
@@ -40,7 +41,7 @@ _EQUAL = ("customer_id", "model", "outcome", "api_key_id", "usage_source")
 def list_charges(
     connection: Connection, *, where: ChargeFilter, after: ChargePosition | None, limit: int
 ) -> Sequence[Charge]:
-    """Up to `limit` charges behind the position `after`, by (ended_at, customer_id, stream_id)."""
+    """Up to `limit` charges after the position `after`, in the order of ChargePosition."""
     given = {name: value for name in _EQUAL if (value := getattr(where, name)) is not None}
     conditions = [f"c.{name} = :{name}" for name in given]
     parameters: dict[str, object] = {**given, "limit": limit}
@@ -68,36 +69,36 @@ _CHUNK = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamBill:
-    """A stream's newest bill; None when what was booked is taken back."""
+    """A stream's newest bill; None when its bookings were taken back."""
 
     customer_id: str
     stream_id: str
     bill: Bill | None
 
 
-# All charges of a month ended within `from_` and `to`, in any time zone: that range is found by an index.
-_NARROWED = """
+# `from_` and `to` contain every end of a stream in the period, in any time zone, so that an index finds the rows.
+_FILTERED = """
     {c}.charged_period = :period AND {c}.charged_ended_at >= :from_ AND {c}.charged_ended_at < :to
     AND (CAST(:customer_id AS text) IS NULL OR {c}.customer_id = :customer_id)
     AND (CAST(:provider AS text) IS NULL OR {c}.charged_provider = :provider)
     AND (CAST(:model AS text) IS NULL OR {c}.charged_model = :model)
     ORDER BY {c}.charged_ended_at, {c}.customer_id, {c}.stream_id
 """
-# A completed stream's charge may have been adjusted to another outcome.
+# An adjustment may have changed the outcome, so adjusted streams are read whatever their charge says.
 _NOT_COMPLETED = text(
     f"""
     SELECT b.customer_id, b.stream_id, b.taken_back, {bill_row("b")} FROM newest_bills b
-    WHERE (b.outcome <> 'completed' OR b.revision > 0) AND {_NARROWED.format(c="b")}
+    WHERE (b.outcome <> 'completed' OR b.revision > 0) AND {_FILTERED.format(c="b")}
     """
 ).execution_options(yield_per=_CHUNK)
 _STREAMS = text(
-    f"SELECT e.customer_id, e.stream_id FROM entries e WHERE e.kind = 'charge' AND {_NARROWED.format(c='e')}"
+    f"SELECT e.customer_id, e.stream_id FROM entries e WHERE e.kind = 'charge' AND {_FILTERED.format(c='e')}"
 ).execution_options(yield_per=_CHUNK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillFilter:
-    """Streams that were first charged in a period; None does not narrow."""
+    """A filter for streams whose charge is booked to a period; None does not filter."""
 
     period: BillingPeriod
     customer_id: str | None = None
@@ -106,13 +107,16 @@ class BillFilter:
 
 
 def iterate_charged_streams(connection: Connection, *, where: BillFilter) -> Iterator[tuple[str, str]]:
-    """Their (customer_id, stream_id), by their end; read as they are asked for."""
+    """Yield the (customer_id, stream_id) of the streams by their end, read in chunks from the server."""
     for row in connection.execute(_STREAMS, _parameters(where)):
         yield (row.customer_id, row.stream_id)
 
 
 def iterate_bills_not_completed(connection: Connection, *, where: BillFilter) -> Iterator[StreamBill]:
-    """The newest bills of those that did not complete, and of some that did; read as they are asked for."""
+    """Yield the newest bills of streams that did not complete, read in chunks from the server.
+
+    Adjusted streams are among them even if they completed; the caller checks the outcome.
+    """
     for row in connection.execute(_NOT_COMPLETED, _parameters(where)):
         yield StreamBill(customer_id=row.customer_id, stream_id=row.stream_id, bill=newest_bill_of_row(row))
 
@@ -148,7 +152,10 @@ def list_manual_adjustments(
     after: tuple[datetime, str] | None,
     limit: int,
 ) -> Sequence[ManualAdjustment]:
-    """Up to `limit` of them behind the position `after`, by (booked_at, adjustment_id); None does not narrow."""
+    """Up to `limit` manual adjustments, newest first, after the position `after`, a (booked_at, adjustment_id).
+
+    None does not filter.
+    """
     booked_at, adjustment_id = after or (None, None)
     parameters = {
         "customer_id": customer_id,

@@ -1,4 +1,4 @@
-"""Streams as a person looks for them: final ones by what their newest bill says, open ones, or by id."""
+"""Queries to find streams: finalized ones by their newest bill, ones in progress, or any by id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalFilter:
-    """Which final streams, by their end, half-open; None leaves a filter out, "" is what is not known."""
+    """A filter for finalized streams. `from_` and `to` bound the end of the stream, half-open.
+
+    None does not filter; "" matches an unknown value.
+    """
 
     from_: datetime
     to: datetime
@@ -28,7 +31,7 @@ class FinalFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundStream:
-    """A final stream, by its newest bill; credits and corrections are not in `usd_cents`."""
+    """A finalized stream by its newest bill. `usd_cents` is exact, without credits and corrections."""
 
     customer_id: str
     stream_id: str
@@ -45,6 +48,7 @@ class FoundStream:
     usd_cents: Decimal
 
 
+# (ended_at, customer_id, stream_id).
 Position = tuple[datetime, str, str]
 
 _EQUAL = ("customer_id", "provider", "model", "usage_source", "api_key_id", "retry")
@@ -53,7 +57,7 @@ _EQUAL = ("customer_id", "provider", "model", "usage_source", "api_key_id", "ret
 def find_streams(
     connection: Connection, *, where: FinalFilter, before: Position | None, limit: int
 ) -> Sequence[FoundStream]:
-    """Up to `limit` final streams, the last ended first, behind a position (ended_at, customer_id, stream_id)."""
+    """Up to `limit` finalized streams, the latest end first, that come after the position `before`."""
     given: dict[str, Any] = {name: value for name in _EQUAL if (value := getattr(where, name)) is not None}
     conditions = [f"{name} = :{name}" for name in given]
     if where.outcomes is not None:
@@ -86,12 +90,12 @@ _UNDER_WAY = text(
 
 
 def list_under_way(connection: Connection, *, customer_id: str | None, limit: int) -> Sequence[StoredStream]:
-    """Streams that are not final and need nobody, the last heard of first."""
+    """Up to `limit` open and ended streams, the latest event first."""
     rows = connection.execute(_UNDER_WAY, {"customer_id": customer_id, "limit": limit})
     return [stored_stream(row) for row in rows]
 
 
-# A stream's key begins with its customer: each customer is asked for it, which takes microseconds each.
+# The primary key begins with the customer, so this looks the id up once per customer: microseconds each.
 _BY_ID = text(
     f"""
     SELECT {STREAM_COLUMNS} FROM customers
@@ -106,6 +110,6 @@ _BY_ID = text(
 def find_by_id(
     connection: Connection, *, stream_id: str, customer_id: str | None, limit: int
 ) -> Sequence[StoredStream]:
-    """The streams with this id, of one customer or of any."""
+    """Up to `limit` streams with this id, of one customer or of any (None), the latest event first."""
     rows = connection.execute(_BY_ID, {"stream_id": stream_id, "customer_id": customer_id, "limit": limit})
     return [stored_stream(row) for row in rows]

@@ -1,4 +1,4 @@
-"""One stream as a reader sees it: its facts, its charge and its adjustments."""
+"""The query for one stream with its facts and its bookings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
-    """A stream with everything that was booked for it."""
+    """A stream with its bookings and its latest resolution. `adjustments` are in the order of their revision."""
 
     stream: StoredStream
     charge: Charge | None
@@ -29,19 +29,19 @@ class StreamView:
 
     @property
     def newest_bill(self) -> Bill | None:
-        """What the bookings amount to; None before the first one, or after they were taken back."""
+        """The bill of the last booking; None before the charge, or when the bookings were taken back."""
         if self.adjustments:
             return self.adjustments[-1].bill
         return self.charge.bill if self.charge else None
 
     @property
     def cost_usd_cents(self) -> Decimal | None:
-        """The charge plus all its adjustments; None while nothing is final."""
+        """Charge plus adjustments, manual ones included, in exact cents; None while there is no bill."""
         if self.newest_bill is None or self.charge is None:
             return None
         adjusted = [adjustment.usd_cents for adjustment in self.adjustments]
-        by_hand = [adjustment.usd_cents for adjustment in self.manual_adjustments]
-        return sum_cents([self.charge.bill.usd_cents, *adjusted, *by_hand])
+        manual = [adjustment.usd_cents for adjustment in self.manual_adjustments]
+        return sum_cents([self.charge.bill.usd_cents, *adjusted, *manual])
 
 
 _STREAM = text(
@@ -57,7 +57,7 @@ _ADJUSTMENTS = text(
     FROM adjustments a WHERE a.customer_id = :customer_id AND a.stream_id = :stream_id ORDER BY a.revision
     """
 )
-_BY_HAND = text(
+_MANUAL = text(
     """
     SELECT * FROM manual_adjustments WHERE customer_id = :customer_id AND stream_id = :stream_id
     ORDER BY booked_at, adjustment_id
@@ -72,7 +72,7 @@ _RESOLUTION = text(
 
 
 def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> StreamView | None:
-    """The stream with its bookings; None when no event of it ever came."""
+    """The stream with its bookings; None when no event of it has arrived."""
     key = {"customer_id": customer_id, "stream_id": stream_id}
     row = connection.execute(_STREAM, key).first()
     if row is None:
@@ -80,13 +80,13 @@ def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> S
     charge = connection.execute(_CHARGE, key).first()
     adjustments = connection.execute(_ADJUSTMENTS, key).all() if charge else []
     resolution = connection.execute(_RESOLUTION, key).first()
-    by_hand = connection.execute(_BY_HAND, key).all() if charge else []
+    manual = connection.execute(_MANUAL, key).all() if charge else []
     return StreamView(
         stream=stored_stream(row),
         charge=charge_of_row(charge) if charge else None,
         adjustments=[_adjustment(row) for row in adjustments],
         resolution=resolution_of_row(resolution) if resolution else None,
-        manual_adjustments=[manual_adjustment_of_row(row) for row in by_hand],
+        manual_adjustments=[manual_adjustment_of_row(row) for row in manual],
     )
 
 

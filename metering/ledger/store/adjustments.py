@@ -1,4 +1,4 @@
-"""SQL that books manual adjustments, with their place in the totals. Booked rows never change."""
+"""SQL that books manual adjustments and adds them to the totals. Booked rows never change."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +11,7 @@ from metering.streams.bill import Bill
 
 
 def manual_adjustment_of_row(row: Any) -> ManualAdjustment:
-    """The adjustment that a row holds; its dimensions are for totals only."""
+    """The adjustment in a row of `manual_adjustments`. The row's dimensions only serve the totals."""
     return ManualAdjustment(
         customer_id=row.customer_id,
         adjustment_id=row.adjustment_id,
@@ -38,7 +38,7 @@ _BOOK = text(
 
 
 def book_manual_adjustment(connection: Connection, adjustment: ManualAdjustment, *, bill: Bill | None) -> None:
-    """Add an adjustment, and its amount to the totals beside the stream's newest bill, or beside none."""
+    """Book an adjustment and add its amount to the totals, with the dimensions of the stream's newest `bill`."""
     dimensions = total_dimensions(bill)
     connection.execute(_BOOK, {**asdict(adjustment), "kind": adjustment.kind.value, **dimensions})
     add_amount_to_totals(
@@ -54,6 +54,6 @@ _GET = text("SELECT * FROM manual_adjustments WHERE customer_id = :customer_id A
 
 
 def get_manual_adjustment(connection: Connection, *, customer_id: str, adjustment_id: str) -> ManualAdjustment:
-    """The customer's adjustment with this id, which exists."""
+    """The customer's adjustment with this id; it must exist."""
     row = connection.execute(_GET, {"customer_id": customer_id, "adjustment_id": adjustment_id}).one()
     return manual_adjustment_of_row(row)

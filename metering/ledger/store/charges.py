@@ -18,7 +18,7 @@ from metering.prices.rating import ChargeLine
 from metering.streams.bill import Bill
 from metering.streams.resolutions import ResolutionAction
 
-# The columns of a bill but for its amount, with their types.
+# The columns of a bill, without its amount, and their types.
 BILL_TYPES = {
     "outcome": "text",
     "provider": "text",
@@ -50,12 +50,12 @@ _decode_lines = msgspec.json.Decoder(tuple[ChargeLine, ...]).decode
 
 
 def bill_row(table: str) -> str:
-    """The columns of `table`, a name in FROM, that `bill_of_row` reads."""
+    """The select list for `bill_of_row`; `table` is a table name or alias in FROM."""
     return ", ".join(f"{table}.{name}" if name != "lines" else f"{table}.lines::text" for name in BILL_COLUMNS)
 
 
 def bill_of_row(row: Any) -> Bill:
-    """The bill in a row that has `bill_row`."""
+    """The bill in a row selected with `bill_row`."""
     return Bill(
         outcome=Outcome(row.outcome),
         provider=row.provider,
@@ -80,12 +80,12 @@ def bill_of_row(row: Any) -> Bill:
     )
 
 
-# What `charge_of_row` reads; the table is `c`.
+# The select list for `charge_of_row`; `c` is an alias of `charges`.
 CHARGE_ROW = f"{', '.join(f'c.{name}' for name in _CHARGE)}, c.request_key, {bill_row('c')}"
 
 
 def charge_of_row(row: Any) -> Charge:
-    """A row of CHARGE_ROW as a charge."""
+    """The charge in a row selected with CHARGE_ROW."""
     return Charge(
         charge_id=row.charge_id,
         customer_id=row.customer_id,
@@ -101,7 +101,7 @@ COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
 
 
 def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
-    """Add charges; the database refuses a second one for a stream."""
+    """Book charges. The database refuses a second charge for a stream."""
     copy_rows(connection, COPY_CHARGES, map(_charge_values, charges))
 
 
@@ -119,7 +119,7 @@ def _charge_values(charge: Charge) -> tuple[Any, ...]:
 
 
 def _bill_values(bill: Bill) -> tuple[Any, ...]:
-    """In the order of BILL_COLUMNS."""
+    """The values in the order of BILL_COLUMNS."""
     return (
         bill.outcome.value,
         bill.provider,
@@ -164,7 +164,7 @@ _CHARGED = {
     "charged_model": "model",
     "charged_usd_cents": "usd_cents",
 }
-# A bill that is taken back is described by the charge, and has no lines and no usage.
+# An adjustment that takes the bill back repeats the charge's columns, with no lines and no usage.
 _NOT_OF_CHARGE = {"lines": "'[]'", **dict.fromkeys(COUNTERS, "NULL")}
 _BOOK_ADJUSTMENTS = text(
     f"""
@@ -188,7 +188,7 @@ _BOOK_ADJUSTMENTS = text(
 
 
 def book_adjustments(connection: Connection, adjustments: Sequence[Adjustment]) -> None:
-    """Add adjustments of charged streams; the database refuses a revision that is already there."""
+    """Book adjustments of charged streams. The database refuses a revision that exists."""
     connection.execute(_BOOK_ADJUSTMENTS, {"rows": json_rows(map(_adjustment_values, adjustments))})
 
 
@@ -223,7 +223,10 @@ _NEWEST_BILLS = text(
 
 
 def newest_bills(connection: Connection, streams: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Bill | None]:
-    """What the bookings of these (customer_id, stream_id) amount to now; None for one that was taken back."""
+    """The newest bills by (customer_id, stream_id); None for a bill that was taken back.
+
+    Streams without a booking are left out.
+    """
     if not streams:
         return {}
     rows = connection.execute(_NEWEST_BILLS, {"keys": json_keys(streams)})
@@ -231,5 +234,5 @@ def newest_bills(connection: Connection, streams: Sequence[tuple[str, str]]) -> 
 
 
 def newest_bill_of_row(row: Any) -> Bill | None:
-    """The bill in a row that has `taken_back` and `bill_row`; None when it was taken back."""
+    """The bill in a row with `taken_back` and the columns of `bill_row`; None when it was taken back."""
     return None if row.taken_back else bill_of_row(row)

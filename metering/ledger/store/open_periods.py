@@ -1,8 +1,8 @@
-"""Which months are closed, for whoever books; and the barrier by which closing knows that nobody books to them.
+"""Open periods: the month that a booking belongs to, and the lock that keeps bookings out of a month being closed.
 
-Bookings share an advisory lock. Closing first marks its customers, then takes the lock alone for a moment: whoever
-booked by what was true before the mark is done then, and whoever comes later sees it. Locking customers' rows
-instead would starve closing: PostgreSQL lets new readers of a shared row lock go before a waiting writer.
+Bookings share an advisory lock. Closing first marks its customers, then takes the lock exclusively for a moment.
+By then every booking that did not see the mark has committed, and every later one sees it. Row locks on customers
+would starve closing instead: PostgreSQL grants new shared row locks before a waiting exclusive one.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _CUSTOMERS = text(
 
 @dataclass(frozen=True, slots=True)
 class OpenPeriods:
-    """The customers that this transaction may book for, and through which month each is closed."""
+    """The customers that this transaction may book for, with their time zone and last closed month."""
 
     _customers: dict[str, tuple[ZoneInfo, BillingPeriod | None]]
 
@@ -31,7 +31,7 @@ class OpenPeriods:
         return customer_id in self._customers
 
     def period(self, *, customer_id: str, at: datetime) -> str:
-        """The month that a booking of that moment belongs to: its own, or the first after it that is open."""
+        """The month, such as `2026-10`, that an entry at `at` belongs to: its own, or the first open one after."""
         time_zone, closed_through = self._customers[customer_id]
         period = BillingPeriod.containing(at=at, time_zone=time_zone)
         if closed_through is not None and period <= closed_through:
@@ -40,9 +40,9 @@ class OpenPeriods:
 
 
 def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> OpenPeriods:
-    """Keep what is open now from being closed until the transaction ends; unknown customers are left out."""
+    """Keep the open months of these customers open until the transaction ends. Unknown customers are left out."""
     share(connection, Lock.BOOKING)
-    # A statement of its own: it must see what was committed while waiting for the lock.
+    # A separate statement, to see what was committed while the lock was waited for.
     rows = connection.execute(_CUSTOMERS, {"customer_ids": list(set(customer_ids))})
     return OpenPeriods(
         {
@@ -56,6 +56,6 @@ def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> Op
 
 
 def wait_for_bookings(engine: Engine) -> None:
-    """Return when every booking that began before now is done."""
+    """Wait until every booking transaction that is in progress now has ended."""
     with transaction(engine) as connection:
         take(connection, Lock.BOOKING)

@@ -1,7 +1,7 @@
-"""Totals: what is booked is appended, exact and in the same transaction; whoever has time rolls it up.
+"""Totals: each booking appends its exact amounts as pending rows; a worker rolls them up later.
 
-So bookings never wait for each other over a common total. A total is always the rolled up sums plus what is
-pending, and rolling up moves rows from one to the other in one transaction: no reader sees them twice or not.
+So bookings never wait for each other on a shared total. A total is always the rolled-up sums plus the pending
+rows. One transaction moves rows from pending to the sums, so a reader sees each of them exactly once.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ TotalKey = tuple[str, str, str, str, str, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class BillChange:
-    """A stream's newest bill before and after a booking; None where there is none."""
+    """A stream's newest bill before and after a booking; None for no bill."""
 
     customer_id: str
     before: Bill | None
@@ -47,7 +47,7 @@ COPY totals_pending (customer_id, hour, {", ".join(DIMENSIONS[1:])}, {", ".join(
 
 
 def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None:
-    """Take each bill from before out of its hour and put the one from after into its own."""
+    """Subtract each bill `before` from its hour and add the bill `after` to its hour."""
     sums: dict[TotalKey, _Sum] = {}
     for change in changes:
         for bill, sign in ((change.before, -1), (change.after, 1)):
@@ -58,7 +58,7 @@ def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None
 
 
 def total_dimensions(bill: Bill | None) -> dict[str, str]:
-    """Where totals have what belongs to a bill, or to none."""
+    """The dimensions under which totals count an amount that belongs to this bill, or to no bill."""
     if bill is None:
         return {**dict.fromkeys(DIMENSIONS[1:-1], ""), "retry": NO_RETRY}
     return dict(zip(DIMENSIONS[1:], _dimensions(bill), strict=True))
@@ -67,7 +67,7 @@ def total_dimensions(bill: Bill | None) -> dict[str, str]:
 def add_amount_to_totals(
     connection: Connection, *, customer_id: str, at: datetime, dimensions: Mapping[str, str], usd_cents: Decimal
 ) -> None:
-    """Add an amount beside the bills, which is of no stream's usage."""
+    """Add an amount that is not in a bill: it counts no stream and no usage."""
     values = [dimensions[name] for name in DIMENSIONS[1:]]
     row = (customer_id, _hour(at), *values, 0, *(0 for _ in COUNTERS), usd_cents)
     copy_rows(connection, _COPY_PENDING, [row])
@@ -103,7 +103,7 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
     for place, count in enumerate(bill.usage.counts()):
         if count:
             total.counters[place] += sign * count
-    # Not an operator: that would round to the default context's 28 digits.
+    # The operators + and - would round to the 28 digits of the default context.
     add_or_subtract = EXACT.add if sign > 0 else EXACT.subtract
     total.usd_cents = add_or_subtract(total.usd_cents, bill.usd_cents)
 
@@ -134,9 +134,9 @@ _ROLL_UP = text(
 
 
 def roll_up_totals(engine: Engine) -> int:
-    """Move what is pending into the sums by hour and day; returns how many rows were pending.
+    """Move the pending rows into the sums by hour, day and month; return how many rows were pending.
 
-    Nothing happens while another process does it.
+    Does nothing and returns 0 while another process rolls up.
     """
     with transaction(engine) as connection:
         if not try_to_take(connection, Lock.ROLL_UP):

@@ -1,1 +1,1 @@
-"""SQL that reads entries, invoices and the progress of a close."""
+"""SQL that reads entries, invoices and the progress of an invoice run."""

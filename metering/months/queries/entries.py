@@ -1,4 +1,4 @@
-"""The entries of months that are being closed: summed by invoice line, and sealed."""
+"""Queries for the entries of months that are being closed: their sums by invoice line, and their seals."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class OpenMonth(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer's month that is to be closed, and its bounds."""
+    """A customer's month that is being closed, with its bounds, half-open."""
 
     customer_id: str
     period: str
@@ -30,7 +30,7 @@ class OpenMonth(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seal:
-    """How many entries a month has, what they sum to, and a hash over each of them."""
+    """The number of a month's entries, their exact sum, and a SHA-256 hash over all of them."""
 
     entry_count: int
     usd_cents: Decimal
@@ -44,8 +44,8 @@ _MONTHS = """
     json_to_recordset(CAST(:months AS json))
     AS m (customer_id text, period text, time_zone text, starts_at timestamptz, ends_at timestamptz)
 """
-# The invoice line in which an entry `e` is summed, for a month `m` with its first moment and time zone.
-# An adjustment of an earlier month's charge is a line of its own. A charge that ended before the month is late.
+# The kind and month of the invoice line that sums an entry `e`; `m` has the month's `starts_at` and `time_zone`.
+# An adjustment of an earlier month's charge has a line of its own. A stream that ended before the month is late.
 _LATE = "e.charged_ended_at < m.starts_at"
 LINE_KIND = f"""
     CASE WHEN e.revision IS NULL THEN e.kind WHEN e.charged_period <> e.period THEN 'adjustment'
@@ -69,7 +69,8 @@ FROM {_ENTRIES} WHERE e.kind = 'charge' GROUP BY 1, 2, 3, 4, 5, 6
 """
 )
 
-# Adjustments of the month's own charges change their lines; the last one of a stream says what was used after all.
+# Adjustments of the month's own charges change the lines of those charges. The last adjustment of a stream has its
+# final usage.
 _ADJUSTMENTS = text(
     f"""
 SELECT customer_id, period, kind, month, provider, model, min(ended_at) AS first_end, max(ended_at) AS last_end,
@@ -94,8 +95,8 @@ FROM {_ENTRIES} WHERE e.kind IN ('credit', 'correction')
 """
 )
 
-# Two levels, so that no month is too long for one text: the entries of each day (`id amount`, sorted, a line each)
-# are hashed, and then the days (`day hash`, a line each).
+# Hashed in two levels, so that no month is too long for one text: first the entries of each UTC day (`id amount`,
+# sorted, one per line), then the days (`day hash`, one per line).
 _SEALS = text(
     f"""
 WITH found AS (
@@ -120,7 +121,7 @@ _USAGE = (LineKind.USAGE, LineKind.LATE_USAGE)
 
 
 def seals(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthKey, Seal]:
-    """The seals of these months; one without entries is left out."""
+    """The seals of these months. A month without entries is left out."""
     rows = connection.execute(_SEALS, _parameters(months))
     return {
         (row.customer_id, row.period): Seal(
@@ -131,7 +132,7 @@ def seals(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthK
 
 
 def line_sums(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthKey, Sequence[LineSum]]:
-    """The exact sums of these months' entries by invoice line; a month without entries is left out."""
+    """The exact sums of these months' entries by invoice line. A month without entries is left out."""
     parameters = _parameters(months)
     bounds = {(month.customer_id, month.period): month for month in months}
     lines: dict[MonthKey, dict[str, LineSum]] = defaultdict(dict)
@@ -207,5 +208,5 @@ def _add(line: LineSum, change: LineSum) -> LineSum:
 
 
 def _usage(counts: Mapping[str, int]) -> Usage:
-    """A sum of nothing is not told apart from one of what nobody counted."""
+    """Counters as usage. A sum of 0 becomes None, because a sum cannot say whether its counter was known."""
     return Usage(**{name: count or None for name, count in counts.items()})

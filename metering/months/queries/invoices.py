@@ -1,4 +1,4 @@
-"""Invoices page by page, what those of a month bill, and the entries of an invoice line."""
+"""Queries for invoices by page, for what the invoices of a month bill, and for the entries of an invoice line."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ _FROM = "FROM invoices i JOIN billing_periods p ON p.customer_id = i.customer_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceFilter:
-    """Which invoices; None leaves a filter out."""
+    """A filter for invoices; None does not filter. `state` is a push state."""
 
     customer_id: str | None = None
     period: str | None = None
@@ -56,7 +56,10 @@ _LINES = text(
 def list_invoices(
     connection: Connection, *, where: InvoiceFilter, before: tuple[str, str] | None, limit: int
 ) -> Sequence[StoredInvoice]:
-    """Up to `limit` invoices, the newest month first, behind the position (period, customer_id)."""
+    """Up to `limit` invoices, the newest month first, that come after the position `before`.
+
+    A position is (period, customer_id). An invoice without a push is left out.
+    """
     period, customer_id = before or (None, None)
     parameters = {
         "customer_id": where.customer_id,
@@ -70,12 +73,12 @@ def list_invoices(
 
 
 def get_invoice(connection: Connection, *, customer_id: str, invoice_id: str) -> StoredInvoice | None:
-    """One of a customer's invoices, or None."""
+    """The customer's invoice with this id, or None."""
     return get_invoices(connection, [(customer_id, invoice_id)]).get(invoice_id)
 
 
 def get_invoices(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[str, StoredInvoice]:
-    """These (customer_id, invoice_id), by the latter."""
+    """The invoices with these (customer_id, invoice_id), by invoice id; unknown ones are left out."""
     parameters = {
         "customer_ids": [customer_id for customer_id, _ in keys],
         "invoice_ids": [invoice_id for _, invoice_id in keys],
@@ -91,7 +94,7 @@ def find_invoice(connection: Connection, *, invoice_id: str) -> StoredInvoice | 
 
 
 def invoice_numbers(connection: Connection, *, customer_id: str, periods: Collection[str]) -> Mapping[str, str]:
-    """The numbers of a customer's invoices for these months, by month; a month without one is left out."""
+    """The numbers of a customer's invoices by month. A month without an invoice is left out."""
     query = text("SELECT period, number FROM invoices WHERE customer_id = :customer_id AND period = ANY(:periods)")
     rows = connection.execute(query, {"customer_id": customer_id, "periods": list(periods)})
     return {row.period: row.number for row in rows}
@@ -110,7 +113,11 @@ def _with_lines(connection: Connection, rows: Sequence[Any]) -> Sequence[StoredI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One booking: when it counts, what it is, its exact amount; `stream_id` is None for a customer's own."""
+    """One entry of an invoice line, with its exact amount.
+
+    `at` is the stream's end for a charge, else the time of booking. `what` is the kind, or an adjustment's reason.
+    `stream_id` is None for a manual adjustment of the customer as a whole.
+    """
 
     id: str
     at: datetime
@@ -138,7 +145,7 @@ _LINE_SUMS = text(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineEntries:
-    """The first of a line's entries, by time, and what all of them come to."""
+    """The first entries of a line by time, and the count and exact sum of all of them."""
 
     entries: Sequence[Entry]
     count: int
@@ -148,7 +155,7 @@ class LineEntries:
 def line_entries(
     connection: Connection, *, closed: ClosedPeriod, line: InvoiceLine, limit: int
 ) -> LineEntries | None:
-    """Up to `limit` entries of a line; None for what is carried in, which an invoice before has."""
+    """Up to `limit` entries of a line. None for a carried-in line: its entries are on earlier invoices."""
     if line.sum.kind is LineKind.CARRIED_IN:
         return None
     parameters: dict[str, Any] = {
@@ -173,7 +180,7 @@ def line_entries(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoiced:
-    """The invoices of a month, or of one customer in it: how many, what they bill, what they carry on."""
+    """The number of a month's invoices, the cents that they bill, and the exact remainders that they carry on."""
 
     count: int
     billed_cents: int
@@ -190,6 +197,6 @@ _INVOICED = text(
 
 
 def invoiced(connection: Connection, *, period: str, customer_id: str | None) -> Invoiced:
-    """What was invoiced for a month."""
+    """The sums over the invoices of a month, of one customer or of all (None)."""
     row = connection.execute(_INVOICED, {"period": period, "customer_id": customer_id}).one()
     return Invoiced(**row._mapping)

@@ -1,4 +1,4 @@
-"""How far a month is: how many customers it is closed for, what was invoiced, and where its pushes are."""
+"""Queries for the progress of an invoice run: how many customers are closed, and whom the run refused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseProgress:
-    """Customers of a run: all there are, those whose month is closed, and those whom it refused."""
+    """The customers of a run: how many in all, how many with the month closed, how many refused."""
 
     customers: int
     closed: int
@@ -17,7 +17,7 @@ class CloseProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A customer whose month a run did not close."""
+    """A customer whose month a run did not close. `result` is `unsettled` or `failed`; `detail` says why."""
 
     customer_id: str
     result: str
@@ -35,13 +35,13 @@ _CLOSE_PROGRESS = text(
 
 
 def close_progress(connection: Connection, *, period: str, run_id: str, only: str | None) -> CloseProgress:
-    """How far a run is with closing."""
+    """The progress of a run for one customer or for all (None)."""
     row = connection.execute(_CLOSE_PROGRESS, {"period": period, "run_id": run_id, "only": only}).one()
     return CloseProgress(**row._mapping)
 
 
 def list_refusals(connection: Connection, *, run_id: str, limit: int) -> Sequence[Refusal]:
-    """Whom a run refused, by customer."""
+    """Up to `limit` refusals of a run, by customer."""
     query = text(
         "SELECT customer_id, result, detail FROM invoice_run_refusals WHERE run_id = :run_id"
         " ORDER BY customer_id LIMIT :limit"

@@ -1,6 +1,6 @@
-"""Closing months: customers are marked first, then, when nobody books by what was true before, invoiced.
+"""SQL that closes months: it marks customers first, and invoices them once no booking can miss the mark.
 
-The row is the work: who is marked and has no closed period yet is left to be invoiced, by whoever comes next.
+The rows are the work list: a marked customer without a closed period is still to be invoiced, by any worker.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ _OF_RUN = """
 
 @dataclass(frozen=True, slots=True)
 class OpenCustomer:
-    """A customer whose month is open."""
+    """A customer whose month is open, with its time zone."""
 
     customer_id: str
     time_zone: ZoneInfo
@@ -50,9 +50,9 @@ def claim_open_customers(
     only: str | None,
     limit: int,
 ) -> list[OpenCustomer]:
-    """Lock customers in these zones whose month is open and whom the run has not refused.
+    """Lock up to `limit` customers in these zones whose month is open and whom the run has not refused.
 
-    Those that others hold come last, and are waited for.
+    Customers that another process has locked are skipped. Only when no other is left does this wait for them.
     """
     parameters = {
         "period": str(period),
@@ -77,14 +77,17 @@ _OPEN = text(
 def list_open_customers(
     connection: Connection, *, period: BillingPeriod, time_zones: Sequence[str], only: str | None
 ) -> list[OpenCustomer]:
-    """Customers in these zones whose month is open."""
+    """Customers in these zones whose month is open, all of them or only one (`only`)."""
     parameters = {"period": str(period), "time_zones": list(time_zones), "only": only}
     rows = connection.execute(_OPEN, parameters)
     return [OpenCustomer(row.customer_id, ZoneInfo(row.time_zone)) for row in rows]
 
 
 def mark_closed(connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod) -> None:
-    """From the commit on, nothing new is booked to this month, or one before it, of these customers."""
+    """Mark customers as closed through this month.
+
+    Bookings that begin after the commit go to later months.
+    """
     connection.execute(
         text("UPDATE customers SET closed_through = :period WHERE customer_id = ANY(:customer_ids)"),
         {"period": str(period), "customer_ids": list(customer_ids)},
@@ -101,7 +104,7 @@ _UNBUILT = f"""
 def marked_customers(
     connection: Connection, *, period: BillingPeriod, run_id: str, only: str | None, limit: int
 ) -> list[str]:
-    """Customers that are marked for this month and have not been invoiced."""
+    """Up to `limit` customers that are marked for this month, not invoiced yet, and not refused by the run."""
     rows = connection.execute(
         text(f"{_UNBUILT} ORDER BY c.customer_id LIMIT :limit"),
         {"period": str(period), "run_id": run_id, "only": only, "limit": limit},
@@ -111,7 +114,11 @@ def marked_customers(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkedCustomer:
-    """A customer to be invoiced: what was closed before, and the open months up to `period` that have entries."""
+    """A customer to be invoiced.
+
+    `closed_until` is the end of its last closed month. `months` are the months to close: earlier open months that
+    have entries, then the month of the run.
+    """
 
     customer_id: str
     time_zone: ZoneInfo
@@ -128,7 +135,7 @@ _LOCK_MARKED = text(
     ORDER BY c.customer_id FOR UPDATE SKIP LOCKED
     """
 )
-# A statement of its own: while the lock was waited for, somebody else may have invoiced them.
+# A separate statement, to see what was committed before the rows were locked.
 _MARKED = text(
     """
     SELECT c.customer_id, c.time_zone, closed.ends_at AS closed_until,
@@ -149,7 +156,10 @@ _MARKED = text(
 def lock_marked(
     connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod
 ) -> list[MarkedCustomer]:
-    """Lock those that nobody else invoices now and nobody has; they were marked before the wait for bookings."""
+    """Lock the customers that are not invoiced yet and that no other process is invoicing, and read them.
+
+    They must have been marked before the wait for bookings.
+    """
     locked = connection.execute(_LOCK_MARKED, {"customer_ids": list(customer_ids)}).scalars().all()
     return read_marked(connection, locked, period=period)
 
@@ -157,7 +167,7 @@ def lock_marked(
 def read_marked(
     connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod
 ) -> list[MarkedCustomer]:
-    """What it takes to invoice these customers, of those that are not yet."""
+    """Read what is needed to invoice these customers. Customers that are closed for `period` are left out."""
     rows = connection.execute(_MARKED, {"customer_ids": list(customer_ids), "period": str(period)})
     return [
         MarkedCustomer(
@@ -183,12 +193,12 @@ _COPY_LINES = f"COPY invoice_lines ({', '.join(LINE_COLUMNS)}) FROM STDIN"
 
 
 def add_closed_periods(connection: Connection, closed: Iterable[ClosedPeriod]) -> None:
-    """Record that these months are closed; from then on the database refuses entries in them."""
+    """Record closed months. From the commit on the database refuses entries in them."""
     copy_rows(connection, _COPY_CLOSED, map(_closed_row, closed))
 
 
 def add_invoices(connection: Connection, invoices: Sequence[Invoice], *, now: datetime) -> None:
-    """Add invoices with the next numbers of their months."""
+    """Store invoices and their lines, with the next numbers of their months."""
     by_period: dict[BillingPeriod, list[Invoice]] = {}
     for invoice in invoices:
         by_period.setdefault(invoice.period, []).append(invoice)

@@ -1,4 +1,4 @@
-"""Rows of closed months, invoices and their lines as records."""
+"""The columns of closed months, invoices and invoice lines, and how their rows become records."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from metering.months.invoice import ClosedPeriod, Invoice, InvoiceLine, LineKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredInvoice:
-    """An invoice with its number, and the month that it is of."""
+    """An invoice with its number and its closed month."""
 
     invoice: Invoice
     number: str
@@ -62,13 +62,13 @@ CLOSED_COLUMNS = (
     "entry_count",
     "seal",
 )
-# A whole invoice but for its lines, for `stored_invoice`; the tables are `i` and `p`.
+# The select lists for `stored_invoice`: aliases `i` of invoices, `p` of billing_periods, `l` of invoice_lines.
 INVOICE_ROW = ", ".join([*(f"i.{name}" for name in INVOICE_COLUMNS), *(f"p.{name}" for name in CLOSED_COLUMNS)])
 LINE_ROW = ", ".join(f"l.{name}" if name != "usage" else "l.usage::text AS usage" for name in LINE_COLUMNS)
 
 
 def stored_invoice(row: Any, lines: Iterable[Any]) -> StoredInvoice:
-    """An INVOICE_ROW and its LINE_ROWs as a record."""
+    """The invoice in a row of INVOICE_ROW, with its lines in rows of LINE_ROW, in any order."""
     period = BillingPeriod.parse(row.period)
     return StoredInvoice(
         invoice=Invoice(
@@ -95,7 +95,7 @@ def stored_invoice(row: Any, lines: Iterable[Any]) -> StoredInvoice:
 
 
 def usage_document(usage: Usage) -> str:
-    """The counters of a line that are not zero, as JSON."""
+    """The non-zero counters of a line as JSON."""
     return msgspec.json.encode({name: count for name, count in usage.known().items() if count}).decode()
 
 

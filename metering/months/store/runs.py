@@ -1,4 +1,4 @@
-"""SQL that writes invoice runs: requests to close a month, and the customers that a run could not close."""
+"""SQL that writes invoice runs, and the customers that a run refused to close."""
 
 import secrets
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from metering.core.period import BillingPeriod
 class InvoiceRun:
     """A request to close a month, for one customer or for all (None).
 
-    `as_of` is used as the present where it is given. `force_reason` says why streams that may still settle are
-    left to the next month.
+    `as_of` replaces the current time where given. With a `force_reason`, streams that may still settle do not hold
+    up the close and go to the next month.
     """
 
     run_id: str
@@ -56,7 +56,7 @@ def start_run(
     as_of: datetime | None,
     now: datetime,
 ) -> InvoiceRun:
-    """A new run, or the unfinished one with the same terms."""
+    """Start a run and return it, or return the unfinished run with the same terms."""
     terms = {
         "period": str(period),
         "customer_id": customer_id,
@@ -83,7 +83,7 @@ _OPEN = text("SELECT * FROM invoice_runs WHERE finished_at IS NULL ORDER BY peri
 
 
 def open_run(connection: Connection) -> InvoiceRun | None:
-    """The unfinished run of the earliest month; None when there is none."""
+    """The unfinished run of the earliest month, or None."""
     row = connection.execute(_OPEN).first()
     return _run(row) if row is not None else None
 
@@ -92,7 +92,7 @@ _FINISH = text("UPDATE invoice_runs SET finished_at = :now WHERE run_id = :run_i
 
 
 def finish_run(connection: Connection, run_id: str, *, now: datetime) -> bool:
-    """Record that nothing is left to do for the run; False when it was finished before."""
+    """Record that the run is finished; False when it was finished before."""
     return connection.execute(_FINISH, {"run_id": run_id, "now": now}).rowcount == 1
 
 
@@ -107,7 +107,7 @@ _REFUSE = text(
 def refuse_customers(
     connection: Connection, *, run_id: str, result: str, details: Mapping[str, str], now: datetime
 ) -> None:
-    """Record the customers whose month the run does not close, and why."""
+    """Record customers whose month the run does not close, with a detail by customer; `result` is the kind."""
     if details:
         refused = {"run_id": run_id, "result": result, "now": now}
         rows = [

@@ -1,1 +1,1 @@
-"""Stripe in our words: a port, its client, what it answers as records. Only client and webhook import stripe."""
+"""Access to Stripe: a port, its client, and the parsed answers. Only client.py and webhook.py import stripe."""

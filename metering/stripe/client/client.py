@@ -1,7 +1,7 @@
-"""The port by the stock `stripe` package: a limit on the rate, and errors by what they mean."""
+"""The port implemented with the `stripe` package, with a rate limit and with errors by their meaning."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -25,19 +25,19 @@ from metering.stripe.snapshot import Snapshot, StripeCustomer
 
 log = logging.getLogger(__name__)
 
-# One more than any request of ours should take; a lost answer costs this much.
+# Seconds to connect and to read: longer than any of our requests takes. A lost answer costs this much time.
 _TIMEOUT = (5.0, 30.0)
 _PAGE = 100
-# A call that was throttled did nothing, and may be sent again as soon as the halved limit lets it.
+# A throttled call had no effect, so it may be sent again as soon as the halved limit allows.
 _THROTTLED_TRIES = 3
-# A customer with more invoices since a month began, or an account with more in a month, is not what this is for.
+# Two million objects. A longer list is outside of what this client is made for.
 _MAX_PAGES = 20_000
 
 AnswerT = TypeVar("AnswerT")
 
 
 class StripeClientPort:
-    """Stripe, or something that speaks like it at another address."""
+    """`StripePort` over HTTP, to Stripe or to a server with the same API at `api_base`."""
 
     def __init__(self, *, api_key: str, api_base: str | None, limiter: Limiter) -> None:
         self._client = stripe.StripeClient(
@@ -48,14 +48,9 @@ class StripeClientPort:
         )
         self._limiter = limiter
 
-    def list_invoices(
-        self, *, stripe_customer_id: str | None, created_from: datetime, created_to: datetime | None = None
-    ) -> Iterator[Snapshot]:
+    def list_invoices(self, *, stripe_customer_id: str | None, created_from: datetime) -> Iterator[Snapshot]:
         """See the port."""
-        created = {"gte": int(created_from.timestamp())}
-        if created_to is not None:
-            created["lt"] = int(created_to.timestamp())
-        query: dict[str, Any] = {"created": created}
+        query: dict[str, Any] = {"created": {"gte": int(created_from.timestamp())}}
         if stripe_customer_id is not None:
             query["customer"] = stripe_customer_id
         for document in self._pages("GET /v1/invoices", self._client.v1.invoices.list, query):
@@ -88,15 +83,6 @@ class StripeClientPort:
             lambda: method(stripe_invoice_id, _params(parameters), _options(idempotency_key)),
         )
 
-    def update_invoice(self, *, stripe_invoice_id: str, parameters: Parameters, idempotency_key: str) -> Written:
-        """See the port."""
-        return self._write(
-            "POST /v1/invoices/{invoice}",
-            lambda: self._client.v1.invoices.update(
-                stripe_invoice_id, _params(parameters), _options(idempotency_key)
-            ),
-        )
-
     def finalize_invoice(self, *, stripe_invoice_id: str, parameters: Parameters, idempotency_key: str) -> Written:
         """See the port."""
         return self._write(
@@ -111,7 +97,7 @@ class StripeClientPort:
         try:
             self._call("DELETE /v1/invoices/{invoice}", lambda: self._client.v1.invoices.delete(stripe_invoice_id))
         except StripeMissingError:
-            log.info("a draft was gone already", extra={"stripe_invoice_id": stripe_invoice_id})
+            log.info("draft already deleted", extra={"stripe_invoice_id": stripe_invoice_id})
 
     def create_credit_note(self, *, parameters: Parameters, idempotency_key: str) -> Written:
         """See the port."""
@@ -134,17 +120,12 @@ class StripeClientPort:
         )
         return parse_customer(document)
 
-    def check(self) -> Sequence[str]:
-        """See the port."""
-        document, _ = self._call("GET /v1/balance", self._client.v1.balance.retrieve)
-        return ["live money" if document.get("livemode") else "test mode"]
-
     def _write(self, endpoint: str, send: Callable[[], Any]) -> Written:
         document, answer = self._call(endpoint, send)
         return Written(stripe_object_id=document["id"], snapshot=self._whole(document), **_facts(answer.headers))
 
     def _whole(self, document: Mapping[str, Any]) -> Snapshot:
-        """With all of its lines: an invoice's own list has the first ten, if it has one."""
+        """A snapshot with all lines. The document has at most the first ten of them, and sometimes no list."""
         lines = document.get("lines")
         found = list(lines["data"]) if lines else []
         if lines is None or lines.get("has_more"):
@@ -172,18 +153,18 @@ class StripeClientPort:
         raise StripeRefusedError(f"{endpoint}: more than {_MAX_PAGES:,} pages")
 
     def _call(self, endpoint: str, send: Callable[[], Any]) -> tuple[Mapping[str, Any], Any]:
-        """Send within the limit, and again what was throttled; the answer's JSON, and its response."""
+        """Send within the rate limit, and again when throttled; return the answer's JSON and the response."""
         for attempt in range(_THROTTLED_TRIES):
             self._limiter.acquire(endpoint)
             try:
                 answer = send().last_response
             except stripe.StripeError as error:
-                meant = _meaning(endpoint, error)
-                if not isinstance(meant, StripeThrottledError) or meant.replayed:
-                    raise meant from error
+                ours = _error_of(endpoint, error)
+                if not isinstance(ours, StripeThrottledError) or ours.replayed:
+                    raise ours from error
                 self._limiter.throttled(endpoint)
                 if attempt + 1 == _THROTTLED_TRIES:
-                    raise meant from error
+                    raise ours from error
             else:
                 return answer.data, answer
         raise AssertionError("the last try returns or raises")
@@ -205,8 +186,8 @@ def _replayed(headers: Mapping[str, str]) -> bool:
     return headers.get("idempotent-replayed", "").lower() == "true"
 
 
-def _meaning(endpoint: str, error: stripe.StripeError) -> StripeError:
-    """A failure of the package as one of ours. What cannot be told apart from success is uncertain."""
+def _error_of(endpoint: str, error: stripe.StripeError) -> StripeError:
+    """Our error for one of the package. It is uncertain where the call may have taken effect."""
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     message = f"{endpoint}: {error.user_message or error}"
     given = _facts(headers)

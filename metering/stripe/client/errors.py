@@ -1,11 +1,14 @@
-"""How a call to Stripe can fail, by what it means for whoever called."""
+"""Errors of calls to Stripe, by their meaning for the caller."""
 
 from metering.core.errors import MeteringError
 
 
 class StripeError(MeteringError):
-    """A call to Stripe failed. `request_id` is Stripe's, for its support; `replayed` that an earlier answer to the
-    same idempotency key was given once more."""
+    """A call to Stripe failed.
+
+    `request_id` is Stripe's, for its support. `replayed` means that Stripe repeated its earlier answer to the same
+    idempotency key.
+    """
 
     def __init__(self, message: str, *, request_id: str | None = None, replayed: bool = False) -> None:
         super().__init__(message)
@@ -14,15 +17,15 @@ class StripeError(MeteringError):
 
 
 class StripeUncertainError(StripeError):
-    """Whether the call took effect is not known: a timeout, a lost answer, a 500, or the same call in flight."""
+    """The call may or may not have taken effect: a timeout, a lost answer, a 5xx, or the same call in progress."""
 
 
 class StripeThrottledError(StripeError):
-    """Too many calls; nothing was done. Or, when replayed, an earlier answer that said so."""
+    """Too many calls; the call had no effect. When `replayed`, an earlier call was answered with this."""
 
 
 class StripeRefusedError(StripeError):
-    """Stripe understood the call and will not do it. `code` and `param` are Stripe's."""
+    """Stripe understood the call and refused it. `code` and `param` are Stripe's."""
 
     def __init__(
         self,
@@ -39,8 +42,8 @@ class StripeRefusedError(StripeError):
 
 
 class StripeMissingError(StripeRefusedError):
-    """There is no such object at Stripe."""
+    """The object does not exist at Stripe."""
 
 
 class StripeUnauthorizedError(StripeError):
-    """The key is not accepted, or may not do this: nothing will work until somebody mends it."""
+    """The key is invalid or lacks a permission. No call can succeed until the key is replaced."""

@@ -1,7 +1,7 @@
-"""A limit on the rate of calls to Stripe that all processes share: token buckets in Valkey, halved when throttled.
+"""A rate limit for calls to Stripe that all processes share: token buckets in Valkey, halved when throttled.
 
-The buckets are worth nothing but politeness: when Valkey cannot be reached, each process keeps to a small share of
-its own. Stripe's limits: https://docs.stripe.com/rate-limits.
+The buckets may be lost without harm. While Valkey is unavailable, each process limits itself to a small share.
+Stripe's limits: https://docs.stripe.com/rate-limits.
 """
 
 import threading
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from metering.stripe.client.errors import StripeThrottledError
 
-# A second's worth can be taken at once; after a 429 the rate is halved, and back after about 20 seconds.
+# A bucket holds the calls of one second. A 429 halves the rate, which recovers within about 20 seconds.
 _TAKE = """
 local now = redis.call('TIME')
 local at = tonumber(now[1]) + tonumber(now[2]) / 1e6
@@ -48,14 +48,14 @@ _WITHOUT_VALKEY_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Calls a second: in all, and to one endpoint."""
+    """Calls per second: in all, and to one endpoint."""
 
     in_all: float
     per_endpoint: float
 
 
 class Limiter:
-    """Shared by the threads of a process, and by way of Valkey with all others that use the same name."""
+    """A limiter that the threads of a process share, and through Valkey all processes with the same `name`."""
 
     def __init__(
         self,
@@ -70,14 +70,14 @@ class Limiter:
         self._prefix = f"metering:stripe:{name}"
         self._rates = rates
         self._sleep = sleep
-        self._alone = threading.Lock()
-        self._next_alone = 0.0
+        self._local_lock = threading.Lock()
+        self._next_local = 0.0
 
     def acquire(self, endpoint: str) -> None:
         """Wait until a call may be made.
 
         Raises:
-            StripeThrottledError: it may not for a minute.
+            StripeThrottledError: no call was free within a minute.
         """
         waited = 0.0
         while waited < _LONGEST_WAIT_SECONDS:
@@ -89,25 +89,26 @@ class Limiter:
         raise StripeThrottledError(f"{endpoint}: no call was free for {_LONGEST_WAIT_SECONDS:g} s")
 
     def throttled(self, endpoint: str) -> None:
-        """Stripe answered 429: go half as fast, and slowly up again."""
+        """Halve the rates after Stripe answered 429; they recover slowly."""
         try:
             self._halve(keys=self._keys(endpoint), args=self._args())
         except RedisError:
             self._sleep(1.0)
 
     def _ask(self, endpoint: str) -> float:
+        """Take a token; 0.0 when there was one, else the seconds to wait before asking again."""
         try:
             return float(self._take(keys=self._keys(endpoint), args=self._args()))
         except RedisError:
-            return self._ask_alone()
+            return self._ask_locally()
 
-    def _ask_alone(self) -> float:
-        """Evenly spaced, at a share that leaves others theirs."""
-        with self._alone:
+    def _ask_locally(self) -> float:
+        """Space calls evenly, at a small share of the rate that leaves the rest to other processes."""
+        with self._local_lock:
             now = time.monotonic()
-            if now < self._next_alone:
-                return self._next_alone - now
-            self._next_alone = now + 1 / (self._rates.per_endpoint * _WITHOUT_VALKEY_SHARE)
+            if now < self._next_local:
+                return self._next_local - now
+            self._next_local = now + 1 / (self._rates.per_endpoint * _WITHOUT_VALKEY_SHARE)
             return 0.0
 
     def _keys(self, endpoint: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""The port: what is asked of Stripe, in our words. Writes take an idempotency key and the exact parameters."""
+"""The port: the calls to Stripe that the service makes. A write takes its idempotency key and exact parameters."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -9,13 +9,13 @@ from metering.months.store.invoices import StoredInvoice
 from metering.stripe.push import WantedInvoice, mark_of
 from metering.stripe.snapshot import Snapshot, StripeCustomer
 
-# As Stripe's request descriptions have them: JSON-like, amounts in whole cents, times in seconds since 1970.
+# Parameters as in Stripe's API: JSON-like, amounts in whole cents, times in seconds since 1970.
 Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a write answered; `replayed` when it is the answer that the same key got before."""
+    """The answer to a write. `replayed` means that it repeats the earlier answer to the same idempotency key."""
 
     stripe_object_id: str
     snapshot: Snapshot | None
@@ -24,54 +24,49 @@ class Written:
 
 
 class StripePort(Protocol):
-    """Every call raises a `StripeError`; each is bounded in time, and is never sent twice by itself."""
+    """Every call may raise a `StripeError`. Each has a timeout, and is sent again only if it was throttled."""
 
-    def list_invoices(
-        self, *, stripe_customer_id: str | None, created_from: datetime, created_to: datetime | None = None
-    ) -> Iterator[Snapshot]:
-        """Invoices that were created from then on, of a customer or of all, newest first."""
+    def list_invoices(self, *, stripe_customer_id: str | None, created_from: datetime) -> Iterator[Snapshot]:
+        """Invoices created at `created_from` or later, of a customer or of all (None), newest first."""
 
     def get_invoice(self, *, stripe_invoice_id: str) -> Snapshot | None:
-        """One invoice; None when there is none, or it was deleted."""
+        """One invoice; None when it does not exist or was deleted."""
 
     def create_invoice(self, *, parameters: Parameters, idempotency_key: str) -> Written:
-        """A new draft."""
+        """Create a draft."""
 
     def change_lines(
         self, *, stripe_invoice_id: str, change: str, parameters: Parameters, idempotency_key: str
     ) -> Written:
-        """`add_lines`, `update_lines` or `remove_lines` of a draft."""
-
-    def update_invoice(self, *, stripe_invoice_id: str, parameters: Parameters, idempotency_key: str) -> Written:
-        """Change what can be changed of an invoice."""
+        """Change the lines of a draft; `change` is `add_lines`, `update_lines` or `remove_lines`."""
 
     def finalize_invoice(self, *, stripe_invoice_id: str, parameters: Parameters, idempotency_key: str) -> Written:
-        """From draft to open, or paid."""
+        """Finalize a draft: it becomes open or paid."""
 
     def delete_draft(self, *, stripe_invoice_id: str) -> None:
-        """Delete a draft; fine when it is gone already."""
+        """Delete a draft; nothing happens when it does not exist any more."""
 
     def create_credit_note(self, *, parameters: Parameters, idempotency_key: str) -> Written:
-        """Take back a part of a finalized invoice."""
+        """Credit a part of a finalized invoice."""
 
     def list_customers(self) -> Iterator[StripeCustomer]:
         """All customers, newest first."""
 
     def create_customer(self, *, parameters: Parameters, idempotency_key: str) -> StripeCustomer:
-        """A new customer."""
-
-    def check(self) -> Sequence[str]:
-        """Ask for the balance, to see that the key works; what is worth knowing about it."""
+        """Create a customer."""
 
 
-# Our clock and Stripe's may differ; what bears our mark was not there before our invoice was.
-_CLOCKS = timedelta(days=2)
+# How far our clock and Stripe's may differ.
+CLOCK_SKEW = timedelta(days=2)
 
 
 def find_snapshots(
     port: StripePort, stored: StoredInvoice, wanted: WantedInvoice, stripe_invoice_id: str | None
 ) -> list[Snapshot]:
-    """Stripe's invoices with an invoice's mark, by listing its customer's; never by search, which lags."""
+    """Stripe's invoices with the mark of our invoice, and the one with `stripe_invoice_id` if it exists.
+
+    Lists the customer's invoices, because Stripe's search lags behind.
+    """
     listed = port.list_invoices(stripe_customer_id=wanted.stripe_customer_id, created_from=since_of(stored))
     found = {each.stripe_invoice_id: each for each in listed if mark_of(each) == wanted.mark}
     if stripe_invoice_id is not None and stripe_invoice_id not in found:
@@ -82,5 +77,5 @@ def find_snapshots(
 
 
 def since_of(stored: StoredInvoice) -> datetime:
-    """Nothing at Stripe with an invoice's mark can be older."""
-    return stored.created_at - _CLOCKS
+    """A time before which Stripe cannot have created an invoice with our invoice's mark."""
+    return stored.created_at - CLOCK_SKEW

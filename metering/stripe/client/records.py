@@ -1,4 +1,4 @@
-"""What Stripe answers, as far as it is looked at: parsed at the edge into records of ours."""
+"""Parsers that turn Stripe's JSON documents into our records."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from metering.stripe.snapshot import Snapshot, SnapshotLine, StripeCustomer, Str
 
 
 def parse_snapshot(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Snapshot:
-    """An invoice with its line items, of which the document itself may have only the first."""
+    """An invoice document and all of its line items (the document may hold only the first) as a snapshot."""
     return Snapshot(
         stripe_invoice_id=document["id"],
         stripe_customer_id=_id_of(document.get("customer")) or "",
@@ -27,7 +27,7 @@ def parse_snapshot(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any
 
 
 def parse_customer(document: Mapping[str, Any]) -> StripeCustomer:
-    """A customer."""
+    """A customer document as a record."""
     return StripeCustomer(
         stripe_customer_id=document["id"],
         email=document.get("email"),
@@ -37,7 +37,7 @@ def parse_customer(document: Mapping[str, Any]) -> StripeCustomer:
 
 
 def parse_event(document: Mapping[str, Any]) -> StripeEvent:
-    """An event; of a credit note, the object is its invoice."""
+    """An event document as a record. For a credit note, `stripe_object_id` is the id of its invoice."""
     about = document["data"]["object"]
     of_invoice = about.get("object") == "credit_note"
     return StripeEvent(
@@ -58,6 +58,6 @@ def _line(document: Mapping[str, Any]) -> SnapshotLine:
 
 
 def _id_of(value: Any) -> str | None:
-    """An object's id, which is all that there is unless the object was expanded."""
+    """The id of an object; Stripe sends the id alone unless the object was expanded."""
     found: str | None = value["id"] if isinstance(value, Mapping) else value
     return found

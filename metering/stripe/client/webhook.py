@@ -1,4 +1,4 @@
-"""Webhooks: what Stripe posts is believed only with its signature, over the bytes as they came."""
+"""Webhooks from Stripe: the signature is checked over the bytes of the body as received."""
 
 import stripe
 
@@ -8,19 +8,21 @@ from metering.stripe.snapshot import StripeEvent
 
 
 class InvalidWebhookError(MeteringError):
-    """Not signed with our secret, too old, or no event."""
+    """The body is not signed with our secret, is too old, or is not an event."""
 
 
 def parse_webhook(*, body: bytes, signature: str | None, secret: str) -> StripeEvent:
     """The event in a webhook's body.
 
     Raises:
-        InvalidWebhookError: nothing of it may be believed.
+        InvalidWebhookError: the signature does not match, is too old or is missing, or the body is not an event.
     """
     try:
         event = stripe.Webhook.construct_event(body, signature, secret)
         return parse_event(event.to_dict())
     except stripe.SignatureVerificationError as error:
-        raise InvalidWebhookError("Stripe-Signature: it is not of this body and our secret, or too old") from error
+        raise InvalidWebhookError(
+            "Stripe-Signature: it does not match this body and our secret, or is too old"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidWebhookError("the body is no Stripe event") from error
+        raise InvalidWebhookError("the body is not a Stripe event") from error

@@ -1,4 +1,4 @@
-"""Where invoices are at Stripe, and what reconciliations found."""
+"""Queries for the state of pushes, and for the findings of reconciliations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from metering.stripe.push import UNDER_WAY, PushState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushView:
-    """How far Stripe has an invoice; `problem` is what keeps it there."""
+    """The state of an invoice's push; `problem` says why it does not advance."""
 
     state: PushState
     stripe_invoice_id: str | None
@@ -31,7 +31,7 @@ _PUSHES = text(
 
 
 def push_views(connection: Connection, keys: Sequence[tuple[str, str]]) -> Mapping[str, PushView]:
-    """Of these (customer_id, invoice_id), by the latter."""
+    """The pushes of these (customer_id, invoice_id), by invoice id."""
     parameters = {
         "customer_ids": [customer_id for customer_id, _ in keys],
         "invoice_ids": [invoice_id for _, invoice_id in keys],
@@ -51,7 +51,7 @@ def push_views(connection: Connection, keys: Sequence[tuple[str, str]]) -> Mappi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftView:
-    """A finding of a reconciliation. `drift_cents` is what Stripe had too much, or below zero too little."""
+    """A finding of a reconciliation. `drift_cents` is what Stripe had minus what it should have had."""
 
     reconciliation_id: str
     finding: int
@@ -93,7 +93,10 @@ def list_drift(
     before: tuple[datetime, str, int] | None,
     limit: int,
 ) -> Sequence[DriftView]:
-    """Findings, the newest first, behind the position (found_at, reconciliation_id, finding)."""
+    """Up to `limit` findings, the newest first, that come after the position `before`.
+
+    A position is (found_at, reconciliation_id, finding). None does not filter.
+    """
     found_at, before_id, before_finding = before or (None, None, None)
     rows = connection.execute(
         _DRIFT,
@@ -112,7 +115,7 @@ def list_drift(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatePushes:
-    """The invoices of a month that are in a state, and what they bill."""
+    """The number of invoices whose push is in a state, and the cents that they bill."""
 
     state: PushState
     count: int
@@ -121,7 +124,7 @@ class StatePushes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """An invoice that does not go on by itself, or has not yet."""
+    """An invoice that is not final at Stripe; `problem` says why it does not advance."""
 
     customer_id: str
     invoice_id: str
@@ -141,7 +144,7 @@ _BY_STATE = text(
 
 
 def pushes_by_state(connection: Connection, *, period: str, only: str | None) -> Sequence[StatePushes]:
-    """Where the invoices of a month are."""
+    """The invoices of a month by push state, of one customer or of all (None)."""
     rows = connection.execute(_BY_STATE, {"period": period, "only": only})
     return [
         StatePushes(state=PushState(row.state), count=row._mapping["count"], billed_cents=int(row.billed_cents))
@@ -151,7 +154,7 @@ def pushes_by_state(connection: Connection, *, period: str, only: str | None) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
-    """How many pushes are not at their end, and when the next of them can be taken up; None when none can."""
+    """The number of pushes in progress, and when the next one can be claimed; None when there is none."""
 
     count: int
     next_at: datetime | None
@@ -167,7 +170,7 @@ _UNDER_WAY = text(
 
 
 def pushes_under_way(connection: Connection, *, period: str, only: str | None) -> UnderWay:
-    """What is left to push of a month, and of those before it."""
+    """The pushes in progress of months up to `period`, of one customer or of all (None)."""
     parameters = {"period": period, "only": only, "under_way": sorted(UNDER_WAY)}
     row = connection.execute(_UNDER_WAY, parameters).one()
     return UnderWay(count=row._mapping["count"], next_at=row.next_at)
@@ -184,12 +187,12 @@ _WAITING = text(
 
 
 def list_waiting(connection: Connection, *, period: str, only: str | None, limit: int) -> Sequence[Waiting]:
-    """Invoices up to a month that are not final at Stripe, nor deferred."""
+    """Up to `limit` invoices of months up to `period` that are neither final nor paid nor deferred."""
     rows = connection.execute(_WAITING, {"period": period, "only": only, "limit": limit})
     return [Waiting(**{**row._mapping, "state": PushState(row.state)}) for row in rows]
 
 
-# Of the newest month all states, of those before it only what is not at its end.
+# All states of the newest month; of earlier months only the pushes that still need writes or a person.
 _STANDING = text(
     """
     WITH newest AS (SELECT max(period) AS period FROM invoice_pushes)
@@ -206,9 +209,9 @@ _STANDING = text(
 
 
 def standing_pushes(connection: Connection) -> Sequence[StatePushes]:
-    """By state, the invoices of the newest month, and those of earlier months that are not at their end yet.
+    """By state, the invoices of the newest month, and the invoices of earlier months that are not at Stripe yet.
 
-    Counts up to 100,000 of each.
+    Deferred invoices of earlier months are left out. Counts up to 100,000 of each.
     """
     rows = connection.execute(_STANDING)
     return [

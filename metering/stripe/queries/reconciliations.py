@@ -1,4 +1,7 @@
-"""Invoices that Stripe is to have, page by page, with how far it has them; and what reconciliations found."""
+"""Queries for the invoices that Stripe should have, with their push state, and for what reconciliations found.
+
+Stripe should have an invoice that bills more than 0 cents; below, that is a billed invoice.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from metering.stripe.push import PushState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconciledInvoice:
-    """An invoice that bills something, and where it is."""
+    """A billed invoice, with its push state and its Stripe ids."""
 
     stored: StoredInvoice
     state: PushState
@@ -25,14 +28,14 @@ _SCOPE = "i.billed_cents > 0 AND (CAST(:period AS text) IS NULL OR i.period = :p
 
 
 def oldest_billed(connection: Connection, *, period: str | None) -> datetime | None:
-    """When the first of them was made; None when there is none."""
+    """When the first billed invoice of a month, or of all (None), was created; None when there is none."""
     query = text(f"SELECT min(i.created_at) FROM invoices i WHERE {_SCOPE}")
     oldest: datetime | None = connection.execute(query, {"period": period}).scalar_one()
     return oldest
 
 
 def newest_billed(connection: Connection) -> str | None:
-    """The last month of which an invoice bills something."""
+    """The last month with a billed invoice, or None."""
     query = text(f"SELECT i.period FROM invoices i WHERE {_SCOPE} ORDER BY i.period DESC LIMIT 1")
     period: str | None = connection.execute(query, {"period": None}).scalar_one_or_none()
     return period
@@ -47,21 +50,22 @@ _LAST = text(
 
 
 def last_reconciled(connection: Connection, *, period: str) -> datetime | None:
-    """When a month was last compared with Stripe to the end; None when it never was."""
+    """When the last finished reconciliation of a month started; None when there is none."""
     last: datetime | None = connection.execute(_LAST, {"period": period}).scalar_one()
     return last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftLeft:
-    """Findings of a class that are still there, and by how many cents Stripe is off, whichever way."""
+    """The open findings of a class, and the sum of their absolute differences in whole cents."""
 
     drift_class: str
     findings: int
     cents: int
 
 
-# As `still_there` in the view reporting.drift; beginning with the few reconciliations that may have such findings.
+# The same rule as `still_there` in the view reporting.drift, but it begins with the few reconciliations that can
+# have open findings.
 _DRIFT_LEFT = text(
     """
     WITH compared AS (
@@ -83,18 +87,18 @@ _DRIFT_LEFT = text(
 
 
 def drift_left(connection: Connection) -> Sequence[DriftLeft]:
-    """By class, what was not repaired and is from the last reconciliation that compared its month."""
+    """The open findings by class: not repaired, and from the last reconciliation that compared their month."""
     return [DriftLeft(**row._mapping) for row in connection.execute(_DRIFT_LEFT)]
 
 
 def reconciled_at(connection: Connection) -> datetime | None:
-    """When the last reconciliation was done, of whatever month; None when there was none."""
+    """When the last reconciliation of any month finished; None when there was none."""
     at: datetime | None = connection.execute(text("SELECT max(finished_at) FROM reconciliations")).scalar_one()
     return at
 
 
 def count_billed(connection: Connection, *, period: str | None) -> int:
-    """How many there are."""
+    """The number of billed invoices of a month, or of all (None)."""
     query = text(f"SELECT count(*) FROM invoices i WHERE {_SCOPE}")
     count: int = connection.execute(query, {"period": period}).scalar_one()
     return count
@@ -113,7 +117,7 @@ _BILLED = text(
 def list_billed(
     connection: Connection, *, period: str | None, after: tuple[str, str] | None, limit: int
 ) -> Sequence[ReconciledInvoice]:
-    """Up to `limit` of them, by month and customer, behind the position `after`."""
+    """Up to `limit` billed invoices by month and customer, after the position `after`: (period, customer_id)."""
     after_period, after_customer = after or (None, None)
     rows = connection.execute(
         _BILLED,
@@ -133,7 +137,11 @@ def list_billed(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconciliationView:
-    """One that came to its end. `left` counts the findings that nobody repaired."""
+    """A finished reconciliation. `found` counts its findings, `left` those of them that were not repaired.
+
+    `ours_cents` and `theirs_cents` are the sums of all compared invoices, in whole cents. `problem` says why a
+    repair was not attempted.
+    """
 
     reconciliation_id: str
     period: str | None
@@ -160,7 +168,7 @@ _RECONCILIATIONS = text(
 
 
 def last_reconciliations(connection: Connection, *, limit: int) -> list[ReconciliationView]:
-    """The last reconciliations that came to their end, the newest first."""
+    """Up to `limit` finished reconciliations, the newest first."""
     return [
         ReconciliationView(
             reconciliation_id=row.reconciliation_id,

@@ -1,4 +1,4 @@
-"""Writes to Stripe, recorded before they are sent: what goes out under an idempotency key, and what came of it."""
+"""SQL that records operations: each write to Stripe before it is sent, with its idempotency key and outcome."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from sqlalchemy import Connection, text
 
 from metering.stripe.store.pushes import ClaimedPush, record_push
 
-# Stripe may forget a key after 24 hours; an hour before that, it is not trusted any more.
+# Stripe may forget a key after 24 hours. We stop using it an hour earlier.
 KEY_LIFETIME = timedelta(hours=23)
 
 
 class OperationOutcome(StrEnum):
-    """What is known of a write. A write without one may or may not have taken effect."""
+    """What is known of a write. A write without an outcome may or may not have taken effect."""
 
     DONE = "done"
     REFUSED = "refused"
@@ -27,7 +27,10 @@ class OperationOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StripeOperation:
-    """A write that is about to be sent: exactly these parameters, under this key."""
+    """A write that is about to be sent, with exactly these parameters.
+
+    `generation` counts the idempotency keys that the same write has used, from 1.
+    """
 
     customer_id: str
     invoice_id: str
@@ -39,7 +42,7 @@ class StripeOperation:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for the same write, however often it is sent."""
+        """The key, which is the same each time this write is sent."""
         return f"{self.environment}/{self.invoice_id}/{self.version}/{self.operation}/{self.generation}"
 
 
@@ -68,9 +71,10 @@ def begin_operation(
     environment: str,
     now: datetime,
 ) -> StripeOperation:
-    """Record a write before it is sent. Stripe must have been read since the last one.
+    """Record a write before it is sent, and return it. Stripe must have been read since the write before.
 
-    One that may still take effect is sent again as it was, under the same key: only so can it not happen twice.
+    If the same write was sent and its outcome is unknown, the returned operation has the parameters and the key of
+    that one, so that it cannot take effect twice. Once that key has expired, a new one is used.
 
     Raises:
         LeaseLostError: another worker has the push.
@@ -116,7 +120,7 @@ def answer_operation(
     stripe_request_id: str | None = None,
     problem: str | None = None,
 ) -> None:
-    """Record what came of a write; None when that is not known."""
+    """Record the outcome of a write; None when it is unknown."""
     connection.execute(
         _ANSWER,
         {
@@ -134,7 +138,7 @@ def answer_operation(
     )
 
 
-_SETTLE = text(
+_CONFIRM = text(
     """
     UPDATE stripe_operations SET outcome = 'done', stripe_object_id = :stripe_object_id, answered_at = :now
     WHERE customer_id = :customer_id AND invoice_id = :invoice_id AND operation = :operation AND outcome IS NULL
@@ -142,12 +146,12 @@ _SETTLE = text(
 )
 
 
-def settle_creation(
+def confirm_creation(
     connection: Connection, claimed: ClaimedPush, *, operation: str, stripe_invoice_id: str, now: datetime
 ) -> None:
-    """Stripe was read, and has the invoice: a creation of which no answer came was done."""
+    """Record that a creation without an answer took effect, because Stripe was read and has the invoice."""
     connection.execute(
-        _SETTLE,
+        _CONFIRM,
         {
             "customer_id": claimed.customer_id,
             "invoice_id": claimed.invoice_id,

@@ -1,4 +1,7 @@
-"""SQL that writes pushes: one row per invoice, claimed with a lease and recorded under its fence."""
+"""SQL that writes pushes: one row per invoice, claimed with a lease and updated only under its fence.
+
+A fence is a number that grows with each claim, so a worker that has lost its lease cannot write.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,19 +16,19 @@ from metering.months.invoice import Invoice
 from metering.stripe.push import UNDER_WAY, PushState
 from metering.stripe.snapshot import StripeEvent
 
-# Longer than any one call to Stripe takes; renewed before each.
+# Longer than any call to Stripe takes. The lease is renewed before each write.
 LEASE = timedelta(seconds=60)
 
 _COPY = "COPY invoice_pushes (customer_id, invoice_id, period, state, due_at, changed_at) FROM STDIN"
 
 
 class LeaseLostError(MeteringError):
-    """Another worker has taken this push over: stop, and write nothing more."""
+    """Another worker has claimed this push: stop, and write nothing more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedPush:
-    """A push that this worker holds as long as the row has its fence."""
+    """A push that this worker holds while the row has the same fence."""
 
     customer_id: str
     invoice_id: str
@@ -58,7 +61,7 @@ def add_pushes(connection: Connection, invoices: Sequence[Invoice], now: datetim
     )
 
 
-# A customer's invoices are pushed one after another, so that no two workers write to one Stripe customer.
+# A push waits for the customer's earlier months, so that no two workers write to the same Stripe customer.
 _CLAIM = text(
     """
     UPDATE invoice_pushes p SET lease_until = :until, fence = p.fence + 1 FROM (
@@ -114,7 +117,7 @@ def record_push(connection: Connection, claimed: ClaimedPush, *, now: datetime, 
     """Set columns of a push that this worker holds, and renew the lease; `lease_until=None` releases it.
 
     Raises:
-        LeaseLostError: another worker has it.
+        LeaseLostError: another worker has the push.
     """
     values = {"lease_until": now + LEASE, "changed_at": now, **changes}
     _update_held(connection, claimed, ", ".join(f"{name} = :{name}" for name in values), values)
@@ -126,7 +129,7 @@ def park_push(connection: Connection, claimed: ClaimedPush, *, now: datetime, **
     A push that was woken stays due: Stripe may have been read before the change that woke it.
 
     Raises:
-        LeaseLostError: another worker has it.
+        LeaseLostError: another worker has the push.
     """
     values = {"lease_until": None, "changed_at": now, **changes}
     columns = ", ".join(f"{name} = :{name}" for name in values)
@@ -143,7 +146,7 @@ def release_push(connection: Connection, claimed: ClaimedPush) -> None:
 def _update_held(
     connection: Connection, claimed: ClaimedPush, assignments: str, values: Mapping[str, object]
 ) -> None:
-    """`assignments` is made of column names that stand in this code."""
+    """Update the row under its fence. `assignments` holds only column names from this code, never input."""
     update = f"""
         UPDATE invoice_pushes SET {assignments}
         WHERE customer_id = :push_customer_id AND invoice_id = :push_invoice_id AND fence = :push_fence
@@ -154,14 +157,14 @@ def _update_held(
         "push_fence": claimed.fence,
     }
     if connection.execute(text(update), {**values, **held}).rowcount != 1:
-        raise LeaseLostError(f"invoice {claimed.invoice_id}: another worker pushes it")
+        raise LeaseLostError(f"invoice {claimed.invoice_id}: another worker is pushing it")
 
 
 _STATE = text("SELECT state FROM invoice_pushes WHERE customer_id = :customer_id AND invoice_id = :invoice_id")
 
 
 def push_state(connection: Connection, *, customer_id: str, invoice_id: str) -> PushState:
-    """Where a push is."""
+    """The state of a push; it must exist."""
     key = {"customer_id": customer_id, "invoice_id": invoice_id}
     return PushState(connection.execute(_STATE, key).scalar_one())
 
@@ -204,5 +207,5 @@ _ADD_EVENT = text(
 
 
 def add_stripe_event(connection: Connection, event: StripeEvent, *, now: datetime) -> bool:
-    """Keep an event; False when it is known already."""
+    """Store an event; False when it is stored already."""
     return connection.execute(_ADD_EVENT, {**asdict(event), "now": now}).rowcount == 1

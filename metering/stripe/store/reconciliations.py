@@ -1,4 +1,4 @@
-"""SQL that writes reconciliations: snapshots of Stripe's invoices, drift findings, repairs. Findings are kept."""
+"""SQL that writes reconciliations: snapshots of Stripe's invoices, findings and repairs. Findings are kept."""
 
 import secrets
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _decode = msgspec.json.Decoder(Snapshot).decode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundDrift:
-    """A finding with its number in the reconciliation, and our invoice (None where it is of none)."""
+    """A finding with its number in the reconciliation, and its invoice; None when it belongs to none of ours."""
 
     number: int
     customer_id: str | None
@@ -27,7 +27,7 @@ class FoundDrift:
     finding: Finding
 
 
-# Snapshots are kept while they are compared; a reconciliation that takes longer than this has died.
+# Snapshots are kept while they are compared. A reconciliation that takes longer than this has died.
 _LONGEST = timedelta(days=1)
 _PRUNE = text(
     """
@@ -71,7 +71,7 @@ _ADD_SNAPSHOTS = text(
 def add_snapshots(
     connection: Connection, reconciliation_id: str, snapshots: Sequence[tuple[Mark, Snapshot]]
 ) -> None:
-    """Keep snapshots until they are compared."""
+    """Store snapshots until the reconciliation finishes."""
     if snapshots:
         rows = [
             {
@@ -85,7 +85,7 @@ def add_snapshots(
         connection.execute(_ADD_SNAPSHOTS, rows)
 
 
-_STATEMENTS = text(
+_SNAPSHOTS = text(
     """
     SELECT invoice_id, snapshot::text AS snapshot FROM stripe_snapshots
     WHERE reconciliation_id = :reconciliation_id AND invoice_id = ANY(:invoice_ids)
@@ -99,7 +99,7 @@ def snapshots_of(
     """The snapshots of these invoices, by invoice id."""
     found: dict[str, list[Snapshot]] = {}
     parameters = {"reconciliation_id": reconciliation_id, "invoice_ids": list(invoice_ids)}
-    for row in connection.execute(_STATEMENTS, parameters):
+    for row in connection.execute(_SNAPSHOTS, parameters):
         found.setdefault(row.invoice_id, []).append(_decode(row.snapshot))
     return found
 
@@ -115,7 +115,7 @@ _OF_NO_INVOICE = text(
 
 
 def snapshots_of_no_invoice(connection: Connection, reconciliation_id: str) -> list[Snapshot]:
-    """Snapshots that bear our mark and belong to no invoice that bills anything."""
+    """Snapshots with our mark that belong to no invoice that bills anything."""
     rows = connection.execute(_OF_NO_INVOICE, {"reconciliation_id": reconciliation_id})
     return [_decode(row.snapshot) for row in rows]
 
@@ -133,7 +133,7 @@ _ADD_FINDINGS = text(
 def add_findings(
     connection: Connection, reconciliation_id: str, found: Sequence[FoundDrift], *, now: datetime
 ) -> None:
-    """Keep findings."""
+    """Store findings."""
     if found:
         rows = [
             {

@@ -1,4 +1,4 @@
-"""Adjust by hand: book a credit or a correction once, however often it is asked for."""
+"""Adjust manually: book a credit or a correction, once per idempotency key."""
 
 import secrets
 from datetime import datetime
@@ -20,10 +20,10 @@ from metering.streams.store.streams import read_streams
 
 
 class InvalidAdjustmentError(MeteringError):
-    """The amount or the stream does not make an adjustment."""
+    """The amount, the reason or the stream is not valid for an adjustment."""
 
 
-def adjust_by_hand(
+def adjust_manually(
     *,
     engine: Engine,
     idempotency_key: str,
@@ -35,13 +35,18 @@ def adjust_by_hand(
     booked_by: str,
     now: datetime,
 ) -> ManualAdjustment:
-    """Book an amount for a customer, or for one of its streams. The same request again returns what it booked.
+    """Book `usd_cents` (exact) for a customer, or for one of its streams; return the booked adjustment.
+
+    A repeated request with the same key books nothing and returns the adjustment of the first one. The amount is
+    booked to the month of the stream's end, or of `now` without a stream; if that month is closed, to the first
+    open month after it.
 
     Raises:
-        UnknownCustomerError: nothing is known of the customer.
-        InvalidAdjustmentError: a credit above zero, an amount of zero, a stream without a charge.
-        IdempotencyKeyReusedError: the key was used for another request.
-        RequestInFlightError: the key is in use right now.
+        UnknownCustomerError: the customer does not exist.
+        InvalidAdjustmentError: the amount is zero, or a credit above zero; the reason is empty; or the stream has
+            no charge.
+        IdempotencyKeyReusedError: the key was used for a different request.
+        RequestInFlightError: another request with this key is in progress.
     """
     _check(kind, usd_cents, reason)
     key = IdempotencyKey.of(idempotency_key, customer_id, stream_id, kind.value, cents_text(usd_cents), reason)
@@ -74,18 +79,20 @@ def _check(kind: ManualKind, usd_cents: Decimal, reason: str) -> None:
     if not usd_cents.is_finite() or not usd_cents:
         raise InvalidAdjustmentError(f"usd_cents: expected an amount other than 0, got {usd_cents}")
     if kind is ManualKind.CREDIT and usd_cents > 0:
-        raise InvalidAdjustmentError(f"usd_cents: a credit is below 0, got {usd_cents}; a debit is a correction")
+        raise InvalidAdjustmentError(
+            f"usd_cents: a credit must be below 0, got {usd_cents}; book a debit as a correction"
+        )
     if not reason.strip():
-        raise InvalidAdjustmentError("reason: say why, for whoever reads the invoice later")
+        raise InvalidAdjustmentError("reason: required, the invoice shows it")
 
 
 def _bill_of(connection: Connection, customer_id: str, stream_id: str) -> Bill:
-    # Locked, so that the bill that decides where the amount is filed does not change meanwhile.
+    # The bill decides where totals file the amount. The lock keeps it from changing until the commit.
     read_streams(connection, [(customer_id, stream_id)], lock=True)
     bill = newest_bills(connection, [(customer_id, stream_id)]).get((customer_id, stream_id))
     if bill is None:
         raise InvalidAdjustmentError(
-            f"stream_id: customer {customer_id!r} has no charge for {stream_id!r}; leave stream_id out for a"
-            " credit to the customer"
+            f"stream_id: customer {customer_id!r} has no charge for {stream_id!r}; leave out stream_id to adjust"
+            " the customer as a whole"
         )
     return bill
