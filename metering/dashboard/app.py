@@ -1,4 +1,4 @@
-"""The dashboard as an ASGI application: signed-in pages, their tables as files, forms."""
+"""The dashboard as an ASGI application: signed-in pages, files and forms."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,32 +12,31 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from metering.core.clock import utc_now
-from metering.dashboard.asking import Asked, Page
-from metering.dashboard.explaining import HANDLERS
-from metering.dashboard.exporting import export_routes
-from metering.dashboard.files import FILES, File
-from metering.dashboard.navigation import navigation
+from metering.corrections.queries import count_backlog
+from metering.dashboard.backlog_form import backlog_form_routes
+from metering.dashboard.downloads import FILES, File, export_route, table_file
+from metering.dashboard.errors import HANDLERS
+from metering.dashboard.links import navigation
+from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages import PAGES
 from metering.dashboard.rendering import HEADERS, STATIC, render
-from metering.dashboard.settling import settling_routes
+from metering.dashboard.sessions import viewer_of
 from metering.dashboard.sign_in import sign_in_routes
-from metering.dashboard.table_files import table_file
-from metering.dashboard.viewers import viewer_of
-from metering.db.engine import read_transaction
+from metering.db.engine import snapshot
 from metering.server.bootstrap import Service
 from metering.server.queries import finalizing_behind
 
-# A question that takes longer is one that somebody should narrow.
-_MOST_MILLISECONDS = 10_000
-_PERMANENT = "public, max-age=31536000, immutable"
+# A query that takes longer needs narrower filters.
+_TIMEOUT_MILLISECONDS = 10_000
+_IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 class _Static(StaticFiles):
-    """Files whose addresses change when they do."""
+    """Files whose addresses change with their content."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        response.headers.update({**HEADERS, "cache-control": _PERMANENT})
+        response.headers.update({**HEADERS, "cache-control": _IMMUTABLE})
         return response
 
 
@@ -47,8 +46,8 @@ def create_dashboard(service: Service) -> Starlette:
         routes=[
             Mount("/static", _Static(directory=str(STATIC))),
             *sign_in_routes(service),
-            *settling_routes(service),
-            *export_routes(service),
+            *backlog_form_routes(service),
+            export_route(service),
             *(Route(path, _page(service, build), methods=["GET"]) for path, build in PAGES),
             *(Route(path, _file(service, build), methods=["GET"]) for path, build in FILES),
         ],
@@ -57,13 +56,13 @@ def create_dashboard(service: Service) -> Starlette:
 
 
 @contextmanager
-def _asked(service: Service, request: Request) -> Iterator[Asked]:
-    """A signed-in request with a snapshot to answer it from."""
+def _page_request(service: Service, request: Request) -> Iterator[PageRequest]:
+    """A signed-in request, with a snapshot to answer it from."""
     now = utc_now()
     viewer = viewer_of(request, engine=service.engine, now=now)
-    with read_transaction(service.engine) as connection:
-        connection.execute(text(f"SET LOCAL statement_timeout = {_MOST_MILLISECONDS}"))
-        yield Asked(
+    with snapshot(service.engine) as connection:
+        connection.execute(text(f"SET LOCAL statement_timeout = {_TIMEOUT_MILLISECONDS}"))
+        yield PageRequest(
             service=service,
             connection=connection,
             viewer=viewer,
@@ -73,43 +72,35 @@ def _asked(service: Service, request: Request) -> Iterator[Asked]:
         )
 
 
-def _page(service: Service, build: Callable[[Asked], Page]) -> Callable[[Request], Response]:
+def _page(service: Service, build: Callable[[PageRequest], Page]) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
-        with _asked(service, request) as asked:
+        with _page_request(service, request) as wanted:
             if (name := request.query_params.get("csv")) is not None:
-                return _hand_out(table_file(asked, build, name))
-            page = build(asked)
-            behind = finalizing_behind(asked.connection, now=asked.now)
+                return table_file(wanted, build, name).response()
+            page = build(wanted)
+            behind = finalizing_behind(wanted.connection, now=wanted.now)
+            waiting = count_backlog(wanted.connection, customer_id=wanted.viewer.customer_id)
         context = {
             **page.context,
             "title": page.title,
             "crumbs": page.crumbs,
-            "viewer": asked.viewer,
-            "navigation": navigation(asked.viewer, page.section),
+            "viewer": wanted.viewer,
+            "navigation": navigation(wanted.viewer, page.section),
             "zone": page.zone,
-            "now": asked.now,
+            "now": wanted.now,
             "behind": behind,
+            "backlog_count": waiting,
             "here": request.url.path,
-            "query": asked.filters,
+            "query": wanted.filters,
         }
         return render(page.template, context)
 
     return endpoint
 
 
-def _file(service: Service, build: Callable[[Asked], File]) -> Callable[[Request], Response]:
+def _file(service: Service, build: Callable[[PageRequest], File]) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
-        with _asked(service, request) as asked:
-            return _hand_out(build(asked))
+        with _page_request(service, request) as wanted:
+            return build(wanted).response()
 
     return endpoint
-
-
-def _hand_out(file: File) -> Response:
-    headers = {
-        **HEADERS,
-        **({"content-security-policy": file.policy} if file.policy else {}),
-        "content-disposition": f'{"inline" if file.inline else "attachment"}; filename="{file.name}"',
-        "cache-control": "no-store",
-    }
-    return Response(file.body, headers=headers, media_type=file.media_type)

@@ -1,4 +1,4 @@
-"""Charts: stacked bars over days, each with the table that says the same."""
+"""Charts: stacked bars by day, each with a table of the same figures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from metering.core.money import EXACT, ZERO, sum_cents
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import dollars_text
 
-# What is stacked apart; the rest is "other models".
-_MOST_SERIES = 6
+# Series with a bar of their own; the rest are summed as "others".
+_MAX_SERIES = 6
 OTHER = "others"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Bars of money by day, stacked by series; `summary` says in a sentence what they show."""
+    """Amounts by day, stacked by series; `summary` describes them in a sentence."""
 
     name: str
     title: str
@@ -29,7 +29,7 @@ class Chart:
 
     @property
     def json(self) -> str:
-        """For the script that draws it; amounts in dollars as text. `<` is written so that no tag can begin."""
+        """The data for the script that draws it, in dollars as text. `<` is escaped so that no tag can begin."""
         document = {
             "labels": list(self.days),
             "series": [
@@ -51,15 +51,15 @@ def stacked_by_day(
     hrefs: Sequence[str],
     empty: str,
 ) -> Chart:
-    """Amounts in cents of days and series; the largest series each, the others together.
+    """A chart of amounts in cents by day and series; the largest series each, the others together.
 
-    `days` has each day that there is an amount of. `by` says what the series are; `labels` and `hrefs` say what
-    each day is called, and where its rows are.
+    `days` contains each day that has an amount. `by` names what the series are. `labels` and `hrefs` are the name
+    of each day and the address of its streams.
     """
     by_series: dict[str, list[Decimal]] = {}
     places = {day: place for place, day in enumerate(days)}
     largest = _largest(amounts)
-    for day, series, amount in sorted(amounts, key=lambda each: largest.get(each[1], _MOST_SERIES)):
+    for day, series, amount in sorted(amounts, key=lambda each: largest.get(each[1], _MAX_SERIES)):
         shown = series if series in largest else OTHER
         values = by_series.setdefault(shown, [ZERO] * len(days))
         values[places[day]] = EXACT.add(values[places[day]], amount)
@@ -77,19 +77,19 @@ def stacked_by_day(
 
 
 def _largest(amounts: Sequence[tuple[datetime, str, Decimal]]) -> Mapping[str, int]:
-    """The series that are shown apart, with their places. One that is called like the others goes with them."""
+    """The series with a bar of their own, with their places. A series named "others" is summed with the others."""
     totals: dict[str, Decimal] = {}
     for _, series, amount in amounts:
         totals[series] = EXACT.add(totals.get(series, ZERO), amount)
-    largest = sorted(totals.keys() - {OTHER}, key=lambda series: (-totals[series], series))[:_MOST_SERIES]
+    largest = sorted(totals.keys() - {OTHER}, key=lambda series: (-totals[series], series))[:_MAX_SERIES]
     return {series: place for place, series in enumerate(largest)}
 
 
 def _summary(sums: Sequence[Decimal], labels: Sequence[str]) -> str:
     if not any(sums):
-        return "Nothing was spent in this range."
+        return "No cost in this range."
     highest = max(range(len(sums)), key=lambda place: sums[place])
-    return f"Cost by day, the highest on {labels[highest]}; the table below has the figures."
+    return f"Cost by day, highest on {labels[highest]}. The table below has the figures."
 
 
 def _table(
@@ -101,14 +101,14 @@ def _table(
     series: Mapping[str, Sequence[Decimal]],
     empty: str,
 ) -> Table:
-    columns = [Column("day", "Day"), Column("total", "All", Kind.MONEY)]
-    # A series may be called like another column, or like a formula; with what it is before it, it is neither.
+    columns = [Column("day", "Day"), Column("total", "Total", Kind.MONEY)]
+    # The prefix keeps a series name from colliding with another column or starting a spreadsheet formula.
     columns += [Column(f"{by}:{each}", each, Kind.MONEY) for each in series]
     rows: list[Row] = [
         {"day": day, "total": sums[place], **{f"{by}:{each}": amounts[place] for each, amounts in series.items()}}
         for place, day in enumerate(days)
     ]
-    total: Row = {"day": "All", "total": sum_cents(sums)}
+    total: Row = {"day": "Total", "total": sum_cents(sums)}
     return Table(
         name=name,
         title=title,

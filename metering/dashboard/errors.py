@@ -1,59 +1,154 @@
-"""What can be wrong with a request to the dashboard; each is answered with a page that says what to do."""
+"""Errors of dashboard requests, and the pages that answer them with what to do."""
 
+import logging
+from urllib.parse import urlencode
+
+from psycopg.errors import QueryCanceled
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ExceptionHandler
+
+from metering.core.cursors import InvalidCursorError
 from metering.core.errors import MeteringError
+from metering.core.period import InvalidPeriodError
+from metering.customers.store import UnknownCustomerError
+from metering.dashboard.rendering import HEADERS, render
+from metering.db.engine import DatabaseUnavailableError
+from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
+
+log = logging.getLogger(__name__)
+
+SIGN_IN = "/dashboard/sign-in"
 
 
 class DashboardError(MeteringError):
-    """A request that cannot be answered with what it asked for. `status` is HTTP's."""
+    """A request that cannot be answered. `status` is the HTTP status, `title` the heading of the page."""
 
     status = 400
-    title = "That did not work"
+    title = "Request failed"
 
 
-class WrongQuestionError(DashboardError):
-    """A filter or a form that makes no sense; the message names the field."""
+class InvalidFilterError(DashboardError):
+    """A filter is invalid; the message names it."""
 
     status = 422
-    title = "The question does not make sense"
+    title = "Invalid filter"
 
 
-class NoSuchThingError(DashboardError):
-    """There is no such page, customer, stream or invoice, or the viewer may not see it."""
+class InvalidFormError(DashboardError):
+    """A form field is invalid; the message names it."""
+
+    status = 422
+    title = "Invalid form"
+
+
+class NotFoundError(DashboardError):
+    """The page, customer, stream or invoice does not exist, or the viewer may not see it."""
 
     status = 404
-    title = "There is no such thing"
+    title = "Not found"
 
 
 class NotAllowedError(DashboardError):
     """The viewer's key may not do this."""
 
     status = 403
-    title = "Your key may not do this"
+    title = "Not allowed with this key"
 
 
-class TooSlowError(DashboardError):
-    """The database took too long over the question."""
-
-    status = 503
-    title = "That takes too long to add up"
-
-
-class BusyError(DashboardError):
-    """A download that cannot be sent now, or not in this way."""
+class QueryTimeoutError(DashboardError):
+    """The database took too long."""
 
     status = 503
-    title = "The download cannot be sent"
+    title = "The query took too long"
+
+
+class UnavailableError(DashboardError):
+    """The database cannot be used, or a download cannot be sent now or in this way."""
+
+    status = 503
+    title = "Temporarily unavailable"
 
 
 class SignedOutError(DashboardError):
-    """Nobody is signed in."""
+    """The request has no valid session."""
 
     status = 401
     title = "Sign in"
 
 
 class TooManyAttemptsError(DashboardError):
-    """Somebody tries keys."""
+    """Too many failed sign-ins from one address."""
 
     status = 429
     title = "Too many attempts"
+
+
+def error_page(request: Request, error: DashboardError) -> Response:
+    """The answer to a failed request; without a session, a redirect to the sign-in form."""
+    if isinstance(error, SignedOutError):
+        return _to_sign_in(request)
+    context = {"title": error.title, "detail": str(error), "status": error.status}
+    return render("error.html.j2", context, status=error.status)
+
+
+def _to_sign_in(request: Request) -> Response:
+    """To the form, and back to the requested page afterwards. The form cannot be shown inside a page."""
+    if request.headers.get("hx-request"):
+        return Response(status_code=401, headers={**HEADERS, "hx-redirect": SIGN_IN})
+    target = f"{request.url.path}{'?' if request.url.query else ''}{request.url.query}"
+    return RedirectResponse(f"{SIGN_IN}?{urlencode({'next': target})}", status_code=303, headers=HEADERS)
+
+
+def _answer_dashboard_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DashboardError)
+    return error_page(request, error)
+
+
+def _answer_other_room(request: Request, error: Exception) -> Response:
+    """Expected failures of the rooms below."""
+    match error:
+        case InvalidPeriodError() | InvalidCursorError():
+            return error_page(request, InvalidFilterError(str(error)))
+        case UnknownCustomerError():
+            return error_page(request, NotFoundError(str(error)))
+        case TooManyExportsError() | ChunksUnsupportedError():
+            return error_page(request, UnavailableError(str(error)))
+        case DatabaseUnavailableError():
+            return error_page(request, UnavailableError("the database cannot be reached: try again"))
+    raise error
+
+
+def _answer_database(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OperationalError)
+    if isinstance(error.orig, QueryCanceled):
+        return error_page(request, QueryTimeoutError("choose a shorter range or a single customer"))
+    log.error("PostgreSQL failed during a page", extra={"error": str(error.orig).strip()})
+    return error_page(request, UnavailableError("the database failed: try again"))
+
+
+def _answer_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return error_page(request, NotFoundError("this page does not exist"))
+    other = DashboardError(error.detail)
+    other.status = error.status_code
+    return error_page(request, other)
+
+
+def _answer_unexpected(request: Request, error: Exception) -> Response:
+    # The server logs the traceback; this line adds the path.
+    log.error("unexpected error", extra={"path": request.url.path, "error": type(error).__name__})
+    context = {"title": "Internal error", "detail": "The error was logged. Try again.", "status": 500}
+    return render("error.html.j2", context, status=500)
+
+
+HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {
+    DashboardError: _answer_dashboard_error,
+    MeteringError: _answer_other_room,
+    OperationalError: _answer_database,
+    HTTPException: _answer_http,
+    Exception: _answer_unexpected,
+}

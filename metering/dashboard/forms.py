@@ -1,29 +1,61 @@
-"""Forms: their fields, read within bounds."""
+"""Forms: their fields, read within a size limit, and proof that they come from our own page."""
 
+import hmac
 from urllib.parse import parse_qsl
 
+from sqlalchemy import Engine
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from metering.dashboard.errors import WrongQuestionError
+from metering.core.clock import utc_now
+from metering.dashboard.errors import InvalidFormError, NotAllowedError
+from metering.dashboard.sessions import Viewer, viewer_of
 
 _MAX_BODY = 16 * 1024
+_TOKEN_FIELD = "token"
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form; of two with the same name, the first.
+    """The fields of a form; the first one where a name repeats.
 
     Raises:
-        WrongQuestionError: it is no form, or longer than any of ours.
+        NotAllowedError: another site's page sent it.
+        InvalidFormError: it is not a form, or too long.
     """
+    _check_origin(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
-        raise WrongQuestionError("the form was not sent as a form")
+        raise InvalidFormError("expected a form with content type application/x-www-form-urlencoded")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _MAX_BODY:
-            raise WrongQuestionError("the form is too long")
+            raise InvalidFormError(f"the form is longer than {_MAX_BODY // 1024} KiB")
     fields: dict[str, str] = {}
     for name, value in parse_qsl(body.decode(errors="replace"), keep_blank_values=True):
         fields.setdefault(name, value)
     return fields
+
+
+async def read_signed_form(request: Request, *, engine: Engine) -> tuple[Viewer, dict[str, str]]:
+    """The viewer and the fields of a form that carries the token of the viewer's session.
+
+    Raises:
+        SignedOutError: the request has no valid session.
+        NotAllowedError: another site's page sent it, or its token is missing or of another session.
+        InvalidFormError: it is not a form, or too long.
+    """
+    form = await read_form(request)
+    viewer = await run_in_threadpool(viewer_of, request, engine=engine, now=utc_now())
+    if not hmac.compare_digest(viewer.token.encode(), form.get(_TOKEN_FIELD, "").encode()):
+        raise NotAllowedError("the form belongs to another session: reload the page and try again")
+    return viewer, form
+
+
+def _check_origin(request: Request) -> None:
+    # Browsers name the origin of a form: https://www.w3.org/TR/fetch-metadata/, and Origin in older ones.
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    origin = request.headers.get("origin")
+    ours = origin is None or origin.partition("://")[2] == request.headers.get("host")
+    if site not in ("same-origin", "none") or not ours:
+        raise NotAllowedError("the form was sent from another site: open the dashboard itself and try again")

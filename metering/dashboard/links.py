@@ -1,18 +1,42 @@
-"""Links from a sum to the streams that it sums."""
+"""Links within the dashboard: addresses of pages, cells that link to them, and the navigation."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
-from metering.dashboard.asking import link
+from metering.dashboard.sessions import Viewer
+from metering.dashboard.tables import Cell
 from metering.totals.ranges import Range
 
-# The filter for streams without an API key: a form that was left empty says nothing.
+# The filter for streams without an API key: an empty form field already means "any key".
 NO_KEY = "no_key"
+
+_SECTIONS = (
+    ("overview", "Overview", ""),
+    ("customers", "Customers", "customers"),
+    ("models", "Models", "models"),
+    ("streams", "Streams", "streams"),
+    ("invoices", "Invoices", "invoices"),
+    ("drift", "Reconciliation", "drift"),
+    ("alerts", "Alerts", "alerts"),
+    ("backlog", "Backlog", "backlog"),
+    ("rates", "Rates", "rates"),
+    ("system", "System", "system"),
+)
+# Hidden from keys that are bound to one customer.
+_ALL_CUSTOMERS_ONLY = frozenset({"customers", "system"})
+
+
+def link(path: str, **filters: str | None) -> str:
+    """The address of a page, with the filters that are not None."""
+    query = urlencode({name: value for name, value in filters.items() if value is not None})
+    return f"/dashboard/{path}{'?' if query else ''}{query}"
 
 
 def streams_of(*, customer_id: str | None, within: Range, **filters: str | None) -> str:
-    """The final streams that ended in a range, by what the totals know of them; "" is what is not known."""
-    return link("streams", **range_filters(*within), customer_id=customer_id, **known(filters))
+    """The final streams that ended within a range; "" as a filter means "not known"."""
+    return link("streams", **range_filters(*within), customer_id=customer_id, **key_filter(filters))
 
 
 def range_filters(start: datetime, end: datetime) -> dict[str, str | None]:
@@ -20,32 +44,68 @@ def range_filters(start: datetime, end: datetime) -> dict[str, str | None]:
     return {"from": _text(start), "to": _text(end)}
 
 
-def known(filters: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Filters of a link, where a key that is not known has a filter of its own."""
+def key_filter(filters: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Filters of a link, with an empty API key replaced by the filter for "no key"."""
     if filters.get("api_key_id") == "":
         return {**filters, "api_key_id": None, NO_KEY: "1"}
     return dict(filters)
 
 
 def customer_page(customer_id: str) -> str:
-    """A customer's page."""
+    """The address of a customer's page."""
     return link("customer", customer_id=customer_id)
 
 
 def stream_page(customer_id: str, stream_id: str) -> str:
-    """A stream's page."""
+    """The address of a stream's page."""
     return link("stream", customer_id=customer_id, stream_id=stream_id)
 
 
 def invoice_page(invoice_id: str) -> str:
-    """An invoice's page, by its id or number."""
+    """The address of an invoice's page, by its id or number."""
     return link("invoice", invoice_id=invoice_id)
 
 
 def rate_page(provider: str, model: str) -> str:
-    """The page of a model's rates."""
+    """The address of the page of a model's rates."""
     return link("rate", provider=provider, model=model)
+
+
+def customer_cell(customer_id: str | None) -> Cell:
+    """A customer's id, linked to its page."""
+    return Cell(customer_id, customer_page(customer_id) if customer_id else None)
+
+
+def stream_cell(customer_id: str, stream_id: str | None) -> Cell:
+    """A stream's id, linked to its page."""
+    return Cell(stream_id, stream_page(customer_id, stream_id) if stream_id else None)
+
+
+def invoice_cell(text: str | None, invoice_id: str | None) -> Cell:
+    """A text about an invoice, linked to its page."""
+    return Cell(text, invoice_page(invoice_id) if invoice_id else None)
 
 
 def _text(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A section's name and address; `current` if the page belongs to it."""
+
+    title: str
+    href: str
+    current: bool
+
+
+def navigation(viewer: Viewer, section: str) -> list[Entry]:
+    """The sections that the viewer may see; a key bound to one customer gets that customer's page."""
+    entries = [
+        Entry(title, link(path), name == section)
+        for name, title, path in _SECTIONS
+        if viewer.customer_id is None or name not in _ALL_CUSTOMERS_ONLY
+    ]
+    if viewer.customer_id is not None:
+        entries.insert(1, Entry("Your account", customer_page(viewer.customer_id), section == "customers"))
+    return entries

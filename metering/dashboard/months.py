@@ -1,4 +1,4 @@
-"""The month that a page shows, by a calendar: its range, what it is compared with, its days, its forecast."""
+"""The month that a page shows, in a time zone: its range, days and forecast, and what it is compared with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from zoneinfo import ZoneInfo
 
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.core.period import BillingPeriod
-from metering.dashboard.asking import Asked
+from metering.dashboard.page_request import PageRequest
 from metering.totals.ranges import Range
 
 UTC_ZONE = ZoneInfo("UTC")
-# A forecast goes by the last whole days, as many as there are up to so many.
+# A forecast uses the mean of at most this many whole days.
 _FORECAST_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
-    """`range_` is all of it; `compared` the same stretch of the month before: as far as this one is by now."""
+    """`range_` is all of it; `compared` is the month before, up to the same hour while this month is running."""
 
     period: BillingPeriod
     zone: ZoneInfo
@@ -28,12 +28,12 @@ class Month:
 
     @property
     def is_current(self) -> bool:
-        """Whether it is not over."""
+        """Whether `now` is in it."""
         return self.range_[0] <= self.now < self.range_[1]
 
     @property
     def days(self) -> Sequence[datetime]:
-        """The first moment of each of its days so far."""
+        """The start of each of its days so far."""
         starts = [self.range_[0]]
         until = min(self.range_[1], self.now)
         while (following := self.day(starts[-1])[1]) < until:
@@ -41,28 +41,28 @@ class Month:
         return starts
 
     def day(self, start: datetime) -> Range:
-        """The day of its calendar that begins then."""
+        """The range of the day that begins at `start`."""
         following = start.astimezone(self.zone).date() + timedelta(days=1)
         return start, datetime(following.year, following.month, following.day, tzinfo=self.zone).astimezone(UTC)
 
     def label(self, day: datetime) -> str:
-        """A day of it as a chart has it."""
+        """A day as charts show it, e.g. `1 Nov`."""
         return f"{day.astimezone(self.zone):%-d %b}"
 
     @property
     def title(self) -> str:
-        """In words."""
+        """The month as text, e.g. `November 2026`."""
         return f"{self.range_[0].astimezone(self.zone):%B %Y}"
 
     @property
     def compared_title(self) -> str:
-        """What it is compared with, in words."""
+        """The range that it is compared with, as text."""
         before = self._before
         return f"the same days of {before:%B}" if self.is_current else f"{before:%B %Y}"
 
     @property
     def compared_short(self) -> str:
-        """The same as a heading."""
+        """The same as a column heading."""
         return f"{self._before:%B}, same days" if self.is_current else f"{self._before:%B}"
 
     @property
@@ -70,28 +70,28 @@ class Month:
         return self.period.previous.start(time_zone=self.zone)
 
 
-def month_of(asked: Asked, *, zone: ZoneInfo = UTC_ZONE) -> Month:
-    """The month in the filter `month`, or the one that it is.
+def requested_month(request: PageRequest, *, zone: ZoneInfo = UTC_ZONE) -> Month:
+    """The month in the filter `month`, or the current one.
 
     Raises:
-        InvalidPeriodError: the filter names none.
+        InvalidPeriodError: the filter is not a month.
     """
-    given = asked.text("month")
-    period = BillingPeriod.parse(given) if given else BillingPeriod.containing(at=asked.now, time_zone=zone)
+    given = request.text("month")
+    period = BillingPeriod.parse(given) if given else BillingPeriod.containing(at=request.now, time_zone=zone)
     start, end = (each.start(time_zone=zone).astimezone(UTC) for each in (period, period.next))
     before = period.previous.start(time_zone=zone).astimezone(UTC)
     compared = (before, start)
-    if start <= asked.now < end:
-        # To the hour, which the sums by hour know; so many days into the month before, if it has them.
-        so_far = asked.now.replace(minute=0, second=0, microsecond=0) - start
+    if start <= request.now < end:
+        # To the hour, as roll-ups are by hour; at most to the end of the month before.
+        so_far = request.now.replace(minute=0, second=0, microsecond=0) - start
         compared = (before, min(before + max(so_far, timedelta(hours=1)), start))
-    return Month(period=period, zone=zone, range_=(start, end), compared=compared, now=asked.now)
+    return Month(period=period, zone=zone, range_=(start, end), compared=compared, now=request.now)
 
 
 def forecast(month: Month, *, by_day: Sequence[Decimal], spent: Decimal) -> Decimal | None:
-    """What the month comes to if each day left is like the mean of the last whole days; None without one.
+    """The month's cost in cents if each remaining day costs the mean of the last whole days; None without one.
 
-    `by_day` has the cents of each day from the first on. Today counts as far as it is, and then the rest of it.
+    `by_day` has the cents of each day from the first on. `spent` includes today; the rest of today is forecast.
     """
     before_today = len(month.days) - 1
     whole = by_day[:before_today][-_FORECAST_DAYS:]

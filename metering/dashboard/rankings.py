@@ -1,17 +1,16 @@
-"""Rankings: what groups cost beside the month before, each row leading to its streams."""
+"""Rankings: the cost of each group compared with the month before; each row links to its streams."""
 
 from collections.abc import Sequence
 from decimal import Decimal
 
 from metering.core.money import EXACT
-from metering.dashboard.asking import link
-from metering.dashboard.links import customer_page, known, range_filters
+from metering.dashboard.links import customer_cell, customer_page, key_filter, link, range_filters
+from metering.dashboard.month_totals import cost, previous_cost
 from metering.dashboard.months import Month
-from metering.dashboard.questions import compared_cost, cost
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table, Value
 from metering.totals.queries.totals import Group, TotalRow
 
-# What the totals have no model, key or outcome for: booked by hand, and of no stream.
+# Manual entries have no stream, so no model, key or outcome.
 CREDITS = "credits and corrections"
 TITLES = {
     Group.CUSTOMER_ID: "Customer",
@@ -19,7 +18,7 @@ TITLES = {
     Group.MODEL: "Model",
     Group.API_KEY_ID: "API key",
     Group.OUTCOME: "Outcome",
-    Group.USAGE_SOURCE: "Counted by",
+    Group.USAGE_SOURCE: "Usage source",
     Group.RETRY: "Retry",
 }
 
@@ -37,9 +36,9 @@ def ranking(
     more: Sequence[Column] = (),
     more_of: Sequence[Row] = (),
 ) -> Table:
-    """Groups with their cost, their share, and what changed; `more` are further columns.
+    """Groups with their cost, share and change. `more` are further columns, `more_of` their values by row.
 
-    Shares are `of` an amount: where these rows are not all that there are, of what all of them cost.
+    `of` is the amount in cents that shares refer to, where the rows are only the largest; else it is their sum.
     """
     sum_ = cost(rows)
     whole = sum_ if of is None else of
@@ -66,12 +65,12 @@ def ranking(
         for row, beside in zip(rows, extra, strict=True)
     ]
     total: Row = {
-        groups[0].value: "Of these" if len(rows) > 1 else "",
+        groups[0].value: "Total shown" if len(rows) > 1 else "",
         "cost": sum_,
         "share": (sum_, whole),
         "streams": sum(row.stream_count for row in rows),
-        "before": compared_cost(rows),
-        "change": EXACT.subtract(sum_, compared_cost(rows)),
+        "before": previous_cost(rows),
+        "change": EXACT.subtract(sum_, previous_cost(rows)),
     }
     return Table(
         name=name, title=title, columns=columns, rows=body, total=total if len(rows) > 1 else None, empty=empty
@@ -83,27 +82,27 @@ def _group_cells(row: TotalRow, groups: Sequence[Group]) -> dict[str, Value | Ce
     for group in groups:
         value = row.group[group.value]
         text = value if isinstance(value, str) else {True: "retry", False: "first", None: None}[value]
-        if text is None and _by_hand(row) and group is groups[0]:
+        if text is None and _is_manual(row) and group is groups[0]:
             text = CREDITS
-        cells[group.value] = Cell(text, customer_page(text)) if group is Group.CUSTOMER_ID and text else text
+        cells[group.value] = customer_cell(text) if group is Group.CUSTOMER_ID else text
     return cells
 
 
-def _by_hand(row: TotalRow) -> bool:
-    """Whether a row is of no streams; what was taken back sums to nothing, and is of none either."""
+def _is_manual(row: TotalRow) -> bool:
+    """Whether a row has an amount but no streams. Reversed entries sum to zero and have no streams either."""
     return not row.stream_count and bool(row.usd_cents)
 
 
 def _href(row: TotalRow, groups: Sequence[Group], month: Month, customer_id: str | None) -> str | None:
-    """The streams that a row sums; a credit is on its customer's page."""
-    if _by_hand(row):
+    """The streams that a row sums; for credits the customer's page."""
+    if _is_manual(row):
         return customer_page(customer_id) + "#adjustments" if customer_id else None
     filters: dict[str, str | None] = {
         group.value: _filter(row.group[group.value]) for group in groups if group is not Group.CUSTOMER_ID
     }
     customer = row.group.get("customer_id") or customer_id
     assert customer is None or isinstance(customer, str)
-    return link("streams", **range_filters(*month.range_), customer_id=customer, **known(filters))
+    return link("streams", **range_filters(*month.range_), customer_id=customer, **key_filter(filters))
 
 
 def _filter(value: str | bool | None) -> str:

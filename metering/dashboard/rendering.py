@@ -1,7 +1,8 @@
-"""Rendering: templates with everything in them escaped, and the headers that keep a page to itself."""
+"""Rendering: templates with autoescaping, and the security headers of every answer."""
 
 import hashlib
 from collections.abc import Mapping
+from decimal import Decimal
 from importlib.resources import files
 from urllib.parse import urlencode
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from metering.dashboard import values
 from metering.dashboard.tables import exact, shown
 
-# Nothing from elsewhere, no inline script or style, no frame around it, forms only to us.
+# Nothing from other origins, no inline script or style, no framing, forms only to us.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -28,12 +29,12 @@ STATIC = files("metering.dashboard").joinpath("static")
 
 
 def query_with(query: Mapping[str, str], **changes: str) -> str:
-    """A page's own query with some of it changed, as it stands in an address."""
+    """A page's query with changes, URL-encoded."""
     return urlencode({**query, **changes})
 
 
 def static_url(name: str) -> str:
-    """Where a static file is, with a part that changes when it does, so that browsers may keep it."""
+    """The address of a static file, with a hash of its content so that browsers may cache it for ever."""
     return f"/dashboard/static/{name}?v={_VERSIONS[name]}"
 
 
@@ -58,7 +59,9 @@ def _environment() -> Environment:
         "money": values.money,
         "exact_money": values.exact_money,
         "count": values.count,
-        "moment": values.moment,
+        "counted": values.counted,
+        "timestamp": values.timestamp,
+        "cents": lambda cents: values.money(Decimal(cents)),
         "age": values.age,
     }
     return environment
@@ -68,7 +71,7 @@ _templates = _environment()
 
 
 def render(template: str, context: Mapping[str, object], *, status: int = 200) -> Response:
-    """A page. It is never kept by browsers or proxies: it has what only its viewer may see."""
+    """A page, never cached by browsers or proxies: it contains what only its viewer may see."""
     html = _templates.get_template(template).render(context)
     headers = {**HEADERS, "cache-control": "no-store"}
     return Response(html, status, headers, media_type="text/html")

@@ -1,4 +1,8 @@
-"""Signing in with a key, and out."""
+"""Signing in with a key, limited per address, and signing out."""
+
+import threading
+from collections import OrderedDict
+from time import monotonic
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -6,66 +10,81 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from metering.core.clock import utc_now
-from metering.dashboard.attempts import Attempts
-from metering.dashboard.errors import DashboardError, TooManyAttemptsError
-from metering.dashboard.explaining import SIGN_IN
-from metering.dashboard.forms import read_form
+from metering.dashboard.errors import SIGN_IN, DashboardError, TooManyAttemptsError
+from metering.dashboard.forms import read_form, read_signed_form
 from metering.dashboard.rendering import HEADERS, render
-from metering.dashboard.viewers import (
-    TOKEN_FIELD,
-    check_origin,
-    check_token,
-    drop_cookie,
-    set_cookie,
-    sign_in,
-    sign_out,
-    viewer_of,
-)
+from metering.dashboard.sessions import delete_cookie, set_cookie, sign_in, sign_out
 from metering.server.bootstrap import Service
 
 _HOME = "/dashboard/"
+_MAX_FAILURES, _WINDOW_SECONDS = 10, 60.0
+_MAX_ADDRESSES = 10_000
+
+
+class FailedSignIns:
+    """Failed sign-ins of each address within a minute; keeps the ten thousand most recent addresses."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait_seconds(self, address: str) -> int:
+        """Seconds until an address may try again; 0 if it may try now."""
+        with self._lock:
+            failures = self._recent(address)
+            if len(failures) < _MAX_FAILURES:
+                return 0
+            return max(1, round(failures[0] + _WINDOW_SECONDS - monotonic()))
+
+    def add(self, address: str) -> None:
+        """Count a failed sign-in."""
+        with self._lock:
+            self._failures[address] = [*self._recent(address), monotonic()]
+            self._failures.move_to_end(address)
+            while len(self._failures) > _MAX_ADDRESSES:
+                self._failures.popitem(last=False)
+
+    def _recent(self, address: str) -> list[float]:
+        since = monotonic() - _WINDOW_SECONDS
+        return [at for at in self._failures.get(address, ()) if at > since][-_MAX_FAILURES:]
 
 
 def sign_in_routes(service: Service) -> list[Route]:
-    """The form, what it sends, and signing out."""
-    attempts = Attempts()
+    """The sign-in form, its submission, and sign-out."""
+    failed = FailedSignIns()
 
     async def show(request: Request) -> Response:
         return _form(_destination(request.query_params.get("next")))
 
-    async def take(request: Request) -> Response:
-        check_origin(request)
-        address = request.client.host if request.client else "unknown"
+    async def submit(request: Request) -> Response:
         form = await read_form(request)
+        address = request.client.host if request.client else "unknown"
         destination = _destination(form.get("next"))
-        if wait := attempts.wait_seconds(address):
-            wrong = TooManyAttemptsError(f"too many keys were tried from here: wait {wait} s, then try again")
-            return _form(destination, wrong, headers={"retry-after": str(wait)})
+        if wait := failed.wait_seconds(address):
+            refusal = TooManyAttemptsError(f"too many failed sign-ins from this address: try again in {wait} s")
+            return _form(destination, refusal, headers={"retry-after": str(wait)})
         lifetime = service.settings.session_lifetime
         try:
             session = await run_in_threadpool(
                 sign_in, engine=service.engine, key=form.get("key", ""), now=utc_now(), lifetime=lifetime
             )
         except DashboardError as error:
-            attempts.failed(address)
+            failed.add(address)
             return _form(destination, error)
         response = RedirectResponse(destination, status_code=303, headers=HEADERS)
         set_cookie(response, session, secure=request.url.scheme == "https", lifetime=lifetime)
         return response
 
     async def leave(request: Request) -> Response:
-        check_origin(request)
-        form = await read_form(request)
-        viewer = await run_in_threadpool(viewer_of, request, engine=service.engine, now=utc_now())
-        check_token(viewer, form.get(TOKEN_FIELD, ""))
+        await read_signed_form(request, engine=service.engine)
         await run_in_threadpool(sign_out, request, engine=service.engine)
         response = RedirectResponse(SIGN_IN, status_code=303, headers=HEADERS)
-        drop_cookie(response)
+        delete_cookie(response)
         return response
 
     return [
         Route("/sign-in", show, methods=["GET"]),
-        Route("/sign-in", take, methods=["POST"]),
+        Route("/sign-in", submit, methods=["POST"]),
         Route("/sign-out", leave, methods=["POST"]),
     ]
 
@@ -80,7 +99,7 @@ def _form(
 
 
 def _destination(given: str | None) -> str:
-    """Where to go after signing in: a page of the dashboard, and never another site."""
+    """Where to go after sign-in: a page of the dashboard, never another site."""
     if given is None or not given.startswith("/dashboard/"):
         return _HOME
     return _HOME if any(character in given for character in "\\\r\n\t") else given

@@ -1,6 +1,6 @@
-"""Tables: what a page shows in rows, and gives as CSV. The two are made of the same values.
+"""Tables: rows that a page shows and sends as CSV, from the same values.
 
-A cell is shown as people read it and goes into a file exactly: money in dollars with every digit.
+A page rounds for reading; a file has exact values: money in dollars with every digit.
 """
 
 import csv
@@ -17,7 +17,7 @@ from metering.exports.csv_file import defused
 
 
 class Kind(StrEnum):
-    """What a column has, which says how it is shown and aligned."""
+    """The kind of a column's values, which decides how they are formatted and aligned."""
 
     TEXT = "text"
     PROSE = "prose"
@@ -26,18 +26,18 @@ class Kind(StrEnum):
     EXACT_MONEY = "exact-money"
     COUNT = "count"
     SHARE = "share"
-    MOMENT = "moment"
+    TIME = "time"
     DAY = "day"
     STATE = "state"
 
 
-# Money in cents, shares as (part, whole), moments in UTC; None is nothing.
+# Money in cents, shares as (part, whole), times with a zone; None is unknown or not applicable.
 Value: TypeAlias = str | int | Decimal | datetime | tuple[Decimal | int, Decimal | int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value that leads somewhere, or needs a word beside it."""
+    """A value with a link, or with a note beside it."""
 
     value: Value
     href: str | None = None
@@ -54,7 +54,7 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        """Whether it is aligned to the right."""
+        """Whether it is right-aligned."""
         return self.kind in (Kind.MONEY, Kind.EXACT_MONEY, Kind.COUNT, Kind.SHARE)
 
 
@@ -63,9 +63,9 @@ Row: TypeAlias = Mapping[str, Value | Cell]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows by column; `total` is a last row that sums them, `empty` what to do when there are none.
+    """Rows by column; `total` is a last row that sums them, `empty` the text when there are none.
 
-    `more` leads to the next page of rows; where there are more and it does not, `whole` is False.
+    `more` is the address of the next page of rows. `whole` is False if there are more rows but no next page.
     """
 
     name: str
@@ -79,18 +79,18 @@ class Table:
     note: str = field(default="")
 
     def cell(self, row: Row, column: Column) -> Cell:
-        """The cell of a row, with or without a link."""
+        """The cell of a row and column."""
         found = row.get(column.key)
         return found if isinstance(found, Cell) else Cell(found)
 
 
 def shown(value: Value, kind: Kind) -> str:
-    """A value as people read it."""
+    """A value as a page shows it."""
     match value:
         case None | "":
             return "–"
         case datetime():
-            return f"{value.astimezone(UTC):%Y-%m-%d}" if kind is Kind.DAY else values.moment(value)
+            return values.day(value) if kind is Kind.DAY else values.timestamp(value)
         case tuple():
             return values.share(*value)
         case Decimal():
@@ -101,7 +101,7 @@ def shown(value: Value, kind: Kind) -> str:
 
 
 def exact(value: Value) -> str:
-    """A value as it goes into a file, and as a machine reads it from the page."""
+    """A value as it is in a file, and in the page's machine-readable attributes."""
     match value:
         case None:
             return ""
@@ -116,7 +116,7 @@ def exact(value: Value) -> str:
 
 
 def table_csv(pages: Iterable[Table]) -> str:
-    """A table, page by page, as CSV by RFC 4180, money in dollars; safe to open in a spreadsheet."""
+    """A table, page by page, as CSV (RFC 4180), money in dollars, without spreadsheet formulas."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     for number, table in enumerate(pages):

@@ -1,19 +1,19 @@
-"""Values as people read them: money with as many digits as it takes, counts, shares, ages."""
+"""Values formatted for reading: money, counts, shares, sizes, times."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
-from zoneinfo import ZoneInfo
 
 from metering.core.money import EXACT, cents_text
+from metering.prices.catalogue import ALWAYS
 
 _CENT = Decimal("0.01")
-# Enough to see whether it moves: two digits that are not zero.
+# Significant digits of an amount below a cent.
 _SMALL_DIGITS = 2
 _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
 
 
 def money(usd_cents: Decimal) -> str:
-    """An amount in dollars: to the cent, below a cent with two digits that say something; never $0.00 for more.
+    """An amount in dollars, to the cent, or with two significant digits below a cent; $0.00 is exactly zero.
 
     >>> money(Decimal("123456.7")), money(Decimal("0.0026175")), money(Decimal(0)), money(Decimal("-0.4985"))
     ('$1,234.57', '$0.000026', '$0.00', '-$0.0050')
@@ -27,7 +27,7 @@ def money(usd_cents: Decimal) -> str:
 
 
 def exact_money(usd_cents: Decimal) -> str:
-    """The same with every digit that it has.
+    """An amount in dollars with every digit.
 
     >>> exact_money(Decimal("0.0026175")), exact_money(Decimal(5000)), exact_money(Decimal("-1"))
     ('$0.000026175', '$50.00', '-$0.01')
@@ -38,7 +38,7 @@ def exact_money(usd_cents: Decimal) -> str:
 
 
 def dollars_text(usd_cents: Decimal) -> str:
-    """Plain dollars for files: every digit, no sign of currency.
+    """Dollars for files: every digit, no currency sign.
 
     >>> dollars_text(Decimal("0.4985"))
     '0.004985'
@@ -47,44 +47,42 @@ def dollars_text(usd_cents: Decimal) -> str:
 
 
 def share(part: Decimal | int, whole: Decimal | int) -> str:
-    """A part in percent; a dash when there is nothing to be a part of.
+    """A part in percent; a dash when the whole is zero.
 
     >>> share(1, 3), share(Decimal("0.0001"), 1), share(0, 1), share(1, 0)
-    ('33.3 %', '< 0.1 %', '0 %', '–')
+    ('33.3%', '<0.1%', '0%', '–')
     """
     if not whole:
         return "–"
     percent = Decimal(part) * 100 / Decimal(whole)
     if not percent:
-        return "0 %"
+        return "0%"
     if 0 < percent < Decimal("0.1"):
-        return "< 0.1 %"
-    return f"{percent.quantize(Decimal('0.1'), ROUND_HALF_EVEN):,f} %"
+        return "<0.1%"
+    return f"{percent.quantize(Decimal('0.1'), ROUND_HALF_EVEN):,f}%"
 
 
 def change(now: Decimal, before: Decimal) -> str:
-    """How an amount has moved, with its direction in words and in figures.
+    """How an amount has changed.
 
     >>> change(Decimal(150), Decimal(100)), change(Decimal(5), Decimal(0)), change(Decimal(1), Decimal(1))
-    ('up 50.0 %', 'new', 'no change')
+    ('up 50.0%', 'new', 'no change')
     """
     if now == before:
         return "no change"
     if not before:
         return "new"
-    if not now:
-        return "gone"
     direction = "up" if now > before else "down"
     return f"{direction} {share(abs(now - before), abs(before))}"
 
 
 def count(number: int) -> str:
-    """A whole number with its thousands apart."""
+    """A whole number with thousands separators."""
     return f"{number:,}"
 
 
 def counted(number: int, what: str) -> str:
-    """So many of something.
+    """A number with its noun.
 
     >>> counted(1, "stream"), counted(1200, "stream")
     ('1 stream', '1,200 streams')
@@ -103,7 +101,7 @@ def size(octets: int) -> str:
 
 
 def age(since: timedelta) -> str:
-    """A stretch of time in its largest unit.
+    """A duration in its largest unit.
 
     >>> age(timedelta(seconds=4)), age(timedelta(hours=30)), age(timedelta(hours=3, minutes=5))
     ('4 s', '1 d', '3 h')
@@ -114,6 +112,15 @@ def age(since: timedelta) -> str:
     return f"{max(since // timedelta(seconds=1), 0)} s"
 
 
-def moment(at: datetime, zone: ZoneInfo | None = None) -> str:
-    """A moment to the second, in UTC or in a customer's time zone; the page says which."""
-    return f"{at.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S}"
+def timestamp(at: datetime) -> str:
+    """A time in UTC, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def day(at: datetime) -> str:
+    """A day in UTC; the catalogue's rates begin in 1970, which stands for always.
+
+    >>> day(datetime(2026, 11, 28, tzinfo=UTC)), day(datetime(1970, 1, 1, tzinfo=UTC))
+    ('2026-11-28', 'the beginning')
+    """
+    return "the beginning" if at == ALWAYS else f"{at.astimezone(UTC):%Y-%m-%d}"

@@ -22,7 +22,7 @@ SECTIONS = (
     "Models",
     "Streams",
     "Invoices",
-    "Drift",
+    "Reconciliation",
     "Alerts",
     "Backlog",
     "Rates",
@@ -42,13 +42,13 @@ def test_every_section_is_one_click_away(dashboard: Dashboard) -> None:
         page.get_by_role("navigation", name="Sections").get_by_role("link", name=name).click()
         expect(page.get_by_role("heading", level=1)).to_contain_text(name)
         expect(page.get_by_role("link", name=name, exact=True)).to_have_attribute("aria-current", "page")
-        expect(page.locator("footer")).to_contain_text("Amounts are in US dollars; times are UTC")
+        expect(page.locator("footer")).to_contain_text("Amounts are in US dollars. Times are in UTC")
 
 
 def test_last_months_number_is_explained_in_three_clicks(dashboard: Dashboard, seeded: Seeded) -> None:
     page = dashboard.open(f"customer?customer_id=hooli&month={seeded.period}")
     page.locator("#models tbody tr").first.get_by_role("link").click()
-    expect(page.locator("p.sum")).to_contain_text("in all")
+    expect(page.locator("p.sum")).to_contain_text("in total")
     page.locator("#streams tbody tr").first.locator("td.code a").click()
     expect(page.locator("#lines")).to_contain_text("USD per million")
     expect(page.locator(".checks li")).to_have_count(6)
@@ -62,7 +62,7 @@ def test_an_invoice_is_explained_down_to_a_stream(dashboard: Dashboard, seeded: 
         re.compile(r"\$[\d.]+ \+ \$[\d.]+ = \$\d+\.\d\d \+ \$[\d.]+")
     )
     page.locator("#lines tbody th a").first.click()
-    expect(page.locator("p.sum")).to_contain_text("its entries sum to exactly that")
+    expect(page.locator("p.sum")).to_contain_text("Its entries sum to exactly this amount")
     page.locator("#entries td.code a").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Stream")
 
@@ -70,12 +70,12 @@ def test_an_invoice_is_explained_down_to_a_stream(dashboard: Dashboard, seeded: 
 def test_charts_are_drawn_and_have_their_figures(dashboard: Dashboard) -> None:
     page = dashboard.open("")
     canvas = page.locator("figure.chart canvas")
-    expect(canvas).to_have_attribute("aria-label", re.compile("Cost by day, the highest on"))
+    expect(canvas).to_have_attribute("aria-label", re.compile("Cost by day, highest on"))
     drawn = canvas.evaluate(
         "each => [...each.getContext('2d').getImageData(0, 0, each.width, each.height).data].some(Boolean)"
     )
     assert drawn
-    page.get_by_text("The figures of this chart").click()
+    page.get_by_text("Show the figures").click()
     expect(page.locator("figure.chart table")).to_be_visible()
 
 
@@ -151,7 +151,7 @@ def test_a_stream_of_the_backlog_is_settled(dashboard: Dashboard, seeded: Seeded
     expect(page.locator("form.settle", has_text=stream_id)).to_be_visible()
     form.get_by_label("Reason").fill("nobody agreed on a price")
     form.get_by_role("button", name="Write off").click()
-    expect(page.get_by_role("status")).to_contain_text("Decided")
+    expect(page.get_by_role("status")).to_contain_text("Decision recorded")
     seeded.api.finalize()
     page.get_by_role("status").get_by_role("link").click()
     expect(page.locator(".factlist")).to_contain_text("nobody agreed on a price")

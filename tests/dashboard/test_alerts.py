@@ -18,8 +18,8 @@ def test_what_occurred_leads_to_the_amount_that_reached_it(admin: Browser, seede
     spends = occurrences(seeded, "spend")
     assert spends
     rows = rows_of(admin.get("alerts", kind="spend", csv="occurrences").text)
-    assert [row["threshold"] for row in rows] == [f"{each['threshold']} %" for each in spends]
-    assert [row["value"] for row in rows] == [f"{each['data']['value']} %" for each in spends]
+    assert [row["threshold"] for row in rows] == [f"{each['threshold']}%" for each in spends]
+    assert [row["value"] for row in rows] == [f"{each['data']['value']}%" for each in spends]
     page = admin.get("alerts", kind="spend").text
     explained = next(link for link in links_of(page) if "customer?" in link and "month=" in link)
     days = rows_of(admin.http.get(f"{explained}&csv=cost-by-day").text)
@@ -51,10 +51,10 @@ def test_who_only_reads_is_not_shown_where_it_is_told(reader: Browser) -> None:
 
 def test_how_far_the_word_got_is_told(admin: Browser) -> None:
     rows = rows_of(admin.get("alerts", csv="occurrences").text)
-    assert {row["told"] for row in rows} == {"pending 1"}
+    assert {row["deliveries"] for row in rows} == {"pending 1"}
 
 
 def test_a_budget_shows_on_its_customers_page(admin: Browser) -> None:
     page = admin.get("customer", customer_id="hooli").text
-    assert "of it is spent" in page
+    assert "% spent" in page
     assert "/dashboard/alerts?kind=spend&amp;customer_id=hooli" in page

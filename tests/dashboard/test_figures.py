@@ -99,7 +99,7 @@ def test_customers_sum_to_the_month_whoever_they_are(admin: Browser, seeded: See
 
 def test_a_customers_days_are_those_of_its_calendar(admin: Browser, seeded: Seeded) -> None:
     page = admin.get("customer", customer_id="tyrell")
-    assert "days and months those of Asia/Tokyo" in page.text
+    assert "days and months are in Asia/Tokyo" in page.text
     period = seeded.period
     days = rows_of(admin.get("customer", customer_id="tyrell", month=period, csv="cost-by-day").text)
     models = rows_of(admin.get("customer", customer_id="tyrell", month=period, csv="models").text)
@@ -120,7 +120,7 @@ def test_every_line_of_every_invoice_leads_to_entries_that_sum_to_it(admin: Brow
             for line in links_of(admin.http.get(link).text):
                 if line.startswith("/dashboard/invoice/entries"):
                     page = admin.http.get(line)
-                    assert "its entries sum to exactly that" in page.text, line
+                    assert "Its entries sum to exactly this amount" in page.text, line
                     followed += 1
     assert followed > 60
 
@@ -174,7 +174,14 @@ def test_a_stream_under_way_shows_what_it_has_accrued_and_says_that_it_is_not_fi
 
 
 def test_drift_that_is_left_is_on_the_first_page_and_on_its_own(admin: Browser) -> None:
-    assert "1 difference left; compared" in admin.get("").text
+    assert "1 difference not repaired; compared" in admin.get("").text
     (row,) = rows_of(admin.get("drift", csv="drift").text)
     assert row["drift_usd"] == "0.3"
     assert "$0.30" in admin.get("drift").text
+
+
+def test_the_footer_counts_ended_streams_that_wait_in_the_backlog(admin: Browser, empty: Browser) -> None:
+    footer = admin.get("").text.split('<footer id="fresh"')[1]
+    assert "Finalizing is up to date" in footer
+    assert "2 ended streams</a> wait in the backlog" in footer
+    assert "wait in the backlog" not in empty.get("").text

@@ -13,20 +13,20 @@ from tests.dashboard.reading import links_of
 from tests.dashboard.seeding import OPEN, UNPRICED, Seeded
 
 EMPTY = {
-    "": "Nothing is final in this month yet",
-    "customers": "No customer has used anything",
-    "customers?q=x": "No customer's id or name begins so",
-    "models": "Nothing is final in this month yet",
-    "streams": "No final stream in this range matches",
-    "streams?state=open": "No stream is under way",
-    "streams?q=x": "no stream has the id",
+    "": "No final streams in this month yet",
+    "customers": "No usage in this month",
+    "customers?q=x": "No customer matches",
+    "models": "No final streams in this month yet",
+    "streams": "No final stream matches",
+    "streams?state=open": "No streams in progress",
+    "streams?q=x": "No stream has the ID",
     "invoices": "No invoice matches",
-    "drift": "Nothing was compared yet",
-    "backlog": "Nothing waits",
-    "alerts": "Nothing is watched yet. An admin sets it up: POST /v1/alerts",
-    "alerts?kind=drift": "No threshold was reached",
-    "rates?q=no-such-model": "No model&#39;s name has that in it",
-    "system": "Stripe was never compared with",
+    "drift": "No reconciliation yet",
+    "backlog": "The backlog is empty",
+    "alerts": "No alerts yet. Create one with POST /v1/alerts",
+    "alerts?kind=drift": "No alert has fired",
+    "rates?q=no-such-model": "No model matches",
+    "system": "run <code>metering reconcile</code>",
 }
 
 
@@ -50,10 +50,10 @@ WRONG = {
     "invoices?state=lost": "state: ",
     "backlog?state=lost": "state: ",
     "alerts?kind=weather": "kind: ",
-    "customer": "customer_id: say which",
-    "stream?customer_id=acme": "stream_id: say which",
-    "invoice": "invoice_id: say which",
-    "rate?provider=openai": "model: say which",
+    "customer": "customer_id: required",
+    "stream?customer_id=acme": "stream_id: required",
+    "invoice": "invoice_id: required",
+    "rate?provider=openai": "model: required",
 }
 
 
@@ -62,7 +62,7 @@ def test_a_question_without_sense_is_answered_with_what_is_wrong(admin: Browser,
     answer = admin.http.get(f"/dashboard/{path}")
     assert answer.status_code == 422
     assert WRONG[path] in answer.text.replace("&#39;", "'")
-    assert "To the overview" in answer.text
+    assert "Go to the overview" in answer.text
 
 
 MISSING = (
@@ -203,7 +203,7 @@ def test_only_an_admin_settles_and_says_why(api: Api) -> None:
     reader.sign_in()
     admin.sign_in()
     fields = {"customer_id": "acme", "stream_id": UNPRICED, "action": "write_off", "reason": "never agreed"}
-    assert "Settling takes a key with role admin" in reader.get("backlog").text
+    assert "Settling a stream needs a key with role admin" in reader.get("backlog").text
     refused = reader.http.post("/dashboard/backlog/settle", data={**fields, "token": reader.token()})
     assert refused.status_code == 403
     token = admin.token()
@@ -221,6 +221,6 @@ def test_only_an_admin_settles_and_says_why(api: Api) -> None:
     api.finalize()
     page = admin.get("stream", customer_id="acme", stream_id=UNPRICED).text
     assert "never agreed" in page
-    assert "Nothing waits" in admin.get("backlog").text
+    assert "The backlog is empty" in admin.get("backlog").text
     again = admin.http.post("/dashboard/backlog/settle", data={**fields, "token": token})
     assert "it needs no decision" in again.text

@@ -80,7 +80,7 @@ def test_a_wrong_key_is_refused_and_the_form_says_so(browser: Browser, key: str)
 def test_a_key_that_only_posts_events_cannot_look(api: Api) -> None:
     answer = Browser(api, Role.INGEST).sign_in()
     assert answer.status_code == 403
-    assert "sign in with one that reads" in answer.text
+    assert "sign in with role read or admin" in answer.text
 
 
 def test_trying_keys_is_slowed_down_and_a_right_one_has_to_wait_too(browser: Browser) -> None:

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 from starlette.datastructures import QueryParams
 
-from metering.dashboard.asking import Asked, Page
-from metering.dashboard.errors import WrongQuestionError
-from metering.dashboard.table_files import MOST_ROWS, table_file
+from metering.dashboard.downloads import MAX_ROWS, table_file
+from metering.dashboard.errors import InvalidFilterError
+from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Column, Table
 from tests.api.conftest import Api, event
 from tests.dashboard.conftest import Browser
@@ -52,12 +52,12 @@ def test_a_file_has_the_rows_of_every_page(api: Api) -> None:
     assert sum(Decimal(row["cost_usd"]) for row in rows) * 100 == Decimal(total["cost_usd_cents"])
 
 
-def asked_for(name: str) -> Asked:
-    """A question of which only the query matters."""
+def request_for(name: str) -> PageRequest:
+    """A request with nothing but a query."""
     nothing = cast(Any, None)
     query = QueryParams({"csv": name})
     now = datetime.now(UTC)
-    return Asked(service=nothing, connection=nothing, viewer=nothing, query=query, now=now, refreshes=False)
+    return PageRequest(service=nothing, connection=nothing, viewer=nothing, query=query, now=now, refreshes=False)
 
 
 def page_with(rows: int, *, more: str | None = None, whole: bool = True) -> Page:
@@ -69,17 +69,17 @@ def page_with(rows: int, *, more: str | None = None, whole: bool = True) -> Page
 
 
 def test_a_list_of_which_only_a_part_is_read_is_refused() -> None:
-    with pytest.raises(WrongQuestionError, match="List: more than 3 rows"):
-        table_file(asked_for("list"), lambda _: page_with(3, whole=False), "list")
+    with pytest.raises(InvalidFilterError, match="List: more than 3 rows"):
+        table_file(request_for("list"), lambda _: page_with(3, whole=False), "list")
 
 
 def test_a_list_without_end_is_refused_within_a_bound() -> None:
     read: list[int] = []
 
-    def build(asked: Asked) -> Page:
-        read.append(int(asked.query.get("behind", 0)))
+    def build(request: PageRequest) -> Page:
+        read.append(int(request.query.get("behind", 0)))
         return page_with(20_000, more=f"/dashboard/list?csv=list&behind={len(read)}")
 
-    with pytest.raises(WrongQuestionError, match="Narrow it down"):
-        table_file(asked_for("list"), build, "list")
-    assert read == list(range(MOST_ROWS // 20_000))
+    with pytest.raises(InvalidFilterError, match="Add filters"):
+        table_file(request_for("list"), build, "list")
+    assert read == list(range(MAX_ROWS // 20_000))

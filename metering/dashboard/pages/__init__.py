@@ -1,4 +1,4 @@
-"""The pages: each reads what it shows in one snapshot, and gives back what to render."""
+"""The pages: each reads its data in one snapshot and returns what to render."""
 
 from metering.dashboard.pages.alerts import alerts
 from metering.dashboard.pages.backlog import backlog

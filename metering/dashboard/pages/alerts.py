@@ -1,4 +1,4 @@
-"""Alerts: what has occurred and how far the word of it got, what is watched, and where it is told."""
+"""The alerts page: occurrences with their deliveries, alerts, and webhook destinations."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,23 +11,26 @@ from metering.alerts.queries.webhooks import delivery_counts, list_endpoints
 from metering.alerts.store.endpoints import Endpoint
 from metering.core.cursors import moment_in
 from metering.core.money import cents_text
-from metering.dashboard.asking import Asked, Page, link
-from metering.dashboard.links import customer_page, streams_of
+from metering.dashboard.links import customer_cell, link, streams_of
+from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import exact_money
 
 _PAGE = 50
 _ALERTS = 200
-_WHOSE = {AlertScope.EACH_CUSTOMER: "each customer", AlertScope.DEPLOYMENT: "all together"}
+_SCOPES = {AlertScope.EACH_CUSTOMER: "each customer", AlertScope.DEPLOYMENT: "all customers together"}
 
 
-def alerts(asked: Asked) -> Page:
-    """The page of alerts. A viewer of one customer sees that one's own; where it is told is for admins to see."""
-    kind = asked.one_of("kind", tuple(AlertKind))
-    customer_id = asked.customer(asked.text("customer_id"))
-    tables = [_occurrence_table(asked, kind, customer_id), alert_table(asked, kind=kind, customer_id=customer_id)]
-    if asked.viewer.is_admin and asked.viewer.customer_id is None:
-        tables.append(_endpoint_table(list_endpoints(asked.connection)))
+def alerts(request: PageRequest) -> Page:
+    """The page. A key bound to a customer sees that customer's own alerts; only admins see destinations."""
+    kind = request.one_of("kind", tuple(AlertKind))
+    customer_id = request.customer(request.text("customer_id"))
+    tables = [
+        _occurrence_table(request, kind, customer_id),
+        alert_table(request, kind=kind, customer_id=customer_id),
+    ]
+    if request.viewer.is_admin and request.viewer.customer_id is None:
+        tables.append(_endpoint_table(list_endpoints(request.connection)))
     return Page(
         template="alerts.html.j2",
         title="Alerts",
@@ -37,25 +40,25 @@ def alerts(asked: Asked) -> Page:
     )
 
 
-def alert_table(asked: Asked, *, kind: str | None, customer_id: str | None) -> Table:
-    """What is watched; of one customer that one's own."""
-    limit = asked.all_of("alerts", _ALERTS)
-    found = list_alerts(asked.connection, customer_id=customer_id, kind=kind, after="", limit=limit + 1)
+def alert_table(request: PageRequest, *, kind: str | None, customer_id: str | None) -> Table:
+    """All alerts, or those of one customer."""
+    limit = request.list_limit("alerts", _ALERTS)
+    found = list_alerts(request.connection, customer_id=customer_id, kind=kind, after="", limit=limit + 1)
     return Table(
         name="alerts",
-        title="What is watched",
+        title="Alerts",
         columns=[
             Column("name", "Name"),
-            Column("kind", "Watches"),
-            Column("whose", "Of"),
-            Column("thresholds", "Told from", Kind.PROSE),
-            Column("budget", "Budget a month", Kind.EXACT_MONEY),
-            Column("floor", "Not below", Kind.EXACT_MONEY),
-            Column("enabled", "Is", Kind.STATE),
+            Column("kind", "Kind"),
+            Column("whose", "Scope"),
+            Column("thresholds", "Thresholds", Kind.PROSE),
+            Column("budget", "Monthly budget", Kind.EXACT_MONEY),
+            Column("floor", "Minimum", Kind.EXACT_MONEY),
+            Column("enabled", "Status", Kind.STATE),
         ],
         rows=[_alert_row(each) for each in found[:limit]],
         whole=len(found) <= limit,
-        empty="Nothing is watched yet. An admin sets it up: POST /v1/alerts, or "
+        empty="No alerts yet. Create one with POST /v1/alerts or "
         "`metering alerts create spend --customer … --budget-cents … --threshold 80`.",
     )
 
@@ -66,41 +69,41 @@ def _alert_row(alert: Alert) -> Row:
     return {
         "name": alert.name,
         "kind": _words(terms.kind),
-        "whose": Cell(whose, customer_page(whose)) if whose else _WHOSE[terms.scope],
+        "whose": customer_cell(whose) if whose else _SCOPES[terms.scope],
         "thresholds": ", ".join(_amount(terms.kind, threshold) for threshold in terms.thresholds),
         "budget": terms.budget_usd_cents,
         "floor": terms.floor_usd_cents,
-        "enabled": "on" if alert.enabled else "off",
+        "enabled": "enabled" if alert.enabled else "disabled",
     }
 
 
-def _occurrence_table(asked: Asked, kind: str | None, customer_id: str | None) -> Table:
-    limit, position = asked.page_of("occurrences", _PAGE), asked.position(2)
-    where = OccurrenceFilter(customer_id=customer_id, kind=kind, alerts_of=asked.viewer.customer_id)
+def _occurrence_table(request: PageRequest, kind: str | None, customer_id: str | None) -> Table:
+    limit, position = request.page_limit("occurrences", _PAGE), request.position(2)
+    where = OccurrenceFilter(customer_id=customer_id, kind=kind, alerts_of=request.viewer.customer_id)
     before = (moment_in(position[0]), position[1]) if position else None
-    found = list_occurrences(asked.connection, where=where, before=before, limit=limit + 1)
-    got = delivery_counts(asked.connection, message_ids=[each.message_id for each in found[:limit]])
+    found = list_occurrences(request.connection, where=where, before=before, limit=limit + 1)
+    got = told(request.connection, message_ids=[each.message_id for each in found[:limit]])
     return Table(
         name="occurrences",
-        title="What has occurred, the newest first",
+        title="Occurrences, newest first",
         columns=[
-            Column("occurred_at", "When", Kind.MOMENT),
+            Column("occurred_at", "Time", Kind.TIME),
             Column("name", "Alert"),
-            Column("kind", "Watches"),
+            Column("kind", "Kind"),
             Column("customer_id", "Customer"),
-            Column("window", "In"),
-            Column("threshold", "Told from"),
-            Column("value", "It was"),
-            Column("told", "Told", Kind.PROSE),
+            Column("window", "Window"),
+            Column("threshold", "Threshold"),
+            Column("value", "Value"),
+            Column("deliveries", "Deliveries", Kind.PROSE),
         ],
         rows=[_occurrence_row(each, got[each.message_id]) for each in found[:limit]],
-        empty="No threshold was reached.",
-        more=_more(asked, found[limit - 1]) if len(found) > limit else None,
+        empty="No alert has fired.",
+        more=_more(request, found[limit - 1]) if len(found) > limit else None,
     )
 
 
-def _more(asked: Asked, last: OccurrenceView) -> str:
-    return asked.further("alerts", [last.occurred_at.isoformat(), last.occurrence_id])
+def _more(request: PageRequest, last: OccurrenceView) -> str:
+    return request.next_page("alerts", [last.occurred_at.isoformat(), last.occurrence_id])
 
 
 def _occurrence_row(each: OccurrenceView, got: Mapping[DeliveryState, int]) -> Row:
@@ -110,20 +113,21 @@ def _occurrence_row(each: OccurrenceView, got: Mapping[DeliveryState, int]) -> R
         "occurred_at": each.occurred_at,
         "name": each.data["name"],
         "kind": _words(kind),
-        "customer_id": Cell(customer_id, customer_page(customer_id)) if customer_id else "all together",
-        "window": Cell(_window(kind, each), _explained(kind, each, customer_id)),
+        "customer_id": customer_cell(customer_id) if customer_id else "all customers together",
+        "window": Cell(_window(kind, each), _evidence(kind, each, customer_id)),
         "threshold": _amount(kind, each.threshold),
-        "value": _amount(kind, Decimal(value)) if value is not None else "nothing before",
-        "told": ", ".join(f"{state.value} {count}" for state, count in sorted(got.items())) or "nobody listens",
+        "value": _amount(kind, Decimal(value)) if value is not None else "no earlier cost",
+        "deliveries": ", ".join(f"{state.value} {count}" for state, count in sorted(got.items()))
+        or "no destination",
     }
 
 
 def _window(kind: AlertKind, each: OccurrenceView) -> str:
-    return "a reconciliation" if kind is AlertKind.DRIFT else each.alert_window
+    return "one reconciliation" if kind is AlertKind.DRIFT else each.alert_window
 
 
-def _explained(kind: AlertKind, each: OccurrenceView, customer_id: str | None) -> str:
-    """Where the figures are that reached the threshold."""
+def _evidence(kind: AlertKind, each: OccurrenceView, customer_id: str | None) -> str:
+    """The page with the figures that reached the threshold."""
     match kind:
         case AlertKind.DRIFT:
             return link("drift", reconciliation=each.data["reconciliation_id"])
@@ -142,40 +146,40 @@ def _words(kind: AlertKind) -> str:
 
 
 def _amount(kind: AlertKind, value: Decimal) -> str:
-    """A threshold, or what reached it, with its unit."""
+    """A threshold or value, with its unit."""
     match kind:
         case AlertKind.DRIFT:
             return exact_money(value)
         case AlertKind.BACKLOG_AGE:
             return f"{cents_text(value)} h"
         case AlertKind.DAILY_CHANGE:
-            return f"{'+' if value > 0 else ''}{cents_text(value)} %"
-    return f"{cents_text(value)} %"
+            return f"{'+' if value > 0 else ''}{cents_text(value)}%"
+    return f"{cents_text(value)}%"
 
 
 def _endpoint_table(found: Sequence[Endpoint]) -> Table:
     return Table(
         name="endpoints",
-        title="Where it is told",
+        title="Destinations",
         columns=[
             Column("endpoint_id", "Endpoint", Kind.CODE),
             Column("url", "URL", Kind.PROSE),
-            Column("types", "Of", Kind.PROSE),
-            Column("state", "Is", Kind.STATE),
-            Column("delivered_at", "Last delivered", Kind.MOMENT),
-            Column("problem", "Last problem", Kind.PROSE),
+            Column("types", "Message types", Kind.PROSE),
+            Column("state", "Status", Kind.STATE),
+            Column("delivered_at", "Last delivery", Kind.TIME),
+            Column("problem", "Last error", Kind.PROSE),
         ],
         rows=[
             {
                 "endpoint_id": each.endpoint_id,
                 "url": each.url,
-                "types": ", ".join(each.types or ()) or "everything",
+                "types": ", ".join(each.types or ()) or "all",
                 "state": each.state.value,
                 "delivered_at": each.delivered_at,
                 "problem": each.disabled_reason or each.last_problem,
             }
             for each in found
         ],
-        empty="Nobody is told yet: `metering webhooks create https://…`",
-        note="What an endpoint has missed is sent again by `metering webhooks replay`." if found else "",
+        empty="No destinations yet. Add one with `metering webhooks create https://…`.",
+        note="`metering webhooks replay` sends missed messages again." if found else "",
     )

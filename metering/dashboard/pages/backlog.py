@@ -1,22 +1,22 @@
-"""The backlog: streams that wait for a fact or a person, and what can be done about each."""
+"""The backlog page: streams that wait for a missing fact or a decision, and the fix for each."""
 
 from metering.core.cursors import moment_in
 from metering.corrections.queries import BacklogItem, count_backlog, list_backlog
-from metering.dashboard.asking import Asked, Page, link
-from metering.dashboard.links import customer_page, stream_page
-from metering.dashboard.tables import Cell, Column, Kind, Row, Table
+from metering.dashboard.links import customer_cell, link, stream_cell, stream_page
+from metering.dashboard.page_request import Page, PageRequest
+from metering.dashboard.tables import Column, Kind, Row, Table
 from metering.streams.settlement import NEEDS_PERSON, State
 
 _PAGE = 50
 
 
-def backlog(asked: Asked) -> Page:
-    """The page of the backlog."""
-    state = asked.one_of("state", [each.value for each in NEEDS_PERSON])
-    customer_id = asked.customer(asked.text("customer_id"))
-    limit, position = asked.page_of("backlog", _PAGE), asked.position(3)
+def backlog(request: PageRequest) -> Page:
+    """The page."""
+    state = request.one_of("state", [each.value for each in NEEDS_PERSON])
+    customer_id = request.customer(request.text("customer_id"))
+    limit, position = request.page_limit("backlog", _PAGE), request.position(3)
     found = list_backlog(
-        asked.connection,
+        request.connection,
         state=State(state) if state else None,
         customer_id=customer_id,
         after=(moment_in(position[0]), position[1], position[2]) if position else None,
@@ -25,18 +25,18 @@ def backlog(asked: Asked) -> Page:
     shown = found[:limit]
     table = Table(
         name="backlog",
-        title="The longest waiting first",
+        title="Streams, longest waiting first",
         columns=[
-            Column("since", "Since", Kind.MOMENT),
+            Column("since", "Waiting since", Kind.TIME),
             Column("customer_id", "Customer"),
             Column("stream_id", "Stream", Kind.CODE),
             Column("state", "State", Kind.STATE),
-            Column("reason", "Why", Kind.PROSE),
-            Column("fix", "What to do", Kind.PROSE),
+            Column("reason", "Reason", Kind.PROSE),
+            Column("fix", "Fix", Kind.PROSE),
         ],
         rows=[_row(each) for each in shown],
-        more=_more(asked, shown[-1]) if len(found) > limit else None,
-        empty="Nothing waits: every stream that ended is billed.",
+        more=_more(request, shown[-1]) if len(found) > limit else None,
+        empty="The backlog is empty.",
     )
     return Page(
         template="backlog.html.j2",
@@ -45,9 +45,9 @@ def backlog(asked: Asked) -> Page:
         context={
             "table": table,
             "items": shown,
-            "waiting": count_backlog(asked.connection, customer_id=customer_id),
-            "settled": asked.text("settled"),
-            "settled_href": _settled(asked),
+            "waiting": count_backlog(request.connection, customer_id=customer_id),
+            "settled": request.text("settled"),
+            "settled_href": _settled_href(request),
             "state": state,
             "states": [each.value for each in NEEDS_PERSON],
         },
@@ -59,20 +59,20 @@ def _row(each: BacklogItem) -> Row:
     facts = each.stream.facts
     return {
         "since": each.since,
-        "customer_id": Cell(facts.customer_id, customer_page(facts.customer_id)),
-        "stream_id": Cell(facts.stream_id, stream_page(facts.customer_id, facts.stream_id)),
+        "customer_id": customer_cell(facts.customer_id),
+        "stream_id": stream_cell(facts.customer_id, facts.stream_id),
         "state": each.stream.state.value,
         "reason": each.stream.state_reason,
         "fix": each.fix,
     }
 
 
-def _more(asked: Asked, last: BacklogItem) -> str:
+def _more(request: PageRequest, last: BacklogItem) -> str:
     facts = last.stream.facts
-    return asked.further("backlog", [last.since.isoformat(), facts.customer_id, facts.stream_id])
+    return request.next_page("backlog", [last.since.isoformat(), facts.customer_id, facts.stream_id])
 
 
-def _settled(asked: Asked) -> str:
-    """Where the stream is that was settled just now."""
-    customer, stream = asked.text("customer"), asked.text("settled")
+def _settled_href(request: PageRequest) -> str:
+    """The page of the stream that was just settled."""
+    customer, stream = request.text("customer"), request.text("settled")
     return stream_page(customer, stream) if customer and stream else link("backlog")

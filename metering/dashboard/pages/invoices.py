@@ -1,13 +1,13 @@
-"""Invoices: where each is at Stripe; one with its lines and its rounding; and the entries that a line sums."""
+"""The invoices page; the page of one invoice with its lines and rounding; and the entries of a line."""
 
 from collections.abc import Sequence
 from decimal import Decimal
 
 from metering.core.money import EXACT
 from metering.core.period import BillingPeriod
-from metering.dashboard.asking import Asked, Page, link
-from metering.dashboard.errors import NoSuchThingError
-from metering.dashboard.links import customer_page, invoice_page, stream_page
+from metering.dashboard.errors import NotFoundError
+from metering.dashboard.links import customer_cell, customer_page, invoice_cell, invoice_page, link, stream_cell
+from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.months.invoice import LineKind, describe
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, line_entries, list_invoices
@@ -21,47 +21,47 @@ _COLUMNS = (
     Column("number", "Number"),
     Column("customer_id", "Customer"),
     Column("period", "Month"),
-    Column("state", "At Stripe", Kind.STATE),
+    Column("state", "Stripe", Kind.STATE),
     Column("billed", "Billed", Kind.MONEY),
     Column("exact", "Exact", Kind.EXACT_MONEY),
-    Column("carried_in", "Carried in", Kind.EXACT_MONEY),
-    Column("remainder", "Carried on", Kind.EXACT_MONEY),
+    Column("carried_in", "Carried from previous", Kind.EXACT_MONEY),
+    Column("remainder", "Carried to next", Kind.EXACT_MONEY),
     Column("lines", "Lines", Kind.COUNT),
-    Column("stripe", "Stripe's number"),
+    Column("stripe", "Stripe number"),
 )
 
 
-def invoices(asked: Asked) -> Page:
-    """The page of invoices."""
-    month = asked.text("month")
+def invoices(request: PageRequest) -> Page:
+    """The page of all invoices."""
+    month = request.text("month")
     period = str(BillingPeriod.parse(month)) if month else None
-    state = asked.one_of("state", tuple(PushState))
-    customer_id = asked.customer(asked.text("customer_id"))
-    limit, position = asked.page_of("invoices", _PAGE), asked.position(2)
+    state = request.one_of("state", tuple(PushState))
+    customer_id = request.customer(request.text("customer_id"))
+    limit, position = request.page_limit("invoices", _PAGE), request.position(2)
     where = InvoiceFilter(customer_id=customer_id, period=period, state=state)
     before = (position[0], position[1]) if position else None
-    found = list_invoices(asked.connection, where=where, before=before, limit=limit + 1)
+    found = list_invoices(request.connection, where=where, before=before, limit=limit + 1)
     shown = found[:limit]
     more = None
     if len(found) > limit:
         last = shown[-1].invoice
-        more = asked.further("invoices", [str(last.period), last.customer_id])
+        more = request.next_page("invoices", [str(last.period), last.customer_id])
     table = invoice_table(
-        asked,
+        request,
         shown,
         more=more,
-        empty="No invoice matches. A month is closed with `metering invoices run --period 2026-10`, or by beat.",
+        empty="No invoice matches. Close a month with `metering invoices run --period 2026-10`; beat also does.",
     )
-    # The newest month's sums and files, unless another one is asked for.
-    told = period or (str(shown[0].invoice.period) if shown else None)
+    # Sums and downloads are of the requested month, or else of the newest.
+    summed = period or (str(shown[0].invoice.period) if shown else None)
     return Page(
         template="invoices.html.j2",
         title="Invoices",
         section="invoices",
         context={
             "table": table,
-            "by_state": pushes_by_state(asked.connection, period=told, only=customer_id) if told else [],
-            "told": told,
+            "by_state": pushes_by_state(request.connection, period=summed, only=customer_id) if summed else [],
+            "summed": summed,
             "period": period,
             "state": state,
             "states": list(PushState),
@@ -72,13 +72,20 @@ def invoices(asked: Asked) -> Page:
 
 
 def invoice_table(
-    asked: Asked, found: Sequence[StoredInvoice], *, empty: str, more: str | None = None, whole: bool = True
+    request: PageRequest,
+    found: Sequence[StoredInvoice],
+    *,
+    empty: str,
+    more: str | None = None,
+    whole: bool = True,
 ) -> Table:
-    """Invoices as rows."""
-    pushes = push_views(asked.connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found])
+    """A table of invoices."""
+    pushes = push_views(
+        request.connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found]
+    )
     return Table(
         name="invoices",
-        title="Invoices, the newest month first",
+        title="Invoices, newest month first",
         columns=_COLUMNS,
         rows=[_row(each, pushes[each.invoice.invoice_id]) for each in found],
         empty=empty,
@@ -90,8 +97,8 @@ def invoice_table(
 def _row(stored: StoredInvoice, push: PushView) -> Row:
     invoice = stored.invoice
     return {
-        "number": Cell(stored.number, invoice_page(invoice.invoice_id)),
-        "customer_id": Cell(invoice.customer_id, customer_page(invoice.customer_id)),
+        "number": invoice_cell(stored.number, invoice.invoice_id),
+        "customer_id": customer_cell(invoice.customer_id),
         "period": str(invoice.period),
         "state": Cell(push.state.value, note=push.problem),
         "lines": len(invoice.lines),
@@ -104,26 +111,30 @@ def _row(stored: StoredInvoice, push: PushView) -> Row:
 
 
 def safe_url(url: str | None) -> str | None:
-    """An address at Stripe, if it is one that a browser may be sent to."""
+    """An address at Stripe, if it is http or https; else None."""
     return url if url is not None and url.startswith(("https://", "http://")) else None
 
 
-def stored_invoice(asked: Asked) -> StoredInvoice:
-    """The invoice that is asked for, if the viewer may see it."""
-    wanted = asked.id("invoice_id")
-    stored = find_invoice(asked.connection, invoice_id=wanted)
-    if stored is None or asked.viewer.customer_id not in (None, stored.invoice.customer_id):
-        raise NoSuchThingError(f"there is no invoice {wanted!r}")
+def stored_invoice(request: PageRequest) -> StoredInvoice:
+    """The requested invoice.
+
+    Raises:
+        NotFoundError: it does not exist, or the viewer may not see it.
+    """
+    wanted = request.id("invoice_id")
+    stored = find_invoice(request.connection, invoice_id=wanted)
+    if stored is None or request.viewer.customer_id not in (None, stored.invoice.customer_id):
+        raise NotFoundError(f"there is no invoice {wanted!r}")
     return stored
 
 
-def invoice(asked: Asked) -> Page:
+def invoice(request: PageRequest) -> Page:
     """The page of one invoice."""
-    stored = stored_invoice(asked)
+    stored = stored_invoice(request)
     mine = stored.invoice
-    push = push_views(asked.connection, [(mine.customer_id, mine.invoice_id)])[mine.invoice_id]
+    push = push_views(request.connection, [(mine.customer_id, mine.invoice_id)])[mine.invoice_id]
     findings = list_drift(
-        asked.connection, customer_id=mine.customer_id, period=str(mine.period), reconciliation_id=None,
+        request.connection, customer_id=mine.customer_id, period=str(mine.period), reconciliation_id=None,
         before=None, limit=_PAGE,
     )  # fmt: skip
     table = _lines(stored)
@@ -152,7 +163,7 @@ def _lines(stored: StoredInvoice) -> Table:
         name="lines",
         title="Lines",
         columns=[
-            Column("what", "What", Kind.PROSE),
+            Column("what", "Description", Kind.PROSE),
             Column("streams", "Streams", Kind.COUNT),
             Column("exact", "Exact", Kind.EXACT_MONEY),
             Column("billed", "Billed", Kind.MONEY),
@@ -171,7 +182,7 @@ def _lines(stored: StoredInvoice) -> Table:
             "exact": EXACT.add(mine.exact_usd_cents, mine.carried_in_usd_cents),
             "billed": Decimal(mine.billed_cents),
         },
-        empty="It has no lines.",
+        empty="No lines.",
     )
 
 
@@ -182,41 +193,41 @@ def _line_href(stored: StoredInvoice, kind: LineKind, line_key: str) -> str | No
     return link("invoice/entries", invoice_id=stored.invoice.invoice_id, line=line_key)
 
 
-def entries(asked: Asked) -> Page:
-    """The entries of one line: what it sums, each leading to its stream."""
-    stored = stored_invoice(asked)
-    wanted = asked.query.get("line", "")
+def entries(request: PageRequest) -> Page:
+    """The page of the entries that one line sums."""
+    stored = stored_invoice(request)
+    wanted = request.query.get("line", "")
     line = next((each for each in stored.invoice.lines if each.sum.line_key == wanted), None)
-    limit = asked.all_of("entries", _ENTRIES)
-    found = line_entries(asked.connection, closed=stored.closed, line=line, limit=limit) if line else None
+    limit = request.list_limit("entries", _ENTRIES)
+    found = line_entries(request.connection, closed=stored.closed, line=line, limit=limit) if line else None
     if line is None or found is None:
-        raise NoSuchThingError("the invoice has no such line, or it sums no entries")
+        raise NotFoundError("the invoice has no such line, or the line has no entries")
     customer_id = stored.invoice.customer_id
     table = Table(
         name="entries",
         title=describe(line),
         columns=[
-            Column("at", "When", Kind.MOMENT),
-            Column("what", "What"),
+            Column("at", "Time", Kind.TIME),
+            Column("what", "Kind"),
             Column("stream_id", "Stream", Kind.CODE),
-            Column("id", "Id", Kind.CODE),
+            Column("id", "ID", Kind.CODE),
             Column("amount", "Amount", Kind.EXACT_MONEY),
         ],
         rows=[
             {
                 "at": each.at,
                 "what": each.what.replace("_", " "),
-                "stream_id": Cell(
-                    each.stream_id, stream_page(customer_id, each.stream_id) if each.stream_id else None
-                ),
+                "stream_id": stream_cell(customer_id, each.stream_id),
                 "id": each.id,
                 "amount": each.usd_cents,
             }
             for each in found.entries
         ],
         total={"at": None, "what": f"All {found.count:,} entries", "amount": found.usd_cents},
-        empty="It sums no entries.",
-        note=f"The first {limit:,} of {found.count:,}; exports have all of them." if found.count > limit else "",
+        empty="No entries.",
+        note=f"The first {limit:,} of {found.count:,}. Exports contain all of them."
+        if found.count > limit
+        else "",
         whole=found.count <= limit,
     )
     return Page(

@@ -1,13 +1,14 @@
-"""Rates: what each model costs now; one model with its history; what cancelled streams are billed for."""
+"""The rates page: current rates and cancel policies; and the rate history of one model."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from metering.dashboard.asking import Asked, Page, link
-from metering.dashboard.errors import NoSuchThingError
-from metering.dashboard.links import rate_page
+from metering.dashboard.errors import NotFoundError
+from metering.dashboard.links import link, rate_page
+from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.events.usage import UsageKind
+from metering.prices.catalogue import ALWAYS
 from metering.prices.queries import (
     RateCardFilter,
     SourcedTerms,
@@ -19,41 +20,41 @@ from metering.prices.queries import (
 from metering.prices.rates import Rate
 from metering.prices.store import SourcedRateCard
 
-_PAGE, _MOST_CARDS = 200, 10_000
+_PAGE, _MAX_CARDS = 200, 10_000
 _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CACHE_WRITE)
 
 
-def rates(asked: Asked) -> Page:
-    """The page of rates in force."""
-    limit = asked.all_of("rates", _PAGE)
-    words = asked.text("q")
-    provider = asked.text("provider")
+def rates(request: PageRequest) -> Page:
+    """The page of current rates."""
+    limit = request.list_limit("rates", _PAGE)
+    words = request.text("q")
+    provider = request.text("provider")
     found = rates_in_force(
-        asked.connection,
-        now=asked.now,
+        request.connection,
+        now=request.now,
         provider=provider,
-        model_contains=words,
-        only=asked.viewer.customer_id,
+        words=words,
+        only=request.viewer.customer_id,
         limit=limit + 1,
     )
     whole = len(found) <= limit
     table = Table(
         name="rates",
-        title="In force now, USD per million tokens",
+        title="Current rates, USD per million tokens",
         columns=[
             Column("provider", "Provider"),
             Column("model", "Model"),
-            Column("customer_id", "For"),
+            Column("customer_id", "Customer"),
             *(Column(kind.value, kind.value.replace("_", " "), Kind.CODE) for kind in _SHOWN),
-            Column("more", "Also"),
+            Column("more", "Other rates"),
             Column("effective_from", "Since", Kind.DAY),
         ],
         rows=[_row(each) for each in found[:limit]],
-        empty="No model's name has that in it. Rates come with `metering rates import`, or PUT /v1/rates.",
-        note="" if whole else f"The first {limit:,}; search by name or choose a provider to see others.",
+        empty="No model matches. Add rates with `metering rates import` or PUT /v1/rates.",
+        note="" if whole else f"The first {limit:,}. Search by name or choose a provider to see others.",
         whole=whole,
     )
-    policies = _policies(list_cancel_policies(asked.connection, provider=None))
+    policies = _policies(list_cancel_policies(request.connection, provider=None))
     return Page(
         template="rates.html.j2",
         title="Rates",
@@ -63,7 +64,7 @@ def rates(asked: Asked) -> Page:
             "policies": policies,
             "words": words,
             "provider": provider,
-            "providers": rated_providers(asked.connection),
+            "providers": rated_providers(request.connection),
         },
         tables=[table, policies],
     )
@@ -72,14 +73,14 @@ def rates(asked: Asked) -> Page:
 def _row(each: SourcedRateCard) -> Row:
     card = each.card
     plain = {rate.kind: rate for rate in card.rates if not _conditions(rate)}
-    further = len(card.rates) - sum(1 for kind in _SHOWN if kind in plain)
+    others = len(card.rates) - sum(1 for kind in _SHOWN if kind in plain)
     href = rate_page(card.provider, card.model)
     return {
         "provider": card.provider,
         "model": Cell(card.model, href),
-        "customer_id": card.customer_id or "everybody",
+        "customer_id": card.customer_id or "all customers",
         **{kind.value: _text(plain[kind]) if kind in plain else None for kind in _SHOWN},
-        "more": f"{further} more" if further else None,
+        "more": f"{others} more" if others else None,
         "effective_from": card.effective_from,
     }
 
@@ -89,7 +90,7 @@ def _text(rate: Rate) -> str:
 
 
 def _conditions(rate: Rate) -> str:
-    """When a rate applies; nothing when always."""
+    """When a rate applies; empty if always."""
     parts = []
     if rate.above_input_tokens:
         parts.append(f"above {rate.above_input_tokens:,} input tokens")
@@ -100,16 +101,16 @@ def _conditions(rate: Rate) -> str:
     return ", ".join(parts)
 
 
-def rate(asked: Asked) -> Page:
-    """The page of one model: every card it ever had, the newest first."""
-    provider, model = asked.id("provider"), asked.id("model")
-    where = RateCardFilter(provider=provider, model=model, customer_id=asked.viewer.customer_id)
-    found = list_rate_cards(asked.connection, where=where, after=None, limit=_MOST_CARDS)
-    own = asked.viewer.customer_id
+def rate(request: PageRequest) -> Page:
+    """The page of one model: all of its rate cards, newest first."""
+    provider, model = request.id("provider"), request.id("model")
+    where = RateCardFilter(provider=provider, model=model, customer_id=request.viewer.customer_id)
+    found = list_rate_cards(request.connection, where=where, after=None, limit=_MAX_CARDS)
+    own = request.viewer.customer_id
     cards = [each for each in found if own is None or each.card.customer_id in (None, own)]
     if not cards:
-        raise NoSuchThingError(f"there are no rates for {model!r} of {provider!r}")
-    tables = [_history(each, asked.now) for each in sorted(cards, key=_newest_first)]
+        raise NotFoundError(f"there are no rates for model {model!r} of provider {provider!r}")
+    tables = [_history(each, request.now) for each in sorted(cards, key=_newest_first)]
     return Page(
         template="rate.html.j2",
         title=f"Rates of {model}",
@@ -126,15 +127,19 @@ def _newest_first(each: SourcedRateCard) -> tuple[str, float]:
 
 def _history(each: SourcedRateCard, now: datetime) -> Table:
     card = each.card
-    since = f"{card.effective_from.astimezone(UTC):%Y-%m-%d %H:%M}"
-    when = f"From {since}" if card.effective_from <= now else f"To come: from {since}"
+    when = "Since" if card.effective_from <= now else "Scheduled from"
+    since = (
+        "the beginning"
+        if card.effective_from == ALWAYS
+        else f"{card.effective_from.astimezone(UTC):%Y-%m-%d %H:%M}"
+    )
     return Table(
         name=card.rate_card_id,
-        title=f"{when}, for {card.customer_id or 'everybody'}",
+        title=f"{when} {since}, for {card.customer_id or 'all customers'}",
         columns=[
             Column("kind", "Kind"),
             Column("usd_per_million", "USD per million", Kind.CODE),
-            Column("when", "When"),
+            Column("when", "Applies"),
         ],
         rows=[
             {
@@ -144,7 +149,7 @@ def _history(each: SourcedRateCard, now: datetime) -> Table:
             }
             for each_rate in card.rates
         ],
-        empty="It ends this customer's own rates: from then on everybody's apply.",
+        empty="This card ends the customer's own rates: the rates for all customers apply.",
         note=f"{card.rate_card_id}: {each.provenance}, added {each.created_at.astimezone(UTC):%Y-%m-%d}",
     )
 
@@ -152,13 +157,13 @@ def _history(each: SourcedRateCard, now: datetime) -> Table:
 def _policies(found: Sequence[SourcedTerms]) -> Table:
     return Table(
         name="cancel-policies",
-        title="What a stream that did not complete is billed for",
+        title="Cancel policies: what incomplete streams are billed for",
         columns=[
             Column("provider", "Provider"),
             Column("policy", "Policy", Kind.STATE),
             Column("version", "Version", Kind.COUNT),
             Column("effective_from", "Since", Kind.DAY),
-            Column("provenance", "From", Kind.PROSE),
+            Column("provenance", "Source", Kind.PROSE),
         ],
         rows=[
             {
@@ -170,5 +175,6 @@ def _policies(found: Sequence[SourcedTerms]) -> Table:
             }
             for each in found
         ],
-        empty="Every provider's: what was delivered before it stopped. `metering cancel-policy set` changes that.",
+        empty="No policy is set: all providers have `delivered`, which bills what was delivered before the end."
+        " Set one with `metering cancel-policy set`.",
     )

@@ -1,4 +1,4 @@
-"""A stream: what it costs and why, live while it is open; its receipt redone, and its events as they were sent."""
+"""The page of a stream: its cost and how it is calculated, live while open; its verified receipt; its events."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,9 +6,9 @@ from datetime import datetime
 from metering.audit.make_receipt import make_receipt
 from metering.audit.receipt import Receipt
 from metering.audit.receipt_document import receipt_document, verify_document
-from metering.dashboard.asking import Asked, Page, link
-from metering.dashboard.errors import NoSuchThingError
-from metering.dashboard.links import customer_page, invoice_page, stream_page
+from metering.dashboard.errors import NotFoundError
+from metering.dashboard.links import customer_cell, customer_page, invoice_cell, link, stream_cell
+from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from metering.events.read_stream_events import read_stream_events
 from metering.ledger.queries.streams import StreamView, get_stream
@@ -20,15 +20,15 @@ from metering.streams.stream import billable_usage
 _EVENTS = 50
 
 
-def stream(asked: Asked) -> Page:
-    """The page of one stream."""
-    customer_id, stream_id = asked.id("customer_id"), asked.id("stream_id")
-    view = _view(asked, customer_id, stream_id)
-    receipt = make_receipt(asked.connection, customer_id=customer_id, stream_id=stream_id, now=asked.now)
+def stream(request: PageRequest) -> Page:
+    """The page."""
+    customer_id, stream_id = request.id("customer_id"), request.id("stream_id")
+    view = _view(request, customer_id, stream_id)
+    receipt = make_receipt(request.connection, customer_id=customer_id, stream_id=stream_id, now=request.now)
     assert receipt is not None
-    accrued = accrue_stream(asked.connection, stream=view.stream, price_books=asked.service.price_books)
+    accrued = accrue_stream(request.connection, stream=view.stream, price_books=request.service.price_books)
     bill = view.newest_bill or accrued
-    tables = [_lines(bill), _entries(receipt), _events(asked, customer_id, stream_id)]
+    tables = [_lines(bill), _entries(receipt), _events(request, customer_id, stream_id)]
     return Page(
         template="stream.html.j2",
         title=f"Stream {stream_id}",
@@ -51,47 +51,47 @@ def stream(asked: Asked) -> Page:
     )
 
 
-def _view(asked: Asked, customer_id: str, stream_id: str) -> StreamView:
-    asked.customer(customer_id)
-    view = get_stream(asked.connection, customer_id=customer_id, stream_id=stream_id)
+def _view(request: PageRequest, customer_id: str, stream_id: str) -> StreamView:
+    request.customer(customer_id)
+    view = get_stream(request.connection, customer_id=customer_id, stream_id=stream_id)
     if view is None:
-        raise NoSuchThingError(f"customer {customer_id!r} has no stream {stream_id!r}")
+        raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")
     return view
 
 
 def _facts(view: StreamView, bill: Bill | None, receipt: Receipt) -> Sequence[tuple[str, Cell, Kind]]:
-    """What there is to say, by name."""
+    """The stream's properties, by name."""
     stream, facts = view.stream, view.stream.facts
     start = facts.start.event if facts.start else None
     end = facts.end.event if facts.end else None
     billable = billable_usage(facts)
-    retry = bill.retry_of if bill else None
     rows: list[tuple[str, Cell, Kind]] = [
-        ("Customer", Cell(facts.customer_id, customer_page(facts.customer_id)), Kind.TEXT),
+        ("Customer", customer_cell(facts.customer_id), Kind.TEXT),
         ("State", Cell(stream.state.value, note=stream.state_reason), Kind.STATE),
         ("Model", Cell(f"{start.model} ({start.provider})" if start else None), Kind.TEXT),
-        ("Answered by", Cell(end.response_model if end else None), Kind.TEXT),
+        ("Response model", Cell(end.response_model if end else None), Kind.TEXT),
         ("API key", Cell(start.api_key_id if start else None), Kind.TEXT),
-        ("Started", Cell(start.time if start else None), Kind.MOMENT),
-        ("Ended", Cell(_ended(view)), Kind.MOMENT),
+        ("Started", Cell(start.time if start else None), Kind.TIME),
+        ("Ended", Cell(_ended(view)), Kind.TIME),
         ("Outcome", Cell(bill.outcome.value if bill and not _is_open(view) else None), Kind.STATE),
-        ("Counted by", Cell(billable.source.value), Kind.TEXT),
-        (
-            "Cancel policy",
-            Cell(f"{bill.cancel_policy}, version {bill.cancel_policy_version}" if bill else None),
-            Kind.TEXT,
-        ),
-        ("Retry of", Cell(retry, stream_page(facts.customer_id, retry) if retry else None), Kind.CODE),
-        ("Invoice", Cell(receipt.invoice, invoice_page(receipt.invoice) if receipt.invoice else None), Kind.TEXT),
+        ("Usage source", Cell(billable.source.value), Kind.TEXT),
+        ("Cancel policy", Cell(_policy(bill) if bill else None), Kind.TEXT),
+        ("Retry of", stream_cell(facts.customer_id, bill.retry_of if bill else None), Kind.CODE),
+        ("Invoice", invoice_cell(receipt.invoice, receipt.invoice), Kind.TEXT),
     ]
     if receipt.resolution is not None:
         decided = receipt.resolution
-        rows.append(("Decided", Cell(f"{decided.action} by {decided.resolved_by}: {decided.reason}"), Kind.TEXT))
+        rows.append(("Decision", Cell(f"{decided.action} by {decided.resolved_by}: {decided.reason}"), Kind.TEXT))
     return rows
 
 
+def _policy(bill: Bill) -> str:
+    version = bill.cancel_policy_version
+    return f"{bill.cancel_policy}, version {version}" if version else f"{bill.cancel_policy} (default)"
+
+
 def _is_open(view: StreamView) -> bool:
-    """Whether its outcome is not known yet."""
+    """Whether the outcome is still unknown."""
     return view.stream.state is State.OPEN
 
 
@@ -103,7 +103,7 @@ def _ended(view: StreamView) -> datetime | None:
 
 
 def _lines(bill: Bill | None) -> Table:
-    """How usage and rates make the amount: anyone can redo it with a pencil."""
+    """The calculation of the amount from usage and rates."""
     lines = bill.lines if bill else ()
     return Table(
         name="lines",
@@ -124,19 +124,20 @@ def _lines(bill: Bill | None) -> Table:
             for line in lines
         ],
         total={"kind": "Sum", "amount": bill.usd_cents} if bill and lines else None,
-        empty="Nothing is billed: it delivered nothing, its upstream does not bill it, or it waits for something.",
+        empty="Nothing is billed: the stream delivered nothing, its cancel policy bills nothing, or it is in the"
+        " backlog.",
     )
 
 
 def _entries(receipt: Receipt) -> Table:
-    """What was booked, and on which invoice it is."""
+    """The ledger entries, and the invoice of each."""
     return Table(
         name="entries",
-        title="What was booked",
+        title="Ledger entries",
         columns=[
-            Column("booked_at", "Booked", Kind.MOMENT),
-            Column("what", "What", Kind.PROSE),
-            Column("id", "Id", Kind.CODE),
+            Column("booked_at", "Booked", Kind.TIME),
+            Column("what", "Description", Kind.PROSE),
+            Column("id", "ID", Kind.CODE),
             Column("period", "Month"),
             Column("invoice", "Invoice"),
             Column("amount", "Amount", Kind.EXACT_MONEY),
@@ -147,32 +148,32 @@ def _entries(receipt: Receipt) -> Table:
                 "what": f"{entry.reason.replace('_', ' ')}{f': {entry.note}' if entry.note else ''}",
                 "id": entry.id,
                 "period": entry.period,
-                "invoice": Cell(entry.invoice, invoice_page(entry.invoice) if entry.invoice else None),
+                "invoice": invoice_cell(entry.invoice, entry.invoice),
                 "amount": entry.usd_cents,
             }
             for entry in receipt.entries
         ],
         total={"booked_at": None, "what": "Cost", "amount": receipt.usd_cents} if receipt.entries else None,
-        empty="Nothing is booked yet: a stream is charged once it has ended.",
+        empty="No entries yet. A stream is charged when it is finalized.",
     )
 
 
-def _events(asked: Asked, customer_id: str, stream_id: str) -> Table:
-    """The facts themselves, as the gateway sent them; not looked for where a part of the page refreshes itself."""
+def _events(request: PageRequest, customer_id: str, stream_id: str) -> Table:
+    """The events as the gateway sent them; skipped when only the live part of the page is reloaded."""
     found = (
         read_stream_events(
-            asked.connection, customer_id=customer_id, stream_id=stream_id, begin=None, limit=_EVENTS
+            request.connection, customer_id=customer_id, stream_id=stream_id, begin=None, limit=_EVENTS
         )
-        if not asked.refreshes
+        if not request.refreshes
         else None
     )
     events = found.events if found else ()
     return Table(
         name="events",
-        title="Events as they were sent",
+        title="Events as received",
         columns=[
-            Column("received_at", "Received", Kind.MOMENT),
-            Column("key", "By key", Kind.CODE),
+            Column("received_at", "Received", Kind.TIME),
+            Column("key", "Ingest key", Kind.CODE),
             Column("event", "Event", Kind.CODE),
         ],
         rows=[
@@ -183,7 +184,7 @@ def _events(asked: Asked, customer_id: str, stream_id: str) -> Table:
             }
             for each in events
         ],
-        empty="Its events are older than the journal is kept.",
-        note="There are more; the API gives all of them." if found and found.next_position else "",
+        empty="The journal no longer has this stream's events.",
+        note="There are more events: read them over the API." if found and found.next_position else "",
         whole=not (found and found.next_position),
     )

@@ -1,15 +1,15 @@
-"""Streams: searched by id, final ones by what they were billed for, and those under way."""
+"""The streams page: search by id, final streams by filters, and streams in progress."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from metering.core.cursors import moment_in
 from metering.core.money import ZERO, sum_cents
-from metering.dashboard.asking import Asked, Page
-from metering.dashboard.errors import WrongQuestionError
-from metering.dashboard.links import NO_KEY, customer_page, stream_page
-from metering.dashboard.months import month_of
-from metering.dashboard.tables import Cell, Column, Kind, Row, Table
+from metering.dashboard.errors import InvalidFilterError
+from metering.dashboard.links import NO_KEY, customer_cell, stream_cell
+from metering.dashboard.months import requested_month
+from metering.dashboard.page_request import Page, PageRequest
+from metering.dashboard.tables import Column, Kind, Row, Table
 from metering.events.events import Outcome, UsageSource
 from metering.ledger.queries.found_streams import (
     FinalFilter,
@@ -29,7 +29,7 @@ _STATES = ("final", "open")
 _FILTERS = ("customer_id", "provider", "model", "outcome", "usage_source", "api_key_id", "retry")
 
 _WHO = (
-    Column("ended_at", "Ended", Kind.MOMENT),
+    Column("ended_at", "Ended", Kind.TIME),
     Column("customer_id", "Customer"),
     Column("stream_id", "Stream", Kind.CODE),
 )
@@ -37,15 +37,15 @@ _WHAT = (
     Column("provider", "Provider"),
     Column("model", "Model"),
     Column("outcome", "Outcome", Kind.STATE),
-    Column("usage_source", "Counted by"),
+    Column("usage_source", "Usage source"),
     Column("api_key_id", "API key"),
     Column("input_tokens", "Input", Kind.COUNT),
     Column("output_tokens", "Output", Kind.COUNT),
 )
-# What it comes to stands where a narrow screen has it, too.
+# The cost is near the left, so that narrow screens show it.
 _FINAL_COLUMNS = (*_WHO, Column("cost", "Cost", Kind.MONEY), *_WHAT, Column("note", "Note"))
 _OPEN_COLUMNS = (
-    Column("last_event_at", "Last heard of", Kind.MOMENT),
+    Column("last_event_at", "Last event", Kind.TIME),
     *_WHO[1:],
     Column("accrued", "Accrued", Kind.MONEY),
     Column("state", "State", Kind.STATE),
@@ -53,23 +53,23 @@ _OPEN_COLUMNS = (
 )
 
 
-def streams(asked: Asked) -> Page:
-    """The page of streams."""
-    customer_id = asked.customer(asked.text("customer_id"))
-    searched = asked.text("q")
-    state = asked.one_of("state", _STATES) or "final"
-    chosen = {name: asked.query.get(name, "") for name in _FILTERS}
+def streams(request: PageRequest) -> Page:
+    """The page."""
+    customer_id = request.customer(request.text("customer_id"))
+    searched = request.text("q")
+    state = request.one_of("state", _STATES) or "final"
+    chosen = {name: request.query.get(name, "") for name in _FILTERS}
     if searched is not None:
-        limit = asked.all_of("streams", _PAGE)
-        found = find_by_id(asked.connection, stream_id=searched, customer_id=customer_id, limit=limit + 1)
-        table, total = _stream_table(asked, found, limit, f"no stream has the id {searched!r}"), None
+        limit = request.list_limit("streams", _PAGE)
+        found = find_by_id(request.connection, stream_id=searched, customer_id=customer_id, limit=limit + 1)
+        table, total = _stream_table(request, found, limit, f"No stream has the ID {searched!r}."), None
     elif state == "open":
-        limit = asked.all_of("streams", _PAGE)
-        under_way = list_under_way(asked.connection, customer_id=customer_id, limit=limit + 1)
-        table, total = _stream_table(asked, under_way, limit, "No stream is under way."), None
+        limit = request.list_limit("streams", _PAGE)
+        in_progress = list_under_way(request.connection, customer_id=customer_id, limit=limit + 1)
+        table, total = _stream_table(request, in_progress, limit, "No streams in progress."), None
     else:
-        where = _where(asked, customer_id)
-        table, total = _final_table(asked, where), None if asked.for_file else _total(asked, where)
+        where = _where(request, customer_id)
+        table, total = _final_table(request, where), None if request.for_file else _total(request, where)
     return Page(
         template="streams.html.j2",
         title="Streams",
@@ -82,64 +82,64 @@ def streams(asked: Asked) -> Page:
             "chosen": chosen,
             "outcomes": list(Outcome),
             "sources": list(UsageSource),
-            "range": _range(asked) if state == "final" and searched is None else None,
+            "range": _range(request) if state == "final" and searched is None else None,
         },
         tables=[table],
     )
 
 
-def _range(asked: Asked) -> Range:
-    """From and to, or else the month."""
-    start, end = asked.moment("from"), asked.moment("to")
-    month = month_of(asked)
+def _range(request: PageRequest) -> Range:
+    """The range of the filters `from` and `to`, by default the month."""
+    start, end = request.time("from"), request.time("to")
+    month = requested_month(request)
     return (start or month.range_[0], end or month.range_[1])
 
 
-def _where(asked: Asked, customer_id: str | None) -> FinalFilter:
-    outcomes = asked.text("outcome")
+def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
+    outcomes = request.text("outcome")
     wanted = outcomes.split(",") if outcomes else None
     for outcome in wanted or ():
         if outcome not in set(Outcome):
-            raise WrongQuestionError(f"outcome: {outcome!r} is not one of {', '.join(Outcome)}")
-    retry = asked.one_of("retry", ("true", "false"))
-    start, end = _range(asked)
+            raise InvalidFilterError(f"outcome: {outcome!r} is not one of {', '.join(Outcome)}")
+    retry = request.one_of("retry", ("true", "false"))
+    start, end = _range(request)
     return FinalFilter(
         from_=start,
         to=end,
         customer_id=customer_id,
-        provider=asked.text("provider"),
-        model=asked.text("model"),
+        provider=request.text("provider"),
+        model=request.text("model"),
         outcomes=wanted,
-        usage_source=asked.one_of("usage_source", tuple(UsageSource)),
-        api_key_id=asked.text("api_key_id") or ("" if NO_KEY in asked.query else None),
+        usage_source=request.one_of("usage_source", tuple(UsageSource)),
+        api_key_id=request.text("api_key_id") or ("" if NO_KEY in request.query else None),
         retry=retry == "true" if retry else None,
     )
 
 
-def _final_table(asked: Asked, where: FinalFilter) -> Table:
-    limit, position = asked.page_of("streams", _PAGE), asked.position(3)
+def _final_table(request: PageRequest, where: FinalFilter) -> Table:
+    limit, position = request.page_limit("streams", _PAGE), request.position(3)
     before = (moment_in(position[0]), position[1], position[2]) if position else None
-    found = find_streams(asked.connection, where=where, before=before, limit=limit + 1)
+    found = find_streams(request.connection, where=where, before=before, limit=limit + 1)
     return Table(
         name="streams",
-        title="Final streams, the last ended first",
+        title="Final streams, newest first",
         columns=_FINAL_COLUMNS,
         rows=[_final_row(each) for each in found[:limit]],
-        empty="No final stream in this range matches. Widen the range, or take filters away.",
-        more=_more(asked, found[limit - 1]) if len(found) > limit else None,
+        empty="No final stream matches. Choose a longer range or remove filters.",
+        more=_more(request, found[limit - 1]) if len(found) > limit else None,
     )
 
 
-def _more(asked: Asked, last: FoundStream) -> str:
-    return asked.further("streams", [last.ended_at.isoformat(), last.customer_id, last.stream_id])
+def _more(request: PageRequest, last: FoundStream) -> str:
+    return request.next_page("streams", [last.ended_at.isoformat(), last.customer_id, last.stream_id])
 
 
 def _final_row(each: FoundStream) -> Row:
     notes = [word for word, so in (("retry", each.retry), ("adjusted", each.adjusted)) if so]
     return {
         "ended_at": each.ended_at,
-        "customer_id": Cell(each.customer_id, customer_page(each.customer_id)),
-        "stream_id": Cell(each.stream_id, stream_page(each.customer_id, each.stream_id)),
+        "customer_id": customer_cell(each.customer_id),
+        "stream_id": stream_cell(each.customer_id, each.stream_id),
         "provider": each.provider,
         "model": each.model,
         "outcome": each.outcome,
@@ -152,8 +152,8 @@ def _final_row(each: FoundStream) -> Row:
     }
 
 
-def _total(asked: Asked, where: FinalFilter) -> Mapping[str, int | Decimal]:
-    """What all of them come to, also those on other pages; credits and corrections of the range with it."""
+def _total(request: PageRequest, where: FinalFilter) -> Mapping[str, int | Decimal]:
+    """The total of all matching streams, on every page, and of credits and corrections in the range."""
     only: dict[Group, str] = {
         group: value
         for group in (Group.PROVIDER, Group.MODEL, Group.USAGE_SOURCE, Group.API_KEY_ID)
@@ -164,7 +164,7 @@ def _total(asked: Asked, where: FinalFilter) -> Mapping[str, int | Decimal]:
     question = TotalsQuestion(
         from_=where.from_, to=where.to, group_by=[Group.OUTCOME], customer_id=where.customer_id, only=only
     )
-    rows = read_totals(asked.connection, question=question)
+    rows = read_totals(request.connection, question=question)
     counted = [row for row in rows if where.outcomes is None or row.group["outcome"] in where.outcomes]
     return {
         "streams": sum(row.stream_count for row in counted),
@@ -172,28 +172,28 @@ def _total(asked: Asked, where: FinalFilter) -> Mapping[str, int | Decimal]:
     }
 
 
-def _stream_table(asked: Asked, found: Sequence[StoredStream], limit: int, empty: str) -> Table:
-    """Streams whatever their state, with what they have accrued while they are not final."""
+def _stream_table(request: PageRequest, found: Sequence[StoredStream], limit: int, empty: str) -> Table:
+    """Streams in any state, with the accrued amount of those that are not final."""
     return Table(
         name="streams",
         title="Streams",
         columns=_OPEN_COLUMNS,
-        rows=[_stream_row(asked, each) for each in found[:limit]],
+        rows=[_stream_row(request, each) for each in found[:limit]],
         empty=empty,
         whole=len(found) <= limit,
     )
 
 
-def _stream_row(asked: Asked, each: StoredStream) -> Row:
+def _stream_row(request: PageRequest, each: StoredStream) -> Row:
     facts = each.facts
     billable = billable_usage(facts)
-    prices = asked.service.price_books.current(asked.connection)
+    prices = request.service.price_books.current(request.connection)
     bill = accrue(facts=facts, prices=prices) if each.revision is None else None
     start = facts.start.event if facts.start else None
     return {
         "last_event_at": facts.last_event_at,
-        "customer_id": Cell(facts.customer_id, customer_page(facts.customer_id)),
-        "stream_id": Cell(facts.stream_id, stream_page(facts.customer_id, facts.stream_id)),
+        "customer_id": customer_cell(facts.customer_id),
+        "stream_id": stream_cell(facts.customer_id, facts.stream_id),
         "state": each.state.value,
         "provider": start.provider if start else None,
         "model": start.model if start else None,

@@ -1,4 +1,4 @@
-// Charts from the JSON beside them, drawn again when a part of the page is; nothing is refreshed while nobody looks.
+// Draws charts from the JSON beside them, again after each reload; reloads nothing while the page is hidden.
 "use strict";
 
 (() => {
@@ -6,7 +6,7 @@
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  // A fill that differs in pattern as well as in colour, for those who cannot tell the colours apart.
+  // Fills differ in pattern as well as in colour, for readers who cannot tell the colours apart.
   function fill(place) {
     const paint = colour(`--c${Math.min(place, 6)}`);
     const kind = place % 4;
@@ -73,7 +73,7 @@
   document.addEventListener("htmx:load", (event) => drawAll(event.target));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(document));
 
-  // A part that refreshes itself keeps what somebody has opened, and does not ask while the page is hidden.
+  // A reloaded part keeps its open details, and does not reload while the page is hidden or has focus inside it.
   let opened = [];
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.hidden || event.target.contains(document.activeElement) && document.activeElement !== event.target) event.preventDefault();

@@ -1,30 +1,30 @@
-"""What pages ask the totals, each in the words of a page."""
+"""Totals of a month as pages show them: by group, by day, accrued, and sums over their rows."""
 
 from collections.abc import Sequence
 from decimal import Decimal
 
 from metering.core.money import sum_cents
-from metering.dashboard.asking import Asked
 from metering.dashboard.months import Month
+from metering.dashboard.page_request import PageRequest
 from metering.streams.accrue_streams import Accrual, accrue_streams
 from metering.totals.queries.totals import Group, Order, TotalRow, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
 
-# A month has fewer rows than this by day and model, whatever is sold.
-_MOST_ROWS = 100_000
+# More than a month has by day and model.
+_MAX_ROWS = 100_000
 
 
-def by_groups(
-    asked: Asked,
+def totals_by(
+    request: PageRequest,
     month: Month,
     groups: Sequence[Group],
     *,
     customer_id: str | None,
     order: Order = Order.COST,
-    limit: int = _MOST_ROWS,
+    limit: int = _MAX_ROWS,
     compared: bool = True,
 ) -> Sequence[TotalRow]:
-    """A month's final amounts by these groups, beside those of the month before."""
+    """A month's final amounts by these groups, with those of the month before if `compared`."""
     question = TotalsQuestion(
         from_=month.range_[0],
         to=month.range_[1],
@@ -34,11 +34,13 @@ def by_groups(
         order=order,
         limit=limit,
     )
-    return read_totals(asked.connection, question=question)
+    return read_totals(request.connection, question=question)
 
 
-def by_day(asked: Asked, month: Month, group: Group, *, customer_id: str | None) -> Sequence[TotalRow]:
-    """A month's final amounts by day of its calendar, and one group."""
+def totals_by_day(
+    request: PageRequest, month: Month, group: Group, *, customer_id: str | None
+) -> Sequence[TotalRow]:
+    """A month's final amounts by one group and the days of its calendar."""
     question = TotalsQuestion(
         from_=month.range_[0],
         to=month.range_[1],
@@ -46,16 +48,16 @@ def by_day(asked: Asked, month: Month, group: Group, *, customer_id: str | None)
         group_by=[group],
         customer_id=customer_id,
         time_zone=month.zone if str(month.zone) != "UTC" else None,
-        limit=_MOST_ROWS,
+        limit=_MAX_ROWS,
     )
-    return read_totals(asked.connection, question=question)
+    return read_totals(request.connection, question=question)
 
 
-def accruals_of(asked: Asked, month: Month, *, customer_id: str | None) -> Sequence[Accrual]:
-    """What the streams that are not final would cost if they ended now."""
+def accruals(request: PageRequest, month: Month, *, customer_id: str | None) -> Sequence[Accrual]:
+    """What each stream that is not final would cost if it ended now."""
     return accrue_streams(
-        asked.connection,
-        price_books=asked.service.price_books,
+        request.connection,
+        price_books=request.service.price_books,
         customer_id=customer_id,
         from_=month.range_[0],
         to=month.range_[1],
@@ -63,15 +65,15 @@ def accruals_of(asked: Asked, month: Month, *, customer_id: str | None) -> Seque
 
 
 def cost(rows: Sequence[TotalRow]) -> Decimal:
-    """The sum of their final amounts."""
+    """The sum of the rows' final amounts."""
     return sum_cents(row.usd_cents for row in rows)
 
 
-def compared_cost(rows: Sequence[TotalRow]) -> Decimal:
-    """The sum of what they are compared with."""
+def previous_cost(rows: Sequence[TotalRow]) -> Decimal:
+    """The sum of the amounts that the rows are compared with."""
     return sum_cents(row.compared_usd_cents for row in rows)
 
 
-def cost_of(rows: Sequence[TotalRow], group: Group, *values: str | bool) -> Decimal:
-    """The sum of those that have one of these values."""
+def cost_where(rows: Sequence[TotalRow], group: Group, *values: str | bool) -> Decimal:
+    """The sum of the rows whose group has one of these values."""
     return sum_cents(row.usd_cents for row in rows if row.group[group.value] in values)

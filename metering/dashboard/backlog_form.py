@@ -1,6 +1,4 @@
-"""Settling a stream of the backlog from its page: an admin's decision, with a reason."""
-
-from urllib.parse import urlencode
+"""The form that settles a stream of the backlog: an admin's decision, with a reason."""
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,28 +12,24 @@ from metering.corrections.resolve_stream import (
     UnknownStreamError,
     resolve_stream,
 )
-from metering.dashboard.asking import link
-from metering.dashboard.errors import NotAllowedError, WrongQuestionError
-from metering.dashboard.forms import read_form
+from metering.dashboard.errors import InvalidFormError, NotAllowedError
+from metering.dashboard.forms import read_signed_form
+from metering.dashboard.links import link
 from metering.dashboard.rendering import HEADERS
-from metering.dashboard.viewers import TOKEN_FIELD, check_origin, check_token, viewer_of
 from metering.server.bootstrap import Service
 from metering.streams.resolutions import ResolutionAction
 
 
-def settling_routes(service: Service) -> list[Route]:
-    """What the backlog's forms send."""
+def backlog_form_routes(service: Service) -> list[Route]:
+    """The route that receives the forms of the backlog page."""
 
     async def settle(request: Request) -> Response:
-        check_origin(request)
-        form = await read_form(request)
-        viewer = await run_in_threadpool(viewer_of, request, engine=service.engine, now=utc_now())
-        check_token(viewer, form.get(TOKEN_FIELD, ""))
+        viewer, form = await read_signed_form(request, engine=service.engine)
         if not viewer.is_admin:
             raise NotAllowedError("settling a stream needs a key with role admin")
         action = form.get("action", "")
         if action not in set(ResolutionAction):
-            raise WrongQuestionError(f"action: one of {', '.join(ResolutionAction)}")
+            raise InvalidFormError(f"action: one of {', '.join(ResolutionAction)}")
         customer_id, stream_id = form.get("customer_id", ""), form.get("stream_id", "")
         try:
             await run_in_threadpool(
@@ -49,8 +43,8 @@ def settling_routes(service: Service) -> list[Route]:
                 now=utc_now(),
             )
         except (InvalidResolutionError, NotInBacklogError, UnknownStreamError) as error:
-            raise WrongQuestionError(str(error)) from error
-        settled = urlencode({"settled": stream_id, "customer": customer_id})
-        return RedirectResponse(f"{link('backlog')}?{settled}", status_code=303, headers=HEADERS)
+            raise InvalidFormError(str(error)) from error
+        done = link("backlog", settled=stream_id, customer=customer_id)
+        return RedirectResponse(done, status_code=303, headers=HEADERS)
 
     return [Route("/backlog/settle", settle, methods=["POST"])]

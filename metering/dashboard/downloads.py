@@ -1,0 +1,148 @@
+"""Files that the dashboard sends: tables as CSV, receipts, usage statements, exports of a month."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from metering.audit.make_receipt import make_receipt
+from metering.audit.receipt_document import receipt_document
+from metering.core.clock import utc_now
+from metering.core.period import BillingPeriod
+from metering.dashboard.errors import InvalidFilterError, NotFoundError
+from metering.dashboard.page_request import Page, PageRequest
+from metering.dashboard.pages.invoices import stored_invoice
+from metering.dashboard.rendering import HEADERS
+from metering.dashboard.sessions import viewer_of
+from metering.dashboard.tables import Table, table_csv
+from metering.exports.download import stream_export
+from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest
+from metering.exports.make_statement import make_statement
+from metering.months.statements.html import statement_html
+from metering.months.statements.pdf import statement_pdf
+from metering.months.statements.usage_statement import UsageStatement
+from metering.server.bootstrap import Service, issuer
+
+# A CSV file is built in memory while the browser waits.
+MAX_ROWS = 200_000
+# An HTML statement may use its own style and nothing else: names on it are the customers'.
+_STATEMENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file and its name. `inline` if the browser shows it; `policy` replaces the dashboard's content policy."""
+
+    name: str
+    media_type: str
+    body: bytes
+    inline: bool = False
+    policy: str | None = None
+
+    def response(self) -> Response:
+        """The file as an answer, never cached."""
+        headers = {
+            **HEADERS,
+            **({"content-security-policy": self.policy} if self.policy else {}),
+            "content-disposition": f'{"inline" if self.inline else "attachment"}; filename="{self.name}"',
+            "cache-control": "no-store",
+        }
+        return Response(self.body, headers=headers, media_type=self.media_type)
+
+
+def table_file(request: PageRequest, build: Callable[[PageRequest], Page], name: str) -> File:
+    """All rows of one of a page's tables, read in the snapshot of the request.
+
+    Raises:
+        NotFoundError: the page has no such table.
+        InvalidFilterError: it has too many rows for a file; a part of it would look complete.
+    """
+    body = table_csv(_pages(request, build, name)).encode()
+    return File(name=f"{name}.csv", media_type="text/csv; charset=utf-8", body=body)
+
+
+def _pages(request: PageRequest, build: Callable[[PageRequest], Page], name: str) -> Iterator[Table]:
+    rows = 0
+    while True:
+        table = next((each for each in build(request).tables if each.name == name), None)
+        if table is None:
+            raise NotFoundError(f"this page has no table {name!r}")
+        rows += len(table.rows)
+        if not table.whole or (table.more and rows >= MAX_ROWS):
+            raise InvalidFilterError(
+                f"{table.title}: more than {rows:,} rows, too many for this file. Add filters, or export a month"
+                " without a row limit: Invoices, Downloads"
+            )
+        yield table
+        if table.more is None:
+            return
+        request = replace(request, query=QueryParams(urlsplit(table.more).query))
+
+
+def receipt_file(request: PageRequest) -> File:
+    """A stream's receipt, which `metering verify` recomputes without a database."""
+    customer_id, stream_id = request.id("customer_id"), request.id("stream_id")
+    request.customer(customer_id)
+    receipt = make_receipt(request.connection, customer_id=customer_id, stream_id=stream_id, now=request.now)
+    if receipt is None:
+        raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")
+    return File(name="receipt.json", media_type="application/json", body=receipt_document(receipt))
+
+
+def statement_pdf_file(request: PageRequest) -> File:
+    """An invoice's usage statement as PDF."""
+    number, statement = _statement(request)
+    name = f"statement-{number}.pdf"
+    return File(name=name, media_type="application/pdf", body=statement_pdf(statement), inline=True)
+
+
+def statement_html_file(request: PageRequest) -> File:
+    """An invoice's usage statement as HTML."""
+    number, statement = _statement(request)
+    body = statement_html(statement).encode()
+    name = f"statement-{number}.html"
+    return File(name=name, media_type="text/html", body=body, inline=True, policy=_STATEMENT_POLICY)
+
+
+def _statement(request: PageRequest) -> tuple[str, UsageStatement]:
+    stored = stored_invoice(request)
+    sender = issuer(request.service.settings)
+    return stored.number, make_statement(request.connection, stored=stored, issuer=sender)
+
+
+FILES: Sequence[tuple[str, Callable[[PageRequest], File]]] = (
+    ("/receipt.json", receipt_file),
+    ("/statement.pdf", statement_pdf_file),
+    ("/statement.html", statement_html_file),
+)
+
+
+def export_route(service: Service) -> Route:
+    """The exports of a month: the same files as over the API."""
+
+    def endpoint(request: Request) -> Response:
+        viewer = viewer_of(request, engine=service.engine, now=utc_now())
+        kind, _, format = request.path_params["name"].rpartition(".")
+        if kind not in set(ExportKind) or format not in set(ExportFormat):
+            raise NotFoundError("there is no such export")
+        customer_id = request.query_params.get("customer_id") or None
+        if customer_id is not None and "\0" in customer_id:
+            raise InvalidFilterError("customer_id: must not contain NUL")
+        wanted = ExportRequest(
+            kind=ExportKind(kind),
+            format=ExportFormat(format),
+            period=BillingPeriod.parse(request.query_params.get("period", "")),
+            customer_id=viewer.customer(customer_id),
+        )
+        return stream_export(
+            engine=service.engine,
+            request=wanted,
+            issuer=service.settings.issuer_name,
+            within=service.settings.export_timeout,
+        )
+
+    return Route("/exports/{name}", endpoint, methods=["GET"])
