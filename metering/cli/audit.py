@@ -1,4 +1,4 @@
-"""`metering audit`: derive everything from the journal once more, and compare it with what is stored."""
+"""`metering audit`: recompute everything from the journal. `metering verify`: recompute a receipt offline."""
 
 import json
 from dataclasses import asdict
@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from metering.audit.receipt_document import UnreadableReceiptError, verify_document
 from metering.audit.run import MAX_SHOWN, AuditReport, audit
-from metering.cli.output import AsJson, phases, say, show
+from metering.cli.shared import AsJson, fail, phases, say, show
 from metering.core.clock import utc_now
 from metering.core.period import BillingPeriod
 from metering.server.bootstrap import build_service
@@ -18,12 +19,12 @@ from metering.server.settings import load_settings
 
 def audit_command(
     period: Annotated[
-        str | None, typer.Option(help="Only streams that ended in this month, e.g. 2026-10; else all there is.")
+        str | None, typer.Option(help="Only streams that ended in this month, e.g. 2026-10. Default: all.")
     ] = None,
     scratch: Annotated[
         Path | None,
         typer.Option(
-            help="A folder with room for about 2 kB a stream while it runs; else the system's temporary one.",
+            help="A folder with room for about 2 kB per stream while it runs. Default: the temporary folder.",
             exists=True,
             file_okay=False,
             writable=True,
@@ -31,9 +32,9 @@ def audit_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fold the journal from nothing and compare every stream, charge, adjustment and total with what is stored.
+    """Recompute every stream, charge, adjustment and total from the journal and compare them with what is stored.
 
-    Exits with 0 when all agrees, and with 2 when something differs; each difference names its row.
+    Exit code 0: no difference. Exit code 2: differences, each with its row.
     """
     wanted = BillingPeriod.parse(period) if period else None
     service = build_service(load_settings())
@@ -60,3 +61,19 @@ def _show(report: AuditReport, *, seconds: float) -> None:
         say(f"{report.pending:,} streams wait for the finalizer: their facts and bookings were compared")
     if report.before_journal:
         say(f"{report.before_journal:,} streams began before the journal: their facts were taken as stored")
+
+
+def verify_command(
+    receipt: Annotated[Path, typer.Argument(help="A receipt, from GET /v1/streams/…/receipt.", dir_okay=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Recompute a receipt's usage, lines and sums, without a database. Exit code 2: a check fails."""
+    try:
+        document = receipt.read_bytes()
+    except OSError as error:
+        raise UnreadableReceiptError(f"{receipt}: {error.strerror}") from error
+    checks = verify_document(document)
+    show([{"check": check.name, "fault": check.fault or "ok"} for check in checks], as_json=as_json, empty="")
+    if any(check.fault for check in checks):
+        fail("the receipt is not consistent: see the checks above")
+        raise typer.Exit(2)

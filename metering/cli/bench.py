@@ -1,4 +1,4 @@
-"""`metering bench`: measured figures, each with the floor under it, as tables and as JSON."""
+"""`metering bench`: benchmarks, each with the theoretical floor, as tables and as JSON."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from metering.cli.output import AsJson, say
+from metering.cli.shared import AsJson, say
 from metering.lab.bench.alerts import bench_alerts
 from metering.lab.bench.audit import bench_audit
 from metering.lab.bench.exports import bench_exports
@@ -19,26 +19,26 @@ from metering.lab.bench.rating import bench_rating
 from metering.lab.bench.totals import bench_totals
 
 app = typer.Typer(
-    help="Measure this machine. Starts servers of its own and leaves nothing behind but the figures.",
+    help="Benchmarks on this machine. They start their own servers and leave only the figures behind.",
     no_args_is_help=True,
 )
 
-Out = Annotated[Path | None, typer.Option(help="Also write the result, as JSON, to this file.")]
+Out = Annotated[Path | None, typer.Option(help="Also write the result to this file, as JSON.")]
 
 
-@app.command("ingest")
+@app.command("ingest", epilog="Example: metering bench ingest --seconds 5 --stored-streams 0")
 def ingest(
-    seconds: Annotated[float, typer.Option(min=1, max=600, help="Timed seconds of each shape of load.")] = 8.0,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured seconds of each load.")] = 8.0,
     stored_streams: Annotated[
-        int, typer.Option(min=0, help="Measure again with so many streams stored already; 0 leaves it out.")
+        int, typer.Option(min=0, help="Measure again with this many stored streams; 0 skips it.")
     ] = 10_000_000,
     soak_seconds: Annotated[
-        float, typer.Option(min=0, max=3600, help="Also run so long under full load and watch the memory.")
+        float, typer.Option(min=0, max=3600, help="Also run this long under full load and record the memory.")
     ] = 0.0,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Durable events a second over HTTP by size of request and connections, and what bare psycopg writes."""
+    """Measure durable events per second over HTTP, by request size and connections, against bare psycopg."""
     report = bench_ingest(seconds=seconds, stored_streams=stored_streams, soak_seconds=soak_seconds, say=say)
     say(f"ratio to bare psycopg: {report.floor.ratio:.2f}")
     _finish(report, out, as_json)
@@ -50,7 +50,7 @@ def finalize(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Streams a second that worker processes finalize, and what a bare COPY and UPDATE takes."""
+    """Measure streams per second that workers finalize, against a bare COPY and UPDATE."""
     report = bench_finalize(streams=streams, say=say)
     say(f"ratio to bare COPY + UPDATE: {report.ratio:.2f}")
     _finish(report, out, as_json)
@@ -71,37 +71,37 @@ def totals(
 
 @app.command("rating")
 def rating(
-    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="How long to rate.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Measured seconds.")] = 10.0,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Streams a second that one thread rates, over every model of the catalogue; no server is started."""
+    """Measure streams per second that one thread rates, over all models of the catalogue; starts no server."""
     _finish(bench_rating(seconds=seconds, say=say), out, as_json)
 
 
 @app.command("audit")
 def audit(
-    seconds: Annotated[float, typer.Option(min=1, max=600, help="How long to post before each audit.")] = 20.0,
-    events_per_stream: Annotated[int, typer.Option(min=2, max=10_000, help="Events of each stream.")] = 20,
-    times: Annotated[int, typer.Option(min=1, max=10, help="How often to post more and audit all.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Seconds of posting before each audit.")] = 20.0,
+    events_per_stream: Annotated[int, typer.Option(min=2, max=10_000, help="Events per stream.")] = 20,
+    times: Annotated[int, typer.Option(min=1, max=10, help="Number of rounds of posting and auditing.")] = 3,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Journaled events a second that `metering audit` goes through, and the memory that it takes."""
+    """Measure journaled events per second of `metering audit`, and its memory."""
     report = bench_audit(seconds=seconds, events_per_stream=events_per_stream, times=times, say=say)
     _finish(report, out, as_json)
 
 
 @app.command("invoices")
 def invoices(
-    customers: Annotated[int, typer.Option(min=1, help="Customers, each with an invoice.")] = 100_000,
-    lines: Annotated[int, typer.Option(min=1, max=200, help="Lines of each invoice.")] = 10,
-    charges_per_line: Annotated[int, typer.Option(min=1, help="Charges that a line sums.")] = 5,
-    workers: Annotated[int, typer.Option(min=0, max=16, help="Worker processes that take part.")] = 1,
+    customers: Annotated[int, typer.Option(min=1, help="Customers, each with one invoice.")] = 100_000,
+    lines: Annotated[int, typer.Option(min=1, max=200, help="Lines per invoice.")] = 10,
+    charges_per_line: Annotated[int, typer.Option(min=1, help="Charges per line.")] = 5,
+    workers: Annotated[int, typer.Option(min=0, max=16, help="Worker processes.")] = 1,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """How long it takes to close a month and make its invoices, Stripe aside."""
+    """Measure the time to close a month and create its invoices, without Stripe."""
     report = bench_invoices(
         customers=customers, lines=lines, charges_per_line=charges_per_line, workers=workers, say=say
     )
@@ -110,45 +110,45 @@ def invoices(
 
 @app.command("push")
 def push(
-    customers: Annotated[int, typer.Option(min=1, help="Customers, each with an invoice.")] = 5_000,
-    lines: Annotated[int, typer.Option(min=10, max=200, help="Lines of each invoice.")] = 10,
+    customers: Annotated[int, typer.Option(min=1, help="Customers, each with one invoice.")] = 5_000,
+    lines: Annotated[int, typer.Option(min=10, max=200, help="Lines per invoice.")] = 10,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """How fast invoices are pushed to a local Stripe, and reconciled, at no limited rate."""
+    """Measure how fast invoices are pushed to a local Stripe and reconciled, without a rate limit."""
     _finish(bench_push(customers=customers, lines=lines, say=say), out, as_json)
 
 
 @app.command("exports")
 def exports(
-    customers: Annotated[int, typer.Option(min=1, help="Customers of the month.")] = 5_000,
-    lines: Annotated[int, typer.Option(min=1, max=200, help="Models that each uses.")] = 10,
-    charges_per_line: Annotated[int, typer.Option(min=1, help="Charges of each model.")] = 100,
+    customers: Annotated[int, typer.Option(min=1, help="Customers in the month.")] = 5_000,
+    lines: Annotated[int, typer.Option(min=1, max=200, help="Models per customer.")] = 10,
+    charges_per_line: Annotated[int, typer.Option(min=1, help="Charges per model.")] = 100,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rows a second that a month is exported with, of each kind and format, and the memory that it takes."""
+    """Measure exported rows per second of each kind and format, and the memory."""
     report = bench_exports(customers=customers, lines=lines, charges_per_line=charges_per_line, say=say)
     _finish(report, out, as_json)
 
 
 @app.command("alerts")
 def alerts(
-    customers: Annotated[int, typer.Option(min=1, help="Customers, each with an alert of its own.")] = 100_000,
-    hours: Annotated[int, typer.Option(min=1, help="Sums by hour of each customer, over a month.")] = 30,
+    customers: Annotated[int, typer.Option(min=1, help="Customers, each with one alert.")] = 100_000,
+    hours: Annotated[int, typer.Option(min=1, help="Hourly sums per customer, over a month.")] = 30,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """How long alerts take to evaluate for all customers, when nothing occurs and when everything does."""
+    """Measure the evaluation of all customers' alerts, when none fires and when all fire."""
     _finish(bench_alerts(customers=customers, hours=hours, say=say), out, as_json)
 
 
-@app.command("page")
+@app.command("page", epilog="Example: metering bench page docs/performance --out docs/performance.md")
 def page(
-    results: Annotated[Path, typer.Argument(help="The folder with the JSON of every benchmark.")],
+    results: Annotated[Path, typer.Argument(help="The folder with the JSON files of all benchmarks.")],
     out: Annotated[Path, typer.Option(help="The Markdown file to write.")],
 ) -> None:
-    """Write the figures of a folder of results as a page of Markdown."""
+    """Write the results of a folder as a Markdown page."""
     out.write_text(render_page(results))
     say(f"wrote {out}")
 

@@ -1,16 +1,28 @@
-"""`metering cancel-policy`: what streams that did not complete are billed for, by provider and date."""
+"""`metering cancel-policy`: what incomplete streams are billed for, by provider and date."""
 
 from typing import Annotated, Any
 
 import typer
 
-from metering.cli.options import EffectiveFrom, utc_or
-from metering.cli.output import AsJson, progress_bar, say, show, show_one
+from metering.cli.shared import (
+    AUTHOR,
+    AsJson,
+    EffectiveFrom,
+    OnlyProvider,
+    Period,
+    Provider,
+    database,
+    progress_bar,
+    say,
+    show,
+    show_one,
+    time_text,
+    utc_or,
+)
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
 from metering.core.period import BillingPeriod
 from metering.corrections.simulate_cancel_policy import SimulatedCost, simulate_cancel_policy
-from metering.db.engine import transaction
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
 from metering.prices.queries import list_cancel_policies
 from metering.prices.set_terms import set_cancel_policy
@@ -24,28 +36,25 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_them(
-    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None, as_json: AsJson = False
-) -> None:
-    """List the policies that were set. A provider without one has `delivered`, version 0."""
-    service = build_service(load_settings())
-    with transaction(service.engine) as connection:
+def list_them(provider: OnlyProvider = None, as_json: AsJson = False) -> None:
+    """List the policies. A provider without one has `delivered`, version 0."""
+    with database() as connection:
         found = list_cancel_policies(connection, provider=provider)
     show(
         [{**_row(each.terms), "provenance": each.provenance} for each in found],
         as_json=as_json,
-        empty="no policy was set: every provider has `delivered`",
+        empty="no policy is set: all providers have `delivered`",
     )
 
 
-@app.command("set")
+@app.command("set", epilog="Example: metering cancel-policy set anthropic delivered --effective-from 2026-11-01")
 def set_one(
-    provider: Annotated[str, typer.Argument(help="As the gateway names it, e.g. anthropic.")],
-    policy: Annotated[CancelPolicy, typer.Argument(help="What the upstream bills after a disconnect.")],
+    provider: Provider,
+    policy: Annotated[CancelPolicy, typer.Argument(help="What the provider bills after a disconnect.")],
     effective_from: EffectiveFrom = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a dated policy of a provider. What is booked stays as it is."""
+    """Add a dated policy for a provider. Booked amounts do not change."""
     service = build_service(load_settings())
     now = utc_now()
     terms = set_cancel_policy(
@@ -53,20 +62,20 @@ def set_one(
         provider=provider,
         policy=policy,
         effective_from=utc_or(effective_from, now),
-        set_by="the command line",
+        set_by=AUTHOR,
         now=now,
     )
     show_one(_row(terms), as_json=as_json)
 
 
-@app.command("simulate")
+@app.command("simulate", epilog="Example: metering cancel-policy simulate zero --period 2026-10")
 def simulate(
     policy: Annotated[CancelPolicy, typer.Argument(help="The policy to try.")],
-    period: Annotated[str, typer.Option(help="The month, e.g. 2026-10.")],
-    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
+    period: Period,
+    provider: OnlyProvider = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a month would have cost under another policy. Nothing is written."""
+    """Show what a month would have cost under another policy. Writes nothing."""
     service = build_service(load_settings())
     with progress_bar("reading bills") as progress:
         costs = simulate_cancel_policy(
@@ -82,7 +91,7 @@ def simulate(
         empty=f"no stream of {period} ended early: every policy costs the same",
     )
     if unpriced := sum(cost.unpriced for cost in costs):
-        say(f"{unpriced:,} of them have no rate and are left out: see `metering backlog`")
+        say(f"{unpriced:,} of them have no rate and are not included: see `metering backlog list`")
 
 
 def _row(terms: CancelTerms) -> dict[str, Any]:
@@ -90,7 +99,7 @@ def _row(terms: CancelTerms) -> dict[str, Any]:
         "provider": terms.provider,
         "policy": terms.policy.value,
         "version": terms.version,
-        "effective_from": terms.effective_from.isoformat(timespec="seconds"),
+        "effective_from": time_text(terms.effective_from),
     }
 
 

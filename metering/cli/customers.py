@@ -1,47 +1,61 @@
-"""`metering customers`: list customers, and set their name, time zone or Stripe id."""
+"""`metering customers`: list customers, set their details and markup, link them to Stripe."""
 
-from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
 
-from metering.cli.options import EffectiveFrom, utc_or
-from metering.cli.output import AsJson, progress_bar, say, show, show_one
+from metering.cli.shared import (
+    AUTHOR,
+    AsJson,
+    EffectiveFrom,
+    Limit,
+    database,
+    parse_decimal,
+    progress_bar,
+    say,
+    show,
+    show_one,
+    time_text,
+    utc_or,
+)
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
 from metering.customers.queries import CustomerView, get_customer, list_customers
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.prices.queries import list_markups
-from metering.prices.set_terms import InvalidMarkupError, set_markup
+from metering.prices.set_terms import set_markup
 from metering.server.bootstrap import build_pusher, build_service
 from metering.server.settings import load_settings
 from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked
 from metering.stripe.put_customer import put_customer
 
-app = typer.Typer(help="Customers: who pays.", no_args_is_help=True)
+app = typer.Typer(help="Customers, their Stripe links and markups.", no_args_is_help=True)
+
+CustomerId = Annotated[str, typer.Argument(help="The customer's ID, the subject of its events.")]
 
 
 @app.command("list")
-def list_them(
-    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 1000, as_json: AsJson = False
-) -> None:
-    """List customers with their final amounts of the month so far."""
-    service = build_service(load_settings())
-    with transaction(service.engine) as connection:
+def list_them(limit: Limit = 1000, as_json: AsJson = False) -> None:
+    """List customers with their final cost of the current month."""
+    with database() as connection:
         found = list_customers(connection, now=utc_now(), only=None, after="", limit=limit)
-    show([_row(customer) for customer in found], as_json=as_json, empty="no customers yet: they come with events")
+    show(
+        [_row(customer) for customer in found],
+        as_json=as_json,
+        empty="no customers yet: they are created by their first event",
+    )
 
 
-@app.command("set")
+@app.command("set", epilog="Example: metering customers set acme --name Acme --time-zone Europe/Berlin")
 def set_one(
-    customer_id: Annotated[str, typer.Argument(help="The id, as in the events' subject.")],
-    name: Annotated[str | None, typer.Option(help="Name.")] = None,
-    time_zone: Annotated[str | None, typer.Option(help="IANA time zone, such as Europe/Berlin.")] = None,
-    stripe_customer_id: Annotated[str | None, typer.Option(help="Stripe's id, cus_….")] = None,
+    customer_id: CustomerId,
+    name: Annotated[str | None, typer.Option(help="The name on invoices.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="IANA time zone, e.g. Europe/Berlin.")] = None,
+    stripe_customer_id: Annotated[str | None, typer.Option(help="The Stripe customer's ID, cus_….")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a customer, or set what is given; the rest stays as it is."""
+    """Create a customer, or change the given properties."""
     service = build_service(load_settings())
     now = utc_now()
     details = CustomerDetails(name=name, time_zone=time_zone, stripe_customer_id=stripe_customer_id)
@@ -52,22 +66,24 @@ def set_one(
     show_one(_row(customer), as_json=as_json)
 
 
-@app.command("link")
+@app.command("link", epilog="Example: metering customers link --from-stripe --yes")
 def link_them(
     from_stripe: Annotated[
-        bool, typer.Option("--from-stripe", help="Find them at Stripe: by our id in metadata, or an e-mail.")
+        bool, typer.Option("--from-stripe", help="Find existing Stripe customers by metadata or e-mail.")
     ] = False,
-    create: Annotated[bool, typer.Option("--create", help="Make those at Stripe that are not there.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, it is only shown.")] = False,
+    create: Annotated[
+        bool, typer.Option("--create", help="Create a Stripe customer for each customer without one.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write the links. Default: only show them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Link customers to Stripe, where their invoices go; shows what it would do, and does it with --yes.
+    """Link customers to Stripe customers, which receive their invoices. Only shows the links without --yes.
 
-    --from-stripe looks for Stripe customers whose metadata has our id (metering_customer or customer_id), or whose
-    e-mail it is. --create makes a customer at Stripe for each that is left.
+    --from-stripe finds Stripe customers with our ID as their e-mail or in their metadata (metering_customer or
+    customer_id). --create creates a Stripe customer for each customer that is not linked.
     """
     if from_stripe == create:
-        raise typer.BadParameter("give one of --from-stripe and --create")
+        raise typer.BadParameter("give either --from-stripe or --create")
     service = build_service(load_settings())
     pusher = build_pusher(service)
     if create:
@@ -75,7 +91,7 @@ def link_them(
         rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
         show(rows, as_json=as_json, empty="every customer is linked to Stripe")
         if yes:
-            with progress_bar("making customers") as progress:
+            with progress_bar("creating customers") as progress:
                 done = create_at_stripe(
                     engine=service.engine,
                     port=pusher.port,
@@ -84,7 +100,7 @@ def link_them(
                     now=utc_now(),
                     progress=progress,
                 )
-            say(f"{done:,} customers made at Stripe and linked")
+            say(f"{done:,} Stripe customers created and linked")
     else:
         links = find_links(engine=service.engine, port=pusher.port)
         rows = [
@@ -92,57 +108,53 @@ def link_them(
                 "customer_id": each.customer_id,
                 "stripe_customer_id": each.stripe_customer_id,
                 "by": each.reason.value,
-                "problem": None if each.stripe_customer_id else f"several: {', '.join(each.candidates)}",
+                "problem": None
+                if each.stripe_customer_id
+                else f"more than one matches: {', '.join(each.candidates)}",
             }
             for each in links
         ]
-        show(rows, as_json=as_json, empty="no customer at Stripe is recognized as one of ours")
+        show(rows, as_json=as_json, empty="no Stripe customer matches one of ours")
         if yes:
             say(f"{link(engine=service.engine, links=links, now=utc_now()):,} customers linked")
     if rows and not yes:
-        say("nothing was done: do it with --yes")
+        say("nothing was changed: run it with --yes")
 
 
-@app.command("markup")
+@app.command("markup", epilog="Example, a discount of 10%: metering customers markup -- acme -10")
 def markup(
-    customer_id: Annotated[str, typer.Argument(help="The id, as in the events' subject.")],
+    customer_id: CustomerId,
     percent: Annotated[
-        str | None, typer.Argument(help="In percent of everybody's rates; -10 is a discount (write: -- acme -10).")
+        str | None, typer.Argument(help="Percent on top of the rates for all customers; negative is a discount.")
     ] = None,
     effective_from: EffectiveFrom = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set a customer's markup, or list its markups when no percentage is given."""
-    service = build_service(load_settings())
+    """Set a customer's markup, or list its markups if no percentage is given."""
     now = utc_now()
     if percent is not None:
         set_markup(
-            engine=service.engine,
+            engine=build_service(load_settings()).engine,
             customer_id=customer_id,
-            percent=_decimal(percent),
+            percent=parse_decimal("percent", percent),
             effective_from=utc_or(effective_from, now),
-            set_by="the command line",
+            set_by=AUTHOR,
             now=now,
         )
-    with transaction(service.engine) as connection:
+    with database() as connection:
         found = list_markups(connection, customer_id=customer_id)
     rows = [
         {
             "customer_id": each.markup.customer_id,
             "percent": cents_text(each.markup.percent),
-            "effective_from": each.markup.effective_from.isoformat(timespec="seconds"),
+            "effective_from": time_text(each.markup.effective_from),
             "provenance": each.provenance,
         }
         for each in found
     ]
-    show(rows, as_json=as_json, empty=f"{customer_id} has no markup: everybody's rates are passed through")
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise InvalidMarkupError(f"percent: expected a number, got {text!r}") from error
+    show(
+        rows, as_json=as_json, empty=f"{customer_id} has no markup: the rates for all customers are passed through"
+    )
 
 
 def _row(customer: CustomerView) -> dict[str, Any]:

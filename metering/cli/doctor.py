@@ -1,4 +1,4 @@
-"""`metering doctor`: the configuration in force, and whether all that it names answers and is as it must be."""
+"""`metering doctor`: the active configuration, and checks of the services that it names."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from metering.cli.output import AsJson, redact_url, show
+from metering.cli.shared import AsJson, redact_url, show
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
@@ -24,7 +24,10 @@ MAX_DUE_AGE = timedelta(minutes=1)
 
 
 def doctor_command(as_json: AsJson = False) -> None:
-    """Show the configuration (secrets redacted) and check database, queue, clock and backlog."""
+    """Show the configuration, without secrets, and check database, clock, finalizer and queue.
+
+    Exit code 1: a check fails.
+    """
     settings = load_settings()
     rows = [*_configuration(settings), *_checks(settings)]
     show(rows, as_json=as_json, empty="")
@@ -57,7 +60,7 @@ def _redacted(value: Any) -> str:
 
 
 def _checks(settings: Settings) -> list[dict[str, Any]]:
-    # Built once if it can be; each check that needs it says for itself when it cannot.
+    # Built once; each check that needs it reports the error if that fails.
     service = cache(lambda: build_service(settings))
     checks: dict[str, Callable[[], str]] = {
         "database": lambda: _check_database(service()),
@@ -76,7 +79,7 @@ def _checks(settings: Settings) -> list[dict[str, Any]]:
 
 
 class UnhealthyError(MeteringError):
-    """A part answers, but is not as it must be."""
+    """A service answers, but is not in order."""
 
 
 def _check_database(service: Service) -> str:
@@ -90,7 +93,9 @@ def _check_clock(service: Service) -> str:
         theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     difference = abs(utc_now() - theirs)
     if difference > MAX_CLOCK_DIFFERENCE:
-        raise UnhealthyError(f"our clock and the database's differ by {difference}: synchronize them (NTP)")
+        raise UnhealthyError(
+            f"this machine's clock and the database's differ by {difference}: synchronize both (NTP)"
+        )
     return f"{difference / timedelta(milliseconds=1):.0f} ms from the database's"
 
 
@@ -98,7 +103,9 @@ def _check_finalizer(service: Service) -> str:
     with transaction(service.engine) as connection:
         health = work_health(connection, now=utc_now())
     if health.oldest_due_age > MAX_DUE_AGE:
-        raise UnhealthyError(f"{health.due} streams are due, the oldest for {health.oldest_due_age}: run a worker")
+        raise UnhealthyError(
+            f"{health.due} streams are due, the oldest for {health.oldest_due_age}: run `metering worker`"
+        )
     waiting = ", ".join(f"{count} {state}" for state, count in sorted(health.states.items())) or "none"
     return f"{health.due} streams due; not final: {waiting}"
 

@@ -1,4 +1,4 @@
-"""`metering export`: a month as a file."""
+"""`metering export`: a month's charges, invoice lines or FOCUS rows as a file."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from typing import IO, Annotated
 
 import typer
 
-from metering.cli.output import AsJson, export_bar, say, show_one
+from metering.cli.shared import AsJson, OnlyCustomer, Period, export_bar, say, show_one
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
@@ -19,44 +19,42 @@ from metering.exports.export_month import ExportFormat, ExportKind, ExportReques
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 
-Format = Annotated[ExportFormat, typer.Option("--format", help="The format of the file.")]
-Customer = Annotated[str | None, typer.Option(help="Only this customer.")]
-Period = Annotated[str, typer.Option(help="The month, e.g. 2026-10.")]
+Format = Annotated[ExportFormat, typer.Option("--format", help="The file format.")]
 Out = Annotated[
-    Path | None, typer.Option(help="The file to write; it is there once it is whole. Default: standard output.")
+    Path | None, typer.Option(help="The file to write; it appears when it is complete. Default: standard output.")
 ]
 
 
 class CannotWriteError(MeteringError):
-    """The file cannot be written; there is none."""
+    """The file cannot be written; none is left behind."""
 
 
 def export_command(
-    kind: Annotated[ExportKind, typer.Argument(help="What to export; docs/exports.md has the columns.")],
+    kind: Annotated[ExportKind, typer.Argument(help="What to export. docs/exports.md describes the columns.")],
     period: Period,
     format: Format = ExportFormat.CSV,
-    customer: Customer = None,
+    customer: OnlyCustomer = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export a month's charges, its invoice lines, or its cost and usage by FOCUS 1.2.
+    """Export a month's charges, invoice lines, or cost and usage in the FOCUS 1.2 format.
 
-    The rows of a closed month sum to its invoices, or there is no file.
+    The rows of a closed month sum to its invoices; otherwise the export fails without a file.
     """
     request = ExportRequest(kind=kind, format=format, period=BillingPeriod.parse(period), customer_id=customer)
     if out is None and format is ExportFormat.PARQUET and sys.stdout.isatty():
-        raise typer.BadParameter("Parquet is no text for a terminal: name a file", param_hint="--out")
+        raise typer.BadParameter("Parquet cannot be printed to a terminal: name a file", param_hint="--out")
     if out is None and as_json:
-        raise typer.BadParameter("standard output is the file: name another with --out", param_hint="--json")
+        raise typer.BadParameter("standard output is the file: name a file with --out", param_hint="--json")
     service = build_service(load_settings())
     began = perf_counter()
-    with export_bar(f"exporting {kind}") as tell:
+    with export_bar(f"exporting {kind}") as progress:
         running = MonthExport(
             engine=service.engine,
             request=request,
             issuer=service.settings.issuer_name,
             now=utc_now(),
-            on_progress=tell,
+            tell=progress,
         )
         with closing(running), _target(out) as target:
             for chunk in iter(running.next_chunk, None):
@@ -74,7 +72,7 @@ def export_command(
 
 @contextmanager
 def _target(out: Path | None) -> Iterator[IO[bytes]]:
-    """Where to write. A file gets its name when the block ends well; otherwise there is none."""
+    """Where to write. A file gets its name when the block ends without an error; otherwise it is removed."""
     if out is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -96,7 +94,7 @@ def _target(out: Path | None) -> Iterator[IO[bytes]]:
 
 
 def _umask() -> int:
-    """What new files of this process are kept from; there is no other way to ask."""
+    """The umask of this process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""`metering invoices`: run a month, and look at what came of it."""
+"""`metering invoices`: close a month, create and push its invoices, list and show them."""
 
 import sys
 from datetime import UTC, datetime
@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.output import AsJson, fail, phases, say, show, show_one
+from metering.cli.shared import (
+    AUTHOR,
+    AsJson,
+    Limit,
+    OnlyCustomer,
+    Period,
+    database,
+    fail,
+    phases,
+    say,
+    show,
+    show_one,
+)
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.core.money import cents_text
@@ -26,37 +38,41 @@ from metering.server.settings import load_settings
 from metering.stripe.push_due import Pusher, push_month
 from metering.stripe.queries.pushes import PushView, list_waiting, push_views, pushes_by_state
 
-app = typer.Typer(help="Months: close them, invoice them, push them to Stripe.", no_args_is_help=True)
+app = typer.Typer(help="Invoices: close months, create invoices, push them to Stripe.", no_args_is_help=True)
 
 _SHOWN = 20
 _NOT_DONE = 2
 
 
 class UnknownInvoiceError(MeteringError):
-    """There is no invoice with this id or number."""
+    """No invoice has this ID or number."""
 
 
-@app.command("run")
+@app.command("run", epilog="Example: metering invoices run --period 2026-10 --dry-run")
 def run_them(
-    period: Annotated[str, typer.Option(help="The month, e.g. 2026-10.")],
-    customer: Annotated[str | None, typer.Option(help="Only this customer.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be invoiced.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Close although streams may still settle; they go to the next month.")
+    period: Period,
+    customer: OnlyCustomer = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be invoiced; write nothing.")
     ] = False,
-    reason: Annotated[str | None, typer.Option(help="Why it is forced; kept with the month.")] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Close although some streams are not settled; they go to the next month."),
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="The reason for --force, stored with the month.")] = None,
     no_push: Annotated[
-        bool, typer.Option("--no-push", help="Make the invoices; leave Stripe to workers.")
+        bool, typer.Option("--no-push", help="Create the invoices; workers push them to Stripe.")
     ] = False,
     as_of: Annotated[
-        datetime | None, typer.Option(help="Rehearse: close as if it were then (UTC). Not with a live Stripe key.")
+        datetime | None,
+        typer.Option(help="Rehearse: close as if it were this time, in UTC. Not with a live Stripe key."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Close a month, make its invoices, and push them to Stripe.
+    """Close a month, create its invoices, and push them to Stripe.
 
-    Months before it that are open are closed first. It can be stopped anywhere and run again. Exit code 2: some
-    customers' months stay open, or invoices are not at Stripe yet; the result says whose and why.
+    Closes earlier open months first. It can be interrupted and run again. Exit code 2: some customers' months stay
+    open, or invoices are not pushed yet; the result lists them with the reason.
     """
     service = build_service(load_settings(), pool_size=10)
     month = BillingPeriod.parse(period)
@@ -64,7 +80,7 @@ def run_them(
         period=month,
         customer_id=customer,
         force_reason=_reason(force, reason),
-        requested_by="the command line",
+        requested_by=AUTHOR,
         as_of=_rehearsal(service, as_of),
     )
     if dry_run:
@@ -72,52 +88,57 @@ def run_them(
         return
     run = begin_run(engine=service.engine, request=request, terms=close_terms(service.settings), now=utc_now())
     pusher = None if no_push else _pusher(service)
-    with phases() as tell:
+    with phases() as progress:
         close_run(
-            engine=service.engine, run=run, terms=close_terms(service.settings), clock=utc_now, progress=tell
+            engine=service.engine, run=run, terms=close_terms(service.settings), clock=utc_now, progress=progress
         )
         if pusher is not None:
-            push_month(pusher=pusher, period=month, only=customer, progress=tell)
+            push_month(pusher=pusher, period=month, only=customer, progress=progress)
     left = _report(service, run, pushed=pusher is not None, as_json=as_json)
     if left:
         sys.exit(_NOT_DONE)
 
 
-@app.command("list")
+@app.command("list", epilog="Example: metering invoices list --period 2026-10 --state stuck")
 def list_them(
     period: Annotated[str | None, typer.Option(help="Only this month.")] = None,
-    customer: Annotated[str | None, typer.Option(help="Only this customer.")] = None,
-    state: Annotated[str | None, typer.Option(help="Only those that are there, e.g. stuck.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 100,
+    customer: OnlyCustomer = None,
+    state: Annotated[str | None, typer.Option(help="Only this push state, e.g. stuck.")] = None,
+    limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List invoices, the newest month first."""
-    service = build_service(load_settings())
+    """List invoices, newest month first."""
     where = InvoiceFilter(
         customer_id=customer,
         period=str(BillingPeriod.parse(period)) if period else None,
         state=state,
     )
-    with transaction(service.engine) as connection:
+    with database() as connection:
         found = list_invoices(connection, where=where, before=None, limit=limit)
         pushes = push_views(connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found])
     rows = [_row(each, pushes[each.invoice.invoice_id]) for each in found]
-    show(rows, as_json=as_json, empty="no invoices yet: close a month with `metering invoices run --period …`")
+    show(
+        rows,
+        as_json=as_json,
+        empty="no invoices yet, or none match: close a month with `metering invoices run --period …`",
+    )
 
 
-@app.command("show")
+@app.command("show", epilog="Example: metering invoices show 2026-10-000001 --pdf statement.pdf")
 def show_it(
-    invoice: Annotated[str, typer.Argument(help="Its id or number.")],
-    pdf: Annotated[Path | None, typer.Option(help="Also write its usage statement, as a PDF.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write its usage statement, as a page.")] = None,
+    invoice: Annotated[str, typer.Argument(help="The invoice's ID or number.")],
+    pdf: Annotated[Path | None, typer.Option(help="Also write its usage statement to this file, as PDF.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write its usage statement to this file, as HTML.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show an invoice with its lines; write its usage statement for the customer."""
+    """Show an invoice with its lines, and write its usage statement."""
     service = build_service(load_settings())
     with transaction(service.engine) as connection:
         found = find_invoice(connection, invoice_id=invoice)
         if found is None:
-            raise UnknownInvoiceError(f"there is no invoice {invoice!r}: `metering invoices list` has them")
+            raise UnknownInvoiceError(f"there is no invoice {invoice!r}: see `metering invoices list`")
         key = (found.invoice.customer_id, found.invoice.invoice_id)
         push = push_views(connection, [key])[found.invoice.invoice_id]
         statement = make_statement(connection, stored=found, issuer=issuer(service.settings))
@@ -145,14 +166,16 @@ def show_it(
     for name, value in {**_row(found, push), **_details(found, push)}.items():
         print(f"{name + ':':22} {'' if value is None else value}")
     print()
-    show(lines, as_json=False, empty="it has no lines")
+    show(lines, as_json=False, empty="no lines")
 
 
 def _reason(force: bool, reason: str | None) -> str | None:
     if force and not reason:
-        raise typer.BadParameter("say why with --reason: it is kept with the month", param_hint="--force")
+        raise typer.BadParameter(
+            "give the reason with --reason: it is stored with the month", param_hint="--force"
+        )
     if reason and not force:
-        raise typer.BadParameter("a reason is for --force", param_hint="--reason")
+        raise typer.BadParameter("--reason needs --force", param_hint="--reason")
     return reason
 
 
@@ -160,7 +183,7 @@ def _rehearsal(service: Service, as_of: datetime | None) -> datetime | None:
     key = service.settings.stripe_api_key
     if as_of is not None and key is not None and "_live_" in key.get_secret_value():
         raise typer.BadParameter(
-            "months are not closed ahead of time with a live Stripe key", param_hint="--as-of"
+            "a month cannot be closed ahead of time with a live Stripe key", param_hint="--as-of"
         )
     return as_of.replace(tzinfo=as_of.tzinfo or UTC) if as_of else None
 
@@ -174,13 +197,13 @@ def _pusher(service: Service) -> Pusher | None:
 
 
 def _preview(service: Service, request: RunRequest, *, as_json: bool) -> None:
-    with phases() as tell:
+    with phases() as progress:
         preview = preview_month(
             engine=service.engine,
             request=request,
             terms=close_terms(service.settings),
             now=utc_now(),
-            progress=tell,
+            progress=progress,
         )
     rows = [
         {
@@ -198,15 +221,15 @@ def _preview(service: Service, request: RunRequest, *, as_json: bool) -> None:
     if as_json:
         show_one({"invoices": rows, "would_stay_open": refused}, as_json=True)
         return
-    show(rows, as_json=False, empty=f"nothing would be invoiced for {request.period}")
+    show(rows, as_json=False, empty=f"no invoices for {request.period}")
     if refused:
-        say(f"{len(refused):,} customers' months would stay open:")
+        say(f"the months of {len(refused):,} customers would stay open:")
         show(refused[:_SHOWN], as_json=False, empty="")
-    say("nothing was written: this is a dry run")
+    say("dry run: nothing was written")
 
 
 def _report(service: Service, run: InvoiceRun, *, pushed: bool, as_json: bool) -> bool:
-    """Say what came of a run; whether something is left to be done."""
+    """Print the result of a run; True if months are open or invoices wait."""
     period = str(run.period)
     with transaction(service.engine) as connection:
         far = close_progress(connection, period=period, run_id=run.run_id, only=run.customer_id)
@@ -236,21 +259,21 @@ def _report(service: Service, run: InvoiceRun, *, pushed: bool, as_json: bool) -
         result = {"run_id": run.run_id, "period": period, "customers": far.customers, "closed": far.closed}
         show_one({**result, "states": state_rows, "refused": refusal_rows, "waiting": waiting_rows}, as_json=True)
         return left
-    _tell(period, far.customers, far.closed, far.refused)
-    show(state_rows, as_json=False, empty="no customer used anything in this month")
-    _some(f"{far.refused:,} customers' months stay open", refusal_rows)
-    _some("not at Stripe" if pushed else "waiting to be pushed", waiting_rows)
+    _say_closed(period, far.customers, far.closed, far.refused)
+    show(state_rows, as_json=False, empty="no usage in this month")
+    _show_some(f"the months of {far.refused:,} customers stay open", refusal_rows)
+    _show_some("not at Stripe" if pushed else "waiting to be pushed", waiting_rows)
     return left
 
 
-def _tell(period: str, customers: int, closed: int, refused: int) -> None:
+def _say_closed(period: str, customers: int, closed: int, refused: int) -> None:
     print(f"{period} is closed for {closed:,} of {customers:,} customers")
     not_over = customers - closed - refused
     if not_over > 0:
-        say(f"for {not_over:,} it is not over yet, by their time zones")
+        say(f"for {not_over:,} customers the month is not over yet in their time zone")
 
 
-def _some(title: str, rows: list[dict[str, Any]]) -> None:
+def _show_some(title: str, rows: list[dict[str, Any]]) -> None:
     if rows:
         print(f"\n{title}{', the first' if len(rows) == _SHOWN else ''}:")
         show(rows, as_json=False, empty="")

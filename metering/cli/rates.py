@@ -1,4 +1,4 @@
-"""`metering rates`: import the catalogue's prices, compare them with what is in force, list, set one by hand."""
+"""`metering rates`: import the catalogue's rates, compare them with the current ones, list and set rates."""
 
 import re
 from collections import Counter
@@ -7,11 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.options import EffectiveFrom, utc_or
-from metering.cli.output import AsJson, say, show, show_one
+from metering.cli.shared import (
+    AUTHOR,
+    AsJson,
+    EffectiveFrom,
+    OnlyProvider,
+    Provider,
+    database,
+    say,
+    show,
+    show_one,
+    time_text,
+    utc_or,
+)
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
-from metering.db.engine import transaction
 from metering.events.usage import UsageKind
 from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import CardChange, ImportPlan, import_rates, plan_import
@@ -21,60 +31,57 @@ from metering.prices.store import load_rate_cards
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 
-app = typer.Typer(help="Rate cards: what each model's tokens cost, since when.", no_args_is_help=True)
+app = typer.Typer(help="Rate cards: what each model's tokens cost, by date.", no_args_is_help=True)
 
 _RATE = re.compile(r"(?P<kind>[a-z_]+)(@(?P<tier>[^>=@]+))?(>(?P<above>\d+))?=(?P<amount>.+)", re.DOTALL)
 
 
-@app.command("import")
+@app.command("import", epilog="Example: metering rates import --approve")
 def import_them(
-    approve: Annotated[bool, typer.Option("--approve", help="Add them. Without it nothing is written.")] = False,
-    omissions: Annotated[bool, typer.Option(help="Also list what the cards do not carry, and why.")] = False,
+    approve: Annotated[bool, typer.Option("--approve", help="Add the cards. Default: only show them.")] = False,
+    omissions: Annotated[bool, typer.Option(help="Also list what was not imported, and why.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the installed genai-prices package with what is in force, and add what is new with --approve."""
-    service = build_service(load_settings())
+    """Compare the installed genai-prices package with the current rates; add the changes with --approve."""
     catalogue = read_catalogue()
     if approve:
-        plan = import_rates(engine=service.engine, catalogue=catalogue, now=utc_now())
+        plan = import_rates(engine=build_service(load_settings()).engine, catalogue=catalogue, now=utc_now())
     else:
-        with transaction(service.engine) as connection:
+        with database() as connection:
             plan = plan_import(connection, catalogue=catalogue, now=utc_now())
     rows = [_change(change) for change in plan.changes]
     if as_json or not omissions:
-        show(rows, as_json=as_json, empty="nothing to import: every card is there")
+        show(rows, as_json=as_json, empty="nothing to import: all cards are up to date")
     if omissions and not as_json:
         left_out = [
             {"provider": each.provider, "model": each.model, "without": each.reason} for each in plan.omissions
         ]
-        show(left_out, as_json=False, empty="nothing was left out")
-    _say_what_changes(plan)
+        show(left_out, as_json=False, empty="nothing was omitted")
+    _say_changes(plan)
     if approve:
-        say("added: workers rate the unpriced streams again")
+        say("added: workers now rate unpriced streams again")
     elif plan.changes or plan.providers:
-        say("nothing was written: add them with `metering rates import --approve`")
+        say("nothing was written: add the cards with `metering rates import --approve`")
 
 
 @app.command("diff")
 def diff(as_json: AsJson = False) -> None:
-    """Show the cards that an import would add, beside those that they take over from."""
-    service = build_service(load_settings())
-    with transaction(service.engine) as connection:
+    """Show the cards that an import would add, next to the cards that they replace."""
+    with database() as connection:
         plan = plan_import(connection, catalogue=read_catalogue(), now=utc_now())
     rows = [_change(change) for change in plan.changes]
-    show(rows, as_json=as_json, empty="nothing to import: every card is there")
+    show(rows, as_json=as_json, empty="nothing to import: all cards are up to date")
 
 
 @app.command("list")
 def list_them(
-    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
+    provider: OnlyProvider = None,
     model: Annotated[str | None, typer.Option(help="Only models whose name contains this.")] = None,
-    customer: Annotated[str | None, typer.Option(help="Only this customer's own cards.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only the cards of this customer.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List rate cards, oldest first within a model."""
-    service = build_service(load_settings())
-    with transaction(service.engine) as connection:
+    with database() as connection:
         cards = [each.card for each in load_rate_cards(connection)]
     found = sorted(
         (
@@ -86,36 +93,39 @@ def list_them(
         ),
         key=lambda card: (card.provider, card.model, card.customer_id or "", card.effective_from),
     )
-    show([_row(card) for card in found], as_json=as_json, empty="no such rates: `metering rates import` adds some")
+    show(
+        [_row(card) for card in found],
+        as_json=as_json,
+        empty="no rates match: add some with `metering rates import --approve`",
+    )
 
 
-@app.command("set")
+@app.command(
+    "set", epilog="Example: metering rates set house my-model-1 input=5 'input>200000=10' output@flex=12.5"
+)
 def set_one(
-    provider: Annotated[str, typer.Argument(help="As the gateway names it, e.g. anthropic.")],
+    provider: Provider,
     model: Annotated[str, typer.Argument(help="The model's name, e.g. my-model-1.")],
     rates: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION, e.g. input=5 'input>200000=10' output@flex=12.5"
-        ),
+        typer.Argument(help="KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION, one or more."),
     ] = None,
     effective_from: EffectiveFrom = None,
     customer: Annotated[
-        str | None, typer.Option(help="Only for this customer; without rates it ends the customer's own price.")
+        str | None, typer.Option(help="Only for this customer. Without rates, the customer's own rates end.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a dated rate card for a model. Rates for a time of day: PUT /v1/rates."""
-    service = build_service(load_settings())
+    """Add a dated rate card for a model. For rates by time of day use PUT /v1/rates."""
     now = utc_now()
     card = set_rate(
-        engine=service.engine,
+        engine=build_service(load_settings()).engine,
         provider=provider,
         model=model,
         effective_from=utc_or(effective_from, now),
         rates=[_parse_rate(text) for text in rates or ()],
         customer_id=customer,
-        set_by="the command line",
+        set_by=AUTHOR,
         now=now,
     )
     show_one(_row(card), as_json=as_json)
@@ -123,15 +133,17 @@ def set_one(
 
 def _parse_rate(text: str) -> Rate:
     parts = _RATE.fullmatch(text)
-    try:
-        usd = Decimal(parts["amount"] if parts else "NaN")
-    except InvalidOperation:
-        usd = Decimal("NaN")
-    if parts is None or parts["kind"] not in set(UsageKind) or not usd.is_finite() or usd < 0:
+    if parts is None or parts["kind"] not in set(UsageKind):
         kinds = ", ".join(UsageKind)
         raise InvalidRateError(
             f"{text!r}: expected KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION, where KIND is one of {kinds}"
         )
+    try:
+        usd = Decimal(parts["amount"])
+    except InvalidOperation:
+        usd = Decimal("NaN")
+    if not usd.is_finite() or usd < 0:
+        raise InvalidRateError(f"{text!r}: expected USD per million tokens, 0 or more, got {parts['amount']!r}")
     return Rate(
         kind=UsageKind(parts["kind"]),
         usd_per_million=usd,
@@ -140,16 +152,16 @@ def _parse_rate(text: str) -> Rate:
     )
 
 
-def _say_what_changes(plan: ImportPlan) -> None:
+def _say_changes(plan: ImportPlan) -> None:
     new = sum(change.instead_of is None for change in plan.changes)
     say(
-        f"{plan.source}: {new:,} cards of new models, {len(plan.changes) - new:,} that take over from another, "
+        f"{plan.source}: {new:,} cards for new models, {len(plan.changes) - new:,} that replace another, "
         f"{plan.unchanged:,} unchanged"
-        + (f"; the names of {len(plan.providers):,} providers" if plan.providers else "")
+        + (f"; names of {len(plan.providers):,} providers" if plan.providers else "")
     )
     skipped = Counter(omission.reason for omission in plan.omissions if omission.skipped)
     for reason, count in skipped.most_common():
-        say(f"{count:,} models have no rates here: {reason} (--omissions names them)")
+        say(f"{count:,} models were skipped: {reason} (list them with --omissions)")
 
 
 def _change(change: CardChange) -> dict[str, Any]:
@@ -157,7 +169,7 @@ def _change(change: CardChange) -> dict[str, Any]:
     return {
         "provider": change.card.provider,
         "model": change.card.model,
-        "effective_from": change.card.effective_from.isoformat(timespec="seconds"),
+        "effective_from": time_text(change.card.effective_from),
         "was": _rates_text(was) if was else None,
         "becomes": _rates_text(change.card),
         "rate_card_id": change.card.rate_card_id,
@@ -169,7 +181,7 @@ def _row(card: RateCard) -> dict[str, Any]:
         "provider": card.provider,
         "model": card.model,
         "customer": card.customer_id,
-        "effective_from": card.effective_from.isoformat(timespec="seconds"),
+        "effective_from": time_text(card.effective_from),
         "usd_per_million": _rates_text(card) or "ended",
         "rate_card_id": card.rate_card_id,
     }

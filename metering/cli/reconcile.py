@@ -1,11 +1,11 @@
-"""`metering reconcile`: what Stripe has against what it should have."""
+"""`metering reconcile`: compare our invoices with Stripe's, and repair differences."""
 
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from metering.cli.output import AsJson, phases, say, show, show_one
+from metering.cli.shared import AUTHOR, AsJson, phases, say, show, show_one
 from metering.core.period import BillingPeriod
 from metering.server.bootstrap import build_pusher, build_service
 from metering.server.settings import load_settings
@@ -18,23 +18,25 @@ _DRIFT_LEFT = 2
 
 def reconcile_command(
     period: Annotated[str | None, typer.Option(help="Only this month, e.g. 2026-10. Default: all.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what is safe to mend, under the caps.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what is safe to repair, up to the configured caps.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare every invoice with Stripe's, and say what differs. Exit code 2: drift is left.
+    """Compare every invoice with Stripe's and list the differences (drift). Exit code 2: some are not repaired.
 
-    Without --repair, nothing is written to Stripe.
+    Writes nothing to Stripe without --repair.
     """
     service = build_service(load_settings(), pool_size=10)
     settings = service.settings
-    with phases() as tell:
+    with phases() as progress:
         report = reconcile(
             pusher=build_pusher(service),
             period=BillingPeriod.parse(period) if period else None,
             repair=repair,
             caps=Caps(cents=settings.repair_cap_cents, share=settings.repair_cap_share),
-            requested_by="the command line",
-            progress=tell,
+            requested_by=AUTHOR,
+            progress=progress,
         )
     rows = [_row(each, repaired=each.number in report.repaired) for each in report.found]
     drift = report.theirs_cents - report.ours_cents
@@ -55,7 +57,7 @@ def reconcile_command(
         show(rows, as_json=False, empty="no drift")
         print(
             f"{report.compared:,} invoices compared: {_dollars(report.ours_cents)} ours,"
-            f" {_dollars(report.theirs_cents)} at Stripe, {_dollars(drift)} difference before any repair"
+            f" {_dollars(report.theirs_cents)} at Stripe, {_dollars(drift)} difference before repairs"
         )
         if report.problem:
             say(f"nothing was repaired: {report.problem}")

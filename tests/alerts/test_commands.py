@@ -104,10 +104,12 @@ def test_an_endpoint_is_created_tried_rotated_and_told_again(
     watched.evaluate(AlertKind.SPEND)
     watched.execute("UPDATE webhook_deliveries SET state = 'failed', due_at = NULL WHERE type = 'alert.spend'")
     (failed,) = [each for each in metering.json("webhooks", "log", "--state", "failed") if each["customer_id"]]
-    assert "is on its way" in metering("webhooks", "replay", failed["delivery_id"]).stderr
+    assert "will be sent again" in metering("webhooks", "replay", failed["delivery_id"]).stderr
     watched.execute("UPDATE webhook_deliveries SET state = 'failed', due_at = NULL WHERE type = 'alert.spend'")
     since = ("--since", "2026-11-20")
-    assert "1 messages are" in metering("webhooks", "replay", "--endpoint", endpoint_id, *since).stderr
+    assert (
+        "1 messages will be sent again" in metering("webhooks", "replay", "--endpoint", endpoint_id, *since).stderr
+    )
     metering("webhooks", "replay", exits=2)
     assert metering.json("webhooks", "set", endpoint_id, "--all-types", "--disable")["types"] == "all"
     metering("webhooks", "delete", endpoint_id)

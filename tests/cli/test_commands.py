@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -39,6 +40,12 @@ def test_help_names_every_command(database: Database) -> None:
         assert f" {command} " in text
 
 
+def test_the_version_is_shown(database: Database) -> None:
+    shown = metering(database, "--version")
+    assert shown.returncode == 0
+    assert re.fullmatch(r"metering \d+\.\d+\.\d+\S*\n", shown.stdout)
+
+
 def test_a_key_is_created_listed_and_revoked(database: Database) -> None:
     created = json.loads(metering(database, "keys", "create", "--role", "read", "--json").stdout)
     assert created["key"].startswith(f"mk_{created['key_id']}_")
@@ -59,6 +66,8 @@ def test_a_key_is_created_listed_and_revoked(database: Database) -> None:
             ["rates", "set", "house", "own-1", "mood=5"],
             "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION",
         ),
+        (["rates", "set", "house", "own-1", "input=x"], "expected USD per million tokens, 0 or more, got 'x'"),
+        (["customers", "markup", "acme", "much"], "percent: expected a number, got 'much'"),
         (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate for kind input"),
         (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is no IANA time zone"),
     ],
@@ -79,8 +88,8 @@ def test_an_import_of_rates_is_shown_first_and_written_when_approved(database: D
     approved = metering(database, "rates", "import", "--approve", "--json")
     assert approved.stdout == shown.stdout
     assert json.loads(metering(database, "rates", "diff", "--json").stdout) == []
-    assert "every card is there" in metering(database, "rates", "import").stdout
-    assert metering(database, "rates", "diff").stdout == "nothing to import: every card is there\n"
+    assert "all cards are up to date" in metering(database, "rates", "import").stdout
+    assert metering(database, "rates", "diff").stdout == "nothing to import: all cards are up to date\n"
     listed = metering(database, "rates", "list", "--provider", "anthropic", "--model", "opus-4-7").stdout
     assert "input 5 " in listed
     assert (
@@ -113,7 +122,7 @@ def test_terms_are_set_listed_and_tried_out(database: Database) -> None:
 
 
 def test_an_empty_backlog_says_so_and_a_decision_about_nothing_is_refused(database: Database) -> None:
-    assert metering(database, "backlog", "list").stdout == "nothing needs a person\n"
+    assert metering(database, "backlog", "list").stdout == "the backlog is empty\n"
     refused = metering(database, "backlog", "resolve", "acme", "s", "write_off", "--reason", "test")
     assert "customer 'acme' has no stream 's'" in refused.stderr
 
@@ -121,7 +130,7 @@ def test_an_empty_backlog_says_so_and_a_decision_about_nothing_is_refused(databa
 def test_rerating_a_month_without_streams_changes_nothing(database: Database) -> None:
     shown = metering(database, "rerate", "--period", "2026-10", "--dry-run")
     assert shown.returncode == 0
-    assert shown.stdout == "every bill is what these prices say\n"
+    assert shown.stdout == "no differences: all bills match the prices\n"
     assert metering(database, "rerate", "--period", "2026-10", "--json").stdout == "[]\n"
     assert "expected a month" in metering(database, "rerate", "--period", "last").stderr
 

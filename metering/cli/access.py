@@ -1,0 +1,114 @@
+"""`metering keys`: API keys. `metering reader`: PostgreSQL logins that read the reporting views."""
+
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import make_url
+
+from metering.access.manage_access import create_key, create_reader
+from metering.access.store.keys import Key, Role, list_keys, revoke_key
+from metering.access.store.readers import drop_reader, list_readers
+from metering.cli.shared import AsJson, database, say, show, show_one, time_text
+from metering.core.clock import utc_now
+from metering.db.engine import transaction
+from metering.server.bootstrap import build_owner_engine, build_service, database_url
+from metering.server.settings import Settings, load_settings
+
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+reader = typer.Typer(
+    help="PostgreSQL logins that read the reporting views, for Grafana, Metabase or psql.", no_args_is_help=True
+)
+
+ReaderName = Annotated[str, typer.Argument(help="The login's name, e.g. grafana.")]
+
+
+@keys.command("create", epilog="Example: metering keys create --role read --customer acme --name 'Acme portal'")
+def create_one_key(
+    role: Annotated[
+        Role, typer.Option(help="ingest: post events. read: read everything. admin: read and change everything.")
+    ],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    customer: Annotated[
+        str | None, typer.Option(help="Bind the key to one customer. Only with --role read.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a key and show it once."""
+    service = build_service(load_settings())
+    secret = create_key(
+        engine=service.engine, role=role, name=name or role.value, customer_id=customer, now=utc_now()
+    )
+    if as_json:
+        show_one({"key_id": secret.key_id, "key": str(secret), "role": role.value}, as_json=True)
+        return
+    say(f"key with role {role}, shown only once:")
+    print(secret)
+
+
+@keys.command("list")
+def list_all_keys(as_json: AsJson = False) -> None:
+    """List all keys, without their secrets."""
+    with database() as connection:
+        found = list_keys(connection)
+    show(
+        [_key_row(key) for key in found], as_json=as_json, empty="no keys yet: create one, `metering keys create`"
+    )
+
+
+@keys.command("revoke", epilog="Example: metering keys revoke 3f2a9c1e")
+def revoke_one_key(
+    key_id: Annotated[str, typer.Argument(help="The key's ID: the part between its underscores.")],
+) -> None:
+    """Revoke a key. Running servers refuse it within seconds."""
+    with database() as connection:
+        revoke_key(connection, key_id=key_id, now=utc_now())
+    say(f"revoked {key_id}")
+
+
+def _key_row(key: Key) -> dict[str, Any]:
+    return {
+        "key_id": key.key_id,
+        "role": key.role.value,
+        "customer_id": key.customer_id,
+        "name": key.name,
+        "created_at": time_text(key.created_at),
+        "revoked_at": time_text(key.revoked_at),
+    }
+
+
+@reader.command("create", epilog="Example: metering reader create grafana")
+def create_one_reader(name: ReaderName, as_json: AsJson = False) -> None:
+    """Create a login and show its password once. Needs the owner's login, like `metering migrate`."""
+    settings = load_settings()
+    password = create_reader(owner=build_owner_engine(settings), name=name)
+    login = {"user": name, "password": password, "database": _without_login(settings)}
+    if as_json:
+        show_one(login, as_json=True)
+        return
+    say(f"login {name}, reads the schema reporting of {login['database']}; its password, shown only once:")
+    print(password)
+    if settings.database_url is None:
+        say("the embedded PostgreSQL listens only on this socket and does not ask for the password there")
+
+
+@reader.command("list")
+def list_all_readers(as_json: AsJson = False) -> None:
+    """List all logins."""
+    with transaction(build_owner_engine(load_settings())) as connection:
+        found = list_readers(connection)
+    rows = [{"user": name} for name in found]
+    show(rows, as_json=as_json, empty="no readers yet: create one, `metering reader create`")
+
+
+@reader.command("drop", epilog="Example: metering reader drop grafana")
+def drop_one_reader(name: ReaderName) -> None:
+    """Remove a login."""
+    with transaction(build_owner_engine(load_settings())) as connection:
+        drop_reader(connection, name=name)
+    say(f"dropped {name}")
+
+
+def _without_login(settings: Settings) -> str:
+    """The database's URL without user and password."""
+    url = make_url(database_url(settings))
+    return url._replace(username=None, password=None).render_as_string()
