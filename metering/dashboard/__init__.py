@@ -1,1 +1,1 @@
-"""The dashboard: pages for finance people and operators at `/dashboard`. It asks and shows; it decides nothing."""
+"""The dashboard: pages for finance people and operators at `/dashboard`. It shows; rules are elsewhere."""

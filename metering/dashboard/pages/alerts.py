@@ -27,7 +27,7 @@ def alerts(request: PageRequest) -> Page:
     customer_id = request.customer(request.text("customer_id"))
     tables = [
         _occurrence_table(request, kind, customer_id),
-        alert_table(request, kind=kind, customer_id=customer_id),
+        _alert_table(request, kind=kind, customer_id=customer_id),
     ]
     if request.viewer.is_admin and request.viewer.customer_id is None:
         tables.append(_endpoint_table(list_endpoints(request.connection)))
@@ -40,7 +40,7 @@ def alerts(request: PageRequest) -> Page:
     )
 
 
-def alert_table(request: PageRequest, *, kind: str | None, customer_id: str | None) -> Table:
+def _alert_table(request: PageRequest, *, kind: str | None, customer_id: str | None) -> Table:
     """All alerts, or those of one customer."""
     limit = request.list_limit("alerts", _ALERTS)
     found = list_alerts(request.connection, customer_id=customer_id, kind=kind, after="", limit=limit + 1)
