@@ -51,7 +51,7 @@ def test_who_only_reads_is_not_shown_where_it_is_told(reader: Browser) -> None:
 
 def test_how_far_the_word_got_is_told(admin: Browser) -> None:
     rows = rows_of(admin.get("alerts", csv="occurrences").text)
-    assert {row["deliveries"] for row in rows} == {"pending 1"}
+    assert {row["deliveries"] for row in rows} == {"1 pending"}
 
 
 def test_a_budget_shows_on_its_customers_page(admin: Browser) -> None:

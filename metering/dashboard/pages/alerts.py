@@ -117,7 +117,7 @@ def _occurrence_row(each: OccurrenceView, got: Mapping[DeliveryState, int]) -> R
         "window": Cell(_window(kind, each), _evidence(kind, each, customer_id)),
         "threshold": _amount(kind, each.threshold),
         "value": _amount(kind, Decimal(value)) if value is not None else "no earlier cost",
-        "deliveries": ", ".join(f"{state.value} {count}" for state, count in sorted(got.items()))
+        "deliveries": ", ".join(f"{count} {state.value}" for state, count in sorted(got.items()))
         or "no destination",
     }
 
