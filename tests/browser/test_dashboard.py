@@ -169,7 +169,7 @@ def test_signing_out_leads_to_the_form_and_back_needs_the_key(dashboard: Dashboa
 def test_the_keyboard_is_enough(dashboard: Dashboard) -> None:
     page = dashboard.open("")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     page.keyboard.press("Tab")
