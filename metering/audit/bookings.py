@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
-from metering.audit.stored import AuditedStream
+from metering.audit.queries.stored import AuditedStream
 from metering.core.period import BillingPeriod
 from metering.events.events import StreamEnd, StreamStart
 from metering.ledger.entries import AdjustmentReason, adjustment_id_of, charge_id_of, difference

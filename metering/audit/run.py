@@ -16,20 +16,20 @@ from zoneinfo import ZoneInfo
 import msgspec
 from sqlalchemy import Connection, Engine
 
-from metering.audit.booking_checks import BOOKING_CHECKS
 from metering.audit.bookings import PriceHistory
 from metering.audit.difference import Difference, stream_key
-from metering.audit.invoice_checks import INVOICE_CHECKS
 from metering.audit.journaled import JournaledStream, JournalFold, Key, join_journaled
-from metering.audit.stored import (
+from metering.audit.queries.booking_checks import BOOKING_CHECKS
+from metering.audit.queries.invoice_checks import INVOICE_CHECKS
+from metering.audit.queries.stored import (
     AuditedStream,
     count_streams,
     iterate_stored,
     received_within,
     stored_from_document,
 )
+from metering.audit.queries.total_checks import TOTAL_CHECKS
 from metering.audit.streams import compare_stream, is_pending
-from metering.audit.total_checks import TOTAL_CHECKS
 from metering.core.period import BillingPeriod
 from metering.db.engine import read_transaction
 from metering.events.queries import CLOCK_MARGIN, count_journaled, iterate_journal, journal_start

@@ -6,7 +6,7 @@ from datetime import datetime
 from metering.audit.bookings import PriceHistory, check_amounts, check_bills, settle_over
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
 from metering.audit.journaled import JournaledStream
-from metering.audit.stored import AuditedStream
+from metering.audit.queries.stored import AuditedStream
 from metering.events.queries import CLOCK_MARGIN
 from metering.streams.retries import interruption_of, request_key_of
 from metering.streams.settlement import NEEDS_PERSON, Backlog, State

@@ -9,14 +9,13 @@ from typing import Any
 from pydantic import SecretStr
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import text
 
 from metering.cli.shared import AsJson, redact_url, show
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
-from metering.server.queries import work_health
+from metering.server.queries import server_facts, work_health
 from metering.server.settings import Settings, load_settings, variable_of
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=2)
@@ -84,14 +83,13 @@ class UnhealthyError(MeteringError):
 
 def _check_database(service: Service) -> str:
     with transaction(service.engine) as connection:
-        row = connection.execute(text("SELECT current_setting('server_version'), current_user")).one()
-    return f"PostgreSQL {row[0]}, as {row[1]}, schema current, commits durable"
+        server = server_facts(connection)
+    return f"PostgreSQL {server.version}, as {server.login}, schema current, commits durable"
 
 
 def _check_clock(service: Service) -> str:
     with transaction(service.engine) as connection:
-        theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-    difference = abs(utc_now() - theirs)
+        difference = abs(utc_now() - server_facts(connection).now)
     if difference > MAX_CLOCK_DIFFERENCE:
         raise UnhealthyError(
             f"this machine's clock and the database's differ by {difference}: synchronize both (NTP)"

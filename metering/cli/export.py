@@ -54,7 +54,7 @@ def export_command(
             request=request,
             issuer=service.settings.issuer_name,
             now=utc_now(),
-            tell=progress,
+            on_progress=progress,
         )
         with closing(running), _target(out) as target:
             for chunk in iter(running.next_chunk, None):

@@ -146,7 +146,7 @@ def export_bar(what: str) -> Iterator[Callable[[ExportProgress], None] | None]:
 
         def update(far: ExportProgress) -> None:
             rate = far.rows / max(monotonic() - began, _SECONDS_PER_UPDATE)
-            bar.update(task, completed=far.entries, total=far.of_entries, rows=far.rows, rate=rate)
+            bar.update(task, completed=far.entries, total=far.total_entries, rows=far.rows, rate=rate)
 
         yield update
 

@@ -21,7 +21,7 @@ from metering.alerts.store.deliveries import Delivery
 from metering.alerts.store.endpoints import Endpoint
 from metering.cli.shared import AUTHOR, AsJson, Limit, database, say, show, show_one, time_text, utc_or
 from metering.core.clock import utc_now
-from metering.server.bootstrap import build_courier, build_service
+from metering.server.bootstrap import build_service, build_webhook_sender
 from metering.server.settings import load_settings
 
 app = typer.Typer(help="Webhook endpoints that receive alerts, signed as Standard Webhooks.", no_args_is_help=True)
@@ -126,7 +126,7 @@ def rotate(
 @app.command("test")
 def send_test(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     """Send a message of type webhook.test, once. Exit code 1: it was not delivered."""
-    delivery = try_endpoint(courier=build_courier(build_service(load_settings())), endpoint_id=endpoint_id)
+    delivery = try_endpoint(sender=build_webhook_sender(build_service(load_settings())), endpoint_id=endpoint_id)
     show_one(_delivery_row(delivery), as_json=as_json)
     if delivery.state is not DeliveryState.DELIVERED:
         sys.exit(1)

@@ -81,3 +81,12 @@ def put_customer(connection: Connection, *, customer_id: str, details: CustomerD
         raise StripeCustomerTakenError(
             f"stripe_customer_id: {details.stripe_customer_id!r} belongs to another customer"
         ) from error
+
+
+# For ingest, in psycopg's words: the time, and ids of customers that may be unknown. Sorted, so that two writers that
+# add the same customers cannot deadlock.
+ADD_CUSTOMERS = """
+INSERT INTO customers (customer_id, created_at)
+SELECT customer_id, %s FROM unnest(%s::text[]) AS customer_id ORDER BY customer_id
+ON CONFLICT DO NOTHING
+"""

@@ -22,7 +22,7 @@ from metering.dashboard.pages import PAGES
 from metering.dashboard.rendering import HEADERS, STATIC, render
 from metering.dashboard.sessions import viewer_of
 from metering.dashboard.sign_in import sign_in_routes
-from metering.db.engine import snapshot
+from metering.db.engine import read_transaction
 from metering.server.bootstrap import Service
 from metering.server.queries import finalizing_behind
 
@@ -60,7 +60,7 @@ def _page_request(service: Service, request: Request) -> Iterator[PageRequest]:
     """A signed-in request, with a snapshot to answer it from."""
     now = utc_now()
     viewer = viewer_of(request, engine=service.engine, now=now)
-    with snapshot(service.engine) as connection:
+    with read_transaction(service.engine) as connection:
         connection.execute(text(f"SET LOCAL statement_timeout = {_TIMEOUT_MILLISECONDS}"))
         yield PageRequest(
             service=service,

@@ -22,8 +22,7 @@ from metering.dashboard.tables import Table, table_csv
 from metering.exports.download import stream_export
 from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest
 from metering.exports.make_statement import make_statement
-from metering.months.statements.html import statement_html
-from metering.months.statements.pdf import statement_pdf
+from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.statements.usage_statement import UsageStatement
 from metering.server.bootstrap import Service, issuer
 
@@ -142,7 +141,7 @@ def export_route(service: Service) -> Route:
             engine=service.engine,
             request=wanted,
             issuer=service.settings.issuer_name,
-            within=service.settings.export_timeout,
+            timeout=service.settings.export_timeout,
         )
 
     return Route("/exports/{name}", endpoint, methods=["GET"])

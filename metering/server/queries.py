@@ -147,3 +147,22 @@ def finalizing_behind(connection: Connection, *, now: datetime) -> timedelta:
     """How long the oldest due stream has been due; zero if none is due."""
     oldest: datetime | None = connection.execute(_OLDEST_DUE, {"now": now}).scalar_one()
     return now - oldest if oldest is not None else timedelta(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """The PostgreSQL server: its version, the login of this connection, and its clock."""
+
+    version: str
+    login: str
+    now: datetime
+
+
+_SERVER = text(
+    "SELECT current_setting('server_version') AS version, current_user AS login, clock_timestamp() AS now"
+)
+
+
+def server_facts(connection: Connection) -> ServerFacts:
+    """Facts of the server, read now."""
+    return ServerFacts(**connection.execute(_SERVER).one()._mapping)

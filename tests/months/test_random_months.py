@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import pytest
 
-from metering.audit.invoice_checks import INVOICE_CHECKS
+from metering.audit.queries.invoice_checks import INVOICE_CHECKS
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
 from metering.ledger.store.rollups import roll_up_totals

@@ -82,7 +82,7 @@ def _occurrence_table(request: PageRequest, kind: str | None, customer_id: str |
     where = OccurrenceFilter(customer_id=customer_id, kind=kind, alerts_of=request.viewer.customer_id)
     before = (moment_in(position[0]), position[1]) if position else None
     found = list_occurrences(request.connection, where=where, before=before, limit=limit + 1)
-    got = told(request.connection, message_ids=[each.message_id for each in found[:limit]])
+    got = delivery_counts(request.connection, message_ids=[each.message_id for each in found[:limit]])
     return Table(
         name="occurrences",
         title="Occurrences, newest first",

@@ -52,7 +52,7 @@ def customers(request: PageRequest) -> Page:
 
 def _found(request: PageRequest, searched: str) -> Table:
     limit = request.list_limit("customers", _PAGE)
-    found = find_customers(request.connection, now=request.now, begins_with=searched, limit=limit + 1)
+    found = find_customers(request.connection, now=request.now, prefix=searched, limit=limit + 1)
     return Table(
         name="customers",
         title=f"Customers with an ID or name that starts with “{searched}”",

@@ -33,7 +33,7 @@ def rates(request: PageRequest) -> Page:
         request.connection,
         now=request.now,
         provider=provider,
-        words=words,
+        model_contains=words,
         only=request.viewer.customer_id,
         limit=limit + 1,
     )

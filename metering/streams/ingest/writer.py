@@ -21,6 +21,7 @@ import psycopg
 from psycopg import AsyncConnection, errors
 
 from metering.core.errors import MeteringError
+from metering.customers.store import ADD_CUSTOMERS
 from metering.events.store import COPY_JOURNAL, JournalEntry
 from metering.streams.ingest.metrics import (
     INGEST_COMMIT_SECONDS,
@@ -38,13 +39,6 @@ StreamKey = tuple[str, str]
 MAX_EVENTS_PER_COMMIT = 50_000
 MAX_KNOWN_CUSTOMERS = 100_000
 _ATTEMPTS = 3
-
-# Sorted, so that two writers that add the same customers cannot deadlock.
-_ADD_CUSTOMERS = """
-INSERT INTO customers (customer_id, created_at)
-SELECT customer_id, %s FROM unnest(%s::text[]) AS customer_id ORDER BY customer_id
-ON CONFLICT DO NOTHING
-"""
 
 
 class QueueFullError(MeteringError):
@@ -214,7 +208,7 @@ class IngestWriter:
                 for submission in group:
                     await copy.write_row(submission.entry.copy_row())
             if new_customers:
-                await cursor.execute(_ADD_CUSTOMERS, (received_at, new_customers))
+                await cursor.execute(ADD_CUSTOMERS, (received_at, new_customers))
             if streams:
                 parameters = upsert_parameters(
                     streams.values(),
