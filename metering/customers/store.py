@@ -83,8 +83,8 @@ def put_customer(connection: Connection, *, customer_id: str, details: CustomerD
         ) from error
 
 
-# For ingest, in psycopg's words: the time, and ids of customers that may be unknown. Sorted, so that two writers that
-# add the same customers cannot deadlock.
+# Ingest runs this in psycopg: the time, and ids of customers that may be unknown. They are sorted, so that two
+# writers that add the same customers cannot deadlock.
 ADD_CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at)
 SELECT customer_id, %s FROM unnest(%s::text[]) AS customer_id ORDER BY customer_id
