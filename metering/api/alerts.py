@@ -1,69 +1,180 @@
-"""`/v1/alerts` and `/v1/alert-occurrences`: what is watched, and what came of it."""
+"""`/v1/alerts` and `/v1/alert-occurrences`: what is watched, and when a threshold was reached."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from fastapi import Path, Query
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from metering.alerts.alerts import AlertKind, AlertScope, AlertTerms
-from metering.alerts.manage_alerts import AlertChanges, change_alert, create_alert, delete_alert
-from metering.alerts.queries.alerts import OccurrenceFilter, find_alert, list_alerts, list_occurrences
-from metering.api.alert_shapes import alert_shape, occurrence_shape
+from metering.alerts.alerts import DEPLOYMENT, UNITS, AlertKind, AlertScope, AlertTerms, InvalidAlertError
+from metering.alerts.alerts import Alert as StoredAlert
+from metering.alerts.manage_alerts import (
+    AlertChanges,
+    TooManyAlertsError,
+    change_alert,
+    create_alert,
+    delete_alert,
+)
+from metering.alerts.queries.alerts import (
+    OccurrenceFilter,
+    OccurrenceView,
+    find_alert,
+    list_alerts,
+    list_occurrences,
+)
+from metering.alerts.store.alerts import UnknownAlertError
+from metering.api.answers import Amount, BookedBy, Cents, Time, described, time_text
 from metering.api.auth import Admin, Reader, require_customer
-from metering.api.errors import NotFoundError
-from metering.api.fields import Id, Name
-from metering.api.paging import Cursor, Limit, page_of
-from metering.api.reading import Db, TheService
-from metering.api.shapes import Page
-from metering.api.stream_paths import text_of
+from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.parameters import (
+    CentsInput,
+    CustomerFilter,
+    Db,
+    Id,
+    Input,
+    Name,
+    Text,
+    TheService,
+    decimal_schema,
+)
+from metering.api.problems import NotFoundError
+from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, moment_in
+from metering.core.money import cents_text
+from metering.customers.store import UnknownCustomerError
 
-router = APIRouter(prefix="/v1", tags=["alerts"])
+router = v1_router("alerts")
 
-Threshold = Annotated[Decimal, Field(max_digits=24, decimal_places=6, allow_inf_nan=False)]
-Cents = Annotated[Decimal, Field(max_digits=30, decimal_places=12, allow_inf_nan=False)]
+ThresholdInput = Annotated[
+    Decimal, Field(max_digits=24, decimal_places=6, allow_inf_nan=False), decimal_schema(example="80")
+]
+AlertPath = Annotated[Id, Path(description="The alert.", examples=["alr_9f86d081884c7d65"])]
+KindFilter = Annotated[AlertKind | None, Query(description="Only alerts of this kind.")]
 
-
-class AlertInput(BaseModel):
-    """A new alert. Thresholds go by its kind: percents of the budget, percents, percents, cents, hours."""
-
-    name: Name
-    kind: AlertKind
-    scope: AlertScope
-    customer_id: Id | None = None
-    thresholds: list[Threshold]
-    budget_usd_cents: Cents | None = None
-    floor_usd_cents: Cents | None = None
-    trailing_days: int | None = None
-
-
-class AlertPatch(BaseModel):
-    """What is to change of an alert; what is left out stays. Other terms arm it anew."""
-
-    name: Name | None = None
-    thresholds: list[Threshold] | None = None
-    budget_usd_cents: Cents | None = None
-    floor_usd_cents: Cents | None = None
-    trailing_days: int | None = None
-    enabled: bool | None = None
+_NAME = Field(description="The name of the alert, for people.", examples=["Budget"])
+_THRESHOLDS = Field(
+    description="1 to 10 thresholds, as strings: percent of the budget (spend), percent (daily_change, "
+    "estimated_share), cents (drift), hours (backlog_age)."
+)
+_BUDGET = Field(description="The budget that thresholds of kind spend are percents of, in cents, as a string.")
+_FLOOR = Field(
+    description="Below this amount daily_change and estimated_share do not fire, in cents, as a string."
+)
+_TRAILING = Field(description="How many days before it a day is compared with (daily_change). Default: 7.")
 
 
-@router.get("/alerts")
+class Alert(TypedDict):
+    """An alert; fields that its kind does not have are null."""
+
+    alert_id: Annotated[str, described("The id of the alert.", example="alr_9f86d081884c7d65")]
+    version: Annotated[int, described("Grows when its terms change, which arms it again.", example=1)]
+    name: Annotated[str, described("Its name, for people.", example="Budget")]
+    kind: Annotated[AlertKind, described("What is watched.")]
+    scope: Annotated[AlertScope, described("One customer, each customer, or the whole deployment.")]
+    customer_id: Annotated[str | None, described("The customer, with scope customer.", example="acme")]
+    thresholds: Annotated[list[Amount], described("Its thresholds, in `unit`.", example=["50", "80"])]
+    unit: Annotated[str, described("The unit of the thresholds.", example="percent_of_budget")]
+    budget_usd_cents: Annotated[Cents | None, described("The budget (spend).", example="500000")]
+    floor_usd_cents: Annotated[Cents | None, described("The least amount (daily_change, estimated_share).")]
+    trailing_days: Annotated[int | None, described("The days to compare with (daily_change).")]
+    enabled: Annotated[bool, described("Whether it is evaluated.")]
+    created_by: BookedBy
+    created_at: Annotated[Time, described("When it was created.")]
+    changed_at: Annotated[Time, described("When it was last changed.")]
+
+
+class AlertOccurrence(TypedDict):
+    """A threshold that was reached, once in its window."""
+
+    occurrence_id: Annotated[str, described("The id of the occurrence.", example="alo_5d4c0a9b")]
+    message_id: Annotated[str, described("The `webhook-id` of its message.", example="msg_5d4c0a9b")]
+    alert_id: Annotated[str, described("The alert.", example="alr_9f86d081884c7d65")]
+    kind: Annotated[str, described("The kind of the alert.", example="spend")]
+    customer_id: Annotated[str | None, described("The customer; null for the whole deployment.", example="acme")]
+    window: Annotated[str, described("The window in which it fires once.", example="2026-11")]
+    threshold: Annotated[Amount, described("The threshold that was reached.", example="80")]
+    occurred_at: Annotated[Time, described("When it was found.")]
+    data: Annotated[Mapping[str, Any], described("`data` of the webhook message; docs/alerts.md has its fields.")]
+
+
+class AlertInput(Input):
+    """A new alert."""
+
+    name: Annotated[Name, _NAME]
+    kind: Annotated[AlertKind, Field(description="What is watched.")]
+    scope: Annotated[AlertScope, Field(description="One customer, each customer, or the whole deployment.")]
+    customer_id: Annotated[Id | None, Field(description="The customer, with scope customer.")] = None
+    thresholds: Annotated[list[ThresholdInput], _THRESHOLDS]
+    budget_usd_cents: Annotated[CentsInput | None, _BUDGET] = None
+    floor_usd_cents: Annotated[CentsInput | None, _FLOOR] = None
+    trailing_days: Annotated[int | None, _TRAILING] = None
+
+
+class AlertPatch(Input):
+    """The changes to an alert; fields that are left out stay as they are. Changed terms arm it again."""
+
+    name: Annotated[Name | None, _NAME] = None
+    thresholds: Annotated[list[ThresholdInput] | None, _THRESHOLDS] = None
+    budget_usd_cents: Annotated[CentsInput | None, _BUDGET] = None
+    floor_usd_cents: Annotated[CentsInput | None, _FLOOR] = None
+    trailing_days: Annotated[int | None, _TRAILING] = None
+    enabled: Annotated[bool | None, Field(description="Whether it is evaluated.")] = None
+
+
+def alert_shape(alert: StoredAlert) -> Alert:
+    """An alert; fields that its kind does not have are null."""
+    terms = alert.terms
+    return {
+        "alert_id": alert.alert_id,
+        "version": alert.version,
+        "name": alert.name,
+        "kind": terms.kind,
+        "scope": terms.scope,
+        "customer_id": terms.customer_id,
+        "thresholds": [cents_text(threshold) for threshold in terms.thresholds],
+        "unit": UNITS[terms.kind],
+        "budget_usd_cents": cents_text(terms.budget_usd_cents) if terms.budget_usd_cents is not None else None,
+        "floor_usd_cents": cents_text(terms.floor_usd_cents) if terms.floor_usd_cents is not None else None,
+        "trailing_days": terms.trailing_days,
+        "enabled": alert.enabled,
+        "created_by": alert.created_by,
+        "created_at": time_text(alert.created_at),
+        "changed_at": time_text(alert.changed_at),
+    }
+
+
+def occurrence_shape(occurrence: OccurrenceView) -> AlertOccurrence:
+    """An occurrence, with the content of its message."""
+    return {
+        "occurrence_id": occurrence.occurrence_id,
+        "message_id": occurrence.message_id,
+        "alert_id": occurrence.alert_id,
+        "kind": occurrence.kind,
+        "customer_id": None if occurrence.customer_id == DEPLOYMENT else occurrence.customer_id,
+        "window": occurrence.alert_window,
+        "threshold": cents_text(occurrence.threshold),
+        "occurred_at": time_text(occurrence.occurred_at),
+        "data": occurrence.data,
+    }
+
+
+@router.get("/alerts", operation_id="listAlerts", summary="List alerts")
 def read_alerts(
     key: Reader,
     connection: Db,
-    customer_id: str | None = None,
-    kind: AlertKind | None = None,
+    customer_id: CustomerFilter = None,
+    kind: KindFilter = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page:
-    """Alerts by id. A key that is bound to a customer reads that customer's own."""
+) -> Page[Alert]:
+    """Alerts by id. A key that is bound to a customer reads only that customer's own alerts."""
     position = decode_cursor(cursor, length=1)
     found = list_alerts(
         connection,
-        customer_id=require_customer(key, text_of(customer_id)),
+        customer_id=require_customer(key, customer_id),
         kind=kind.value if kind else None,
         after=position[0] if position else "",
         limit=limit + 1,
@@ -71,9 +182,10 @@ def read_alerts(
     return page_of(found, limit=limit, shape=alert_shape, position=lambda alert: [alert.alert_id])
 
 
-@router.post("/alerts", status_code=201)
-def write_alert(given: AlertInput, key: Admin, service: TheService) -> dict[str, Any]:
-    """Watch something from now on. Thresholds that are reached already occur at once."""
+@router.post("/alerts", status_code=201, operation_id="createAlert", summary="Create an alert")
+@raises(InvalidAlertError, UnknownCustomerError, TooManyAlertsError)
+def write_alert(given: AlertInput, key: Admin, service: TheService) -> Alert:
+    """Create an alert. Thresholds that are reached already fire at once."""
     terms = AlertTerms(
         kind=given.kind,
         scope=given.scope,
@@ -89,8 +201,9 @@ def write_alert(given: AlertInput, key: Admin, service: TheService) -> dict[str,
     return alert_shape(alert)
 
 
-@router.get("/alerts/{alert_id}")
-def read_alert(alert_id: Id, key: Reader, connection: Db) -> dict[str, Any]:
+@router.get("/alerts/{alert_id}", operation_id="getAlert", summary="Get an alert")
+@raises(NotFoundError)
+def read_alert(alert_id: AlertPath, key: Reader, connection: Db) -> Alert:
     """One alert."""
     alert = find_alert(connection, alert_id=alert_id)
     if alert is None or (key.customer_id is not None and key.customer_id != alert.terms.customer_id):
@@ -98,8 +211,9 @@ def read_alert(alert_id: Id, key: Reader, connection: Db) -> dict[str, Any]:
     return alert_shape(alert)
 
 
-@router.patch("/alerts/{alert_id}")
-def patch_alert(alert_id: Id, given: AlertPatch, _: Admin, service: TheService) -> dict[str, Any]:
+@router.patch("/alerts/{alert_id}", operation_id="patchAlert", summary="Change an alert")
+@raises(UnknownAlertError, InvalidAlertError)
+def patch_alert(alert_id: AlertPath, given: AlertPatch, _: Admin, service: TheService) -> Alert:
     """Change an alert, or switch it off and on."""
     changes = AlertChanges(
         name=given.name,
@@ -113,27 +227,28 @@ def patch_alert(alert_id: Id, given: AlertPatch, _: Admin, service: TheService) 
     return alert_shape(alert)
 
 
-@router.delete("/alerts/{alert_id}", status_code=204)
-def remove_alert(alert_id: Id, _: Admin, service: TheService) -> None:
-    """End an alert; what occurred stays in the list of occurrences."""
+@router.delete("/alerts/{alert_id}", status_code=204, operation_id="deleteAlert", summary="Delete an alert")
+@raises(UnknownAlertError)
+def remove_alert(alert_id: AlertPath, _: Admin, service: TheService) -> None:
+    """Delete an alert; its occurrences stay listed."""
     delete_alert(engine=service.engine, alert_id=alert_id, now=utc_now())
 
 
-@router.get("/alert-occurrences")
+@router.get("/alert-occurrences", operation_id="listAlertOccurrences", summary="List alert occurrences")
 def read_occurrences(
     key: Reader,
     connection: Db,
-    customer_id: str | None = None,
-    alert_id: str | None = None,
-    kind: AlertKind | None = None,
+    customer_id: CustomerFilter = None,
+    alert_id: Annotated[Text | None, Query(description="Only occurrences of this alert.")] = None,
+    kind: KindFilter = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page:
-    """What occurred, the newest first. A key that is bound to a customer reads that of its own alerts."""
+) -> Page[AlertOccurrence]:
+    """Occurrences, newest first. A key that is bound to a customer reads only those of its own alerts."""
     position = decode_cursor(cursor, length=2)
     where = OccurrenceFilter(
-        customer_id=require_customer(key, text_of(customer_id)),
-        alert_id=text_of(alert_id),
+        customer_id=require_customer(key, customer_id),
+        alert_id=alert_id,
         kind=kind.value if kind else None,
         alerts_of=key.customer_id,
     )

@@ -6,27 +6,28 @@ from typing import Any
 
 import psycopg
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from metering.api import (
     alerts,
-    backlog,
+    charges,
+    corrections,
+    customers,
+    events,
     exports,
     health,
     invoices,
     prices,
-    reading,
-    receipts,
-    stream_events,
+    streams,
+    stripe,
     totals,
     webhooks,
-    writing,
 )
 from metering.api.auth import Authenticator
-from metering.api.ingest_events import OPENAPI, IngestEndpoint
+from metering.api.description import describe_app
+from metering.api.events import IngestEndpoint
 from metering.api.metrics import build_work_collector
 from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
 from metering.core.clock import utc_now
@@ -36,20 +37,23 @@ from metering.server.bootstrap import Service, database_url, freeze_collector, r
 from metering.streams.ingest.nudge import Nudger
 from metering.streams.ingest.writer import IngestWriter
 
-# What ends in a name goes before a stream, whose id may have any.
+# Paths that end in a fixed name go before a stream's own path: its id may contain slashes.
 _ROUTERS = (
-    stream_events.router,
-    backlog.resolution_router,
-    receipts.router,
-    reading.router,
+    events.stream_events_router,
+    corrections.resolution_router,
+    streams.receipt_router,
+    streams.router,
+    charges.router,
     totals.router,
-    backlog.router,
+    customers.router,
     prices.router,
+    corrections.router,
     invoices.router,
     exports.router,
     alerts.router,
     webhooks.router,
-    writing.router,
+    stripe.router,
+    stripe.webhook_router,
     health.router,
 )
 
@@ -79,14 +83,14 @@ def create_app(service: Service) -> FastAPI:
         )
         nudger.start()
         writer.start()
-        # A request makes some hundred objects, which go with it; looking for cycles among them finds none.
+        # A request makes some hundred objects and frees them; searching them for cycles finds none.
         freeze_collector(young_objects=50_000)
         yield
         await writer.stop()
         nudger.stop()
         service.engine.dispose()
 
-    # The documentation page carries its own scripts: it must work without a network.
+    # The documentation page serves its own scripts: it must work without a network.
     app = FastAPIOffline(title="Stream metering", version="1", redoc_url=None, lifespan=lifespan)
     app.state.service = service
     app.state.authenticator = authenticator
@@ -113,14 +117,12 @@ class IngestFirst:
             ingest: IngestEndpoint = scope["app"].state.ingest
             await ingest(scope, receive, send)
         else:
-            response = problem_response(METHOD_NOT_ALLOWED, "events are sent with POST")
+            response = problem_response(METHOD_NOT_ALLOWED, "this path allows POST")
             response.headers["allow"] = "POST"
             await response(scope, receive, send)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schema["paths"]["/v1/events"] = {"post": {"tags": ["ingest"], **OPENAPI}}
-        app.openapi_schema = schema
+        app.openapi_schema = describe_app(app)
     return app.openapi_schema

@@ -27,11 +27,11 @@ _MAX_CACHED = 10_000
 
 
 class UnauthorizedError(MeteringError):
-    """No key, or one that is unknown or revoked."""
+    """The request has no key, or one that is unknown or revoked."""
 
 
 class ForbiddenError(MeteringError):
-    """The key is known, but not for this."""
+    """The key is valid, but its role or its customer does not allow this."""
 
 
 @dataclass(slots=True)
@@ -83,8 +83,8 @@ class Authenticator:
             with self._lock:
                 self._cache.pop(authorization, None)
         except (MeteringError, SQLAlchemyError) as error:
-            # The key stays good until its time is over; who comes then is told.
-            log.warning("a key could not be looked up again", extra={"error": str(error).splitlines()[0]})
+            # The cached key stays valid until it expires; the next request then looks it up and fails.
+            log.warning("key not refreshed, will retry", extra={"error": str(error).splitlines()[0]})
 
     def _look_up(self, authorization: str | None) -> Key:
         scheme, _, token = (authorization or "").partition(" ")
@@ -131,7 +131,9 @@ def require_customer(key: Key, customer_id: str | None) -> str | None:
 
 
 # Only for the OpenAPI description (the "Authorize" button of /docs); `_reader` reads the header itself.
-_scheme = HTTPBearer(auto_error=False, description="A key: mk_<id>_<secret>")
+_scheme = HTTPBearer(
+    auto_error=False, description="A key: `mk_<id>_<secret>`. Its role is `ingest`, `read` or `admin`."
+)
 
 
 def _reader(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)] = None) -> Key:

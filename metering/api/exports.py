@@ -2,40 +2,50 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Path
 from starlette.responses import Response
 
 from metering.api.auth import Reader, require_customer
-from metering.api.reading import TheService
-from metering.api.stream_paths import text_of
+from metering.api.parameters import CustomerFilter, RequiredMonth, TheService
+from metering.api.routes import raises, v1_router
 from metering.core.period import BillingPeriod
-from metering.exports.download import stream_export
+from metering.customers.store import UnknownCustomerError
+from metering.exports.download import ChunksUnsupportedError, TooManyExportsError, stream_export
 from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest
 
-router = APIRouter(prefix="/v1", tags=["exports"])
+router = v1_router("exports")
 
 
 @router.get(
     "/exports/{kind}.{format}",
+    operation_id="getExport",
+    summary="Download a month",
     response_class=Response,
     responses={
-        200: {"description": "The file", "content": {"text/csv": {}, "application/vnd.apache.parquet": {}}}
+        200: {
+            "description": "The file, in the format of the path. It is whole only if the chunked answer ends.",
+            "content": {
+                "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
+                "text/csv": {"schema": {"type": "string"}},
+            },
+        }
     },
 )
+@raises(UnknownCustomerError, TooManyExportsError, ChunksUnsupportedError)
 def read_export(
-    kind: ExportKind,
-    format: ExportFormat,
+    kind: Annotated[ExportKind, Path(description="The rows to export.")],
+    format: Annotated[ExportFormat, Path(description="The file format.")],
     key: Reader,
     service: TheService,
-    period: Annotated[str, Query(description="A month, such as 2026-10")],
-    customer_id: str | None = None,
+    period: RequiredMonth,
+    customer_id: CustomerFilter = None,
 ) -> Response:
-    """A month's charges, invoice lines or FOCUS 1.2 rows, as CSV or Parquet; of a customer, or of all."""
+    """A month's charges, invoice lines or FOCUS 1.2 rows, as CSV or Parquet; of one customer, or of all."""
     request = ExportRequest(
         kind=kind,
         format=format,
         period=BillingPeriod.parse(period),
-        customer_id=require_customer(key, text_of(customer_id)),
+        customer_id=require_customer(key, customer_id),
     )
     return stream_export(
         engine=service.engine,

@@ -1,56 +1,174 @@
-"""`GET /v1/invoices`, `GET /v1/drift`, and `POST /v1/stripe/webhook`."""
+"""`GET /v1/invoices`, one invoice, and its usage statement as a PDF or a page."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, NotRequired, cast
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Path, Query
 from sqlalchemy import Connection
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from metering.access.store.keys import Key
+from metering.api.answers import Cents, Count, CustomerId, Month, Time, TimeZone, described, time_text
 from metering.api.auth import Reader, require_customer
-from metering.api.errors import NotFoundError
-from metering.api.invoice_shapes import drift_shape, invoice_shape
-from metering.api.paging import Cursor, Limit, page_of
-from metering.api.reading import Db, TheService
-from metering.api.shapes import Page
-from metering.api.stream_paths import text_of
-from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, moment_in, number_in
-from metering.core.period import BillingPeriod
+from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.parameters import CustomerFilter, Db, MonthFilter, Text, TheService, month_text
+from metering.api.problems import NotFoundError
+from metering.api.routes import raises, v1_router
+from metering.core.cursors import decode_cursor
+from metering.core.money import cents_text
+from metering.events.usage import Usage
 from metering.exports.make_statement import make_statement
+from metering.months.invoice import InvoiceLine as StoredLine
+from metering.months.invoice import LineKind, describe
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
 from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import issuer
-from metering.stripe.client.webhook import InvalidWebhookError, parse_webhook
 from metering.stripe.push import PushState
-from metering.stripe.queries.pushes import list_drift, push_views
-from metering.stripe.take_stripe_event import take_stripe_event
+from metering.stripe.queries.pushes import PushView, push_views
 
-router = APIRouter(prefix="/v1", tags=["months"])
+router = v1_router("invoices")
 
-# Stripe's events are smaller by far.
-_MAX_WEBHOOK = 1024 * 1024
-
-Month = Annotated[str | None, Query(description="A month, such as 2026-10")]
+InvoicePath = Annotated[
+    Text, Path(description="The id or the number of the invoice.", examples=["inv_5d4c0a9b", "2026-11-000001"])
+]
 
 
-@router.get("/invoices")
+class SummedUsage(TypedDict):
+    """Token counts that a line sums. A counter that no stream reported is absent."""
+
+    input_tokens: NotRequired[Annotated[Count, described("Input tokens, cached and audio input included.")]]
+    output_tokens: NotRequired[Annotated[Count, described("Output tokens, reasoning and audio output included.")]]
+    cache_read_input_tokens: NotRequired[Annotated[Count, described("Input tokens read from a prompt cache.")]]
+    cache_write_input_tokens: NotRequired[Annotated[Count, described("Input tokens written to a prompt cache.")]]
+    reasoning_output_tokens: NotRequired[Annotated[Count, described("Output tokens spent on reasoning.")]]
+    input_audio_tokens: NotRequired[Annotated[Count, described("Audio tokens of the input.")]]
+    output_audio_tokens: NotRequired[Annotated[Count, described("Audio tokens of the output.")]]
+
+
+class InvoiceLine(TypedDict):
+    """A line of an invoice: its exact cents, and its share of the whole cents that are billed."""
+
+    line_key: Annotated[str, described("Unique within the invoice.", example="usage/anthropic/claude-opus-4.7")]
+    kind: Annotated[LineKind, described("What the line sums.")]
+    description: Annotated[str, described("The line in words, as Stripe shows it.")]
+    month: Annotated[str | None, described("The month that late usage or adjustments belong to.")]
+    provider: Annotated[str | None, described("The provider; null where the line has none.", example="anthropic")]
+    model: Annotated[str | None, described("The model; null where the line has none.", example="claude-opus-4.7")]
+    adjustment_id: Annotated[str | None, described("The manual adjustment that the line is for.")]
+    reason: Annotated[str | None, described("Why the manual adjustment was booked.")]
+    starts_at: Annotated[Time, described("Begin of the time that the line covers.")]
+    ends_at: Annotated[Time, described("Its end, exclusive.")]
+    stream_count: Annotated[Count, described("How many streams the line sums.")]
+    usage: Annotated[SummedUsage, described("The usage that the line sums.")]
+    usd_cents: Annotated[Cents, described("The exact amount of the line.")]
+    billed_cents: Annotated[int, described("Its whole cents on the invoice; they add up to the invoice's.")]
+
+
+class Invoice(TypedDict):
+    """An invoice: its lines, how it was rounded, and its state at Stripe.
+
+    `exact_usd_cents` + `carried_in_usd_cents` = `billed_cents` + `remainder_usd_cents`.
+    """
+
+    invoice_id: Annotated[str, described("The id of the invoice.", example="inv_5d4c0a9b")]
+    number: Annotated[str, described("Its number, for people.", example="2026-11-000001")]
+    customer_id: CustomerId
+    period: Annotated[Month, described("The month that it bills.")]
+    state: Annotated[PushState, described("How far it is at Stripe; `settled` means paid.")]
+    time_zone: TimeZone
+    starts_at: Annotated[Time, described("Begin of the month in the customer's time zone.")]
+    ends_at: Annotated[Time, described("Its end, exclusive.")]
+    closed_at: Annotated[Time, described("When the month was closed.")]
+    created_at: Annotated[Time, described("When the invoice was created.")]
+    force_reason: Annotated[str | None, described("Why the month was closed although streams were not final.")]
+    exact_usd_cents: Annotated[Cents, described("The exact sum of the month.", example="1284.4985")]
+    carried_in_usd_cents: Annotated[Cents, described("The remainder of the invoice before.", example="0.2")]
+    billed_cents: Annotated[int, described("The whole cents that are billed.", example=1284)]
+    remainder_usd_cents: Annotated[
+        Cents, described("What is carried to the next invoice: from 0 to less than 1 cent.", example="0.6985")
+    ]
+    minimum_cents: Annotated[int, described("Below this amount nothing is billed, and all of it is carried.")]
+    previous_invoice_id: Annotated[str | None, described("The customer's invoice before; null for the first.")]
+    entry_count: Annotated[Count, described("How many charges and adjustments it sums.")]
+    seal: Annotated[str, described("A hash over all of them, in hex.")]
+    stripe_invoice_id: Annotated[str | None, described("Stripe's invoice; null until there is one.")]
+    stripe_number: Annotated[str | None, described("Stripe's number of it.")]
+    stripe_url: Annotated[str | None, described("Where the customer sees and pays it.")]
+    problem: Annotated[str | None, described("What keeps it from going on at Stripe.")]
+    lines: Annotated[list[InvoiceLine], described("Its lines.")]
+
+
+def invoice_shape(stored: StoredInvoice, push: PushView) -> Invoice:
+    """An invoice with its lines, its rounding and its state at Stripe."""
+    invoice, closed = stored.invoice, stored.closed
+    return {
+        "invoice_id": invoice.invoice_id,
+        "number": stored.number,
+        "customer_id": invoice.customer_id,
+        "period": str(invoice.period),
+        "state": push.state,
+        "time_zone": closed.time_zone,
+        "starts_at": time_text(closed.starts_at),
+        "ends_at": time_text(closed.ends_at),
+        "closed_at": time_text(closed.closed_at),
+        "created_at": time_text(stored.created_at),
+        "force_reason": closed.force_reason,
+        "exact_usd_cents": cents_text(invoice.exact_usd_cents),
+        "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
+        "billed_cents": invoice.billed_cents,
+        "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),
+        "minimum_cents": invoice.minimum_cents,
+        "previous_invoice_id": invoice.previous_invoice_id,
+        "entry_count": closed.entry_count,
+        "seal": closed.seal.hex(),
+        "stripe_invoice_id": push.stripe_invoice_id,
+        "stripe_number": push.stripe_number,
+        "stripe_url": push.stripe_url,
+        "problem": push.problem,
+        "lines": [_line_shape(line) for line in invoice.lines],
+    }
+
+
+def _line_shape(line: StoredLine) -> InvoiceLine:
+    each = line.sum
+    return {
+        "line_key": each.line_key,
+        "kind": each.kind,
+        "description": describe(line),
+        "month": each.month,
+        "provider": each.provider,
+        "model": each.model,
+        "adjustment_id": each.adjustment_id,
+        "reason": each.reason,
+        "starts_at": time_text(each.starts_at),
+        "ends_at": time_text(each.ends_at),
+        "stream_count": each.stream_count,
+        "usage": _usage_shape(each.usage),
+        "usd_cents": cents_text(each.usd_cents),
+        "billed_cents": line.billed_cents,
+    }
+
+
+def _usage_shape(usage: Usage) -> SummedUsage:
+    return cast("SummedUsage", usage.known())
+
+
+@router.get("/invoices", operation_id="listInvoices", summary="List invoices")
 def read_invoices(
     key: Reader,
     connection: Db,
-    customer_id: str | None = None,
-    period: Month = None,
-    state: PushState | None = None,
+    customer_id: CustomerFilter = None,
+    period: MonthFilter = None,
+    state: Annotated[PushState | None, Query(description="Only invoices in this state at Stripe.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page:
-    """Invoices with their lines and where they are at Stripe, the newest month first."""
+) -> Page[Invoice]:
+    """Invoices with their lines and their state at Stripe, the newest month first."""
     where = InvoiceFilter(
-        customer_id=require_customer(key, text_of(customer_id)),
-        period=_month(period),
+        customer_id=require_customer(key, customer_id),
+        period=month_text(period),
         state=state.value if state else None,
     )
     position = decode_cursor(cursor, length=2)
@@ -65,8 +183,9 @@ def read_invoices(
     )
 
 
-@router.get("/invoices/{invoice_id}")
-def read_invoice(invoice_id: str, key: Reader, connection: Db) -> dict[str, Any]:
+@router.get("/invoices/{invoice_id}", operation_id="getInvoice", summary="Get an invoice")
+@raises(NotFoundError)
+def read_invoice(invoice_id: InvoicePath, key: Reader, connection: Db) -> Invoice:
     """One invoice, by its id or its number."""
     stored = _stored(connection, key, invoice_id)
     keys = [(stored.invoice.customer_id, stored.invoice.invoice_id)]
@@ -74,19 +193,38 @@ def read_invoice(invoice_id: str, key: Reader, connection: Db) -> dict[str, Any]
 
 
 class StatementFormat(StrEnum):
-    """How a usage statement is rendered."""
+    """The file format of a usage statement."""
 
     PDF = "pdf"
     HTML = "html"
 
 
-# The page's own style, and nothing else: names on it are the customers'.
+# Allows the page's own style and nothing else: names on the page are the customers' text.
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-@router.get("/invoices/{invoice_id}/statement.{format}")
+@router.get(
+    "/invoices/{invoice_id}/statement.{format}",
+    operation_id="getStatement",
+    summary="Download a usage statement",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The statement, in the format of the path.",
+            "content": {
+                "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+                "text/html": {"schema": {"type": "string"}},
+            },
+        }
+    },
+)
+@raises(NotFoundError)
 def read_statement(
-    invoice_id: str, format: StatementFormat, key: Reader, connection: Db, service: TheService
+    invoice_id: InvoicePath,
+    format: Annotated[StatementFormat, Path(description="The file format.")],
+    key: Reader,
+    connection: Db,
+    service: TheService,
 ) -> Response:
     """The usage statement of an invoice, for its customer: a PDF or a page."""
     stored = _stored(connection, key, invoice_id)
@@ -98,61 +236,9 @@ def read_statement(
     return Response(statement_html(statement), media_type="text/html", headers=headers)
 
 
-@router.get("/drift")
-def read_drift(
-    key: Reader,
-    connection: Db,
-    customer_id: str | None = None,
-    period: Month = None,
-    reconciliation_id: str | None = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> Page:
-    """What reconciliations found to differ at Stripe, the newest first, and what was done about it."""
-    position = decode_cursor(cursor, length=3)
-    found = list_drift(
-        connection,
-        customer_id=require_customer(key, text_of(customer_id)),
-        period=_month(period),
-        reconciliation_id=text_of(reconciliation_id),
-        before=(moment_in(position[0]), position[1], number_in(position[2])) if position else None,
-        limit=limit + 1,
-    )
-    return page_of(
-        found,
-        limit=limit,
-        shape=drift_shape,
-        position=lambda each: [each.found_at.isoformat(), each.reconciliation_id, str(each.finding)],
-    )
-
-
-@router.post("/stripe/webhook")
-async def take_webhook(
-    request: Request,
-    service: TheService,
-    stripe_signature: Annotated[str | None, Header()] = None,
-) -> dict[str, Any]:
-    """What Stripe posts: verified, kept once, and taken as a hint to look; answered before anybody does."""
-    secret = service.settings.stripe_webhook_secret
-    if secret is None:
-        raise NotFoundError("STRIPE_WEBHOOK_SECRET is not set: no webhook can be verified")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_WEBHOOK:
-            raise InvalidWebhookError("the body is larger than any event")
-    event = parse_webhook(body=bytes(body), signature=stripe_signature, secret=secret.get_secret_value())
-    new = await run_in_threadpool(take_stripe_event, engine=service.engine, event=event, now=utc_now())
-    return {"received": True, "new": new}
-
-
 def _stored(connection: Connection, key: Key, invoice_id: str) -> StoredInvoice:
     """An invoice that the key may see, by its id or number."""
-    stored = find_invoice(connection, invoice_id=text_of(invoice_id) or "")
+    stored = find_invoice(connection, invoice_id=invoice_id)
     if stored is None or (key.customer_id is not None and key.customer_id != stored.invoice.customer_id):
         raise NotFoundError(f"there is no invoice {invoice_id!r}")
     return stored
-
-
-def _month(period: str | None) -> str | None:
-    return str(BillingPeriod.parse(period)) if period is not None else None

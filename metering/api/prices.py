@@ -1,45 +1,65 @@
 """The price book over HTTP: rate cards, cancel policies, markups. A change is a new dated row."""
 
-from datetime import UTC, datetime, time
+from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, NotRequired
 
-from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from fastapi import Path
+from pydantic import Field, model_validator
+from typing_extensions import TypedDict
 
+from metering.api.answers import Count, CustomerId, Percent, Provider, Time, Usd, described, time_text
 from metering.api.auth import Admin, Reader, require_customer
-from metering.api.fields import Id, Name
-from metering.api.paging import Cursor, Limit, page_of
-from metering.api.reading import Db, TheService
-from metering.api.shapes import Page, time_text
-from metering.api.stream_paths import text_of
+from metering.api.paging import Cursor, Limit, Page, page_of, whole_page
+from metering.api.parameters import (
+    CustomerFilter,
+    Db,
+    EffectiveFrom,
+    Id,
+    Input,
+    ModelFilter,
+    Name,
+    ProviderFilter,
+    TheService,
+    TimeOfDay,
+    decimal_schema,
+)
+from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, moment_in
 from metering.core.money import cents_text
 from metering.events.usage import UsageKind
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
-from metering.prices.price_book import Markup
+from metering.prices.price_book import Markup as SetMarkup
 from metering.prices.queries import RateCardFilter, list_cancel_policies, list_markups, list_rate_cards
-from metering.prices.rates import DailyWindow, Rate, RateCard
-from metering.prices.set_rate import set_rate
-from metering.prices.set_terms import set_cancel_policy, set_markup
+from metering.prices.rates import DailyWindow
+from metering.prices.rates import Rate as BookedRate
+from metering.prices.rates import RateCard as BookedCard
+from metering.prices.set_rate import InvalidRateError, RateDateTakenError, set_rate
+from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError, set_cancel_policy, set_markup
 
-router = APIRouter(prefix="/v1", tags=["prices"])
+router = v1_router("prices")
 
-# Within these bounds every product and sum of them stays exact (domain/money.py).
+# Within these bounds every product and sum of them stays exact (core/money.py).
 UsdPerMillion = Annotated[
-    Decimal, Field(ge=0, max_digits=20, decimal_places=12, allow_inf_nan=False, strict=False)
+    Decimal,
+    Field(ge=0, max_digits=20, decimal_places=12, allow_inf_nan=False),
+    decimal_schema(example="25"),
 ]
-Percent = Annotated[
-    Decimal, Field(ge=-100, le=10_000, max_digits=10, decimal_places=6, allow_inf_nan=False, strict=False)
+PercentInput = Annotated[
+    Decimal,
+    Field(ge=-100, le=10_000, max_digits=10, decimal_places=6, allow_inf_nan=False),
+    decimal_schema(example="20"),
 ]
+ProviderPath = Annotated[Name, Path(description="The provider.", examples=["anthropic"])]
+CustomerPath = Annotated[Id, Path(description="The customer.", examples=["acme"])]
 
 
-class DailyInput(BaseModel):
-    """A stretch of every day in UTC, half-open; it may run past midnight."""
+class DailyInput(Input):
+    """A part of every day in UTC, half-open; it may run past midnight."""
 
-    start: time
-    end: time
+    start: Annotated[TimeOfDay, Field(description="From this time of day on.", examples=["22:00:00"])]
+    end: Annotated[TimeOfDay, Field(description="Until this time of day, exclusive.", examples=["06:00:00"])]
 
     @model_validator(mode="after")
     def _is_a_stretch(self) -> "DailyInput":
@@ -48,18 +68,20 @@ class DailyInput(BaseModel):
         return self
 
 
-class RateInput(BaseModel):
-    """USD per million units of a kind, as a string. The conditions, where given, all have to hold."""
+class RateInput(Input):
+    """USD per million units of a kind. All conditions that are given must hold."""
 
-    kind: UsageKind
-    usd_per_million: UsdPerMillion
-    above_input_tokens: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
-    service_tier: Id | None = None
-    daily: DailyInput | None = None
+    kind: Annotated[UsageKind, Field(description="What is priced.")]
+    usd_per_million: Annotated[UsdPerMillion, Field(description="US dollars per million units, as a string.")]
+    above_input_tokens: Annotated[
+        int, Field(ge=0, le=2**53 - 1, description="Only for requests with more input tokens than this.")
+    ] = 0
+    service_tier: Annotated[Id | None, Field(description="Only for this service tier.", examples=["batch"])] = None
+    daily: Annotated[DailyInput | None, Field(description="Only for this part of the day.")] = None
 
-    def rate(self) -> Rate:
+    def rate(self) -> BookedRate:
         """In the domain's words."""
-        return Rate(
+        return BookedRate(
             kind=self.kind,
             usd_per_million=self.usd_per_million,
             above_input_tokens=self.above_input_tokens,
@@ -68,49 +90,105 @@ class RateInput(BaseModel):
         )
 
 
-class RateCardInput(BaseModel):
-    """A new card for a model. It takes effect now unless a time is given.
+class RateCardInput(Input):
+    """A new rate card for a model."""
 
-    With `customer_id` it is that customer's own; an empty list of rates then ends the customer's own price.
-    """
-
-    rates: Annotated[list[RateInput], Field(max_length=500)]
-    effective_from: AwareDatetime | None = None
-    customer_id: Id | None = None
-
-
-class CancelPolicyInput(BaseModel):
-    """A new policy of a provider, for streams that start from `effective_from` (default: now) on."""
-
-    policy: CancelPolicy
-    effective_from: AwareDatetime | None = None
+    rates: Annotated[
+        list[RateInput],
+        Field(
+            max_length=500,
+            description="The rates. With `customer_id`, an empty list ends the customer's own card.",
+        ),
+    ]
+    effective_from: EffectiveFrom = None
+    customer_id: Annotated[
+        Id | None, Field(description="The customer whose own card this is; without it the card is for all.")
+    ] = None
 
 
-class MarkupInput(BaseModel):
-    """A new markup of a customer, in percent of everybody's rates, as a string; below zero it is a discount."""
+class CancelPolicyInput(Input):
+    """A new cancel policy of a provider."""
 
-    percent: Percent
-    effective_from: AwareDatetime | None = None
+    policy: Annotated[CancelPolicy, Field(description="What a stream costs that did not complete.")]
+    effective_from: EffectiveFrom = None
 
 
-@router.get("/rates")
+class MarkupInput(Input):
+    """A new markup of a customer."""
+
+    percent: Annotated[
+        PercentInput, Field(description="Percent of the common rates, as a string; below 0 it is a discount.")
+    ]
+    effective_from: EffectiveFrom = None
+
+
+class DailyPart(TypedDict):
+    """A part of every day in UTC, half-open; it may run past midnight."""
+
+    start: Annotated[str, described("From this time of day on.", example="22:00:00")]
+    end: Annotated[str, described("Until this time of day, exclusive.", example="06:00:00")]
+
+
+class Rate(TypedDict):
+    """A rate; a condition that it does not have is absent."""
+
+    kind: Annotated[UsageKind, described("What is priced.")]
+    usd_per_million: Usd
+    above_input_tokens: Annotated[Count, described("Only for requests with more input tokens than this.")]
+    service_tier: NotRequired[Annotated[str, described("Only for this service tier.", example="batch")]]
+    daily: NotRequired[Annotated[DailyPart, described("Only for this part of the day.")]]
+
+
+_PROVENANCE = described("Where it comes from.", example="set by key k1")
+
+
+class RateCard(TypedDict):
+    """The rates of a model from `effective_from` until its next card takes effect. It is never changed."""
+
+    rate_card_id: Annotated[str, described("Follows from the content of the card.", example="rc_5d4c0a9b")]
+    provider: Provider
+    model: Annotated[str, described("The model that it prices.", example="claude-opus-4-7")]
+    customer_id: Annotated[str | None, described("The customer whose own card it is; null: for all.")]
+    effective_from: Annotated[Time, described("The start time of the first stream that it applies to.")]
+    provenance: Annotated[str, _PROVENANCE]
+    rates: Annotated[list[Rate], described("Its rates.")]
+
+
+class CancelPolicyVersion(TypedDict):
+    """A cancel policy of a provider, for streams that start from `effective_from` on."""
+
+    provider: Provider
+    policy: Annotated[CancelPolicy, described("What a stream costs that did not complete.")]
+    version: Annotated[int, described("Counts the provider's policies, from 1.")]
+    effective_from: Annotated[Time, described("The start time of the first stream that it applies to.")]
+    provenance: Annotated[str, _PROVENANCE]
+    created_at: Annotated[Time, described("When it was set.")]
+
+
+class Markup(TypedDict):
+    """A markup of a customer, on the common rates, for streams that start from `effective_from` on."""
+
+    customer_id: CustomerId
+    percent: Annotated[Percent, described("Percent of the common rates; below 0 it is a discount.")]
+    effective_from: Annotated[Time, described("The start time of the first stream that it applies to.")]
+    provenance: Annotated[str, _PROVENANCE]
+    created_at: Annotated[Time, described("When it was set.")]
+
+
+@router.get("/rates", operation_id="listRates", summary="List rate cards")
 def read_rates(
     key: Reader,
     connection: Db,
-    provider: str | None = None,
-    model: str | None = None,
-    customer_id: str | None = None,
+    provider: ProviderFilter = None,
+    model: ModelFilter = None,
+    customer_id: CustomerFilter = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page:
-    """Rate cards with their dates, by provider, model and date; with `customer_id` its own and everybody's."""
+) -> Page[RateCard]:
+    """Rate cards by provider, model and date. With `customer_id`: that customer's own and the common ones."""
     position = decode_cursor(cursor, length=4)
     after = (position[0], position[1], moment_in(position[2]), position[3]) if position else None
-    where = RateCardFilter(
-        provider=text_of(provider),
-        model=text_of(model),
-        customer_id=require_customer(key, text_of(customer_id)),
-    )
+    where = RateCardFilter(provider=provider, model=model, customer_id=require_customer(key, customer_id))
     cards = list_rate_cards(connection, where=where, after=after, limit=limit + 1)
     return page_of(
         cards,
@@ -120,21 +198,26 @@ def read_rates(
     )
 
 
-def _position(card: RateCard) -> list[str]:
+def _position(card: BookedCard) -> list[str]:
     return [card.provider, card.model, card.effective_from.isoformat(), card.customer_id or ""]
 
 
-@router.put("/rates/{provider}/{model:path}")
+@router.put("/rates/{provider}/{model:path}", operation_id="putRate", summary="Add a rate card")
+@raises(InvalidRateError, RateDateTakenError)
 def write_rate(
-    provider: Name, model: Name, given: RateCardInput, key: Admin, service: TheService
-) -> dict[str, Any]:
-    """Add a dated rate card. What is booked stays as it is; unpriced streams that it prices finalize."""
+    provider: ProviderPath,
+    model: Annotated[Name, Path(description="The model.", examples=["claude-opus-4-7"])],
+    given: RateCardInput,
+    key: Admin,
+    service: TheService,
+) -> RateCard:
+    """Add a dated rate card. Booked charges stay as they are; unpriced streams that it prices are finalized."""
     now = utc_now()
     card = set_rate(
         engine=service.engine,
         provider=provider,
         model=model,
-        effective_from=_from(given.effective_from, now),
+        effective_from=given.effective_from or now,
         rates=[rate.rate() for rate in given.rates],
         customer_id=given.customer_id,
         set_by=f"key {key.key_id}",
@@ -143,64 +226,57 @@ def write_rate(
     return rate_card_shape(card, f"set by key {key.key_id}")
 
 
-@router.get("/cancel-policies")
-def read_cancel_policies(_: Reader, connection: Db, provider: str | None = None) -> Page:
-    """Every cancel policy ever set. A provider without one has `delivered`, version 0."""
-    found = list_cancel_policies(connection, provider=text_of(provider))
-    return Page(
-        data=[cancel_policy_shape(each.terms, each.provenance, each.created_at) for each in found],
-        next_cursor=None,
-    )
+@router.get("/cancel-policies", operation_id="listCancelPolicies", summary="List cancel policies")
+def read_cancel_policies(_: Reader, connection: Db, provider: ProviderFilter = None) -> Page[CancelPolicyVersion]:
+    """All cancel policies, in one page. A provider without one has `delivered`, version 0."""
+    found = list_cancel_policies(connection, provider=provider)
+    return whole_page([cancel_policy_shape(each.terms, each.provenance, each.created_at) for each in found])
 
 
-@router.put("/cancel-policies/{provider}")
+@router.put("/cancel-policies/{provider}", operation_id="putCancelPolicy", summary="Add a cancel policy")
+@raises(TermsDateTakenError)
 def write_cancel_policy(
-    provider: Name, given: CancelPolicyInput, key: Admin, service: TheService
-) -> dict[str, Any]:
+    provider: ProviderPath, given: CancelPolicyInput, key: Admin, service: TheService
+) -> CancelPolicyVersion:
     """Add a dated cancel policy of a provider."""
     now, set_by = utc_now(), f"key {key.key_id}"
     terms = set_cancel_policy(
         engine=service.engine,
         provider=provider,
         policy=given.policy,
-        effective_from=_from(given.effective_from, now),
+        effective_from=given.effective_from or now,
         set_by=set_by,
         now=now,
     )
     return cancel_policy_shape(terms, f"set by {set_by}", now)
 
 
-@router.get("/markups/{customer_id:path}")
-def read_markups(customer_id: Id, key: Reader, connection: Db) -> Page:
-    """A customer's markups, oldest first; none means flat passthrough."""
+@router.get("/markups/{customer_id:path}", operation_id="listMarkups", summary="List a customer's markups")
+def read_markups(customer_id: CustomerPath, key: Reader, connection: Db) -> Page[Markup]:
+    """A customer's markups in one page, oldest first; without one the common rates apply unchanged."""
     require_customer(key, customer_id)
     found = list_markups(connection, customer_id=customer_id)
-    return Page(
-        data=[markup_shape(each.markup, each.provenance, each.created_at) for each in found], next_cursor=None
-    )
+    return whole_page([markup_shape(each.markup, each.provenance, each.created_at) for each in found])
 
 
-@router.put("/markups/{customer_id:path}")
-def write_markup(customer_id: Id, given: MarkupInput, key: Admin, service: TheService) -> dict[str, Any]:
+@router.put("/markups/{customer_id:path}", operation_id="putMarkup", summary="Add a markup")
+@raises(InvalidMarkupError, TermsDateTakenError)
+def write_markup(customer_id: CustomerPath, given: MarkupInput, key: Admin, service: TheService) -> Markup:
     """Add a dated markup of a customer."""
     now, set_by = utc_now(), f"key {key.key_id}"
     markup = set_markup(
         engine=service.engine,
         customer_id=customer_id,
         percent=given.percent,
-        effective_from=_from(given.effective_from, now),
+        effective_from=given.effective_from or now,
         set_by=set_by,
         now=now,
     )
     return markup_shape(markup, f"set by {set_by}", now)
 
 
-def _from(given: datetime | None, now: datetime) -> datetime:
-    return (given or now).astimezone(UTC)
-
-
-def rate_card_shape(card: RateCard, provenance: str) -> dict[str, Any]:
-    """A rate card with its rates; a condition that a rate does not have is left out."""
+def rate_card_shape(card: BookedCard, provenance: str) -> RateCard:
+    """A rate card with its rates."""
     return {
         "rate_card_id": card.rate_card_id,
         "provider": card.provider,
@@ -212,25 +288,24 @@ def rate_card_shape(card: RateCard, provenance: str) -> dict[str, Any]:
     }
 
 
-def _rate_shape(rate: Rate) -> dict[str, Any]:
-    return {
-        "kind": rate.kind.value,
+def _rate_shape(rate: BookedRate) -> Rate:
+    shape: Rate = {
+        "kind": rate.kind,
         "usd_per_million": cents_text(rate.usd_per_million),
         "above_input_tokens": rate.above_input_tokens,
-        **({"service_tier": rate.service_tier} if rate.service_tier else {}),
-        **(
-            {"daily": {"start": rate.daily.start.isoformat(), "end": rate.daily.end.isoformat()}}
-            if rate.daily
-            else {}
-        ),
     }
+    if rate.service_tier:
+        shape["service_tier"] = rate.service_tier
+    if rate.daily:
+        shape["daily"] = {"start": rate.daily.start.isoformat(), "end": rate.daily.end.isoformat()}
+    return shape
 
 
-def cancel_policy_shape(terms: CancelTerms, provenance: str, created_at: datetime) -> dict[str, Any]:
+def cancel_policy_shape(terms: CancelTerms, provenance: str, created_at: datetime) -> CancelPolicyVersion:
     """A provider's cancel policy."""
     return {
         "provider": terms.provider,
-        "policy": terms.policy.value,
+        "policy": terms.policy,
         "version": terms.version,
         "effective_from": time_text(terms.effective_from),
         "provenance": provenance,
@@ -238,7 +313,7 @@ def cancel_policy_shape(terms: CancelTerms, provenance: str, created_at: datetim
     }
 
 
-def markup_shape(markup: Markup, provenance: str, created_at: datetime) -> dict[str, Any]:
+def markup_shape(markup: SetMarkup, provenance: str, created_at: datetime) -> Markup:
     """A customer's markup."""
     return {
         "customer_id": markup.customer_id,

@@ -3,14 +3,17 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
+from typing_extensions import TypedDict
 
 from metering.access.manage_access import KeyBindingError, KeyIdTakenError
 from metering.access.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
@@ -30,7 +33,6 @@ from metering.alerts.store.alerts import UnknownAlertError
 from metering.alerts.store.deliveries import UnknownDeliveryError
 from metering.alerts.store.endpoints import UnknownEndpointError
 from metering.api.auth import ForbiddenError, UnauthorizedError
-from metering.api.errors import InvalidParameterError, NoEventAcceptedError, NotFoundError
 from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.cursors import InvalidCursorError
 from metering.core.errors import MeteringError
@@ -41,6 +43,7 @@ from metering.customers.store import StripeCustomerTakenError, UnknownCustomerEr
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.db.schema import RoleMissingError, SchemaOutdatedError, UnknownSchemaError
 from metering.events.wire.decode import TooManyEventsError
+from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
 from metering.exports.columns import UnrepresentableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
@@ -74,8 +77,51 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
+class NotFoundError(MeteringError):
+    """The path names something that does not exist, or that this key may not see."""
+
+
+class InvalidParameterError(MeteringError):
+    """A parameter or a field of the body is invalid or unknown; the message names it."""
+
+
+class NoEventAcceptedError(MeteringError):
+    """Every event of the request was rejected, or the batch is empty."""
+
+    def __init__(self, rejected: Sequence[Rejection]) -> None:
+        super().__init__(
+            f"all {len(rejected)} events were rejected"
+            if rejected
+            else "the batch is empty: send at least one event"
+        )
+        self.rejected = rejected
+
+
+class Problem(TypedDict):
+    """An error, as RFC 9457 has it."""
+
+    type: Annotated[
+        str,
+        Field(
+            description="The kind of problem, as a relative URI. It is stable: decide by it, not by the texts.",
+            pattern="^/problems/[a-z-]+$",
+            json_schema_extra={"format": "uri-reference"},
+            examples=["/problems/invalid-parameter"],
+        ),
+    ]
+    title: Annotated[str, Field(description="The kind of problem in words.", examples=["Invalid parameter"])]
+    status: Annotated[int, Field(description="The HTTP status.", ge=400, le=599, examples=[422])]
+    detail: Annotated[
+        str,
+        Field(
+            description="What is wrong with this request, and what to do.",
+            examples=["customer: unknown query parameter, did you mean customer_id?"],
+        ),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ProblemType:
     """What a kind of failure is called on the wire."""
 
     status: int
@@ -84,50 +130,54 @@ class Problem:
     retry_after_seconds: int | None = None
 
 
-PROBLEMS: dict[type[MeteringError], Problem] = {
-    NoEventAcceptedError: Problem(422, "invalid-events", "No event was accepted"),
-    InvalidJsonError: Problem(422, "invalid-json", "The body is not JSON"),
-    BrokenBodyError: Problem(422, "invalid-encoding", "The body cannot be inflated"),
-    UnsupportedBodyError: Problem(415, "unsupported-body", "The body's type or encoding is not supported"),
-    BodyTooLargeError: Problem(413, "body-too-large", "The body is too large"),
-    TooManyEventsError: Problem(413, "too-many-events", "Too many events in one request"),
-    QueueFullError: Problem(503, "queue-full", "Too much waits to be stored", retry_after_seconds=1),
-    NotCommittedError: Problem(503, "not-committed", "The events were not confirmed", retry_after_seconds=1),
-    DatabaseUnavailableError: Problem(503, "store-unavailable", "The store is down", retry_after_seconds=2),
-    UnauthorizedError: Problem(401, "unauthorized", "A valid key is needed"),
-    ForbiddenError: Problem(403, "forbidden", "The key may not do this"),
-    NotFoundError: Problem(404, "not-found", "There is no such thing"),
-    InvalidParameterError: Problem(422, "invalid-parameter", "A parameter is wrong"),
-    InvalidCursorError: Problem(422, "invalid-parameter", "A parameter is wrong"),
-    InvalidPeriodError: Problem(422, "invalid-parameter", "A parameter is wrong"),
-    UnknownTimeZoneError: Problem(422, "invalid-parameter", "A parameter is wrong"),
-    InvalidRateError: Problem(422, "invalid-rate", "The rates do not make a card"),
-    RateDateTakenError: Problem(409, "rate-date-taken", "There is a card for this moment already"),
-    InvalidMarkupError: Problem(422, "invalid-parameter", "A parameter is wrong"),
-    TermsDateTakenError: Problem(409, "terms-date-taken", "There are terms for this moment already"),
-    InvalidAdjustmentError: Problem(422, "invalid-adjustment", "The adjustment cannot be booked"),
-    UnknownCustomerError: Problem(404, "not-found", "There is no such thing"),
-    IdempotencyKeyReusedError: Problem(422, "idempotency-key-reused", "The key was used for another request"),
-    RequestInFlightError: Problem(409, "request-in-flight", "The request is under way", retry_after_seconds=1),
-    InvalidResolutionError: Problem(422, "invalid-resolution", "The decision does not settle the stream"),
-    NotInBacklogError: Problem(409, "not-in-backlog", "The stream needs no decision"),
-    UnknownStreamError: Problem(404, "not-found", "There is no such thing"),
-    TooManyExportsError: Problem(503, "too-many-exports", "Too many exports at once", retry_after_seconds=30),
-    ChunksUnsupportedError: Problem(505, "http-version", "A newer HTTP is needed"),
-    InvalidWebhookError: Problem(400, "invalid-webhook", "The webhook cannot be believed"),
-    InvalidAlertError: Problem(422, "invalid-alert", "The terms do not make an alert"),
-    UnknownAlertError: Problem(404, "not-found", "There is no such thing"),
-    TooManyAlertsError: Problem(409, "too-many-alerts", "There are as many alerts as there may be"),
-    InvalidEndpointError: Problem(422, "invalid-webhook-endpoint", "The webhook endpoint makes no sense"),
-    InvalidUrlError: Problem(422, "invalid-webhook-url", "No webhook may be sent there"),
-    UnknownEndpointError: Problem(404, "not-found", "There is no such thing"),
-    TooManyEndpointsError: Problem(409, "too-many-webhook-endpoints", "There are as many as there may be"),
-    EndpointDisabledError: Problem(409, "webhook-endpoint-disabled", "The webhook endpoint is disabled"),
-    UnknownDeliveryError: Problem(404, "not-found", "There is no such thing"),
-    StripeCustomerTakenError: Problem(409, "stripe-customer-taken", "The Stripe customer is taken"),
+PROBLEMS: dict[type[MeteringError], ProblemType] = {
+    NoEventAcceptedError: ProblemType(422, "invalid-events", "No event was accepted"),
+    InvalidJsonError: ProblemType(422, "invalid-json", "Body is not JSON"),
+    BrokenBodyError: ProblemType(422, "invalid-encoding", "Body cannot be decompressed"),
+    UnsupportedBodyError: ProblemType(415, "unsupported-body", "Unsupported media type or encoding"),
+    BodyTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
+    TooManyEventsError: ProblemType(413, "too-many-events", "Too many events"),
+    QueueFullError: ProblemType(503, "queue-full", "Ingest queue full", retry_after_seconds=1),
+    NotCommittedError: ProblemType(503, "not-committed", "Commit not confirmed", retry_after_seconds=1),
+    DatabaseUnavailableError: ProblemType(503, "store-unavailable", "Database unavailable", retry_after_seconds=2),
+    UnauthorizedError: ProblemType(401, "unauthorized", "Valid key required"),
+    ForbiddenError: ProblemType(403, "forbidden", "Key not allowed"),
+    NotFoundError: ProblemType(404, "not-found", "Not found"),
+    InvalidParameterError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
+    InvalidCursorError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
+    InvalidPeriodError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
+    UnknownTimeZoneError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
+    InvalidRateError: ProblemType(422, "invalid-rate", "Invalid rate card"),
+    RateDateTakenError: ProblemType(409, "rate-date-taken", "Rate card date taken"),
+    InvalidMarkupError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
+    TermsDateTakenError: ProblemType(409, "terms-date-taken", "Effective date taken"),
+    InvalidAdjustmentError: ProblemType(422, "invalid-adjustment", "Invalid adjustment"),
+    UnknownCustomerError: ProblemType(404, "not-found", "Not found"),
+    IdempotencyKeyReusedError: ProblemType(422, "idempotency-key-reused", "Idempotency key reused"),
+    RequestInFlightError: ProblemType(409, "request-in-flight", "Request in progress", retry_after_seconds=1),
+    InvalidResolutionError: ProblemType(422, "invalid-resolution", "Invalid resolution"),
+    NotInBacklogError: ProblemType(409, "not-in-backlog", "Stream not in backlog"),
+    UnknownStreamError: ProblemType(404, "not-found", "Not found"),
+    TooManyExportsError: ProblemType(
+        503, "too-many-exports", "Too many concurrent exports", retry_after_seconds=30
+    ),
+    ChunksUnsupportedError: ProblemType(505, "http-version", "HTTP version not supported"),
+    InvalidWebhookError: ProblemType(400, "invalid-webhook", "Invalid webhook signature"),
+    InvalidAlertError: ProblemType(422, "invalid-alert", "Invalid alert"),
+    UnknownAlertError: ProblemType(404, "not-found", "Not found"),
+    TooManyAlertsError: ProblemType(409, "too-many-alerts", "Alert limit reached"),
+    InvalidEndpointError: ProblemType(422, "invalid-webhook-endpoint", "Invalid webhook endpoint"),
+    InvalidUrlError: ProblemType(422, "invalid-webhook-url", "Webhook URL not allowed"),
+    UnknownEndpointError: ProblemType(404, "not-found", "Not found"),
+    TooManyEndpointsError: ProblemType(409, "too-many-webhook-endpoints", "Webhook endpoint limit reached"),
+    EndpointDisabledError: ProblemType(409, "webhook-endpoint-disabled", "Webhook endpoint disabled"),
+    UnknownDeliveryError: ProblemType(404, "not-found", "Not found"),
+    StripeCustomerTakenError: ProblemType(409, "stripe-customer-taken", "Stripe customer taken"),
 }
 
-METHOD_NOT_ALLOWED = Problem(405, "method-not-allowed", "Method Not Allowed")
+METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "Method not allowed")
+INTERNAL = ProblemType(500, "internal", "Internal error")
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 # Raised at start, in workers, by the command line, or within an export whose answer has begun: no request is
 # answered with them.
@@ -169,7 +219,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
 )
 
 
-def problem_response(problem: Problem, detail: str, **members: Any) -> Response:
+def problem_response(problem: ProblemType, detail: str, **members: Any) -> Response:
     """The answer for a problem; `members` are further fields of it."""
     body = {
         "type": f"/problems/{problem.slug}",
@@ -196,14 +246,14 @@ def error_response(error: MeteringError) -> Response:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Have every error leave as problem+json; what nobody expected is logged and told to the client as a 500."""
+    """Answer every error with problem+json; an unexpected one is logged and answered with status 500."""
 
     @app.exception_handler(MeteringError)
     def expected(_: Request, error: MeteringError) -> Response:
         return error_response(error)
 
     @app.exception_handler(OperationalError)
-    def store_down(_: Request, error: OperationalError) -> Response:
+    def database_failed(_: Request, error: OperationalError) -> Response:
         log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
         return error_response(DatabaseUnavailableError("PostgreSQL failed during the request: try again"))
 
@@ -212,9 +262,16 @@ def install_problem_handlers(app: FastAPI) -> None:
         return error_response(InvalidParameterError("; ".join(_describe(error.errors()))))
 
     @app.exception_handler(HTTPException)
-    def http(_: Request, error: HTTPException) -> Response:
-        slug = {404: "not-found", 405: METHOD_NOT_ALLOWED.slug}.get(error.status_code, "http-error")
-        response = problem_response(Problem(error.status_code, slug, error.detail), error.detail)
+    def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == METHOD_NOT_ALLOWED.status:
+            allowed = ", ".join(_allowed_methods(request))
+            response = problem_response(METHOD_NOT_ALLOWED, f"this path allows {allowed}")
+            response.headers["allow"] = allowed
+            return response
+        if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8
+            return error_response(InvalidParameterError("the body is not JSON in UTF-8"))
+        slug = "not-found" if error.status_code == 404 else "http-error"
+        response = problem_response(ProblemType(error.status_code, slug, error.detail), error.detail)
         response.headers.update(error.headers or {})
         return response
 
@@ -222,11 +279,24 @@ def install_problem_handlers(app: FastAPI) -> None:
     def unexpected(request: Request, error: Exception) -> Response:
         # The server logs the traceback itself; this line says where it came from.
         log.error("unexpected error", extra={"path": request.url.path, "error": type(error).__name__})
-        return problem_response(Problem(500, "internal", "An internal error"), "It was logged; try again.")
+        return problem_response(INTERNAL, "The error was logged; try again.")
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods that routes of this path have, all together: Starlette names those of the first route only."""
+    asked = {"type", "http_version", "scheme", "path", "raw_path", "root_path", "query_string", "headers", "app"}
+    scope = {name: value for name, value in request.scope.items() if name in asked}
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _describe(errors: Sequence[Any]) -> list[str]:
-    return [
-        f"{'.'.join(str(part) for part in item['loc'] if part not in ('query', 'body', 'path'))}: {item['msg']}"
-        for item in errors
-    ]
+    """What is wrong, each with the field that it is about."""
+    found = []
+    for item in errors:
+        field = ".".join(str(part) for part in item["loc"] if part not in ("query", "body", "path"))
+        found.append(f"{field}: {item['msg']}" if field else item["msg"])
+    return found

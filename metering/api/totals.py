@@ -3,28 +3,83 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any, NotRequired, cast
 from zoneinfo import ZoneInfo, available_timezones
 
-from fastapi import APIRouter, Depends, Header, Query
+import msgspec
+from fastapi import Depends, Header, Query
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
+from metering.api.answers import Cents, Count, Time, described, time_text
 from metering.api.auth import Reader, require_customer
-from metering.api.errors import InvalidParameterError
-from metering.api.paging import Cursor, Limit
-from metering.api.reading import Db, TheService, When, aware
-from metering.api.shapes import TotalsPage, time_text, total_shape
-from metering.api.stream_paths import text_of
+from metering.api.paging import Cursor, Limit, NextCursor, Page
+from metering.api.parameters import CustomerFilter, Db, RequiredFrom, RequiredTo, TheService, Timestamp
+from metering.api.problems import InvalidParameterError
+from metering.api.routes import v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, encode_cursor
+from metering.core.money import EXACT, cents_text
+from metering.events.events import Outcome, UsageSource
 from metering.streams.accrue_streams import accrue_streams
-from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
+from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity, Range
 
-router = APIRouter(prefix="/v1", tags=["reading"])
+router = v1_router("totals")
 
+_encode = msgspec.json.Encoder().encode
 # Days and months of a time zone are worked out one by one.
 _LONGEST_BY_TIME_ZONE = timedelta(days=3_700)
+
+
+class Compared(TypedDict):
+    """A group's final totals in the range to compare with, and the change since."""
+
+    stream_count: Annotated[Count, described("Final streams in that range.")]
+    cost_usd_cents: Annotated[Cents, described("Their exact final amount.")]
+    change_usd_cents: Annotated[Cents, described("The amount of this range minus the amount of that one.")]
+
+
+class Total(TypedDict):
+    """The sums of one group. Final amounts are filed by the time the stream ended.
+
+    `start` is there with a granularity, each group's field if it is in `group_by`, `compared` with a range to
+    compare with. A group's field is null for streams that do not have it.
+    """
+
+    start: NotRequired[Annotated[Time, described("Begin of the hour, day or month.")]]
+    customer_id: NotRequired[Annotated[str | None, described("The customer.", example="acme")]]
+    provider: NotRequired[Annotated[str | None, described("The provider.", example="anthropic")]]
+    model: NotRequired[Annotated[str | None, described("The requested model.", example="claude-opus-4.7")]]
+    api_key_id: NotRequired[Annotated[str | None, described("The customer's API key.")]]
+    outcome: NotRequired[Annotated[Outcome | None, described("How the streams ended.")]]
+    usage_source: NotRequired[Annotated[UsageSource | None, described("Who counted their usage.")]]
+    retry: NotRequired[Annotated[bool | None, described("Whether they are retries.")]]
+    stream_count: Annotated[int, described("Final streams.", example=1)]
+    input_tokens: Annotated[int, described("Input tokens of final streams, cached and audio input included.")]
+    output_tokens: Annotated[int, described("Output tokens, reasoning and audio output included.")]
+    cache_read_input_tokens: Annotated[int, described("Input tokens read from a prompt cache.")]
+    cache_write_input_tokens: Annotated[int, described("Input tokens written to a prompt cache.")]
+    reasoning_output_tokens: Annotated[int, described("Output tokens spent on reasoning.")]
+    input_audio_tokens: Annotated[int, described("Audio tokens of the input.")]
+    output_audio_tokens: Annotated[int, described("Audio tokens of the output.")]
+    cost_usd_cents: Annotated[Cents, described("The exact final amount, adjustments included.")]
+    accrued_usd_cents: Annotated[Cents, described("The exact amount so far of streams that are not final.")]
+    accruing_stream_count: Annotated[int, described("Streams that are not final.", example=0)]
+    compared: NotRequired[Annotated[Compared, described("The same group in the range to compare with.")]]
+
+
+class TotalsPage(TypedDict):
+    """A page of totals."""
+
+    data: Annotated[list[Total], described("The rows of this page.")]
+    next_cursor: NextCursor
+    as_of: Annotated[Time, described("The moment that the figures show.")]
+
+
+GranularityChoice = Annotated[
+    Granularity, Query(description="The length of a row's time bucket; `none`: one bucket for the whole range.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +90,16 @@ class _Calendar:
     time_zone: ZoneInfo | None
 
 
-def _range(
-    from_: Annotated[datetime, Query(alias="from", description="RFC 3339 with offset; inclusive")],
-    to: Annotated[datetime, Query(description="RFC 3339 with offset; exclusive")],
-) -> Range:
+def _range(from_: RequiredFrom, to: RequiredTo) -> Range:
     return _checked("from", from_, "to", to)
 
 
 def _calendar(
     within: Annotated[Range, Depends(_range)],
-    granularity: Granularity = Granularity.NONE,
+    granularity: GranularityChoice = Granularity.NONE,
     time_zone: Annotated[
-        str | None, Query(description="Whose days and months: an IANA name such as Europe/Berlin. Default: UTC's")
+        str | None,
+        Query(description="The IANA time zone of days and months. Default: UTC.", examples=["Europe/Berlin"]),
     ] = None,
 ) -> _Calendar:
     if time_zone is None or time_zone == "UTC":
@@ -59,9 +112,12 @@ def _calendar(
 
 
 def _compared(
-    granularity: Granularity = Granularity.NONE,
-    compare_from: Annotated[When, Query(description="Begin of a range to compare each group with")] = None,
-    compare_to: Annotated[When, Query(description="Its end; exclusive")] = None,
+    granularity: GranularityChoice = Granularity.NONE,
+    compare_from: Annotated[
+        Timestamp | None,
+        Query(description="Begin of a range to compare each group with; RFC 3339 with an offset."),
+    ] = None,
+    compare_to: Annotated[Timestamp | None, Query(description="Its end, exclusive.")] = None,
 ) -> Range | None:
     if compare_from is None and compare_to is None:
         return None
@@ -72,7 +128,23 @@ def _compared(
     return _checked("compare_from", compare_from, "compare_to", compare_to)
 
 
-@router.get("/totals", response_model=TotalsPage)
+@router.get(
+    "/totals",
+    operation_id="listTotals",
+    summary="Sum usage and cost",
+    response_model=TotalsPage,
+    responses={
+        200: {
+            "headers": {
+                "ETag": {
+                    "description": "Stays the same as long as the figures do, whatever `as_of` is.",
+                    "schema": {"type": "string"},
+                }
+            }
+        },
+        304: {"description": "The figures are those of `If-None-Match`."},
+    },
+)
 def read_the_totals(
     key: Reader,
     connection: Db,
@@ -80,18 +152,17 @@ def read_the_totals(
     within: Annotated[Range, Depends(_range)],
     calendar: Annotated[_Calendar, Depends(_calendar)],
     compared: Annotated[Range | None, Depends(_compared)],
-    group_by: Annotated[str, Query(description=f"any of {', '.join(Group)}, separated by commas")] = "",
-    customer_id: str | None = None,
+    group_by: Annotated[
+        str, Query(description=f"Any of {', '.join(Group)}, separated by commas.", examples=["customer_id,model"])
+    ] = "",
+    customer_id: CustomerFilter = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[str | None, Header(description="An ETag of an earlier answer.")] = None,
 ) -> Response:
-    """Sums by group: final amounts, filed by the end of the stream, and accrued ones beside them.
-
-    The ETag stays the same as long as the figures do, whatever `as_of` says.
-    """
+    """Sums by group: final amounts, filed by the time the stream ended, and accrued amounts beside them."""
     groups = _groups(group_by)
-    customer = require_customer(key, text_of(customer_id))
+    customer = require_customer(key, customer_id)
     as_of = utc_now()
     question = TotalsQuestion(
         from_=within[0],
@@ -109,30 +180,48 @@ def read_the_totals(
     )
     rows = read_totals(connection, question=question, accruals=accruals)
     last = rows[limit - 1] if len(rows) > limit else None
-    page = TotalsPage(
-        data=[total_shape(row, compared=compared is not None) for row in rows[:limit]],
-        next_cursor=encode_cursor(last.position) if last else None,
-        as_of=time_text(as_of),
-    )
-    return _answer(page, if_none_match)
+    data = [total_shape(row, compared=compared is not None) for row in rows[:limit]]
+    page: Page[Total] = {"data": data, "next_cursor": encode_cursor(last.position) if last else None}
+    return _answer(page, as_of, if_none_match)
 
 
-def _answer(page: TotalsPage, if_none_match: str | None) -> Response:
-    figures = page.model_dump_json(exclude={"as_of"}).encode()
-    etag = f'W/"{hashlib.sha256(figures).hexdigest()[:32]}"'
+def _answer(page: Page[Total], as_of: datetime, if_none_match: str | None) -> Response:
+    etag = f'W/"{hashlib.sha256(_encode(page)).hexdigest()[:32]}"'
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if if_none_match is not None and etag in {given.strip() for given in if_none_match.split(",")}:
         return Response(status_code=304, headers=headers)
-    return Response(page.model_dump_json(), media_type="application/json", headers=headers)
+    shown: TotalsPage = {**page, "as_of": time_text(as_of)}
+    return Response(_encode(shown), media_type="application/json", headers=headers)
+
+
+def total_shape(row: TotalRow, *, compared: bool) -> Total:
+    """One group's totals."""
+    shape: dict[str, Any] = {
+        **({"start": time_text(row.start)} if row.start else {}),
+        **row.group,
+        "stream_count": row.stream_count,
+        **row.counters,
+        "cost_usd_cents": cents_text(row.usd_cents),
+        "accrued_usd_cents": cents_text(row.accrued_usd_cents),
+        "accruing_stream_count": row.accruing_stream_count,
+    }
+    if compared:
+        shape["compared"] = _compared_shape(row)
+    return cast("Total", shape)
+
+
+def _compared_shape(row: TotalRow) -> Compared:
+    return {
+        "stream_count": row.compared_stream_count,
+        "cost_usd_cents": cents_text(row.compared_usd_cents),
+        "change_usd_cents": cents_text(EXACT.subtract(row.usd_cents, row.compared_usd_cents)),
+    }
 
 
 def _checked(first: str, from_: datetime, second: str, to: datetime) -> Range:
-    start, end = aware(first, from_), aware(second, to)
-    assert start is not None
-    assert end is not None
-    if start >= end:
+    if from_ >= to:
         raise InvalidParameterError(f"{second}: must be later than {first}")
-    return start, end
+    return from_, to
 
 
 def _groups(group_by: str) -> list[Group]:

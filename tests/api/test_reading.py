@@ -179,7 +179,7 @@ def test_a_bound_key_sees_only_its_customer(api: Api) -> None:
         ("/v1/charges?limit=1001", "limit: "),
         ("/v1/charges?cursor=nope", "cursor: "),
         ("/v1/charges?outcome=nope", "outcome: "),
-        ("/v1/charges?model=%00", "a parameter contains NUL"),
+        ("/v1/charges?model=%00", "model: contains NUL"),
     ],
 )
 def test_a_wrong_parameter_is_named(shared_api: Api, path: str, detail: str) -> None:

@@ -1,0 +1,166 @@
+"""`GET /v1/charges`: booked usage charges, and how a charge and its lines are shown."""
+
+from typing import Annotated
+
+from fastapi import Query
+from typing_extensions import TypedDict
+
+from metering.api.answers import (
+    Cents,
+    Count,
+    CustomerId,
+    Model,
+    Month,
+    Percent,
+    Provider,
+    StreamId,
+    Time,
+    UsageCounts,
+    Usd,
+    described,
+    time_text,
+    usage_shape,
+)
+from metering.api.auth import Reader, require_customer
+from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.parameters import CustomerFilter, Db, FromFilter, ModelFilter, Text, ToFilter
+from metering.api.routes import v1_router
+from metering.core.cursors import decode_cursor, moment_in
+from metering.core.money import cents_text
+from metering.events.events import Outcome, UsageSource
+from metering.events.usage import UsageKind
+from metering.ledger.entries import Charge as BookedCharge
+from metering.ledger.queries.charges import ChargeFilter, list_charges
+from metering.prices.cancel_policies import CancelPolicy
+from metering.prices.rating import ChargeLine as BilledLine
+
+router = v1_router("charges")
+
+
+class ChargeLine(TypedDict):
+    """One line of a charge: `usd_cents` = `quantity` x `usd_per_million` / 10,000."""
+
+    kind: Annotated[UsageKind, described("What is counted.")]
+    quantity: Annotated[Count, described("Units of this kind; nested kinds are taken out of their parent.")]
+    usd_per_million: Annotated[Usd, described("The rate that applied, markup included.", example="25")]
+    usd_cents: Annotated[Cents, described("The exact amount of this line.", example="0.0925")]
+
+
+class ChargeDetail(TypedDict):
+    """The charge of a stream: what was booked when the stream was final. It is never edited."""
+
+    charge_id: Annotated[str, described("The id of the charge.", example="ch_5d4c0a9b")]
+    booked_at: Annotated[Time, described("When the charge was booked.")]
+    period: Annotated[Month, described("The billing month that the charge counts for.")]
+    rate_card_id: Annotated[str | None, described("The rate card that priced it; null where nothing is billed.")]
+    rated_model: Annotated[str | None, described("The model whose rates applied.", example="claude-opus-4-7")]
+    model_rule: Annotated[str | None, described("How the model's name led to the rate card.")]
+    markup_percent: Annotated[Percent, described("The customer's markup, which the rates of the lines include.")]
+    cost_usd_cents: Annotated[Cents, described("The exact amount of the charge: the sum of its lines.")]
+    lines: Annotated[list[ChargeLine], described("What the amount is made of.")]
+
+
+class Charge(ChargeDetail):
+    """A charge with the stream that it is for."""
+
+    customer_id: CustomerId
+    stream_id: StreamId
+    outcome: Annotated[Outcome, described("How the stream ended.")]
+    provider: Provider
+    model: Model
+    response_model: Annotated[str | None, described("The model that answered, where the upstream named it.")]
+    api_key_id: Annotated[str | None, described("The customer's API key, where the gateway named it.")]
+    started_at: Annotated[Time, described("When the stream started.")]
+    ended_at: Annotated[Time, described("When the stream ended.")]
+    usage: Annotated[UsageCounts, described("The usage that is billed.")]
+    usage_source: Annotated[UsageSource, described("Who counted the usage.")]
+    input_unknown: Annotated[bool, described("True if nobody reported the input, which then counts as 0.")]
+    service_tier: Annotated[str | None, described("The service tier that was priced.")]
+    cancel_policy: Annotated[CancelPolicy, described("The provider's cancel policy that applied.")]
+    cancel_policy_version: Annotated[int, described("The version of that policy; 0 is the default.")]
+    retry_of: Annotated[str | None, described("The stream that this one retries, where one was found.")]
+
+
+def line_shape(line: BilledLine) -> ChargeLine:
+    """One line of a charge."""
+    return {
+        "kind": line.kind,
+        "quantity": line.quantity,
+        "usd_per_million": cents_text(line.usd_per_million),
+        "usd_cents": cents_text(line.usd_cents),
+    }
+
+
+def charge_detail(charge: BookedCharge) -> ChargeDetail:
+    """A charge inside its stream."""
+    return {
+        "charge_id": charge.charge_id,
+        "booked_at": time_text(charge.booked_at),
+        "period": charge.period,
+        "rate_card_id": charge.bill.rate_card_id,
+        "rated_model": charge.bill.rated_model,
+        "model_rule": charge.bill.model_rule,
+        "markup_percent": cents_text(charge.bill.markup_percent),
+        "cost_usd_cents": cents_text(charge.bill.usd_cents),
+        "lines": [line_shape(line) for line in charge.bill.lines],
+    }
+
+
+def charge_shape(charge: BookedCharge) -> Charge:
+    """A charge in a list."""
+    bill = charge.bill
+    return {
+        "customer_id": charge.customer_id,
+        "stream_id": charge.stream_id,
+        "outcome": bill.outcome,
+        "provider": bill.provider,
+        "model": bill.model,
+        "response_model": bill.response_model,
+        "api_key_id": bill.api_key_id,
+        "started_at": time_text(bill.started_at),
+        "ended_at": time_text(bill.ended_at),
+        "usage": usage_shape(bill.usage),
+        "usage_source": bill.usage_source,
+        "input_unknown": bill.input_unknown,
+        "service_tier": bill.service_tier,
+        "cancel_policy": bill.cancel_policy,
+        "cancel_policy_version": bill.cancel_policy_version,
+        "retry_of": bill.retry_of,
+        **charge_detail(charge),
+    }
+
+
+@router.get("/charges", operation_id="listCharges", summary="List charges")
+def read_charges(
+    key: Reader,
+    connection: Db,
+    customer_id: CustomerFilter = None,
+    from_: FromFilter = None,
+    to: ToFilter = None,
+    model: ModelFilter = None,
+    outcome: Annotated[Outcome | None, Query(description="Only streams that ended like this.")] = None,
+    api_key_id: Annotated[Text | None, Query(description="Only streams of this API key of the customer.")] = None,
+    usage_source: Annotated[
+        UsageSource | None, Query(description="Only usage that was counted like this.")
+    ] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[Charge]:
+    """Booked usage charges by the end of their stream, oldest first. `from` and `to` bound that end."""
+    where = ChargeFilter(
+        customer_id=require_customer(key, customer_id),
+        from_=from_,
+        to=to,
+        model=model,
+        outcome=outcome,
+        api_key_id=api_key_id,
+        usage_source=usage_source,
+    )
+    position = decode_cursor(cursor, length=3)
+    after = (moment_in(position[0]), position[1], position[2]) if position else None
+    charges = list_charges(connection, where=where, after=after, limit=limit + 1)
+    return page_of(charges, limit=limit, shape=charge_shape, position=_position)
+
+
+def _position(charge: BookedCharge) -> list[str]:
+    return [charge.bill.ended_at.isoformat(), charge.customer_id, charge.stream_id]

@@ -1,0 +1,105 @@
+"""`GET /v1/customers` and `PUT /v1/customers/{customer_id}`: who pays."""
+
+from typing import Annotated
+
+from fastapi import Path
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from metering.api.answers import Cents, CustomerId, Time, TimeZone, described, time_text
+from metering.api.auth import Admin, Reader
+from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.parameters import Db, Id, Input, TheService
+from metering.api.problems import NotFoundError
+from metering.api.routes import raises, v1_router
+from metering.core.clock import utc_now
+from metering.core.cursors import decode_cursor
+from metering.core.money import cents_text
+from metering.customers.queries import CustomerView, get_customer, list_customers
+from metering.customers.store import CustomerDetails, StripeCustomerTakenError
+from metering.db.engine import transaction
+from metering.stripe.put_customer import put_customer
+
+router = v1_router("customers")
+
+
+class MonthToDate(TypedDict):
+    """Final amounts of the current billing month."""
+
+    cost_usd_cents: Annotated[Cents, described("The exact final amount of the month so far.", example="1284.4985")]
+
+
+class Customer(TypedDict):
+    """A customer. The first event with its id creates it; a PUT names it and links it to Stripe."""
+
+    customer_id: CustomerId
+    name: Annotated[str | None, described("The customer's name, for people.", example="Acme GmbH")]
+    stripe_customer_id: Annotated[
+        str | None, described("The Stripe customer that its invoices go to; null: not linked.", example="cus_Qx1")
+    ]
+    time_zone: TimeZone
+    created_at: Annotated[Time, described("When the customer was created.")]
+    month_to_date: MonthToDate
+
+
+class CustomerInput(Input):
+    """What can be set of a customer; fields that are left out stay as they are."""
+
+    name: Annotated[
+        str | None, Field(max_length=256, description="The customer's name, for people.", examples=["Acme GmbH"])
+    ] = None
+    stripe_customer_id: Annotated[
+        str | None,
+        Field(min_length=1, max_length=128, description="The Stripe customer to invoice.", examples=["cus_Qx1"]),
+    ] = None
+    time_zone: Annotated[
+        str | None,
+        Field(description="An IANA time zone; it decides where months begin.", examples=["Europe/Berlin"]),
+    ] = None
+
+
+def customer_shape(customer: CustomerView) -> Customer:
+    """A customer with the final amounts of the month so far."""
+    return {
+        "customer_id": customer.customer_id,
+        "name": customer.name,
+        "stripe_customer_id": customer.stripe_customer_id,
+        "time_zone": customer.time_zone,
+        "created_at": time_text(customer.created_at),
+        "month_to_date": {"cost_usd_cents": cents_text(customer.month_to_date_usd_cents)},
+    }
+
+
+@router.get("/customers", operation_id="listCustomers", summary="List customers")
+def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Cursor = None) -> Page[Customer]:
+    """Customers by id, with their final amounts of the month so far."""
+    position = decode_cursor(cursor, length=1)
+    customers = list_customers(
+        connection,
+        now=utc_now(),
+        only=key.customer_id,
+        after=position[0] if position else "",
+        limit=limit + 1,
+    )
+    return page_of(customers, limit=limit, shape=customer_shape, position=lambda customer: [customer.customer_id])
+
+
+@router.put("/customers/{customer_id:path}", operation_id="putCustomer", summary="Create or change a customer")
+@raises(NotFoundError, StripeCustomerTakenError)
+def write_customer(
+    customer_id: Annotated[Id, Path(description="The customer to create or change.", examples=["acme"])],
+    given: CustomerInput,
+    _: Admin,
+    service: TheService,
+) -> Customer:
+    """Create a customer, or set its name, time zone or Stripe id. Repeating the request changes nothing."""
+    now = utc_now()
+    details = CustomerDetails(
+        name=given.name, stripe_customer_id=given.stripe_customer_id, time_zone=given.time_zone
+    )
+    put_customer(engine=service.engine, customer_id=customer_id, details=details, now=now)
+    with transaction(service.engine) as connection:
+        customer = get_customer(connection, customer_id=customer_id, now=now)
+    if customer is None:
+        raise NotFoundError(f"there is no customer {customer_id!r}")
+    return customer_shape(customer)

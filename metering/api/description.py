@@ -1,0 +1,194 @@
+"""The OpenAPI description: its introduction, what FastAPI derives from the routes, and `POST /v1/events`."""
+
+import re
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.problems import NoEventAcceptedError, Problem
+from metering.api.routes import problem_responses
+from metering.api.schemas import Schema, derived_schemas
+from metering.db.engine import DatabaseUnavailableError
+from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError
+from metering.events.wire.split import InvalidJsonError
+from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
+from metering.streams.ingest.writer import NotCommittedError, QueueFullError
+
+_INTRODUCTION = """
+Usage metering and billing for LLM streaming gateways. Gateways post events; the service joins them to streams,
+prices each stream exactly once, and answers what it cost.
+
+**Authentication.** Send `Authorization: Bearer mk_<id>_<secret>`. A key has one role: `ingest` posts events,
+`read` reads (such a key may be bound to one customer), `admin` does everything. Without a valid key the answer is
+401; with a key that is not allowed it is 403.
+
+**Money.** Amounts are exact decimals in JSON strings, such as `"0.0026175"`: US cents in fields that end in
+`usd_cents`, US dollars in `usd_per_million`. Parse them as decimals, not as floats. Whole cents on invoices
+(`billed_cents`) are integers.
+
+**Time.** Times are RFC 3339. Answers have UTC (`2026-11-23T15:00:00.123Z`); requests may have any offset, and must
+have one. Ranges are half-open: `from` is inclusive, `to` is exclusive. Months are written `2026-11`.
+
+**Pages.** Lists answer `{"data": [...], "next_cursor": ...}`. Repeat the request with `cursor` set to
+`next_cursor` until it is null. `limit` is 100 unless given, and at most 1,000.
+
+**Errors.** Every error is an `application/problem+json` document (RFC 9457), except the 503 of `/readyz`. Its
+`type`, such as `/problems/not-found`, is stable; `detail` says what is wrong with this request. An unknown path
+gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and unknown
+fields of a body other than an event, get 422 with their name. An answer with `Retry-After` may be requested again
+after that many seconds.
+
+**Repeating requests.** Events may be sent again at any time, in any order and in any batches: they are counted
+once. `PUT /v1/customers/{customer_id}` can be repeated. `POST /v1/adjustments` books once for each
+`Idempotency-Key`. A PUT of a price adds a dated row; one row at most takes effect at the same time.
+
+Fields may be added to answers at any time; none is renamed or removed in version 1.
+""".strip()
+
+_TAGS = {
+    "events": "Post usage events, and read them back as they were sent.",
+    "streams": "One stream: its state, its usage, its cost, and the receipt of that cost.",
+    "charges": "The booked charges of streams that are final.",
+    "totals": "Sums of usage and cost by group and time.",
+    "customers": "Who pays.",
+    "prices": "Rate cards, cancel policies and markups. A change is a new dated row.",
+    "corrections": "Manual adjustments, and the backlog of streams that need a person.",
+    "invoices": "Monthly invoices and their usage statements.",
+    "exports": "A month as a CSV or Parquet file.",
+    "alerts": "Thresholds on spend and other figures, and when they were reached.",
+    "webhooks": "Where alerts are sent, and the log of deliveries.",
+    "stripe": "How Stripe differs from the invoices here, and what Stripe posts.",
+    "health": "Liveness, readiness and metrics. They need no key.",
+}
+
+_REF = "#/components/schemas/"
+_BATCH = {
+    "type": "array",
+    "items": {"$ref": f"{_REF}Event"},
+    "minItems": 1,
+    "maxItems": MAX_EVENTS,
+    "description": "A batch of events, of one or many streams and customers.",
+}
+_SINGLE = {"$ref": f"{_REF}Event"}
+_EXAMPLE = {
+    "specversion": "1.0",
+    "type": "stream-start",
+    "source": "/gateways/eu-1",
+    "id": "01J9:start",
+    "subject": "acme",
+    "time": "2026-11-23T15:00:00.123Z",
+    "data": {"stream_id": "01J9", "provider": "anthropic", "model": "claude-opus-4.7", "input_tokens": 812},
+}
+
+
+def describe_app(app: FastAPI) -> Schema:
+    """The OpenAPI 3.1 document of the application."""
+    schema: Schema = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=_INTRODUCTION,
+        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+        routes=app.routes,
+    )
+    components = schema["components"]
+    components["schemas"] = derived_schemas() | components["schemas"]
+    components["schemas"] |= {"Problem": _problem(), "EventsProblem": _events_problem()}
+    components["schemas"]["StreamEvent"]["properties"]["event"] = {
+        "$ref": f"{_REF}Event",
+        "description": "The event exactly as it was sent, unknown fields included.",
+    }
+    schema["paths"] = {"/v1/events": {"post": _post_events()}, **schema["paths"]}
+    for part in (schema["paths"], components):
+        _drop_titles(part)
+    return _with_names_of_pages(schema)
+
+
+def _problem() -> Schema:
+    return TypeAdapter(Problem).json_schema(ref_template=f"{_REF}{{model}}")
+
+
+def _events_problem() -> Schema:
+    problem = _problem()
+    rejected = {
+        "type": "array",
+        "items": {"$ref": f"{_REF}RejectedEvent"},
+        "description": "Why each event was rejected; absent if the body could not be read as JSON.",
+    }
+    return {
+        **problem,
+        "description": "No event was accepted.",
+        "properties": {**problem["properties"], "rejected": rejected},
+    }
+
+
+def _post_events() -> Schema:
+    bodies = {
+        "application/json": {
+            "schema": {"oneOf": [_SINGLE, _BATCH]},
+            "examples": {"event": {"value": _EXAMPLE}, "batch": {"value": [_EXAMPLE]}},
+        },
+        "application/cloudevents+json": {"schema": _SINGLE, "examples": {"event": {"value": _EXAMPLE}}},
+        "application/cloudevents-batch+json": {"schema": _BATCH, "examples": {"batch": {"value": [_EXAMPLE]}}},
+        NDJSON: {"schema": {"type": "string", "format": "binary", "description": "One event a line."}},
+    }
+    accepted = {
+        "description": "The accepted events are durable. Each rejected event is listed with the reason.",
+        "content": {"application/json": {"schema": {"$ref": f"{_REF}AcceptedEvents"}}},
+    }
+    problems = problem_responses(
+        UnauthorizedError,
+        ForbiddenError,
+        BodyTooLargeError,
+        TooManyEventsError,
+        UnsupportedBodyError,
+        NoEventAcceptedError,
+        InvalidJsonError,
+        BrokenBodyError,
+        QueueFullError,
+        NotCommittedError,
+        DatabaseUnavailableError,
+    )
+    return {
+        "tags": ["events"],
+        "operationId": "postEvents",
+        "summary": "Post usage events",
+        "description": f"CloudEvents 1.0 in JSON: one event, an array, or one a line (`{NDJSON}`). At most 8 MiB, "
+        f"as sent and decompressed, and {MAX_EVENTS:,} events. The answer comes once the accepted events are "
+        "committed with fsync. One bad event does not affect the others. Events may be sent again at any time.",
+        "security": [{"HTTPBearer": []}],
+        "parameters": [
+            {
+                "name": "Content-Encoding",
+                "in": "header",
+                "required": False,
+                "description": "How the body is compressed.",
+                "schema": {"type": "string", "enum": ["gzip", "zstd", "identity"]},
+            }
+        ],
+        "requestBody": {"required": True, "content": bodies},
+        "responses": {"200": accepted, **{str(status): response for status, response in problems.items()}},
+    }
+
+
+def _drop_titles(part: Any) -> None:
+    """FastAPI titles every field with its own name; the texts of examples stay."""
+    if isinstance(part, dict):
+        if isinstance(part.get("title"), str):
+            del part["title"]
+        for name, inner in part.items():
+            if name not in ("examples", "example"):
+                _drop_titles(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            _drop_titles(inner)
+
+
+def _with_names_of_pages(schema: Schema) -> Schema:
+    """pydantic names a page of charges `Page_Charge_`; here it is `ChargePage`."""
+    text = msgspec.json.encode(schema).decode()
+    named: Schema = msgspec.json.decode(re.sub(r'(?<=[/"])Page_(\w+)_(?=")', r"\1Page", text))
+    return named

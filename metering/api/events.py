@@ -1,0 +1,184 @@
+"""`POST /v1/events` for gateways, and `GET /v1/streams/{customer_id}/{stream_id}/events`, which reads them back.
+
+Posting is plain ASGI around the writer: it carries 100,000 events a second, ahead of FastAPI's routing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import TypedDict
+
+from metering.api.answers import Time, described, time_text
+from metering.api.auth import Authenticator, Reader, require_customer, require_ingest
+from metering.api.paging import Cursor, Limit, NextCursor
+from metering.api.parameters import Db, stream_key_before
+from metering.api.problems import NoEventAcceptedError, NotFoundError, error_response
+from metering.api.routes import raises, route_ending_in, v1_router
+from metering.core.cursors import decode_cursor, encode_cursor, moment_in, number_in
+from metering.core.errors import MeteringError
+from metering.events.queries import Arrival
+from metering.events.read_stream_events import Position, read_stream_events
+from metering.events.store import JournalEntry, stream_hashes
+from metering.events.wire.bodies import pack_body
+from metering.events.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
+from metering.events.wire.rejections import Rejection
+from metering.streams.ingest.body import inflate, media_type_of, receive_body
+from metering.streams.ingest.fold import fold_wire
+from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
+from metering.streams.ingest.writer import IngestWriter, Submission
+
+_encode = msgspec.json.Encoder().encode
+
+_EVENTS = "/events"
+
+stream_events_router = v1_router("events", route_class=route_ending_in(_EVENTS))
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The answer once the accepted events are durable."""
+
+    accepted: int
+    rejected: list[Rejection]
+
+
+class IngestEndpoint:
+    """Authenticates, decodes, has the writer commit, and answers only then. An ASGI application."""
+
+    def __init__(
+        self,
+        *,
+        writer: IngestWriter,
+        authenticator: Authenticator,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._writer = writer
+        self._authenticator = authenticator
+        self._clock = clock
+        # One request is decoded per turn of the event loop, so that the writer waits for one decoding at most.
+        # Without the lock, all waiting requests are decoded first, and PostgreSQL idles meanwhile.
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except ClientDisconnect:
+            return
+        except MeteringError as error:
+            response = error_response(error)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        headers = request.headers
+        key = await self._authenticator.key_async(headers.get("authorization"))
+        require_ingest(key)
+        media_type = media_type_of(headers.get("content-type", ""))
+        sent = await receive_body(request.stream())
+        async with self._turn:
+            decoded, submission = self._read(key.key_id, media_type, headers.get("content-encoding", ""), sent)
+            await asyncio.sleep(0)
+        await self._writer.submit(submission)
+        EVENTS_ACCEPTED.inc(len(decoded.events))
+        EVENTS_REJECTED.inc(len(decoded.rejections))
+        answer = Accepted(len(decoded.events), list(decoded.rejections))
+        return Response(_encode(answer), media_type="application/json")
+
+    def _read(self, key_id: str, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
+        body = inflate(sent, encoding=encoding)
+        decoded = decode_ndjson(body) if media_type == NDJSON else decode_json(body)
+        if not decoded.events:
+            EVENTS_REJECTED.inc(len(decoded.rejections))
+            raise NoEventAcceptedError(decoded.rejections)
+        return decoded, self._submission(key_id, media_type, body, decoded)
+
+    def _submission(self, key_id: str, media_type: str, body: bytes, decoded: Decoded) -> Submission:
+        streams = fold_wire(decoded.events)
+        return Submission(
+            JournalEntry(
+                ingest_key_id=key_id,
+                received_at=self._clock(),
+                media_type=media_type or "application/json",
+                event_count=len(decoded.events),
+                rejected=[rejection.index for rejection in decoded.rejections] or None,
+                body=pack_body(body),
+                stream_hashes=stream_hashes(streams),
+            ),
+            streams,
+        )
+
+
+class StreamEvent(TypedDict):
+    """An accepted event, as the journal holds it."""
+
+    received_at: Annotated[Time, described("When the service received it.")]
+    ingest_key_id: Annotated[str, described("The key that posted it.", example="k1")]
+    event: Annotated[dict[str, Any], described("The event exactly as it was sent, unknown fields included.")]
+
+
+class StreamEventsPage(TypedDict):
+    """A page of a stream's events. It may be empty and still have a `next_cursor`."""
+
+    data: Annotated[list[StreamEvent], described("The events of this page.")]
+    next_cursor: NextCursor
+    journal_from: Annotated[Time, described("Events that were received before this time are no longer stored.")]
+    complete: Annotated[bool, described("False if retention has removed the month in which the stream began.")]
+
+
+@stream_events_router.get(
+    "/streams/{customer_id}/{stream_id:path}/events", operation_id="listStreamEvents", summary="List stream events"
+)
+@raises(NotFoundError)
+def read_events(
+    stream: Annotated[tuple[str, str], Depends(stream_key_before(_EVENTS))],
+    key: Reader,
+    connection: Db,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> StreamEventsPage:
+    """A stream's accepted events as they were sent, duplicates included, in the order in which they arrived.
+
+    One call reads a bounded part of the journal: a page may be empty and still have a `next_cursor`.
+    """
+    customer_id, stream_id = stream
+    require_customer(key, customer_id)
+    page = read_stream_events(
+        connection, customer_id=customer_id, stream_id=stream_id, begin=_position(cursor), limit=limit
+    )
+    if page is None:
+        raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")
+    data: list[Any] = [
+        {
+            "received_at": time_text(event.position.arrival.received_at),
+            "ingest_key_id": event.ingest_key_id,
+            "event": msgspec.Raw(event.event.strip()),
+        }
+        for event in page.events
+    ]
+    return {
+        "data": data,
+        "next_cursor": _cursor(page.next_position),
+        "journal_from": time_text(page.journal_from),
+        "complete": page.complete,
+    }
+
+
+def _cursor(position: Position | None) -> str | None:
+    if position is None:
+        return None
+    arrival = position.arrival
+    return encode_cursor([arrival.received_at.isoformat(), str(arrival.journal_id), str(position.index)])
+
+
+def _position(cursor: str | None) -> Position | None:
+    parts = decode_cursor(cursor, length=3)
+    if parts is None:
+        return None
+    return Position(Arrival(moment_in(parts[0]), number_in(parts[1])), number_in(parts[2]))

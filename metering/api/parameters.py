@@ -1,0 +1,206 @@
+"""What a route is given: the ids, filters and times of a request, the base of its body, and the service."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, time
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from sqlalchemy import Connection
+
+from metering.api.problems import InvalidParameterError
+from metering.core.period import BillingPeriod
+from metering.db.engine import transaction
+from metering.server.bootstrap import Service
+
+# Names of clients may be long: comparing one with every known name must stay cheap, and an answer short.
+_MAX_COMPARED = 64
+_MAX_NAMED = 5
+_MAX_SHOWN = 80
+
+
+def unknown_names(unknown: Sequence[str], *, known: Iterable[str], what: str) -> str:
+    """A sentence for each unknown name, with the known name that is close to it.
+
+    >>> unknown_names(["form"], known=["from", "to"], what="query parameter")
+    'form: unknown query parameter, did you mean from?'
+    """
+    candidates = list(known)
+    return "; ".join(
+        f"{name[:_MAX_SHOWN]}: unknown {what}{_hint(name, candidates)}" for name in unknown[:_MAX_NAMED]
+    )
+
+
+def _hint(name: str, candidates: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, candidates, n=1) if len(name) <= _MAX_COMPARED else []
+    return f", did you mean {close[0]}?" if close else ""
+
+
+class Input(BaseModel):
+    """The body of a request. Unknown fields are refused by name, at every depth."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_fields(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        if unknown := [str(name) for name in given if name not in cls.model_fields]:
+            says = unknown_names(unknown, known=cls.model_fields, what="field")
+            raise PydanticCustomError("unknown_field", "{says}", {"says": says})
+        return given
+
+
+# PostgreSQL's text cannot hold NUL.
+_NO_NUL = r"^[^\x00]+$"
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_NO_NUL)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL)]
+Reason = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=2_000, pattern=_NO_NUL),
+    Field(description="Why; it is stored and shown with the amount.", examples=["Outage on 2026-11-20"]),
+]
+
+
+def _without_nul(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("nul", "contains NUL, which no stored name does")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+CustomerFilter = Annotated[
+    Text | None,
+    Query(
+        description="Only this customer. A key that is bound to a customer may name no other.", examples=["acme"]
+    ),
+]
+ModelFilter = Annotated[Text | None, Query(description="Only this model.", examples=["claude-opus-4.7"])]
+ProviderFilter = Annotated[Text | None, Query(description="Only this provider.", examples=["anthropic"])]
+
+
+def _rfc3339(given: Any) -> Any:
+    """Refuse the numbers that pydantic would read as seconds since 1970."""
+    if isinstance(given, datetime) or (isinstance(given, str) and re.match(r"\d{4}-\d{2}-\d{2}", given)):
+        return given
+    raise PydanticCustomError("rfc3339", "expected RFC 3339 with an offset, such as 2026-11-23T15:00:00Z")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        example = {"example": f"{moment.isoformat()}Z"}
+        raise PydanticCustomError("offset", "needs an offset, such as {example}", example)
+    if not MINYEAR < moment.year < MAXYEAR:  # at the ends of the calendar there is no month before or after
+        years = {"first": MINYEAR + 1, "last": MAXYEAR - 1}
+        raise PydanticCustomError("year", "needs a year from {first} to {last}", years)
+    return moment.astimezone(UTC)
+
+
+# A time of a request, in UTC.
+Timestamp = Annotated[datetime, BeforeValidator(_rfc3339), AfterValidator(_in_utc)]
+_FROM_TEXT = "From this time on, inclusive; RFC 3339 with an offset."
+_TO_TEXT = "Up to this time, exclusive; RFC 3339 with an offset."
+FromFilter = Annotated[
+    Timestamp | None, Query(alias="from", description=_FROM_TEXT, examples=["2026-11-01T00:00:00Z"])
+]
+ToFilter = Annotated[Timestamp | None, Query(description=_TO_TEXT, examples=["2026-12-01T00:00:00Z"])]
+RequiredFrom = Annotated[Timestamp, Query(alias="from", description=_FROM_TEXT, examples=["2026-11-01T00:00:00Z"])]
+RequiredTo = Annotated[Timestamp, Query(description=_TO_TEXT, examples=["2026-12-01T00:00:00Z"])]
+EffectiveFrom = Annotated[
+    Timestamp | None,
+    Field(
+        description="It applies to streams that start from this time on; RFC 3339 with an offset. Default: now.",
+        examples=["2026-12-01T00:00:00Z"],
+    ),
+]
+
+
+def _clock_text(given: Any) -> Any:
+    if isinstance(given, time) or (isinstance(given, str) and ":" in given):
+        return given
+    raise PydanticCustomError("clock", "expected a time of day, such as 23:30:00")
+
+
+TimeOfDay = Annotated[time, BeforeValidator(_clock_text)]
+
+_MONTH_TEXT = "A month, such as 2026-10."
+MonthFilter = Annotated[str | None, Query(description=_MONTH_TEXT, examples=["2026-10"])]
+RequiredMonth = Annotated[str, Query(description=_MONTH_TEXT, examples=["2026-10"])]
+
+
+def month_text(period: str | None) -> str | None:
+    """A month in its one spelling.
+
+    Raises:
+        InvalidPeriodError: it is not a month.
+    """
+    return str(BillingPeriod.parse(period)) if period is not None else None
+
+
+def decimal_schema(*, example: str) -> WithJsonSchema:
+    """How amounts in bodies are described: as strings, because JSON numbers lose digits in many clients."""
+    return WithJsonSchema(
+        {"type": "string", "format": "decimal", "pattern": r"^-?\d+(\.\d+)?$", "examples": [example]},
+        mode="validation",
+    )
+
+
+CentsInput = Annotated[
+    Decimal, Field(max_digits=30, decimal_places=12, allow_inf_nan=False), decimal_schema(example="500000")
+]
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _connection(request: Request) -> Iterator[Connection]:
+    with transaction(_service(request).engine) as connection:
+        yield connection
+
+
+Db = Annotated[Connection, Depends(_connection)]
+TheService = Annotated[Service, Depends(_service)]
+
+_CustomerPath = Annotated[
+    str, Path(description="The customer; a slash in the id is written `%2F`.", examples=["acme"])
+]
+_StreamPath = Annotated[
+    str, Path(description="The stream; a slash in the id is written `%2F`.", examples=["01J9"])
+]
+
+
+def stream_key_before(suffix: str) -> Callable[[Request, str, str], tuple[str, str]]:
+    """A dependency that gives (customer_id, stream_id) of a path that ends in `suffix`."""
+
+    def stream_key(request: Request, customer_id: _CustomerPath, stream_id: _StreamPath) -> tuple[str, str]:
+        """Both ids as they were sent: routing has undone %2F, and cannot tell an id's slash from another."""
+        raw: bytes = request.scope["raw_path"]
+        sent = raw.partition(b"/v1/streams/")[2].decode("ascii", "replace").removesuffix(suffix)
+        encoded_customer, slash, encoded_stream = sent.partition("/")
+        key = (unquote(encoded_customer), unquote(encoded_stream)) if slash else (customer_id, stream_id)
+        if "\0" in "".join(key):
+            raise InvalidParameterError("the path contains NUL, which no stored name does")
+        return key
+
+    return stream_key
+
+
+stream_key = stream_key_before("")

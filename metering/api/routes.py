@@ -1,0 +1,163 @@
+"""Routes under `/v1`: what they declare, what they refuse, and how their answers are written.
+
+A route declares its answer by its return type, its problems with `raises`, and its parameters as FastAPI does.
+What it does not declare is refused by name: unknown query parameters here, unknown fields of a body by
+`parameters.Input`. Answers are encoded as they are built; FastAPI's own validation of an answer would copy it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from http import HTTPStatus
+from itertools import groupby
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from metering.api.auth import ForbiddenError, Reader, UnauthorizedError
+from metering.api.parameters import unknown_names
+from metering.api.problems import (
+    INTERNAL,
+    MEDIA_TYPE,
+    PROBLEMS,
+    InvalidParameterError,
+    NoEventAcceptedError,
+    ProblemType,
+)
+from metering.core.errors import MeteringError
+from metering.db.engine import DatabaseUnavailableError
+
+EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
+Responses = dict[int | str, dict[str, Any]]
+
+_encode = msgspec.json.Encoder().encode
+_ANY_ROUTE = (UnauthorizedError, ForbiddenError, InvalidParameterError, DatabaseUnavailableError)
+
+
+def raises(*errors: type[MeteringError]) -> Callable[[EndpointT], EndpointT]:
+    """Declare the problems of a route, besides those that every route under /v1 has."""
+
+    def declare(endpoint: EndpointT) -> EndpointT:
+        endpoint.problems = errors  # type: ignore[attr-defined]
+        return endpoint
+
+    return declare
+
+
+class ApiRoute(APIRoute):
+    """A route whose answers are encoded as they are built, and whose problems are described."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        declared: Sequence[type[MeteringError]] = getattr(endpoint, "problems", ())
+        options["responses"] = problem_responses(*_ANY_ROUTE, *declared) | (options.get("responses") or {})
+        super().__init__(path, _encoding(endpoint, options.get("status_code") or 200), **options)
+        self.query_names = frozenset(_query_names(self.dependant))
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    """The query parameters of a route and of all that it depends on."""
+    yield from (field.alias for field in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _query_names(inner)
+
+
+def _encoding(endpoint: Callable[..., Any], status_code: int) -> Callable[..., Response]:
+    """The endpoint with its answer as JSON, or without a body for None."""
+
+    @wraps(endpoint)
+    def answer(**values: Any) -> Response:
+        built = endpoint(**values)
+        if isinstance(built, Response):
+            return built
+        if built is None:
+            return Response(status_code=status_code)
+        return Response(_encode(built), status_code, media_type="application/json")
+
+    return answer
+
+
+async def _refuse_unknown_parameters(request: Request, _: Reader) -> None:
+    """Refuse a query parameter that the route does not have, and one that is given twice: no parameter is a list.
+
+    It needs the key first, so that a request without one learns nothing but that.
+    """
+    if not request.scope["query_string"]:
+        return
+    known: frozenset[str] = request.scope["route"].query_names
+    given = [name for name, _ in request.query_params.multi_items()]
+    if unknown := [name for name in dict.fromkeys(given) if name not in known]:
+        raise InvalidParameterError(unknown_names(unknown, known=sorted(known), what="query parameter"))
+    if repeated := [name for name in known if given.count(name) > 1]:
+        raise InvalidParameterError(f"{min(repeated)}: given more than once; give it once")
+
+
+def v1_router(tag: str, *, route_class: type[ApiRoute] = ApiRoute) -> APIRouter:
+    """A router for paths under /v1."""
+    return APIRouter(
+        prefix="/v1", tags=[tag], route_class=route_class, dependencies=[Depends(_refuse_unknown_parameters)]
+    )
+
+
+def route_ending_in(suffix: str) -> type[ApiRoute]:
+    """A route that matches only where the suffix was sent as such: a stream's id may end in `%2Fevents`."""
+
+    class SuffixRoute(ApiRoute):
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            if not scope.get("raw_path", b"").endswith(suffix.encode()):
+                return Match.NONE, {}
+            return super().matches(scope)
+
+    return SuffixRoute
+
+
+def problem_responses(*errors: type[MeteringError]) -> Responses:
+    """The answers of these failures and of an internal error, as OpenAPI describes them: one for each status."""
+    details = {PROBLEMS[error]: _first_sentence(error) for error in errors} | {INTERNAL: "The error was logged."}
+    found = sorted(details, key=lambda each: (each.status, each.slug))
+    return {
+        status: _problem_response(list(same), details, of_events=NoEventAcceptedError in errors)
+        for status, same in groupby(found, key=lambda each: each.status)
+    }
+
+
+def _first_sentence(error: type[MeteringError]) -> str:
+    return (error.__doc__ or "").partition("\n\n")[0].replace("\n    ", " ")
+
+
+def _problem_response(
+    problems: Sequence[ProblemType], details: Mapping[ProblemType, str], *, of_events: bool
+) -> dict[str, Any]:
+    status = problems[0].status
+    model = "EventsProblem" if of_events and status == 422 else "Problem"
+    types = ", ".join(f"`/problems/{each.slug}`" for each in problems)
+    described: dict[str, Any] = {
+        "description": f"{HTTPStatus(status).phrase}: {types}",
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": f"#/components/schemas/{model}"},
+                "examples": {each.slug: _example(each, details[each]) for each in problems},
+            }
+        },
+    }
+    headers = {}
+    if any(each.retry_after_seconds is not None for each in problems):
+        says = "Seconds after which the request may be sent again."
+        headers["Retry-After"] = {"description": says, "schema": {"type": "integer"}}
+    if status == 401:
+        headers["WWW-Authenticate"] = {"description": "`Bearer`", "schema": {"type": "string"}}
+    return described | ({"headers": headers} if headers else {})
+
+
+def _example(problem: ProblemType, detail: str) -> dict[str, Any]:
+    value = {
+        "type": f"/problems/{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+    }
+    return {"summary": problem.title, "value": value}
