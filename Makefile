@@ -55,9 +55,10 @@ bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit,
 	@$(VENV)/bin/metering bench alerts --out docs/performance/alerts.json
 	@$(VENV)/bin/metering bench page docs/performance --out docs/performance.md
 
-lock: ## Resolve the newest allowed versions into the two lock files (needs uv)
+lock: ## Resolve the newest allowed versions into the lock files (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra server --extra gateway --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --output-file tests/api/client-generator.lock tests/api/client-generator.in
 
 clean: ## Remove .venv and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -73,6 +73,21 @@ _BATCH = {
     "maxItems": MAX_EVENTS,
     "description": "A batch of events, of one or many streams and customers.",
 }
+_POST_EVENTS = f"""
+CloudEvents 1.0 in JSON: one event, or an array of events. The answer comes once the accepted events are committed
+with fsync. One bad event does not affect the others. Events may be sent again at any time, in any order and in any
+batches.
+
+| `Content-Type` | body |
+|---|---|
+| `application/json` | one event, or an array of events |
+| `application/cloudevents+json` | one event, or an array of events |
+| `application/cloudevents-batch+json` | one event, or an array of events |
+| `{NDJSON}` | one event a line |
+
+The only charset is UTF-8. `Content-Encoding` may be `gzip` or `zstd`. A body has at most 8 MiB, as sent and
+decompressed, and {MAX_EVENTS:,} events.
+""".strip()
 _SINGLE = {"$ref": f"{_REF}Event"}
 _EXAMPLE = {
     "specversion": "1.0",
@@ -126,15 +141,6 @@ def _events_problem() -> Schema:
 
 
 def _post_events() -> Schema:
-    bodies = {
-        "application/json": {
-            "schema": {"oneOf": [_SINGLE, _BATCH]},
-            "examples": {"event": {"value": _EXAMPLE}, "batch": {"value": [_EXAMPLE]}},
-        },
-        "application/cloudevents+json": {"schema": _SINGLE, "examples": {"event": {"value": _EXAMPLE}}},
-        "application/cloudevents-batch+json": {"schema": _BATCH, "examples": {"batch": {"value": [_EXAMPLE]}}},
-        NDJSON: {"schema": {"type": "string", "format": "binary", "description": "One event a line."}},
-    }
     accepted = {
         "description": "The accepted events are durable. Each rejected event is listed with the reason.",
         "content": {"application/json": {"schema": {"$ref": f"{_REF}AcceptedEvents"}}},
@@ -156,20 +162,20 @@ def _post_events() -> Schema:
         "tags": ["events"],
         "operationId": "postEvents",
         "summary": "Post usage events",
-        "description": f"CloudEvents 1.0 in JSON: one event, an array, or one a line (`{NDJSON}`). At most 8 MiB, "
-        f"as sent and decompressed, and {MAX_EVENTS:,} events. The answer comes once the accepted events are "
-        "committed with fsync. One bad event does not affect the others. Events may be sent again at any time.",
+        "description": _POST_EVENTS,
         "security": [{"HTTPBearer": []}],
-        "parameters": [
-            {
-                "name": "Content-Encoding",
-                "in": "header",
-                "required": False,
-                "description": "How the body is compressed.",
-                "schema": {"type": "string", "enum": ["gzip", "zstd", "identity"]},
-            }
-        ],
-        "requestBody": {"required": True, "content": bodies},
+        "requestBody": {
+            "required": True,
+            "description": "One event, or a batch.",
+            # One media type, although more are accepted: client generators choose between several by the type of
+            # the body, which is the same here, and then post with the wrong one or not at all.
+            "content": {
+                "application/json": {
+                    "schema": {"oneOf": [_SINGLE, _BATCH]},
+                    "examples": {"event": {"value": _EXAMPLE}, "batch": {"value": [_EXAMPLE]}},
+                }
+            },
+        },
         "responses": {"200": accepted, **{str(status): response for status, response in problems.items()}},
     }
 

@@ -25,8 +25,8 @@ router = v1_router("exports")
         200: {
             "description": "The file, in the format of the path. It is whole only if the chunked answer ends.",
             "content": {
-                "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
                 "text/csv": {"schema": {"type": "string"}},
+                "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
             },
         }
     },

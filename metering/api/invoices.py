@@ -212,8 +212,8 @@ _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; 
         200: {
             "description": "The statement, in the format of the path.",
             "content": {
-                "application/pdf": {"schema": {"type": "string", "format": "binary"}},
                 "text/html": {"schema": {"type": "string"}},
+                "application/pdf": {"schema": {"type": "string", "format": "binary"}},
             },
         }
     },

@@ -19,6 +19,7 @@ from metering.api.server import protocol_with_deadline
 from metering.ledger.finalize_due import finalize_due
 from metering.server.bootstrap import Service, build_service
 from metering.server.embedded.data_dir import Services
+from tests.api.described import check_answers
 from tests.database import clone
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
@@ -26,7 +27,7 @@ NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A running API. `client` holds an admin key."""
+    """A running API. `client` holds an admin key; its answers are checked against `/openapi.json`."""
 
     url: str
     client: httpx2.Client
@@ -57,7 +58,8 @@ def signed_in(service: Service) -> Iterator[Api]:
     """The API of a service as it runs in production, in a thread."""
     with run_server(service) as url:
         key = create_key(engine=service.engine, role=Role.ADMIN, name="test", customer_id=None, now=NOW)
-        with httpx2.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=20) as client:
+        headers, hooks = {"authorization": f"Bearer {key}"}, {"response": [check_answers(service)]}
+        with httpx2.Client(base_url=url, headers=headers, timeout=20, event_hooks=hooks) as client:
             yield Api(url, client, service)
 
 
