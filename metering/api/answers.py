@@ -49,7 +49,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class UsageCounts(TypedDict):
-    """Token counts on the bill. A counter that nobody reported is absent, except input and output, which are 0."""
+    """Token counts on the bill. A counter that was not reported is absent; input and output are 0 then."""
 
     input_tokens: Annotated[Count, described("Input tokens, cached and audio input included.", example=812)]
     output_tokens: Annotated[Count, described("Output tokens, reasoning and audio output included.", example=37)]

@@ -20,7 +20,7 @@ from metering.db.engine import transaction
 
 log = logging.getLogger(__name__)
 
-# A revoked key is refused everywhere after this long; a valid one costs a query as seldom.
+# A revoked key is refused everywhere after this long.
 CACHE_SECONDS = 5.0
 REFRESH_SECONDS = 2.5
 _MAX_CACHED = 10_000
@@ -42,7 +42,7 @@ class _Known:
 
 
 class Authenticator:
-    """Looks keys up, and remembers valid ones for a few seconds."""
+    """Looks up keys, and caches valid ones for a few seconds."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -50,10 +50,10 @@ class Authenticator:
         self._cache: OrderedDict[str, _Known] = OrderedDict()
 
     def key(self, authorization: str | None) -> Key:
-        """The key behind an Authorization header.
+        """The key of an Authorization header.
 
         Raises:
-            UnauthorizedError: there is none, or it is unknown or revoked.
+            UnauthorizedError: no key, or an unknown or revoked one.
         """
         known = self._cached(authorization)
         return known.key if known is not None else self._look_up(authorization)
@@ -61,7 +61,7 @@ class Authenticator:
     async def key_async(self, authorization: str | None) -> Key:
         """`key`, without blocking the event loop.
 
-        A key that is in use is looked up again before its time is over, so that no request has to wait for it.
+        A key that is in use is looked up again before its cache entry expires: no request waits for the lookup.
         """
         known = self._cached(authorization)
         if known is None:
@@ -118,7 +118,7 @@ def require_ingest(key: Key) -> None:
 
 
 def require_customer(key: Key, customer_id: str | None) -> str | None:
-    """The customer that this key may read: the one asked for, or the one it is bound to.
+    """The customer that this key may read: the requested one, or the one that the key is bound to.
 
     Raises:
         ForbiddenError: it is bound to another customer.

@@ -74,7 +74,7 @@ class Charge(ChargeDetail):
     ended_at: Annotated[Time, described("When the stream ended.")]
     usage: Annotated[UsageCounts, described("The usage that is billed.")]
     usage_source: Annotated[UsageSource, described("Who counted the usage.")]
-    input_unknown: Annotated[bool, described("True if nobody reported the input, which then counts as 0.")]
+    input_unknown: Annotated[bool, described("True if the input was not reported; it counts as 0.")]
     service_tier: Annotated[str | None, described("The service tier that was priced.")]
     cancel_policy: Annotated[CancelPolicy, described("The provider's cancel policy that applied.")]
     cancel_policy_version: Annotated[int, described("The version of that policy; 0 is the default.")]

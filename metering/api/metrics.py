@@ -1,6 +1,6 @@
-"""How the work stands, as Prometheus metrics: read from the database and the queue, so right whatever dies.
+"""The state of the work as Prometheus metrics, read from the database and the queue: right whichever process dies.
 
-Every API process tells the same of these. No label's value comes from outside, and no count goes beyond a bound.
+Every API process reports the same values. No label's value comes from outside, and every count is bounded.
 """
 
 import logging
@@ -32,7 +32,7 @@ from metering.stripe.queries.reconciliations import drift_left, reconciled_at
 
 log = logging.getLogger(__name__)
 
-# However many scrape, the database is asked this often.
+# The database is queried this often, however many clients scrape.
 KEEP_SECONDS = 5.0
 # All parts together stay below the ten seconds after which Prometheus gives up.
 _PART_TIMEOUT = text("SET LOCAL statement_timeout = '1s'")
@@ -40,7 +40,7 @@ _QUEUE_SECONDS = 1.0
 
 
 class WorkCollector(Collector):
-    """Reads the parts one after another; one that cannot be read is left out, and said to be."""
+    """Reads the parts one after another; `metering_part_unread` marks a part that could not be read."""
 
     def __init__(self, *, engine: Engine, redis: Redis, close_grace: timedelta, keep_seconds: float) -> None:
         self._engine = engine
@@ -100,7 +100,7 @@ class WorkCollector(Collector):
         is_up = messages is not None
         yield GaugeMetricFamily("metering_queue_up", "1 while Valkey answers", value=int(is_up))
         if messages is not None:
-            says = "Messages in Valkey that no worker has taken; there are never many"
+            says = "Messages in Valkey that no worker has taken; their number is bounded"
             yield GaugeMetricFamily("metering_queue_messages", says, value=messages)
 
 
@@ -119,24 +119,22 @@ _Part = Callable[[Connection, datetime], Iterator[Metric]]
 
 
 def _seconds(age: timedelta) -> float:
-    """As a number; clocks that differ make nothing younger than new."""
+    """As a number; never below 0, although clocks may differ."""
     return max(age / timedelta(seconds=1), 0.0)
 
 
 def _age(name: str, says: str, *, at: datetime | None, now: datetime) -> Iterator[Metric]:
-    """How long ago it was; nothing when it never was."""
+    """How long ago it happened; no metric if it never did."""
     if at is not None:
         yield GaugeMetricFamily(name, says, value=_seconds(now - at))
 
 
 def _streams(connection: Connection, now: datetime) -> Iterator[Metric]:
     health = work_health(connection, now=now)
-    yield GaugeMetricFamily(
-        "metering_streams_due", "Streams that the finalizer has to look at now", value=health.due
-    )
+    yield GaugeMetricFamily("metering_streams_due", "Streams that are due for the finalizer now", value=health.due)
     yield GaugeMetricFamily(
         "metering_oldest_due_seconds",
-        "Age of the longest waiting stream that is due; 0 when none is",
+        "How long the oldest due stream has waited; 0 when none is due",
         value=_seconds(health.oldest_due_age),
     )
     states = GaugeMetricFamily(
@@ -151,27 +149,32 @@ def _streams(connection: Connection, now: datetime) -> Iterator[Metric]:
 def _totals(connection: Connection, now: datetime) -> Iterator[Metric]:
     fresh = totals_freshness(connection)
     yield GaugeMetricFamily(
-        "metering_totals_pending", "Sums that are booked and not rolled up yet", value=fresh.pending
+        "metering_totals_pending", "Booked sums that are not rolled up yet", value=fresh.pending
     )
-    says = "Since totals were last rolled up; nothing that is pending is older"
+    says = "Seconds since totals were last rolled up; no pending sum is older"
     yield from _age("metering_totals_rolled_up_seconds", says, at=fresh.rolled_up_at, now=now)
 
 
 def _workers(connection: Connection, now: datetime) -> Iterator[Metric]:
     workers = workers_seen(connection, now=now)
     yield GaugeMetricFamily(
-        "metering_workers", "Worker processes that gave a sign of life within a minute", value=workers.alive
+        "metering_workers", "Worker processes with a heartbeat within the last minute", value=workers.alive
     )
-    yield from _age("metering_workers_seen_seconds", "Since any worker was last seen", at=workers.seen_at, now=now)
+    yield from _age(
+        "metering_workers_seen_seconds",
+        "Seconds since the last heartbeat of any worker",
+        at=workers.seen_at,
+        now=now,
+    )
     yield CounterMetricFamily(
-        "metering_streams_finalized", "Streams that workers looked at and settled", value=workers.streams
+        "metering_streams_finalized", "Streams that workers finalized", value=workers.streams
     )
     yield CounterMetricFamily(
         "metering_finalize_batches", "Transactions in which workers finalized streams", value=workers.batches
     )
     yield CounterMetricFamily(
         "metering_finalize_seconds",
-        "How long these transactions took, all together",
+        "Total duration of these transactions",
         value=_seconds(workers.batch_time),
     )
 
@@ -179,13 +182,13 @@ def _workers(connection: Connection, now: datetime) -> Iterator[Metric]:
 def _months(connection: Connection, until: datetime) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "metering_customers_overdue",
-        "Customers whose last month is open although its grace is over",
+        "Customers whose last month is still open after its grace period",
         value=count_overdue_customers(connection, until=until),
     )
 
 
 def _pushes(connection: Connection) -> Iterator[Metric]:
-    of = "of the newest month, and of earlier ones that are not at their end, by state"
+    of = "of the newest month, and of earlier months while not final, by state"
     counts = GaugeMetricFamily("metering_pushes", f"Invoices {of}", labels=["state"])
     cents = GaugeMetricFamily("metering_push_cents", f"Cents that invoices bill, {of}", labels=["state"])
     found = {each.state: each for each in standing_pushes(connection)}
@@ -198,27 +201,27 @@ def _pushes(connection: Connection) -> Iterator[Metric]:
 
 def _drift(connection: Connection, now: datetime) -> Iterator[Metric]:
     left = {each.drift_class: each for each in drift_left(connection)}
-    of = "that the last reconciliation left, by class"
+    of = "that the last reconciliation left open, by class"
     counts = GaugeMetricFamily("metering_drift_findings", f"Findings {of}", labels=["class"])
-    cents = GaugeMetricFamily("metering_drift_cents", f"Cents, whichever way, of findings {of}", labels=["class"])
+    cents = GaugeMetricFamily("metering_drift_cents", f"Absolute cents of findings {of}", labels=["class"])
     for drift_class in DriftClass:
         each = left.get(drift_class.value)
         counts.add_metric([drift_class.value], each.findings if each else 0)
         cents.add_metric([drift_class.value], each.cents if each else 0)
     yield counts
     yield cents
-    says = "Since a reconciliation with Stripe was last done"
+    says = "Seconds since the last reconciliation with Stripe"
     yield from _age("metering_reconciled_seconds", says, at=reconciled_at(connection), now=now)
 
 
 def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
     health = alert_health(connection)
-    says = "Since the kind of alert was evaluated that has waited for longest"
+    says = "Seconds since the evaluation of the kind of alert that was evaluated least recently"
     yield from _age("metering_alerts_evaluated_seconds", says, at=health.evaluated_at, now=now)
     endpoints = GaugeMetricFamily("metering_webhook_endpoints", "Webhook endpoints, by state", labels=["state"])
     for state in EndpointState:
         endpoints.add_metric([state.value], health.endpoints.get(state.value, 0))
     yield endpoints
     oldest = now - health.pending_since if health.pending_since else timedelta()
-    says = "How long the oldest pending webhook delivery is on its way; 0 when none is"
+    says = "Age of the oldest pending webhook delivery; 0 when none is pending"
     yield GaugeMetricFamily("metering_oldest_webhook_seconds", says, value=_seconds(oldest))

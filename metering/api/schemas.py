@@ -89,7 +89,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "note": "What the admin wrote.",
     "started_at": "When the stream started.",
     "ended_at": "When the stream ended.",
-    "input_unknown": "True if nobody reported the input, which then counts as 0.",
+    "input_unknown": "True if the input was not reported; it counts as 0.",
     "cancel_policy": "The provider's cancel policy that applied.",
     "cancel_policy_version": "The version of that policy; 0 is the default.",
     "rate_card_id": "The id of the rate card, which follows from its content.",

@@ -1,4 +1,4 @@
-"""Runs the API under uvicorn, with bounds that uvicorn does not have by itself."""
+"""Runs the API under uvicorn, with limits that uvicorn itself lacks."""
 
 import asyncio
 import logging
@@ -17,10 +17,10 @@ MAX_CONNECTIONS = 2_000
 
 
 def protocol_with_deadline(within: timedelta) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, closing a connection whose request, head and body, does not arrive in time.
+    """uvicorn's protocol that closes a connection whose request, head and body, does not arrive in time.
 
-    uvicorn's keep-alive timer starts anew with every byte, so a client that drips its request byte by byte would
-    keep a connection for ever.
+    uvicorn's keep-alive timer restarts with every byte: a client that sends one byte at a time would keep its
+    connection for ever.
     """
 
     class DeadlineProtocol(HttpToolsProtocol):
@@ -60,7 +60,7 @@ def protocol_with_deadline(within: timedelta) -> type[HttpToolsProtocol]:
 
 
 def run_api(service: Service) -> None:
-    """Serve until SIGTERM or SIGINT; requests that are being answered are finished first."""
+    """Serve until SIGTERM or SIGINT; requests in progress are finished first."""
     settings = service.settings
     log.info("api listens", extra={"url": f"http://{settings.host}:{settings.port}"})
     uvicorn.run(

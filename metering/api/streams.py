@@ -87,7 +87,7 @@ class Stream(TypedDict):
     ended_at: Annotated[Time | None, described("When it ended; null while it is open.")]
     usage: Annotated[UsageCounts, described("The usage that is billed, or would be.")]
     usage_source: Annotated[UsageSource, described("Who counted the usage.")]
-    input_unknown: Annotated[bool, described("True if nobody reported the input, which then counts as 0.")]
+    input_unknown: Annotated[bool, described("True if the input was not reported; it counts as 0.")]
     delivered: Annotated[DeliveredCounts | None, described("What was delivered; null without such events.")]
     finish_reasons: Annotated[list[str] | None, described("Why the upstream stopped.", example=["stop"])]
     error_type: Annotated[str | None, described("The error that ended it, where the gateway named it.")]

@@ -44,7 +44,7 @@ class Drift(TypedDict):
     drift_cents: Annotated[int, described("What Stripe has too much; below 0: too little.", example=-12)]
     detail: Annotated[str, described("The difference in words.")]
     remedy: Annotated[Remedy, described("What a repair does; `report` is left to a person.")]
-    repaired_at: Annotated[Time | None, described("When it was repaired; null: it was not.")]
+    repaired_at: Annotated[Time | None, described("When it was repaired; null: not repaired.")]
     repair: Annotated[str | None, described("What the repair did.")]
 
 
