@@ -76,7 +76,7 @@ class Invoice(TypedDict):
     number: Annotated[str, described("Its number, for people.", example="2026-11-000001")]
     customer_id: CustomerId
     period: Annotated[Month, described("The month that it bills.")]
-    state: Annotated[PushState, described("How far it is at Stripe; `settled` means paid.")]
+    state: Annotated[PushState, described("How far it is at Stripe.")]
     time_zone: TimeZone
     starts_at: Annotated[Time, described("Begin of the month in the customer's time zone.")]
     ends_at: Annotated[Time, described("Its end, exclusive.")]
