@@ -48,7 +48,7 @@ def test_the_same_amount_in_another_spelling_is_the_same_request(api: Api) -> No
     assert post(api, usd_cents="-100.50").text == post(api, usd_cents="-100.5").text
 
 
-def test_a_request_whose_key_is_in_flight_is_told_to_wait(api: Api) -> None:
+def test_a_request_whose_key_is_in_use_gets_retry_after(api: Api) -> None:
     bill(api, stream("s1"))
     url = api.service.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
     with psycopg.connect(url) as beside:

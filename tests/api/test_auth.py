@@ -22,7 +22,7 @@ def _short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "REFRESH_SECONDS", 0.2)
 
 
-def test_a_key_in_use_is_looked_up_again_by_one_of_many_and_nobody_waits(engine: Engine) -> None:
+def test_one_of_many_requests_refreshes_a_key_in_use_and_none_waits(engine: Engine) -> None:
     header = f"Bearer {create_key(engine=engine, role=Role.INGEST, name='k', customer_id=None, now=NOW)}"
     authenticator = Authenticator(engine)
     looked_up: list[float] = []

@@ -43,7 +43,7 @@ def backlog(api: Api, **params: str) -> dict[str, dict[str, Any]]:
     return {item["stream_id"]: item for item in api.client.get("/v1/backlog", params=params).json()["data"]}
 
 
-def test_the_backlog_tells_what_is_wrong_and_what_would_mend_it(api: Api) -> None:
+def test_the_backlog_says_what_is_wrong_and_what_resolves_it(api: Api) -> None:
     fill(api)
     items = backlog(api)
     assert list(items) == ["unpriced", "conflicting", "orphaned"]
@@ -126,7 +126,7 @@ def test_an_end_that_is_believed_more_settles_a_conflict_of_ends_by_itself(api: 
 @pytest.mark.parametrize(
     ("stream_id", "body", "status", "detail"),
     [
-        ("well", {"action": "write_off", **REASON}, 409, "it needs no decision"),
+        ("well", {"action": "write_off", **REASON}, 409, "it is not in the backlog"),
         ("nowhere", {"action": "write_off", **REASON}, 404, "has no stream"),
         ("unpriced", {"action": "bill_as_is", **REASON}, 422, "action"),
         ("orphaned", {"action": "bill_as_is", **REASON}, 422, "action"),
@@ -135,7 +135,7 @@ def test_an_end_that_is_believed_more_settles_a_conflict_of_ends_by_itself(api: 
         ("unpriced", {"action": "forget", **REASON}, 422, "action"),
     ],
 )
-def test_a_decision_that_settles_nothing_is_refused(
+def test_an_impossible_resolution_is_refused(
     api: Api, stream_id: str, body: dict[str, str], status: int, detail: str
 ) -> None:
     fill(api)

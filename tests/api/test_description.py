@@ -159,7 +159,7 @@ def test_media_types_are_the_real_ones(schema: Schema) -> None:
         assert word in text
 
 
-def test_an_event_is_one_of_three_told_apart_by_its_type(schema: Schema) -> None:
+def test_an_event_is_one_of_three_types(schema: Schema) -> None:
     event = components(schema)["Event"]
     assert event["discriminator"]["propertyName"] == "type"
     assert set(event["discriminator"]["mapping"]) == {"stream-start", "token-delivered", "stream-end"}

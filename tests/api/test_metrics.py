@@ -200,7 +200,7 @@ def without_valkey(rated_database: Database) -> Iterator[Api]:
     built.engine.dispose()
 
 
-def test_without_valkey_everything_else_is_told(without_valkey: Api) -> None:
+def test_without_valkey_all_other_metrics_are_served(without_valkey: Api) -> None:
     without_valkey.post([start()])
     found = scrape(without_valkey)
     assert found("metering_queue_up") == 0
@@ -210,7 +210,7 @@ def test_without_valkey_everything_else_is_told(without_valkey: Api) -> None:
     assert found("metering_streams_not_final", state="open") == 1
 
 
-def test_without_postgresql_a_process_still_tells_of_itself(service: Service, database: Database) -> None:
+def test_without_postgresql_a_process_still_reports_its_own_metrics(service: Service, database: Database) -> None:
     gone = Service(
         settings=service.settings,
         engine=service_engine("postgresql://nobody@/x?host=/nonexistent"),

@@ -62,7 +62,7 @@ def rates(usd: str) -> list[dict[str, Any]]:
     return [{"kind": "input", "usd_per_million": usd}, {"kind": "output", "usd_per_million": usd}]
 
 
-def test_a_charge_tells_which_card_rated_it_and_how_the_name_led_there(api: Api) -> None:
+def test_a_charge_names_its_rate_card_and_the_rule_that_matched_the_model(api: Api) -> None:
     charge = bill(api, stream("s1", model="anthropic/claude-opus-4.7"))["charge"]
     assert charge["rated_model"] == "claude-opus-4-7"
     assert charge["model_rule"] == "anthropic/claude-opus-4.7 starts_with claude-opus-4.7"
@@ -137,7 +137,7 @@ def test_a_stream_that_costs_nothing_by_policy_needs_no_rate(api: Api) -> None:
     assert (waived["state"], waived["cost_usd_cents"]) == ("finalized", "0")
 
 
-def test_an_open_stream_accrues_as_if_it_completed_whatever_the_policy(api: Api) -> None:
+def test_an_open_stream_accrues_as_if_it_completed_under_any_policy(api: Api) -> None:
     put(api, "/v1/cancel-policies/anthropic", policy="zero", effective_from="2026-11-01T00:00:00Z")
     start = stream("s1", input_tokens=812)[0]
     counted = {"stream_id": "s1", "seq": 1, "output_tokens": 37}

@@ -97,7 +97,7 @@ def change(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
         lambda document: document.update(note="paid"),
     ],
 )
-def test_whatever_is_changed_in_a_receipt_is_found(api: Api, tamper: Callable[[dict[str, Any]], None]) -> None:
+def test_any_change_in_a_receipt_is_found(api: Api, tamper: Callable[[dict[str, Any]], None]) -> None:
     document = full(api)
     tamper(document)
     assert faults(document)
@@ -114,7 +114,7 @@ def test_the_text_shows_the_arithmetic(api: Api) -> None:
     assert "Markup   7.5 %" in answer.text
 
 
-def test_the_command_line_verifies_offline_and_tells_a_forgery(api: Api, tmp_path: Path) -> None:
+def test_the_command_line_verifies_offline_and_detects_a_forgery(api: Api, tmp_path: Path) -> None:
     document = full(api)
     for name, status, said in (("genuine", 0, "ok"), ("forged", 2, "does not follow")):
         if name == "forged":
@@ -133,7 +133,7 @@ def test_the_command_line_verifies_offline_and_tells_a_forgery(api: Api, tmp_pat
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"format": "stream-metering receipt 1"}', b"\xff"])
-def test_what_is_no_receipt_is_told(document: bytes) -> None:
+def test_a_document_that_is_not_a_receipt_is_refused(document: bytes) -> None:
     with pytest.raises(UnreadableReceiptError, match="not a receipt"):
         verify_document(document)
 

@@ -110,7 +110,7 @@ def test_what_retention_took_is_said(api: Api, rated_database: Database) -> None
 
 
 @pytest.mark.parametrize("stream_id", ["a/events", "events", "a b", "ünï/ö%"])
-def test_ids_that_look_like_paths_are_told_apart(api: Api, stream_id: str) -> None:
+def test_ids_that_look_like_paths_are_distinct(api: Api, stream_id: str) -> None:
     encoded = "".join(f"%{byte:02X}" for byte in stream_id.encode())
     api.post([start(stream_id)])
     assert [entry["event"] for entry in read(api, encoded)["data"]] == [start(stream_id)]

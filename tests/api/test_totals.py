@@ -68,7 +68,7 @@ def ask(api: Api, **parameters: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def test_days_and_months_are_those_of_any_time_zone_whatever_is_rolled_up(api: Api) -> None:
+def test_days_and_months_of_any_time_zone_are_right_before_and_after_a_roll_up(api: Api) -> None:
     moments = near_midnights(random.Random(11))
     post_at(api, moments[:150])
     roll_up_totals(api.service.engine)
