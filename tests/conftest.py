@@ -18,11 +18,17 @@ from metering.server.embedded.data_dir import Services, ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
 from tests.builders import NOW, Books, Months
-from tests.database import Database, clone, database_url
+from tests.builders.seeded import Seeded, build_seeded
+from tests.database import Database, Servers, clone, database_url
 from tests.local_stripe import LocalStripe, local_stripe
+from tests.memory import use_memory
+from tests.running_api import Api, signed_in
+from tests.tools import left_out
 
 TEMPLATE = "metering_template"
 RATED_TEMPLATE = "metering_rated_template"
+
+use_memory()
 
 # How long an example takes says something of the machine, which others use too, and nothing of the property.
 hypothesis.settings.register_profile(
@@ -31,9 +37,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("metering")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which tests were left out for want of a tool."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    line = left_out(str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple))
+    if line is not None:
+        terminalreporter.write_line(line, yellow=True)
+
+
 @pytest.fixture(scope="session")
-def services() -> Iterator[Services]:
-    """The servers themselves, with a migrated database to clone."""
+def servers() -> Iterator[Servers]:
+    """The servers themselves, and what supervises them, with a migrated database to clone."""
     for name in [name for name in os.environ if name.startswith("METERING_")]:
         if name != "METERING_NODE_MODULES":
             del os.environ[name]
@@ -47,7 +61,13 @@ def services() -> Iterator[Services]:
         engine = owner_engine(database_url(running, TEMPLATE))
         migrate(engine)
         engine.dispose()
-        yield running
+        yield Servers(running, supervisor)
+
+
+@pytest.fixture(scope="session")
+def services(servers: Servers) -> Services:
+    """Where the servers are."""
+    return servers.services
 
 
 @pytest.fixture(scope="session")
@@ -118,3 +138,28 @@ def months(rated_database: Database, rated_service: Service, running_stripe: Loc
     """Books with an empty database and an empty Stripe."""
     running_stripe.control.reset()
     return Months(rated_database, rated_service, running_stripe)
+
+
+@pytest.fixture
+def api(rated_service: Service) -> Iterator[Api]:
+    """An API on a database of this test's own."""
+    with signed_in(rated_service) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_api(services: Services, rated_template: str) -> Iterator[Api]:
+    """One API for the tests of a module that leave nothing behind."""
+    with clone(services, rated_template) as database, signed_in(build_service(database.settings())) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def seeded(services: Services, rated_template: str) -> Iterator[Seeded]:
+    """Two months of a dozen customers; the first is closed, pushed and compared, a line edited at Stripe."""
+    with (
+        clone(services, rated_template) as database,
+        local_stripe() as stripe,
+        signed_in(build_service(database.settings())) as running,
+    ):
+        yield build_seeded(running, stripe, database)

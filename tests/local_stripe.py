@@ -56,4 +56,4 @@ def local_stripe(
     yield LocalStripe(url, client, control)
     control.close()
     server.should_exit = True
-    thread.join(timeout=10)
+    thread.join(timeout=60)

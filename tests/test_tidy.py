@@ -17,18 +17,22 @@ from metering.core.errors import MeteringError
 ROOT = Path(__file__).parent.parent
 PRODUCT = sorted([*ROOT.glob("metering/**/*.py"), *ROOT.glob("workers/**/*.py")])
 TESTS = sorted(ROOT.glob("tests/**/*.py"))
+# The rules: they import the standard library and each other, and read no clock.
 PURE = (
-    "core/money",
-    "core/period",
-    "events/events",
-    "prices/rating",
-    "streams/stream",
-    "streams/settlement",
-    "ledger/entries",
-    "months/invoice",
-    "stripe/push",
-    "stripe/drift",
+    *(f"core/{name}" for name in ("money", "period", "dates", "ids", "cursors")),
+    *(f"events/{name}" for name in ("events", "usage")),
+    *(
+        f"prices/{name}"
+        for name in ("rates", "rate_book", "price_book", "model_names", "cancel_policies", "rating")
+    ),
+    *(f"streams/{name}" for name in ("stream", "settlement", "retries", "resolutions", "bill")),
+    *(f"ledger/{name}" for name in ("entries", "rollups")),
+    *(f"months/{name}" for name in ("invoice", "statements/usage_statement")),
+    "totals/ranges",
+    *(f"stripe/{name}" for name in ("push", "drift", "snapshot", "customer_links")),
+    *(f"alerts/{name}" for name in ("alerts", "messages", "windows", "deliveries", "signing", "spans")),
     "audit/receipt",
+    "exports/columns",
 )
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
@@ -90,6 +94,13 @@ def test_the_domain_reads_no_clock() -> None:
         assert not re.search(r"\bnow\(|utcnow|time\.time|monotonic", path.read_text()), name(path)
 
 
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_has_a_test_module_of_its_name_in_the_folder_of_its_room(module: str) -> None:
+    path = ROOT / f"metering/{module}.py"
+    assert path.is_file()
+    assert (ROOT / "tests" / module.split("/")[0] / f"test_{path.stem}.py").is_file()
+
+
 def test_no_unfinished_work_is_marked_and_no_test_is_switched_off() -> None:
     marker = re.compile("TO" + "DO|FIX" + "ME|XX" + "X|mark.xf" + "ail|NotImplemented" + "Error")
     for path in [*PRODUCT, *TESTS]:
@@ -135,6 +146,13 @@ def test_the_workers_stay_thin() -> None:
     assert Path(workers.__file__).parent.is_dir()
     for path in ROOT.glob("workers/*.py"):
         assert len(path.read_text().splitlines()) < 150, name(path)
+
+
+def test_tests_share_helpers_by_modules_of_their_own() -> None:
+    """Neither a test module nor a conftest is imported: pytest would load it twice, and fixtures would hide."""
+    shared = re.compile(r"^\s*(?:from|import) tests(?:\.\w+)*\.(?:test_\w+|conftest)\b", re.MULTILINE)
+    for path in TESTS:
+        assert not shared.search(path.read_text()), name(path)
 
 
 # What PostgreSQL is told outside a room's `store` and `queries`: how databases are run, measured and played with.

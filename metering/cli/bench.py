@@ -11,7 +11,7 @@ from metering.lab.bench.alerts import bench_alerts
 from metering.lab.bench.audit import bench_audit
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
-from metering.lab.bench.ingest import bench_ingest
+from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
 from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
@@ -39,7 +39,9 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Measure durable events per second over HTTP, by request size and connections, against bare psycopg."""
-    report = bench_ingest(seconds=seconds, stored_streams=stored_streams, soak_seconds=soak_seconds, say=say)
+    report = bench_ingest(
+        load=Load(seconds=seconds), stored_streams=stored_streams, soak_seconds=soak_seconds, say=say
+    )
     say(f"ratio to bare psycopg: {report.floor.ratio:.2f}")
     _finish(report, out, as_json)
 

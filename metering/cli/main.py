@@ -7,27 +7,45 @@ from typing import Annotated
 
 import typer
 
-from metering.cli import (
-    access,
-    alerts,
-    audit,
-    bench,
-    cancel_policy,
-    corrections,
-    customers,
-    doctor,
-    export,
-    invoices,
-    processes,
-    rates,
-    reconcile,
-    webhooks,
-)
-from metering.cli.shared import fail
+from metering.cli.lazy import LazyCommand, lazy_group
 from metering.core.errors import MeteringError
+
+_RUN, _BILL, _PRICE, _OPERATE = "Run", "Bill", "Price", "Operate"
+
+
+def _command(place: str, panel: str, example: str | None = None) -> LazyCommand:
+    return LazyCommand(f"metering.cli.{place}", panel, example)
+
+
+COMMANDS = {
+    "up": _command("processes:up_command", _RUN, "up --data ./data --port 8000"),
+    "demo": _command("processes:demo_command", _RUN, "demo --keep"),
+    "migrate": _command("processes:migrate_command", _RUN),
+    "api": _command("api:api_command", _RUN),
+    "worker": _command("processes:worker_command", _RUN),
+    "beat": _command("processes:beat_command", _RUN),
+    "gateway": _command("processes:gateway_command", _RUN),
+    "customers": _command("customers:app", _BILL),
+    "backlog": _command("corrections:backlog", _BILL),
+    "invoices": _command("invoices:app", _BILL),
+    "reconcile": _command("reconcile:reconcile_command", _BILL, "reconcile --period 2026-10 --repair"),
+    "export": _command("export:export_command", _BILL, "export charges --period 2026-10 --out charges.csv"),
+    "rates": _command("rates:app", _PRICE),
+    "cancel-policy": _command("cancel_policy:app", _PRICE),
+    "rerate": _command("corrections:rerate_command", _PRICE, "rerate --period 2026-10 --model gpt-5.5 --dry-run"),
+    "keys": _command("access:keys", _OPERATE),
+    "reader": _command("access:reader", _OPERATE),
+    "alerts": _command("alerts:app", _OPERATE),
+    "webhooks": _command("webhooks:app", _OPERATE),
+    "doctor": _command("doctor:doctor_command", _OPERATE),
+    "audit": _command("audit:audit_command", _OPERATE, "audit --period 2026-10"),
+    "verify": _command("audit:verify_command", _OPERATE, "verify receipt.json"),
+    "bench": _command("bench:app", _OPERATE),
+}
 
 app = typer.Typer(
     name="metering",
+    cls=lazy_group(COMMANDS),
     help="Usage metering and billing for LLM streaming gateways.",
     epilog="Start with: metering up. Try with sample data: metering demo --keep",
     no_args_is_help=True,
@@ -36,46 +54,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-
-_RUN, _BILL, _PRICE, _OPERATE = "Run", "Bill", "Price", "Operate"
-
-
-def _example(command: str) -> str:
-    return f"Example: metering {command}"
-
-
-app.command("up", rich_help_panel=_RUN, epilog=_example("up --data ./data --port 8000"))(processes.up_command)
-app.command("demo", rich_help_panel=_RUN, epilog=_example("demo --keep"))(processes.demo_command)
-app.command("migrate", rich_help_panel=_RUN)(processes.migrate_command)
-app.command("api", rich_help_panel=_RUN)(processes.api_command)
-app.command("worker", rich_help_panel=_RUN)(processes.worker_command)
-app.command("beat", rich_help_panel=_RUN)(processes.beat_command)
-app.command("gateway", rich_help_panel=_RUN)(processes.gateway_command)
-
-app.add_typer(customers.app, name="customers", rich_help_panel=_BILL)
-app.add_typer(corrections.backlog, name="backlog", rich_help_panel=_BILL)
-app.add_typer(invoices.app, name="invoices", rich_help_panel=_BILL)
-app.command("reconcile", rich_help_panel=_BILL, epilog=_example("reconcile --period 2026-10 --repair"))(
-    reconcile.reconcile_command
-)
-app.command("export", rich_help_panel=_BILL, epilog=_example("export charges --period 2026-10 --out charges.csv"))(
-    export.export_command
-)
-
-app.add_typer(rates.app, name="rates", rich_help_panel=_PRICE)
-app.add_typer(cancel_policy.app, name="cancel-policy", rich_help_panel=_PRICE)
-app.command(
-    "rerate", rich_help_panel=_PRICE, epilog=_example("rerate --period 2026-10 --model gpt-5.5 --dry-run")
-)(corrections.rerate_command)
-
-app.add_typer(access.keys, name="keys", rich_help_panel=_OPERATE)
-app.add_typer(access.reader, name="reader", rich_help_panel=_OPERATE)
-app.add_typer(alerts.app, name="alerts", rich_help_panel=_OPERATE)
-app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_OPERATE)
-app.command("doctor", rich_help_panel=_OPERATE)(doctor.doctor_command)
-app.command("audit", rich_help_panel=_OPERATE, epilog=_example("audit --period 2026-10"))(audit.audit_command)
-app.command("verify", rich_help_panel=_OPERATE, epilog=_example("verify receipt.json"))(audit.verify_command)
-app.add_typer(bench.app, name="bench", rich_help_panel=_OPERATE)
 
 
 def _show_version(wanted: bool) -> None:
@@ -102,5 +80,5 @@ def main() -> None:
     try:
         app()
     except MeteringError as error:
-        fail(str(error))
+        print(f"metering: {error}", file=sys.stderr)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""Commands that start processes: `up` (all in one), `migrate`, `api`, `worker`, `beat`, `demo` and `gateway`."""
+"""Commands that start processes: `up` (all in one), `migrate`, `worker`, `beat`, `demo` and `gateway`."""
 
 import os
 import signal
@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from metering.api.server import run_api
 from metering.cli.shared import redact_url, say
 from metering.core.errors import MeteringError
 from metering.server.bootstrap import build_service
@@ -93,13 +92,6 @@ def migrate_command() -> None:
     prepared = prepare(settings)
     say(f"database is at version {prepared.version}")
     _say_prepared(prepared)
-
-
-def api_command(host: Host = None, port: Port = None) -> None:
-    """Run the API and the dashboard."""
-    settings = load_settings(host=host, port=port)
-    configure_logging(log_format=settings.log_format)
-    run_api(build_service(settings, pool_size=20))
 
 
 def worker_command(

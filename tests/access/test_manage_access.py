@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine
 
-from metering.access.manage_access import KeyIdTakenError, ensure_admin_key
+from metering.access.manage_access import KeyIdTakenError, create_key, ensure_admin_key
 from metering.access.store.keys import InvalidKeyError, Role, authenticate, parse_secret, revoke_key
+from metering.api import auth
 from metering.db.engine import transaction
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -37,3 +38,18 @@ def test_a_configured_key_that_cannot_work_is_refused_at_start(engine: Engine) -
         revoke_key(connection, key_id="ops", now=NOW)
     with pytest.raises(KeyIdTakenError):
         ensure_admin_key(engine=engine, configured="mk_ops_one", now=NOW)
+
+
+def test_a_revoked_key_is_refused_five_seconds_later_by_a_process_that_remembers_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1_000.0]
+    monkeypatch.setattr(auth, "monotonic", lambda: clock[0])
+    key = create_key(engine=engine, role=Role.INGEST, name="k", customer_id=None, now=NOW)
+    authenticator = auth.Authenticator(engine)
+    assert authenticator.key(f"Bearer {key}").key_id == key.key_id
+    with transaction(engine) as connection:
+        revoke_key(connection, key_id=key.key_id, now=NOW)
+    clock[0] += 5
+    with pytest.raises(auth.UnauthorizedError, match="revoked"):
+        authenticator.key(f"Bearer {key}")

@@ -92,7 +92,7 @@ def receiving(*, host: str = "127.0.0.1", port: int = 0, tls: bool = False) -> I
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started:
         assert thread.is_alive()
         assert time.monotonic() < deadline
@@ -104,7 +104,7 @@ def receiving(*, host: str = "127.0.0.1", port: int = 0, tls: bool = False) -> I
     finally:
         receiver.hold.set()
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(timeout=60)
 
 
 @contextmanager
@@ -130,4 +130,4 @@ def misbehaving(chunks: Callable[[], Iterator[bytes]], *, pause: float = 0.0) ->
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/", sent
         listener.shutdown(socket.SHUT_RDWR)
-    thread.join(timeout=20)
+    thread.join(timeout=60)

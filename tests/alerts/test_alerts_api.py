@@ -15,9 +15,9 @@ from metering.server.bootstrap import build_service
 from metering.server.embedded.data_dir import Services
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
-from tests.api.conftest import Api, signed_in
 from tests.database import Database, clone
 from tests.metrics import scrape_work
+from tests.running_api import Api, signed_in
 
 SPEND = {
     "name": "budget",

@@ -1,11 +1,6 @@
 """`metering alerts` and `metering webhooks` as a person or a script runs them."""
 
-import json
-import os
-import subprocess
-import sys
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
@@ -13,38 +8,16 @@ from standardwebhooks import Webhook
 from metering.alerts.alerts import AlertKind
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import NOW, Watched
+from tests.command_line import CommandLine
 from tests.database import Database
 
 
-class Command:
-    """`metering` on the watched database."""
-
-    def __init__(self, database: Database) -> None:
-        self._environment = {
-            **os.environ,
-            "METERING_DATABASE_URL": database.url,
-            "METERING_REDIS_URL": database.redis_url,
-            "METERING_WEBHOOKS_ALLOW_PRIVATE": "true",
-        }
-
-    def __call__(self, *arguments: str, exits: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "metering", *arguments]
-        ended = subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert ended.returncode == exits, ended.stdout + ended.stderr
-        return ended
-
-    def json(self, *arguments: str, exits: int = 0) -> Any:
-        return json.loads(self(*arguments, "--json", exits=exits).stdout)
-
-
 @pytest.fixture
-def metering(rated_database: Database) -> Command:
-    return Command(rated_database)
+def metering(rated_database: Database) -> CommandLine:
+    return CommandLine(rated_database, METERING_WEBHOOKS_ALLOW_PRIVATE="true")
 
 
-def test_alerts_are_created_listed_changed_and_deleted(watched: Watched, metering: Command) -> None:
+def test_alerts_are_created_listed_changed_and_deleted(watched: Watched, metering: CommandLine) -> None:
     watched.use("acme", Decimal(90), NOW)
     assert "no alerts" in metering("alerts", "list").stdout
     thresholds = ("--threshold", "50", "--threshold", "80")
@@ -80,7 +53,9 @@ def test_alerts_are_created_listed_changed_and_deleted(watched: Watched, meterin
         (("webhooks", "replay", "whd_none"), "there is no webhook delivery 'whd_none'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_1(metering: Command, arguments: tuple[str, ...], says: str) -> None:
+def test_a_mistake_is_one_line_and_exit_code_1(
+    metering: CommandLine, arguments: tuple[str, ...], says: str
+) -> None:
     ended = metering(*arguments, exits=1)
     assert ended.stderr.startswith("metering: ")
     assert says in ended.stderr
@@ -88,7 +63,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(metering: Command, arguments: tup
 
 
 def test_an_endpoint_is_created_tried_rotated_and_told_again(
-    watched: Watched, metering: Command, receiver: Receiver
+    watched: Watched, metering: CommandLine, receiver: Receiver
 ) -> None:
     made = metering.json("webhooks", "create", receiver.url, "--type", "alert.spend")
     endpoint_id = made["endpoint_id"]

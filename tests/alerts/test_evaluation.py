@@ -59,7 +59,7 @@ def test_two_that_find_the_same_at_once_keep_it_once(watched: Watched) -> None:
         with transaction(watched.service.engine) as connection:
             found = find_crossings(connection, kind=SPEND, now=NOW, limit=1000)
             assert len(found) == 40
-            both.wait(timeout=20)
+            both.wait(timeout=60)
             return len(add_occurrences(connection, [occurrence_of(each, now=NOW) for each in found]))
 
     with ThreadPoolExecutor(2) as pool:

@@ -151,7 +151,7 @@ def test_an_endpoint_that_hangs_does_not_keep_another_waiting(watched: Watched, 
         assert eventually(lambda: len(receiver.received) == 4)
         assert eventually(lambda: len(hanging.received) == 4)
         hanging.hold.set()
-        round_.join(timeout=30)
+        round_.join(timeout=60)
 
 
 def test_who_was_taken_over_records_nothing(sending: Sending, receiver: Receiver) -> None:

@@ -8,15 +8,10 @@ import pytest
 
 from metering.access.store.keys import Role
 from metering.ledger.store.rollups import roll_up_totals
-from tests.api.conftest import Api
-from tests.api.test_prices import bill, stream
+from tests.builders.posted import stream
+from tests.running_api import CREDIT, Api, adjust, bill
 
-CREDIT = {"customer_id": "acme", "kind": "credit", "usd_cents": "-100.5", "reason": "an outage"}
 MONTHS = {"from": "2026-01-01T00:00:00Z", "to": "2027-12-01T00:00:00Z"}
-
-
-def post(api: Api, key: str = "k1", **changes: Any) -> Any:
-    return api.client.post("/v1/adjustments", json={**CREDIT, **changes}, headers={"idempotency-key": key})
 
 
 def total(api: Api, **params: str) -> list[dict[str, Any]]:
@@ -26,26 +21,26 @@ def total(api: Api, **params: str) -> list[dict[str, Any]]:
 
 def test_a_credit_is_booked_once_however_often_it_is_asked_for(api: Api) -> None:
     bill(api, stream("s1"))
-    answers = [post(api) for _ in range(3)]
+    answers = [adjust(api) for _ in range(3)]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
     assert answers[0].json()["note"] == "an outage"
     assert [row["cost_usd_cents"] for row in total(api)] == ["-100.0015"]
-    assert post(api, "k2").json()["adjustment_id"] != answers[0].json()["adjustment_id"]
+    assert adjust(api, "k2").json()["adjustment_id"] != answers[0].json()["adjustment_id"]
 
 
 @pytest.mark.parametrize("changes", [{"usd_cents": "-100.6"}, {"reason": "another"}, {"stream_id": "s1"}])
 def test_a_key_that_was_used_for_another_request_is_refused(api: Api, changes: dict[str, str]) -> None:
     bill(api, stream("s1"))
-    assert post(api).status_code == 200
-    refused = post(api, **changes)
+    assert adjust(api).status_code == 200
+    refused = adjust(api, **changes)
     assert (refused.status_code, refused.json()["type"]) == (422, "/problems/idempotency-key-reused")
     assert len(total(api, group_by="customer_id")) == 1
 
 
 def test_the_same_amount_in_another_spelling_is_the_same_request(api: Api) -> None:
     bill(api, stream("s1"))
-    assert post(api, usd_cents="-100.50").text == post(api, usd_cents="-100.5").text
+    assert adjust(api, usd_cents="-100.50").text == adjust(api, usd_cents="-100.5").text
 
 
 def test_a_request_whose_key_is_in_use_gets_retry_after(api: Api) -> None:
@@ -53,15 +48,15 @@ def test_a_request_whose_key_is_in_use_gets_retry_after(api: Api) -> None:
     url = api.service.engine.url.render_as_string(hide_password=False).replace("+psycopg", "")
     with psycopg.connect(url) as beside:
         beside.execute("SELECT pg_advisory_xact_lock(hashtextextended('k1', 6))")
-        refused = post(api)
+        refused = adjust(api)
         assert (refused.status_code, refused.headers["retry-after"]) == (409, "1")
-    assert post(api).status_code == 200
+    assert adjust(api).status_code == 200
 
 
 def test_many_requests_with_one_key_at_once_book_one_credit(api: Api) -> None:
     bill(api, stream("s1"))
     statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(post(api).status_code)) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: statuses.append(adjust(api).status_code)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -73,7 +68,7 @@ def test_many_requests_with_one_key_at_once_book_one_credit(api: Api) -> None:
 
 def test_a_correction_of_a_stream_is_part_of_its_cost_and_filed_with_it(api: Api) -> None:
     bill(api, stream("s1"))
-    answer = post(api, kind="correction", usd_cents="0.0015", stream_id="s1")
+    answer = adjust(api, kind="correction", usd_cents="0.0015", stream_id="s1")
     assert answer.status_code == 200, answer.text
     shape = api.client.get("/v1/streams/acme/s1").json()
     assert shape["cost_usd_cents"] == "0.5"
@@ -89,7 +84,7 @@ def test_a_correction_of_a_stream_is_part_of_its_cost_and_filed_with_it(api: Api
 
 def test_later_facts_leave_a_correction_as_it_is(api: Api) -> None:
     bill(api, stream("s1"))
-    post(api, kind="correction", usd_cents="1", stream_id="s1")
+    adjust(api, kind="correction", usd_cents="1", stream_id="s1")
     late = stream("s1")[1]
     late["data"] = {**late["data"], "usage": {"input_tokens": 0, "output_tokens": 40}}
     late["time"] = "2026-11-23T15:00:01Z"
@@ -115,10 +110,10 @@ def test_what_makes_no_adjustment_is_refused_with_its_field(
     api: Api, changes: dict[str, str], status: int, field: str
 ) -> None:
     bill(api, stream("s1"))
-    answer = post(api, **changes)
+    answer = adjust(api, **changes)
     assert answer.status_code == status
     assert field in answer.json()["detail"]
-    assert post(api).status_code == 200
+    assert adjust(api).status_code == 200
 
 
 def test_a_key_is_needed_and_an_admin(api: Api) -> None:
@@ -130,9 +125,9 @@ def test_a_key_is_needed_and_an_admin(api: Api) -> None:
 def test_what_was_booked_is_listed_newest_first_page_by_page(api: Api) -> None:
     bill(api, stream("s1"))
     for number in range(3):
-        assert post(api, f"k{number}", reason=f"reason {number}").status_code == 200
+        assert adjust(api, f"k{number}", reason=f"reason {number}").status_code == 200
     assert api.client.put("/v1/customers/globex", json={}).status_code == 200
-    assert post(api, "other", customer_id="globex").status_code == 200
+    assert adjust(api, "other", customer_id="globex").status_code == 200
     asked = {"customer_id": "acme", "limit": 2}
     first = api.client.get("/v1/adjustments", params=asked).json()
     assert [row["note"] for row in first["data"]] == ["reason 2", "reason 1"]

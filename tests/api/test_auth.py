@@ -48,7 +48,7 @@ def test_a_revoked_key_in_constant_use_is_refused_within_the_time_it_is_remember
         with transaction(engine) as connection:
             revoke_key(connection, key_id=key.key_id, now=NOW)
         revoked_at = time.monotonic()
-        while time.monotonic() - revoked_at < 10:
+        while time.monotonic() - revoked_at < 60:
             try:
                 await authenticator.key_async(f"Bearer {key}")
             except UnauthorizedError:
@@ -56,4 +56,4 @@ def test_a_revoked_key_in_constant_use_is_refused_within_the_time_it_is_remember
             await asyncio.sleep(0.005)
         return time.monotonic() - revoked_at
 
-    assert asyncio.run(use_until_refused()) < 2
+    assert asyncio.run(use_until_refused()) < 20

@@ -8,8 +8,8 @@ import pytest
 from metering.access.store.keys import Role
 from metering.ledger.finalize_due import finalize_due
 from metering.streams.resolutions import ResolutionAction
-from tests.api.conftest import Api
-from tests.api.test_prices import STARTED, bill, event, stream
+from tests.builders.posted import STARTED, event, stream
+from tests.running_api import Api, bill
 
 REASON = {"reason": "agreed with the customer"}
 
@@ -118,7 +118,7 @@ def test_an_end_that_is_believed_more_settles_a_conflict_of_ends_by_itself(api: 
     end = stream("s")[1]
     guess = {**end["data"], "usage_source": "estimate"}
     other = {**guess, "usage": {"input_tokens": 1, "output_tokens": 1}}
-    ends = [event("s:end", "stream-end", "acme", STARTED, data) for data in (guess, other)]
+    ends = [event("stream-end", data, time=STARTED) for data in (guess, other)]
     assert bill(api, [stream("s")[0], *ends])["state"] == "conflicting"
     assert bill(api, stream("s"))["cost_usd_cents"] == "0.4985"
 

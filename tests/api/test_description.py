@@ -10,8 +10,9 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from metering.api.problems import PROBLEMS
-from tests.api.conftest import Api, delivered, end, start
 from tests.api.described import Schema, operations
+from tests.builders.posted import delivered, end, start
+from tests.running_api import Api
 
 PROBLEM_JSON = "application/problem+json"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Api
 from tests.builders import Months
+from tests.running_api import Api
 
 HERE = Path(__file__).parent
 LOCK = HERE / "client-generator.lock"

@@ -11,8 +11,9 @@ import zstandard
 
 from metering.access.store.keys import Role
 from metering.events.wire.bodies import unpack_body
-from tests.api.conftest import Api, delivered, end, event, start
+from tests.builders.posted import delivered, end, event, start
 from tests.database import Database
+from tests.running_api import Api
 
 
 def problem(response: Any) -> tuple[int, str]:

@@ -24,9 +24,10 @@ from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
 from metering.stripe.drift import DriftClass
 from metering.stripe.push import PushState
-from tests.api.conftest import Api, end, signed_in, start
+from tests.builders.posted import end, start
 from tests.database import Database
 from tests.metrics import Scrape, let_everything_have_happened, scrape_work
+from tests.running_api import Api, signed_in
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 NOWHERE = "unix:///nonexistent/valkey.sock"

@@ -1,65 +1,12 @@
 """The price book over HTTP: what is set takes effect from its date on, for whom it is meant."""
 
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from metering.access.store.keys import Role
-from tests.api.conftest import Api
-
-STARTED = "2026-11-23T15:00:00Z"
-
-
-def stream(
-    stream_id: str, *, customer: str = "acme", outcome: str = "completed", **start: Any
-) -> list[dict[str, Any]]:
-    """812 tokens in, 37 out, at 5 and 25 USD a million: 0.4985 cents."""
-    begun = start.pop("time", STARTED)
-    usage = {"input_tokens": 812, "output_tokens": 37}
-    data = {"stream_id": stream_id, "provider": "anthropic", "model": "claude-opus-4.7", **start}
-    return [
-        event(f"{stream_id}:start", "stream-start", customer, begun, data),
-        event(
-            f"{stream_id}:end",
-            "stream-end",
-            customer,
-            (datetime.fromisoformat(begun) + timedelta(seconds=4)).isoformat(),
-            {"stream_id": stream_id, "outcome": outcome, "usage": usage, "usage_source": "provider"},
-        ),
-    ]
-
-
-def event(event_id: str, kind: str, customer: str, time: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "specversion": "1.0",
-        "type": kind,
-        "source": "/gateways/test",
-        "id": event_id,
-        "subject": customer,
-        "time": time,
-        "data": data,
-    }
-
-
-def bill(api: Api, events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Post a stream, finalize, and read it."""
-    assert api.post(events).status_code == 200
-    api.finalize()
-    subject, stream_id = events[0]["subject"], events[0]["data"]["stream_id"]
-    shape: dict[str, Any] = api.client.get(f"/v1/streams/{subject}/{stream_id}").json()
-    return shape
-
-
-def put(api: Api, path: str, **body: Any) -> dict[str, Any]:
-    answer = api.client.put(path, json=body)
-    assert answer.status_code == 200, answer.text
-    shape: dict[str, Any] = answer.json()
-    return shape
-
-
-def rates(usd: str) -> list[dict[str, Any]]:
-    return [{"kind": "input", "usd_per_million": usd}, {"kind": "output", "usd_per_million": usd}]
+from tests.builders.posted import STARTED, event, rates, stream
+from tests.running_api import Api, bill, put
 
 
 def test_a_charge_names_its_rate_card_and_the_rule_that_matched_the_model(api: Api) -> None:
@@ -141,7 +88,7 @@ def test_an_open_stream_accrues_as_if_it_completed_under_any_policy(api: Api) ->
     put(api, "/v1/cancel-policies/anthropic", policy="zero", effective_from="2026-11-01T00:00:00Z")
     start = stream("s1", input_tokens=812)[0]
     counted = {"stream_id": "s1", "seq": 1, "output_tokens": 37}
-    shape = bill(api, [start, event("s1:t:1", "token-delivered", "acme", STARTED, counted)])
+    shape = bill(api, [start, event("token-delivered", counted, time=STARTED)])
     assert (shape["state"], shape["accrued_usd_cents"]) == ("open", "0.4985")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from metering.access.store.keys import Role
-from tests.api.conftest import Api, delivered, end, start
+from tests.builders.posted import delivered, end, start
+from tests.running_api import Api
 
 MONTH = {"from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
 

@@ -11,9 +11,8 @@ import pytest
 
 from metering.access.store.keys import Role
 from metering.audit.receipt_document import UnreadableReceiptError, verify_document
-from tests.api.conftest import Api
-from tests.api.test_adjustments import post
-from tests.api.test_prices import STARTED, bill, event, put, rates, stream
+from tests.builders.posted import STARTED, event, rates, stream
+from tests.running_api import Api, adjust, bill, put
 
 
 def receipt(api: Api, stream_id: str) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def full(api: Api) -> dict[str, Any]:
     late = stream("full", outcome="cancelled")[1]
     late["data"] |= {"usage": {**usage, "output_tokens": 40}, "usage_source": "provider"}
     bill(api, [events[0], late])
-    post(api, kind="correction", usd_cents="0.001", stream_id="full")
+    adjust(api, kind="correction", usd_cents="0.001", stream_id="full")
     return receipt(api, "full")
 
 
@@ -50,7 +49,7 @@ def test_what_is_billed_in_any_way_can_be_redone(api: Api) -> None:
     bill(api, stream("own", provider="house", model="m"))
     bill(api, stream("stuck", provider="house", model="none"))
     counted = {"stream_id": "open", "seq": 1, "output_tokens": 5}
-    bill(api, [stream("open")[0], event("open:t:1", "token-delivered", "acme", STARTED, counted)])
+    bill(api, [stream("open")[0], event("token-delivered", counted, time=STARTED)])
     for stream_id in ("plain", "named", "waived", "own", "stuck", "open"):
         assert faults(receipt(api, stream_id)) == [], stream_id
     document = full(api)

@@ -13,8 +13,9 @@ from metering.access.store.keys import Role
 from metering.db.engine import transaction
 from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import stream_hash
-from tests.api.conftest import Api, delivered, end, start
+from tests.builders.posted import delivered, end, start
 from tests.database import Database
+from tests.running_api import Api
 
 
 def read(api: Api, stream_id: str = "s", **parameters: Any) -> Any:

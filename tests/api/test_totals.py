@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from metering.ledger.store.rollups import roll_up_totals
-from tests.api.conftest import Api, event
+from tests.builders.posted import event
+from tests.running_api import Api
 
 # Its offset changes by half an hour; 45 minutes off; the far east and west; summer time ends in the range.
 ZONES = [

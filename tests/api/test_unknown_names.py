@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from metering.access.store.keys import Role
-from tests.api.conftest import Api, start
+from tests.builders.posted import start
+from tests.running_api import Api
 
 RANGE = "from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z"
 

@@ -1,16 +1,12 @@
 """The audit finds nothing in correct books, and names every row that was changed manually."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
-from metering.audit import total_checks
+from metering.audit.queries import total_checks
 from metering.audit.run import audit
 from metering.core.period import BillingPeriod
-from tests.audit.conftest import LATER, Planting
+from tests.audit.planting import LATER, Planting
+from tests.command_line import CommandLine
 
 
 def test_books_with_something_of_everything_agree(planting: Planting) -> None:
@@ -161,15 +157,10 @@ def test_a_month_is_audited_apart(planting: Planting) -> None:
 
 
 def test_the_command_exits_with_2_and_names_the_row(planting: Planting) -> None:
-    command = [sys.executable, "-m", "metering", "audit"]
-    variables = os.environ | {"METERING_DATABASE_URL": planting.books.database.url}
-    right = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
+    metering = CommandLine(planting.books.database)
+    right = metering.run_apart("audit")
     assert (right.returncode, right.stdout) == (0, "nothing differs\n")
     assert "14 streams of 29 journaled events compared" in right.stderr
     planting.plant("UPDATE charges SET usd_cents = usd_cents + 1 WHERE stream_id = 'completed'")
-    wrong = subprocess.run(
-        [*command, "--period", "2026-11", "--json"], env=variables, capture_output=True, check=False, timeout=60
-    )
-    report = json.loads(wrong.stdout)
-    assert wrong.returncode == 2
+    report = metering.json("audit", "--period", "2026-11", exits=2)
     assert {"table": "charges", "key": "acme/completed"}.items() <= report["differences"][0].items()

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import text
 
 from metering.months.queries import entries
-from tests.audit.conftest import Planting
+from tests.audit.planting import Planting
 
 
 @pytest.fixture

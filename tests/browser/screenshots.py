@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.conftest import ARGUMENTS, CHROMIUM
+from tests.browser.pages import ARGUMENTS, CHROMIUM
 
 DESK = {"width": 1360, "height": 860}
 PHONE = {"width": 390, "height": 844}

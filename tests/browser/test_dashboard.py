@@ -10,10 +10,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.api.conftest import event
-from tests.browser.conftest import Dashboard, sign_in
+from tests.browser.pages import Dashboard, sign_in
+from tests.builders.posted import event
+from tests.builders.seeded import CONFLICTING, OPEN, Seeded
 from tests.dashboard.reading import rows_of
-from tests.dashboard.seeding import CONFLICTING, OPEN, Seeded
 from tests.exports.files import read_csv, read_parquet
 
 SECTIONS = (
@@ -128,11 +128,11 @@ def test_what_is_accrued_grows_before_ones_eyes_and_becomes_final(dashboard: Das
     page = dashboard.open(f"stream?customer_id=hooli&stream_id={stream_id}")
     expect(page.locator(".figure")).to_contain_text("$0.00456")
     post("token-delivered", {"seq": 2, "output_tokens": 120})
-    expect(page.locator(".figure")).to_contain_text("$0.00706", timeout=15_000)
+    expect(page.locator(".figure")).to_contain_text("$0.00706", timeout=60_000)
     usage = {"input_tokens": 812, "output_tokens": 121}
     post("stream-end", {"outcome": "completed", "usage": usage, "usage_source": "provider"})
     seeded.api.finalize()
-    expect(page.locator(".figure")).to_contain_text("$0.007085", timeout=15_000)
+    expect(page.locator(".figure")).to_contain_text("$0.007085", timeout=60_000)
     expect(page.locator(".tile")).to_contain_text("final")
 
 

@@ -1,29 +1,44 @@
 """The command line, as a person or a script meets it."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
+from tests.command_line import CommandLine
 from tests.database import Database
 
 
-def metering(database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "METERING_DATABASE_URL": database.url,
-        "METERING_REDIS_URL": database.redis_url,
-        "COLUMNS": "200",
-    }
-    command = [sys.executable, "-m", "metering", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+@pytest.fixture
+def metering(database: Database) -> CommandLine:
+    return CommandLine(database)
 
 
-def test_help_names_every_command(database: Database) -> None:
-    text = metering(database, "--help").stdout
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("keys", "list"),
+        ("customers", "list"),
+        ("rates", "list"),
+        ("cancel-policy", "list"),
+        ("backlog", "list"),
+        ("rerate", "--period", "2026-10", "--dry-run"),
+        ("invoices", "list"),
+        ("alerts", "list"),
+        ("webhooks", "list"),
+        ("reader", "list"),
+        ("audit",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_process_of_its_own_does_what_it_does_here(metering: CommandLine, arguments: tuple[str, ...]) -> None:
+    apart = metering.run_apart(*arguments)
+    assert (apart.returncode, apart.stderr) == (0, "")
+    assert apart == metering.run(*arguments)
+
+
+def test_help_names_every_command(metering: CommandLine) -> None:
+    text = metering.run("--help").stdout
     for command in (
         "up",
         "demo",
@@ -40,20 +55,20 @@ def test_help_names_every_command(database: Database) -> None:
         assert f" {command} " in text
 
 
-def test_the_version_is_shown(database: Database) -> None:
-    shown = metering(database, "--version")
+def test_the_version_is_shown(metering: CommandLine) -> None:
+    shown = metering.run("--version")
     assert shown.returncode == 0
     assert re.fullmatch(r"metering \d+\.\d+\.\d+\S*\n", shown.stdout)
 
 
-def test_a_key_is_created_listed_and_revoked(database: Database) -> None:
-    created = json.loads(metering(database, "keys", "create", "--role", "read", "--json").stdout)
+def test_a_key_is_created_listed_and_revoked(metering: CommandLine) -> None:
+    created = json.loads(metering.run("keys", "create", "--role", "read", "--json").stdout)
     assert created["key"].startswith(f"mk_{created['key_id']}_")
-    (listed,) = json.loads(metering(database, "keys", "list", "--json").stdout)
+    (listed,) = json.loads(metering.run("keys", "list", "--json").stdout)
     assert (listed["key_id"], listed["revoked_at"]) == (created["key_id"], None)
     assert created["key"] not in json.dumps(listed)
-    assert metering(database, "keys", "revoke", listed["key_id"]).returncode == 0
-    (revoked,) = json.loads(metering(database, "keys", "list", "--json").stdout)
+    assert metering.run("keys", "revoke", listed["key_id"]).returncode == 0
+    (revoked,) = json.loads(metering.run("keys", "list", "--json").stdout)
     assert revoked["revoked_at"]
 
 
@@ -72,81 +87,76 @@ def test_a_key_is_created_listed_and_revoked(database: Database) -> None:
         (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is no IANA time zone"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_1(database: Database, arguments: list[str], message: str) -> None:
-    ended = metering(database, *arguments)
+def test_a_mistake_is_one_line_and_exit_code_1(metering: CommandLine, arguments: list[str], message: str) -> None:
+    ended = metering.run(*arguments)
     assert ended.returncode == 1
     assert ended.stderr.startswith("metering: ")
     assert message in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 
-def test_an_import_of_rates_is_shown_first_and_written_when_approved(database: Database) -> None:
-    shown = metering(database, "rates", "import", "--json")
+def test_an_import_of_rates_is_shown_first_and_written_when_approved(metering: CommandLine) -> None:
+    shown = metering.run("rates", "import", "--json")
     assert len(json.loads(shown.stdout)) > 2000
     assert "nothing was written" in shown.stderr
-    assert json.loads(metering(database, "rates", "list", "--json").stdout) == []
-    approved = metering(database, "rates", "import", "--approve", "--json")
+    assert json.loads(metering.run("rates", "list", "--json").stdout) == []
+    approved = metering.run("rates", "import", "--approve", "--json")
     assert approved.stdout == shown.stdout
-    assert json.loads(metering(database, "rates", "diff", "--json").stdout) == []
-    assert "all cards are up to date" in metering(database, "rates", "import").stdout
-    assert metering(database, "rates", "diff").stdout == "nothing to import: all cards are up to date\n"
-    listed = metering(database, "rates", "list", "--provider", "anthropic", "--model", "opus-4-7").stdout
+    assert json.loads(metering.run("rates", "diff", "--json").stdout) == []
+    assert "all cards are up to date" in metering.run("rates", "import").stdout
+    assert metering.run("rates", "diff").stdout == "nothing to import: all cards are up to date\n"
+    listed = metering.run("rates", "list", "--provider", "anthropic", "--model", "opus-4-7").stdout
     assert "input 5 " in listed
-    assert (
-        metering(database, "rates", "set", "anthropic", "claude-opus-4-7", "input=1", "output=2").returncode == 0
-    )
+    assert metering.run("rates", "set", "anthropic", "claude-opus-4-7", "input=1", "output=2").returncode == 0
     both = json.loads(
-        metering(
-            database, "rates", "list", "--provider", "anthropic", "--model", "claude-opus-4-7", "--json"
-        ).stdout
+        metering.run("rates", "list", "--provider", "anthropic", "--model", "claude-opus-4-7", "--json").stdout
     )
     assert [card["usd_per_million"] for card in both][-1] == "input 1  output 2"
 
 
-def test_terms_are_set_listed_and_tried_out(database: Database) -> None:
+def test_terms_are_set_listed_and_tried_out(metering: CommandLine) -> None:
     policy = ("cancel-policy", "set", "OpenAI", "zero", "--effective-from", "2026-11-01")
-    assert metering(database, *policy).returncode == 0
-    assert "choose another time" in metering(database, *policy).stderr
-    (listed,) = json.loads(metering(database, "cancel-policy", "list", "--json").stdout)
+    assert metering.run(*policy).returncode == 0
+    assert "choose another time" in metering.run(*policy).stderr
+    (listed,) = json.loads(metering.run("cancel-policy", "list", "--json").stdout)
     assert (listed["provider"], listed["policy"], listed["version"]) == ("openai", "zero", 1)
-    tried = metering(database, "cancel-policy", "simulate", "zero", "--period", "2026-11")
+    tried = metering.run("cancel-policy", "simulate", "zero", "--period", "2026-11")
     assert "every policy costs the same" in tried.stdout
     assert (
         "expected a month such as 2026-10"
-        in metering(database, "cancel-policy", "simulate", "zero", "--period", "2026-13").stderr
+        in metering.run("cancel-policy", "simulate", "zero", "--period", "2026-13").stderr
     )
-    assert "passed through" in metering(database, "customers", "markup", "acme").stdout
-    set_to = metering(database, "customers", "markup", "--json", "--", "acme", "-12.5")
+    assert "passed through" in metering.run("customers", "markup", "acme").stdout
+    set_to = metering.run("customers", "markup", "--json", "--", "acme", "-12.5")
     assert json.loads(set_to.stdout)[0]["percent"] == "-12.5"
-    assert "at least -100" in metering(database, "customers", "markup", "--", "acme", "-101").stderr
+    assert "at least -100" in metering.run("customers", "markup", "--", "acme", "-101").stderr
 
 
-def test_an_empty_backlog_says_so_and_a_decision_about_nothing_is_refused(database: Database) -> None:
-    assert metering(database, "backlog", "list").stdout == "the backlog is empty\n"
-    refused = metering(database, "backlog", "resolve", "acme", "s", "write_off", "--reason", "test")
+def test_an_empty_backlog_says_so_and_a_decision_about_nothing_is_refused(metering: CommandLine) -> None:
+    assert metering.run("backlog", "list").stdout == "the backlog is empty\n"
+    refused = metering.run("backlog", "resolve", "acme", "s", "write_off", "--reason", "test")
     assert "customer 'acme' has no stream 's'" in refused.stderr
 
 
-def test_rerating_a_month_without_streams_changes_nothing(database: Database) -> None:
-    shown = metering(database, "rerate", "--period", "2026-10", "--dry-run")
+def test_rerating_a_month_without_streams_changes_nothing(metering: CommandLine) -> None:
+    shown = metering.run("rerate", "--period", "2026-10", "--dry-run")
     assert shown.returncode == 0
     assert shown.stdout == "no differences: all bills match the prices\n"
-    assert metering(database, "rerate", "--period", "2026-10", "--json").stdout == "[]\n"
-    assert "expected a month" in metering(database, "rerate", "--period", "last").stderr
+    assert metering.run("rerate", "--period", "2026-10", "--json").stdout == "[]\n"
+    assert "expected a month" in metering.run("rerate", "--period", "last").stderr
 
 
-def test_doctor_redacts_secrets_and_fails_when_something_is_wrong(database: Database) -> None:
-    well = metering(database, "doctor", "--json")
+def test_doctor_redacts_secrets_and_fails_when_something_is_wrong(metering: CommandLine) -> None:
+    well = metering.run("doctor", "--json")
     assert well.returncode == 0, well.stdout
     found = {row["what"]: row for row in json.loads(well.stdout)}
     assert found["database"]["status"] == found["queue"]["status"] == "ok"
-    environment = {
-        **os.environ,
-        "METERING_DATABASE_URL": "postgresql://u:topsecret@127.0.0.1:1/x",
-        "METERING_ADMIN_KEY": "mk_a_topsecret",
-    }
-    command = [sys.executable, "-m", "metering", "doctor"]
-    ill = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    elsewhere = CommandLine(
+        None,
+        METERING_DATABASE_URL="postgresql://u:topsecret@127.0.0.1:1/x",
+        METERING_ADMIN_KEY="mk_a_topsecret",
+    )
+    ill = elsewhere.run_apart("doctor")
     assert ill.returncode == 1
     assert "topsecret" not in ill.stdout + ill.stderr
     assert "FAILED" in ill.stdout

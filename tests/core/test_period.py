@@ -5,8 +5,10 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from metering.core.period import BillingPeriod, day_bounds
+from metering.core.period import BillingPeriod, InvalidPeriodError, day_bounds
 
 # Each with days around a change: by night, at midnight, forth and back, and a day that never was.
 CHANGES = [
@@ -52,3 +54,45 @@ def test_a_month_begins_where_the_one_before_ended_though_the_customer_moved() -
     assert november.bounds(time_zone=berlin, closed_until=None) == (datetime(2026, 10, 31, 23, tzinfo=UTC), end)
     long_ago = datetime(2026, 8, 1, tzinfo=UTC)
     assert november.bounds(time_zone=berlin, closed_until=long_ago)[0] == datetime(2026, 10, 31, 23, tzinfo=UTC)
+
+
+MONTHS = st.builds(BillingPeriod, st.integers(1970, 2998), st.integers(1, 12))
+ZONES = st.sampled_from(["UTC", "America/New_York", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kathmandu"])
+
+
+@given(MONTHS)
+def test_a_month_is_read_back_from_its_text(month: BillingPeriod) -> None:
+    assert BillingPeriod.parse(str(month)) == month
+
+
+@given(MONTHS)
+def test_the_month_after_and_the_month_before_lead_back(month: BillingPeriod) -> None:
+    assert month.next.previous == month == month.previous.next
+    assert month.previous < month < month.next
+
+
+@given(MONTHS, ZONES.map(ZoneInfo), st.timedeltas(timedelta(0), timedelta(days=27)))
+def test_a_month_contains_its_moments_and_not_its_end(
+    month: BillingPeriod, zone: ZoneInfo, into: timedelta
+) -> None:
+    start, end = month.bounds(time_zone=zone, closed_until=None)
+    # By the wall clock: the end of the month belongs to the next.
+    assert BillingPeriod.containing(at=start, time_zone=zone) == month
+    assert BillingPeriod.containing(at=start + into, time_zone=zone) == month
+    assert BillingPeriod.containing(at=end, time_zone=zone) == month.next
+    assert BillingPeriod.containing(at=end.astimezone(UTC) - timedelta(microseconds=1), time_zone=zone) == month
+
+
+@given(MONTHS, ZONES.map(ZoneInfo))
+def test_a_month_lies_within_its_bounds_in_any_zone(month: BillingPeriod, zone: ZoneInfo) -> None:
+    begin, until = month.in_any_zone
+    start, end = month.bounds(time_zone=zone, closed_until=None)
+    assert begin <= start < end <= until
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2026", "2026-13", "2026-00", "1969-12", "3000-01", "2026-1", " 2026-10", "2026-10 "]
+)
+def test_a_text_that_names_no_month_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPeriodError, match="expected a month such as 2026-10"):
+        BillingPeriod.parse(text)

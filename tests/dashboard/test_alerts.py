@@ -3,9 +3,9 @@
 from decimal import Decimal
 from typing import Any
 
-from tests.dashboard.conftest import Browser
+from tests.builders.seeded import Seeded
+from tests.dashboard.browsing import Browser
 from tests.dashboard.reading import links_of, rows_of
-from tests.dashboard.seeding import Seeded
 
 
 def occurrences(seeded: Seeded, kind: str) -> list[dict[str, Any]]:

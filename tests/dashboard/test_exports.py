@@ -3,8 +3,8 @@
 import pytest
 
 from metering.exports.export_month import ExportFormat, ExportKind
-from tests.dashboard.conftest import Browser
-from tests.dashboard.seeding import Seeded
+from tests.builders.seeded import Seeded
+from tests.dashboard.browsing import Browser
 from tests.exports.files import read_csv, read_parquet
 
 

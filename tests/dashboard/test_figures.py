@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from metering.core.money import EXACT
-from tests.dashboard.conftest import Browser
+from tests.builders.seeded import CONFLICTING, OPEN, UNPRICED, Seeded
+from tests.dashboard.browsing import Browser
 from tests.dashboard.reading import amounts_of, links_of, rows_of
-from tests.dashboard.seeding import CONFLICTING, OPEN, UNPRICED, Seeded
 
 PAGES = (
     "", "customers", "customer?customer_id=hooli", "customer?customer_id=nakatomi", "models", "streams",

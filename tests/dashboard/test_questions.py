@@ -7,10 +7,11 @@ import pytest
 from metering.access.store.keys import Role
 from metering.corrections.resolve_stream import resolve_stream
 from metering.streams.resolutions import ResolutionAction
-from tests.api.conftest import Api, event
-from tests.dashboard.conftest import Browser
+from tests.builders.posted import event
+from tests.builders.seeded import OPEN, UNPRICED, Seeded
+from tests.dashboard.browsing import Browser
 from tests.dashboard.reading import links_of
-from tests.dashboard.seeding import OPEN, UNPRICED, Seeded
+from tests.running_api import Api
 
 EMPTY = {
     "": "No final streams in this month yet",

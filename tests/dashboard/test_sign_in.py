@@ -11,10 +11,10 @@ from metering.access.manage_access import create_key
 from metering.access.store.keys import Role, revoke_key
 from metering.dashboard.rendering import POLICY, STATIC
 from metering.db.engine import transaction
-from tests.api.conftest import Api
-from tests.dashboard.conftest import Browser
-from tests.dashboard.seeding import Seeded
+from tests.builders.seeded import Seeded
+from tests.dashboard.browsing import Browser
 from tests.database import Database
+from tests.running_api import Api
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_pages_name_nothing_from_elsewhere_and_have_no_inline_script(admin: Brow
 
 
 def test_static_files_are_those_whose_checksums_are_beside_them(seeded: Seeded) -> None:
-    with httpx2.Client(base_url=seeded.api.url) as anybody:
+    with httpx2.Client(base_url=seeded.api.url, timeout=60) as anybody:
         sums = (STATIC / "vendor/SHA256SUMS").read_text().split()
         for digest, name in zip(sums[::2], sums[1::2], strict=True):
             body = anybody.get(f"/dashboard/static/vendor/{name}").content

@@ -11,9 +11,10 @@ from metering.dashboard.downloads import MAX_ROWS, table_file
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Column, Table
-from tests.api.conftest import Api, event
-from tests.dashboard.conftest import Browser
+from tests.builders.posted import event
+from tests.dashboard.browsing import Browser
 from tests.dashboard.reading import rows_of
+from tests.running_api import Api
 
 STREAMS = 5_600
 

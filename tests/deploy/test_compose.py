@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from metering.cli.main import app
 from metering.gateway.settings import settings_from_environment
 from metering.server.settings import Settings, variable_of
 from tests.deploy.files import COMPOSE, DEPLOY, PARTS, SERVICES, interpolated, seconds
+from tests.tools import need
 
 COMPOSE_FILE = DEPLOY / "compose.yaml"
 ENV_EXAMPLE = dict(re.findall(r"^(\w+)=(.*)", (DEPLOY / ".env.example").read_text(), re.MULTILINE))
@@ -45,10 +45,8 @@ def test_it_is_valid_by_the_compose_specification() -> None:
 
 
 def test_docker_compose_accepts_it() -> None:
-    docker = shutil.which("docker")
-    if not docker or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        pytest.skip("docker compose is missing here; the schema and the structure are checked without it")
-    command = [docker, "compose", "--file", str(COMPOSE_FILE), "config", "--quiet"]
+    need("docker compose")
+    command = ["docker", "compose", "--file", str(COMPOSE_FILE), "config", "--quiet"]
     checked = subprocess.run(
         command, env={**os.environ, **FILLED_IN}, capture_output=True, text=True, check=False, timeout=60
     )

@@ -1,9 +1,7 @@
 """The dashboard and the alerts: of metrics that exist and queries that run; each alert leads to what to do."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from datetime import timedelta
 from decimal import Decimal
@@ -15,12 +13,13 @@ import yaml
 
 from metering.events.events import Outcome, UsageSource
 from metering.server.bootstrap import Service
-from tests.api.conftest import signed_in
 from tests.builders import NOW, T0, Books, end, start
 from tests.database import Database
 from tests.deploy.files import DEPLOY, ROOT, SERVICES
 from tests.metrics import Scrape, let_everything_have_happened
 from tests.reporting.views import Row, read
+from tests.running_api import signed_in
+from tests.tools import need
 
 PROMETHEUS = DEPLOY / "prometheus"
 RULES: list[dict[str, Any]] = [
@@ -63,12 +62,8 @@ def test_every_metric_of_the_dashboard_and_the_alerts_exists(metrics: set[str]) 
 
 
 def promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
-    tool = shutil.which("promtool")
-    if tool is None and os.environ.get("CI"):
-        pytest.fail("promtool is missing: .ci/run takes it from Debian's package prometheus")
-    if tool is None:
-        pytest.skip("promtool is missing here: apt-get install prometheus")
-    command = [tool, *map(str, arguments)]
+    need("promtool")
+    command = ["promtool", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 

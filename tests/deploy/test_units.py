@@ -1,7 +1,6 @@
 """The systemd units: accepted by systemd, hardened, and they run the very commands of compose.yaml."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.files import DEPLOY, PARTS, UNITS, exec_start, seconds, unit
+from tests.tools import need
 
 SERVICE_UNITS = [path for path in UNITS if path.suffix == ".service"]
 RUNNING_UNITS = [path for path in SERVICE_UNITS if path.stem != "metering-migrate"]
@@ -17,8 +17,7 @@ MAX_EXPOSURE = 2.0
 
 
 def systemd_analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is missing here: apt-get install systemd")
+    need("systemd-analyze")
     return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False, timeout=60)
 
 

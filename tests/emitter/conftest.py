@@ -1,15 +1,13 @@
 """A running sink and emitters that are closed at the end of each test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from metering.emitter import Emitter
-from tests.emitter.sink import IngestSink, RunningServer
-
-StartEmitter = Callable[..., Emitter]
+from tests.emitter.sink import IngestSink, RunningServer, StartEmitter
 
 
 @pytest.fixture

@@ -17,6 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from metering.emitter import Emitter
+
+StartEmitter = Callable[..., Emitter]
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -24,7 +28,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(check: Callable[[], bool], *, what: str, seconds: float = 10.0) -> None:
+def eventually(check: Callable[[], bool], *, what: str, seconds: float = 60.0) -> None:
     """Wait until `check` holds; fail saying `what` did not happen."""
     deadline = time.monotonic() + seconds
     while not check():

@@ -2,19 +2,22 @@
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.emitter.conftest import StartEmitter
-from tests.emitter.events import delivered, end, start
-from tests.emitter.sink import Answer, IngestSink, RunningServer, eventually, free_port
+from metering.events.usage import Usage
+from tests.builders import T0, delivered, end, start
+from tests.emitter.sink import Answer, IngestSink, RunningServer, StartEmitter, eventually, free_port
 
 
 def test_an_event_arrives_as_the_contract_writes_it(sink: IngestSink, start_emitter: StartEmitter) -> None:
     emitter = start_emitter(sink.url)
-    emitter.emit(end("s1"))
-    assert emitter.close(timeout=5)
+    usage = Usage(input_tokens=3, output_tokens=7)
+    at = T0 + timedelta(milliseconds=123)
+    emitter.emit(end("s1", time=at, usage=usage, usage_source=None))
+    assert emitter.close(timeout=60)
     assert sink.events["s1:end"] == {
         "specversion": "1.0",
         "type": "stream-end",
@@ -36,14 +39,14 @@ def test_an_event_arrives_as_the_contract_writes_it(sink: IngestSink, start_emit
 def test_events_arrive_soon_without_a_flush(sink: IngestSink, start_emitter: StartEmitter) -> None:
     emitter = start_emitter(sink.url)
     emitter.emit(start("s1"))
-    eventually(lambda: "s1:start" in sink.events, what="the event arrives", seconds=2)
+    eventually(lambda: "s1:start" in sink.events, what="the event arrives", seconds=30)
 
 
 def test_batches_are_bounded_and_large_ones_are_compressed(sink: IngestSink, start_emitter: StartEmitter) -> None:
     emitter = start_emitter(sink.url)
     for number in range(2_500):
         emitter.emit(start(f"s{number}"))
-    assert emitter.close(timeout=10)
+    assert emitter.close(timeout=60)
     assert len(sink.events) == 2_500
     assert max(request["count"] for request in sink.requests) <= 1_000
     assert any(request["headers"].get("content-encoding") == "gzip" for request in sink.requests)
@@ -52,9 +55,9 @@ def test_batches_are_bounded_and_large_ones_are_compressed(sink: IngestSink, sta
 def test_only_the_highest_counters_of_a_batch_are_sent(sink: IngestSink, start_emitter: StartEmitter) -> None:
     emitter = start_emitter(sink.url, flush_interval=0.5)
     for seq in range(1, 51):
-        emitter.emit(delivered("s1", seq, seq * 16))
-        emitter.emit(delivered("s2", seq, seq * 4))
-    assert emitter.close(timeout=5)
+        emitter.emit(delivered("s1", seq * 16, seq=seq))
+        emitter.emit(delivered("s2", seq * 4, seq=seq))
+    assert emitter.close(timeout=60)
     assert sink.events["s1:t:50"]["data"]["output_tokens"] == 800
     assert sink.events["s2:t:50"]["data"]["output_tokens"] == 200
     stats = emitter.stats()
@@ -70,7 +73,7 @@ def test_a_server_that_comes_up_late_gets_everything(start_emitter: StartEmitter
     eventually(lambda: emitter.stats().retries >= 2, what="the emitter tries again")
     sink = IngestSink()
     with RunningServer(sink.app, port=port):
-        assert emitter.close(timeout=10)
+        assert emitter.close(timeout=60)
     assert len(sink.events) == 1_500
     assert emitter.stats().dropped == 0
 
@@ -87,12 +90,12 @@ def test_a_busy_server_is_asked_again_when_it_says(sink: IngestSink, start_emitt
 
 
 def test_a_server_that_hangs_does_not_hold_up_anyone(sink: IngestSink, start_emitter: StartEmitter) -> None:
-    sink.plan.append(Answer(hang_seconds=1))
+    sink.plan.append(Answer(hang_seconds=3))
     emitter = start_emitter(sink.url, timeout=0.3)
     began = time.monotonic()
     for number in range(1_000):
         emitter.emit(start(f"s{number}"))
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 2
     eventually(lambda: len(sink.events) == 1_000, what="everything arrives after the time-out")
 
 
@@ -101,7 +104,7 @@ def test_a_batch_too_large_is_split(sink: IngestSink, start_emitter: StartEmitte
     emitter = start_emitter(sink.url)
     for number in range(1_000):
         emitter.emit(start(f"s{number}"))
-    assert emitter.close(timeout=10)
+    assert emitter.close(timeout=60)
     assert len(sink.events) == 1_000
     assert any(request["status"] == 413 for request in sink.requests)
 
@@ -112,7 +115,7 @@ def test_one_event_that_is_too_large_by_itself_is_set_aside(
     sink.always = Answer(max_events=0)
     emitter = start_emitter(sink.url)
     emitter.emit(start("s1"))
-    assert emitter.close(timeout=5)
+    assert emitter.close(timeout=60)
     assert "413" in _rejected(tmp_path)["s1:start"]
 
 
@@ -123,7 +126,7 @@ def test_refused_events_are_kept_with_the_reason_and_their_neighbours_arrive(
     emitter = start_emitter(sink.url, flush_interval=0.3)
     emitter.emit(start("s1"))
     emitter.emit(start("s2"))
-    assert emitter.close(timeout=5)
+    assert emitter.close(timeout=60)
     assert set(sink.events) == {"s2:start"}
     assert _rejected(tmp_path) == {"s1:start": "invalid-field: data.seq: as planned"}
     assert (emitter.stats().sent, emitter.stats().rejected) == (1, 1)
@@ -134,7 +137,7 @@ def test_a_batch_refused_as_a_whole_is_kept(sink: IngestSink, start_emitter: Sta
     emitter = start_emitter(sink.url, flush_interval=0.3)
     emitter.emit(start("s1"))
     emitter.emit(end("s1"))
-    assert emitter.close(timeout=5)
+    assert emitter.close(timeout=60)
     assert set(_rejected(tmp_path)) == {"s1:start", "s1:end"}
     assert emitter.stats().rejected == 2
 

@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 
 from metering.emitter import Emitter, SpoolError
-from tests.emitter.conftest import StartEmitter
-from tests.emitter.events import delivered, end, start
-from tests.emitter.sink import IngestSink, eventually, free_port
+from tests.builders import delivered, end, start
+from tests.emitter.sink import IngestSink, StartEmitter, eventually, free_port
 
 _GATEWAY_THAT_IS_KILLED = """
 import os, signal, sys, time
+from datetime import UTC, datetime
 from pathlib import Path
 from metering.emitter import Emitter
-from tests.emitter.events import start
+from metering.events.events import StreamStart
+now = datetime.now(UTC)
 emitter = Emitter(url=sys.argv[1], key="k", source="/gateways/killed", spool=Path(sys.argv[2]))
 for number in range(300):
-    emitter.emit(start(f"killed-{number}"))
+    started = {"stream_id": f"killed-{number}", "time": now, "provider": "p", "model": "m"}
+    emitter.emit(StreamStart(customer_id="acme", **started))
 while emitter.stats().spooled < 300:
     time.sleep(0.01)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -31,7 +33,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def _run_and_kill(spool: Path) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", _GATEWAY_THAT_IS_KILLED, f"http://127.0.0.1:{free_port()}", str(spool)]
-    done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False, timeout=30)
+    done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
 
 
@@ -44,7 +46,7 @@ def test_what_a_killed_process_left_is_sent_by_the_next(
     with segment.open("ab") as torn:
         torn.write(b'{"specversion":"1.0","ty')
     emitter = start_emitter(sink.url)
-    assert emitter.close(timeout=10)
+    assert emitter.close(timeout=60)
     assert set(sink.events) == {f"killed-{number}:start" for number in range(300)}
     stats = emitter.stats()
     assert (stats.inherited, stats.sent, stats.rejected) == (301, 300, 1)
@@ -61,7 +63,7 @@ def test_a_process_never_takes_the_folder_of_a_living_one(sink: IngestSink, star
     assert not down.close(timeout=0.2)
     heir = start_emitter(sink.url)
     assert heir.stats().inherited == 1
-    assert heir.close(timeout=5)
+    assert heir.close(timeout=60)
     assert "s1:start" in sink.events
 
 
@@ -71,7 +73,7 @@ def test_a_full_spool_refuses_token_delivered_first_and_says_so(
     bound = 40_000
     emitter = start_emitter(f"http://127.0.0.1:{free_port()}", max_spool_bytes=bound, flush_interval=0.01)
     for number in range(400):
-        emitter.emit(delivered(f"s{number}", 1, 16))
+        emitter.emit(delivered(f"s{number}", 16, seq=1))
     eventually(lambda: emitter.stats().dropped > 0, what="token-delivered are refused")
     dropped = emitter.stats().dropped
     for number in range(10):
@@ -88,7 +90,7 @@ def test_a_full_spool_refuses_token_delivered_first_and_says_so(
 def test_emit_never_blocks_or_raises_when_the_queue_is_full(start_emitter: StartEmitter) -> None:
     emitter = start_emitter(f"http://127.0.0.1:{free_port()}", max_queue_events=100, flush_interval=30)
     for number in range(200):
-        emitter.emit(delivered(f"s{number}", 1, 1))
+        emitter.emit(delivered(f"s{number}", 1, seq=1))
     for number in range(200):
         emitter.emit(end(f"s{number}"))
     assert emitter.stats().dropped == 100 + 175
@@ -103,7 +105,7 @@ def test_every_event_is_accounted_for(sink: IngestSink, start_emitter: StartEmit
         for number in range(200):
             emitter.emit(start(f"{name}-{number}"))
             for seq in range(1, 6):
-                emitter.emit(delivered(f"{name}-{number}", seq, seq * 16))
+                emitter.emit(delivered(f"{name}-{number}", seq * 16, seq=seq))
             emitter.emit(end(f"{name}-{number}"))
 
     threads = [threading.Thread(target=one_gateway_thread, args=(f"t{n}",)) for n in range(4)]
@@ -111,7 +113,7 @@ def test_every_event_is_accounted_for(sink: IngestSink, start_emitter: StartEmit
         thread.start()
     for thread in threads:
         thread.join()
-    assert emitter.close(timeout=15)
+    assert emitter.close(timeout=60)
     emitter.emit(start("too-late"))
     stats = emitter.stats()
     assert stats.emitted == 4 * 200 * 7 + 1

@@ -7,7 +7,7 @@ import pytest
 
 from metering.events.wire.decode import Decoded, TooManyEventsError, decode_json, decode_ndjson
 from metering.events.wire.split import InvalidJsonError
-from tests.api.conftest import delivered, end, start
+from tests.builders.posted import delivered, end, start
 
 
 def compact(*events: Any) -> bytes:

@@ -21,8 +21,8 @@ from metering.exports.export_month import COLUMNS, ExportKind, ExportStoppedErro
 from metering.exports.month_rows import UnequalExportError
 from metering.exports.queries.charges import ENTRY_COLUMNS
 from tests.builders import end, start
-from tests.exports.conftest import HOSTILE, LATER, NIGHT, Scene
 from tests.exports.files import content, csv_rows, export, parquet_rows, read_csv
+from tests.exports.scene import HOSTILE, LATER, NIGHT, Scene
 
 DOCS = Path(__file__).parent.parent.parent / "docs/exports.md"
 KINDS = list(ExportKind)

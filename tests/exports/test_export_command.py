@@ -6,46 +6,32 @@ import pty
 import signal
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.database import Database
-from tests.exports.conftest import Scene
+from tests.command_line import CommandLine, Ended
 from tests.exports.files import content, read_parquet
-from tests.exports.test_exports_api import more_charges
+from tests.exports.scene import Scene, more_charges
 from tests.waiting import eventually
 
 ARGUMENTS = ("--period", "2026-11")
 
 
-def environment(database: Database) -> dict[str, str]:
-    return {
-        **os.environ,
-        "METERING_DATABASE_URL": database.url,
-        "METERING_REDIS_URL": database.redis_url,
-        "METERING_ISSUER_NAME": "Gateway Inc.",
-        "COLUMNS": "200",
-    }
+def metering(scene: Scene) -> CommandLine:
+    return CommandLine(scene.database, METERING_ISSUER_NAME="Gateway Inc.")
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "metering", "export", *arguments]
-
-
-def run(scene: Scene, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        command(*arguments), env=environment(scene.database), capture_output=True, check=False, timeout=60
-    )
+def run(scene: Scene, *arguments: str) -> Ended:
+    return metering(scene).run("export", *arguments)
 
 
 @pytest.mark.parametrize("kind", ["charges", "invoice-lines", "focus"])
 def test_without_a_file_the_export_is_standard_output_and_nothing_else_is(shared_scene: Scene, kind: str) -> None:
     done = run(shared_scene, kind, *ARGUMENTS)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout == content(shared_scene.service.engine, kind, "csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.output == content(shared_scene.service.engine, kind, "csv")
 
 
 def test_a_file_is_written_whole_and_told_about(shared_scene: Scene, tmp_path: Path) -> None:
@@ -80,7 +66,7 @@ def test_a_failed_export_leaves_what_was_there(scene: Scene, tmp_path: Path) -> 
         connection.execute("UPDATE charges SET usd_cents = usd_cents + 1 WHERE stream_id = 's1'")
     done = run(scene, "charges", *ARGUMENTS, "--out", str(out))
     assert done.returncode == 1
-    assert b"metering: 2026-11 of customer 'acme': cost_usd_cents sums to 448" in done.stderr
+    assert "metering: 2026-11 of customer 'acme': cost_usd_cents sums to 448" in done.stderr
     assert out.read_text() == "from before"
     assert list(tmp_path.iterdir()) == [out]
 
@@ -91,11 +77,11 @@ def test_an_export_that_is_stopped_leaves_no_file_of_that_name(
 ) -> None:
     more_charges(scene.database, "zz-many")
     out = tmp_path / "december.csv"
-    arguments = command("charges", "--period", "2026-12", "--out", str(out))
-    with subprocess.Popen(arguments, env=environment(scene.database), stderr=subprocess.DEVNULL) as running:
+    arguments = ("export", "charges", "--period", "2026-12", "--out", str(out))
+    with metering(scene).start(*arguments, stderr=subprocess.DEVNULL) as running:
         assert eventually(lambda: any(part.stat().st_size > 0 for part in tmp_path.iterdir()))
         running.send_signal(stop)
-        assert running.wait(timeout=30) != 0
+        assert running.wait(timeout=60) != 0
     assert not out.exists()
     if stop is signal.SIGINT:
         assert list(tmp_path.iterdir()) == []
@@ -120,9 +106,9 @@ def test_what_is_wrong_is_said_in_a_line(
     shared_scene: Scene, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     done = run(shared_scene, *arguments)
-    assert (done.returncode, done.stdout) == (code, b"")
-    assert says in " ".join(done.stderr.decode().replace("│", " ").split())
-    assert b"Traceback" not in done.stderr
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
 
 
 def test_on_a_terminal_it_shows_how_far_it_is_and_parquet_wants_a_file(scene: Scene, tmp_path: Path) -> None:
@@ -142,9 +128,8 @@ def test_on_a_terminal_it_shows_how_far_it_is_and_parquet_wants_a_file(scene: Sc
 def in_terminal(scene: Scene, *arguments: str) -> tuple[int, str]:
     """The exit code, and what a terminal is shown."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        command(*arguments), env={**environment(scene.database), "TERM": "xterm"}, stdout=theirs, stderr=theirs
-    ) as running:
+    command = CommandLine(scene.database, TERM="xterm")
+    with command.start("export", *arguments, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
         shown = b""
         try:
@@ -153,4 +138,4 @@ def in_terminal(scene: Scene, *arguments: str) -> tuple[int, str]:
         except OSError:  # a terminal that nobody writes to any more
             pass
         os.close(ours)
-        return running.wait(timeout=30), shown.decode()
+        return running.wait(timeout=60), shown.decode()

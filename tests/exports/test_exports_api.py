@@ -15,13 +15,12 @@ from metering.exports import download as downloads
 from metering.exports.download import EXPORTS
 from metering.exports.export_month import ExportKind
 from metering.server.bootstrap import Service
-from tests.api.conftest import Api, signed_in
 from tests.database import Database
-from tests.exports.conftest import Scene
 from tests.exports.files import content, read_csv, read_parquet
+from tests.exports.scene import MANY, Scene, more_charges
+from tests.running_api import Api, signed_in
 from tests.waiting import eventually
 
-MANY = 30_000
 HELD = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
@@ -92,7 +91,7 @@ def test_a_bound_key_has_its_customer_and_nobody_else(shared_api: Api, kind: Exp
 
 def test_a_key_is_needed_that_may_read(shared_api: Api) -> None:
     path = "/v1/exports/charges.csv?period=2026-11"
-    assert httpx2.get(f"{shared_api.url}{path}").status_code == 401
+    assert httpx2.get(f"{shared_api.url}{path}", timeout=60).status_code == 401
     with shared_api.client_with(Role.INGEST) as ingest:
         assert ingest.get(path).status_code == 403
     with shared_api.client_with(Role.READ) as reader:
@@ -127,27 +126,6 @@ def test_an_empty_month_is_a_header(shared_api: Api) -> None:
     assert answer.status_code == 200
     assert answer.text.startswith("row_kind,period,customer_id,")
     assert answer.text.count("\r\n") == 1
-
-
-def more_charges(database: Database, customer_id: str) -> None:
-    """Many charges in the open December."""
-    with psycopg.connect(database.url) as connection:
-        connection.execute(
-            "INSERT INTO customers (customer_id, created_at) VALUES (%s, now()) ON CONFLICT DO NOTHING",
-            (customer_id,),
-        )
-        connection.execute(
-            """
-            INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outcome, provider, model,
-                started_at, ended_at, usage_source, input_unknown, cancel_policy, rate_card_id, rated_model, lines,
-                usd_cents)
-            SELECT %(customer_id)s, 'm' || n, 'ch_m' || n, at, '2026-12', 'completed', 'openai', repeat('m', 1000),
-                at, at, 'provider', false, 'delivered', 'rc', 'm', '[]', 0
-            FROM (SELECT n, timestamptz '2026-12-01' + n * interval '1 s' AS at
-                  FROM generate_series(1, %(count)s) AS n) AS drawn
-            """,
-            {"customer_id": customer_id, "count": MANY},
-        )
 
 
 def test_an_export_that_fails_in_the_middle_does_not_look_whole(api: Api, scene: Scene) -> None:

@@ -1,39 +1,16 @@
 """Random bookings over many months: each export of a month sums to its invoices, exactly, whatever was booked."""
 
-import random
 from collections import Counter, defaultdict
 from fractions import Fraction
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from metering.db.engine import transaction
 from metering.months.store.invoices import StoredInvoice
-from metering.server.bootstrap import Service
-from tests.builders import Books
-from tests.database import Database
 from tests.exports.files import csv_rows, parquet_rows
+from tests.exports.scene import MONTHS
 from tests.months.random_months import RandomMonths
-
-MONTHS = 7
-SKIPPED = (3,)  # closed together with the month after
-CHARGES = 1_500
-
-
-@pytest.fixture
-def months(database: Database, service: Service) -> RandomMonths:
-    """Six closed months, and one that is open."""
-    books = Books(database, service)
-    months = RandomMonths(books, random.Random(20261203), customers=40)
-    months.add_customers()
-    for place in range(MONTHS):
-        months.book(place, CHARGES)
-        for customer_id in months.random.sample(list(months.zones), k=3):
-            months.move(customer_id)
-        if place not in SKIPPED and place < MONTHS - 1:
-            months.close(place)
-    return months
 
 
 def test_every_month_sums_to_its_invoices_and_to_their_lines(months: RandomMonths) -> None:

@@ -20,9 +20,8 @@ from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.prices.set_terms import set_markup
 from metering.server.bootstrap import Service
 from tests.database import Database
-from tests.exports.conftest import LATER, ZONE, Scene
 from tests.exports.files import csv_rows, parquet_rows
-from tests.exports.test_exports_sum_to_invoices import months as months
+from tests.exports.scene import LATER, ZONE, Scene
 from tests.months.random_months import RandomMonths
 
 Row = dict[str, Any]

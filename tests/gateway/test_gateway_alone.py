@@ -9,7 +9,7 @@ import pytest
 
 from tests.emitter.sink import IngestSink, RunningServer, eventually, free_port
 from tests.gateway.asking import MESSAGES, scenario, stream
-from tests.gateway.conftest import KEY, demo_upstream, running_gateway, settings_of
+from tests.gateway.world import KEY, demo_upstream, running_gateway, settings_of
 
 
 def _client(url: str) -> openai.OpenAI:

@@ -8,7 +8,7 @@ import pydantic
 
 from metering.lab.demo.upstream_answer import TEXT
 from tests.gateway.asking import MESSAGES, scenario, stream
-from tests.gateway.conftest import World
+from tests.gateway.world import World
 
 _TOOL: Any = {
     "type": "function",

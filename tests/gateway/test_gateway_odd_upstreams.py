@@ -8,7 +8,7 @@ import pytest
 
 from metering.gateway.tokens import counter_for
 from tests.gateway.asking import MESSAGES, stream
-from tests.gateway.conftest import KEY, World
+from tests.gateway.world import KEY, World
 
 
 def _post(world: World, document: dict[str, object], **headers: str) -> httpx2.Response:
@@ -64,7 +64,7 @@ def test_keep_alives_reach_the_client_unharmed(client: openai.OpenAI) -> None:
 def test_usage_that_tokens_have_overtaken_is_not_believed(world: World) -> None:
     body = {"model": "odd-usage-early", "messages": MESSAGES, "stream": True}
     url, headers = f"{world.gateway_url}/v1/chat/completions", {"authorization": f"Bearer {KEY}"}
-    with httpx2.stream("POST", url, json=body, headers=headers) as response:
+    with httpx2.stream("POST", url, json=body, headers=headers, timeout=60) as response:
         next(line for line in response.iter_lines() if "five" in line)
     ended = _ended(world, response)
     assert (ended["outcome"], ended["usage_source"]) == ("cancelled", "estimate")
@@ -112,7 +112,7 @@ def test_the_request_goes_upstream_unchanged(world: World) -> None:
     document = {"model": "odd-plain", "messages": MESSAGES, "temperature": 1.10, "x_unknown": {"é": [1e400, None]}}
     body = json.dumps(document, indent=3).replace("Infinity", "1E+2").encode()
     headers = {"authorization": f"Bearer {KEY}", "x-upstream-scenario": "tokens=1", "cookie": "a=b"}
-    response = httpx2.post(f"{world.gateway_url}/v1/chat/completions", content=body, headers=headers)
+    response = httpx2.post(f"{world.gateway_url}/v1/chat/completions", content=body, headers=headers, timeout=60)
     assert response.status_code == 200
     assert world.odd.bodies[-1] == body
     sent = world.odd.headers[-1]
@@ -124,7 +124,7 @@ def test_only_the_usage_option_is_added_to_a_streamed_request(world: World) -> N
     options = b'"n":1, "big": 1.10e2, "stream_options": {"other": 1}'
     body = b'{"model": "odd-bytewise", "stream": true, ' + options + b', "messages": []}'
     headers = {"authorization": f"Bearer {KEY}"}
-    httpx2.post(f"{world.gateway_url}/v1/chat/completions", content=body, headers=headers)
+    httpx2.post(f"{world.gateway_url}/v1/chat/completions", content=body, headers=headers, timeout=60)
     sent = world.odd.bodies[-1]
     assert b"1.10e2" in sent
     assert json.loads(sent)["stream_options"] == {"other": 1, "include_usage": True}

@@ -10,7 +10,7 @@ import pytest
 from metering.gateway.problems import RefusedError
 from metering.gateway.requests import MAX_BODY_BYTES, parse_tags
 from tests.gateway.asking import MESSAGES, scenario, stream
-from tests.gateway.conftest import KEY, World
+from tests.gateway.world import KEY, World
 
 _ASKED: Any = {"model": "claude-opus-4.7", "messages": MESSAGES}
 
@@ -29,10 +29,10 @@ def test_a_wrong_key_is_refused_and_nothing_goes_upstream(world: World) -> None:
 
 
 def test_a_request_without_a_key_is_refused(world: World) -> None:
-    assert httpx2.post(f"{world.gateway_url}/v1/chat/completions", content=b"{}").status_code == 401
-    assert httpx2.get(f"{world.gateway_url}/v1/models").status_code == 401
+    assert httpx2.post(f"{world.gateway_url}/v1/chat/completions", content=b"{}", timeout=60).status_code == 401
+    assert httpx2.get(f"{world.gateway_url}/v1/models", timeout=60).status_code == 401
     basic = {"authorization": f"Basic {KEY}"}
-    assert httpx2.get(f"{world.gateway_url}/v1/models", headers=basic).status_code == 401
+    assert httpx2.get(f"{world.gateway_url}/v1/models", headers=basic, timeout=60).status_code == 401
 
 
 def test_an_unknown_model_is_not_found_and_not_metered(world: World, client: openai.OpenAI) -> None:
@@ -88,10 +88,10 @@ def test_the_models_endpoint_names_what_the_configuration_names(client: openai.O
 
 
 def test_unknown_paths_and_methods_answer_in_the_same_shape(world: World) -> None:
-    assert httpx2.get(f"{world.gateway_url}/livez").json() == {"status": "ok"}
-    missing = httpx2.get(f"{world.gateway_url}/v1/nowhere")
+    assert httpx2.get(f"{world.gateway_url}/livez", timeout=60).json() == {"status": "ok"}
+    missing = httpx2.get(f"{world.gateway_url}/v1/nowhere", timeout=60)
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
-    wrong = httpx2.get(f"{world.gateway_url}/v1/chat/completions")
+    wrong = httpx2.get(f"{world.gateway_url}/v1/chat/completions", timeout=60)
     assert (wrong.status_code, wrong.json()["error"]["type"]) == (405, "invalid_request_error")
 
 

@@ -2,19 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.emitter.sink import eventually
-from tests.gateway.conftest import KEY, World
-
-_HOW_TO = (
-    "needs node, and METERING_NODE_MODULES=<folder>/node_modules after `npm install --prefix <folder> openai`"
-)
+from tests.gateway.world import KEY, World
+from tests.tools import need, openai_module
 
 _PROGRAM = """
 const { default: OpenAI, APIError } = await import(process.env.OPENAI_ENTRY);
@@ -73,18 +67,9 @@ console.log(JSON.stringify(report));
 """
 
 
-def _entry() -> Path:
-    """The package's ES module; skips with what to install when it is not there."""
-    folder = os.environ.get("METERING_NODE_MODULES")
-    entry = Path(folder or ".") / "openai" / "index.mjs"
-    if shutil.which("node") is None or folder is None or not entry.is_file():
-        print(f"the Node SDK test {_HOW_TO}")
-        pytest.skip(_HOW_TO)
-    return entry.resolve()
-
-
 def test_the_stock_node_sdk_streams_calls_tools_cancels_and_retries(world: World, tmp_path: Path) -> None:
-    entry = _entry()
+    need("node with openai")
+    entry = openai_module().resolve()
     program = tmp_path / "client.mjs"
     program.write_text(_PROGRAM)
     known = {"OPENAI_ENTRY": entry.as_uri(), "GATEWAY": f"{world.gateway_url}/v1", "KEY": KEY}

@@ -1,9 +1,13 @@
 """The benchmarks run, measure something, and what they wrote makes the page. How fast is not asserted."""
 
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from metering.events.wire.decode import decode_json
@@ -12,75 +16,142 @@ from metering.lab.bench.alerts import bench_alerts
 from metering.lab.bench.audit import bench_audit
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
-from metering.lab.bench.ingest import bench_ingest
+from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
 from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
+from metering.lab.bench.stage import Stage, Stages, stage, stage_on
 from metering.lab.bench.totals import PAGES, QUERIES, VIEWS, bench_totals
 from metering.lab.bench.workload import Workload, play, write_script
+from metering.server.embedded.data_dir import Services
 from metering.streams.ingest.fold import fold_wire
+from tests.database import Servers, clone
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def write(folder: Path, name: str, report: msgspec.Struct) -> None:
-    (folder / name).write_bytes(msgspec.json.encode(report))
+@pytest.fixture
+def stages(servers: Servers, rated_template: str) -> Stages:
+    """Stages on the session's servers, each with a database of its own."""
+
+    @contextmanager
+    def on_a_clone() -> Iterator[Stage]:
+        with clone(servers.services, rated_template) as database:
+            given = Services(database_url=database.url, redis_url=database.redis_url)
+            with stage_on(given, servers=servers.supervisor) as running:
+                yield running
+
+    return on_a_clone
 
 
-def test_each_benchmark_measures_and_the_page_shows_it(tmp_path: Path) -> None:
-    said: list[str] = []
-    ingest = bench_ingest(seconds=1, stored_streams=2_000, soak_seconds=1, say=said.append, shapes=((20, 4),))
-    assert [row.what for row in ingest.rows] == ["api alone"]
-    assert ingest.soak is not None
-    for row in (*ingest.rows, ingest.beside.row, ingest.soak.row):
+@pytest.fixture
+def said() -> list[str]:
+    """What a benchmark tells a person."""
+    return []
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Callable[[str, msgspec.Struct], str]:
+    """The page of the figures in the docs, but with those of one report."""
+
+    def render(name: str, report: msgspec.Struct) -> str:
+        for figures in (ROOT / "docs/performance").glob("*.json"):
+            shutil.copy(figures, tmp_path)
+        (tmp_path / f"{name}.json").write_bytes(msgspec.json.encode(report))
+        return render_page(tmp_path)
+
+    return render
+
+
+Shown = Callable[[str, msgspec.Struct], str]
+
+
+def test_ingest_is_measured_alone_beside_a_worker_grown_and_for_long(
+    stages: Stages, said: list[str], shown: Shown
+) -> None:
+    load = Load(seconds=0.3, warm_up_seconds=0.1, shapes=((20, 4),), main=(100, 4), rounds=1)
+    report = bench_ingest(load=load, stored_streams=2_000, soak_seconds=0.3, say=said.append, stages=stages)
+    assert [row.what for row in report.rows] == ["api alone"]
+    assert report.soak is not None
+    assert report.growth is not None
+    for row in (*report.rows, report.beside.row, report.soak.row, report.growth.grown):
         assert row.events_per_second > 0
         assert row.refused == {}
         assert row.journal_disk_bytes > 0
         assert row.api_cpu_microseconds > 0
         assert row.postgres_cpu_microseconds > 0
-    assert ingest.floor.ratio > 0
-    assert ingest.beside.finalized_per_second > 0
-    finalize = bench_finalize(streams=2_000, say=said.append)
-    assert [row.workers for row in finalize.rows] == [1, 2]
-    totals = bench_totals(charges=5_000, open_streams=10, say=said.append)
-    assert len(totals.rows) == len(QUERIES) + len(PAGES) + len(VIEWS)
-    assert all(row.rows > 0 for row in totals.rows)
-    assert totals.hourly_rows > totals.daily_rows > 0
-    rating = bench_rating(seconds=0.1, say=said.append)
-    assert rating.lines_per_second > rating.streams_per_second > 0
-    audit = bench_audit(seconds=1, events_per_stream=5, times=1, say=said.append)
-    assert audit.rows[0].events > audit.rows[0].streams > 0
-    invoices = bench_invoices(customers=50, lines=3, charges_per_line=2, workers=0, say=said.append)
-    assert invoices.charges == 300
-    assert invoices.customers_per_second > 0
-    push = bench_push(customers=30, lines=10, say=said.append)
-    assert push.calls == 4
-    assert push.invoices_per_second > 0
-    exports = bench_exports(customers=20, lines=3, charges_per_line=5, say=said.append)
-    assert exports.charges == 300
-    assert {(row.kind, row.format) for row in exports.rows} == set(product(ExportKind, ExportFormat))
-    assert all(row.rows > 0 and row.peak_megabytes > 0 for row in exports.rows)
-    alerts = bench_alerts(customers=40, hours=5, say=said.append)
-    assert len(alerts.rows) == 5
-    assert alerts.occurred == 160
-    reports = {
-        "ingest": ingest,
-        "finalize": finalize,
-        "totals": totals,
-        "rating": rating,
-        "audit": audit,
-        "invoices": invoices,
-        "push": push,
-        "exports": exports,
-        "alerts": alerts,
-    }
-    for name, report in reports.items():
-        write(tmp_path, f"{name}.json", report)
-    page = render_page(tmp_path)
-    assert f"{ingest.rows[0].events_per_second:,.0f}" in page
-    assert "month by customer" in page
-    assert len(said) > 20
+    assert report.floor.ratio > 0
+    assert report.beside.finalized_per_second > 0
+    assert len(said) > 5
+    assert f"{report.rows[0].events_per_second:,.0f}" in shown("ingest", report)
+
+
+def test_finalizing_is_measured_by_one_worker_and_by_two(stages: Stages, said: list[str], shown: Shown) -> None:
+    report = bench_finalize(streams=1_000, say=said.append, stages=stages)
+    assert [row.workers for row in report.rows] == [1, 2]
+    assert all(row.streams_per_second > 0 and row.worker_cpu_microseconds > 0 for row in report.rows)
+    assert f"{report.rows[0].streams_per_second:,.0f}" in shown("finalize", report)
+
+
+def test_each_question_page_and_view_is_timed(stages: Stages, said: list[str], shown: Shown) -> None:
+    report = bench_totals(charges=2_000, open_streams=10, times=1, say=said.append, stages=stages)
+    assert len(report.rows) == len(QUERIES) + len(PAGES) + len(VIEWS)
+    assert all(row.rows > 0 for row in report.rows)
+    assert report.hourly_rows > report.daily_rows > 0
+    assert "month by customer" in shown("totals", report)
+
+
+def test_rating_is_measured_over_every_model(said: list[str], shown: Shown) -> None:
+    report = bench_rating(seconds=0.1, say=said.append)
+    assert report.lines_per_second > report.streams_per_second > 0
+    assert f"{report.streams_per_second:,.0f}" in shown("rating", report)
+
+
+def test_the_audit_is_measured(stages: Stages, said: list[str], shown: Shown) -> None:
+    report = bench_audit(
+        seconds=0.3, warm_up_seconds=0.1, events_per_stream=5, times=1, say=said.append, stages=stages
+    )
+    assert report.rows[0].events > report.rows[0].streams > 0
+    assert f"{report.rows[0].events_per_second:,.0f}" in shown("audit", report)
+
+
+def test_closing_a_month_is_measured(stages: Stages, said: list[str], shown: Shown) -> None:
+    report = bench_invoices(customers=50, lines=3, charges_per_line=2, workers=0, say=said.append, stages=stages)
+    assert report.charges == 300
+    assert report.customers_per_second > 0
+    assert f"{report.customers_per_second:,.0f}" in shown("invoices", report)
+
+
+def test_pushing_is_measured(stages: Stages, said: list[str], shown: Shown) -> None:
+    report = bench_push(customers=30, lines=10, say=said.append, stages=stages)
+    assert report.calls == 4
+    assert report.invoices_per_second > 0
+    assert f"{report.invoices_per_second:,.0f}" in shown("push", report)
+
+
+def test_each_kind_and_format_of_an_export_is_measured(stages: Stages, said: list[str], shown: Shown) -> None:
+    report = bench_exports(customers=20, lines=3, charges_per_line=5, say=said.append, stages=stages)
+    assert report.charges == 300
+    assert {(row.kind, row.format) for row in report.rows} == set(product(ExportKind, ExportFormat))
+    assert all(row.rows > 0 and row.peak_megabytes > 0 for row in report.rows)
+    assert "parquet" in shown("exports", report)
+
+
+def test_alerts_are_measured_when_nothing_occurs_and_when_everything_does(
+    stages: Stages, said: list[str], shown: Shown
+) -> None:
+    report = bench_alerts(customers=40, hours=5, say=said.append, stages=stages)
+    assert len(report.rows) == 5
+    assert report.occurred == 160
+    assert "160" in shown("alerts", report)
+
+
+def test_a_stage_of_its_own_starts_its_servers_and_ends_them() -> None:
+    with stage() as running:
+        assert running.one("SELECT count(*) FROM rate_cards") > 2_000
+        postgres = psutil.Process(running.pid_of("postgres"))
+    assert not postgres.is_running()
 
 
 def test_the_page_in_the_docs_is_the_one_of_its_figures() -> None:
@@ -89,7 +160,7 @@ def test_the_page_in_the_docs_is_the_one_of_its_figures() -> None:
 
 @pytest.mark.parametrize("events_per_request", [1, 100])
 def test_every_play_of_a_script_is_of_new_streams_that_all_count(events_per_request: int) -> None:
-    script = write_script(Workload(events_per_request=events_per_request), requests=200, seed=1)
+    script = write_script(Workload(events_per_request=events_per_request), requests=40, seed=1)
     seen: set[tuple[str, str]] = set()
     for turn in range(3):
         streams: dict[tuple[str, str], int] = {}

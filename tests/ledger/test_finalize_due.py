@@ -6,13 +6,13 @@ from decimal import Decimal
 
 import psycopg
 
-from metering.events.events import TokenDelivered, UsageSource
+from metering.events.events import UsageSource
 from metering.events.usage import UsageKind
 from metering.ledger.finalize_due import FinalizeResult
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
 from metering.streams.settlement import State
-from tests.builders import NOW, T0, Books, end, start
+from tests.builders import NOW, T0, Books, delivered, end, start
 
 
 def test_an_ended_stream_is_charged_once_and_never_again(books: Books) -> None:
@@ -38,8 +38,8 @@ def test_late_facts_book_the_difference_and_leave_the_charge_as_it_was(books: Bo
 
 
 def test_a_swept_stream_whose_end_comes_after_all_is_moved_to_its_real_outcome(books: Books) -> None:
-    delivered = TokenDelivered(customer_id="acme", stream_id="s", time=T0, seq=1, output_tokens=20)
-    books.receive([start(), delivered])
+    counted = delivered(time=T0)
+    books.receive([start(), counted])
     assert books.finalize().claimed == 0
     swept_at = NOW + books.service.patience.abandon_after
     books.finalize(now=swept_at)
@@ -53,7 +53,7 @@ def test_a_swept_stream_whose_end_comes_after_all_is_moved_to_its_real_outcome(b
 def test_tokens_that_keep_coming_move_the_sweep_on(books: Books) -> None:
     books.receive([start()])
     soon = NOW + timedelta(minutes=14)
-    books.receive([TokenDelivered(customer_id="acme", stream_id="s", time=T0, seq=1, output_tokens=1)], at=soon)
+    books.receive([delivered(tokens=1, time=T0)], at=soon)
     books.finalize(now=NOW + timedelta(minutes=15))
     assert books.stream().stream.state is State.OPEN
     books.finalize(now=soon + timedelta(minutes=15))

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
-from metering.ledger.rollups import DAILY, DETAILED, HOURLY, MONTHLY, ROLLUPS, narrowest
+from metering.ledger.rollups import DAILY, DETAILED, DIMENSIONS, HOURLY, MONTHLY, ROLLUPS, narrowest
 from metering.ledger.store.rollups import BillChange, add_to_totals, roll_up_totals
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
@@ -214,3 +214,22 @@ def test_rolled_up_tables_agree_with_each_other_and_nothing_is_left(engine: Engi
             )
             for one, other in ((stored, by_hour), (by_hour, stored)):
                 assert connection.execute(text(f"({one}) EXCEPT ({other})")).all() == []
+
+
+def test_a_question_is_answered_by_the_narrowest_table_that_knows_its_dimensions() -> None:
+    for rollups in (HOURLY, DAILY, MONTHLY):
+        assert narrowest(rollups, dimensions=()) == rollups[0]
+        assert narrowest(rollups, dimensions=("api_key_id",)) == rollups[-1]
+        assert set(rollups[-1].dimensions) == set(DIMENSIONS)
+        for rollup in rollups:
+            found = narrowest(rollups, dimensions=rollup.dimensions)
+            assert set(rollup.dimensions) <= set(found.dimensions)
+            assert len(found.dimensions) <= len(rollup.dimensions)
+
+
+def test_a_tables_key_begins_with_the_customer_where_it_has_one_then_the_bucket() -> None:
+    for rollup in ROLLUPS:
+        with_customer = "customer_id" in rollup.dimensions
+        assert rollup.key[: 1 + with_customer] == (*("customer_id",) * with_customer, rollup.bucket)
+        assert set(rollup.key) == {*rollup.dimensions, rollup.bucket}
+        assert len(rollup.key) == len(set(rollup.key))

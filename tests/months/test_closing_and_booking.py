@@ -47,7 +47,7 @@ def test_closing_waits_for_bookings_that_began_before_it_and_they_are_on_its_inv
             waiting.result(timeout=0.2)
         assert periods.period(customer_id="acme", at=NOVEMBER) == "2026-11"
         connection.commit()
-        waiting.result(timeout=5)
+        waiting.result(timeout=60)
     assert closed.is_set()
     books.finalize(now=NOW + timedelta(minutes=1))
 

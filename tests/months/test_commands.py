@@ -1,10 +1,7 @@
 """The month's commands as a person or a script runs them: results, exit codes, and a kill in the middle."""
 
-import json
-import os
 import signal
 import subprocess
-import sys
 from typing import Any
 
 import psycopg
@@ -12,43 +9,20 @@ import pytest
 
 from metering.lab.stripe_local.faults import Fault
 from tests.builders import Months
+from tests.command_line import CommandLine
 from tests.database import Database
 from tests.local_stripe import KEY
 from tests.waiting import eventually
 
 
-class Command:
-    """`metering` on the months' database and local Stripe."""
-
-    def __init__(self, months: Months, database: Database) -> None:
-        self.environment = {
-            **os.environ,
-            "METERING_DATABASE_URL": database.url,
-            "METERING_REDIS_URL": database.redis_url,
-            "METERING_ENVIRONMENT": "tests",
-            "METERING_STRIPE_API_BASE": months.stripe.url,
-            "STRIPE_API_KEY": KEY,
-        }
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-m", "metering", *arguments]
-        return subprocess.Popen(
-            argv, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-
-    def __call__(self, *arguments: str, exits: int = 0) -> str:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == exits, out + err
-        return out
-
-    def json(self, *arguments: str, exits: int = 0) -> Any:
-        return json.loads(self(*arguments, "--json", exits=exits))
-
-
 @pytest.fixture
-def metering(months: Months, rated_database: Database) -> Command:
-    return Command(months, rated_database)
+def metering(months: Months, rated_database: Database) -> CommandLine:
+    return CommandLine(
+        rated_database,
+        METERING_ENVIRONMENT="tests",
+        METERING_STRIPE_API_BASE=months.stripe.url,
+        STRIPE_API_KEY=KEY,
+    )
 
 
 RUN = ("invoices", "run", "--period", "2026-11", "--as-of", "2026-12-03")
@@ -61,7 +35,7 @@ def used(months: Months, *customer_ids: str) -> None:
 
 
 def test_a_run_closes_invoices_and_pushes_and_a_second_one_changes_nothing(
-    months: Months, metering: Command
+    months: Months, metering: CommandLine
 ) -> None:
     used(months, "acme", "other")
     preview = metering.json(*RUN, "--dry-run")
@@ -73,12 +47,12 @@ def test_a_run_closes_invoices_and_pushes_and_a_second_one_changes_nothing(
     months.stripe.control.clear_requests()
     assert metering.json(*RUN)["states"] == result["states"]
     assert months.stripe.requests("POST") == []
-    assert "2026-11 is closed for 2 of 2 customers" in metering(*RUN)
-    assert "no drift" in metering("reconcile")
+    assert "2026-11 is closed for 2 of 2 customers" in metering(*RUN).stdout
+    assert "no drift" in metering("reconcile").stdout
 
 
 def test_a_run_says_whose_month_stays_open_and_why_and_can_be_forced_with_a_reason(
-    months: Months, metering: Command
+    months: Months, metering: CommandLine
 ) -> None:
     used(months, "acme", "other")
     months.execute("UPDATE streams SET state = 'unpriced' WHERE customer_id = 'other'")
@@ -91,32 +65,32 @@ def test_a_run_says_whose_month_stays_open_and_why_and_can_be_forced_with_a_reas
     months.execute("UPDATE streams SET state = 'finalized' WHERE customer_id = 'other'")
 
 
-def test_a_month_that_is_not_over_is_refused_with_when_it_will_be(months: Months, metering: Command) -> None:
+def test_a_month_that_is_not_over_is_refused_with_when_it_will_be(months: Months, metering: CommandLine) -> None:
     used(months, "acme")
-    process = metering.start("invoices", "run", "--period", "2099-01")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "can be closed from 2099-02-02T00:00:00+00:00 on" in err
+    refused = metering("invoices", "run", "--period", "2099-01", exits=1)
+    assert "can be closed from 2099-02-02T00:00:00+00:00 on" in refused.stderr
 
 
 def test_a_run_that_is_killed_while_it_pushes_goes_on_when_it_is_run_again(
-    months: Months, metering: Command
+    months: Months, metering: CommandLine
 ) -> None:
     customers = [f"c{number:02d}" for number in range(12)]
     used(months, *customers)
     months.stripe.control.fail_next("POST /v1/invoices/{invoice}/add_lines", Fault.SLOW, times=6, seconds=1.0)
-    process = metering.start(*RUN)
+    process = metering.start(*RUN, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert eventually(lambda: months.stripe.requests().count("POST /v1/invoices/{invoice}/add_lines") >= 3)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with psycopg.connect(metering.environment["METERING_DATABASE_URL"]) as connection:
+    with psycopg.connect(metering.settings["METERING_DATABASE_URL"]) as connection:
         # What the killed one held is free a minute later.
         connection.execute("UPDATE invoice_pushes SET lease_until = now() - interval '1 s'")
     assert metering.json(*RUN)["states"] == [{"state": "final", "invoices": 12, "billed_cents": 1200}]
     assert months.at_stripe() == [("open", 100, 1)] * 12
 
 
-def test_customers_are_linked_by_what_stripe_knows_and_only_when_told(months: Months, metering: Command) -> None:
+def test_customers_are_linked_by_what_stripe_knows_and_only_when_told(
+    months: Months, metering: CommandLine
+) -> None:
     for customer_id in ("acme", "pay@globex.example", "twice", "nobody"):
         months.use(customer_id)
     make = months.stripe.client.v1.customers.create
@@ -141,7 +115,7 @@ def test_customers_are_linked_by_what_stripe_knows_and_only_when_told(months: Mo
     assert metering.json("customers", "link", "--create") == []
 
 
-def test_reconcile_reports_by_its_exit_code_and_repairs_when_told(months: Months, metering: Command) -> None:
+def test_reconcile_reports_by_its_exit_code_and_repairs_when_told(months: Months, metering: CommandLine) -> None:
     used(months, "acme")
     metering(*RUN)
     (invoice,) = months.stripe.client.v1.invoices.list().data
@@ -152,15 +126,16 @@ def test_reconcile_reports_by_its_exit_code_and_repairs_when_told(months: Months
     assert metering.json("reconcile")["findings"] == []
 
 
-def test_an_invoice_is_shown_and_written_as_a_statement(months: Months, metering: Command, tmp_path: Any) -> None:
-    assert "no invoices yet" in metering("invoices", "list")
+def test_an_invoice_is_shown_and_written_as_a_statement(
+    months: Months, metering: CommandLine, tmp_path: Any
+) -> None:
+    assert "no invoices yet" in metering("invoices", "list").stdout
     used(months, "acme")
     metering(*RUN)
     pdf, page = tmp_path / "s.pdf", tmp_path / "s.html"
-    shown = metering("invoices", "show", "2026-11-000001", "--pdf", str(pdf), "--html", str(page))
+    shown = metering("invoices", "show", "2026-11-000001", "--pdf", str(pdf), "--html", str(page)).stdout
     assert "claude-opus-4.7" in shown
     assert pdf.read_bytes().startswith(b"%PDF-")
     assert "Usage statement" in page.read_text()
-    assert "final" in metering("invoices", "list")
-    process = metering.start("invoices", "show", "none")
-    assert "there is no invoice 'none'" in process.communicate(timeout=60)[1]
+    assert "final" in metering("invoices", "list").stdout
+    assert "there is no invoice 'none'" in metering("invoices", "show", "none", exits=1).stderr

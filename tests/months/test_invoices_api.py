@@ -10,8 +10,8 @@ from metering.events.events import UsageSource
 from metering.server.bootstrap import Service
 from metering.stripe.reconcile import reconcile
 from metering.stripe.repair_drift import Caps
-from tests.api.conftest import Api, signed_in
 from tests.builders import NOVEMBER, Months, end
+from tests.running_api import Api, signed_in
 
 
 @pytest.fixture

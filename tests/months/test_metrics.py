@@ -3,7 +3,7 @@
 from metering.stripe.push import PushState
 from tests.builders import NOVEMBER, Months
 from tests.metrics import scrape_work
-from tests.stripe.test_reconcile import edit_line, invoice_of, look
+from tests.stripe.reconciling import edit_line, invoice_of, look
 
 
 def test_invoices_are_counted_by_how_far_stripe_has_them(months: Months) -> None:

@@ -18,7 +18,7 @@ from metering.stripe.queries.reconciliations import drift_left
 from metering.stripe.reconcile import reconcile
 from tests.builders import NOVEMBER, Months, end, start
 from tests.reporting.views import read
-from tests.stripe.test_reconcile import CAPS, edit_line, invoice_of
+from tests.stripe.reconciling import CAPS, edit_line, invoice_of
 
 OCTOBER = datetime(2026, 10, 20, 9, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 2, 9, tzinfo=UTC)

@@ -45,7 +45,7 @@ def test_workers_close_and_push_what_a_run_wants_also_without_a_broker(
                 worker(months, rated_database, NOWHERE),
             ]
         )
-        assert eventually(lambda: all_final(months, len(customers)), within=40)
+        assert eventually(lambda: all_final(months, len(customers)))
         assert eventually(lambda: months.rows("SELECT finished_at IS NOT NULL FROM invoice_runs") == [(True,)])
     assert months.at_stripe() == [("open", 100, 1)] * len(customers)
 

@@ -2,11 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
+from functools import partial
 
 import psycopg
 import pytest
@@ -28,7 +26,8 @@ from metering.db.schema import migrate
 from metering.server.embedded.data_dir import ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
-from tests.reporting.test_columns import PAGE, PROMISED
+from tests.command_line import CommandLine
+from tests.reporting.views import PAGE, PROMISED
 
 # Whoever is not the superuser has to prove that the password is known.
 ACCESS = "local all postgres trust\nlocal all owner trust\nlocal all all scram-sha-256\n"
@@ -213,20 +212,10 @@ def test_the_page_has_the_statements_that_the_command_runs(server: str) -> None:
     assert block.split(";\n")[:-1] == [statement.replace('"', "") for statement in ours]
 
 
-def test_the_command_prints_a_password_that_works_once(server: str, tmp_path: Path) -> None:
+def test_the_command_prints_a_password_that_works_once(server: str) -> None:
     owner = login(server, "owner")
-    environment = {
-        "METERING_DATABASE_URL": owner,
-        "METERING_REDIS_URL": "redis://127.0.0.1:1/0",
-        "PATH": "/usr/bin",
-    }
-
-    def metering(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "metering", "reader", *arguments]
-        return subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
-        )
-
+    command = CommandLine(None, METERING_DATABASE_URL=owner, METERING_REDIS_URL="redis://127.0.0.1:1/0")
+    metering = partial(command.run, "reader")
     made = metering("create", "psql_user")
     assert made.returncode == 0, made.stderr
     password = made.stdout.strip()

@@ -73,7 +73,7 @@ class Client:
                 return self._send(kept, method, path, body, named)
             except (OSError, HTTPException):
                 kept.close()
-        self._local.connection = HTTPConnection(self._address, timeout=20)
+        self._local.connection = HTTPConnection(self._address, timeout=60)
         return self._send(self._local.connection, method, path, body, named)
 
     def get(self, path: str, **query: object) -> dict:

@@ -21,7 +21,7 @@ JSON_TYPES = (
 
 
 def post_badly(
-    *, url: str, key: str, events: Sequence[Event], rng: random.Random, threads: int = 4, patience: float = 30
+    *, url: str, key: str, events: Sequence[Event], rng: random.Random, threads: int = 4, patience: float = 60
 ) -> int:
     """Post every event at least once, most in odd company; returns how many requests it took.
 
@@ -36,7 +36,7 @@ def post_badly(
         again = again[size:]
     requests = [_request(batch, rng) for batch in batches]
     headers = {"authorization": f"Bearer {key}"}
-    with httpx2.Client(base_url=url, headers=headers, timeout=10) as client, ThreadPoolExecutor(threads) as pool:
+    with httpx2.Client(base_url=url, headers=headers, timeout=60) as client, ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda request: _send(client, *request, patience), requests))
     return len(requests)
 

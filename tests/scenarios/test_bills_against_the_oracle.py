@@ -11,10 +11,10 @@ import pytest
 from genai_prices import Usage, calc_price
 
 from tests.scenarios import oracle
-from tests.scenarios.conftest import Whole
 from tests.scenarios.generator import World
 from tests.scenarios.posting import post_badly
 from tests.scenarios.prices import MODELS, Model
+from tests.scenarios.whole import Whole
 
 STREAMS = 1500
 RANGE = {"from": "2026-10-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}

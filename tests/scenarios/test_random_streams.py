@@ -10,10 +10,10 @@ import pytest
 
 from tests.scenarios.clients import Client, post_all
 from tests.scenarios.comparing import settle
-from tests.scenarios.conftest import Whole
 from tests.scenarios.oracle import Bill, Key, Total, bill, decimal_string, instant, totals
 from tests.scenarios.prices import PRICES
 from tests.scenarios.streams import Maker, Plan
+from tests.scenarios.whole import Whole
 
 STREAMS = 1_200
 PREFIX = "disorder-"
@@ -56,13 +56,13 @@ def billed(client: Client, seed: int, plans: list[Plan]) -> tuple[dict[Key, Bill
     sent = Counter(post_all(client, [each for plan in plans for each in plan.events], rng).counts)
     split = {plan.key: plan for plan in plans if plan.late}
     first = bill(each for plan in split.values() for each in plan.events)
-    before = settle(client, first, within=20)
+    before = settle(client, first, within=60)
     late = [each for plan in split.values() for each in plan.late]
     sent += Counter(post_all(client, late, rng).counts)
     assert sent["duplicates"] > 100
     assert len([form for form in sent if form.startswith("application/")]) >= 9, sent
     expected = bill(each for plan in plans for each in [*plan.events, *plan.late])
-    answers = settle(client, expected, within=20)
+    answers = settle(client, expected, within=60)
     assert any(before[key]["state"] == "finalized" != answers[key]["state"] for key in split)
     assert any(answers[key]["adjustments"] for key in split)
     return expected, answers

@@ -11,8 +11,8 @@ import pytest
 import zstandard
 
 from tests.scenarios.clients import BATCH, LINES, PLAIN, SINGLE, Answer, Client, encode
-from tests.scenarios.conftest import Whole
 from tests.scenarios.streams import HUGE, event
+from tests.scenarios.whole import Whole
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 CUSTOMER = "refused"

@@ -10,14 +10,14 @@ import pytest
 
 from tests.scenarios.clients import PLAIN, Client
 from tests.scenarios.comparing import settle
-from tests.scenarios.conftest import Whole
 from tests.scenarios.oracle import bill
 from tests.scenarios.streams import event
+from tests.scenarios.whole import Whole
 
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
 CUSTOMER = "lives"
 MAY = {"from": "2026-05-01T00:00:00Z", "to": "2026-06-01T00:00:00Z"}
-SWEPT = 12.0
+SWEPT = 60.0
 
 
 @pytest.fixture(scope="module")

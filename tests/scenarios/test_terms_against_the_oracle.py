@@ -1,7 +1,6 @@
 """Prices set by hand, markups, cancel policies, retries and rerating, as the oracle has them."""
 
 import random
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -9,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.scenarios import oracle
-from tests.scenarios.conftest import Whole
 from tests.scenarios.generator import World
 from tests.scenarios.posting import post_badly
 from tests.scenarios.prices import Model, Price
 from tests.scenarios.terms import Prices, Terms
+from tests.scenarios.whole import Whole
 
 STREAMS = 900
 PROVIDER = "house"
@@ -86,32 +85,42 @@ def world(whole: Whole, seed: int, terms: Terms) -> World:
     return world
 
 
-def check(whole: Whole, bills: Mapping[oracle.Key, oracle.Bill]) -> None:
-    for (customer, stream_id), bill in bills.items():
-        shown = whole.stream(customer, stream_id)
-        assert (shown["state"], shown["cost_usd_cents"]) == (bill.state, bill.cost), shown
+@pytest.fixture(scope="module")
+def bills(world: World, terms: Terms) -> dict[oracle.Key, oracle.Bill]:
+    """What each stream costs by these terms."""
+    return oracle.bill([*world.events, *world.late], terms=terms)
+
+
+@pytest.fixture(scope="module")
+def shown(whole: Whole, bills: dict[oracle.Key, oracle.Bill]) -> dict[oracle.Key, Any]:
+    """Each stream as it is shown before anything is rerated."""
+    return {key: whole.stream(*key) for key in bills}
+
+
+def check(shown: Any, bill: oracle.Bill) -> None:
+    assert (shown["state"], shown["cost_usd_cents"]) == (bill.state, bill.cost), shown
 
 
 def test_every_stream_is_billed_by_the_terms_in_force_when_it_started(
-    whole: Whole, world: World, terms: Terms
+    bills: dict[oracle.Key, oracle.Bill], shown: dict[oracle.Key, Any]
 ) -> None:
-    bills = oracle.bill([*world.events, *world.late], terms=terms)
-    check(whole, bills)
+    for key, bill in bills.items():
+        check(shown[key], bill)
     final = [bill for bill in bills.values() if bill.state == "finalized"]
     assert len(final) > STREAMS / 2
     assert sum(not bill.lines and not bill.billed_nothing for bill in final) > 20
 
 
-def test_retries_are_linked_to_what_they_repeat(whole: Whole, world: World, terms: Terms) -> None:
-    bills = oracle.bill([*world.events, *world.late], terms=terms)
+def test_retries_are_linked_to_what_they_repeat(
+    bills: dict[oracle.Key, oracle.Bill], shown: dict[oracle.Key, Any]
+) -> None:
     expected = oracle.retries(bills, window=WINDOW)
     assert len(expected) > 20
-    shown = {key: whole.stream(*key)["retry_of"] for key, bill in bills.items() if bill.state == "finalized"}
-    assert {key: retry_of for key, retry_of in shown.items() if retry_of} == expected
+    found = {key: shown[key]["retry_of"] for key, bill in bills.items() if bill.state == "finalized"}
+    assert {key: retry_of for key, retry_of in found.items() if retry_of} == expected
 
 
-def test_totals_tell_what_retries_cost(whole: Whole, world: World, terms: Terms) -> None:
-    bills = oracle.bill([*world.events, *world.late], terms=terms)
+def test_totals_tell_what_retries_cost(whole: Whole, bills: dict[oracle.Key, oracle.Bill]) -> None:
     repeats = oracle.retries(bills, window=WINDOW)
     cost = sum((bills[key].cents or Fraction(0) for key in repeats), Fraction(0))
     rows: list[dict[str, Any]] = []
@@ -122,22 +131,23 @@ def test_totals_tell_what_retries_cost(whole: Whole, world: World, terms: Terms)
     assert sum(Fraction(row["cost_usd_cents"]) for row in rows) == cost
 
 
-def test_a_month_is_rerated_and_the_other_stays(whole: Whole, world: World, terms: Terms) -> None:
-    events = [*world.events, *world.late]
-    before = oracle.bill(events, terms=terms)
+def test_a_month_is_rerated_and_the_other_stays(
+    whole: Whole, world: World, terms: Terms, bills: dict[oracle.Key, oracle.Bill], shown: dict[oracle.Key, Any]
+) -> None:
     october = {
-        key for key, bill in before.items() if bill.state == "finalized" and is_charged_in_october(whole, key)
+        key
+        for key, bill in bills.items()
+        if bill.state == "finalized" and shown[key]["charge"]["period"] == "2026-10"
     }
     set_prices(whole, terms, "small-1", SMALL_RERATED, "2026-10-31T00:00:00")
-    after = oracle.bill(events, terms=terms)
-    rerated = {key: after[key] if key in october else before[key] for key in before}
-    assert sum(rerated[key].cents != before[key].cents for key in october) > 20
-    check(whole, before)
+    after = oracle.bill([*world.events, *world.late], terms=terms)
+    rerated = {key: after[key] if key in october else bills[key] for key in bills}
+    changed = [key for key in october if rerated[key].cents != bills[key].cents]
+    assert len(changed) > 20
+    # A price alone changes nothing of what is booked.
+    for key in changed[:20]:
+        check(whole.stream(*key), bills[key])
     whole.meter("rerate", "--period", "2026-10", "--provider", PROVIDER, "--yes")
-    check(whole, rerated)
+    for key, bill in rerated.items():
+        check(whole.stream(*key), bill)
     whole.audit()
-
-
-def is_charged_in_october(whole: Whole, key: oracle.Key) -> bool:
-    period: str = whole.stream(*key)["charge"]["period"]
-    return period == "2026-10"

@@ -4,18 +4,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import psutil
 
 from metering.server.embedded.supervisor import ChildSpec
-from tests import waiting
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
-
-eventually = partial(waiting.eventually, within=10)
 
 
 def python(name: str, code: str, **options: Any) -> ChildSpec:

@@ -172,7 +172,7 @@ def test_a_server_that_was_left_on_the_data_is_stopped_first(initialized: Path) 
             link = initialized / "by-another-path"
             link.symlink_to(initialized)
             EmbeddedPostgres(data=link, sockets=other_sockets).prepare()
-            assert orphan.wait(timeout=10) == 0
+            assert orphan.wait(timeout=60) == 0
     with Supervisor(quiet=True) as owner, embedded_services(data=initialized, supervisor=owner) as services:
         assert query(services.database_url, "SELECT n FROM kept") == 7
 

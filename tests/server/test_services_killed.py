@@ -86,7 +86,7 @@ def test_servers_do_not_outlive_the_process_that_runs_them_and_the_data_is_kept(
         names = {process.name() for process in family}
         keeper.kill()
     assert {"postgres", "valkey-server"} <= names
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
     with (
         locked_data_dir(initialized, note="next"),

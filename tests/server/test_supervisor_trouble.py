@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from metering.server.embedded import supervisor as supervisor_module
 from metering.server.embedded.supervisor import ChildFailedError, Supervisor
-from tests.server.processes import SLEEP, STUBBORN, eventually, is_over, python, started
+from tests.server.processes import SLEEP, STUBBORN, is_over, python, started
+from tests.waiting import eventually
 
 # A `start()` or `stop()` that hangs is one of the failures looked for here.
 pytestmark = pytest.mark.timeout(30)
@@ -75,7 +77,7 @@ def test_what_a_dead_child_had_started_is_ended_before_it_is_restarted() -> None
         (grandchild,) = psutil.Process(pid).children()
         os.kill(pid, signal.SIGKILL)
         assert eventually(lambda: supervisor.restarts_of("parent") == 1)
-        assert eventually(lambda: is_over(grandchild), within=2)
+        assert eventually(lambda: is_over(grandchild))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="this system has no real-time signals")
@@ -134,32 +136,41 @@ def test_groups_that_do_not_stop_share_the_time_that_there_is(monkeypatch: pytes
     output = io.StringIO()
     supervisor = Supervisor(output=output)
     for name in ("one", "two", "three"):
-        supervisor.start([python(name, STUBBORN, stop_timeout=8)])
+        supervisor.start([python(name, STUBBORN, stop_timeout=30)])
     assert eventually(lambda: output.getvalue().count("| up") == 3)
     began = time.monotonic()
     supervisor.stop()
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 30
     assert output.getvalue().count("does not stop; killing it") == 3
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)  # type: ignore[index]
+    return bool(caught >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which signals a process catches")
 def test_a_second_interrupt_kills_at_once() -> None:
     code = (
         "import sys\n"
         "from metering.server.embedded.supervisor import ChildSpec, Supervisor\n"
         "with Supervisor(output=sys.stdout) as supervisor:\n"
         f"    supervisor.start([ChildSpec(name='stubborn', argv=[sys.executable, '-u', '-c', {STUBBORN!r}],\n"
-        "                                stop_timeout=8)])\n"
+        "                                stop_timeout=60)])\n"
         "    supervisor.run_until_signal()\n"
     )
     command = [sys.executable, "-u", "-c", code]
     with started(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "stubborn   | up\n"
-        time.sleep(0.3)  # for run_until_signal, which says nothing until there is one
+        # run_until_signal says nothing until there is one; from then on, SIGTERM is caught.
+        assert eventually(lambda: catches(process.pid, signal.SIGTERM))
         process.send_signal(signal.SIGINT)
         assert "press Ctrl-C again to kill at once" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         assert "stubborn does not stop; killing it" in process.stdout.readline()
-        assert process.wait(timeout=5) == 0
-        assert time.monotonic() - began < 2
+        assert process.wait(timeout=60) == 0
+        assert time.monotonic() - began < 60

@@ -1,16 +1,22 @@
 """Settlement: what a stream's facts, and its silence, amount to."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
-from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
+import pytest
+
+from metering.events.events import Outcome, TokenDelivered, UsageEvent, UsageSource
 from metering.events.usage import Usage, UsageKind
-from metering.prices.price_book import PriceBook
+from metering.prices.cancel_policies import CancelPolicy, CancelPolicyBook, CancelTerms
+from metering.prices.price_book import Markup, MarkupBook, PriceBook
 from metering.prices.rate_book import RateBook
-from metering.prices.rates import Rate, RateCard
+from metering.prices.rates import DailyWindow, Rate, RateCard
 from metering.streams.bill import Bill
 from metering.streams.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
 from metering.streams.stream import fold
+from tests import builders
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 PATIENCE = Patience(
@@ -33,18 +39,13 @@ def card(rate_card_id: str, usd: str, since: datetime = T0 - timedelta(days=9)) 
 PRICES = PriceBook(rates=RateBook([card("rc_1", "5")]))
 
 
-def start(**changes: object) -> StreamStart:
-    given = {"time": T0, "provider": "anthropic", "model": "claude-opus-4.7", "input_tokens": 100, **changes}
-    return StreamStart(customer_id="acme", stream_id="s", **given)  # type: ignore[arg-type]
+# Neither the gateway's tokens nor the upstream's, unless a test says so.
+start = partial(builders.start, input_tokens=100)
+end = partial(builders.end, usage=None, usage_source=None)
 
 
 def delivered(tokens: int, at: datetime = T0 + timedelta(seconds=2)) -> TokenDelivered:
-    return TokenDelivered(customer_id="acme", stream_id="s", time=at, seq=tokens, output_tokens=tokens)
-
-
-def end(**changes: object) -> StreamEnd:
-    given = {"time": T0 + timedelta(seconds=4), "outcome": Outcome.COMPLETED, **changes}
-    return StreamEnd(customer_id="acme", stream_id="s", **given)  # type: ignore[arg-type]
+    return builders.delivered(tokens=tokens, seq=tokens, time=at)
 
 
 def settled(*events: UsageEvent, after: timedelta = timedelta(0), prices: PriceBook = PRICES) -> Settlement:
@@ -157,3 +158,48 @@ def test_a_card_that_was_added_later_does_not_alter_what_is_booked() -> None:
     assert isinstance(again, Settled)
     assert again.bill.rate_card_id == "rc_1"
     assert bill(start(), delivered(3), end(), prices=newer).rate_card_id == "rc_2"
+
+
+@pytest.mark.parametrize(
+    ("starts", "usd"),
+    [
+        (T0 - timedelta(seconds=1), "5"),  # it ends within the window
+        (T0, "1"),
+        (T0 + timedelta(minutes=59, seconds=59), "1"),  # it ends after the window
+        (T0 + timedelta(hours=1), "5"),
+    ],
+)
+def test_the_rate_of_the_time_of_day_is_chosen_by_the_start_and_by_no_later_event(
+    starts: datetime, usd: str
+) -> None:
+    window = DailyWindow(T0.time(), (T0 + timedelta(hours=1)).time())
+    always = card("rc_1", "5")
+    within = tuple(replace(rate, usd_per_million=rate.usd_per_million / 5, daily=window) for rate in always.rates)
+    prices = PriceBook(rates=RateBook([replace(always, rates=(*always.rates, *within))]))
+    ended = end(time=starts + timedelta(seconds=4), usage=Usage(input_tokens=100, output_tokens=7))
+    found = bill(start(time=starts), delivered(7, starts + timedelta(seconds=3)), ended, prices=prices)
+    assert {line.kind: str(line.usd_per_million) for line in found.lines} == {
+        UsageKind.INPUT: usd,
+        UsageKind.OUTPUT: str(int(usd) * 5),
+    }
+
+
+def test_terms_are_those_of_the_start_though_they_change_before_the_end() -> None:
+    change = T0 + timedelta(seconds=2)
+    policies = [
+        CancelTerms(provider="anthropic", policy=policy, version=version, effective_from=since)
+        for version, (policy, since) in enumerate(
+            [(CancelPolicy.DELIVERED, T0 - timedelta(days=1)), (CancelPolicy.ZERO, change)], start=1
+        )
+    ]
+    markup = Markup(customer_id="acme", percent=Decimal(50), effective_from=change)
+    prices = PriceBook(
+        rates=RateBook([card("rc_1", "5"), card("rc_2", "9", change)]),
+        cancel_policies=CancelPolicyBook(policies),
+        markups=MarkupBook([markup]),
+    )
+    found = bill(
+        start(), end(outcome=Outcome.CANCELLED, usage=Usage(input_tokens=100, output_tokens=7)), prices=prices
+    )
+    assert (found.rate_card_id, found.cancel_policy_version, found.markup_percent) == ("rc_1", 1, 0)
+    assert found.usd_cents > 0

@@ -13,10 +13,10 @@ from metering.stripe.client.client import StripeClientPort
 from metering.stripe.client.errors import StripeUnauthorizedError
 from metering.stripe.push import PushState
 from metering.stripe.push_due import push_due
-from tests.api.conftest import run_server
 from tests.builders import Months
 from tests.database import Database
 from tests.local_stripe import LocalStripe, local_stripe
+from tests.running_api import run_server
 from tests.waiting import eventually
 
 SECRET = "whsec_tests"

@@ -13,27 +13,13 @@ from metering.stripe.drift import DriftClass, Remedy
 from metering.stripe.reconcile import Reconciliation, reconcile
 from metering.stripe.repair_drift import Caps
 from tests.builders import Months
+from tests.stripe.reconciling import CAPS, edit_line, invoice_of, look
 
-CAPS = Caps(cents=10_000, share=Decimal("0.05"))
 FINALIZE = "POST /v1/invoices/{invoice}/finalize"
-
-
-def look(months: Months, *, repair: bool = False, caps: Caps = CAPS) -> Reconciliation:
-    return reconcile(
-        pusher=months.pusher(),
-        period=None,
-        repair=repair,
-        caps=caps,
-        requested_by="test",
-    )
 
 
 def found(report: Reconciliation) -> list[tuple[DriftClass, Remedy, int]]:
     return [(each.finding.drift_class, each.finding.remedy, each.finding.cents) for each in report.found]
-
-
-def invoice_of(months: Months) -> stripe.Invoice:
-    return months.stripe.client.v1.invoices.list().data[0]
 
 
 def drafted(months: Months) -> stripe.Invoice:
@@ -65,10 +51,6 @@ def test_looking_writes_nothing_to_stripe(months: Months) -> None:
     months.stripe.control.clear_requests()
     assert len(look(months).left) == 1
     assert months.stripe.requests("POST") + months.stripe.requests("DELETE") == []
-
-
-def edit_line(months: Months, invoice: stripe.Invoice, amount: int) -> None:
-    months.stripe.control.edit(invoice.lines.data[0].id, {"amount": amount}, recompute=True)
 
 
 def add_line(months: Months, invoice: stripe.Invoice) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from metering.lab.stripe_local.webhooks import sign
 from metering.server.bootstrap import build_service
-from tests.api.conftest import signed_in
 from tests.builders import Months
 from tests.database import Database
+from tests.running_api import signed_in
 
 SECRET = "whsec_tests"
 

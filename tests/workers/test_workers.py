@@ -126,7 +126,7 @@ def test_a_nudge_without_a_broker_neither_blocks_nor_fails() -> None:
     began = time.monotonic()
     for _ in range(1000):
         nudger.nudge()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     nudger.stop()
 
 
@@ -135,7 +135,7 @@ def test_a_part_without_its_settings_says_which_in_one_line(name: str, tmp_path:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("METERING_")}
     environment["METERING_DATA"] = str(tmp_path)
     command = [sys.executable, "-m", "metering", name]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 1
     assert ended.stderr.startswith("metering: METERING_DATABASE_URL is not set, and no `metering up` runs on ")
     assert ended.stderr.count("\n") == 1

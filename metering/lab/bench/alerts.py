@@ -14,7 +14,7 @@ from metering.core.clock import utc_now
 from metering.events.usage import COUNTERS
 from metering.lab.bench.filling import fill_rollups
 from metering.lab.bench.machine import Machine, describe_machine
-from metering.lab.bench.stage import BenchFailedError, Say, Stage, stage
+from metering.lab.bench.stage import BenchFailedError, Say, Stage, Stages, stage
 
 # The last days of a month have the most hours to sum.
 NOW = datetime(2026, 10, 30, 15, 30, tzinfo=UTC)
@@ -73,9 +73,9 @@ class AlertsReport(msgspec.Struct, frozen=True, kw_only=True):
     occurred_seconds: float
 
 
-def bench_alerts(*, customers: int, hours: int, say: Say) -> AlertsReport:
+def bench_alerts(*, customers: int, hours: int, say: Say, stages: Stages = stage) -> AlertsReport:
     """Fill, evaluate several times below every threshold, then once above all of them."""
-    with stage() as running:
+    with stages() as running:
         say(f"storing {hours} hours of {customers:,} customers ...")
         _fill(running, customers=customers, hours=hours)
         _create_alerts(running)

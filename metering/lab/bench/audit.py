@@ -9,7 +9,7 @@ import msgspec
 
 from metering.core.clock import utc_now
 from metering.lab.bench.machine import Machine, describe_machine, resident_megabytes
-from metering.lab.bench.stage import BenchFailedError, Say, Stage, stage
+from metering.lab.bench.stage import BenchFailedError, Say, Stage, Stages, stage
 from metering.lab.bench.workload import Workload
 
 
@@ -36,15 +36,23 @@ class _Printed(msgspec.Struct):
     streams: int
 
 
-def bench_audit(*, seconds: float, events_per_stream: int, times: int, say: Say) -> AuditBenchReport:
+def bench_audit(
+    *,
+    seconds: float,
+    events_per_stream: int,
+    times: int,
+    say: Say,
+    warm_up_seconds: float = 2.0,
+    stages: Stages = stage,
+) -> AuditBenchReport:
     """Post for `seconds`, finalize and audit, `times` times."""
-    with stage() as running:
+    with stages() as running:
         running.start_api()
         running.start_worker()
         rows: list[AuditRow] = []
         for turn in range(times):
             workload = Workload(events_per_request=100, open_streams=20, events_per_stream=events_per_stream)
-            running.drive(workload, connections=8, seconds=seconds, seed=turn)
+            running.drive(workload, connections=8, seconds=seconds, seed=turn, warm_up_seconds=warm_up_seconds)
             running.wait_until_nothing_is_due()
             row = _audit(running)
             rows.append(row)

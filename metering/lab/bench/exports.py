@@ -13,7 +13,7 @@ from metering.core.clock import utc_now
 from metering.exports.export_month import ExportFormat, ExportKind
 from metering.lab.bench.invoices import PERIOD, close_month, fill_month
 from metering.lab.bench.machine import Machine, describe_machine
-from metering.lab.bench.stage import BenchFailedError, Say, Stage, stage
+from metering.lab.bench.stage import BenchFailedError, Say, Stage, Stages, stage
 
 # The streams of the charges: exports take tags from them.
 _STREAMS = """
@@ -53,9 +53,11 @@ class ExportsReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[ExportRow]
 
 
-def bench_exports(*, customers: int, lines: int, charges_per_line: int, say: Say) -> ExportsReport:
+def bench_exports(
+    *, customers: int, lines: int, charges_per_line: int, say: Say, stages: Stages = stage
+) -> ExportsReport:
     """Fill a month, close it, and export each file in turn."""
-    with stage() as running, TemporaryDirectory() as folder:
+    with stages() as running, TemporaryDirectory() as folder:
         charges = customers * lines * charges_per_line
         say(f"storing {charges:,} charges of {customers:,} customers ...")
         began = perf_counter()

@@ -12,7 +12,7 @@ from metering.db.engine import service_conninfo
 from metering.db.rows import json_keys
 from metering.events.wire.decode import decode_json
 from metering.lab.bench.machine import Machine, cpu_seconds, describe_machine
-from metering.lab.bench.stage import Say, Stage, stage
+from metering.lab.bench.stage import Say, Stage, Stages, stage
 from metering.lab.bench.workload import Workload, play, write_script
 from metering.ledger.store.charges import CHARGE_COLUMNS, COPY_CHARGES
 from metering.streams.ingest.fold import fold_wire
@@ -54,14 +54,14 @@ class FinalizeReport(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
 
 
-def bench_finalize(*, streams: int, say: Say) -> FinalizeReport:
+def bench_finalize(*, streams: int, say: Say, stages: Stages = stage) -> FinalizeReport:
     """Run one worker process, the floor with the charges that it booked, then two worker processes."""
-    with stage() as running:
+    with stages() as running:
         batch = running.service.settings.finalize_batch
         rows = [_run(running, workers=1, streams=streams, say=say)]
         bare = _bare(running, batch)
         say(f"bare COPY + UPDATE: {bare:,.0f} streams/s")
-    with stage() as running:
+    with stages() as running:
         rows.append(_run(running, workers=2, streams=streams, say=say))
         return FinalizeReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),

@@ -1,6 +1,7 @@
 """`metering bench ingest`: posts to a real server over HTTP from another process, and measures the floor."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from statistics import median
 from time import perf_counter
@@ -12,7 +13,7 @@ from metering.lab.bench.driver import Driven
 from metering.lab.bench.filling import fill_streams
 from metering.lab.bench.floor import bare_events_per_second
 from metering.lab.bench.machine import Machine, cpu_seconds, describe_machine, resident_megabytes
-from metering.lab.bench.stage import Say, Stage, stage
+from metering.lab.bench.stage import Say, Stage, Stages, stage
 from metering.lab.bench.workload import Workload
 
 # (events per request, connections)
@@ -29,14 +30,24 @@ SHAPES = (
     (1000, 8),
     (1000, 32),
 )
-_MAIN = (100, 32)
-_ROUNDS = 3
+MAIN = (100, 32)
 # The bare floor writes this many events for each timed second of HTTP.
 _BARE_EVENTS_PER_SECOND = 75_000
 
 _JOURNAL = """
 SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'journal'::regclass
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How much is posted: each shape (events of a request, connections) for `seconds`, and `main` for the rest."""
+
+    seconds: float
+    warm_up_seconds: float = 2.0
+    shapes: Sequence[tuple[int, int]] = SHAPES
+    main: tuple[int, int] = MAIN
+    rounds: int = 3
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,15 +118,15 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
 class _Bench:
     """The runs on a stage with a running API."""
 
-    def __init__(self, running: Stage, seconds: float, say: Say) -> None:
+    def __init__(self, running: Stage, load: Load, say: Say) -> None:
         self.stage = running
-        self.seconds = seconds
+        self.load = load
         self._say = say
         self._seeds = count(1)
 
     def run(self, what: str, shape: tuple[int, int]) -> Row:
         """Drive one shape of load, and measure it."""
-        row, _ = self._watch(what, shape, self.seconds)
+        row, _ = self._watch(what, shape, self.load.seconds)
         return row
 
     def _watch(self, what: str, shape: tuple[int, int], seconds: float) -> tuple[Row, list[float]]:
@@ -129,6 +140,7 @@ class _Bench:
             connections=connections,
             seconds=seconds,
             seed=next(self._seeds),
+            warm_up_seconds=self.load.warm_up_seconds,
             meanwhile=lambda: memory.append(round(resident_megabytes(api), 1)),
         )
         after = self._counters(api, postgres)
@@ -143,17 +155,17 @@ class _Bench:
     def floor(self) -> Floor:
         """Alternate HTTP and bare psycopg, so that changes of the machine's speed affect both."""
         http, bare, group = [], [], 1
-        for _ in range(_ROUNDS):
-            row = self.run("floor: http", _MAIN)
+        for _ in range(self.load.rounds):
+            row = self.run("floor: http", self.load.main)
             group = max(1, round(row.requests_per_commit))
             http.append(row.events_per_second)
-            workload = Workload(events_per_request=_MAIN[0])
+            workload = Workload(events_per_request=self.load.main[0])
             seed = 1_000_000 + next(self._seeds)
             bare.append(
                 bare_events_per_second(
                     self.stage,
                     workload,
-                    events=round(self.seconds * _BARE_EVENTS_PER_SECOND),
+                    events=round(self.load.seconds * _BARE_EVENTS_PER_SECOND),
                     requests_per_commit=group,
                     seed=seed,
                 )
@@ -166,10 +178,10 @@ class _Bench:
 
     def growth(self, stored_streams: int) -> Growth:
         """Measure before and after `stored_streams` are stored."""
-        empty = self.run("before growth", _MAIN)
+        empty = self.run("before growth", self.load.main)
         self._say(f"storing {stored_streams:,} streams ...")
         fill_streams(self.stage, stored_streams)
-        grown = self.run("after growth", _MAIN)
+        grown = self.run("after growth", self.load.main)
         return Growth(
             stored_streams=stored_streams,
             empty=empty,
@@ -179,7 +191,7 @@ class _Bench:
 
     def soak(self, seconds: float) -> Soak:
         """A long run."""
-        row, memory = self._watch("soak", _MAIN, seconds)
+        row, memory = self._watch("soak", self.load.main, seconds)
         return Soak(row=row, seconds=seconds, megabytes=memory[::10])
 
     def _counters(self, api: int, postgres: int) -> dict[str, float]:
@@ -214,36 +226,31 @@ def _row(what: str, shape: tuple[int, int], driven: Driven, took: dict[str, floa
     )
 
 
-def _beside(seconds: float, say: Say) -> Beside:
-    with stage() as running:
+def _beside(load: Load, say: Say, stages: Stages) -> Beside:
+    with stages() as running:
         running.start_api()
         running.start_worker()
         began = perf_counter()
-        row = _Bench(running, seconds, say).run("worker finalizing beside", _MAIN)
+        row = _Bench(running, load, say).run("worker finalizing beside", load.main)
         finalized = running.one("SELECT count(*) FROM charges")
         return Beside(row=row, finalized_per_second=finalized / (perf_counter() - began))
 
 
 def bench_ingest(
-    *,
-    seconds: float,
-    stored_streams: int,
-    soak_seconds: float,
-    say: Say,
-    shapes: Sequence[tuple[int, int]] = SHAPES,
+    *, load: Load, stored_streams: int, soak_seconds: float, say: Say, stages: Stages = stage
 ) -> IngestReport:
     """Measure every shape, the floor, ingest beside a worker, and on request growth and a long run."""
-    with stage() as running:
+    with stages() as running:
         running.start_api()
-        bench = _Bench(running, seconds, say)
-        rows = [bench.run("api alone", shape) for shape in shapes]
+        bench = _Bench(running, load, say)
+        rows = [bench.run("api alone", shape) for shape in load.shapes]
         floor = bench.floor()
         growth = bench.growth(stored_streams) if stored_streams else None
         soak = bench.soak(soak_seconds) if soak_seconds else None
         return IngestReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
             rows=rows,
-            beside=_beside(seconds, say),
+            beside=_beside(load, say, stages),
             floor=floor,
             growth=growth,
             soak=soak,

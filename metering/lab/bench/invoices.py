@@ -8,7 +8,7 @@ import msgspec
 from metering.core.clock import utc_now
 from metering.core.period import BillingPeriod
 from metering.lab.bench.machine import Machine, describe_machine
-from metering.lab.bench.stage import BenchFailedError, Say, Stage, stage
+from metering.lab.bench.stage import BenchFailedError, Say, Stage, Stages, stage
 from metering.months.run_invoices import RunRequest, begin_run, close_run
 from metering.server.bootstrap import close_terms
 
@@ -53,9 +53,11 @@ class InvoicesReport(msgspec.Struct, frozen=True, kw_only=True):
     peak_megabytes: float
 
 
-def bench_invoices(*, customers: int, lines: int, charges_per_line: int, workers: int, say: Say) -> InvoicesReport:
+def bench_invoices(
+    *, customers: int, lines: int, charges_per_line: int, workers: int, say: Say, stages: Stages = stage
+) -> InvoicesReport:
     """Fill a month, then close it as `metering invoices run` does, beside `workers` worker processes."""
-    with stage() as running:
+    with stages() as running:
         charges = customers * lines * charges_per_line
         say(f"storing {charges:,} charges of {customers:,} customers ...")
         began = perf_counter()

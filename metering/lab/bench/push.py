@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from metering.core.clock import utc_now
 from metering.lab.bench.invoices import PERIOD, close_month, fill_month
 from metering.lab.bench.machine import Machine, describe_machine
-from metering.lab.bench.stage import HOST, BenchFailedError, Say, Stage, stage
+from metering.lab.bench.stage import HOST, BenchFailedError, Say, Stage, Stages, stage
 from metering.server.bootstrap import LOCAL_STRIPE_KEY, build_pusher
 from metering.server.embedded.supervisor import ChildSpec
 from metering.server.up import answers, free_port
@@ -38,13 +38,13 @@ class PushReport(msgspec.Struct, frozen=True, kw_only=True):
     reconciled_per_second: float
 
 
-def bench_push(*, customers: int, lines: int, say: Say) -> PushReport:
+def bench_push(*, customers: int, lines: int, say: Say, stages: Stages = stage) -> PushReport:
     """Close a month, push its invoices, push again and reconcile.
 
     Raises:
         BenchFailedError: an invoice was not pushed, was pushed twice, or differs at Stripe.
     """
-    with stage() as running:
+    with stages() as running:
         pusher = _pusher(running)
         say(f"closing a month of {customers:,} customers ...")
         fill_month(running, customers=customers, lines=lines, charges_per_line=2)

@@ -4,7 +4,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
@@ -22,7 +22,7 @@ from metering.core.errors import MeteringError
 from metering.lab.bench.driver import Driven, Order
 from metering.lab.bench.workload import Workload
 from metering.server.bootstrap import Service, build_service
-from metering.server.embedded.data_dir import ephemeral_data_dir
+from metering.server.embedded.data_dir import Services, ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
 from metering.server.settings import Settings
@@ -33,7 +33,8 @@ from metering.streams.ingest.nudge import FINALIZE_TASK, QUEUE, celery_url
 Say = Callable[[str], None]
 
 HOST = "127.0.0.1"
-_EXTRA_SECONDS = 60.0
+_SERVERS = ("postgres", "valkey")
+_EXTRA_SECONDS = 120.0
 
 
 class BenchFailedError(MeteringError):
@@ -45,6 +46,7 @@ class Stage:
     """The servers and the database of a benchmark; `stage()` removes all of it at its end."""
 
     supervisor: Supervisor
+    servers: Supervisor
     service: Service
     database_url: str
     environment: dict[str, str]
@@ -66,7 +68,7 @@ class Stage:
 
     def pid_of(self, name: str) -> int:
         """The process id of a running part, by its name."""
-        pid = self.supervisor.pid_of(name)
+        pid = (self.servers if name in _SERVERS else self.supervisor).pid_of(name)
         assert pid is not None
         return pid
 
@@ -77,6 +79,7 @@ class Stage:
         connections: int,
         seconds: float,
         seed: int,
+        warm_up_seconds: float = 2.0,
         meanwhile: Callable[[], None] | None = None,
     ) -> Driven:
         """Post a workload from another process; calls `meanwhile` every second until it ends.
@@ -91,6 +94,7 @@ class Stage:
             workload=workload,
             connections=connections,
             seconds=seconds,
+            warm_up_seconds=warm_up_seconds,
             seed=seed,
         )
         driver = subprocess.Popen(
@@ -166,20 +170,32 @@ class Stage:
             connection.execute(statement.encode())
 
 
+# How a benchmark gets its stages; each has an empty database with rates.
+Stages = Callable[[], AbstractContextManager[Stage]]
+
+
 @contextmanager
 def stage() -> Iterator[Stage]:
     """Start new servers with the settings of `metering up`, and never use a configured database."""
     with (
         ephemeral_data_dir() as data,
-        Supervisor(quiet=True) as supervisor,
-        embedded_services(data=data, supervisor=supervisor) as services,
+        Supervisor(quiet=True) as servers,
+        embedded_services(data=data, supervisor=servers) as services,
     ):
-        settings = Settings(database_url=SecretStr(services.database_url), redis_url=SecretStr(services.redis_url))
-        prepare(settings)
-        service = build_service(settings)
+        prepare(_settings(services))
+        with stage_on(services, servers=servers) as running:
+            yield running
+
+
+@contextmanager
+def stage_on(services: Services, *, servers: Supervisor) -> Iterator[Stage]:
+    """A stage on servers that run already, with a prepared database; `servers` supervises them."""
+    with Supervisor(quiet=True) as supervisor:
+        service = build_service(_settings(services))
         key = create_key(engine=service.engine, role=Role.INGEST, name="bench", customer_id=None, now=utc_now())
         yield Stage(
             supervisor=supervisor,
+            servers=servers,
             service=service,
             database_url=services.database_url,
             environment={
@@ -191,3 +207,7 @@ def stage() -> Iterator[Stage]:
             key=str(key),
         )
         service.engine.dispose()
+
+
+def _settings(services: Services) -> Settings:
+    return Settings(database_url=SecretStr(services.database_url), redis_url=SecretStr(services.redis_url))

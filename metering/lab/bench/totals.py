@@ -13,7 +13,7 @@ from metering.core.clock import utc_now
 from metering.db.engine import READER_ROLE
 from metering.lab.bench.filling import fill_charges, fill_open_streams
 from metering.lab.bench.machine import Machine, describe_machine
-from metering.lab.bench.stage import Say, Stage, stage
+from metering.lab.bench.stage import Say, Stage, Stages, stage
 
 _MONTH = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
 _PART = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-23T14:30:00Z"}
@@ -69,7 +69,6 @@ VIEWS: Mapping[str, str] = {
     "view unbilled, by customer and month": """
         SELECT customer_id, period, sum(usd) FROM reporting.unbilled GROUP BY customer_id, period""",
 }
-_TIMES = 40
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,9 +93,11 @@ class TotalsReport(msgspec.Struct, frozen=True, kw_only=True):
     with_open_streams: Row
 
 
-def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
-    """Fill, run each query many times, then one more with open streams."""
-    with stage() as running:
+def bench_totals(
+    *, charges: int, open_streams: int, say: Say, times: int = 40, stages: Stages = stage
+) -> TotalsReport:
+    """Fill, run each query `times` times, then one more with open streams."""
+    with stages() as running:
         say(f"storing {charges:,} charges ...")
         began = perf_counter()
         fill_charges(running, charges)
@@ -104,15 +105,16 @@ def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
         say(f"stored in {filled:.0f} s")
         running.start_api()
         with httpx2.Client(base_url=running.url, headers=running.reader_headers(), timeout=60) as client:
-            rows = [_ask(client, what, question, say) for what, question in QUERIES.items()]
+            timed = partial(_timed, times=times, say=say)
+            rows = [timed(what, partial(_rows_of, client, question)) for what, question in QUERIES.items()]
             sign_in = {"key": client.headers["authorization"].removeprefix("Bearer ")}
             client.post("/dashboard/sign-in", data=sign_in)
-            rows += [_timed(what, partial(_page, client, path), say) for what, path in PAGES.items()]
-            rows += _ask_views(running, say)
+            rows += [timed(what, partial(_page, client, path)) for what, path in PAGES.items()]
+            rows += _ask_views(running, timed)
             fill_open_streams(running, open_streams)
             what = f"month by customer, {open_streams:,} streams open"
             question = {**_MONTH, "to": "2027-01-01T00:00:00Z", "group_by": "customer_id"}
-            with_open = _ask(client, what, question, say)
+            with_open = timed(what, partial(_rows_of, client, question))
         return TotalsReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
             charges=charges,
@@ -125,25 +127,21 @@ def bench_totals(*, charges: int, open_streams: int, say: Say) -> TotalsReport:
         )
 
 
-def _ask(client: httpx2.Client, what: str, question: Mapping[str, str], say: Say) -> Row:
-    return _timed(what, lambda: _rows_of(client, question), say)
-
-
-def _ask_views(running: Stage, say: Say) -> list[Row]:
+def _ask_views(running: Stage, timed: Callable[[str, Callable[[], int]], Row]) -> list[Row]:
     options = f"-c role={READER_ROLE} -c work_mem={READER_SETTINGS['work_mem']} -c timezone=UTC"
     with psycopg.connect(running.database_url, options=options, autocommit=True) as connection:
 
         def count(query: str) -> int:
             return len(connection.execute(query.encode()).fetchall())
 
-        return [_timed(what, partial(count, query), say) for what, query in VIEWS.items()]
+        return [timed(what, partial(count, query)) for what, query in VIEWS.items()]
 
 
-def _timed(what: str, ask: Callable[[], int], say: Say) -> Row:
-    """Run a query many times; its latencies and its number of rows."""
+def _timed(what: str, ask: Callable[[], int], *, times: int, say: Say) -> Row:
+    """Run a query `times` times; its latencies and its number of rows."""
     took: list[float] = []
     found = 0
-    for turn in range(_TIMES + 2):
+    for turn in range(times + 2):
         began = perf_counter()
         found = ask()
         if turn >= 2:  # the first two warm up

@@ -31,5 +31,5 @@ def ask(there: LocalStripe, method: str, path: str, form: dict[str, Any] | None 
     """A bare request, for what the package would not send or not show."""
     headers = {"authorization": f"Bearer {KEY}"}
     if method == "POST":
-        return httpx2.post(there.url + path, data=form or {}, headers=headers)
+        return httpx2.post(there.url + path, data=form or {}, headers=headers, timeout=60)
     return httpx2.request(method, there.url + path, params=form or {}, headers=headers)

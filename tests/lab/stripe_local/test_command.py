@@ -22,12 +22,12 @@ def started(*options: str) -> Iterator[httpx2.Client]:
     process = subprocess.Popen([*COMMAND, "--port", str(port), *options])
     headers = {"authorization": f"Bearer {KEY}"}
     try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
             assert eventually(lambda: client.get("/livez").is_success, ignoring=(httpx2.HTTPError,))
             yield client
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def test_what_is_kept_in_a_file_is_found_by_a_search_that_lags_as_it_is_told_to(tmp_path: Path) -> None:

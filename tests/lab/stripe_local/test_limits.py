@@ -99,6 +99,6 @@ def test_a_reset_brings_back_the_limits_that_it_was_started_with() -> None:
 
 
 def test_a_limit_that_makes_no_sense_is_refused_and_changes_nothing(there: LocalStripe) -> None:
-    answer = httpx2.post(f"{there.url}/_local/limits", json={"in_all": 0, "per_endpoint": None})
+    answer = httpx2.post(f"{there.url}/_local/limits", json={"in_all": 0, "per_endpoint": None}, timeout=60)
     assert answer.status_code == 400
     assert {ask(there, "GET", "/v1/balance").status_code for _ in range(5)} == {200}

@@ -95,7 +95,7 @@ def test_the_page_goes_back_to_older_invoices(there: LocalStripe) -> None:
     seen: list[str] = []
     path = "/"
     while path:
-        text = httpx2.get(there.url + path).text
+        text = httpx2.get(there.url + path, timeout=60).text
         seen += re.findall(r"/invoices/(in_\w+)", text)
         older = re.search(r"/\?starting_after=in_\w+", text)
         path = older[0] if older else ""

@@ -86,7 +86,7 @@ def test_a_credit_note_takes_back_a_part_and_leaves_the_invoices_own_sums(there:
 def test_it_refuses_what_stripes_description_refuses(
     there: LocalStripe, path: str, form: dict[str, str], code: str
 ) -> None:
-    answer = httpx2.post(there.url + path, data=form, headers={"authorization": "Bearer sk_test_x"})
+    answer = httpx2.post(there.url + path, data=form, headers={"authorization": "Bearer sk_test_x"}, timeout=60)
     assert answer.json()["error"]["code"] == code
     assert answer.headers["stripe-local"] == "1"
 
@@ -143,13 +143,13 @@ def test_what_it_knows_outlives_it_in_a_file(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_invoices_and_escapes_what_they_hold(there: LocalStripe) -> None:
-    assert "No invoices yet" in httpx2.get(there.url).text
+    assert "No invoices yet" in httpx2.get(there.url, timeout=60).text
     invoice = draft(there, 120, customer=customer(there, name="<script>alert(1)</script>"))
-    listed = httpx2.get(there.url)
+    listed = httpx2.get(there.url, timeout=60)
     assert "<script>" not in listed.text
     assert "$1.20" in listed.text
     assert "default-src 'none'" in listed.headers["content-security-policy"]
-    assert "usage" in httpx2.get(f"{there.url}/invoices/{invoice.id}").text
+    assert "usage" in httpx2.get(f"{there.url}/invoices/{invoice.id}", timeout=60).text
 
 
 def test_events_tell_what_happened(there: LocalStripe) -> None:

@@ -60,7 +60,7 @@ def telling(taker: Taker) -> Iterator[LocalStripe]:
     with local_stripe(webhook_url=url, webhook_secret=SECRET) as there:
         yield there
     server.shutdown()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     server.server_close()
 
 

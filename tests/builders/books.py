@@ -1,25 +1,21 @@
-"""A service with rates, events to give it, and its bookings to read."""
+"""A service with rates, to which events are given and whose bookings are read."""
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
-from redis import Redis
 from sqlalchemy import text
 
 from metering.audit.run import audit
-from metering.core.clock import utc_now
 from metering.core.period import BillingPeriod
-from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.db.schema import ensure_journal_partitions
 from metering.emitter.cloudevents import encode_event, json_array
-from metering.events.events import Outcome, StreamEnd, StreamStart, UsageEvent, UsageSource
+from metering.events.events import UsageEvent
 from metering.events.store import COPY_JOURNAL, JournalEntry, stream_hashes
-from metering.events.usage import Usage
 from metering.events.wire.bodies import pack_body
 from metering.ledger.finalize_due import FinalizeResult, finalize_due
 from metering.ledger.link_retries import link_retries
@@ -33,46 +29,12 @@ from metering.months.store.runs import InvoiceRun, finish_run, start_run
 from metering.server.bootstrap import Service
 from metering.streams.store.streams import UPSERT, upsert_parameters
 from metering.streams.stream import fold
-from metering.stripe.client.client import StripeClientPort
-from metering.stripe.client.limiter import Limiter, Rates
-from metering.stripe.push import PushState
-from metering.stripe.push_due import Pusher, push_due
-from metering.stripe.push_invoice import PushTerms
-from metering.stripe.put_customer import put_customer
 from metering.stripe.store.pushes import add_pushes
+from tests.builders.events import NOW
 from tests.database import Database
-from tests.local_stripe import KEY, LocalStripe
 
-NOVEMBER = datetime(2026, 11, 12, 9, tzinfo=UTC)
-ENVIRONMENT = "tests"
-NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
-T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 CLOSE_TERMS = CloseTerms(grace=timedelta(hours=24), minimum_cents=50, hand_over=add_pushes)
 ADD_CUSTOMER = "INSERT INTO customers VALUES ('acme', NULL, NULL, 'UTC', now()) ON CONFLICT DO NOTHING"
-
-
-def start(stream_id: str = "s", **changes: object) -> StreamStart:
-    given = {
-        "customer_id": "acme",
-        "time": T0,
-        "provider": "anthropic",
-        "model": "claude-opus-4.7",
-        "input_tokens": 812,
-        **changes,
-    }
-    return StreamStart(stream_id=stream_id, **given)  # type: ignore[arg-type]
-
-
-def end(stream_id: str = "s", output: int = 37, **changes: object) -> StreamEnd:
-    given = {
-        "customer_id": "acme",
-        "time": T0 + timedelta(seconds=4),
-        "outcome": Outcome.COMPLETED,
-        "usage": Usage(input_tokens=812, output_tokens=output),
-        "usage_source": UsageSource.GATEWAY_COUNT,
-        **changes,
-    }
-    return StreamEnd(stream_id=stream_id, **given)  # type: ignore[arg-type]
 
 
 class Books:
@@ -199,87 +161,3 @@ class Books:
                 text("SELECT outcome, stream_count, usd_cents FROM totals_hourly WHERE stream_count <> 0")
             )
             return {(row.outcome, row.stream_count, row.usd_cents) for row in rows}
-
-
-class Months(Books):
-    """Books whose months are pushed to a local Stripe."""
-
-    def __init__(self, database: Database, service: Service, stripe: LocalStripe) -> None:
-        super().__init__(database, service)
-        self.stripe = stripe
-        self.now: Callable[[], datetime] = utc_now
-        self.ahead = timedelta()
-        redis = Redis.from_url(database.redis_url)
-        limiter = Limiter(redis=redis, name=database.url, rates=Rates(in_all=10_000, per_endpoint=10_000))
-        self.port = StripeClientPort(api_key=KEY, api_base=stripe.url, limiter=limiter)
-
-    def pusher(self, **terms: object) -> Pusher:
-        return Pusher(
-            engine=self.service.engine,
-            port=self.port,
-            terms=PushTerms(environment=ENVIRONMENT, **terms),  # type: ignore[arg-type]
-            clock=lambda: utc_now() + self.ahead,
-        )
-
-    def use(self, customer_id: str, *, output: int = 40_000, at: datetime = NOVEMBER, name: str = "s") -> None:
-        """A stream of 100.406 cents."""
-        with psycopg.connect(self.database.url) as connection:
-            connection.execute(
-                "INSERT INTO customers (customer_id, created_at) VALUES (%s, now()) ON CONFLICT DO NOTHING",
-                (customer_id,),
-            )
-        events = [
-            start(name, customer_id=customer_id, time=at),
-            end(name, output, customer_id=customer_id, time=at + timedelta(seconds=4)),
-        ]
-        self.receive(events)
-        self.finalize(now=max(at, NOVEMBER) + timedelta(days=15))
-
-    def link(self, customer_id: str) -> str:
-        """Make the customer one at Stripe."""
-        stripe_customer_id = self.stripe.client.v1.customers.create({"name": customer_id}).id
-        details = CustomerDetails(stripe_customer_id=stripe_customer_id)
-        put_customer(engine=self.service.engine, customer_id=customer_id, details=details, now=utc_now())
-        return stripe_customer_id
-
-    def month(self, *customer_ids: str) -> None:
-        """A used, linked and closed November."""
-        for customer_id in customer_ids:
-            self.use(customer_id)
-            self.link(customer_id)
-        self.close_november()
-
-    def close_november(self) -> None:
-        """Close it for everybody, as if its invoices were made at the time of the test."""
-        assert self.close("2026-11") == {}
-        with psycopg.connect(self.database.url) as connection:
-            connection.execute("UPDATE invoices SET created_at = now()")
-            connection.execute("UPDATE invoice_pushes SET due_at = now() WHERE due_at IS NOT NULL")
-
-    def push(self, **terms: object) -> dict[PushState, int]:
-        """One round over what is due."""
-        return dict(push_due(pusher=self.pusher(**terms), limit=50, threads=4))
-
-    def push_all(self, rounds: int = 30, **terms: object) -> None:
-        """Rounds until none is under way, moving the clock on over waits and leases."""
-        for _ in range(rounds):
-            self.push(**terms)
-            states = {row[0] for row in self.rows("SELECT state FROM invoice_pushes WHERE due_at IS NOT NULL")}
-            if not states:
-                return
-            self.ahead += timedelta(seconds=301)
-        raise AssertionError(f"still under way after {rounds} rounds: {states}")
-
-    def rows(self, query: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(self.database.url) as connection:
-            return connection.execute(query.encode()).fetchall()
-
-    def execute(self, statement: str) -> None:
-        """As the owner, who may change facts."""
-        with psycopg.connect(self.database.url) as connection:
-            connection.execute(statement.encode())
-
-    def at_stripe(self) -> list[tuple[str, int, int]]:
-        """(status, subtotal, lines) of all invoices there."""
-        found = self.stripe.client.v1.invoices.list({"limit": 100}).data
-        return [(each.status or "", each.subtotal, each.lines.total_count or 0) for each in found]

@@ -1,9 +1,11 @@
 """A service with two months to look at: a history, a closed and pushed month, a backlog, an open stream, drift."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
+
+from redis import Redis
 
 from metering.alerts.alerts import AlertKind
 from metering.alerts.evaluate_alerts import evaluate_alerts
@@ -14,9 +16,21 @@ from metering.lab.demo.history import ALERTS, PROFILES, history
 from metering.ledger.entries import ManualKind
 from metering.ledger.link_retries import link_retries
 from metering.ledger.store.rollups import roll_up_totals
-from metering.server.bootstrap import Service
+from metering.months.run_invoices import RunRequest, begin_run, close_run
+from metering.server.bootstrap import Service, close_terms
+from metering.stripe.client.client import StripeClientPort
+from metering.stripe.client.limiter import Limiter, Rates
+from metering.stripe.link_customers import create_at_stripe, list_unlinked
+from metering.stripe.push import PushState
+from metering.stripe.push_due import Pusher, push_due
+from metering.stripe.push_invoice import PushTerms
 from metering.stripe.put_customer import put_customer
-from tests.api.conftest import Api, event
+from metering.stripe.reconcile import reconcile
+from metering.stripe.repair_drift import NO_REPAIRS
+from tests.builders.posted import event
+from tests.database import Database
+from tests.local_stripe import KEY, LocalStripe
+from tests.running_api import Api
 
 UNPRICED, CONFLICTING, OPEN = "no-price", "two-ends", "still-open"
 
@@ -112,3 +126,42 @@ def book_credit(service: Service, *, now: datetime) -> None:
 def last_month(now: datetime) -> BillingPeriod:
     """The last month that is over in every time zone."""
     return BillingPeriod.containing(at=now - timedelta(days=1), time_zone=ZoneInfo("UTC")).previous
+
+
+def build_seeded(api: Api, stripe: LocalStripe, database: Database) -> Seeded:
+    """Two months of a dozen customers; the first is closed, pushed and compared, a line edited at Stripe."""
+    now = datetime.now(UTC)
+    post_history(api, now=now)
+    close_and_push(api, stripe, redis_url=database.redis_url, name=database.url, now=now)
+    book_credit(api.service, now=now)
+    post_backlog(api, now=now)
+    watch(api, now=now + timedelta(hours=5))
+    return Seeded(api, now, str(last_month(now)))
+
+
+def close_and_push(api: Api, stripe: LocalStripe, *, redis_url: str, name: str, now: datetime) -> None:
+    service, terms = api.service, close_terms(api.service.settings)
+    period = last_month(now)
+    run = begin_run(
+        engine=service.engine,
+        request=RunRequest(period=period, requested_by="the schedule", force_reason="the month begins"),
+        terms=terms,
+        now=now,
+    )
+    close_run(engine=service.engine, run=run, terms=terms, clock=lambda: now)
+    limiter = Limiter(redis=Redis.from_url(redis_url), name=name, rates=Rates(in_all=10_000, per_endpoint=10_000))
+    pusher = Pusher(
+        engine=service.engine,
+        port=StripeClientPort(api_key=KEY, api_base=stripe.url, limiter=limiter),
+        terms=PushTerms(environment="tests"),
+        clock=lambda: datetime.now(UTC) + timedelta(seconds=1),
+    )
+    unlinked = [each for each in list_unlinked(engine=service.engine) if each.customer_id != "oscorp"]
+    create_at_stripe(engine=service.engine, port=pusher.port, environment="tests", customers=unlinked, now=now)
+    states: set[PushState] = set()
+    while pushed := push_due(pusher=pusher, limit=50, threads=4):
+        states |= set(pushed)
+    assert PushState.FINAL in states
+    invoice = stripe.client.v1.invoices.list().data[0]
+    stripe.control.edit(invoice.lines.data[0].id, {"amount": invoice.lines.data[0].amount + 30}, recompute=True)
+    reconcile(pusher=pusher, period=period, repair=False, caps=NO_REPAIRS, requested_by="the schedule")
