@@ -84,7 +84,7 @@ def test_a_key_is_created_listed_and_revoked(metering: CommandLine) -> None:
         (["rates", "set", "house", "own-1", "input=x"], "expected USD per million tokens, 0 or more, got 'x'"),
         (["customers", "markup", "acme", "much"], "percent: expected a number, got 'much'"),
         (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate for kind input"),
-        (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is no IANA time zone"),
+        (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is not an IANA time zone"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(metering: CommandLine, arguments: list[str], message: str) -> None:

@@ -209,9 +209,9 @@ def test_only_an_admin_settles_and_says_why(api: Api) -> None:
     assert refused.status_code == 403
     token = admin.token()
     for wrong, says in (
-        ({"reason": " "}, "reason: say why"),
+        ({"reason": " "}, "reason: required"),
         ({"action": "forget"}, "action: one of"),
-        ({"action": "bill_as_is"}, "cannot be billed as it is"),
+        ({"action": "bill_as_is"}, "bill_as_is needs a conflicting stream"),
         ({"stream_id": "none"}, "has no stream"),
     ):
         answer = admin.http.post("/dashboard/backlog/settle", data={**fields, **wrong, "token": token})
@@ -224,4 +224,4 @@ def test_only_an_admin_settles_and_says_why(api: Api) -> None:
     assert "never agreed" in page
     assert "The backlog is empty" in admin.get("backlog").text
     again = admin.http.post("/dashboard/backlog/settle", data={**fields, "token": token})
-    assert "it needs no decision" in again.text
+    assert "it is not in the backlog" in again.text
