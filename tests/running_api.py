@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,12 +50,22 @@ class Api:
         return httpx2.Client(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=60)
 
 
+_checks: list[Callable[[httpx2.Response], None]] = []
+
+
+def _check_answers(service: Service) -> Callable[[httpx2.Response], None]:
+    """The check of answers. It is made once: the description is the same for every service."""
+    if not _checks:
+        _checks.append(check_answers(service))
+    return _checks[0]
+
+
 @contextmanager
 def signed_in(service: Service) -> Iterator[Api]:
     """The API of a service as it runs in production, in a thread."""
     with run_server(service) as url:
         key = create_key(engine=service.engine, role=Role.ADMIN, name="test", customer_id=None, now=NOW)
-        headers, hooks = {"authorization": f"Bearer {key}"}, {"response": [check_answers(service)]}
+        headers, hooks = {"authorization": f"Bearer {key}"}, {"response": [_check_answers(service)]}
         with httpx2.Client(base_url=url, headers=headers, timeout=60, event_hooks=hooks) as client:
             yield Api(url, client, service)
 
