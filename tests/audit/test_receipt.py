@@ -19,9 +19,9 @@ from tests.builders.bills import bill_of, charge_line
 from tests.builders.events import T0, end, start
 
 USAGE, CARD, RULE, LINES, BOOKINGS = (
-    "the events amount to the billed usage",
-    "the rate card is what its id says, and was in force",
-    "the model's name leads to the rate card",
+    "the events give the billed usage",
+    "the rate card has the id of its content and was in force",
+    "the rate card has a rule for the model's name",
     "usage x rates gives the lines",
     "the bookings sum to the cost",
 )
@@ -170,4 +170,4 @@ def test_a_stream_that_is_waived_has_no_lines_and_needs_no_card() -> None:
 def test_while_nothing_is_final_nothing_may_be_claimed() -> None:
     unbilled = replace(genuine(), bill=None, rate_card=None, entries=[], usd_cents=None)
     assert faulty(unbilled) == set()
-    assert faulty(replace(unbilled, usd_cents=Decimal(1))) == {"nothing is billed while nothing is final"}
+    assert faulty(replace(unbilled, usd_cents=Decimal(1))) == {"a stream without a bill costs nothing"}

@@ -222,7 +222,12 @@ def test_the_parts_bill_a_stream_and_stop_when_asked(migrated: Place) -> None:
     with ExitStack() as stack:
         processes = {part: stack.enter_context(started(migrated, part)) for part in RUNNING}
         with ThreadPoolExecutor() as threads:
-            healthy = threads.map(lambda part: eventually(lambda: is_healthy(migrated, part), within=120), RUNNING)
+            healthy = threads.map(
+                lambda part: eventually(
+                    lambda: is_healthy(migrated, part), within=240, ignoring=(subprocess.TimeoutExpired,)
+                ),
+                RUNNING,
+            )
             assert dict(zip(RUNNING, healthy, strict=True)) == dict.fromkeys(RUNNING, True)
         for part, process in processes.items():
             assert process.poll() is None, logs[part].read_text()

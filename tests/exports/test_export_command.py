@@ -75,7 +75,8 @@ def test_a_failed_export_leaves_what_was_there(scene: Scene, tmp_path: Path) -> 
 def test_an_export_that_is_stopped_leaves_no_file_of_that_name(
     scene: Scene, tmp_path: Path, stop: signal.Signals
 ) -> None:
-    more_charges(scene.database, "zz-many")
+    for number in range(6):  # enough to be stopped in the middle
+        more_charges(scene.database, f"zz-{number}")
     out = tmp_path / "december.csv"
     arguments = ("export", "charges", "--period", "2026-12", "--out", str(out))
     with metering(scene).start(*arguments, stderr=subprocess.DEVNULL) as running:
