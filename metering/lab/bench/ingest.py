@@ -230,6 +230,7 @@ def _beside(load: Load, say: Say, stages: Stages) -> Beside:
     with stages() as running:
         running.start_api()
         running.start_worker()
+        running.wait_until_a_worker_works()
         began = perf_counter()
         row = _Bench(running, load, say).run("worker finalizing beside", load.main)
         finalized = running.one("SELECT count(*) FROM charges")

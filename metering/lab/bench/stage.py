@@ -136,6 +136,18 @@ class Stage:
         with Celery(broker=celery_url(self.environment["METERING_REDIS_URL"]), set_as_current=False) as celery:
             celery.send_task(FINALIZE_TASK, queue=QUEUE, ignore_result=True)
 
+    def wait_until_a_worker_works(self, *, within: float = 120.0) -> None:
+        """Return when a worker has written a heartbeat.
+
+        Raises:
+            BenchFailedError: none has, in time.
+        """
+        give_up_at = monotonic() + within
+        while not self.one("SELECT count(*) FROM worker_heartbeats"):
+            if monotonic() > give_up_at:
+                raise BenchFailedError("the worker did not start")
+            sleep(0.1)
+
     def wait_until_nothing_is_due(self, *, within: float = 600.0) -> None:
         """Return when no stream is due.
 
