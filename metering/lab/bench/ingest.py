@@ -144,6 +144,7 @@ class _Bench:
             meanwhile=lambda: memory.append(round(resident_megabytes(api), 1)),
         )
         after = self._counters(api, postgres)
+        memory.append(round(resident_megabytes(api), 1))  # a short run has no other
         row = _row(what, shape, driven, {name: after[name] - before[name] for name in after}, max(memory))
         self._say(
             f"{what:24} {events_per_request:5} events x {connections:2} connections:"
