@@ -47,7 +47,7 @@ def problem(wrong: AlertTerms) -> str:
 @pytest.mark.parametrize("kind", AlertKind)
 def test_each_kind_has_a_unit_a_type_and_terms_that_make_sense(kind: AlertKind) -> None:
     check_terms(terms(kind))
-    assert kind.type == f"alert.{kind}"
+    assert kind.message_type == f"alert.{kind}"
     assert UNITS[kind]
 
 
@@ -56,7 +56,7 @@ def test_each_kind_has_a_unit_a_type_and_terms_that_make_sense(kind: AlertKind) 
 def test_a_field_is_there_exactly_where_the_kind_needs_it(kind: AlertKind, field: str) -> None:
     needed = field in GOOD[kind]
     wrong = terms(kind, **{field: None if needed else 1})
-    assert problem(wrong) == f"{field}: an alert of kind {kind} " + ("needs it" if needed else "has none")
+    assert problem(wrong) == f"{field}: {'required' if needed else 'not allowed'} for kind {kind}"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_thresholds_are_within_the_range_of_their_kind(kind: AlertKind, least: s
 
 
 def test_a_change_of_nothing_is_no_threshold() -> None:
-    assert "and not 0" in problem(terms(AlertKind.DAILY_CHANGE, "0"))
+    assert "except 0" in problem(terms(AlertKind.DAILY_CHANGE, "0"))
 
 
 def test_thresholds_are_one_to_ten_and_each_there_once() -> None:
@@ -93,7 +93,7 @@ def test_thresholds_are_one_to_ten_and_each_there_once() -> None:
     check_terms(terms(AlertKind.SPEND, *many[:-1]))
     assert "got 11" in problem(terms(AlertKind.SPEND, *many))
     assert "got 0" in problem(terms(AlertKind.SPEND, thresholds=()))
-    assert "there twice" in problem(terms(AlertKind.SPEND, "50", "50.0"))
+    assert "each value once" in problem(terms(AlertKind.SPEND, "50", "50.0"))
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "NaN", "Infinity", "1000000000000001"])

@@ -70,5 +70,5 @@ def test_the_days_before_one_begin_at_its_zones_midnights() -> None:
     zone = ZoneInfo("America/New_York")
     _, today = day_windows(now=datetime(2026, 3, 10, 16, tzinfo=UTC), time_zone=zone)
     # The clocks were changed on the 8th.
-    assert today.begin_of(0) == datetime(2026, 3, 10, 4, tzinfo=UTC)
-    assert today.begin_of(3) == datetime(2026, 3, 7, 5, tzinfo=UTC)
+    assert today.midnight_before(0) == datetime(2026, 3, 10, 4, tzinfo=UTC)
+    assert today.midnight_before(3) == datetime(2026, 3, 7, 5, tzinfo=UTC)
