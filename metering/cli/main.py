@@ -1,7 +1,6 @@
 """`metering`: all commands, grouped by purpose, and the handling of expected errors."""
 
 import sys
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -16,6 +15,9 @@ _RUN, _BILL, _PRICE, _OPERATE = "Run", "Bill", "Price", "Operate"
 def _command(place: str, panel: str, example: str | None = None) -> LazyCommand:
     return LazyCommand(f"metering.cli.{place}", panel, example)
 
+
+# `metering` on PyPI is another project.
+DISTRIBUTION = "stream-metering"
 
 COMMANDS = {
     "up": _command("processes:up_command", _RUN, "up --data ./data --port 8000"),
@@ -59,11 +61,11 @@ app = typer.Typer(
 def _show_version(wanted: bool) -> None:
     if not wanted:
         return
-    for name in ("stream-metering", "metering"):
-        with suppress(PackageNotFoundError):
-            print(f"metering {version(name)}")
-            raise typer.Exit
-    raise MeteringError("the version is unknown: metering is not installed, only on the path")
+    try:
+        print(f"metering {version(DISTRIBUTION)}")
+    except PackageNotFoundError as error:
+        raise MeteringError(f"the version is unknown: {DISTRIBUTION} is on the path, but not installed") from error
+    raise typer.Exit
 
 
 @app.callback()

@@ -108,7 +108,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def modules_absent_from_the_image() -> set[str]:
     here = packages_distributions()
-    present = {*image_packages(), "metering"}
+    present = {*image_packages(), "stream-metering"}
     absent = {module for module, packages in here.items() if not present & set(map(canonical, packages))}
     assert {"pytest", "openai"} <= absent
     return absent
