@@ -1,6 +1,7 @@
 """What every test may use: a real PostgreSQL and a real Valkey for the session, a fresh database for each test."""
 
 import os
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -29,6 +30,9 @@ TEMPLATE = "metering_template"
 RATED_TEMPLATE = "metering_rated_template"
 
 use_memory()
+
+# A shell starts its background jobs with SIGINT ignored, and a process that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says something of the machine, which others use too, and nothing of the property.
 hypothesis.settings.register_profile(

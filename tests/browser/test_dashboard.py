@@ -115,17 +115,18 @@ def test_each_export_is_downloaded_and_sums_to_the_invoices(
 
 
 def test_what_is_accrued_grows_before_ones_eyes_and_becomes_final(dashboard: Dashboard, seeded: Seeded) -> None:
+    # A customer of its own: other tests compare what the seeded customers spent.
     stream_id = "grows"
     start = {"stream_id": stream_id, "provider": "anthropic", "model": "claude-opus-4.7", "input_tokens": 812}
 
     def post(kind: str, data: dict[str, object]) -> None:
-        sent = event(kind, {"stream_id": stream_id, **data}, subject="hooli", time=seeded.now.isoformat())
+        sent = event(kind, {"stream_id": stream_id, **data}, subject="grower", time=seeded.now.isoformat())
         sent["id"] = f"{stream_id}:{kind}:{data.get('seq', '')}"
         assert seeded.api.post([sent]).json()["rejected"] == []
 
     post("stream-start", start)
     post("token-delivered", {"seq": 1, "output_tokens": 20})
-    page = dashboard.open(f"stream?customer_id=hooli&stream_id={stream_id}")
+    page = dashboard.open(f"stream?customer_id=grower&stream_id={stream_id}")
     expect(page.locator(".figure")).to_contain_text("$0.00456")
     post("token-delivered", {"seq": 2, "output_tokens": 120})
     expect(page.locator(".figure")).to_contain_text("$0.00706", timeout=60_000)
