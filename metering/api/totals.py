@@ -105,7 +105,7 @@ def _calendar(
     if time_zone is None or time_zone == "UTC":
         return _Calendar(granularity, None)
     if time_zone not in available_timezones():
-        raise InvalidParameterError(f"time_zone: {time_zone!r} is no IANA time zone such as Europe/Berlin")
+        raise InvalidParameterError(f"time_zone: {time_zone!r} is not an IANA time zone such as Europe/Berlin")
     if within[1] - within[0] > _LONGEST_BY_TIME_ZONE:
         raise InvalidParameterError(f"to: with time_zone, at most {_LONGEST_BY_TIME_ZONE.days:,} days after from")
     return _Calendar(granularity, ZoneInfo(time_zone))

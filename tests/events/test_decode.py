@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from metering.events.usage import COUNTERS, Usage
 from metering.events.wire.decode import Decoded, TooManyEventsError, decode_json, decode_ndjson
+from metering.events.wire.events import to_domain
 from metering.events.wire.split import InvalidJsonError
 from tests.builders.posted import delivered, end, start
 
@@ -16,6 +18,14 @@ def compact(*events: Any) -> bytes:
 
 def rejected(decoded: Decoded) -> list[tuple[int, str, str]]:
     return [(each.index, each.code, each.detail) for each in decoded.rejections]
+
+
+def test_every_usage_counter_comes_from_the_wire() -> None:
+    counts = {name: number for number, name in enumerate(COUNTERS, start=1)}
+    ended = end()
+    ended["data"]["usage"] = counts
+    (event,) = decode_json(compact(ended)).events
+    assert to_domain(event).usage == Usage(**counts)  # type: ignore[union-attr]
 
 
 REPEATED = [
