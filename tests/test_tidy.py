@@ -150,7 +150,7 @@ def test_tests_share_helpers_by_modules_of_their_own() -> None:
         assert not shared.search(path.read_text()), name(path)
 
 
-# What PostgreSQL is told outside a room's `store` and `queries`: how databases are run, measured and played with.
+# SQL outside the rooms' `store` and `queries` runs databases, measures them, or belongs to tools.
 _SQL_ELSEWHERE = re.compile(r"metering/(db|lab|server/embedded)/")
 _SQL = re.compile(
     r"\b(SELECT\s|INSERT INTO\s|UPDATE\s+\w+\s+(AS\s+\w+\s+|\w+\s+)?SET\s|DELETE FROM\s|COPY\s+\w+\s*\()"

@@ -1,4 +1,4 @@
-"""The state of the work as Prometheus metrics, read from the database and the queue: right whichever process dies.
+"""The state of the work as Prometheus metrics, read from the database and the queue, not from a process.
 
 Every API process reports the same values. No label's value comes from outside, and every count is bounded.
 """
