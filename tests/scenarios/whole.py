@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
 from metering.core.clock import utc_now
@@ -67,16 +67,21 @@ class Whole:
         return CommandLine(None, **self.environment)(*arguments).stdout
 
     def settle(self, *, within: float = 120) -> None:
-        """Wait until nothing is due and nothing is open or waits for its start."""
+        """Wait until nothing is due, nothing is open or waits for its start, and retries are linked."""
 
         def done() -> bool:
-            # Not /metrics: what it tells may be from before the last event was posted.
+            # Not /metrics: its values may be from before the last event was posted.
+            with transaction(self.engine) as connection:
+                # Read first: linking makes the retries due before it marks the interruption.
+                not_linked = connection.execute(_NOT_LINKED).scalar_one()
             with transaction(self.engine) as connection:
                 health = work_health(connection, now=utc_now())
-            return health.due == 0 and not health.states.keys() & {State.OPEN, State.ENDED}
+            return not (not_linked or health.due or health.states.keys() & {State.OPEN, State.ENDED})
 
         assert eventually(done, within=within)
 
+
+_NOT_LINKED = text("SELECT count(*) FROM interrupted_streams WHERE NOT linked")
 
 # While parts are being killed, an answer may be missing.
 eventually = partial(waiting.eventually, ignoring=(httpx2.HTTPError, DatabaseUnavailableError, OperationalError))
