@@ -90,12 +90,12 @@ def test_a_busy_server_is_asked_again_when_it_says(sink: IngestSink, start_emitt
 
 
 def test_a_server_that_hangs_does_not_hold_up_anyone(sink: IngestSink, start_emitter: StartEmitter) -> None:
-    sink.plan.append(Answer(hang_seconds=3))
+    sink.plan.append(Answer(hang_seconds=1))
     emitter = start_emitter(sink.url, timeout=0.3)
     began = time.monotonic()
     for number in range(1_000):
         emitter.emit(start(f"s{number}"))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 0.3
     eventually(lambda: len(sink.events) == 1_000, what="everything arrives after the time-out")
 
 

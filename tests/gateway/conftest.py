@@ -28,7 +28,7 @@ def world(demo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
             demo_upstream(demo_url, "gpt-5.5-pro", "gpt-*", provider="openai"),
             demo_upstream(demo_url, "slow-*", read_timeout_seconds=0.4),
             demo_upstream(demo_url, "drained-*", drain_seconds=20),
-            demo_upstream(demo_url, "briefly-drained-*", drain_seconds=1.0),
+            demo_upstream(demo_url, "briefly-drained-*", drain_seconds=0.3),
             demo_upstream(f"http://127.0.0.1:{free_port()}", "unreachable"),
             Upstream(provider="odd", base_url=f"{odd_server.url}/v1", models=("odd-*",), api_key="sk-odd"),
         )

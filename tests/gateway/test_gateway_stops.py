@@ -32,7 +32,7 @@ def test_a_client_that_cancels_pays_for_what_was_delivered(world: World, client:
     eventually(lambda: world.sent()[-1]["disconnected"], what="the upstream notices")
     sent = world.sent()[-1]
     assert 50 <= ended["usage"]["output_tokens"] <= sent["tokens_sent"] + 1
-    assert sent["tokens_sent"] < 1_500
+    assert sent["tokens_sent"] < 500
     assert ended["usage"]["input_tokens"] > 0
     stopped_at = sent["tokens_sent"]
     time.sleep(0.1)
@@ -42,7 +42,7 @@ def test_a_client_that_cancels_pays_for_what_was_delivered(world: World, client:
 @pytest.mark.parametrize("held_back", ["delay", "first_token_delay"])
 def test_a_client_that_leaves_before_the_first_token_pays_nothing(world: World, held_back: str) -> None:
     tag = f"early-{held_back}"
-    with world.client(timeout=1.5) as impatient, pytest.raises(openai.APITimeoutError):
+    with world.client(timeout=0.4) as impatient, pytest.raises(openai.APITimeoutError):
         stream(impatient, headers=_tagged(tag, **{held_back: 20}))
     [events] = world.streams_tagged(tag, count=1)
     assert events.ended["outcome"] == "cancelled"
@@ -53,7 +53,7 @@ def test_a_client_that_leaves_before_the_first_token_pays_nothing(world: World, 
 
 
 def test_a_client_that_leaves_a_completion_that_is_not_streamed_stops_the_upstream(world: World) -> None:
-    with world.client(timeout=1.5) as impatient, pytest.raises(openai.APITimeoutError):
+    with world.client(timeout=0.4) as impatient, pytest.raises(openai.APITimeoutError):
         impatient.chat.completions.create(
             model="claude-opus-4.7", messages=MESSAGES, extra_headers=_tagged("whole", delay=20)
         )
@@ -176,7 +176,7 @@ def test_many_cancelled_at_once_all_end_and_all_stop_upstream(world: World) -> N
     events = world.streams_tagged("crowd", count=30)
     assert {stream.ended["outcome"] for stream in events} == {"cancelled"}
     eventually(lambda: all(sent["disconnected"] for sent in world.sent()[-30:]), what="all upstream answers stop")
-    assert all(stream.ended["usage"]["output_tokens"] < 2_000 for stream in events)
+    assert all(stream.ended["usage"]["output_tokens"] < 400 for stream in events)
 
 
 def test_events_stay_one_start_and_one_end_under_a_storm_of_threads(world: World) -> None:

@@ -140,7 +140,7 @@ def test_groups_that_do_not_stop_share_the_time_that_there_is(monkeypatch: pytes
     assert eventually(lambda: output.getvalue().count("| up") == 3)
     began = time.monotonic()
     supervisor.stop()
-    assert 0.9 < time.monotonic() - began < 30
+    assert 0.9 < time.monotonic() - began < 3
     assert output.getvalue().count("does not stop; killing it") == 3
 
 
@@ -173,4 +173,4 @@ def test_a_second_interrupt_kills_at_once() -> None:
         began = time.monotonic()
         assert "stubborn does not stop; killing it" in process.stdout.readline()
         assert process.wait(timeout=60) == 0
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 2

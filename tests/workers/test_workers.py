@@ -126,7 +126,7 @@ def test_a_nudge_without_a_broker_neither_blocks_nor_fails() -> None:
     began = time.monotonic()
     for _ in range(1000):
         nudger.nudge()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 1
     nudger.stop()
 
 
