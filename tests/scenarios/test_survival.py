@@ -7,7 +7,6 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from redis import Redis
@@ -90,14 +89,10 @@ def test_valkey_is_wiped_and_killed_again_and_again(whole: Whole) -> None:
 
 
 def test_a_stream_is_final_well_within_a_second_of_its_end(whole: Whole) -> None:
-    # A machine that is busy with something else is slow for a while; a service that is slow always is.
-    rounds = count()
-
-    def typical() -> float:
-        place = next(rounds)
-        return statistics.median(latency(whole, f"s{place}-{number}") for number in range(9))
-
-    assert eventually(lambda: typical() < 1, within=120)
+    assert eventually(lambda: latency(whole, "warm-up") < 1)
+    seconds = [latency(whole, f"s{number}") for number in range(15)]
+    print(f"acknowledged to final: median {statistics.median(seconds):.3f} s, worst {max(seconds):.3f} s")
+    assert statistics.median(seconds) < 1
 
 
 def latency(whole: Whole, stream_id: str) -> float:

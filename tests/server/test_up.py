@@ -72,17 +72,20 @@ def up(*arguments: str, **environment: str) -> Iterator[Up]:
         assert process.wait(timeout=60) == 0
 
 
-def stop(running: Up) -> None:
-    """Ask it to stop, as a person does; all that it started goes by itself."""
+def stop(running: Up) -> float:
+    """Ask it to stop, as a person does; all that it started goes by itself. Returns the seconds it took."""
     family = psutil.Process(running.process.pid).children(recursive=True)
+    began = time.monotonic()
     running.process.send_signal(signal.SIGINT)
     assert running.process.stdout is not None
     said = running.process.stdout.read()
     assert running.process.wait(timeout=60) == 0
+    seconds = time.monotonic() - began
     assert "killing it" not in said
     gone, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
     assert gone
+    return seconds
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def test_up_greets_with_a_key_once_keeps_data_and_stops_in_time(data: Path) -> N
         second = refused_up("--port", "0", "--data", str(data))
         assert f"process {running.process.pid}, metering up at {running.url}" in second
         assert keys_on(data).returncode == 0
-        stop(running)
+        assert stop(running) < 10
     assert find_running(data) is None
     with up("--data", str(data)) as running:
         assert not ADMIN_KEY.findall(running.output)
