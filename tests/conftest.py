@@ -14,20 +14,20 @@ from metering.db.engine import owner_engine
 from metering.db.schema import ensure_journal_partitions, migrate
 from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import import_rates
-from metering.server.bootstrap import Service, build_service
+from metering.prices.store.cards import load_rate_cards
+from metering.server.bootstrap import Service
 from metering.server.embedded.data_dir import Services, ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
 from tests.builders import NOW, Books, Months
 from tests.builders.seeded import Seeded, build_seeded
-from tests.database import Database, Servers, clone, database_url
+from tests.database import Database, Servers, Template, clone, database_url
 from tests.local_stripe import LocalStripe, local_stripe
 from tests.memory import use_memory
 from tests.running_api import Api, signed_in
 from tests.tools import left_out
 
-TEMPLATE = "metering_template"
-RATED_TEMPLATE = "metering_rated_template"
+EMPTY, RATED = "metering_empty", "metering_rated"
 
 use_memory()
 
@@ -61,8 +61,8 @@ def servers() -> Iterator[Servers]:
         embedded_services(data=data, supervisor=supervisor) as running,
     ):
         with psycopg.connect(running.database_url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {TEMPLATE}")
-        engine = owner_engine(database_url(running, TEMPLATE))
+            connection.execute(f"CREATE DATABASE {EMPTY}")
+        engine = owner_engine(database_url(running, EMPTY))
         migrate(engine)
         engine.dispose()
         yield Servers(running, supervisor)
@@ -75,25 +75,25 @@ def services(servers: Servers) -> Services:
 
 
 @pytest.fixture(scope="session")
-def rated_template(services: Services) -> str:
-    """The name of a template that also has the catalogue's rates."""
+def rated_template(services: Services) -> Template:
+    """A template that also has the catalogue's rates."""
     with psycopg.connect(services.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {RATED_TEMPLATE} TEMPLATE {TEMPLATE}")
-    built = build_service(Database(database_url(services, RATED_TEMPLATE), services.redis_url).settings())
-    import_rates(engine=built.engine, catalogue=read_catalogue(), now=datetime(2026, 11, 1, tzinfo=UTC))
-    built.engine.dispose()
-    return RATED_TEMPLATE
+        connection.execute(f"CREATE DATABASE {RATED} TEMPLATE {EMPTY}")
+    with Database(database_url(services, RATED), services.redis_url).service() as built:
+        import_rates(engine=built.engine, catalogue=read_catalogue(), now=datetime(2026, 11, 1, tzinfo=UTC))
+        with built.engine.connect() as connection:
+            return Template(RATED, tuple(load_rate_cards(connection)))
 
 
 @pytest.fixture
 def database(services: Services) -> Iterator[Database]:
     """A fresh, migrated, empty database."""
-    with clone(services, TEMPLATE) as cloned:
+    with clone(services, Template(EMPTY)) as cloned:
         yield cloned
 
 
 @pytest.fixture
-def rated_database(services: Services, rated_template: str) -> Iterator[Database]:
+def rated_database(services: Services, rated_template: Template) -> Iterator[Database]:
     """A fresh database with the catalogue's rates."""
     with clone(services, rated_template) as cloned:
         yield cloned
@@ -102,17 +102,15 @@ def rated_database(services: Services, rated_template: str) -> Iterator[Database
 @pytest.fixture
 def service(database: Database) -> Iterator[Service]:
     """The service on an empty database."""
-    built = build_service(database.settings())
-    yield built
-    built.engine.dispose()
+    with database.service() as built:
+        yield built
 
 
 @pytest.fixture
 def rated_service(rated_database: Database) -> Iterator[Service]:
     """The service on a database with the catalogue's rates."""
-    built = build_service(rated_database.settings())
-    yield built
-    built.engine.dispose()
+    with rated_database.service() as built:
+        yield built
 
 
 @pytest.fixture
@@ -152,18 +150,19 @@ def api(rated_service: Service) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def shared_api(services: Services, rated_template: str) -> Iterator[Api]:
+def shared_api(services: Services, rated_template: Template) -> Iterator[Api]:
     """One API for the tests of a module that leave nothing behind."""
-    with clone(services, rated_template) as database, signed_in(build_service(database.settings())) as running:
+    with clone(services, rated_template) as database, database.service() as built, signed_in(built) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def seeded(services: Services, rated_template: str) -> Iterator[Seeded]:
+def seeded(services: Services, rated_template: Template) -> Iterator[Seeded]:
     """Two months of a dozen customers; the first is closed, pushed and compared, a line edited at Stripe."""
     with (
         clone(services, rated_template) as database,
         local_stripe() as stripe,
-        signed_in(build_service(database.settings())) as running,
+        database.service() as built,
+        signed_in(built) as running,
     ):
         yield build_seeded(running, stripe, database)

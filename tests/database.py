@@ -4,11 +4,14 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from pydantic import SecretStr
 
+from metering.prices.store.book import PriceBooks
+from metering.prices.store.cards import SourcedRateCard
+from metering.server.bootstrap import Service, build_service
 from metering.server.embedded.data_dir import Services
 from metering.server.embedded.supervisor import Supervisor
 from metering.server.settings import Settings
@@ -18,17 +21,33 @@ _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
+class Template:
+    """A database to copy, and the rate cards that are in it."""
+
+    name: str
+    cards: tuple[SourcedRateCard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """A migrated database of a test's own. `url` logs in as the superuser; the service gives that up."""
 
     url: str
     redis_url: str
+    cards: tuple[SourcedRateCard, ...] = ()
 
     def settings(self, **overrides: object) -> Settings:
         """Settings that point at this database, and at the session's Valkey."""
         return Settings.model_validate(
             {"database_url": SecretStr(self.url), "redis_url": SecretStr(self.redis_url), **overrides}
         )
+
+    @contextmanager
+    def service(self, **overrides: object) -> Iterator[Service]:
+        """The service on this database until the block ends. It is given the cards, which take time to read."""
+        service = replace(build_service(self.settings(**overrides)), price_books=PriceBooks(self.cards))
+        yield service
+        service.engine.dispose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +64,12 @@ def database_url(running: Services, name: str) -> str:
 
 
 @contextmanager
-def clone(running: Services, template: str) -> Iterator[Database]:
-    """A copy of a template database, gone when the block ends."""
+def clone(running: Services, template: Template) -> Iterator[Database]:
+    """A copy of a template, gone when the block ends."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(running.database_url, autocommit=True) as connection:
         # Files are copied fast in memory; on a disk that would wait for a checkpoint, and the log is faster.
         strategy = "FILE_COPY" if in_memory() else "WAL_LOG"
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY {strategy}")
-        yield Database(database_url(running, name), running.redis_url)
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template.name} STRATEGY {strategy}")
+        yield Database(database_url(running, name), running.redis_url, template.cards)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -19,7 +19,8 @@ from metering.events.events import StreamEnd, StreamStart
 from metering.ledger.entries import AdjustmentReason, adjustment_id_of, charge_id_of, difference
 from metering.prices.price_book import PriceBook
 from metering.prices.rate_book import RateBook
-from metering.prices.store import load_price_book, price_book_changes
+from metering.prices.store.book import load_price_book, price_book_changes
+from metering.prices.store.cards import load_rate_cards
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.retries import request_key_of
@@ -43,6 +44,7 @@ class PriceHistory:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._changes = price_book_changes(connection)
+        self._cards = load_rate_cards(connection)
         self._after = lru_cache(maxsize=_BOOKS_KEPT)(self._load)
 
     def now(self) -> PriceBook:
@@ -62,7 +64,7 @@ class PriceHistory:
     def _load(self, number: int) -> PriceBook:
         if number == 0:
             return PriceBook(rates=RateBook(()))
-        return load_price_book(self._connection, known_at=self._changes[number - 1])
+        return load_price_book(self._connection, cards=self._cards, known_at=self._changes[number - 1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import CardChange, ImportPlan, import_rates, plan_import
 from metering.prices.rates import Rate, RateCard
 from metering.prices.set_rate import InvalidRateError, set_rate
-from metering.prices.store import load_rate_cards
+from metering.prices.store.cards import load_rate_cards
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 

@@ -19,7 +19,7 @@ from metering.ledger.store.charges import book_adjustments, newest_bills
 from metering.ledger.store.open_periods import lock_open_periods
 from metering.ledger.store.rollups import BillChange, add_to_totals
 from metering.prices.price_book import PriceBook
-from metering.prices.store import PriceBooks
+from metering.prices.store.book import PriceBooks
 from metering.streams.bill import Bill
 from metering.streams.settlement import State, rerate_bill
 from metering.streams.store.streams import StoredStream, StreamMark, mark_streams, read_streams

@@ -15,7 +15,7 @@ from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.price_book import PriceBook
 from metering.prices.rates import RateCard
 from metering.prices.rating import RateMissingError, rate_by_card
-from metering.prices.store import load_price_book
+from metering.prices.store.book import load_price_book
 from metering.streams.bill import Bill
 
 

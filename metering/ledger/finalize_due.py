@@ -18,7 +18,7 @@ from metering.ledger.store.charges import book_adjustments, book_charges, newest
 from metering.ledger.store.open_periods import OpenPeriods, lock_open_periods
 from metering.ledger.store.rollups import BillChange, add_to_totals
 from metering.prices.price_book import PriceBook
-from metering.prices.store import PriceBooks
+from metering.prices.store.book import PriceBooks
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.retries import Interruption, interruption_of, request_key_of
@@ -69,12 +69,11 @@ def finalize_due(
 
     Streams that are locked by another finalizer are skipped.
     """
-    _wake_newly_priced(engine, price_books, now)
+    prices = _current_prices(engine, price_books, now)
     with transaction(engine) as connection:
         claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first)
         if not claimed:
             return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
-        prices = price_books.current(connection)
         booked = [_key(each) for each in claimed if each.revision is not None]
         bills = newest_bills(connection, booked)
         by_key = {_key(each): each for each in claimed}
@@ -99,14 +98,16 @@ def finalize_due(
     return _result(claimed, work)
 
 
-def _wake_newly_priced(engine: Engine, price_books: PriceBooks, now: datetime) -> None:
-    """Make unpriced streams due when the price book has changed."""
+def _current_prices(engine: Engine, price_books: PriceBooks, now: datetime) -> PriceBook:
+    """The price book. When it has changed, unpriced streams become due."""
     with transaction(engine) as connection:
-        version = price_books.new_version(connection)
+        prices = price_books.current(connection)
+        version = price_books.version_to_wake()
         if version is not None:
             wake_unpriced(connection, now=now)
     if version is not None:
         price_books.mark_woken(version)
+    return prices
 
 
 def _settle(

@@ -10,7 +10,8 @@ from metering.db.engine import transaction
 from metering.prices.catalogue import Catalogue, Omission
 from metering.prices.rate_book import Provider
 from metering.prices.rates import RateCard, id_by_content
-from metering.prices.store import SourcedRateCard, add_providers, add_rate_cards, load_providers, load_rate_cards
+from metering.prices.store.cards import SourcedRateCard, add_rate_cards, load_rate_cards
+from metering.prices.store.terms import add_providers, load_providers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

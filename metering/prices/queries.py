@@ -9,13 +9,8 @@ from sqlalchemy import Connection, text
 
 from metering.prices.cancel_policies import CancelTerms
 from metering.prices.price_book import Markup
-from metering.prices.store import (
-    SourcedRateCard,
-    cancel_terms_of_row,
-    markup_of_row,
-    rates_by_card,
-    sourced_rate_card,
-)
+from metering.prices.store.cards import SourcedRateCard, rates_by_card, sourced_rate_card
+from metering.prices.store.terms import cancel_terms_of_row, markup_of_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
 from metering.events.usage import UsageKind
 from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
-from metering.prices.store import SourcedRateCard, add_rate_cards, load_rate_cards
+from metering.prices.store.cards import SourcedRateCard, add_rate_cards, shared_names
 
 
 class InvalidRateError(MeteringError):
@@ -68,11 +68,7 @@ def _card(
     customer_id: str | None,
 ) -> RateCard:
     """The new card, with the names of the model's shared card if there is one."""
-    known = [
-        each.card
-        for each in load_rate_cards(connection)
-        if (each.card.provider, each.card.model) == (provider, model) and each.card.customer_id is None
-    ]
+    names, position = shared_names(connection, provider=provider, model=model) or ({"equals": model}, None)
     return RateCard(
         rate_card_id=rate_card_id_of(
             provider=provider,
@@ -85,8 +81,8 @@ def _card(
         model=model,
         effective_from=effective_from,
         rates=rates,
-        names=known[0].names if known else {"equals": model},
-        position=known[0].position if known else None,
+        names=names,
+        position=position,
         customer_id=customer_id,
     )
 

@@ -11,7 +11,7 @@ from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
 from metering.prices.price_book import Markup
-from metering.prices.store import add_cancel_policy, add_markup
+from metering.prices.store.terms import add_cancel_policy, add_markup
 
 
 class TermsDateTakenError(MeteringError):

@@ -15,7 +15,7 @@ from metering.db.engine import check_safe, owner_engine, service_engine
 from metering.db.schema import check_current
 from metering.months.close_months import CloseTerms
 from metering.months.statements.usage_statement import Issuer
-from metering.prices.store import PriceBooks
+from metering.prices.store.book import PriceBooks
 from metering.server.embedded.data_dir import Services, default_data_dir, find_running
 from metering.server.settings import Settings
 from metering.streams.settlement import Patience

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from metering.prices.store import PriceBooks
+from metering.prices.store.book import PriceBooks
 from metering.streams.bill import Bill
 from metering.streams.queries import iterate_not_final
 from metering.streams.retries import NO_RETRY

@@ -11,11 +11,10 @@ import pytest
 from metering.access.store.keys import Role
 from metering.alerts.alerts import AlertKind
 from metering.alerts.manage_endpoints import MAX_ENDPOINTS
-from metering.server.bootstrap import build_service
 from metering.server.embedded.data_dir import Services
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
-from tests.database import Database, clone
+from tests.database import Database, Template, clone
 from tests.metrics import scrape_work
 from tests.running_api import Api, signed_in
 
@@ -32,14 +31,14 @@ NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 @pytest.fixture
 def api(rated_database: Database) -> Iterator[Api]:
     """An API that may send webhooks to private addresses."""
-    with signed_in(build_service(rated_database.settings(webhooks_allow_private=True))) as running:
+    with rated_database.service(webhooks_allow_private=True) as service, signed_in(service) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def strict_api(services: Services, rated_template: str) -> Iterator[Api]:
+def strict_api(services: Services, rated_template: Template) -> Iterator[Api]:
     """An API as it is by default, for what is refused."""
-    with clone(services, rated_template) as database, signed_in(build_service(database.settings())) as running:
+    with clone(services, rated_template) as database, database.service() as service, signed_in(service) as running:
         yield running
 
 

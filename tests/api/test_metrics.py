@@ -18,7 +18,7 @@ from metering.customers.queries import count_overdue_customers
 from metering.db.engine import service_engine, transaction
 from metering.exports.export_month import ExportFormat, ExportKind
 from metering.ledger.store.rollups import roll_up_totals
-from metering.server.bootstrap import Service, build_service
+from metering.server.bootstrap import Service
 from metering.server.store import WorkDone, write_heartbeat
 from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
@@ -180,8 +180,8 @@ def test_customers_are_overdue_when_the_grace_is_over(database: Database, servic
     with transaction(service.engine) as connection:
         connection.exec_driver_sql("INSERT INTO customers (customer_id, created_at) VALUES ('c', '2020-01-01')")
     assert scrape_work(service)("metering_customers_overdue") == 1
-    patient = build_service(database.settings(close_grace=timedelta(days=365 * 30)))
-    assert scrape_work(patient)("metering_customers_overdue") == 0
+    with database.service(close_grace=timedelta(days=365 * 30)) as patient:
+        assert scrape_work(patient)("metering_customers_overdue") == 0
 
 
 def test_messages_in_the_queue_are_counted(service: Service, database: Database) -> None:
@@ -195,10 +195,8 @@ def test_messages_in_the_queue_are_counted(service: Service, database: Database)
 
 @pytest.fixture
 def without_valkey(rated_database: Database) -> Iterator[Api]:
-    built = build_service(rated_database.settings(redis_url=SecretStr(NOWHERE)))
-    with signed_in(built) as running:
+    with rated_database.service(redis_url=SecretStr(NOWHERE)) as service, signed_in(service) as running:
         yield running
-    built.engine.dispose()
 
 
 def test_without_valkey_all_other_metrics_are_served(without_valkey: Api) -> None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from metering.server.bootstrap import build_service
 from tests.database import Database
 from tests.running_api import Api, run_server
 
@@ -16,8 +15,7 @@ HEAD = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n"
 
 @pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"\r\n", HEAD + b"\r\n[" + b" " * 40])
 def test_a_request_that_drips_in_is_cut_off_and_others_are_not(database: Database, sent: bytes) -> None:
-    service = build_service(database.settings(request_timeout=timedelta(seconds=0.6)))
-    with run_server(service) as url:
+    with database.service(request_timeout=timedelta(seconds=0.6)) as service, run_server(service) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=60) as slow:
             slow.sendall(sent)
@@ -37,8 +35,7 @@ def test_a_request_that_drips_in_is_cut_off_and_others_are_not(database: Databas
 
 
 def test_a_connection_that_is_kept_alive_serves_one_request_after_the_other(database: Database) -> None:
-    service = build_service(database.settings(request_timeout=timedelta(seconds=0.5)))
-    with run_server(service) as url:
+    with database.service(request_timeout=timedelta(seconds=0.5)) as service, run_server(service) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=60) as connection:
             for _ in range(3):

@@ -5,30 +5,26 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from metering.server.bootstrap import build_service
 from metering.server.embedded.data_dir import Services
 from tests.audit.planting import Planting, fill
 from tests.builders import Books
-from tests.database import Database, clone, database_url
+from tests.database import Database, Template, clone, database_url
 
 BOOKS_TEMPLATE = "metering_books_template"
 
 
 @pytest.fixture(scope="session")
-def books_template(services: Services, rated_template: str) -> str:
-    """The name of a template with the books of `fill`."""
+def books_template(services: Services, rated_template: Template) -> Template:
+    """A template with the books of `fill`."""
     with psycopg.connect(services.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {BOOKS_TEMPLATE} TEMPLATE {rated_template}")
-    database = Database(database_url(services, BOOKS_TEMPLATE), services.redis_url)
-    service = build_service(database.settings())
-    fill(Books(database, service))
-    service.engine.dispose()
-    return BOOKS_TEMPLATE
+        connection.execute(f"CREATE DATABASE {BOOKS_TEMPLATE} TEMPLATE {rated_template.name}")
+    database = Database(database_url(services, BOOKS_TEMPLATE), services.redis_url, rated_template.cards)
+    with database.service() as service:
+        fill(Books(database, service))
+    return Template(BOOKS_TEMPLATE, rated_template.cards)
 
 
 @pytest.fixture
-def planting(services: Services, books_template: str) -> Iterator[Planting]:
-    with clone(services, books_template) as database:
-        service = build_service(database.settings())
+def planting(services: Services, books_template: Template) -> Iterator[Planting]:
+    with clone(services, books_template) as database, database.service() as service:
         yield Planting(Books(database, service))
-        service.engine.dispose()

@@ -5,14 +5,14 @@ import re
 import httpx2
 
 from metering.access.store.keys import Role
-from tests.running_api import Api
+from tests.running_api import Api, http_client
 
 
 class Browser:
     """A session with the dashboard, as a browser keeps one, without scripts."""
 
     def __init__(self, api: Api, role: Role = Role.ADMIN, customer_id: str | None = None) -> None:
-        self.http = httpx2.Client(base_url=api.url, timeout=60)
+        self.http = http_client(api.url)
         with api.client_with(role, customer_id) as signed:
             self.key = signed.headers["authorization"].removeprefix("Bearer ")
 

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from metering.access.store.keys import Role
-from metering.server.bootstrap import build_service
 from metering.server.embedded.data_dir import Services
 from tests.builders.seeded import Seeded
 from tests.dashboard.browsing import Browser
-from tests.database import clone
+from tests.database import Template, clone
 from tests.running_api import signed_in
 
 
@@ -32,9 +31,9 @@ def bound(seeded: Seeded) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def empty(services: Services, rated_template: str) -> Iterator[Browser]:
+def empty(services: Services, rated_template: Template) -> Iterator[Browser]:
     """Signed in where nothing has happened yet."""
-    with clone(services, rated_template) as database, signed_in(build_service(database.settings())) as api:
+    with clone(services, rated_template) as database, database.service() as service, signed_in(service) as api:
         yield from _signed_in(Browser(api))
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from metering.server.bootstrap import Service, build_service
+from metering.server.bootstrap import Service
 from metering.server.embedded.data_dir import Services
 from tests.builders import Books
-from tests.database import Database, clone
+from tests.database import Database, Template, clone
 from tests.exports.scene import CHARGES, MONTHS, SKIPPED, Scene, play
 from tests.months.random_months import RandomMonths
 
@@ -20,12 +20,10 @@ def scene(rated_database: Database, rated_service: Service) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def shared_scene(services: Services, rated_template: str) -> Iterator[Scene]:
+def shared_scene(services: Services, rated_template: Template) -> Iterator[Scene]:
     """One for the tests of a module that only read."""
-    with clone(services, rated_template) as database:
-        service = build_service(database.settings())
+    with clone(services, rated_template) as database, database.service() as service:
         yield play(database, service)
-        service.engine.dispose()
 
 
 @pytest.fixture

@@ -26,13 +26,13 @@ from metering.lab.bench.totals import PAGES, QUERIES, VIEWS, bench_totals
 from metering.lab.bench.workload import Workload, play, write_script
 from metering.server.embedded.data_dir import Services
 from metering.streams.ingest.fold import fold_wire
-from tests.database import Servers, clone
+from tests.database import Servers, Template, clone
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def stages(servers: Servers, rated_template: str) -> Stages:
+def stages(servers: Servers, rated_template: Template) -> Stages:
     """Stages on the session's servers, each with a database of its own."""
 
     @contextmanager

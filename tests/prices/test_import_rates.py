@@ -12,7 +12,7 @@ from metering.prices.catalogue import ALWAYS, Catalogue, read_catalogue
 from metering.prices.import_rates import import_rates
 from metering.prices.rate_book import CardMatch, RateBook
 from metering.prices.rates import RateCard
-from metering.prices.store import load_price_book
+from metering.prices.store.book import load_price_book
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LATER = datetime(2026, 12, 24, tzinfo=UTC)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from metering.lab.stripe_local.faults import Fault
-from metering.server.bootstrap import build_service
 from metering.stripe.client.client import StripeClientPort
 from metering.stripe.client.errors import StripeUnauthorizedError
 from metering.stripe.push import PushState
@@ -51,12 +50,10 @@ FATES: dict[str, tuple[tuple[Act, ...], str]] = {
 @pytest.fixture
 def running_stripe(rated_database: Database) -> Iterator[LocalStripe]:
     """One that posts its events to the running API."""
-    service = build_service(rated_database.settings(stripe_webhook_secret=SECRET))
-    with run_server(service) as api:
+    with rated_database.service(stripe_webhook_secret=SECRET) as service, run_server(service) as api:
         url = f"{api}/v1/stripe/webhook"
         with local_stripe(webhook_url=url, webhook_secret=SECRET) as there:
             yield there
-    service.engine.dispose()
 
 
 def settle(months: Months) -> None:

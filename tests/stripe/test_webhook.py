@@ -8,7 +8,6 @@ import httpx2
 import pytest
 
 from metering.lab.stripe_local.webhooks import sign
-from metering.server.bootstrap import build_service
 from tests.builders import Months
 from tests.database import Database
 from tests.running_api import signed_in
@@ -19,8 +18,7 @@ SECRET = "whsec_tests"
 @pytest.fixture
 def api(rated_database: Database) -> Iterator[httpx2.Client]:
     """An API that shares the months' database."""
-    service = build_service(rated_database.settings(stripe_webhook_secret=SECRET))
-    with signed_in(service) as running:
+    with rated_database.service(stripe_webhook_secret=SECRET) as service, signed_in(service) as running:
         yield running.client
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from metering.audit.difference import Check, Difference, rows_that_differ
 from metering.events.usage import COUNTERS
 from metering.prices.rates import id_by_content
-from metering.prices.store import load_rate_cards
+from metering.prices.store.cards import load_rate_cards
 
 # For each line, quantity x USD per million / 10,000 = cents; the cents of the lines sum to the amount.
 _LINES = """

@@ -18,7 +18,7 @@ from metering.prices.queries import (
     rates_in_force,
 )
 from metering.prices.rates import Rate
-from metering.prices.store import SourcedRateCard
+from metering.prices.store.cards import SourcedRateCard
 
 _PAGE, _MAX_CARDS = 200, 10_000
 _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CACHE_WRITE)
