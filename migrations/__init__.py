@@ -1,1 +1,4 @@
 """Alembic migrations; they run as the owner of the schema, never as the service."""
+
+HEAD = "0011_reporting"
+"""The newest revision, which this code needs."""

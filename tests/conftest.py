@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import Engine
 
 from metering.db.engine import owner_engine
-from metering.db.schema import ensure_journal_partitions, migrate
+from metering.db.migrate import migrate
+from metering.db.schema import ensure_journal_partitions
 from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import import_rates
 from metering.prices.store.cards import load_rate_cards

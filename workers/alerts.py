@@ -16,7 +16,8 @@ from metering.alerts.send_webhooks import WebhookSender, send_due
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError
-from metering.server.bootstrap import Service, build_webhook_sender
+from metering.server.bootstrap import Service
+from metering.server.outgoing import build_webhook_sender
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from metering.api.parameters import Db, Id, Input, Text, TheService
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, moment_in
-from metering.server.bootstrap import build_webhook_sender
+from metering.server.outgoing import build_webhook_sender
 
 router = v1_router("webhooks")
 

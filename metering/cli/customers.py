@@ -25,7 +25,8 @@ from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.prices.queries import list_markups
 from metering.prices.set_terms import set_markup
-from metering.server.bootstrap import build_pusher, build_service
+from metering.server.bootstrap import build_service
+from metering.server.outgoing import build_pusher
 from metering.server.settings import load_settings
 from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked
 from metering.stripe.put_customer import put_customer

@@ -33,7 +33,8 @@ from metering.months.run_invoices import RunRequest, begin_run, close_run
 from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.store.invoices import StoredInvoice
 from metering.months.store.runs import InvoiceRun
-from metering.server.bootstrap import NotConfiguredError, Service, build_pusher, build_service, close_terms, issuer
+from metering.server.bootstrap import NotConfiguredError, Service, build_service, issuer
+from metering.server.outgoing import build_pusher, close_terms
 from metering.server.settings import load_settings
 from metering.stripe.push_due import Pusher, push_month
 from metering.stripe.queries.pushes import PushView, list_waiting, push_views, pushes_by_state

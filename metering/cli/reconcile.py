@@ -7,7 +7,8 @@ import typer
 
 from metering.cli.shared import AUTHOR, AsJson, phases, say, show, show_one
 from metering.core.period import BillingPeriod
-from metering.server.bootstrap import build_pusher, build_service
+from metering.server.bootstrap import build_service
+from metering.server.outgoing import build_pusher
 from metering.server.settings import load_settings
 from metering.stripe.reconcile import reconcile
 from metering.stripe.repair_drift import Caps

@@ -21,7 +21,8 @@ from metering.alerts.store.deliveries import Delivery
 from metering.alerts.store.endpoints import Endpoint
 from metering.cli.shared import AUTHOR, AsJson, Limit, database, say, show, show_one, time_text, utc_or
 from metering.core.clock import utc_now
-from metering.server.bootstrap import build_service, build_webhook_sender
+from metering.server.bootstrap import build_service
+from metering.server.outgoing import build_webhook_sender
 from metering.server.settings import load_settings
 
 app = typer.Typer(help="Webhook endpoints that receive alerts, signed as Standard Webhooks.", no_args_is_help=True)

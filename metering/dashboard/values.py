@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from metering.core.money import EXACT, cents_text
-from metering.prices.catalogue import ALWAYS
+from metering.prices.rates import ALWAYS
 
 _CENT = Decimal("0.01")
 # Significant digits of an amount below a cent.

@@ -21,14 +21,10 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from metering.core.errors import MeteringError
 from metering.events.usage import NESTED_KINDS, UsageKind
-from metering.prices.model_names import NameClause
+from metering.prices.model_names import NameClause, UnknownClauseError
 from metering.prices.rate_book import Provider
-from metering.prices.rates import DailyWindow, Rate, RateCard, in_order, rate_card_id_of
-
-# A price without a start date has always been in force.
-ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+from metering.prices.rates import ALWAYS, DailyWindow, Rate, RateCard, in_order, rate_card_id_of
 
 _KIND_OF_PRICE = {
     "input_mtok": UsageKind.INPUT,
@@ -47,10 +43,6 @@ _CLAUSE_OPERATORS = ("equals", "starts_with", "ends_with", "contains", "regex")
 # Conditions of the catalogue whose value an event reports as `service_tier`. Anthropic reports "batch" as the
 # service tier of its Message Batches; gateways report its speed mode as "fast".
 _TIER_CONDITIONS = ("service_tier", "processing", "speed")
-
-
-class UnknownClauseError(MeteringError):
-    """The catalogue has a kind of name clause that this version cannot read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

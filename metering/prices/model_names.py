@@ -5,9 +5,16 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Any
 
+from metering.core.errors import MeteringError
+
 # A name clause as the genai-prices catalogue writes it: {"equals": "x"}, {"starts_with": "x"}, {"regex": "x"},
 # {"or": [clause, ...]} and so on. It is plain data, so that it can be stored with the card.
 NameClause = Mapping[str, Any]
+
+
+class UnknownClauseError(MeteringError):
+    """The catalogue has a kind of name clause that this version cannot read."""
+
 
 _COMPACT_DATE = re.compile(r"-(20\d{2})(\d{2})(\d{2})(?=-|:|$)")
 

@@ -9,6 +9,9 @@ from hashlib import blake2b
 from metering.events.usage import UsageKind
 from metering.prices.model_names import NameClause
 
+# A price without a start date has always been in force.
+ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class DailyWindow:

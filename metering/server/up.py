@@ -15,14 +15,16 @@ from metering.access.manage_access import ensure_admin_key
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
-from metering.db.schema import ensure_journal_partitions, migrate
+from metering.db.migrate import migrate
+from metering.db.schema import ensure_journal_partitions
 from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import ImportPlan, import_rates
 from metering.prices.store.cards import has_rate_cards
-from metering.server.bootstrap import LOCAL_STRIPE_KEY, build_owner_engine, build_service
+from metering.server.bootstrap import build_owner_engine, build_service
 from metering.server.embedded.data_dir import default_data_dir, ephemeral_data_dir, locked_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
+from metering.server.outgoing import LOCAL_STRIPE_KEY
 from metering.server.settings import Settings
 
 

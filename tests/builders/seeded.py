@@ -17,7 +17,8 @@ from metering.ledger.entries import ManualKind
 from metering.ledger.link_retries import link_retries
 from metering.ledger.store.rollups import roll_up_totals
 from metering.months.run_invoices import RunRequest, begin_run, close_run
-from metering.server.bootstrap import Service, close_terms
+from metering.server.bootstrap import Service
+from metering.server.outgoing import close_terms
 from metering.stripe.client.client import StripeClientPort
 from metering.stripe.client.limiter import Limiter, Rates
 from metering.stripe.link_customers import create_at_stripe, list_unlinked

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 from psycopg import errors
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
+import migrations
 from metering.db.engine import UnsafeDatabaseError, check_safe, owner_engine, service_engine, transaction
+from metering.db.migrate import migrate
 from metering.db.schema import (
     RoleMissingError,
     SchemaOutdatedError,
@@ -17,7 +21,6 @@ from metering.db.schema import (
     check_current,
     drop_journal_partitions,
     ensure_journal_partitions,
-    migrate,
 )
 from metering.server.embedded.data_dir import Services, ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
@@ -86,6 +89,11 @@ def test_the_service_can_not_drop_the_journal_of_a_month_that_may_still_be_dispu
     with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
         connection.execute(text("DROP TABLE journal"))
     assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+
+
+def test_this_code_needs_the_newest_migration() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert scripts.get_current_head() == migrations.HEAD
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:

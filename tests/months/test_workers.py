@@ -4,8 +4,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from metering.months.run_invoices import begin_scheduled_run
-from metering.server.bootstrap import close_terms
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
+from metering.server.outgoing import close_terms
 from tests.builders import Months
 from tests.database import Database
 from tests.local_stripe import KEY

@@ -8,10 +8,10 @@ from sqlalchemy import Engine
 
 from metering.db.engine import transaction
 from metering.events.usage import UsageKind
-from metering.prices.catalogue import ALWAYS, Catalogue, read_catalogue
+from metering.prices.catalogue import Catalogue, read_catalogue
 from metering.prices.import_rates import import_rates
 from metering.prices.rate_book import CardMatch, RateBook
-from metering.prices.rates import RateCard
+from metering.prices.rates import ALWAYS, RateCard
 from metering.prices.store.book import load_price_book
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

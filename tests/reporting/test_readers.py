@@ -22,7 +22,7 @@ from metering.access.store.readers import (
     reader_statements,
 )
 from metering.db.engine import owner_engine, transaction
-from metering.db.schema import migrate
+from metering.db.migrate import migrate
 from metering.server.embedded.data_dir import ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor

@@ -8,7 +8,6 @@ from metering.dashboard.links import link, rate_page
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.events.usage import UsageKind
-from metering.prices.catalogue import ALWAYS
 from metering.prices.queries import (
     RateCardFilter,
     SourcedTerms,
@@ -17,7 +16,7 @@ from metering.prices.queries import (
     rated_providers,
     rates_in_force,
 )
-from metering.prices.rates import Rate
+from metering.prices.rates import ALWAYS, Rate
 from metering.prices.store.cards import SourcedRateCard
 
 _PAGE, _MAX_CARDS = 200, 10_000

@@ -10,7 +10,7 @@ from metering.core.period import BillingPeriod
 from metering.lab.bench.machine import Machine, describe_machine
 from metering.lab.bench.stage import BenchFailedError, Say, Stage, Stages, stage
 from metering.months.run_invoices import RunRequest, begin_run, close_run
-from metering.server.bootstrap import close_terms
+from metering.server.outgoing import close_terms
 
 PERIOD = BillingPeriod(2026, 10)
 

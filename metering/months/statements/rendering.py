@@ -5,6 +5,7 @@ and more. Chinese, Japanese and Korean have too many glyphs to ship: such runs o
 fonts that PDF readers include.
 """
 
+from functools import cache
 from importlib.resources import as_file, files
 from io import BytesIO
 from itertools import groupby
@@ -38,8 +39,9 @@ _REGULAR, _BOLD_FACE = "Text", "TextBold"
 _CHINESE, _JAPANESE, _KOREAN = "STSong-Light", "HeiseiKakuGo-W5", "HYGothic-Medium"
 
 
-def _register() -> frozenset[int]:
-    """Register the fonts; returns the code points that the embedded fonts cover."""
+@cache
+def _embedded() -> frozenset[int]:
+    """Register the fonts, which takes a tenth of a second; returns the code points that embedded ones cover."""
     folder = _FILES.joinpath("fonts")
     with as_file(folder) as path:
         text = TTFont(_REGULAR, str(path / "DejaVuSans.ttf"))
@@ -47,9 +49,6 @@ def _register() -> frozenset[int]:
     for font in (text, bold, *map(UnicodeCIDFont, (_CHINESE, _JAPANESE, _KOREAN))):
         registerFont(font)
     return frozenset(text.face.charToGlyph) & frozenset(bold.face.charToGlyph)
-
-
-_EMBEDDED = _register()
 
 
 _MARGIN = 18 * mm
@@ -156,11 +155,12 @@ def _footer(statement: UsageStatement) -> Any:
 
 def _markup(text: str) -> str:
     """Text as markup of a paragraph: escaped, and each run in a font that covers it."""
-    others = [character for character in text if ord(character) not in _EMBEDDED]
+    embedded_points = _embedded()
+    others = [character for character in text if ord(character) not in embedded_points]
     if not others:
         return escape(text)
     other = _font_for(others)
-    runs = groupby(text, key=lambda character: ord(character) in _EMBEDDED)
+    runs = groupby(text, key=lambda character: ord(character) in embedded_points)
     return "".join(
         escape("".join(run)) if embedded else f'<font name="{other}">{escape("".join(run))}</font>'
         for embedded, run in runs
