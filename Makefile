@@ -35,7 +35,7 @@ up: setup ## All in one: database, queue, API, worker, beat
 	@$(VENV)/bin/metering up
 
 test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
-	@$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal
+	@$(PY) -m pytest -n auto --dist worksteal
 
 check: setup ## Lint, types, layers, tidy
 	@echo "==> ruff"; $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

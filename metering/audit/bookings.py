@@ -19,6 +19,7 @@ from metering.events.events import StreamEnd, StreamStart
 from metering.ledger.entries import AdjustmentReason, adjustment_id_of, charge_id_of, difference
 from metering.prices.price_book import PriceBook
 from metering.prices.rate_book import RateBook
+from metering.prices.rates import id_by_content
 from metering.prices.store.book import load_price_book, price_book_changes
 from metering.prices.store.cards import load_rate_cards
 from metering.streams.bill import Bill
@@ -46,6 +47,15 @@ class PriceHistory:
         self._changes = price_book_changes(connection)
         self._cards = load_rate_cards(connection)
         self._after = lru_cache(maxsize=_BOOKS_KEPT)(self._load)
+
+    def check_cards(self) -> Iterator[Difference]:
+        """Every rate card has the id of its content, and no rate is negative."""
+        for each in self._cards:
+            key, derived = each.card.rate_card_id, id_by_content(each.card)
+            if derived != key:
+                yield Difference("rates", key, f"its content has the id {derived}: a rate was changed")
+            if any(rate.usd_per_million < 0 for rate in each.card.rates):
+                yield Difference("rates", key, "a rate is negative")
 
     def now(self) -> PriceBook:
         """The book after its last change."""

@@ -170,7 +170,9 @@ def _compare_streams(
         for number, (customer_id, stream_id, document) in enumerate(stored, start=1):
             scratch.add(customer_id, stream_id, kind=_STORED, record=document.encode())
             progress("reading streams", number, total)
-        comparison = _Comparison(scope, PriceHistory(connection), journal_start(connection), now, report)
+        history = PriceHistory(connection)
+        report.add(history.check_cards())
+        comparison = _Comparison(scope, history, journal_start(connection), now, report)
         for records in scratch.parts():
             comparison.compare(records)
             progress("comparing streams", report.streams, total)

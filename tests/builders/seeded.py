@@ -94,8 +94,8 @@ def post_backlog(api: Api, *, now: datetime) -> None:
 REACHED = (
     {"name": "Anything", "kind": "spend", "scope": "customer", "customer_id": "hooli", "budget_usd_cents": "1",
      "thresholds": ["1"]},
-    {"name": "More than usual", "kind": "daily_change", "scope": "each_customer", "floor_usd_cents": "0",
-     "thresholds": ["0.01"]},
+    {"name": "Not as usual", "kind": "daily_change", "scope": "each_customer", "floor_usd_cents": "0",
+     "thresholds": ["0.01", "-0.01"]},
 )  # fmt: skip
 
 

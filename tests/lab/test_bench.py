@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_ingest_is_measured_alone_beside_a_worker_grown_and_for_long(
 
 
 def test_finalizing_is_measured_by_one_worker_and_by_two(stages: Stages, said: list[str], shown: Shown) -> None:
-    report = bench_finalize(streams=1_000, say=said.append, stages=stages)
+    report = bench_finalize(streams=1_000, say=said.append, stages=stages, lead=timedelta(seconds=2))
     assert [row.workers for row in report.rows] == [1, 2]
     assert all(row.streams_per_second > 0 and row.worker_cpu_microseconds > 0 for row in report.rows)
     assert f"{report.rows[0].streams_per_second:,.0f}" in shown("finalize", report)

@@ -10,8 +10,6 @@ from sqlalchemy import Connection
 
 from metering.audit.difference import Check, Difference, rows_that_differ
 from metering.events.usage import COUNTERS
-from metering.prices.rates import id_by_content
-from metering.prices.store.cards import load_rate_cards
 
 # For each line, quantity x USD per million / 10,000 = cents; the cents of the lines sum to the amount.
 _LINES = """
@@ -103,17 +101,6 @@ def check_retries(connection: Connection, begin: datetime, end: datetime) -> Ite
     return rows_that_differ(connection, "charges", query, begin, end)
 
 
-def check_rate_cards(connection: Connection, *_: datetime) -> Iterator[Difference]:
-    """Every rate card has the id of its content, and no rate is negative."""
-    for each in load_rate_cards(connection):
-        card = each.card
-        derived = id_by_content(card)
-        if derived != card.rate_card_id:
-            yield Difference("rates", card.rate_card_id, f"its content has the id {derived}: a rate was changed")
-        if any(rate.usd_per_million < 0 for rate in card.rates):
-            yield Difference("rates", card.rate_card_id, "a rate is negative")
-
-
 def check_cancel_policies(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
     """A provider's policies have the versions 1, 2, 3, ... in the order in which they were set."""
     query = """
@@ -134,6 +121,5 @@ BOOKING_CHECKS: tuple[Check, ...] = (
     check_usage,
     check_charges_have_streams,
     check_retries,
-    check_rate_cards,
     check_cancel_policies,
 )

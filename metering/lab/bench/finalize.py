@@ -54,15 +54,20 @@ class FinalizeReport(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
 
 
-def bench_finalize(*, streams: int, say: Say, stages: Stages = stage) -> FinalizeReport:
-    """Run one worker process, the floor with the charges that it booked, then two worker processes."""
+def bench_finalize(
+    *, streams: int, say: Say, stages: Stages = stage, lead: timedelta = timedelta(seconds=10)
+) -> FinalizeReport:
+    """Run one worker process, the floor with the charges that it booked, then two worker processes.
+
+    `lead` is the time that the workers are given to start.
+    """
     with stages() as running:
         batch = running.service.settings.finalize_batch
-        rows = [_run(running, workers=1, streams=streams, say=say)]
+        rows = [_run(running, workers=1, streams=streams, lead=lead, say=say)]
         bare = _bare(running, batch)
         say(f"bare COPY + UPDATE: {bare:,.0f} streams/s")
     with stages() as running:
-        rows.append(_run(running, workers=2, streams=streams, say=say))
+        rows.append(_run(running, workers=2, streams=streams, lead=lead, say=say))
         return FinalizeReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
             batch=batch,
@@ -72,9 +77,9 @@ def bench_finalize(*, streams: int, say: Say, stages: Stages = stage) -> Finaliz
         )
 
 
-def _run(running: Stage, *, workers: int, streams: int, say: Say) -> Row:
+def _run(running: Stage, *, workers: int, streams: int, lead: timedelta, say: Say) -> Row:
     pids = [running.start_worker() for _ in range(workers)]
-    due_at = _fill(running, streams)
+    due_at = _fill(running, streams, lead)
     _sleep_until(due_at)
     running.nudge()
     parts = [*pids, running.pid_of("postgres")]
@@ -95,11 +100,11 @@ def _run(running: Stage, *, workers: int, streams: int, say: Say) -> Row:
     return row
 
 
-def _fill(running: Stage, streams: int) -> datetime:
+def _fill(running: Stage, streams: int, lead: timedelta) -> datetime:
     """Store ended streams that all become due at the same time, which is returned."""
     workload = Workload(events_per_request=4_000, open_streams=200, events_per_stream=4)
     script = write_script(workload, requests=5, seed=1)
-    due_at = utc_now() + timedelta(seconds=10 + streams / 5_000)
+    due_at = utc_now() + lead + timedelta(seconds=streams / 5_000)
     left, turn = streams, 0
     with psycopg.connect(service_conninfo(running.database_url), autocommit=True) as connection:
         while left:
