@@ -97,7 +97,8 @@ def create_app(service: Service) -> FastAPI:
     install_problem_handlers(app)
     app.add_middleware(IngestFirst)
     for router in _ROUTERS:
-        app.include_router(router)
+        # The routes as they are: `include_router` makes each again, with its models, at an app's first request.
+        app.router.routes.extend(router.routes)
     app.mount("/dashboard", create_dashboard(service))
     app.add_route("/", lambda _: RedirectResponse("/dashboard/"), include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
