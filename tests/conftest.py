@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import hypothesis
@@ -30,6 +31,7 @@ from tests.running_api import Api, signed_in
 from tests.tools import left_out
 
 MOST_PROCESSES = 4
+VENDORS = {"anthropic", "aws", "azure", "cohere", "deepseek", "google", "groq", "mistral", "openai", "x-ai"}
 EMPTY, RATED = "metering_empty", "metering_rated"
 
 use_memory()
@@ -91,11 +93,13 @@ def services(servers: Servers) -> Services:
 
 @pytest.fixture(scope="session")
 def rated_template(services: Services) -> Template:
-    """A template that also has the catalogue's rates."""
+    """A template that also has rates: the vendors' of the catalogue, without the many of those who resell them."""
+    whole = read_catalogue()
+    catalogue = replace(whole, cards=[card for card in whole.cards if card.provider in VENDORS])
     with psycopg.connect(services.database_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {RATED} TEMPLATE {EMPTY}")
     with Database(database_url(services, RATED), services.redis_url).service() as built:
-        import_rates(engine=built.engine, catalogue=read_catalogue(), now=datetime(2026, 11, 1, tzinfo=UTC))
+        import_rates(engine=built.engine, catalogue=catalogue, now=datetime(2026, 11, 1, tzinfo=UTC))
         with built.engine.connect() as connection:
             return Template(RATED, tuple(load_rate_cards(connection)))
 
