@@ -44,7 +44,7 @@ ENDS = {
     "beat": (0, ""),
     "gateway": (-signal.SIGTERM, "Finished server process"),
 }
-MAX_STOP_SECONDS = 60.0
+MAX_STOP_SECONDS = 8.0
 # Python runs this file at its start when it is on PYTHONPATH.
 SITE_CUSTOMIZE = """
 import sys

@@ -23,7 +23,7 @@ from tests.database import Database
 from tests.months.random_months import Expected, RandomMonths
 from tests.reporting.views import read
 
-CHARGES = int(os.environ.get("RANDOM_CHARGES", "12000"))
+CHARGES = int(os.environ.get("RANDOM_CHARGES", "30000"))
 MONTHS = 14
 SKIPPED = (4, 9)  # closed together with the month after
 
@@ -33,7 +33,7 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
     database: Database, service: Service
 ) -> None:
     books = Books(database, service)
-    months = RandomMonths(books, random.Random(20261127), customers=40)
+    months = RandomMonths(books, random.Random(20261127), customers=90)
     months.add_customers()
     for place in range(MONTHS):
         months.book(place, CHARGES // MONTHS)
