@@ -48,7 +48,7 @@ class Api:
         finalize_due(
             engine=self.service.engine,
             price_books=self.service.price_books,
-            patience=self.service.patience,
+            waits=self.service.waits,
             now=datetime.now(UTC),
             limit=1000,
         )

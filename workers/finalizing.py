@@ -61,7 +61,7 @@ class Finalizing:
                 result = finalize_due(
                     engine=service.engine,
                     price_books=service.price_books,
-                    patience=service.patience,
+                    waits=service.waits,
                     now=utc_now(),
                     limit=batch,
                     newest_first=newest_first,
@@ -109,7 +109,7 @@ class Finalizing:
     def _link(self, service: Service) -> None:
         linked = link_retries(
             engine=service.engine,
-            window=service.patience.retry_window,
+            window=service.waits.retry_window,
             now=utc_now(),
             limit=service.settings.finalize_batch,
         )

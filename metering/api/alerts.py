@@ -42,7 +42,7 @@ from metering.api.parameters import (
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, moment_in
+from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
 from metering.customers.store import UnknownCustomerError
 
@@ -252,7 +252,7 @@ def read_occurrences(
         kind=kind.value if kind else None,
         alerts_of=key.customer_id,
     )
-    before = (moment_in(position[0]), position[1]) if position else None
+    before = (parse_time(position[0]), position[1]) if position else None
     found = list_occurrences(connection, where=where, before=before, limit=limit + 1)
     return page_of(
         found,

@@ -25,7 +25,7 @@ from metering.api.auth import Reader, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import CustomerFilter, Db, FromFilter, ModelFilter, Text, ToFilter
 from metering.api.routes import v1_router
-from metering.core.cursors import decode_cursor, moment_in
+from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import UsageKind
@@ -157,7 +157,7 @@ def read_charges(
         usage_source=usage_source,
     )
     position = decode_cursor(cursor, length=3)
-    after = (moment_in(position[0]), position[1], position[2]) if position else None
+    after = (parse_time(position[0]), position[1], position[2]) if position else None
     charges = list_charges(connection, where=where, after=after, limit=limit + 1)
     return page_of(charges, limit=limit, shape=charge_shape, position=_position)
 

@@ -35,7 +35,7 @@ from metering.api.parameters import (
 )
 from metering.api.routes import raises, route_ending_in, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, moment_in
+from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
 from metering.corrections.adjust_manually import InvalidAdjustmentError, adjust_manually
 from metering.corrections.queries import BacklogItem, list_backlog
@@ -193,7 +193,7 @@ def read_adjustments(
         connection,
         customer_id=require_customer(key, customer_id),
         period=month_text(period),
-        after=(moment_in(position[0]), position[1]) if position else None,
+        after=(parse_time(position[0]), position[1]) if position else None,
         limit=limit + 1,
     )
     return page_of(
@@ -252,7 +252,7 @@ def read_backlog(
         connection,
         state=State(state) if state else None,
         customer_id=require_customer(key, customer_id),
-        after=(moment_in(position[0]), position[1], position[2]) if position else None,
+        after=(parse_time(position[0]), position[1], position[2]) if position else None,
         limit=limit + 1,
     )
     return page_of(items, limit=limit, shape=backlog_shape, position=_position)

@@ -21,7 +21,7 @@ from metering.api.paging import Cursor, Limit, NextCursor
 from metering.api.parameters import Db, stream_key_before
 from metering.api.problems import NoEventAcceptedError, NotFoundError, error_response
 from metering.api.routes import raises, route_ending_in, v1_router
-from metering.core.cursors import decode_cursor, encode_cursor, moment_in, number_in
+from metering.core.cursors import decode_cursor, encode_cursor, parse_number, parse_time
 from metering.core.errors import MeteringError
 from metering.events.queries import Arrival
 from metering.events.read_stream_events import Position, read_stream_events
@@ -181,4 +181,4 @@ def _position(cursor: str | None) -> Position | None:
     parts = decode_cursor(cursor, length=3)
     if parts is None:
         return None
-    return Position(Arrival(moment_in(parts[0]), number_in(parts[1])), number_in(parts[2]))
+    return Position(Arrival(parse_time(parts[0]), parse_number(parts[1])), parse_number(parts[2]))

@@ -26,7 +26,7 @@ from metering.api.parameters import (
 )
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, moment_in
+from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
 from metering.events.usage import UsageKind
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
@@ -187,7 +187,7 @@ def read_rates(
 ) -> Page[RateCard]:
     """Rate cards by provider, model and date. With `customer_id`: that customer's own and the common ones."""
     position = decode_cursor(cursor, length=4)
-    after = (position[0], position[1], moment_in(position[2]), position[3]) if position else None
+    after = (position[0], position[1], parse_time(position[2]), position[3]) if position else None
     where = RateCardFilter(provider=provider, model=model, customer_id=require_customer(key, customer_id))
     cards = list_rate_cards(connection, where=where, after=after, limit=limit + 1)
     return page_of(

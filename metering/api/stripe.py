@@ -14,7 +14,7 @@ from metering.api.parameters import CustomerFilter, Db, MonthFilter, Text, TheSe
 from metering.api.problems import NotFoundError
 from metering.api.routes import problem_responses, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, moment_in, number_in
+from metering.core.cursors import decode_cursor, parse_number, parse_time
 from metering.db.engine import DatabaseUnavailableError
 from metering.stripe.client.webhook import InvalidWebhookError, parse_webhook
 from metering.stripe.drift import DriftClass, Remedy
@@ -78,7 +78,7 @@ def read_drift(
         customer_id=require_customer(key, customer_id),
         period=month_text(period),
         reconciliation_id=reconciliation_id,
-        before=(moment_in(position[0]), position[1], number_in(position[2])) if position else None,
+        before=(parse_time(position[0]), position[1], parse_number(position[2])) if position else None,
         limit=limit + 1,
     )
     return page_of(

@@ -32,7 +32,7 @@ from metering.api.paging import Cursor, Limit, Page, page_of, whole_page
 from metering.api.parameters import Db, Id, Input, Text, TheService
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, moment_in
+from metering.core.cursors import decode_cursor, parse_time
 from metering.server.outgoing import build_webhook_sender
 
 router = v1_router("webhooks")
@@ -279,7 +279,7 @@ def read_deliveries(
         type=type,
         state=state.value if state else None,
     )
-    before = (moment_in(position[0]), position[1]) if position else None
+    before = (parse_time(position[0]), position[1]) if position else None
     found = list_deliveries(connection, where=where, before=before, limit=limit + 1)
     return page_of(
         found,

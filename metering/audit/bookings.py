@@ -25,11 +25,11 @@ from metering.prices.store.cards import load_rate_cards
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.retries import request_key_of
-from metering.streams.settlement import Patience, Settled, Settlement, rerate_bill, settle
+from metering.streams.settlement import Settled, Settlement, WaitingTimes, rerate_bill, settle
 from metering.streams.stream import NOTHING_DELIVERED, StreamFacts, facts_of, join
 
 # A booked stream was over. The waiting times are settings that may have changed since, so none is applied here.
-_OVER = Patience(abandon_after=timedelta(), start_grace=timedelta(), retry_window=timedelta())
+_OVER = WaitingTimes(abandon_after=timedelta(), start_grace=timedelta(), retry_window=timedelta())
 
 # A customer's time zone can change, and earlier bookings keep their month.
 _FURTHEST_ZONES = (ZoneInfo("Etc/GMT+12"), ZoneInfo("Etc/GMT-14"))
@@ -222,7 +222,7 @@ def settle_over(
         facts=facts,
         last_received_at=facts.last_event_at,
         now=facts.last_event_at,
-        patience=_OVER,
+        waits=_OVER,
         prices=prices,
         booked=booked,
         retry_of=retry_of,

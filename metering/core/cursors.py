@@ -39,7 +39,7 @@ def decode_cursor(cursor: str | None, *, length: int) -> list[str] | None:
     return position
 
 
-def moment_in(part: str) -> datetime:
+def parse_time(part: str) -> datetime:
     """Parse a time from a position.
 
     Raises:
@@ -51,7 +51,7 @@ def moment_in(part: str) -> datetime:
         raise _of_another_query() from error
 
 
-def number_in(part: str) -> int:
+def parse_number(part: str) -> int:
     """Parse an integer of at least 0 from a position.
 
     Raises:

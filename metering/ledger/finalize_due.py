@@ -22,7 +22,7 @@ from metering.prices.store.book import PriceBooks
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.retries import Interruption, interruption_of, request_key_of
-from metering.streams.settlement import Backlog, Patience, Settled, Settlement, State, Wait, is_over, settle
+from metering.streams.settlement import Backlog, Settled, Settlement, State, Wait, WaitingTimes, is_over, settle
 from metering.streams.store.resolutions import newest_resolutions
 from metering.streams.store.retries import (
     Attempt,
@@ -60,7 +60,7 @@ def finalize_due(
     *,
     engine: Engine,
     price_books: PriceBooks,
-    patience: Patience,
+    waits: WaitingTimes,
     now: datetime,
     limit: int,
     newest_first: bool = False,
@@ -78,10 +78,10 @@ def finalize_due(
         bills = newest_bills(connection, booked)
         by_key = {_key(each): each for each in claimed}
         request_keys = _request_keys(by_key)
-        _record_interruptions(connection, by_key, request_keys, patience, now)
-        retries = _retries(connection, by_key, request_keys, patience)
+        _record_interruptions(connection, by_key, request_keys, waits, now)
+        retries = _retries(connection, by_key, request_keys, waits)
         work = _Work(now, lock_open_periods(connection, {key[0] for key in by_key}))
-        settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, patience=patience, now=now)
+        settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, waits=waits, now=now)
         settlements = {key: settle_one(key, each) for key, each in by_key.items()}
         stuck = [key for key, settlement in settlements.items() if isinstance(settlement, Backlog)]
         resolutions = newest_resolutions(connection, stuck)
@@ -117,7 +117,7 @@ def _settle(
     bills: Mapping[tuple[str, str], Bill | None],
     retries: Mapping[tuple[str, str], str],
     prices: PriceBook,
-    patience: Patience,
+    waits: WaitingTimes,
     now: datetime,
     resolution: Resolution | None = None,
 ) -> Settlement:
@@ -125,7 +125,7 @@ def _settle(
         facts=stream.facts,
         last_received_at=stream.last_received_at,
         now=now,
-        patience=patience,
+        waits=waits,
         prices=prices,
         booked=bills.get(key),
         retry_of=retries.get(key),
@@ -147,7 +147,7 @@ def _retries(
     connection: Connection,
     claimed: Mapping[tuple[str, str], StoredStream],
     request_keys: Mapping[tuple[str, str], int],
-    patience: Patience,
+    waits: WaitingTimes,
 ) -> dict[tuple[str, str], str]:
     """The id of the interrupted stream that each of these repeats; streams that are no retry are left out."""
     interrupted = interrupted_requests(connection, request_keys.values())
@@ -156,14 +156,14 @@ def _retries(
         for key, request_key in request_keys.items()
         if request_key in interrupted and (start := claimed[key].facts.start)
     ]
-    return find_interrupted(connection, attempts, window=patience.retry_window)
+    return find_interrupted(connection, attempts, window=waits.retry_window)
 
 
 def _record_interruptions(
     connection: Connection,
     claimed: Mapping[tuple[str, str], StoredStream],
     request_keys: Mapping[tuple[str, str], int],
-    patience: Patience,
+    waits: WaitingTimes,
     now: datetime,
 ) -> None:
     """Record which streams ended early, and withdraw that for streams that turn out to have completed."""
@@ -175,7 +175,7 @@ def _record_interruptions(
         if interruption is None:
             if stream.revision is not None:
                 taken_back.append(key)
-        elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, patience=patience):
+        elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, waits=waits):
             interrupted.append(interruption)
     add_interruptions(connection, interrupted)
     withdraw_interruptions(connection, taken_back)

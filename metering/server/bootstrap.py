@@ -12,7 +12,7 @@ from metering.months.statements.usage_statement import Issuer
 from metering.prices.store.book import PriceBooks
 from metering.server.embedded.data_dir import Services, default_data_dir, find_running
 from metering.server.settings import Settings
-from metering.streams.settlement import Patience
+from metering.streams.settlement import WaitingTimes
 
 
 class NotConfiguredError(MeteringError):
@@ -26,7 +26,7 @@ class Service:
     settings: Settings
     engine: Engine
     price_books: PriceBooks
-    patience: Patience
+    waits: WaitingTimes
 
 
 def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
@@ -43,7 +43,7 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
         settings=settings,
         engine=engine,
         price_books=PriceBooks(),
-        patience=Patience(
+        waits=WaitingTimes(
             abandon_after=settings.abandon_after,
             start_grace=settings.start_grace,
             retry_window=settings.retry_window,

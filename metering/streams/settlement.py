@@ -31,7 +31,7 @@ NEEDS_PERSON = (State.ORPHANED, State.UNPRICED, State.CONFLICTING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class WaitingTimes:
     """How long to wait for events before a stream is abandoned or orphaned, and how soon a repeat is a retry."""
 
     abandon_after: timedelta
@@ -65,9 +65,9 @@ class Settled:
 Settlement = Wait | Backlog | Settled
 
 
-def is_over(*, facts: StreamFacts, last_received_at: datetime, now: datetime, patience: Patience) -> bool:
+def is_over(*, facts: StreamFacts, last_received_at: datetime, now: datetime, waits: WaitingTimes) -> bool:
     """Whether a stream has ended, or has been silent for long enough to count as abandoned."""
-    return facts.end is not None or now >= last_received_at + patience.abandon_after
+    return facts.end is not None or now >= last_received_at + waits.abandon_after
 
 
 def settle(
@@ -75,7 +75,7 @@ def settle(
     facts: StreamFacts,
     last_received_at: datetime,
     now: datetime,
-    patience: Patience,
+    waits: WaitingTimes,
     prices: PriceBook,
     booked: Bill | None = None,
     retry_of: str | None = None,
@@ -87,7 +87,7 @@ def settle(
     unchanged: prices added later do not change what is booked. `retry_of` is the id of the stream that this one is
     a retry of. A `resolution` counts only if no rule settles the stream.
     """
-    settlement = _settle(facts, last_received_at, now, patience, prices, booked, retry_of)
+    settlement = _settle(facts, last_received_at, now, waits, prices, booked, retry_of)
     if isinstance(settlement, Backlog) and resolution is not None and resolution.holds_for(facts):
         return _resolve(settlement, facts, prices, booked, retry_of, resolution.action)
     return settlement
@@ -97,18 +97,18 @@ def _settle(
     facts: StreamFacts,
     last_received_at: datetime,
     now: datetime,
-    patience: Patience,
+    waits: WaitingTimes,
     prices: PriceBook,
     booked: Bill | None,
     retry_of: str | None,
 ) -> Settlement:
-    if not is_over(facts=facts, last_received_at=last_received_at, now=now, patience=patience):
-        return Wait(State.OPEN, last_received_at + patience.abandon_after)
+    if not is_over(facts=facts, last_received_at=last_received_at, now=now, waits=waits):
+        return Wait(State.OPEN, last_received_at + waits.abandon_after)
     if facts.conflicting:
         return Backlog(State.CONFLICTING, _conflict_reason(facts))
     if facts.start is None:
-        if facts.end is not None and now < last_received_at + patience.start_grace:
-            return Wait(State.ENDED, last_received_at + patience.start_grace)
+        if facts.end is not None and now < last_received_at + waits.start_grace:
+            return Wait(State.ENDED, last_received_at + waits.start_grace)
         return Backlog(State.ORPHANED, "no stream-start arrived: send it, and the stream finalizes by itself")
     return _bill(facts, facts.start.event, prices, booked=booked, retry_of=retry_of)
 

@@ -23,7 +23,7 @@ def test_the_first_admin_key_is_generated_once(engine: Engine) -> None:
     assert key.role is Role.ADMIN
 
 
-def test_a_configured_key_is_stored_once_and_never_told_again(engine: Engine) -> None:
+def test_a_configured_key_is_stored_once_and_never_shown_again(engine: Engine) -> None:
     for _ in range(2):
         assert ensure_admin_key(engine=engine, configured="mk_ops_s3cret_with_underscores", now=NOW) is None
 

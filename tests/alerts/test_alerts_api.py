@@ -131,7 +131,7 @@ def test_a_key_that_is_bound_to_a_customer_sees_its_own_alerts_and_no_endpoint(a
     assert not any(secret in page or "whsec_" in page for page in pages)
 
 
-def test_an_endpoint_is_made_tried_out_rotated_and_ended_and_tells_its_secret_once(
+def test_an_endpoint_is_created_tested_rotated_and_deleted_and_shows_its_secret_once(
     api: Api, receiver: Receiver
 ) -> None:
     given = {"url": receiver.url, "description": "finance", "types": ["alert.drift", "alert.spend"]}
@@ -210,7 +210,9 @@ def test_the_log_is_read_page_by_page_filtered_and_replayed(
     assert api.client.get("/v1/webhook-deliveries?cursor=x").status_code == 422
 
 
-def test_metrics_tell_how_endpoints_do_and_since_when_something_is_on_its_way(api: Api, watched: Watched) -> None:
+def test_metrics_show_the_state_of_endpoints_and_the_age_of_the_oldest_delivery(
+    api: Api, watched: Watched
+) -> None:
     empty = scrape_work(api.service)
     assert (empty("metering_oldest_webhook_seconds"), "metering_alerts_evaluated_seconds" in empty) == (0, False)
     for number in range(4):

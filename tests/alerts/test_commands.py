@@ -62,7 +62,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     assert ended.stderr.count("\n") == 1
 
 
-def test_an_endpoint_is_created_tried_rotated_and_told_again(
+def test_an_endpoint_is_created_tested_rotated_and_sent_again(
     watched: Watched, metering: CommandLine, receiver: Receiver
 ) -> None:
     made = metering.json("webhooks", "create", receiver.url, "--type", "alert.spend")

@@ -20,7 +20,7 @@ def days_of(watched: Watched, customer_id: str, cents: list[int | str], *, until
 
 
 @pytest.mark.parametrize(("today", "rises"), [("14.9975", False), ("15", True)])
-def test_a_rise_is_told_while_the_day_is_still_on(watched: Watched, today: str, rises: bool) -> None:
+def test_a_rise_fires_before_the_day_is_over(watched: Watched, today: str, rises: bool) -> None:
     watched.alert(CHANGE, 50, floor_usd_cents=0, trailing_days=2)
     days_of(watched, "acme", [100, 8, 12, today])
     assert watched.occurred(CHANGE) == ({("acme", TODAY, "50")} if rises else set())
@@ -35,7 +35,7 @@ def test_a_day_without_usage_counts_in_the_mean(watched: Watched) -> None:
     assert told == {"day_usd_cents": "10", "trailing_usd_cents": "20", "trailing_days": 4, "value": "100"}
 
 
-def test_amounts_below_the_floor_are_not_told_and_a_first_day_above_it_is(watched: Watched) -> None:
+def test_amounts_below_the_floor_do_not_fire_and_a_first_day_above_it_does(watched: Watched) -> None:
     watched.alert(CHANGE, 1000, floor_usd_cents=10)
     days_of(watched, "small", [1, "9.9975"])
     days_of(watched, "new", [10])
@@ -43,7 +43,7 @@ def test_amounts_below_the_floor_are_not_told_and_a_first_day_above_it_is(watche
     assert watched.occurrences()[0].data["value"] is None
 
 
-def test_a_fall_is_told_an_hour_after_the_day_and_not_before(watched: Watched) -> None:
+def test_a_fall_fires_an_hour_after_the_day_and_not_before(watched: Watched) -> None:
     watched.alert(CHANGE, -50, -100, floor_usd_cents=10, trailing_days=1)
     days_of(watched, "half", [20, 10])
     days_of(watched, "gone", [20])

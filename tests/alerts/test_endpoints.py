@@ -130,7 +130,7 @@ def test_an_endpoint_gets_the_types_that_it_asked_for(sending: Sending, receiver
     assert sending.endpoint(wanted).types is None
 
 
-def test_trying_an_endpoint_out_tells_at_once_what_came_of_it_and_is_not_repeated(
+def test_a_test_message_answers_with_its_result_at_once_and_is_not_retried(
     sending: Sending, receiver: Receiver
 ) -> None:
     endpoint_id, _ = sending.watched.endpoint(receiver.url)

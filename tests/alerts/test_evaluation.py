@@ -68,7 +68,7 @@ def test_two_that_find_the_same_at_once_keep_it_once(watched: Watched) -> None:
     assert len(watched.occurrences()) == 40
 
 
-def test_many_workers_at_once_tell_each_endpoint_once(watched: Watched) -> None:
+def test_many_workers_at_once_notify_each_endpoint_once(watched: Watched) -> None:
     for number in range(30):
         watched.use(f"c{number:02d}", 10, NOW)
     watched.alert(SPEND, 100, budget_usd_cents=10)

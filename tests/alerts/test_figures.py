@@ -115,7 +115,7 @@ def test_months_and_days_are_what_a_plain_sum_says_in_every_zone(watched: Watche
     assert {key[1] for key in by_month} == {"2026-11", "2026-12"}
 
 
-def test_an_outcome_of_abandoned_is_estimated_whoever_counted(watched: Watched) -> None:
+def test_an_abandoned_stream_is_estimated_whatever_its_usage_source(watched: Watched) -> None:
     at = NOW - timedelta(hours=1)
     watched.use("acme", 3, at, outcome=Outcome.ABANDONED, usage_source=UsageSource.PROVIDER)
     watched.use("acme", 1, at)

@@ -38,7 +38,7 @@ def test_a_share_is_reached_exactly_and_counts_estimates_and_abandoned_streams_o
         assert (told[0]["estimated_usd_cents"], told[0]["total_usd_cents"], told[0]["value"]) == ("10", "50", "20")
 
 
-def test_a_share_of_less_than_the_floor_is_not_told(watched: Watched) -> None:
+def test_a_share_below_the_floor_does_not_fire(watched: Watched) -> None:
     watched.alert(SHARE, 1, floor_usd_cents=50)
     watched.alert(SHARE, 1, floor_usd_cents=60, scope=AlertScope.DEPLOYMENT)
     watched.use("acme", Decimal("49.9975"), NOW, usage_source=UsageSource.ESTIMATE)
@@ -71,7 +71,7 @@ def reconcile(watched: Watched, *findings: tuple[str | None, int], at: datetime 
     return made
 
 
-def test_drift_is_told_once_a_reconciliation_and_repairs_count_as_none(watched: Watched) -> None:
+def test_drift_fires_once_a_reconciliation_and_repaired_drift_does_not(watched: Watched) -> None:
     watched.alert(DRIFT, 100, scope=AlertScope.DEPLOYMENT)
     watched.alert(DRIFT, 50)
     later = NOW + timedelta(minutes=5)
@@ -88,7 +88,7 @@ def test_drift_is_told_once_a_reconciliation_and_repairs_count_as_none(watched: 
     assert second not in {one.alert_window for one in watched.occurrences()}
 
 
-def test_any_finding_is_told_by_a_threshold_of_no_cents_and_an_old_reconciliation_by_none(
+def test_a_threshold_of_zero_fires_on_any_finding_and_an_old_reconciliation_never_fires(
     watched: Watched,
 ) -> None:
     watched.alert(DRIFT, 0)
@@ -99,7 +99,7 @@ def test_any_finding_is_told_by_a_threshold_of_no_cents_and_an_old_reconciliatio
     assert watched.evaluate(DRIFT, NOW + timedelta(hours=3)).occurrences == 0
 
 
-def test_the_oldest_stream_that_needs_a_person_is_told_from_its_age_on_once_a_day(watched: Watched) -> None:
+def test_the_age_of_the_oldest_stream_that_needs_a_person_fires_once_a_day(watched: Watched) -> None:
     watched.alert(BACKLOG, "1.5", "24")
     watched.alert(BACKLOG, "1.5", scope=AlertScope.DEPLOYMENT)
     watched.use("fine", 5, NOW)

@@ -53,7 +53,7 @@ def test_an_alert_watches_one_customer_or_each_or_all_together(watched: Watched)
     assert (one.customer_id, one.data["customer_id"], one.data["spend_usd_cents"]) == ("", None, "120")
 
 
-def test_what_lowers_the_spend_again_takes_nothing_back_and_the_next_rise_is_not_told_twice(
+def test_a_drop_in_spend_withdraws_no_alert_and_the_next_rise_does_not_fire_twice(
     watched: Watched,
 ) -> None:
     watched.alert(SPEND, 100, budget_usd_cents=100)
@@ -144,7 +144,7 @@ def test_what_settles_shortly_after_the_end_of_a_month_still_counts_for_it(watch
     assert watched.evaluate(SPEND, end + timedelta(hours=25)).occurrences == 0
 
 
-def test_what_is_told_is_exact_and_says_that_accrued_amounts_are_left_out(watched: Watched) -> None:
+def test_the_message_is_exact_and_says_that_accrued_amounts_are_left_out(watched: Watched) -> None:
     watched.customer("acme")
     alert = watched.alert(SPEND, 50, customer_id="acme", budget_usd_cents="99.999", name="budget")
     watched.use("acme", Decimal("66.6675"), NOW)

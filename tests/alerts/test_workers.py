@@ -35,7 +35,7 @@ def part(name: str, database: Database, redis_url: str) -> ChildSpec:
     return ChildSpec(name=name, argv=argv, env=environment(database, redis_url))
 
 
-def test_workers_and_beats_tell_each_threshold_once_also_without_a_broker(
+def test_workers_and_beats_fire_each_threshold_once_also_without_a_broker(
     watched: Watched, rated_database: Database, receiver: Receiver
 ) -> None:
     _, secret = watched.endpoint(receiver.url)

@@ -19,7 +19,7 @@ def finalize_later(api: Api) -> None:
     finalize_due(
         engine=api.service.engine,
         price_books=api.service.price_books,
-        patience=api.service.patience,
+        waits=api.service.waits,
         now=datetime.now(UTC) + timedelta(minutes=6),
         limit=1000,
     )

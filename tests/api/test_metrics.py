@@ -117,7 +117,7 @@ def work(service: Service) -> tuple[float, ...]:
     return (found("metering_workers"), *(found(f"metering_{name}") for name in names))
 
 
-def test_workers_that_tell_are_alive_and_what_they_did_is_summed(service: Service) -> None:
+def test_workers_with_a_heartbeat_are_alive_and_their_work_is_summed(service: Service) -> None:
     assert "metering_workers_seen_seconds" not in scrape_work(service)
     assert work(service) == (0, 0, 0, 0)
     tell(service, "a", streams=5)
@@ -214,7 +214,7 @@ def test_without_postgresql_a_process_still_reports_its_own_metrics(service: Ser
         settings=service.settings,
         engine=service_engine("postgresql://nobody@/x?host=/nonexistent"),
         price_books=service.price_books,
-        patience=service.patience,
+        waits=service.waits,
     )
     found = scrape_work(gone)
     assert found("metering_database_up") == 0

@@ -62,7 +62,7 @@ def fill(books: Books) -> None:
     books.receive([start("silent"), delivered("silent", 11, seq=11)], at=T0)
     books.receive([start("late"), delivered("late", 20, seq=20)], at=T0)
     books.receive([start("rerated", model="house-model"), end("rerated")])
-    books.finalize(now=NOW + books.service.patience.start_grace)
+    books.finalize(now=NOW + books.service.waits.start_grace)
     for stream_id, action in (("as-is", ResolutionAction.BILL_AS_IS), ("written-off", ResolutionAction.WRITE_OFF)):
         resolve_stream(
             engine=engine,

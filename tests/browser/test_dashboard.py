@@ -114,7 +114,7 @@ def test_each_export_is_downloaded_and_sums_to_the_invoices(
             assert sum(Decimal(row[column]) for row in read(path.read_bytes())) == billed * scale, path.name
 
 
-def test_what_is_accrued_grows_before_ones_eyes_and_becomes_final(dashboard: Dashboard, seeded: Seeded) -> None:
+def test_an_accrued_amount_grows_on_the_open_page_and_becomes_final(dashboard: Dashboard, seeded: Seeded) -> None:
     # A customer of its own: other tests compare what the seeded customers spent.
     stream_id = "grows"
     start = {"stream_id": stream_id, "provider": "anthropic", "model": "claude-opus-4.7", "input_tokens": 812}
@@ -178,7 +178,7 @@ def test_the_keyboard_is_enough(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")], ids=["desk, light", "phone, dark"])
-def test_no_page_has_a_serious_fault_for_those_who_cannot_see_well(
+def test_no_page_has_a_serious_accessibility_fault(
     chromium: Browser, seeded: Seeded, width: int, scheme: str
 ) -> None:
     found = sign_in(

@@ -65,7 +65,7 @@ class Books:
             streams.values(),
             first_received_at=at,
             received_at=at,
-            abandon_after=self.service.patience.abandon_after,
+            abandon_after=self.service.waits.abandon_after,
         )
         with psycopg.connect(self.database.url) as connection:
             connection.execute(ADD_CUSTOMER)
@@ -79,15 +79,13 @@ class Books:
         return [(each.table, each.key, each.says) for each in report.differences]
 
     def link_retries(self, now: datetime = NOW) -> int:
-        return link_retries(
-            engine=self.service.engine, window=self.service.patience.retry_window, now=now, limit=100
-        )
+        return link_retries(engine=self.service.engine, window=self.service.waits.retry_window, now=now, limit=100)
 
     def finalize(self, now: datetime = NOW, limit: int = 100) -> FinalizeResult:
         return finalize_due(
             engine=self.service.engine,
             price_books=self.service.price_books,
-            patience=self.service.patience,
+            waits=self.service.waits,
             now=now,
             limit=limit,
         )

@@ -57,7 +57,7 @@ def post_history(api: Api, *, now: datetime) -> None:
     for events in history(now=now, seed=7):
         answer = api.post(events).json()
         assert answer["rejected"] == [], answer
-    link_retries(engine=api.service.engine, window=api.service.patience.retry_window, now=now, limit=10_000)
+    link_retries(engine=api.service.engine, window=api.service.waits.retry_window, now=now, limit=10_000)
     finalize_all(api)
     roll_up_totals(api.service.engine)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.core.cursors import InvalidCursorError, decode_cursor, encode_cursor, moment_in, number_in
+from metering.core.cursors import InvalidCursorError, decode_cursor, encode_cursor, parse_number, parse_time
 
 POSITIONS = st.lists(
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=4
@@ -44,20 +44,20 @@ def test_a_position_with_a_nul_is_refused_as_no_id_has_one() -> None:
 
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_a_moment_in_a_position_is_read_back(at: datetime) -> None:
-    assert moment_in(at.isoformat()) == at
+    assert parse_time(at.isoformat()) == at
 
 
 @given(st.integers(0, 10**18 - 1))
 def test_a_number_in_a_position_is_read_back(number: int) -> None:
-    assert number_in(str(number)) == number
+    assert parse_number(str(number)) == number
 
 
 @pytest.mark.parametrize("part", ["", "-1", "1.5", "x", "1" * 19, " 1"])
 def test_what_is_no_number_is_refused(part: str) -> None:
     with pytest.raises(InvalidCursorError):
-        number_in(part)
+        parse_number(part)
 
 
 def test_what_is_no_moment_is_refused() -> None:
     with pytest.raises(InvalidCursorError):
-        moment_in("yesterday")
+        parse_time("yesterday")

@@ -89,7 +89,7 @@ def test_later_facts_are_priced_by_what_the_stream_was_rerated_to(books: Books) 
 
 def test_an_adjusted_stream_is_rerated_from_its_newest_bill(books: Books) -> None:
     books.receive([start()])
-    swept_at = NOW + books.service.patience.abandon_after
+    swept_at = NOW + books.service.waits.abandon_after
     books.finalize(now=swept_at)
     books.receive([end(outcome=Outcome.CANCELLED)], at=swept_at)
     books.finalize(now=swept_at)

@@ -62,7 +62,7 @@ def test_what_was_billed_would_be_waived_and_what_was_waived_would_be_billed(boo
 
 def test_an_adjusted_stream_counts_with_its_newest_bill(books: Books) -> None:
     books.receive([start("a")])
-    swept_at = NOW + books.service.patience.abandon_after
+    swept_at = NOW + books.service.waits.abandon_after
     books.finalize(now=swept_at)
     books.receive([end("a", outcome=Outcome.CANCELLED)], at=swept_at)
     books.finalize(now=swept_at)

@@ -37,7 +37,7 @@ def test_a_day_that_changed_leads_to_its_streams(admin: Browser, seeded: Seeded)
     assert spent == Decimal(each["data"]["day_usd_cents"])
 
 
-def test_a_customer_sees_its_own_alerts_and_not_where_others_are_told(bound: Browser, admin: Browser) -> None:
+def test_a_customer_sees_its_own_alerts_and_not_the_endpoints_of_others(bound: Browser, admin: Browser) -> None:
     assert "https://hooks.example.com" in admin.get("alerts").text
     text = bound.get("alerts").text
     assert "Budget of Hooli" in text
@@ -46,11 +46,11 @@ def test_a_customer_sees_its_own_alerts_and_not_where_others_are_told(bound: Bro
     assert bound.http.get("/dashboard/alerts?csv=endpoints").status_code == 404
 
 
-def test_who_only_reads_is_not_shown_where_it_is_told(reader: Browser) -> None:
+def test_a_reader_is_not_shown_the_endpoints(reader: Browser) -> None:
     assert "hooks.example.com" not in reader.get("alerts").text
 
 
-def test_how_far_the_word_got_is_told(admin: Browser) -> None:
+def test_the_state_of_each_delivery_is_shown(admin: Browser) -> None:
     rows = rows_of(admin.get("alerts", csv="occurrences").text)
     assert {row["deliveries"] for row in rows} == {"1 pending"}
 

@@ -21,9 +21,7 @@ def test_a_viewer_gets_the_file_that_the_api_gives(reader: Browser, seeded: Seed
 
 
 @pytest.mark.parametrize("kind", list(ExportKind))
-def test_a_viewer_bound_to_a_customer_gets_its_rows_and_nobody_elses(
-    bound: Browser, seeded: Seeded, kind: ExportKind
-) -> None:
+def test_a_viewer_bound_to_a_customer_gets_its_rows_only(bound: Browser, seeded: Seeded, kind: ExportKind) -> None:
     name = "BillingAccountId" if kind is ExportKind.FOCUS else "customer_id"
     rows = read_csv(bound.get(f"exports/{kind}.csv", period=seeded.period).content)
     assert {row[name] for row in rows} == {"hooli"}
@@ -34,7 +32,7 @@ def test_a_viewer_bound_to_a_customer_gets_its_rows_and_nobody_elses(
         assert f"there is no customer &#39;{other}&#39;" in refused.text
 
 
-def test_nobody_who_is_signed_out_gets_anything(seeded: Seeded) -> None:
+def test_a_signed_out_browser_gets_nothing(seeded: Seeded) -> None:
     answer = Browser(seeded.api).http.get("/dashboard/exports/charges.csv", params={"period": seeded.period})
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/dashboard/sign-in?next=")

@@ -95,7 +95,7 @@ def test_a_share_is_of_the_whole_month(admin: Browser, seeded: Seeded, name: str
         assert Decimal(row["share"]) == (Decimal(row["cost_usd"]) / whole).quantize(Decimal("0.000001"))
 
 
-def test_customers_sum_to_the_month_whoever_they_are(admin: Browser, seeded: Seeded) -> None:
+def test_all_customers_sum_to_the_month(admin: Browser, seeded: Seeded) -> None:
     rows = rows_of(admin.get("customers", csv="customers").text)
     assert sum(Decimal(row["cost_usd"]) for row in rows) == total(seeded)
     for row in rows:

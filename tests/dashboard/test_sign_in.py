@@ -22,7 +22,7 @@ def browser(api: Api) -> Browser:
     return Browser(api)
 
 
-def test_whoever_is_not_signed_in_is_shown_the_form_and_comes_back_afterwards(browser: Browser) -> None:
+def test_a_signed_out_visitor_sees_the_form_and_comes_back_afterwards(browser: Browser) -> None:
     answer = browser.http.get("/dashboard/streams?model=a%26b")
     assert answer.status_code == 303
     form = browser.http.get(answer.headers["location"])
@@ -35,7 +35,7 @@ def test_whoever_is_not_signed_in_is_shown_the_form_and_comes_back_afterwards(br
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard"])
-def test_whoever_only_knows_the_host_finds_it(browser: Browser, path: str) -> None:
+def test_the_hosts_root_leads_to_the_dashboard(browser: Browser, path: str) -> None:
     assert "Sign in" in browser.http.get(path, follow_redirects=True).text
 
 
@@ -110,7 +110,7 @@ def test_a_session_ends_with_its_key(api: Api) -> None:
     assert browser.http.get("/dashboard/").status_code == 303
 
 
-def test_a_session_ends_after_its_time_and_is_let_go(browser: Browser, rated_database: Database) -> None:
+def test_a_session_expires_and_is_deleted(browser: Browser, rated_database: Database) -> None:
     browser.sign_in()
     with psycopg.connect(rated_database.url) as connection:
         past = timedelta(hours=13)

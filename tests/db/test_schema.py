@@ -128,7 +128,9 @@ def test_an_ordinary_login_that_may_create_roles_is_enough(cluster: Services) ->
     check_safe(engine)
 
 
-def test_a_login_that_may_not_create_roles_is_told_what_an_administrator_has_to_run(cluster: Services) -> None:
+def test_without_the_right_to_create_roles_the_error_names_the_statements_for_an_administrator(
+    cluster: Services,
+) -> None:
     url = log_in_as(cluster, "humble", "")
     with pytest.raises(RoleMissingError, match="CREATE ROLE metering_service NOLOGIN"):
         migrate(owner_engine(url))

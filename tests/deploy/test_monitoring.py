@@ -178,12 +178,12 @@ def minutes(duration: str) -> int:
 
 def test_each_alert_fires_when_it_should_and_none_when_all_is_well(tmp_path: Path) -> None:
     assert set(FIRES) == {rule["alert"] for rule in RULES}
-    patience = {rule["alert"]: minutes(rule["for"]) for rule in RULES}
-    tests = [_test(WELL, after=max(patience.values()) + 20, firing=[])]
+    waits = {rule["alert"]: minutes(rule["for"]) for rule in RULES}
+    tests = [_test(WELL, after=max(waits.values()) + 20, firing=[])]
     for alert, series in FIRES.items():
-        tests.append(_test(series, after=patience[alert] + 20, firing=[alert]))
-        if patience[alert] > 2:
-            tests.append(_test(series, after=patience[alert] - 2, firing=[]))
+        tests.append(_test(series, after=waits[alert] + 20, firing=[alert]))
+        if waits[alert] > 2:
+            tests.append(_test(series, after=waits[alert] - 2, firing=[]))
     (tmp_path / "tests.yml").write_text(
         yaml.safe_dump(
             {"rule_files": [str(PROMETHEUS / "rules.yml")], "evaluation_interval": "1m", "tests": tests}

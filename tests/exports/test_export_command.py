@@ -34,7 +34,7 @@ def test_without_a_file_the_export_is_standard_output_and_nothing_else_is(shared
     assert done.output == content(shared_scene.service.engine, kind, "csv")
 
 
-def test_a_file_is_written_whole_and_told_about(shared_scene: Scene, tmp_path: Path) -> None:
+def test_a_file_is_written_whole_and_its_path_is_printed(shared_scene: Scene, tmp_path: Path) -> None:
     out = tmp_path / "november.parquet"
     done = run(
         shared_scene,

@@ -76,7 +76,7 @@ def test_focus_names_the_deployments_issuer(shared_api: Api) -> None:
 
 
 @pytest.mark.parametrize("kind", list(ExportKind))
-def test_a_bound_key_has_its_customer_and_nobody_else(shared_api: Api, kind: ExportKind) -> None:
+def test_a_bound_key_sees_its_customer_only(shared_api: Api, kind: ExportKind) -> None:
     name = "BillingAccountId" if kind is ExportKind.FOCUS else "customer_id"
     for format, read in (("csv", read_csv), ("parquet", read_parquet)):
         with shared_api.client_with(Role.READ, "plain") as bound:
@@ -180,7 +180,7 @@ def test_a_client_that_takes_nothing_is_given_up(api: Api, scene: Scene, monkeyp
         assert eventually(lambda: held(scene.database) == 0)
 
 
-def test_more_exports_than_a_process_may_send_are_told_to_come_again(api: Api, scene: Scene) -> None:
+def test_exports_beyond_the_limit_of_a_process_are_answered_with_retry_after(api: Api, scene: Scene) -> None:
     more_charges(scene.database, "zz-many")
     others = [slow_client(api) for _ in range(3)]
     assert eventually(lambda: held(scene.database) == 3)
@@ -195,7 +195,7 @@ def test_more_exports_than_a_process_may_send_are_told_to_come_again(api: Api, s
     assert eventually(lambda: held(scene.database) == 0)
 
 
-def test_http_1_0_which_cannot_tell_a_broken_file_is_refused(shared_api: Api) -> None:
+def test_http_1_0_which_cannot_show_a_broken_file_is_refused(shared_api: Api) -> None:
     with connected(shared_api) as client:
         client.sendall(request_line(shared_api, "charges.csv?period=2026-11", version="1.0"))
         answer = b"".join(iter(lambda: client.recv(65536), b""))

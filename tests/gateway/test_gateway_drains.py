@@ -24,7 +24,7 @@ def highest(events: StreamEvents) -> int:
     return max((data["output_tokens"] for data in events.delivered), default=0)
 
 
-def test_the_usage_at_the_end_is_billed_and_what_was_delivered_is_told(
+def test_the_usage_at_the_end_is_billed_and_the_delivered_count_is_sent(
     world: World, client: openai.OpenAI
 ) -> None:
     events = world.events(leave_after(client, "drained-1", taken=20, tokens=300))
@@ -35,7 +35,7 @@ def test_the_usage_at_the_end_is_billed_and_what_was_delivered_is_told(
     assert (sent["tokens_sent"], sent["disconnected"]) == (300, False)
 
 
-def test_an_answer_that_takes_too_long_is_let_go_and_billed_as_delivered(
+def test_an_answer_that_takes_too_long_is_abandoned_and_billed_as_delivered(
     world: World, client: openai.OpenAI
 ) -> None:
     events = world.events(leave_after(client, "briefly-drained-1", taken=20, tokens=4_000))

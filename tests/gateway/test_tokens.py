@@ -35,7 +35,7 @@ def test_text_without_spaces_counts_within_a_token_in_four_hundred_characters() 
     assert abs(count.tokens() - counter.count(text)) <= len(text) // 400
 
 
-def test_reasoning_is_part_of_the_output_and_told_apart() -> None:
+def test_reasoning_is_part_of_the_output_and_counted_separately() -> None:
     count = OutputCount(counter=counter_for(model="gpt-5"))
     count.add(lane=(True, 0, "reasoning"), text="Let me count the crates.")
     count.add(lane=(False, 0, "content"), text="Seven.")

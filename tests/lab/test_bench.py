@@ -88,7 +88,9 @@ def test_ingest_is_measured_alone_beside_a_worker_grown_and_for_long(
     assert f"{report.rows[0].events_per_second:,.0f}" in shown("ingest", report)
 
 
-def test_finalizing_is_measured_by_one_worker_and_by_two(stages: Stages, said: list[str], shown: Shown) -> None:
+def test_finalizing_is_measured_with_one_worker_and_with_two(
+    stages: Stages, said: list[str], shown: Shown
+) -> None:
     report = bench_finalize(streams=1_000, say=said.append, stages=stages, lead=timedelta(seconds=2))
     assert [row.workers for row in report.rows] == [1, 2]
     assert all(row.streams_per_second > 0 and row.worker_cpu_microseconds > 0 for row in report.rows)

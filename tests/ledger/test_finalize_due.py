@@ -41,7 +41,7 @@ def test_a_swept_stream_whose_end_comes_after_all_is_moved_to_its_real_outcome(b
     counted = delivered(time=T0)
     books.receive([start(), counted])
     assert books.finalize().claimed == 0
-    swept_at = NOW + books.service.patience.abandon_after
+    swept_at = NOW + books.service.waits.abandon_after
     books.finalize(now=swept_at)
     assert books.total_groups() == {("abandoned", 1, Decimal("0.456"))}
     books.receive([end()], at=swept_at)
@@ -94,7 +94,7 @@ def test_an_unpriced_stream_finalizes_by_itself_when_its_rate_arrives(books: Boo
 def test_an_orphan_finalizes_by_itself_when_its_start_arrives(books: Books) -> None:
     books.receive([end()])
     assert books.finalize().states == {State.ENDED: 1}
-    later = NOW + books.service.patience.start_grace
+    later = NOW + books.service.waits.start_grace
     assert books.finalize(now=later).states == {State.ORPHANED: 1}
     books.receive([start()], at=later)
     assert books.finalize(now=later).charged == 1

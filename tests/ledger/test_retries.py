@@ -100,7 +100,7 @@ def test_a_stream_that_is_swept_after_its_retry_was_booked_is_linked_then(books:
     books.receive([start("silent", **ASKED), *attempt("again")])
     books.finalize()
     assert retry_of(books, "again") is None
-    swept_at = NOW + books.service.patience.abandon_after
+    swept_at = NOW + books.service.waits.abandon_after
     books.finalize(now=swept_at)
     assert [books.link_retries(now=swept_at) for _ in range(3)] == [0, 1, 0]
     books.finalize(now=swept_at)

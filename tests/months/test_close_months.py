@@ -172,7 +172,7 @@ def test_a_month_is_not_closed_before_its_grace_is_over_in_the_customers_zone(bo
     assert books.invoices()[0].closed.ends_at == midnight
 
 
-def test_months_that_nobody_closed_are_closed_first_each_with_its_invoice(books: Books) -> None:
+def test_earlier_open_months_are_closed_first_each_with_its_invoice(books: Books) -> None:
     use(books, "august", datetime(2026, 8, 5, tzinfo=UTC))
     use(books, "november", NOVEMBER)
     books.close("2026-12")
@@ -189,7 +189,7 @@ def test_closing_again_changes_nothing(books: Books) -> None:
 
 
 @pytest.mark.parametrize("table", ["charges", "adjustments", "manual_adjustments"])
-def test_the_database_refuses_an_entry_in_a_closed_month_whoever_writes_it(books: Books, table: str) -> None:
+def test_the_database_refuses_an_entry_in_a_closed_month_from_any_login(books: Books, table: str) -> None:
     use(books, "one", NOVEMBER)
     books.receive([end("one", 41_000, usage_source=UsageSource.PROVIDER)], at=NOVEMBER + timedelta(hours=2))
     books.finalize(now=NOVEMBER + timedelta(hours=2))

@@ -112,7 +112,7 @@ def test_who_was_marked_when_a_worker_died_is_invoiced_by_the_next(
     assert [each.closed.entry_count for each in books.invoices() + books.invoices("other")] == [3, 3]
 
 
-def test_a_failing_customer_is_told_and_holds_nobody_up(books: Books) -> None:
+def test_a_failing_customer_is_reported_and_delays_no_other(books: Books) -> None:
     customers = [f"c{number}" for number in range(5)]
     use(books, customers, range(1))
     books.finalize(now=CLOSING)

@@ -88,7 +88,7 @@ def test_a_run_that_is_killed_while_it_pushes_goes_on_when_it_is_run_again(
     assert months.at_stripe() == [("open", 100, 1)] * 12
 
 
-def test_customers_are_linked_by_what_stripe_knows_and_only_when_told(
+def test_customers_are_linked_by_stripes_metadata_and_only_on_request(
     months: Months, metering: CommandLine
 ) -> None:
     for customer_id in ("acme", "pay@globex.example", "twice", "nobody"):
@@ -115,7 +115,7 @@ def test_customers_are_linked_by_what_stripe_knows_and_only_when_told(
     assert metering.json("customers", "link", "--create") == []
 
 
-def test_reconcile_reports_by_its_exit_code_and_repairs_when_told(months: Months, metering: CommandLine) -> None:
+def test_reconcile_reports_by_its_exit_code_and_repairs_on_request(months: Months, metering: CommandLine) -> None:
     used(months, "acme")
     metering(*RUN)
     (invoice,) = months.stripe.client.v1.invoices.list().data

@@ -34,7 +34,7 @@ def test_of_earlier_months_only_what_is_not_at_its_end_is_counted(months: Months
     assert found.not_zero("metering_push_cents") == {"pending": 100, "stuck": 100}
 
 
-def test_drift_is_told_by_class_until_it_is_gone(months: Months) -> None:
+def test_drift_is_counted_by_class_until_it_is_gone(months: Months) -> None:
     months.month("acme", "other")
     months.push_all()
     assert "metering_reconciled_seconds" not in scrape_work(months.service)

@@ -150,7 +150,7 @@ def test_every_model_costs_what_genai_prices_says_at_every_date_size_tier_and_ho
     assert 0 < seen["no price per token, named"] < len(MODELS) / 10, seen
 
 
-def test_what_no_event_tells_is_named_beside_the_model() -> None:
+def test_a_condition_that_no_event_reports_is_named_beside_the_model() -> None:
     left_out = {reason.partition(" is ")[0] for reason in (omission.reason for omission in CATALOGUE.omissions)}
     assert "price where route" in left_out
     assert "price where search_type" in left_out
@@ -181,7 +181,7 @@ def test_what_no_event_tells_is_named_beside_the_model() -> None:
         ("bedrock", "anthropic.claude-opus-4-7-v1:0", "regional.anthropic.claude-opus-4-7-v1:0", "aws/"),
     ],
 )
-def test_models_resolve_as_they_are_written_and_the_rule_is_told(
+def test_models_resolve_as_they_are_written_and_the_rule_is_given(
     provider: str, name: str, model: str, rule: str
 ) -> None:
     found = BOOK.find(provider=provider, model=name, at=datetime(2026, 11, 23, tzinfo=UTC))

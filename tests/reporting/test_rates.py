@@ -60,7 +60,7 @@ def test_a_card_that_ends_a_customers_own_price_ends_its_range(books: Books) -> 
     assert own == [{"effective_to": SECOND}]
 
 
-def test_tiers_and_times_of_day_are_told_and_their_absence_is_null(books: Books) -> None:
+def test_tiers_and_times_of_day_are_columns_that_are_null_when_absent(books: Books) -> None:
     window = DailyWindow(time(16, 30), time(0, 30))
     set_card(books, FIRST, "2", daily=window, service_tier="flex")
     query = "SELECT * FROM rates WHERE model = 'house' ORDER BY kind"

@@ -129,7 +129,7 @@ def test_a_reader_writes_nothing(grafana: str, statement: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["metering_service", "owner", "postgres", "pg_read_all_data"])
-def test_a_reader_becomes_nobody_else(grafana: str, role: str) -> None:
+def test_a_reader_cannot_become_another_role(grafana: str, role: str) -> None:
     assert refused(grafana, f"SET ROLE {role}") is errors.InsufficientPrivilege
     assert refused(grafana, f"SET SESSION AUTHORIZATION {role}") is errors.InsufficientPrivilege
     assert issubclass(refused(grafana, f"GRANT {role} TO grafana"), psycopg.Error)
@@ -153,7 +153,7 @@ def test_a_readers_session_is_guarded_against_accidents(grafana: str) -> None:
 
 
 @pytest.mark.usefixtures("grafana")
-def test_a_reader_needs_its_password_and_the_server_was_never_told_it(server: str) -> None:
+def test_a_reader_needs_its_password_which_the_server_never_received(server: str) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(login(server, "grafana", "guessed"))
     with psycopg.connect(server) as connection:
@@ -191,7 +191,9 @@ def test_a_name_that_is_none_is_refused(server: str, name: str) -> None:
         create_reader(owner=owner_engine(login(server, "owner")), name=name)
 
 
-def test_who_may_not_make_logins_is_told_what_an_administrator_has_to_run(server: str) -> None:
+def test_without_the_right_to_create_logins_the_error_names_the_statements_for_an_administrator(
+    server: str,
+) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute("ALTER ROLE owner NOCREATEROLE")
         try:

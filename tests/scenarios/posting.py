@@ -21,7 +21,7 @@ JSON_TYPES = (
 
 
 def post_badly(
-    *, url: str, key: str, events: Sequence[Event], rng: random.Random, threads: int = 4, patience: float = 60
+    *, url: str, key: str, events: Sequence[Event], rng: random.Random, threads: int = 4, waits: float = 60
 ) -> int:
     """Post every event at least once, most in odd company; returns how many requests it took.
 
@@ -37,7 +37,7 @@ def post_badly(
     requests = [_request(batch, rng) for batch in batches]
     headers = {"authorization": f"Bearer {key}"}
     with httpx2.Client(base_url=url, headers=headers, timeout=60) as client, ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda request: _send(client, *request, patience), requests))
+        list(pool.map(lambda request: _send(client, *request, waits), requests))
     return len(requests)
 
 
@@ -56,8 +56,8 @@ def _request(batch: list[Event], rng: random.Random) -> tuple[bytes, dict[str, s
     return body, headers, len(batch)
 
 
-def _send(client: httpx2.Client, body: bytes, headers: dict[str, str], count: int, patience: float) -> None:
-    deadline = time.monotonic() + patience
+def _send(client: httpx2.Client, body: bytes, headers: dict[str, str], count: int, waits: float) -> None:
+    deadline = time.monotonic() + waits
     while True:
         try:
             answer = client.post("/v1/events", content=body, headers=headers)

@@ -266,7 +266,7 @@ def test_what_is_just_allowed_is_accepted(client: Client) -> None:
 @pytest.mark.parametrize(
     "key", [None, "", "nonsense", "mk_", "mk_nobody_secret", "mk_a_b_c_d", "mk_\xff_x", "x" * 5_000], ids=repr
 )
-def test_without_a_good_key_nothing_is_taken_or_told(client: Client, key: str | None) -> None:
+def test_without_a_valid_key_nothing_is_accepted_or_shown(client: Client, key: str | None) -> None:
     stranger = client.with_key(key)
     for method, path in (("POST", "/v1/events"), ("GET", "/v1/charges"), ("GET", "/v1/streams/a/b")):
         check_problem(stranger.request(method, path, body=FINE, Content_Type=PLAIN), 401)

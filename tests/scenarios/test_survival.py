@@ -46,7 +46,7 @@ def post_amid(whole: Whole, world: World, harm: Callable[[], None]) -> None:
         if number % 2:
             moment.start()
         part = world.events[place : place + size]
-        post_badly(url=whole.url, key=whole.key, events=part, rng=world.rng, patience=120)
+        post_badly(url=whole.url, key=whole.key, events=part, rng=world.rng, waits=120)
         if number % 2:
             moment.join()
 

@@ -120,7 +120,7 @@ def test_retries_are_linked_to_what_they_repeat(
     assert {key: retry_of for key, retry_of in found.items() if retry_of} == expected
 
 
-def test_totals_tell_what_retries_cost(whole: Whole, bills: dict[oracle.Key, oracle.Bill]) -> None:
+def test_totals_show_what_retries_cost(whole: Whole, bills: dict[oracle.Key, oracle.Bill]) -> None:
     repeats = oracle.retries(bills, window=WINDOW)
     cost = sum((bills[key].cents or Fraction(0) for key in repeats), Fraction(0))
     rows: list[dict[str, Any]] = []

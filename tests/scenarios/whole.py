@@ -1,4 +1,4 @@
-"""The whole service as real processes, started once, with short patience so that silence is over soon."""
+"""The whole service as real processes, started once, with short waits so that silence is over soon."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -75,7 +75,7 @@ def test_ephemeral_data_leaves_nothing_behind() -> None:
             os.kill(pid, 0)  # type: ignore[arg-type]
 
 
-def test_a_second_holder_is_told_who_is_first_and_a_crash_frees_the_folder(data: Path) -> None:
+def test_a_second_holder_sees_who_is_first_and_a_crash_frees_the_folder(data: Path) -> None:
     folder = data / "shared"
     code = (
         "import sys, time; from pathlib import Path\n"

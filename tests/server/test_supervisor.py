@@ -1,4 +1,4 @@
-"""The supervisor: lines with names, restarts with patience, stops in order and in time."""
+"""The supervisor: lines with names, restarts with pauses, stops in order and in time."""
 
 import io
 import os

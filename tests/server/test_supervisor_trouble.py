@@ -35,7 +35,7 @@ class Gone(io.StringIO):
         raise BrokenPipeError(errno.EPIPE, "broken pipe")
 
 
-def test_when_nobody_reads_the_lines_any_more_children_go_on_and_are_restarted(tmp_path: Path) -> None:
+def test_children_go_on_and_are_restarted_when_their_output_is_not_read(tmp_path: Path) -> None:
     done = tmp_path / "done"
     # More than a pipe holds: a reader that had given up would leave the child waiting for ever.
     code = f"print('x' * 1_000_000); open({str(done)!r}, 'w').close(); {SLEEP}"

@@ -14,12 +14,12 @@ from metering.prices.price_book import Markup, MarkupBook, PriceBook
 from metering.prices.rate_book import RateBook
 from metering.prices.rates import DailyWindow, Rate, RateCard
 from metering.streams.bill import Bill
-from metering.streams.settlement import Backlog, Patience, Settled, Settlement, State, Wait, settle
+from metering.streams.settlement import Backlog, Settled, Settlement, State, Wait, WaitingTimes, settle
 from metering.streams.stream import fold
 from tests import builders
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
-PATIENCE = Patience(
+PATIENCE = WaitingTimes(
     abandon_after=timedelta(minutes=15), start_grace=timedelta(minutes=5), retry_window=timedelta(minutes=10)
 )
 
@@ -50,7 +50,7 @@ def delivered(tokens: int, at: datetime = T0 + timedelta(seconds=2)) -> TokenDel
 
 def settled(*events: UsageEvent, after: timedelta = timedelta(0), prices: PriceBook = PRICES) -> Settlement:
     (facts,) = fold(events).values()
-    return settle(facts=facts, last_received_at=T0, now=T0 + after, patience=PATIENCE, prices=prices)
+    return settle(facts=facts, last_received_at=T0, now=T0 + after, waits=PATIENCE, prices=prices)
 
 
 def bill(*events: UsageEvent, after: timedelta = timedelta(0), prices: PriceBook = PRICES) -> Bill:
@@ -84,7 +84,7 @@ def test_what_the_upstream_reports_is_billed_even_if_nothing_was_delivered() -> 
     assert bill(start(), end(usage=usage, usage_source=UsageSource.PROVIDER)).usd_cents == Decimal("0.05")
 
 
-def test_input_that_nobody_reported_counts_as_zero_and_is_flagged() -> None:
+def test_unreported_input_counts_as_zero_and_is_flagged() -> None:
     booked = bill(start(input_tokens=None), delivered(7), end())
     assert booked.input_unknown
     assert booked.usd_cents == Decimal("0.0175")
@@ -112,7 +112,7 @@ def test_a_model_without_a_rate_is_unpriced_never_free() -> None:
     assert "anthropic/nobody-1" in unpriced.reason
 
 
-def test_a_request_that_failed_for_an_unknown_model_owes_nothing_and_bothers_nobody() -> None:
+def test_a_request_that_failed_for_an_unknown_model_costs_nothing_and_needs_no_person() -> None:
     assert bill(start(model="nobody-1"), end(outcome=Outcome.FAILED)).usd_cents == 0
 
 
@@ -127,7 +127,7 @@ def test_two_starts_that_contradict_each_other_need_a_person() -> None:
     assert "stream-start" in conflict.reason
 
 
-def test_a_conflict_is_told_before_a_missing_start() -> None:
+def test_a_conflict_is_reported_before_a_missing_start() -> None:
     conflict = settled(end(), end(outcome=Outcome.FAILED))
     assert isinstance(conflict, Backlog)
     assert conflict.state is State.CONFLICTING
@@ -154,7 +154,7 @@ def test_a_card_that_was_added_later_does_not_alter_what_is_booked() -> None:
     booked = bill(start(), delivered(1), end())
     newer = PriceBook(rates=RateBook([card("rc_1", "5"), card("rc_2", "50", since=T0 - timedelta(days=1))]))
     (facts,) = fold([start(), delivered(3), end()]).values()
-    again = settle(facts=facts, last_received_at=T0, now=T0, patience=PATIENCE, prices=newer, booked=booked)
+    again = settle(facts=facts, last_received_at=T0, now=T0, waits=PATIENCE, prices=newer, booked=booked)
     assert isinstance(again, Settled)
     assert again.bill.rate_card_id == "rc_1"
     assert bill(start(), delivered(3), end(), prices=newer).rate_card_id == "rc_2"

@@ -100,7 +100,7 @@ def test_counters_without_an_end_are_an_estimate() -> None:
     assert (billed.source, billed.usage.output_tokens) == (UsageSource.ESTIMATE, 20)
 
 
-def test_an_unknown_input_is_told() -> None:
+def test_an_unknown_input_is_flagged() -> None:
     billed = billable_usage(facts(start(input_tokens=None), end(usage=Usage(output_tokens=7))))
     assert (billed.input_unknown, billed.usage.input_tokens) == (True, None)
 

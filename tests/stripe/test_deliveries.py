@@ -164,7 +164,7 @@ def test_what_happens_while_it_is_pushed_is_looked_at_next(
     assert states(months) == {"acme": "paid"}
 
 
-def test_what_is_stuck_is_left_to_a_person_also_when_stripe_tells_of_it(months: Months) -> None:
+def test_a_parked_push_waits_for_a_person_also_when_stripe_sends_an_event(months: Months) -> None:
     months.month("acme")
     months.stripe.control.fail_next(ADD_LINES, Fault.STORED_ERROR, times=9, status=400)
     months.push_all()

@@ -160,7 +160,7 @@ def test_a_repair_that_fails_in_the_middle_is_not_done_twice(months: Months, fau
     assert look(months).theirs_cents == 100
 
 
-def test_a_fee_that_somebody_put_on_a_final_invoice_is_only_reported(months: Months) -> None:
+def test_a_fee_added_at_stripe_to_a_final_invoice_is_only_reported(months: Months) -> None:
     invoice = finalized(months)
     months.stripe.control.edit(invoice.id, {"status": "draft"})
     add_line(months, invoice)
@@ -216,7 +216,7 @@ def test_what_was_paid_at_stripe_is_adopted(months: Months) -> None:
     assert months.rows("SELECT state FROM invoice_pushes") == [("paid",)]
 
 
-def test_a_draft_that_somebody_finalized_is_adopted(months: Months) -> None:
+def test_a_draft_that_was_finalized_at_stripe_is_adopted(months: Months) -> None:
     invoice = drafted(months)
     months.stripe.client.v1.invoices.finalize_invoice(invoice.id)
     assert found(look(months)) == [(DriftClass.STATE, Remedy.ADOPT, 0)]

@@ -76,7 +76,7 @@ def test_a_worker_finalizes_without_any_broker(rated_database: Database) -> None
         assert supervisor.restarts_of("worker") == 0
 
 
-def test_a_worker_gives_signs_of_life_and_every_api_tells_what_it_did(
+def test_a_worker_writes_a_heartbeat_and_every_api_shows_its_work(
     rated_database: Database, rated_service: Service
 ) -> None:
     end_a_stream(rated_database, "one")
@@ -102,7 +102,7 @@ def test_two_workers_and_two_beats_book_each_stream_once(rated_database: Databas
         assert eventually(lambda: charges(rated_database) == len(names))
 
 
-def test_a_queue_that_nobody_reads_stays_small(rated_database: Database, redis_url: str) -> None:
+def test_a_queue_without_a_reader_stays_small(rated_database: Database, redis_url: str) -> None:
     nudger = Nudger(redis_url=redis_url)
     nudger.start()
     with Redis.from_url(redis_url) as redis:

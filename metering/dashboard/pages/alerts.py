@@ -9,7 +9,7 @@ from metering.alerts.deliveries import DeliveryState
 from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
 from metering.alerts.queries.webhooks import delivery_counts, list_endpoints
 from metering.alerts.store.endpoints import Endpoint
-from metering.core.cursors import moment_in
+from metering.core.cursors import parse_time
 from metering.core.money import cents_text
 from metering.dashboard.links import customer_cell, link, streams_of
 from metering.dashboard.page_request import Page, PageRequest
@@ -80,7 +80,7 @@ def _alert_row(alert: Alert) -> Row:
 def _occurrence_table(request: PageRequest, kind: str | None, customer_id: str | None) -> Table:
     limit, position = request.page_limit("occurrences", _PAGE), request.position(2)
     where = OccurrenceFilter(customer_id=customer_id, kind=kind, alerts_of=request.viewer.customer_id)
-    before = (moment_in(position[0]), position[1]) if position else None
+    before = (parse_time(position[0]), position[1]) if position else None
     found = list_occurrences(request.connection, where=where, before=before, limit=limit + 1)
     got = delivery_counts(request.connection, message_ids=[each.message_id for each in found[:limit]])
     return Table(

@@ -1,6 +1,6 @@
 """The backlog page: streams that wait for a missing fact or a decision, and the fix for each."""
 
-from metering.core.cursors import moment_in
+from metering.core.cursors import parse_time
 from metering.corrections.queries import BacklogItem, count_backlog, list_backlog
 from metering.dashboard.links import customer_cell, link, stream_cell, stream_page
 from metering.dashboard.page_request import Page, PageRequest
@@ -19,7 +19,7 @@ def backlog(request: PageRequest) -> Page:
         request.connection,
         state=State(state) if state else None,
         customer_id=customer_id,
-        after=(moment_in(position[0]), position[1], position[2]) if position else None,
+        after=(parse_time(position[0]), position[1], position[2]) if position else None,
         limit=limit + 1,
     )
     shown = found[:limit]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from metering.core.cursors import moment_in, number_in
+from metering.core.cursors import parse_number, parse_time
 from metering.dashboard.links import customer_cell, invoice_cell
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Column, Kind, Row, Table
@@ -22,7 +22,7 @@ def drift(request: PageRequest) -> Page:
         customer_id=customer_id,
         period=request.text("month"),
         reconciliation_id=request.text("reconciliation"),
-        before=(moment_in(position[0]), position[1], number_in(position[2])) if position else None,
+        before=(parse_time(position[0]), position[1], parse_number(position[2])) if position else None,
         limit=limit + 1,
     )
     more = _more(request, found[limit - 1]) if len(found) > limit else None

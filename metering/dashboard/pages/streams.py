@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from metering.core.cursors import moment_in
+from metering.core.cursors import parse_time
 from metering.core.money import ZERO, sum_cents
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import NO_KEY, customer_cell, stream_cell
@@ -118,7 +118,7 @@ def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
 
 def _final_table(request: PageRequest, where: FinalFilter) -> Table:
     limit, position = request.page_limit("streams", _PAGE), request.position(3)
-    before = (moment_in(position[0]), position[1], position[2]) if position else None
+    before = (parse_time(position[0]), position[1], position[2]) if position else None
     found = find_streams(request.connection, where=where, before=before, limit=limit + 1)
     return Table(
         name="streams",

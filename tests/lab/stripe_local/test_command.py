@@ -30,7 +30,7 @@ def started(*options: str) -> Iterator[httpx2.Client]:
         process.wait(timeout=60)
 
 
-def test_what_is_kept_in_a_file_is_found_by_a_search_that_lags_as_it_is_told_to(tmp_path: Path) -> None:
+def test_a_search_over_a_kept_file_lags_by_the_configured_delay(tmp_path: Path) -> None:
     state = ("--state", str(tmp_path / "stripe.db"))
     with started(*state) as client:
         assert client.post("/v1/customers", data={"name": "Ann"}).is_success

@@ -79,7 +79,7 @@ def test_a_line_is_credited_on_its_own_invoice_and_at_most_whole(there: LocalStr
     assert make(there, invoice.id, lines=[of_line(invoice.lines.data[1].id, 40)]).amount == 40
 
 
-def test_a_preview_tells_what_would_come_of_it_and_changes_nothing(there: LocalStripe) -> None:
+def test_a_preview_shows_the_result_and_changes_nothing(there: LocalStripe) -> None:
     invoice = final(there, 500)
     told = len(there.client.v1.events.list({"limit": 100}).data)
     seen = there.client.v1.credit_notes.preview({"invoice": invoice.id, "amount": 120})

@@ -152,7 +152,7 @@ def test_the_page_shows_invoices_and_escapes_what_they_hold(there: LocalStripe) 
     assert "usage" in httpx2.get(f"{there.url}/invoices/{invoice.id}", timeout=60).text
 
 
-def test_events_tell_what_happened(there: LocalStripe) -> None:
+def test_events_state_what_happened(there: LocalStripe) -> None:
     invoice = draft(there, 120)
     there.client.v1.invoices.finalize_invoice(invoice.id)
     told = [event.type for event in there.client.v1.events.list({"limit": 100}).data]

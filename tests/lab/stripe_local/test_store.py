@@ -86,7 +86,7 @@ def test_every_order_holds_through_changes_removals_and_reopening(tmp_path: Path
     assert check(store, []) == 0
 
 
-def test_a_transaction_that_fails_leaves_nothing_and_tells_nobody() -> None:
+def test_a_transaction_that_fails_leaves_nothing_and_sends_no_event() -> None:
     store, told = Store(), []
     store.listener = told.append
     invoice = {"id": "in_a", "object": "invoice", "created": 1}
