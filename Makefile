@@ -35,7 +35,8 @@ up: setup ## All in one: database, queue, API, worker, beat
 	@$(VENV)/bin/metering up
 
 test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
-	@$(PY) -m pytest -n auto --dist worksteal
+	@# Tests start hundreds of processes: without written bytecode each would compile the product again.
+	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
 
 check: setup ## Lint, types, layers, tidy
 	@echo "==> ruff"; $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
