@@ -67,9 +67,15 @@ def database_url(running: Services, name: str) -> str:
 def clone(running: Services, template: Template) -> Iterator[Database]:
     """A copy of a template, gone when the block ends."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
+    yield copy(running, template, name=name)
     with psycopg.connect(running.database_url, autocommit=True) as connection:
-        # Files are copied fast in memory; on a disk that would wait for a checkpoint, and the log is faster.
-        strategy = "FILE_COPY" if in_memory() else "WAL_LOG"
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template.name} STRATEGY {strategy}")
-        yield Database(database_url(running, name), running.redis_url, template.cards)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def copy(running: Services, template: Template, *, name: str) -> Database:
+    """A copy of a template that lasts as long as its server."""
+    # Files are copied fast in memory; on a disk that would wait for a checkpoint, and the log is faster.
+    strategy = "FILE_COPY" if in_memory() else "WAL_LOG"
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template.name} STRATEGY {strategy}")
+    return Database(database_url(running, name), running.redis_url, template.cards)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
@@ -12,7 +11,7 @@ from sqlalchemy.exc import ProgrammingError
 import migrations
 from metering.db.engine import READER_ROLE, SERVICE_ROLE, transaction
 from metering.db.locks import Lock, take
-from metering.db.schema import RoleMissingError, UnknownSchemaError
+from metering.db.schema import RoleMissingError, UnknownSchemaError, stored_version
 
 
 def migrate(owner: Engine) -> str:
@@ -33,7 +32,7 @@ def migrate(owner: Engine) -> str:
 
 
 def _check_known(connection: Connection) -> None:
-    found = MigrationContext.configure(connection).get_current_revision()
+    found = stored_version(connection)
     known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
     if found is not None and found not in known:
         raise UnknownSchemaError(

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 import migrations
 from metering.core.errors import MeteringError
@@ -28,8 +28,7 @@ def check_current(engine: Engine) -> None:
         SchemaOutdatedError: it has not; the message says which version it has, and what to run.
     """
     with transaction(engine) as connection:
-        has_versions = connection.execute(_HAS_VERSIONS).scalar_one()
-        found = connection.execute(_VERSION).scalar_one_or_none() if has_versions else None
+        found = stored_version(connection)
     if found != migrations.HEAD:
         needed = f"this code needs {migrations.HEAD}: run `metering migrate`"
         raise SchemaOutdatedError(f"the database is at {found or 'no version'}, {needed}")
@@ -38,6 +37,14 @@ def check_current(engine: Engine) -> None:
 # Alembic's own table. Its library takes a tenth of a second to import, and only a migration needs it.
 _HAS_VERSIONS = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _VERSION = text("SELECT version_num FROM alembic_version")
+
+
+def stored_version(connection: Connection) -> str | None:
+    """The version of the schema; None if it was never migrated."""
+    if not connection.execute(_HAS_VERSIONS).scalar_one():
+        return None
+    version: str | None = connection.execute(_VERSION).scalar_one_or_none()
+    return version
 
 
 def ensure_journal_partitions(engine: Engine, *, now: datetime) -> int:

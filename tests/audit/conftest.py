@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from metering.server.embedded.data_dir import Services
 from tests.audit.planting import Planting, fill
 from tests.builders import Books
-from tests.database import Database, Template, clone, database_url
+from tests.database import Template, clone, copy
 
 BOOKS_TEMPLATE = "metering_books_template"
 
@@ -16,9 +15,7 @@ BOOKS_TEMPLATE = "metering_books_template"
 @pytest.fixture(scope="session")
 def books_template(services: Services, rated_template: Template) -> Template:
     """A template with the books of `fill`."""
-    with psycopg.connect(services.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {BOOKS_TEMPLATE} TEMPLATE {rated_template.name}")
-    database = Database(database_url(services, BOOKS_TEMPLATE), services.redis_url, rated_template.cards)
+    database = copy(services, rated_template, name=BOOKS_TEMPLATE)
     with database.service() as service:
         fill(Books(database, service))
     return Template(BOOKS_TEMPLATE, rated_template.cards)

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-import httpx2
 import psycopg
 import pytest
 
@@ -14,7 +13,7 @@ from metering.db.engine import transaction
 from tests.builders.seeded import Seeded
 from tests.dashboard.browsing import Browser
 from tests.database import Database
-from tests.running_api import Api
+from tests.running_api import Api, http_client
 
 
 @pytest.fixture
@@ -184,7 +183,7 @@ def test_pages_name_nothing_from_elsewhere_and_have_no_inline_script(admin: Brow
 
 
 def test_static_files_are_those_whose_checksums_are_beside_them(seeded: Seeded) -> None:
-    with httpx2.Client(base_url=seeded.api.url, timeout=60) as anybody:
+    with http_client(seeded.api.url) as anybody:
         sums = (STATIC / "vendor/SHA256SUMS").read_text().split()
         for digest, name in zip(sums[::2], sums[1::2], strict=True):
             body = anybody.get(f"/dashboard/static/vendor/{name}").content

@@ -19,7 +19,6 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psycopg
 import pytest
 
@@ -27,6 +26,7 @@ from metering.server.embedded.data_dir import ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
 from tests.deploy.files import DEPLOY, DOCKERFILE, PARTS, canonical, image_packages, interpolated
+from tests.running_api import http_client
 from tests.waiting import eventually
 
 RUNNING = [name for name in PARTS if name != "migrate"]
@@ -231,9 +231,7 @@ def test_the_parts_bill_a_stream_and_stop_when_asked(migrated: Place) -> None:
             assert dict(zip(RUNNING, healthy, strict=True)) == dict.fromkeys(RUNNING, True)
         for part, process in processes.items():
             assert process.poll() is None, logs[part].read_text()
-        with httpx2.Client(
-            base_url=migrated.api_url, headers={"authorization": f"Bearer {ADMIN_KEY}"}, timeout=60
-        ) as client:
+        with http_client(migrated.api_url, headers={"authorization": f"Bearer {ADMIN_KEY}"}) as client:
             assert client.post("/v1/events", json=EVENTS).json() == {"accepted": len(EVENTS), "rejected": []}
             stream = "/v1/streams/acme/01J9"
             assert eventually(lambda: client.get(stream).json()["state"] == "finalized"), logs[

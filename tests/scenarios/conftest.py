@@ -5,13 +5,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-import httpx2
 import pytest
 
 from metering.db.engine import service_engine
 from metering.server.embedded.supervisor import Supervisor
 from metering.server.settings import load_settings
 from metering.server.up import run_all_in_one
+from tests.running_api import http_client
 from tests.scenarios.whole import ENVIRONMENT, KEY, Whole
 
 
@@ -24,7 +24,7 @@ def whole() -> Iterator[Whole]:
         with (
             Supervisor(quiet=True) as supervisor,
             run_all_in_one(load_settings(), supervisor=supervisor, ephemeral=True) as running,
-            httpx2.Client(base_url=running.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as client,
+            http_client(running.url, headers={"authorization": f"Bearer {KEY}"}) as client,
         ):
             redis_url = running.environment["METERING_REDIS_URL"]
             engine = service_engine(running.environment["METERING_DATABASE_URL"])

@@ -11,6 +11,8 @@ from typing import Any
 import httpx2
 import zstandard
 
+from tests.running_api import http_client
+
 Event = dict[str, Any]
 
 JSON_TYPES = (
@@ -36,7 +38,7 @@ def post_badly(
         again = again[size:]
     requests = [_request(batch, rng) for batch in batches]
     headers = {"authorization": f"Bearer {key}"}
-    with httpx2.Client(base_url=url, headers=headers, timeout=60) as client, ThreadPoolExecutor(threads) as pool:
+    with http_client(url, headers=headers) as client, ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda request: _send(client, *request, waits), requests))
     return len(requests)
 

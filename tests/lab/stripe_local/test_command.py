@@ -11,6 +11,7 @@ import pytest
 
 from metering.server.up import free_port
 from tests.local_stripe import KEY
+from tests.running_api import http_client
 from tests.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "metering.lab.stripe_local"]
@@ -22,7 +23,7 @@ def started(*options: str) -> Iterator[httpx2.Client]:
     process = subprocess.Popen([*COMMAND, "--port", str(port), *options])
     headers = {"authorization": f"Bearer {KEY}"}
     try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as client:
+        with http_client(f"http://127.0.0.1:{port}", headers=headers) as client:
             assert eventually(lambda: client.get("/livez").is_success, ignoring=(httpx2.HTTPError,))
             yield client
     finally:
