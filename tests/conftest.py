@@ -54,8 +54,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: some tests wait for processes of their own."""
-    return min(MOST_PROCESSES, (os.cpu_count() or 1) + 1)
+    """Two processes more than there are cores: tests wait for processes of their own."""
+    return min(MOST_PROCESSES, (os.cpu_count() or 1) + 2)
 
 
 def pytest_collection_finish() -> None:
