@@ -30,13 +30,14 @@ from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
 from metering.events.usage import UsageKind
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
+from metering.prices.check_rates import InvalidRateError
 from metering.prices.price_book import Markup as SetMarkup
 from metering.prices.queries import RateCardFilter, list_cancel_policies, list_markups, list_rate_cards
-from metering.prices.rates import DailyWindow
 from metering.prices.rates import Rate as BookedRate
 from metering.prices.rates import RateCard as BookedCard
-from metering.prices.set_rate import InvalidRateError, RateDateTakenError, set_rate
+from metering.prices.set_rate import RateDateTakenError, set_rate
 from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError, set_cancel_policy, set_markup
+from metering.prices.windows import DailyWindow, Weekday
 
 router = v1_router("prices")
 
@@ -56,16 +57,34 @@ CustomerPath = Annotated[Id, Path(description="The customer.", examples=["acme"]
 
 
 class DailyInput(Input):
-    """A part of every day in UTC, half-open; it may run past midnight."""
+    """A part of the day in UTC, half-open, every day or on some weekdays; it may run past midnight."""
 
     start: Annotated[TimeOfDay, Field(description="From this time of day on.", examples=["22:00:00"])]
     end: Annotated[TimeOfDay, Field(description="Until this time of day, exclusive.", examples=["06:00:00"])]
+    weekdays: Annotated[
+        list[Weekday] | None,
+        Field(
+            min_length=1,
+            max_length=7,
+            description="Only on these days of the week in UTC; a part that runs past midnight belongs to the day"
+            " on which it starts. Absent: every day.",
+            examples=[["mon", "tue", "wed", "thu", "fri"]],
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _is_a_stretch(self) -> "DailyInput":
-        if self.start == self.end or self.start.tzinfo or self.end.tzinfo:
-            raise ValueError("start and end must differ and have no offset: they are UTC")
+        if self.start.tzinfo or self.end.tzinfo:
+            raise ValueError("start and end must have no offset: they are UTC")
+        if self.start == self.end and (self.weekdays is None or len(set(self.weekdays)) == len(Weekday)):
+            raise ValueError(
+                "start and end must differ; with some weekdays they may be equal, which is a whole day"
+            )
         return self
+
+    def window(self) -> DailyWindow:
+        """In the domain's words."""
+        return DailyWindow(self.start, self.end, tuple(self.weekdays or ()))
 
 
 class RateInput(Input):
@@ -77,7 +96,7 @@ class RateInput(Input):
         int, Field(ge=0, le=2**53 - 1, description="Only for requests with more input tokens than this.")
     ] = 0
     service_tier: Annotated[Id | None, Field(description="Only for this service tier.", examples=["batch"])] = None
-    daily: Annotated[DailyInput | None, Field(description="Only for this part of the day.")] = None
+    daily: Annotated[DailyInput | None, Field(description="Only for this part of the day and the week.")] = None
 
     def rate(self) -> BookedRate:
         """In the domain's words."""
@@ -86,7 +105,7 @@ class RateInput(Input):
             usd_per_million=self.usd_per_million,
             above_input_tokens=self.above_input_tokens,
             service_tier=self.service_tier.lower() if self.service_tier else None,
-            daily=DailyWindow(self.daily.start, self.daily.end) if self.daily else None,
+            daily=self.daily.window() if self.daily else None,
         )
 
 
@@ -123,10 +142,13 @@ class MarkupInput(Input):
 
 
 class DailyPart(TypedDict):
-    """A part of every day in UTC, half-open; it may run past midnight."""
+    """A part of the day in UTC, half-open, every day or on some weekdays; it may run past midnight."""
 
     start: Annotated[str, described("From this time of day on.", example="22:00:00")]
     end: Annotated[str, described("Until this time of day, exclusive.", example="06:00:00")]
+    weekdays: NotRequired[
+        Annotated[list[Weekday], described("Only on these days of the week in UTC; absent for every day.")]
+    ]
 
 
 class Rate(TypedDict):
@@ -136,7 +158,7 @@ class Rate(TypedDict):
     usd_per_million: Usd
     above_input_tokens: Annotated[Count, described("Only for requests with more input tokens than this.")]
     service_tier: NotRequired[Annotated[str, described("Only for this service tier.", example="batch")]]
-    daily: NotRequired[Annotated[DailyPart, described("Only for this part of the day.")]]
+    daily: NotRequired[Annotated[DailyPart, described("Only for this part of the day and the week.")]]
 
 
 _PROVENANCE = described("Where it comes from.", example="set by key k1")
@@ -298,6 +320,8 @@ def _rate_shape(rate: BookedRate) -> Rate:
         shape["service_tier"] = rate.service_tier
     if rate.daily:
         shape["daily"] = {"start": rate.daily.start.isoformat(), "end": rate.daily.end.isoformat()}
+        if rate.daily.weekdays:
+            shape["daily"]["weekdays"] = list(rate.daily.weekdays)
     return shape
 
 

@@ -1,8 +1,6 @@
 """`metering rates`: import the catalogue's rates, compare them with the current ones, list and set rates."""
 
-import re
 from collections import Counter
-from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
@@ -21,19 +19,16 @@ from metering.cli.shared import (
     utc_or,
 )
 from metering.core.clock import utc_now
-from metering.core.money import cents_text
-from metering.events.usage import UsageKind
 from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import CardChange, ImportPlan, import_rates, plan_import
-from metering.prices.rates import Rate, RateCard
-from metering.prices.set_rate import InvalidRateError, set_rate
+from metering.prices.rate_text import FORM, parse_rate, rate_text
+from metering.prices.rates import RateCard
+from metering.prices.set_rate import set_rate
 from metering.prices.store.cards import load_rate_cards
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 
 app = typer.Typer(help="Rate cards: what each model's tokens cost, by date.", no_args_is_help=True)
-
-_RATE = re.compile(r"(?P<kind>[a-z_]+)(@(?P<tier>[^>=@]+))?(>(?P<above>\d+))?=(?P<amount>.+)", re.DOTALL)
 
 
 @app.command("import", epilog="Example: metering rates import --approve")
@@ -101,14 +96,16 @@ def list_them(
 
 
 @app.command(
-    "set", epilog="Example: metering rates set house my-model-1 input=5 'input>200000=10' output@flex=12.5"
+    "set",
+    epilog="Example: metering rates set house my-model-1 input=5 'input>200000=10' output@flex=12.5"
+    " 'input=7~mon-fri/09:30-16:30'",
 )
 def set_one(
     provider: Provider,
     model: Annotated[str, typer.Argument(help="The model's name, e.g. my-model-1.")],
     rates: Annotated[
         list[str] | None,
-        typer.Argument(help="KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION, one or more."),
+        typer.Argument(help=f"{FORM}, one or more. WINDOW: mon-fri, 16:30-00:30 or mon-fri/09:30-16:30, UTC."),
     ] = None,
     effective_from: EffectiveFrom = None,
     customer: Annotated[
@@ -116,40 +113,19 @@ def set_one(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a dated rate card for a model. For rates by time of day use PUT /v1/rates."""
+    """Add a dated rate card for a model."""
     now = utc_now()
     card = set_rate(
         engine=build_service(load_settings()).engine,
         provider=provider,
         model=model,
         effective_from=utc_or(effective_from, now),
-        rates=[_parse_rate(text) for text in rates or ()],
+        rates=[parse_rate(text) for text in rates or ()],
         customer_id=customer,
         set_by=AUTHOR,
         now=now,
     )
     show_one(_row(card), as_json=as_json)
-
-
-def _parse_rate(text: str) -> Rate:
-    parts = _RATE.fullmatch(text)
-    if parts is None or parts["kind"] not in set(UsageKind):
-        kinds = ", ".join(UsageKind)
-        raise InvalidRateError(
-            f"{text!r}: expected KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION, where KIND is one of {kinds}"
-        )
-    try:
-        usd = Decimal(parts["amount"])
-    except InvalidOperation:
-        usd = Decimal("NaN")
-    if not usd.is_finite() or usd < 0:
-        raise InvalidRateError(f"{text!r}: expected USD per million tokens, 0 or more, got {parts['amount']!r}")
-    return Rate(
-        kind=UsageKind(parts["kind"]),
-        usd_per_million=usd,
-        above_input_tokens=int(parts["above"] or 0),
-        service_tier=parts["tier"].lower() if parts["tier"] else None,
-    )
 
 
 def _say_changes(plan: ImportPlan) -> None:
@@ -188,11 +164,4 @@ def _row(card: RateCard) -> dict[str, Any]:
 
 
 def _rates_text(card: RateCard) -> str:
-    return "  ".join(_rate_text(rate) for rate in card.rates)
-
-
-def _rate_text(rate: Rate) -> str:
-    tier = f"@{rate.service_tier}" if rate.service_tier else ""
-    above = f">{rate.above_input_tokens:,}" if rate.above_input_tokens else ""
-    daily = f" {rate.daily.start:%H:%M}-{rate.daily.end:%H:%M}" if rate.daily else ""
-    return f"{rate.kind.value}{tier}{above}{daily} {cents_text(rate.usd_per_million)}"
+    return "  ".join(rate_text(rate) for rate in card.rates)

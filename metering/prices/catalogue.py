@@ -24,7 +24,8 @@ from genai_prices.types import (
 from metering.events.usage import NESTED_KINDS, UsageKind
 from metering.prices.model_names import NameClause, UnknownClauseError
 from metering.prices.rate_book import Provider
-from metering.prices.rates import ALWAYS, DailyWindow, Rate, RateCard, in_order, rate_card_id_of
+from metering.prices.rates import ALWAYS, Rate, RateCard, in_order, rate_card_id_of
+from metering.prices.windows import DailyWindow
 
 _KIND_OF_PRICE = {
     "input_mtok": UsageKind.INPUT,

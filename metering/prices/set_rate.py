@@ -9,13 +9,9 @@ from sqlalchemy.exc import IntegrityError
 from metering.core.errors import MeteringError
 from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
-from metering.events.usage import UsageKind
+from metering.prices.check_rates import check_rates
 from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
 from metering.prices.store.cards import SourcedRateCard, add_rate_cards, shared_names
-
-
-class InvalidRateError(MeteringError):
-    """The rates are not valid for a card."""
 
 
 class RateDateTakenError(MeteringError):
@@ -38,13 +34,12 @@ def set_rate(
     A customer's card without rates ends that customer's own price for the model.
 
     Raises:
-        InvalidRateError: there is no base rate for input, a rate is given twice, or a rate with a threshold has no
-            base rate.
+        InvalidRateError: the rates are not a card (`check_rates`).
         RateDateTakenError: the model already has a card effective from this time.
     """
     provider = provider.lower()
     if rates or customer_id is None:
-        _check(rates)
+        check_rates(rates)
     with transaction(engine) as connection:
         if customer_id is not None:
             put_customer(connection, customer_id=customer_id, details=CustomerDetails(), now=now)
@@ -85,18 +80,3 @@ def _card(
         position=position,
         customer_id=customer_id,
     )
-
-
-def _check(rates: Sequence[Rate]) -> None:
-    if not any(_place(rate) == (UsageKind.INPUT, None, None, 0) for rate in rates):
-        raise InvalidRateError("rates: a card needs a rate for kind input without conditions")
-    places = [_place(rate) for rate in rates]
-    if len(set(places)) < len(places):
-        raise InvalidRateError("rates: a kind has two rates for the same input size, service tier and time of day")
-    for kind, tier, daily, above in places:
-        if above and (kind, tier, daily, 0) not in places:
-            raise InvalidRateError(f"rates: kind {kind.value} has a tier but no rate without above_input_tokens")
-
-
-def _place(rate: Rate) -> tuple[UsageKind, str | None, object, int]:
-    return (rate.kind, rate.service_tier, rate.daily, rate.above_input_tokens)

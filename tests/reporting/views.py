@@ -38,7 +38,7 @@ PROMISED = {
     "repaired_at timestamptz, repair text, still_there boolean, drift_cents bigint, drift_usd numeric",
     "rates": "provider text, model text, customer_id text, rate_card_id text, effective_from timestamptz, "
     "effective_to timestamptz, kind text, service_tier text, daily_start time, daily_end time, "
-    "above_input_tokens bigint, usd_per_million numeric, provenance text, created_at timestamptz",
+    "above_input_tokens bigint, usd_per_million numeric, provenance text, created_at timestamptz, weekdays text",
 }
 
 

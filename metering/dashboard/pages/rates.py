@@ -16,6 +16,7 @@ from metering.prices.queries import (
     rated_providers,
     rates_in_force,
 )
+from metering.prices.rate_text import window_text
 from metering.prices.rates import ALWAYS, Rate
 from metering.prices.store.cards import SourcedRateCard
 
@@ -96,7 +97,7 @@ def _conditions(rate: Rate) -> str:
     if rate.service_tier:
         parts.append(f"service tier {rate.service_tier}")
     if rate.daily:
-        parts.append(f"from {rate.daily.start:%H:%M} to {rate.daily.end:%H:%M} UTC")
+        parts.append(f"{window_text(rate.daily)} UTC")
     return ", ".join(parts)
 
 

@@ -117,7 +117,8 @@ _USAGE = text(
     SELECT summed.*, k.provider AS card_provider, k.model AS card_model,
            CASE WHEN markup_percent = -100 THEN (
                SELECT r.usd_per_million FROM rates r WHERE r.rate_card_id = summed.rate_card_id
-               AND r.kind = summed.kind ORDER BY r.above_input_tokens, r.service_tier, r.daily_start LIMIT 1
+               AND r.kind = summed.kind
+               ORDER BY r.above_input_tokens, r.service_tier, r.daily_start, r.weekdays LIMIT 1
            ) END AS base_usd_per_million
     FROM summed LEFT JOIN rate_cards k ON k.rate_card_id = summed.rate_card_id
     ORDER BY {_IN_ORDER}
