@@ -19,10 +19,10 @@ from metering.cli.shared import (
     utc_or,
 )
 from metering.core.clock import utc_now
-from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import CardChange, ImportPlan, import_rates, plan_import
 from metering.prices.rate_text import FORM, parse_rate, rate_text
 from metering.prices.rates import RateCard
+from metering.prices.read_prices import read_prices
 from metering.prices.set_rate import set_rate
 from metering.prices.store.cards import load_rate_cards
 from metering.server.bootstrap import build_service
@@ -38,7 +38,7 @@ def import_them(
     as_json: AsJson = False,
 ) -> None:
     """Compare the installed genai-prices package with the current rates; add the changes with --approve."""
-    catalogue = read_catalogue()
+    catalogue = read_prices()
     if approve:
         plan = import_rates(engine=build_service(load_settings()).engine, catalogue=catalogue, now=utc_now())
     else:
@@ -63,7 +63,7 @@ def import_them(
 def diff(as_json: AsJson = False) -> None:
     """Show the cards that an import would add, next to the cards that they replace."""
     with database() as connection:
-        plan = plan_import(connection, catalogue=read_catalogue(), now=utc_now())
+        plan = plan_import(connection, catalogue=read_prices(), now=utc_now())
     rows = [_change(change) for change in plan.changes]
     show(rows, as_json=as_json, empty="nothing to import: all cards are up to date")
 
@@ -135,6 +135,9 @@ def _say_changes(plan: ImportPlan) -> None:
         f"{plan.unchanged:,} unchanged"
         + (f"; names of {len(plan.providers):,} providers" if plan.providers else "")
     )
+    for review in plan.reviews:
+        if reason := review.due(today=utc_now().date()):
+            say(f"own price of {review.provider}/{review.model}, please review: {reason}")
     skipped = Counter(omission.reason for omission in plan.omissions if omission.skipped)
     for reason, count in skipped.most_common():
         say(f"{count:,} models were skipped: {reason} (list them with --omissions)")

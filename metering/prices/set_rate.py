@@ -11,7 +11,7 @@ from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
 from metering.prices.check_rates import check_rates
 from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
-from metering.prices.store.cards import SourcedRateCard, add_rate_cards, shared_names
+from metering.prices.store.cards import SET_BY, SourcedRateCard, add_rate_cards, shared_names
 
 
 class RateDateTakenError(MeteringError):
@@ -45,7 +45,9 @@ def set_rate(
             put_customer(connection, customer_id=customer_id, details=CustomerDetails(), now=now)
         card = _card(connection, provider, model, effective_from, in_order(rates), customer_id)
         try:
-            add_rate_cards(connection, [SourcedRateCard(card=card, provenance=f"set by {set_by}", created_at=now)])
+            add_rate_cards(
+                connection, [SourcedRateCard(card=card, provenance=f"{SET_BY}{set_by}", created_at=now)]
+            )
         except IntegrityError as error:
             raise RateDateTakenError(
                 f"effective_from: {provider}/{model} already has a card effective from "

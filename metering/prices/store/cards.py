@@ -25,6 +25,15 @@ class SourcedRateCard:
     provenance: str
     created_at: datetime
 
+    @property
+    def set_by_hand(self) -> bool:
+        """Whether a person set the prices; otherwise they were imported."""
+        return self.provenance.startswith(SET_BY)
+
+
+# How the provenance of cards that a person set begins.
+SET_BY = "set by "
+
 
 def rates_by_card(rows: Iterable[Any]) -> dict[str, tuple[Rate, ...]]:
     """The rates in rows of the table `rates`, by rate card id."""
