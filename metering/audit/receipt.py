@@ -8,8 +8,10 @@ from decimal import Decimal
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.events.events import Outcome, StreamEnd, StreamStart
 from metering.prices.model_names import matching_rule, spellings
+from metering.prices.rate_book import rule_text
 from metering.prices.rates import RateCard, id_by_content
 from metering.prices.rating import RateMissingError, rate_by_card
+from metering.prices.readings import all_readings
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.stream import Delivered, StreamFacts, billable_usage, facts_of, join
@@ -150,11 +152,13 @@ def _check_card(receipt: Receipt, bill: Bill) -> Iterable[str]:
 def _check_rule(receipt: Receipt, bill: Bill) -> Iterable[str]:
     if receipt.rate_card is None or bill.model_rule is None:
         return []
-    card, name = receipt.rate_card.card, (bill.response_model or bill.model).lower()
+    card, name = receipt.rate_card.card, (bill.response_model or bill.model).strip().lower()
     for written in (name, name.partition("/")[2]):
-        for spelling in spellings(written):
-            if (rule := matching_rule(card.names, spelling)) and bill.model_rule.endswith(f"/{spelling} {rule}"):
-                return []
+        for reading in all_readings(written):
+            for spelling in spellings(reading.name):
+                rule = matching_rule(card.names, spelling)
+                if rule and bill.model_rule.endswith(f"/{rule_text(spelling, rule, reading.because)}"):
+                    return []
     return [f"{bill.model_rule!r} does not follow from {name!r} and the card's names"]
 
 

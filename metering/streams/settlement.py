@@ -207,8 +207,9 @@ def _bill(
     lines: tuple[ChargeLine, ...] = ()
     if not usage.nothing and not terms.cancel_policy.waives(outcome):
         if card is None:
+            why = prices.rates.explain(provider=start.provider, model=rated_model, at=start.time)
             return Backlog(
-                State.UNPRICED, f"no rate for {start.provider}/{rated_model} at {start.time.isoformat()}"
+                State.UNPRICED, f"no rate for {start.provider}/{rated_model} at {start.time.isoformat()}: {why}"
             )
         try:
             lines = rate_by_card(
