@@ -12,6 +12,7 @@ from metering.prices.rate_book import rule_text
 from metering.prices.rates import RateCard, id_by_content
 from metering.prices.rating import RateMissingError, rate_by_card
 from metering.prices.readings import all_readings
+from metering.prices.service_tiers import service_tier_of
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.stream import Delivered, StreamFacts, billable_usage, facts_of, join
@@ -105,6 +106,9 @@ def _facts(receipt: Receipt) -> StreamFacts:
 def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
     usage = billable_usage(_facts(receipt))
     end, start = receipt.end, receipt.start
+    service_tier = service_tier_of(
+        usage=None, answer=end.service_tier if end else None, request=start.service_tier if start else None
+    )
     claims = [
         ("usage", bill.usage, usage.usage),
         ("usage_source", bill.usage_source, usage.source),
@@ -117,7 +121,7 @@ def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
             ("provider", bill.provider, start.provider),
             ("model", bill.model, start.model),
             ("started_at", bill.started_at, start.time),
-            ("service_tier", bill.service_tier, (end.service_tier if end else None) or start.service_tier),
+            ("service_tier", bill.service_tier, service_tier),
         ]
     return [
         f"{name}: billed {claimed!r}, the events say {found!r}"

@@ -44,9 +44,8 @@ def rate_by_card(
     Raises:
         RateMissingError: a parent kind (input, output) was used and has no rate.
     """
-    rates = card.rates_for(
-        input_tokens=input_size(usage), service_tier=service_tier.lower() if service_tier else None, at=at
-    )
+    tier = service_tier.strip().lower() if service_tier else None
+    rates = card.rates_for(input_tokens=input_size(usage), service_tier=tier, at=at)
     return rate_usage(usage=usage, rates=rates, markup_percent=markup_percent)
 
 

@@ -11,6 +11,7 @@ from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.price_book import PriceBook
 from metering.prices.rate_book import CardMatch
 from metering.prices.rating import ChargeLine, RateMissingError, rate_by_card
+from metering.prices.service_tiers import service_tier_of
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.stream import StreamFacts, billable_usage
@@ -201,7 +202,8 @@ def _bill(
     outcome = end.outcome if end else silence
     usage = billable_usage(facts)
     rated_model = (end.response_model if end else None) or start.model
-    service_tier = (end.service_tier if end else None) or start.service_tier
+    answer_tier = end.service_tier if end else None
+    service_tier = service_tier_of(usage=None, answer=answer_tier, request=start.service_tier)
     terms = _booked_terms(booked, start, rated_model, prices) or _terms(start, rated_model, prices)
     card = terms.match.card if terms.match else None
     lines: tuple[ChargeLine, ...] = ()
