@@ -54,6 +54,7 @@ from metering.months.run_invoices import ForceReasonMissingError, MonthNotOverEr
 from metering.prices.check_rates import InvalidRateError
 from metering.prices.model_names import UnknownClauseError
 from metering.prices.rating import RateMissingError
+from metering.prices.read_prices import InvalidOwnPriceError
 from metering.prices.set_rate import RateDateTakenError
 from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.server.bootstrap import NotConfiguredError
@@ -188,6 +189,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         ExportStoppedError,
         ForceReasonMissingError,
         InvalidKeyError,
+        InvalidOwnPriceError,
         InvalidReaderNameError,
         KeyBindingError,
         KeyIdTakenError,

@@ -19,8 +19,8 @@ class Weekday(StrEnum):
 
 
 _WEEK = tuple(Weekday)
-_DAY_SECONDS = 86_400
-_WEEK_SECONDS = 7 * _DAY_SECONDS
+_DAY = 86_400_000_000
+"""Microseconds."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,19 +53,19 @@ class DailyWindow:
             start < other_end + shift and other_start + shift < end
             for start, end in self._spans()
             for other_start, other_end in other._spans()
-            for shift in (-_WEEK_SECONDS, 0, _WEEK_SECONDS)
+            for shift in (-7 * _DAY, 0, 7 * _DAY)
         )
 
     def _opens_on(self, day: int) -> bool:
         return not self.weekdays or _WEEK[day] in self.weekdays
 
-    def _spans(self) -> Iterator[tuple[float, float]]:
-        """Start and end of each opening, in seconds since Monday 00:00; the last may end in the next week."""
-        start, end = _seconds(self.start), _seconds(self.end)
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """Start and end of each opening, in microseconds since Monday 00:00; the last may end in the next week."""
+        start, end = _since_midnight(self.start), _since_midnight(self.end)
         for weekday in self.weekdays or _WEEK:
-            midnight = _WEEK.index(weekday) * _DAY_SECONDS
-            yield midnight + start, midnight + end + (_DAY_SECONDS if end <= start else 0)
+            midnight = _WEEK.index(weekday) * _DAY
+            yield midnight + start, midnight + end + (_DAY if end <= start else 0)
 
 
-def _seconds(clock: time) -> float:
-    return clock.hour * 3600 + clock.minute * 60 + clock.second + clock.microsecond / 1_000_000
+def _since_midnight(clock: time) -> int:
+    return ((clock.hour * 60 + clock.minute) * 60 + clock.second) * 1_000_000 + clock.microsecond

@@ -1,4 +1,4 @@
-"""Weekdays of rates."""
+"""Weekdays of rates; what a comparison with the catalogue found, what was kept, and the alert kind price_change."""
 
 from alembic import op
 
@@ -31,5 +31,68 @@ COMMENT ON COLUMN reporting.rates.weekdays IS
     'Only on these days of the week in UTC, such as mon tue; NULL for every day.';
 """
 
+COMPARISONS = """
+-- One row: the row is the work, claimed by one worker at a time. `batch` changes when a change is found that was not
+-- there at the comparison before.
+CREATE TABLE rate_comparisons (
+    one_row     boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+    due_at      timestamptz NOT NULL,
+    compared_at timestamptz,
+    source      text,
+    batch       text,
+    found_at    timestamptz
+);
+INSERT INTO rate_comparisons (due_at) VALUES ('epoch');
+
+-- The prices that the last comparison found different and that are neither imported nor kept.
+CREATE TABLE price_changes (
+    change_id text PRIMARY KEY,
+    provider  text NOT NULL,
+    model     text NOT NULL,
+    was       text NOT NULL,
+    becomes   text NOT NULL,
+    starts_at timestamptz NOT NULL,
+    source    text NOT NULL,
+    period    text NOT NULL,
+    found_at  timestamptz NOT NULL
+);
+
+-- What a customer's usage of the month `period` cost, and would have cost by the new price.
+CREATE TABLE price_change_costs (
+    change_id            text NOT NULL REFERENCES price_changes ON DELETE CASCADE,
+    customer_id          text NOT NULL REFERENCES customers,
+    stream_count         bigint NOT NULL CHECK (stream_count >= 0),
+    unpriced             bigint NOT NULL CHECK (unpriced >= 0),
+    usd_cents            numeric NOT NULL,
+    would_cost_usd_cents numeric NOT NULL,
+    PRIMARY KEY (change_id, customer_id)
+);
+
+-- Cards of the catalogue that an operator decided not to import.
+CREATE TABLE kept_rates (
+    catalogue_card_id text PRIMARY KEY,
+    provider          text NOT NULL,
+    model             text NOT NULL,
+    source            text NOT NULL,
+    kept_by           text NOT NULL,
+    kept_at           timestamptz NOT NULL
+);
+"""
+
+ALERT_KIND = """
+ALTER TABLE alerts DROP CONSTRAINT alerts_kind_check, ADD CONSTRAINT alerts_kind_check CHECK (kind IN
+    ('spend', 'daily_change', 'estimated_share', 'drift', 'backlog_age', 'price_change'));
+INSERT INTO alert_evaluations (kind, due_at) VALUES ('price_change', 'epoch');
+"""
+
+PRIVILEGES = """
+GRANT SELECT ON rate_comparisons, price_changes, price_change_costs, kept_rates TO metering_service;
+GRANT UPDATE (due_at, compared_at, source, batch, found_at) ON rate_comparisons TO metering_service;
+GRANT INSERT, DELETE ON price_changes, price_change_costs TO metering_service;
+GRANT INSERT ON kept_rates TO metering_service;
+"""
+
+
 def upgrade() -> None:
-    op.execute(WEEKDAYS.replace(":", r"\:"))
+    for statements in (WEEKDAYS, COMPARISONS, ALERT_KIND, PRIVILEGES):
+        op.execute(statements.replace(":", r"\:"))
