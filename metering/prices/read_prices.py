@@ -165,7 +165,7 @@ def _reviews(price: OwnPrice, theirs: Sequence[RateCard], ours: Sequence[RateCar
     elif price.catalogue is not None and not theirs:
         found = "the catalogue does not have this model any more"
     elif price.catalogue is not None and price.catalogue != catalogue_digest(theirs):
-        found = f"the catalogue has changed since {price.reviewed}"
+        found = f"the catalogue has changed since {price.reviewed} (digest {catalogue_digest(theirs)})"
     if found is not None or price.review_by is not None:
         yield Review(provider=price.provider, model=price.model, finding=found, review_by=price.review_by)
 

@@ -49,6 +49,7 @@ def test_the_backlog_says_what_is_wrong_and_what_resolves_it(api: Api) -> None:
     assert list(items) == ["unpriced", "conflicting", "orphaned"]
     assert {item["state"] for item in items.values()} == {"unpriced", "conflicting", "orphaned"}
     assert "no rate for house/own-1" in items["unpriced"]["reason"]
+    assert items["unpriced"]["reason"].endswith(": provider house has no rates")
     assert "rates set" in items["unpriced"]["fix"]
     assert items["conflicting"]["actions"] == ["bill_as_is", "write_off"]
     assert items["orphaned"]["actions"] == ["write_off"]

@@ -189,6 +189,26 @@ def test_a_rate_on_days_of_the_week_reads_back_and_bills_on_these_days_only(api:
     assert [bill(api, each)["cost_usd_cents"] for each in streams] == ["0.192", "0.0296", "0.0296", "0.192"]
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "at", "usage", "cents"),
+    [
+        ("deepseek", "deepseek-flash", "2026-11-13T02:00:00Z", (36_100, 1_200, 21_600, 0), "0.59196"),
+        ("deepseek", "deepseek-flash", "2026-11-14T02:00:00Z", (36_100, 1_200, 21_600, 0), "0.29598"),
+        ("deepseek", "deepseek-v4-flash", "2026-08-16T20:00:00Z", (1_000_000, 0, 0, 0), "22"),
+        ("openai", "gpt-4o-audio-preview", STARTED, (17, 592, 0, 482), "3.97025"),
+        ("openai", " gpt-4o ", STARTED, (12_345, 678, 0, 0), "3.76425"),
+        ("google", "models/gemini-2.5-pro", STARTED, (12_345, 678, 0, 0), "2.221125"),
+    ],
+)
+def test_a_stream_costs_what_the_vendor_publishes(
+    api: Api, provider: str, model: str, at: str, usage: tuple[int, ...], cents: str
+) -> None:
+    counters = ("input_tokens", "output_tokens", "cache_read_input_tokens", "output_audio_tokens")
+    events = stream("s", provider=provider, model=model, time=at)
+    events[1]["data"]["usage"] = dict(zip(counters, usage, strict=True))
+    assert bill(api, events)["cost_usd_cents"] == cents
+
+
 def test_rates_by_time_of_day_and_tier_read_back_as_they_were_set(api: Api) -> None:
     given = [
         {"kind": "input", "usd_per_million": "4", "above_input_tokens": 0},

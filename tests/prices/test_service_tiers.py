@@ -24,7 +24,7 @@ STANDARD = ("standard", "default", "auto", "on_demand", "on-demand", "standard_o
         (None, None, "flex", "flex"),
         (None, None, None, None),
         ("", "  ", "flex", "flex"),
-        (" priority ", None, None, "priority"),
+        (" Priority ", None, None, " Priority "),
         ("standard", "priority", None, "standard"),
     ],
 )
