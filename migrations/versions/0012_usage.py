@@ -91,7 +91,7 @@ STREAMS = f"""
 ALTER TABLE streams
     ADD COLUMN start_received_at timestamptz,
     ADD COLUMN end_received_at timestamptz,
-    ADD COLUMN clock_ahead_seconds integer,
+    ADD COLUMN clock_ahead_seconds bigint,
     DROP CONSTRAINT streams_state_check,
     ADD CHECK (state IN ('open', 'ended', 'finalized', 'orphaned', 'unpriced', 'conflicting', 'unmeasured', 'misdated'));
 DROP INDEX streams_backlog;

@@ -21,6 +21,7 @@ def metering(database: Database) -> CommandLine:
         ("customers", "list"),
         ("rates", "list"),
         ("cancel-policy", "list"),
+        ("upstream-price", "list"),
         ("backlog", "list"),
         ("rerate", "--period", "2026-10", "--dry-run"),
         ("invoices", "list"),

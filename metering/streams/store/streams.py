@@ -115,7 +115,7 @@ _ROW_COLUMNS: tuple[tuple[str, str], ...] = (
     ("end_data", "json"),
     ("end_conflicting", "boolean"),
     ("end_received_at", "timestamptz"),
-    ("clock_ahead_seconds", "integer"),
+    ("clock_ahead_seconds", "bigint"),
 )
 
 
