@@ -22,7 +22,7 @@ from metering.core.clock import utc_now
 from metering.customers.queries import count_overdue_customers
 from metering.db.engine import DatabaseUnavailableError, transaction
 from metering.server.bootstrap import Service, redis_url
-from metering.server.queries import totals_freshness, work_health, workers_seen
+from metering.server.queries import flagged_charges, totals_freshness, work_health, workers_seen
 from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
 from metering.stripe.drift import DriftClass
@@ -144,6 +144,12 @@ def _streams(connection: Connection, now: datetime) -> Iterator[Metric]:
         if state is not State.FINALIZED:
             states.add_metric([state.value], health.states.get(state.value, 0))
     yield states
+    flagged = GaugeMetricFamily(
+        "metering_charges_flagged", "Charges of the last 24 hours that have a flag, by flag", labels=["flag"]
+    )
+    for flag, charges in flagged_charges(connection, since=now - timedelta(days=1)).items():
+        flagged.add_metric([flag.value], charges)
+    yield flagged
 
 
 def _totals(connection: Connection, now: datetime) -> Iterator[Metric]:
