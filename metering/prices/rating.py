@@ -44,10 +44,15 @@ def rate_by_card(
     Raises:
         RateMissingError: a parent kind (input, output) was used and has no rate.
     """
-    rates = card.rates_for(
+    rates = rates_of_card(usage=usage, card=card, service_tier=service_tier, at=at)
+    return rate_usage(usage=usage, rates=rates, markup_percent=markup_percent)
+
+
+def rates_of_card(*, usage: Usage, card: RateCard, service_tier: str | None, at: datetime) -> RateTable:
+    """The rates of a card, before any markup, for a stream that started at `at`."""
+    return card.rates_for(
         input_tokens=input_size(usage), service_tier=service_tier.lower() if service_tier else None, at=at
     )
-    return rate_usage(usage=usage, rates=rates, markup_percent=markup_percent)
 
 
 def rate_usage(*, usage: Usage, rates: RateTable, markup_percent: Decimal = ZERO) -> tuple[ChargeLine, ...]:
