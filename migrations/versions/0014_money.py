@@ -28,9 +28,9 @@ ALTER TABLE invoice_run_refusals ADD CONSTRAINT invoice_run_refusals_result_chec
 """
 
 PUSHES = """
--- The customer at Stripe that the invoice is written to. It is set before the first write and then kept, also when
--- our customer is linked to another Stripe customer later.
-ALTER TABLE invoice_pushes ADD COLUMN stripe_customer_id text;
+-- `stripe_customer_id`: the Stripe customer that the invoice was written to, which its customer may no longer be
+-- linked to. `relinked_to`: the later link for which a reconciliation has reported that.
+ALTER TABLE invoice_pushes ADD COLUMN stripe_customer_id text, ADD COLUMN relinked_to text;
 
 -- What was sent says who it was sent for; a later creation replaced the draft of an earlier one.
 UPDATE invoice_pushes p SET stripe_customer_id = sent.stripe_customer_id FROM (

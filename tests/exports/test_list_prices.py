@@ -16,8 +16,8 @@ from metering.prices.set_rate import set_rate
 from metering.prices.set_terms import set_markup
 from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
+from tests.exports.costs import check_costs
 from tests.exports.files import parquet_rows
-from tests.exports.test_focus_conformance import check_costs
 
 PRICED_FROM = datetime(2026, 10, 1, tzinfo=UTC)
 BOOKED = datetime(2026, 11, 28, tzinfo=UTC)
