@@ -25,7 +25,10 @@ router = v1_router("customers")
 
 
 class MonthToDate(TypedDict):
-    """Final amounts of the current billing month."""
+    """Final amounts of the current billing month, filed by the time the stream ended.
+
+    Late usage and corrections of earlier months count for those, also when they are on a later invoice.
+    """
 
     cost_usd_cents: Annotated[Cents, described("The exact final amount of the month so far.", example="1284.4985")]
 

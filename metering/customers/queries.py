@@ -108,7 +108,7 @@ def month_bounds(
 
 
 # Whole hours come from the hourly sums. Where a month begins or ends within an hour, as in zones offset by half an
-# hour, that part of the hour is read from the bills.
+# hour, that part of the hour is read from the bills: once for all customers with the same bounds.
 _MONTH_SUMS = text(
     """
     WITH months AS MATERIALIZED (
@@ -120,6 +120,14 @@ _MONTH_SUMS = text(
     ), parts AS MATERIALIZED (
         SELECT customer_id, starts_at AS from_, first_hour AS to_ FROM months WHERE starts_at < first_hour
         UNION ALL SELECT customer_id, last_hour, ends_at FROM months WHERE last_hour < ends_at
+    ), ranges AS MATERIALIZED (SELECT DISTINCT from_, to_ FROM parts), edges AS MATERIALIZED (
+        SELECT b.customer_id, r.from_, r.to_, b.bill_usd_cents AS usd_cents
+        FROM ranges r JOIN newest_bills b ON b.ended_at >= r.from_ AND b.ended_at < r.to_
+        WHERE b.customer_id = ANY(:customer_ids) AND NOT b.taken_back
+        UNION ALL
+        SELECT a.customer_id, r.from_, r.to_, a.usd_cents
+        FROM ranges r JOIN manual_adjustments a ON a.filed_at >= r.from_ AND a.filed_at < r.to_
+        WHERE a.customer_id = ANY(:customer_ids)
     )
     SELECT customer_id, sum(usd_cents) AS usd_cents FROM (
         SELECT t.customer_id, t.usd_cents FROM months m JOIN totals_hourly_by_customer t
@@ -128,11 +136,7 @@ _MONTH_SUMS = text(
         SELECT t.customer_id, t.usd_cents FROM months m JOIN totals_pending t
         ON t.customer_id = m.customer_id AND t.hour >= m.first_hour AND t.hour < m.last_hour
         UNION ALL
-        SELECT b.customer_id, b.bill_usd_cents FROM parts p JOIN newest_bills b
-        ON b.customer_id = p.customer_id AND b.ended_at >= p.from_ AND b.ended_at < p.to_ AND NOT b.taken_back
-        UNION ALL
-        SELECT a.customer_id, a.usd_cents FROM parts p JOIN manual_adjustments a
-        ON a.customer_id = p.customer_id AND a.filed_at >= p.from_ AND a.filed_at < p.to_
+        SELECT e.customer_id, e.usd_cents FROM edges e JOIN parts p USING (customer_id, from_, to_)
     ) AS booked GROUP BY customer_id
     """
 )
@@ -140,7 +144,7 @@ _MONTH_SUMS = text(
 
 def _month_sums(connection: Connection, bounds: Mapping[str, tuple[datetime, datetime]]) -> Mapping[str, Decimal]:
     months = ({"customer_id": each, "starts_at": at[0], "ends_at": at[1]} for each, at in bounds.items())
-    rows = connection.execute(_MONTH_SUMS, {"months": json_rows(months)})
+    rows = connection.execute(_MONTH_SUMS, {"months": json_rows(months), "customer_ids": list(bounds)})
     return {row.customer_id: row.usd_cents for row in rows}
 
 
