@@ -25,7 +25,8 @@ _IGNORED = r"\s\x00-\x20\x7f-\xa0\u200b-\u200f\u2060\ufeff'\""
 _SEPARATORS = ";\t\r\n"
 # A text that begins with a tab or a line break is one that OWASP names, too.
 _FORMULA = re.compile(rf"\A(?=[{_IGNORED}]*[{_STARTS}\t\r\n])|(?<=[{_SEPARATORS}])(?=[{_IGNORED}]*[{_STARTS}])")
-_MAY_BEGIN = re.compile(rf"[{_IGNORED}{_STARTS}]")
+# The characters that a text has to begin with to match at its start: a look-up is faster than the expression.
+_SUSPECT = frozenset(re.findall(rf"[{_IGNORED}{_STARTS}]", "".join(map(chr, range(0x10000)))))
 # JSON has line breaks and tabs between its values only. In its strings, a character may be written as its code.
 _JSON_BREAKS = str.maketrans("\t\r\n", "   ")
 _JSON_FORMULA = re.compile(rf"(;[{_IGNORED}]*)([{_STARTS}])")
@@ -87,8 +88,7 @@ def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
 def _texts(values: Sequence[str | None]) -> Sequence[str | None]:
     if _has_separator(values):
         return [text and defused(text) for text in values]
-    may_begin = _MAY_BEGIN.match
-    return [defused(text) if text and may_begin(text) else text for text in values]
+    return [defused(text) if text and text[0] in _SUSPECT else text for text in values]
 
 
 def _documents(values: Sequence[str | None]) -> Sequence[str | None]:
