@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from metering.audit.difference import Check, Difference, rows_that_differ
 from metering.events.usage import COUNTERS
 
-# For each line, quantity x USD per million / 10,000 = cents, or for time, seconds x USD per hour / 36 = cents but for
+# For each line, quantity x USD per million / 10,000 = cents; for time, seconds x USD per hour / 36 = cents, within
 # half of the last of 12 places. The cents of the lines sum to the amount.
 _LINES = """
 LATERAL (

@@ -136,6 +136,20 @@ def load_rate_cards(connection: Connection, *, known: Collection[str] = ()) -> l
     return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in cards]
 
 
+_CARD = text("SELECT * FROM rate_cards WHERE rate_card_id = :rate_card_id")
+_RATES_OF_CARD = text("SELECT * FROM rates WHERE rate_card_id = :rate_card_id")
+
+
+def find_rate_card(connection: Connection, *, rate_card_id: str) -> RateCard | None:
+    """One card with its rates; None if there is none with this id."""
+    key = {"rate_card_id": rate_card_id}
+    row = connection.execute(_CARD, key).one_or_none()
+    if row is None:
+        return None
+    by_card = rates_by_card(connection.execute(_RATES_OF_CARD, key).all())
+    return sourced_rate_card(row, by_card.get(rate_card_id, ())).card
+
+
 _SHARED_NAMES = text(
     """
     SELECT names, position FROM rate_cards
