@@ -9,7 +9,7 @@ from metering.core.period import day_bounds
 from metering.core.time_zones import find_zone, nearest_zone
 from metering.customers.queries import zone_problems
 
-# The days at whose starts both must agree. They are past, and every version of the data has the same rules for them.
+# The days at whose starts both must agree. They are past: every version of the data has the same rules for them.
 # So a name that PostgreSQL reads as an abbreviation (CET without daylight saving) is found, and a country that has
 # just changed its rules is not refused.
 _FIRST_DAY, _DAYS = date(2023, 1, 1), 730
