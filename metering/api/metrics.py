@@ -21,6 +21,7 @@ from metering.alerts.store.endpoints import EndpointState
 from metering.core.clock import utc_now
 from metering.customers.queries import count_overdue_customers, unusable_zones
 from metering.db.engine import DatabaseUnavailableError, transaction
+from metering.prices.queries import comparison_health
 from metering.server.bootstrap import Service, redis_url
 from metering.server.queries import flagged_charges, totals_freshness, work_health, workers_seen
 from metering.streams.ingest.nudge import QUEUE
@@ -54,6 +55,7 @@ class WorkCollector(Collector):
             "pushes": lambda connection, _: _pushes(connection),
             "drift": _drift,
             "alerts": _alerts,
+            "rates": _rates,
         }
         self._lock = threading.Lock()
         self._read_at = float("-inf")
@@ -236,3 +238,11 @@ def _alerts(connection: Connection, now: datetime) -> Iterator[Metric]:
     oldest = now - health.pending_since if health.pending_since else timedelta()
     says = "Age of the oldest pending webhook delivery; 0 when none is pending"
     yield GaugeMetricFamily("metering_oldest_webhook_seconds", says, value=_seconds(oldest))
+
+
+def _rates(connection: Connection, now: datetime) -> Iterator[Metric]:
+    health = comparison_health(connection)
+    says = "Models whose price the installed catalogue would change, neither imported nor kept"
+    yield GaugeMetricFamily("metering_price_changes", says, value=health.open_changes)
+    says = "Seconds since the installed catalogue was last compared with the stored rates"
+    yield from _age("metering_rates_compared_seconds", says, at=health.compared_at, now=now)

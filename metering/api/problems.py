@@ -53,9 +53,11 @@ from metering.exports.month_rows import UnequalExportError
 from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.months.close_months import UnequalSumsError
 from metering.months.run_invoices import ForceReasonMissingError, MonthNotOverError
+from metering.prices.check_rates import InvalidRateError
 from metering.prices.model_names import UnknownClauseError
 from metering.prices.rating import RateMissingError
-from metering.prices.set_rate import InvalidRateError, RateDateTakenError
+from metering.prices.read_prices import InvalidOwnPriceError
+from metering.prices.set_rate import RateDateTakenError
 from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.server.bootstrap import NotConfiguredError
 from metering.server.settings import ConfigurationError
@@ -190,6 +192,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         ExportStoppedError,
         ForceReasonMissingError,
         InvalidKeyError,
+        InvalidOwnPriceError,
         InvalidReaderNameError,
         KeyBindingError,
         KeyIdTakenError,

@@ -71,9 +71,8 @@ def rate_by_card(
 
 def rates_of_card(*, usage: Usage, card: RateCard, service_tier: str | None, at: datetime) -> RateTable:
     """The rates of a card, before any markup, for a stream that started at `at`."""
-    return card.rates_for(
-        input_tokens=input_size(usage), service_tier=service_tier.lower() if service_tier else None, at=at
-    )
+    tier = service_tier.strip().lower() if service_tier else None
+    return card.rates_for(input_tokens=input_size(usage), service_tier=tier, at=at)
 
 
 def rate_usage(

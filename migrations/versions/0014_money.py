@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0014_money"
-down_revision = "0012_usage"
+down_revision = "0013_prices_by_weekday"
 branch_labels = None
 depends_on = None
 
