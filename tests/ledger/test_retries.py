@@ -88,6 +88,18 @@ def test_what_follows_a_stream_that_did_not_end_early_is_no_retry(books: Books, 
     assert retry_of(books, "again") is None
 
 
+def test_a_stream_without_a_rate_that_completed_after_all_was_not_interrupted(books: Books) -> None:
+    """It was swept and put into the backlog, so that nothing was booked when its end came."""
+    unpriced = {"provider": "house", "model": "own-1"}
+    books.receive([start("first", **ASKED, **unpriced), delivered("first")])
+    books.finalize(now=NOW + books.service.waits.abandon_after)
+    assert books.stream("first").stream.state is State.UNPRICED
+    later = NOW + timedelta(hours=1)
+    books.receive([end("first")], at=later)
+    books.finalize(now=later)
+    assert books.audit(now=later) == []
+
+
 def test_the_latest_of_several_interruptions_counts(books: Books) -> None:
     books.receive(
         [*interrupted("early", ended=T0 - timedelta(minutes=1)), *interrupted("late"), *attempt("again")]
