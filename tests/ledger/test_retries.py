@@ -13,7 +13,7 @@ from metering.events.usage import Usage
 from metering.streams.settlement import State
 from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
-from tests.builders import NOW, T0, Books, end, start
+from tests.builders import NOW, T0, Books, delivered, end, start
 
 ASKED = {"request_hash": "h1", "api_key_id": "k1"}
 COST = Decimal("0.4985")
