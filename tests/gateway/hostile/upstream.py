@@ -87,15 +87,12 @@ class HostileUpstream:
         gone = asyncio.ensure_future(reader.read(1))
         playing = asyncio.ensure_future(self._play(behaviour, writer, record))
         await asyncio.wait({gone, playing}, return_when=asyncio.FIRST_COMPLETED)
-        if not playing.done():
-            record.disconnected = True
-            playing.cancel()
-            return False
-        keeps = await playing
+        record.disconnected = not playing.done()
+        playing.cancel()
         gone.cancel()
-        await asyncio.wait({gone})
-        # What was read ahead belongs to the next request, which no behaviour needs.
-        return keeps and gone.cancelled()
+        results = await asyncio.gather(playing, gone, return_exceptions=True)
+        # A byte that was read ahead would belong to the next request, which no behaviour sends.
+        return results[0] is True and isinstance(results[1], asyncio.CancelledError)
 
     async def _play(self, behaviour: Behaviour, writer: asyncio.StreamWriter, record: Record) -> bool:
         """Write the answer; returns whether the connection can be used again."""
