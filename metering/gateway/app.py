@@ -17,6 +17,7 @@ from metering.gateway.client import SERVERS_SEND, Client
 from metering.gateway.completions import Completion, new_stream_id
 from metering.gateway.gateway import Gateway
 from metering.gateway.metrics import CONTENT_TYPE_LATEST
+from metering.gateway.policy_check import check_policies
 from metering.gateway.problems import Problem, RefusedError
 from metering.gateway.requests import authenticate, read_completion_request
 from metering.gateway.settings import GatewaySettings
@@ -42,7 +43,7 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
             url=settings.metering_url, key=settings.ingest_key, source=settings.source, spool=settings.spool
         )
         gateway = Gateway(settings=settings, emitter=emitter)
-        ticking = asyncio.create_task(gateway.tick())
+        watching = [asyncio.create_task(gateway.tick()), asyncio.create_task(check_policies(gateway))]
         if on_start is not None:
             on_start(gateway)
         try:
@@ -52,7 +53,8 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
             deadline = asyncio.get_running_loop().time() + _FLUSH_SECONDS
             while gateway.running and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(0.01)
-            ticking.cancel()
+            for task in watching:
+                task.cancel()
             gateway.client.close()
             await asyncio.to_thread(emitter.close, _FLUSH_SECONDS)
 

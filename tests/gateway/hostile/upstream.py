@@ -85,7 +85,7 @@ class HostileUpstream:
         record = Record(body)
         self.records.setdefault(name, []).append(record)
         gone = asyncio.ensure_future(reader.read(1))
-        playing = asyncio.ensure_future(self._play(behaviour, writer, record))
+        playing = asyncio.ensure_future(self._play(behaviour, reader, writer, record))
         await asyncio.wait({gone, playing}, return_when=asyncio.FIRST_COMPLETED)
         record.disconnected = not playing.done()
         playing.cancel()
@@ -94,7 +94,9 @@ class HostileUpstream:
         # A byte that was read ahead would belong to the next request, which no behaviour sends.
         return results[0] is True and isinstance(results[1], asyncio.CancelledError)
 
-    async def _play(self, behaviour: Behaviour, writer: asyncio.StreamWriter, record: Record) -> bool:
+    async def _play(
+        self, behaviour: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: Record
+    ) -> bool:
         """Write the answer; returns whether the connection can be used again."""
         whole = b"".join(step.data for step in behaviour.steps if isinstance(step, Write))
         started = False
@@ -112,6 +114,9 @@ class HostileUpstream:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 writer.transport.abort() if step.how == "rst" else writer.close()
                 return False
+            if reader.at_eof() or writer.is_closing():
+                # It has noticed, before the task that waits for this ran.
+                await asyncio.sleep(60)
             for part in _parts(step.data, behaviour.piece):
                 writer.write(_framed(behaviour, part))
             record.tokens_written += step.tokens
