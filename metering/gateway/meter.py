@@ -49,15 +49,19 @@ class StreamIdentity:
     """The number of answers that the request asks for."""
 
 
-class _StreamClock:
-    """The time of day at the start, plus the time since then: no event of a stream is before its start."""
+class StreamClock:
+    """The time of day at the start, plus the time since then: no event of a stream is before its start.
 
-    def __init__(self) -> None:
-        self._began = datetime.now(UTC)
-        self._zero = time.monotonic()
+    `elapsed` gives seconds that no change of the system's clock touches.
+    """
+
+    def __init__(self, *, began: datetime, elapsed: Callable[[], float]) -> None:
+        self._began = began
+        self._elapsed = elapsed
+        self._zero = elapsed()
 
     def now(self) -> datetime:
-        return self._began + timedelta(seconds=time.monotonic() - self._zero)
+        return self._began + timedelta(seconds=self._elapsed() - self._zero)
 
 
 class StreamMeter:
@@ -66,7 +70,7 @@ class StreamMeter:
     def __init__(self, *, identity: StreamIdentity, counter: TokenCounter, emit: Emit) -> None:
         self._identity = identity
         self._emit = emit
-        self._clock = _StreamClock()
+        self._clock = StreamClock(began=datetime.now(UTC), elapsed=time.monotonic)
         self._output = OutputCount(counter=counter)
         self._count_source = counter.source if identity.input_exact else UsageSource.ESTIMATE
         self._seq = 0

@@ -99,7 +99,10 @@ class UpstreamAnswer:
             return True
         beginning = b""
         while len(beginning.lstrip(_BLANK)) < _LONGEST_FIELD and len(beginning) < 1_024:
-            data = await self._receive()
+            try:
+                data = await self._connection.read()
+            except HttpError as error:
+                raise _failure(error) from error
             if not data:
                 break
             self._begun.append(data)
@@ -115,7 +118,10 @@ class UpstreamAnswer:
         """
         if self._begun:
             return self._begun.pop(0)
-        return await self._receive()
+        try:
+            return await self._connection.read()
+        except HttpError as error:
+            raise _failure(error) from error
 
     async def body(self) -> bytes:
         """The whole body.
@@ -132,12 +138,6 @@ class UpstreamAnswer:
                 raise upstream_failed(status=502, message=message, code="upstream_answer_too_large")
             parts.append(data)
         return b"".join(parts)
-
-    async def _receive(self) -> bytes:
-        try:
-            return await self._connection.read()
-        except HttpError as error:
-            raise _failure(error) from error
 
     def _header(self, name: bytes) -> str:
         return next((value for known, value in self.headers if known == name), b"").decode("latin-1")

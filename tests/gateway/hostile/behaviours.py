@@ -57,7 +57,10 @@ class Expected:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One way to answer. `framing` is `chunked`, `length` or `close`."""
+    """One way to answer. `framing` is `chunked`, `length` or `close`.
+
+    With `refuses_usage_option`, a request with `stream_options` is answered with this status and nothing else.
+    """
 
     name: str
     steps: Sequence[Step]
@@ -69,6 +72,7 @@ class Behaviour:
     framing: str = "chunked"
     piece: int = 0
     before_head: bytes = b""
+    refuses_usage_option: int = 0
     request: dict[str, Any] = field(default_factory=dict)
 
     def but(self, **changes: Any) -> "Behaviour":

@@ -82,6 +82,8 @@ class HostileUpstream:
         body = await reader.readexactly(int(length[1]) if length else 0)
         name = json.loads(body)["model"].partition(":")[2]
         behaviour = self._behaviours[name]
+        if behaviour.refuses_usage_option and b"stream_options" in body:
+            behaviour = _refusal(behaviour)
         record = Record(body)
         self.records.setdefault(name, []).append(record)
         gone = asyncio.ensure_future(reader.read(1))
@@ -129,6 +131,16 @@ class HostileUpstream:
         record.finished = True
         await writer.drain()
         return behaviour.framing != "close"
+
+
+def _refusal(behaviour: Behaviour) -> Behaviour:
+    error = {"message": "Unknown parameter: 'stream_options'.", "code": "unknown_parameter"}
+    return behaviour.but(
+        status=behaviour.refuses_usage_option,
+        steps=[Write(json.dumps({"error": error}).encode())],
+        content_type="application/json",
+        framing="length",
+    )
 
 
 def _head(behaviour: Behaviour, length: int) -> bytes:
