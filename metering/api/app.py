@@ -23,6 +23,7 @@ from metering.api import (
     streams,
     stripe,
     totals,
+    upstream_prices,
     webhooks,
 )
 from metering.api.auth import Authenticator
@@ -47,6 +48,7 @@ _ROUTERS = (
     totals.router,
     customers.router,
     prices.router,
+    upstream_prices.router,
     corrections.router,
     invoices.router,
     exports.router,

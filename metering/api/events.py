@@ -28,6 +28,7 @@ from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import JournalEntry, stream_hashes
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
+from metering.events.wire.hints import FieldWarning
 from metering.events.wire.rejections import Rejection
 from metering.streams.ingest.body import inflate, media_type_of, receive_body
 from metering.streams.ingest.fold import fold_wire
@@ -41,11 +42,12 @@ _EVENTS = "/events"
 stream_events_router = v1_router("events", route_class=route_ending_in(_EVENTS))
 
 
-class Accepted(msgspec.Struct, frozen=True):
-    """The answer once the accepted events are durable."""
+class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer once the accepted events are durable. `warnings` tell of fields that are not known."""
 
     accepted: int
     rejected: list[Rejection]
+    warnings: list[FieldWarning] = []
 
 
 class IngestEndpoint:
@@ -88,7 +90,7 @@ class IngestEndpoint:
         await self._writer.submit(submission)
         EVENTS_ACCEPTED.inc(len(decoded.events))
         EVENTS_REJECTED.inc(len(decoded.rejections))
-        answer = Accepted(len(decoded.events), list(decoded.rejections))
+        answer = Accepted(len(decoded.events), list(decoded.rejections), list(decoded.warnings))
         return Response(_encode(answer), media_type="application/json")
 
     def _read(self, key_id: str, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
@@ -100,11 +102,12 @@ class IngestEndpoint:
         return decoded, self._submission(key_id, media_type, body, decoded)
 
     def _submission(self, key_id: str, media_type: str, body: bytes, decoded: Decoded) -> Submission:
-        streams = fold_wire(decoded.events)
+        received_at = self._clock()
+        streams = fold_wire(decoded.events, received_at=received_at)
         return Submission(
             JournalEntry(
                 ingest_key_id=key_id,
-                received_at=self._clock(),
+                received_at=received_at,
                 media_type=media_type or "application/json",
                 event_count=len(decoded.events),
                 rejected=[rejection.index for rejection in decoded.rejections] or None,

@@ -8,7 +8,7 @@ from fastapi import Path
 from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
-from metering.api.answers import Count, CustomerId, Percent, Provider, Time, Usd, described, time_text
+from metering.api.answers import Amount, Count, CustomerId, Percent, Provider, Time, described, time_text
 from metering.api.auth import Admin, AnyKey, Reader, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of, whole_page
 from metering.api.parameters import (
@@ -28,11 +28,11 @@ from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
-from metering.events.usage import UsageKind
+from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
 from metering.prices.price_book import Markup as SetMarkup
 from metering.prices.queries import RateCardFilter, list_cancel_policies, list_markups, list_rate_cards
-from metering.prices.rates import DailyWindow
+from metering.prices.rates import DailyWindow, unit_name
 from metering.prices.rates import Rate as BookedRate
 from metering.prices.rates import RateCard as BookedCard
 from metering.prices.set_rate import InvalidRateError, RateDateTakenError, set_rate
@@ -41,7 +41,7 @@ from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError, s
 router = v1_router("prices")
 
 # Within these bounds every product and sum of them stays exact (core/money.py).
-UsdPerMillion = Annotated[
+UsdPerUnit = Annotated[
     Decimal,
     Field(ge=0, max_digits=20, decimal_places=12, allow_inf_nan=False),
     decimal_schema(example="25"),
@@ -69,21 +69,39 @@ class DailyInput(Input):
 
 
 class RateInput(Input):
-    """USD per million units of a kind. All conditions that are given must hold."""
+    """USD per million units of a kind, or per hour of a kind in seconds.
+
+    All conditions that are given must hold.
+    """
 
     kind: Annotated[UsageKind, Field(description="What is priced.")]
-    usd_per_million: Annotated[UsdPerMillion, Field(description="US dollars per million units, as a string.")]
+    usd_per_million: Annotated[
+        UsdPerUnit | None, Field(description="US dollars per million units, as a string.")
+    ] = None
+    usd_per_hour: Annotated[
+        UsdPerUnit | None, Field(description="US dollars per hour, as a string: for kinds in seconds.")
+    ] = None
     above_input_tokens: Annotated[
         int, Field(ge=0, le=2**53 - 1, description="Only for requests with more input tokens than this.")
     ] = 0
     service_tier: Annotated[Id | None, Field(description="Only for this service tier.", examples=["batch"])] = None
     daily: Annotated[DailyInput | None, Field(description="Only for this part of the day.")] = None
 
+    @model_validator(mode="after")
+    def _has_the_price_of_its_kind(self) -> "RateInput":
+        wanted, other = "usd_per_million", "usd_per_hour"
+        if self.kind in TIMED_KINDS:
+            wanted, other = other, wanted
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"{self.kind.value} is priced {unit_name(self.kind)}: send {wanted}, not {other}")
+        return self
+
     def rate(self) -> BookedRate:
         """In the domain's words."""
         return BookedRate(
             kind=self.kind,
             usd_per_million=self.usd_per_million,
+            usd_per_hour=self.usd_per_hour,
             above_input_tokens=self.above_input_tokens,
             service_tier=self.service_tier.lower() if self.service_tier else None,
             daily=DailyWindow(self.daily.start, self.daily.end) if self.daily else None,
@@ -130,10 +148,15 @@ class DailyPart(TypedDict):
 
 
 class Rate(TypedDict):
-    """A rate; a condition that it does not have is absent."""
+    """A rate per million units, or per hour of a kind in seconds; a condition that it does not have is absent."""
 
     kind: Annotated[UsageKind, described("What is priced.")]
-    usd_per_million: Usd
+    usd_per_million: Annotated[
+        Amount | None, described("US dollars per million units; null for kinds in seconds.", example="25")
+    ]
+    usd_per_hour: NotRequired[
+        Annotated[Amount, described("US dollars per hour of a kind in seconds.", example="0.36")]
+    ]
     above_input_tokens: Annotated[Count, described("Only for requests with more input tokens than this.")]
     service_tier: NotRequired[Annotated[str, described("Only for this service tier.", example="batch")]]
     daily: NotRequired[Annotated[DailyPart, described("Only for this part of the day.")]]
@@ -294,9 +317,11 @@ def rate_card_shape(card: BookedCard, provenance: str) -> RateCard:
 def _rate_shape(rate: BookedRate) -> Rate:
     shape: Rate = {
         "kind": rate.kind,
-        "usd_per_million": cents_text(rate.usd_per_million),
+        "usd_per_million": None if rate.usd_per_million is None else cents_text(rate.usd_per_million),
         "above_input_tokens": rate.above_input_tokens,
     }
+    if rate.usd_per_hour is not None:
+        shape["usd_per_hour"] = cents_text(rate.usd_per_hour)
     if rate.service_tier:
         shape["service_tier"] = rate.service_tier
     if rate.daily:

@@ -57,6 +57,7 @@ from metering.prices.set_rate import InvalidRateError, RateDateTakenError
 from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.server.bootstrap import NotConfiguredError
 from metering.server.settings import ConfigurationError
+from metering.streams.billing import UnmeasuredError, UnpricedError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.streams.ingest.writer import NotCommittedError, QueueFullError
 from metering.stripe.client.errors import (
@@ -199,7 +200,6 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         RefusedAddressError,
         RoleMissingError,
         SchemaOutdatedError,
-        UnknownSchemaError,
         StartOverError,
         StripeError,
         StripeMissingError,
@@ -212,6 +212,9 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         UnknownClauseError,
         UnknownKeyError,
         UnknownReaderError,
+        UnknownSchemaError,
+        UnmeasuredError,
+        UnpricedError,
         UnreadableReceiptError,
         UnrepresentableError,
         UnsafeDatabaseError,

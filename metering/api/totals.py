@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Query
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from metering.api.answers import Cents, Count, Time, described, time_text
+from metering.api.answers import Cents, Count, RareCounts, Time, described, plain_counts, time_text
 from metering.api.auth import Reader, require_customer
 from metering.api.paging import Cursor, Limit, NextCursor, Page
 from metering.api.parameters import CustomerFilter, Db, RequiredFrom, RequiredTo, TheService, Timestamp
@@ -40,7 +40,7 @@ class Compared(TypedDict):
     change_usd_cents: Annotated[Cents, described("The amount of this range minus the amount of that one.")]
 
 
-class Total(TypedDict):
+class Total(RareCounts):
     """The sums of one group. Final amounts are filed by the time the stream ended.
 
     `start` is there with a granularity, each group's field if it is in `group_by`, `compared` with a range to
@@ -64,6 +64,9 @@ class Total(TypedDict):
     input_audio_tokens: Annotated[int, described("Audio tokens of the input.")]
     output_audio_tokens: Annotated[int, described("Audio tokens of the output.")]
     cost_usd_cents: Annotated[Cents, described("The exact final amount, adjustments included.")]
+    upstream_usd_cents: Annotated[
+        Cents, described("What the upstreams say that final streams cost, where they say so.")
+    ]
     accrued_usd_cents: Annotated[Cents, described("The exact amount so far of streams that are not final.")]
     accruing_stream_count: Annotated[int, described("Streams that are not final.", example=0)]
     compared: NotRequired[Annotated[Compared, described("The same group in the range to compare with.")]]
@@ -200,8 +203,11 @@ def total_shape(row: TotalRow, *, compared: bool) -> Total:
         **({"start": time_text(row.start)} if row.start else {}),
         **row.group,
         "stream_count": row.stream_count,
-        **row.counters,
+        **plain_counts(
+            {name: sum_ for name, sum_ in row.counters.items() if sum_ or name in Total.__required_keys__}
+        ),
         "cost_usd_cents": cents_text(row.usd_cents),
+        "upstream_usd_cents": cents_text(row.upstream_usd_cents),
         "accrued_usd_cents": cents_text(row.accrued_usd_cents),
         "accruing_stream_count": row.accruing_stream_count,
     }

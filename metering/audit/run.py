@@ -90,8 +90,7 @@ class _Scope:
         """Whether a stream ended in the period."""
         if self.period is None:
             return True
-        ended_at = facts.end.event.time if facts.end else facts.last_event_at
-        return BillingPeriod.containing(at=ended_at, time_zone=time_zone) == self.period
+        return BillingPeriod.containing(at=facts.ended_at, time_zone=time_zone) == self.period
 
 
 class _Scratch:

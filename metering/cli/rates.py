@@ -22,10 +22,10 @@ from metering.cli.shared import (
 )
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
-from metering.events.usage import UsageKind
+from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import CardChange, ImportPlan, import_rates, plan_import
-from metering.prices.rates import Rate, RateCard
+from metering.prices.rates import Rate, RateCard, priced, unit_name
 from metering.prices.set_rate import InvalidRateError, set_rate
 from metering.prices.store.cards import load_rate_cards
 from metering.server.bootstrap import build_service
@@ -108,7 +108,7 @@ def set_one(
     model: Annotated[str, typer.Argument(help="The model's name, e.g. my-model-1.")],
     rates: Annotated[
         list[str] | None,
-        typer.Argument(help="KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION, one or more."),
+        typer.Argument(help="KIND[@TIER][>INPUT_TOKENS]=USD, one or more: per million, or per hour of seconds."),
     ] = None,
     effective_from: EffectiveFrom = None,
     customer: Annotated[
@@ -135,18 +135,18 @@ def _parse_rate(text: str) -> Rate:
     parts = _RATE.fullmatch(text)
     if parts is None or parts["kind"] not in set(UsageKind):
         kinds = ", ".join(UsageKind)
-        raise InvalidRateError(
-            f"{text!r}: expected KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION, where KIND is one of {kinds}"
-        )
+        raise InvalidRateError(f"{text!r}: expected KIND[@TIER][>INPUT_TOKENS]=USD, where KIND is one of {kinds}")
     try:
         usd = Decimal(parts["amount"])
     except InvalidOperation:
         usd = Decimal("NaN")
     if not usd.is_finite() or usd < 0:
-        raise InvalidRateError(f"{text!r}: expected USD per million tokens, 0 or more, got {parts['amount']!r}")
-    return Rate(
+        raise InvalidRateError(
+            f"{text!r}: expected USD {unit_name(UsageKind(parts['kind']))}, 0 or more, got {parts['amount']!r}"
+        )
+    return priced(
         kind=UsageKind(parts["kind"]),
-        usd_per_million=usd,
+        usd=usd,
         above_input_tokens=int(parts["above"] or 0),
         service_tier=parts["tier"].lower() if parts["tier"] else None,
     )
@@ -195,4 +195,6 @@ def _rate_text(rate: Rate) -> str:
     tier = f"@{rate.service_tier}" if rate.service_tier else ""
     above = f">{rate.above_input_tokens:,}" if rate.above_input_tokens else ""
     daily = f" {rate.daily.start:%H:%M}-{rate.daily.end:%H:%M}" if rate.daily else ""
-    return f"{rate.kind.value}{tier}{above}{daily} {cents_text(rate.usd_per_million)}"
+    return (
+        f"{rate.kind.value}{tier}{above}{daily} {cents_text(rate.usd)}{'/h' if rate.kind in TIMED_KINDS else ''}"
+    )

@@ -20,9 +20,19 @@ def encode_event(*, event: UsageEvent, source: str) -> bytes:
         "id": event.event_id,
         "subject": event.customer_id,
         "time": f"{time}Z",
-        "data": {"stream_id": event.stream_id, **event.attributes()},
+        "data": {"stream_id": event.stream_id, **_data(event)},
     }
     return _encode(envelope).encode("ascii")
+
+
+def _data(event: UsageEvent) -> dict[str, object]:
+    data = event.attributes()
+    # On the wire it is a part of the usage, as upstreams report it.
+    cost = data.pop("upstream_cost_usd", None)
+    if cost is not None:
+        usage = data.get("usage")
+        data["usage"] = {**(usage if isinstance(usage, dict) else {}), "upstream_cost_usd": cost}
+    return data
 
 
 def coalesce(events: Iterable[UsageEvent]) -> list[UsageEvent]:

@@ -35,8 +35,26 @@ _METERS = {
     UsageKind.OUTPUT: "Output Tokens",
     UsageKind.REASONING: "Reasoning Tokens",
     UsageKind.OUTPUT_AUDIO: "Output Audio Tokens",
+    UsageKind.CACHE_READ_AUDIO: "Cache Read Audio Tokens",
+    UsageKind.CACHE_READ_IMAGE: "Cache Read Image Tokens",
+    UsageKind.CACHE_WRITE_1H: "Cache Write 1 Hour Tokens",
+    UsageKind.INPUT_IMAGE: "Input Image Tokens",
+    UsageKind.INPUT_VIDEO: "Input Video Tokens",
+    UsageKind.CITATION: "Citation Tokens",
+    UsageKind.OUTPUT_IMAGE: "Output Image Tokens",
+    UsageKind.OUTPUT_VIDEO: "Output Video Tokens",
+    UsageKind.AUDIO_SECONDS: "Audio Seconds",
+    UsageKind.INPUT_AUDIO_SECONDS: "Input Audio Seconds",
+    UsageKind.INPUT_CHARACTERS: "Input Characters",
+    UsageKind.INPUT_DOCUMENT_PAGES: "Document Pages",
+    UsageKind.INPUT_ANNOTATED_DOCUMENT_PAGES: "Annotated Document Pages",
+    UsageKind.INPUT_TEXT_MESSAGES: "Text Messages",
+    UsageKind.WEB_SEARCHES: "Web Searches",
+    UsageKind.STORAGE_SEARCHES: "Storage Searches",
     UsageKind.REQUEST: "Requests",
+    UsageKind.UPSTREAM_COST: "Completions Priced By The Upstream",
 }
+_UNITS = {kind: meter.split()[-1] for kind, meter in _METERS.items()} | {UsageKind.UPSTREAM_COST: "Completions"}
 _HUNDRED = Decimal(100)
 _WHOLE_DISCOUNT = Decimal(-100)
 
@@ -116,7 +134,7 @@ class _FocusRows:
         list_price = _list_price(price, markup_percent, found.base_usd_per_million)
         millions = EXACT.scaleb(quantity, -6)
         cost = _usd(found.usd_cents)
-        unit = "Requests" if found.kind == UsageKind.REQUEST else "Tokens"
+        unit = _UNITS[UsageKind(found.kind or "")]
         line = (found.line_kind, found.line_month, found.line_provider, found.line_model)
         corrects = found.line_kind == LineKind.ADJUSTMENT and (found.line_month or "") < self._period
         sku = _sku(found.card_provider or found.provider, found.card_model or found.rated_model, found.kind)

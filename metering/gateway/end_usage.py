@@ -1,14 +1,15 @@
 """The usage that a stream ends with: the provider's where it can be believed, else what the gateway counted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from metering.events.events import UsageSource
 from metering.events.usage import Usage
 from metering.gateway.usage import Amount
 
-_KNOWN_COUNTERS = frozenset(field.name for field in fields(Usage))
+_COST = "upstream_cost_usd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +32,16 @@ class EndUsage:
     disbelieved: bool = False
 
     def as_usage(self) -> Usage | None:
-        """The counters that the contract has."""
+        """The counters, without the upstream's cost."""
         if self.counters is None:
             return None
-        known: dict[str, Any] = {name: self.counters[name] for name in self.counters if name in _KNOWN_COUNTERS}
-        return Usage(**known)
+        counts: dict[str, Any] = {name: value for name, value in self.counters.items() if name != _COST}
+        return Usage(**counts)
+
+    @property
+    def upstream_cost_usd(self) -> Decimal | None:
+        """What the upstream says that it cost; it is told with a usage only."""
+        return None if self.counters is None or _COST not in self.counters else Decimal(self.counters[_COST])
 
 
 def end_usage(*, reported: Mapping[str, Amount], is_current: bool, counted: Counted, completed: bool) -> EndUsage:

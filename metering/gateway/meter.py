@@ -6,7 +6,7 @@ refund it.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,6 @@ _REPORT_TOKENS = 16
 _REPORT_SECONDS = 0.25
 _CHARACTERS_PER_TOKEN = 4
 _BYTES_PER_TOKEN = 4
-_END_FIELDS = frozenset(field.name for field in fields(StreamEnd))
 
 _OUTPUT_PARTS = ("output", "whole_output", "candidates", "thoughts")
 _RESPONSE_FIELDS = ("model", "id", "service_tier", "provider")
@@ -172,8 +171,6 @@ class StreamMeter:
             completed=outcome is Outcome.COMPLETED,
         )
         reasons = tuple(reason for _, reason in sorted(self._choices.items()) if reason is not None)
-        optional = {"response_provider": self._response.get("provider")}
-        known: dict[str, Any] = {name: value for name, value in optional.items() if name in _END_FIELDS}
         self._emit(
             StreamEnd(
                 customer_id=self._identity.customer_id,
@@ -183,11 +180,12 @@ class StreamMeter:
                 usage=usage.as_usage(),
                 usage_source=usage.source,
                 finish_reasons=reasons or None,
+                response_provider=self._response.get("provider"),
                 response_model=self._response.get("model"),
                 response_id=self._response.get("id"),
                 service_tier=self._response.get("usage_tier") or self._response.get("service_tier"),
                 error_type=clean(error_type),
-                **known,
+                upstream_cost_usd=usage.upstream_cost_usd,
             )
         )
         return usage

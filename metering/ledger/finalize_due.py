@@ -152,7 +152,7 @@ def _retries(
     """The id of the interrupted stream that each of these repeats; streams that are no retry are left out."""
     interrupted = interrupted_requests(connection, request_keys.values())
     attempts = [
-        Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time)
+        Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.at)
         for key, request_key in request_keys.items()
         if request_key in interrupted and (start := claimed[key].facts.start)
     ]

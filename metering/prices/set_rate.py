@@ -11,6 +11,7 @@ from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
 from metering.events.usage import UsageKind
 from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
+from metering.prices.rating import MEASURED_INPUT
 from metering.prices.store.cards import SourcedRateCard, add_rate_cards, shared_names
 
 
@@ -88,8 +89,11 @@ def _card(
 
 
 def _check(rates: Sequence[Rate]) -> None:
-    if not any(_place(rate) == (UsageKind.INPUT, None, None, 0) for rate in rates):
-        raise InvalidRateError("rates: a card needs a rate for kind input without conditions")
+    if any(rate.kind is UsageKind.UPSTREAM_COST for rate in rates):
+        raise InvalidRateError("rates: the upstream's own cost has no rate; see docs/prices.md")
+    if not any(_place(rate)[1:] == (None, None, 0) and rate.kind in MEASURED_INPUT for rate in rates):
+        kinds = ", ".join(sorted(kind.value for kind in MEASURED_INPUT))
+        raise InvalidRateError(f"rates: a card needs a rate without conditions for input, or one of {kinds}")
     places = [_place(rate) for rate in rates]
     if len(set(places)) < len(places):
         raise InvalidRateError("rates: a kind has two rates for the same input size, service tier and time of day")

@@ -5,6 +5,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from metering.streams.settlement import NEEDS_PERSON
+from metering.streams.store.streams import IN_BACKLOG
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkHealth:
@@ -24,11 +27,11 @@ _DUE = text(
 )
 # Each state is counted separately, so that the limit applies to each; both indexes are partial.
 _STATES = text(
-    """
+    f"""
     SELECT wanted.state, found.streams
-    FROM (VALUES ('orphaned'), ('unpriced'), ('conflicting')) AS wanted (state)
+    FROM (VALUES {", ".join(f"('{state.value}')" for state in NEEDS_PERSON)}) AS wanted (state)
     CROSS JOIN LATERAL (SELECT count(*) AS streams FROM (
-        SELECT FROM streams s WHERE s.state IN ('orphaned', 'unpriced', 'conflicting') AND s.state = wanted.state
+        SELECT FROM streams s WHERE {IN_BACKLOG} AND s.state = wanted.state
         LIMIT 100000) AS counted) AS found
     UNION ALL
     SELECT state, count(*) FROM (

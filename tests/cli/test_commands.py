@@ -21,6 +21,7 @@ def metering(database: Database) -> CommandLine:
         ("customers", "list"),
         ("rates", "list"),
         ("cancel-policy", "list"),
+        ("upstream-price", "list"),
         ("backlog", "list"),
         ("rerate", "--period", "2026-10", "--dry-run"),
         ("invoices", "list"),
@@ -80,11 +81,11 @@ def test_a_key_is_created_listed_and_revoked(metering: CommandLine) -> None:
         (["keys", "create", "--role", "admin", "--customer", "acme"], "only a read key can be bound"),
         (
             ["rates", "set", "house", "own-1", "mood=5"],
-            "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION",
+            "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD, where",
         ),
-        (["rates", "set", "house", "own-1", "input=x"], "expected USD per million tokens, 0 or more, got 'x'"),
+        (["rates", "set", "house", "own-1", "input=x"], "expected USD per million, 0 or more, got 'x'"),
         (["customers", "markup", "acme", "much"], "percent: expected a number, got 'much'"),
-        (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate for kind input"),
+        (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate without conditions for input"),
         (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is not an IANA time zone"),
     ],
 )

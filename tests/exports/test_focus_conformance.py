@@ -48,6 +48,9 @@ def priced(row: Row) -> bool:
     return row["PricingQuantity"] is not None
 
 
+UNITS = ("Tokens", "Requests", "Seconds", "Characters", "Pages", "Messages", "Searches", "Completions")
+
+
 def consumed(row: Row) -> bool:
     return row["ConsumedQuantity"] is not None
 
@@ -87,7 +90,7 @@ FOCUS = {
     "ChargePeriodEnd": Rule("Date/Time"),
     "ChargePeriodStart": Rule("Date/Time"),
     "ConsumedQuantity": Rule("Decimal", required=used, allowed=of_usage),
-    "ConsumedUnit": Rule("String", required=consumed, allowed=consumed, values=one_of("Tokens", "Requests")),
+    "ConsumedUnit": Rule("String", required=consumed, allowed=consumed, values=one_of(*UNITS)),
     "ContractedCost": Rule("Decimal"),
     "ContractedUnitPrice": Rule("Decimal", required=used),
     "EffectiveCost": Rule("Decimal"),
@@ -114,7 +117,7 @@ FOCUS = {
 }
 NUMERIC = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-UNIT = re.compile(r"([1-9]\d* )?(Tokens|Requests)")
+UNIT = re.compile(rf"([1-9]\d* )?({'|'.join(UNITS)})")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The provider's usage is believed where it can be right; otherwise the gateway's own count is billed."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -73,9 +74,17 @@ def test_the_cache_fits_into_an_input_that_was_counted() -> None:
     assert chosen.counters["input_tokens"] == 40
 
 
-def test_counters_that_the_contract_does_not_have_are_left_out_of_the_event() -> None:
-    reported: dict[str, Any] = {"input_tokens": 17, "output_tokens": 20, "not_a_counter": 7}
+def test_the_upstreams_cost_is_told_beside_the_counters() -> None:
+    reported: dict[str, Any] = {"input_tokens": 17, "output_tokens": 20, "upstream_cost_usd": Decimal("0.00014")}
     chosen = end_usage(reported=reported, is_current=True, counted=_counted(20), completed=True)
     usage = chosen.as_usage()
     assert usage is not None
     assert usage.known() == {"input_tokens": 17, "output_tokens": 20}
+    assert chosen.upstream_cost_usd == Decimal("0.00014")
+
+
+def test_a_cost_alone_is_no_usage() -> None:
+    chosen = end_usage(
+        reported={"upstream_cost_usd": Decimal(1)}, is_current=False, counted=_counted(0), completed=False
+    )
+    assert (chosen.as_usage(), chosen.upstream_cost_usd) == (None, None)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.events.usage import COUNTERS
 from metering.gateway.usage import counters, join_parts, usage_parts
 
 
@@ -70,7 +71,7 @@ def test_what_includes_what_follows_from_total_provider_and_names(
     assert (read["input_tokens"], read["output_tokens"]) == expected
 
 
-def test_every_counter_of_the_contract_can_be_read() -> None:
+def test_every_counter_of_the_contract_is_read() -> None:
     details = {"audio_tokens": 3, "image_tokens": 4, "video_tokens": 5}
     read = _read(
         {
@@ -94,6 +95,7 @@ def test_every_counter_of_the_contract_can_be_read() -> None:
             "cost": 0.00014,
         }
     )
+    assert set(read) == {*COUNTERS, "upstream_cost_usd"}
     assert read == {
         "input_tokens": 100,
         "output_tokens": 200,

@@ -12,6 +12,7 @@ from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from metering.events.read_stream_events import read_stream_events
 from metering.ledger.queries.streams import StreamView, get_stream
+from metering.prices.rates import unit_name
 from metering.streams.accrue_streams import accrue_stream
 from metering.streams.bill import Bill
 from metering.streams.settlement import NEEDS_PERSON, State
@@ -98,7 +99,7 @@ def _is_open(view: StreamView) -> bool:
 def _ended(view: StreamView) -> datetime | None:
     facts = view.stream.facts
     if facts.end is not None:
-        return facts.end.event.time
+        return facts.end.at
     return None if view.stream.state is State.OPEN else facts.last_event_at
 
 
@@ -111,14 +112,14 @@ def _lines(bill: Bill | None) -> Table:
         columns=[
             Column("kind", "Kind"),
             Column("quantity", "Quantity", Kind.COUNT),
-            Column("usd_per_million", "USD per million", Kind.CODE),
+            Column("rate", "USD", Kind.CODE),
             Column("amount", "Amount", Kind.EXACT_MONEY),
         ],
         rows=[
             {
                 "kind": line.kind.value,
                 "quantity": line.quantity,
-                "usd_per_million": f"{line.usd_per_million.normalize():f}",
+                "rate": f"{line.usd.normalize():f} {unit_name(line.kind)}",
                 "amount": line.usd_cents,
             }
             for line in lines

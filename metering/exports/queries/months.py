@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
 from metering.db.rows import json_rows
-from metering.events.usage import COUNTERS
+from metering.events.usage import COUNTERS, TIMED_COUNTERS
 from metering.months.invoice import LineKind
 
 _CHUNK = 1_000
@@ -151,7 +151,11 @@ def _invoice(row: Any) -> ExportInvoice:
     )
 
 
-_COUNTERS = ", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS bigint), 0)" for name in COUNTERS)
+def _kind(counter: str) -> str:
+    return "numeric" if counter in TIMED_COUNTERS else "bigint"
+
+
+_COUNTERS = ", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS {_kind(name)}), 0)" for name in COUNTERS)
 _LINES = text(
     f"""
     SELECT m.n, l.line_key, l.kind, l.provider, l.model, l.month, l.adjustment_id, l.reason, l.starts_at,

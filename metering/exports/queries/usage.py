@@ -58,10 +58,11 @@ class UsageSum(NamedTuple):
 _DIMENSIONS = UsageSum._fields[1 : UsageSum._fields.index("quantity")]
 
 _DAY = "CAST({at} AT TIME ZONE m.time_zone AS date)"
-_LINE = "(kind text, quantity numeric, usd_per_million numeric, usd_cents numeric)"
+_LINE = "(kind text, quantity numeric, usd_per_million numeric, usd_per_hour numeric, usd_cents numeric)"
+_RATE = "coalesce(l.usd_per_million, l.usd_per_hour)"
 _CHARGED_LINES = f"""
     SELECT m.n, {LINE_KIND}, {LINE_MONTH}, {_DAY.format(at="e.ended_at")}, e.provider, e.model, l.kind,
-           l.usd_per_million, e.rate_card_id, e.rated_model, e.markup_percent, e.outcome, e.usage_source,
+           {_RATE}, e.rate_card_id, e.rated_model, e.markup_percent, e.outcome, e.usage_source,
            e.retry_of IS NOT NULL, e.api_key_id, {TAGS}, e.provider, e.model, l.quantity, l.usd_cents, 1
     FROM {ENTRIES_OF_MONTHS} {STREAM} CROSS JOIN LATERAL json_to_recordset(e.lines) AS l {_LINE}
     WHERE e.kind = 'charge'
@@ -81,7 +82,7 @@ _BILL = (
 )
 _ADJUSTED_LINES = f"""
     SELECT m.n, {LINE_KIND}, {LINE_MONTH}, {_DAY.format(at="d.ended_at")}, d.provider, d.model, l.kind,
-           l.usd_per_million, d.rate_card_id, d.rated_model, d.markup_percent, d.outcome, d.usage_source,
+           {_RATE}, d.rate_card_id, d.rated_model, d.markup_percent, d.outcome, d.usage_source,
            d.retry_of IS NOT NULL, d.api_key_id, {TAGS}, e.charged_provider, e.charged_model,
            d.sign * l.quantity, d.sign * l.usd_cents, d.sign
     FROM {ENTRIES_OF_MONTHS} {STREAM} {BILL_BEFORE}
@@ -116,8 +117,9 @@ _USAGE = text(
     )
     SELECT summed.*, k.provider AS card_provider, k.model AS card_model,
            CASE WHEN markup_percent = -100 THEN (
-               SELECT r.usd_per_million FROM rates r WHERE r.rate_card_id = summed.rate_card_id
-               AND r.kind = summed.kind ORDER BY r.above_input_tokens, r.service_tier, r.daily_start LIMIT 1
+               SELECT coalesce(r.usd_per_million, r.usd_per_hour) FROM rates r
+               WHERE r.rate_card_id = summed.rate_card_id AND r.kind = summed.kind
+               ORDER BY r.above_input_tokens, r.service_tier, r.daily_start LIMIT 1
            ) END AS base_usd_per_million
     FROM summed LEFT JOIN rate_cards k ON k.rate_card_id = summed.rate_card_id
     ORDER BY {_IN_ORDER}

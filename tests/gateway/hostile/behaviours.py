@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metering.events.usage import COUNTERS
 from metering.gateway.tokens import count_input, counter_for
 from tests.gateway.asking import MESSAGES
 
@@ -107,6 +106,13 @@ def finish(reason: str = "stop", **more: Any) -> Write:
     return Write(event(document({}, finish=reason, **more)))
 
 
+def at_once(behaviour: Behaviour) -> Behaviour:
+    """The behaviour with all its bytes in one write: a client that fails on the first ones changes nothing."""
+    steps = [step for step in behaviour.steps if isinstance(step, Write)]
+    whole = Write(b"".join(step.data for step in steps), sum(step.tokens for step in steps))
+    return behaviour.but(steps=[whole])
+
+
 def usage_chunk(usage: Any, **more: Any) -> Write:
     return Write(event({**document({}), "choices": [], "usage": usage, **more}))
 
@@ -120,8 +126,7 @@ def openai_usage(prompt: int = PROMPT, completion: int = TOKENS, **more: Any) ->
 
 def counted(output: int = TOKENS, **more: Any) -> dict[str, Any]:
     """The usage that is billed, with the input that the test's request has."""
-    usage = {"input_tokens": PROMPT, "output_tokens": output, **more}
-    return {name: value for name, value in usage.items() if name in COUNTERS}
+    return {"input_tokens": PROMPT, "output_tokens": output, **more}
 
 
 def by_provider(output_tokens: int = TOKENS, **usage: Any) -> Expected:

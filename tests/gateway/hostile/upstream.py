@@ -86,15 +86,14 @@ class HostileUpstream:
             behaviour = _refusal(behaviour)
         record = Record(body)
         self.records.setdefault(name, []).append(record)
-        gone = asyncio.ensure_future(reader.read(1))
+        gone = asyncio.ensure_future(_until_gone(reader, writer))
         playing = asyncio.ensure_future(self._play(behaviour, reader, writer, record))
         await asyncio.wait({gone, playing}, return_when=asyncio.FIRST_COMPLETED)
         record.disconnected = not playing.done()
         playing.cancel()
         gone.cancel()
         results = await asyncio.gather(playing, gone, return_exceptions=True)
-        # A byte that was read ahead would belong to the next request, which no behaviour sends.
-        return results[0] is True and isinstance(results[1], asyncio.CancelledError)
+        return results[0] is True
 
     async def _play(
         self, behaviour: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: Record
@@ -131,6 +130,12 @@ class HostileUpstream:
         record.finished = True
         await writer.drain()
         return behaviour.framing != "close"
+
+
+async def _until_gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Returns when the client has closed; reads nothing, which may belong to its next request."""
+    while not reader.at_eof() and not writer.is_closing():
+        await asyncio.sleep(0.002)
 
 
 def _refusal(behaviour: Behaviour) -> Behaviour:

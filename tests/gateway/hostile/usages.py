@@ -158,6 +158,8 @@ NAMES = [
         "claude",
         cache_read_input_tokens=PROMPT - 5,
     ),
+    _named("openrouter", openai_usage(cost=0.00014), upstream_cost_usd="0.00014"),
+    _named("openrouter-tiny-cost", openai_usage(cost=1e-7), upstream_cost_usd="1E-7"),
     _named("unusable-detail", openai_usage(prompt_tokens_details=None, completion_tokens_details="none")),
     Behaviour(
         "names-gemini",
