@@ -251,10 +251,7 @@ def write_rate(
 
 @router.get("/cancel-policies", operation_id="listCancelPolicies", summary="List cancel policies")
 def read_cancel_policies(_: AnyKey, connection: Db, provider: ProviderFilter = None) -> Page[CancelPolicyVersion]:
-    """All cancel policies, in one page. A provider without one has `delivered`, version 0.
-
-    A key with role ingest may read them too: gateways compare them with their own settings.
-    """
+    """All cancel policies, in one page, for any key. A provider without one has `delivered`, version 0."""
     found = list_cancel_policies(connection, provider=provider)
     return whole_page([cancel_policy_shape(each.terms, each.provenance, each.created_at) for each in found])
 

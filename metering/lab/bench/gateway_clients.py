@@ -15,10 +15,10 @@ import uvloop
 
 from metering.lab.bench.gateway_upstream import MODEL, STAMP_DIGITS
 
-_STAMP = re.compile(rb'"t":"(\d{%d})' % STAMP_DIGITS)
+_STAMP = re.compile(rb'"obfuscation":"(\d{%d})' % STAMP_DIGITS)
 _END = b"data: [DONE]"
 # A stamp may be cut by the end of a read.
-_TAIL_BYTES = STAMP_DIGITS + 4
+_TAIL_BYTES = STAMP_DIGITS + 15
 _PATIENCE_SECONDS = 120.0
 
 

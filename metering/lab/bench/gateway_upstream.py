@@ -13,7 +13,8 @@ from typing import cast
 
 import uvloop
 
-# The width of a stamp: nanoseconds of the monotonic clock, which all processes of a machine share.
+# The width of a stamp: nanoseconds of the monotonic clock, which all processes of a machine share. It stands in a
+# field that OpenAI fills with random characters.
 STAMP_DIGITS = 19
 MODEL = "gpt-4o"
 
@@ -37,7 +38,7 @@ def _framed(event: bytes) -> bytes:
 def _event(word: bytes) -> tuple[bytes, bytes]:
     """The bytes of a chunk before and after its stamp."""
     choice = b'"choices":[{"index":0,"delta":{"content":"%s"},"logprobs":null,"finish_reason":null}]' % word
-    event = b'data: {"t":"%s",%s%s}\n\n' % (b"0" * STAMP_DIGITS, _START, choice)
+    event = b'data: {"obfuscation":"%s",%s%s}\n\n' % (b"0" * STAMP_DIGITS, _START, choice)
     before, _, after = _framed(event).partition(b"0" * STAMP_DIGITS)
     return before, after
 
