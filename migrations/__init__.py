@@ -1,4 +1,4 @@
 """Alembic migrations; they run as the owner of the schema, never as the service."""
 
-HEAD = "0012_usage"
+HEAD = "0014_money"
 """The newest revision, which this code needs."""

@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from metering.db.engine import owner_engine
 from metering.db.migrate import migrate
 from metering.db.schema import ensure_journal_partitions
-from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import import_rates
+from metering.prices.read_prices import read_prices
 from metering.prices.store.cards import load_rate_cards
 from metering.server.bootstrap import Service, freeze_collector
 from metering.server.embedded.data_dir import Services, ephemeral_data_dir
@@ -91,7 +91,7 @@ def services(servers: Servers) -> Services:
 @pytest.fixture(scope="session")
 def rated_template(services: Services) -> Template:
     """A template that also has rates: the vendors' of the catalogue, without the many of those who resell them."""
-    whole = read_catalogue()
+    whole = read_prices()
     catalogue = replace(whole, cards=[card for card in whole.cards if card.provider in VENDORS])
     with copy(services, Template(EMPTY), name=RATED).service() as built:
         import_rates(engine=built.engine, catalogue=catalogue, now=datetime(2026, 11, 1, tzinfo=UTC))

@@ -47,7 +47,7 @@ class Scrape:
 
 
 def let_everything_have_happened(service: Service) -> None:
-    """What is only told once it has happened: a roll-up, a worker's life, a reconciliation, a look for alerts."""
+    """What is only told once it has happened: a roll-up, a worker's life, a reconciliation, a look at alerts, …"""
     now = datetime.now(UTC)
     roll_up_totals(service.engine)
     with transaction(service.engine) as connection:
@@ -57,6 +57,7 @@ def let_everything_have_happened(service: Service) -> None:
             " VALUES ('rec_test', false, 'test', now(), now())"
         )
         connection.exec_driver_sql("UPDATE alert_evaluations SET evaluated_at = now()")
+        connection.exec_driver_sql("UPDATE rate_comparisons SET compared_at = now()")
 
 
 def scrape_work(service: Service) -> Scrape:

@@ -6,7 +6,7 @@ from metering.core.clock import utc_now
 from metering.db.schema import drop_journal_partitions, ensure_journal_partitions
 from metering.streams.ingest.nudge import FINALIZE_TASK
 from workers.app import app, worker
-from workers.schedule import ALERTS_TASK, MONTH_TASK, PARTITIONS_TASK, RECONCILE_TASK
+from workers.schedule import ALERTS_TASK, MONTH_TASK, PARTITIONS_TASK, RATES_TASK, RECONCILE_TASK
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,12 @@ def close_last_month() -> None:
 def reconcile_with_stripe() -> None:
     """Compare the newest invoiced month with Stripe, if that is due."""
     worker.months.reconcile_if_due()
+
+
+@app.task(name=RATES_TASK)  # type: ignore[untyped-decorator]
+def compare_rates_with_the_catalogue() -> None:
+    """Compare the installed catalogue with the stored rates, if that is due."""
+    worker.rates.compare_if_due()
 
 
 @app.task(name=ALERTS_TASK)  # type: ignore[untyped-decorator]

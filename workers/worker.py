@@ -13,6 +13,7 @@ from workers.alerts import Alerts
 from workers.finalizing import Finalizing
 from workers.heartbeat import Heartbeat
 from workers.months import Months
+from workers.rates import Rates
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Worker:
         self.finalizing = Finalizing(self.service, on_batch=self.heartbeat.count_batch)
         self.months = Months(self.service)
         self.alerts = Alerts(self.service)
+        self.rates = Rates(self.service)
 
     def service(self) -> Service:
         """The service, built once; all threads share its connection pool."""

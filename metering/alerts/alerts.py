@@ -18,6 +18,7 @@ class AlertKind(StrEnum):
     ESTIMATED_SHARE = "estimated_share"
     DRIFT = "drift"
     BACKLOG_AGE = "backlog_age"
+    PRICE_CHANGE = "price_change"
 
     @property
     def message_type(self) -> str:
@@ -32,6 +33,7 @@ UNITS: Mapping[AlertKind, str] = {
     AlertKind.ESTIMATED_SHARE: "percent",
     AlertKind.DRIFT: "usd_cents",
     AlertKind.BACKLOG_AGE: "hours",
+    AlertKind.PRICE_CHANGE: "usd_cents",
 }
 
 
@@ -97,6 +99,7 @@ _RANGES: Mapping[AlertKind, tuple[Decimal, Decimal]] = {
     AlertKind.ESTIMATED_SHARE: (Decimal("0.01"), Decimal(100)),
     AlertKind.DRIFT: (ZERO, _MOST_CENTS),
     AlertKind.BACKLOG_AGE: (Decimal("0.01"), Decimal(8_760)),
+    AlertKind.PRICE_CHANGE: (ZERO, _MOST_CENTS),
 }
 _WITH_FLOOR = (AlertKind.DAILY_CHANGE, AlertKind.ESTIMATED_SHARE)
 

@@ -26,7 +26,9 @@ class Measured:
 
     `usd_cents` is the amount of the window, or the drift; `before_usd_cents` the amount of the days before the
     window; `estimated_usd_cents` the estimated part of `usd_cents`. `count` counts drift findings or streams in
-    the backlog. `since` is when the oldest of these streams was first received.
+    the backlog. `since` is when the oldest of these streams was first received. For new prices, `usd_cents` is the
+    difference, `before_usd_cents` what last month cost, `estimated_usd_cents` what it would have cost, `count` the
+    number of models, and `since` when the first of them was found.
     """
 
     usd_cents: Decimal = ZERO
@@ -116,7 +118,7 @@ def _value(crossing: Crossing, now: datetime) -> str | None:
             return _percent(_SHOWN.subtract(times, measured.before_usd_cents), measured.before_usd_cents)
         case AlertKind.ESTIMATED_SHARE:
             return _percent(measured.estimated_usd_cents, measured.usd_cents)
-        case AlertKind.DRIFT:
+        case AlertKind.DRIFT | AlertKind.PRICE_CHANGE:
             return cents_text(measured.usd_cents)
         case AlertKind.BACKLOG_AGE:
             assert measured.since is not None
@@ -159,6 +161,14 @@ def _measured(crossing: Crossing) -> dict[str, Any]:
                 "reconciliation_id": measured.reconciliation_id,
                 "drift_usd_cents": cents_text(measured.usd_cents),
                 "finding_count": measured.count,
+            }
+        case AlertKind.PRICE_CHANGE:
+            assert measured.since is not None
+            return {
+                "found_at": _time_text(measured.since),
+                "change_count": measured.count,
+                "last_month_usd_cents": cents_text(measured.before_usd_cents),
+                "would_cost_usd_cents": cents_text(measured.estimated_usd_cents),
             }
         case AlertKind.BACKLOG_AGE:
             assert measured.since is not None

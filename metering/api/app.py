@@ -22,8 +22,8 @@ from metering.api import (
     prices,
     streams,
     stripe,
+    terms,
     totals,
-    upstream_prices,
     webhooks,
 )
 from metering.api.auth import Authenticator
@@ -48,7 +48,7 @@ _ROUTERS = (
     totals.router,
     customers.router,
     prices.router,
-    upstream_prices.router,
+    terms.router,
     corrections.router,
     invoices.router,
     exports.router,

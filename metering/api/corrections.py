@@ -50,6 +50,7 @@ from metering.events.events import Outcome
 from metering.ledger.entries import ManualAdjustment as BookedAdjustment
 from metering.ledger.entries import ManualKind
 from metering.ledger.queries.charges import list_manual_adjustments
+from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.streams.resolutions import Resolution as StoredResolution
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import NEEDS_PERSON, State
@@ -207,7 +208,13 @@ def read_adjustments(
 
 
 @router.post("/adjustments", operation_id="createAdjustment", summary="Book a credit or a correction")
-@raises(UnknownCustomerError, InvalidAdjustmentError, IdempotencyKeyReusedError, RequestInFlightError)
+@raises(
+    UnknownCustomerError,
+    UnusableTimeZoneError,
+    InvalidAdjustmentError,
+    IdempotencyKeyReusedError,
+    RequestInFlightError,
+)
 def write_adjustment(
     given: AdjustmentInput,
     idempotency_key: Annotated[

@@ -4,8 +4,10 @@ Posting is plain ASGI around the writer: it carries 100,000 events a second, ahe
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime
+from time import monotonic
 from typing import Annotated, Any
 
 import msgspec
@@ -32,9 +34,12 @@ from metering.events.wire.hints import FieldWarning
 from metering.events.wire.rejections import Rejection
 from metering.streams.ingest.body import inflate, media_type_of, receive_body
 from metering.streams.ingest.fold import fold_wire
-from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
+from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED, STREAMS_AHEAD, UNKNOWN_FIELDS
 from metering.streams.ingest.writer import IngestWriter, Submission
 
+log = logging.getLogger(__name__)
+
+_TELL_AGAIN_SECONDS = 60.0
 _encode = msgspec.json.Encoder().encode
 
 _EVENTS = "/events"
@@ -66,6 +71,8 @@ class IngestEndpoint:
         # One request is decoded per turn of the event loop, so that the writer waits for one decoding at most.
         # Without the lock, all waiting requests are decoded first, and PostgreSQL idles meanwhile.
         self._turn = asyncio.Lock()
+        # Two of each ingest key at most.
+        self._told: dict[tuple[str, str], float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -90,8 +97,26 @@ class IngestEndpoint:
         await self._writer.submit(submission)
         EVENTS_ACCEPTED.inc(len(decoded.events))
         EVENTS_REJECTED.inc(len(decoded.rejections))
+        self._report(key.key_id, decoded, submission)
         answer = Accepted(len(decoded.events), list(decoded.rejections), list(decoded.warnings))
         return Response(_encode(answer), media_type="application/json")
+
+    def _report(self, key_id: str, decoded: Decoded, submission: Submission) -> None:
+        """Count what looks like a mistake of the sender, and say it in the log, at most once a minute and key."""
+        ahead = [facts.clock_ahead_seconds for facts in submission.streams.values() if facts.clock_ahead_seconds]
+        if decoded.warnings:
+            UNKNOWN_FIELDS.labels(key_id).inc()
+            field = decoded.warnings[0]
+            self._tell(key_id, "a gateway sends fields that are not known", field=field.field, hint=field.hint)
+        if ahead:
+            STREAMS_AHEAD.labels(key_id).inc(len(ahead))
+            self._tell(key_id, "a gateway's clock is ahead", seconds=max(ahead))
+
+    def _tell(self, key_id: str, says: str, **more: object) -> None:
+        now = monotonic()
+        if now - self._told.get((key_id, says), float("-inf")) >= _TELL_AGAIN_SECONDS:
+            self._told[key_id, says] = now
+            log.warning(says, extra={"key": key_id, **more})
 
     def _read(self, key_id: str, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
         body = inflate(sent, encoding=encoding)

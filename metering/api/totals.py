@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NotRequired, cast
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import msgspec
 from fastapi import Depends, Header, Query
@@ -20,6 +20,8 @@ from metering.api.routes import v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, encode_cursor
 from metering.core.money import EXACT, cents_text
+from metering.core.time_zones import shown_zone
+from metering.customers.check_time_zone import check_time_zone
 from metering.events.events import Outcome, UsageSource
 from metering.streams.accrue_streams import accrue_streams
 from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
@@ -98,6 +100,7 @@ def _range(from_: RequiredFrom, to: RequiredTo) -> Range:
 
 
 def _calendar(
+    connection: Db,
     within: Annotated[Range, Depends(_range)],
     granularity: GranularityChoice = Granularity.NONE,
     time_zone: Annotated[
@@ -107,11 +110,10 @@ def _calendar(
 ) -> _Calendar:
     if time_zone is None or time_zone == "UTC":
         return _Calendar(granularity, None)
-    if time_zone not in available_timezones():
-        raise InvalidParameterError(f"time_zone: {time_zone!r} is not an IANA time zone such as Europe/Berlin")
+    check_time_zone(connection, time_zone=time_zone)
     if within[1] - within[0] > _LONGEST_BY_TIME_ZONE:
         raise InvalidParameterError(f"to: with time_zone, at most {_LONGEST_BY_TIME_ZONE.days:,} days after from")
-    return _Calendar(granularity, ZoneInfo(time_zone))
+    return _Calendar(granularity, shown_zone(time_zone))
 
 
 def _compared(

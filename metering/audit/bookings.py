@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -16,6 +15,7 @@ from metering.audit.difference import Claim, Difference, field_claims, stream_ke
 from metering.audit.queries.stored import AuditedStream
 from metering.core.money import EXACT
 from metering.core.period import BillingPeriod
+from metering.core.time_zones import FURTHEST_ZONES, shown_zone
 from metering.events.events import Outcome, StreamEnd, StreamStart
 from metering.ledger.entries import AdjustmentReason, adjustment_id_of, charge_id_of, difference
 from metering.prices.price_book import PriceBook
@@ -31,9 +31,6 @@ from metering.streams.stream import NOTHING_DELIVERED, StreamFacts, facts_of, jo
 
 # A booked stream was over. The waiting times are settings that may have changed since, so none is applied here.
 _OVER = WaitingTimes(abandon_after=timedelta(), start_grace=timedelta(), retry_window=timedelta())
-
-# A customer's time zone can change, and earlier bookings keep their month.
-_FURTHEST_ZONES = (ZoneInfo("Etc/GMT+12"), ZoneInfo("Etc/GMT-14"))
 
 # A booking takes its time before it reads the prices, and its clock may differ from the one that dated a price.
 _CLOCK_MARGIN = timedelta(minutes=1)
@@ -127,7 +124,8 @@ def _period(stored: AuditedStream, period: str, at: datetime) -> str:
     A booking whose month was closed belongs to the month that was the first open one then. The audit cannot tell
     which month that was and accepts any up to the first that is open now; the seals check the closed months.
     """
-    zones = (ZoneInfo(stored.time_zone), *_FURTHEST_ZONES)
+    # A customer's time zone can change, and earlier bookings keep their month.
+    zones = (shown_zone(stored.time_zone), *FURTHEST_ZONES)
     months = [BillingPeriod.containing(at=at, time_zone=zone) for zone in zones]
     if period in map(str, months):
         return period

@@ -8,8 +8,11 @@ from decimal import Decimal
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.events.events import Outcome, StreamEnd, StreamStart
 from metering.prices.model_names import matching_rule, spellings
+from metering.prices.rate_book import rule_text
 from metering.prices.rates import RateCard, id_by_content
 from metering.prices.rating import RateMissingError, rate_by_card, upstream_cost_line
+from metering.prices.readings import all_readings
+from metering.prices.service_tiers import service_tier_of
 from metering.streams.bill import Bill, PriceSource
 from metering.streams.billing import flags_of, upstream_cents
 from metering.streams.resolutions import Resolution, ResolutionAction
@@ -111,6 +114,9 @@ def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
     facts = facts_of_receipt(receipt)
     usage = billable_usage(facts)
     end, start = receipt.end, receipt.start
+    service_tier = service_tier_of(
+        usage=None, answer=end.service_tier if end else None, request=start.service_tier if start else None
+    )
     claims = [
         ("usage", bill.usage, usage.usage),
         ("usage_source", bill.usage_source, usage.source),
@@ -125,7 +131,7 @@ def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
             ("provider", bill.provider, start.provider),
             ("model", bill.model, start.model),
             ("started_at", bill.started_at, facts.start.at if facts.start else start.time),
-            ("service_tier", bill.service_tier, (end.service_tier if end else None) or start.service_tier),
+            ("service_tier", bill.service_tier, service_tier),
         ]
     return [
         f"{name}: billed {claimed!r}, the events say {found!r}"
@@ -164,11 +170,13 @@ def _check_card(receipt: Receipt, bill: Bill) -> Iterable[str]:
 def _check_rule(receipt: Receipt, bill: Bill) -> Iterable[str]:
     if receipt.rate_card is None or bill.model_rule is None:
         return []
-    card, name = receipt.rate_card.card, (bill.response_model or bill.model).lower()
+    card, name = receipt.rate_card.card, (bill.response_model or bill.model).strip().lower()
     for written in (name, name.partition("/")[2]):
-        for spelling in spellings(written):
-            if (rule := matching_rule(card.names, spelling)) and bill.model_rule.endswith(f"/{spelling} {rule}"):
-                return []
+        for reading in all_readings(written):
+            for spelling in spellings(reading.name):
+                rule = matching_rule(card.names, spelling)
+                if rule and bill.model_rule.endswith(f"/{rule_text(spelling, rule, reading.because)}"):
+                    return []
     return [f"{bill.model_rule!r} does not follow from {name!r} and the card's names"]
 
 

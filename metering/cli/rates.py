@@ -1,8 +1,7 @@
 """`metering rates`: import the catalogue's rates, compare them with the current ones, list and set rates."""
 
-import re
 from collections import Counter
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from metering.cli.shared import (
     OnlyProvider,
     Provider,
     database,
+    progress_bar,
     say,
     show,
     show_one,
@@ -22,33 +22,53 @@ from metering.cli.shared import (
 )
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
-from metering.events.usage import TIMED_KINDS, UsageKind
-from metering.prices.catalogue import read_catalogue
-from metering.prices.import_rates import CardChange, ImportPlan, import_rates, plan_import
-from metering.prices.rates import Rate, RateCard, priced, unit_name
-from metering.prices.set_rate import InvalidRateError, set_rate
+from metering.core.period import BillingPeriod
+from metering.corrections.compare_rates import cost_of_changes, last_month
+from metering.corrections.simulate_rates import RateCost
+from metering.prices.import_rates import (
+    CardChange,
+    ImportPlan,
+    Only,
+    PriceChange,
+    import_rates,
+    keep_rates,
+    plan_import,
+)
+from metering.prices.rate_text import FORM, parse_rate, rate_text
+from metering.prices.rates import RateCard
+from metering.prices.read_prices import read_prices
+from metering.prices.set_rate import set_rate
 from metering.prices.store.cards import load_rate_cards
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 
+OnlyModel = Annotated[str | None, typer.Option("--model", help="Only this model, as in the catalogue.")]
+
 app = typer.Typer(help="Rate cards: what each model's tokens cost, by date.", no_args_is_help=True)
 
-_RATE = re.compile(r"(?P<kind>[a-z_]+)(@(?P<tier>[^>=@]+))?(>(?P<above>\d+))?=(?P<amount>.+)", re.DOTALL)
 
-
-@app.command("import", epilog="Example: metering rates import --approve")
+@app.command("import", epilog="Example: metering rates import --approve --provider deepseek")
 def import_them(
     approve: Annotated[bool, typer.Option("--approve", help="Add the cards. Default: only show them.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the current rates; do not ask again.")] = False,
+    provider: OnlyProvider = None,
+    model: OnlyModel = None,
     omissions: Annotated[bool, typer.Option(help="Also list what was not imported, and why.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare the installed genai-prices package with the current rates; add the changes with --approve."""
-    catalogue = read_catalogue()
+    if approve and keep:
+        raise typer.BadParameter("give either --approve or --keep, not both")
+    catalogue, now, only = read_prices(), utc_now(), Only(provider=provider, model=model)
     if approve:
-        plan = import_rates(engine=build_service(load_settings()).engine, catalogue=catalogue, now=utc_now())
+        engine = build_service(load_settings()).engine
+        plan = import_rates(engine=engine, catalogue=catalogue, now=now, only=only)
+    elif keep:
+        engine = build_service(load_settings()).engine
+        plan = keep_rates(engine=engine, catalogue=catalogue, now=now, kept_by=AUTHOR, only=only)
     else:
         with database() as connection:
-            plan = plan_import(connection, catalogue=catalogue, now=utc_now())
+            plan = plan_import(connection, catalogue=catalogue, now=now, only=only)
     rows = [_change(change) for change in plan.changes]
     if as_json or not omissions:
         show(rows, as_json=as_json, empty="nothing to import: all cards are up to date")
@@ -60,17 +80,41 @@ def import_them(
     _say_changes(plan)
     if approve:
         say("added: workers now rate unpriced streams again")
+    elif keep:
+        say(f"kept: {len(plan.changes):,} cards of {plan.source} are not offered again")
     elif plan.changes or plan.providers:
         say("nothing was written: add the cards with `metering rates import --approve`")
 
 
-@app.command("diff")
-def diff(as_json: AsJson = False) -> None:
-    """Show the cards that an import would add, next to the cards that they replace."""
+@app.command("diff", epilog="Example: metering rates diff --period 2026-10 --provider deepseek")
+def diff(
+    period: Annotated[str | None, typer.Option(help="The month to price again. Default: last month, UTC.")] = None,
+    provider: OnlyProvider = None,
+    model: OnlyModel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show each price that an import would change, for each customer with what a month would have cost by it.
+
+    The month's usage is priced once more, exactly; nothing is written. Cards that change no current price follow.
+    """
+    service, now = build_service(load_settings()), utc_now()
     with database() as connection:
-        plan = plan_import(connection, catalogue=read_catalogue(), now=utc_now())
-    rows = [_change(change) for change in plan.changes]
+        only = Only(provider=provider, model=model)
+        plan = plan_import(connection, catalogue=read_prices(), now=now, only=only)
+    month = BillingPeriod.parse(period) if period else last_month(now)
+    with progress_bar("reading bills") as progress:
+        costs = cost_of_changes(engine=service.engine, changes=plan.price_changes, period=month, progress=progress)
+    rows = [row for change, of in zip(plan.price_changes, costs, strict=True) for row in _difference(change, of)]
+    shown = {(change.provider, change.model) for change in plan.price_changes}
+    rows += [
+        {**_change(change), **_NOBODY}
+        for change in plan.changes
+        if (change.card.provider, change.card.model) not in shown
+    ]
     show(rows, as_json=as_json, empty="nothing to import: all cards are up to date")
+    _say_changes(plan)
+    if plan.price_changes:
+        say(f"amounts are of {month}: import with `metering rates import --approve`, or dismiss with --keep")
 
 
 @app.command("list")
@@ -101,14 +145,16 @@ def list_them(
 
 
 @app.command(
-    "set", epilog="Example: metering rates set house my-model-1 input=5 'input>200000=10' output@flex=12.5"
+    "set",
+    epilog="Example: metering rates set house my-model-1 input=5 'input>200000=10' output@flex=12.5"
+    " 'input=7~mon-fri/09:30-16:30'",
 )
 def set_one(
     provider: Provider,
     model: Annotated[str, typer.Argument(help="The model's name, e.g. my-model-1.")],
     rates: Annotated[
         list[str] | None,
-        typer.Argument(help="KIND[@TIER][>INPUT_TOKENS]=USD, one or more: per million, or per hour of seconds."),
+        typer.Argument(help=f"{FORM}, one or more. WINDOW: mon-fri, 16:30-00:30 or mon-fri/09:30-16:30, UTC."),
     ] = None,
     effective_from: EffectiveFrom = None,
     customer: Annotated[
@@ -116,14 +162,14 @@ def set_one(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a dated rate card for a model. For rates by time of day use PUT /v1/rates."""
+    """Add a dated rate card for a model."""
     now = utc_now()
     card = set_rate(
         engine=build_service(load_settings()).engine,
         provider=provider,
         model=model,
         effective_from=utc_or(effective_from, now),
-        rates=[_parse_rate(text) for text in rates or ()],
+        rates=[parse_rate(text) for text in rates or ()],
         customer_id=customer,
         set_by=AUTHOR,
         now=now,
@@ -131,37 +177,54 @@ def set_one(
     show_one(_row(card), as_json=as_json)
 
 
-def _parse_rate(text: str) -> Rate:
-    parts = _RATE.fullmatch(text)
-    if parts is None or parts["kind"] not in set(UsageKind):
-        kinds = ", ".join(UsageKind)
-        raise InvalidRateError(f"{text!r}: expected KIND[@TIER][>INPUT_TOKENS]=USD, where KIND is one of {kinds}")
-    try:
-        usd = Decimal(parts["amount"])
-    except InvalidOperation:
-        usd = Decimal("NaN")
-    if not usd.is_finite() or usd < 0:
-        raise InvalidRateError(
-            f"{text!r}: expected USD {unit_name(UsageKind(parts['kind']))}, 0 or more, got {parts['amount']!r}"
-        )
-    return priced(
-        kind=UsageKind(parts["kind"]),
-        usd=usd,
-        above_input_tokens=int(parts["above"] or 0),
-        service_tier=parts["tier"].lower() if parts["tier"] else None,
-    )
-
-
 def _say_changes(plan: ImportPlan) -> None:
     new = sum(change.instead_of is None for change in plan.changes)
     say(
         f"{plan.source}: {new:,} cards for new models, {len(plan.changes) - new:,} that replace another, "
         f"{plan.unchanged:,} unchanged"
+        + (f", {plan.kept:,} kept" if plan.kept else "")
         + (f"; names of {len(plan.providers):,} providers" if plan.providers else "")
     )
+    for review in plan.reviews:
+        if reason := review.due(today=utc_now().date()):
+            say(f"own price of {review.provider}/{review.model}, please review: {reason}")
     skipped = Counter(omission.reason for omission in plan.omissions if omission.skipped)
     for reason, count in skipped.most_common():
         say(f"{count:,} models were skipped: {reason} (list them with --omissions)")
+
+
+_NOBODY = {
+    "customer": None,
+    "stream_count": 0,
+    "usd_cents": "0",
+    "would_cost_usd_cents": "0",
+    "difference_usd_cents": "0",
+    "unpriced": 0,
+}
+
+
+def _difference(change: PriceChange, costs: Sequence[RateCost]) -> Iterator[dict[str, Any]]:
+    """A row for each customer that used the model, or one without a customer."""
+    what = {
+        "provider": change.provider,
+        "model": change.model,
+        "effective_from": time_text(change.becomes.effective_from),
+        "was": _rates_text(change.was),
+        "becomes": _rates_text(change.becomes),
+        "rate_card_id": change.becomes.rate_card_id,
+    }
+    if not costs:
+        yield {**what, **_NOBODY}
+    for cost in costs:
+        yield {
+            **what,
+            "customer": cost.customer_id,
+            "stream_count": cost.stream_count,
+            "usd_cents": cents_text(cost.usd_cents),
+            "would_cost_usd_cents": cents_text(cost.would_cost_usd_cents),
+            "difference_usd_cents": cents_text(cost.difference_usd_cents),
+            "unpriced": cost.unpriced,
+        }
 
 
 def _change(change: CardChange) -> dict[str, Any]:
@@ -188,13 +251,4 @@ def _row(card: RateCard) -> dict[str, Any]:
 
 
 def _rates_text(card: RateCard) -> str:
-    return "  ".join(_rate_text(rate) for rate in card.rates)
-
-
-def _rate_text(rate: Rate) -> str:
-    tier = f"@{rate.service_tier}" if rate.service_tier else ""
-    above = f">{rate.above_input_tokens:,}" if rate.above_input_tokens else ""
-    daily = f" {rate.daily.start:%H:%M}-{rate.daily.end:%H:%M}" if rate.daily else ""
-    return (
-        f"{rate.kind.value}{tier}{above}{daily} {cents_text(rate.usd)}{'/h' if rate.kind in TIMED_KINDS else ''}"
-    )
+    return "  ".join(rate_text(rate) for rate in card.rates)

@@ -4,10 +4,11 @@ The stream's row is the unit of work, so it does no harm to run this twice, in p
 and totals change in one transaction.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection, Engine
@@ -32,6 +33,11 @@ from metering.streams.store.retries import (
     withdraw_interruptions,
 )
 from metering.streams.store.streams import StoredStream, StreamMark, claim_due, mark_streams, wake_unpriced
+
+log = logging.getLogger(__name__)
+
+# A stream that cannot be booked before a person sets another time zone is tried again this often.
+_TIME_ZONE_WAIT = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +94,7 @@ def finalize_due(
         for key, each in by_key.items():
             if key in resolutions:
                 settlements[key] = settle_one(key, each, resolution=resolutions[key])
-            _plan(work, each, bills.get(key), settlements[key], request_keys.get(key))
+            _plan(work, each, bills.get(key), _bookable(work, each, settlements[key]), request_keys.get(key))
         if work.charges:
             book_charges(connection, work.charges)
         if work.adjustments:
@@ -179,6 +185,19 @@ def _record_interruptions(
             interrupted.append(interruption)
     add_interruptions(connection, interrupted)
     withdraw_interruptions(connection, taken_back)
+
+
+def _bookable(work: _Work, stream: StoredStream, settlement: Settlement) -> Settlement:
+    """The settlement, or a wait while the customer's time zone is unusable and would decide the month."""
+    if isinstance(settlement, Wait):
+        return settlement
+    ended_at = settlement.bill.ended_at if isinstance(settlement, Settled) else work.now
+    if work.periods.find_period(customer_id=stream.facts.customer_id, at=ended_at) is not None:
+        return settlement
+    details = {"customer_id": stream.facts.customer_id, "stream_id": stream.facts.stream_id}
+    log.warning("stream not booked: its customer's time zone is unusable, see `metering doctor`", extra=details)
+    state = State.OPEN if stream.facts.end is None else State.ENDED
+    return Wait(state, work.now + _TIME_ZONE_WAIT)
 
 
 def _plan(

@@ -51,5 +51,5 @@ class CancelPolicyBook:
 
     def find(self, *, provider: str, at: datetime) -> tuple[CancelPolicy, int]:
         """The policy in force at `at`, and its version."""
-        terms = in_force(self._histories.get(provider.lower(), ()), at)
+        terms = in_force(self._histories.get(provider.strip().lower(), ()), at)
         return (terms.policy, terms.version) if terms is not None else _BUILT_IN

@@ -4,9 +4,9 @@ Nothing is dropped silently: a model without a price for usage is listed as skip
 meter, and conditions that no event reports, are listed with their model.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
@@ -24,7 +24,8 @@ from genai_prices.types import (
 from metering.events.usage import COUNTER_OF_KIND, UsageKind
 from metering.prices.model_names import NameClause, UnknownClauseError
 from metering.prices.rate_book import Provider
-from metering.prices.rates import ALWAYS, DailyWindow, Rate, RateCard, in_order, priced, rate_card_id_of
+from metering.prices.rates import ALWAYS, Rate, RateCard, in_order, priced, rate_card_id_of
+from metering.prices.windows import DailyWindow
 
 _KIND_OF_PRICE = {
     "input_mtok": UsageKind.INPUT,
@@ -73,13 +74,38 @@ class Omission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """An own price that a person has to look at: because of `finding`, or once the date `review_by` has passed."""
+
+    provider: str
+    model: str
+    finding: str | None
+    review_by: date | None
+
+    def due(self, *, today: date) -> str | None:
+        """Why it is to be reviewed; None if it is not, yet."""
+        if self.finding is None and self.review_by is not None and today > self.review_by:
+            return f"its prices are known until {self.review_by} only"
+        return self.finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """All rate cards of one version of the catalogue. `source` names the package and its version."""
+    """All rate cards of one version of the catalogue. `source` names the package and its version.
+
+    `provenances` has the source of each card that comes from elsewhere, by its id (`read_prices.py`).
+    """
 
     source: str
     cards: Sequence[RateCard]
     providers: Sequence[Provider]
     omissions: Sequence[Omission]
+    provenances: Mapping[str, str] = field(default_factory=dict)
+    reviews: Sequence[Review] = ()
+
+    def provenance(self, card: RateCard) -> str:
+        """Where the prices of one of its cards come from."""
+        return self.provenances.get(card.rate_card_id, self.source)
 
 
 def read_catalogue() -> Catalogue:
@@ -100,6 +126,10 @@ def read_catalogue() -> Catalogue:
             )
         )
         for position, model in enumerate(provider.models):
+            if unread := _unread_conditions(model):
+                reason = f"its price depends on a {unread}, which this version cannot read"
+                omissions.append(_omission(provider.id, model, reason, skipped=True))
+                continue
             if not any(_prices_usage(prices) for _, prices in _conditions(model)):
                 omissions.append(_omission(provider.id, model, "it has no price for usage", skipped=True))
                 continue
@@ -130,6 +160,14 @@ def _left_out(model: ModelInfo) -> set[str]:
         if priced_kinds & _TOKENS and kind not in priced_kinds
     }
     return {f"price kind {kind}" for kind in kinds} | unreported | missing
+
+
+def _unread_conditions(model: ModelInfo) -> str | None:
+    """A kind of condition that a newer catalogue may have; to ignore it would give a wrong price."""
+    constraints = [constraint for constraint, _ in _conditions(model)]
+    constraints += [variant.constraint for variant in model.price_variants or ()]
+    known = (type(None), StartDateConstraint, TimeOfDateConstraint)
+    return next((type(each).__name__ for each in constraints if not isinstance(each, known)), None)
 
 
 def _conditions(model: ModelInfo) -> list[tuple[object, ModelPrice]]:

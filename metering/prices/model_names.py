@@ -39,6 +39,16 @@ def matching_rule(clause: NameClause, name: str) -> str | None:
     raise ValueError(f"unknown name clause {operator!r}")
 
 
+def names_in(clause: NameClause) -> Iterator[str]:
+    """The names and parts of names in a clause, without its regular expressions."""
+    ((operator, operand),) = clause.items()
+    if isinstance(operand, list):
+        for inner in operand:
+            yield from names_in(inner)
+    elif operator != "regex":
+        yield operand
+
+
 def _satisfies(operator: str, text: str, name: str) -> bool:
     match operator:
         case "equals":

@@ -1,8 +1,9 @@
-"""List rate cards, cancel policies and markups with their provenance."""
+"""List rate cards, cancel policies and markups with their provenance, and prices that would change."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -174,3 +175,59 @@ _RATED = text("SELECT DISTINCT provider FROM rate_cards ORDER BY provider")
 def rated_providers(connection: Connection) -> Sequence[str]:
     """The providers that have a rate card."""
     return connection.execute(_RATED).scalars().all()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceChangeView:
+    """A price that the catalogue would change; what the usage of the month cost, and would have cost by it.
+
+    `unpriced` streams have no rate in the new price and are in neither amount.
+    """
+
+    change_id: str
+    provider: str
+    model: str
+    was: str
+    becomes: str
+    starts_at: datetime
+    source: str
+    period: str
+    found_at: datetime
+    customer_count: int
+    unpriced: int
+    usd_cents: Decimal
+    would_cost_usd_cents: Decimal
+
+
+_PRICE_CHANGES = text(
+    """
+    SELECT p.change_id, p.provider, p.model, p.was, p.becomes, p.starts_at, p.source, p.period, p.found_at,
+           count(k.customer_id) AS customer_count, CAST(coalesce(sum(k.unpriced), 0) AS bigint) AS unpriced,
+           coalesce(sum(k.usd_cents), 0) AS usd_cents,
+           coalesce(sum(k.would_cost_usd_cents), 0) AS would_cost_usd_cents
+    FROM price_changes p LEFT JOIN price_change_costs k ON k.change_id = p.change_id
+    GROUP BY p.change_id
+    ORDER BY abs(coalesce(sum(k.would_cost_usd_cents - k.usd_cents), 0)) DESC, p.provider, p.model LIMIT :limit
+    """
+)
+
+
+def list_price_changes(connection: Connection, *, limit: int) -> Sequence[PriceChangeView]:
+    """Open price changes, those with the largest difference first."""
+    return [PriceChangeView(**row._mapping) for row in connection.execute(_PRICE_CHANGES, {"limit": limit})]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonHealth:
+    """How many price changes are open, and when the catalogue was last compared; None if it never was."""
+
+    open_changes: int
+    compared_at: datetime | None
+
+
+_COMPARED = text("SELECT (SELECT count(*) FROM price_changes) AS open_changes, compared_at FROM rate_comparisons")
+
+
+def comparison_health(connection: Connection) -> ComparisonHealth:
+    """The state of the comparison with the catalogue."""
+    return ComparisonHealth(**connection.execute(_COMPARED).one()._mapping)

@@ -1,16 +1,30 @@
 """The rate book: finds the card in force for a model name as gateways write it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
 from metering.core.dates import histories, in_force
-from metering.prices.model_names import NameClause, matching_rule, spellings
+from metering.prices.model_names import NameClause, matching_rule, names_in, spellings
+from metering.prices.nearest import Names
 from metering.prices.rates import RateCard
+from metering.prices.readings import Reading, priced_by_itself, readings, unpriced_kind
 
 # LiteLLM reports itself as provider if it does not name one; then the prefix of the model does.
 _LITELLM = "litellm"
+# Names of providers that gateways use (LiteLLM, OpenTelemetry) and the catalogue does not know.
+_OTHER_NAMES = {
+    "azure-ai": "azure",
+    "azure.ai.inference": "azure",
+    "azure_ai": "azure",
+    "fireworks-ai": "fireworks",
+    "fireworks_ai": "fireworks",
+    "gcp.gen_ai": "google",
+    "x_ai": "x-ai",
+    "z-ai": "zai",
+    "z_ai": "zai",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +49,21 @@ class CardMatch:
         return self.card.effective_from
 
 
-_Candidates = Callable[[str, str], Iterator[tuple[str, str]]]
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A provider and a name to look up, and why. If `exact`, only a name that is equal counts as a match.
+
+    If `by_hand`, only a card that a person set counts.
+    """
+
+    seller: str
+    name: str
+    because: str = ""
+    exact: bool = False
+    by_hand: bool = False
+
+
+_Candidates = Callable[[str, str], Iterator[_Candidate]]
 
 
 class RateBook:
@@ -45,12 +73,14 @@ class RateBook:
     order. The first model whose names match wins.
     """
 
-    __slots__ = ("_by_id", "_of_customer", "_provider_named", "_providers", "_shared")
+    __slots__ = ("_by_id", "_explained", "_names", "_of_customer", "_provider_named", "_providers", "_shared")
 
     def __init__(self, cards: Iterable[RateCard], providers: Iterable[Provider] = ()) -> None:
         self._by_id = {card.rate_card_id: card for card in cards}
         self._providers = {provider.provider: provider for provider in providers}
         self._provider_named = lru_cache(maxsize=1_000)(self._find_provider)
+        self._explained = lru_cache(maxsize=1_000)(self._explain)
+        self._names = lru_cache(maxsize=100)(self._names_of)
         owned: dict[str | None, list[RateCard]] = {}
         for card in self._by_id.values():
             owned.setdefault(card.customer_id, []).append(card)
@@ -69,23 +99,60 @@ class RateBook:
                 return own
         return self._shared.find(provider, model, at)
 
-    def _candidates(self, provider: str, model: str) -> Iterator[tuple[str, str]]:
-        """(provider, model) pairs to look up, most likely first, in lower case."""
-        known, name = self._provider_named(provider), model
+    def explain(self, *, provider: str, model: str, at: datetime) -> str:
+        """Why no card is found for a model, and which model has a similar name; for a person who sets a rate."""
+        key = (provider.strip().lower(), model.strip().lower())
+        later = self._shared.first_from(*key)
+        if later is not None and at < later:
+            return f"its first rate is in force from {later.isoformat()}"
+        return self._explained(*key)
+
+    def _explain(self, provider: str, model: str) -> str:
+        known, name = self._of_litellm(provider, model)
+        if known == _LITELLM:
+            return "write the model with its provider, such as openai/gpt-4o"
+        kind, alike = unpriced_kind(name, provider=known)
+        names = self._names(known)
+        if not names:
+            return f"provider {provider} has no rates"
+        reason = kind or "no rate card has this name"
+        if nearest := names.nearest(alike):
+            reason += f"; the nearest is {nearest}"
+        return f"{reason}; set its rate with `metering rates set`" if kind else reason
+
+    def _names_of(self, known: str) -> Names:
+        return Names(self._shared.names_of(dict.fromkeys((known, *self._serves(known)))))
+
+    def _of_litellm(self, provider: str, model: str) -> tuple[str, str]:
+        """The provider that is known by this name, and the model's name without LiteLLM's prefix."""
+        known = self._provider_named(provider)
         prefix, slash, rest = model.partition("/")
-        if known == _LITELLM and slash:
-            known, name = self._provider_named(prefix), rest
+        return (self._provider_named(prefix), rest) if known == _LITELLM and slash else (known, model)
+
+    def _serves(self, known: str) -> Sequence[str]:
+        return self._providers[known].serves_models_of if known in self._providers else ()
+
+    def _candidates(self, provider: str, model: str) -> Iterator[_Candidate]:
+        """What to look up, most likely first, in lower case: the name as written, then other readings of it."""
+        known, name = self._of_litellm(provider, model)
+        prefix, slash, rest = model.partition("/")
         sellers = dict.fromkeys((provider, known))
         names = [name]
         # Gateways often write "anthropic/claude-opus-4.7" where the provider itself says "claude-opus-4.7".
         if slash and name is model and self._provider_named(prefix) == known:
             names.append(rest)
-        if known in self._providers:
-            sellers |= dict.fromkeys(self._providers[known].serves_models_of)
-        for written in names:
-            for spelling in spellings(written):
+        sellers |= dict.fromkeys(self._serves(known))
+        by_hand = priced_by_itself(name, provider=known) is not None
+        as_written = [Reading(written, "") for written in names]
+        others = [] if by_hand else [each for written in names for each in readings(written, provider=known)]
+        if any(not each.moving for each in others):
+            # What is left of a name may be a model by itself, which a broader clause would mistake for another.
+            exactly = [replace(each, exact=True) for each in (*as_written, *others) if not each.moving]
+            as_written = [*exactly, *as_written]
+        for reading in (*as_written, *others):
+            for spelling in spellings(reading.name):
                 for seller in sellers:
-                    yield seller, spelling
+                    yield _Candidate(seller, spelling, reading.because, reading.exact, by_hand)
 
     def _find_provider(self, name: str) -> str:
         if name in self._providers:
@@ -93,7 +160,7 @@ class RateBook:
         for provider in self._providers.values():
             if provider.names is not None and matching_rule(provider.names, name):
                 return provider.provider
-        return name
+        return _OTHER_NAMES.get(name, name)
 
 
 class _CardsOfOwner:
@@ -114,11 +181,33 @@ class _CardsOfOwner:
     def find(self, provider: str, model: str, at: datetime) -> CardMatch | None:
         return in_force(self._named(provider.lower(), model.lower()), at)
 
+    def first_from(self, provider: str, model: str) -> datetime | None:
+        """When the first card of the model takes effect; None without a card."""
+        return next((match.card.effective_from for match in self._named(provider, model)), None)
+
+    def names_of(self, sellers: Iterable[str]) -> dict[str, str]:
+        """The models of these providers as `provider/model`, by each name of them in lower case."""
+        return {
+            name.lower(): f"{seller}/{card.model}"
+            for seller in sellers
+            for card in self._models.get(seller, ())
+            for name in (*names_in(card.names), card.model)
+        }
+
     def _find_model(self, provider: str, model: str) -> Sequence[CardMatch]:
         """The cards of the model that these names match, oldest first; empty if none matches."""
-        for seller, spelling in self._candidates(provider, model):
-            for newest in self._models.get(seller, ()):
-                if rule := matching_rule(newest.names, spelling):
+        for candidate in self._candidates(provider.strip(), model.strip()):
+            for newest in self._models.get(candidate.seller, ()):
+                if candidate.by_hand and newest.position is not None:
+                    continue
+                rule = matching_rule(newest.names, candidate.name)
+                if rule and not (candidate.exact and rule != f"equals {candidate.name}"):
                     history = self._histories[newest.provider, newest.model]
-                    return [CardMatch(card, f"{seller}/{spelling} {rule}") for card in history]
+                    said = rule_text(candidate.name, rule, candidate.because)
+                    return [CardMatch(card, f"{candidate.seller}/{said}") for card in history]
         return ()
+
+
+def rule_text(name: str, rule: str, because: str = "") -> str:
+    """How a name matched, as a charge stores it after the provider: `gpt-4o equals gpt-4o (without …)`."""
+    return f"{name} {rule}" + (f" ({because})" if because else "")

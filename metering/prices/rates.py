@@ -1,6 +1,6 @@
 """Rate cards: the prices of a model's tokens, from when and for whom they apply, and the names of the model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from decimal import Decimal
@@ -8,24 +8,10 @@ from hashlib import blake2b
 
 from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.model_names import NameClause
+from metering.prices.windows import DailyWindow, Weekday
 
 # A price without a start date has always been in force.
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class DailyWindow:
-    """A time of every day, in UTC and half-open; a window that ends before it starts spans midnight."""
-
-    start: time
-    end: time
-
-    def contains(self, at: datetime) -> bool:
-        """Whether the time `at` is in the window."""
-        clock = at.astimezone(UTC).time()
-        if self.start < self.end:
-            return self.start <= clock < self.end
-        return clock >= self.start or clock < self.end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +19,7 @@ class Rate:
     """USD per million units of a kind, or per hour of a kind that is measured in seconds.
 
     It can be limited to requests with more than `above_input_tokens` input tokens, to one service tier, or to a
-    daily window.
+    window of the day and the week.
     """
 
     kind: UsageKind
@@ -77,6 +63,9 @@ def priced(
     )
 
 
+_NO_WINDOW: tuple[time, time, tuple[Weekday, ...]] = (time(), time(), ())
+
+
 def in_order(rates: Iterable[Rate]) -> tuple[Rate, ...]:
     """Rates in the order in which cards store, show and compare them."""
     return tuple(
@@ -84,7 +73,7 @@ def in_order(rates: Iterable[Rate]) -> tuple[Rate, ...]:
             rates,
             key=lambda rate: (
                 rate.service_tier or "",
-                (rate.daily.start, rate.daily.end) if rate.daily else (time(), time()),
+                (rate.daily.start, rate.daily.end, rate.daily.weekdays) if rate.daily else _NO_WINDOW,
                 rate.kind.value,
                 rate.above_input_tokens,
             ),
@@ -111,7 +100,7 @@ class RateCard:
     names: NameClause
     position: int | None = None
     customer_id: str | None = None
-    _tables: dict[tuple[str | None, DailyWindow | None], "_Sizes"] = field(
+    _tables: dict[tuple[str | None, tuple[DailyWindow, ...]], "_Sizes"] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
     _windows: tuple[DailyWindow, ...] = field(init=False, repr=False, compare=False, default=())
@@ -130,14 +119,15 @@ class RateCard:
         """The rate of each kind, for a request of this size and service tier that started at `at`.
 
         The most specific rates of a kind apply: first those of the service tier, then those of the time of day. Of
-        these the size selects one, which prices the whole request (genai_prices.types, `TieredPrices`).
+        these the size selects one, which prices the whole request (genai_prices.types, `TieredPrices`). The
+        windows of a kind do not overlap (`check_rates.py`), so at every time one rate of each kind applies.
         """
-        window = next((window for window in self._windows if window.contains(at)), None) if self._windows else None
-        sizes = self._tables.get((service_tier, window))
+        windows = tuple(window for window in self._windows if window.contains(at)) if self._windows else ()
+        sizes = self._tables.get((service_tier, windows))
         if sizes is None:
-            sizes = _sizes(self.rates, service_tier, window)
+            sizes = _sizes(self.rates, service_tier, windows)
             if len(self._tables) < _MAX_TABLES:
-                self._tables[service_tier, window] = sizes
+                self._tables[service_tier, windows] = sizes
         return next(table for above, table in sizes if input_tokens > above)
 
 
@@ -148,12 +138,13 @@ _MAX_TABLES = 32
 _Sizes = Sequence[tuple[int, RateTable]]
 
 
-def _sizes(rates: Iterable[Rate], service_tier: str | None, window: DailyWindow | None) -> _Sizes:
+def _sizes(rates: Iterable[Rate], service_tier: str | None, windows: Collection[DailyWindow]) -> _Sizes:
     chosen: dict[UsageKind, list[Rate]] = {}
-    for tier, daily in ((None, None), (None, window), (service_tier, None), (service_tier, window)):
+    always = (None,)
+    for tier, open_ in ((None, always), (None, windows), (service_tier, always), (service_tier, windows)):
         of_layer: dict[UsageKind, list[Rate]] = {}
         for rate in rates:
-            if (rate.service_tier, rate.daily) == (tier, daily):
+            if rate.service_tier == tier and rate.daily in open_:
                 of_layer.setdefault(rate.kind, []).append(rate)
         chosen |= of_layer
     every = [rate for of_kind in chosen.values() for rate in of_kind]
@@ -205,4 +196,6 @@ def _rate_text(rate: Rate) -> str:
         text += f" in {rate.service_tier}"
     if rate.daily is not None:
         text += f" from {rate.daily.start} to {rate.daily.end}"
+        if rate.daily.weekdays:
+            text += f" on {','.join(rate.daily.weekdays)}"
     return text

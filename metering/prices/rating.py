@@ -65,10 +65,14 @@ def rate_by_card(
     Raises:
         RateMissingError: a kind was used, and neither it nor what it nests in has a rate.
     """
-    rates = card.rates_for(
-        input_tokens=input_size(usage), service_tier=service_tier.lower() if service_tier else None, at=at
-    )
+    rates = rates_of_card(usage=usage, card=card, service_tier=service_tier, at=at)
     return rate_usage(usage=usage, rates=rates, elsewhere=card.kinds, markup_percent=markup_percent)
+
+
+def rates_of_card(*, usage: Usage, card: RateCard, service_tier: str | None, at: datetime) -> RateTable:
+    """The rates of a card, before any markup, for a stream that started at `at`."""
+    tier = service_tier.strip().lower() if service_tier else None
+    return card.rates_for(input_tokens=input_size(usage), service_tier=tier, at=at)
 
 
 def rate_usage(

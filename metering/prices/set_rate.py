@@ -9,14 +9,9 @@ from sqlalchemy.exc import IntegrityError
 from metering.core.errors import MeteringError
 from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
-from metering.events.usage import UsageKind
+from metering.prices.check_rates import check_rates
 from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
-from metering.prices.rating import MEASURED_INPUT
-from metering.prices.store.cards import SourcedRateCard, add_rate_cards, shared_names
-
-
-class InvalidRateError(MeteringError):
-    """The rates are not valid for a card."""
+from metering.prices.store.cards import SET_BY, SourcedRateCard, add_rate_cards, shared_names
 
 
 class RateDateTakenError(MeteringError):
@@ -39,19 +34,20 @@ def set_rate(
     A customer's card without rates ends that customer's own price for the model.
 
     Raises:
-        InvalidRateError: there is no base rate for input, a rate is given twice, or a rate with a threshold has no
-            base rate.
+        InvalidRateError: the rates are not a card (`check_rates`).
         RateDateTakenError: the model already has a card effective from this time.
     """
     provider = provider.lower()
     if rates or customer_id is None:
-        _check(rates)
+        check_rates(rates)
     with transaction(engine) as connection:
         if customer_id is not None:
             put_customer(connection, customer_id=customer_id, details=CustomerDetails(), now=now)
         card = _card(connection, provider, model, effective_from, in_order(rates), customer_id)
         try:
-            add_rate_cards(connection, [SourcedRateCard(card=card, provenance=f"set by {set_by}", created_at=now)])
+            add_rate_cards(
+                connection, [SourcedRateCard(card=card, provenance=f"{SET_BY}{set_by}", created_at=now)]
+            )
         except IntegrityError as error:
             raise RateDateTakenError(
                 f"effective_from: {provider}/{model} already has a card effective from "
@@ -86,21 +82,3 @@ def _card(
         position=position,
         customer_id=customer_id,
     )
-
-
-def _check(rates: Sequence[Rate]) -> None:
-    if any(rate.kind is UsageKind.UPSTREAM_COST for rate in rates):
-        raise InvalidRateError("rates: the upstream's own cost has no rate; see docs/prices.md")
-    if not any(_place(rate)[1:] == (None, None, 0) and rate.kind in MEASURED_INPUT for rate in rates):
-        kinds = ", ".join(sorted(kind.value for kind in MEASURED_INPUT))
-        raise InvalidRateError(f"rates: a card needs a rate without conditions for input, or one of {kinds}")
-    places = [_place(rate) for rate in rates]
-    if len(set(places)) < len(places):
-        raise InvalidRateError("rates: a kind has two rates for the same input size, service tier and time of day")
-    for kind, tier, daily, above in places:
-        if above and (kind, tier, daily, 0) not in places:
-            raise InvalidRateError(f"rates: kind {kind.value} has a tier but no rate without above_input_tokens")
-
-
-def _place(rate: Rate) -> tuple[UsageKind, str | None, object, int]:
-    return (rate.kind, rate.service_tier, rate.daily, rate.above_input_tokens)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from metering.streams.bill import Flag
 from metering.streams.settlement import NEEDS_PERSON
 from metering.streams.store.streams import IN_BACKLOG
 
@@ -49,6 +50,21 @@ def work_health(connection: Connection, *, now: datetime) -> WorkHealth:
         oldest_due_age=now - due.oldest if due.oldest else timedelta(0),
         states={row.state: row.streams for row in connection.execute(_STATES) if row.streams},
     )
+
+
+_FLAGGED = text(
+    """
+    SELECT flag, count(*) AS charges FROM (
+        SELECT flags FROM charges WHERE flags <> '{}' AND booked_at >= :since ORDER BY booked_at LIMIT 100000
+    ) AS flagged CROSS JOIN unnest(flags) AS flag GROUP BY flag
+    """
+)
+
+
+def flagged_charges(connection: Connection, *, since: datetime) -> dict[Flag, int]:
+    """How many charges that were booked since then have each flag; of 100,000 flagged charges at most."""
+    found = {row.flag: row.charges for row in connection.execute(_FLAGGED, {"since": since})}
+    return {flag: found.get(flag.value, 0) for flag in Flag}
 
 
 # Workers write a heartbeat every ten seconds, or after at most 30 seconds of finalizing.

@@ -168,6 +168,10 @@ class Settings(BaseSettings):
         default=timedelta(hours=24),
         description="Beat compares the newest invoiced month with Stripe this often. It repairs nothing.",
     )
+    compare_rates_every: Duration = Field(
+        default=timedelta(hours=24),
+        description="Beat compares the installed catalogue with the stored rates this often. It imports nothing.",
+    )
     alerts_every: Duration = Field(
         default=timedelta(minutes=1), description="Each kind of alert is evaluated this often."
     )

@@ -17,8 +17,8 @@ from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.db.migrate import migrate
 from metering.db.schema import ensure_journal_partitions
-from metering.prices.catalogue import read_catalogue
 from metering.prices.import_rates import ImportPlan, import_rates
+from metering.prices.read_prices import read_prices
 from metering.prices.store.cards import has_rate_cards
 from metering.server.bootstrap import build_owner_engine, build_service
 from metering.server.embedded.data_dir import default_data_dir, ephemeral_data_dir, locked_data_dir
@@ -108,7 +108,7 @@ def prepare(settings: Settings) -> Prepared:
     ensure_journal_partitions(engine, now=now)
     with transaction(engine) as connection:
         is_new = not has_rate_cards(connection)
-    imported = import_rates(engine=engine, catalogue=read_catalogue(), now=now) if is_new else None
+    imported = import_rates(engine=engine, catalogue=read_prices(), now=now) if is_new else None
     configured = settings.admin_key.get_secret_value() if settings.admin_key else None
     generated = ensure_admin_key(engine=engine, configured=configured, now=now)
     engine.dispose()

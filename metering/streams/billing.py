@@ -11,9 +11,10 @@ from metering.events.events import Outcome, StreamEnd, StreamStart
 from metering.events.usage import Usage, UsageKind
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.price_book import PriceBook
-from metering.prices.rate_book import CardMatch
+from metering.prices.rate_book import CardMatch, RateBook
 from metering.prices.rates import RateCard
 from metering.prices.rating import ChargeLine, RateMissingError, rate_by_card, upstream_cost_line
+from metering.prices.service_tiers import service_tier_of
 from metering.streams.bill import Bill, Flag, PriceSource
 from metering.streams.dating import SKEWED
 from metering.streams.resolutions import ResolutionAction
@@ -113,7 +114,7 @@ def make_bill(
     if usage.nothing or terms.cancel_policy.waives(outcome):
         priced = _Priced(card=terms.match.card if terms.match else None)
     else:
-        priced = _priced(usage.usage, end, answered, terms)
+        priced = _priced(usage.usage, end, answered, terms, prices.rates)
     return Bill(
         outcome=outcome,
         provider=start.provider,
@@ -157,16 +158,19 @@ class _Answered:
         return cls(
             provider=(end.response_provider if end else None) or start.provider,
             model=(end.response_model if end else None) or start.model,
-            service_tier=(end.service_tier if end else None) or start.service_tier,
+            service_tier=service_tier_of(
+                usage=None, answer=end.service_tier if end else None, request=start.service_tier
+            ),
             started_at=facts.start.at if facts.start else start.time,
         )
 
 
-def _priced(usage: Usage, end: StreamEnd | None, answered: _Answered, terms: _Terms) -> _Priced:
+def _priced(usage: Usage, end: StreamEnd | None, answered: _Answered, terms: _Terms, rates: RateBook) -> _Priced:
     """What the usage costs by its rates, or else by what the upstream says if that is accepted."""
     card = terms.match.card if terms.match else None
     if card is None:
-        missing = f"no rate for {answered.provider}/{answered.model} at {answered.started_at.isoformat()}"
+        why = rates.explain(provider=answered.provider, model=answered.model, at=answered.started_at)
+        missing = f"no rate for {answered.provider}/{answered.model} at {answered.started_at.isoformat()}: {why}"
     else:
         try:
             rated = rate_by_card(

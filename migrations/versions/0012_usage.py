@@ -114,6 +114,11 @@ ALTER TABLE {table} {counted},
 """
 
 
+FLAGGED = """
+-- The few charges of which a person should know something, newest first.
+CREATE INDEX charges_flagged ON charges (booked_at) WHERE flags <> '{}';
+"""
+
 # A sum that is NULL takes no space, and most of these are.
 SPARSE = (*COUNTERS, "upstream_usd_cents")
 ROLLUPS = (
@@ -310,6 +315,7 @@ def upgrade() -> None:
     op.execute(STREAMS)
     op.execute(bills("charges", "usd_cents"))
     op.execute(bills("adjustments", "bill_usd_cents"))
+    op.execute(FLAGGED)
     op.execute(TOTALS)
     for view in (RELATIONS, DAILY_USAGE, CHARGES, INVOICE_LINES, RATES_VIEW, UNBILLED):
         op.execute(view.replace(":", r"\:"))

@@ -24,6 +24,7 @@ GOOD = {
     AlertKind.ESTIMATED_SHARE: {"floor_usd_cents": Decimal(0)},
     AlertKind.DRIFT: {},
     AlertKind.BACKLOG_AGE: {},
+    AlertKind.PRICE_CHANGE: {},
 }
 
 
@@ -75,6 +76,7 @@ def test_only_an_alert_of_one_customer_names_it(scope: AlertScope, customer_id: 
         (AlertKind.ESTIMATED_SHARE, "0.01", "100"),
         (AlertKind.DRIFT, "0", "1000000000000000"),
         (AlertKind.BACKLOG_AGE, "0.01", "8760"),
+        (AlertKind.PRICE_CHANGE, "0", "1000000000000000"),
     ],
 )
 def test_thresholds_are_within_the_range_of_their_kind(kind: AlertKind, least: str, most: str) -> None:

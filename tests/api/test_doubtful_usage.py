@@ -232,3 +232,6 @@ def test_time_is_priced_per_hour_and_a_price_in_another_unit_is_refused(api: Api
             "usd_per_hour": "0.36",
         }
     ]
+    odd = bill(api, ended("odd", {"audio_seconds": "0.007", "output_tokens": 3}, provider="house", model="ears-1"))
+    assert odd["cost_usd_cents"] == "0.00007"
+    assert audit(engine=api.service.engine, now=datetime.now(UTC)).differences == []

@@ -9,6 +9,18 @@ from tests.builders.posted import STARTED, event, rates, stream
 from tests.running_api import Api, bill, put
 
 
+def windowed(*windows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rates for input and output, and one for input in each window."""
+    return [
+        {"kind": "input", "usd_per_million": "1"},
+        {"kind": "output", "usd_per_million": "8"},
+        *(
+            {"kind": "input", "usd_per_million": str(place + 2), "daily": each}
+            for place, each in enumerate(windows)
+        ),
+    ]
+
+
 def test_a_charge_names_its_rate_card_and_the_rule_that_matched_the_model(api: Api) -> None:
     charge = bill(api, stream("s1", model="anthropic/claude-opus-4.7"))["charge"]
     assert charge["rated_model"] == "claude-opus-4-7"
@@ -130,6 +142,17 @@ def test_a_second_change_for_the_same_moment_is_refused(api: Api) -> None:
             {"rates": [{"kind": "input", "usd_per_million": "1", "daily": {"start": "01:00", "end": "01:00"}}]},
             "daily",
         ),
+        ("/v1/rates/a/b", {"rates": windowed({"start": "01:00", "end": "02:00", "weekdays": []})}, "weekdays"),
+        (
+            "/v1/rates/a/b",
+            {"rates": windowed({"start": "01:00", "end": "02:00", "weekdays": ["fry"]})},
+            "weekdays",
+        ),
+        (
+            "/v1/rates/a/b",
+            {"rates": windowed({"start": "09:00", "end": "17:00"}, {"start": "16:00", "end": "18:00"})},
+            "overlap",
+        ),
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused_with_its_field(
@@ -152,6 +175,18 @@ def test_a_reader_bound_to_a_customer_sees_no_other_customers_prices_and_changes
         assert bound.put("/v1/markups/acme", json={"percent": "-100"}).status_code == 403
         assert bound.put("/v1/cancel-policies/openai", json={"policy": "zero"}).status_code == 403
         assert bound.put("/v1/rates/openai/gpt-5", json={"rates": rates("0")}).status_code == 403
+
+
+def test_a_rate_on_days_of_the_week_reads_back_and_bills_on_these_days_only(api: Api) -> None:
+    workdays = {"start": "14:00:00", "end": "17:00:00", "weekdays": ["mon", "tue", "wed", "thu", "fri"]}
+    weekend = {"start": "00:00:00", "end": "00:00:00", "weekdays": ["sat", "sun"]}
+    given = [*windowed(workdays), {"kind": "input", "usd_per_million": "0", "daily": weekend}]
+    card = put(api, "/v1/rates/house/own-1", rates=given, effective_from="2026-11-01T00:00:00Z")
+    assert [rate.get("daily") for rate in card["rates"]] == [None, None, weekend, workdays]
+    assert api.client.get("/v1/rates?provider=house").json()["data"] == [card]
+    days = (20, 21, 22, 23)  # Friday to Monday
+    streams = [stream(f"s{day}", provider="house", model="own-1", time=f"2026-11-{day}T15:00:00Z") for day in days]
+    assert [bill(api, each)["cost_usd_cents"] for each in streams] == ["0.192", "0.0296", "0.0296", "0.192"]
 
 
 def test_rates_by_time_of_day_and_tier_read_back_as_they_were_set(api: Api) -> None:

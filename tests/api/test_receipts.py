@@ -45,12 +45,15 @@ def test_what_is_billed_in_any_way_can_be_redone(api: Api) -> None:
     put(api, "/v1/rates/house/m", rates=rates("3"), effective_from="2026-11-01T00:00:00Z", customer_id="acme")
     bill(api, stream("plain"))
     bill(api, stream("named", model="anthropic/claude-opus-4-7-20260416"))
+    bill(api, stream("path", provider="google", model="models/gemini-2.5-pro@default"))
+    bill(api, stream("arn", provider="aws", model="arn:aws:bedrock:eu-west-1::foundation-model/eu.zai.glm-5"))
+    bill(api, stream("spaces", model=" Claude-Opus-4-7-Latest "))
     bill(api, stream("waived", provider="openai", model="gpt-5", outcome="failed"))
     bill(api, stream("own", provider="house", model="m"))
     bill(api, stream("stuck", provider="house", model="none"))
     counted = {"stream_id": "open", "seq": 1, "output_tokens": 5}
     bill(api, [stream("open")[0], event("token-delivered", counted, time=STARTED)])
-    for stream_id in ("plain", "named", "waived", "own", "stuck", "open"):
+    for stream_id in ("plain", "named", "path", "arn", "spaces", "waived", "own", "stuck", "open"):
         assert faults(receipt(api, stream_id)) == [], stream_id
     document = full(api)
     assert faults(document) == []

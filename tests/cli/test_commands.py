@@ -2,9 +2,13 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import Engine
 
+from metering.prices.import_rates import import_rates
+from tests.builders.catalogues import dearer
 from tests.command_line import CommandLine
 from tests.database import Database
 
@@ -81,7 +85,7 @@ def test_a_key_is_created_listed_and_revoked(metering: CommandLine) -> None:
         (["keys", "create", "--role", "admin", "--customer", "acme"], "only a read key can be bound"),
         (
             ["rates", "set", "house", "own-1", "mood=5"],
-            "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD, where",
+            "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD[~WINDOW], where",
         ),
         (["rates", "set", "house", "own-1", "input=x"], "expected USD per million, 0 or more, got 'x'"),
         (["customers", "markup", "acme", "much"], "percent: expected a number, got 'much'"),
@@ -114,6 +118,27 @@ def test_an_import_of_rates_is_shown_first_and_written_when_approved(metering: C
         metering.run("rates", "list", "--provider", "anthropic", "--model", "claude-opus-4-7", "--json").stdout
     )
     assert [card["usd_per_million"] for card in both][-1] == "input 1  output 2"
+
+
+def test_a_changed_price_is_shown_kept_or_imported_model_by_model(metering: CommandLine, engine: Engine) -> None:
+    earlier = dearer({"claude-opus-4-7": 2, "claude-sonnet-5": 2}, source="genai-prices 0.2.2")
+    import_rates(engine=engine, catalogue=earlier, now=datetime(2026, 11, 1, tzinfo=UTC))
+    anthropic = ("--provider", "anthropic", "--json")
+
+    def changed() -> dict[str, tuple[str, str]]:
+        rows = json.loads(metering.run("rates", "diff", *anthropic).stdout)
+        return {row["model"]: (row["was"].partition("  output")[0], row["customer"]) for row in rows}
+
+    assert set(changed()) == {"claude-opus-4-7", "claude-sonnet-5"}
+    assert changed()["claude-sonnet-5"] == ("cache_read 0.4  cache_write 5  cache_write_1h 8  input 4", None)
+    assert "give either --approve or --keep" in metering.run("rates", "import", "--approve", "--keep").stderr
+    kept = metering.run("rates", "import", "--keep", "--model", "claude-opus-4-7", *anthropic)
+    assert [row["model"] for row in json.loads(kept.stdout)] == ["claude-opus-4-7"]
+    assert "1 cards of genai-prices 0.2.3 are not offered again" in kept.stderr
+    assert set(changed()) == {"claude-sonnet-5"}
+    assert metering.run("rates", "import", "--approve", *anthropic).returncode == 0
+    left = metering.run("rates", "diff", *anthropic)
+    assert (json.loads(left.stdout), "1 kept" in left.stderr) == ([], True)
 
 
 def test_terms_are_set_listed_and_tried_out(metering: CommandLine) -> None:

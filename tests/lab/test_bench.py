@@ -158,7 +158,7 @@ def test_alerts_are_measured_when_nothing_occurs_and_when_everything_does(
     stages: Stages, said: list[str], shown: Shown
 ) -> None:
     report = bench_alerts(customers=40, hours=5, say=said.append, stages=stages)
-    assert len(report.rows) == 5
+    assert len(report.rows) == 6
     assert report.occurred == 160
     assert "160" in shown("alerts", report)
 

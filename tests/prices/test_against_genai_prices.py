@@ -19,7 +19,7 @@ from genai_prices.types import Usage as TheirUsage
 from metering.core.money import sum_cents
 from metering.events.nesting import input_size
 from metering.events.usage import COUNTER_OF_KIND, TIMED_KINDS, Usage, UsageKind
-from metering.prices.catalogue import read_catalogue
+from metering.prices.catalogue import _unread_conditions, read_catalogue
 from metering.prices.rate_book import RateBook
 from metering.prices.rates import RateCard
 from metering.prices.rating import RateMissingError, rate_usage
@@ -202,6 +202,17 @@ def test_a_condition_that_no_event_reports_is_named_beside_the_model() -> None:
     assert "price where search_type" in left_out
     assert not any(reason.startswith("price kind") for reason in left_out)
     assert not any("service_tier" in reason or "processing" in reason for reason in left_out)
+
+
+def test_a_model_whose_price_has_a_condition_that_we_cannot_read_is_left_out_by_name() -> None:
+    class DayOfWeekConstraint:
+        """What a later catalogue may have."""
+
+    model = next(each.info for each in MODELS if each.key == ("deepseek", "deepseek-flash"))
+    assert isinstance(model.prices, list)
+    unread = replace(model, prices=[*model.prices, replace(model.prices[0], constraint=DayOfWeekConstraint())])
+    assert _unread_conditions(model) is None
+    assert _unread_conditions(unread) == "DayOfWeekConstraint"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ from metering.events.usage import UsageKind
 from metering.prices.catalogue import Catalogue, read_catalogue
 from metering.prices.import_rates import import_rates
 from metering.prices.rate_book import CardMatch, RateBook
-from metering.prices.rates import ALWAYS, RateCard
+from metering.prices.rates import ALWAYS, Rate, RateCard
+from metering.prices.read_prices import read_prices
+from metering.prices.set_rate import set_rate
 from metering.prices.store.book import load_price_book
+from metering.prices.store.cards import load_rate_cards
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LATER = datetime(2026, 12, 24, tzinfo=UTC)
@@ -70,6 +73,65 @@ def test_a_changed_price_takes_effect_from_the_import_and_not_before(engine: Eng
     before = rates.find(provider="anthropic", model="claude-opus-4.7", at=LATER.replace(day=23))
     after = rates.find(provider="anthropic", model="claude-opus-4.7", at=LATER)
     assert (input_price(before), input_price(after)) == (5, 10)
+
+
+def at_5_then_6_then_5(engine: Engine) -> list[Decimal]:
+    """The price after each of three imports, with the catalogue's price of the same date going up and down."""
+    card, found = some_card(), []
+    for day, cards in enumerate(([card], [dearer(card, 2)], [card]), start=1):
+        at = NOW.replace(day=day)
+        import_rates(engine=engine, catalogue=catalogue(*cards), now=at)
+        found.append(input_price(book(engine).find(provider="anthropic", model="claude-opus-4.7", at=at)))
+    return found
+
+
+def test_a_price_that_goes_back_to_what_it_was_is_a_change_too(engine: Engine) -> None:
+    assert at_5_then_6_then_5(engine) == [5, 10, 5]
+
+
+def test_the_current_price_is_compared_although_a_later_one_is_dated_already(engine: Engine) -> None:
+    card = some_card()
+    dated = replace(dearer(card, 3), effective_from=datetime(2027, 1, 1, tzinfo=UTC))
+    import_rates(engine=engine, catalogue=catalogue(card, dated), now=NOW)
+    (change,) = import_rates(engine=engine, catalogue=catalogue(dearer(card, 2), dated), now=LATER).changes
+    assert (change.card.effective_from, change.instead_of) == (LATER, card)
+    rates = book(engine)
+    assert input_price(rates.find(provider="anthropic", model="claude-opus-4.7", at=LATER)) == 10
+    assert input_price(rates.find(provider="anthropic", model="claude-opus-4.7", at=dated.effective_from)) == 15
+
+
+def test_a_price_that_a_person_set_stays_until_the_catalogues_own_price_changes(engine: Engine) -> None:
+    card = some_card()
+    import_rates(engine=engine, catalogue=catalogue(card), now=NOW)
+    by_hand = Rate(kind=UsageKind.INPUT, usd_per_million=Decimal(4))
+    set_rate(
+        engine=engine,
+        provider="anthropic",
+        model="claude-opus-4-7",
+        effective_from=NOW.replace(day=24),
+        rates=[by_hand],
+        set_by="test",
+        now=NOW,
+    )
+    assert not import_rates(engine=engine, catalogue=catalogue(card), now=LATER).changes
+    (change,) = import_rates(engine=engine, catalogue=catalogue(dearer(card, 2)), now=LATER).changes
+    assert change.instead_of is not None
+    assert change.instead_of.rates == (by_hand,)
+
+
+def test_an_own_price_is_stored_with_its_source(engine: Engine) -> None:
+    import_rates(engine=engine, catalogue=read_prices(), now=NOW)
+    with transaction(engine) as connection:
+        stored = {each.card.rate_card_id: each.provenance for each in load_rate_cards(connection)}
+    found = book(engine).find(provider="deepseek", model="deepseek-flash", at=NOW)
+    assert found is not None
+    assert stored[found.card.rate_card_id] == (
+        "own, instead of genai-prices 0.2.3: https://api-docs.deepseek.com/quick_start/pricing"
+    )
+    saturday = datetime(2026, 11, 28, 2, tzinfo=UTC)
+    assert input_price(found, saturday) == Decimal("0.15")
+    assert input_price(found, saturday.replace(day=27)) == Decimal("0.3")
+    assert not import_rates(engine=engine, catalogue=read_prices(), now=LATER).changes
 
 
 def test_a_price_that_the_catalogue_dates_takes_effect_on_that_date(engine: Engine) -> None:

@@ -48,7 +48,7 @@ PROMISED = {
     "rates": "provider text, model text, customer_id text, rate_card_id text, effective_from timestamptz, "
     "effective_to timestamptz, kind text, service_tier text, daily_start time, daily_end time, "
     "above_input_tokens bigint, usd_per_million numeric, provenance text, created_at timestamptz, "
-    "usd_per_hour numeric",
+    "usd_per_hour numeric, weekdays text",
 }
 
 

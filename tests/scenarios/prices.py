@@ -4,16 +4,43 @@ A test compares them with the package `genai_prices`; nothing here comes from th
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from fractions import Fraction
 
 
 @dataclass(frozen=True, slots=True)
+class Hours:
+    """From this hour of these days in UTC on, for so many hours; 0 is Monday."""
+
+    days: tuple[int, ...]
+    begin: int
+    length: int
+
+    def include(self, at: datetime) -> bool:
+        """Whether they began today or yesterday, and are not over."""
+        today = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        begun = [day + timedelta(hours=self.begin) for day in (today, today - timedelta(days=1))]
+        ends = timedelta(hours=self.length)
+        return any(since.weekday() in self.days and since <= at < since + ends for since in begun)
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
-    """A price, and the one that replaces it for all tokens when the input is larger than `above` tokens."""
+    """A price, and the one that replaces it for all tokens when the input is larger than `above` tokens.
+
+    With `hours`, `inside` replaces both for streams that start in these.
+    """
 
     base: Fraction
     above: int | None = None
     then: Fraction = Fraction(0)
+    hours: Hours | None = None
+    inside: Fraction = Fraction(0)
+
+    def when(self, at: datetime) -> "Price":
+        """The price for a stream that starts then."""
+        inside = self.hours is not None and self.hours.include(at)
+        return Price(self.inside) if inside else Price(self.base, self.above, self.then)
 
     def at(self, input_size: int) -> Fraction:
         """USD per million for a prompt of this size."""

@@ -25,14 +25,14 @@ class Terms:
         """The customer's own prices as they are, or else everybody's with the customer's markup."""
         own = _in_force(self.cards, (customer, provider, model), at)
         if own is not None:
-            return own
+            return {kind: price.when(at) for kind, price in own.items()}
         everybodys = _in_force(self.cards, (None, provider, model), at)
         factor = 1 + (_in_force(self.markups, customer, at) or Fraction(0)) / 100
         if everybodys is None:
             return None
         return {
             kind: Price(price.base * factor, price.above, price.then * factor)
-            for kind, price in everybodys.items()
+            for kind, price in ((kind, price.when(at)) for kind, price in everybodys.items())
         }
 
     def waives(self, *, provider: str, outcome: str, at: datetime) -> bool:

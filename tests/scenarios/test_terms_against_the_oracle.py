@@ -1,6 +1,7 @@
 """Prices set by hand, markups, cancel policies, retries and rerating, as the oracle has them."""
 
 import random
+from collections import Counter
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from tests.scenarios import oracle
 from tests.scenarios.generator import World
 from tests.scenarios.posting import post_badly
-from tests.scenarios.prices import Model, Price
+from tests.scenarios.prices import Hours, Model, Price
 from tests.scenarios.terms import Prices, Terms
 from tests.scenarios.whole import Whole
 
@@ -40,7 +41,18 @@ SMALL = prices(input="0.1", output="0.7")
 SMALL_LATER = prices(input="0.2", output="0.9", cache_write="0.3")
 OWN = prices(input="0.05", output="0.35")
 SMALL_RERATED = prices(input="0.15", output="0.8")
-MODELS = (Model(PROVIDER, "big-1", BIG), Model(PROVIDER, "small-1", SMALL))
+# Streams start from Friday evening until Sunday evening.
+FRIDAY_NIGHT, SATURDAY = Hours((4,), 20, 12), Hours((5,), 0, 24)
+BY_THE_HOUR = {
+    "input": Price(Fraction(2), 200_000, Fraction(3), FRIDAY_NIGHT, Fraction("0.7")),
+    "output": Price(Fraction(9), hours=SATURDAY, inside=Fraction(11)),
+}
+WRITTEN = {FRIDAY_NIGHT: "fri/20:00-08:00", SATURDAY: "sat"}
+MODELS = (
+    Model(PROVIDER, "big-1", BIG),
+    Model(PROVIDER, "small-1", SMALL),
+    Model(PROVIDER, "hourly-1", BY_THE_HOUR),
+)
 
 
 def set_prices(whole: Whole, terms: Terms, model: str, table: Prices, since: str, customer: str = "") -> None:
@@ -49,6 +61,11 @@ def set_prices(whole: Whole, terms: Terms, model: str, table: Prices, since: str
         f"{kind}>{price.above}={oracle.decimal_string(price.then)}"
         for kind, price in table.items()
         if price.above is not None
+    ]
+    rates += [
+        f"{kind}={oracle.decimal_string(price.inside)}~{WRITTEN[price.hours]}"
+        for kind, price in table.items()
+        if price.hours is not None
     ]
     owner = ["--customer", customer] if customer else []
     whole.meter("rates", "set", PROVIDER, model, *rates, "--effective-from", since, *owner)
@@ -61,6 +78,7 @@ def terms(whole: Whole) -> Terms:
     terms = Terms()
     set_prices(whole, terms, "big-1", BIG, LONG_AGO)
     set_prices(whole, terms, "small-1", SMALL, LONG_AGO)
+    set_prices(whole, terms, "hourly-1", BY_THE_HOUR, LONG_AGO)
     set_prices(whole, terms, "small-1", SMALL_LATER, MIDWAY)
     set_prices(whole, terms, "small-1", OWN, MIDWAY, "terms-1")
     for customer, percent in (("terms-2", "-12.5"), ("terms-3", "30"), ("terms-1", "7")):
@@ -109,6 +127,14 @@ def test_every_stream_is_billed_by_the_terms_in_force_when_it_started(
     final = [bill for bill in bills.values() if bill.state == "finalized"]
     assert len(final) > STREAMS / 2
     assert sum(not bill.lines and not bill.billed_nothing for bill in final) > 20
+
+
+def test_streams_of_both_prices_of_the_hour_are_among_them(bills: dict[oracle.Key, oracle.Bill]) -> None:
+    hourly = [line for bill in bills.values() if bill.model == "hourly-1" for line in bill.lines]
+    inputs = Counter(line.usd_per_million for line in hourly if line.kind == "input")
+    assert inputs[Fraction("0.7")] > 5
+    assert inputs[Fraction(2)] + inputs[Fraction(3)] > 5
+    assert len({line.usd_per_million for line in hourly if line.kind == "output"}) > 1
 
 
 def test_retries_are_linked_to_what_they_repeat(

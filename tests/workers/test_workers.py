@@ -24,6 +24,7 @@ from tests.database import Database
 from tests.metrics import scrape_work
 from tests.waiting import eventually
 from workers import worker
+from workers.rates import Rates
 
 NOWHERE = "unix:///nonexistent/valkey.sock"
 
@@ -66,6 +67,20 @@ def redis_url(database: Database) -> str:
     with Redis.from_url(database.redis_url) as redis:
         redis.flushall()
     return database.redis_url
+
+
+def test_a_worker_compares_rates_when_due_and_says_so(
+    rated_service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    rates = Rates(lambda: rated_service)
+    rates.compare_if_due()
+    first = scrape_work(rated_service)
+    assert first("metering_rates_compared_seconds") < 60
+    assert first("metering_price_changes") == 0
+    with rated_service.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE rate_comparisons SET due_at = 'infinity'")
+    rates.compare_if_due()
+    assert "other prices" not in caplog.text
 
 
 def test_a_worker_finalizes_without_any_broker(rated_database: Database) -> None:

@@ -19,6 +19,7 @@ from metering.alerts.queries.figures import (
     deployment_months,
     oldest_backlog,
     open_drift,
+    price_changes,
 )
 from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
 from metering.customers.queries import time_zones_in_use
@@ -41,6 +42,7 @@ _REACHED: Mapping[AlertKind, str] = {
         AND f.estimated_usd_cents * 100 >= t.threshold * f.usd_cents
     """,
     AlertKind.DRIFT: "f.usd_cents >= t.threshold",
+    AlertKind.PRICE_CHANGE: "f.usd_cents >= t.threshold",
     AlertKind.BACKLOG_AGE: "extract(epoch FROM CAST(:now AS timestamptz) - f.since) >= t.threshold * 3600",
 }
 
@@ -72,6 +74,9 @@ def _figures(
     elif kind is AlertKind.DRIFT:
         if (drift := open_drift(connection, now=now)) is not None:
             yield drift
+    elif kind is AlertKind.PRICE_CHANGE:
+        if (changes := price_changes(connection, now=now)) is not None:
+            yield changes
     else:
         daily = kind is AlertKind.DAILY_CHANGE
         if AlertScope.DEPLOYMENT in trailing_by_scope:

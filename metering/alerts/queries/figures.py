@@ -1,6 +1,7 @@
 """Figures: what alerts compare with their thresholds, as queries whose rows all have the same columns.
 
-Here are the figures of the deployment, of drift and of the backlog; `customer_figures.py` has those of customers.
+Here are the figures of the deployment, of drift, of the backlog and of new prices; `customer_figures.py` has those
+of customers.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -163,3 +164,41 @@ def oldest_backlog(*, now: datetime) -> Figures:
     today = day_windows(now=now, time_zone=_UTC)[-1].window
     parameters = {"today": today.key, "states": [state.value for state in NEEDS_PERSON]}
     return Figures(_BACKLOG, parameters, {(_ZONE, today.key): today})
+
+
+# A batch of price changes counts for this long; its occurrences are kept for longer.
+_CHANGES_COUNT_FOR = timedelta(days=31)
+_LAST_BATCH = text(
+    """
+    SELECT batch, found_at, compared_at FROM rate_comparisons
+    WHERE found_at > :after AND EXISTS (SELECT FROM price_changes)
+    """
+)
+# `before_usd_cents` is what last month's usage cost, `estimated_usd_cents` what it would have cost. Customers who
+# would pay more and customers who would pay less do not cancel out.
+_PRICE_CHANGES = """
+    WITH of_customers AS MATERIALIZED (
+        SELECT customer_id, count(*) AS changes, sum(usd_cents) AS cost, sum(would_cost_usd_cents) AS would_cost
+        FROM price_change_costs GROUP BY customer_id),
+    amounts AS (
+        SELECT customer_id, abs(would_cost - cost) AS usd_cents, cost, would_cost, changes FROM of_customers
+        UNION ALL
+        SELECT '', coalesce(sum(abs(would_cost - cost)), 0), coalesce(sum(cost), 0), coalesce(sum(would_cost), 0),
+               (SELECT count(*) FROM price_changes)
+        FROM of_customers)
+    SELECT customer_id, CAST(:batch AS text) AS alert_window, 'UTC' AS time_zone, false AS complete,
+           0 AS trailing_days, usd_cents, cost AS before_usd_cents, would_cost AS estimated_usd_cents,
+           CAST(changes AS bigint) AS count, CAST(:found_at AS timestamptz) AS since,
+           CAST(NULL AS text) AS reconciliation_id
+    FROM amounts
+"""
+
+
+def price_changes(connection: Connection, *, now: datetime) -> Figures | None:
+    """What last month would have cost by the catalogue's new prices, in a window of its own; None without any."""
+    last = connection.execute(_LAST_BATCH, {"after": now - _CHANGES_COUNT_FOR}).first()
+    if last is None:
+        return None
+    window = Window(key=last.batch, starts_at=last.found_at, ends_at=last.compared_at)
+    parameters = {"batch": last.batch, "found_at": last.found_at}
+    return Figures(_PRICE_CHANGES, parameters, {(_ZONE, window.key): window})

@@ -122,8 +122,11 @@ def _occurrence_row(each: OccurrenceView, got: Mapping[DeliveryState, int]) -> R
     }
 
 
+_WINDOWS = {AlertKind.DRIFT: "one reconciliation", AlertKind.PRICE_CHANGE: "new prices"}
+
+
 def _window(kind: AlertKind, each: OccurrenceView) -> str:
-    return "one reconciliation" if kind is AlertKind.DRIFT else each.alert_window
+    return _WINDOWS.get(kind, each.alert_window)
 
 
 def _evidence(kind: AlertKind, each: OccurrenceView, customer_id: str | None) -> str:
@@ -133,6 +136,8 @@ def _evidence(kind: AlertKind, each: OccurrenceView, customer_id: str | None) ->
             return link("drift", reconciliation=each.data["reconciliation_id"])
         case AlertKind.BACKLOG_AGE:
             return link("backlog", customer_id=customer_id)
+        case AlertKind.PRICE_CHANGE:
+            return link("rates")
         case AlertKind.DAILY_CHANGE:
             window = each.data["window"]
             start, end = (datetime.fromisoformat(window[name]) for name in ("starts_at", "ends_at"))
@@ -148,7 +153,7 @@ def _words(kind: AlertKind) -> str:
 def _amount(kind: AlertKind, value: Decimal) -> str:
     """A threshold or value, with its unit."""
     match kind:
-        case AlertKind.DRIFT:
+        case AlertKind.DRIFT | AlertKind.PRICE_CHANGE:
             return exact_money(value)
         case AlertKind.BACKLOG_AGE:
             return f"{cents_text(value)} h"

@@ -12,10 +12,12 @@ from metering.prices.queries import (
     RateCardFilter,
     SourcedTerms,
     list_cancel_policies,
+    list_price_changes,
     list_rate_cards,
     rated_providers,
     rates_in_force,
 )
+from metering.prices.rate_text import window_text
 from metering.prices.rates import ALWAYS, Rate
 from metering.prices.store.cards import SourcedRateCard
 
@@ -54,6 +56,8 @@ def rates(request: PageRequest) -> Page:
         whole=whole,
     )
     policies = _policies(list_cancel_policies(request.connection, provider=None))
+    # A customer's own login sees neither other customers' amounts nor what the operator has not decided yet.
+    changes = [_price_changes(request)] if request.viewer.customer_id is None else []
     return Page(
         template="rates.html.j2",
         title="Rates",
@@ -61,11 +65,52 @@ def rates(request: PageRequest) -> Page:
         context={
             "table": table,
             "policies": policies,
+            "changes": changes,
             "words": words,
             "provider": provider,
             "providers": rated_providers(request.connection),
         },
-        tables=[table, policies],
+        tables=[*changes, table, policies],
+    )
+
+
+def _price_changes(request: PageRequest) -> Table:
+    limit = request.list_limit("price-changes", _PAGE)
+    found = list_price_changes(request.connection, limit=limit + 1)
+    return Table(
+        name="price-changes",
+        title="Prices that differ from the installed catalogue",
+        columns=[
+            Column("model", "Model"),
+            Column("was", "Now, USD per million", Kind.PROSE),
+            Column("becomes", "In the catalogue", Kind.PROSE),
+            Column("starts_at", "From", Kind.TIME),
+            Column("source", "Source", Kind.PROSE),
+            Column("customer_count", "Customers", Kind.COUNT),
+            Column("usd_cents", "Cost of the month", Kind.EXACT_MONEY),
+            Column("would_cost", "By the new price", Kind.EXACT_MONEY),
+            Column("period", "Month"),
+        ],
+        rows=[
+            {
+                "model": Cell(f"{each.provider}/{each.model}", rate_page(each.provider, each.model)),
+                "was": each.was,
+                "becomes": each.becomes,
+                "starts_at": each.starts_at,
+                "source": each.source,
+                "customer_count": each.customer_count,
+                "usd_cents": each.usd_cents,
+                "would_cost": each.would_cost_usd_cents,
+                "period": each.period,
+            }
+            for each in found[:limit]
+        ],
+        whole=len(found) <= limit,
+        empty="None. The installed catalogue is compared once a day.",
+        note="`metering rates diff` shows the customers. Import with `metering rates import --approve`, or keep"
+        " the current prices with `--keep`."
+        if found
+        else "",
     )
 
 
@@ -96,7 +141,7 @@ def _conditions(rate: Rate) -> str:
     if rate.service_tier:
         parts.append(f"service tier {rate.service_tier}")
     if rate.daily:
-        parts.append(f"from {rate.daily.start:%H:%M} to {rate.daily.end:%H:%M} UTC")
+        parts.append(f"{window_text(rate.daily)} UTC")
     return ", ".join(parts)
 
 

@@ -117,6 +117,7 @@ def _create_alerts(running: Stage) -> None:
         AlertKind.ESTIMATED_SHARE: {"floor_usd_cents": Decimal(10**9)},
         AlertKind.DRIFT: {},
         AlertKind.BACKLOG_AGE: {},
+        AlertKind.PRICE_CHANGE: {},
     }
     for kind, amounts in unreachable.items():
         terms = AlertTerms(

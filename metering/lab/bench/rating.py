@@ -10,10 +10,10 @@ from metering.core.clock import utc_now
 from metering.events.usage import Usage
 from metering.lab.bench.machine import Machine, describe_machine
 from metering.lab.bench.stage import Say
-from metering.prices.catalogue import read_catalogue
 from metering.prices.rate_book import RateBook
 from metering.prices.rates import RateCard
 from metering.prices.rating import RateMissingError, rate_by_card
+from metering.prices.read_prices import read_prices
 
 _AT = datetime(2026, 11, 1, tzinfo=UTC)
 _USAGES = [
@@ -33,7 +33,7 @@ class RatingReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def bench_rating(*, seconds: float, say: Say) -> RatingReport:
     """Rate three usages of every model for `seconds`; models that lack a price of a kind are left out."""
-    catalogue = read_catalogue()
+    catalogue = read_prices()
     book = RateBook(catalogue.cards, catalogue.providers)
     models = list(_rateable(book, catalogue.cards))
     streams = lines = 0

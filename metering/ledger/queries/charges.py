@@ -1,6 +1,6 @@
 """Queries for charges and manual adjustments by page, and for the charged streams and newest bills of a period."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from metering.ledger.entries import Charge, ManualAdjustment
 from metering.ledger.store.adjustments import manual_adjustment_of_row
 from metering.ledger.store.charges import (
     CHARGE_ROW,
+    bill_of_row,
     bill_row,
     charge_of_row,
     newest_bill_of_row,
@@ -119,6 +120,45 @@ def iterate_bills_not_completed(connection: Connection, *, where: BillFilter) ->
     """
     for row in connection.execute(_NOT_COMPLETED, _parameters(where)):
         yield StreamBill(customer_id=row.customer_id, stream_id=row.stream_id, bill=newest_bill_of_row(row))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatedBill:
+    """The newest bill of a stream that a shared card of this provider's model rated."""
+
+    customer_id: str
+    card_provider: str
+    card_model: str
+    bill: Bill
+
+
+_RATED_BY = text(
+    f"""
+    SELECT b.customer_id, k.provider AS card_provider, k.model AS card_model, {bill_row("b")}
+    FROM newest_bills b JOIN rate_cards k ON k.rate_card_id = b.rate_card_id AND k.customer_id IS NULL
+    JOIN unnest(CAST(:providers AS text[]), CAST(:models AS text[])) AS wanted (provider, model)
+        ON wanted.provider = k.provider AND wanted.model = k.model
+    WHERE NOT b.taken_back AND {_FILTERED.format(c="b")}
+    """
+).execution_options(yield_per=_CHUNK)
+
+
+def iterate_bills_rated_by(
+    connection: Connection, *, where: BillFilter, models: Collection[tuple[str, str]]
+) -> Iterator[RatedBill]:
+    """Yield the newest bills that shared cards of these (provider, model) rated, in chunks from the server."""
+    parameters = {
+        **_parameters(where),
+        "providers": [provider for provider, _ in models],
+        "models": [model for _, model in models],
+    }
+    for row in connection.execute(_RATED_BY, parameters):
+        yield RatedBill(
+            customer_id=row.customer_id,
+            card_provider=row.card_provider,
+            card_model=row.card_model,
+            bill=bill_of_row(row),
+        )
 
 
 def _parameters(where: BillFilter) -> dict[str, Any]:

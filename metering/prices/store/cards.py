@@ -10,9 +10,11 @@ from sqlalchemy import Connection, text
 from metering.db.rows import json_rows
 from metering.events.usage import UsageKind
 from metering.prices.model_names import NameClause
-from metering.prices.rates import DailyWindow, Rate, RateCard, in_order
+from metering.prices.rates import Rate, RateCard, in_order
+from metering.prices.windows import DailyWindow, Weekday
 
 _MIDNIGHT = time()
+_ALL_DAY = DailyWindow(_MIDNIGHT, _MIDNIGHT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,15 @@ class SourcedRateCard:
     card: RateCard
     provenance: str
     created_at: datetime
+
+    @property
+    def set_by_hand(self) -> bool:
+        """Whether a person set the prices; otherwise they were imported."""
+        return self.provenance.startswith(SET_BY)
+
+
+# How the provenance of cards that a person set begins.
+SET_BY = "set by "
 
 
 def rates_by_card(rows: Iterable[Any]) -> dict[str, tuple[Rate, ...]]:
@@ -36,15 +47,20 @@ _KINDS = {kind.value: kind for kind in UsageKind}
 
 
 def _rate_of_row(row: Any) -> Rate:
-    start, end = row.daily_start, row.daily_end
     return Rate(
         kind=_KINDS[row.kind],
         usd_per_million=row.usd_per_million,
         usd_per_hour=row.usd_per_hour,
         above_input_tokens=row.above_input_tokens,
         service_tier=row.service_tier or None,
-        daily=None if start == end == _MIDNIGHT else DailyWindow(start, end),
+        daily=_window_of_row(row),
     )
+
+
+def _window_of_row(row: Any) -> DailyWindow | None:
+    if row.daily_start == row.daily_end == _MIDNIGHT and not row.weekdays:
+        return None
+    return DailyWindow(row.daily_start, row.daily_end, tuple(Weekday(day) for day in row.weekdays.split()))
 
 
 def sourced_rate_card(row: Any, rates: tuple[Rate, ...]) -> SourcedRateCard:
@@ -74,10 +90,10 @@ _ADD_CARDS = text(
 _ADD_RATES = text(
     """
     INSERT INTO rates (rate_card_id, provenance, kind, above_input_tokens, service_tier, daily_start, daily_end,
-                       usd_per_million, usd_per_hour)
+                       weekdays, usd_per_million, usd_per_hour)
     SELECT * FROM json_to_recordset(CAST(:rates AS json))
         AS r (rate_card_id text, provenance text, kind text, above_input_tokens bigint, service_tier text,
-              daily_start time, daily_end time, usd_per_million numeric, usd_per_hour numeric)
+              daily_start time, daily_end time, weekdays text, usd_per_million numeric, usd_per_hour numeric)
     """
 )
 
@@ -109,14 +125,16 @@ def _card_row(new: SourcedRateCard) -> dict[str, Any]:
 
 
 def _rate_row(new: SourcedRateCard, rate: Rate) -> dict[str, Any]:
+    window = rate.daily or _ALL_DAY
     return {
         "rate_card_id": new.card.rate_card_id,
         "provenance": new.provenance,
         "kind": rate.kind.value,
         "above_input_tokens": rate.above_input_tokens,
         "service_tier": rate.service_tier or "",
-        "daily_start": rate.daily.start if rate.daily else _MIDNIGHT,
-        "daily_end": rate.daily.end if rate.daily else _MIDNIGHT,
+        "daily_start": window.start,
+        "daily_end": window.end,
+        "weekdays": " ".join(window.weekdays),
         "usd_per_million": rate.usd_per_million,
         "usd_per_hour": rate.usd_per_hour,
     }
@@ -134,6 +152,20 @@ def load_rate_cards(connection: Connection, *, known: Collection[str] = ()) -> l
     cards = connection.execute(_CARDS, parameters).all()
     by_card = rates_by_card(connection.execute(_RATES, parameters).all())
     return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in cards]
+
+
+_CARD = text("SELECT * FROM rate_cards WHERE rate_card_id = :rate_card_id")
+_RATES_OF_CARD = text("SELECT * FROM rates WHERE rate_card_id = :rate_card_id")
+
+
+def find_rate_card(connection: Connection, *, rate_card_id: str) -> RateCard | None:
+    """One card with its rates; None if there is none with this id."""
+    key = {"rate_card_id": rate_card_id}
+    row = connection.execute(_CARD, key).one_or_none()
+    if row is None:
+        return None
+    by_card = rates_by_card(connection.execute(_RATES_OF_CARD, key).all())
+    return sourced_rate_card(row, by_card.get(rate_card_id, ())).card
 
 
 _SHARED_NAMES = text(

@@ -18,7 +18,7 @@ from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Ro
 from metering.streams.accrue_streams import Accrual
 from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
-from metering.totals.ranges import Granularity, Range, Unit, utc_ranges, zoned_stretches
+from metering.totals.ranges import Granularity, Range, Unit, bucket_starts, utc_ranges, zoned_stretches
 
 
 class Group(StrEnum):
@@ -176,8 +176,9 @@ def _keys(question: TotalsQuestion, column: str) -> str:
     """The bucket of a time, as text that sorts like the time, and the groups."""
     bucket = "''"
     if question.granularity is not Granularity.NONE:
-        zone = ", :time_zone" if _zone_of(question) is not None else ""
-        start = f"date_trunc(:granularity, {column}{zone})"
+        start = f"date_trunc(:granularity, {column})"
+        if _zone_of(question) is not None:
+            start = f"(CAST(:starts AS timestamptz[]))[width_bucket({column}, CAST(:starts AS timestamptz[]))]"
         bucket = f'to_char({start}, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\')'
     return ", ".join([bucket, *(group.value for group in question.group_by)])
 
@@ -235,7 +236,8 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
     """The same by days or months of a time zone, which start within UTC days and possibly within hours."""
     zone = _zone_of(question)
     assert zone is not None
-    parameters["time_zone"] = str(zone)
+    # PostgreSQL may have other rules for the zone, and takes the second of two equal midnights as a day's start.
+    parameters["starts"] = bucket_starts(question.from_, question.to, question.granularity, zone)
     for unit in Unit:
         parameters[unit.value] = "[]"
     for unit, stretches in groupby(

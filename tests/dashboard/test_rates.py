@@ -1,0 +1,46 @@
+"""The rates page: the prices that the installed catalogue would change, for those who may see them."""
+
+from datetime import UTC, datetime, timedelta
+
+from metering.access.store.keys import Role
+from metering.corrections.compare_rates import compare_rates
+from metering.prices.rate_text import parse_rate
+from metering.prices.set_rate import set_rate
+from tests.builders.catalogues import dearer
+from tests.dashboard.browsing import Browser
+from tests.running_api import Api
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+TITLE = "Prices that differ from the installed catalogue"
+
+
+def page(api: Api, path: str = "rates", customer_id: str | None = None, **query: str) -> str:
+    browser = Browser(api, Role.READ, customer_id)
+    browser.sign_in()
+    return browser.get(path, **query).text
+
+
+def test_a_price_that_would_change_is_shown_to_operators_only(api: Api) -> None:
+    assert "The installed catalogue is compared once a day." in page(api)
+    engine = api.service.engine
+    found = dearer({"claude-opus-4-7": 2})
+    compare_rates(engine=engine, read=lambda: found, every=timedelta(days=1), now=NOW)
+    shown = page(api)
+    assert TITLE in shown
+    assert "anthropic/claude-opus-4-7" in shown
+    assert "genai-prices 0.2.4" in shown
+    assert "metering rates import --approve" in shown
+    assert TITLE not in page(api, customer_id="acme")
+
+
+def test_a_rate_on_days_of_the_week_is_shown_with_them(api: Api) -> None:
+    set_rate(
+        engine=api.service.engine,
+        provider="house",
+        model="own-1",
+        effective_from=NOW,
+        rates=[parse_rate("input=1"), parse_rate("input=2~mon-fri/09:30-16:30")],
+        set_by="test",
+        now=NOW,
+    )
+    assert "mon-fri/09:30-16:30 UTC" in page(api, "rate", provider="house", model="own-1")
