@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from metering.api.answers import CustomerId, Percent, Provider, Time, described, time_text
-from metering.api.auth import Admin, Reader, require_customer
+from metering.api.auth import Admin, AnyKey, Reader, require_customer
 from metering.api.paging import Page, whole_page
 from metering.api.parameters import (
     Db,
@@ -102,8 +102,8 @@ class UpstreamPrice(TypedDict):
 
 
 @router.get("/cancel-policies", operation_id="listCancelPolicies", summary="List cancel policies")
-def read_cancel_policies(_: Reader, connection: Db, provider: ProviderFilter = None) -> Page[CancelPolicyVersion]:
-    """All cancel policies, in one page. A provider without one has `delivered`, version 0."""
+def read_cancel_policies(_: AnyKey, connection: Db, provider: ProviderFilter = None) -> Page[CancelPolicyVersion]:
+    """All cancel policies, in one page, for any key. A provider without one has `delivered`, version 0."""
     found = list_cancel_policies(connection, provider=provider)
     return whole_page([cancel_policy_shape(each.terms, each.provenance, each.created_at) for each in found])
 

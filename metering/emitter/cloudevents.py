@@ -6,6 +6,9 @@ from datetime import UTC
 
 from metering.events.events import TokenDelivered, UsageEvent
 
+# Made once: `json.dumps` with separators makes an encoder for each call.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def encode_event(*, event: UsageEvent, source: str) -> bytes:
     """One line of JSON without its newline. ASCII only, so that a torn line never ends within a character."""
@@ -19,7 +22,7 @@ def encode_event(*, event: UsageEvent, source: str) -> bytes:
         "time": f"{time}Z",
         "data": {"stream_id": event.stream_id, **_data(event)},
     }
-    return json.dumps(envelope, separators=(",", ":")).encode("ascii")
+    return _encode(envelope).encode("ascii")
 
 
 def _data(event: UsageEvent) -> dict[str, object]:
