@@ -44,7 +44,7 @@ check: setup ## Lint, types, layers, tidy
 	@echo "==> import-linter"; $(VENV)/bin/lint-imports --no-cache
 	@echo "==> tidy"; $(PY) -m pytest -q tests/test_tidy.py
 
-bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts (about 50 minutes)
+bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway (about 55 minutes)
 	@$(VENV)/bin/metering bench ingest --out docs/performance/ingest.json
 	@$(VENV)/bin/metering bench finalize --out docs/performance/finalize.json
 	@$(VENV)/bin/metering bench totals --out docs/performance/totals.json
@@ -54,6 +54,7 @@ bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit,
 	@$(VENV)/bin/metering bench push --out docs/performance/push.json
 	@$(VENV)/bin/metering bench exports --out docs/performance/exports.json
 	@$(VENV)/bin/metering bench alerts --out docs/performance/alerts.json
+	@$(VENV)/bin/metering bench gateway --out docs/performance/gateway.json
 	@$(VENV)/bin/metering bench page docs/performance --out docs/performance.md
 
 lock: ## Resolve the newest allowed versions into the lock files (needs uv)

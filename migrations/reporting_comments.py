@@ -20,6 +20,25 @@ USAGE = {
     "input_audio_tokens": "Input tokens of audio.",
     "output_audio_tokens": "Output tokens of audio.",
 }
+# The counters of the migration 0012_usage.
+USAGE_KINDS = {
+    "cache_write_1h_input_tokens": "Input tokens written to a cache that keeps them for an hour.",
+    "cache_read_input_audio_tokens": "Input tokens of audio read from a cache.",
+    "cache_read_input_image_tokens": "Input tokens of images read from a cache.",
+    "input_image_tokens": "Input tokens of images.",
+    "input_video_tokens": "Input tokens of video.",
+    "output_image_tokens": "Output tokens of images.",
+    "output_video_tokens": "Output tokens of video.",
+    "citation_output_tokens": "Output tokens of citations.",
+    "web_searches": "Searches of the web.",
+    "storage_searches": "Searches of stored files.",
+    "input_audio_seconds": "Seconds of audio input.",
+    "audio_seconds": "Seconds of audio, input and output.",
+    "input_characters": "Characters of input.",
+    "input_document_pages": "Pages of documents.",
+    "input_annotated_document_pages": "Pages of documents that were annotated.",
+    "input_text_messages": "Text messages of input.",
+}
 STREAM = {
     "provider": "The provider, as the gateway named it.",
     "model": "The requested model.",

@@ -22,6 +22,7 @@ from metering.api import (
     prices,
     streams,
     stripe,
+    terms,
     totals,
     webhooks,
 )
@@ -47,6 +48,7 @@ _ROUTERS = (
     totals.router,
     customers.router,
     prices.router,
+    terms.router,
     corrections.router,
     invoices.router,
     exports.router,

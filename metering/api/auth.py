@@ -136,9 +136,12 @@ _scheme = HTTPBearer(
 )
 
 
-def _reader(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)] = None) -> Key:
+def _any(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)] = None) -> Key:
     authenticator: Authenticator = request.app.state.authenticator
-    key = authenticator.key(request.headers.get("authorization"))
+    return authenticator.key(request.headers.get("authorization"))
+
+
+def _reader(key: Annotated[Key, Depends(_any)]) -> Key:
     if key.role not in (Role.READ, Role.ADMIN):
         raise ForbiddenError(f"reading needs a key with role read or admin; this one has role {key.role}")
     return key
@@ -150,5 +153,7 @@ def _admin(key: Annotated[Key, Depends(_reader)]) -> Key:
     return key
 
 
+# Also keys of gateways, which read what concerns them and no usage.
+AnyKey = Annotated[Key, Depends(_any)]
 Reader = Annotated[Key, Depends(_reader)]
 Admin = Annotated[Key, Depends(_admin)]

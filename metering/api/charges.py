@@ -1,13 +1,13 @@
 """`GET /v1/charges`: booked usage charges, and how a charge and its lines are shown."""
 
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 from fastapi import Query
 from typing_extensions import TypedDict
 
 from metering.api.answers import (
+    Amount,
     Cents,
-    Count,
     CustomerId,
     Model,
     Month,
@@ -16,7 +16,6 @@ from metering.api.answers import (
     StreamId,
     Time,
     UsageCounts,
-    Usd,
     described,
     time_text,
     usage_shape,
@@ -33,16 +32,30 @@ from metering.ledger.entries import Charge as BookedCharge
 from metering.ledger.queries.charges import ChargeFilter, list_charges
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine as BilledLine
+from metering.streams.bill import Flag, PriceSource
 
 router = v1_router("charges")
 
 
 class ChargeLine(TypedDict):
-    """One line of a charge: `usd_cents` = `quantity` x `usd_per_million` / 10,000."""
+    """One line of a charge: `usd_cents` = `quantity` x `usd_per_million` / 10,000.
+
+    A kind that is measured in seconds has `usd_per_hour` instead: `usd_cents` = `quantity` x `usd_per_hour` / 36,
+    rounded to 12 decimal places.
+    """
 
     kind: Annotated[UsageKind, described("What is counted.")]
-    quantity: Annotated[Count, described("Units of this kind; nested kinds are taken out of their parent.")]
-    usd_per_million: Annotated[Usd, described("The rate that applied, markup included.", example="25")]
+    quantity: Annotated[
+        int | str,
+        described(
+            "Units of this kind, or seconds as a string; nested kinds are taken out of their parent.", example=37
+        ),
+    ]
+    usd_per_million: Annotated[
+        Amount | None,
+        described("The rate with the markup; null for a kind in seconds.", example="25"),
+    ]
+    usd_per_hour: NotRequired[Annotated[Amount, described("The rate of a kind in seconds.", example="0.36")]]
     usd_cents: Annotated[Cents, described("The exact amount of this line.", example="0.0925")]
 
 
@@ -52,7 +65,10 @@ class ChargeDetail(TypedDict):
     charge_id: Annotated[str, described("The id of the charge.", example="ch_5d4c0a9b")]
     booked_at: Annotated[Time, described("When the charge was booked.")]
     period: Annotated[Month, described("The billing month that the charge counts for.")]
-    rate_card_id: Annotated[str | None, described("The rate card that priced it; null where nothing is billed.")]
+    rate_card_id: Annotated[
+        str | None,
+        described("The rate card that priced it; null where nothing is billed, or the upstream prices it."),
+    ]
     rated_model: Annotated[str | None, described("The model whose rates applied.", example="claude-opus-4-7")]
     model_rule: Annotated[str | None, described("How the model's name led to the rate card.")]
     markup_percent: Annotated[Percent, described("The customer's markup, which the rates of the lines include.")]
@@ -75,6 +91,12 @@ class Charge(ChargeDetail):
     usage: Annotated[UsageCounts, described("The usage that is billed.")]
     usage_source: Annotated[UsageSource, described("Who counted the usage.")]
     input_unknown: Annotated[bool, described("True if the input was not reported; it counts as 0.")]
+    flags: Annotated[list[Flag], described("What a person should know of the bill, although it is final.")]
+    response_provider: Annotated[str | None, described("The provider that answered, where it was another one.")]
+    price_source: Annotated[PriceSource, described("Where the price comes from.")]
+    upstream_usd_cents: Annotated[
+        Amount | None, described("What the upstream says that the stream cost, in cents.", example="0.51")
+    ]
     service_tier: Annotated[str | None, described("The service tier that was priced.")]
     cancel_policy: Annotated[CancelPolicy, described("The provider's cancel policy that applied.")]
     cancel_policy_version: Annotated[int, described("The version of that policy; 0 is the default.")]
@@ -83,12 +105,15 @@ class Charge(ChargeDetail):
 
 def line_shape(line: BilledLine) -> ChargeLine:
     """One line of a charge."""
-    return {
+    shape: ChargeLine = {
         "kind": line.kind,
-        "quantity": line.quantity,
-        "usd_per_million": cents_text(line.usd_per_million),
+        "quantity": line.quantity if isinstance(line.quantity, int) else cents_text(line.quantity),
+        "usd_per_million": None if line.usd_per_million is None else cents_text(line.usd_per_million),
         "usd_cents": cents_text(line.usd_cents),
     }
+    if line.usd_per_hour is not None:
+        shape["usd_per_hour"] = cents_text(line.usd_per_hour)
+    return shape
 
 
 def charge_detail(charge: BookedCharge) -> ChargeDetail:
@@ -122,6 +147,10 @@ def charge_shape(charge: BookedCharge) -> Charge:
         "usage": usage_shape(bill.usage),
         "usage_source": bill.usage_source,
         "input_unknown": bill.input_unknown,
+        "flags": list(bill.flags),
+        "response_provider": bill.response_provider,
+        "price_source": bill.price_source,
+        "upstream_usd_cents": None if bill.upstream_usd_cents is None else cents_text(bill.upstream_usd_cents),
         "service_tier": bill.service_tier,
         "cancel_policy": bill.cancel_policy,
         "cancel_policy_version": bill.cancel_policy_version,

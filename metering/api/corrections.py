@@ -50,9 +50,10 @@ from metering.events.events import Outcome
 from metering.ledger.entries import ManualAdjustment as BookedAdjustment
 from metering.ledger.entries import ManualKind
 from metering.ledger.queries.charges import list_manual_adjustments
+from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.streams.resolutions import Resolution as StoredResolution
 from metering.streams.resolutions import ResolutionAction
-from metering.streams.settlement import State
+from metering.streams.settlement import NEEDS_PERSON, State
 from metering.streams.stream import billable_usage
 
 _RESOLUTION = "/resolution"
@@ -106,7 +107,9 @@ class ResolutionInput(Input):
     action: Annotated[
         ResolutionAction,
         Field(
-            description="`bill_as_is`: bill the start and the end that win the merge. `write_off`: bill nothing. "
+            description="`bill_as_is`: bill the start and the end that win the merge. "
+            "`bill_as_received`: price and file a misdated stream by the time of receipt. "
+            "`write_off`: bill nothing. "
             "`actions` of the backlog item lists what is possible."
         ),
     ]
@@ -118,7 +121,7 @@ class BacklogStream(TypedDict):
 
     customer_id: CustomerId
     stream_id: StreamId
-    state: Annotated[State, described("orphaned, unpriced or conflicting.", example="unpriced")]
+    state: Annotated[State, described(f"{', '.join(NEEDS_PERSON)}.", example="unpriced")]
     reason: Annotated[str | None, described("Why it is in this state.")]
     fix: Annotated[str, described("What resolves it.")]
     actions: Annotated[list[ResolutionAction], described("The decisions that an admin can take.")]
@@ -205,7 +208,13 @@ def read_adjustments(
 
 
 @router.post("/adjustments", operation_id="createAdjustment", summary="Book a credit or a correction")
-@raises(UnknownCustomerError, InvalidAdjustmentError, IdempotencyKeyReusedError, RequestInFlightError)
+@raises(
+    UnknownCustomerError,
+    UnusableTimeZoneError,
+    InvalidAdjustmentError,
+    IdempotencyKeyReusedError,
+    RequestInFlightError,
+)
 def write_adjustment(
     given: AdjustmentInput,
     idempotency_key: Annotated[
@@ -240,7 +249,8 @@ def read_backlog(
     key: Reader,
     connection: Db,
     state: Annotated[
-        Literal["orphaned", "unpriced", "conflicting"] | None, Query(description="Only streams in this state.")
+        Literal["orphaned", "unpriced", "conflicting", "unmeasured", "misdated"] | None,
+        Query(description="Only streams in this state."),
     ] = None,
     customer_id: CustomerFilter = None,
     limit: Limit = 100,

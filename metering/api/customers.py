@@ -15,6 +15,7 @@ from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor
 from metering.core.money import cents_text
+from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.queries import CustomerView, get_customer, list_customers
 from metering.customers.store import CustomerDetails, StripeCustomerTakenError
 from metering.db.engine import transaction
@@ -24,7 +25,10 @@ router = v1_router("customers")
 
 
 class MonthToDate(TypedDict):
-    """Final amounts of the current billing month."""
+    """Final amounts of the current billing month, filed by the time the stream ended.
+
+    Late usage and corrections of earlier months count for those, also when they are on a later invoice.
+    """
 
     cost_usd_cents: Annotated[Cents, described("The exact final amount of the month so far.", example="1284.4985")]
 
@@ -54,7 +58,10 @@ class CustomerInput(Input):
     ] = None
     time_zone: Annotated[
         str | None,
-        Field(description="An IANA time zone; it decides where months begin.", examples=["Europe/Berlin"]),
+        Field(
+            description="An IANA time zone, written as there; it decides where months begin.",
+            examples=["Europe/Berlin"],
+        ),
     ] = None
 
 
@@ -85,7 +92,7 @@ def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Curs
 
 
 @router.put("/customers/{customer_id:path}", operation_id="putCustomer", summary="Create or change a customer")
-@raises(NotFoundError, StripeCustomerTakenError)
+@raises(NotFoundError, StripeCustomerTakenError, UnknownTimeZoneError)
 def write_customer(
     customer_id: Annotated[Id, Path(description="The customer to create or change.", examples=["acme"])],
     given: CustomerInput,

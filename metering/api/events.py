@@ -4,8 +4,10 @@ Posting is plain ASGI around the writer: it carries 100,000 events a second, ahe
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime
+from time import monotonic
 from typing import Annotated, Any
 
 import msgspec
@@ -28,12 +30,16 @@ from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import JournalEntry, stream_hashes
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
+from metering.events.wire.hints import FieldWarning
 from metering.events.wire.rejections import Rejection
 from metering.streams.ingest.body import inflate, media_type_of, receive_body
 from metering.streams.ingest.fold import fold_wire
-from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED
+from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED, STREAMS_AHEAD, UNKNOWN_FIELDS
 from metering.streams.ingest.writer import IngestWriter, Submission
 
+log = logging.getLogger(__name__)
+
+_TELL_AGAIN_SECONDS = 60.0
 _encode = msgspec.json.Encoder().encode
 
 _EVENTS = "/events"
@@ -41,11 +47,12 @@ _EVENTS = "/events"
 stream_events_router = v1_router("events", route_class=route_ending_in(_EVENTS))
 
 
-class Accepted(msgspec.Struct, frozen=True):
-    """The answer once the accepted events are durable."""
+class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer once the accepted events are durable. `warnings` tell of fields that are not known."""
 
     accepted: int
     rejected: list[Rejection]
+    warnings: list[FieldWarning] = []
 
 
 class IngestEndpoint:
@@ -64,6 +71,8 @@ class IngestEndpoint:
         # One request is decoded per turn of the event loop, so that the writer waits for one decoding at most.
         # Without the lock, all waiting requests are decoded first, and PostgreSQL idles meanwhile.
         self._turn = asyncio.Lock()
+        # Two of each ingest key at most.
+        self._told: dict[tuple[str, str], float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -88,8 +97,26 @@ class IngestEndpoint:
         await self._writer.submit(submission)
         EVENTS_ACCEPTED.inc(len(decoded.events))
         EVENTS_REJECTED.inc(len(decoded.rejections))
-        answer = Accepted(len(decoded.events), list(decoded.rejections))
+        self._report(key.key_id, decoded, submission)
+        answer = Accepted(len(decoded.events), list(decoded.rejections), list(decoded.warnings))
         return Response(_encode(answer), media_type="application/json")
+
+    def _report(self, key_id: str, decoded: Decoded, submission: Submission) -> None:
+        """Count what looks like a mistake of the sender, and say it in the log, at most once a minute and key."""
+        ahead = [facts.clock_ahead_seconds for facts in submission.streams.values() if facts.clock_ahead_seconds]
+        if decoded.warnings:
+            UNKNOWN_FIELDS.labels(key_id).inc()
+            field = decoded.warnings[0]
+            self._tell(key_id, "a gateway sends fields that are not known", field=field.field, hint=field.hint)
+        if ahead:
+            STREAMS_AHEAD.labels(key_id).inc(len(ahead))
+            self._tell(key_id, "a gateway's clock is ahead", seconds=max(ahead))
+
+    def _tell(self, key_id: str, says: str, **more: object) -> None:
+        now = monotonic()
+        if now - self._told.get((key_id, says), float("-inf")) >= _TELL_AGAIN_SECONDS:
+            self._told[key_id, says] = now
+            log.warning(says, extra={"key": key_id, **more})
 
     def _read(self, key_id: str, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
         body = inflate(sent, encoding=encoding)
@@ -100,11 +127,12 @@ class IngestEndpoint:
         return decoded, self._submission(key_id, media_type, body, decoded)
 
     def _submission(self, key_id: str, media_type: str, body: bytes, decoded: Decoded) -> Submission:
-        streams = fold_wire(decoded.events)
+        received_at = self._clock()
+        streams = fold_wire(decoded.events, received_at=received_at)
         return Submission(
             JournalEntry(
                 ingest_key_id=key_id,
-                received_at=self._clock(),
+                received_at=received_at,
                 media_type=media_type or "application/json",
                 event_count=len(decoded.events),
                 rejected=[rejection.index for rejection in decoded.rejections] or None,

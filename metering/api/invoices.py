@@ -9,7 +9,18 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from metering.access.store.keys import Key
-from metering.api.answers import Cents, Count, CustomerId, Month, Time, TimeZone, described, time_text
+from metering.api.answers import (
+    Cents,
+    Count,
+    CustomerId,
+    Month,
+    RareCounts,
+    Time,
+    TimeZone,
+    described,
+    plain_counts,
+    time_text,
+)
 from metering.api.auth import Reader, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import CustomerFilter, Db, MonthFilter, Text, TheService, month_text
@@ -35,8 +46,8 @@ InvoicePath = Annotated[
 ]
 
 
-class SummedUsage(TypedDict):
-    """Token counts that a line sums. A counter that no stream reported is absent."""
+class SummedUsage(RareCounts):
+    """Counts that a line sums. A counter that no stream reported is absent."""
 
     input_tokens: NotRequired[Annotated[Count, described("Input tokens, cached and audio input included.")]]
     output_tokens: NotRequired[Annotated[Count, described("Output tokens, reasoning and audio output included.")]]
@@ -152,7 +163,7 @@ def _line_shape(line: StoredLine) -> InvoiceLine:
 
 
 def _usage_shape(usage: Usage) -> SummedUsage:
-    return cast("SummedUsage", usage.known())
+    return cast("SummedUsage", plain_counts(usage.known()))
 
 
 @router.get("/invoices", operation_id="listInvoices", summary="List invoices")

@@ -19,11 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.alerts.queries.webhooks import alert_health
 from metering.alerts.store.endpoints import EndpointState
 from metering.core.clock import utc_now
-from metering.customers.queries import count_overdue_customers
+from metering.customers.queries import count_overdue_customers, unusable_zones
 from metering.db.engine import DatabaseUnavailableError, transaction
 from metering.prices.queries import comparison_health
 from metering.server.bootstrap import Service, redis_url
-from metering.server.queries import totals_freshness, work_health, workers_seen
+from metering.server.queries import flagged_charges, totals_freshness, work_health, workers_seen
 from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
 from metering.stripe.drift import DriftClass
@@ -51,7 +51,7 @@ class WorkCollector(Collector):
             "streams": _streams,
             "totals": _totals,
             "workers": _workers,
-            "months": lambda connection, now: _months(connection, now - close_grace),
+            "months": lambda connection, now: _months(connection, now, close_grace),
             "pushes": lambda connection, _: _pushes(connection),
             "drift": _drift,
             "alerts": _alerts,
@@ -146,6 +146,12 @@ def _streams(connection: Connection, now: datetime) -> Iterator[Metric]:
         if state is not State.FINALIZED:
             states.add_metric([state.value], health.states.get(state.value, 0))
     yield states
+    flagged = GaugeMetricFamily(
+        "metering_charges_flagged", "Charges of the last 24 hours that have a flag, by flag", labels=["flag"]
+    )
+    for flag, charges in flagged_charges(connection, since=now - timedelta(days=1)).items():
+        flagged.add_metric([flag.value], charges)
+    yield flagged
 
 
 def _totals(connection: Connection, now: datetime) -> Iterator[Metric]:
@@ -181,11 +187,16 @@ def _workers(connection: Connection, now: datetime) -> Iterator[Metric]:
     )
 
 
-def _months(connection: Connection, until: datetime) -> Iterator[Metric]:
+def _months(connection: Connection, now: datetime, grace: timedelta) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "metering_customers_overdue",
         "Customers whose last month is still open after its grace period",
-        value=count_overdue_customers(connection, until=until),
+        value=count_overdue_customers(connection, until=now - grace),
+    )
+    yield GaugeMetricFamily(
+        "metering_customers_time_zone_unusable",
+        "Customers whose months cannot be closed because their time zone is unusable",
+        value=unusable_zones(connection, limit=0).customers,
     )
 
 

@@ -1,6 +1,5 @@
 """The price book over HTTP: rate cards, cancel policies, markups. A change is a new dated row."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, NotRequired
 
@@ -8,9 +7,9 @@ from fastapi import Path
 from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
-from metering.api.answers import Count, CustomerId, Percent, Provider, Time, Usd, described, time_text
+from metering.api.answers import Amount, Count, Provider, Time, described, time_text
 from metering.api.auth import Admin, Reader, require_customer
-from metering.api.paging import Cursor, Limit, Page, page_of, whole_page
+from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import (
     CustomerFilter,
     Db,
@@ -28,32 +27,24 @@ from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
-from metering.events.usage import UsageKind
-from metering.prices.cancel_policies import CancelPolicy, CancelTerms
+from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.check_rates import InvalidRateError
-from metering.prices.price_book import Markup as SetMarkup
-from metering.prices.queries import RateCardFilter, list_cancel_policies, list_markups, list_rate_cards
+from metering.prices.queries import RateCardFilter, list_rate_cards
 from metering.prices.rates import Rate as BookedRate
 from metering.prices.rates import RateCard as BookedCard
+from metering.prices.rates import unit_name
 from metering.prices.set_rate import RateDateTakenError, set_rate
-from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError, set_cancel_policy, set_markup
 from metering.prices.windows import DailyWindow, Weekday
 
 router = v1_router("prices")
 
 # Within these bounds every product and sum of them stays exact (core/money.py).
-UsdPerMillion = Annotated[
+UsdPerUnit = Annotated[
     Decimal,
     Field(ge=0, max_digits=20, decimal_places=12, allow_inf_nan=False),
     decimal_schema(example="25"),
 ]
-PercentInput = Annotated[
-    Decimal,
-    Field(ge=-100, le=10_000, max_digits=10, decimal_places=6, allow_inf_nan=False),
-    decimal_schema(example="20"),
-]
 ProviderPath = Annotated[Name, Path(description="The provider.", examples=["anthropic"])]
-CustomerPath = Annotated[Id, Path(description="The customer.", examples=["acme"])]
 
 
 class DailyInput(Input):
@@ -88,21 +79,39 @@ class DailyInput(Input):
 
 
 class RateInput(Input):
-    """USD per million units of a kind. All conditions that are given must hold."""
+    """USD per million units of a kind, or per hour of a kind in seconds.
+
+    All conditions that are given must hold.
+    """
 
     kind: Annotated[UsageKind, Field(description="What is priced.")]
-    usd_per_million: Annotated[UsdPerMillion, Field(description="US dollars per million units, as a string.")]
+    usd_per_million: Annotated[
+        UsdPerUnit | None, Field(description="US dollars per million units, as a string.")
+    ] = None
+    usd_per_hour: Annotated[
+        UsdPerUnit | None, Field(description="US dollars per hour, as a string: for kinds in seconds.")
+    ] = None
     above_input_tokens: Annotated[
         int, Field(ge=0, le=2**53 - 1, description="Only for requests with more input tokens than this.")
     ] = 0
     service_tier: Annotated[Id | None, Field(description="Only for this service tier.", examples=["batch"])] = None
     daily: Annotated[DailyInput | None, Field(description="Only for this part of the day and the week.")] = None
 
+    @model_validator(mode="after")
+    def _has_the_price_of_its_kind(self) -> "RateInput":
+        wanted, other = "usd_per_million", "usd_per_hour"
+        if self.kind in TIMED_KINDS:
+            wanted, other = other, wanted
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"{self.kind.value} is priced {unit_name(self.kind)}: send {wanted}, not {other}")
+        return self
+
     def rate(self) -> BookedRate:
         """In the domain's words."""
         return BookedRate(
             kind=self.kind,
             usd_per_million=self.usd_per_million,
+            usd_per_hour=self.usd_per_hour,
             above_input_tokens=self.above_input_tokens,
             service_tier=self.service_tier.lower() if self.service_tier else None,
             daily=self.daily.window() if self.daily else None,
@@ -125,22 +134,6 @@ class RateCardInput(Input):
     ] = None
 
 
-class CancelPolicyInput(Input):
-    """A new cancel policy of a provider."""
-
-    policy: Annotated[CancelPolicy, Field(description="What a stream costs that did not complete.")]
-    effective_from: EffectiveFrom = None
-
-
-class MarkupInput(Input):
-    """A new markup of a customer."""
-
-    percent: Annotated[
-        PercentInput, Field(description="Percent of the common rates, as a string; below 0 it is a discount.")
-    ]
-    effective_from: EffectiveFrom = None
-
-
 class DailyPart(TypedDict):
     """A part of the day in UTC, half-open, every day or on some weekdays; it may run past midnight."""
 
@@ -152,10 +145,15 @@ class DailyPart(TypedDict):
 
 
 class Rate(TypedDict):
-    """A rate; a condition that it does not have is absent."""
+    """A rate per million units, or per hour of a kind in seconds; a condition that it does not have is absent."""
 
     kind: Annotated[UsageKind, described("What is priced.")]
-    usd_per_million: Usd
+    usd_per_million: Annotated[
+        Amount | None, described("US dollars per million units; null for kinds in seconds.", example="25")
+    ]
+    usd_per_hour: NotRequired[
+        Annotated[Amount, described("US dollars per hour of a kind in seconds.", example="0.36")]
+    ]
     above_input_tokens: Annotated[Count, described("Only for requests with more input tokens than this.")]
     service_tier: NotRequired[Annotated[str, described("Only for this service tier.", example="batch")]]
     daily: NotRequired[Annotated[DailyPart, described("Only for this part of the day and the week.")]]
@@ -174,27 +172,6 @@ class RateCard(TypedDict):
     effective_from: Annotated[Time, described("The start time of the first stream that it applies to.")]
     provenance: Annotated[str, _PROVENANCE]
     rates: Annotated[list[Rate], described("Its rates.")]
-
-
-class CancelPolicyVersion(TypedDict):
-    """A cancel policy of a provider, for streams that start from `effective_from` on."""
-
-    provider: Provider
-    policy: Annotated[CancelPolicy, described("What a stream costs that did not complete.")]
-    version: Annotated[int, described("Counts the provider's policies, from 1.")]
-    effective_from: Annotated[Time, described("The start time of the first stream that it applies to.")]
-    provenance: Annotated[str, _PROVENANCE]
-    created_at: Annotated[Time, described("When it was set.")]
-
-
-class Markup(TypedDict):
-    """A markup of a customer, on the common rates, for streams that start from `effective_from` on."""
-
-    customer_id: CustomerId
-    percent: Annotated[Percent, described("Percent of the common rates; below 0 it is a discount.")]
-    effective_from: Annotated[Time, described("The start time of the first stream that it applies to.")]
-    provenance: Annotated[str, _PROVENANCE]
-    created_at: Annotated[Time, described("When it was set.")]
 
 
 @router.get("/rates", operation_id="listRates", summary="List rate cards")
@@ -248,55 +225,6 @@ def write_rate(
     return rate_card_shape(card, f"set by key {key.key_id}")
 
 
-@router.get("/cancel-policies", operation_id="listCancelPolicies", summary="List cancel policies")
-def read_cancel_policies(_: Reader, connection: Db, provider: ProviderFilter = None) -> Page[CancelPolicyVersion]:
-    """All cancel policies, in one page. A provider without one has `delivered`, version 0."""
-    found = list_cancel_policies(connection, provider=provider)
-    return whole_page([cancel_policy_shape(each.terms, each.provenance, each.created_at) for each in found])
-
-
-@router.put("/cancel-policies/{provider}", operation_id="putCancelPolicy", summary="Add a cancel policy")
-@raises(TermsDateTakenError)
-def write_cancel_policy(
-    provider: ProviderPath, given: CancelPolicyInput, key: Admin, service: TheService
-) -> CancelPolicyVersion:
-    """Add a dated cancel policy of a provider."""
-    now, set_by = utc_now(), f"key {key.key_id}"
-    terms = set_cancel_policy(
-        engine=service.engine,
-        provider=provider,
-        policy=given.policy,
-        effective_from=given.effective_from or now,
-        set_by=set_by,
-        now=now,
-    )
-    return cancel_policy_shape(terms, f"set by {set_by}", now)
-
-
-@router.get("/markups/{customer_id:path}", operation_id="listMarkups", summary="List a customer's markups")
-def read_markups(customer_id: CustomerPath, key: Reader, connection: Db) -> Page[Markup]:
-    """A customer's markups in one page, oldest first; without one the common rates apply unchanged."""
-    require_customer(key, customer_id)
-    found = list_markups(connection, customer_id=customer_id)
-    return whole_page([markup_shape(each.markup, each.provenance, each.created_at) for each in found])
-
-
-@router.put("/markups/{customer_id:path}", operation_id="putMarkup", summary="Add a markup")
-@raises(InvalidMarkupError, TermsDateTakenError)
-def write_markup(customer_id: CustomerPath, given: MarkupInput, key: Admin, service: TheService) -> Markup:
-    """Add a dated markup of a customer."""
-    now, set_by = utc_now(), f"key {key.key_id}"
-    markup = set_markup(
-        engine=service.engine,
-        customer_id=customer_id,
-        percent=given.percent,
-        effective_from=given.effective_from or now,
-        set_by=set_by,
-        now=now,
-    )
-    return markup_shape(markup, f"set by {set_by}", now)
-
-
 def rate_card_shape(card: BookedCard, provenance: str) -> RateCard:
     """A rate card with its rates."""
     return {
@@ -313,9 +241,11 @@ def rate_card_shape(card: BookedCard, provenance: str) -> RateCard:
 def _rate_shape(rate: BookedRate) -> Rate:
     shape: Rate = {
         "kind": rate.kind,
-        "usd_per_million": cents_text(rate.usd_per_million),
+        "usd_per_million": None if rate.usd_per_million is None else cents_text(rate.usd_per_million),
         "above_input_tokens": rate.above_input_tokens,
     }
+    if rate.usd_per_hour is not None:
+        shape["usd_per_hour"] = cents_text(rate.usd_per_hour)
     if rate.service_tier:
         shape["service_tier"] = rate.service_tier
     if rate.daily:
@@ -323,26 +253,3 @@ def _rate_shape(rate: BookedRate) -> Rate:
         if rate.daily.weekdays:
             shape["daily"]["weekdays"] = list(rate.daily.weekdays)
     return shape
-
-
-def cancel_policy_shape(terms: CancelTerms, provenance: str, created_at: datetime) -> CancelPolicyVersion:
-    """A provider's cancel policy."""
-    return {
-        "provider": terms.provider,
-        "policy": terms.policy,
-        "version": terms.version,
-        "effective_from": time_text(terms.effective_from),
-        "provenance": provenance,
-        "created_at": time_text(created_at),
-    }
-
-
-def markup_shape(markup: SetMarkup, provenance: str, created_at: datetime) -> Markup:
-    """A customer's markup."""
-    return {
-        "customer_id": markup.customer_id,
-        "percent": cents_text(markup.percent),
-        "effective_from": time_text(markup.effective_from),
-        "provenance": provenance,
-        "created_at": time_text(created_at),
-    }

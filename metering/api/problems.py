@@ -39,6 +39,7 @@ from metering.core.errors import MeteringError
 from metering.core.period import InvalidPeriodError
 from metering.corrections.adjust_manually import InvalidAdjustmentError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
+from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.db.schema import RoleMissingError, SchemaOutdatedError, UnknownSchemaError
@@ -49,6 +50,7 @@ from metering.exports.columns import UnrepresentableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
 from metering.exports.export_month import ExportStoppedError
 from metering.exports.month_rows import UnequalExportError
+from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.months.close_months import UnequalSumsError
 from metering.months.run_invoices import ForceReasonMissingError, MonthNotOverError
 from metering.prices.check_rates import InvalidRateError
@@ -59,6 +61,7 @@ from metering.prices.set_rate import RateDateTakenError
 from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.server.bootstrap import NotConfiguredError
 from metering.server.settings import ConfigurationError
+from metering.streams.billing import UnmeasuredError, UnpricedError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.streams.ingest.writer import NotCommittedError, QueueFullError
 from metering.stripe.client.errors import (
@@ -71,7 +74,6 @@ from metering.stripe.client.errors import (
 )
 from metering.stripe.client.webhook import InvalidWebhookError
 from metering.stripe.push_invoice import StartOverError
-from metering.stripe.put_customer import UnknownTimeZoneError
 from metering.stripe.store.pushes import LeaseLostError
 
 log = logging.getLogger(__name__)
@@ -153,6 +155,7 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     RateDateTakenError: ProblemType(409, "rate-date-taken", "Rate card date taken"),
     InvalidMarkupError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     TermsDateTakenError: ProblemType(409, "terms-date-taken", "Effective date taken"),
+    UnusableTimeZoneError: ProblemType(409, "unusable-time-zone", "Time zone unusable"),
     InvalidAdjustmentError: ProblemType(422, "invalid-adjustment", "Invalid adjustment"),
     UnknownCustomerError: ProblemType(404, "not-found", "Not found"),
     IdempotencyKeyReusedError: ProblemType(422, "idempotency-key-reused", "Idempotency key reused"),
@@ -202,7 +205,6 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         RefusedAddressError,
         RoleMissingError,
         SchemaOutdatedError,
-        UnknownSchemaError,
         StartOverError,
         StripeError,
         StripeMissingError,
@@ -215,6 +217,9 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         UnknownClauseError,
         UnknownKeyError,
         UnknownReaderError,
+        UnknownSchemaError,
+        UnmeasuredError,
+        UnpricedError,
         UnreadableReceiptError,
         UnrepresentableError,
         UnsafeDatabaseError,

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from metering.api.auth import ForbiddenError, Reader, UnauthorizedError
+from metering.api.auth import AnyKey, ForbiddenError, UnauthorizedError
 from metering.api.parameters import unknown_names
 from metering.api.problems import (
     INTERNAL,
@@ -81,7 +81,7 @@ def _encoding(endpoint: Callable[..., Any], status_code: int) -> Callable[..., R
     return answer
 
 
-async def _refuse_unknown_parameters(request: Request, _: Reader) -> None:
+async def _refuse_unknown_parameters(request: Request, _: AnyKey) -> None:
     """Refuse a query parameter that the route does not have, and one that is given twice: no parameter is a list.
 
     It needs the key first, so that a request without one learns nothing but that.

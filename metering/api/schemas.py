@@ -9,7 +9,7 @@ import msgspec
 
 from metering.api.events import Accepted
 from metering.audit.receipt import Receipt
-from metering.events.wire.events import DeliveredEvent, EndEvent, StartEvent
+from metering.events.wire.events import DeliveredEvent, Dollars, EndEvent, Seconds, StartEvent
 
 Schema = dict[str, Any]
 
@@ -25,6 +25,7 @@ _EVENT_NAMES = {
     "UsageData": "ReportedUsage",
     "Accepted": "AcceptedEvents",
     "Rejection": "RejectedEvent",
+    "FieldWarning": "UnknownField",
 }
 
 # By field, or by type and field where a field means something else there.
@@ -55,6 +56,35 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "cache_write_input_tokens": "Input tokens that were written to a prompt cache.",
     "input_audio_tokens": "Audio tokens among the input tokens.",
     "output_audio_tokens": "Audio tokens among the output tokens.",
+    "cache_write_1h_input_tokens": "Those of the cache writes that the cache keeps for an hour.",
+    "cache_read_input_audio_tokens": "Audio tokens among the cached input tokens; also among the audio tokens.",
+    "cache_read_input_image_tokens": "Image tokens among the cached input tokens; also among the image tokens.",
+    "input_image_tokens": "Image tokens among the input tokens.",
+    "input_video_tokens": "Video tokens among the input tokens.",
+    "output_image_tokens": "Image tokens among the output tokens.",
+    "output_video_tokens": "Video tokens among the output tokens.",
+    "citation_output_tokens": "Citation tokens among the output tokens.",
+    "web_searches": "Searches of the web that the model made.",
+    "storage_searches": "Searches of stored files that the model made.",
+    "input_audio_seconds": "Seconds of audio input: text with at most three decimal places, or an integer.",
+    "audio_seconds": "Seconds of audio, input and output: text with at most three decimal places, or an integer.",
+    "input_characters": "Characters of the input, for models that are priced by them.",
+    "input_document_pages": "Pages of the input's documents.",
+    "input_annotated_document_pages": "Pages among these that were annotated.",
+    "input_text_messages": "Text messages of the input, for models that are priced by them.",
+    "upstream_cost_usd": "What the upstream says that the stream cost, in US dollars as text: kept beside ours.",
+    "ReportedUsage.service_tier": "The service tier that the usage names; it goes before that of the answer.",
+    "response_provider": "The provider that answered, where the gateway fell back to another one.",
+    "warnings": "Fields of accepted events that are not known, of at most 100.",
+    "field": "The path of the field, such as `data.usage.prompt_tokns`.",
+    "hint": "What is probably meant.",
+    "flags": "What a person should know of the bill, although it is final.",
+    "price_source": "Where the price comes from: a rate card, or the upstream's own cost.",
+    "upstream_usd_cents": "What the upstream says that the stream cost, in cents.",
+    "usd_per_hour": "US dollars per hour of a kind in seconds, as a decimal string.",
+    "clock_ahead_seconds": "By how much an event was dated ahead of its receipt, if over five minutes.",
+    "start_received_at": "When the start arrived, if its own time is not believed.",
+    "end_received_at": "When the end arrived, if its own time is not believed.",
     "outcome": "How it ended. `cancelled`: the client disconnected. `failed`: upstream or gateway error.",
     "usage": "The usage of the whole stream, where it is known.",
     "usage_source": "Who counted: the upstream (`provider`), a tokenizer (`gateway_count`), or an `estimate`.",
@@ -66,7 +96,8 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "rejected": "The rejected events. They do not affect the accepted ones.",
     "index": "The place of the event in the request, from 0.",
     "RejectedEvent.id": "The `id` of the event, where it has one.",
-    "code": "invalid-field, missing-field, unknown-type, invalid-event, invalid-json or duplicate-key.",
+    "code": "One of invalid-field, missing-field, unknown-type, unknown-usage, invalid-event, invalid-json, "
+    "duplicate-key.",
     "detail": "What is wrong, with the field, what was expected and what was sent.",
     "format": "The version of the receipt's format.",
     "customer_id": "The customer who pays.",
@@ -123,7 +154,9 @@ _DESCRIPTIONS: Mapping[str, str] = {
 
 def derived_schemas() -> dict[str, Schema]:
     """The components for events, for the answer to them, and for receipts."""
-    _, wire = msgspec.json.schema_components((*_EVENT_TYPES.values(), Accepted), ref_template=f"{_REF}{{name}}")
+    _, wire = msgspec.json.schema_components(
+        (*_EVENT_TYPES.values(), Accepted), ref_template=f"{_REF}{{name}}", schema_hook=_decimal_schema
+    )
     _, receipt = msgspec.json.schema_components((Receipt,), ref_template=f"{_REF}{{name}}")
     events = _renamed(wire, _EVENT_NAMES)
     # Enumerations have one name in all answers.
@@ -134,6 +167,15 @@ def derived_schemas() -> dict[str, Schema]:
     for schema in receipts.values():
         _complete(schema)
     return {**events, **receipts, "Event": _event()}
+
+
+def _decimal_schema(kind: type) -> Schema:
+    """Decimals that are sent as text."""
+    if kind is Seconds:
+        return {"type": ["string", "integer"], "pattern": r"^\d+(\.\d{1,3})?$", "examples": ["12.5"]}
+    if kind is Dollars:
+        return {"type": ["string", "integer"], "pattern": r"^\d+(\.\d{1,18})?$", "examples": ["0.00125"]}
+    raise TypeError(f"{kind.__name__} has no schema")
 
 
 def _event() -> Schema:
@@ -173,4 +215,6 @@ def _complete(schema: Schema) -> None:
         schema["required"] = list(properties)
     for field, value in properties.items():
         if field.endswith("_at") or field in ("time", "effective_from"):
-            value["format"] = "date-time"
+            for choice in value.get("anyOf", [value]):
+                if choice["type"] == "string":
+                    choice["format"] = "date-time"

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from metering.api.answers import (
+    Amount,
     Cents,
     Count,
     CustomerId,
@@ -28,14 +29,14 @@ from metering.api.routes import raises, route_ending_in, v1_router
 from metering.audit.make_receipt import make_receipt
 from metering.audit.receipt_document import receipt_document, receipt_text
 from metering.core.clock import utc_now
-from metering.core.money import cents_text
+from metering.core.money import EXACT, cents_text
 from metering.events.events import Outcome, UsageSource
 from metering.ledger.entries import Adjustment as BookedAdjustment
 from metering.ledger.entries import AdjustmentReason
 from metering.ledger.queries.streams import StreamView, get_stream
 from metering.prices.cancel_policies import CancelPolicy
 from metering.streams.accrue_streams import accrue_stream
-from metering.streams.bill import Bill
+from metering.streams.bill import Bill, Flag, PriceSource
 from metering.streams.settlement import State
 from metering.streams.stream import StreamFacts, billable_usage
 
@@ -88,6 +89,18 @@ class Stream(TypedDict):
     usage: Annotated[UsageCounts, described("The usage that is billed, or would be.")]
     usage_source: Annotated[UsageSource, described("Who counted the usage.")]
     input_unknown: Annotated[bool, described("True if the input was not reported; it counts as 0.")]
+    flags: Annotated[list[Flag], described("What a person should know of the bill, although it is final.")]
+    usage_faults: Annotated[
+        list[str], described("Which reported counters contradict each other, and how they are read.")
+    ]
+    clock_ahead_seconds: Annotated[
+        int | None, described("By how much an event was dated ahead of its receipt, if over five minutes.")
+    ]
+    response_provider: Annotated[str | None, described("The provider that answered, where it was another one.")]
+    price_source: Annotated[PriceSource | None, described("Where the price comes from; null: not rated.")]
+    upstream_usd_cents: Annotated[
+        Amount | None, described("What the upstream says that the stream cost, in cents.", example="0.51")
+    ]
     delivered: Annotated[DeliveredCounts | None, described("What was delivered; null without such events.")]
     finish_reasons: Annotated[list[str] | None, described("Why the upstream stopped.", example=["stop"])]
     error_type: Annotated[str | None, described("The error that ended it, where the gateway named it.")]
@@ -117,8 +130,9 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> Stream:
     billable = billable_usage(facts)
     # A stream that has no end and is no longer open was swept.
     swept = end is None and view.stream.state is not State.OPEN
-    ended_at = end.time if end else (facts.last_event_at if swept else None)
+    ended_at = facts.ended_at if end or swept else None
     cost = view.cost_usd_cents
+    cost_usd = end.upstream_cost_usd if end else None
     return {
         "customer_id": facts.customer_id,
         "stream_id": facts.stream_id,
@@ -131,11 +145,17 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> Stream:
         "api_key_id": start.api_key_id if start else None,
         "streaming": start.streaming if start else None,
         "tags": dict(start.tags) if start else {},
-        "started_at": time_text(start.time) if start else None,
+        "started_at": time_text(facts.start.at) if facts.start else None,
         "ended_at": optional_time(ended_at),
         "usage": usage_shape(bill.usage if bill else billable.usage),
         "usage_source": bill.usage_source if bill else billable.source,
         "input_unknown": bill.input_unknown if bill else billable.input_unknown,
+        "flags": list(bill.flags) if bill else [],
+        "usage_faults": list(billable.faults),
+        "clock_ahead_seconds": facts.clock_ahead_seconds,
+        "response_provider": end.response_provider if end else None,
+        "price_source": bill.price_source if bill else None,
+        "upstream_usd_cents": cents_text(EXACT.scaleb(cost_usd, 2)) if cost_usd is not None else None,
         "delivered": _delivered(facts),
         "finish_reasons": list(end.finish_reasons) if end and end.finish_reasons is not None else None,
         "error_type": end.error_type if end else None,

@@ -4,14 +4,14 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NotRequired, cast
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import msgspec
 from fastapi import Depends, Header, Query
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from metering.api.answers import Cents, Count, Time, described, time_text
+from metering.api.answers import Cents, Count, RareCounts, Time, described, plain_counts, time_text
 from metering.api.auth import Reader, require_customer
 from metering.api.paging import Cursor, Limit, NextCursor, Page
 from metering.api.parameters import CustomerFilter, Db, RequiredFrom, RequiredTo, TheService, Timestamp
@@ -20,6 +20,8 @@ from metering.api.routes import v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, encode_cursor
 from metering.core.money import EXACT, cents_text
+from metering.core.time_zones import shown_zone
+from metering.customers.check_time_zone import check_time_zone
 from metering.events.events import Outcome, UsageSource
 from metering.streams.accrue_streams import accrue_streams
 from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
@@ -40,7 +42,7 @@ class Compared(TypedDict):
     change_usd_cents: Annotated[Cents, described("The amount of this range minus the amount of that one.")]
 
 
-class Total(TypedDict):
+class Total(RareCounts):
     """The sums of one group. Final amounts are filed by the time the stream ended.
 
     `start` is there with a granularity, each group's field if it is in `group_by`, `compared` with a range to
@@ -64,6 +66,9 @@ class Total(TypedDict):
     input_audio_tokens: Annotated[int, described("Audio tokens of the input.")]
     output_audio_tokens: Annotated[int, described("Audio tokens of the output.")]
     cost_usd_cents: Annotated[Cents, described("The exact final amount, adjustments included.")]
+    upstream_usd_cents: Annotated[
+        Cents, described("What the upstreams say that final streams cost, where they say so.")
+    ]
     accrued_usd_cents: Annotated[Cents, described("The exact amount so far of streams that are not final.")]
     accruing_stream_count: Annotated[int, described("Streams that are not final.", example=0)]
     compared: NotRequired[Annotated[Compared, described("The same group in the range to compare with.")]]
@@ -95,6 +100,7 @@ def _range(from_: RequiredFrom, to: RequiredTo) -> Range:
 
 
 def _calendar(
+    connection: Db,
     within: Annotated[Range, Depends(_range)],
     granularity: GranularityChoice = Granularity.NONE,
     time_zone: Annotated[
@@ -104,11 +110,10 @@ def _calendar(
 ) -> _Calendar:
     if time_zone is None or time_zone == "UTC":
         return _Calendar(granularity, None)
-    if time_zone not in available_timezones():
-        raise InvalidParameterError(f"time_zone: {time_zone!r} is not an IANA time zone such as Europe/Berlin")
+    check_time_zone(connection, time_zone=time_zone)
     if within[1] - within[0] > _LONGEST_BY_TIME_ZONE:
         raise InvalidParameterError(f"to: with time_zone, at most {_LONGEST_BY_TIME_ZONE.days:,} days after from")
-    return _Calendar(granularity, ZoneInfo(time_zone))
+    return _Calendar(granularity, shown_zone(time_zone))
 
 
 def _compared(
@@ -200,8 +205,11 @@ def total_shape(row: TotalRow, *, compared: bool) -> Total:
         **({"start": time_text(row.start)} if row.start else {}),
         **row.group,
         "stream_count": row.stream_count,
-        **row.counters,
+        **plain_counts(
+            {name: sum_ for name, sum_ in row.counters.items() if sum_ or name in Total.__required_keys__}
+        ),
         "cost_usd_cents": cents_text(row.usd_cents),
+        "upstream_usd_cents": cents_text(row.upstream_usd_cents),
         "accrued_usd_cents": cents_text(row.accrued_usd_cents),
         "accruing_stream_count": row.accruing_stream_count,
     }

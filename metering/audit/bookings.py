@@ -8,21 +8,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
 from metering.audit.queries.stored import AuditedStream
+from metering.core.money import EXACT
 from metering.core.period import BillingPeriod
-from metering.events.events import StreamEnd, StreamStart
+from metering.core.time_zones import FURTHEST_ZONES, shown_zone
+from metering.events.events import Outcome, StreamEnd, StreamStart
 from metering.ledger.entries import AdjustmentReason, adjustment_id_of, charge_id_of, difference
 from metering.prices.price_book import PriceBook
 from metering.prices.rate_book import RateBook
 from metering.prices.rates import id_by_content
 from metering.prices.store.book import load_price_book, price_book_changes
 from metering.prices.store.cards import load_rate_cards
-from metering.streams.bill import Bill
+from metering.streams.bill import Bill, Flag, PriceSource
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.retries import request_key_of
 from metering.streams.settlement import Settled, Settlement, WaitingTimes, rerate_bill, settle
@@ -30,9 +31,6 @@ from metering.streams.stream import NOTHING_DELIVERED, StreamFacts, facts_of, jo
 
 # A booked stream was over. The waiting times are settings that may have changed since, so none is applied here.
 _OVER = WaitingTimes(abandon_after=timedelta(), start_grace=timedelta(), retry_window=timedelta())
-
-# A customer's time zone can change, and earlier bookings keep their month.
-_FURTHEST_ZONES = (ZoneInfo("Etc/GMT+12"), ZoneInfo("Etc/GMT-14"))
 
 # A booking takes its time before it reads the prices, and its clock may differ from the one that dated a price.
 _CLOCK_MARGIN = timedelta(minutes=1)
@@ -54,7 +52,7 @@ class PriceHistory:
             key, derived = each.card.rate_card_id, id_by_content(each.card)
             if derived != key:
                 yield Difference("rates", key, f"its content has the id {derived}: a rate was changed")
-            if any(rate.usd_per_million < 0 for rate in each.card.rates):
+            if any(rate.usd < 0 for rate in each.card.rates):
                 yield Difference("rates", key, "a rate is negative")
 
     def now(self) -> PriceBook:
@@ -126,7 +124,8 @@ def _period(stored: AuditedStream, period: str, at: datetime) -> str:
     A booking whose month was closed belongs to the month that was the first open one then. The audit cannot tell
     which month that was and accepts any up to the first that is open now; the seals check the closed months.
     """
-    zones = (ZoneInfo(stored.time_zone), *_FURTHEST_ZONES)
+    # A customer's time zone can change, and earlier bookings keep their month.
+    zones = (shown_zone(stored.time_zone), *FURTHEST_ZONES)
     months = [BillingPeriod.containing(at=at, time_zone=zone) for zone in zones]
     if period in map(str, months):
         return period
@@ -191,9 +190,14 @@ def _bookings(stored: AuditedStream) -> list[_Booking]:
 def _bill_of_bill(facts: StreamFacts, bill: Bill, booking: _Booking, prices: PriceBook) -> Bill | None:
     """The bill derived from the usage that a bill states; an admin's resolution is kept."""
     if bill.resolution is ResolutionAction.WRITE_OFF:
-        return replace(bill, lines=(), rate_card_id=None)
+        return replace(bill, lines=(), rate_card_id=None, price_source=PriceSource.RATE_CARD)
     derived = _redo(_facts_of_bill(facts, bill), booking, prices, None)
-    return replace(derived, resolution=bill.resolution) if derived is not None else None
+    if derived is None:
+        return None
+    # Its own usage is the reading of counters that may have contradicted each other, so that it no longer tells.
+    told = {flag for flag in bill.flags if flag is not Flag.PARENT_RATE}
+    kept = tuple(sorted({*told, *(flag for flag in derived.flags if flag is Flag.PARENT_RATE)}))
+    return replace(derived, resolution=bill.resolution, flags=kept)
 
 
 def _redo(facts: StreamFacts, booking: _Booking, prices: PriceBook, resolution: Resolution | None) -> Bill | None:
@@ -241,7 +245,8 @@ def _facts_of_bill(facts: StreamFacts, bill: Bill) -> StreamFacts:
         api_key_id=bill.api_key_id,
         service_tier=bill.service_tier,
     )
-    nothing = bill.usage == NOTHING_DELIVERED and not bill.lines
+    completed = bill.outcome is Outcome.COMPLETED
+    nothing = bill.usage == NOTHING_DELIVERED and not bill.lines and not completed
     end = StreamEnd(
         customer_id=facts.customer_id,
         stream_id=facts.stream_id,
@@ -249,6 +254,8 @@ def _facts_of_bill(facts: StreamFacts, bill: Bill) -> StreamFacts:
         outcome=bill.outcome,
         usage=None if nothing else bill.usage,
         usage_source=bill.usage_source,
+        response_provider=bill.response_provider,
         response_model=bill.response_model,
+        upstream_cost_usd=None if bill.upstream_usd_cents is None else EXACT.scaleb(bill.upstream_usd_cents, -2),
     )
     return join(facts_of(start), facts_of(end))

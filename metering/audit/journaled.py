@@ -13,6 +13,7 @@ from metering.events.wire.decode import NDJSON, decode_json
 from metering.events.wire.events import WireEvent
 from metering.events.wire.replay import events_as_sent
 from metering.events.wire.split import InvalidJsonError
+from metering.streams.dating import is_plausible
 from metering.streams.ingest.fold import fold_wire
 from metering.streams.stream import StreamFacts, join
 
@@ -60,6 +61,10 @@ class JournalFold:
             for key in keys:
                 first, last = arrivals.get(key, (received_at, received_at))
                 arrivals[key] = (min(first, received_at), max(last, received_at))
+            doubtful = [event for event in accepted if not is_plausible(event.time, received_at=received_at)]
+            if doubtful:
+                accepted = [event for event in accepted if is_plausible(event.time, received_at=received_at)]
+                yield from _fold(doubtful, arrivals, received_at=received_at)
             events += accepted
             self.requests += 1
             self.events += request.event_count
@@ -96,7 +101,12 @@ class JournalFold:
         self.differences.append(Difference("journal", key, says))
 
 
-def _fold(events: list[WireEvent], arrivals: dict[Key, tuple[datetime, datetime]]) -> Iterator[JournaledStream]:
-    for key, facts in fold_wire(events).items():
+def _fold(
+    events: list[WireEvent],
+    arrivals: dict[Key, tuple[datetime, datetime]],
+    *,
+    received_at: datetime | None = None,
+) -> Iterator[JournaledStream]:
+    for key, facts in fold_wire(events, received_at=received_at).items():
         first, last = arrivals[key]
         yield JournaledStream(facts=facts, first_received_at=first, last_received_at=last)

@@ -39,6 +39,9 @@ def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, no
         entries=[replace(entry, invoice=numbers.get(entry.period)) for entry in entries],
         usd_cents=view.cost_usd_cents,
         invoice=numbers.get(entries[0].period) if entries else None,
+        clock_ahead_seconds=facts.clock_ahead_seconds,
+        start_received_at=facts.start.received_at if facts.start else None,
+        end_received_at=facts.end.received_at if facts.end else None,
     )
 
 

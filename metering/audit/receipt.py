@@ -10,10 +10,11 @@ from metering.events.events import Outcome, StreamEnd, StreamStart
 from metering.prices.model_names import matching_rule, spellings
 from metering.prices.rate_book import rule_text
 from metering.prices.rates import RateCard, id_by_content
-from metering.prices.rating import RateMissingError, rate_by_card
+from metering.prices.rating import RateMissingError, rate_by_card, upstream_cost_line
 from metering.prices.readings import all_readings
 from metering.prices.service_tiers import service_tier_of
-from metering.streams.bill import Bill
+from metering.streams.bill import Bill, PriceSource
+from metering.streams.billing import flags_of, upstream_cents
 from metering.streams.resolutions import Resolution, ResolutionAction
 from metering.streams.stream import Delivered, StreamFacts, billable_usage, facts_of, join
 
@@ -47,7 +48,8 @@ class Receipt:
     """A stream's cost and everything that explains it.
 
     `start` and `end` are the events that win the merge, `delivered` the highest counters. `entries` begin with the
-    charge. `invoice` is the number of the charge's invoice, once there is one.
+    charge. `invoice` is the number of the charge's invoice, once there is one. Times of receipt are given only for
+    events whose own time is not believed.
     """
 
     format: str
@@ -65,6 +67,9 @@ class Receipt:
     entries: Sequence[ReceiptEntry]
     usd_cents: Decimal | None
     invoice: str | None
+    clock_ahead_seconds: int | None = None
+    start_received_at: datetime | None = None
+    end_received_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +95,24 @@ def verify(receipt: Receipt) -> list[Check]:
     return [Check(name, "; ".join(check(receipt, receipt.bill)) or None) for name, check in checks]
 
 
-def _facts(receipt: Receipt) -> StreamFacts:
+def facts_of_receipt(receipt: Receipt) -> StreamFacts:
+    """The joined facts that the receipt states."""
     facts = StreamFacts(
         customer_id=receipt.customer_id,
         stream_id=receipt.stream_id,
         last_event_at=receipt.last_event_at,
         delivered=receipt.delivered,
+        clock_ahead_seconds=receipt.clock_ahead_seconds,
     )
-    for event in (receipt.start, receipt.end):
+    for event, received_at in ((receipt.start, receipt.start_received_at), (receipt.end, receipt.end_received_at)):
         if event is not None:
-            facts = join(facts, facts_of(event))
+            facts = join(facts, facts_of(event, received_at=received_at))
     return facts
 
 
 def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
-    usage = billable_usage(_facts(receipt))
+    facts = facts_of_receipt(receipt)
+    usage = billable_usage(facts)
     end, start = receipt.end, receipt.start
     service_tier = service_tier_of(
         usage=None, answer=end.service_tier if end else None, request=start.service_tier if start else None
@@ -114,13 +122,15 @@ def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
         ("usage_source", bill.usage_source, usage.source),
         ("input_unknown", bill.input_unknown, usage.input_unknown),
         ("outcome", bill.outcome, end.outcome if end else Outcome.ABANDONED),
-        ("ended_at", bill.ended_at, end.time if end else receipt.last_event_at),
+        ("ended_at", bill.ended_at, facts.ended_at),
+        ("response_provider", bill.response_provider, end.response_provider if end else None),
+        ("upstream_usd_cents", bill.upstream_usd_cents, upstream_cents(end)),
     ]
     if start is not None:
         claims += [
             ("provider", bill.provider, start.provider),
             ("model", bill.model, start.model),
-            ("started_at", bill.started_at, start.time),
+            ("started_at", bill.started_at, facts.start.at if facts.start else start.time),
             ("service_tier", bill.service_tier, service_tier),
         ]
     return [
@@ -135,7 +145,11 @@ def _written_off(bill: Bill) -> bool:
 
 
 def _nothing_to_price(receipt: Receipt, bill: Bill) -> bool:
-    return bill.cancel_policy.waives(bill.outcome) or _written_off(bill) or billable_usage(_facts(receipt)).nothing
+    return (
+        bill.cancel_policy.waives(bill.outcome)
+        or _written_off(bill)
+        or billable_usage(facts_of_receipt(receipt)).nothing
+    )
 
 
 def _check_card(receipt: Receipt, bill: Bill) -> Iterable[str]:
@@ -169,10 +183,12 @@ def _check_rule(receipt: Receipt, bill: Bill) -> Iterable[str]:
 def _check_lines(receipt: Receipt, bill: Bill) -> Iterable[str]:
     if _nothing_to_price(receipt, bill):
         return [] if not bill.lines else ["there are lines although nothing is billable"]
+    if bill.price_source is PriceSource.UPSTREAM:
+        return _check_upstream_line(receipt, bill)
     if receipt.rate_card is None:
         return ["there is no rate card"]
     try:
-        lines = rate_by_card(
+        rated = rate_by_card(
             usage=bill.usage,
             card=receipt.rate_card.card,
             service_tier=bill.service_tier,
@@ -181,7 +197,17 @@ def _check_lines(receipt: Receipt, bill: Bill) -> Iterable[str]:
         )
     except RateMissingError as error:
         return [f"the card has {error}"]
-    return [] if lines == bill.lines else [f"the rates give {lines}"]
+    faults = [] if rated.lines == bill.lines else [f"the rates give {rated.lines}"]
+    raised = flags_of(facts_of_receipt(receipt), billable_usage(facts_of_receipt(receipt)), rated.at_parent_rate)
+    return faults if raised == bill.flags else [*faults, f"the flags are {raised}, the bill has {bill.flags}"]
+
+
+def _check_upstream_line(receipt: Receipt, bill: Bill) -> Iterable[str]:
+    cost = receipt.end.upstream_cost_usd if receipt.end else None
+    if cost is None:
+        return ["the upstream stated no cost"]
+    line = upstream_cost_line(upstream_cost_usd=cost, markup_percent=bill.markup_percent)
+    return [] if bill.lines == (line,) else [f"the upstream's cost gives {line}"]
 
 
 def _check_entries(receipt: Receipt, bill: Bill) -> Iterable[str]:

@@ -6,9 +6,13 @@ from typing import Any
 
 import msgspec
 
-from metering.audit.receipt import FORMAT, Check, Receipt, verify
+from metering.audit.receipt import FORMAT, Check, Receipt, facts_of_receipt, verify
 from metering.core.errors import MeteringError
-from metering.core.money import cents_text
+from metering.core.money import EXACT, cents_text
+from metering.events.usage import TIMED_KINDS
+from metering.prices.rates import unit_name
+from metering.streams.bill import Bill
+from metering.streams.stream import billable_usage
 
 
 class UnreadableReceiptError(MeteringError):
@@ -58,6 +62,13 @@ def receipt_text(receipt: Receipt) -> str:
     return "\n".join(_text(receipt)) + "\n"
 
 
+def _answered(bill: Bill) -> str:
+    if bill.response_provider is None and bill.response_model is None:
+        return ""
+    named = [name for name in (bill.response_provider, bill.response_model) if name is not None]
+    return f", answered by {'/'.join(named)}"
+
+
 def _text(receipt: Receipt) -> Iterator[str]:
     bill = receipt.bill
     yield f"Stream   {receipt.stream_id}"
@@ -66,13 +77,17 @@ def _text(receipt: Receipt) -> Iterator[str]:
     if bill is None:
         yield "Nothing is billed."
         return
-    yield f"Model    {bill.provider}/{bill.model}" + (
-        f", answered by {bill.response_model}" if bill.response_model else ""
-    )
+    yield f"Model    {bill.provider}/{bill.model}" + _answered(bill)
     yield f"Time     {bill.started_at:%Y-%m-%d %H:%M:%S %Z} to {bill.ended_at:%Y-%m-%d %H:%M:%S %Z}"
     yield f"Outcome  {bill.outcome.value}; usage source: {bill.usage_source.value}" + (
         ", input unknown" if bill.input_unknown else ""
     )
+    if bill.flags:
+        yield f"Flags    {', '.join(bill.flags)}"
+    for fault in billable_usage(facts_of_receipt(receipt)).faults:
+        yield f"Reading  {fault}"
+    if receipt.clock_ahead_seconds is not None:
+        yield f"Clock    an event was dated {receipt.clock_ahead_seconds:,} s ahead of its receipt"
     yield f"Policy   {bill.cancel_policy.value}, version {bill.cancel_policy_version}"
     if receipt.rate_card is not None:
         card = receipt.rate_card
@@ -87,11 +102,13 @@ def _text(receipt: Receipt) -> Iterator[str]:
     yield ""
     yield f"{'kind':<14}{'quantity':>16}{'USD per million':>20}{'US cents':>24}"
     for line in bill.lines:
-        yield (
-            f"{line.kind.value:<14}{line.quantity:>16,}{cents_text(line.usd_per_million):>20}"
-            f"{cents_text(line.usd_cents):>24}"
-        )
+        rate = cents_text(line.usd) + (f" {unit_name(line.kind)}" if line.kind in TIMED_KINDS else "")
+        yield f"{line.kind.value:<14}{line.quantity:>16,}{rate:>20}{cents_text(line.usd_cents):>24}"
     yield f"{'bill':<50}{cents_text(bill.usd_cents):>24}"
+    if bill.upstream_usd_cents is not None:
+        difference = EXACT.subtract(bill.usd_cents, bill.upstream_usd_cents)
+        yield f"{'the upstream says':<50}{cents_text(bill.upstream_usd_cents):>24}"
+        yield f"{'difference':<50}{cents_text(difference):>24}"
     yield ""
     for entry in receipt.entries:
         note = f" ({entry.note})" if entry.note else ""

@@ -31,6 +31,7 @@ from metering.audit.queries.stored import (
 from metering.audit.queries.total_checks import TOTAL_CHECKS
 from metering.audit.streams import compare_stream, is_pending
 from metering.core.period import BillingPeriod
+from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.db.engine import read_transaction
 from metering.events.queries import CLOCK_MARGIN, count_journaled, iterate_journal, journal_start
 from metering.events.store import stream_hash
@@ -39,7 +40,6 @@ from metering.streams.stream import StreamFacts
 # The report keeps this many differences; further ones are only counted.
 MAX_SHOWN = 1_000
 
-_UTC = ZoneInfo("UTC")
 _ALWAYS = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
 
 _JOURNALED, _STORED = 0, 1
@@ -90,8 +90,7 @@ class _Scope:
         """Whether a stream ended in the period."""
         if self.period is None:
             return True
-        ended_at = facts.end.event.time if facts.end else facts.last_event_at
-        return BillingPeriod.containing(at=ended_at, time_zone=time_zone) == self.period
+        return BillingPeriod.containing(at=facts.ended_at, time_zone=time_zone) == self.period
 
 
 class _Scratch:
@@ -225,13 +224,13 @@ class _Comparison:
             key = (stored.facts.customer_id, stored.facts.stream_id)
             self._compare(journaled.pop(key, None), stored)
         for key, left in journaled.items():
-            if self.scope.has(left.facts, _UTC):
+            if self.scope.has(left.facts, UTC_ZONE):
                 self.report.add(
                     [Difference("streams", stream_key(*key), "the stream is journaled, and not stored")]
                 )
 
     def _compare(self, journaled: JournaledStream | None, stored: AuditedStream) -> None:
-        zone = ZoneInfo(stored.time_zone)
+        zone = shown_zone(stored.time_zone)
         if not self.scope.has(stored.facts, zone) and not (journaled and self.scope.has(journaled.facts, zone)):
             return
         self.report.streams += 1

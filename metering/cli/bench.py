@@ -11,6 +11,7 @@ from metering.lab.bench.alerts import bench_alerts
 from metering.lab.bench.audit import bench_audit
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
+from metering.lab.bench.gateway import bench_gateway
 from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
 from metering.lab.bench.page import render_page
@@ -143,6 +144,32 @@ def alerts(
 ) -> None:
     """Measure the evaluation of all customers' alerts, when none fires and when all fire."""
     _finish(bench_alerts(customers=customers, hours=hours, say=say), out, as_json)
+
+
+@app.command("gateway", epilog="Example: metering bench gateway --rate 20 --rate 60 --workers 2")
+def gateway(
+    streams: Annotated[int, typer.Option(min=1, max=5_000, help="Streams at the same time.")] = 200,
+    rate: Annotated[
+        list[int] | None, typer.Option(min=1, help="Tokens a second and stream. Default: 20, 60.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured seconds of each load.")] = 8.0,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Measure one worker, and this many.")] = 2,
+    litellm: Annotated[
+        Path | None, typer.Option(help="An environment with litellm[proxy], to measure its proxy as well.")
+    ] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure chunks per second, latency and CPU of the gateway, against a bare TCP pass-through."""
+    report = bench_gateway(
+        streams=streams,
+        rates=tuple(rate or (20, 60)),
+        seconds=seconds,
+        workers=workers,
+        litellm=litellm,
+        say=say,
+    )
+    _finish(report, out, as_json)
 
 
 @app.command("page", epilog="Example: metering bench page docs/performance --out docs/performance.md")

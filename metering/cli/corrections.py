@@ -30,7 +30,7 @@ from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import State
 
 backlog = typer.Typer(
-    help="Orphaned, unpriced and conflicting streams. They are not billed until they are settled.",
+    help="Streams that need a person or a missing fact. They are not billed until they are settled.",
     no_args_is_help=True,
 )
 
@@ -56,7 +56,9 @@ def resolve(
     stream_id: Annotated[str, typer.Argument(help="The stream.")],
     action: Annotated[
         ResolutionAction,
-        typer.Argument(help="bill_as_is: bill the winning start and end. write_off: bill nothing."),
+        typer.Argument(
+            help="bill_as_is: the winning events. bill_as_received: by the time of receipt. write_off: nothing."
+        ),
     ],
     reason: Annotated[str, typer.Option(help="The reason, stored with the stream.")],
 ) -> None:

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from metering.cli.shared import AsJson, redact_url, show
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
+from metering.customers.queries import unusable_zones
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
 from metering.server.queries import server_facts, work_health
@@ -20,6 +21,7 @@ from metering.server.settings import Settings, load_settings, variable_of
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=2)
 MAX_DUE_AGE = timedelta(minutes=1)
+_MAX_NAMED = 5
 
 
 def doctor_command(as_json: AsJson = False) -> None:
@@ -66,6 +68,7 @@ def _checks(settings: Settings) -> list[dict[str, Any]]:
         "clock": lambda: _check_clock(service()),
         "finalizer": lambda: _check_finalizer(service()),
         "queue": lambda: _check_queue(settings),
+        "time zones": lambda: _check_time_zones(service()),
     }
     rows = []
     for what, check in checks.items():
@@ -106,6 +109,18 @@ def _check_finalizer(service: Service) -> str:
         )
     waiting = ", ".join(f"{count} {state}" for state, count in sorted(health.states.items())) or "none"
     return f"{health.due} streams due; not final: {waiting}"
+
+
+def _check_time_zones(service: Service) -> str:
+    with transaction(service.engine) as connection:
+        found = unusable_zones(connection, limit=_MAX_NAMED)
+    if found.problems:
+        more = ", …" if found.customers > len(found.first) else ""
+        raise UnhealthyError(
+            f"{'; '.join(found.problems.values())}: the months of {found.customers:,} customers cannot be closed"
+            f" ({', '.join(found.first)}{more}); set another with `metering customers set ID --time-zone`"
+        )
+    return "all are usable"
 
 
 def _check_queue(settings: Settings) -> str:

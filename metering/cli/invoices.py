@@ -218,7 +218,7 @@ def _preview(service: Service, request: RunRequest, *, as_json: bool) -> None:
         }
         for invoice in preview.invoices
     ]
-    refused = [{"customer_id": customer_id, "why": str(why)} for customer_id, why in preview.unsettled.items()]
+    refused = [{"customer_id": customer_id, "why": why} for customer_id, why in preview.held_up.items()]
     if as_json:
         show_one({"invoices": rows, "would_stay_open": refused}, as_json=True)
         return

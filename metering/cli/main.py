@@ -34,6 +34,7 @@ COMMANDS = {
     "export": _command("export:export_command", _BILL, "export charges --period 2026-10 --out charges.csv"),
     "rates": _command("rates:app", _PRICE),
     "cancel-policy": _command("cancel_policy:app", _PRICE),
+    "upstream-price": _command("upstream_price:app", _PRICE),
     "rerate": _command("corrections:rerate_command", _PRICE, "rerate --period 2026-10 --model gpt-5.5 --dry-run"),
     "keys": _command("access:keys", _OPERATE),
     "reader": _command("access:reader", _OPERATE),

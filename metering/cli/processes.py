@@ -124,14 +124,18 @@ def demo_command(
     _become("metering.lab.demo", *(["--keep"] if keep else []))
 
 
-def gateway_command() -> None:
+def gateway_command(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes. Default: METERING_GATEWAY_WORKERS, or 1.")
+    ] = None,
+) -> None:
     """Run the reference gateway, which meters every completion. It speaks OpenAI's API on both sides.
 
     Set METERING_GATEWAY_CONFIG (a TOML file with upstreams and keys), METERING_GATEWAY_INGEST_KEY and
     METERING_GATEWAY_URL; see docs/gateway.md. Needs the extra `gateway`.
     """
     _require(bpe_openai="gateway")
-    _become("metering.gateway")
+    _become("metering.gateway", *([] if workers is None else ["--workers", str(workers)]))
 
 
 def _require(**extra_of: str) -> None:

@@ -1,7 +1,7 @@
-"""Money: exact USD cents as `Decimal`. Nothing here rounds; only invoices do (`months/invoice.py`)."""
+"""Money: exact USD cents as `Decimal`. Only time priced per hour is rounded here; else only invoices round."""
 
 from collections.abc import Iterable
-from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from functools import reduce
 
 # 60 digits hold the product of any 53-bit counter and any realistic rate, and sums of such products. A result
@@ -26,6 +26,24 @@ def cents_of(*, quantity: int, usd_per_million: Decimal) -> Decimal:
         decimal.Inexact: the result needs more than 60 digits.
     """
     return _scaleb(_multiply(Decimal(quantity), usd_per_million), _CENTS_PER_UNIT_EXPONENT)
+
+
+_ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, Overflow, DivisionByZero])
+_TIME_DIGITS = Decimal("1E-12")
+# USD per hour -> cents per second: 100 cents a dollar over 3,600 seconds.
+_SECONDS_PER_CENT_OF_AN_HOURLY_DOLLAR = Decimal(36)
+
+
+def cents_of_time(*, seconds: Decimal, usd_per_hour: Decimal) -> Decimal:
+    """The cents for a time: seconds x rate x 100 / 3,600, rounded half to even to 12 decimal places.
+
+    A third of a cent has no last digit, so that an amount of time cannot be exact as others are.
+
+    >>> cents_of_time(seconds=Decimal("12.5"), usd_per_hour=Decimal("0.111"))
+    Decimal('0.038541666667')
+    """
+    exact = _ROUNDING.divide(_multiply(seconds, usd_per_hour), _SECONDS_PER_CENT_OF_AN_HOURLY_DOLLAR)
+    return _ROUNDING.quantize(exact, _TIME_DIGITS)
 
 
 def with_percent(amount: Decimal, *, percent: Decimal) -> Decimal:

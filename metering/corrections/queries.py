@@ -1,4 +1,4 @@
-"""The backlog: orphaned, unpriced and conflicting streams, the longest waiting first."""
+"""The backlog: streams that need a person or a fact that is missing, the longest waiting first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,16 @@ from sqlalchemy import Connection, text
 
 from metering.events.events import UsageSource
 from metering.streams.resolutions import ResolutionAction
-from metering.streams.settlement import State
-from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.settlement import SETTLED_BY, State
+from metering.streams.store.streams import IN_BACKLOG, STREAM_COLUMNS, StoredStream, stored_stream
 from metering.streams.stream import StreamFacts
 
 _MISSING_FACTS = {
     State.ORPHANED: "send the stream-start, then the stream finalizes; or resolve it with write_off",
     State.UNPRICED: "set the rate (`metering rates set`), then the stream finalizes; or resolve it with write_off",
+    State.UNMEASURED: "send a stream-end with its usage, then the stream finalizes; or resolve it with write_off",
+    State.MISDATED: "send the event again with its right time, then the stream finalizes; or resolve it with "
+    "bill_as_received (priced and filed by the time of receipt) or write_off",
 }
 
 
@@ -35,9 +38,8 @@ class BacklogItem:
     @property
     def actions(self) -> Sequence[ResolutionAction]:
         """The resolutions that `resolve_stream` accepts for this stream."""
-        if self.stream.state is State.CONFLICTING and self.stream.facts.start is not None:
-            return (ResolutionAction.BILL_AS_IS, ResolutionAction.WRITE_OFF)
-        return (ResolutionAction.WRITE_OFF,)
+        fitting = [action for action, state in SETTLED_BY.items() if state is self.stream.state]
+        return (*fitting, ResolutionAction.WRITE_OFF) if self.stream.facts.start else (ResolutionAction.WRITE_OFF,)
 
 
 def _conflict_fix(facts: StreamFacts) -> str:
@@ -56,7 +58,7 @@ def _conflict_fix(facts: StreamFacts) -> str:
 _BACKLOG = text(
     f"""
     SELECT {STREAM_COLUMNS}, s.first_received_at FROM streams s
-    WHERE s.state IN ('orphaned', 'unpriced', 'conflicting')
+    WHERE {IN_BACKLOG}
       AND (CAST(:state AS text) IS NULL OR s.state = :state)
       AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
       AND (CAST(:since AS timestamptz) IS NULL
@@ -67,8 +69,8 @@ _BACKLOG = text(
 
 
 _COUNT = text(
-    """
-    SELECT count(*) FROM streams s WHERE s.state IN ('orphaned', 'unpriced', 'conflicting')
+    f"""
+    SELECT count(*) FROM streams s WHERE {IN_BACKLOG}
       AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
     """
 )

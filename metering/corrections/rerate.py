@@ -3,6 +3,7 @@
 A new price never changes booked bills by itself. Rerating is the explicit way to apply it to them.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,6 +24,8 @@ from metering.prices.store.book import PriceBooks
 from metering.streams.bill import Bill
 from metering.streams.settlement import State, rerate_bill
 from metering.streams.store.streams import StoredStream, StreamMark, mark_streams, read_streams
+
+log = logging.getLogger(__name__)
 
 # Streams per transaction: as many are locked, and booked, at a time.
 _BATCH = 500
@@ -85,7 +88,8 @@ def rerate(
     """Return the changes by provider and model; with `book`, book the differences as adjustments.
 
     Each batch of streams is booked in a transaction of its own, so booking can be stopped and run again: a stream
-    that was rerated has no difference left.
+    that was rerated has no difference left. A stream at the edge of a month is left out while its customer's time
+    zone is unusable.
     """
     groups = _Groups({})
     seen = 0
@@ -95,7 +99,7 @@ def rerate(
             with transaction(engine) as connection:
                 changes = list(_changes(connection, batch, price_books.current(connection), lock=book))
                 if book:
-                    _book(connection, changes, now)
+                    changes = _book(connection, changes, now)
             for change in changes:
                 groups.add(change.before, change.after)
             seen += len(batch)
@@ -125,32 +129,42 @@ def _changes(
             yield _Change(each, before, after)
 
 
-def _book(connection: Connection, changes: Sequence[_Change], now: datetime) -> None:
+def _book(connection: Connection, changes: Sequence[_Change], now: datetime) -> list[_Change]:
+    """Book these changes; return them without those whose month is unknown."""
+    kept: list[_Change] = []
     adjustments: list[Adjustment] = []
     bill_changes: list[BillChange] = []
     periods = lock_open_periods(connection, {change.stream.facts.customer_id for change in changes})
     for change in changes:
         if change.after is None:
+            kept.append(change)
             continue
         stream = change.stream
-        ended_at = change.after.ended_at
+        key = (stream.facts.customer_id, stream.facts.stream_id)
+        period = periods.find_period(customer_id=key[0], at=change.after.ended_at)
+        if period is None:
+            details = {"customer_id": key[0], "stream_id": key[1]}
+            log.warning("stream not rerated: its customer's time zone is unusable", extra=details)
+            continue
+        kept.append(change)
         adjustments.append(
             adjust(
-                customer_id=stream.facts.customer_id,
-                stream_id=stream.facts.stream_id,
+                customer_id=key[0],
+                stream_id=key[1],
                 revision=(stream.revision or 0) + 1,
                 before=change.before,
                 after=change.after,
                 reason=AdjustmentReason.RERATE,
                 booked_at=now,
-                period=periods.period(customer_id=stream.facts.customer_id, at=ended_at),
+                period=period,
             )
         )
-        bill_changes.append(BillChange(stream.facts.customer_id, change.before, change.after))
+        bill_changes.append(BillChange(key[0], change.before, change.after))
     if adjustments:
         book_adjustments(connection, adjustments)
         add_to_totals(connection, bill_changes)
         mark_streams(connection, [_mark(adjustment) for adjustment in adjustments])
+    return kept
 
 
 def _mark(adjustment: Adjustment) -> StreamMark:

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.streams.resolutions import Resolution, ResolutionAction, fingerprints_of
-from metering.streams.settlement import NEEDS_PERSON, State
+from metering.streams.settlement import NEEDS_PERSON, SETTLED_BY
 from metering.streams.store.resolutions import add_resolution
 from metering.streams.store.streams import StoredStream, read_streams, wake_stream
 
@@ -38,9 +38,9 @@ def resolve_stream(
 
     Raises:
         UnknownStreamError: no event of the stream has arrived.
-        NotInBacklogError: the stream is not orphaned, unpriced or conflicting.
-        InvalidResolutionError: `bill_as_is` for a stream that is not conflicting or has no start, or the reason
-            is empty.
+        NotInBacklogError: the stream is not in the backlog.
+        InvalidResolutionError: `bill_as_is` for a stream that is not conflicting or has no start,
+            `bill_as_received` for one that is not misdated, or the reason is empty.
     """
     if not reason.strip():
         raise InvalidResolutionError("reason: required, it is kept with the resolution")
@@ -69,13 +69,14 @@ def resolve_stream(
 def _check(stream: StoredStream, action: ResolutionAction) -> None:
     if stream.state not in NEEDS_PERSON:
         raise NotInBacklogError(f"the stream is {stream.state.value}: it is not in the backlog")
-    if action is ResolutionAction.BILL_AS_IS:
-        if stream.state is not State.CONFLICTING:
+    if action is not ResolutionAction.WRITE_OFF:
+        if stream.state is not SETTLED_BY[action]:
             raise InvalidResolutionError(
-                f"action: bill_as_is needs a conflicting stream, this one is {stream.state.value}"
+                f"action: {action.value} needs a {SETTLED_BY[action].value} stream,"
+                f" this one is {stream.state.value}"
                 f" ({stream.state_reason}); supply what is missing, or use write_off"
             )
         if stream.facts.start is None:
             raise InvalidResolutionError(
-                "action: bill_as_is needs the stream-start, and none arrived; send it, or use write_off"
+                f"action: {action.value} needs the stream-start, and none arrived; send it, or use write_off"
             )

@@ -88,7 +88,7 @@ def _cost_under(policy: CancelPolicy, stream: StreamBill, bill: Bill, prices: Pr
     if card is None:
         return None
     try:
-        lines = rate_by_card(
+        rated = rate_by_card(
             usage=bill.usage,
             card=card,
             service_tier=bill.service_tier,
@@ -97,7 +97,7 @@ def _cost_under(policy: CancelPolicy, stream: StreamBill, bill: Bill, prices: Pr
         )
     except RateMissingError:
         return None
-    return sum_cents(line.usd_cents for line in lines)
+    return sum_cents(line.usd_cents for line in rated.lines)
 
 
 def _card_of(stream: StreamBill, bill: Bill, prices: PriceBook) -> RateCard | None:
@@ -105,7 +105,7 @@ def _card_of(stream: StreamBill, bill: Bill, prices: PriceBook) -> RateCard | No
         return prices.rates.card(bill.rate_card_id)
     match = prices.rates.find(
         customer_id=stream.customer_id,
-        provider=bill.provider,
+        provider=bill.response_provider or bill.provider,
         model=bill.response_model or bill.model,
         at=bill.started_at,
     )

@@ -77,7 +77,7 @@ def _added(known: RateCost, bill: Bill, would_cost: Decimal | None) -> RateCost:
 def _cost_by(card: RateCard, bill: Bill) -> Decimal | None:
     """In exact cents; None without a rate."""
     try:
-        lines = rate_by_card(
+        rated = rate_by_card(
             usage=bill.usage,
             card=card,
             service_tier=bill.service_tier,
@@ -86,4 +86,4 @@ def _cost_by(card: RateCard, bill: Bill) -> Decimal | None:
         )
     except RateMissingError:
         return None
-    return sum_cents(line.usd_cents for line in lines)
+    return sum_cents(line.usd_cents for line in rated.lines)

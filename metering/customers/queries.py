@@ -1,19 +1,25 @@
-"""Read customers, with what they owe for this month so far."""
+"""Read customers, with what they owe for this month so far, and the time zones that they are in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from sqlalchemy import Connection, text
 
+from metering.core.money import ZERO
 from metering.core.period import BillingPeriod
+from metering.core.time_zones import UTC_ZONE, find_zone, shown_zone
+from metering.db.rows import json_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerView:
-    """A customer; `month_to_date_usd_cents` sums the final amounts of the month in the customer's time zone."""
+    """A customer; `month_to_date_usd_cents` sums the final amounts of its current month.
+
+    That is the month of the customer's time zone, or of UTC while the zone is unusable.
+    """
 
     customer_id: str
     name: str | None
@@ -24,18 +30,8 @@ class CustomerView:
 
 
 _CUSTOMERS = """
-    WITH page AS (
-        SELECT c.*, date_trunc('month', CAST(:now AS timestamptz), c.time_zone) AS month_start
-        FROM customers c WHERE {condition} ORDER BY c.customer_id LIMIT :limit
-    ), pending AS (
-        SELECT customer_id, sum(t.usd_cents) AS usd_cents FROM totals_pending t JOIN page USING (customer_id)
-        WHERE t.hour >= month_start GROUP BY customer_id
-    )
-    SELECT customer_id, page.name, page.stripe_customer_id, page.time_zone, page.created_at,
-           coalesce((SELECT sum(t.usd_cents) FROM totals_hourly t
-                     WHERE t.customer_id = page.customer_id AND t.hour >= month_start), 0)
-           + coalesce(pending.usd_cents, 0) AS month_to_date_usd_cents
-    FROM page LEFT JOIN pending USING (customer_id) ORDER BY customer_id
+    SELECT c.customer_id, c.name, c.stripe_customer_id, c.time_zone, c.created_at
+    FROM customers c WHERE {condition} ORDER BY c.customer_id LIMIT :limit
 """
 _PAGE = text(
     _CUSTOMERS.format(
@@ -49,8 +45,8 @@ def list_customers(
     connection: Connection, *, now: datetime, only: str | None, after: str, limit: int
 ) -> Sequence[CustomerView]:
     """Customers after the id `after`, by id; only the customer `only` if given."""
-    rows = connection.execute(_PAGE, {"now": now, "only": only, "after": after, "limit": limit})
-    return [CustomerView(**row._mapping) for row in rows]
+    rows = connection.execute(_PAGE, {"only": only, "after": after, "limit": limit}).all()
+    return _views(connection, rows, now)
 
 
 _FOUND = text(
@@ -62,8 +58,94 @@ _FOUND = text(
 
 def find_customers(connection: Connection, *, now: datetime, prefix: str, limit: int) -> Sequence[CustomerView]:
     """Customers whose id or name starts with `prefix`, ignoring case, by id."""
-    rows = connection.execute(_FOUND, {"now": now, "prefix": prefix, "limit": limit})
-    return [CustomerView(**row._mapping) for row in rows]
+    return _views(connection, connection.execute(_FOUND, {"prefix": prefix, "limit": limit}).all(), now)
+
+
+def get_customer(connection: Connection, *, customer_id: str, now: datetime) -> CustomerView | None:
+    """One customer; None if there is none with this id."""
+    rows = connection.execute(_ONE, {"customer_id": customer_id, "limit": 1}).all()
+    return next(iter(_views(connection, rows, now)), None)
+
+
+def _views(connection: Connection, rows: Sequence[Any], now: datetime) -> Sequence[CustomerView]:
+    months = {
+        row.customer_id: BillingPeriod.containing(at=now, time_zone=shown_zone(row.time_zone)) for row in rows
+    }
+    spent = _month_sums(connection, month_bounds(connection, months))
+    return [CustomerView(**row._mapping, month_to_date_usd_cents=spent.get(row.customer_id, ZERO)) for row in rows]
+
+
+_BOUNDS = text(
+    """
+    SELECT w.customer_id, c.time_zone, closed.starts_at, closed.ends_at, before.ends_at AS closed_until
+    FROM json_to_recordset(CAST(:wanted AS json)) AS w (customer_id text, period text)
+    JOIN customers c ON c.customer_id = w.customer_id
+    LEFT JOIN billing_periods closed ON closed.customer_id = w.customer_id AND closed.period = w.period
+    LEFT JOIN LATERAL (SELECT p.ends_at FROM billing_periods p
+                       WHERE p.customer_id = w.customer_id AND p.period < w.period
+                       ORDER BY p.period DESC LIMIT 1) AS before ON true
+    """
+)
+
+
+def month_bounds(
+    connection: Connection, months: Mapping[str, BillingPeriod]
+) -> Mapping[str, tuple[datetime, datetime]]:
+    """Start and end (exclusive) of a month of each customer, as its invoice has them or will have them.
+
+    Those of a closed month are stored. An open month begins where the one before it was closed, which may have
+    been in another time zone.
+    """
+    wanted = json_rows({"customer_id": each, "period": str(period)} for each, period in months.items())
+    found: dict[str, tuple[datetime, datetime]] = {}
+    for row in connection.execute(_BOUNDS, {"wanted": wanted}):
+        starts_at, ends_at = row.starts_at, row.ends_at
+        if starts_at is None:
+            period, zone = months[row.customer_id], shown_zone(row.time_zone)
+            starts_at, ends_at = period.bounds(time_zone=zone, closed_until=row.closed_until)
+        found[row.customer_id] = (starts_at.astimezone(UTC), ends_at.astimezone(UTC))
+    return found
+
+
+# Whole hours come from the hourly sums. Where a month begins or ends within an hour, as in zones offset by half an
+# hour, that part of the hour is read from the bills: once for all customers with the same bounds.
+_MONTH_SUMS = text(
+    """
+    WITH months AS MATERIALIZED (
+        SELECT customer_id, starts_at, ends_at,
+               date_trunc('hour', starts_at + interval '1 hour' - interval '1 microsecond', 'UTC') AS first_hour,
+               date_trunc('hour', ends_at, 'UTC') AS last_hour
+        FROM json_to_recordset(CAST(:months AS json))
+            AS m (customer_id text, starts_at timestamptz, ends_at timestamptz)
+    ), parts AS MATERIALIZED (
+        SELECT customer_id, starts_at AS from_, first_hour AS to_ FROM months WHERE starts_at < first_hour
+        UNION ALL SELECT customer_id, last_hour, ends_at FROM months WHERE last_hour < ends_at
+    ), ranges AS MATERIALIZED (SELECT DISTINCT from_, to_ FROM parts), edges AS MATERIALIZED (
+        SELECT b.customer_id, r.from_, r.to_, b.bill_usd_cents AS usd_cents
+        FROM ranges r JOIN newest_bills b ON b.ended_at >= r.from_ AND b.ended_at < r.to_
+        WHERE b.customer_id = ANY(:customer_ids) AND NOT b.taken_back
+        UNION ALL
+        SELECT a.customer_id, r.from_, r.to_, a.usd_cents
+        FROM ranges r JOIN manual_adjustments a ON a.filed_at >= r.from_ AND a.filed_at < r.to_
+        WHERE a.customer_id = ANY(:customer_ids)
+    )
+    SELECT customer_id, sum(usd_cents) AS usd_cents FROM (
+        SELECT t.customer_id, t.usd_cents FROM months m JOIN totals_hourly_by_customer t
+        ON t.customer_id = m.customer_id AND t.hour >= m.first_hour AND t.hour < m.last_hour
+        UNION ALL
+        SELECT t.customer_id, t.usd_cents FROM months m JOIN totals_pending t
+        ON t.customer_id = m.customer_id AND t.hour >= m.first_hour AND t.hour < m.last_hour
+        UNION ALL
+        SELECT e.customer_id, e.usd_cents FROM edges e JOIN parts p USING (customer_id, from_, to_)
+    ) AS booked GROUP BY customer_id
+    """
+)
+
+
+def _month_sums(connection: Connection, bounds: Mapping[str, tuple[datetime, datetime]]) -> Mapping[str, Decimal]:
+    months = ({"customer_id": each, "starts_at": at[0], "ends_at": at[1]} for each, at in bounds.items())
+    rows = connection.execute(_MONTH_SUMS, {"months": json_rows(months), "customer_ids": list(bounds)})
+    return {row.customer_id: row.usd_cents for row in rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +179,108 @@ def linked_stripe_ids(connection: Connection) -> Sequence[str]:
     return connection.execute(query).scalars().all()
 
 
+# The index has the zones in order: each step finds the next one, however many customers are in a zone.
+_IN_USE = text(
+    """
+    WITH RECURSIVE used (time_zone) AS (
+        (SELECT time_zone FROM customers ORDER BY time_zone LIMIT 1)
+        UNION ALL
+        SELECT (SELECT c.time_zone FROM customers c WHERE c.time_zone > used.time_zone ORDER BY 1 LIMIT 1)
+        FROM used WHERE used.time_zone IS NOT NULL
+    )
+    SELECT time_zone FROM used WHERE time_zone IS NOT NULL
+    """
+)
+
+
 def time_zones_in_use(connection: Connection) -> Sequence[str]:
-    """The time zones of all customers, each once."""
-    return connection.execute(text("SELECT DISTINCT time_zone FROM customers ORDER BY time_zone")).scalars().all()
+    """The time zones of all customers, each once. They are stored texts, and may be unusable."""
+    return connection.execute(_IN_USE).scalars().all()
 
 
-# `latest` is at or after the last month of every customer, so the index leads to the few customers before it.
+_LOCAL_TIMES = text(
+    """
+    SELECT p.time_zone, p.at, p.at AT TIME ZONE known_time_zone(p.time_zone) AS local_time
+    FROM json_to_recordset(CAST(:probes AS json)) AS p (time_zone text, at timestamptz) ORDER BY p.time_zone, p.at
+    """
+)
+_ANY_TIME = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def zone_problems(
+    connection: Connection, time_zones: Iterable[str], *, same_at: Sequence[datetime] = ()
+) -> Mapping[str, str]:
+    """Why each of these time zones is unusable; usable ones are left out.
+
+    A zone is usable if its name is an IANA name, and PostgreSQL knows it too. With `same_at`, both also have to
+    agree on its local time at these moments.
+    """
+    problems = {each: f"{each!r} is not an IANA time zone" for each in time_zones if find_zone(each) is None}
+    probes = json_rows(
+        {"time_zone": each, "at": moment}
+        for each in time_zones
+        if each not in problems
+        for moment in (same_at or (_ANY_TIME,))
+    )
+    for row in connection.execute(_LOCAL_TIMES, {"probes": probes}):
+        if row.time_zone in problems:
+            continue
+        if row.local_time is None:
+            problems[row.time_zone] = f"PostgreSQL does not know the time zone {row.time_zone!r}"
+        elif same_at and row.at.astimezone(shown_zone(row.time_zone)).replace(tzinfo=None) != row.local_time:
+            problems[row.time_zone] = (
+                f"PostgreSQL and this service have different rules for {row.time_zone!r} on {row.at:%Y-%m-%d}"
+            )
+    return problems
+
+
+_IN_ZONES = text(
+    """
+    SELECT count(*) FROM (SELECT FROM customers WHERE time_zone = ANY(:time_zones) LIMIT 100000) AS counted
+    """
+)
+_SOME_IN_ZONES = text(
+    """
+    SELECT customer_id, time_zone FROM customers WHERE time_zone = ANY(:time_zones)
+    ORDER BY time_zone, customer_id LIMIT :limit
+    """
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusableZones:
+    """Time zones of customers that are unusable now: why, how many customers, and the ids of the first ones."""
+
+    problems: Mapping[str, str]
+    customers: int
+    first: Sequence[str]
+
+
+def unusable_zones(connection: Connection, *, limit: int) -> UnusableZones:
+    """The unusable time zones of customers.
+
+    Counts up to 100,000 customers, and names up to `limit`.
+    """
+    problems = zone_problems(connection, time_zones_in_use(connection))
+    if not problems:
+        return UnusableZones(problems={}, customers=0, first=())
+    zones = {"time_zones": sorted(problems)}
+    return UnusableZones(
+        problems=problems,
+        customers=connection.execute(_IN_ZONES, zones).scalar_one(),
+        first=[row.customer_id for row in connection.execute(_SOME_IN_ZONES, {**zones, "limit": limit})],
+    )
+
+
+# `last` has the latest month that is over, by zone. `latest` is at or after all of them, so that the index leads
+# to the few customers before it.
 _OVERDUE = text(
     """
     SELECT count(*) FROM (
-        SELECT FROM customers c CROSS JOIN LATERAL (
-            SELECT date_trunc('month', CAST(:until AS timestamptz), c.time_zone) AS ends_at) AS last
-        WHERE c.closed_through < :latest AND c.created_at < last.ends_at
-          AND c.closed_through < to_char(last.ends_at AT TIME ZONE c.time_zone - interval '1 day', 'YYYY-MM')
+        SELECT FROM json_to_recordset(CAST(:last AS json))
+            AS last (time_zone text, period text, ends_at timestamptz)
+        JOIN customers c ON c.time_zone = last.time_zone
+        WHERE c.closed_through < :latest AND c.created_at < last.ends_at AND c.closed_through < last.period
         LIMIT 100000
     ) AS overdue
     """
@@ -118,12 +289,12 @@ _OVERDUE = text(
 
 def count_overdue_customers(connection: Connection, *, until: datetime) -> int:
     """How many customers have an open month that ended by `until`. Counts up to 100,000."""
-    latest = BillingPeriod.containing(at=until + timedelta(days=1), time_zone=ZoneInfo("UTC")).previous
-    found: int = connection.execute(_OVERDUE, {"until": until, "latest": str(latest)}).scalar_one()
+    latest = BillingPeriod.containing(at=until + timedelta(days=1), time_zone=UTC_ZONE).previous
+    last = []
+    for name in time_zones_in_use(connection):
+        zone = shown_zone(name)
+        period = BillingPeriod.containing(at=until, time_zone=zone)
+        ends_at = period.start(time_zone=zone).astimezone(UTC)
+        last.append({"time_zone": name, "period": str(period.previous), "ends_at": ends_at})
+    found: int = connection.execute(_OVERDUE, {"last": json_rows(last), "latest": str(latest)}).scalar_one()
     return found
-
-
-def get_customer(connection: Connection, *, customer_id: str, now: datetime) -> CustomerView | None:
-    """One customer; None if there is none with this id."""
-    row = connection.execute(_ONE, {"now": now, "customer_id": customer_id, "limit": 1}).first()
-    return CustomerView(**row._mapping) if row else None

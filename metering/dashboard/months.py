@@ -7,11 +7,12 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from metering.core.money import EXACT, ZERO, sum_cents
-from metering.core.period import BillingPeriod
+from metering.core.period import BillingPeriod, day_bounds
+from metering.core.time_zones import UTC_ZONE
+from metering.customers.queries import month_bounds
 from metering.dashboard.page_request import PageRequest
 from metering.totals.ranges import Range
 
-UTC_ZONE = ZoneInfo("UTC")
 # A forecast uses the mean of at most this many whole days.
 _FORECAST_DAYS = 7
 
@@ -33,8 +34,9 @@ class Month:
 
     @property
     def days(self) -> Sequence[datetime]:
-        """The start of each of its days so far."""
-        starts = [self.range_[0]]
+        """The start of each of its days so far. The first may begin before it, after a change of the time zone."""
+        first = self.range_[0].astimezone(self.zone).date()
+        starts = [day_bounds(first, time_zone=self.zone)[0]]
         until = min(self.range_[1], self.now)
         while (following := self.day(starts[-1])[1]) < until:
             starts.append(following)
@@ -42,8 +44,7 @@ class Month:
 
     def day(self, start: datetime) -> Range:
         """The range of the day that begins at `start`."""
-        following = start.astimezone(self.zone).date() + timedelta(days=1)
-        return start, datetime(following.year, following.month, following.day, tzinfo=self.zone).astimezone(UTC)
+        return start, day_bounds(start.astimezone(self.zone).date(), time_zone=self.zone)[1]
 
     def label(self, day: datetime) -> str:
         """A day as charts show it, e.g. `1 Nov`."""
@@ -52,7 +53,7 @@ class Month:
     @property
     def title(self) -> str:
         """The month as text, e.g. `November 2026`."""
-        return f"{self.range_[0].astimezone(self.zone):%B %Y}"
+        return f"{self.period.start(time_zone=self.zone):%B %Y}"
 
     @property
     def compared_title(self) -> str:
@@ -70,22 +71,29 @@ class Month:
         return self.period.previous.start(time_zone=self.zone)
 
 
-def requested_month(request: PageRequest, *, zone: ZoneInfo = UTC_ZONE) -> Month:
-    """The month in the filter `month`, or the current one.
+def requested_month(request: PageRequest, *, zone: ZoneInfo = UTC_ZONE, customer_id: str | None = None) -> Month:
+    """The month in the filter `month`, or the current one; of a customer, with the bounds that its invoice has.
 
     Raises:
         InvalidPeriodError: the filter is not a month.
     """
     given = request.text("month")
     period = BillingPeriod.parse(given) if given else BillingPeriod.containing(at=request.now, time_zone=zone)
-    start, end = (each.start(time_zone=zone).astimezone(UTC) for each in (period, period.next))
-    before = period.previous.start(time_zone=zone).astimezone(UTC)
+    start, end = _bounds(request, period, zone, customer_id)
+    before, _ = _bounds(request, period.previous, zone, customer_id)
     compared = (before, start)
     if start <= request.now < end:
         # To the hour, as roll-ups are by hour; at most to the end of the month before.
         so_far = request.now.replace(minute=0, second=0, microsecond=0) - start
         compared = (before, min(before + max(so_far, timedelta(hours=1)), start))
     return Month(period=period, zone=zone, range_=(start, end), compared=compared, now=request.now)
+
+
+def _bounds(request: PageRequest, period: BillingPeriod, zone: ZoneInfo, customer_id: str | None) -> Range:
+    if customer_id is not None:
+        return month_bounds(request.connection, {customer_id: period})[customer_id]
+    start, end = (each.start(time_zone=zone).astimezone(UTC) for each in (period, period.next))
+    return start, end
 
 
 def forecast(month: Month, *, by_day: Sequence[Decimal], spent: Decimal) -> Decimal | None:

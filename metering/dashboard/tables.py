@@ -121,7 +121,8 @@ def table_csv(pages: Iterable[Table]) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     for number, table in enumerate(pages):
         if number == 0:
-            writer.writerow([f"{each.key}_usd" if _is_money(each) else each.key for each in table.columns])
+            names = (f"{each.key}_usd" if _is_money(each) else each.key for each in table.columns)
+            writer.writerow(map(defused, names))
         for row in table.rows:
             writer.writerow([_field(table.cell(row, column).value) for column in table.columns])
     return out.getvalue()

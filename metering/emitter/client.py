@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metering.emitter.cloudevents import coalesce, encode_event
@@ -60,6 +60,9 @@ class Emitter:
         self._errors = ErrorLog(log)
         self._wake = threading.Condition()
         self._queue: deque[UsageEvent] = deque()
+        # Who waits for an event to be on disk, with the number of the event, in order.
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        self._queued = self._taken = 0
         self._deadline: float | None = None
         self._spool = Spool(
             root=spool,
@@ -76,16 +79,25 @@ class Emitter:
         self._sender.start()
         atexit.register(self.close)
 
-    def emit(self, event: UsageEvent) -> None:
-        """Take one event. Returns at once, in any state of server, network and disk."""
+    def emit(self, event: UsageEvent, *, on_spooled: Callable[[], None] | None = None) -> None:
+        """Take one event. Returns at once, in any state of server, network and disk.
+
+        With `on_spooled`, the event is written without delay. The spooler's thread calls `on_spooled` when that is
+        done, also when it has failed; it must return at once and not raise.
+        """
         with self._wake:
             closed = self._deadline is not None
             full = len(self._queue) >= self._queue_limit(event)
             if not closed and not full:
                 self._queue.append(event)
-                if len(self._queue) in (1, MAX_BATCH_EVENTS):
+                self._queued += 1
+                if on_spooled is not None:
+                    self._waiting.append((self._queued, on_spooled))
+                if on_spooled is not None or len(self._queue) in (1, MAX_BATCH_EVENTS):
                     self._wake.notify()
         self._counters.add(emitted=1)
+        if on_spooled is not None and (closed or full):
+            on_spooled()
         if closed:
             self._drop(1, "the emitter is closed")
         elif full:
@@ -129,6 +141,16 @@ class Emitter:
             if batch is None:
                 return
             self._spool_batch(batch)
+            self._tell_spooled()
+
+    def _tell_spooled(self) -> None:
+        """Call those whose events were in the batches so far."""
+        with self._wake:
+            told = []
+            while self._waiting and self._waiting[0][0] <= self._taken:
+                told.append(self._waiting.popleft()[1])
+        for call in told:
+            call()
 
     def _next_batch(self) -> Sequence[UsageEvent] | None:
         """Up to 1,000 events, gathered for one flush interval at most; None when closed and empty."""
@@ -139,10 +161,14 @@ class Emitter:
                 self._wake.wait(_IDLE_SECONDS)
             if self._deadline is None:
                 self._wake.wait_for(
-                    lambda: len(self._queue) >= MAX_BATCH_EVENTS or self._deadline is not None,
+                    lambda: (
+                        bool(self._waiting) or len(self._queue) >= MAX_BATCH_EVENTS or self._deadline is not None
+                    ),
                     timeout=self._flush_interval,
                 )
-            return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH_EVENTS))]
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH_EVENTS))]
+            self._taken += len(batch)
+            return batch
 
     def _spool_batch(self, batch: Sequence[UsageEvent]) -> None:
         coalesced = coalesce(batch)

@@ -6,6 +6,9 @@ from datetime import UTC
 
 from metering.events.events import TokenDelivered, UsageEvent
 
+# Made once: `json.dumps` with separators makes an encoder for each call.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def encode_event(*, event: UsageEvent, source: str) -> bytes:
     """One line of JSON without its newline. ASCII only, so that a torn line never ends within a character."""
@@ -17,9 +20,19 @@ def encode_event(*, event: UsageEvent, source: str) -> bytes:
         "id": event.event_id,
         "subject": event.customer_id,
         "time": f"{time}Z",
-        "data": {"stream_id": event.stream_id, **event.attributes()},
+        "data": {"stream_id": event.stream_id, **_data(event)},
     }
-    return json.dumps(envelope, separators=(",", ":")).encode("ascii")
+    return _encode(envelope).encode("ascii")
+
+
+def _data(event: UsageEvent) -> dict[str, object]:
+    data = event.attributes()
+    # On the wire it is a part of the usage, as upstreams report it.
+    cost = data.pop("upstream_cost_usd", None)
+    if cost is not None:
+        usage = data.get("usage")
+        data["usage"] = {**(usage if isinstance(usage, dict) else {}), "upstream_cost_usd": cost}
+    return data
 
 
 def coalesce(events: Iterable[UsageEvent]) -> list[UsageEvent]:

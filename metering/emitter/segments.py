@@ -1,5 +1,6 @@
 """A segment: up to 1,000 events that are sent together, in a file, or in memory if the disk fails."""
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -56,8 +57,14 @@ class SegmentWriter:
 
     def __init__(self, path: Path) -> None:
         self.segment = Segment(path=path)
+        self._path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        _sync_folder(path.parent)
+        try:
+            _sync_folder(path.parent)
+        except OSError:
+            self.close()
+            self.remove()
+            raise
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Write and sync the lines.
@@ -78,6 +85,11 @@ class SegmentWriter:
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def remove(self) -> None:
+        """Delete the file, which has no events."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

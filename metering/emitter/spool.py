@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 from metering.core.errors import MeteringError
+from metering.emitter.reports import ErrorLog
 from metering.emitter.segments import Segment, SegmentWriter, inherited_segment
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Spool:
         self._segment_events = segment_events
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
+        self._errors = ErrorLog(log)
         self._writer: SegmentWriter | None = None
         self._memory_bytes = 0
         self._finishing = False
@@ -206,7 +208,12 @@ class Spool:
         return 0
 
     def _hold_in_memory(self, lines: list[bytes], size: int, error: OSError) -> int:
-        log.error("cannot write to the spool folder %s, usage events wait in memory: %s", self._folder, error)
+        self._errors.error(
+            "cannot write to the spool folder %s, usage events wait in memory: %s",
+            self._folder,
+            error,
+            count=len(lines),
+        )
         self._seal()
         if self._memory_bytes + size > _MAX_MEMORY_BYTES:
             return len(lines)
@@ -222,6 +229,8 @@ class Spool:
         self._writer.close()
         if self._writer.segment.count:
             self._waiting.append(self._writer.segment)
+        else:
+            self._writer.remove()
         self._writer = None
 
     def _next_path(self) -> Path:

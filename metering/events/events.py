@@ -7,11 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import blake2b
 from typing import ClassVar
 
-from metering.events.usage import Usage
+from metering.events.usage import Quantity, Usage
 
 
 class Outcome(StrEnum):
@@ -100,7 +101,10 @@ class TokenDelivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnd:
-    """The stream has ended with this outcome. `usage` is what the gateway knows at that time."""
+    """The stream has ended with this outcome. `usage` is what the gateway knows at that time.
+
+    `service_tier` is the one that the answer names. `upstream_cost_usd` is what the upstream says that it cost.
+    """
 
     EVENT_TYPE: ClassVar[str] = "stream-end"
 
@@ -111,10 +115,12 @@ class StreamEnd:
     usage: Usage | None = None
     usage_source: UsageSource | None = None
     finish_reasons: tuple[str, ...] | None = None
+    response_provider: str | None = None
     response_model: str | None = None
     response_id: str | None = None
     service_tier: str | None = None
     error_type: str | None = None
+    upstream_cost_usd: Decimal | None = None
 
     @property
     def event_id(self) -> str:
@@ -124,13 +130,15 @@ class StreamEnd:
         """The event's `data` without the stream's id and without unknown values."""
         return _without_none(
             outcome=self.outcome.value,
-            usage=None if self.usage is None else self.usage.known(),
+            usage=None if self.usage is None else _plain(self.usage.known()),
             usage_source=None if self.usage_source is None else self.usage_source.value,
             finish_reasons=None if self.finish_reasons is None else list(self.finish_reasons),
+            response_provider=self.response_provider,
             response_model=self.response_model,
             response_id=self.response_id,
             service_tier=self.service_tier,
             error_type=self.error_type,
+            upstream_cost_usd=None if self.upstream_cost_usd is None else str(self.upstream_cost_usd),
         )
 
 
@@ -152,6 +160,11 @@ def fingerprint(event: StreamStart | StreamEnd) -> int:
 def hash64(content: bytes) -> int:
     """A signed 64-bit hash of bytes."""
     return int.from_bytes(blake2b(content, digest_size=8).digest(), "big", signed=True)
+
+
+def _plain(usage: dict[str, Quantity]) -> dict[str, int | str]:
+    """Counters as they are sent: seconds are text."""
+    return {name: count if isinstance(count, int) else str(count) for name, count in usage.items()}
 
 
 def _without_none(**values: object) -> dict[str, object]:

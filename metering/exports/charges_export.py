@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from metering.core.money import EXACT
 from metering.events.usage import COUNTERS
-from metering.exports.columns import Column, Kind, Row, column_index
+from metering.exports.columns import Column, Kind, Row, column_index, counter_column
 from metering.exports.month_rows import CENTS_SCALE, REMAINDER, Sum, billed, line_key, month_rows
 from metering.exports.queries.charges import iterate_entries
 from metering.exports.queries.months import ExportMonth
@@ -44,7 +44,7 @@ CHARGE_COLUMNS = (
     Column("model_rule", Kind.TEXT, "the rule that matched the model's name to these rates"),
     Column("service_tier", Kind.TEXT, "the upstream's service tier"),
     Column("api_key_id", Kind.TEXT, "the gateway's API key"),
-    *(Column(name, Kind.COUNT, "number of tokens; for an adjustment, the change") for name in COUNTERS),
+    *(counter_column(name, "; for an adjustment, the change") for name in COUNTERS),
     Column("usage_source", Kind.TEXT, "source of the counts: provider, gateway_count or estimate"),
     Column("input_unknown", Kind.FLAG, "whether the input was not reported and counts as 0"),
     Column("cancel_policy", Kind.TEXT, "the policy that billed a stream that did not complete"),
@@ -58,12 +58,21 @@ CHARGE_COLUMNS = (
     ),
     Column("retry_of", Kind.TEXT, "the stream that this one is linked to as a retry", distinct=True),
     Column("resolution", Kind.TEXT, "the admin's decision on the stream"),
+    Column("response_provider", Kind.TEXT, "the provider that answered, where it was another one"),
+    Column("price_source", Kind.TEXT, "where the price comes from: rate_card, or upstream"),
+    Column(
+        "upstream_usd_cents",
+        Kind.NUMBER,
+        "what the upstream says that the stream cost, in cents; for an adjustment, the change",
+        scale=CENTS_SCALE,
+    ),
+    Column("flags", Kind.TEXT, "what a person should know of the bill: clock_skew, inconsistent_usage, …"),
     Column("tags", Kind.JSON, "the stream's tags, as an object"),
     Column(
         "lines",
         Kind.JSON,
-        "kind, quantity, rate in USD per million and amount in cents of each bill line; for an adjustment,"
-        " those of the new bill",
+        "kind, quantity, rate in USD per million or per hour and amount in cents of each bill line; for an"
+        " adjustment, those of the new bill",
         distinct=True,
     ),
     Column(

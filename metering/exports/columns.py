@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from metering.core.errors import MeteringError
+from metering.events.usage import TIMED_COUNTERS
 
 # One row of an export, in the order of its columns.
 Row = tuple[Any, ...]
@@ -34,6 +35,14 @@ class Column:
     meaning: str
     scale: int = 0
     distinct: bool = False
+
+
+def counter_column(name: str, more: str = "") -> Column:
+    """The column of a usage counter."""
+    if name in TIMED_COUNTERS:
+        return Column(name, Kind.NUMBER, f"seconds{more}", scale=3)
+    what = "number of tokens" if name.endswith("_tokens") else f"number of {name.replace('_', ' ')}"
+    return Column(name, Kind.COUNT, f"{what}{more}")
 
 
 def column_index(columns: Sequence[Column], name: str) -> int:

@@ -1,9 +1,14 @@
 """CSV files as in RFC 4180: UTF-8, CRLF, quotes where needed, a header; safe to open in a spreadsheet.
 
 Numbers are plain digits, times are ISO 8601 in UTC, booleans are `true` and `false`, and None is empty.
+
+A spreadsheet may use another separator than ours: by its language, or as a person chose. It then ignores our
+quotes, and starts a cell wherever a text has its separator or a line break. So texts are made harmless in each
+such place.
 """
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from io import StringIO
@@ -11,8 +16,20 @@ from typing import Any
 
 from metering.exports.columns import Column, Kind, Row
 
-# Characters that start a formula in a spreadsheet (OWASP, "CSV Injection"), with their full-width forms.
-_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+# Characters that start a formula in a spreadsheet (OWASP, "CSV Injection"), with their full-width and small forms.
+_STARTS = r"=+\-@＝＋－＠﹢﹣﹦﹫−"
+# Characters that a spreadsheet may drop or read as quotes before it looks for a formula.
+_IGNORED = r"\s\x00-\x20\x7f-\xa0\u200b-\u200f\u2060\ufeff'\""
+# Where a cell may start within a text: these separate the cells or the lines of some spreadsheet. Not the comma: a
+# spreadsheet that separates by commas reads our quotes.
+_SEPARATORS = ";\t\r\n"
+# A text that begins with a tab or a line break is one that OWASP names, too.
+_FORMULA = re.compile(rf"\A(?=[{_IGNORED}]*[{_STARTS}\t\r\n])|(?<=[{_SEPARATORS}])(?=[{_IGNORED}]*[{_STARTS}])")
+# The characters that a text has to begin with to match at its start: a look-up is faster than the expression.
+_SUSPECT = frozenset(re.findall(rf"[{_IGNORED}{_STARTS}]", "".join(map(chr, range(0x10000)))))
+# JSON has line breaks and tabs between its values only. In its strings, a character may be written as its code.
+_JSON_BREAKS = str.maketrans("\t\r\n", "   ")
+_JSON_FORMULA = re.compile(rf"(;[{_IGNORED}]*)([{_STARTS}])")
 
 
 class CsvFile:
@@ -38,12 +55,28 @@ class CsvFile:
 
 
 def defused(text: str) -> str:
-    """A text that no spreadsheet runs as a formula: one that starts like a formula gets an apostrophe before it.
+    """A text that no spreadsheet runs as a formula, whatever its separator is.
 
-    >>> defused("=1+1"), defused("claude-opus-4.7")
-    ("'=1+1", 'claude-opus-4.7')
+    An apostrophe stands where a cell would begin like a formula: before the text, or after a semicolon, a tab or a
+    line break in it. docs/exports.md says how to read the text back.
+
+    >>> defused("=1+1"), defused("claude-opus-4.7"), defused("Acme; =1+1")
+    ("'=1+1", 'claude-opus-4.7', "Acme;' =1+1")
     """
-    return f"'{text}" if text[:1] in _FORMULA else text
+    return _FORMULA.sub("'", text)
+
+
+def defused_json(document: str) -> str:
+    """The same for a JSON document, which keeps its value: characters that start a formula become codes.
+
+    >>> defused_json('{"note": ";=1+1"}')
+    '{"note": ";\\\\u003d1+1"}'
+    """
+    return _JSON_FORMULA.sub(_coded, document.translate(_JSON_BREAKS))
+
+
+def _coded(found: re.Match[str]) -> str:
+    return f"{found[1]}\\u{ord(found[2]):04x}"
 
 
 def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
@@ -53,7 +86,21 @@ def _lines(rows: Iterable[Iterable[Any]]) -> bytes:
 
 
 def _texts(values: Sequence[str | None]) -> Sequence[str | None]:
-    return [f"'{text}" if text and text[0] in _FORMULA else text for text in values]
+    if _has_separator(values):
+        return [text and defused(text) for text in values]
+    return [defused(text) if text and text[0] in _SUSPECT else text for text in values]
+
+
+def _documents(values: Sequence[str | None]) -> Sequence[str | None]:
+    if _has_separator(values):
+        return [document and defused_json(document) for document in values]
+    return values
+
+
+def _has_separator(values: Sequence[str | None]) -> bool:
+    """Whether one of the texts has a separator; for speed, they are searched together."""
+    together = "".join(filter(None, values))
+    return any(separator in together for separator in _SEPARATORS)
 
 
 def _numbers(values: Sequence[Any]) -> Sequence[str | None]:
@@ -96,5 +143,5 @@ _WRITERS: dict[Kind, Callable[[Sequence[Any]], Sequence[Any]]] = {
     Kind.NUMBER: _numbers,
     Kind.MOMENT: _moments,
     Kind.FLAG: _flags,
-    Kind.JSON: _unchanged,
+    Kind.JSON: _documents,
 }

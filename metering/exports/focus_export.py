@@ -15,6 +15,7 @@ from metering.core.period import day_bounds
 from metering.events.usage import UsageKind
 from metering.exports.columns import Row
 from metering.exports.focus_columns import FOCUS_COLUMNS
+from metering.exports.list_prices import with_list_prices
 from metering.exports.month_rows import REMAINDER, Sum, billed, line_key, month_rows
 from metering.exports.queries.months import ExportMonth
 from metering.exports.queries.usage import UsageSum, iterate_usage
@@ -35,10 +36,27 @@ _METERS = {
     UsageKind.OUTPUT: "Output Tokens",
     UsageKind.REASONING: "Reasoning Tokens",
     UsageKind.OUTPUT_AUDIO: "Output Audio Tokens",
+    UsageKind.CACHE_READ_AUDIO: "Cache Read Audio Tokens",
+    UsageKind.CACHE_READ_IMAGE: "Cache Read Image Tokens",
+    UsageKind.CACHE_WRITE_1H: "Cache Write 1 Hour Tokens",
+    UsageKind.INPUT_IMAGE: "Input Image Tokens",
+    UsageKind.INPUT_VIDEO: "Input Video Tokens",
+    UsageKind.CITATION: "Citation Tokens",
+    UsageKind.OUTPUT_IMAGE: "Output Image Tokens",
+    UsageKind.OUTPUT_VIDEO: "Output Video Tokens",
+    UsageKind.AUDIO_SECONDS: "Audio Seconds",
+    UsageKind.INPUT_AUDIO_SECONDS: "Input Audio Seconds",
+    UsageKind.INPUT_CHARACTERS: "Input Characters",
+    UsageKind.INPUT_DOCUMENT_PAGES: "Document Pages",
+    UsageKind.INPUT_ANNOTATED_DOCUMENT_PAGES: "Annotated Document Pages",
+    UsageKind.INPUT_TEXT_MESSAGES: "Text Messages",
+    UsageKind.WEB_SEARCHES: "Web Searches",
+    UsageKind.STORAGE_SEARCHES: "Storage Searches",
     UsageKind.REQUEST: "Requests",
+    UsageKind.UPSTREAM_COST: "Completions Priced By The Upstream",
 }
+_UNITS = {kind: meter.split()[-1] for kind, meter in _METERS.items()} | {UsageKind.UPSTREAM_COST: "Completions"}
 _HUNDRED = Decimal(100)
-_WHOLE_DISCOUNT = Decimal(-100)
 
 
 def focus_rows(connection: Connection, months: Sequence[ExportMonth], *, issuer: str) -> Iterator[list[Row]]:
@@ -48,7 +66,7 @@ def focus_rows(connection: Connection, months: Sequence[ExportMonth], *, issuer:
         UnequalExportError: the rows of a closed month do not sum to the billed amount.
     """
     sums = [Sum(column=_NAMES.index("BilledCost"), name="BilledCost", expected=_billed_usd)]
-    found = iterate_usage(connection, months)
+    found = with_list_prices(connection, iterate_usage(connection, months))
     return month_rows(months, found, lambda month: _FocusRows(month, issuer), sums=sums)
 
 
@@ -113,16 +131,16 @@ class _FocusRows:
         assert price is not None, "only manual amounts have no price"
         assert markup_percent is not None
         assert quantity is not None
-        list_price = _list_price(price, markup_percent, found.base_usd_per_million)
+        list_price = _list_price(price, markup_percent, found.list_usd_per_million)
         millions = EXACT.scaleb(quantity, -6)
         cost = _usd(found.usd_cents)
-        unit = "Requests" if found.kind == UsageKind.REQUEST else "Tokens"
+        unit = _UNITS[UsageKind(found.kind or "")]
         line = (found.line_kind, found.line_month, found.line_provider, found.line_model)
         corrects = found.line_kind == LineKind.ADJUSTMENT and (found.line_month or "") < self._period
         sku = _sku(found.card_provider or found.provider, found.card_model or found.rated_model, found.kind)
         return {
             **_costs(cost),
-            "ListCost": cost if list_price == price else EXACT.multiply(list_price, millions),
+            "ListCost": EXACT.multiply(list_price, millions),
             "ListUnitPrice": list_price,
             "ContractedUnitPrice": price,
             "ChargeCategory": "Usage",
@@ -188,15 +206,15 @@ def _costs(usd: Decimal) -> dict[str, Decimal]:
     return {"BilledCost": usd, "ContractedCost": usd, "EffectiveCost": usd, "ListCost": usd}
 
 
-def _list_price(price: Decimal, markup_percent: Decimal, base: Decimal | None) -> Decimal:
+def _list_price(price: Decimal, markup_percent: Decimal, looked_up: Decimal | None) -> Decimal:
     """The rate before the markup, which is exact because the markup was multiplied exactly.
 
-    After a discount of 100 % the original rate is not known any more; the rate card's base rate is used instead.
+    After a discount of 100 % it cannot be computed; it was looked up in the rate card.
     """
+    if looked_up is not None:
+        return looked_up
     if not markup_percent:
         return price
-    if markup_percent == _WHOLE_DISCOUNT:
-        return price if base is None else base
     return EXACT.divide(EXACT.multiply(price, _HUNDRED), EXACT.add(_HUNDRED, markup_percent))
 
 

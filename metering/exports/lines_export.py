@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from metering.core.money import EXACT
 from metering.events.usage import COUNTERS
-from metering.exports.columns import Column, Kind, Row, column_index
+from metering.exports.columns import Column, Kind, Row, column_index, counter_column
 from metering.exports.month_rows import CENTS_SCALE, Sum, billed, month_rows
 from metering.exports.queries.months import ExportMonth, iterate_lines
 
@@ -36,7 +36,7 @@ LINE_COLUMNS = (
     Column("starts_at", Kind.MOMENT, "the start of the line; for late usage, when the first stream ended"),
     Column("ends_at", Kind.MOMENT, "the end of the line; for late usage, when the last stream ended"),
     Column("stream_count", Kind.COUNT, "number of streams"),
-    *(Column(name, Kind.COUNT, "number of tokens") for name in COUNTERS),
+    *map(counter_column, COUNTERS),
     Column("exact_usd_cents", Kind.NUMBER, "the exact amount in cents", scale=CENTS_SCALE),
     Column("billed_cents", Kind.COUNT, "the line's share of the billed whole cents"),
     Column("invoice_exact_usd_cents", Kind.NUMBER, "the exact amount of the month's entries", scale=CENTS_SCALE),

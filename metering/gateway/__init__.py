@@ -1,6 +1,6 @@
 """The reference gateway: takes OpenAI requests, forwards them to an upstream, and meters every completion."""
 
-from metering.gateway.app import create_app, run
+from metering.gateway.app import create_app
 from metering.gateway.settings import GatewayConfigError, GatewaySettings, settings_from_environment
 
-__all__ = ["GatewayConfigError", "GatewaySettings", "create_app", "run", "settings_from_environment"]
+__all__ = ["GatewayConfigError", "GatewaySettings", "create_app", "settings_from_environment"]

@@ -1,12 +1,10 @@
 """The gateway's HTTP application: its routes, its start and its stop. `completions.py` serves a completion."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, cast
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -15,31 +13,28 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from metering.emitter import Emitter
-from metering.gateway.completions import Completion
+from metering.gateway.client import SERVERS_SEND, Client
+from metering.gateway.completions import Completion, new_stream_id
+from metering.gateway.gateway import Gateway
+from metering.gateway.metrics import CONTENT_TYPE_LATEST
+from metering.gateway.policy_check import check_policies
 from metering.gateway.problems import Problem, RefusedError
-from metering.gateway.requests import authenticate, find_upstream, read_completion_request
+from metering.gateway.requests import authenticate, read_completion_request
 from metering.gateway.settings import GatewaySettings
 from metering.gateway.tokens import warm_up
-from metering.gateway.upstream import UpstreamClient
 
-# After SIGTERM: the time that running streams get, and then the time to acknowledge their events.
-_GRACE_SECONDS = 30
+# The time to acknowledge the last events at the end.
 _FLUSH_SECONDS = 5.0
-_KEEP_ALIVE_SECONDS = 75
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Gateway:
-    """The objects that live as long as the process."""
-
-    settings: GatewaySettings
-    emitter: Emitter
-    client: UpstreamClient
-    running: set[asyncio.Task[Any]] = field(default_factory=set)
+OnStart = Callable[[Gateway], None]
 
 
-def create_app(*, settings: GatewaySettings) -> Starlette:
-    """The gateway as an ASGI application; its lifespan starts and closes the emitter."""
+def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) -> Starlette:
+    """The gateway as an ASGI application; its lifespan starts and closes the emitter.
+
+    `on_start` is called with the running gateway, by who wants to reload or stop it.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
@@ -47,21 +42,30 @@ def create_app(*, settings: GatewaySettings) -> Starlette:
         emitter = Emitter(
             url=settings.metering_url, key=settings.ingest_key, source=settings.source, spool=settings.spool
         )
-        gateway = _Gateway(settings=settings, emitter=emitter, client=UpstreamClient())
+        gateway = Gateway(settings=settings, emitter=emitter)
+        watching = [asyncio.create_task(gateway.tick()), asyncio.create_task(check_policies(gateway))]
+        if on_start is not None:
+            on_start(gateway)
         try:
             yield {"gateway": gateway}
         finally:
-            if gateway.running:
-                await asyncio.wait(set(gateway.running), timeout=_FLUSH_SECONDS)
-            await gateway.client.close()
+            gateway.stop_running()
+            deadline = asyncio.get_running_loop().time() + _FLUSH_SECONDS
+            while gateway.running and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(0.01)
+            for task in watching:
+                task.cancel()
+            gateway.client.close()
             await asyncio.to_thread(emitter.close, _FLUSH_SECONDS)
 
-    return Starlette(
+    return _Application(
         routes=[
             Route("/v1/chat/completions", _ChatCompletions(), methods=["POST"]),
             Route("/v1/models", _list_models),
             Route("/v1/models/{model:path}", _retrieve_model),
             Route("/livez", _livez),
+            Route("/readyz", _readyz),
+            Route("/metrics", _metrics),
         ],
         lifespan=lifespan,
         exception_handlers={
@@ -72,17 +76,12 @@ def create_app(*, settings: GatewaySettings) -> Starlette:
     )
 
 
-def run(*, settings: GatewaySettings) -> None:
-    """Serve until SIGINT or SIGTERM; then accept no new streams, and give running ones up to 30 s."""
-    uvicorn.run(
-        create_app(settings=settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
+class _Application(Starlette):
+    """Lets completions send their chunks straight to the server."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[SERVERS_SEND] = send
+        await super().__call__(scope, receive, send)
 
 
 class _ChatCompletions:
@@ -92,30 +91,25 @@ class _ChatCompletions:
         request = Request(scope, receive)
         gateway = _gateway_of(request)
         try:
-            completion_request = await read_completion_request(request=request, settings=gateway.settings)
+            completion_request = await read_completion_request(request=request, routing=gateway.routing)
         except ClientDisconnect:
             return
-        completion = Completion(
+        stream_id = new_stream_id()
+        await Completion(
             request=completion_request,
             client_headers=request.headers,
-            client=gateway.client,
-            emit=gateway.emitter.emit,
-        )
-        task = asyncio.current_task()
-        assert task is not None
-        gateway.running.add(task)
-        try:
-            await completion.serve(receive=receive, send=send)
-        finally:
-            gateway.running.discard(task)
+            client=Client(scope=scope, receive=receive, send=send, stream_id=stream_id),
+            stream_id=stream_id,
+            gateway=gateway,
+        ).serve()
 
 
 async def _list_models(request: Request) -> Response:
     """The models that the configuration names exactly; the names behind a pattern are not known."""
-    settings = _gateway_of(request).settings
-    authenticate(request=request, settings=settings)
+    routing = _gateway_of(request).routing
+    authenticate(request=request, routing=routing)
     named: dict[str, str] = {}
-    for upstream in settings.upstreams:
+    for upstream in routing.upstreams:
         for pattern in upstream.models:
             if not set(pattern) & set("*?["):
                 named.setdefault(pattern, upstream.provider)
@@ -124,22 +118,35 @@ async def _list_models(request: Request) -> Response:
 
 
 async def _retrieve_model(request: Request) -> Response:
-    settings = _gateway_of(request).settings
-    authenticate(request=request, settings=settings)
+    routing = _gateway_of(request).routing
+    authenticate(request=request, routing=routing)
     model = request.path_params["model"]
-    return JSONResponse(_model_object(model, find_upstream(model=model, settings=settings).provider))
+    return JSONResponse(_model_object(model, routing.find_upstream(model).provider))
 
 
 async def _livez(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
+async def _readyz(request: Request) -> Response:
+    reason = _gateway_of(request).why_not_ready()
+    if reason is None:
+        return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
+
+
+async def _metrics(request: Request) -> Response:
+    gateway = _gateway_of(request)
+    gateway.publish()
+    return Response(await asyncio.to_thread(gateway.metrics.render), media_type=CONTENT_TYPE_LATEST)
+
+
 def _model_object(model: str, provider: str) -> dict[str, object]:
     return {"id": model, "object": "model", "created": 0, "owned_by": provider}
 
 
-def _gateway_of(request: Request) -> _Gateway:
-    return cast(_Gateway, request.state.gateway)
+def _gateway_of(request: Request) -> Gateway:
+    return cast(Gateway, request.state.gateway)
 
 
 async def _answer_refused(_: Request, error: Exception) -> Response:

@@ -1,53 +1,41 @@
 """One completion, from the client's request to its stream-end: request upstream, pass on, count, and stop.
 
-When the client disconnects, the stream ends as cancelled. The upstream connection is closed at once, or, with
-`drain_seconds`, read on for the usage at its end. The stream-end is emitted without an await, so that no
-cancellation can prevent it.
+When the client disconnects, what has already arrived is counted, and the upstream connection is closed; with
+`drain_seconds`, or after the last token, it is read on for the usage at its end. The stream-end is emitted without
+an await, so that no cancellation can prevent it.
 """
 
 import asyncio
 import logging
 import uuid
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
-from starlette.types import Receive, Send
 
 from metering.events.events import Outcome
-from metering.gateway.chunks import (
-    EventTooLargeError,
-    SseEvent,
-    SseParser,
-    decode_object,
-    error_code,
-    is_usage_only,
-)
-from metering.gateway.meter import Emit, StreamIdentity, StreamMeter
+from metering.gateway.client import Client
+from metering.gateway.gateway import Gateway
+from metering.gateway.meter import StreamIdentity, StreamMeter
 from metering.gateway.problems import Problem, UpstreamFailedError, upstream_failed
+from metering.gateway.relay import LINGER_SECONDS, Progress, Relay
 from metering.gateway.requests import CompletionRequest
 from metering.gateway.tokens import count_input, counter_for
-from metering.gateway.upstream import UpstreamAnswer, UpstreamClient
+from metering.gateway.upstream import UpstreamAnswer
 
 log = logging.getLogger(__name__)
 
 # Encoding a larger request in the event loop would delay the other streams.
 _COUNT_INLINE_BYTES = 64 << 10
-# How long the upstream may take to end its answer after [DONE].
-_LINGER_SECONDS = 1.0
-_DONE = b"[DONE]"
+# How long the usage is waited for when the client has left after the last token, whatever `drain_seconds` is.
+_FINISH_SECONDS = 1.5
+# Reading what has arrived: at most this long, and until the event loop found nothing new this many times.
+_SWEEP_SECONDS = 0.05
+_SWEEP_QUIET_ROUNDS = 4
+_USAGE_OPTION_NAMES = (b"stream_options", b"include_usage")
 
-
-@dataclass(slots=True)
-class _Progress:
-    """The state of the answer to the client, and of the upstream's answer."""
-
-    headers_sent: bool = False
-    response_complete: bool = False
-    upstream_finished: bool = False
-    client_left: bool = False
-    draining: bool = False
-    error: str | None = None
+_STOPPED = Problem(
+    status=503, message="The gateway is restarting. Try again.", type="server_error", code="gateway_shutdown"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,59 +48,132 @@ class Completion:
     """Serves one completion request, and meters it."""
 
     def __init__(
-        self, *, request: CompletionRequest, client_headers: Headers, client: UpstreamClient, emit: Emit
+        self,
+        *,
+        request: CompletionRequest,
+        client_headers: Headers,
+        client: Client,
+        stream_id: str,
+        gateway: Gateway,
     ) -> None:
         self._request = request
         self._client_headers = client_headers
         self._client = client
-        self._emit = emit
-        self._stream_id = uuid.uuid4().hex
-        self._progress = _Progress()
+        self._stream_id = stream_id
+        self._gateway = gateway
+        self._progress = Progress()
+        self._answer: UpstreamAnswer | None = None
+        self._meter: StreamMeter | None = None
+        self._interrupted = asyncio.Event()
+        self._stop: asyncio.Task[bool] | None = None
+        self._stop_reason: _Verdict | None = None
 
-    async def serve(self, *, receive: Receive, send: Send) -> None:
+    async def serve(self) -> None:
         """Answer the client; returns after the stream-end is emitted and the upstream connection closed."""
-        work = asyncio.create_task(self._work(send))
-        watch = asyncio.create_task(_client_leaves(receive))
+        work = asyncio.create_task(self._work())
+        watch = asyncio.create_task(self._client.until_gone())
+        stop = self._stop = asyncio.create_task(self._interrupted.wait())
+        self._gateway.running.add(self)
         try:
-            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, watch, stop}, return_when=asyncio.FIRST_COMPLETED)
             # uvicorn also reports a disconnect when the response is complete.
-            if not self._progress.response_complete and not work.done():
-                self._progress.client_left = True
-                await self._drain(work)
-                work.cancel()
-            await asyncio.wait({work})
+            if watch.done() and not self._client.is_complete and not work.done():
+                self._client.left = True
+                await self._read_on(work)
+            await self._cancel(work)
+        except asyncio.CancelledError:
+            # The server stops: the client learns it, and the task ends without a traceback in the log.
+            self._stop_reason = _Verdict(Outcome.FAILED, "gateway_shutdown")
+            await self._cancel(work)
         finally:
+            self._gateway.running.discard(self)
             watch.cancel()
-            work.cancel()
-            await asyncio.wait({work, watch})
+            stop.cancel()
+        if self._stop_reason is not None and not self._client.is_complete:
+            await self._client.say_goodbye(_STOPPED)
         if not work.cancelled():
             work.result()
 
-    async def _drain(self, work: asyncio.Task[None]) -> None:
-        """Let the upstream finish after the client has left, for `drain_seconds` at most."""
-        seconds = self._request.upstream.drain_seconds
-        if seconds and not self._progress.upstream_finished:
-            self._progress.draining = True
-            await asyncio.wait({work}, timeout=seconds)
+    def blocked_for(self, now: float) -> float:
+        """The seconds for which the client has taken nothing of what waits for it."""
+        return 0.0 if self._client.blocked_since is None else now - self._client.blocked_since
 
-    async def _work(self, send: Send) -> None:
-        meter = await self._make_meter()
+    def stop_for_stall(self) -> None:
+        """End the stream as cancelled: the client does not read."""
+        self._gateway.metrics.problem("stalled_client")
+        log.warning("stream %s: the client has stopped reading and is disconnected", self._stream_id)
+        self._interrupt(_Verdict(Outcome.CANCELLED, "client_stalled"))
+
+    def stop_for_shutdown(self) -> None:
+        """End the stream as failed, with an error for the client."""
+        self._interrupt(_Verdict(Outcome.FAILED, "gateway_shutdown"))
+
+    def _interrupt(self, verdict: _Verdict) -> None:
+        self._stop_reason = self._stop_reason or verdict
+        self._interrupted.set()
+
+    async def _cancel(self, work: asyncio.Task[None]) -> None:
+        """Wait for the work's end, which is now if the client has left or the stream is stopped."""
+        if self._stop_reason is not None and self._client.blocked_since is not None:
+            await self._client.abort()
+        if self._stop_reason is not None or self._client.left:
+            work.cancel()
+        await asyncio.wait({work})
+
+    async def _read_on(self, work: asyncio.Task[None]) -> None:
+        """After the client has left: take what has arrived, then what is worth waiting for."""
+        await self._sweep(work)
+        meter, progress = self._meter, self._progress
+        if work.done() or meter is None:
+            return
+        seconds = self._request.upstream.drain_seconds
+        if meter.is_finished or progress.upstream_finished:
+            if meter.has_final_usage:
+                return
+            progress.finishing = True
+            seconds = max(seconds, LINGER_SECONDS if progress.upstream_finished else _FINISH_SECONDS)
+        elif seconds:
+            progress.draining = True
+        if seconds and self._stop is not None:
+            await asyncio.wait({work, self._stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _sweep(self, work: asyncio.Task[None]) -> None:
+        """Let the event loop deliver and count what lies in the sockets already, without waiting for more."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _SWEEP_SECONDS
+        quiet, known = 0, -1
+        while quiet < _SWEEP_QUIET_ROUNDS and loop.time() < until and not work.done():
+            await asyncio.sleep(0)
+            arrived = self._answer.arrived_bytes if self._answer is not None else 0
+            quiet, known = (quiet + 1 if arrived == known else 0), arrived
+
+    async def _work(self) -> None:
+        meter = self._meter = await self._make_meter()
         verdict = _Verdict(Outcome.FAILED, "gateway_error")
         try:
-            meter.start()
-            verdict = await self._relay(meter, send)
+            await self._gateway.make_durable(meter.make_start())
+            verdict = await self._relay(meter)
         except UpstreamFailedError as failure:
-            outcome = Outcome.TIMED_OUT if failure.timed_out else Outcome.FAILED
-            verdict = (
-                _Verdict(Outcome.CANCELLED) if self._progress.draining else _Verdict(outcome, failure.problem.code)
-            )
+            verdict = self._verdict_of(failure)
             log.warning("stream %s: %s: %s", self._stream_id, self._request.upstream.provider, failure)
-            await self._send_problem(failure.problem, send)
+            await self._client.send_problem(failure.problem)
         except asyncio.CancelledError:
-            verdict = self._verdict_when_stopped()
+            verdict = self._verdict_when_stopped(meter)
             raise
         finally:
-            meter.end(outcome=verdict.outcome, error_type=verdict.error_type)
+            self._end(meter, verdict)
+
+    def _end(self, meter: StreamMeter, verdict: _Verdict) -> None:
+        usage = meter.end(outcome=verdict.outcome, error_type=verdict.error_type)
+        completed = verdict.outcome is Outcome.COMPLETED
+        disbelieved = completed and usage is not None and usage.disbelieved
+        self._gateway.metrics.ended(outcome=verdict.outcome.value, disbelieved=disbelieved)
+        if disbelieved:
+            log.warning(
+                "stream %s: the usage that %s reports does not fit its answer: the gateway's count is used",
+                self._stream_id,
+                self._request.upstream.provider,
+            )
 
     async def _make_meter(self) -> StreamMeter:
         request = self._request
@@ -134,104 +195,80 @@ class Completion:
             request_hash=request.request_hash,
             service_tier=request.service_tier,
             tags=request.tags,
+            choices=request.choices,
         )
-        return StreamMeter(identity=identity, counter=counter, emit=self._emit)
+        return StreamMeter(identity=identity, counter=counter, emit=self._gateway.emitter.emit)
 
-    async def _relay(self, meter: StreamMeter, send: Send) -> _Verdict:
-        async with self._client.request(completion=self._request, client_headers=self._client_headers) as answer:
-            if self._request.streaming and answer.is_event_stream and answer.status < 400:
-                await self._relay_events(answer, meter, send)
-            else:
-                await self._relay_whole(answer, meter, send)
+    async def _relay(self, meter: StreamMeter) -> _Verdict:
+        request, gateway = self._request, self._gateway
+        base_url = request.upstream.base_url
+        asks = request.content is not request.original and base_url not in gateway.without_usage_option
+        refused = False
+        if asks:
+            refused = await self._ask(meter, request.content, may_refuse=True)
+        if refused:
+            gateway.without_usage_option.add(base_url)
+            gateway.metrics.problem("usage_option")
+            log.warning("%s refuses stream_options: its streams are counted by the gateway", base_url)
+        if refused or not asks:
+            await self._ask(meter, request.original, may_refuse=False)
         if self._progress.error is not None:
             return _Verdict(Outcome.FAILED, self._progress.error)
         return _Verdict(Outcome.CANCELLED if self._progress.draining else Outcome.COMPLETED)
 
-    async def _relay_whole(self, answer: UpstreamAnswer, meter: StreamMeter, send: Send) -> None:
-        """Relay a completion or an error in one piece."""
-        body = await answer.body()
-        document = decode_object(body)
-        if answer.status >= 400:
-            self._progress.error = error_code(document or {}) or f"http_{answer.status}"
-        elif document is None:
-            self._progress.error = "upstream_invalid_json"
-        else:
-            meter.take(document, delivered=not self._progress.draining)
-            self._progress.error = error_code(document)
-        self._progress.upstream_finished = True
-        length = (b"content-length", str(len(body)).encode())
-        await self._send_headers(answer.status, [*answer.headers, length], send)
-        await self._send_last(body, send)
+    async def _ask(self, meter: StreamMeter, content: bytes, *, may_refuse: bool) -> bool:
+        """Ask the upstream and relay its answer; True if it refuses the usage option, and nothing was relayed."""
+        relay = Relay(
+            client=self._client,
+            meter=meter,
+            progress=self._progress,
+            hides_usage=self._request.hides_usage,
+            metrics=self._gateway.metrics,
+        )
+        async with self._gateway.client.request(
+            completion=self._request, content=content, client_headers=self._client_headers
+        ) as answer:
+            self._answer = answer
+            if answer.status in (401, 403):
+                raise self._upstream_key_refused(answer.status)
+            if may_refuse and answer.status in (400, 404, 422):
+                body = await answer.body()
+                if any(name in body for name in _USAGE_OPTION_NAMES):
+                    return True
+                await relay.relay_error(answer, body)
+            else:
+                await relay.relay(answer)
+        return False
 
-    async def _relay_events(self, answer: UpstreamAnswer, meter: StreamMeter, send: Send) -> None:
-        """Relay a completion in events, each as soon as it is complete."""
-        await self._send_headers(answer.status, answer.headers, send)
-        parser = SseParser()
-        try:
-            async with asyncio.timeout(None) as linger, aclosing(answer.chunks()) as chunks:
-                async for chunk in chunks:
-                    await self._pass_on(parser.feed(chunk), meter, send)
-                    if self._progress.upstream_finished and linger.when() is None:
-                        linger.reschedule(asyncio.get_running_loop().time() + _LINGER_SECONDS)
-            await self._pass_on(parser.finish(), meter, send)
-        except EventTooLargeError as error:
-            raise upstream_failed(status=502, message=str(error), code="upstream_event_too_large") from error
-        except (TimeoutError, UpstreamFailedError):
-            if not self._progress.upstream_finished:
-                raise
-        if not meter.saw_finish and not self._progress.upstream_finished and self._progress.error is None:
-            message = "The upstream ended its answer before it was finished."
-            raise upstream_failed(status=502, message=message, code="upstream_incomplete")
-        await self._send_last(b"", send)
+    def _upstream_key_refused(self, status: int) -> UpstreamFailedError:
+        """The gateway's own key is refused: no fault of the client, and a case for the operator."""
+        upstream = self._request.upstream
+        self._gateway.metrics.problem("upstream_key")
+        self._gateway.errors.error(
+            "%s answers %d to this gateway's own key: check api_key of the upstream %s",
+            upstream.base_url,
+            status,
+            upstream.provider,
+        )
+        message = "The upstream refuses the gateway's own credentials. The gateway's operator has to repair it."
+        return upstream_failed(status=502, message=message, code="upstream_unauthorized")
 
-    async def _pass_on(self, events: list[SseEvent], meter: StreamMeter, send: Send) -> None:
-        """Count the events, then send those that are for the client. Waits while the client is slow."""
-        shown = [event.raw for event in events if self._examine(event, meter)]
-        if shown and not self._progress.draining:
-            await send({"type": "http.response.body", "body": b"".join(shown), "more_body": True})
+    def _verdict_of(self, failure: UpstreamFailedError) -> _Verdict:
+        if self._progress.draining:
+            return _Verdict(Outcome.CANCELLED)
+        outcome = Outcome.TIMED_OUT if failure.timed_out else Outcome.FAILED
+        return _Verdict(outcome, failure.problem.code)
 
-    def _examine(self, event: SseEvent, meter: StreamMeter) -> bool:
-        """Count the output of an event; returns whether the event is for the client."""
-        if event.data is None:
-            return True
-        if event.data.strip() == _DONE:
-            self._progress.upstream_finished = True
-            return True
-        document = decode_object(event.data)
-        if document is None:
-            return True
-        meter.take(document, delivered=not self._progress.draining)
-        self._progress.error = self._progress.error or error_code(document)
-        return not (self._request.hides_usage and is_usage_only(document))
-
-    def _verdict_when_stopped(self) -> _Verdict:
+    def _verdict_when_stopped(self, meter: StreamMeter) -> _Verdict:
         if self._progress.error is not None:
             return _Verdict(Outcome.FAILED, self._progress.error)
-        if self._progress.upstream_finished and not self._progress.draining:
+        is_complete = meter.is_finished and meter.has_final_usage
+        if (self._progress.upstream_finished or is_complete) and not self._progress.draining:
             return _Verdict(Outcome.COMPLETED)
-        if self._progress.client_left:
-            return _Verdict(Outcome.CANCELLED)
-        return _Verdict(Outcome.FAILED, "gateway_shutdown")
-
-    async def _send_problem(self, problem: Problem, send: Send) -> None:
-        """Send the error as the answer, or as the last event of an answer that has begun."""
-        if self._progress.headers_sent:
-            await self._send_last(problem.sse_event(), send)
-            return
-        await self._send_headers(problem.status, [(b"content-type", b"application/json")], send)
-        await self._send_last(problem.body(), send)
-
-    async def _send_headers(self, status: int, headers: list[tuple[bytes, bytes]], send: Send) -> None:
-        self._progress.headers_sent = True
-        headers = [*headers, (b"x-metering-stream-id", self._stream_id.encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def _send_last(self, body: bytes, send: Send) -> None:
-        self._progress.response_complete = True
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        if self._stop_reason is not None:
+            return self._stop_reason
+        return _Verdict(Outcome.CANCELLED)
 
 
-async def _client_leaves(receive: Receive) -> None:
-    """Returns once the client has closed its connection, or its response is complete."""
-    while (await receive())["type"] != "http.disconnect":
-        continue
+def new_stream_id() -> str:
+    return uuid.uuid4().hex

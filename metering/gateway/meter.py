@@ -5,19 +5,25 @@ refund it.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
-from metering.events.usage import Usage
-from metering.gateway.chunks import clean, finish_reasons, reported_usage, text_pieces
+from metering.gateway.end_usage import Counted, EndUsage, end_usage
+from metering.gateway.texts import TextPiece, finish_reasons, has_audio, message_pieces, plain_piece, text_pieces
 from metering.gateway.tokens import OutputCount, TokenCounter
+from metering.gateway.usage import Parts, counters, join_parts, usage_parts
+from metering.gateway.words import clean
 
 _REPORT_TOKENS = 16
 _REPORT_SECONDS = 0.25
 _CHARACTERS_PER_TOKEN = 4
+_BYTES_PER_TOKEN = 4
+
+_OUTPUT_PARTS = ("output", "whole_output", "candidates", "thoughts")
+_RESPONSE_FIELDS = ("model", "id", "service_tier", "provider")
 
 Emit = Callable[[UsageEvent], None]
 
@@ -38,6 +44,23 @@ class StreamIdentity:
     request_hash: str | None = None
     service_tier: str | None = None
     tags: Mapping[str, str]
+    choices: int = 1
+    """The number of answers that the request asks for."""
+
+
+class StreamClock:
+    """The time of day at the start, plus the time since then: no event of a stream is before its start.
+
+    `elapsed` gives seconds that no change of the system's clock touches.
+    """
+
+    def __init__(self, *, began: datetime, elapsed: Callable[[], float]) -> None:
+        self._began = began
+        self._elapsed = elapsed
+        self._zero = elapsed()
+
+    def now(self) -> datetime:
+        return self._began + timedelta(seconds=self._elapsed() - self._zero)
 
 
 class StreamMeter:
@@ -46,6 +69,7 @@ class StreamMeter:
     def __init__(self, *, identity: StreamIdentity, counter: TokenCounter, emit: Emit) -> None:
         self._identity = identity
         self._emit = emit
+        self._clock = StreamClock(began=datetime.now(UTC), elapsed=time.monotonic)
         self._output = OutputCount(counter=counter)
         self._count_source = counter.source if identity.input_exact else UsageSource.ESTIMATE
         self._seq = 0
@@ -53,100 +77,162 @@ class StreamMeter:
         self._pieces = 0
         self._characters = 0
         self._last_report = time.monotonic()
-        self._usage: Usage | None = None
+        self._usage: Parts = {}
         self._usage_is_current = False
-        self._finish_reasons: dict[int, str] = {}
-        self._response: dict[str, str | None] = {}
+        self._unreadable_bytes = 0
+        self._has_audio = False
+        self._choices: dict[int, str | None] = {}
+        self._choices_with_deltas: set[int] = set()
+        self._response: dict[str, str] = {}
+        self._shown: tuple[object, ...] = ()
         self._ended = False
 
     @property
-    def saw_finish(self) -> bool:
-        """Whether the upstream has sent a finish reason."""
-        return bool(self._finish_reasons)
+    def is_finished(self) -> bool:
+        """Whether every choice of the answer has a finish reason."""
+        return len(self._choices) >= self._identity.choices and None not in self._choices.values()
 
-    def start(self) -> None:
-        """Emit the stream-start; call it before the first byte goes upstream."""
+    @property
+    def has_final_usage(self) -> bool:
+        """Whether the upstream has reported its output, and no output followed."""
+        return self._usage_is_current
+
+    def make_start(self) -> StreamStart:
+        """The stream-start, to be emitted before the first byte goes upstream."""
         known = self._identity
-        self._emit(
-            StreamStart(
-                customer_id=known.customer_id,
-                stream_id=known.stream_id,
-                time=datetime.now(UTC),
-                provider=known.provider,
-                model=known.model,
-                streaming=known.streaming,
-                input_tokens=known.input_tokens,
-                max_output_tokens=known.max_output_tokens,
-                api_key_id=known.api_key_id,
-                request_hash=known.request_hash,
-                service_tier=known.service_tier,
-                tags=known.tags,
-            )
+        return StreamStart(
+            customer_id=known.customer_id,
+            stream_id=known.stream_id,
+            time=self._clock.now(),
+            provider=known.provider,
+            model=known.model,
+            streaming=known.streaming,
+            input_tokens=known.input_tokens,
+            max_output_tokens=known.max_output_tokens,
+            api_key_id=known.api_key_id,
+            request_hash=known.request_hash,
+            service_tier=known.service_tier,
+            tags=known.tags,
         )
 
     def take(self, document: dict[str, Any], *, delivered: bool = True) -> None:
         """Count a chunk or a whole completion. Output after the client has left is not `delivered`."""
-        added = False
-        for piece in text_pieces(document):
-            added = True
+        plain = plain_piece(document)
+        if plain is None:
+            self._take_any(document, delivered=delivered)
+        else:
+            index = plain.choice
+            if index not in self._choices_with_deltas:
+                self._choices_with_deltas.add(index)
+                self._choices.setdefault(index, None)
+            self._usage_is_current = False
             if delivered:
-                self._output.add(lane=piece.lane, text=piece.text)
-                self._pieces += 1
-                self._characters += len(piece.text)
-        usage = reported_usage(document)
-        if usage is not None:
-            self._usage = usage
-        self._usage_is_current = usage is not None or (self._usage_is_current and not added)
-        self._finish_reasons.update(finish_reasons(document))
+                self._add((plain,))
         self._note_response(document)
-        if self._report_is_due():
+        if self._pieces and self._report_is_due():
             self._report()
 
-    def end(self, *, outcome: Outcome, error_type: str | None = None) -> None:
-        """Emit the stream-end; later calls do nothing."""
+    def _take_any(self, document: dict[str, Any], *, delivered: bool) -> None:
+        pieces = self._pieces_of(document)
+        if pieces and delivered:
+            self._add(pieces)
+        if document.get("choices"):
+            self._note_choices(document)
+        usage = usage_parts(document)
+        if usage:
+            self._usage = join_parts(self._usage, usage)
+            has_output = any(usage.get(name) for name in _OUTPUT_PARTS)
+            self._usage_is_current = has_output or (self._usage_is_current and not pieces)
+        elif pieces:
+            self._usage_is_current = False
+
+    def _add(self, pieces: Sequence[TextPiece]) -> None:
+        for piece in pieces:
+            self._output.add(lane=piece.lane, text=piece.text)
+            self._characters += len(piece.text)
+        self._pieces += len(pieces)
+
+    def take_unreadable(self, size: int, *, delivered: bool = True) -> None:
+        """Estimate output that cannot be read, of `size` bytes."""
+        if delivered:
+            self._unreadable_bytes += size
+            self._pieces += 1
+            self._characters += size
+
+    def end(self, *, outcome: Outcome, error_type: str | None = None) -> EndUsage | None:
+        """Emit the stream-end, and return its usage; later calls do nothing."""
         if self._ended:
-            return
+            return None
         self._ended = True
-        usage, source = self._final_usage(outcome)
+        usage = end_usage(
+            reported=counters(self._usage, provider=self._identity.provider),
+            is_current=self._usage_is_current,
+            counted=self._counted(),
+            completed=outcome is Outcome.COMPLETED,
+        )
+        reasons = tuple(reason for _, reason in sorted(self._choices.items()) if reason is not None)
         self._emit(
             StreamEnd(
                 customer_id=self._identity.customer_id,
                 stream_id=self._identity.stream_id,
-                time=datetime.now(UTC),
+                time=self._clock.now(),
                 outcome=outcome,
-                usage=usage,
-                usage_source=source,
-                finish_reasons=tuple(self._finish_reasons[i] for i in sorted(self._finish_reasons)) or None,
+                usage=usage.as_usage(),
+                usage_source=usage.source,
+                finish_reasons=reasons or None,
+                response_provider=self._response.get("provider"),
                 response_model=self._response.get("model"),
                 response_id=self._response.get("id"),
-                service_tier=self._response.get("service_tier"),
+                service_tier=self._response.get("usage_tier") or self._response.get("service_tier"),
                 error_type=clean(error_type),
+                upstream_cost_usd=usage.upstream_cost_usd,
             )
         )
+        return usage
 
-    def _final_usage(self, outcome: Outcome) -> tuple[Usage | None, UsageSource | None]:
-        """The upstream's own usage, unless more output followed it; else the gateway's counts.
+    def _counted(self) -> Counted:
+        unreadable = -(-self._unreadable_bytes // _BYTES_PER_TOKEN)
+        is_estimate = bool(unreadable) or self._has_audio
+        return Counted(
+            input_tokens=self._identity.input_tokens,
+            output_tokens=self._output.tokens() + unreadable,
+            reasoning_tokens=self._output.reasoning_tokens(),
+            source=UsageSource.ESTIMATE if is_estimate else self._count_source,
+            has_unreadable=is_estimate,
+        )
 
-        There is no usage when nothing was delivered or reported: such a stream is not billed.
-        """
-        if self._usage is not None and (outcome is Outcome.COMPLETED or self._usage_is_current):
-            return self._usage, UsageSource.PROVIDER
-        output = self._output.tokens()
-        if output == 0 and outcome is not Outcome.COMPLETED:
-            return None, None
-        counted = Usage(input_tokens=self._identity.input_tokens, output_tokens=output)
-        if reasoning := self._output.reasoning_tokens():
-            counted = replace(counted, reasoning_output_tokens=reasoning)
-        return counted, self._count_source
+    def _pieces_of(self, document: dict[str, Any]) -> list[TextPiece]:
+        """The output in a document. A message that repeats its deltas at the end is no output again."""
+        pieces = text_pieces(document)
+        if pieces:
+            self._choices_with_deltas.update(piece.choice for piece in pieces)
+        whole = message_pieces(document)
+        if whole:
+            pieces = pieces + [piece for piece in whole if piece.choice not in self._choices_with_deltas]
+        return pieces
 
     def _note_response(self, document: dict[str, Any]) -> None:
-        for field in ("model", "id", "service_tier"):
-            if (value := clean(document.get(field), name=field == "model")) is not None:
-                self._response[field] = value
+        shown = (document.get("id"), document.get("model"), document.get("service_tier"), document.get("usage"))
+        if shown == self._shown:
+            return
+        self._shown = shown
+        for field in _RESPONSE_FIELDS:
+            value = document.get(field)
+            if value and value != self._response.get(field) and (text := clean(value, name=field != "id")):
+                self._response[field] = text
+        usage = document.get("usage")
+        if isinstance(usage, dict) and (tier := clean(usage.get("service_tier"))):
+            self._response["usage_tier"] = tier
+
+    def _note_choices(self, document: dict[str, Any]) -> None:
+        for index, reason in finish_reasons(document).items():
+            self._choices[index] = clean(reason) or self._choices.get(index)
+        if not self._has_audio:
+            self._has_audio = has_audio(document)
 
     def _report_is_due(self) -> bool:
         """Guesses the number of tokens since the last report without encoding them, which is cheap."""
-        if not self._identity.streaming or not self._pieces:
+        if not self._identity.streaming:
             return False
         guess = max(self._pieces, self._characters // _CHARACTERS_PER_TOKEN)
         return guess >= _REPORT_TOKENS or time.monotonic() - self._last_report >= _REPORT_SECONDS
@@ -155,13 +241,13 @@ class StreamMeter:
         self._pieces = self._characters = 0
         self._last_report = time.monotonic()
         # A piece can merge with the one before it, so that a count falls by one. Reported counts never fall.
-        self._reported_tokens = max(self._reported_tokens, self._output.tokens())
+        self._reported_tokens = max(self._reported_tokens, self._counted().output_tokens)
         self._seq += 1
         self._emit(
             TokenDelivered(
                 customer_id=self._identity.customer_id,
                 stream_id=self._identity.stream_id,
-                time=datetime.now(UTC),
+                time=self._clock.now(),
                 seq=self._seq,
                 output_tokens=self._reported_tokens,
                 reasoning_output_tokens=self._output.reasoning_tokens() or None,

@@ -1,34 +1,39 @@
 """A client's request: its key, its model, and the body that goes upstream. All requests are checked here."""
 
 import asyncio
-import fnmatch
-import hashlib
-import hmac
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 
-from metering.gateway.chunks import clean, decode_object
 from metering.gateway.problems import refused
-from metering.gateway.settings import ClientKey, GatewaySettings, Upstream, hash_key
+from metering.gateway.request_body import (
+    MAX_BODY_BYTES,
+    canonical_hash,
+    find_ambiguous_field,
+    inflated,
+    read_request,
+    with_usage_option,
+)
+from metering.gateway.routing import Routing
+from metering.gateway.settings import ClientKey, Upstream
+from metering.gateway.words import clean
 
-MAX_BODY_BYTES = 32 << 20
 _BODY_SECONDS = 120.0
 _MAX_TAGS = 16
 _MAX_TAG_NAME = 128
 _MAX_TAG_VALUE = 1_024
 _MAX_MODEL = 256
-
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# What upstreams with a lenient validation take for true: pydantic's lax mode, among others.
+_TRUE_WORDS = frozenset({"true", "t", "yes", "y", "on", "1"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
-    """A request that will be served. `content` is the body that goes upstream.
+    """A request that will be served.
 
-    `hides_usage`: only the gateway asked for the usage chunk, so the client must not get it.
+    `content` is the body that goes upstream, with the option that asks for usage. `original` is the body as it
+    came, for upstreams that refuse the option; the same if the client has set it.
     """
 
     key: ClientKey
@@ -37,9 +42,14 @@ class CompletionRequest:
     streaming: bool
     document: dict[str, Any]
     content: bytes
-    hides_usage: bool
+    original: bytes
     request_hash: str
     tags: dict[str, str]
+
+    @property
+    def hides_usage(self) -> bool:
+        """Whether the client must not get the usage chunk, because only the gateway asked for it."""
+        return self.streaming and not _asks_for_usage(self.document)
 
     @property
     def max_output_tokens(self) -> int | None:
@@ -50,23 +60,28 @@ class CompletionRequest:
         return None
 
     @property
+    def choices(self) -> int:
+        """The number of answers that the request asks for."""
+        value = self.document.get("n")
+        return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_024 else 1
+
+    @property
     def service_tier(self) -> str | None:
         return clean(self.document.get("service_tier"))
 
 
-def authenticate(*, request: Request, settings: GatewaySettings) -> ClientKey:
-    """The client key of a request. Every key is compared, so that the time reveals nothing.
+def authenticate(*, request: Request, routing: Routing) -> ClientKey:
+    """The client key of a request, in `Authorization: Bearer` or, as Azure's SDKs send it, in `api-key`.
 
     Raises:
         RefusedError: 401, the key is missing or unknown.
     """
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    digest = hash_key(key.strip())
-    found: ClientKey | None = None
-    for known in settings.keys:
-        if hmac.compare_digest(known.key_sha256, digest):
-            found = known
-    if found is None or scheme.lower() != "bearer":
+    if scheme.lower() != "bearer":
+        key = request.headers.get("api-key", "")
+    # The hash is looked up, not the key: the time that this takes reveals nothing about other keys.
+    found = routing.find_key(key.strip())
+    if found is None:
         raise refused(
             status=401,
             message="Incorrect API key: send a key of this gateway as `Authorization: Bearer <key>`.",
@@ -75,55 +90,51 @@ def authenticate(*, request: Request, settings: GatewaySettings) -> ClientKey:
     return found
 
 
-def find_upstream(*, model: str, settings: GatewaySettings) -> Upstream:
-    """The first upstream with a pattern that matches the model.
-
-    Raises:
-        RefusedError: 404, no upstream has the model.
-    """
-    for upstream in settings.upstreams:
-        if any(fnmatch.fnmatchcase(model, pattern) for pattern in upstream.models):
-            return upstream
-    raise refused(
-        status=404,
-        message=f"The model {model!r} does not exist here: no upstream of this gateway serves it.",
-        code="model_not_found",
-        param="model",
-    )
-
-
-async def read_completion_request(*, request: Request, settings: GatewaySettings) -> CompletionRequest:
+async def read_completion_request(*, request: Request, routing: Routing) -> CompletionRequest:
     """Authenticate, read, check and prepare a request.
 
     Raises:
         RefusedError: the request cannot be served; has the answer.
         ClientDisconnect: the client disconnected before it had sent everything.
     """
-    key = authenticate(request=request, settings=settings)
+    key = authenticate(request=request, routing=routing)
     tags = parse_tags(request.headers.get("x-metering-tags", ""))
     body = await _read_body(request)
-    document = decode_object(body)
-    if document is None:
-        raise refused(status=400, message="The body is not a JSON object.", code="invalid_json")
+    document = read_request(body)
+    if (name := find_ambiguous_field(body, document)) is not None:
+        message = f"The field {name!r} is ambiguous: send each field once, and its name in lower case."
+        raise refused(status=400, message=message, code="ambiguous_field", param=name)
     model = document.get("model")
     if not isinstance(model, str) or not 1 <= len(model) <= _MAX_MODEL or clean(model, name=True) != model:
         raise refused(
             status=400, message="`model` is missing or invalid: name a model.", code="invalid_model", param="model"
         )
-    upstream = find_upstream(model=model, settings=settings)
-    streaming = document.get("stream") is True
-    content = _with_usage(body, document) if streaming else body
+    upstream = routing.find_upstream(model)
+    streaming = is_true(document.get("stream"))
+    wants_option = streaming and upstream.include_usage and not _asks_for_usage(document)
     return CompletionRequest(
         key=key,
         upstream=upstream,
         model=model,
         streaming=streaming,
         document=document,
-        content=content,
-        hides_usage=content is not body,
-        request_hash=_canonical_hash(document),
+        content=with_usage_option(body, document) if wants_option else body,
+        original=body,
+        request_hash=canonical_hash(body, document),
         tags=tags,
     )
+
+
+def is_true(value: object) -> bool:
+    """Whether an upstream may take the value for true; a stricter one refuses it by itself."""
+    if isinstance(value, str):
+        return value.strip().lower() in _TRUE_WORDS
+    return isinstance(value, int | float) and value == 1
+
+
+def _asks_for_usage(document: dict[str, Any]) -> bool:
+    options = document.get("stream_options")
+    return isinstance(options, dict) and is_true(options.get("include_usage"))
 
 
 def parse_tags(header: str) -> dict[str, str]:
@@ -164,20 +175,4 @@ async def _read_body(request: Request) -> bytes:
     except TimeoutError:
         message = f"The body did not arrive within {_BODY_SECONDS:.0f} s."
         raise refused(status=408, message=message, code="request_timeout") from None
-    return b"".join(parts)
-
-
-def _with_usage(body: bytes, document: dict[str, Any]) -> bytes:
-    """The body with a request for the usage chunk, other fields unchanged; `body` itself if it has one already."""
-    options = document.get("stream_options")
-    options = options if isinstance(options, dict) else {}
-    if options.get("include_usage") is True:
-        return body
-    fields = _fields.decode(body)
-    fields["stream_options"] = msgspec.Raw(msgspec.json.encode({**options, "include_usage": True}))
-    return msgspec.json.encode(fields)
-
-
-def _canonical_hash(document: dict[str, Any]) -> str:
-    """A hash that does not depend on the order of fields; it identifies an SDK's retry."""
-    return hashlib.sha256(msgspec.json.encode(document, order="sorted")).hexdigest()
+    return inflated(b"".join(parts), encoding=request.headers.get("content-encoding", ""))

@@ -26,7 +26,8 @@ class Upstream:
     """An OpenAI-compatible API. `models` are glob patterns; the first upstream that matches gets the request.
 
     When the client leaves, the answer is read for up to `drain_seconds` more, for the usage at its end. This suits
-    providers with the cancel policy `drain`; 0 closes the upstream connection at once.
+    providers with the cancel policy `drain`; 0 closes the upstream connection at once. `include_usage`: streamed
+    requests ask for usage with `stream_options`.
     """
 
     provider: str
@@ -37,6 +38,7 @@ class Upstream:
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 600.0
     drain_seconds: float = 0.0
+    include_usage: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,11 @@ class ClientKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
-    """All settings of a gateway."""
+    """All settings of a gateway.
+
+    A client that takes nothing for `stall_seconds` is disconnected. After SIGTERM, running streams get
+    `grace_seconds`.
+    """
 
     metering_url: str
     ingest_key: str
@@ -60,6 +66,9 @@ class GatewaySettings:
     source: str
     host: str = "127.0.0.1"
     port: int = 8080
+    stall_seconds: float = 60.0
+    grace_seconds: float = 30.0
+    workers: int = 1
 
 
 class _UpstreamTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,6 +81,7 @@ class _UpstreamTable(msgspec.Struct, forbid_unknown_fields=True):
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 600.0
     drain_seconds: float = 0.0
+    include_usage: bool = True
 
 
 class _KeyTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,6 +113,9 @@ def settings_from_environment(*, environment: Mapping[str, str] = os.environ) ->
         source=environment.get(f"{PREFIX}SOURCE") or f"/gateways/{socket.gethostname()}",
         host=environment.get(f"{PREFIX}HOST", "127.0.0.1"),
         port=_port(environment.get(f"{PREFIX}PORT", "8080")),
+        stall_seconds=_seconds_of(environment, "STALL_SECONDS", 60.0),
+        grace_seconds=_seconds_of(environment, "GRACE_SECONDS", 30.0),
+        workers=_workers(environment.get(f"{PREFIX}WORKERS", "1")),
     )
 
 
@@ -128,10 +141,17 @@ def read_config(
         raise GatewayConfigError(f"{path}: upstreams: add at least one [[upstreams]] table")
     if not tables.keys:
         raise GatewayConfigError(f"{path}: keys: add at least one [[keys]] table, which clients need for access")
-    return (
-        tuple(_upstream(t, f"{path}: upstreams[{i}]", environment) for i, t in enumerate(tables.upstreams)),
-        tuple(_client_key(table, f"{path}: keys[{i}]") for i, table in enumerate(tables.keys)),
-    )
+    upstreams = tuple(_upstream(t, f"{path}: upstreams[{i}]", environment) for i, t in enumerate(tables.upstreams))
+    keys = tuple(_client_key(table, f"{path}: keys[{i}]") for i, table in enumerate(tables.keys))
+    _refuse_repeated_keys(keys, str(path))
+    return upstreams, keys
+
+
+def _refuse_repeated_keys(keys: tuple[ClientKey, ...], where: str) -> None:
+    known: dict[str, int] = {}
+    for place, key in enumerate(keys):
+        if (first := known.setdefault(key.key_sha256, place)) != place:
+            raise GatewayConfigError(f"{where}: keys[{place}] is the same key as keys[{first}]: remove one")
 
 
 def _upstream(table: _UpstreamTable, where: str, environment: Mapping[str, str]) -> Upstream:
@@ -156,6 +176,7 @@ def _upstream(table: _UpstreamTable, where: str, environment: Mapping[str, str])
         connect_timeout_seconds=_seconds(table.connect_timeout_seconds, f"{where}.connect_timeout_seconds"),
         read_timeout_seconds=_seconds(table.read_timeout_seconds, f"{where}.read_timeout_seconds"),
         drain_seconds=_seconds(table.drain_seconds, f"{where}.drain_seconds") if table.drain_seconds else 0.0,
+        include_usage=table.include_usage,
     )
 
 
@@ -199,6 +220,20 @@ def _url(value: str, where: str) -> str:
 def _port(value: str) -> int:
     if not value.isdecimal() or not 0 <= int(value) <= 65_535:
         raise GatewayConfigError(f"{PREFIX}PORT: expected a number from 0 to 65535, got {value!r}")
+    return int(value)
+
+
+def _seconds_of(environment: Mapping[str, str], name: str, default: float) -> float:
+    value = environment.get(f"{PREFIX}{name}") or str(default)
+    try:
+        return _seconds(float(value), f"{PREFIX}{name}")
+    except ValueError:
+        raise GatewayConfigError(f"{PREFIX}{name}: expected a number of seconds, got {value!r}") from None
+
+
+def _workers(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= 64:
+        raise GatewayConfigError(f"{PREFIX}WORKERS: expected a number from 1 to 64, got {value!r}")
     return int(value)
 
 

@@ -1,14 +1,15 @@
 """Token counts: the vocabulary of a model, the tokens of a request, and those of an answer as it streams."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
 
 import bpe_openai
-import msgspec
 
 from metering.events.events import UsageSource
+from metering.gateway.json_reading import repaired
 
 # The longest prefix decides. Other models are counted approximately, with o200k_base.
 _ENCODINGS = {
@@ -52,6 +53,7 @@ class BpeCounter:
 
     def count(self, text: str) -> int:
         encoding = _load(self.encoding)
+        text = repaired(text)
         slices = range(0, len(text), _SLICE_CHARACTERS)
         return sum(len(encoding.encode_ordinary(text[at : at + _SLICE_CHARACTERS])) for at in slices)
 
@@ -95,7 +97,7 @@ def count_input(*, request: dict[str, Any], counter: TokenCounter) -> InputCount
             exact = exact and _is_text_only(message.get("content"))
     for name in ("tools", "functions", "response_format"):
         if request.get(name):
-            tokens += counter.count(msgspec.json.encode(request[name]).decode())
+            tokens += counter.count(json.dumps(request[name], separators=(",", ":"), ensure_ascii=False))
     return InputCount(tokens=tokens, exact=exact)
 
 

@@ -1,30 +1,29 @@
 """Upstream requests: sends one, returns its answer as it arrives, and translates its failures."""
 
-import asyncio
 import fnmatch
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import lru_cache
 
-import httpx2
 from starlette.datastructures import Headers
 
-from metering.gateway.problems import upstream_failed
+from metering.gateway.connections import Connections, UnreachableError, server_of
+from metering.gateway.http_connection import HttpConnection, HttpError, HttpTimeoutError
+from metering.gateway.problems import UpstreamFailedError, upstream_failed
 from metering.gateway.requests import CompletionRequest
 from metering.gateway.settings import Upstream
 
 MAX_ANSWER_BYTES = 64 << 20
-_MAX_CONNECTIONS = 2_000
-_KEPT_CONNECTIONS = 200
-_KEPT_SECONDS = 30.0
-_CLOSE_SECONDS = 2.0
 
 # Never forwarded upstream, whatever `forward_headers` says: they belong to the connection or to this gateway.
 _OWN_HEADERS = frozenset(
     {
         "accept-encoding",
+        "api-key",
         "authorization",
         "connection",
+        "content-encoding",
         "content-length",
         "content-type",
         "cookie",
@@ -38,148 +37,185 @@ _OWN_HEADERS = frozenset(
         "upgrade",
     }
 )
-# Never sent to the client: they belong to the connection, or describe bytes that are decoded here.
+# Never sent to the client: they belong to the connection.
 _HOP_HEADERS = frozenset(
     {
-        "connection",
-        "content-encoding",
-        "content-length",
-        "date",
-        "keep-alive",
-        "proxy-authenticate",
-        "server",
-        "set-cookie",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"content-length",
+        b"date",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"server",
+        b"set-cookie",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-metering-stream-id",
     }
 )
+_HEADER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_NO_HEADER_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_EVENT_STREAM = "text/event-stream"
+# How an event stream begins, after a byte order mark and empty lines, whatever its content type says.
+_LOOKS_LIKE_EVENTS = re.compile(rb"(?:data|event|id|retry)?:")
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_LONGEST_FIELD = len(b"event:")
 
 
-@dataclass(frozen=True, slots=True)
 class UpstreamAnswer:
     """An answer whose status and headers have arrived, and whose body has not."""
 
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    is_event_stream: bool
-    _response: httpx2.Response
+    def __init__(self, connection: HttpConnection) -> None:
+        self._connection = connection
+        self._begun: list[bytes] = []
+        self.status = connection.status
+        self.headers = [
+            (name, value.strip())
+            for name, value in connection.headers
+            if name not in _HOP_HEADERS and _HEADER_NAME.fullmatch(name) and not _NO_HEADER_VALUE.search(value)
+        ]
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """The body as it arrives.
+    @property
+    def content_type(self) -> str:
+        return self._header(b"content-type").partition(";")[0].strip().lower()
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the body has an encoding that is not decoded here, although none was asked for."""
+        return self._header(b"content-encoding").strip().lower() not in ("", "identity")
+
+    @property
+    def arrived_bytes(self) -> int:
+        """The bytes that have arrived so far, read or not."""
+        return self._connection.arrived_bytes
+
+    async def is_event_stream(self) -> bool:
+        """Whether the body is an event stream: it says so, or it looks like one.
 
         Raises:
-            UpstreamFailedError: the body broke off, or the upstream was silent for too long.
+            UpstreamFailedError: the body broke off at its beginning.
         """
-        with _translated():
-            async for chunk in self._response.aiter_bytes():
-                yield chunk
+        if self.content_type == _EVENT_STREAM:
+            return True
+        beginning = b""
+        while len(beginning.lstrip(_BLANK)) < _LONGEST_FIELD and len(beginning) < 1_024:
+            try:
+                data = await self._connection.read()
+            except HttpError as error:
+                raise _failure(error) from error
+            if not data:
+                break
+            self._begun.append(data)
+            beginning += data
+        return _LOOKS_LIKE_EVENTS.match(beginning.lstrip(_BLANK)) is not None
+
+    async def read(self) -> bytes:
+        """Some of the body as soon as it has arrived; nothing at its end.
+
+        Raises:
+            UpstreamFailedError: the body broke off, or the upstream was silent for too long. Everything that had
+                arrived before was read.
+        """
+        if self._begun:
+            return self._begun.pop(0)
+        try:
+            return await self._connection.read()
+        except HttpError as error:
+            raise _failure(error) from error
 
     async def body(self) -> bytes:
         """The whole body.
 
         Raises:
-            UpstreamFailedError: as for `chunks`, or the body is larger than 64 MiB.
+            UpstreamFailedError: as for `read`, or the body is larger than 64 MiB.
         """
         parts: list[bytes] = []
         size = 0
-        async for chunk in self.chunks():
-            size += len(chunk)
+        while data := await self.read():
+            size += len(data)
             if size > MAX_ANSWER_BYTES:
                 message = f"The upstream's answer is larger than {MAX_ANSWER_BYTES} bytes."
                 raise upstream_failed(status=502, message=message, code="upstream_answer_too_large")
-            parts.append(chunk)
+            parts.append(data)
         return b"".join(parts)
+
+    def _header(self, name: bytes) -> str:
+        return next((value for known, value in self.headers if known == name), b"").decode("latin-1")
 
 
 class UpstreamClient:
-    """The connections to all upstreams."""
+    """Sends requests to upstreams."""
 
     def __init__(self) -> None:
-        limits = httpx2.Limits(
-            max_connections=_MAX_CONNECTIONS,
-            max_keepalive_connections=_KEPT_CONNECTIONS,
-            keepalive_expiry=_KEPT_SECONDS,
-        )
-        self._client = httpx2.AsyncClient(limits=limits, follow_redirects=False)
+        self._connections = Connections()
 
-    async def close(self) -> None:
-        await self._client.aclose()
+    def close(self) -> None:
+        self._connections.close()
 
     @asynccontextmanager
     async def request(
-        self, *, completion: CompletionRequest, client_headers: Headers
+        self, *, completion: CompletionRequest, content: bytes, client_headers: Headers
     ) -> AsyncGenerator[UpstreamAnswer]:
-        """Send the request upstream. Leaving the context closes the connection, also before the answer's end.
+        """Send `content` to the request's upstream. Leaving the context early closes the connection at once.
 
         Raises:
             UpstreamFailedError: the upstream did not answer, or answered with a redirect.
         """
         upstream = completion.upstream
-        outgoing = self._client.build_request(
-            "POST",
-            f"{upstream.base_url}/chat/completions",
-            content=completion.content,
-            headers=_outgoing_headers(upstream, client_headers, streaming=completion.streaming),
-            timeout=httpx2.Timeout(upstream.read_timeout_seconds, connect=upstream.connect_timeout_seconds),
+        server, path = server_of(upstream.base_url)
+        head = _head(f"{path}/chat/completions", server.address, len(content)) + _forwarded(
+            upstream, client_headers, streaming=completion.streaming
         )
-        with _translated():
-            response = await self._client.send(outgoing, stream=True)
         try:
-            if response.is_redirect:
+            connection = await self._connections.take(server, timeout=upstream.connect_timeout_seconds)
+        except HttpError as error:
+            raise _failure(error) from error
+        try:
+            connection.request(head, content, read_timeout=upstream.read_timeout_seconds)
+            try:
+                await connection.head()
+            except HttpError as error:
+                raise _failure(error) from error
+            if 300 <= connection.status < 400:
                 # Following it, here or in the client's SDK, would send keys to an address that is not configured.
                 message = "The upstream answers with a redirect: its base_url is wrong."
                 raise upstream_failed(status=502, message=message, code="upstream_redirect")
-            content_type = response.headers.get("content-type", "")
-            yield UpstreamAnswer(
-                response.status_code,
-                _returned_headers(response.headers),
-                content_type.partition(";")[0].strip().lower() == "text/event-stream",
-                response,
-            )
+            yield UpstreamAnswer(connection)
         finally:
-            await _close(response)
+            self._connections.give_back(server, connection)
 
 
-async def _close(response: httpx2.Response) -> None:
-    """Close at once; if that takes too long, leave the connection to the garbage collector."""
-    try:
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await response.aclose()
-    except (TimeoutError, httpx2.HTTPError, OSError):
-        return
+@lru_cache(maxsize=1_024)
+def _head(path: str, address: str, length: int) -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: {address}\r\n"
+        f"content-type: application/json\r\ncontent-length: {length}\r\n"
+        # Compressed events would arrive in lumps.
+        "accept-encoding: identity\r\nuser-agent: metering-gateway\r\n"
+    ).encode()
 
 
-def _outgoing_headers(upstream: Upstream, client: Headers, *, streaming: bool) -> dict[str, str]:
-    headers = {
-        name: value
+def _forwarded(upstream: Upstream, client: Headers, *, streaming: bool) -> bytes:
+    """The headers that depend on the request, with the empty line after them."""
+    lines = [
+        f"{name}: {value}"
         for name, value in client.items()
-        if name not in _OWN_HEADERS
+        if upstream.forward_headers
+        and name not in _OWN_HEADERS | {"accept", "user-agent"}
         and any(fnmatch.fnmatchcase(name, pattern) for pattern in upstream.forward_headers)
-    }
-    headers["content-type"] = "application/json"
-    headers["accept"] = "text/event-stream" if streaming else "application/json"
-    # Compressed events would arrive in lumps.
-    headers["accept-encoding"] = "identity"
+    ]
+    lines.append(f"accept: {_EVENT_STREAM if streaming else 'application/json'}")
     if upstream.api_key is not None:
-        headers["authorization"] = f"Bearer {upstream.api_key}"
-    return headers
+        lines.append(f"authorization: Bearer {upstream.api_key}")
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1", "replace") + b"\r\n"
 
 
-def _returned_headers(headers: httpx2.Headers) -> list[tuple[bytes, bytes]]:
-    return [(name.lower(), value) for name, value in headers.raw if name.lower().decode() not in _HOP_HEADERS]
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except httpx2.TimeoutException as error:
-        message = f"The upstream did not answer in time ({type(error).__name__})."
-        raise upstream_failed(status=504, message=message, code="upstream_timeout", timed_out=True) from error
-    except httpx2.ConnectError as error:
-        message = "The upstream cannot be reached."
-        raise upstream_failed(status=502, message=message, code="upstream_unreachable") from error
-    except (httpx2.HTTPError, httpx2.StreamError) as error:
-        message = f"The connection to the upstream broke ({type(error).__name__})."
-        raise upstream_failed(status=502, message=message, code="upstream_disconnected") from error
+def _failure(error: HttpError) -> UpstreamFailedError:
+    """The failure for the client, who learns what happened, but no addresses."""
+    if isinstance(error, HttpTimeoutError):
+        message = f"The upstream did not answer in time: {error}."
+        return upstream_failed(status=504, message=message, code="upstream_timeout", timed_out=True)
+    if isinstance(error, UnreachableError):
+        return upstream_failed(status=502, message="The upstream cannot be reached.", code="upstream_unreachable")
+    message = f"The connection to the upstream broke: {error}."
+    return upstream_failed(status=502, message=message, code="upstream_disconnected")

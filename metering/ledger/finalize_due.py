@@ -4,10 +4,11 @@ The stream's row is the unit of work, so it does no harm to run this twice, in p
 and totals change in one transaction.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection, Engine
@@ -22,7 +23,17 @@ from metering.prices.store.book import PriceBooks
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.retries import Interruption, interruption_of, request_key_of
-from metering.streams.settlement import Backlog, Settled, Settlement, State, Wait, WaitingTimes, is_over, settle
+from metering.streams.settlement import (
+    NEEDS_PERSON,
+    Backlog,
+    Settled,
+    Settlement,
+    State,
+    Wait,
+    WaitingTimes,
+    is_over,
+    settle,
+)
 from metering.streams.store.resolutions import newest_resolutions
 from metering.streams.store.retries import (
     Attempt,
@@ -32,6 +43,11 @@ from metering.streams.store.retries import (
     withdraw_interruptions,
 )
 from metering.streams.store.streams import StoredStream, StreamMark, claim_due, mark_streams, wake_unpriced
+
+log = logging.getLogger(__name__)
+
+# A stream that cannot be booked before a person sets another time zone is tried again this often.
+_TIME_ZONE_WAIT = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +104,7 @@ def finalize_due(
         for key, each in by_key.items():
             if key in resolutions:
                 settlements[key] = settle_one(key, each, resolution=resolutions[key])
-            _plan(work, each, bills.get(key), settlements[key], request_keys.get(key))
+            _plan(work, each, bills.get(key), _bookable(work, each, settlements[key]), request_keys.get(key))
         if work.charges:
             book_charges(connection, work.charges)
         if work.adjustments:
@@ -152,7 +168,7 @@ def _retries(
     """The id of the interrupted stream that each of these repeats; streams that are no retry are left out."""
     interrupted = interrupted_requests(connection, request_keys.values())
     attempts = [
-        Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.event.time)
+        Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.at)
         for key, request_key in request_keys.items()
         if request_key in interrupted and (start := claimed[key].facts.start)
     ]
@@ -173,12 +189,26 @@ def _record_interruptions(
         stream = claimed[key]
         interruption = interruption_of(stream.facts, request_key=request_key)
         if interruption is None:
-            if stream.revision is not None:
+            # It may have been recorded when the stream was settled before: booked, or put into the backlog.
+            if stream.revision is not None or stream.state in NEEDS_PERSON:
                 taken_back.append(key)
         elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, waits=waits):
             interrupted.append(interruption)
     add_interruptions(connection, interrupted)
     withdraw_interruptions(connection, taken_back)
+
+
+def _bookable(work: _Work, stream: StoredStream, settlement: Settlement) -> Settlement:
+    """The settlement, or a wait while the customer's time zone is unusable and would decide the month."""
+    if isinstance(settlement, Wait):
+        return settlement
+    ended_at = settlement.bill.ended_at if isinstance(settlement, Settled) else work.now
+    if work.periods.find_period(customer_id=stream.facts.customer_id, at=ended_at) is not None:
+        return settlement
+    details = {"customer_id": stream.facts.customer_id, "stream_id": stream.facts.stream_id}
+    log.warning("stream not booked: its customer's time zone is unusable, see `metering doctor`", extra=details)
+    state = State.OPEN if stream.facts.end is None else State.ENDED
+    return Wait(state, work.now + _TIME_ZONE_WAIT)
 
 
 def _plan(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -16,13 +15,15 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from metering.core.errors import MeteringError
 from metering.core.money import ZERO
 from metering.core.period import BillingPeriod
-from metering.customers.queries import time_zones_in_use
+from metering.core.time_zones import shown_zone
+from metering.customers.queries import time_zones_in_use, zone_problems
 from metering.db.engine import transaction
-from metering.ledger.store.open_periods import wait_for_bookings
+from metering.ledger.store.open_periods import UnusableTimeZoneError, wait_for_bookings
 from metering.months.invoice import ClosedPeriod, Invoice, Previous, make_invoice
 from metering.months.queries.entries import MonthKey, OpenMonth, Seal, line_sums, seals
 from metering.months.store.closing import (
     MarkedCustomer,
+    OpenCustomer,
     add_closed_periods,
     add_invoices,
     claim_open_customers,
@@ -67,8 +68,8 @@ class CloseStep:
 def close_step(*, engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, limit: int) -> CloseStep:
     """Mark up to `limit` customers as closed, and invoice up to `limit` marked customers.
 
-    A customer is refused while a stream of its month may still settle (unless the run is forced), or when its
-    invoice cannot be made.
+    A customer is refused while a stream of its month may still settle (unless the run is forced), while its time
+    zone is unusable, or when its invoice cannot be made.
     """
     marked, refused = _mark(engine, run, terms, now, limit)
     with transaction(engine) as connection:
@@ -83,12 +84,51 @@ def close_step(*, engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datet
 
 
 def closable_zones(*, period: BillingPeriod, zones: Sequence[str], until: datetime) -> list[str]:
-    """The time zones in which the month had ended at `until`."""
-    return [zone for zone in zones if period.next.start(time_zone=ZoneInfo(zone)) <= until]
+    """The time zones in which the month had ended at `until`; in UTC, for those that are unusable."""
+    return [zone for zone in zones if period.next.start(time_zone=shown_zone(zone)) <= until]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldUp:
+    """Customers whose month cannot be closed, and why: `unsettled` streams, or an unusable `time_zone`."""
+
+    unsettled: Mapping[str, str]
+    time_zone: Mapping[str, str]
+
+    def __contains__(self, customer_id: str) -> bool:
+        return customer_id in self.unsettled or customer_id in self.time_zone
+
+    def __len__(self) -> int:
+        return len(self.unsettled) + len(self.time_zone)
+
+
+def held_up(
+    connection: Connection, customers: Sequence[OpenCustomer], *, period: BillingPeriod, forced: bool
+) -> HeldUp:
+    """Which of these customers' months cannot be closed. Unsettled streams do not hold up a forced close.
+
+    A customer is never billed by another time zone than its own, so an unusable one always holds up its month.
+    """
+    zones = sorted({each.time_zone for each in customers})
+    problems = zone_problems(connection, zones)
+    ends = {
+        each.customer_id: period.next.start(time_zone=shown_zone(each.time_zone))
+        for each in customers
+        if each.time_zone not in problems
+    }
+    unsettled = {} if forced else unsettled_streams(connection, ends)
+    return HeldUp(
+        unsettled={customer_id: str(streams) for customer_id, streams in unsettled.items()},
+        time_zone={
+            each.customer_id: f"{problems[each.time_zone]}; set another with `metering customers set`"
+            for each in customers
+            if each.time_zone in problems
+        },
+    )
 
 
 def _mark(engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, limit: int) -> tuple[int, int]:
-    """Return how many customers were marked, and how many were refused because of unsettled streams."""
+    """Return how many customers were marked, and how many were refused because something holds up their month."""
     at = run.as_of or now
     until = at if run.force_reason else at - terms.grace
     with transaction(engine) as connection:
@@ -96,14 +136,13 @@ def _mark(engine: Engine, run: InvoiceRun, terms: CloseTerms, now: datetime, lim
         claimed = claim_open_customers(
             connection, period=run.period, time_zones=zones, run_id=run.run_id, only=run.customer_id, limit=limit
         )
-        ends = {each.customer_id: run.period.next.start(time_zone=each.time_zone) for each in claimed}
-        unsettled = {} if run.force_reason else unsettled_streams(connection, ends)
-        details = {customer_id: str(streams) for customer_id, streams in unsettled.items()}
-        refuse_customers(connection, run_id=run.run_id, result="unsettled", details=details, now=now)
-        ready = [customer_id for customer_id in ends if customer_id not in unsettled]
+        held = held_up(connection, claimed, period=run.period, forced=run.force_reason is not None)
+        for result, details in (("unsettled", held.unsettled), ("time_zone", held.time_zone)):
+            refuse_customers(connection, run_id=run.run_id, result=result, details=details, now=now)
+        ready = [each.customer_id for each in claimed if each.customer_id not in held]
         if ready:
             mark_closed(connection, ready, period=run.period)
-    return len(ready), len(unsettled)
+    return len(ready), len(held)
 
 
 def _invoice_isolating_failures(
@@ -117,15 +156,16 @@ def _invoice_isolating_failures(
         return _invoice(engine, run, terms, now, waiting), 0
     except OperationalError:
         raise
-    except (DBAPIError, ArithmeticError, UnequalSumsError) as error:
+    except (DBAPIError, ArithmeticError, UnequalSumsError, UnusableTimeZoneError) as error:
         if len(waiting) > 1:
             halves = (waiting[: len(waiting) // 2], waiting[len(waiting) // 2 :])
             counts = [_invoice_isolating_failures(engine, run, terms, now, half) for half in halves]
             return sum(invoiced for invoiced, _ in counts), sum(failed for _, failed in counts)
         detail = str(error).splitlines()[0]
+        result = "time_zone" if isinstance(error, UnusableTimeZoneError) else "failed"
         log.error("invoice not created", extra={"customer_id": waiting[0], "error": detail})
         with transaction(engine) as connection:
-            refuse_customers(connection, run_id=run.run_id, result="failed", details={waiting[0]: detail}, now=now)
+            refuse_customers(connection, run_id=run.run_id, result=result, details={waiting[0]: detail}, now=now)
         return 0, 1
 
 

@@ -8,20 +8,19 @@ from sqlalchemy import Engine
 
 from metering.customers.queries import time_zones_in_use
 from metering.db.engine import read_transaction
-from metering.months.close_months import CloseTerms, closable_zones, derive
+from metering.months.close_months import CloseTerms, closable_zones, derive, held_up
 from metering.months.invoice import Invoice
 from metering.months.run_invoices import CLOSE_BATCH, Progress, RunRequest
 from metering.months.store.closing import list_open_customers, read_marked
 from metering.months.store.runs import InvoiceRun
-from metering.streams.queries import Unsettled, unsettled_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthPreview:
-    """The invoices that closing would make, and the customers whose month would stay open."""
+    """The invoices that closing would make, and the customers whose month would stay open, with the reason."""
 
     invoices: Sequence[Invoice]
-    unsettled: Mapping[str, Unsettled]
+    held_up: Mapping[str, str]
 
 
 def preview_month(
@@ -44,7 +43,7 @@ def preview_month(
         started_at=now,
     )
     invoices: list[Invoice] = []
-    unsettled: dict[str, Unsettled] = {}
+    staying_open: dict[str, str] = {}
     with read_transaction(engine) as connection:
         until = at if request.force_reason else at - terms.grace
         zones = closable_zones(period=request.period, zones=time_zones_in_use(connection), until=until)
@@ -53,11 +52,10 @@ def preview_month(
         )
         for start in range(0, len(customers), CLOSE_BATCH):
             batch = customers[start : start + CLOSE_BATCH]
-            ends = {each.customer_id: request.period.next.start(time_zone=each.time_zone) for each in batch}
-            waiting = {} if request.force_reason else unsettled_streams(connection, ends)
-            unsettled |= waiting
-            ready = [customer_id for customer_id in ends if customer_id not in waiting]
+            held = held_up(connection, batch, period=request.period, forced=request.force_reason is not None)
+            staying_open |= {**held.unsettled, **held.time_zone}
+            ready = [each.customer_id for each in batch if each.customer_id not in held]
             marked = read_marked(connection, ready, period=request.period)
             invoices += derive(connection, run, terms, at, marked)[1]
             progress("previewing", start + len(batch), len(customers))
-    return MonthPreview(invoices=invoices, unsettled=unsettled)
+    return MonthPreview(invoices=invoices, held_up=staying_open)

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
 
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
+from metering.core.time_zones import shown_zone
 from metering.customers.queries import get_customer, time_zones_in_use
 from metering.customers.store import UnknownCustomerError
 from metering.db.engine import transaction
@@ -79,7 +79,7 @@ def begin_scheduled_run(*, engine: Engine, terms: CloseTerms, now: datetime) -> 
     """
     with transaction(engine) as connection:
         zones = time_zones_in_use(connection)
-        months = {BillingPeriod.containing(at=now, time_zone=ZoneInfo(zone)).previous for zone in zones}
+        months = {BillingPeriod.containing(at=now, time_zone=shown_zone(zone)).previous for zone in zones}
         for period in sorted(months, reverse=True):
             over = closable_zones(period=period, zones=zones, until=now - terms.grace)
             if over and list_open_customers(connection, period=period, time_zones=over, only=None):
@@ -139,7 +139,7 @@ def _zones(connection: Connection, customer_id: str | None, now: datetime) -> li
 
 
 def _not_over(request: RunRequest, zones: list[str], terms: CloseTerms) -> str:
-    ends = min(request.period.next.start(time_zone=zone) for zone in map(ZoneInfo, zones))
+    ends = min(request.period.next.start(time_zone=zone) for zone in map(shown_zone, zones))
     grace = timedelta() if request.force_reason else terms.grace
     hours = f" plus METERING_CLOSE_GRACE ({grace / timedelta(hours=1):g} h)" if grace else ""
     return f"period: {request.period} can be closed from {(ends + grace).isoformat()}, its end{hours}"

@@ -1,6 +1,6 @@
 """The pinned genai-prices catalogue as dated rate cards, and the list of what could not be imported.
 
-Nothing is dropped silently: a model without a price per token is listed as skipped; price kinds that we do not
+Nothing is dropped silently: a model without a price for usage is listed as skipped; price kinds that we do not
 meter, and conditions that no event reports, are listed with their model.
 """
 
@@ -21,10 +21,10 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from metering.events.usage import NESTED_KINDS, UsageKind
+from metering.events.usage import COUNTER_OF_KIND, UsageKind
 from metering.prices.model_names import NameClause, UnknownClauseError
 from metering.prices.rate_book import Provider
-from metering.prices.rates import ALWAYS, Rate, RateCard, in_order, rate_card_id_of
+from metering.prices.rates import ALWAYS, Rate, RateCard, in_order, priced, rate_card_id_of
 from metering.prices.windows import DailyWindow
 
 _KIND_OF_PRICE = {
@@ -32,13 +32,30 @@ _KIND_OF_PRICE = {
     "output_mtok": UsageKind.OUTPUT,
     "cache_read_mtok": UsageKind.CACHE_READ,
     "cache_write_mtok": UsageKind.CACHE_WRITE,
+    "cache_write_1h_mtok": UsageKind.CACHE_WRITE_1H,
+    "cache_audio_read_mtok": UsageKind.CACHE_READ_AUDIO,
+    "cache_image_read_mtok": UsageKind.CACHE_READ_IMAGE,
     "input_audio_mtok": UsageKind.INPUT_AUDIO,
-    "output_audio_mtok": UsageKind.OUTPUT_AUDIO,
+    "input_image_mtok": UsageKind.INPUT_IMAGE,
+    "input_video_mtok": UsageKind.INPUT_VIDEO,
     "output_reasoning_mtok": UsageKind.REASONING,
+    "output_citation_mtok": UsageKind.CITATION,
+    "output_audio_mtok": UsageKind.OUTPUT_AUDIO,
+    "output_image_mtok": UsageKind.OUTPUT_IMAGE,
+    "output_video_mtok": UsageKind.OUTPUT_VIDEO,
+    "audio_hours": UsageKind.AUDIO_SECONDS,
+    "input_audio_hours": UsageKind.INPUT_AUDIO_SECONDS,
+    "input_mchars": UsageKind.INPUT_CHARACTERS,
+    "input_document_kpages": UsageKind.INPUT_DOCUMENT_PAGES,
+    "input_annotated_document_kpages": UsageKind.INPUT_ANNOTATED_DOCUMENT_PAGES,
+    "input_text_messages_kcount": UsageKind.INPUT_TEXT_MESSAGES,
+    "web_searches_kcount": UsageKind.WEB_SEARCHES,
+    "storage_searches_kcount": UsageKind.STORAGE_SEARCHES,
     "requests_kcount": UsageKind.REQUEST,
 }
-# Prices are per million units, except this one.
-_PER_THOUSAND = {"requests_kcount"}
+# Prices are per million units or per hour, as rates are, except those whose names end so.
+_PER_THOUSAND = ("_kcount", "_kpages")
+_TOKENS = {kind for kind, counter in COUNTER_OF_KIND.items() if counter.endswith("_tokens")}
 _CLAUSE_OPERATORS = ("equals", "starts_with", "ends_with", "contains", "regex")
 
 # Conditions of the catalogue whose value an event reports as `service_tier`. Anthropic reports "batch" as the
@@ -113,8 +130,8 @@ def read_catalogue() -> Catalogue:
                 reason = f"its price depends on a {unread}, which this version cannot read"
                 omissions.append(_omission(provider.id, model, reason, skipped=True))
                 continue
-            if not any(_prices_tokens(prices) for _, prices in _conditions(model)):
-                omissions.append(_omission(provider.id, model, "it has no price per token", skipped=True))
+            if not any(_prices_usage(prices) for _, prices in _conditions(model)):
+                omissions.append(_omission(provider.id, model, "it has no price for usage", skipped=True))
                 continue
             cards += _cards_of_model(provider.id, model, position)
             omissions += [
@@ -136,10 +153,11 @@ def _left_out(model: ModelInfo) -> set[str]:
         for variant in model.price_variants or ()
         if _tier_of(variant) is None
     }
+    priced_kinds = {rate.kind for _, prices in _conditions(model) for rate in _standard_rates(prices)}
     missing = {
         f"no price for {kind.value}: a stream that has some is unpriced"
-        for kind in NESTED_KINDS
-        if not any(rate.kind is kind for _, prices in _conditions(model) for rate in _standard_rates(prices))
+        for kind in (UsageKind.INPUT, UsageKind.OUTPUT)
+        if priced_kinds & _TOKENS and kind not in priced_kinds
     }
     return {f"price kind {kind}" for kind in kinds} | unreported | missing
 
@@ -225,7 +243,7 @@ def _prices(prices: ModelPrice) -> list[tuple[str, Decimal | TieredPrices]]:
     return [(key, value) for key, value in vars(prices).items() if value is not None and not key.startswith("_")]
 
 
-def _prices_tokens(prices: ModelPrice) -> bool:
+def _prices_usage(prices: ModelPrice) -> bool:
     return any(rate.kind is not UsageKind.REQUEST for rate in _standard_rates(prices))
 
 
@@ -244,9 +262,9 @@ def _rates_of(
         if isinstance(price, TieredPrices):
             steps += [(tier.start, tier.price) for tier in price.tiers]
         for above, usd in steps:
-            yield Rate(
+            yield priced(
                 kind=kind,
-                usd_per_million=usd * 1000 if key in _PER_THOUSAND else usd,
+                usd=usd * 1000 if key.endswith(_PER_THOUSAND) else usd,
                 above_input_tokens=above,
                 service_tier=service_tier,
                 daily=window,

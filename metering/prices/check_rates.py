@@ -6,6 +6,7 @@ from itertools import combinations
 from metering.core.errors import MeteringError
 from metering.events.usage import UsageKind
 from metering.prices.rates import Rate
+from metering.prices.rating import MEASURED_INPUT
 from metering.prices.windows import DailyWindow
 
 
@@ -17,11 +18,14 @@ def check_rates(rates: Sequence[Rate]) -> None:
     """Refuse rates that are not a card.
 
     Raises:
-        InvalidRateError: there is no base rate for input, a rate is given twice, a rate with a threshold has no
-            base rate, or two windows of a kind overlap.
+        InvalidRateError: there is no base rate for input in any measure, a rate is given twice, a rate with a
+            threshold has no base rate, or two windows of a kind overlap.
     """
-    if not any(_place(rate) == (UsageKind.INPUT, None, None, 0) for rate in rates):
-        raise InvalidRateError("rates: a card needs a rate for kind input without conditions")
+    if any(rate.kind is UsageKind.UPSTREAM_COST for rate in rates):
+        raise InvalidRateError("rates: the upstream's own cost has no rate; see docs/prices.md")
+    if not any(_place(rate)[1:] == (None, None, 0) and rate.kind in MEASURED_INPUT for rate in rates):
+        kinds = ", ".join(sorted(kind.value for kind in MEASURED_INPUT))
+        raise InvalidRateError(f"rates: a card needs a rate without conditions for input, or one of {kinds}")
     places = [_place(rate) for rate in rates]
     if len(set(places)) < len(places):
         raise InvalidRateError("rates: a kind has two rates for the same input size, service tier and time of day")

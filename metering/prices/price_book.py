@@ -1,4 +1,4 @@
-"""The price book: rate cards, cancel policies and the markups of customers, all dated."""
+"""The price book: rate cards, cancel policies, markups of customers and accepted costs of upstreams, all dated."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -35,9 +35,33 @@ class MarkupBook:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamPrice:
+    """Whether what a provider says that a stream cost is the price where no rate is, from `effective_from` on."""
+
+    provider: str
+    accepted: bool
+    effective_from: datetime
+
+
+class UpstreamPriceBook:
+    """Whether the costs that a provider states are accepted; without a row, they are not."""
+
+    __slots__ = ("_histories",)
+
+    def __init__(self, prices: Iterable[UpstreamPrice]) -> None:
+        self._histories = histories(prices, key=lambda each: each.provider)
+
+    def accepted(self, *, provider: str, at: datetime) -> bool:
+        """Whether the provider's costs are accepted for a stream that starts at `at`."""
+        found = in_force(self._histories.get(provider.lower(), ()), at)
+        return found is not None and found.accepted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PriceBook:
     """All dated prices and terms, for every model, provider and customer."""
 
     rates: RateBook
     cancel_policies: CancelPolicyBook = field(default_factory=lambda: CancelPolicyBook(()))
     markups: MarkupBook = field(default_factory=lambda: MarkupBook(()))
+    upstream_prices: UpstreamPriceBook = field(default_factory=lambda: UpstreamPriceBook(()))

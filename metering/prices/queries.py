@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.prices.cancel_policies import CancelTerms
-from metering.prices.price_book import Markup
+from metering.prices.price_book import Markup, UpstreamPrice
 from metering.prices.store.cards import SourcedRateCard, rates_by_card, sourced_rate_card
-from metering.prices.store.terms import cancel_terms_of_row, markup_of_row
+from metering.prices.store.terms import cancel_terms_of_row, markup_of_row, upstream_price_of_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,15 @@ class SourcedMarkup:
     """A markup, where it comes from, and when it was added."""
 
     markup: Markup
+    provenance: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedUpstreamPrice:
+    """Whether a provider's own cost is accepted, who set it, and when."""
+
+    price: UpstreamPrice
     provenance: str
     created_at: datetime
 
@@ -103,6 +112,20 @@ def list_cancel_policies(connection: Connection, *, provider: str | None) -> Seq
     """All policies of a provider, or of all, by provider and version; there are few."""
     rows = connection.execute(_POLICIES, {"provider": provider})
     return [SourcedTerms(cancel_terms_of_row(row), row.provenance, row.created_at) for row in rows]
+
+
+_UPSTREAM_PRICES = text(
+    """
+    SELECT * FROM upstream_prices WHERE CAST(:provider AS text) IS NULL OR provider = lower(:provider)
+    ORDER BY provider, effective_from
+    """
+)
+
+
+def list_upstream_prices(connection: Connection, *, provider: str | None) -> Sequence[SourcedUpstreamPrice]:
+    """Whether the costs of a provider, or of all, are accepted, by provider and date; there are few."""
+    rows = connection.execute(_UPSTREAM_PRICES, {"provider": provider})
+    return [SourcedUpstreamPrice(upstream_price_of_row(row), row.provenance, row.created_at) for row in rows]
 
 
 _MARKUPS = text("SELECT * FROM markups WHERE customer_id = :customer_id ORDER BY effective_from")

@@ -1,7 +1,7 @@
-"""A rate as a line of text: `KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION[~WINDOW]`.
+"""A rate as a line of text: `KIND[@TIER][>INPUT_TOKENS]=USD[~WINDOW]`.
 
-A window is days of the week, a time of day, or both: `mon-fri`, `16:30-00:30`, `mon-fri/09:30-16:30`. The command
-line and the own cards are written like this.
+It is in USD per million units, or per hour of a kind in seconds. A window is days of the week, a time of day, or
+both: `mon-fri`, `16:30-00:30`, `mon-fri/09:30-16:30`. The command line and the own cards are written like this.
 """
 
 import re
@@ -10,12 +10,12 @@ from datetime import time
 from decimal import Decimal, InvalidOperation
 
 from metering.core.money import cents_text
-from metering.events.usage import UsageKind
+from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.check_rates import InvalidRateError
-from metering.prices.rates import Rate
+from metering.prices.rates import Rate, priced, unit_name
 from metering.prices.windows import DailyWindow, Weekday
 
-FORM = "KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION[~WINDOW]"
+FORM = "KIND[@TIER][>INPUT_TOKENS]=USD[~WINDOW]"
 
 _RATE = re.compile(
     r"(?P<kind>[a-z_0-9]+)(@(?P<tier>[^>=@]+))?(>(?P<above>\d+))?=(?P<amount>[^~]+)(~(?P<window>.*))?", re.DOTALL
@@ -35,9 +35,10 @@ def parse_rate(text: str) -> Rate:
     parts = _RATE.fullmatch(text)
     if parts is None or parts["kind"] not in set(UsageKind):
         raise InvalidRateError(f"{text!r}: expected {FORM}, where KIND is one of {', '.join(UsageKind)}")
-    return Rate(
-        kind=UsageKind(parts["kind"]),
-        usd_per_million=_usd(parts["amount"], text),
+    kind = UsageKind(parts["kind"])
+    return priced(
+        kind=kind,
+        usd=_usd(parts["amount"], text, kind),
         above_input_tokens=int(parts["above"] or 0),
         service_tier=parts["tier"].lower() if parts["tier"] else None,
         daily=_window(parts["window"], text) if parts["window"] is not None else None,
@@ -49,7 +50,8 @@ def rate_text(rate: Rate) -> str:
     tier = f"@{rate.service_tier}" if rate.service_tier else ""
     above = f">{rate.above_input_tokens:,}" if rate.above_input_tokens else ""
     window = f" {window_text(rate.daily)}" if rate.daily else ""
-    return f"{rate.kind.value}{tier}{above}{window} {cents_text(rate.usd_per_million)}"
+    unit = "/h" if rate.kind in TIMED_KINDS else ""
+    return f"{rate.kind.value}{tier}{above}{window} {cents_text(rate.usd)}{unit}"
 
 
 def window_text(window: DailyWindow) -> str:
@@ -72,13 +74,13 @@ def weekdays_text(weekdays: Sequence[Weekday]) -> str:
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(run) for run in runs)
 
 
-def _usd(text: str, rate: str) -> Decimal:
+def _usd(text: str, rate: str, kind: UsageKind) -> Decimal:
     try:
         usd = Decimal(text)
     except InvalidOperation:
         usd = Decimal("NaN")
     if not usd.is_finite() or usd < 0:
-        raise InvalidRateError(f"{rate!r}: expected USD per million tokens, 0 or more, got {text!r}")
+        raise InvalidRateError(f"{rate!r}: expected USD {unit_name(kind)}, 0 or more, got {text!r}")
     return usd
 
 

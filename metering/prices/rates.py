@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from hashlib import blake2b
 
-from metering.events.usage import UsageKind
+from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.model_names import NameClause
 from metering.prices.windows import DailyWindow, Weekday
 
@@ -16,17 +16,51 @@ ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """USD per million units of a kind.
+    """USD per million units of a kind, or per hour of a kind that is measured in seconds.
 
     It can be limited to requests with more than `above_input_tokens` input tokens, to one service tier, or to a
     window of the day and the week.
     """
 
     kind: UsageKind
-    usd_per_million: Decimal
+    usd_per_million: Decimal | None = None
     above_input_tokens: int = 0
     service_tier: str | None = None
     daily: DailyWindow | None = None
+    usd_per_hour: Decimal | None = None
+
+    @property
+    def usd(self) -> Decimal:
+        """The price, in the unit of the kind."""
+        price = self.usd_per_hour if self.kind in TIMED_KINDS else self.usd_per_million
+        if price is None:
+            raise ValueError(f"a rate for {self.kind.value} has its price {unit_name(self.kind)}")
+        return price
+
+
+def unit_name(kind: UsageKind) -> str:
+    """The unit of a kind's prices in words."""
+    return "per hour" if kind in TIMED_KINDS else "per million"
+
+
+def priced(
+    *,
+    kind: UsageKind,
+    usd: Decimal,
+    above_input_tokens: int = 0,
+    service_tier: str | None = None,
+    daily: DailyWindow | None = None,
+) -> Rate:
+    """A rate of this price, in the unit of the kind."""
+    per_hour = kind in TIMED_KINDS
+    return Rate(
+        kind=kind,
+        usd_per_million=None if per_hour else usd,
+        usd_per_hour=usd if per_hour else None,
+        above_input_tokens=above_input_tokens,
+        service_tier=service_tier,
+        daily=daily,
+    )
 
 
 _NO_WINDOW: tuple[time, time, tuple[Weekday, ...]] = (time(), time(), ())
@@ -70,9 +104,16 @@ class RateCard:
         init=False, repr=False, compare=False, default_factory=dict
     )
     _windows: tuple[DailyWindow, ...] = field(init=False, repr=False, compare=False, default=())
+    _kinds: frozenset[UsageKind] = field(init=False, repr=False, compare=False, default=frozenset())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_windows", tuple(sorted({rate.daily for rate in self.rates if rate.daily})))
+        object.__setattr__(self, "_kinds", frozenset(rate.kind for rate in self.rates))
+
+    @property
+    def kinds(self) -> frozenset[UsageKind]:
+        """The kinds that have a rate, under whatever condition."""
+        return self._kinds
 
     def rates_for(self, *, input_tokens: int, service_tier: str | None, at: datetime) -> RateTable:
         """The rate of each kind, for a request of this size and service tier that started at `at`.
@@ -150,7 +191,7 @@ def id_by_content(card: RateCard) -> str:
 
 
 def _rate_text(rate: Rate) -> str:
-    text = f"{rate.kind.value}>{rate.above_input_tokens}={rate.usd_per_million.normalize()}"
+    text = f"{rate.kind.value}>{rate.above_input_tokens}={rate.usd.normalize()}"
     if rate.service_tier is not None:
         text += f" in {rate.service_tier}"
     if rate.daily is not None:

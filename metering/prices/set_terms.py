@@ -1,4 +1,4 @@
-"""Set a provider's cancel policy or a customer's markup by adding a dated row. Booked charges stay unchanged."""
+"""Set terms of a provider or a customer by adding a dated row. Booked charges stay unchanged."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -10,8 +10,8 @@ from metering.core.errors import MeteringError
 from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
-from metering.prices.price_book import Markup
-from metering.prices.store.terms import add_cancel_policy, add_markup
+from metering.prices.price_book import Markup, UpstreamPrice
+from metering.prices.store.terms import add_cancel_policy, add_markup, add_upstream_price
 
 
 class TermsDateTakenError(MeteringError):
@@ -45,6 +45,28 @@ def set_cancel_policy(
             f"effective_from: {provider} already has a cancel policy effective from {effective_from.isoformat()}; "
             "choose another time"
         ) from error
+
+
+def set_upstream_price(
+    *, engine: Engine, provider: str, accepted: bool, effective_from: datetime, set_by: str, now: datetime
+) -> UpstreamPrice:
+    """Accept, or no longer accept, what a provider says that a stream cost as its price where no rate is.
+
+    It applies to streams that start from `effective_from` on. Streams that lacked a rate are priced by it.
+
+    Raises:
+        TermsDateTakenError: the provider already has a setting effective from this time.
+    """
+    new = UpstreamPrice(provider=provider.lower(), accepted=accepted, effective_from=effective_from)
+    try:
+        with transaction(engine) as connection:
+            add_upstream_price(connection, new, provenance=f"set by {set_by}", now=now)
+    except IntegrityError as error:
+        raise TermsDateTakenError(
+            f"effective_from: {provider} already has a setting effective from {effective_from.isoformat()}; "
+            "choose another time"
+        ) from error
+    return new
 
 
 def set_markup(

@@ -5,6 +5,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from metering.streams.bill import Flag
+from metering.streams.settlement import NEEDS_PERSON
+from metering.streams.store.streams import IN_BACKLOG
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkHealth:
@@ -24,11 +28,11 @@ _DUE = text(
 )
 # Each state is counted separately, so that the limit applies to each; both indexes are partial.
 _STATES = text(
-    """
+    f"""
     SELECT wanted.state, found.streams
-    FROM (VALUES ('orphaned'), ('unpriced'), ('conflicting')) AS wanted (state)
+    FROM (VALUES {", ".join(f"('{state.value}')" for state in NEEDS_PERSON)}) AS wanted (state)
     CROSS JOIN LATERAL (SELECT count(*) AS streams FROM (
-        SELECT FROM streams s WHERE s.state IN ('orphaned', 'unpriced', 'conflicting') AND s.state = wanted.state
+        SELECT FROM streams s WHERE {IN_BACKLOG} AND s.state = wanted.state
         LIMIT 100000) AS counted) AS found
     UNION ALL
     SELECT state, count(*) FROM (
@@ -46,6 +50,21 @@ def work_health(connection: Connection, *, now: datetime) -> WorkHealth:
         oldest_due_age=now - due.oldest if due.oldest else timedelta(0),
         states={row.state: row.streams for row in connection.execute(_STATES) if row.streams},
     )
+
+
+_FLAGGED = text(
+    """
+    SELECT flag, count(*) AS charges FROM (
+        SELECT flags FROM charges WHERE flags <> '{}' AND booked_at >= :since ORDER BY booked_at LIMIT 100000
+    ) AS flagged CROSS JOIN unnest(flags) AS flag GROUP BY flag
+    """
+)
+
+
+def flagged_charges(connection: Connection, *, since: datetime) -> dict[Flag, int]:
+    """How many charges that were booked since then have each flag; of 100,000 flagged charges at most."""
+    found = {row.flag: row.charges for row in connection.execute(_FLAGGED, {"since": since})}
+    return {flag: found.get(flag.value, 0) for flag in Flag}
 
 
 # Workers write a heartbeat every ten seconds, or after at most 30 seconds of finalizing.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 
 from metering.core.money import ZERO, sum_cents
 from metering.events.events import Outcome, UsageSource
@@ -12,12 +13,37 @@ from metering.prices.rating import ChargeLine
 from metering.streams.resolutions import ResolutionAction
 
 
+class Flag(StrEnum):
+    """What a person should know of a bill, although it is final.
+
+    `CLOCK_SKEW`: an event was dated over five minutes ahead of its receipt, or the end before the start.
+    `INCONSISTENT_USAGE`: counters contradict each other, and were read so that no token is lost.
+    `OUTPUT_UNKNOWN`: the stream completed, and nobody reported its output.
+    `PARENT_RATE`: a kind has no rate of its own, and was priced as what it nests in.
+    """
+
+    CLOCK_SKEW = "clock_skew"
+    INCONSISTENT_USAGE = "inconsistent_usage"
+    OUTPUT_UNKNOWN = "output_unknown"
+    PARENT_RATE = "parent_rate"
+
+
+class PriceSource(StrEnum):
+    """Where the price of a bill comes from: a rate card, or the upstream's own statement of the cost."""
+
+    RATE_CARD = "rate_card"
+    UPSTREAM = "upstream"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
     """What a stream costs and why; `usd_cents` is the exact sum of the lines.
 
-    `rate_card_id` is None only if nothing is billed. `model_rule` says how the model's name matched the card,
-    `retry_of` is the stream that this one is a retry of, `resolution` is an admin's decision.
+    `rate_card_id` is None only if nothing is billed, or if `price_source` is the upstream. `provider` and `model`
+    are those of the start, `response_provider` and `response_model` those that answered. `upstream_usd_cents` is
+    what the upstream says that the stream cost. `flags` are in alphabetical order. `model_rule` says how the
+    model's name matched the card, `retry_of` is the stream that this one is a retry of, `resolution` is an admin's
+    decision.
     """
 
     outcome: Outcome
@@ -39,6 +65,10 @@ class Bill:
     model_rule: str | None = None
     markup_percent: Decimal = ZERO
     retry_of: str | None = None
+    response_provider: str | None = None
+    price_source: PriceSource = PriceSource.RATE_CARD
+    upstream_usd_cents: Decimal | None = None
+    flags: tuple[Flag, ...] = ()
     resolution: ResolutionAction | None = None
     usd_cents: Decimal = field(init=False, default=ZERO)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.store.streams import ENDED_AT, IN_BACKLOG, STREAM_COLUMNS, StoredStream, stored_stream
 
 # How many ids are shown per customer.
 _EXAMPLES = 5
@@ -27,13 +27,13 @@ class Unsettled:
 
 # Unsettled streams are in one of two small partial indexes: due, or in the backlog.
 _UNSETTLED = text(
-    """
+    f"""
     WITH unsettled AS MATERIALIZED (
-        SELECT customer_id, stream_id, state, coalesce(ended_at, last_event_at) AS at FROM streams
-        WHERE due_at IS NOT NULL AND coalesce(ended_at, last_event_at) < :latest
+        SELECT customer_id, stream_id, state, {ENDED_AT} AS at FROM streams s
+        WHERE due_at IS NOT NULL AND {ENDED_AT} < :latest
         UNION
-        SELECT customer_id, stream_id, state, coalesce(ended_at, last_event_at) FROM streams
-        WHERE state IN ('orphaned', 'unpriced', 'conflicting') AND coalesce(ended_at, last_event_at) < :latest
+        SELECT customer_id, stream_id, state, {ENDED_AT} FROM streams s
+        WHERE {IN_BACKLOG} AND {ENDED_AT} < :latest
     )
     SELECT customer_id, count(*) AS stream_count,
            (array_agg(stream_id || ' (' || state || ')' ORDER BY at, stream_id))[1:CAST(:examples AS integer)]

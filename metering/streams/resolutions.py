@@ -11,10 +11,12 @@ class ResolutionAction(StrEnum):
     """What an admin can decide.
 
     `BILL_AS_IS`: the stream is billed by the start and end that win the merge, although others contradict them.
+    `BILL_AS_RECEIVED`: a misdated stream is priced and filed by the time at which its events arrived.
     `WRITE_OFF`: the stream is final and costs nothing.
     """
 
     BILL_AS_IS = "bill_as_is"
+    BILL_AS_RECEIVED = "bill_as_received"
     WRITE_OFF = "write_off"
 
 

@@ -44,5 +44,5 @@ def interruption_of(facts: StreamFacts, *, request_key: int) -> Interruption | N
         customer_id=facts.customer_id,
         stream_id=facts.stream_id,
         request_key=request_key,
-        ended_at=end.time if end else facts.last_event_at,
+        ended_at=facts.ended_at,
     )

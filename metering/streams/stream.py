@@ -5,11 +5,12 @@ same `StreamFacts`. `streams/store/streams.py` has the same join in SQL; a prope
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from metering.events.events import (
+    Outcome,
     StreamEnd,
     StreamStart,
     TokenDelivered,
@@ -17,7 +18,9 @@ from metering.events.events import (
     UsageSource,
     fingerprint,
 )
+from metering.events.nesting import read_usage
 from metering.events.usage import Usage
+from metering.streams.dating import is_misdated, seconds_ahead
 
 EventT = TypeVar("EventT", StreamStart, StreamEnd)
 
@@ -32,11 +35,20 @@ SOURCE_RANK: dict[UsageSource | None, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Winner(Generic[EventT]):
-    """The start (or end) that wins the merge; `conflicting` if another one of the same rank differs."""
+    """The start (or end) that wins the merge; `conflicting` if another one of the same rank differs.
+
+    `received_at` is known only if the time of the event is not believed: when the event arrived.
+    """
 
     event: EventT
     fingerprint: int
     conflicting: bool = False
+    received_at: datetime | None = None
+
+    @property
+    def at(self) -> datetime:
+        """When it happened, as far as known: the event's time, or its receipt if that time is not believed."""
+        return self.received_at or self.event.time
 
     @property
     def rank(self) -> int:
@@ -55,7 +67,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFacts:
-    """The joined events of one stream, independent of their order."""
+    """The joined events of one stream, independent of their order.
+
+    `clock_ahead_seconds` is by how much an event's time was ahead of its receipt, if that was over five minutes.
+    """
 
     customer_id: str
     stream_id: str
@@ -63,6 +78,17 @@ class StreamFacts:
     start: Winner[StreamStart] | None = None
     delivered: Delivered | None = None
     end: Winner[StreamEnd] | None = None
+    clock_ahead_seconds: int | None = None
+
+    @property
+    def ended_at(self) -> datetime:
+        """When the stream ended, as far as known."""
+        return self.end.at if self.end else self.last_event_at
+
+    @property
+    def misdated(self) -> bool:
+        """Whether the time of the start or of the end is not believed."""
+        return any(winner is not None and winner.received_at is not None for winner in (self.start, self.end))
 
     @property
     def conflicting(self) -> bool:
@@ -72,31 +98,38 @@ class StreamFacts:
 
 
 def facts_of(
-    event: UsageEvent, *, fingerprint: Callable[[StreamStart | StreamEnd], int] = fingerprint
+    event: UsageEvent,
+    *,
+    received_at: datetime | None = None,
+    fingerprint: Callable[[StreamStart | StreamEnd], int] = fingerprint,
 ) -> StreamFacts:
-    """The facts of one event. A caller can pass a faster function for the same fingerprint."""
+    """The facts of one event. Without `received_at` its time is believed.
+
+    A caller can pass a faster function for the same fingerprint.
+    """
+    misdated_at, ahead = None, None
+    if received_at is not None:
+        misdated_at = received_at if is_misdated(event.time, received_at=received_at) else None
+        ahead = seconds_ahead(event.time, received_at=received_at)
+    start: Winner[StreamStart] | None = None
+    delivered: Delivered | None = None
+    end: Winner[StreamEnd] | None = None
     match event:
         case StreamStart():
-            return StreamFacts(
-                customer_id=event.customer_id,
-                stream_id=event.stream_id,
-                last_event_at=event.time,
-                start=Winner(event, fingerprint(event)),
-            )
+            start = Winner(event, fingerprint(event), received_at=misdated_at)
         case TokenDelivered():
-            return StreamFacts(
-                customer_id=event.customer_id,
-                stream_id=event.stream_id,
-                last_event_at=event.time,
-                delivered=Delivered(event.seq, event.output_tokens, event.reasoning_output_tokens),
-            )
+            delivered = Delivered(event.seq, event.output_tokens, event.reasoning_output_tokens)
         case StreamEnd():
-            return StreamFacts(
-                customer_id=event.customer_id,
-                stream_id=event.stream_id,
-                last_event_at=event.time,
-                end=Winner(event, fingerprint(event)),
-            )
+            end = Winner(event, fingerprint(event), received_at=misdated_at)
+    return StreamFacts(
+        customer_id=event.customer_id,
+        stream_id=event.stream_id,
+        last_event_at=misdated_at or event.time,
+        start=start,
+        delivered=delivered,
+        end=end,
+        clock_ahead_seconds=ahead,
+    )
 
 
 def join(a: StreamFacts, b: StreamFacts) -> StreamFacts:
@@ -108,6 +141,7 @@ def join(a: StreamFacts, b: StreamFacts) -> StreamFacts:
         start=_join_winners(a.start, b.start),
         delivered=_join_delivered(a.delivered, b.delivered),
         end=_join_winners(a.end, b.end),
+        clock_ahead_seconds=_max_known(a.clock_ahead_seconds, b.clock_ahead_seconds),
     )
 
 
@@ -131,9 +165,18 @@ def _join_winners(a: Winner[EventT] | None, b: Winner[EventT] | None) -> Winner[
         return a or b
     if a.rank != b.rank:
         return a if a.rank < b.rank else b
-    first = min(a, b, key=lambda winner: (winner.event.time, winner.fingerprint))
+    first = min(a, b, key=_precedence)
     conflicting = a.conflicting or b.conflicting or a.fingerprint != b.fingerprint
-    return Winner(first.event, first.fingerprint, conflicting)
+    return Winner(first.event, first.fingerprint, conflicting, first.received_at)
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def _precedence(winner: Winner[EventT]) -> tuple[bool, datetime, int, datetime]:
+    """The least wins: a time that is believed, then the earliest one."""
+    misdated_at = winner.received_at
+    return (misdated_at is not None, winner.event.time, winner.fingerprint, misdated_at or _NEVER)
 
 
 def _join_delivered(a: Delivered | None, b: Delivered | None) -> Delivered | None:
@@ -154,33 +197,85 @@ def _max_known(a: int | None, b: int | None) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillableUsage:
-    """What a stream is billed for, and who counted it. `nothing`: nothing is billed, whatever the price."""
+    """What a stream is billed for, and who counted it.
+
+    `nothing`: nothing is billed, whatever the price. `unmeasured`: it completed, and nothing is known of what it
+    used. `faults` says which counters contradict each other, and how they are read.
+    """
 
     usage: Usage
     source: UsageSource
     input_unknown: bool = False
+    output_unknown: bool = False
     nothing: bool = False
+    unmeasured: bool = False
+    faults: tuple[str, ...] = ()
 
 
 NOTHING_DELIVERED = Usage(input_tokens=0, output_tokens=0)
+_NO_OUTPUT = frozenset({"embeddings", "moderation", "rerank"})
 
 
 def billable_usage(facts: StreamFacts) -> BillableUsage:
     """The end's usage; counters that it lacks come from the delivered counters and the start's input.
 
-    A stream that delivered nothing and whose provider reported no usage is billed nothing, not even its input.
-    Without an end, or with an end without a source, the counters are an estimate.
+    A stream that did not complete, delivered nothing and whose provider reported no usage is billed nothing, not
+    even its input. Without an end, or with an end without a source, the counters are an estimate.
     """
     end = facts.end.event if facts.end else None
+    start = facts.start.event if facts.start else None
     reported = (end.usage if end else None) or Usage()
     source = (end.usage_source if end else None) or UsageSource.ESTIMATE
     delivered = facts.delivered
     usage = reported.filled(
-        input_tokens=facts.start.event.input_tokens if facts.start else None,
+        input_tokens=start.input_tokens if start else None,
         output_tokens=delivered.output_tokens if delivered else None,
         reasoning_output_tokens=delivered.reasoning_output_tokens if delivered else None,
     )
-    delivered_something = usage.output_tokens or usage.reasoning_output_tokens or usage.output_audio_tokens
-    if not delivered_something and not (source is UsageSource.PROVIDER and reported != Usage()):
-        return BillableUsage(usage=NOTHING_DELIVERED, source=source, nothing=True)
-    return BillableUsage(usage=usage, source=source, input_unknown=usage.input_tokens is None)
+    faults: tuple[str, ...] = ()
+    if delivered and delivered.output_tokens and not _has_output(usage):
+        # A count of 0 for output that was seen is no count.
+        faults = (f"output_tokens 0, though {delivered.output_tokens} were delivered: read as these",)
+        usage = replace(usage, output_tokens=delivered.output_tokens)
+        source = max(source, UsageSource.GATEWAY_COUNT, key=lambda each: SOURCE_RANK[each])
+    if end is None or end.outcome is not Outcome.COMPLETED:
+        if not _has_output(usage) and not (source is UsageSource.PROVIDER and reported != Usage()):
+            return BillableUsage(usage=NOTHING_DELIVERED, source=source, nothing=True)
+    elif reported == Usage() and not _has_output(usage) and usage.input_tokens is None:
+        return BillableUsage(usage=usage, source=source, unmeasured=True)
+    reading = read_usage(usage)
+    measured = _is_measured_otherwise(usage)
+    completed_unknown = end is not None and end.outcome is Outcome.COMPLETED and usage.output_tokens is None
+    return BillableUsage(
+        usage=reading.usage,
+        source=source,
+        input_unknown=usage.input_tokens is None and not measured,
+        output_unknown=completed_unknown
+        and not (_has_output(usage) or measured or (start and start.operation in _NO_OUTPUT)),
+        faults=faults + reading.faults,
+    )
+
+
+def _has_output(usage: Usage) -> bool:
+    return bool(
+        usage.output_tokens
+        or usage.reasoning_output_tokens
+        or usage.output_audio_tokens
+        or usage.output_image_tokens
+        or usage.output_video_tokens
+        or usage.citation_output_tokens
+    )
+
+
+def _is_measured_otherwise(usage: Usage) -> bool:
+    """Whether the work is measured in something else than tokens."""
+    return any(
+        (
+            usage.audio_seconds,
+            usage.input_audio_seconds,
+            usage.input_characters,
+            usage.input_document_pages,
+            usage.input_annotated_document_pages,
+            usage.input_text_messages,
+        )
+    )

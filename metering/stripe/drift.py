@@ -286,6 +286,23 @@ def _amount(wanted: WantedInvoice, snapshot: Snapshot, remedy: Remedy, net: int)
     return _finding(DriftClass.AMOUNT, remedy, detail, snapshot, cents=net - wanted.billed_cents)
 
 
+def former_customer(
+    state: PushState, *, pushed_to: str | None, linked: str | None, snapshots: Sequence[Snapshot]
+) -> Finding | None:
+    """A final invoice whose customer was linked to another Stripe customer since; None when it was not.
+
+    There is nothing to repair: the invoice stays where it was paid or is due, and later ones go to the new
+    customer.
+    """
+    if state not in AT_STRIPE or linked is None or pushed_to in (None, linked):
+        return None
+    chosen = next((each for each in snapshots if each.stripe_customer_id == pushed_to), None)
+    if chosen is None:
+        return None
+    detail = f"it stays with the former customer {pushed_to}; the customer is now linked to {linked}"
+    return _finding(DriftClass.WRONG_CUSTOMER, Remedy.REPORT, detail, chosen)
+
+
 _STATE_OF_STATUS = {
     StripeStatus.OPEN: PushState.FINAL,
     StripeStatus.PAID: PushState.PAID,

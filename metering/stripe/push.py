@@ -51,6 +51,14 @@ AT_STRIPE = frozenset({PushState.FINAL, PushState.PAID, PushState.VOID, PushStat
 UNDER_WAY = frozenset(PushState) - AT_STRIPE - {PushState.DEFERRED, PushState.UNLINKED, PushState.STUCK}
 
 
+def owner_of(state: PushState, *, pushed_to: str | None, linked: str | None) -> str | None:
+    """The Stripe customer that an invoice belongs to; None if there is none yet.
+
+    A final invoice stays with the customer that it was written to. Before that, it follows the customer's link.
+    """
+    return pushed_to or linked if state in AT_STRIPE else linked
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """Identifies our invoice at Stripe. `adjustment` numbers the adjustment invoices from 1; 0 is the first."""

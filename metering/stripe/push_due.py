@@ -16,7 +16,7 @@ from metering.db.engine import transaction
 from metering.months.queries.invoices import get_invoice
 from metering.stripe.client.errors import StripeError, StripeUnauthorizedError
 from metering.stripe.client.port import StripePort
-from metering.stripe.push import AT_STRIPE, PushState, wanted_invoice
+from metering.stripe.push import AT_STRIPE, PushState, owner_of, wanted_invoice
 from metering.stripe.push_invoice import Push, PushTerms, wait_after
 from metering.stripe.queries.pushes import pushes_under_way
 from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, park_push, record_push
@@ -119,10 +119,14 @@ def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:
 
 
 def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
-    """The walk for a claimed push; None while its customer has no Stripe id."""
+    """The walk for a claimed push; None while its customer has no Stripe id.
+
+    A final invoice is compared with, and corrected at, the Stripe customer that it was written to.
+    """
     with transaction(pusher.engine) as connection:
         stored = get_invoice(connection, customer_id=claimed.customer_id, invoice_id=claimed.invoice_id)
-        stripe_customer_id = stripe_customer_id_of(connection, customer_id=claimed.customer_id)
+        linked = stripe_customer_id_of(connection, customer_id=claimed.customer_id)
+    stripe_customer_id = owner_of(claimed.state, pushed_to=claimed.stripe_customer_id, linked=linked)
     assert stored is not None
     if stripe_customer_id is None:
         return None

@@ -31,7 +31,7 @@ from metering.stripe.drift import (
     line_changes,
     state_at_stripe,
 )
-from metering.stripe.push import CURRENCY, LINE_MARK, PushState, WantedInvoice, WantedLine
+from metering.stripe.push import AT_STRIPE, CURRENCY, LINE_MARK, PushState, WantedInvoice, WantedLine
 from metering.stripe.snapshot import Snapshot
 from metering.stripe.store.operations import (
     OperationOutcome,
@@ -136,7 +136,8 @@ class Push:
         """Stripe's invoice with our mark, or None. Deletes duplicate drafts."""
         self._enter(PushState.LOOKUP)
         known = None if self.part else self.claimed.stripe_invoice_id
-        ours = find_snapshots(self.port, self.stored, self.wanted, known)
+        former = self.claimed.stripe_customer_id
+        ours = find_snapshots(self.port, self.stored, self.wanted, known, former_customer_id=former)
         chosen, others = choose(ours)
         for other in others:
             if not other.finalized:
@@ -155,7 +156,8 @@ class Push:
         return chosen
 
     def _create(self) -> Snapshot:
-        self._enter(PushState.CREATING, stripe_invoice_id=None)
+        # Recorded before it is sent, so that the invoice is found there even after the customer was linked anew.
+        self._enter(PushState.CREATING, stripe_invoice_id=None, stripe_customer_id=self.wanted.stripe_customer_id)
         parameters = self._creation()
         _, snapshot = self.send(
             "create",
@@ -279,11 +281,13 @@ class Push:
             answer_operation(connection, operation, outcome=outcome, now=self.clock(), **details)
 
     def adopt(self, snapshot: Snapshot) -> PushState:
-        """Record the state of a finalized invoice at Stripe; return it. A reconciliation checks the amounts."""
+        """Record a finalized invoice's state, and the customer that has it; a reconciliation checks amounts."""
         state = state_at_stripe(snapshot.status)
         assert state is not None
+        owner = self.claimed.stripe_customer_id if self.claimed.state in AT_STRIPE else None
         self._park(
             state,
+            stripe_customer_id=owner or snapshot.stripe_customer_id,
             stripe_invoice_id=snapshot.stripe_invoice_id,
             stripe_number=snapshot.number,
             stripe_url=snapshot.url,

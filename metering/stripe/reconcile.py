@@ -1,15 +1,15 @@
 """Reconcile: fetch Stripe's invoices, compare them with ours, and repair what is safe to repair."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
-from metering.stripe.client.port import CLOCK_SKEW
-from metering.stripe.drift import DriftClass, Finding, Remedy, find_drift
-from metering.stripe.push import mark_of, wanted_invoice
+from metering.stripe.client.port import CLOCK_SKEW, marked_snapshots
+from metering.stripe.drift import DriftClass, Finding, Remedy, find_drift, former_customer
+from metering.stripe.push import WantedInvoice, mark_of, wanted_invoice
 from metering.stripe.push_due import Pusher
 from metering.stripe.queries.pushes import pushes_under_way
 from metering.stripe.queries.reconciliations import (
@@ -22,6 +22,7 @@ from metering.stripe.queries.reconciliations import (
 )
 from metering.stripe.repair_drift import NO_REPAIRS, Caps, over_caps, repair_drift
 from metering.stripe.snapshot import Snapshot
+from metering.stripe.store.pushes import record_relinked
 from metering.stripe.store.reconciliations import (
     FoundDrift,
     add_findings,
@@ -46,7 +47,8 @@ class Reconciliation:
     """What a reconciliation found and repaired.
 
     `ours_cents` and `theirs_cents` are the sums of all compared invoices, in whole cents. `repaired` has the
-    numbers of the repaired findings. `problem` says why a requested repair was not attempted.
+    numbers of the repaired findings. `relinked` has the invoices that are at a former Stripe customer, which is
+    reported once. `problem` says why a requested repair was not attempted.
     """
 
     reconciliation_id: str
@@ -56,6 +58,7 @@ class Reconciliation:
     theirs_cents: int = 0
     found: list[FoundDrift] = field(default_factory=list)
     repaired: set[int] = field(default_factory=set)
+    relinked: list[Mapping[str, str]] = field(default_factory=list)
     problem: str | None = None
 
     @property
@@ -105,6 +108,7 @@ def reconcile(
         _compare(pusher, report, month, progress)
     with transaction(pusher.engine) as connection:
         add_findings(connection, reconciliation_id, report.found, now=now)
+        record_relinked(connection, report.relinked)
     if repair:
         _repair(pusher, report, caps, progress)
     with transaction(pusher.engine) as connection:
@@ -164,31 +168,62 @@ def _compare(pusher: Pusher, report: Reconciliation, month: str | None, progress
 
 
 def _compare_one(
-    pusher: Pusher, report: Reconciliation, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]
+    pusher: Pusher, report: Reconciliation, invoice: ReconciledInvoice, listed: Sequence[Snapshot]
 ) -> None:
+    snapshots = listed or _read_again(pusher, invoice)
     report.compared += 1
     report.customers.add(invoice.stored.invoice.customer_id)
     report.ours_cents += invoice.stored.invoice.billed_cents
     report.theirs_cents += sum(each.net for each in snapshots)
     for finding in drift_of(pusher, invoice, snapshots):
         report.add(invoice, finding)
+    former = former_customer(
+        invoice.state, pushed_to=invoice.pushed_to, linked=invoice.stripe_customer_id, snapshots=snapshots
+    )
+    if former is not None and invoice.relinked_to != invoice.stripe_customer_id:
+        report.add(invoice, former)
+        report.relinked.append(
+            {
+                "customer_id": invoice.stored.invoice.customer_id,
+                "invoice_id": invoice.stored.invoice.invoice_id,
+                "relinked_to": invoice.stripe_customer_id or "",
+            }
+        )
+
+
+def _read_again(pusher: Pusher, invoice: ReconciledInvoice) -> Sequence[Snapshot]:
+    """The snapshots of an invoice that the list of all invoices does not have.
+
+    That list leaves out test clocks, and is limited by Stripe's time of creation, which a restored invoice or a
+    wrong clock can distort.
+    """
+    wanted = _wanted(pusher, invoice)
+    if wanted is None:
+        return ()
+    found = marked_snapshots(pusher.port, invoice.stored, wanted)
+    if not found and invoice.stripe_invoice_id is not None:
+        read = pusher.port.get_invoice(stripe_invoice_id=invoice.stripe_invoice_id)
+        found = [read] if read is not None else []
+    return found
+
+
+def _wanted(pusher: Pusher, invoice: ReconciledInvoice) -> WantedInvoice | None:
+    """What Stripe should have; None for an invoice of a customer that has no Stripe customer yet."""
+    if invoice.belongs_to is None:
+        return None
+    return wanted_invoice(
+        invoice=invoice.stored.invoice,
+        number=invoice.stored.number,
+        environment=pusher.terms.environment,
+        stripe_customer_id=invoice.belongs_to,
+    )
 
 
 def drift_of(pusher: Pusher, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]) -> list[Finding]:
     """How an invoice's snapshots differ from it. Stripe should have none for a customer that is not linked."""
-    if invoice.stripe_customer_id is None:
+    wanted = _wanted(pusher, invoice)
+    if wanted is None:
         return [_extra(each) for each in snapshots]
-    known = invoice.stripe_invoice_id
-    if not snapshots and known is not None:
-        # The list is limited by Stripe's time of creation, which a restored invoice or a wrong clock can distort.
-        read = pusher.port.get_invoice(stripe_invoice_id=known)
-        snapshots = [read] if read is not None else []
-    wanted = wanted_invoice(
-        invoice=invoice.stored.invoice,
-        number=invoice.stored.number,
-        environment=pusher.terms.environment,
-        stripe_customer_id=invoice.stripe_customer_id,
-    )
     return find_drift(
         wanted=wanted,
         state=invoice.state,

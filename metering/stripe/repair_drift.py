@@ -8,7 +8,7 @@ from typing import Any
 
 from metering.db.engine import transaction
 from metering.stripe.client.errors import StripeError, StripeUnauthorizedError
-from metering.stripe.client.port import since_of
+from metering.stripe.client.port import marked_snapshots
 from metering.stripe.drift import Finding, Remedy, find_drift
 from metering.stripe.push import (
     INVOICE_MARK,
@@ -110,16 +110,7 @@ def _drift_now(push: Push) -> list[Finding]:
 
 def _read(push: Push) -> list[Snapshot]:
     """Current snapshots of the invoice and its adjustment invoices."""
-    listed = push.port.list_invoices(
-        stripe_customer_id=push.wanted.stripe_customer_id, created_from=since_of(push.stored)
-    )
-    first = push.wanted.mark
-    return [
-        each
-        for each in listed
-        if (mark := mark_of(each)) is not None
-        and (mark.environment, mark.invoice_id) == (first.environment, first.invoice_id)
-    ]
+    return marked_snapshots(push.port, push.stored, push.wanted)
 
 
 def _push_it(push: Push, _: Finding) -> str:

@@ -76,12 +76,23 @@ def zoned_stretches(from_: datetime, to: datetime, granularity: Granularity, zon
     return [each for found in stretches.values() for each in found]
 
 
+def bucket_starts(from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo) -> list[datetime]:
+    """The starts of the days or months of a zone that a range touches, in UTC; the first may be before it."""
+    first = from_.astimezone(zone).date()
+    begin = _midnight(first if granularity is Granularity.DAY else first.replace(day=1), zone)
+    return [min(begin, from_), *(start for start, _ in _buckets(from_, to, granularity, zone) if start > from_)]
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
 def _buckets(from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo) -> Iterator[Range]:
     begin = from_
     while begin < to:
         local = begin.astimezone(zone).date()
         following = local + _DAY if granularity is Granularity.DAY else _month_after(local)
-        end = datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
+        end = _midnight(following, zone)
         yield begin, min(end, to)
         begin = end
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0013_prices_by_weekday"
-down_revision = "0011_reporting"
+down_revision = "0012_usage"
 branch_labels = None
 depends_on = None
 
@@ -21,7 +21,7 @@ SELECT k.provider, k.model, k.customer_id, k.rate_card_id, k.effective_from, k.e
        CASE WHEN r.daily_start <> r.daily_end OR r.daily_start > '00:00' THEN r.daily_start END AS daily_start,
        CASE WHEN r.daily_start <> r.daily_end OR r.daily_start > '00:00' THEN r.daily_end END AS daily_end,
        r.above_input_tokens, r.usd_per_million, r.provenance, k.created_at,
-       nullif(r.weekdays, '') AS weekdays
+       r.usd_per_hour, nullif(r.weekdays, '') AS weekdays
 FROM (
     SELECT rate_card_id, provider, model, customer_id, effective_from, created_at,
            lead(effective_from) OVER (PARTITION BY provider, model, customer_id ORDER BY effective_from) AS effective_to

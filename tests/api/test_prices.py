@@ -228,3 +228,10 @@ def test_rates_by_time_of_day_and_tier_read_back_as_they_were_set(api: Api) -> N
     assert (
         bill(api, stream("s2", provider="house", model="own-1", service_tier="FLEX"))["cost_usd_cents"] == "0.1034"
     )
+
+
+def test_a_gateways_key_reads_the_cancel_policies_and_no_more(api: Api) -> None:
+    gateway = api.client_with(Role.INGEST)
+    assert gateway.get("/v1/cancel-policies").status_code == 200
+    assert gateway.get("/v1/rates").status_code == 403
+    assert gateway.put("/v1/cancel-policies/openai", json={"policy": "zero"}).status_code == 403

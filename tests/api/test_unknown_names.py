@@ -85,9 +85,13 @@ def test_an_adjustment_with_an_unknown_field_books_nothing(shared_api: Api) -> N
     assert shared_api.client.get("/v1/adjustments").json()["data"] == []
 
 
-def test_unknown_fields_of_events_are_accepted(api: Api) -> None:
-    answer = api.client.post("/v1/events?trace=1", json={**start(field="x"), "extension": "x"})
-    assert answer.json() == {"accepted": 1, "rejected": []}
+def test_unknown_fields_of_events_are_accepted_and_told(api: Api) -> None:
+    answer = api.client.post("/v1/events?trace=1", json={**start(modle="x"), "extension": "x"}).json()
+    assert (answer["accepted"], answer["rejected"]) == (1, [])
+    assert [(told["index"], told["field"], told["hint"]) for told in answer["warnings"]] == [
+        (0, "extension", "not a field of the contract: it is kept, and not used"),
+        (0, "data.modle", "did you mean model?"),
+    ]
 
 
 def test_without_a_key_the_names_are_not_looked_at(shared_api: Api) -> None:

@@ -45,6 +45,16 @@ PLANTED = [
     ("charges", "SET outcome = 'cancelled'", "charges", "outcome"),
     ("charges", "SET request_key = 1", "charges", "request_key"),
     ("charges", "SET usage_source = 'estimate'", "charges", "usage_source"),
+    ("streams", "SET start_received_at = started_at", "streams", "start.received_at"),
+    ("streams", "SET end_received_at = ended_at", "streams", "end.received_at"),
+    ("streams", "SET clock_ahead_seconds = 3600", "streams", "clock_ahead_seconds"),
+    ("charges", "SET flags = '{parent_rate}'", "charges", "flags"),
+    ("charges", "SET flags = '{clock_skew}'", "charges", "flags"),
+    ("charges", "SET web_searches = 3", "charges", "usage.web_searches"),
+    ("charges", "SET audio_seconds = 1.5", "charges", "usage.audio_seconds"),
+    ("charges", "SET upstream_usd_cents = 2", "charges", "upstream_usd_cents"),
+    ("charges", "SET response_provider = 'openai'", "charges", "response_provider"),
+    ("charges", "SET price_source = 'upstream'", "charges", "price_source"),
 ]
 
 
@@ -106,6 +116,9 @@ ELSEWHERE = [
     ("UPDATE totals_pending SET usd_cents = usd_cents + 0.01", "totals_hourly", "acme"),
     ("UPDATE totals_hourly SET usd_cents = usd_cents + 0.01", "totals_hourly", "acme"),
     ("UPDATE totals_hourly SET output_tokens = output_tokens + 1", "totals_hourly", "acme"),
+    ("UPDATE totals_hourly SET web_searches = 4", "totals_hourly", "acme"),
+    ("UPDATE totals_hourly SET upstream_usd_cents = 1", "totals_hourly", "acme"),
+    ("UPDATE totals_daily SET audio_seconds = 2.5", "totals_daily", "acme"),
     ("UPDATE totals_daily SET usd_cents = usd_cents + 0.01", "totals_daily", "acme"),
     ("UPDATE totals_daily_by_customer SET stream_count = 0", "totals_daily_by_customer", "acme"),
     ("UPDATE totals_daily_by_model SET usd_cents = 0", "totals_daily_by_model", "2026-11-23"),

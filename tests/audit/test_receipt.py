@@ -51,7 +51,7 @@ def entry(cents: str, *, number: int = 0, note: str | None = None) -> ReceiptEnt
 def genuine() -> Receipt:
     """812 in and 37 out with a markup of 10 %, booked in two parts, and a credit."""
     card, usage = a_card(), Usage(input_tokens=812, output_tokens=37)
-    lines = rate_by_card(usage=usage, card=card, service_tier=None, at=T0, markup_percent=Decimal(10))
+    lines = rate_by_card(usage=usage, card=card, service_tier=None, at=T0, markup_percent=Decimal(10)).lines
     bill = bill_of(
         outcome=Outcome.CANCELLED,
         usage=usage,

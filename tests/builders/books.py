@@ -28,7 +28,7 @@ from metering.months.store.invoices import StoredInvoice
 from metering.months.store.runs import InvoiceRun, finish_run, start_run
 from metering.server.bootstrap import Service
 from metering.streams.store.streams import UPSERT, upsert_parameters
-from metering.streams.stream import fold
+from metering.streams.stream import facts_of, join_all
 from metering.stripe.store.pushes import add_pushes
 from tests.builders.events import NOW
 from tests.database import Database
@@ -45,12 +45,13 @@ class Books:
         self.service = service
         self._months: set[tuple[int, int]] = set()
 
-    def receive(self, events: Sequence[UsageEvent], at: datetime = NOW) -> None:
-        """As ingest does: the events are joined, and journaled."""
+    def receive(self, events: Sequence[UsageEvent], at: datetime | None = None) -> None:
+        """As ingest does: the events are joined, and journaled; unless told when, not before they happened."""
+        at = at or max(NOW, *(event.time for event in events))
         if (at.year, at.month) not in self._months:
             ensure_journal_partitions(self.service.engine, now=at)
             self._months.add((at.year, at.month))
-        streams = fold(events)
+        streams = join_all(facts_of(event, received_at=at) for event in events)
         body = json_array([encode_event(event=event, source="/test") for event in events])
         entry = JournalEntry(
             ingest_key_id="key_test",

@@ -25,6 +25,7 @@ def metering(database: Database) -> CommandLine:
         ("customers", "list"),
         ("rates", "list"),
         ("cancel-policy", "list"),
+        ("upstream-price", "list"),
         ("backlog", "list"),
         ("rerate", "--period", "2026-10", "--dry-run"),
         ("invoices", "list"),
@@ -84,11 +85,11 @@ def test_a_key_is_created_listed_and_revoked(metering: CommandLine) -> None:
         (["keys", "create", "--role", "admin", "--customer", "acme"], "only a read key can be bound"),
         (
             ["rates", "set", "house", "own-1", "mood=5"],
-            "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD_PER_MILLION",
+            "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD[~WINDOW], where",
         ),
-        (["rates", "set", "house", "own-1", "input=x"], "expected USD per million tokens, 0 or more, got 'x'"),
+        (["rates", "set", "house", "own-1", "input=x"], "expected USD per million, 0 or more, got 'x'"),
         (["customers", "markup", "acme", "much"], "percent: expected a number, got 'much'"),
-        (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate for kind input"),
+        (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate without conditions for input"),
         (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is not an IANA time zone"),
     ],
 )
@@ -129,7 +130,7 @@ def test_a_changed_price_is_shown_kept_or_imported_model_by_model(metering: Comm
         return {row["model"]: (row["was"].partition("  output")[0], row["customer"]) for row in rows}
 
     assert set(changed()) == {"claude-opus-4-7", "claude-sonnet-5"}
-    assert changed()["claude-sonnet-5"] == ("cache_read 0.4  cache_write 5  input 4", None)
+    assert changed()["claude-sonnet-5"] == ("cache_read 0.4  cache_write 5  cache_write_1h 8  input 4", None)
     assert "give either --approve or --keep" in metering.run("rates", "import", "--approve", "--keep").stderr
     kept = metering.run("rates", "import", "--keep", "--model", "claude-opus-4-7", *anthropic)
     assert [row["model"] for row in json.loads(kept.stdout)] == ["claude-opus-4-7"]

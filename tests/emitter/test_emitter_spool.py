@@ -150,3 +150,53 @@ def test_a_spool_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -
 
 def _spooled(tmp_path: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted((tmp_path / "spool").glob("*/*.ndjson")))
+
+
+def test_who_waits_for_an_event_is_told_when_it_is_on_disk(start_emitter: StartEmitter, tmp_path: Path) -> None:
+    emitter = start_emitter("http://127.0.0.1:9", flush_interval=60)
+    written = threading.Event()
+    found: list[bytes] = []
+
+    def look() -> None:
+        found.append(_spooled(tmp_path))
+        written.set()
+
+    emitter.emit(delivered("s1", 1))
+    emitter.emit(start("s1"), on_spooled=look)
+    assert written.wait(10), "it is not gathered for the flush interval"
+    assert b'"s1:start"' in found[0]
+    emitter.close(timeout=0)
+    written.clear()
+    emitter.emit(start("s2"), on_spooled=written.set)
+    assert written.is_set(), "an event that is dropped keeps nobody waiting"
+
+
+_FULL_DISK = """
+import logging, resource, sys, time
+from pathlib import Path
+from metering.emitter import Emitter
+from tests.builders import start
+logging.basicConfig(stream=sys.stdout)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+emitter = Emitter(url="http://127.0.0.1:9", key="k", source="/s", spool=Path(sys.argv[1]), flush_interval=0.01)
+for number in range(30):
+    emitter.emit(start(f"s{number}"))
+    time.sleep(0.02)
+print("files", len(list(Path(sys.argv[1]).glob("*/*.ndjson"))), "waiting", emitter.stats().spooled)
+emitter.close(timeout=0)
+"""
+
+
+def test_a_full_disk_leaves_no_empty_files_and_a_quiet_log(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(tmp_path)],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "files 0 waiting 30" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("cannot write to the spool folder") == 1

@@ -3,10 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.events.usage import COUNTER_OF_KIND, COUNTERS, NESTED_KINDS, Usage, UsageKind
+from metering.events.usage import COUNTER_OF_KIND, COUNTERS, TIMED_COUNTERS, TIMED_KINDS, Usage, UsageKind
 
 COUNT = st.none() | st.integers(0, 2**53 - 1)
-USAGES = st.builds(Usage, **dict.fromkeys(COUNTERS, COUNT))
+SECONDS = st.none() | st.decimals(0, 10**9, places=3)
+USAGES = st.builds(Usage, **{name: SECONDS if name in TIMED_COUNTERS else COUNT for name in COUNTERS})
 
 
 @given(USAGES, COUNT, COUNT, COUNT)
@@ -36,13 +37,11 @@ def test_the_known_counters_are_those_that_are_not_unknown(usage: Usage) -> None
 
 @given(USAGES)
 def test_each_kind_of_tokens_has_a_counter_of_its_own(usage: Usage) -> None:
-    assert set(COUNTER_OF_KIND) == set(UsageKind) - {UsageKind.REQUEST}
+    assert set(COUNTER_OF_KIND) == set(UsageKind) - {UsageKind.REQUEST, UsageKind.UPSTREAM_COST}
     assert sorted(COUNTER_OF_KIND.values()) == sorted(COUNTERS)
     for kind, name in COUNTER_OF_KIND.items():
         assert usage.count(kind) == getattr(usage, name)
 
 
-def test_every_nested_kind_has_one_parent() -> None:
-    nested = [kind for kinds in NESTED_KINDS.values() for kind in kinds]
-    assert len(nested) == len(set(nested))
-    assert set(nested) | set(NESTED_KINDS) | {UsageKind.REQUEST} == set(UsageKind)
+def test_seconds_are_the_kinds_that_are_not_counted() -> None:
+    assert {COUNTER_OF_KIND[kind] for kind in TIMED_KINDS} == TIMED_COUNTERS

@@ -20,6 +20,7 @@ from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.prices.set_terms import set_markup
 from metering.server.bootstrap import Service
 from tests.database import Database
+from tests.exports.costs import UNITS, check_costs, priced
 from tests.exports.files import csv_rows, parquet_rows
 from tests.exports.scene import LATER, ZONE, Scene
 from tests.months.random_months import RandomMonths
@@ -42,10 +43,6 @@ def used(row: Row) -> bool:
 
 def of_usage(row: Row) -> bool:
     return bool(row["ChargeCategory"] == "Usage")
-
-
-def priced(row: Row) -> bool:
-    return row["PricingQuantity"] is not None
 
 
 def consumed(row: Row) -> bool:
@@ -87,7 +84,7 @@ FOCUS = {
     "ChargePeriodEnd": Rule("Date/Time"),
     "ChargePeriodStart": Rule("Date/Time"),
     "ConsumedQuantity": Rule("Decimal", required=used, allowed=of_usage),
-    "ConsumedUnit": Rule("String", required=consumed, allowed=consumed, values=one_of("Tokens", "Requests")),
+    "ConsumedUnit": Rule("String", required=consumed, allowed=consumed, values=one_of(*UNITS)),
     "ContractedCost": Rule("Decimal"),
     "ContractedUnitPrice": Rule("Decimal", required=used),
     "EffectiveCost": Rule("Decimal"),
@@ -114,7 +111,6 @@ FOCUS = {
 }
 NUMERIC = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-UNIT = re.compile(r"([1-9]\d* )?(Tokens|Requests)")
 
 
 @pytest.fixture(scope="module")
@@ -171,23 +167,6 @@ def check_column(rows: list[Row], column: str) -> None:
                 assert all(isinstance(each, str | int | float | bool | None) for each in pairs.values())
             case _:
                 assert value.strip()
-
-
-def check_costs(rows: list[Row]) -> None:
-    for row in rows:
-        if priced(row):
-            assert (
-                row["ContractedUnitPrice"] * row["PricingQuantity"] == row["ContractedCost"] == row["BilledCost"]
-            )
-            assert row["ListUnitPrice"] * row["PricingQuantity"] == row["ListCost"]
-            assert min(row["ListUnitPrice"], row["ContractedUnitPrice"]) >= 0
-            quantity, _, unit = row["PricingUnit"].partition(" ")
-            assert row["PricingQuantity"] * int(quantity) == row["ConsumedQuantity"]
-            assert unit == row["ConsumedUnit"]
-            assert UNIT.fullmatch(row["PricingUnit"])
-        else:
-            assert row["ListCost"] == row["ContractedCost"] == row["BilledCost"]
-        assert row["EffectiveCost"] == row["BilledCost"]
 
 
 def test_costs_are_unit_prices_times_quantities_exactly(rows: list[Row]) -> None:

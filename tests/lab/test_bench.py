@@ -17,6 +17,7 @@ from metering.lab.bench.alerts import bench_alerts
 from metering.lab.bench.audit import bench_audit
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
+from metering.lab.bench.gateway import bench_gateway
 from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
 from metering.lab.bench.page import render_page
@@ -141,6 +142,18 @@ def test_each_kind_and_format_of_an_export_is_measured(stages: Stages, said: lis
     assert "parquet" in shown("exports", report)
 
 
+def test_the_gateway_is_measured_beside_a_bare_pass_through(said: list[str], shown: Shown) -> None:
+    report = bench_gateway(streams=3, rates=(20,), seconds=1, workers=2, say=said.append, ramp_seconds=0.1)
+    assert [row.what for row in report.rows] == [
+        "direct",
+        "bare TCP pass-through",
+        "gateway, 1 worker",
+        "gateway, 2 workers",
+    ]
+    assert all(row.completed == 3 and row.chunks_per_second > 0 and row.first_p50_ms > 0 for row in report.rows)
+    assert "gateway, 2 workers | 3 x 20" in shown("gateway", report)
+
+
 def test_alerts_are_measured_when_nothing_occurs_and_when_everything_does(
     stages: Stages, said: list[str], shown: Shown
 ) -> None:
@@ -170,7 +183,7 @@ def test_every_play_of_a_script_is_of_new_streams_that_all_count(events_per_requ
         for body in play(script, connection=7, turn=turn):
             decoded = decode_json(body)
             assert len(decoded.events) == events_per_request
-            for key in fold_wire(decoded.events):
+            for key in fold_wire(decoded.events, received_at=None):
                 streams[key] = streams.get(key, 0) + 1
         assert not seen & streams.keys()
         seen |= streams.keys()

@@ -125,7 +125,8 @@ def test_several_workers_at_once_book_every_stream_exactly_once(books: Books) ->
 def test_the_period_is_the_month_of_the_end_in_the_customers_zone(books: Books) -> None:
     with psycopg.connect(books.database.url) as connection:
         connection.execute("INSERT INTO customers VALUES ('acme', NULL, NULL, 'Asia/Tokyo', now())")
-    books.receive([start(), end(time=datetime(2026, 11, 30, 16, tzinfo=UTC))])
+    ended = datetime(2026, 11, 30, 16, tzinfo=UTC)
+    books.receive([start(), end(time=ended)], at=ended)
     books.finalize(now=datetime(2026, 12, 1, tzinfo=UTC))
     view = books.stream()
     assert view.charge is not None

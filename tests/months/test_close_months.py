@@ -191,8 +191,9 @@ def test_closing_again_changes_nothing(books: Books) -> None:
 @pytest.mark.parametrize("table", ["charges", "adjustments", "manual_adjustments"])
 def test_the_database_refuses_an_entry_in_a_closed_month_from_any_login(books: Books, table: str) -> None:
     use(books, "one", NOVEMBER)
-    books.receive([end("one", 41_000, usage_source=UsageSource.PROVIDER)], at=NOVEMBER + timedelta(hours=2))
-    books.finalize(now=NOVEMBER + timedelta(hours=2))
+    later = NOVEMBER + timedelta(hours=2)
+    books.receive([end("one", 41_000, time=later, usage_source=UsageSource.PROVIDER)], at=later)
+    books.finalize(now=later)
     adjust_manually(
         engine=books.service.engine,
         idempotency_key="k",

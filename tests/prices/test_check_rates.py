@@ -26,9 +26,9 @@ def test_rates_of_which_one_applies_at_every_time_make_a_card(rates: list[str]) 
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
-        ([], "needs a rate for kind input without conditions"),
-        (["output=1"], "needs a rate for kind input without conditions"),
-        ([f"input=1{NIGHT}"], "needs a rate for kind input without conditions"),
+        ([], "needs a rate without conditions for input"),
+        (["output=1"], "needs a rate without conditions for input"),
+        ([f"input=1{NIGHT}"], "needs a rate without conditions for input"),
         (["input=1", "input=2"], "two rates for the same input size, service tier and time of day"),
         (["input=1", f"input=2{NIGHT}", f"input=3{NIGHT}"], "two rates for the same"),
         (["input=1", "output>5=2"], "kind output has a tier but no rate without above_input_tokens"),

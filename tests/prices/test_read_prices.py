@@ -28,7 +28,7 @@ def cost(provider: str, model: str, at: str, usage: Usage = MILLION) -> str:
     moment = datetime.fromisoformat(at)
     found = BOOK.find(provider=provider, model=model, at=moment)
     assert found is not None
-    lines = rate_by_card(usage=usage, card=found.card, service_tier=None, at=moment)
+    lines = rate_by_card(usage=usage, card=found.card, service_tier=None, at=moment).lines
     return cents_text(sum_cents(line.usd_cents for line in lines))
 
 
@@ -213,7 +213,7 @@ def test_prices_that_are_known_until_a_date_are_named_after_it() -> None:
     [
         ({"prices": {"a": ["input=x"]}}, "0 or more"),
         ({"periods": [{"from": datetime(2026, 1, 1, tzinfo=UTC), "prices": "b"}]}, "'b'"),
-        ({"prices": {"a": ["output=1"]}}, "input without conditions"),
+        ({"prices": {"a": ["output=1"]}}, "without conditions for input"),
         ({"same_price": {"mood": "output"}}, "mood"),
     ],
 )

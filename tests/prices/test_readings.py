@@ -29,7 +29,7 @@ def find(provider: str, model: str, book: RateBook = BOOK) -> CardMatch | None:
 def cost(provider: str, model: str) -> str:
     found = find(provider, model)
     assert found is not None, model
-    lines = rate_by_card(usage=USAGE, card=found.card, service_tier=None, at=AT)
+    lines = rate_by_card(usage=USAGE, card=found.card, service_tier=None, at=AT).lines
     return cents_text(sum_cents(line.usd_cents for line in lines))
 
 

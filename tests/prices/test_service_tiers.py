@@ -44,7 +44,7 @@ def cents(service_tier: str | None) -> Decimal:
     )
     usage = Usage(input_tokens=10_000)
     return sum_cents(
-        line.usd_cents for line in rate_by_card(usage=usage, card=card, service_tier=service_tier, at=AT)
+        line.usd_cents for line in rate_by_card(usage=usage, card=card, service_tier=service_tier, at=AT).lines
     )
 
 

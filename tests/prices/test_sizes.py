@@ -24,7 +24,7 @@ def cost(provider: str, model: str, usage: Usage) -> str:
     """In cents."""
     found = BOOK.find(provider=provider, model=model, at=AT)
     assert found is not None
-    lines = rate_by_card(usage=usage, card=found.card, service_tier=None, at=AT)
+    lines = rate_by_card(usage=usage, card=found.card, service_tier=None, at=AT).lines
     return cents_text(sum_cents(line.usd_cents for line in lines))
 
 

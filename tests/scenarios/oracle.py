@@ -26,14 +26,14 @@ COUNTERS = (
     "input_audio_tokens",
     "output_audio_tokens",
 )
-NESTED = {
-    "input": (
-        ("cache_read", "cache_read_input_tokens"),
-        ("cache_write", "cache_write_input_tokens"),
-        ("input_audio", "input_audio_tokens"),
-    ),
-    "output": (("reasoning", "reasoning_output_tokens"), ("output_audio", "output_audio_tokens")),
-}
+# The whole, and what is to fit into it together; if it does not, what of it stands beside the whole.
+CACHED = ("cache_read_input_tokens", "cache_write_input_tokens")
+FITS = (
+    ("input_tokens", ("input_audio_tokens",), ("input_audio_tokens",)),
+    ("input_tokens", CACHED, CACHED),
+    ("output_tokens", ("output_audio_tokens",), ("output_audio_tokens",)),
+    ("output_tokens", ("output_audio_tokens", "reasoning_output_tokens"), ("reasoning_output_tokens",)),
+)
 START_FIELDS = {
     "provider": None,
     "model": None,
@@ -129,18 +129,26 @@ def _bill_stream(key: Key, events: Sequence[Event], settled: bool, terms: Terms)
     end, ends_conflict = _best_end([e for e in events if e["type"] == "stream-end"])
     delivered = _delivered([e for e in events if e["type"] == "token-delivered"])
     usage = _billable_usage(start, delivered, end)
-    source = (end["data"].get("usage_source") if end else None) or "estimate"
-    reported = bool(end and source == "provider" and (end["data"].get("usage") or {}))
+    ended = end["data"] if end else {}
+    source = ended.get("usage_source") or "estimate"
+    told, completed = ended.get("usage") or {}, ended.get("outcome") == "completed"
     outputs = ("output_tokens", "reasoning_output_tokens", "output_audio_tokens")
-    nothing = not reported and not any(usage.get(name) for name in outputs)
-    input_unknown = "input_tokens" not in usage
+    if delivered.get("output_tokens") and not any(usage.get(name) for name in outputs):
+        usage = {**usage, "output_tokens": delivered["output_tokens"]}
+        source = "gateway_count" if source == "provider" else source
+    empty = not any(usage.get(name) for name in outputs)
+    nothing = empty and not completed and not (source == "provider" and told)
+    unmeasured = empty and completed and not told and "input_tokens" not in usage
+    usage = _read(usage)
     shown = {"input_tokens": 0, "output_tokens": 0} | ({} if nothing else usage)
     prices, waived = _prices(start, end, terms)
+    lines = None if prices is None else _lines(usage, prices)
     state = _state(
         start=start,
         end=end or settled,
         conflict=starts_conflict or ends_conflict,
-        priced=prices is not None or nothing or waived,
+        unmeasured=unmeasured,
+        priced=lines is not None or nothing or waived,
     )
     last = max((instant(e["time"]) for e in events), default=None)
     return Bill(
@@ -155,20 +163,22 @@ def _bill_stream(key: Key, events: Sequence[Event], settled: bool, terms: Terms)
         ended_at=instant(end["time"]) if end else (last if settled else None),
         usage=shown,
         usage_source=source,
-        lines=_lines(usage, prices) if state == "finalized" and prices and not (nothing or waived) else (),
-        input_unknown=input_unknown and not nothing,
+        lines=lines if state == "finalized" and lines and not (nothing or waived) else (),
+        input_unknown="input_tokens" not in usage and not nothing and not unmeasured,
         billed_nothing=nothing,
         asked=_asked(start),
     )
 
 
-def _state(*, start: Event | None, end: object, conflict: bool, priced: bool) -> str:
+def _state(*, start: Event | None, end: object, conflict: bool, unmeasured: bool, priced: bool) -> str:
     if not end:
         return "open"
     if conflict:
         return "conflicting"
     if start is None:
         return "orphaned"
+    if unmeasured:
+        return "unmeasured"
     return "finalized" if priced else "unpriced"
 
 
@@ -256,24 +266,58 @@ def retries(bills: Mapping[Key, Bill], *, window: timedelta) -> dict[Key, str]:
     return found
 
 
-def _lines(usage: Mapping[str, int], prices) -> tuple[Line, ...]:
-    """Each kind that has a price of its own, and what is left of its parent at the parent's price.
+def _read(usage: Mapping[str, int]) -> dict[str, int]:
+    """The usage with every whole as large as its parts: those that do not fit stand beside it."""
+    read = dict(usage)
+    for whole, together, beside in FITS:
+        if whole in read and sum(read.get(name, 0) for name in together) > read[whole]:
+            read[whole] += sum(read.get(name, 0) for name in beside)
+    return read
 
-    Where nobody reported the parent, what is known of it, its nested kinds, is all there is of it.
+
+def _lines(usage: Mapping[str, int], prices) -> tuple[Line, ...] | None:
+    """Each kind that has a price of its own, and the rest at the price of its whole; None without a price.
+
+    Where nobody reported the whole, what is known of it is all there is of it. Cached and audio input that are
+    more together than the input have that much in common. Audio output is never text.
     """
-    lines = []
-    for parent, kinds in NESTED.items():
-        left = usage.get(f"{parent}_tokens", sum(usage.get(counter, 0) for _, counter in kinds))
-        split = []
-        for kind, counter in kinds:
-            if kind in prices:
-                quantity = min(usage.get(counter, 0), left)
-                left -= quantity
-                split.append((kind, quantity))
-        for kind, quantity in [(parent, left), *split]:
-            if quantity:
-                lines.append(Line(kind, quantity, prices[kind].at(usage.get("input_tokens", 0))))
-    return tuple(lines)
+    read, written, audio = (
+        usage.get(f"{name}_tokens", 0) for name in ("cache_read_input", "cache_write_input", "input_audio")
+    )
+    both = max(0, read + written + audio - usage.get("input_tokens", read + written + audio))
+    heard = min(both, read)
+    reasoning, spoken = usage.get("reasoning_output_tokens", 0), usage.get("output_audio_tokens", 0)
+    parts = (
+        (usage.get("input_tokens", 0) - (read + written + audio - both), ("input",)),
+        (read - heard, ("cache_read", "input")),
+        (heard, ("cache_read_audio", "cache_read", "input_audio", "input")),
+        (written, ("cache_write", "input")),
+        (audio - both, ("input_audio", "input")),
+        (usage.get("output_tokens", 0) - reasoning - spoken, ("output",)),
+        (reasoning, ("reasoning", "output")),
+        (spoken, ("output_audio",)),
+    )
+    quantities: dict[str, int] = {}
+    for quantity, kinds in parts:
+        if quantity > 0:
+            kind = next((kind for kind in kinds if kind in prices), None)
+            if kind is None:
+                return None
+            quantities[kind] = quantities.get(kind, 0) + quantity
+    size = usage.get("input_tokens", read + written + audio)
+    return tuple(Line(kind, quantities[kind], prices[kind].at(size)) for kind in ORDER if kind in quantities)
+
+
+ORDER = (
+    "input",
+    "cache_read",
+    "cache_read_audio",
+    "cache_write",
+    "input_audio",
+    "output",
+    "reasoning",
+    "output_audio",
+)
 
 
 @dataclass(slots=True)

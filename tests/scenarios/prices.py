@@ -89,7 +89,15 @@ MODELS = (
     _model("openai", "gpt-5.5", above=272_000, input="5 10", output="30 45", cache_read="0.5 1"),
     _model("openai", "gpt-audio", input="2.5", output="10", input_audio="32", output_audio="64"),
     _model("openai", "o3-mini", input="1.1", output="4.4", cache_read="0.55"),
-    _model("google", "gemini-2.5-flash", input="0.3", output="2.5", cache_read="0.03", input_audio="1"),
+    _model(
+        "google",
+        "gemini-2.5-flash",
+        input="0.3",
+        output="2.5",
+        cache_read="0.03",
+        input_audio="1",
+        cache_read_audio="0.1",
+    ),
     _model(
         "google",
         "gemini-1.5-flash",

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from metering.events.wire.events import (
     to_domain,
 )
 from metering.streams.ingest.fold import fold_wire
-from metering.streams.stream import fold
+from metering.streams.stream import facts_of, fold, join_all
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 SMALL = st.integers(0, 3)
@@ -79,7 +80,24 @@ def test_the_quick_fold_is_the_domains_fold(events: list[WireEvent]) -> None:
             before = seen.get((each.subject, each.data.stream_id))
             note("out of order" if before is not None and each.data.seq < before else "in order")
             seen[each.subject, each.data.stream_id] = each.data.seq
-    assert fold_wire(events) == fold(map(to_domain, events))
+    assert fold_wire(events, received_at=None) == fold(map(to_domain, events))
+
+
+BEFORE = (timedelta(0), timedelta(minutes=5, seconds=-1), timedelta(hours=1), timedelta(days=2))
+RECEIVED = st.sampled_from([T0 - before for before in BEFORE])
+LONG_AGO = [datetime(year, 12, 31, tzinfo=UTC) for year in (1970, 2019)]
+ODD_TIMES = st.sampled_from([T0, T0 + timedelta(days=400), *LONG_AGO])
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.one_of(DELIVERED, DELIVERED, STARTS, ENDS), ODD_TIMES), max_size=10), RECEIVED)
+def test_the_quick_fold_reads_wrong_clocks_as_the_domain_does(
+    drawn: list[tuple[WireEvent, datetime]], received_at: datetime
+) -> None:
+    events = [msgspec.structs.replace(event, time=event.time + (time - T0)) for event, time in drawn]
+    expected = join_all(facts_of(to_domain(event), received_at=received_at) for event in events)
+    note("misdated" if any(facts.misdated for facts in expected.values()) else "plausible")
+    assert fold_wire(events, received_at=received_at) == expected
 
 
 def test_decoded_events_are_what_was_folded() -> None:
@@ -87,7 +105,7 @@ def test_decoded_events_are_what_was_folded() -> None:
         "time":"2026-11-23T15:00:00Z","data":{"stream_id":"s","seq":2,"output_tokens":40}},
         {"specversion":"1.0","type":"token-delivered","source":"/g","id":"2","subject":"acme",
         "time":"2026-11-23T15:00:01Z","data":{"stream_id":"s","seq":1,"output_tokens":20}}]"""
-    (facts,) = fold_wire(decode_json(body).events).values()
+    (facts,) = fold_wire(decode_json(body).events, received_at=T0).values()
     assert facts.delivered is not None
     assert (facts.delivered.seq, facts.delivered.output_tokens) == (2, 40)
     assert facts.last_event_at == T0 + timedelta(seconds=1)

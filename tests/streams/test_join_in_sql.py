@@ -2,7 +2,8 @@
 
 import random
 from collections import Counter
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from metering.events.events import Outcome, StreamEnd, TokenDelivered, UsageEvent
 from metering.streams.store.streams import STREAM_COLUMNS, UPSERT, stored_stream, upsert_parameters
-from metering.streams.stream import StreamFacts, fold
+from metering.streams.stream import StreamFacts, facts_of, fold, join_all
 from tests.builders.strategies import T0, batches, events
 from tests.database import Database
 
@@ -58,6 +59,30 @@ def test_the_upsert_is_the_same_join_in_sql(connection: psycopg.Connection) -> N
     assert all(
         reached[what] > 20 for what in ("conflicting", "ended before started", "delivered", "several streams")
     )
+
+
+def test_the_upsert_believes_the_times_that_the_pure_join_believes(connection: psycopg.Connection) -> None:
+    reached: Counter[str] = Counter()
+    arrivals = st.sampled_from([T0, T0 - timedelta(minutes=10), T0 - timedelta(days=3), T0 + timedelta(days=9)])
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.tuples(events, arrivals, st.booleans()), min_size=1, max_size=8))
+    def check(received: list[tuple[UsageEvent, datetime, bool]]) -> None:
+        connection.execute("DELETE FROM streams")
+        parts = [
+            facts_of(replace(event, time=event.time - timedelta(days=9_000)) if ancient else event, received_at=at)
+            for event, at, ancient in received
+        ]
+        for part in parts:
+            _store(connection, join_all([part]))
+        expected = join_all(parts)
+        assert _stored(connection) == expected
+        reached["misdated"] += any(facts.misdated for facts in expected.values())
+        reached["ahead"] += any(facts.clock_ahead_seconds for facts in expected.values())
+        reached["right"] += not any(facts.misdated for facts in expected.values())
+
+    check()
+    assert all(reached[what] > 10 for what in ("misdated", "ahead", "right")), reached
 
 
 def test_facts_that_are_known_already_write_nothing(connection: psycopg.Connection) -> None:

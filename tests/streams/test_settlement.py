@@ -75,7 +75,8 @@ def test_a_cancelled_stream_pays_its_input_and_what_was_delivered() -> None:
 
 def test_a_stream_that_delivered_nothing_is_billed_nothing_not_even_its_input() -> None:
     usage = Usage(input_tokens=100, output_tokens=0)
-    for last in (end(outcome=Outcome.FAILED), end(usage=usage, usage_source=UsageSource.GATEWAY_COUNT)):
+    counted = end(outcome=Outcome.CANCELLED, usage=usage, usage_source=UsageSource.GATEWAY_COUNT)
+    for last in (end(outcome=Outcome.FAILED), counted):
         assert bill(start(), last).usd_cents == 0
 
 

@@ -116,4 +116,5 @@ def test_a_stream_that_delivered_nothing_is_billed_nothing_unless_its_provider_r
 
 
 def test_a_provider_that_reports_no_counter_has_reported_nothing() -> None:
-    assert billable_usage(facts(start(), end(usage=Usage(), usage_source=UsageSource.PROVIDER))).nothing
+    ended = end(usage=Usage(), usage_source=UsageSource.PROVIDER, outcome=Outcome.CANCELLED)
+    assert billable_usage(facts(start(), ended)).nothing

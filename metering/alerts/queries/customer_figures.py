@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from metering.alerts.queries.figures import ABANDONED, ESTIMATE, Figures
 from metering.alerts.spans import Source, Span, day_spans, month_spans
 from metering.alerts.windows import DayWindow, Window, day_windows, month_windows
+from metering.core.time_zones import shown_zone
 from metering.db.rows import json_rows
 from metering.ledger.rollups import DAILY, HOURLY, MONTHLY, narrowest
 from metering.totals.queries.edges import edge_bills
@@ -36,7 +36,7 @@ def customer_months(*, now: datetime, time_zones: Iterable[str], only: str | Non
     parts = [
         _Part(zone, window, False, 0, month_spans(month, starts_at=window.starts_at, ends_at=window.ends_at), ())
         for zone in time_zones
-        for month, window in month_windows(now=now, time_zone=ZoneInfo(zone))
+        for month, window in month_windows(now=now, time_zone=shown_zone(zone))
     ]
     return _figures(parts, only, estimates=True)
 
@@ -48,7 +48,7 @@ def customer_days(
     parts = [
         _part_of_day(zone, day, trailing_days)
         for zone in time_zones
-        for day in day_windows(now=now, time_zone=ZoneInfo(zone))
+        for day in day_windows(now=now, time_zone=shown_zone(zone))
         for trailing_days in sorted(trailing)
     ]
     return _figures(parts, only, estimates=False)

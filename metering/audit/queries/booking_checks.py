@@ -11,13 +11,19 @@ from sqlalchemy import Connection
 from metering.audit.difference import Check, Difference, rows_that_differ
 from metering.events.usage import COUNTERS
 
-# For each line, quantity x USD per million / 10,000 = cents; the cents of the lines sum to the amount.
+# For each line, quantity x USD per million / 10,000 = cents; for time, seconds x USD per hour / 36 = cents, within
+# half of the last of 12 places. The cents of the lines sum to the amount.
 _LINES = """
 LATERAL (
     SELECT coalesce(sum((line ->> 'usd_cents')::numeric), 0) AS usd_cents,
-           coalesce(bool_and((line ->> 'quantity')::numeric > 0 AND (line ->> 'usd_per_million')::numeric >= 0
-               AND (line ->> 'quantity')::numeric * (line ->> 'usd_per_million')::numeric
-                   = (line ->> 'usd_cents')::numeric * 10000), true) AS each_right
+           coalesce(bool_and((line ->> 'quantity')::numeric > 0 AND CASE WHEN line ->> 'usd_per_hour' IS NULL
+               THEN (line ->> 'usd_per_million')::numeric >= 0
+                AND (line ->> 'quantity')::numeric * (line ->> 'usd_per_million')::numeric
+                    = (line ->> 'usd_cents')::numeric * 10000
+               ELSE (line ->> 'usd_per_hour')::numeric >= 0
+                AND abs((line ->> 'quantity')::numeric * (line ->> 'usd_per_hour')::numeric
+                        - (line ->> 'usd_cents')::numeric * 36) <= 18e-12
+           END), true) AS each_right
     FROM json_array_elements({lines}) AS line
 ) AS summed
 """

@@ -61,7 +61,10 @@ def _changed(name: str) -> str:
 
 
 _KIND = "CASE WHEN c.ended_at < m.starts_at THEN 'late_usage' ELSE 'usage' END"
-_LATE_MONTH = "CASE WHEN c.ended_at < m.starts_at THEN to_char(c.ended_at AT TIME ZONE m.time_zone, 'YYYY-MM') END"
+_LATE_MONTH = """
+    CASE WHEN c.ended_at < m.starts_at
+         THEN to_char(c.ended_at AT TIME ZONE known_time_zone(m.time_zone), 'YYYY-MM') END
+"""
 # Every entry of a month, with the line that it belongs to. An adjustment of a charge of the same month belongs to
 # the charge's line, with its difference to the bill before it; one of an earlier month has a line of its own.
 _ENTRIES = f"""

@@ -14,7 +14,7 @@ from metering.ledger.store.charges import CHARGE_COLUMNS
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.settlement import State
-from metering.streams.store.streams import FACTS
+from metering.streams.store.streams import ENDED_AT, FACTS
 from metering.streams.stream import StreamFacts
 
 
@@ -112,9 +112,9 @@ _STREAMS = text(
 
 _COUNT = text("SELECT count(*) FROM streams s WHERE s.last_received_at >= :begin AND s.first_received_at <= :end")
 _RECEIVED = text(
-    """
-    SELECT min(first_received_at), max(last_received_at) FROM streams
-    WHERE coalesce(ended_at, last_event_at) >= :begin AND coalesce(ended_at, last_event_at) < :end
+    f"""
+    SELECT min(first_received_at), max(last_received_at) FROM streams s
+    WHERE {ENDED_AT} >= :begin AND {ENDED_AT} < :end
     """
 )
 

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from metering.alerts.alerts import AlertKind
 from metering.alerts.queries.alerts import list_alerts
-from metering.customers.queries import CustomerView, find_customers, get_customer
+from metering.core.time_zones import find_zone, shown_zone
+from metering.customers.queries import CustomerView, find_customers, get_customer, zone_problems
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, link
 from metering.dashboard.month_summary import Tile, cost_by_day, money_tile, quality_tiles, spending_tiles
@@ -67,7 +67,7 @@ def _found(request: PageRequest, searched: str) -> Table:
             {
                 "customer_id": customer_cell(each.customer_id),
                 "name": each.name,
-                "time_zone": each.time_zone,
+                "time_zone": each.time_zone if find_zone(each.time_zone) else f"{each.time_zone} (unusable)",
                 "stripe_customer_id": each.stripe_customer_id or "unlinked",
                 "month_to_date": each.month_to_date_usd_cents,
             }
@@ -85,7 +85,8 @@ def customer(request: PageRequest) -> Page:
     view = get_customer(request.connection, customer_id=customer_id, now=request.now)
     if view is None:
         raise NotFoundError(f"there is no customer {customer_id!r}")
-    month = requested_month(request, zone=ZoneInfo(view.time_zone))
+    month = requested_month(request, zone=shown_zone(view.time_zone), customer_id=customer_id)
+    problem = zone_problems(request.connection, [view.time_zone]).get(view.time_zone)
     chart = cost_by_day(request, month, customer_id=customer_id, empty=EMPTY)
     groups = (("models", "By model", [Group.PROVIDER, Group.MODEL]), ("keys", "By API key", [Group.API_KEY_ID]),
               ("outcomes", "By outcome and usage source", [Group.OUTCOME, Group.USAGE_SOURCE]))  # fmt: skip
@@ -106,11 +107,12 @@ def customer(request: PageRequest) -> Page:
         template="customer.html.j2",
         title=view.name or customer_id,
         section="customers",
-        zone=view.time_zone,
+        zone=month.zone.key,
         crumbs=[("Customers", link("customers"))] if request.viewer.customer_id is None else [],
         context={
             "month": month,
             "customer": view,
+            "zone_problem": problem,
             "tiles": [
                 *spending_tiles(request, month, customer_id=customer_id, outcomes=rows["outcomes"], chart=chart),
                 *_budgets(request, customer_id, spent=cost(rows["outcomes"])),

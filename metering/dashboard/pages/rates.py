@@ -7,7 +7,7 @@ from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import link, rate_page
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.events.usage import UsageKind
+from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.queries import (
     RateCardFilter,
     SourcedTerms,
@@ -130,7 +130,7 @@ def _row(each: SourcedRateCard) -> Row:
 
 
 def _text(rate: Rate) -> str:
-    return f"{rate.usd_per_million.normalize():f}"
+    return f"{rate.usd.normalize():f} per hour" if rate.kind in TIMED_KINDS else f"{rate.usd.normalize():f}"
 
 
 def _conditions(rate: Rate) -> str:

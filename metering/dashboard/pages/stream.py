@@ -12,10 +12,11 @@ from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from metering.events.read_stream_events import read_stream_events
 from metering.ledger.queries.streams import StreamView, get_stream
+from metering.prices.rates import unit_name
 from metering.streams.accrue_streams import accrue_stream
-from metering.streams.bill import Bill
+from metering.streams.bill import Bill, PriceSource
 from metering.streams.settlement import NEEDS_PERSON, State
-from metering.streams.stream import billable_usage
+from metering.streams.stream import BillableUsage, StreamFacts, billable_usage
 
 _EVENTS = 50
 
@@ -71,10 +72,11 @@ def _facts(view: StreamView, bill: Bill | None, receipt: Receipt) -> Sequence[tu
         ("Model", Cell(f"{start.model} ({start.provider})" if start else None), Kind.TEXT),
         ("Response model", Cell(end.response_model if end else None), Kind.TEXT),
         ("API key", Cell(start.api_key_id if start else None), Kind.TEXT),
-        ("Started", Cell(start.time if start else None), Kind.TIME),
+        ("Started", Cell(facts.start.at if facts.start else None), Kind.TIME),
         ("Ended", Cell(_ended(view)), Kind.TIME),
         ("Outcome", Cell(bill.outcome.value if bill and not _is_open(view) else None), Kind.STATE),
         ("Usage source", Cell(billable.source.value), Kind.TEXT),
+        *_doubts(bill, billable, facts),
         ("Cancel policy", Cell(_policy(bill) if bill else None), Kind.TEXT),
         ("Retry of", stream_cell(facts.customer_id, bill.retry_of if bill else None), Kind.CODE),
         ("Invoice", invoice_cell(receipt.invoice, receipt.invoice), Kind.TEXT),
@@ -82,6 +84,23 @@ def _facts(view: StreamView, bill: Bill | None, receipt: Receipt) -> Sequence[tu
     if receipt.resolution is not None:
         decided = receipt.resolution
         rows.append(("Decision", Cell(f"{decided.action} by {decided.resolved_by}: {decided.reason}"), Kind.TEXT))
+    return rows
+
+
+def _doubts(bill: Bill | None, billable: BillableUsage, facts: StreamFacts) -> list[tuple[str, Cell, Kind]]:
+    """What a person should know of the usage and the price; empty for most streams."""
+    rows: list[tuple[str, Cell, Kind]] = []
+    if bill is not None and bill.flags:
+        rows.append(("Flags", Cell(", ".join(flag.value.replace("_", " ") for flag in bill.flags)), Kind.TEXT))
+    rows += [("Reading", Cell(fault), Kind.TEXT) for fault in billable.faults]
+    if facts.clock_ahead_seconds is not None:
+        rows.append(("Clock", Cell(f"{facts.clock_ahead_seconds:,} s ahead of the receipt"), Kind.TEXT))
+    if bill is not None and bill.response_provider is not None:
+        rows.append(("Response provider", Cell(bill.response_provider), Kind.TEXT))
+    if bill is not None and bill.upstream_usd_cents is not None:
+        rows.append(("The upstream says", Cell(bill.upstream_usd_cents), Kind.EXACT_MONEY))
+    if bill is not None and bill.price_source is PriceSource.UPSTREAM:
+        rows.append(("Price", Cell("the upstream's own cost"), Kind.TEXT))
     return rows
 
 
@@ -98,7 +117,7 @@ def _is_open(view: StreamView) -> bool:
 def _ended(view: StreamView) -> datetime | None:
     facts = view.stream.facts
     if facts.end is not None:
-        return facts.end.event.time
+        return facts.end.at
     return None if view.stream.state is State.OPEN else facts.last_event_at
 
 
@@ -111,14 +130,14 @@ def _lines(bill: Bill | None) -> Table:
         columns=[
             Column("kind", "Kind"),
             Column("quantity", "Quantity", Kind.COUNT),
-            Column("usd_per_million", "USD per million", Kind.CODE),
+            Column("rate", "USD", Kind.CODE),
             Column("amount", "Amount", Kind.EXACT_MONEY),
         ],
         rows=[
             {
                 "kind": line.kind.value,
                 "quantity": line.quantity,
-                "usd_per_million": f"{line.usd_per_million.normalize():f}",
+                "rate": f"{line.usd.normalize():f} {unit_name(line.kind)}",
                 "amount": line.usd_cents,
             }
             for line in lines

@@ -15,11 +15,13 @@ from metering.server.bootstrap import redis_url
 from metering.server.queries import (
     Inventory,
     WorkHealth,
+    flagged_charges,
     take_inventory,
     totals_freshness,
     work_health,
     workers_seen,
 )
+from metering.streams.bill import Flag
 from metering.streams.ingest.nudge import MAX_WAITING, QUEUE
 from metering.streams.settlement import NEEDS_PERSON, State
 from metering.stripe.push import PushState
@@ -73,10 +75,29 @@ def _work(request: PageRequest, health: WorkHealth) -> Sequence[Row]:
               "started, not yet ended"),
         _line(Cell("Backlog", link("backlog")), count(waiting),
               "streams that wait for a missing fact or a decision", ok=not waiting),
+        *_flagged(request),
         _line("Queue", "unreachable" if queued is None else count(queued),
               "messages that wake workers; workers also poll",
               ok=queued is not None and queued < MAX_WAITING),
     ]  # fmt: skip
+
+
+_FLAGS = {
+    Flag.CLOCK_SKEW: "a gateway's clock is wrong: its streams may be filed under a wrong time",
+    Flag.INCONSISTENT_USAGE: "counters contradict each other: check the gateway's integration",
+    Flag.OUTPUT_UNKNOWN: "completed streams whose output nobody reported are billed for their input only",
+    Flag.PARENT_RATE: "a kind of usage has no rate of its own: set one with `metering rates set`",
+}
+
+
+def _flagged(request: PageRequest) -> Sequence[Row]:
+    """A line for each flag that charges of the last day have."""
+    found = flagged_charges(request.connection, since=request.now - timedelta(days=1))
+    return [
+        _line(f"Flagged today: {flag.value.replace('_', ' ')}", counted(charges, "charge"), _FLAGS[flag], ok=False)
+        for flag, charges in found.items()
+        if charges
+    ]
 
 
 def _queue_length(request: PageRequest) -> int | None:

@@ -4,25 +4,29 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR
+from itertools import islice
 
 import jiter
 import msgspec
 
 from metering.core.errors import MeteringError
-from metering.events.wire.events import WireEvent
+from metering.events.wire.events import EndEvent, WireEvent, decimal_hook, encode_events, has_no_counter
+from metering.events.wire.hints import MAX_WARNINGS, FieldWarning, unknown_fields, unknown_usage
 from metering.events.wire.rejections import Rejection, rejection_of
 from metering.events.wire.split import split_json
+from metering.events.wire.times import truncate_time, truncate_times
 
 MAX_EVENTS = 10_000
 NDJSON = "application/x-ndjson"
 
-_batch = msgspec.json.Decoder(list[WireEvent])
-_single = msgspec.json.Decoder(WireEvent)
+_batch = msgspec.json.Decoder(list[WireEvent], dec_hook=decimal_hook)
+_single = msgspec.json.Decoder(WireEvent, dec_hook=decimal_hook)
 _untyped = msgspec.json.Decoder()
-_encode = msgspec.json.Encoder().encode
 
 # PostgreSQL's text cannot contain NUL; JSON can only write it like this.
 _ESCAPED_NUL = b"\\u0000"
+# No URL can name these.
+_DOTS = (".", "..")
 _REPEATED_KEY = re.compile(r'Detected duplicate key ("(?:[^"\\]|\\.)*")')
 
 # Far enough from the limits of the calendar that a month has a start and an end in every time zone.
@@ -38,11 +42,15 @@ class TooManyEventsError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """The valid events of a request and the rejected ones; `count` is the number of both."""
+    """The valid events of a request and the rejected ones; `count` is the number of both.
+
+    `warnings` tell of fields of the valid ones that are not known; of at most 100.
+    """
 
     events: Sequence[WireEvent]
     rejections: Sequence[Rejection]
     count: int
+    warnings: Sequence[FieldWarning] = ()
 
 
 def decode_json(body: bytes) -> Decoded:
@@ -52,8 +60,7 @@ def decode_json(body: bytes) -> Decoded:
         InvalidJsonError: the body is not valid JSON; the message says where.
         TooManyEventsError: there are more than 10,000 events.
     """
-    events = _decode_at_once(body)
-    return _all_accepted(events) if events is not None else _decode_each(split_json(body))
+    return _decode_at_once(body) or _decode_each(split_json(body))
 
 
 def decode_ndjson(body: bytes) -> Decoded:
@@ -63,18 +70,14 @@ def decode_ndjson(body: bytes) -> Decoded:
         TooManyEventsError: there are more than 10,000 events.
     """
     lines = ndjson_lines(body)
-    events = _decode_at_once(b"[%s]" % b",".join(lines))
+    decoded = _decode_at_once(b"[%s]" % b",".join(lines))
     # A line with two events and a comma between them is not valid NDJSON.
-    return _all_accepted(events) if events is not None and len(events) == len(lines) else _decode_each(lines)
+    return decoded if decoded is not None and decoded.count == len(lines) else _decode_each(lines)
 
 
 def ndjson_lines(body: bytes) -> list[bytes]:
     """The lines that are not blank."""
     return [line for line in body.split(b"\n") if line.strip()]
-
-
-def _all_accepted(events: Sequence[WireEvent]) -> Decoded:
-    return Decoded(events=events, rejections=(), count=_bounded(len(events)))
 
 
 def _bounded(count: int) -> int:
@@ -83,17 +86,42 @@ def _bounded(count: int) -> int:
     return count
 
 
-def _decode_at_once(body: bytes) -> Sequence[WireEvent] | None:
+def _decode_at_once(body: bytes) -> Decoded | None:
     """All events if all are valid; None if they have to be decoded one by one."""
+    whole = truncate_times(body)
     try:
-        events = _batch.decode(body) if body.lstrip()[:1] == b"[" else [_single.decode(body)]
+        events = _batch.decode(whole) if whole.lstrip()[:1] == b"[" else [_single.decode(whole)]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if any(not _FIRST_YEAR <= event.time.year <= _LAST_YEAR for event in events):
         return None
-    if not _has_known_keys_only(body, events) and (_ESCAPED_NUL in body or _fault_of(body)):
+    # Where another field is named `time`, only decoding one by one tells which is the event's.
+    if whole is not body and whole.count(b'"time"') != len(events):
         return None
-    return events
+    if _may_have_dots(body):
+        return None
+    if _has_known_keys_only(body, events):
+        return Decoded(events=events, rejections=(), count=_bounded(len(events)))
+    if _ESCAPED_NUL in body or _fault_of(body) or any(map(_lacks_counters, events)):
+        return None
+    return Decoded(events=events, rejections=(), count=_bounded(len(events)), warnings=_warnings(body))
+
+
+def _may_have_dots(body: bytes) -> bool:
+    """Whether a text of the body may be "." or "..", also if it is written with escapes."""
+    return b'"."' in body or b'".."' in body or b"\\u002" in body
+
+
+def _lacks_counters(event: WireEvent) -> bool:
+    return isinstance(event, EndEvent) and event.data.usage is not None and has_no_counter(event.data.usage)
+
+
+def _warnings(body: bytes) -> list[FieldWarning]:
+    """Of a body whose events are all valid."""
+    document = _untyped.decode(body)
+    events = document if isinstance(document, list) else [document]
+    found = (warning for index, event in enumerate(events) for warning in unknown_fields(index, event))
+    return list(islice(found, MAX_WARNINGS))
 
 
 def _has_known_keys_only(body: bytes, events: Sequence[WireEvent]) -> bool:
@@ -102,7 +130,7 @@ def _has_known_keys_only(body: bytes, events: Sequence[WireEvent]) -> bool:
     Then no key was repeated or ignored. This is the usual case, and cheap to check: without a backslash, each
     quote opens or closes a string.
     """
-    return b"\\" not in body and body.count(b'"') == _encode(events).count(b'"')
+    return b"\\" not in body and body.count(b'"') == encode_events(events).count(b'"')
 
 
 def _fault_of(body: bytes) -> str | None:
@@ -117,16 +145,24 @@ def _fault_of(body: bytes) -> str | None:
 def _decode_each(raws: Sequence[bytes]) -> Decoded:
     count = _bounded(len(raws))
     verdicts = [_decode_one(index, raw) for index, raw in enumerate(raws)]
+    accepted = {index: each for index, each in enumerate(verdicts) if not isinstance(each, Rejection)}
+    told = (
+        warning
+        for index, event in accepted.items()
+        if not _has_known_keys_only(raws[index], [event])
+        for warning in unknown_fields(index, _untyped.decode(raws[index]))
+    )
     return Decoded(
-        events=[verdict for verdict in verdicts if not isinstance(verdict, Rejection)],
+        events=list(accepted.values()),
         rejections=[verdict for verdict in verdicts if isinstance(verdict, Rejection)],
         count=count,
+        warnings=list(islice(told, MAX_WARNINGS)),
     )
 
 
 def _decode_one(index: int, raw: bytes) -> WireEvent | Rejection:
     try:
-        wire = _decode_typed(index, raw)
+        wire = _decode_typed(index, truncate_time(raw))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = str(error).removeprefix("JSON is malformed: ")
         return Rejection(index=index, id=None, code="invalid-json", detail=f"not valid JSON: {reason}")
@@ -134,15 +170,26 @@ def _decode_one(index: int, raw: bytes) -> WireEvent | Rejection:
         return Rejection(index=index, id=None, code="invalid-json", detail="nested too deeply")
     if isinstance(wire, Rejection):
         return wire
-    if not _FIRST_YEAR <= wire.time.year <= _LAST_YEAR:
-        detail = f"time: expected a year from {_FIRST_YEAR} to {_LAST_YEAR}, got {wire.time.year}"
-        return Rejection(index=index, id=wire.id, code="invalid-field", detail=detail)
-    if _ESCAPED_NUL in raw and (path := _path_of_nul(msgspec.to_builtins(wire))):
-        detail = f"{path}: expected text without NUL (\\u0000)"
-        return Rejection(index=index, id=wire.id, code="invalid-field", detail=detail)
     if fault := _fault_of(raw):
         return _rejection_of_fault(index, wire.id, fault)
+    if problem := _problem_of(wire, raw):
+        return Rejection(index=index, id=wire.id, code="invalid-field", detail=problem)
+    if _lacks_counters(wire) and (problem := unknown_usage(_untyped.decode(raw))):
+        return Rejection(index=index, id=wire.id, code="unknown-usage", detail=problem)
     return wire
+
+
+def _problem_of(wire: WireEvent, raw: bytes) -> str | None:
+    """What is wrong with a field of the right type; None if nothing is."""
+    if not _FIRST_YEAR <= wire.time.year <= _LAST_YEAR:
+        return f"time: expected a year from {_FIRST_YEAR} to {_LAST_YEAR}, got {wire.time.year}"
+    if _ESCAPED_NUL in raw and (path := _path_of_nul(msgspec.to_builtins(wire, enc_hook=str))):
+        return f"{path}: expected text without NUL (\\u0000)"
+    named = (("subject", wire.subject), ("data.stream_id", wire.data.stream_id))
+    return next(
+        (f'{path}: expected an id other than "." and "..", got "{id_}"' for path, id_ in named if id_ in _DOTS),
+        None,
+    )
 
 
 def _rejection_of_fault(index: int, event_id: str, fault: str) -> Rejection:

@@ -5,10 +5,15 @@ the journal. Absent fields are left out when an event is encoded again; `decode.
 """
 
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import fields
 
+from metering.core.money import cents_text
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
 from metering.events.usage import Usage
 
@@ -18,6 +23,43 @@ Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Note = Annotated[str, Meta(max_length=1024)]
 Time = Annotated[datetime, Meta(tz=True)]
+
+
+class Seconds(Decimal):
+    """A time in seconds: text with at most three decimal places, or an integer."""
+
+    MAX = Decimal(10**9)
+    PLACES = 3
+    EXPECTED = 'expected seconds as text with at most three decimal places, such as "12.5"'
+
+
+class Dollars(Decimal):
+    """An amount in US dollars: text with at most 18 decimal places, or an integer."""
+
+    MAX = Decimal(10**9)
+    PLACES = 18
+    EXPECTED = 'expected US dollars as text with at most 18 decimal places, such as "0.00125"'
+
+
+def decimal_hook(kind: type, sent: object) -> Any:
+    """Decode text as one of the decimals above, in its one spelling.
+
+    Raises:
+        ValueError: it is not text, or is out of bounds.
+    """
+    assert issubclass(kind, Seconds | Dollars)
+    try:
+        value = Decimal(sent) if isinstance(sent, str | int) and not isinstance(sent, bool) else Decimal("NaN")
+    except InvalidOperation:
+        value = Decimal("NaN")
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or not 0 <= value <= kind.MAX or value != round(value, kind.PLACES):
+        raise ValueError(kind.EXPECTED)
+    return kind(cents_text(value))
+
+
+# How the events are encoded again, for comparison with what was sent.
+encode_events = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class StartData(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -55,6 +97,24 @@ class UsageData(Struct, frozen=True, gc=False, omit_defaults=True):
     reasoning_output_tokens: Count | None = None
     input_audio_tokens: Count | None = None
     output_audio_tokens: Count | None = None
+    cache_write_1h_input_tokens: Count | None = None
+    cache_read_input_audio_tokens: Count | None = None
+    cache_read_input_image_tokens: Count | None = None
+    input_image_tokens: Count | None = None
+    input_video_tokens: Count | None = None
+    output_image_tokens: Count | None = None
+    output_video_tokens: Count | None = None
+    citation_output_tokens: Count | None = None
+    web_searches: Count | None = None
+    storage_searches: Count | None = None
+    input_audio_seconds: Seconds | None = None
+    audio_seconds: Seconds | None = None
+    input_characters: Count | None = None
+    input_document_pages: Count | None = None
+    input_annotated_document_pages: Count | None = None
+    input_text_messages: Count | None = None
+    service_tier: Note | None = None
+    upstream_cost_usd: Dollars | None = None
 
 
 class EndData(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -65,6 +125,7 @@ class EndData(Struct, frozen=True, gc=False, omit_defaults=True):
     usage: UsageData | None = None
     usage_source: Literal["provider", "gateway_count", "estimate"] | None = None
     finish_reasons: list[Note] | None = None
+    response_provider: Id | None = None
     response_model: Name | None = None
     response_id: Note | None = None
     service_tier: Note | None = None
@@ -99,6 +160,7 @@ class EndEvent(_CloudEvent, frozen=True, gc=False, kw_only=True, tag=StreamEnd.E
     data: EndData
 
 
+_NOT_COUNTERS = ("service_tier", "upstream_cost_usd")
 WireEvent = StartEvent | DeliveredEvent | EndEvent
 
 
@@ -140,18 +202,23 @@ def _start(event: StartEvent) -> StreamStart:
 
 def _end(event: EndEvent) -> StreamEnd:
     data = event.data
+    usage = data.usage
+    cost = usage.upstream_cost_usd if usage is not None else None
     return StreamEnd(
         customer_id=event.subject,
         stream_id=data.stream_id,
         time=event.time,
         outcome=Outcome(data.outcome),
-        usage=_usage(data.usage) if data.usage is not None else None,
+        usage=_usage(usage) if usage is not None else None,
         usage_source=UsageSource(data.usage_source) if data.usage_source is not None else None,
         finish_reasons=tuple(data.finish_reasons) if data.finish_reasons is not None else None,
+        response_provider=data.response_provider,
         response_model=data.response_model,
         response_id=data.response_id,
-        service_tier=data.service_tier,
+        # The provider's usage names the tier that it bills; the rest of the answer may repeat what was asked for.
+        service_tier=(usage.service_tier if usage is not None else None) or data.service_tier,
         error_type=data.error_type,
+        upstream_cost_usd=None if cost is None else Decimal(cost),
     )
 
 
@@ -164,4 +231,32 @@ def _usage(data: UsageData) -> Usage:
         reasoning_output_tokens=data.reasoning_output_tokens,
         input_audio_tokens=data.input_audio_tokens,
         output_audio_tokens=data.output_audio_tokens,
+        cache_write_1h_input_tokens=data.cache_write_1h_input_tokens,
+        cache_read_input_audio_tokens=data.cache_read_input_audio_tokens,
+        cache_read_input_image_tokens=data.cache_read_input_image_tokens,
+        input_image_tokens=data.input_image_tokens,
+        input_video_tokens=data.input_video_tokens,
+        output_image_tokens=data.output_image_tokens,
+        output_video_tokens=data.output_video_tokens,
+        citation_output_tokens=data.citation_output_tokens,
+        web_searches=data.web_searches,
+        storage_searches=data.storage_searches,
+        input_audio_seconds=_plain(data.input_audio_seconds),
+        audio_seconds=_plain(data.audio_seconds),
+        input_characters=data.input_characters,
+        input_document_pages=data.input_document_pages,
+        input_annotated_document_pages=data.input_annotated_document_pages,
+        input_text_messages=data.input_text_messages,
     )
+
+
+_usage_values = attrgetter(*(field.name for field in fields(UsageData) if field.name not in _NOT_COUNTERS))
+
+
+def has_no_counter(usage: UsageData) -> bool:
+    """Whether no counter is known."""
+    return all(value is None for value in _usage_values(usage))
+
+
+def _plain(seconds: Seconds | None) -> Decimal | None:
+    return None if seconds is None else Decimal(seconds)

@@ -48,6 +48,10 @@ ENTRY_COLUMNS = (
     "markup_percent",
     "retry_of",
     "resolution",
+    "response_provider",
+    "price_source",
+    "upstream_usd_cents",
+    "flags",
     "tags",
     "lines",
     "usd_cents",
@@ -67,10 +71,17 @@ CHARGE = "LEFT JOIN charges c ON c.customer_id = e.customer_id AND c.stream_id =
 _OF_CHARGE = ("started_at", "ended_at", "outcome", "provider", "model", "api_key_id")
 
 
+_SUMMED = frozenset({*COUNTERS, "upstream_usd_cents"})
+
+
+def _value(table: str, name: str) -> str:
+    return f"array_to_string({table}.flags, ' ')" if name == "flags" else f"{table}.{name}"
+
+
 def _change(name: str) -> str:
-    """The column of an adjustment's row: the change of a counter, or the new bill's value of any other field."""
-    if name not in COUNTERS:
-        return f"e.{name}"
+    """The column of an adjustment's row: the change of what is summed, else the new bill's value."""
+    if name not in _SUMMED:
+        return _value("e", name)
     either = f"coalesce(e.{name}, before.{name})"
     return f"CASE WHEN {either} IS NOT NULL THEN coalesce(e.{name}, 0) - coalesce(before.{name}, 0) END"
 
@@ -78,7 +89,7 @@ def _change(name: str) -> str:
 _LINE = f"SELECT m.n, {LINE_KIND}, {LINE_MONTH}, e.charged_provider, e.charged_model, e.kind"
 _CHARGES = f"""
     {_LINE}, e.charge_id, e.stream_id, NULL, NULL::integer, NULL, NULL, e.booked_at,
-           {", ".join(f"e.{name}" for name in _BILL)}, {TAGS}, CAST(e.lines AS text), e.usd_cents
+           {", ".join(_value("e", name) for name in _BILL)}, {TAGS}, CAST(e.lines AS text), e.usd_cents
     FROM {ENTRIES_OF_MONTHS} {STREAM} WHERE e.kind = 'charge'
 """
 _ADJUSTMENTS = f"""

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
+from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.db.rows import json_rows
-from metering.events.usage import COUNTERS
+from metering.events.usage import COUNTERS, TIMED_COUNTERS
 from metering.months.invoice import LineKind
 
 _CHUNK = 1_000
@@ -46,7 +47,10 @@ class ExportInvoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportMonth:
-    """A customer's month with entries, half-open in its time zone. It has no invoice while it is open."""
+    """A customer's month with entries, half-open in its time zone. It has no invoice while it is open.
+
+    `time_zone` divides it into days: UTC, if this service or PostgreSQL does not know the customer's.
+    """
 
     customer_id: str
     customer_name: str | None
@@ -60,7 +64,8 @@ class ExportMonth:
 
 _COUNTED = "(SELECT count(*) FROM entries e WHERE e.customer_id = c.customer_id AND e.period = :period)"
 _MONTHS = f"""
-    SELECT c.customer_id, c.name, coalesce(p.time_zone, c.time_zone) AS time_zone, p.starts_at, p.ends_at,
+    SELECT c.customer_id, c.name, coalesce(p.time_zone, c.time_zone) AS time_zone,
+           p.starts_at, p.ends_at,
            coalesce(p.entry_count, {_COUNTED}) AS entry_count, closed.until AS closed_until,
            i.invoice_id, i.number, i.exact_usd_cents, i.carried_in_usd_cents, i.billed_cents,
            i.remainder_usd_cents, b.period AS carried_from
@@ -73,7 +78,10 @@ _MONTHS = f"""
     WHERE CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id
 """
 _IN_ORDER = text(
-    f'SELECT * FROM ({_MONTHS}) AS m WHERE entry_count > 0 ORDER BY customer_id COLLATE "C"'
+    f"""
+    SELECT m.*, known_time_zone(time_zone) IS NOT NULL AS is_known
+    FROM ({_MONTHS}) AS m WHERE entry_count > 0 ORDER BY customer_id COLLATE "C"
+    """
 ).execution_options(yield_per=_CHUNK)
 _ALL = text(f"SELECT coalesce(sum(entry_count), 0) FROM ({_MONTHS}) AS m")
 
@@ -123,7 +131,7 @@ ENTRIES_OF_MONTHS = _OF_MONTHS.format(table="entries", row="e")
 
 
 def _month(row: Any, period: BillingPeriod) -> ExportMonth:
-    zone = ZoneInfo(row.time_zone)
+    zone = shown_zone(row.time_zone)
     starts_at, ends_at = row.starts_at, row.ends_at
     if starts_at is None:
         starts_at, ends_at = period.bounds(time_zone=zone, closed_until=row.closed_until)
@@ -131,7 +139,7 @@ def _month(row: Any, period: BillingPeriod) -> ExportMonth:
         customer_id=row.customer_id,
         customer_name=row.name,
         period=period,
-        time_zone=zone,
+        time_zone=zone if row.is_known else UTC_ZONE,
         starts_at=starts_at,
         ends_at=ends_at,
         entry_count=row.entry_count,
@@ -151,7 +159,11 @@ def _invoice(row: Any) -> ExportInvoice:
     )
 
 
-_COUNTERS = ", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS bigint), 0)" for name in COUNTERS)
+def _kind(counter: str) -> str:
+    return "numeric" if counter in TIMED_COUNTERS else "bigint"
+
+
+_COUNTERS = ", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS {_kind(name)}), 0)" for name in COUNTERS)
 _LINES = text(
     f"""
     SELECT m.n, l.line_key, l.kind, l.provider, l.model, l.month, l.adjustment_id, l.reason, l.starts_at,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from metering.events.usage import COUNTERS
 from metering.exports.queries.charges import BILL_BEFORE, CHARGE, STREAM, TAGS
 from metering.exports.queries.months import ENTRIES_OF_MONTHS, ExportMonth, month_parameters
 from metering.months.queries.entries import LINE_KIND, LINE_MONTH
@@ -23,7 +24,8 @@ class UsageSum(NamedTuple):
 
     `line_…` belong to the invoice line, `day` is a day in the customer's time zone, `kind` and `usd_per_million`
     belong to a charge line, and `retry` says whether the streams are linked as retries. A manual adjustment has an
-    `adjustment_id` and no kind; `corrects_stream` says whether it is for a stream of an earlier month.
+    `adjustment_id` and no kind; `corrects_stream` says whether it is for a stream of an earlier month. After a
+    discount of 100 %, `rated_by` has what selected the rates, as JSON, and `list_prices.py` adds the list price.
     """
 
     n: int
@@ -44,6 +46,7 @@ class UsageSum(NamedTuple):
     tags: str | None
     line_provider: str | None
     line_model: str | None
+    rated_by: str | None
     quantity: Decimal | None
     usd_cents: Decimal
     stream_count: int
@@ -52,22 +55,33 @@ class UsageSum(NamedTuple):
     corrects_stream: bool | None
     card_provider: str | None
     card_model: str | None
-    base_usd_per_million: Decimal | None
+    list_usd_per_million: Decimal | None
 
 
 _DIMENSIONS = UsageSum._fields[1 : UsageSum._fields.index("quantity")]
 
 _DAY = "CAST({at} AT TIME ZONE m.time_zone AS date)"
-_LINE = "(kind text, quantity numeric, usd_per_million numeric, usd_cents numeric)"
+# A discount of 100 % leaves nothing of the rate on the line, so what selected the rate is read instead.
+_RATED_BY = f"""
+    CASE WHEN {{bill}}.markup_percent = -100 THEN CAST(json_build_object(
+        'at', {{bill}}.started_at, 'service_tier', {{bill}}.service_tier,
+        'usage', json_build_object({", ".join(f"'{name}', {{bill}}.{name}" for name in COUNTERS)})) AS text) END
+"""
+_LINE = "(kind text, quantity numeric, usd_per_million numeric, usd_per_hour numeric, usd_cents numeric)"
+_RATE = "coalesce(l.usd_per_million, l.usd_per_hour)"
 _CHARGED_LINES = f"""
     SELECT m.n, {LINE_KIND}, {LINE_MONTH}, {_DAY.format(at="e.ended_at")}, e.provider, e.model, l.kind,
-           l.usd_per_million, e.rate_card_id, e.rated_model, e.markup_percent, e.outcome, e.usage_source,
-           e.retry_of IS NOT NULL, e.api_key_id, {TAGS}, e.provider, e.model, l.quantity, l.usd_cents, 1
+           {_RATE}, e.rate_card_id, e.rated_model, e.markup_percent, e.outcome, e.usage_source,
+           e.retry_of IS NOT NULL, e.api_key_id, {TAGS}, e.provider, e.model, {_RATED_BY.format(bill="e")},
+           l.quantity, l.usd_cents, 1
     FROM {ENTRIES_OF_MONTHS} {STREAM} CROSS JOIN LATERAL json_to_recordset(e.lines) AS l {_LINE}
     WHERE e.kind = 'charge'
 """
 _BILL = (
+    "started_at",
     "ended_at",
+    "service_tier",
+    *COUNTERS,
     "provider",
     "model",
     "rate_card_id",
@@ -81,9 +95,9 @@ _BILL = (
 )
 _ADJUSTED_LINES = f"""
     SELECT m.n, {LINE_KIND}, {LINE_MONTH}, {_DAY.format(at="d.ended_at")}, d.provider, d.model, l.kind,
-           l.usd_per_million, d.rate_card_id, d.rated_model, d.markup_percent, d.outcome, d.usage_source,
+           {_RATE}, d.rate_card_id, d.rated_model, d.markup_percent, d.outcome, d.usage_source,
            d.retry_of IS NOT NULL, d.api_key_id, {TAGS}, e.charged_provider, e.charged_model,
-           d.sign * l.quantity, d.sign * l.usd_cents, d.sign
+           {_RATED_BY.format(bill="d")}, d.sign * l.quantity, d.sign * l.usd_cents, d.sign
     FROM {ENTRIES_OF_MONTHS} {STREAM} {BILL_BEFORE}
     CROSS JOIN LATERAL (
         VALUES (1, {", ".join(f"e.{name}" for name in _BILL)}),
@@ -96,7 +110,7 @@ _ADJUSTED_LINES = f"""
 _MANUAL = f"""
     SELECT m.n, e.kind, NULL, {_DAY.format(at="e.filed_at")}, c.provider, c.model, NULL, NULL, NULL, NULL, NULL,
            c.outcome, c.usage_source, CASE WHEN c.stream_id IS NOT NULL THEN c.retry_of IS NOT NULL END,
-           c.api_key_id, {TAGS}, NULL, NULL, NULL, e.usd_cents, 0, e.entry_id, e.reason, c.period < :period
+           c.api_key_id, {TAGS}, NULL, NULL, NULL, NULL, e.usd_cents, 0, e.entry_id, e.reason, c.period < :period
     FROM {ENTRIES_OF_MONTHS} {CHARGE} {STREAM} WHERE e.revision IS NULL
 """
 _SUMMED = f"n, {', '.join(_DIMENSIONS)}"
@@ -115,11 +129,7 @@ _USAGE = text(
         UNION ALL {_MANUAL}
     )
     SELECT summed.*, k.provider AS card_provider, k.model AS card_model,
-           CASE WHEN markup_percent = -100 THEN (
-               SELECT r.usd_per_million FROM rates r WHERE r.rate_card_id = summed.rate_card_id
-               AND r.kind = summed.kind
-               ORDER BY r.above_input_tokens, r.service_tier, r.daily_start, r.weekdays LIMIT 1
-           ) END AS base_usd_per_million
+           CAST(NULL AS numeric) AS list_usd_per_million
     FROM summed LEFT JOIN rate_cards k ON k.rate_card_id = summed.rate_card_id
     ORDER BY {_IN_ORDER}
     """

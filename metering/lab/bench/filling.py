@@ -1,8 +1,7 @@
 """Fills a database with millions of rows, as months of use would, in seconds to minutes."""
 
-from metering.events.usage import COUNTERS
 from metering.lab.bench.stage import Stage
-from metering.ledger.rollups import DETAILED, ROLLUPS, SUMS
+from metering.ledger.rollups import DETAILED, ROLLUPS, SPARSE_SUMS, SUMS
 
 # Finalized streams as ingest and finalizer leave them; their ids are random hex, like UUIDs.
 _STREAMS = """
@@ -52,7 +51,9 @@ FROM (SELECT n, c, (c * 7 + floor(3 * random())::int) % 20 AS m,
       FROM (SELECT n, floor(2000 * power(random(), 3))::int AS c
             FROM generate_series({first}, {last}) AS n) AS numbered) AS drawn
 """
-_SUMMED = "count(*), " + ", ".join(f"sum(coalesce({name}, 0))" for name in COUNTERS) + ", sum(usd_cents)"
+_SUMMED = "count(*), " + ", ".join(
+    f"sum({name})" if name in SPARSE_SUMS else f"sum(coalesce({name}, 0))" for name in SUMS[1:]
+)
 _CHARGE_INDEXES = (
     "ALTER TABLE charges ADD PRIMARY KEY (customer_id, stream_id)",
     "CREATE INDEX charges_by_end ON charges (ended_at, customer_id, stream_id)",

@@ -110,7 +110,9 @@ def _fill(running: Stage, streams: int, lead: timedelta) -> datetime:
         while left:
             for body in play(script, connection=1, turn=turn):
                 ended = [
-                    facts for facts in fold_wire(decode_json(body).events).values() if facts.end and facts.start
+                    facts
+                    for facts in fold_wire(decode_json(body).events, received_at=None).values()
+                    if facts.end and facts.start
                 ]
                 parameters = upsert_parameters(
                     ended[:left],

@@ -57,12 +57,13 @@ def _batch(bodies: Sequence[bytes]) -> _Batch:
     parts: list[StreamFacts] = []
     for body in bodies:
         events = decode_json(body).events
-        streams = fold_wire(events)
+        received_at = utc_now()
+        streams = fold_wire(events, received_at=received_at)
         parts.extend(streams.values())
         entries.append(
             JournalEntry(
                 ingest_key_id="floor",
-                received_at=utc_now(),
+                received_at=received_at,
                 media_type="application/json",
                 event_count=len(events),
                 rejected=None,

@@ -10,6 +10,7 @@ from metering.lab.bench.alerts import AlertsReport
 from metering.lab.bench.audit import AuditBenchReport
 from metering.lab.bench.exports import ExportsReport
 from metering.lab.bench.finalize import FinalizeReport
+from metering.lab.bench.gateway import GatewayReport
 from metering.lab.bench.ingest import IngestReport, Row
 from metering.lab.bench.invoices import InvoicesReport
 from metering.lab.bench.machine import Machine
@@ -42,6 +43,7 @@ def render_page(results: Path) -> str:
             *_push(_read(results / "push.json", PushReport)),
             *_exports(_read(results / "exports.json", ExportsReport)),
             *_alerts(_read(results / "alerts.json", AlertsReport)),
+            *_gateway(_read(results / "gateway.json", GatewayReport)),
         ]
     )
 
@@ -222,6 +224,27 @@ def _alerts(report: AlertsReport) -> list[str]:
         f"queued in {report.occurred_seconds:.0f} s, while other work goes on."
     )
     return _section("Alerts", report.machine, what, table, fired)
+
+
+def _gateway(report: GatewayReport) -> list[str]:
+    what = (
+        "Chunks that come alone, from an upstream through each target to its clients, in one run and on the same "
+        "cores. Latency is from the upstream's write to the client's read of each chunk; the first chunk is timed "
+        "from the request. The floor is a pass-through in Python that copies bytes between two sockets."
+    )
+    table = _table(
+        "target | streams x tokens/s | chunks/s | p50 ms | p99 ms | first chunk p50, p99 ms | CPU us per chunk | "
+        "x the floor",
+        (
+            f"{row.what} | {row.streams} x {row.rate} | {row.chunks_per_second:,.0f} | {row.p50_ms:.2f} "
+            f"| {row.p99_ms:.1f} | {row.first_p50_ms:.1f}, {row.first_p99_ms:.0f} "
+            f"| {row.cpu_microseconds_per_chunk:.0f} "
+            f"| {'' if row.cpu_ratio is None else f'{row.cpu_ratio:.1f}'}"
+            for row in report.rows
+        ),
+        texts=2,
+    )
+    return _section("Gateway", report.machine, what, table)
 
 
 def _list(values: Sequence[float]) -> str:

@@ -65,5 +65,5 @@ def _rate(book: RateBook, provider: str, model: str) -> int:
     for usage in _USAGES:
         match = book.find(provider=provider, model=model, at=_AT)
         if match is not None:
-            lines += len(rate_by_card(usage=usage, card=match.card, service_tier=None, at=_AT))
+            lines += len(rate_by_card(usage=usage, card=match.card, service_tier=None, at=_AT).lines)
     return lines

@@ -5,22 +5,25 @@ from typing import Any
 from metering.lab.stripe_local.objects import list_page, merge_metadata, record_event
 from metering.lab.stripe_local.search import save_version
 from metering.lab.stripe_local.store import Document, Store
+from metering.lab.stripe_local.test_clocks import is_on_no_clock, now_of
 
 _PLAIN = ("email", "name", "description", "phone", "invoice_prefix", "tax_exempt")
 
 
 def create(store: Store, params: Document) -> Document:
     """`POST /v1/customers`."""
+    clock_id = params.get("test_clock")
     customer = {
         "id": store.new_id("cus"),
         "object": "customer",
         "balance": params.get("balance", 0),
-        "created": store.now(),
+        "created": now_of(store, clock_id),
         "currency": "usd",
         "delinquent": False,
         "livemode": False,
         "metadata": merge_metadata({}, params.get("metadata")),
         "next_invoice_sequence": 1,
+        "test_clock": clock_id,
         **{name: params.get(name) for name in _PLAIN},
     }
     customer["invoice_prefix"] = params.get("invoice_prefix") or customer["id"][-8:].upper()
@@ -48,7 +51,9 @@ def read(store: Store, customer_id: str) -> Document:
 
 def list_all(store: Store, params: Document) -> Document:
     """`GET /v1/customers`."""
-    return list_page(store, "customer", params, url="/v1/customers", filters=("email",))
+    filters = ("email", "test_clock")
+    keep = (lambda _: True) if "test_clock" in params else is_on_no_clock
+    return list_page(store, "customer", params, url="/v1/customers", filters=filters, keep=keep)
 
 
 def add_to_balance(store: Store, customer: Document, amount: int, **details: Any) -> Document:
@@ -60,7 +65,7 @@ def add_to_balance(store: Store, customer: Document, amount: int, **details: Any
             "id": store.new_id("cbtxn"),
             "object": "customer_balance_transaction",
             "amount": amount,
-            "created": store.now(),
+            "created": now_of(store, customer.get("test_clock")),
             "currency": "usd",
             "customer": customer["id"],
             "description": None,

@@ -68,14 +68,45 @@ class Operation:
 
 @cache
 def load() -> tuple[tuple[re.Pattern[str], Operation], ...]:
-    """Every operation with the pattern of its path; paths without placeholders come first."""
+    """Every operation of the file with the pattern of its path; paths without placeholders come first."""
     text = files("metering.lab.stripe_local").joinpath("openapi-requests.json").read_text()
     found: list[tuple[re.Pattern[str], Operation]] = []
     for path, methods in json.loads(text)["paths"].items():
-        pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+        pattern = _pattern(path)
         for method, details in methods.items():
             found.append((pattern, Operation(method.upper(), path, _schema(details))))
     return tuple(sorted(found, key=lambda each: each[1].path.count("{")))
+
+
+_TEXT, _TIME = {"type": "string"}, {"type": "integer"}
+_CLOCKS = "/v1/test_helpers/test_clocks"
+# Test clocks are not in the file; their few requests are described here.
+_TEST_CLOCKS: tuple[tuple[str, str, dict[str, Schema], list[str]], ...] = (
+    ("POST", _CLOCKS, {"frozen_time": _TIME, "name": _TEXT}, ["frozen_time"]),
+    ("GET", _CLOCKS, {"limit": _TIME, "starting_after": _TEXT, "ending_before": _TEXT}, []),
+    ("GET", f"{_CLOCKS}/{{test_clock}}", {}, []),
+    ("POST", f"{_CLOCKS}/{{test_clock}}/advance", {"frozen_time": _TIME}, ["frozen_time"]),
+)
+
+
+@cache
+def _load_test_clocks() -> tuple[tuple[re.Pattern[str], Operation], ...]:
+    expand: Schema = {"type": "array", "items": _TEXT}
+    return tuple(
+        (
+            _pattern(path),
+            Operation(
+                method,
+                path,
+                {"type": "object", "properties": {**properties, "expand": expand}, "required": required},
+            ),
+        )
+        for method, path, properties, required in _TEST_CLOCKS
+    )
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
 
 
 def _schema(details: Mapping[str, Any]) -> Schema:
@@ -97,7 +128,7 @@ def find(method: str, path: str) -> tuple[Operation, dict[str, str]]:
     Raises:
         RefusedError: 404, there is no such operation.
     """
-    for pattern, operation in load():
+    for pattern, operation in (*load(), *_load_test_clocks()):
         if operation.method == method and (match := pattern.fullmatch(path)):
             return operation, match.groupdict()
     raise RefusedError(f"Unrecognized request URL ({method}: {path}).", status=404, kept=False)

@@ -5,6 +5,7 @@ from metering.lab.stripe_local.errors import RefusedError
 from metering.lab.stripe_local.invoice_lines import add_items, draft_of, item_id_of, lines_of, sum_up
 from metering.lab.stripe_local.objects import list_page, merge_metadata, record_event
 from metering.lab.stripe_local.store import Document, Store
+from metering.lab.stripe_local.test_clocks import is_on_no_clock, now_of
 
 # Stripe does not collect less than this in US cents; it moves the amount to the customer's balance.
 _MINIMUM = 50
@@ -21,7 +22,7 @@ def create(store: Store, params: Document) -> Document:
     collection = params.get("collection_method", "charge_automatically")
     if collection == "send_invoice" and not {"days_until_due", "due_date"} & params.keys():
         raise RefusedError("send_invoice needs days_until_due or due_date.", param="days_until_due")
-    now = store.now()
+    now = now_of(store, customer.get("test_clock"))
     due = now + params["days_until_due"] * 86_400 if "days_until_due" in params else params.get("due_date")
     invoice = {
         "id": store.new_id("in"),
@@ -46,6 +47,7 @@ def create(store: Store, params: Document) -> Document:
         "period_end": now,
         "starting_balance": 0,
         "status": "draft",
+        "test_clock": customer.get("test_clock"),
         "status_transitions": dict.fromkeys(("finalized_at", "paid_at", "voided_at", "marked_uncollectible_at")),
         "amount_paid": 0,
         "amount_overpaid": 0,
@@ -87,7 +89,8 @@ def list_all(store: Store, params: Document) -> Document:
             "the local Stripe does not filter by due_date", status=501, kind="api_error", kept=False
         )
     filters = ("customer", "status", "collection_method", "subscription", "customer_account")
-    return list_page(store, "invoice", params, url="/v1/invoices", filters=filters)
+    keep = (lambda _: True) if "customer" in params else is_on_no_clock
+    return list_page(store, "invoice", params, url="/v1/invoices", filters=filters, keep=keep)
 
 
 def delete(store: Store, invoice_id: str) -> Document:
@@ -118,7 +121,7 @@ def finalize(store: Store, invoice_id: str, params: Document) -> Document:
     store.save(customer)
     invoice["auto_advance"] = params.get("auto_advance", invoice["auto_advance"])
     invoice["status"] = "open"
-    invoice["status_transitions"]["finalized_at"] = store.now()
+    invoice["status_transitions"]["finalized_at"] = now_of(store, invoice.get("test_clock"))
     _apply_balance(store, invoice, customer)
     store.save(invoice)
     record_event(store, "invoice.finalized", invoice)
@@ -144,7 +147,7 @@ def mark_paid(store: Store, invoice: Document, *, paid: int) -> None:
     invoice["amount_paid"] += paid
     invoice["amount_remaining"] = 0
     invoice["attempted"] = True
-    invoice["status_transitions"]["paid_at"] = store.now()
+    invoice["status_transitions"]["paid_at"] = now_of(store, invoice.get("test_clock"))
     store.save(invoice)
     record_event(store, "invoice.paid", invoice)
     record_event(store, "invoice.payment_succeeded", invoice)
@@ -210,7 +213,7 @@ def _with_status(store: Store, invoice_id: str, done: str, *allowed: str) -> Doc
 
 def _end(store: Store, invoice: Document, status: str, transition: str, event: str) -> Document:
     invoice["status"] = status
-    invoice["status_transitions"][transition] = store.now()
+    invoice["status_transitions"][transition] = now_of(store, invoice.get("test_clock"))
     if status == "void":
         invoice["amount_remaining"] = 0
     store.save(invoice)

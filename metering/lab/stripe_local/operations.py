@@ -12,6 +12,7 @@ from metering.lab.stripe_local import (
     invoices,
     objects,
     search,
+    test_clocks,
 )
 from metering.lab.stripe_local.description import Operation, coerce
 from metering.lab.stripe_local.errors import RefusedError
@@ -87,6 +88,10 @@ HANDLERS: dict[str, Handler] = {
     "POST /v1/credit_notes/{id}/void": _by_id("id", credit_notes.void),
     "GET /v1/events": _plain(objects.list_events),
     "GET /v1/events/{id}": _by_id("id", objects.read_event),
+    "POST /v1/test_helpers/test_clocks": _plain(test_clocks.create),
+    "GET /v1/test_helpers/test_clocks": _plain(test_clocks.list_all),
+    "GET /v1/test_helpers/test_clocks/{test_clock}": _by_id("test_clock", test_clocks.read),
+    "POST /v1/test_helpers/test_clocks/{test_clock}/advance": _of("test_clock", test_clocks.advance),
 }
 
 

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, text
 
 from metering.db.rows import copy_rows, json_keys, json_rows, moment
 from metering.events.events import Outcome, UsageSource
-from metering.events.usage import COUNTERS, Usage
+from metering.events.usage import COUNTERS, TIMED_COUNTERS, Usage
 from metering.ledger.entries import Adjustment, Charge
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
-from metering.streams.bill import Bill
+from metering.streams.bill import Bill, Flag, PriceSource
 from metering.streams.resolutions import ResolutionAction
 
 # The columns of a bill, without its amount, and their types.
@@ -27,7 +27,7 @@ BILL_TYPES = {
     "api_key_id": "text",
     "started_at": "timestamptz",
     "ended_at": "timestamptz",
-    **dict.fromkeys(COUNTERS, "bigint"),
+    **{name: "numeric" if name in TIMED_COUNTERS else "bigint" for name in COUNTERS},
     "usage_source": "text",
     "input_unknown": "boolean",
     "cancel_policy": "text",
@@ -39,6 +39,10 @@ BILL_TYPES = {
     "service_tier": "text",
     "retry_of": "text",
     "resolution": "text",
+    "response_provider": "text",
+    "price_source": "text",
+    "upstream_usd_cents": "numeric",
+    "flags": "text[]",
     "lines": "json",
 }
 BILL_COLUMNS = tuple(BILL_TYPES)
@@ -46,7 +50,13 @@ _CHARGE = ("customer_id", "stream_id", "charge_id", "booked_at", "period")
 CHARGE_COLUMNS = (*_CHARGE, *BILL_COLUMNS, "usd_cents", "request_key")
 
 _encode_lines = msgspec.json.Encoder(order="deterministic").encode
+# Nearly all lines have a price per million only.
+_NO_HOURLY_PRICE = b',"usd_per_hour":null'
 _decode_lines = msgspec.json.Decoder(tuple[ChargeLine, ...]).decode
+
+
+def _lines_document(lines: tuple[ChargeLine, ...]) -> str:
+    return _encode_lines(lines).replace(_NO_HOURLY_PRICE, b"").decode()
 
 
 def bill_row(table: str) -> str:
@@ -76,6 +86,10 @@ def bill_of_row(row: Any) -> Bill:
         markup_percent=row.markup_percent,
         retry_of=row.retry_of,
         resolution=ResolutionAction(row.resolution) if row.resolution else None,
+        response_provider=row.response_provider,
+        price_source=PriceSource(row.price_source),
+        upstream_usd_cents=row.upstream_usd_cents,
+        flags=tuple(map(Flag, row.flags)),
         lines=_decode_lines(row.lines),
     )
 
@@ -140,7 +154,11 @@ def _bill_values(bill: Bill) -> tuple[Any, ...]:
         bill.service_tier,
         bill.retry_of,
         bill.resolution.value if bill.resolution else None,
-        _encode_lines(bill.lines).decode(),
+        bill.response_provider,
+        bill.price_source.value,
+        bill.upstream_usd_cents,
+        f"{{{','.join(bill.flags)}}}",
+        _lines_document(bill.lines),
     )
 
 
@@ -165,7 +183,7 @@ _CHARGED = {
     "charged_usd_cents": "usd_cents",
 }
 # An adjustment that takes the bill back repeats the charge's columns, with no lines and no usage.
-_NOT_OF_CHARGE = {"lines": "'[]'", **dict.fromkeys(COUNTERS, "NULL")}
+_NOT_OF_CHARGE = {"lines": "'[]'", "flags": "'{}'", **dict.fromkeys((*COUNTERS, "upstream_usd_cents"), "NULL")}
 _BOOK_ADJUSTMENTS = text(
     f"""
     INSERT INTO adjustments ({", ".join(_ADJUSTMENT_TYPES)}, taken_back, {", ".join(_CHARGED)},

@@ -8,11 +8,12 @@ would starve closing instead: PostgreSQL grants new shared row locks before a wa
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, text
 
+from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
+from metering.core.time_zones import FURTHEST_ZONES, find_zone
 from metering.db.engine import transaction
 from metering.db.locks import Lock, share, take
 
@@ -21,22 +22,43 @@ _CUSTOMERS = text(
 )
 
 
+class UnusableTimeZoneError(MeteringError):
+    """The customer's time zone is unusable, and its month at this time is not the same in every zone."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenPeriods:
     """The customers that this transaction may book for, with their time zone and last closed month."""
 
-    _customers: dict[str, tuple[ZoneInfo, BillingPeriod | None]]
+    _customers: dict[str, tuple[str, BillingPeriod | None]]
 
     def __contains__(self, customer_id: str) -> bool:
         return customer_id in self._customers
 
     def period(self, *, customer_id: str, at: datetime) -> str:
-        """The month, such as `2026-10`, that an entry at `at` belongs to: its own, or the first open one after."""
-        time_zone, closed_through = self._customers[customer_id]
-        period = BillingPeriod.containing(at=at, time_zone=time_zone)
-        if closed_through is not None and period <= closed_through:
-            return str(closed_through.next)
-        return str(period)
+        """The month, such as `2026-10`, that an entry at `at` belongs to: its own, or the first open one after.
+
+        Raises:
+            UnusableTimeZoneError: nobody can say which month that is.
+        """
+        found = self.find_period(customer_id=customer_id, at=at)
+        if found is None:
+            time_zone, _ = self._customers[customer_id]
+            raise UnusableTimeZoneError(
+                f"the time zone {time_zone!r} of customer {customer_id!r} is unusable, and {at:%Y-%m-%d %H:%M} UTC"
+                " is near the end of a month: set another time zone first"
+            )
+        return found
+
+    def find_period(self, *, customer_id: str, at: datetime) -> str | None:
+        """The same; None when the customer's time zone is unusable and the month depends on it."""
+        name, closed_through = self._customers[customer_id]
+        zone = find_zone(name)
+        zones = FURTHEST_ZONES if zone is None else (zone,)
+        months = {BillingPeriod.containing(at=at, time_zone=each) for each in zones}
+        if closed_through is not None:
+            months = {max(month, closed_through.next) for month in months}
+        return str(months.pop()) if len(months) == 1 else None
 
 
 def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> OpenPeriods:
@@ -47,7 +69,7 @@ def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> Op
     return OpenPeriods(
         {
             row.customer_id: (
-                ZoneInfo(row.time_zone),
+                row.time_zone,
                 BillingPeriod.parse(row.closed_through) if row.closed_through else None,
             )
             for row in rows

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
@@ -16,8 +17,8 @@ from metering.core.money import EXACT, ZERO
 from metering.db.engine import transaction
 from metering.db.locks import Lock, try_to_take
 from metering.db.rows import copy_rows, moment
-from metering.events.usage import COUNTERS
-from metering.ledger.rollups import DIMENSIONS, ROLLUPS, SUMS, Rollup
+from metering.events.usage import COUNTERS, Quantity
+from metering.ledger.rollups import DIMENSIONS, ROLLUPS, SPARSE_SUMS, SUMS, Rollup
 from metering.streams.bill import Bill
 from metering.streams.retries import NO_RETRY, RETRY
 
@@ -34,11 +35,26 @@ class BillChange:
     after: Bill | None
 
 
+_USUAL = len(COUNTERS) - len(SPARSE_SUMS) + 1
+
+
 @dataclass(slots=True)
 class _Sum:
     stream_count: int
-    counters: list[int]
+    counters: list[Quantity]
     usd_cents: Decimal
+    upstream_usd_cents: Decimal = ZERO
+
+    def values(self) -> tuple[Any, ...]:
+        """In the order of SUMS; what is 0 and sparse is NULL."""
+        sparse = (count or None for count in self.counters[_USUAL:])
+        return (
+            self.stream_count,
+            *self.counters[:_USUAL],
+            *sparse,
+            self.usd_cents,
+            self.upstream_usd_cents or None,
+        )
 
 
 _COPY_PENDING = f"""
@@ -53,7 +69,7 @@ def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None
         for bill, sign in ((change.before, -1), (change.after, 1)):
             if bill is not None:
                 _add(sums, change.customer_id, bill, sign)
-    rows = ((*key, total.stream_count, *total.counters, total.usd_cents) for key, total in sums.items())
+    rows = ((*key, *total.values()) for key, total in sums.items())
     copy_rows(connection, _COPY_PENDING, rows)
 
 
@@ -69,8 +85,8 @@ def add_amount_to_totals(
 ) -> None:
     """Add an amount that is not in a bill: it counts no stream and no usage."""
     values = [dimensions[name] for name in DIMENSIONS[1:]]
-    row = (customer_id, _hour(at), *values, 0, *(0 for _ in COUNTERS), usd_cents)
-    copy_rows(connection, _COPY_PENDING, [row])
+    amount = _Sum(0, [0] * len(COUNTERS), usd_cents)
+    copy_rows(connection, _COPY_PENDING, [(customer_id, _hour(at), *values, *amount.values())])
 
 
 def _hour(at: datetime) -> str:
@@ -106,6 +122,8 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
     # The operators + and - would round to the 28 digits of the default context.
     add_or_subtract = EXACT.add if sign > 0 else EXACT.subtract
     total.usd_cents = add_or_subtract(total.usd_cents, bill.usd_cents)
+    if bill.upstream_usd_cents:
+        total.upstream_usd_cents = add_or_subtract(total.upstream_usd_cents, bill.upstream_usd_cents)
 
 
 def _add_to(rollup: Rollup, taken: str) -> str:
@@ -116,8 +134,15 @@ def _add_to(rollup: Rollup, taken: str) -> str:
         SELECT {", ".join(columns.get(name, name) for name in rollup.key)}, {", ".join(f"sum({n})" for n in SUMS)}
         FROM {taken} GROUP BY {", ".join(str(place + 1) for place in range(len(rollup.key)))}
         ORDER BY {", ".join(str(place + 1) for place in range(len(rollup.key)))}
-        ON CONFLICT ({key}) DO UPDATE SET {", ".join(f"{name} = t.{name} + excluded.{name}" for name in SUMS)}
+        ON CONFLICT ({key}) DO UPDATE SET {", ".join(map(_added, SUMS))}
     """
+
+
+def _added(name: str) -> str:
+    if name not in SPARSE_SUMS:
+        return f"{name} = t.{name} + excluded.{name}"
+    new = f"excluded.{name}"
+    return f"{name} = CASE WHEN {new} IS NULL THEN t.{name} ELSE coalesce(t.{name}, 0) + {new} END"
 
 
 _ROLL_UP = text(

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy import Connection, text
 
 from metering.core.money import EXACT
-from metering.events.usage import COUNTERS, Usage
+from metering.events.usage import COUNTERS, TIMED_COUNTERS, Quantity, Usage
 from metering.ledger.entries import ManualKind
 from metering.months.invoice import LineKind, LineSum
 
@@ -169,7 +169,7 @@ def _usage_line(row: Any, month: OpenMonth) -> LineSum:
         model=row.model,
         month=row.month,
         stream_count=row.stream_count,
-        usage=_usage({name: int(getattr(row, name) or 0) for name in COUNTERS}),
+        usage=_usage({name: _counted(name, getattr(row, name)) for name in COUNTERS}),
     )
 
 
@@ -207,6 +207,10 @@ def _add(line: LineSum, change: LineSum) -> LineSum:
     )
 
 
-def _usage(counts: Mapping[str, int]) -> Usage:
+def _counted(name: str, total: Decimal | int | None) -> Quantity:
+    return Decimal(total or 0) if name in TIMED_COUNTERS else int(total or 0)
+
+
+def _usage(counts: Mapping[str, Quantity]) -> Usage:
     """Counters as usage. A sum of 0 becomes None, because a sum cannot say whether its counter was known."""
-    return Usage(**{name: count or None for name, count in counts.items()})
+    return Usage(**{name: cast("Any", count or None) for name, count in counts.items()})

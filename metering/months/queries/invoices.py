@@ -131,7 +131,7 @@ _OF_LINE = f"""
            CASE WHEN e.kind = 'charge' THEN e.ended_at ELSE e.booked_at END AS at,
            CASE WHEN e.kind = 'adjustment' THEN e.reason ELSE e.kind END AS what
     FROM entries e
-    CROSS JOIN (VALUES (CAST(:starts_at AS timestamptz), CAST(:time_zone AS text))) AS m (starts_at, time_zone)
+    CROSS JOIN (VALUES (CAST(:starts_at AS timestamptz), known_time_zone(:time_zone))) AS m (starts_at, time_zone)
     WHERE e.customer_id = :customer_id AND e.period = :period AND {LINE_KIND} = :kind
       AND {LINE_MONTH} IS NOT DISTINCT FROM :month AND e.charged_provider IS NOT DISTINCT FROM :provider
       AND e.charged_model IS NOT DISTINCT FROM :model

@@ -17,7 +17,7 @@ class CloseProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A customer whose month a run did not close. `result` is `unsettled` or `failed`; `detail` says why."""
+    """A customer whose month a run did not close. `result` is `unsettled`, `time_zone` or `failed`."""
 
     customer_id: str
     result: str

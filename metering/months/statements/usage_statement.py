@@ -10,6 +10,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from metering.core.money import EXACT
+from metering.core.time_zones import shown_zone
 from metering.months.invoice import InvoiceLine, describe
 from metering.months.store.invoices import StoredInvoice
 
@@ -51,7 +52,7 @@ def usage_statement(
 ) -> UsageStatement:
     """The statement of an invoice."""
     invoice, closed = stored.invoice, stored.closed
-    zone = ZoneInfo(closed.time_zone)
+    zone = shown_zone(closed.time_zone)
     customer = [customer_name, invoice.customer_id] if customer_name else [invoice.customer_id]
     facts = [
         ("Statement", stored.number),

@@ -12,7 +12,10 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
+from metering.core.time_zones import shown_zone
+from metering.customers.queries import zone_problems
 from metering.db.rows import copy_rows, moment
+from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.months.invoice import ClosedPeriod, Invoice, Previous
 from metering.months.store.invoices import CLOSED_COLUMNS, INVOICE_COLUMNS, LINE_COLUMNS, usage_document
 
@@ -24,10 +27,10 @@ _OF_RUN = """
 
 @dataclass(frozen=True, slots=True)
 class OpenCustomer:
-    """A customer whose month is open, with its time zone."""
+    """A customer whose month is open, with its time zone: a stored text, which may be unusable."""
 
     customer_id: str
-    time_zone: ZoneInfo
+    time_zone: str
 
 
 def _claim(skip: str) -> str:
@@ -62,7 +65,7 @@ def claim_open_customers(
         "limit": limit,
     }
     rows = connection.execute(_CLAIM, parameters).all() or connection.execute(_CLAIM_WAITING, parameters).all()
-    return [OpenCustomer(row.customer_id, ZoneInfo(row.time_zone)) for row in rows]
+    return [OpenCustomer(row.customer_id, row.time_zone) for row in rows]
 
 
 _OPEN = text(
@@ -80,7 +83,7 @@ def list_open_customers(
     """Customers in these zones whose month is open, all of them or only one (`only`)."""
     parameters = {"period": str(period), "time_zones": list(time_zones), "only": only}
     rows = connection.execute(_OPEN, parameters)
-    return [OpenCustomer(row.customer_id, ZoneInfo(row.time_zone)) for row in rows]
+    return [OpenCustomer(row.customer_id, row.time_zone) for row in rows]
 
 
 def mark_closed(connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod) -> None:
@@ -167,12 +170,20 @@ def lock_marked(
 def read_marked(
     connection: Connection, customer_ids: Sequence[str], *, period: BillingPeriod
 ) -> list[MarkedCustomer]:
-    """Read what is needed to invoice these customers. Customers that are closed for `period` are left out."""
-    rows = connection.execute(_MARKED, {"customer_ids": list(customer_ids), "period": str(period)})
+    """Read what is needed to invoice these customers. Customers that are closed for `period` are left out.
+
+    Raises:
+        UnusableTimeZoneError: the months of one of them cannot be bounded.
+    """
+    rows = connection.execute(_MARKED, {"customer_ids": list(customer_ids), "period": str(period)}).all()
+    zones = {row.time_zone for row in rows}
+    for time_zone, problem in zone_problems(connection, sorted(zones)).items():
+        (first, *_) = (row.customer_id for row in rows if row.time_zone == time_zone)
+        raise UnusableTimeZoneError(f"{problem}; set another time zone for customer {first!r}")
     return [
         MarkedCustomer(
             customer_id=row.customer_id,
-            time_zone=ZoneInfo(row.time_zone),
+            time_zone=shown_zone(row.time_zone),
             closed_until=row.closed_until,
             previous=Previous(
                 invoice_id=row.invoice_id,

@@ -7,10 +7,16 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from metering.prices.cancel_policies import CancelPolicyBook
-from metering.prices.price_book import MarkupBook, PriceBook
+from metering.prices.price_book import MarkupBook, PriceBook, UpstreamPriceBook
 from metering.prices.rate_book import RateBook
 from metering.prices.store.cards import SourcedRateCard, load_rate_cards
-from metering.prices.store.terms import FOREVER, load_cancel_terms, load_markups, load_providers
+from metering.prices.store.terms import (
+    FOREVER,
+    load_cancel_terms,
+    load_markups,
+    load_providers,
+    load_upstream_prices,
+)
 
 # Rows are only added, so their number and the newest time identify a version.
 _VERSION = text(
@@ -19,6 +25,7 @@ _VERSION = text(
         || (SELECT (count(*), max(created_at))::text FROM rate_providers)
         || (SELECT (count(*), max(created_at))::text FROM cancel_policies)
         || (SELECT (count(*), max(created_at))::text FROM markups)
+        || (SELECT (count(*), max(created_at))::text FROM upstream_prices)
     """
 )
 
@@ -69,13 +76,15 @@ def load_price_book(
         ),
         cancel_policies=CancelPolicyBook(load_cancel_terms(connection, known_at=known_at)),
         markups=MarkupBook(load_markups(connection, known_at=known_at)),
+        upstream_prices=UpstreamPriceBook(load_upstream_prices(connection, known_at=known_at)),
     )
 
 
 _CHANGES = text(
     """
     SELECT created_at FROM rate_cards UNION SELECT created_at FROM rate_providers
-    UNION SELECT created_at FROM cancel_policies UNION SELECT created_at FROM markups ORDER BY created_at
+    UNION SELECT created_at FROM cancel_policies UNION SELECT created_at FROM markups
+    UNION SELECT created_at FROM upstream_prices ORDER BY created_at
     """
 )
 

@@ -50,6 +50,7 @@ def _rate_of_row(row: Any) -> Rate:
     return Rate(
         kind=_KINDS[row.kind],
         usd_per_million=row.usd_per_million,
+        usd_per_hour=row.usd_per_hour,
         above_input_tokens=row.above_input_tokens,
         service_tier=row.service_tier or None,
         daily=_window_of_row(row),
@@ -89,10 +90,10 @@ _ADD_CARDS = text(
 _ADD_RATES = text(
     """
     INSERT INTO rates (rate_card_id, provenance, kind, above_input_tokens, service_tier, daily_start, daily_end,
-                       weekdays, usd_per_million)
+                       weekdays, usd_per_million, usd_per_hour)
     SELECT * FROM json_to_recordset(CAST(:rates AS json))
         AS r (rate_card_id text, provenance text, kind text, above_input_tokens bigint, service_tier text,
-              daily_start time, daily_end time, weekdays text, usd_per_million numeric)
+              daily_start time, daily_end time, weekdays text, usd_per_million numeric, usd_per_hour numeric)
     """
 )
 
@@ -135,6 +136,7 @@ def _rate_row(new: SourcedRateCard, rate: Rate) -> dict[str, Any]:
         "daily_end": window.end,
         "weekdays": " ".join(window.weekdays),
         "usd_per_million": rate.usd_per_million,
+        "usd_per_hour": rate.usd_per_hour,
     }
 
 
@@ -145,9 +147,25 @@ _RATES = text("SELECT * FROM rates WHERE rate_card_id <> ALL(:known)")
 def load_rate_cards(connection: Connection, *, known: Collection[str] = ()) -> list[SourcedRateCard]:
     """All cards with their rates, except those whose ids are `known`."""
     parameters = {"known": list(known)}
-    by_card = rates_by_card(connection.execute(_RATES, parameters).all())
+    # The cards first: the rates of a card that is seen are then seen as well. The other way round, a card that is
+    # added between the two statements would seem to have none.
     cards = connection.execute(_CARDS, parameters).all()
+    by_card = rates_by_card(connection.execute(_RATES, parameters).all())
     return [sourced_rate_card(row, by_card.get(row.rate_card_id, ())) for row in cards]
+
+
+_CARD = text("SELECT * FROM rate_cards WHERE rate_card_id = :rate_card_id")
+_RATES_OF_CARD = text("SELECT * FROM rates WHERE rate_card_id = :rate_card_id")
+
+
+def find_rate_card(connection: Connection, *, rate_card_id: str) -> RateCard | None:
+    """One card with its rates; None if there is none with this id."""
+    key = {"rate_card_id": rate_card_id}
+    row = connection.execute(_CARD, key).one_or_none()
+    if row is None:
+        return None
+    by_card = rates_by_card(connection.execute(_RATES_OF_CARD, key).all())
+    return sourced_rate_card(row, by_card.get(rate_card_id, ())).card
 
 
 _SHARED_NAMES = text(

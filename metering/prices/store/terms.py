@@ -1,4 +1,4 @@
-"""SQL that writes and loads what a price book has beside cards: provider names, cancel policies and markups."""
+"""SQL that writes and loads what a price book has beside cards: names of providers, and terms."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from metering.db.rows import json_value
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
-from metering.prices.price_book import Markup
+from metering.prices.price_book import Markup, UpstreamPrice
 from metering.prices.rate_book import Provider
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -159,3 +159,40 @@ def add_markup(
     }
     connection.execute(_ADD_MARKUP, parameters)
     return Markup(customer_id=customer_id, percent=percent, effective_from=effective_from)
+
+
+_UPSTREAM_PRICES = text("SELECT * FROM upstream_prices WHERE created_at <= :known_at")
+
+
+def load_upstream_prices(connection: Connection, *, known_at: datetime = FOREVER) -> list[UpstreamPrice]:
+    """For which providers the upstream's own cost was accepted, or no longer, as set by `known_at`."""
+    return [upstream_price_of_row(row) for row in connection.execute(_UPSTREAM_PRICES, {"known_at": known_at})]
+
+
+def upstream_price_of_row(row: Any) -> UpstreamPrice:
+    """A row of `upstream_prices` as a record."""
+    return UpstreamPrice(provider=row.provider, accepted=row.accepted, effective_from=row.effective_from)
+
+
+_ADD_UPSTREAM_PRICE = text(
+    """
+    INSERT INTO upstream_prices (provider, accepted, effective_from, provenance, created_at)
+    VALUES (:provider, :accepted, :effective_from, :provenance, :now)
+    """
+)
+
+
+def add_upstream_price(connection: Connection, new: UpstreamPrice, *, provenance: str, now: datetime) -> None:
+    """Add a row for a provider.
+
+    Raises:
+        IntegrityError: the provider already has one effective from the same time.
+    """
+    parameters = {
+        "provider": new.provider,
+        "accepted": new.accepted,
+        "effective_from": new.effective_from,
+        "provenance": provenance,
+        "now": now,
+    }
+    connection.execute(_ADD_UPSTREAM_PRICE, parameters)

@@ -5,22 +5,29 @@ through the ordinary join. A property test compares the two folds.
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import msgspec
 
 from metering.events.events import StreamEnd, StreamStart, UsageEvent, hash64
 from metering.events.wire.events import DeliveredEvent, WireEvent, to_domain
+from metering.streams.dating import EARLIEST, SKEWED
 from metering.streams.stream import Delivered, StreamFacts, facts_of, join_all
 
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
-def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]:
-    """The joined facts of each stream in the events, by (customer_id, stream_id)."""
+def fold_wire(events: Iterable[WireEvent], *, received_at: datetime | None) -> dict[tuple[str, str], StreamFacts]:
+    """The joined facts of each stream in events that arrived together, by (customer_id, stream_id).
+
+    Without `received_at` their times are believed.
+    """
+    earliest, latest = (_FIRST, _LAST) if received_at is None else (EARLIEST, received_at + SKEWED)
     counted: dict[tuple[str, str], DeliveredEvent] = {}
     rest: list[UsageEvent] = []
     for event in events:
-        if type(event) is not DeliveredEvent:
+        if type(event) is not DeliveredEvent or not earliest <= event.time <= latest:
             rest.append(to_domain(event))
             continue
         key = (event.subject, event.data.stream_id)
@@ -29,7 +36,7 @@ def fold_wire(events: Iterable[WireEvent]) -> dict[tuple[str, str], StreamFacts]
             counted[key] = event
         else:
             rest.append(to_domain(event))
-    others = (facts_of(event, fingerprint=_fingerprint) for event in rest)
+    others = (facts_of(event, received_at=received_at, fingerprint=_fingerprint) for event in rest)
     return join_all([*others, *map(_counted_facts, counted.values())])
 
 

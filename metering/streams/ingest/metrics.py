@@ -4,6 +4,17 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS_ACCEPTED = Counter("metering_events_accepted", "Usage events that were committed")
 EVENTS_REJECTED = Counter("metering_events_rejected", "Usage events that were refused, by validation")
+# Labels are ids of ingest keys, which an admin creates.
+STREAMS_AHEAD = Counter(
+    "metering_streams_clock_ahead",
+    "Streams in requests with an event that was dated over five minutes ahead, by ingest key",
+    ["key"],
+)
+UNKNOWN_FIELDS = Counter(
+    "metering_requests_unknown_fields",
+    "Requests with fields that the contract does not know, by ingest key",
+    ["key"],
+)
 INGEST_COMMITS = Counter(
     "metering_ingest_commits", "Transactions in which waiting requests were committed together"
 )

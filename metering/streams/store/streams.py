@@ -10,7 +10,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from metering.db.rows import json_keys, json_rows
 from metering.events.events import StreamEnd, StreamStart
-from metering.streams.settlement import State
+from metering.streams.settlement import NEEDS_PERSON, State
 from metering.streams.stream import StreamFacts
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -50,7 +50,11 @@ _KEY = {"customer_id": "to_json(s.customer_id)", "stream_id": "to_json(s.stream_
 def _winner(name: str, time: str) -> str:
     """SQL for a `Winner` as JSON. Its event is the key, the time and the stored attributes (without the brace)."""
     event = f"'{{{_members(**_KEY, time=f'to_json(s.{time})')} || ',' || substr(s.{name}_data::text, 2)"
-    winner = _json(event=event, fingerprint=f"s.{name}_fingerprint", conflicting=f"s.{name}_conflicting")
+    received = f"""CASE WHEN s.{name}_received_at IS NULL THEN ''
+        ELSE ',"received_at":' || to_json(s.{name}_received_at) END"""
+    winner = _json(
+        event=event, fingerprint=f"s.{name}_fingerprint", conflicting=f"s.{name}_conflicting || {received}"
+    )
     return f"CASE WHEN s.{time} IS NULL THEN 'null' ELSE {winner} END"
 
 
@@ -65,11 +69,15 @@ FACTS = _json(
     start=_winner("start", "started_at"),
     delivered=f"CASE WHEN s.delivered_seq IS NULL THEN 'null' ELSE {_DELIVERED} END",
     end=_winner("end", "ended_at"),
+    clock_ahead_seconds="COALESCE(s.clock_ahead_seconds::text, 'null')",
 )
 # The facts are read as one JSON document: msgspec builds the records from it several times as fast as Python.
 STREAM_COLUMNS = f"{FACTS} AS facts, s.last_received_at, s.state, s.state_reason, s.revision"
 
 _STATES = {state.value: state for state in State}
+
+# As the partial index `streams_backlog` has it: a query that uses the index has the same text.
+IN_BACKLOG = f"s.state IN ({', '.join(repr(state.value) for state in NEEDS_PERSON)})"
 _decode_facts = msgspec.json.Decoder(StreamFacts).decode
 
 
@@ -85,6 +93,9 @@ def stored_stream(row: Any) -> StoredStream:
     )
 
 
+# When a stream ended, as far as known: `StreamFacts.ended_at` in SQL.
+ENDED_AT = "coalesce(s.end_received_at, s.ended_at, s.last_event_at)"
+
 # The fields of a row in UPSERT's JSON; a missing field is NULL.
 _ROW_COLUMNS: tuple[tuple[str, str], ...] = (
     ("customer_id", "text"),
@@ -93,6 +104,7 @@ _ROW_COLUMNS: tuple[tuple[str, str], ...] = (
     ("start_fingerprint", "bigint"),
     ("start_data", "json"),
     ("start_conflicting", "boolean"),
+    ("start_received_at", "timestamptz"),
     ("delivered_seq", "bigint"),
     ("delivered_output_tokens", "bigint"),
     ("delivered_reasoning_tokens", "bigint"),
@@ -102,21 +114,36 @@ _ROW_COLUMNS: tuple[tuple[str, str], ...] = (
     ("end_fingerprint", "bigint"),
     ("end_data", "json"),
     ("end_conflicting", "boolean"),
+    ("end_received_at", "timestamptz"),
+    ("clock_ahead_seconds", "bigint"),
 )
 
+
 # The join, clause by clause as in streams/stream.py. `s` is the stored row, `excluded` the new one.
-_TAKE_START = """(excluded.started_at IS NOT NULL AND (s.started_at IS NULL
-    OR (excluded.started_at, excluded.start_fingerprint) < (s.started_at, s.start_fingerprint)))"""
+def _precedence(table: str, name: str, time: str) -> str:
+    """SQL for what `_precedence` of streams/stream.py compares."""
+    received = f"{table}.{name}_received_at"
+    return f"{received} IS NOT NULL, {table}.{time}, {table}.{name}_fingerprint, COALESCE({received}, '-infinity')"
+
+
+_TAKE_START = f"""(excluded.started_at IS NOT NULL AND (s.started_at IS NULL
+    OR ({_precedence("excluded", "start", "started_at")}) < ({_precedence("s", "start", "started_at")})))"""
 _START_CONFLICTING = """(s.start_conflicting OR excluded.start_conflicting
     OR COALESCE(s.start_fingerprint <> excluded.start_fingerprint, false))"""
-_TAKE_END = """(excluded.end_rank IS NOT NULL AND (s.end_rank IS NULL
-    OR (excluded.end_rank, excluded.ended_at, excluded.end_fingerprint)
-     < (s.end_rank, s.ended_at, s.end_fingerprint)))"""
+_TAKE_END = f"""(excluded.end_rank IS NOT NULL AND (s.end_rank IS NULL
+    OR (excluded.end_rank, {_precedence("excluded", "end", "ended_at")})
+     < (s.end_rank, {_precedence("s", "end", "ended_at")})))"""
 _END_CONFLICTING = f"""(CASE WHEN s.end_rank IS NOT DISTINCT FROM excluded.end_rank
     THEN s.end_conflicting OR excluded.end_conflicting
          OR COALESCE(s.end_fingerprint <> excluded.end_fingerprint, false)
     WHEN {_TAKE_END} THEN excluded.end_conflicting ELSE s.end_conflicting END)"""
-_MAXIMA = ("delivered_seq", "delivered_output_tokens", "delivered_reasoning_tokens", "last_event_at")
+_MAXIMA = (
+    "delivered_seq",
+    "delivered_output_tokens",
+    "delivered_reasoning_tokens",
+    "last_event_at",
+    "clock_ahead_seconds",
+)
 _CHANGES_ROW = " OR ".join(
     [
         _TAKE_START,
@@ -145,10 +172,10 @@ SELECT {", ".join(f"COALESCE({name}, false)" if type_ == "boolean" else name for
 FROM json_to_recordset(%(rows)s::json) AS joined ({", ".join(f"{name} {type_}" for name, type_ in _ROW_COLUMNS)})
 ORDER BY customer_id, stream_id
 ON CONFLICT (customer_id, stream_id) DO UPDATE SET
-    {_either(_TAKE_START, "started_at", "start_fingerprint", "start_data")},
+    {_either(_TAKE_START, "started_at", "start_fingerprint", "start_data", "start_received_at")},
     start_conflicting = {_START_CONFLICTING},
     {", ".join(f"{name} = GREATEST(s.{name}, excluded.{name})" for name in _MAXIMA)},
-    {_either(_TAKE_END, "end_rank", "ended_at", "end_fingerprint", "end_data")},
+    {_either(_TAKE_END, "end_rank", "ended_at", "end_fingerprint", "end_data", "end_received_at")},
     end_conflicting = {_END_CONFLICTING},
     first_received_at = LEAST(s.first_received_at, excluded.first_received_at),
     last_received_at = GREATEST(s.last_received_at, excluded.last_received_at),
@@ -170,6 +197,7 @@ class _Row(msgspec.Struct, omit_defaults=True, kw_only=True):
     start_fingerprint: int | None = None
     start_data: msgspec.Raw | None = None
     start_conflicting: bool = False
+    start_received_at: datetime | None = None
     delivered_seq: int | None = None
     delivered_output_tokens: int | None = None
     delivered_reasoning_tokens: int | None = None
@@ -178,6 +206,8 @@ class _Row(msgspec.Struct, omit_defaults=True, kw_only=True):
     end_fingerprint: int | None = None
     end_data: msgspec.Raw | None = None
     end_conflicting: bool = False
+    end_received_at: datetime | None = None
+    clock_ahead_seconds: int | None = None
 
 
 def upsert_parameters(
@@ -203,6 +233,7 @@ def _row(facts: StreamFacts) -> _Row:
         row.start_fingerprint = start.fingerprint
         row.start_data = msgspec.Raw(attributes_document(start.event))
         row.start_conflicting = start.conflicting
+        row.start_received_at = start.received_at
     if (delivered := facts.delivered) is not None:
         row.delivered_seq = delivered.seq
         row.delivered_output_tokens = delivered.output_tokens
@@ -213,6 +244,8 @@ def _row(facts: StreamFacts) -> _Row:
         row.end_fingerprint = end.fingerprint
         row.end_data = msgspec.Raw(attributes_document(end.event))
         row.end_conflicting = end.conflicting
+        row.end_received_at = end.received_at
+    row.clock_ahead_seconds = facts.clock_ahead_seconds
     return row
 
 

@@ -1,7 +1,7 @@
 """The port: the calls to Stripe that the service makes. A write takes its idempotency key and exact parameters."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -27,7 +27,11 @@ class StripePort(Protocol):
     """Every call may raise a `StripeError`. Each has a timeout, and is sent again only if it was throttled."""
 
     def list_invoices(self, *, stripe_customer_id: str | None, created_from: datetime) -> Iterator[Snapshot]:
-        """Invoices created at `created_from` or later, of a customer or of all (None), newest first."""
+        """Invoices created at `created_from` or later, of a customer or of all (None), newest first.
+
+        Of a customer they are complete also on a test clock, whose time is not ours. The list of all leaves out
+        invoices on test clocks.
+        """
 
     def get_invoice(self, *, stripe_invoice_id: str) -> Snapshot | None:
         """One invoice; None when it does not exist or was deleted."""
@@ -61,19 +65,38 @@ CLOCK_SKEW = timedelta(days=2)
 
 
 def find_snapshots(
-    port: StripePort, stored: StoredInvoice, wanted: WantedInvoice, stripe_invoice_id: str | None
+    port: StripePort,
+    stored: StoredInvoice,
+    wanted: WantedInvoice,
+    stripe_invoice_id: str | None,
+    *,
+    former_customer_id: str | None = None,
 ) -> list[Snapshot]:
     """Stripe's invoices with the mark of our invoice, and the one with `stripe_invoice_id` if it exists.
 
-    Lists the customer's invoices, because Stripe's search lags behind.
+    Lists the customer's invoices, because Stripe's search lags behind; also those of a former Stripe customer, to
+    which it may have been written before the customer was linked anew.
     """
-    listed = port.list_invoices(stripe_customer_id=wanted.stripe_customer_id, created_from=since_of(stored))
+    listed = marked_snapshots(port, stored, wanted)
+    if former_customer_id is not None and former_customer_id != wanted.stripe_customer_id:
+        listed += marked_snapshots(port, stored, replace(wanted, stripe_customer_id=former_customer_id))
     found = {each.stripe_invoice_id: each for each in listed if mark_of(each) == wanted.mark}
     if stripe_invoice_id is not None and stripe_invoice_id not in found:
         known = port.get_invoice(stripe_invoice_id=stripe_invoice_id)
         if known is not None:
             found[known.stripe_invoice_id] = known
     return list(found.values())
+
+
+def marked_snapshots(port: StripePort, stored: StoredInvoice, wanted: WantedInvoice) -> list[Snapshot]:
+    """The customer's invoices at Stripe with the mark of our invoice, or of one of its adjustment invoices."""
+    listed = port.list_invoices(stripe_customer_id=wanted.stripe_customer_id, created_from=since_of(stored))
+    ours = (wanted.mark.environment, wanted.mark.invoice_id)
+    return [
+        each
+        for each in listed
+        if (mark := mark_of(each)) is not None and (mark.environment, mark.invoice_id) == ours
+    ]
 
 
 def since_of(stored: StoredInvoice) -> datetime:

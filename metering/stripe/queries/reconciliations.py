@@ -11,17 +11,28 @@ from sqlalchemy import Connection, text
 
 from metering.months.queries.invoices import get_invoices
 from metering.months.store.invoices import StoredInvoice
-from metering.stripe.push import PushState
+from metering.stripe.push import PushState, owner_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconciledInvoice:
-    """A billed invoice, with its push state and its Stripe ids."""
+    """A billed invoice, with its push state and its Stripe ids.
+
+    `pushed_to` is the Stripe customer that it was written to, `stripe_customer_id` the one that its customer is
+    linked to now. `relinked_to` is the link for which it was reported that they differ.
+    """
 
     stored: StoredInvoice
     state: PushState
     stripe_invoice_id: str | None
     stripe_customer_id: str | None
+    pushed_to: str | None
+    relinked_to: str | None
+
+    @property
+    def belongs_to(self) -> str | None:
+        """The Stripe customer that should have it: once it is final, the one that it was written to."""
+        return owner_of(self.state, pushed_to=self.pushed_to, linked=self.stripe_customer_id)
 
 
 _SCOPE = "i.billed_cents > 0 AND (CAST(:period AS text) IS NULL OR i.period = :period)"
@@ -106,7 +117,8 @@ def count_billed(connection: Connection, *, period: str | None) -> int:
 
 _BILLED = text(
     f"""
-    SELECT i.customer_id, i.invoice_id, p.state, p.stripe_invoice_id, c.stripe_customer_id
+    SELECT i.customer_id, i.invoice_id, p.state, p.stripe_invoice_id, c.stripe_customer_id,
+           p.stripe_customer_id AS pushed_to, p.relinked_to
     FROM invoices i JOIN invoice_pushes p USING (customer_id, invoice_id) JOIN customers c USING (customer_id)
     WHERE {_SCOPE} AND (CAST(:after AS text) IS NULL OR (i.period, i.customer_id) > (:after, :after_customer))
     ORDER BY i.period, i.customer_id LIMIT :limit
@@ -130,6 +142,8 @@ def list_billed(
             state=PushState(row.state),
             stripe_invoice_id=row.stripe_invoice_id,
             stripe_customer_id=row.stripe_customer_id,
+            pushed_to=row.pushed_to,
+            relinked_to=row.relinked_to,
         )
         for row in rows
     ]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from metering.core.errors import MeteringError
-from metering.db.rows import copy_rows, moment
+from metering.db.rows import copy_rows, json_rows, moment
 from metering.months.invoice import Invoice
 from metering.stripe.push import UNDER_WAY, PushState
 from metering.stripe.snapshot import StripeEvent
@@ -28,7 +28,10 @@ class LeaseLostError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedPush:
-    """A push that this worker holds while the row has the same fence."""
+    """A push that this worker holds while the row has the same fence.
+
+    `stripe_customer_id` is the Stripe customer that the invoice was written to; None before the first write.
+    """
 
     customer_id: str
     invoice_id: str
@@ -39,6 +42,7 @@ class ClaimedPush:
     attempts: int
     failures: int
     due_at: datetime | None
+    stripe_customer_id: str | None
 
 
 def add_pushes(connection: Connection, invoices: Sequence[Invoice], now: datetime) -> None:
@@ -75,7 +79,7 @@ _CLAIM = text(
     ) AS claimed
     WHERE p.customer_id = claimed.customer_id AND p.invoice_id = claimed.invoice_id
     RETURNING p.customer_id, p.invoice_id, p.fence, p.state, p.version, p.stripe_invoice_id, p.attempts,
-              p.failures, p.due_at
+              p.failures, p.due_at, p.stripe_customer_id
     """
 )
 
@@ -101,7 +105,7 @@ _CLAIM_ONE = text(
     WHERE p.customer_id = :customer_id AND p.invoice_id = :invoice_id
       AND (p.lease_until IS NULL OR p.lease_until < :now)
     RETURNING p.customer_id, p.invoice_id, p.fence, p.state, p.version, p.stripe_invoice_id, p.attempts,
-              p.failures, p.due_at
+              p.failures, p.due_at, p.stripe_customer_id
     """
 )
 
@@ -180,6 +184,23 @@ _WAKE_LINKED = text(
 def wake_linked(connection: Connection, *, customer_id: str, now: datetime) -> int:
     """Make a customer's unlinked and stuck pushes due; returns how many."""
     return connection.execute(_WAKE_LINKED, {"customer_id": customer_id, "now": now}).rowcount
+
+
+_RELINKED = text(
+    """
+    UPDATE invoice_pushes p SET relinked_to = r.relinked_to
+    FROM json_to_recordset(CAST(:rows AS json)) AS r (customer_id text, invoice_id text, relinked_to text)
+    WHERE p.customer_id = r.customer_id AND p.invoice_id = r.invoice_id
+    """
+)
+
+
+def record_relinked(connection: Connection, rows: Sequence[Mapping[str, str]]) -> None:
+    """Record the links for which invoices were reported to belong to a former Stripe customer.
+
+    Each row has customer_id, invoice_id and relinked_to.
+    """
+    connection.execute(_RELINKED, {"rows": json_rows(rows)})
 
 
 _WAKE = text(

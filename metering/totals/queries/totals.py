@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
+from metering.core.money import ZERO
 from metering.db.rows import json_rows
-from metering.events.usage import COUNTERS
+from metering.events.usage import COUNTERS, TIMED_COUNTERS, Quantity
 from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Rollup, narrowest
 from metering.streams.accrue_streams import Accrual
 from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
-from metering.totals.ranges import Granularity, Range, Unit, utc_ranges, zoned_stretches
+from metering.totals.ranges import Granularity, Range, Unit, bucket_starts, utc_ranges, zoned_stretches
 
 
 class Group(StrEnum):
@@ -71,14 +72,17 @@ class TotalsQuestion:
 class TotalRow:
     """Totals of one group: counts and `usd_cents` of final streams, `accrued_usd_cents` of streams not final yet.
 
+    `upstream_usd_cents` is what the upstreams say that final streams cost, where they say so.
+
     `compared_…` are of final streams in the compared range, and zero without one.
     """
 
     start: datetime | None
     group: dict[str, str | bool | None]
     stream_count: int
-    counters: dict[str, int]
+    counters: dict[str, Quantity]
     usd_cents: Decimal
+    upstream_usd_cents: Decimal
     accrued_usd_cents: Decimal
     accruing_stream_count: int
     compared_stream_count: int
@@ -172,8 +176,9 @@ def _keys(question: TotalsQuestion, column: str) -> str:
     """The bucket of a time, as text that sorts like the time, and the groups."""
     bucket = "''"
     if question.granularity is not Granularity.NONE:
-        zone = ", :time_zone" if _zone_of(question) is not None else ""
-        start = f"date_trunc(:granularity, {column}{zone})"
+        start = f"date_trunc(:granularity, {column})"
+        if _zone_of(question) is not None:
+            start = f"(CAST(:starts AS timestamptz[]))[width_bucket({column}, CAST(:starts AS timestamptz[]))]"
         bucket = f'to_char({start}, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\')'
     return ", ".join([bucket, *(group.value for group in question.group_by)])
 
@@ -231,7 +236,8 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
     """The same by days or months of a time zone, which start within UTC days and possibly within hours."""
     zone = _zone_of(question)
     assert zone is not None
-    parameters["time_zone"] = str(zone)
+    # PostgreSQL may have other rules for the zone, and takes the second of two equal midnights as a day's start.
+    parameters["starts"] = bucket_starts(question.from_, question.to, question.granularity, zone)
     for unit in Unit:
         parameters[unit.value] = "[]"
     for unit, stretches in groupby(
@@ -257,6 +263,10 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
     ]
 
 
+def _counted(counter: str, total: Decimal | None) -> Quantity:
+    return (total or ZERO) if counter in TIMED_COUNTERS else int(total or 0)
+
+
 def _stretches(unit: Unit) -> str:
     return f"JOIN jsonb_to_recordset(CAST(:{unit.value} AS jsonb)) AS stretch (from_ timestamptz, to_ timestamptz)"
 
@@ -276,8 +286,9 @@ def _row(row: Any, question: TotalsQuestion, names: Sequence[str]) -> TotalRow:
         start=datetime.fromisoformat(position[0]) if position[0] else None,
         group=group,
         stream_count=int(row.stream_count),
-        counters={counter: int(getattr(row, counter)) for counter in COUNTERS},
+        counters={counter: _counted(counter, getattr(row, counter)) for counter in COUNTERS},
         usd_cents=row.usd_cents,
+        upstream_usd_cents=row.upstream_usd_cents or ZERO,
         accrued_usd_cents=row.accrued_usd_cents,
         accruing_stream_count=int(row.accruing_stream_count),
         compared_stream_count=int(row.compared_stream_count),

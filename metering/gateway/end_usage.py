@@ -1,0 +1,75 @@
+"""The usage that a stream ends with: the provider's where it can be believed, else what the gateway counted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from metering.events.events import UsageSource
+from metering.events.usage import Usage
+from metering.gateway.usage import Amount
+
+_COST = "upstream_cost_usd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """The gateway's own count. `source` tells a count from an estimate."""
+
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    source: UsageSource
+    has_unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndUsage:
+    """`counters` is None if there is nothing to bill; `disbelieved` if the provider's report is not used as is."""
+
+    counters: Mapping[str, Amount] | None
+    source: UsageSource | None
+    disbelieved: bool = False
+
+    def as_usage(self) -> Usage | None:
+        """The counters, without the upstream's cost."""
+        if self.counters is None:
+            return None
+        counts: dict[str, Any] = {name: value for name, value in self.counters.items() if name != _COST}
+        return Usage(**counts)
+
+    @property
+    def upstream_cost_usd(self) -> Decimal | None:
+        """What the upstream says that it cost; it is told with a usage only."""
+        return None if self.counters is None or _COST not in self.counters else Decimal(self.counters[_COST])
+
+
+def end_usage(*, reported: Mapping[str, Amount], is_current: bool, counted: Counted, completed: bool) -> EndUsage:
+    """Choose between the provider's report and the gateway's count.
+
+    A report is believed if it has input and output, and no output followed it (`is_current`). One without output
+    is believed only where the gateway saw none either. Of any other report, the parts that can be right are used,
+    and output is the larger of both counts, because a provider's running count never falls.
+    """
+    input_tokens, output_tokens = reported.get("input_tokens", 0), reported.get("output_tokens", 0)
+    if not completed and not input_tokens and not output_tokens and not counted.output_tokens:
+        return EndUsage(counters=None, source=None)
+    output_is_right = is_current if output_tokens else "output_tokens" in reported and not counted.output_tokens
+    if input_tokens and output_is_right:
+        return EndUsage(counters=reported, source=UsageSource.PROVIDER)
+    mixed: dict[str, Amount] = dict(reported)
+    if not input_tokens:
+        cache = reported.get("cache_read_input_tokens", 0) + reported.get("cache_write_input_tokens", 0)
+        mixed["input_tokens"] = max(counted.input_tokens, cache)
+    if not output_is_right:
+        mixed["output_tokens"] = max(counted.output_tokens, output_tokens)
+        reasoning = max(counted.reasoning_tokens, reported.get("reasoning_output_tokens", 0))
+        if reasoning:
+            mixed["reasoning_output_tokens"] = reasoning
+    # The provider's own numbers, with the tokens that followed them counted here, are no estimate.
+    is_provider_and_more = bool(input_tokens and output_tokens) and not counted.has_unreadable
+    return EndUsage(
+        counters=mixed,
+        source=UsageSource.GATEWAY_COUNT if is_provider_and_more else counted.source,
+        disbelieved=bool(reported),
+    )
