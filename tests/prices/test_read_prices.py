@@ -132,6 +132,12 @@ def test_a_promotion_that_ends_at_midnight_in_beijing_ends_at_16_00_utc() -> Non
             "1.005",
         ),
         ("openrouter", "stepfun/step-3.5-flash:free", Usage(input_tokens=12345, output_tokens=678), "0"),
+        (
+            "openrouter",
+            "google/an-image-model:free",
+            Usage(input_tokens=20, input_image_tokens=10, output_tokens=1290, output_image_tokens=1290),
+            "0",
+        ),
     ],
 )
 def test_audio_has_its_own_price_where_the_vendor_publishes_one(
