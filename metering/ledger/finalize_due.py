@@ -23,7 +23,17 @@ from metering.prices.store.book import PriceBooks
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.retries import Interruption, interruption_of, request_key_of
-from metering.streams.settlement import Backlog, Settled, Settlement, State, Wait, WaitingTimes, is_over, settle
+from metering.streams.settlement import (
+    NEEDS_PERSON,
+    Backlog,
+    Settled,
+    Settlement,
+    State,
+    Wait,
+    WaitingTimes,
+    is_over,
+    settle,
+)
 from metering.streams.store.resolutions import newest_resolutions
 from metering.streams.store.retries import (
     Attempt,
@@ -179,7 +189,8 @@ def _record_interruptions(
         stream = claimed[key]
         interruption = interruption_of(stream.facts, request_key=request_key)
         if interruption is None:
-            if stream.revision is not None:
+            # It may have been recorded when the stream was settled before: booked, or put into the backlog.
+            if stream.revision is not None or stream.state in NEEDS_PERSON:
                 taken_back.append(key)
         elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, waits=waits):
             interrupted.append(interruption)

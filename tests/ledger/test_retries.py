@@ -13,7 +13,7 @@ from metering.events.usage import Usage
 from metering.streams.settlement import State
 from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
-from tests.builders import NOW, T0, Books, end, start
+from tests.builders import NOW, T0, Books, delivered, end, start
 
 ASKED = {"request_hash": "h1", "api_key_id": "k1"}
 COST = Decimal("0.4985")
@@ -86,6 +86,18 @@ def test_what_follows_a_stream_that_did_not_end_early_is_no_retry(books: Books, 
     books.receive([*interrupted("first", outcome), *attempt("again")])
     books.finalize()
     assert retry_of(books, "again") is None
+
+
+def test_a_stream_without_a_rate_that_completed_after_all_was_not_interrupted(books: Books) -> None:
+    """It was swept and put into the backlog, so that nothing was booked when its end came."""
+    unpriced = {"provider": "house", "model": "own-1"}
+    books.receive([start("first", **ASKED, **unpriced), delivered("first")])
+    books.finalize(now=NOW + books.service.waits.abandon_after)
+    assert books.stream("first").stream.state is State.UNPRICED
+    later = NOW + timedelta(hours=1)
+    books.receive([end("first")], at=later)
+    books.finalize(now=later)
+    assert books.audit(now=later) == []
 
 
 def test_the_latest_of_several_interruptions_counts(books: Books) -> None:
