@@ -22,7 +22,6 @@ def main() -> None:
         stream=sys.stderr,
     )
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
         settings = settings_from_environment()
         if options.fd is not None:
