@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from metering.access.store.keys import Role
 from metering.api.auth import AnyKey, ForbiddenError, UnauthorizedError
 from metering.api.parameters import unknown_names
 from metering.api.problems import (
@@ -81,12 +82,12 @@ def _encoding(endpoint: Callable[..., Any], status_code: int) -> Callable[..., R
     return answer
 
 
-async def _refuse_unknown_parameters(request: Request, _: AnyKey) -> None:
+async def _refuse_unknown_parameters(request: Request, key: AnyKey) -> None:
     """Refuse a query parameter that the route does not have, and one that is given twice: no parameter is a list.
 
-    It needs the key first, so that a request without one learns nothing but that.
+    It needs the key first, so that a request without one, or with one that may not read, learns nothing but that.
     """
-    if not request.scope["query_string"]:
+    if not request.scope["query_string"] or key.role is Role.INGEST:
         return
     known: frozenset[str] = request.scope["route"].query_names
     given = [name for name, _ in request.query_params.multi_items()]

@@ -11,8 +11,8 @@ from metering.dashboard.links import customer_cell, customer_page, invoice_cell,
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from metering.events.read_stream_events import read_stream_events
+from metering.events.usage import TIMED_KINDS
 from metering.ledger.queries.streams import StreamView, get_stream
-from metering.prices.rates import unit_name
 from metering.streams.accrue_streams import accrue_stream
 from metering.streams.bill import Bill, PriceSource
 from metering.streams.settlement import NEEDS_PERSON, State
@@ -130,14 +130,14 @@ def _lines(bill: Bill | None) -> Table:
         columns=[
             Column("kind", "Kind"),
             Column("quantity", "Quantity", Kind.COUNT),
-            Column("rate", "USD", Kind.CODE),
+            Column("rate", "USD per million", Kind.CODE),
             Column("amount", "Amount", Kind.EXACT_MONEY),
         ],
         rows=[
             {
                 "kind": line.kind.value,
                 "quantity": line.quantity,
-                "rate": f"{line.usd.normalize():f} {unit_name(line.kind)}",
+                "rate": f"{line.usd.normalize():f}" + (" per hour" if line.kind in TIMED_KINDS else ""),
                 "amount": line.usd_cents,
             }
             for line in lines
