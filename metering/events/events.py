@@ -164,7 +164,7 @@ def hash64(content: bytes) -> int:
 
 def _plain(usage: dict[str, Quantity]) -> dict[str, int | str]:
     """Counters as they are sent: seconds are text."""
-    return {name: count if isinstance(count, int) else str(count) for name, count in usage.items()}
+    return {name: count if type(count) is int else str(count) for name, count in usage.items()}
 
 
 def _without_none(**values: object) -> dict[str, object]:

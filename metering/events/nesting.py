@@ -31,8 +31,7 @@ class Part(NamedTuple):
     otherwise: Sequence[UsageKind] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Usage in which every nested counter fits its parent. `faults` says what did not; it is empty mostly."""
 
     usage: Usage
@@ -67,6 +66,9 @@ _USUAL = 5
 _UNKNOWN: list[Quantity | None] = [None] * (len(COUNTERS) - _USUAL)
 
 
+_OF_INPUT, _OF_OUTPUT = (K.INPUT,), (K.OUTPUT,)
+
+
 def parts_of(usage: Usage) -> list[Part]:
     """The usage in parts that do not overlap; none is 0. Nested counters have to fit their parents.
 
@@ -75,14 +77,18 @@ def parts_of(usage: Usage) -> list[Part]:
     """
     entered, left, read, written, reasoning, *others = usage.counts()
     if others == _UNKNOWN:
-        parts = (
-            Part(K.INPUT, entered - (read or 0) - (written or 0) if entered else 0),
-            Part(K.CACHE_READ, read or 0, (K.INPUT,)),
-            Part(K.CACHE_WRITE, written or 0, (K.INPUT,)),
-            Part(K.OUTPUT, left - (reasoning or 0) if left else 0),
-            Part(K.REASONING, reasoning or 0, (K.OUTPUT,)),
-        )
-        return [part for part in parts if part.quantity]
+        parts: list[Part] = []
+        if entered and (rest := entered - (read or 0) - (written or 0)):
+            parts.append(Part(K.INPUT, rest))
+        if read:
+            parts.append(Part(K.CACHE_READ, read, _OF_INPUT))
+        if written:
+            parts.append(Part(K.CACHE_WRITE, written, _OF_INPUT))
+        if left and (rest := left - (reasoning or 0)):
+            parts.append(Part(K.OUTPUT, rest))
+        if reasoning:
+            parts.append(Part(K.REASONING, reasoning, _OF_OUTPUT))
+        return parts
     every = (*_input_parts(usage), *_output_parts(usage), *_other_parts(usage))
     return [part for part in every if part.quantity]
 

@@ -110,6 +110,8 @@ class Usage:
 
 COUNTERS: tuple[str, ...] = tuple(field.name for field in fields(Usage))
 _counts: Callable[[Usage], tuple[Quantity | None, ...]] = attrgetter(*COUNTERS)
+# The counters before this place are usual; few streams have any of the others.
+USUAL_COUNTERS = 7
 TIMED_COUNTERS = frozenset({"input_audio_seconds", "audio_seconds"})
 
 # Kinds that are no tokens have the name of their counter.

@@ -11,11 +11,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from metering.core.errors import MeteringError
 from metering.core.money import EXACT, ZERO, cents_of, cents_of_time, with_percent
 from metering.events.nesting import Part, input_size, parts_of
-from metering.events.usage import TIMED_KINDS, Quantity, Usage, UsageKind
+from metering.events.usage import Quantity, Usage, UsageKind
 from metering.prices.rates import RateCard, RateTable
 
 
@@ -49,8 +50,7 @@ class ChargeLine:
         return (self.usd_per_hour if self.usd_per_million is None else self.usd_per_million) or ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class Rated:
+class Rated(NamedTuple):
     """The lines of a usage, and the kinds that had no rate of their own and were priced as what they nest in."""
 
     lines: tuple[ChargeLine, ...]
@@ -117,7 +117,7 @@ def upstream_cost_line(*, upstream_cost_usd: Decimal, markup_percent: Decimal) -
 def _line(kind: UsageKind, quantity: Quantity, usd: Decimal, markup_percent: Decimal) -> ChargeLine:
     if markup_percent:
         usd = with_percent(usd, percent=markup_percent)
-    if kind in TIMED_KINDS:
+    if type(quantity) is not int:
         seconds = Decimal(quantity)
         return ChargeLine(
             kind=kind,
@@ -126,12 +126,11 @@ def _line(kind: UsageKind, quantity: Quantity, usd: Decimal, markup_percent: Dec
             usd_per_hour=usd,
             usd_cents=cents_of_time(seconds=seconds, usd_per_hour=usd),
         )
-    count = int(quantity)
     return ChargeLine(
         kind=kind,
-        quantity=count,
+        quantity=quantity,
         usd_per_million=usd,
-        usd_cents=cents_of(quantity=count, usd_per_million=usd),
+        usd_cents=cents_of(quantity=quantity, usd_per_million=usd),
     )
 
 

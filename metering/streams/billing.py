@@ -1,9 +1,9 @@
 """Billing: what a stream costs by its facts, the prices and the terms in force when it started."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from metering.core.errors import MeteringError
 from metering.core.money import EXACT, ZERO
@@ -66,8 +66,7 @@ def written_off(*, facts: StreamFacts, retry_of: str | None) -> Bill:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Terms:
+class _Terms(NamedTuple):
     """The terms by which a stream is priced. `by_upstream`: the upstream's cost is the price where no rate is."""
 
     match: CardMatch | None
@@ -77,8 +76,7 @@ class _Terms:
     by_upstream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Priced:
+class _Priced(NamedTuple):
     """What the usage costs: the lines, the card if it is by rates, and kinds priced as what they nest in."""
 
     lines: tuple[ChargeLine, ...] = ()
@@ -142,8 +140,7 @@ def make_bill(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
+class _Answered(NamedTuple):
     """Who answered a stream, and when it started: what its prices go by."""
 
     provider: str
@@ -192,9 +189,13 @@ def _priced(usage: Usage, end: StreamEnd | None, answered: _Answered, terms: _Te
 
 def flags_of(facts: StreamFacts, usage: BillableUsage, at_parent_rate: Sequence[UsageKind]) -> tuple[Flag, ...]:
     """The flags of a bill, in alphabetical order."""
-    backwards = facts.start is not None and facts.ended_at < facts.start.at - SKEWED
+    start = facts.start
+    backwards = start is not None and facts.ended_at < start.at and facts.ended_at < start.at - SKEWED
+    skewed = backwards or facts.clock_ahead_seconds is not None or facts.misdated
+    if not (skewed or usage.faults or usage.output_unknown or at_parent_rate):
+        return ()
     raised = {
-        Flag.CLOCK_SKEW: facts.clock_ahead_seconds is not None or facts.misdated or backwards,
+        Flag.CLOCK_SKEW: skewed,
         Flag.INCONSISTENT_USAGE: bool(usage.faults),
         Flag.OUTPUT_UNKNOWN: usage.output_unknown,
         Flag.PARENT_RATE: bool(at_parent_rate),

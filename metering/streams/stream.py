@@ -20,7 +20,7 @@ from metering.events.events import (
 )
 from metering.events.nesting import read_usage
 from metering.events.usage import Usage
-from metering.streams.dating import is_misdated, seconds_ahead
+from metering.streams.dating import is_misdated, is_plausible, seconds_ahead
 
 EventT = TypeVar("EventT", StreamStart, StreamEnd)
 
@@ -88,7 +88,10 @@ class StreamFacts:
     @property
     def misdated(self) -> bool:
         """Whether the time of the start or of the end is not believed."""
-        return any(winner is not None and winner.received_at is not None for winner in (self.start, self.end))
+        start, end = self.start, self.end
+        return (start is not None and start.received_at is not None) or (
+            end is not None and end.received_at is not None
+        )
 
     @property
     def conflicting(self) -> bool:
@@ -108,7 +111,7 @@ def facts_of(
     A caller can pass a faster function for the same fingerprint.
     """
     misdated_at, ahead = None, None
-    if received_at is not None:
+    if received_at is not None and not is_plausible(event.time, received_at=received_at):
         misdated_at = received_at if is_misdated(event.time, received_at=received_at) else None
         ahead = seconds_ahead(event.time, received_at=received_at)
     start: Winner[StreamStart] | None = None
@@ -212,6 +215,7 @@ class BillableUsage:
     faults: tuple[str, ...] = ()
 
 
+NO_USAGE = Usage()
 NOTHING_DELIVERED = Usage(input_tokens=0, output_tokens=0)
 _NO_OUTPUT = frozenset({"embeddings", "moderation", "rerank"})
 
@@ -224,7 +228,7 @@ def billable_usage(facts: StreamFacts) -> BillableUsage:
     """
     end = facts.end.event if facts.end else None
     start = facts.start.event if facts.start else None
-    reported = (end.usage if end else None) or Usage()
+    reported = (end.usage if end else None) or NO_USAGE
     source = (end.usage_source if end else None) or UsageSource.ESTIMATE
     delivered = facts.delivered
     usage = reported.filled(
@@ -233,26 +237,27 @@ def billable_usage(facts: StreamFacts) -> BillableUsage:
         reasoning_output_tokens=delivered.reasoning_output_tokens if delivered else None,
     )
     faults: tuple[str, ...] = ()
-    if delivered and delivered.output_tokens and not _has_output(usage):
+    if not usage.output_tokens and delivered and delivered.output_tokens and not _has_output(usage):
         # A count of 0 for output that was seen is no count.
         faults = (f"output_tokens 0, though {delivered.output_tokens} were delivered: read as these",)
         usage = replace(usage, output_tokens=delivered.output_tokens)
         source = max(source, UsageSource.GATEWAY_COUNT, key=lambda each: SOURCE_RANK[each])
-    if end is None or end.outcome is not Outcome.COMPLETED:
-        if not _has_output(usage) and not (source is UsageSource.PROVIDER and reported != Usage()):
+    completed = end is not None and end.outcome is Outcome.COMPLETED
+    if not _has_output(usage):
+        if not completed and not (source is UsageSource.PROVIDER and reported != NO_USAGE):
             return BillableUsage(usage=NOTHING_DELIVERED, source=source, nothing=True)
-    elif reported == Usage() and not _has_output(usage) and usage.input_tokens is None:
-        return BillableUsage(usage=usage, source=source, unmeasured=True)
+        if completed and usage.input_tokens is None and reported == NO_USAGE:
+            return BillableUsage(usage=usage, source=source, unmeasured=True)
     reading = read_usage(usage)
-    measured = _is_measured_otherwise(usage)
-    completed_unknown = end is not None and end.outcome is Outcome.COMPLETED and usage.output_tokens is None
     return BillableUsage(
         usage=reading.usage,
         source=source,
-        input_unknown=usage.input_tokens is None and not measured,
-        output_unknown=completed_unknown
-        and not (_has_output(usage) or measured or (start and start.operation in _NO_OUTPUT)),
-        faults=faults + reading.faults,
+        input_unknown=usage.input_tokens is None and not _is_measured_otherwise(usage),
+        output_unknown=completed
+        and usage.output_tokens is None
+        and not (start and start.operation in _NO_OUTPUT)
+        and not (_has_output(usage) or _is_measured_otherwise(usage)),
+        faults=faults + reading.faults if faults else reading.faults,
     )
 
 

@@ -93,23 +93,19 @@ def _decode_at_once(body: bytes) -> Decoded | None:
         events = _batch.decode(whole) if whole.lstrip()[:1] == b"[" else [_single.decode(whole)]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    if any(not _FIRST_YEAR <= event.time.year <= _LAST_YEAR for event in events):
-        return None
+    for event in events:
+        if not _FIRST_YEAR <= event.time.year <= _LAST_YEAR:
+            return None
+        if event.subject in _DOTS or event.data.stream_id in _DOTS:
+            return None
     # Where another field is named `time`, only decoding one by one tells which is the event's.
     if whole is not body and whole.count(b'"time"') != len(events):
-        return None
-    if _may_have_dots(body):
         return None
     if _has_known_keys_only(body, events):
         return Decoded(events=events, rejections=(), count=_bounded(len(events)))
     if _ESCAPED_NUL in body or _fault_of(body) or any(map(_lacks_counters, events)):
         return None
     return Decoded(events=events, rejections=(), count=_bounded(len(events)), warnings=_warnings(body))
-
-
-def _may_have_dots(body: bytes) -> bool:
-    """Whether a text of the body may be "." or "..", also if it is written with escapes."""
-    return b'"."' in body or b'".."' in body or b"\\u002" in body
 
 
 def _lacks_counters(event: WireEvent) -> bool:

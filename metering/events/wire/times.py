@@ -6,7 +6,7 @@ import msgspec
 
 # The quick test for both: seven digits after a point, and a second 60.
 _FINE = re.compile(rb"\.\d{7}")
-_LEAP = b":60"
+_LEAP = re.compile(rb":60[.Zz+-]")
 _CLOCK = rb"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:"
 _REST = rb"(?:(\d\d\.\d{6})\d+|60(?:\.\d+)?)"
 _TIME = re.compile(rb'("time"\s*:\s*"' + _CLOCK + rb")" + _REST)
@@ -20,7 +20,7 @@ def truncate_times(body: bytes) -> bytes:
 
     It is the same object if nothing is to be cut off.
     """
-    if _FINE.search(body) is None and _LEAP not in body:
+    if _FINE.search(body) is None and _LEAP.search(body) is None:
         return body
     cut = _TIME.sub(lambda found: found[1] + (found[2] or b"59.999999"), body)
     return body if cut == body else cut
@@ -32,7 +32,7 @@ def truncate_time(raw: bytes) -> bytes:
     Raises:
         msgspec.DecodeError: it is not valid JSON.
     """
-    if _FINE.search(raw) is None and _LEAP not in raw:
+    if _FINE.search(raw) is None and _LEAP.search(raw) is None:
         return raw
     event = _untyped.decode(raw)
     time = event.get("time") if isinstance(event, dict) else None

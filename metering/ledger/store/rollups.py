@@ -17,7 +17,7 @@ from metering.core.money import EXACT, ZERO
 from metering.db.engine import transaction
 from metering.db.locks import Lock, try_to_take
 from metering.db.rows import copy_rows, moment
-from metering.events.usage import COUNTERS, Quantity
+from metering.events.usage import COUNTERS, USUAL_COUNTERS, Quantity
 from metering.ledger.rollups import DIMENSIONS, ROLLUPS, SPARSE_SUMS, SUMS, Rollup
 from metering.streams.bill import Bill
 from metering.streams.retries import NO_RETRY, RETRY
@@ -35,9 +35,6 @@ class BillChange:
     after: Bill | None
 
 
-_USUAL = len(COUNTERS) - len(SPARSE_SUMS) + 1
-
-
 @dataclass(slots=True)
 class _Sum:
     stream_count: int
@@ -47,10 +44,10 @@ class _Sum:
 
     def values(self) -> tuple[Any, ...]:
         """In the order of SUMS; what is 0 and sparse is NULL."""
-        sparse = (count or None for count in self.counters[_USUAL:])
+        sparse = (count or None for count in self.counters[USUAL_COUNTERS:])
         return (
             self.stream_count,
-            *self.counters[:_USUAL],
+            *self.counters[:USUAL_COUNTERS],
             *sparse,
             self.usd_cents,
             self.upstream_usd_cents or None,
