@@ -10,8 +10,10 @@ from metering.exports.columns import Column, Kind
 # Dollars need two more decimals than cents.
 USD_SCALE = 22
 PRICE_SCALE = 18
-# PricingQuantity counts millions.
-MILLIONS_SCALE = 6
+# Seconds have three decimals.
+CONSUMED_SCALE = 3
+# PricingQuantity counts millions, or hours: a number of hours is rounded.
+PRICING_SCALE = 12
 
 FOCUS_COLUMNS = (
     Column("BilledCost", Kind.NUMBER, "US dollars, exact; sums to the invoice by `InvoiceId`", scale=USD_SCALE),
@@ -34,8 +36,8 @@ FOCUS_COLUMNS = (
         Kind.MOMENT,
         "the start of the day; for carried amounts and remainders, of the month",
     ),
-    Column("ConsumedQuantity", Kind.NUMBER, "tokens, or requests"),
-    Column("ConsumedUnit", Kind.TEXT, "`Tokens` or `Requests`"),
+    Column("ConsumedQuantity", Kind.NUMBER, "tokens, requests or what else is counted", scale=CONSUMED_SCALE),
+    Column("ConsumedUnit", Kind.TEXT, "`Tokens`, `Requests`, `Seconds`, `Characters`, `Pages`, `Messages`, `Searches` or `Completions`"),
     Column("ContractedCost", Kind.NUMBER, "cost at the customer's own prices: equals BilledCost", scale=USD_SCALE),
     Column("ContractedUnitPrice", Kind.NUMBER, "US dollars per PricingUnit, with the markup", scale=PRICE_SCALE),
     Column("EffectiveCost", Kind.NUMBER, "equals BilledCost: there are no prepayments", scale=USD_SCALE),
@@ -46,8 +48,8 @@ FOCUS_COLUMNS = (
     Column("ListCost", Kind.NUMBER, "cost at the rate card, before the customer's markup", scale=USD_SCALE),
     Column("ListUnitPrice", Kind.NUMBER, "US dollars per PricingUnit, before the markup", scale=PRICE_SCALE),
     Column("PricingCategory", Kind.TEXT, "`Standard`"),
-    Column("PricingQuantity", Kind.NUMBER, "ConsumedQuantity in millions", scale=MILLIONS_SCALE),
-    Column("PricingUnit", Kind.TEXT, "`1000000 Tokens` or `1000000 Requests`"),
+    Column("PricingQuantity", Kind.NUMBER, "ConsumedQuantity in PricingUnits", scale=PRICING_SCALE),
+    Column("PricingUnit", Kind.TEXT, "`1000000 Tokens`, `1000000 Requests`, …; `Hours` for seconds"),
     Column("ProviderName", Kind.TEXT, "the seller: the issuer"),
     Column("PublisherName", Kind.TEXT, "the publisher: the upstream, or the issuer for rows without one"),
     Column("ServiceCategory", Kind.TEXT, "`AI and Machine Learning`"),

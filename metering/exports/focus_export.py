@@ -3,18 +3,18 @@
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from metering.core.money import EXACT, cents_text
+from metering.core.money import EXACT, cents_of_time, cents_text
 from metering.core.period import day_bounds
-from metering.events.usage import UsageKind
+from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.exports.columns import Row
-from metering.exports.focus_columns import FOCUS_COLUMNS
+from metering.exports.focus_columns import FOCUS_COLUMNS, PRICING_SCALE
 from metering.exports.list_prices import with_list_prices
 from metering.exports.month_rows import REMAINDER, Sum, billed, line_key, month_rows
 from metering.exports.queries.months import ExportMonth
@@ -57,6 +57,9 @@ _METERS = {
 }
 _UNITS = {kind: meter.split()[-1] for kind, meter in _METERS.items()} | {UsageKind.UPSTREAM_COST: "Completions"}
 _HUNDRED = Decimal(100)
+_SECONDS_PER_HOUR = Decimal(3600)
+_LAST_PRICED_DIGIT = EXACT.scaleb(Decimal(1), -PRICING_SCALE)
+_ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
 def focus_rows(connection: Connection, months: Sequence[ExportMonth], *, issuer: str) -> Iterator[list[Row]]:
@@ -132,15 +135,15 @@ class _FocusRows:
         assert markup_percent is not None
         assert quantity is not None
         list_price = _list_price(price, markup_percent, found.list_usd_per_million)
-        millions = EXACT.scaleb(quantity, -6)
+        kind = UsageKind(found.kind or "")
         cost = _usd(found.usd_cents)
-        unit = _UNITS[UsageKind(found.kind or "")]
+        unit = _UNITS[kind]
         line = (found.line_kind, found.line_month, found.line_provider, found.line_model)
         corrects = found.line_kind == LineKind.ADJUSTMENT and (found.line_month or "") < self._period
         sku = _sku(found.card_provider or found.provider, found.card_model or found.rated_model, found.kind)
         return {
             **_costs(cost),
-            "ListCost": EXACT.multiply(list_price, millions),
+            "ListCost": _list_cost(kind, quantity, list_price, cost=cost, price=price),
             "ListUnitPrice": list_price,
             "ContractedUnitPrice": price,
             "ChargeCategory": "Usage",
@@ -151,8 +154,8 @@ class _FocusRows:
             "ConsumedUnit": unit,
             "InvoiceDetailId": self._detail_id(line_key(*line)),
             "PricingCategory": "Standard",
-            "PricingQuantity": millions,
-            "PricingUnit": f"1000000 {unit}",
+            "PricingQuantity": _hours(quantity) if kind in TIMED_KINDS else EXACT.scaleb(quantity, -6),
+            "PricingUnit": "Hours" if kind in TIMED_KINDS else f"1000000 {unit}",
             **sku,
             "SkuPriceId": f"{found.rate_card_id}/{found.kind}/{cents_text(list_price)}",
             "x_RatedModel": found.rated_model,
@@ -216,6 +219,19 @@ def _list_price(price: Decimal, markup_percent: Decimal, looked_up: Decimal | No
     if not markup_percent:
         return price
     return EXACT.divide(EXACT.multiply(price, _HUNDRED), EXACT.add(_HUNDRED, markup_percent))
+
+
+def _list_cost(kind: UsageKind, quantity: Decimal, list_price: Decimal, *, cost: Decimal, price: Decimal) -> Decimal:
+    """Exact, except for time, whose amounts are rounded for each charge; without a markup it equals the cost."""
+    if kind not in TIMED_KINDS:
+        return EXACT.multiply(list_price, EXACT.scaleb(quantity, -6))
+    if list_price == price:
+        return cost
+    return _usd(cents_of_time(seconds=quantity, usd_per_hour=list_price))
+
+
+def _hours(seconds: Decimal) -> Decimal:
+    return _ROUNDING.divide(seconds, _SECONDS_PER_HOUR).quantize(_LAST_PRICED_DIGIT, context=_ROUNDING)
 
 
 @lru_cache(maxsize=1_000)

@@ -18,7 +18,7 @@ from metering.corrections.adjust_manually import adjust_manually
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
-from metering.events.usage import Usage, UsageKind
+from metering.events.usage import TIMED_KINDS, Usage, UsageKind
 from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, ManualKind, adjust, charge_id_of
 from metering.ledger.store.charges import book_adjustments, book_charges
 from metering.ledger.store.open_periods import lock_open_periods
@@ -231,8 +231,13 @@ def _line(source: random.Random) -> ChargeLine:
     """Quantities and rates of every size, with as many digits as a rate may have."""
     quantity = source.randrange(10 ** source.randint(1, 8))
     rate = Decimal(source.randrange(10 ** source.randint(1, 9))).scaleb(-source.randint(0, 9))
-    cents = Decimal(quantity) * rate / 10_000
     kind = source.choice(list(UsageKind))
+    if kind in TIMED_KINDS:
+        seconds = Decimal(quantity).scaleb(-3)
+        rounded = round(Fraction(seconds) * Fraction(rate) / 36, 12)
+        exact = Decimal(rounded.numerator) / Decimal(rounded.denominator)
+        return ChargeLine(kind=kind, quantity=seconds, usd_per_million=None, usd_per_hour=rate, usd_cents=exact)
+    cents = Decimal(quantity) * rate / 10_000
     return ChargeLine(kind=kind, quantity=quantity, usd_per_million=rate, usd_cents=cents)
 
 
