@@ -26,7 +26,7 @@ def encode_event(*, event: UsageEvent, source: str) -> bytes:
 
 
 def _data(event: UsageEvent) -> dict[str, object]:
-    data = event.attributes()
+    data = dict(event.attributes())
     # On the wire it is a part of the usage, as upstreams report it.
     cost = data.pop("upstream_cost_usd", None)
     if cost is not None:

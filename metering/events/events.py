@@ -4,6 +4,7 @@ Names and meanings are public (docs/events.md). Events contain no prompt or comp
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,8 +34,26 @@ class UsageSource(StrEnum):
     ESTIMATE = "estimate"
 
 
+class _DescribedOnce(ABC):
+    """An event whose attributes are made once: its fingerprint and its stored document are both made of them."""
+
+    __slots__ = ("_made",)
+
+    def attributes(self) -> Mapping[str, object]:
+        """The event's `data` without the stream's id and without unknown values; not to be changed."""
+        made: Mapping[str, object] | None = getattr(self, "_made", None)
+        if made is None:
+            made = self._attributes()
+            object.__setattr__(self, "_made", made)
+        return made
+
+    @abstractmethod
+    def _attributes(self) -> dict[str, object]:
+        """The same, made anew."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamStart:
+class StreamStart(_DescribedOnce):
     """A completion was requested; sent before the first byte goes upstream."""
 
     EVENT_TYPE: ClassVar[str] = "stream-start"
@@ -57,8 +76,7 @@ class StreamStart:
     def event_id(self) -> str:
         return f"{self.stream_id}:start"
 
-    def attributes(self) -> dict[str, object]:
-        """The event's `data` without the stream's id and without unknown values."""
+    def _attributes(self) -> dict[str, object]:
         return _without_none(
             provider=self.provider,
             model=self.model,
@@ -100,7 +118,7 @@ class TokenDelivered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamEnd:
+class StreamEnd(_DescribedOnce):
     """The stream has ended with this outcome. `usage` is what the gateway knows at that time.
 
     `service_tier` is the one that the answer names. `upstream_cost_usd` is what the upstream says that it cost.
@@ -126,8 +144,7 @@ class StreamEnd:
     def event_id(self) -> str:
         return f"{self.stream_id}:end"
 
-    def attributes(self) -> dict[str, object]:
-        """The event's `data` without the stream's id and without unknown values."""
+    def _attributes(self) -> dict[str, object]:
         return _without_none(
             outcome=self.outcome.value,
             usage=None if self.usage is None else _plain(self.usage.known()),

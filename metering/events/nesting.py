@@ -54,16 +54,17 @@ def read_usage(usage: Usage) -> Reading:
 
 def _fits_at_once(usage: Usage) -> bool:
     """Whether only the five usual counters are known, and they fit: nearly always so, and quick to tell."""
-    entered, left, read, written, reasoning, *others = usage.counts()
+    counts = usage.counts()
+    entered, left, read, written, reasoning = counts[:_USUAL]
     return (
-        others == _UNKNOWN
+        counts[_USUAL:] == _UNKNOWN
         and (entered is None or (read or 0) + (written or 0) <= entered)
         and (left is None or (reasoning or 0) <= left)
     )
 
 
 _USUAL = 5
-_UNKNOWN: list[Quantity | None] = [None] * (len(COUNTERS) - _USUAL)
+_UNKNOWN = (None,) * (len(COUNTERS) - _USUAL)
 
 
 _OF_INPUT, _OF_OUTPUT = (K.INPUT,), (K.OUTPUT,)
@@ -75,8 +76,9 @@ def parts_of(usage: Usage) -> list[Part]:
     A parent that is unknown is the sum of what is nested in it. If cached input and media together exceed the
     input, then what exceeds it is cached media.
     """
-    entered, left, read, written, reasoning, *others = usage.counts()
-    if others == _UNKNOWN:
+    counts = usage.counts()
+    if counts[_USUAL:] == _UNKNOWN:
+        entered, left, read, written, reasoning = counts[:_USUAL]
         parts: list[Part] = []
         if entered and (rest := entered - (read or 0) - (written or 0)):
             parts.append(Part(K.INPUT, rest))

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, cast
 
 # A quantity of a kind: a count, or seconds with at most three decimal places.
 Quantity = int | Decimal
@@ -51,8 +50,14 @@ class UsageKind(StrEnum):
 TIMED_KINDS = frozenset({UsageKind.AUDIO_SECONDS, UsageKind.INPUT_AUDIO_SECONDS})
 
 
+class _CountsOnce:
+    """The counters of a usage as a tuple, which the rules read several times: made when first asked for."""
+
+    __slots__ = ("_all",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(_CountsOnce):
     """Counts of one stream. None means unknown, which is not the same as 0. Seconds have three decimal places."""
 
     input_tokens: int | None = None
@@ -83,16 +88,18 @@ class Usage:
         self, *, input_tokens: int | None, output_tokens: int | None, reasoning_output_tokens: int | None
     ) -> "Usage":
         """These counts, with unknown ones replaced by the given counts."""
-        missing = {
-            name: count
-            for name, known, count in (
-                ("input_tokens", self.input_tokens, input_tokens),
-                ("output_tokens", self.output_tokens, output_tokens),
-                ("reasoning_output_tokens", self.reasoning_output_tokens, reasoning_output_tokens),
-            )
-            if known is None and count is not None
-        }
-        return replace(self, **cast("Any", missing)) if missing else self
+        entered = input_tokens if self.input_tokens is None else self.input_tokens
+        left = output_tokens if self.output_tokens is None else self.output_tokens
+        reasoning = self.reasoning_output_tokens
+        if reasoning is None:
+            reasoning = reasoning_output_tokens
+        if (
+            entered == self.input_tokens
+            and left == self.output_tokens
+            and reasoning == self.reasoning_output_tokens
+        ):
+            return self
+        return replace(self, input_tokens=entered, output_tokens=left, reasoning_output_tokens=reasoning)
 
     def count(self, kind: UsageKind) -> Quantity | None:
         """The reported quantity of a kind that has a counter; None if unknown."""
@@ -101,11 +108,15 @@ class Usage:
 
     def counts(self) -> tuple[Quantity | None, ...]:
         """All counters, in the order of COUNTERS."""
-        return _counts(self)
+        known: tuple[Quantity | None, ...] | None = getattr(self, "_all", None)
+        if known is None:
+            known = _counts(self)
+            object.__setattr__(self, "_all", known)
+        return known
 
     def known(self) -> dict[str, Quantity]:
         """The known counters, by their public field name."""
-        return {name: value for name, value in zip(COUNTERS, _counts(self), strict=True) if value is not None}
+        return {name: value for name, value in zip(COUNTERS, self.counts(), strict=True) if value is not None}
 
 
 COUNTERS: tuple[str, ...] = tuple(field.name for field in fields(Usage))

@@ -37,7 +37,11 @@ FOCUS_COLUMNS = (
         "the start of the day; for carried amounts and remainders, of the month",
     ),
     Column("ConsumedQuantity", Kind.NUMBER, "tokens, requests or what else is counted", scale=CONSUMED_SCALE),
-    Column("ConsumedUnit", Kind.TEXT, "`Tokens`, `Requests`, `Seconds`, `Characters`, `Pages`, `Messages`, `Searches` or `Completions`"),
+    Column(
+        "ConsumedUnit",
+        Kind.TEXT,
+        "`Tokens`, `Requests`, `Seconds`, `Characters`, `Pages`, `Messages`, `Searches`, `Completions`",
+    ),
     Column("ContractedCost", Kind.NUMBER, "cost at the customer's own prices: equals BilledCost", scale=USD_SCALE),
     Column("ContractedUnitPrice", Kind.NUMBER, "US dollars per PricingUnit, with the markup", scale=PRICE_SCALE),
     Column("EffectiveCost", Kind.NUMBER, "equals BilledCost: there are no prepayments", scale=USD_SCALE),

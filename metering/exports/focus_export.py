@@ -221,7 +221,9 @@ def _list_price(price: Decimal, markup_percent: Decimal, looked_up: Decimal | No
     return EXACT.divide(EXACT.multiply(price, _HUNDRED), EXACT.add(_HUNDRED, markup_percent))
 
 
-def _list_cost(kind: UsageKind, quantity: Decimal, list_price: Decimal, *, cost: Decimal, price: Decimal) -> Decimal:
+def _list_cost(
+    kind: UsageKind, quantity: Decimal, list_price: Decimal, *, cost: Decimal, price: Decimal
+) -> Decimal:
     """Exact, except for time, whose amounts are rounded for each charge; without a markup it equals the cost."""
     if kind not in TIMED_KINDS:
         return EXACT.multiply(list_price, EXACT.scaleb(quantity, -6))

@@ -104,7 +104,7 @@ def finalize_due(
         for key, each in by_key.items():
             if key in resolutions:
                 settlements[key] = settle_one(key, each, resolution=resolutions[key])
-            _plan(work, each, bills.get(key), _bookable(work, each, settlements[key]), request_keys.get(key))
+            _plan(work, each, bills.get(key), settlements[key], request_keys.get(key))
         if work.charges:
             book_charges(connection, work.charges)
         if work.adjustments:
@@ -198,19 +198,6 @@ def _record_interruptions(
     withdraw_interruptions(connection, taken_back)
 
 
-def _bookable(work: _Work, stream: StoredStream, settlement: Settlement) -> Settlement:
-    """The settlement, or a wait while the customer's time zone is unusable and would decide the month."""
-    if isinstance(settlement, Wait):
-        return settlement
-    ended_at = settlement.bill.ended_at if isinstance(settlement, Settled) else work.now
-    if work.periods.find_period(customer_id=stream.facts.customer_id, at=ended_at) is not None:
-        return settlement
-    details = {"customer_id": stream.facts.customer_id, "stream_id": stream.facts.stream_id}
-    log.warning("stream not booked: its customer's time zone is unusable, see `metering doctor`", extra=details)
-    state = State.OPEN if stream.facts.end is None else State.ENDED
-    return Wait(state, work.now + _TIME_ZONE_WAIT)
-
-
 def _plan(
     work: _Work,
     stream: StoredStream,
@@ -218,22 +205,29 @@ def _plan(
     settlement: Settlement,
     request_key: int | None,
 ) -> None:
+    customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id
     state_reason: str | None = None
     due_at: datetime | None = None
+    if isinstance(settlement, Wait):
+        period = None
+    else:
+        ended_at = settlement.bill.ended_at if isinstance(settlement, Settled) else work.now
+        period = work.periods.find_period(customer_id=customer_id, at=ended_at)
     match settlement:
-        case Settled(bill):
-            state, revision = State.FINALIZED, _book(work, stream, before, bill, request_key)
-        case Backlog(state, state_reason):
-            revision = _book(work, stream, before, None, request_key)
-        case Wait(state, due_at):
-            revision = stream.revision
+        case Settled(bill) if period is not None:
+            state, revision = State.FINALIZED, _book(work, stream, before, bill, period, request_key)
+        case Backlog(state, state_reason) if period is not None:
+            revision = _book(work, stream, before, None, period, request_key)
+        case _:
+            wait = settlement if isinstance(settlement, Wait) else _wait_for_time_zone(work, stream)
+            state, due_at, revision = wait.state, wait.until, stream.revision
             if revision is not None:
                 # A booked stream stays finalized while it waits for more facts.
                 state = stream.state
     work.marks.append(
         StreamMark(
-            customer_id=stream.facts.customer_id,
-            stream_id=stream.facts.stream_id,
+            customer_id=customer_id,
+            stream_id=stream_id,
             state=state,
             state_reason=state_reason,
             due_at=due_at,
@@ -242,16 +236,26 @@ def _plan(
     )
 
 
+def _wait_for_time_zone(work: _Work, stream: StoredStream) -> Wait:
+    """The wait of a stream whose month depends on its customer's time zone, while that is unusable."""
+    details = {"customer_id": stream.facts.customer_id, "stream_id": stream.facts.stream_id}
+    log.warning("stream not booked: its customer's time zone is unusable, see `metering doctor`", extra=details)
+    return Wait(State.OPEN if stream.facts.end is None else State.ENDED, work.now + _TIME_ZONE_WAIT)
+
+
 def _book(
-    work: _Work, stream: StoredStream, before: Bill | None, after: Bill | None, request_key: int | None
+    work: _Work,
+    stream: StoredStream,
+    before: Bill | None,
+    after: Bill | None,
+    period: str,
+    request_key: int | None,
 ) -> int | None:
     """Plan the charge or adjustment from one bill to the next; return the stream's new revision."""
     if before == after:
         return stream.revision
     customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id
     work.changes.append(BillChange(customer_id, before, after))
-    ended_at = after.ended_at if after else work.now
-    period = work.periods.period(customer_id=customer_id, at=ended_at)
     if stream.revision is None and after is not None:
         work.charges.append(
             Charge(

@@ -128,7 +128,10 @@ class RateCard:
             sizes = _sizes(self.rates, service_tier, windows)
             if len(self._tables) < _MAX_TABLES:
                 self._tables[service_tier, windows] = sizes
-        return next(table for above, table in sizes if input_tokens > above)
+        for above, table in sizes:
+            if input_tokens > above:
+                return table
+        raise AssertionError("the last rates apply to any size")
 
 
 # Service tiers come from clients, so the cache has a limit.

@@ -93,14 +93,14 @@ def rate_usage(
     at_parent_rate: list[UsageKind] = []
     parts = parts_of(usage)
     for part in parts:
-        kind = part.kind
+        kind, quantity, _ = part
         if kind not in rates:
             if _is_measured_otherwise(part, parts, rates):
                 continue
             kind = _parent_of(part, rates, elsewhere)
             if part.kind not in _TEXT_ANYWAY:
                 at_parent_rate.append(part.kind)
-        quantities[kind] = quantities.get(kind, 0) + part.quantity
+        quantities[kind] = quantities.get(kind, 0) + quantity
     if UsageKind.REQUEST in rates:
         quantities[UsageKind.REQUEST] = 1
     lines = [_line(kind, quantity, rates[kind].usd, markup_percent) for kind, quantity in quantities.items()]

@@ -13,4 +13,7 @@ def service_tier_of(*, usage: str | None, answer: str | None, request: str | Non
     >>> service_tier_of(usage=None, answer="default", request="flex")
     'default'
     """
-    return next((tier for tier in (usage, answer, request) if tier and tier.strip()), None)
+    for tier in (usage, answer, request):
+        if tier and tier.strip():
+            return tier
+    return None

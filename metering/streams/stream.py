@@ -7,7 +7,7 @@ same `StreamFacts`. `streams/store/streams.py` has the same join in SQL; a prope
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from metering.events.events import (
     Outcome,
@@ -198,8 +198,7 @@ def _max_known(a: int | None, b: int | None) -> int | None:
     return max(a, b)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillableUsage:
+class BillableUsage(NamedTuple):
     """What a stream is billed for, and who counted it.
 
     `nothing`: nothing is billed, whatever the price. `unmeasured`: it completed, and nothing is known of what it

@@ -15,7 +15,7 @@ from msgspec.structs import fields
 
 from metering.core.money import cents_text
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
-from metering.events.usage import Usage
+from metering.events.usage import COUNTERS, Usage
 
 # 2^53 - 1: the largest integer that every JSON reader represents exactly.
 Count = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]
@@ -251,11 +251,12 @@ def _usage(data: UsageData) -> Usage:
 
 
 _usage_values = attrgetter(*(field.name for field in fields(UsageData) if field.name not in _NOT_COUNTERS))
+_NOTHING_KNOWN = (None,) * len(COUNTERS)
 
 
 def has_no_counter(usage: UsageData) -> bool:
     """Whether no counter is known."""
-    return all(value is None for value in _usage_values(usage))
+    return _usage_values(usage) == _NOTHING_KNOWN
 
 
 def _plain(seconds: Seconds | None) -> Decimal | None:

@@ -8,6 +8,8 @@ would starve closing instead: PostgreSQL grants new shared row locks before a wa
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, text
 
@@ -26,11 +28,23 @@ class UnusableTimeZoneError(MeteringError):
     """The customer's time zone is unusable, and its month at this time is not the same in every zone."""
 
 
+class _Customer(NamedTuple):
+    """A customer's zone by name, the zones that this may mean, and its first month that may still be booked."""
+
+    time_zone: str
+    zones: tuple[ZoneInfo, ...]
+    first_open: BillingPeriod | None  # None: no month is closed
+
+    def month(self, at: datetime, zone: ZoneInfo) -> BillingPeriod:
+        month = BillingPeriod.containing(at=at, time_zone=zone)
+        return month if self.first_open is None or month >= self.first_open else self.first_open
+
+
 @dataclass(frozen=True, slots=True)
 class OpenPeriods:
-    """The customers that this transaction may book for, with their time zone and last closed month."""
+    """The customers that this transaction may book for."""
 
-    _customers: dict[str, tuple[str, BillingPeriod | None]]
+    _customers: dict[str, _Customer]
 
     def __contains__(self, customer_id: str) -> bool:
         return customer_id in self._customers
@@ -43,7 +57,7 @@ class OpenPeriods:
         """
         found = self.find_period(customer_id=customer_id, at=at)
         if found is None:
-            time_zone, _ = self._customers[customer_id]
+            time_zone = self._customers[customer_id].time_zone
             raise UnusableTimeZoneError(
                 f"the time zone {time_zone!r} of customer {customer_id!r} is unusable, and {at:%Y-%m-%d %H:%M} UTC"
                 " is near the end of a month: set another time zone first"
@@ -52,13 +66,9 @@ class OpenPeriods:
 
     def find_period(self, *, customer_id: str, at: datetime) -> str | None:
         """The same; None when the customer's time zone is unusable and the month depends on it."""
-        name, closed_through = self._customers[customer_id]
-        zone = find_zone(name)
-        zones = FURTHEST_ZONES if zone is None else (zone,)
-        months = {BillingPeriod.containing(at=at, time_zone=each) for each in zones}
-        if closed_through is not None:
-            months = {max(month, closed_through.next) for month in months}
-        return str(months.pop()) if len(months) == 1 else None
+        customer = self._customers[customer_id]
+        month, *others = [customer.month(at, zone) for zone in customer.zones]
+        return str(month) if all(other == month for other in others) else None
 
 
 def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> OpenPeriods:
@@ -66,15 +76,13 @@ def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> Op
     share(connection, Lock.BOOKING)
     # A separate statement, to see what was committed while the lock was waited for.
     rows = connection.execute(_CUSTOMERS, {"customer_ids": list(set(customer_ids))})
-    return OpenPeriods(
-        {
-            row.customer_id: (
-                row.time_zone,
-                BillingPeriod.parse(row.closed_through) if row.closed_through else None,
-            )
-            for row in rows
-        }
-    )
+    return OpenPeriods({row.customer_id: _customer(row.time_zone, row.closed_through) for row in rows})
+
+
+def _customer(time_zone: str, closed_through: str | None) -> _Customer:
+    zone = find_zone(time_zone)
+    first_open = BillingPeriod.parse(closed_through).next if closed_through else None
+    return _Customer(time_zone, FURTHEST_ZONES if zone is None else (zone,), first_open)
 
 
 def wait_for_bookings(engine: Engine) -> None:
