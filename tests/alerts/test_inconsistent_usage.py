@@ -100,10 +100,10 @@ def test_the_dashboard_lists_and_sums_the_streams_with_a_flag_and_the_alert_lead
     assert "without credits" in page.text
     dollars = sum(Decimal(row["cost_usd"]) for row in rows)
     assert f'<data value="{dollars.normalize():f}"' in page.text
-    made = api.client.post("/v1/alerts", json={"kind": KIND.value, "scope": "deployment", "thresholds": ["2"]})
+    terms = {"name": "Counters", "kind": KIND.value, "scope": "deployment", "thresholds": ["2"]}
+    made = api.client.post("/v1/alerts", json=terms)
     assert made.status_code == 201, made.text
     assert evaluate_alerts(engine=api.service.engine, kind=KIND, every=DAY, now=datetime.now(UTC)) is not None
     explained = next(link for link in links_of(browser.get("alerts").text) if "flag=inconsistent_usage" in link)
-    assert (
-        sorted(row["stream_id"] for row in rows_of(browser.http.get(f"{explained}&csv=streams").text)) == flagged
-    )
+    listed = rows_of(browser.http.get(f"{explained}&csv=streams").text)
+    assert sorted(row["stream_id"] for row in listed) == flagged
