@@ -89,7 +89,7 @@ class HostileUpstream:
         gone = asyncio.ensure_future(_until_gone(reader, writer, half=behaviour.notices))
         playing = asyncio.ensure_future(self._play(behaviour, reader, writer, record))
         await asyncio.wait({gone, playing}, return_when=asyncio.FIRST_COMPLETED)
-        record.disconnected = not playing.done()
+        record.disconnected = not playing.done() or isinstance(playing.exception(), ConnectionError)
         playing.cancel()
         gone.cancel()
         results = await asyncio.gather(playing, gone, return_exceptions=True)
