@@ -61,19 +61,19 @@ def usages(size: int, kinds: frozenset[UsageKind]) -> Iterator[Usage]:
     yield plain
     yield structs.replace(plain, output_tokens=0)
     yield structs.replace(plain, cache_read_input_tokens=size // 2)
-    yield replace(
+    yield structs.replace(
         plain,
         cache_read_input_tokens=size // 3,
         cache_write_input_tokens=size // 5,
         reasoning_output_tokens=111,
     )
-    yield replace(
+    yield structs.replace(
         plain,
         cache_write_input_tokens=size // 2,
         cache_write_1h_input_tokens=size // 3,
         citation_output_tokens=9,
     )
-    yield replace(
+    yield structs.replace(
         plain,
         input_audio_tokens=size // 3,
         input_image_tokens=size // 4,
