@@ -11,7 +11,7 @@ from metering.alerts.alerts import AlertKind
 from metering.alerts.evaluate_alerts import evaluate_alerts
 from metering.core.period import BillingPeriod
 from metering.customers.store import CustomerDetails
-from metering.ledger.store.open_periods import OpenPeriods, UnusableTimeZoneError
+from metering.ledger.store.open_periods import OpenPeriods, UnusableTimeZoneError, open_customer
 from metering.months.preview_month import preview_month
 from metering.months.run_invoices import RunRequest
 from metering.stripe.put_customer import put_customer
@@ -207,7 +207,7 @@ def test_a_stream_is_booked_unless_its_month_depends_on_the_zone(books: Books) -
 
 
 def test_a_credit_at_the_edge_of_a_month_is_refused_with_the_cure() -> None:
-    periods = OpenPeriods({"bad": ("localtime", None), "shut": ("localtime", BillingPeriod(2026, 12))})
+    periods = OpenPeriods({"bad": open_customer("localtime", None), "shut": open_customer("localtime", "2026-12")})
     with pytest.raises(UnusableTimeZoneError, match=r"'localtime' of customer 'bad' is unusable.*set another"):
         periods.period(customer_id="bad", at=LAST_NIGHT)
     assert periods.period(customer_id="bad", at=NOVEMBER) == "2026-11"
