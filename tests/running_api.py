@@ -13,7 +13,7 @@ import httpx2
 import uvicorn
 
 from metering.access.manage_access import create_key
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.api.app import create_app
 from metering.api.server import protocol_with_deadline
 from metering.ledger.finalize_due import finalize_due

@@ -6,8 +6,9 @@ from fastapi import Path
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import Cents, CustomerId, Time, TimeZone, described, time_text
-from metering.api.auth import Admin, Reader
+from metering.api.auth import By, Caller, needs
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import Db, Id, Input, TheService
 from metering.api.problems import NotFoundError
@@ -78,7 +79,8 @@ def customer_shape(customer: CustomerView) -> Customer:
 
 
 @router.get("/customers", operation_id="listCustomers", summary="List customers")
-def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Cursor = None) -> Page[Customer]:
+@needs(Scope.CUSTOMERS_READ)
+def read_customers(key: Caller, connection: Db, limit: Limit = 100, cursor: Cursor = None) -> Page[Customer]:
     """Customers by id, with their final amounts of the month so far."""
     position = decode_cursor(cursor, length=1)
     customers = list_customers(
@@ -92,11 +94,12 @@ def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Curs
 
 
 @router.put("/customers/{customer_id:path}", operation_id="putCustomer", summary="Create or change a customer")
+@needs(Scope.CUSTOMERS_WRITE)
 @raises(NotFoundError, StripeCustomerTakenError, UnknownTimeZoneError)
 def write_customer(
     customer_id: Annotated[Id, Path(description="The customer to create or change.", examples=["acme"])],
     given: CustomerInput,
-    _: Admin,
+    by: By,
     service: TheService,
 ) -> Customer:
     """Create a customer, or set its name, time zone or Stripe id. Repeating the request changes nothing."""
@@ -104,7 +107,7 @@ def write_customer(
     details = CustomerDetails(
         name=given.name, stripe_customer_id=given.stripe_customer_id, time_zone=given.time_zone
     )
-    put_customer(engine=service.engine, customer_id=customer_id, details=details, now=now)
+    put_customer(engine=service.engine, customer_id=customer_id, details=details, by=by, now=now)
     with transaction(service.engine) as connection:
         customer = get_customer(connection, customer_id=customer_id, now=now)
     if customer is None:

@@ -14,11 +14,13 @@ import msgspec
 from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import Time, described, time_text
-from metering.api.auth import Authenticator, Reader, require_customer, require_ingest
+from metering.api.auth import Authenticator, Caller, needs, require_customer, require_scope
 from metering.api.paging import Cursor, Limit, NextCursor
 from metering.api.parameters import Db, stream_key_before
 from metering.api.problems import NoEventAcceptedError, NotFoundError, error_response
@@ -74,7 +76,7 @@ class IngestEndpoint:
         # Two of each ingest key at most.
         self._told: dict[tuple[str, str], float] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
         try:
@@ -88,7 +90,7 @@ class IngestEndpoint:
     async def _answer(self, request: Request) -> Response:
         headers = request.headers
         key = await self._authenticator.key_async(headers.get("authorization"))
-        require_ingest(key)
+        require_scope(key, Scope.EVENTS_WRITE)
         media_type = media_type_of(headers.get("content-type", ""))
         sent = await receive_body(request.stream())
         async with self._turn:
@@ -163,10 +165,11 @@ class StreamEventsPage(TypedDict):
 @stream_events_router.get(
     "/streams/{customer_id}/{stream_id:path}/events", operation_id="listStreamEvents", summary="List stream events"
 )
+@needs(Scope.STREAMS_READ)
 @raises(NotFoundError)
 def read_events(
     stream: Annotated[tuple[str, str], Depends(stream_key_before(_EVENTS))],
-    key: Reader,
+    key: Caller,
     connection: Db,
     limit: Limit = 100,
     cursor: Cursor = None,

@@ -56,6 +56,17 @@ def stripe_customer_id_of(connection: Connection, *, customer_id: str) -> str | 
     return linked
 
 
+_LOCK = text(
+    "SELECT name, stripe_customer_id, time_zone FROM customers WHERE customer_id = :customer_id FOR UPDATE"
+)
+
+
+def lock_details(connection: Connection, *, customer_id: str) -> CustomerDetails | None:
+    """A customer's details, which no other transaction changes until this one ends; None if it does not exist."""
+    row = connection.execute(_LOCK, {"customer_id": customer_id}).first()
+    return None if row is None else CustomerDetails(**row._mapping)
+
+
 # Details that are not given keep their value; a new customer has the time zone UTC.
 _PUT = text(
     """

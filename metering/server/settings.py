@@ -96,8 +96,9 @@ class Settings(BaseSettings):
     )
     journal_retention: Annotated[Duration, Field(ge=timedelta(days=31))] | None = Field(
         default=None,
-        description="Journal partitions (one per month) that ended longer ago are dropped; at least 31d. "
-        "Default: none are dropped.",
+        description="Journal partitions (one per month) that ended longer ago are dropped; at least 31d. Workers "
+        "need it, and so does `metering migrate`: the owner of the database allows no less. Default: none are "
+        "dropped.",
     )
     request_timeout: Duration = Field(
         default=timedelta(seconds=30), description="A client has this long to send a request, headers and body."

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, event
 
-from metering.access.manage_access import create_key
-from metering.access.store.keys import Role, revoke_key
+from metering.access.manage_access import create_key, revoke_key
+from metering.access.scopes import Role
 from metering.api import auth
 from metering.api.auth import Authenticator, UnauthorizedError
-from metering.db.engine import transaction
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 
@@ -45,8 +44,7 @@ def test_a_revoked_key_in_constant_use_is_refused_within_the_time_it_is_remember
 
     async def use_until_refused() -> float:
         await authenticator.key_async(f"Bearer {key}")
-        with transaction(engine) as connection:
-            revoke_key(connection, key_id=key.key_id, now=NOW)
+        revoke_key(engine=engine, key_id=key.key_id, by="test", now=NOW)
         revoked_at = time.monotonic()
         while time.monotonic() - revoked_at < 60:
             try:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.corrections.resolve_stream import resolve_stream
 from metering.streams.resolutions import ResolutionAction
 from tests.builders.posted import event
