@@ -278,7 +278,7 @@ def _position(item: BacklogItem) -> list[str]:
 
 
 @resolution_router.post(
-    "/streams/{customer_id}/{stream_id:path}/resolution", operation_id="resolveStream", summary="Resolve a stream"
+    "/streams/{customer_id}/{stream_id:id}/resolution", operation_id="resolveStream", summary="Resolve a stream"
 )
 @needs(Scope.CORRECTIONS_WRITE)
 @raises(UnknownStreamError, NotInBacklogError, InvalidResolutionError)

@@ -18,7 +18,7 @@ from metering.core.cursors import decode_cursor
 from metering.core.money import cents_text
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.queries import CustomerView, get_customer, list_customers
-from metering.customers.store import CustomerDetails, StripeCustomerTakenError
+from metering.customers.store import CustomerDetails, InvalidCustomerIdError, StripeCustomerTakenError
 from metering.db.engine import transaction
 from metering.stripe.put_customer import put_customer
 
@@ -93,9 +93,9 @@ def read_customers(key: Caller, connection: Db, limit: Limit = 100, cursor: Curs
     return page_of(customers, limit=limit, shape=customer_shape, position=lambda customer: [customer.customer_id])
 
 
-@router.put("/customers/{customer_id:path}", operation_id="putCustomer", summary="Create or change a customer")
+@router.put("/customers/{customer_id:id}", operation_id="putCustomer", summary="Create or change a customer")
 @needs(Scope.CUSTOMERS_WRITE)
-@raises(NotFoundError, StripeCustomerTakenError, UnknownTimeZoneError)
+@raises(NotFoundError, InvalidCustomerIdError, StripeCustomerTakenError, UnknownTimeZoneError)
 def write_customer(
     customer_id: Annotated[Id, Path(description="The customer to create or change.", examples=["acme"])],
     given: CustomerInput,

@@ -28,6 +28,7 @@ from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
+from metering.customers.store import InvalidCustomerIdError
 from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.check_rates import InvalidRateError
 from metering.prices.queries import RateCardFilter, list_rate_cards
@@ -203,9 +204,9 @@ def _position(card: BookedCard) -> list[str]:
     return [card.provider, card.model, card.effective_from.isoformat(), card.customer_id or ""]
 
 
-@router.put("/rates/{provider}/{model:path}", operation_id="putRate", summary="Add a rate card")
+@router.put("/rates/{provider}/{model:id}", operation_id="putRate", summary="Add a rate card")
 @needs(Scope.RATES_WRITE)
-@raises(InvalidRateError, RateDateTakenError)
+@raises(InvalidRateError, InvalidCustomerIdError, RateDateTakenError)
 def write_rate(
     provider: ProviderPath,
     model: Annotated[Name, Path(description="The model.", examples=["claude-opus-4-7"])],

@@ -47,7 +47,7 @@ from metering.core.period import InvalidPeriodError
 from metering.corrections.adjust_manually import InvalidAdjustmentError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.customers.check_time_zone import UnknownTimeZoneError
-from metering.customers.store import StripeCustomerTakenError, UnknownCustomerError
+from metering.customers.store import InvalidCustomerIdError, StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.db.schema import RetentionRefusedError, RoleMissingError, SchemaOutdatedError, UnknownSchemaError
 from metering.events.wire.decode import TooManyEventsError
@@ -190,6 +190,7 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     InvalidScopeError: ProblemType(422, "invalid-key", "Invalid key"),
     InvalidOverlapError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     ScopeExceededError: ProblemType(403, "forbidden", "Key not allowed"),
+    InvalidCustomerIdError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     StripeCustomerTakenError: ProblemType(409, "stripe-customer-taken", "Stripe customer taken"),
 }
 

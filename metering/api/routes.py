@@ -16,6 +16,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope as AsgiScope
@@ -35,6 +36,22 @@ from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError
 
 EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
+
+
+class IdConvertor(Convertor[str]):
+    """The rest of a path as an id. It may have slashes and line breaks; Starlette's own stops at a line break."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", IdConvertor())
+
 Responses = dict[int | str, dict[str, Any]]
 
 _encode = msgspec.json.Encoder().encode

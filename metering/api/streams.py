@@ -200,7 +200,7 @@ def adjustment_shape(adjustment: BookedAdjustment) -> Adjustment:
     }
 
 
-@router.get("/streams/{customer_id}/{stream_id:path}", operation_id="getStream", summary="Get a stream")
+@router.get("/streams/{customer_id}/{stream_id:id}", operation_id="getStream", summary="Get a stream")
 @needs(Scope.STREAMS_READ)
 @raises(NotFoundError)
 def read_stream(
@@ -216,7 +216,7 @@ def read_stream(
 
 
 @receipt_router.get(
-    "/streams/{customer_id}/{stream_id:path}/receipt",
+    "/streams/{customer_id}/{stream_id:id}/receipt",
     operation_id="getReceipt",
     summary="Get a stream's receipt",
     response_class=Response,

@@ -25,6 +25,7 @@ from metering.api.prices import ProviderPath
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
+from metering.customers.store import InvalidCustomerIdError
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
 from metering.prices.price_book import Markup as SetMarkup
 from metering.prices.price_book import UpstreamPrice as BookedPrice
@@ -129,7 +130,7 @@ def write_cancel_policy(
     return cancel_policy_shape(terms, f"set by {by}", now)
 
 
-@router.get("/markups/{customer_id:path}", operation_id="listMarkups", summary="List a customer's markups")
+@router.get("/markups/{customer_id:id}", operation_id="listMarkups", summary="List a customer's markups")
 @needs(Scope.RATES_READ)
 def read_markups(customer_id: CustomerPath, key: Caller, connection: Db) -> Page[Markup]:
     """A customer's markups in one page, oldest first; without one the common rates apply unchanged."""
@@ -138,9 +139,9 @@ def read_markups(customer_id: CustomerPath, key: Caller, connection: Db) -> Page
     return whole_page([markup_shape(each.markup, each.provenance, each.created_at) for each in found])
 
 
-@router.put("/markups/{customer_id:path}", operation_id="putMarkup", summary="Add a markup")
+@router.put("/markups/{customer_id:id}", operation_id="putMarkup", summary="Add a markup")
 @needs(Scope.RATES_WRITE)
-@raises(InvalidMarkupError, TermsDateTakenError)
+@raises(InvalidMarkupError, InvalidCustomerIdError, TermsDateTakenError)
 def write_markup(customer_id: CustomerPath, given: MarkupInput, by: By, service: TheService) -> Markup:
     """Add a dated markup of a customer."""
     now = utc_now()
