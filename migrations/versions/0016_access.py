@@ -110,6 +110,21 @@ SELECT now(), 'metering migrate', 'migration', '0016_access', 'customer', 'known
     'name', name, 'stripe_customer_id', stripe_customer_id, 'time_zone', time_zone)
 FROM customers WHERE name IS NOT NULL OR stripe_customer_id IS NOT NULL OR time_zone <> 'UTC' ORDER BY customer_id;
 
+INSERT INTO audit_log (at, actor, door, request_id, kind, action, subject, after)
+SELECT now(), 'metering migrate', 'migration', '0016_access', 'adjustment', 'known', adjustment_id, json_build_object(
+    'customer_id', customer_id, 'stream_id', stream_id, 'usd_cents', usd_cents::text)
+FROM manual_adjustments ORDER BY booked_at, adjustment_id;
+
+INSERT INTO audit_log (at, actor, door, request_id, kind, action, subject, after)
+SELECT now(), 'metering migrate', 'migration', '0016_access', 'rate', 'known', rate_card_id, json_build_object(
+    'provider', provider, 'model', model, 'customer_id', customer_id, 'effective_from', effective_from)
+FROM rate_cards WHERE provenance LIKE 'set by %' ORDER BY created_at, rate_card_id;
+
+INSERT INTO audit_log (at, actor, door, request_id, kind, action, subject, after)
+SELECT now(), 'metering migrate', 'migration', '0016_access', 'webhook_endpoint', 'known', endpoint_id,
+    json_build_object('url', url, 'description', description, 'types', types, 'enabled', disabled_at IS NULL)
+FROM webhook_endpoints WHERE deleted_at IS NULL ORDER BY created_at, endpoint_id;
+
 -- At the commit, the newest row of the log about a key says what the key is: nobody makes a key without a trace.
 CREATE FUNCTION check_key_is_logged() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
