@@ -64,7 +64,7 @@ PLANTED = {
         "",
         "changed",
     ),
-    "another time": ("UPDATE audit_log SET at = at - interval '1 us' WHERE audit_id = 3", "audit_log", "3", "chang"),
+    "another time": ("UPDATE audit_log SET at = now() WHERE audit_id = 3", "audit_log", "3", "was"),
     "a key made admin": (
         "UPDATE keys SET role = 'admin', customer_id = NULL WHERE name = 'reader'", "keys", "", "stored role admin"
     ),

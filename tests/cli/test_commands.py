@@ -33,6 +33,7 @@ def metering(database: Database) -> CommandLine:
         ("webhooks", "list"),
         ("reader", "list"),
         ("audit",),
+        ("audit-log", "list"),
     ],
     ids=lambda arguments: arguments[0],
 )
