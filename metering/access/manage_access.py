@@ -28,7 +28,7 @@ MAX_OVERLAP = timedelta(days=30)
 
 
 class KeyIdTakenError(MeteringError):
-    """The configured admin key has the id of a stored key with another secret, or of a revoked one."""
+    """A configured key has the id of a stored key with another secret or fewer scopes, or of a revoked one."""
 
 
 class KeyBindingError(MeteringError):
@@ -157,7 +157,7 @@ def ensure_admin_key(
     """
     with transaction(engine) as connection:
         if configured is not None:
-            _store_configured(connection, parse_secret(configured), by, now)
+            _store_configured(connection, parse_secret(configured), Role.ADMIN, "METERING_ADMIN_KEY", by, now)
             return None
         if has_admin_key(connection, now=now):
             return None
@@ -167,15 +167,29 @@ def ensure_admin_key(
         return secret
 
 
-def _store_configured(connection: Connection, secret: KeySecret, by: Author, now: datetime) -> None:
-    new = NewKey(role=Role.ADMIN, name="METERING_ADMIN_KEY")
-    if _add(connection, _key(new, secret.key_id, now), secret, by, now):
+def ensure_ingest_key(*, engine: Engine, configured: str, now: datetime, by: Author = "metering") -> None:
+    """Store the key of the gateway, with role ingest, unless it is stored already.
+
+    Raises:
+        InvalidKeyError: it does not have the form of a key.
+        KeyIdTakenError: its id belongs to another key, to a revoked one, or to one that may not post events.
+    """
+    variable = "METERING_GATEWAY_INGEST_KEY"
+    with transaction(engine) as connection:
+        _store_configured(connection, parse_secret(configured), Role.INGEST, variable, by, now)
+
+
+def _store_configured(
+    connection: Connection, secret: KeySecret, role: Role, variable: str, by: Author, now: datetime
+) -> None:
+    key = _key(NewKey(role=role, name=variable), secret.key_id, now)
+    if _add(connection, key, secret, by, now):
         return
     known = authenticate(connection, secret, now=now)
-    if known is None or known.key.role is not Role.ADMIN:
+    if known is None or not key.scopes <= known.key.scopes:
         raise KeyIdTakenError(
-            f"METERING_ADMIN_KEY: the id {secret.key_id!r} belongs to a key with another secret, or to a revoked "
-            "one: choose another id"
+            f"{variable}: the id {secret.key_id!r} belongs to a key with another secret or fewer scopes, or to a "
+            "revoked one: choose another id"
         )
 
 

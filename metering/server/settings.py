@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     admin_key: SecretStr | None = Field(
         default=None, description="First admin key of the deployment, mk_<id>_<secret>, for automation."
     )
+    gateway_ingest_key: SecretStr | None = Field(
+        default=None,
+        description="Key of a gateway, mk_<id>_<secret>, for automation: `metering migrate` adds it with role "
+        "ingest.",
+    )
     data: Path | None = Field(
         default=None,
         description="Data folder of the embedded servers. Default: the platform's data folder.",

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 from pydantic import SecretStr
 
-from metering.access.manage_access import ensure_admin_key
+from metering.access.manage_access import ensure_admin_key, ensure_ingest_key
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
@@ -27,6 +27,8 @@ from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from metering.server.outgoing import LOCAL_STRIPE_KEY
 from metering.server.settings import Settings
 
+# Only the preparation of the database needs these.
+_OWNERS_SECRETS = ("METERING_ADMIN_KEY", "METERING_MIGRATION_DATABASE_URL")
 # The author of what a preparation adds.
 _BY = "metering migrate"
 
@@ -92,6 +94,7 @@ class LocalStripe:
             name="stripe",
             argv=[sys.executable, "-m", "metering.lab.stripe_local", *options],
             env={"STRIPE_LOCAL_WEBHOOK_SECRET": self.webhook_secret},
+            plain=True,
             stop_timeout=5.0,
             ready=lambda: answers(f"{self.url}/livez"),
         )
@@ -115,6 +118,10 @@ def prepare(settings: Settings) -> Prepared:
     imported = import_rates(engine=engine, catalogue=read_prices(), now=now, by=_BY) if is_new else None
     configured = settings.admin_key.get_secret_value() if settings.admin_key else None
     generated = ensure_admin_key(engine=engine, configured=configured, now=now, by=_BY)
+    if settings.gateway_ingest_key is not None:
+        ensure_ingest_key(
+            engine=engine, configured=settings.gateway_ingest_key.get_secret_value(), now=now, by=_BY
+        )
     engine.dispose()
     return Prepared(
         version=version,
@@ -187,6 +194,7 @@ def metering_child(
         name=name,
         argv=[sys.executable, "-m", "metering", *command],
         env=environment,
+        withheld=_OWNERS_SECRETS,
         stop_timeout=5.0,
         ready=(lambda: answers(ready_url)) if ready_url else None,
     )
