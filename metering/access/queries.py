@@ -63,7 +63,7 @@ def list_audit_log(
 
 def iterate_audit_log(connection: Connection, *, where: AuditLogFilter) -> Iterator[LoggedAction]:
     """All rows, the oldest first, read in chunks from the server."""
-    rows = connection.execution_options(yield_per=1_000).execute(_ALL, _parameters(where))
+    rows = connection.execute(_ALL, _parameters(where), execution_options={"yield_per": 1_000})
     for row in rows:
         yield LoggedAction(**row._mapping)
 

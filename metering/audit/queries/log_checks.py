@@ -28,7 +28,7 @@ def check_audit_log(connection: Connection, begin: datetime, end: datetime) -> I
     del begin, end
     number, before = 0, b""
     found = 0
-    for row in connection.execution_options(yield_per=1_000).execute(_ROWS):
+    for row in connection.execute(_ROWS, execution_options={"yield_per": 1_000}):
         for says in _faults(row, number + 1, before):
             yield Difference(_TABLE, str(row.audit_id), says)
             found += 1
