@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from secrets import token_hex
 from time import monotonic
 from typing import Annotated, Any, TypeVar
 
@@ -21,7 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from metering.access.actors import Actor
+from metering.access.actors import Actor, request_id_of
 from metering.access.keys import InvalidKeyError, Key, parse_secret
 from metering.access.scopes import Scope, roles_with
 from metering.access.store.keys import authenticate, mark_used
@@ -37,7 +36,6 @@ EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
 CACHE_SECONDS = 5.0
 REFRESH_SECONDS = 2.5
 _MAX_CACHED = 10_000
-_MAX_REQUEST_ID = 128
 
 
 class UnauthorizedError(MeteringError):
@@ -202,12 +200,11 @@ Caller = Annotated[Key, Depends(_caller)]
 
 def _actor(request: Request, key: Caller) -> Actor:
     """Who changes something, for the audit log."""
-    given = request.headers.get("x-request-id", "")
     return Actor(
         name=f"key {key.key_id}",
         door="api",
         address=request.client.host if request.client else None,
-        request_id=given if given.isascii() and 0 < len(given) <= _MAX_REQUEST_ID else f"req_{token_hex(8)}",
+        request_id=request_id_of(request.headers.get("x-request-id")),
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
+from metering.access.scopes import Scope
 from metering.api.auth import ForbiddenError, UnauthorizedError
 from metering.api.problems import NoEventAcceptedError, Problem
 from metering.api.routes import problem_responses
@@ -24,7 +25,8 @@ prices each stream exactly once, and answers what it cost.
 
 **Authentication.** Send `Authorization: Bearer mk_<id>_<secret>`. A key has one role: `ingest` posts events,
 `read` reads, `admin` does everything, and `custom` lists scopes such as `totals:read`. All but admin may be bound
-to one customer. Without a valid key the answer is 401; with a key that is not allowed it is 403.
+to one customer. Each operation names the scope that it needs as `x-scope`. Without a valid key the answer is 401;
+with a key that is not allowed it is 403.
 
 **Money.** Amounts are exact decimals in JSON strings, such as `"0.0026175"`: US cents in fields that end in
 `usd_cents`, US dollars in `usd_per_million`. Parse them as decimals, not as floats. Whole cents on invoices
@@ -165,6 +167,7 @@ def _post_events() -> Schema:
         "operationId": "postEvents",
         "summary": "Post usage events",
         "description": _POST_EVENTS,
+        "x-scope": Scope.EVENTS_WRITE.value,
         "security": [{"HTTPBearer": []}],
         "requestBody": {
             "required": True,

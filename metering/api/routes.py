@@ -74,6 +74,7 @@ class ApiRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         # A route that declares no scope is a mistake that stops the start.
         self.scope: Scope = endpoint.scope  # type: ignore[attr-defined]
+        options["openapi_extra"] = {**(options.get("openapi_extra") or {}), "x-scope": self.scope.value}
         declared: Sequence[type[MeteringError]] = getattr(endpoint, "problems", ())
         options["responses"] = problem_responses(*_ANY_ROUTE, *declared) | (options.get("responses") or {})
         super().__init__(path, _encoding(endpoint, options.get("status_code") or 200), **options)

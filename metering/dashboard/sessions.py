@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import Response
 
-from metering.access.actors import Actor
+from metering.access.actors import Actor, request_id_of
 from metering.access.keys import InvalidKeyError, Key, parse_secret
 from metering.access.scopes import OF_ONE_CUSTOMER, SCOPES_OF_ROLE, Role, Scope, roles_with
 from metering.access.store.keys import authenticate, mark_used
@@ -28,11 +28,12 @@ READING = frozenset(Scope) - SCOPES_OF_ROLE[Role.INGEST]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """The key of a session, the token of its forms, and where it comes from."""
+    """The key of a session, the token of its forms, and the request: where it comes from, and its id."""
 
     key: Key
     token: str
     address: str | None
+    request_id: str
 
     @property
     def customer_id(self) -> str | None:
@@ -42,7 +43,9 @@ class Viewer:
     @property
     def actor(self) -> Actor:
         """The viewer as the author of a change."""
-        return Actor(name=f"key {self.key.key_id}", door="dashboard", address=self.address)
+        return Actor(
+            name=f"key {self.key.key_id}", door="dashboard", address=self.address, request_id=self.request_id
+        )
 
     def may(self, scope: str) -> bool:
         """Whether the key has a scope."""
@@ -87,7 +90,12 @@ def viewer_of(request: Request, *, engine: Engine, now: datetime) -> Viewer:
     if key is None:
         raise SignedOutError("the session has ended: sign in again")
     token = hmac.new(session.encode(), b"form", sha256).hexdigest()
-    viewer = Viewer(key=key, token=token, address=request.client.host if request.client else None)
+    viewer = Viewer(
+        key=key,
+        token=token,
+        address=request.client.host if request.client else None,
+        request_id=request_id_of(request.headers.get("x-request-id")),
+    )
     for scope in request.scope["endpoint"].scopes:
         viewer.require(scope)
     return viewer

@@ -28,7 +28,7 @@ from metering.server.outgoing import LOCAL_STRIPE_KEY
 from metering.server.settings import Settings
 
 # Only the preparation of the database needs these.
-_OWNERS_SECRETS = ("METERING_ADMIN_KEY", "METERING_MIGRATION_DATABASE_URL")
+_OWNERS_SECRETS = ("METERING_ADMIN_KEY", "METERING_GATEWAY_INGEST_KEY", "METERING_MIGRATION_DATABASE_URL")
 # The author of what a preparation adds.
 _BY = "metering migrate"
 

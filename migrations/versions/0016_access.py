@@ -79,9 +79,8 @@ ALTER TABLE keys
     ADD CONSTRAINT keys_source_check1 CHECK (source IS NULL OR role IN ('ingest', 'custom')),
     ADD CONSTRAINT keys_old_secret_check CHECK ((old_secret_hash IS NULL) = (old_secret_ends_at IS NULL));
 
-REVOKE UPDATE ON keys FROM metering_service;
-REVOKE UPDATE (name, revoked_at) ON keys FROM metering_service;
-GRANT UPDATE (revoked_at, secret_hash, old_secret_hash, old_secret_ends_at, last_used_at) ON keys TO metering_service;
+REVOKE UPDATE (name) ON keys FROM metering_service;
+GRANT UPDATE (secret_hash, old_secret_hash, old_secret_ends_at, last_used_at) ON keys TO metering_service;
 GRANT UPDATE (expires_at) ON dashboard_sessions TO metering_service;
 
 CREATE FUNCTION keep_keys_revoked() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -10,6 +10,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from metering.api.problems import PROBLEMS
+from tests.api.declared_access import API
 from tests.api.described import Schema, operations
 from tests.builders.posted import delivered, end, start
 from tests.running_api import Api
@@ -206,3 +207,8 @@ def test_the_documentation_page_needs_no_network(shared_api: Api) -> None:
     page = shared_api.client.get("/docs")
     assert page.status_code == 200
     assert not re.search(r"""(src|href)=["']https?://""", page.text)
+
+
+def test_every_operation_names_the_scope_that_it_needs(schema: Schema) -> None:
+    named = {(method.upper(), path): operation.get("x-scope") for path, method, operation in operations(schema)}
+    assert named == API

@@ -142,6 +142,9 @@ def test_the_audit_log_shows_what_was_done_here_and_over_the_api_newest_first(ap
     assert page.index("customer create") < page.index(key_id)
     assert "<script>&" not in page
     assert "&lt;script&gt;" in page
+    (row,) = api.client.get("/v1/audit-log", params={"subject": key_id}).json()["data"]
+    assert (row["door"], row["address"]) == ("dashboard", "127.0.0.1")
+    assert row["request_id"].startswith("req_")
     mine = admin.key.split("_")[1]
     only = admin.get("audit-log", kind="key", actor=f"key {mine}").text
     assert key_id in only
