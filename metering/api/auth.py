@@ -1,12 +1,18 @@
-"""Who is calling: bearer keys, their roles, and the customer that a read key may be bound to."""
+"""Who is calling: bearer keys, the scope that each route needs, and the customer that a key may be bound to.
+
+A route declares its scope with `needs`, or with `open_to_all` that it needs no key. `routes.ApiRoute` refuses one
+that declares neither.
+"""
 
 import asyncio
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -14,11 +20,17 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from metering.access.store.keys import InvalidKeyError, Key, Role, authenticate, parse_secret
+from metering.access.actors import Actor, request_id_of
+from metering.access.keys import InvalidKeyError, Key, parse_secret
+from metering.access.scopes import Scope, roles_with
+from metering.access.store.keys import authenticate, mark_used
+from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 
 log = logging.getLogger(__name__)
+
+EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
 
 # A revoked key is refused everywhere after this long.
 CACHE_SECONDS = 5.0
@@ -27,33 +39,35 @@ _MAX_CACHED = 10_000
 
 
 class UnauthorizedError(MeteringError):
-    """The request has no key, or one that is unknown or revoked."""
+    """The request has no key, or one that is unknown, expired or revoked."""
 
 
 class ForbiddenError(MeteringError):
-    """The key is valid, but its role or its customer does not allow this."""
+    """The key is valid, but its scopes or its customer do not allow this."""
 
 
 @dataclass(slots=True)
 class _Known:
     key: Key
     looked_up_at: float
+    valid_until: float
     refreshing: bool = False
 
 
 class Authenticator:
-    """Looks up keys, and caches valid ones for a few seconds."""
+    """Looks up keys, and caches valid ones for a few seconds. `store_use` writes down which were used."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, _Known] = OrderedDict()
+        self._used: set[str] = set()
 
     def key(self, authorization: str | None) -> Key:
         """The key of an Authorization header.
 
         Raises:
-            UnauthorizedError: no key, or an unknown or revoked one.
+            UnauthorizedError: no key, or an unknown, expired or revoked one.
         """
         known = self._cached(authorization)
         return known.key if known is not None else self._look_up(authorization)
@@ -74,7 +88,19 @@ class Authenticator:
     def _cached(self, authorization: str | None) -> _Known | None:
         with self._lock:
             known = self._cache.get(authorization or "")
-        return known if known and monotonic() - known.looked_up_at < CACHE_SECONDS else None
+        return known if known and monotonic() < known.valid_until else None
+
+    def store_use(self) -> None:
+        """Store that the keys that were looked up since the last call were used. Call it at most once a minute."""
+        with self._lock:
+            used, self._used = self._used, set()
+        if not used:
+            return
+        try:
+            with transaction(self._engine) as connection:
+                mark_used(connection, used, now=utc_now())
+        except (MeteringError, SQLAlchemyError) as error:
+            log.warning("last use of keys not stored", extra={"error": str(error).splitlines()[0]})
 
     def _refresh(self, authorization: str) -> None:
         try:
@@ -94,31 +120,55 @@ class Authenticator:
             secret = parse_secret(token.strip())
         except InvalidKeyError as error:
             raise UnauthorizedError(str(error)) from error
-        looked_up_at = monotonic()
+        looked_up_at, now = monotonic(), utc_now()
         with transaction(self._engine) as connection:
-            found = authenticate(connection, secret)
+            found = authenticate(connection, secret, now=now)
         if found is None:
-            raise UnauthorizedError("this key is unknown or revoked")
+            raise UnauthorizedError("this key is unknown, expired or revoked")
+        lasts = _seconds_until(found.ends_at, now)
         with self._lock:
-            self._cache[authorization or ""] = _Known(found, looked_up_at)
+            self._used.add(found.key.key_id)
+            known = _Known(found.key, looked_up_at, valid_until=looked_up_at + min(CACHE_SECONDS, lasts))
+            self._cache[authorization or ""] = known
             self._cache.move_to_end(authorization or "")
             while len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
-        return found
+        return found.key
 
 
-def require_ingest(key: Key) -> None:
-    """Refuse a key that may not post events.
+def _seconds_until(ends_at: datetime | None, now: datetime) -> float:
+    return float("inf") if ends_at is None else (ends_at - now) / timedelta(seconds=1)
+
+
+def needs(scope: Scope) -> Callable[[EndpointT], EndpointT]:
+    """Declare the scope that a route needs of the caller's key."""
+
+    def declare(endpoint: EndpointT) -> EndpointT:
+        endpoint.scope = scope  # type: ignore[attr-defined]
+        return endpoint
+
+    return declare
+
+
+def open_to_all(endpoint: EndpointT) -> EndpointT:
+    """Declare that a route needs no key."""
+    endpoint.scope = None  # type: ignore[attr-defined]
+    return endpoint
+
+
+def require_scope(key: Key, scope: Scope) -> None:
+    """Refuse a key that does not have a scope.
 
     Raises:
-        ForbiddenError: its role is read.
+        ForbiddenError: it has not; the message names the scope and the roles that have it.
     """
-    if key.role not in (Role.INGEST, Role.ADMIN):
-        raise ForbiddenError(f"posting events needs a key with role ingest; this one has role {key.role}")
+    if scope not in key.scopes:
+        roles = " or ".join(roles_with(scope))
+        raise ForbiddenError(f"this needs a key with scope {scope} (role {roles}); this one has role {key.role}")
 
 
 def require_customer(key: Key, customer_id: str | None) -> str | None:
-    """The customer that this key may read: the requested one, or the one that the key is bound to.
+    """The customer that this key may see: the requested one, or the one that the key is bound to.
 
     Raises:
         ForbiddenError: it is bound to another customer.
@@ -130,30 +180,32 @@ def require_customer(key: Key, customer_id: str | None) -> str | None:
     return key.customer_id
 
 
-# Only for the OpenAPI description (the "Authorize" button of /docs); `_reader` reads the header itself.
+# Only for the OpenAPI description (the "Authorize" button of /docs); `_caller` reads the header itself.
 _scheme = HTTPBearer(
-    auto_error=False, description="A key: `mk_<id>_<secret>`. Its role is `ingest`, `read` or `admin`."
+    auto_error=False,
+    description="A key: `mk_<id>_<secret>`. Its role is `ingest`, `read`, `admin` or `custom`, a list of scopes.",
 )
 
 
-def _any(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)] = None) -> Key:
+def _caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)] = None) -> Key:
+    """The key of the request, which has the scope of the route."""
     authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.key(request.headers.get("authorization"))
-
-
-def _reader(key: Annotated[Key, Depends(_any)]) -> Key:
-    if key.role not in (Role.READ, Role.ADMIN):
-        raise ForbiddenError(f"reading needs a key with role read or admin; this one has role {key.role}")
+    key = authenticator.key(request.headers.get("authorization"))
+    require_scope(key, request.scope["route"].scope)
     return key
 
 
-def _admin(key: Annotated[Key, Depends(_reader)]) -> Key:
-    if key.role is not Role.ADMIN:
-        raise ForbiddenError(f"this needs a key with role admin; this one has role {key.role}")
-    return key
+Caller = Annotated[Key, Depends(_caller)]
 
 
-# Also keys of gateways, which read what concerns them and no usage.
-AnyKey = Annotated[Key, Depends(_any)]
-Reader = Annotated[Key, Depends(_reader)]
-Admin = Annotated[Key, Depends(_admin)]
+def _actor(request: Request, key: Caller) -> Actor:
+    """Who changes something, for the audit log."""
+    return Actor(
+        name=f"key {key.key_id}",
+        door="api",
+        address=request.client.host if request.client else None,
+        request_id=request_id_of(request.headers.get("x-request-id")),
+    )
+
+
+By = Annotated[Actor, Depends(_actor)]

@@ -14,11 +14,14 @@ import msgspec
 from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 from typing_extensions import TypedDict
 
+from metering.access.keys import Key
+from metering.access.scopes import Scope
 from metering.api.answers import Time, described, time_text
-from metering.api.auth import Authenticator, Reader, require_customer, require_ingest
+from metering.api.auth import Authenticator, Caller, needs, require_customer, require_scope
 from metering.api.paging import Cursor, Limit, NextCursor
 from metering.api.parameters import Db, stream_key_before
 from metering.api.problems import NoEventAcceptedError, NotFoundError, error_response
@@ -28,6 +31,7 @@ from metering.core.errors import MeteringError
 from metering.events.queries import Arrival
 from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import JournalEntry, stream_hashes
+from metering.events.wire.admission import admit
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
 from metering.events.wire.hints import FieldWarning
@@ -58,6 +62,8 @@ class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
 class IngestEndpoint:
     """Authenticates, decodes, has the writer commit, and answers only then. An ASGI application."""
 
+    scope = Scope.EVENTS_WRITE
+
     def __init__(
         self,
         *,
@@ -74,7 +80,7 @@ class IngestEndpoint:
         # Two of each ingest key at most.
         self._told: dict[tuple[str, str], float] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
         try:
@@ -88,11 +94,11 @@ class IngestEndpoint:
     async def _answer(self, request: Request) -> Response:
         headers = request.headers
         key = await self._authenticator.key_async(headers.get("authorization"))
-        require_ingest(key)
+        require_scope(key, self.scope)
         media_type = media_type_of(headers.get("content-type", ""))
         sent = await receive_body(request.stream())
         async with self._turn:
-            decoded, submission = self._read(key.key_id, media_type, headers.get("content-encoding", ""), sent)
+            decoded, submission = self._read(key, media_type, headers.get("content-encoding", ""), sent)
             await asyncio.sleep(0)
         await self._writer.submit(submission)
         EVENTS_ACCEPTED.inc(len(decoded.events))
@@ -118,13 +124,14 @@ class IngestEndpoint:
             self._told[key_id, says] = now
             log.warning(says, extra={"key": key_id, **more})
 
-    def _read(self, key_id: str, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
+    def _read(self, key: Key, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
         body = inflate(sent, encoding=encoding)
         decoded = decode_ndjson(body) if media_type == NDJSON else decode_json(body)
+        decoded = admit(decoded, customer_id=key.customer_id, source=key.source)
         if not decoded.events:
             EVENTS_REJECTED.inc(len(decoded.rejections))
             raise NoEventAcceptedError(decoded.rejections)
-        return decoded, self._submission(key_id, media_type, body, decoded)
+        return decoded, self._submission(key.key_id, media_type, body, decoded)
 
     def _submission(self, key_id: str, media_type: str, body: bytes, decoded: Decoded) -> Submission:
         received_at = self._clock()
@@ -161,12 +168,13 @@ class StreamEventsPage(TypedDict):
 
 
 @stream_events_router.get(
-    "/streams/{customer_id}/{stream_id:path}/events", operation_id="listStreamEvents", summary="List stream events"
+    "/streams/{customer_id}/{stream_id:id}/events", operation_id="listStreamEvents", summary="List stream events"
 )
+@needs(Scope.STREAMS_READ)
 @raises(NotFoundError)
 def read_events(
     stream: Annotated[tuple[str, str], Depends(stream_key_before(_EVENTS))],
-    key: Reader,
+    key: Caller,
     connection: Db,
     limit: Limit = 100,
     cursor: Cursor = None,

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from typing_extensions import TypedDict
 
 from metering.api.answers import described
+from metering.api.auth import open_to_all
 from metering.api.parameters import TheService
 from metering.api.routes import problem_responses
 from metering.core.clock import utc_now
@@ -43,6 +44,7 @@ class NotReady(TypedDict):
 
 
 @router.get("/livez", operation_id="getLiveness", summary="Check that the process answers")
+@open_to_all
 def livez() -> Alive:
     """The process answers; nothing else is checked."""
     return {"status": "alive"}
@@ -55,6 +57,7 @@ def livez() -> Alive:
     response_model=Ready,
     responses={503: {"model": NotReady, "description": "The database does not answer."}},
 )
+@open_to_all
 def readyz(service: TheService) -> Response:
     """The database answers; with how far the finalizer is behind. A late finalizer does not stop ingest."""
     try:
@@ -76,6 +79,7 @@ def readyz(service: TheService) -> Response:
     response_class=PlainTextResponse,
     response_description="Metrics in Prometheus' text format.",
 )
+@open_to_all
 def metrics(request: Request) -> Response:
     """Metrics of this process and of the whole deployment. What cannot be read now is left out."""
     INGEST_QUEUED_EVENTS.set(request.app.state.writer.queued_events)

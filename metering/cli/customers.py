@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from metering.cli.shared import (
-    AUTHOR,
     AsJson,
     EffectiveFrom,
     Limit,
     database,
+    operator,
     parse_decimal,
     progress_bar,
     say,
@@ -60,7 +60,7 @@ def set_one(
     service = build_service(load_settings())
     now = utc_now()
     details = CustomerDetails(name=name, time_zone=time_zone, stripe_customer_id=stripe_customer_id)
-    put_customer(engine=service.engine, customer_id=customer_id, details=details, now=now)
+    put_customer(engine=service.engine, customer_id=customer_id, details=details, by=operator(), now=now)
     with transaction(service.engine) as connection:
         customer = get_customer(connection, customer_id=customer_id, now=now, with_similar=True)
     assert customer is not None
@@ -99,6 +99,7 @@ def link_them(
                     environment=pusher.terms.environment,
                     customers=missing,
                     now=utc_now(),
+                    by=operator(),
                     progress=progress,
                 )
             say(f"{done:,} Stripe customers created and linked")
@@ -117,7 +118,8 @@ def link_them(
         ]
         show(rows, as_json=as_json, empty="no Stripe customer matches one of ours")
         if yes:
-            say(f"{link(engine=service.engine, links=links, now=utc_now()):,} customers linked")
+            linked = link(engine=service.engine, links=links, by=operator(), now=utc_now())
+            say(f"{linked:,} customers linked")
     if rows and not yes:
         say("nothing was changed: run it with --yes")
 
@@ -139,7 +141,7 @@ def markup(
             customer_id=customer_id,
             percent=parse_decimal("percent", percent),
             effective_from=utc_or(effective_from, now),
-            set_by=AUTHOR,
+            set_by=operator(),
             now=now,
         )
     with database() as connection:

@@ -42,6 +42,7 @@ COMMANDS = {
     "webhooks": _command("webhooks:app", _OPERATE),
     "doctor": _command("doctor:doctor_command", _OPERATE),
     "audit": _command("audit:audit_command", _OPERATE, "audit --period 2026-10"),
+    "audit-log": _command("audit_log:app", _OPERATE),
     "verify": _command("audit:verify_command", _OPERATE, "verify receipt.json"),
     "bench": _command("bench:app", _OPERATE),
 }

@@ -17,6 +17,10 @@ class SchemaOutdatedError(MeteringError):
     """The schema does not have the version that this code needs."""
 
 
+class RetentionRefusedError(MeteringError):
+    """The owner of the database does not allow the service to drop that much of the journal."""
+
+
 class UnknownSchemaError(MeteringError):
     """The database was migrated by another release, whose versions this one does not know."""
 
@@ -54,12 +58,39 @@ def ensure_journal_partitions(engine: Engine, *, now: datetime) -> int:
     return made
 
 
+_ALLOW_DROPS = text(
+    """
+    INSERT INTO journal_retention (at_least) VALUES (:at_least)
+    ON CONFLICT (one) DO UPDATE SET at_least = :at_least
+    """
+)
+_ALLOW_NO_DROPS = text("DELETE FROM journal_retention")
+_ALLOWED = text("SELECT (SELECT at_least FROM journal_retention) <= :retention")
+
+
+def allow_journal_drops(owner: Engine, *, at_least: timedelta | None) -> None:
+    """Set, as the owner, how much of the journal the service has to keep; None: all of it."""
+    with transaction(owner) as connection:
+        if at_least is None:
+            connection.execute(_ALLOW_NO_DROPS)
+        else:
+            connection.execute(_ALLOW_DROPS, {"at_least": at_least})
+
+
 def drop_journal_partitions(engine: Engine, *, retention: timedelta) -> list[str]:
     """Drop journal partitions that ended longer ago than `retention`; returns their names, oldest first.
 
     The clock of the database applies, and the database refuses a retention of less than 31 days.
+
+    Raises:
+        RetentionRefusedError: it is less than the owner of the database allows.
     """
     with transaction(engine) as connection:
+        if connection.execute(_ALLOWED, {"retention": retention}).scalar_one() is not True:
+            raise RetentionRefusedError(
+                f"METERING_JOURNAL_RETENTION: the owner of the database does not allow {retention.days} days: run"
+                " `metering migrate` with the same setting"
+            )
         dropped: list[str] = connection.execute(
             text("SELECT drop_journal_partitions(:retention)"), {"retention": retention}
         ).scalar_one()

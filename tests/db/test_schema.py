@@ -15,9 +15,11 @@ import migrations
 from metering.db.engine import UnsafeDatabaseError, check_safe, owner_engine, service_engine, transaction
 from metering.db.migrate import migrate
 from metering.db.schema import (
+    RetentionRefusedError,
     RoleMissingError,
     SchemaOutdatedError,
     UnknownSchemaError,
+    allow_journal_drops,
     check_current,
     drop_journal_partitions,
     ensure_journal_partitions,
@@ -78,6 +80,7 @@ def test_only_partitions_that_ended_before_the_retention_are_dropped(database: D
     # The month before this one ended less than 31 days ago, the one two before that surely more than 31.
     old = [add_partition(database, months_ago=months) for months in (14, 4, 3)]
     recent = add_partition(database, months_ago=1)
+    allow_journal_drops(owner_engine(database.url), at_least=timedelta(days=31))
     assert drop_journal_partitions(engine, retention=timedelta(days=31)) == old
     assert partitions(database) == [recent, *kept]
     assert drop_journal_partitions(engine, retention=timedelta(days=31)) == []
@@ -85,10 +88,34 @@ def test_only_partitions_that_ended_before_the_retention_are_dropped(database: D
 
 def test_the_service_can_not_drop_the_journal_of_a_month_that_may_still_be_disputed(engine: Engine) -> None:
     with pytest.raises(DBAPIError, match="at least 31 days"):
-        drop_journal_partitions(engine, retention=timedelta(days=30))
+        call_function(engine, days=30)
     with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
         connection.execute(text("DROP TABLE journal"))
     assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+
+
+def call_function(engine: Engine, *, days: int) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("SELECT drop_journal_partitions(make_interval(days => :days))"), {"days": days})
+
+
+def test_the_service_drops_no_more_of_the_journal_than_the_owner_allows(
+    database: Database, engine: Engine
+) -> None:
+    old, owner = add_partition(database, months_ago=4), owner_engine(database.url)
+    with pytest.raises(DBAPIError, match="allows to drop nothing"):
+        call_function(engine, days=31)
+    allow_journal_drops(owner, at_least=timedelta(days=400))
+    with pytest.raises(DBAPIError, match="allows to drop what is older than 400 days"):
+        call_function(engine, days=31)
+    with pytest.raises(RetentionRefusedError, match="metering migrate"):
+        drop_journal_partitions(engine, retention=timedelta(days=31))
+    with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
+        connection.execute(text("UPDATE journal_retention SET at_least = '31 days'"))
+    assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+    assert old in partitions(database)
+    allow_journal_drops(owner, at_least=timedelta(days=31))
+    assert drop_journal_partitions(engine, retention=timedelta(days=31)) == [old]
 
 
 def test_this_code_needs_the_newest_migration() -> None:

@@ -36,11 +36,16 @@ def api(books: Books) -> Iterator[Api]:
 
 
 def plant(books: Books, customer_id: str, time_zone: str) -> None:
-    """A row as a restored backup, or an older release, left it."""
+    """A row as a restored backup, or an older release, left it, and as the migration found it."""
     with psycopg.connect(books.database.url) as connection:
         connection.execute(
             "INSERT INTO customers (customer_id, time_zone, created_at) VALUES (%s, %s, '2026-10-01')"
             " ON CONFLICT (customer_id) DO UPDATE SET time_zone = excluded.time_zone",
+            (customer_id, time_zone),
+        )
+        connection.execute(
+            "INSERT INTO audit_log (at, actor, door, kind, action, subject, after) VALUES (now(), 'migrate',"
+            " 'migration', 'customer', 'known', %s, json_build_object('time_zone', %s::text))",
             (customer_id, time_zone),
         )
 
