@@ -42,7 +42,13 @@ from metering.corrections.resolve_stream import InvalidResolutionError, NotInBac
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
-from metering.db.schema import RoleMissingError, SchemaOutdatedError, UnknownSchemaError
+from metering.db.schema import (
+    MigrationBlockedError,
+    RoleMissingError,
+    SchemaOutdatedError,
+    SchemaTooNewError,
+    UnknownSchemaError,
+)
 from metering.events.wire.decode import TooManyEventsError
 from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
@@ -197,6 +203,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         KeyBindingError,
         KeyIdTakenError,
         LeaseLostError,
+        MigrationBlockedError,
         MonthNotOverError,
         NotConfiguredError,
         RateMissingError,
@@ -205,6 +212,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         RefusedAddressError,
         RoleMissingError,
         SchemaOutdatedError,
+        SchemaTooNewError,
         StartOverError,
         StripeError,
         StripeMissingError,
