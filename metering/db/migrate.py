@@ -93,8 +93,9 @@ def _upgrade(owner: Engine, *, patience: timedelta) -> None:
             if not isinstance(error.orig, LockNotAvailable | DeadlockDetected):
                 raise
             if monotonic() > deadline:
+                what = str(error.orig).splitlines()[0]
                 raise MigrationBlockedError(
-                    f"another session holds a table that the migration needs ({error.orig}): end it, and run"
+                    f"another session holds a table that the migration needs ({what}): end it, and run"
                     " `metering migrate` again; pg_stat_activity names it, by the age of its transaction"
                 ) from error
             log.warning("a migration did not get a lock within a second, and is tried again")
