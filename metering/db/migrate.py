@@ -53,7 +53,7 @@ def migrate(owner: Engine, *, patience: timedelta = PATIENCE) -> str:
         if newer is not None:
             return newer
         with transaction(owner) as connection:
-            _ensure_roles(connection)
+            ensure_roles(connection)
         _upgrade(owner, patience=patience)
     return migrations.HEAD
 
@@ -103,7 +103,7 @@ def _upgrade(owner: Engine, *, patience: timedelta) -> None:
         sleep(random.uniform(0.5, 1.0) * _MAX_PAUSE_SECONDS)
 
 
-def _ensure_roles(connection: Connection) -> None:
+def ensure_roles(connection: Connection) -> None:
     for role in (SERVICE_ROLE, READER_ROLE):
         if not connection.execute(_ROLE_EXISTS, {"role": role}).first():
             _create_role(connection, role)

@@ -71,9 +71,18 @@ def build_owner_engine(settings: Settings) -> Engine:
     Raises:
         NotConfiguredError: no database is configured, and no `metering up` runs.
     """
+    return owner_engine(owner_url(settings))
+
+
+def owner_url(settings: Settings) -> str:
+    """METERING_MIGRATION_DATABASE_URL, or else the URL of the database.
+
+    Raises:
+        NotConfiguredError: no database is configured, and no `metering up` runs.
+    """
     if settings.migration_database_url is not None:
-        return owner_engine(settings.migration_database_url.get_secret_value())
-    return owner_engine(database_url(settings))
+        return settings.migration_database_url.get_secret_value()
+    return database_url(settings)
 
 
 def database_url(settings: Settings) -> str:
