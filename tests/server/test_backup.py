@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,30 +11,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from metering.access.store.readers import add_reader
 from metering.audit.run import audit
 from metering.core.clock import utc_now
-from metering.db.engine import owner_engine, transaction
 from metering.server.embedded.data_dir import Services
 from metering.server.embedded.postgres import client_tool
-from metering.server.embedded.services import embedded_services
-from metering.server.embedded.supervisor import Supervisor
-from tests.builders.seeded import Seeded
 from tests.command_line import CommandLine
-from tests.database import Database, Template, clone
+from tests.database import Database
+from tests.server.backups import READER, cluster, empty_database, manifest_of
 from tests.waiting import eventually
 
-READER, PASSWORD = "backup_grafana", "a long password"
 _DIGEST = "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)), 0)::text FROM {} AS t"
 # Without how far it has logged ahead.
 _SEQUENCE = "SELECT 1, last_value || ' ' || is_called FROM {}"
-
-
-def database_of(seeded: Seeded) -> Database:
-    url, redis_url = seeded.service.settings.database_url, seeded.service.settings.redis_url
-    assert url is not None
-    assert redis_url is not None
-    return Database(url.get_secret_value(), redis_url.get_secret_value())
 
 
 def schema_of(url: str) -> str:
@@ -63,36 +49,6 @@ def contents_of(url: str) -> dict[str, tuple[int, str]]:
     return found
 
 
-def manifest_of(backup: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((backup / "manifest.json").read_text())
-    return found
-
-
-@pytest.fixture(scope="module")
-def source(seeded: Seeded) -> Iterator[Database]:
-    """A database with two months, and a reader's login."""
-    database = database_of(seeded)
-    engine = owner_engine(database.url)
-    with transaction(engine) as connection:
-        add_reader(connection, name=READER, password=PASSWORD)
-    yield database
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute(f"DROP ROLE {READER}".encode())
-
-
-@pytest.fixture(scope="module")
-def backup(source: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("backups") / "one"
-    CommandLine(source)("backup", str(folder))
-    return folder
-
-
-@contextmanager
-def empty_database(services: Services) -> Iterator[Database]:
-    with clone(services, Template("template0")) as database:
-        yield database
-
-
 def test_a_restored_database_is_the_same_to_the_last_row_privilege_and_sequence(
     source: Database, backup: Path, services: Services
 ) -> None:
@@ -111,21 +67,20 @@ def test_a_restored_database_is_the_same_to_the_last_row_privilege_and_sequence(
     assert "metering-emitter resend --since" in told
 
 
-def test_a_new_cluster_gets_the_database_and_its_roles(source: Database, backup: Path, data: Path) -> None:
+def test_a_new_cluster_gets_the_database_and_its_roles(
+    source: Database, backup: Path, data: Path, services: Services
+) -> None:
     folder = data / "elsewhere"
     CommandLine(None)("restore", str(backup), "--into", str(folder))
     assert sorted(path.name for path in folder.iterdir()) == ["lock", "postgres"]
-    with (
-        Supervisor(quiet=True) as supervisor,
-        embedded_services(data=folder, supervisor=supervisor, valkey=False) as running,
-    ):
-        assert schema_of(running.database_url) == schema_of(source.url)
-        assert contents_of(running.database_url) == contents_of(source.url)
-        reader = running.database_url.replace("postgres@", f"{READER}@")
+    with cluster(folder, services) as running:
+        assert schema_of(running.url) == schema_of(source.url)
+        assert contents_of(running.url) == contents_of(source.url)
+        reader = running.url.replace("postgres@", f"{READER}@")
         with psycopg.connect(reader) as connection:
             query = "SELECT current_setting('statement_timeout'), count(*) > 100 FROM charges"
             assert connection.execute(query).fetchone() == ("1min", True)
-        with psycopg.connect(running.database_url) as connection, psycopg.connect(source.url) as original:
+        with psycopg.connect(running.url) as connection, psycopg.connect(source.url) as original:
             query = "SELECT rolpassword FROM pg_authid WHERE rolname = %s"
             verifier = connection.execute(query, [READER]).fetchone()
             assert verifier == original.execute(query, [READER]).fetchone()
@@ -174,7 +129,7 @@ def test_a_damaged_backup_is_refused_and_the_database_stays_empty(
         (copied / "manifest.json").unlink()
     else:
         manifest = manifest_of(copied)
-        manifest["rows"]["public.charges"] -= 1  # type: ignore[index]
+        manifest["rows"]["public.charges"] -= 1
         (copied / "manifest.json").write_text(json.dumps(manifest))
     with empty_database(services) as database:
         told = CommandLine(None)("restore", str(copied), "--into", database.url, exits=1).stderr
@@ -205,7 +160,7 @@ def test_an_ordinary_login_can_restore_and_back_up_what_it_owns(
             assert told["rows"] == sum(
                 count for name, (count, _) in contents_of(plain.url).items() if "_seq" not in name
             )
-            [reader] = [role for role in manifest_of(tmp_path / "b")["roles"] if role["name"] == READER]  # type: ignore[attr-defined]
+            [reader] = [role for role in manifest_of(tmp_path / "b")["roles"] if role["name"] == READER]
             assert reader["verifier"] is None, "it may not read it"
         finally:
             admin.execute(f"ALTER DATABASE {name} OWNER TO postgres".encode())
