@@ -1,4 +1,4 @@
-"""A database restored from a backup: what was pushed after the backup is found at Stripe, and not written again."""
+"""A database restored from a backup: what was pushed afterwards is found at Stripe, and not written again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
