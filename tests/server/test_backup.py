@@ -13,6 +13,8 @@ import pytest
 
 from metering.audit.run import audit
 from metering.core.clock import utc_now
+from metering.server.backup.manifest import BackupFailedError
+from metering.server.backup.tools import dump_tool
 from metering.server.embedded.data_dir import Services
 from metering.server.embedded.postgres import client_tool
 from tests.command_line import CommandLine
@@ -189,3 +191,14 @@ def test_a_restore_that_is_killed_leaves_an_empty_database_and_a_backup_that_is_
             assert eventually(lambda: any(tmp_path.iterdir()))
             process.kill()
     assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["b.partial"]
+
+
+def test_what_is_encrypted_for_the_service_is_not_dumped_in_the_clear(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert dump_tool(encrypted=False) == client_tool("pg_dump")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackupFailedError, match=r"encrypted.*postgresql-client"):
+        dump_tool(encrypted=True)
+    (tmp_path / "pg_dump").symlink_to("/bin/true")
+    assert dump_tool(encrypted=True) == tmp_path / "pg_dump"

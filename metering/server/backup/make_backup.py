@@ -84,7 +84,14 @@ def _dump(url: str, partial: Path, jobs: int, progress: Callable[[int], None]) -
         facts, roles = server_facts(connection), needed_roles(connection)
         snapshot = export_snapshot(connection)
         with TemporaryFile() as errors:
-            process = start_dump(url, folder=partial / DUMP, snapshot=snapshot, jobs=jobs, errors=errors)
+            process = start_dump(
+                url,
+                encrypted=connection.pgconn.ssl_in_use,
+                folder=partial / DUMP,
+                snapshot=snapshot,
+                jobs=jobs,
+                errors=errors,
+            )
             try:
                 # In the same snapshot and at the same time: the pages are read once.
                 rows = row_counts(connection, lambda: progress(_size(partial)))

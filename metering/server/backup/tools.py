@@ -1,6 +1,7 @@
 """PostgreSQL's own pg_dump and pg_restore, from the wheel of the embedded server."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import IO
 import psycopg
 from sqlalchemy import make_url
 
+from metering.server.backup.manifest import BackupFailedError
 from metering.server.embedded.postgres import client_tool
 
 Process = subprocess.Popen[bytes]
@@ -19,17 +21,36 @@ def conninfo_of(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def start_dump(url: str, *, folder: Path, snapshot: str, jobs: int, errors: IO[bytes]) -> Process:
+def dump_tool(*, encrypted: bool) -> Path:
+    """The pg_dump to use. The wheel's cannot encrypt; what is encrypted for the service has to be for it as well.
+
+    Raises:
+        BackupFailedError: the connection is encrypted, and no other pg_dump is on the PATH.
+    """
+    if not encrypted:
+        return client_tool("pg_dump")
+    found = shutil.which("pg_dump")
+    if found is None:
+        raise BackupFailedError(
+            "the connection to PostgreSQL is encrypted, and the built-in pg_dump cannot do that: install one of the"
+            " server's version (Debian: postgresql-client-18), or back up over the server's socket"
+        )
+    return Path(found)
+
+
+def start_dump(url: str, *, encrypted: bool, folder: Path, snapshot: str, jobs: int, errors: IO[bytes]) -> Process:
     """Start to dump what a snapshot sees into a folder that does not exist."""
     options = {name: str(value) for name, value in psycopg.conninfo.conninfo_to_dict(conninfo_of(url)).items()}
     password = options.pop("password", None)
+    if encrypted and options.get("sslmode", "prefer") in ("allow", "prefer"):
+        options["sslmode"] = "require"
     command = [
-        str(client_tool("pg_dump")),
+        str(dump_tool(encrypted=encrypted)),
         "--format=directory",
         f"--file={folder}",
         f"--jobs={jobs}",
         f"--snapshot={snapshot}",
-        "--compress=gzip:1",
+        "--compress=1",
         "--no-owner",
         "--no-tablespaces",
         "--no-publications",
