@@ -32,8 +32,8 @@ def dump_tool(*, encrypted: bool) -> Path:
     found = shutil.which("pg_dump")
     if found is None:
         raise BackupFailedError(
-            "the connection to PostgreSQL is encrypted, and the built-in pg_dump cannot do that: install one of the"
-            " server's version (Debian: postgresql-client-18), or back up over the server's socket"
+            "the connection to PostgreSQL is encrypted, and the built-in pg_dump cannot do that: install one of"
+            " the server's version (Debian: postgresql-client-18), or back up over the server's socket"
         )
     return Path(found)
 
