@@ -11,7 +11,7 @@ PACKAGES = ("metering", "migrations", "workers")
 
 NEXT_HEAD = "9001_next_release"
 # A column and an index of a table that everything writes to, by the rules of docs/upgrades.md.
-_NEXT_MIGRATION = f'''
+NEXT_MIGRATION = f'''
 """What the next release adds."""
 
 from alembic import op
@@ -29,7 +29,7 @@ def upgrade() -> None:
         op.execute("DROP INDEX CONCURRENTLY IF EXISTS streams_by_next_release")
         op.execute("CREATE INDEX CONCURRENTLY streams_by_next_release ON streams (last_event_at, customer_id)")
         op.execute("SET lock_timeout = '1s'")
-    op.execute("ALTER TABLE streams ADD COLUMN next_release integer NOT NULL DEFAULT 0 CHECK (next_release >= 0)")
+    op.execute("ALTER TABLE streams ADD COLUMN next_release integer NOT NULL DEFAULT 0")
 '''
 
 
@@ -48,7 +48,7 @@ def next_release(folder: Path) -> Path:
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, folder / package, ignore=ignored)
-    (folder / f"migrations/versions/{NEXT_HEAD}.py").write_text(_NEXT_MIGRATION.lstrip())
+    (folder / f"migrations/versions/{NEXT_HEAD}.py").write_text(NEXT_MIGRATION.lstrip())
     names_head = folder / "migrations/__init__.py"
     names_head.write_text(names_head.read_text().replace(migrations.HEAD, NEXT_HEAD))
     return folder
