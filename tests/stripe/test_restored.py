@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from metering.core.clock import utc_now
 from metering.lab.stripe_local.faults import Fault
 from metering.server.embedded.data_dir import Services
+from metering.stripe.client.client import StripeClientPort
 from metering.stripe.drift import DriftClass
 from metering.stripe.push import PushState
 from tests.builders import Months
@@ -81,6 +84,36 @@ def test_a_month_that_was_closed_after_the_backup_is_closed_again_as_the_same_in
         again.push_all()
         assert again.rows("SELECT invoice_id, billed_cents, remainder_usd_cents FROM invoices") == sealed
         assert again.stripe.requests("POST") == []
+    assert months.at_stripe() == RIGHT
+
+
+def test_a_month_that_is_closed_again_days_later_is_found_at_stripe_in_live_mode(
+    months: Months, services: Services, tmp_path: Path
+) -> None:
+    """In live mode a customer's invoices are listed from a time on: it must not be that of the second closing."""
+
+    def close_october(books: Months, at: datetime) -> None:
+        books.port = StripeClientPort(
+            api_key="sk_live_tests", api_base=books.stripe.url, limiter=books.port._limiter
+        )
+        assert books.close("2026-10") == {}
+        books.execute(f"UPDATE invoices SET created_at = '{at.isoformat()}'")
+        books.execute("UPDATE invoice_pushes SET due_at = now() WHERE due_at IS NOT NULL")
+        books.push_all()
+
+    months.use("acme", at=datetime(2026, 10, 12, 9, tzinfo=UTC))
+    months.link("acme")
+    back_up(months, tmp_path / "backup")
+    first = datetime(2026, 11, 2, 1, tzinfo=UTC)
+    close_october(months, first)
+    ((invoice,),) = months.rows("SELECT stripe_invoice_id FROM invoice_pushes")
+    months.stripe.control.edit(str(invoice), {"created": int(first.timestamp())})
+    months.stripe.control.forget_keys()
+    with restored(tmp_path / "backup", months, services) as again:
+        close_october(again, utc_now())
+        assert again.rows("SELECT state, stripe_invoice_id FROM invoice_pushes") == [("final", invoice)]
+        assert again.stripe.requests("POST") == []
+        assert look(again).found == []
     assert months.at_stripe() == RIGHT
 
 
