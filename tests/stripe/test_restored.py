@@ -16,6 +16,7 @@ from metering.stripe.push import PushState
 from tests.builders import Months
 from tests.command_line import CommandLine
 from tests.database import Database, Template, clone
+from tests.local_stripe import KEY
 from tests.stripe.reconciling import look
 
 RIGHT = [("open", 100, 1)]
@@ -151,3 +152,28 @@ def test_an_invoice_of_usage_that_was_lost_is_reported_and_not_billed_again(
         assert again.stripe.requests("POST") == []
         assert [each.finding.drift_class for each in look(again).found] == [DriftClass.LINE]
     assert months.at_stripe() == [("open", 200, 1)]
+
+
+def test_a_customer_that_was_created_at_stripe_after_the_backup_is_linked_and_not_created_again(
+    months: Months, services: Services, tmp_path: Path
+) -> None:
+    def link(books: Months, how: str) -> str:
+        key, base = {"STRIPE_API_KEY": KEY}, {"METERING_STRIPE_API_BASE": books.stripe.url}
+        return CommandLine(books.database, **key, **base)("customers", "link", how, "--yes").stderr
+
+    months.use("acme")
+    back_up(months, tmp_path / "backup")
+    assert "1 Stripe customers created" in link(months, "--create")
+    months.close_november()
+    months.push_all()
+    linked = months.rows("SELECT stripe_customer_id FROM customers")
+    months.stripe.control.forget_keys()
+    with restored(tmp_path / "backup", months, services) as again:
+        assert "link them with --from-stripe" in link(again, "--create")
+        assert again.rows("SELECT stripe_customer_id FROM customers") == [(None,)]
+        assert "1 customers linked" in link(again, "--from-stripe")
+        assert again.rows("SELECT stripe_customer_id FROM customers") == linked
+        again.close_november()
+        again.push_all()
+        assert again.stripe.requests("POST") == []
+    assert months.at_stripe() == RIGHT
