@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import stat
 import subprocess
 from dataclasses import replace
 from datetime import datetime
@@ -64,6 +65,7 @@ def test_a_restored_database_is_the_same_to_the_last_row_privilege_and_sequence(
         with restored.service() as service:
             report = audit(engine=service.engine, now=utc_now())
         assert (report.differences, report.streams > 100) == ([], True)
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in (backup, backup / "manifest.json")} == {0}
     taken_at = datetime.fromisoformat(str(manifest_of(backup)["taken_at"]))
     assert taken_at.isoformat(timespec="seconds") in told
     assert "metering-emitter resend --since" in told

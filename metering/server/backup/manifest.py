@@ -69,7 +69,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write the manifest and sync it with its folder."""
-    with (folder / MANIFEST).open("xb") as file:
+    # It has verifiers of passwords, also where the folder is copied to one that others can read.
+    descriptor = os.open(folder / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         file.flush()
         os.fsync(file.fileno())
