@@ -49,7 +49,14 @@ from metering.corrections.resolve_stream import InvalidResolutionError, NotInBac
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import InvalidCustomerIdError, StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
-from metering.db.schema import RetentionRefusedError, RoleMissingError, SchemaOutdatedError, UnknownSchemaError
+from metering.db.schema import (
+    MigrationBlockedError,
+    RetentionRefusedError,
+    RoleMissingError,
+    SchemaOutdatedError,
+    SchemaTooNewError,
+    UnknownSchemaError,
+)
 from metering.events.wire.decode import TooManyEventsError
 from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
@@ -210,6 +217,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         InvalidReaderNameError,
         KeyIdTakenError,
         LeaseLostError,
+        MigrationBlockedError,
         MonthNotOverError,
         NotConfiguredError,
         RateMissingError,
@@ -219,6 +227,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         RetentionRefusedError,
         RoleMissingError,
         SchemaOutdatedError,
+        SchemaTooNewError,
         StartOverError,
         StripeError,
         StripeMissingError,

@@ -81,16 +81,22 @@ def link_them(
     """Link customers to Stripe customers, which receive their invoices. Only shows the links without --yes.
 
     --from-stripe finds Stripe customers with our ID as their e-mail or in their metadata (metering_customer or
-    customer_id). --create creates a Stripe customer for each customer that is not linked.
+    customer_id). --create creates a Stripe customer for each customer that is not linked and not found there.
     """
     if from_stripe == create:
         raise typer.BadParameter("give either --from-stripe or --create")
     service = build_service(load_settings())
     pusher = build_pusher(service)
     if create:
-        missing = list_unlinked(engine=service.engine)
+        # A database that was restored from a backup may not know whom it has created there.
+        links = find_links(engine=service.engine, port=pusher.port)
+        there = {each.customer_id for each in links if each.stripe_customer_id is not None}
+        unlinked = list_unlinked(engine=service.engine)
+        missing = [each for each in unlinked if each.customer_id not in there]
+        if there:
+            say(f"{len(there):,} customers are at Stripe already: link them with --from-stripe")
         rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
-        show(rows, as_json=as_json, empty="every customer is linked to Stripe")
+        show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
         if yes:
             with progress_bar("creating customers") as progress:
                 done = create_at_stripe(

@@ -13,8 +13,16 @@ class RoleMissingError(MeteringError):
     """The login may not create the service's roles; an administrator must create them."""
 
 
+class MigrationBlockedError(MeteringError):
+    """A migration did not get its locks; what it had done before is kept, and the next run goes on from there."""
+
+
 class SchemaOutdatedError(MeteringError):
-    """The schema does not have the version that this code needs."""
+    """The schema does not have what this code needs."""
+
+
+class SchemaTooNewError(MeteringError):
+    """A newer release migrated the schema so that this code may not run on it."""
 
 
 class RetentionRefusedError(MeteringError):
@@ -25,22 +33,51 @@ class UnknownSchemaError(MeteringError):
     """The database was migrated by another release, whose versions this one does not know."""
 
 
-def check_current(engine: Engine) -> None:
-    """Check that the schema has the version of this code.
+def check_usable(engine: Engine) -> None:
+    """Check that this code may run on the schema: on its own version, or on a newer one that allows it.
 
     Raises:
-        SchemaOutdatedError: it has not; the message says which version it has, and what to run.
+        SchemaOutdatedError: the schema is older than this code; the message says what to run.
+        SchemaTooNewError: the schema is newer, and needs newer code.
     """
     with transaction(engine) as connection:
         found = stored_version(connection)
-    if found != migrations.HEAD:
+        oldest_code = stored_oldest_code(connection)
+    if found == migrations.HEAD:
+        return
+    if found is None or oldest_code is None or not is_newer(found):
         needed = f"this code needs {migrations.HEAD}: run `metering migrate`"
         raise SchemaOutdatedError(f"the database is at {found or 'no version'}, {needed}")
+    check_allowed(found, oldest_code=oldest_code)
+
+
+def check_allowed(found: str, *, oldest_code: str) -> None:
+    """Check that this code may run on a newer schema.
+
+    Raises:
+        SchemaTooNewError: it may not.
+    """
+    if _number(oldest_code) > _number(migrations.HEAD):
+        raise SchemaTooNewError(
+            f"the database is at {found}, which needs the code of {oldest_code} or newer, and this code is of"
+            f" {migrations.HEAD}: install the newer release"
+        )
+
+
+def is_newer(version: str) -> bool:
+    """Whether a version of the schema is newer than this code."""
+    return _number(version) > _number(migrations.HEAD)
+
+
+def _number(version: str) -> str:
+    return version.partition("_")[0]
 
 
 # Alembic's own table. Its library takes a tenth of a second to import, and only a migration needs it.
 _HAS_VERSIONS = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _VERSION = text("SELECT version_num FROM alembic_version")
+_HAS_OLDEST_CODE = text("SELECT to_regclass('schema_compatibility') IS NOT NULL")
+_OLDEST_CODE = text("SELECT oldest_code FROM schema_compatibility")
 
 
 def stored_version(connection: Connection) -> str | None:
@@ -49,6 +86,14 @@ def stored_version(connection: Connection) -> str | None:
         return None
     version: str | None = connection.execute(_VERSION).scalar_one_or_none()
     return version
+
+
+def stored_oldest_code(connection: Connection) -> str | None:
+    """The oldest code that may run on the schema; None if the schema is older than this rule."""
+    if not connection.execute(_HAS_OLDEST_CODE).scalar_one():
+        return None
+    oldest_code: str | None = connection.execute(_OLDEST_CODE).scalar_one_or_none()
+    return oldest_code
 
 
 def ensure_journal_partitions(engine: Engine, *, now: datetime) -> int:

@@ -59,6 +59,11 @@ _SETTINGS = {
 }
 
 
+def client_tool(name: str) -> Path:
+    """A program of PostgreSQL that works over a connection, such as `pg_dump`; it runs as this user."""
+    return _PACKAGE / "pginstall" / "bin" / name
+
+
 class DataVersionError(MeteringError):
     """The data belongs to another major version of PostgreSQL."""
 
