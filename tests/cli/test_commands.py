@@ -89,7 +89,7 @@ def test_a_key_is_created_listed_and_revoked(metering: CommandLine) -> None:
             "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD[~WINDOW], where",
         ),
         (["rates", "set", "house", "own-1", "input=x"], "expected USD per million, 0 or more, got 'x'"),
-        (["customers", "markup", "acme", "much"], "percent: expected a number, got 'much'"),
+        (["customers", "markup", "acme", "much"], "percent: expected a number in plain digits, such as 12.5, got"),
         (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate without conditions for input"),
         (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is not an IANA time zone"),
     ],

@@ -24,5 +24,5 @@ def parse_webhook(*, body: bytes, signature: str | None, secret: str) -> StripeE
         raise InvalidWebhookError(
             "Stripe-Signature: it does not match this body and our secret, or is too old"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidWebhookError("the body is not a Stripe event") from error
