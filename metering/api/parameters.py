@@ -176,7 +176,8 @@ def _connection(request: Request) -> Iterator[Connection]:
         yield connection
 
 
-Db = Annotated[Connection, Depends(_connection)]
+# It ends when the route has built its answer: a client that does not read the answer holds no connection.
+Db = Annotated[Connection, Depends(_connection, scope="function")]
 TheService = Annotated[Service, Depends(_service)]
 
 _CustomerPath = Annotated[

@@ -6,10 +6,11 @@
 import re
 from datetime import timedelta
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from metering.core.errors import MeteringError
@@ -101,6 +102,21 @@ class Settings(BaseSettings):
     )
     request_timeout: Duration = Field(
         default=timedelta(seconds=30), description="A client has this long to send a request, headers and body."
+    )
+    send_timeout: Duration = Field(
+        default=timedelta(seconds=20),
+        description="A client that reads less than 1 KiB/s of its answer for this long is disconnected.",
+    )
+    max_connections: int = Field(
+        default=2_000, ge=1, description="Open connections of clients to one API process. Idle ones make room."
+    )
+    max_connections_per_address: int = Field(
+        default=500, ge=1, description="Open connections from one address (IPv6: from one /64 network)."
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses and networks of your proxies, separated by commas. Only their X-Forwarded-For and "
+        "X-Forwarded-Proto are believed.",
     )
     export_timeout: Duration = Field(
         default=timedelta(minutes=30),
@@ -201,6 +217,21 @@ class Settings(BaseSettings):
         le=1,
         description="A repair that would touch a larger share of customers is refused.",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, given: str) -> str:
+        _networks(given)
+        return given
+
+    @property
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of METERING_TRUSTED_PROXIES."""
+        return _networks(self.trusted_proxies)
+
+
+def _networks(given: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(each.strip()) for each in given.split(",") if each.strip())
 
 
 def _variable_at(location: tuple[int | str, ...]) -> str:
