@@ -9,10 +9,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.key_limits import TooManyRequestsError
 from metering.api.problems import NoEventAcceptedError, Problem
 from metering.api.routes import problem_responses
 from metering.api.schemas import Schema, derived_schemas
-from metering.db.engine import DatabaseUnavailableError
+from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError
 from metering.events.wire.split import InvalidJsonError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
@@ -157,6 +158,8 @@ def _post_events() -> Schema:
         QueueFullError,
         NotCommittedError,
         DatabaseUnavailableError,
+        UnsafeDatabaseError,
+        TooManyRequestsError,
     )
     return {
         "tags": ["events"],

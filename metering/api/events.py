@@ -17,14 +17,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
+from metering.access.store.keys import Key
 from metering.api.answers import Time, described, time_text
-from metering.api.auth import Authenticator, Reader, require_customer, require_ingest
+from metering.api.auth import Reader, require_customer, require_ingest
+from metering.api.gate import Limits
 from metering.api.paging import Cursor, Limit, NextCursor
 from metering.api.parameters import Db, stream_key_before
-from metering.api.problems import NoEventAcceptedError, NotFoundError, error_response
+from metering.api.problems import NoEventAcceptedError, NotFoundError
 from metering.api.routes import raises, route_ending_in, v1_router
 from metering.core.cursors import decode_cursor, encode_cursor, parse_number, parse_time
-from metering.core.errors import MeteringError
 from metering.events.queries import Arrival
 from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import JournalEntry, stream_hashes
@@ -62,11 +63,11 @@ class IngestEndpoint:
         self,
         *,
         writer: IngestWriter,
-        authenticator: Authenticator,
+        limits: Limits,
         clock: Callable[[], datetime],
     ) -> None:
         self._writer = writer
-        self._authenticator = authenticator
+        self._limits = limits
         self._clock = clock
         # One request is decoded per turn of the event loop, so that the writer waits for one decoding at most.
         # Without the lock, all waiting requests are decoded first, and PostgreSQL idles meanwhile.
@@ -75,25 +76,32 @@ class IngestEndpoint:
         self._told: dict[tuple[str, str], float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request.
+
+        Raises:
+            MeteringError: it is refused; the gate answers.
+        """
         request = Request(scope, receive)
+        self._limits.watch.require_durable()
+        key = await self._limits.authenticator.key_async(request.headers.get("authorization"))
+        require_ingest(key)
+        self._limits.keys.enter(key)
         try:
-            response = await self._answer(request)
+            response = await self._answer(request, key)
         except ClientDisconnect:
             return
-        except MeteringError as error:
-            response = error_response(error)
+        finally:
+            self._limits.keys.leave(key)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, key: Key) -> Response:
         headers = request.headers
-        key = await self._authenticator.key_async(headers.get("authorization"))
-        require_ingest(key)
         media_type = media_type_of(headers.get("content-type", ""))
-        sent = await receive_body(request.stream())
+        sent = await receive_body(request.stream(), declared=headers.get("content-length"))
         async with self._turn:
             decoded, submission = self._read(key.key_id, media_type, headers.get("content-encoding", ""), sent)
             await asyncio.sleep(0)
+        self._limits.keys.count_events(key, decoded.count)
         await self._writer.submit(submission)
         EVENTS_ACCEPTED.inc(len(decoded.events))
         EVENTS_REJECTED.inc(len(decoded.rejections))

@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 
 from metering.api.problems import InvalidParameterError
 from metering.core.period import BillingPeriod
+from metering.db.cancellation import Cancellation
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service
 
@@ -172,7 +173,8 @@ def _service(request: Request) -> Service:
 
 
 def _connection(request: Request) -> Iterator[Connection]:
-    with transaction(_service(request).engine) as connection:
+    cancellation: Cancellation = request.state.cancellation
+    with transaction(_service(request).engine) as connection, cancellation.covers(connection):
         yield connection
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from psycopg.errors import QueryCanceled
 from pydantic import Field
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -33,6 +34,8 @@ from metering.alerts.store.alerts import UnknownAlertError
 from metering.alerts.store.deliveries import UnknownDeliveryError
 from metering.alerts.store.endpoints import UnknownEndpointError
 from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.key_limits import TooManyRequestsError
+from metering.api.shares import BusyError
 from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.cursors import InvalidCursorError
 from metering.core.errors import MeteringError
@@ -87,6 +90,17 @@ class NotFoundError(MeteringError):
 
 class InvalidParameterError(MeteringError):
     """A parameter or a field of the body is invalid or unknown; the message names it."""
+
+
+class PayloadTooLargeError(MeteringError):
+    """The body has more bytes than this path accepts; the rest is not read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the body has more than {most // 1024} KiB, the most that this path accepts")
+
+
+class QueryTimeoutError(MeteringError):
+    """The database took too long to answer this request; a narrower one may succeed."""
 
 
 class NoEventAcceptedError(MeteringError):
@@ -144,6 +158,11 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     QueueFullError: ProblemType(503, "queue-full", "Ingest queue full", retry_after_seconds=1),
     NotCommittedError: ProblemType(503, "not-committed", "Commit not confirmed", retry_after_seconds=1),
     DatabaseUnavailableError: ProblemType(503, "store-unavailable", "Database unavailable", retry_after_seconds=2),
+    UnsafeDatabaseError: ProblemType(503, "store-unsafe", "Database not durable", retry_after_seconds=5),
+    QueryTimeoutError: ProblemType(503, "query-timeout", "Query took too long", retry_after_seconds=5),
+    BusyError: ProblemType(503, "busy", "Too many concurrent requests", retry_after_seconds=1),
+    TooManyRequestsError: ProblemType(429, "too-many-requests", "Too many requests", retry_after_seconds=1),
+    PayloadTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
     UnauthorizedError: ProblemType(401, "unauthorized", "Valid key required"),
     ForbiddenError: ProblemType(403, "forbidden", "Key not allowed"),
     NotFoundError: ProblemType(404, "not-found", "Not found"),
@@ -222,12 +241,20 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         UnpricedError,
         UnreadableReceiptError,
         UnrepresentableError,
-        UnsafeDatabaseError,
     }
 )
 
 
-def problem_response(problem: ProblemType, detail: str, **members: Any) -> Response:
+# What these say names hosts, sockets and settings, which belong into the log.
+_PRIVATE: dict[type[MeteringError], str] = {
+    DatabaseUnavailableError: "the database cannot be used now: try again",
+    UnsafeDatabaseError: "the database could lose what it stores, so nothing is accepted now: try again",
+}
+
+
+def problem_response(
+    problem: ProblemType, detail: str, *, retry_after_seconds: int | None = None, **members: Any
+) -> Response:
     """The answer for a problem; `members` are further fields of it."""
     body = {
         "type": f"/problems/{problem.slug}",
@@ -237,11 +264,17 @@ def problem_response(problem: ProblemType, detail: str, **members: Any) -> Respo
         **members,
     }
     headers = {}
-    if problem.retry_after_seconds is not None:
-        headers["retry-after"] = str(problem.retry_after_seconds)
+    wait = retry_after_seconds or problem.retry_after_seconds
+    if wait is not None:
+        headers["retry-after"] = str(wait)
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(msgspec.json.encode(body), problem.status, headers, MEDIA_TYPE)
+
+
+def public_detail(error: MeteringError) -> str:
+    """What a client may know about a failure."""
+    return next((says for kind, says in _PRIVATE.items() if isinstance(error, kind)), str(error))
 
 
 def error_response(error: MeteringError) -> Response:
@@ -250,7 +283,8 @@ def error_response(error: MeteringError) -> Response:
     if problem is None:
         raise error
     members = {"rejected": error.rejected} if isinstance(error, NoEventAcceptedError) else {}
-    return problem_response(problem, str(error), **members)
+    wait = error.retry_after_seconds if isinstance(error, TooManyRequestsError) else None
+    return problem_response(problem, public_detail(error), retry_after_seconds=wait, **members)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -260,10 +294,15 @@ def install_problem_handlers(app: FastAPI) -> None:
     def expected(_: Request, error: MeteringError) -> Response:
         return error_response(error)
 
-    @app.exception_handler(OperationalError)
-    def database_failed(_: Request, error: OperationalError) -> Response:
+    @app.exception_handler(DBAPIError)
+    def database_failed(request: Request, error: DBAPIError) -> Response:
+        if isinstance(error.orig, QueryCanceled):
+            # By the time limit, or because the client has left.
+            return error_response(QueryTimeoutError("ask for less: a shorter range, or a single customer"))
+        if not (isinstance(error, OperationalError) or error.connection_invalidated):
+            return unexpected(request, error)
         log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
-        return error_response(DatabaseUnavailableError("PostgreSQL failed during the request: try again"))
+        return error_response(DatabaseUnavailableError("PostgreSQL failed during the request"))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:

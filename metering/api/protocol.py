@@ -79,6 +79,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _refused = False
     _head_bytes = 0
     _reading_head = True
+    _requests_read = 0
     # When the answer last moved on, and how much of it had been sent by then.
     _moved_at = 0.0
     _moved_sent = 0
@@ -97,16 +98,19 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused or self.transport.is_closing():
             return
+        read_before = self._requests_read if self._reading_head else -1
         super().data_received(data)
-        if self._reading_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.transport.write(_HEAD_TOO_LARGE)
-                self.transport.close()
+        if not self._reading_head or self._requests_read != read_before:
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._reading_head, self._head_bytes = True, 0
+        self._reading_head = True
         self._expect_request()
         if self.cycle is None or self.cycle.response_complete:
             self.open_connections.note(self, Phase.RECEIVING)
@@ -121,7 +125,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._reading_head, self._head_bytes = True, 0
+        self._reading_head = True
+        self._requests_read += 1
         self._stop(self._late)
         self._late = None
         if self.cycle is not None and not self.cycle.response_complete:

@@ -21,6 +21,7 @@ from starlette.types import Scope
 
 from metering.access.store.keys import Role
 from metering.api.auth import AnyKey, ForbiddenError, UnauthorizedError
+from metering.api.key_limits import TooManyRequestsError
 from metering.api.parameters import unknown_names
 from metering.api.problems import (
     INTERNAL,
@@ -28,8 +29,11 @@ from metering.api.problems import (
     PROBLEMS,
     InvalidParameterError,
     NoEventAcceptedError,
+    PayloadTooLargeError,
     ProblemType,
+    QueryTimeoutError,
 )
+from metering.api.shares import BusyError
 from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError
 
@@ -37,7 +41,16 @@ EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
 Responses = dict[int | str, dict[str, Any]]
 
 _encode = msgspec.json.Encoder().encode
-_ANY_ROUTE = (UnauthorizedError, ForbiddenError, InvalidParameterError, DatabaseUnavailableError)
+_ANY_ROUTE = (
+    UnauthorizedError,
+    ForbiddenError,
+    InvalidParameterError,
+    PayloadTooLargeError,
+    TooManyRequestsError,
+    BusyError,
+    QueryTimeoutError,
+    DatabaseUnavailableError,
+)
 
 
 def raises(*errors: type[MeteringError]) -> Callable[[EndpointT], EndpointT]:

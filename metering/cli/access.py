@@ -1,12 +1,13 @@
 """`metering keys`: API keys. `metering reader`: PostgreSQL logins that read the reporting views."""
 
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy import make_url
 
 from metering.access.manage_access import create_key, create_reader
-from metering.access.store.keys import Key, Role, list_keys, revoke_key
+from metering.access.store.keys import Key, Role, limit_key, list_keys, read_key, revoke_key
 from metering.access.store.readers import drop_reader, list_readers
 from metering.cli.shared import AsJson, database, say, show, show_one, time_text
 from metering.core.clock import utc_now
@@ -65,6 +66,30 @@ def revoke_one_key(
     say(f"revoked {key_id}")
 
 
+@keys.command("limit", epilog="Example: metering keys limit 3f2a9c1e --events-per-second 20000")
+def limit_one_key(
+    key_id: Annotated[str, typer.Argument(help="The key's ID: the part between its underscores.")],
+    events_per_second: Annotated[int | None, typer.Option(min=0, help="Events a second, averaged.")] = None,
+    requests_per_second: Annotated[int | None, typer.Option(min=0, help="Requests a second, averaged.")] = None,
+    concurrent_requests: Annotated[int | None, typer.Option(min=0, help="Requests in progress at a time.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set the limits of a key, to each API process. 0 removes one, so that METERING_KEY_… applies again.
+
+    Limits that are not given stay as they are. Running servers apply them within seconds.
+    """
+    given = {
+        "events_per_second": events_per_second,
+        "requests_per_second": requests_per_second,
+        "concurrent_requests": concurrent_requests,
+    }
+    with database() as connection:
+        key = read_key(connection, key_id=key_id)
+        limits = replace(key.limits, **{name: value or None for name, value in given.items() if value is not None})
+        limit_key(connection, key_id=key_id, limits=limits)
+    show_one({"key_id": key_id, **asdict(limits)}, as_json=as_json)
+
+
 def _key_row(key: Key) -> dict[str, Any]:
     return {
         "key_id": key.key_id,
@@ -73,6 +98,7 @@ def _key_row(key: Key) -> dict[str, Any]:
         "name": key.name,
         "created_at": time_text(key.created_at),
         "revoked_at": time_text(key.revoked_at),
+        **asdict(key.limits),
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +22,7 @@ from metering.dashboard.pages import PAGES
 from metering.dashboard.rendering import HEADERS, STATIC, render
 from metering.dashboard.sessions import viewer_of
 from metering.dashboard.sign_in import sign_in_routes
+from metering.db.cancellation import Cancellation
 from metering.db.engine import read_transaction
 from metering.server.bootstrap import Service
 from metering.server.queries import finalizing_behind
@@ -40,14 +41,14 @@ class _Static(StaticFiles):
         return response
 
 
-def create_dashboard(service: Service) -> Starlette:
-    """The application; mount it at `/dashboard`."""
+def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
+    """The application; mount it at `/dashboard`. Downloads of months use the engine `exports`."""
     return Starlette(
         routes=[
             Mount("/static", _Static(directory=str(STATIC))),
             *sign_in_routes(service),
             *backlog_form_routes(service),
-            export_route(service),
+            export_route(service, engine=exports),
             *(Route(path, _page(service, build), methods=["GET"]) for path, build in PAGES),
             *(Route(path, _file(service, build), methods=["GET"]) for path, build in FILES),
         ],
@@ -60,7 +61,8 @@ def _page_request(service: Service, request: Request) -> Iterator[PageRequest]:
     """A signed-in request, with a snapshot to answer it from."""
     now = utc_now()
     viewer = viewer_of(request, engine=service.engine, now=now)
-    with read_transaction(service.engine) as connection:
+    cancellation: Cancellation = request.state.cancellation
+    with read_transaction(service.engine) as connection, cancellation.covers(connection):
         connection.execute(text(f"SET LOCAL statement_timeout = {_TIMEOUT_MILLISECONDS}"))
         yield PageRequest(
             service=service,

@@ -118,6 +118,37 @@ class Settings(BaseSettings):
         description="Addresses and networks of your proxies, separated by commas. Only their X-Forwarded-For and "
         "X-Forwarded-Proto are believed.",
     )
+    read_timeout: Duration = Field(
+        default=timedelta(seconds=10),
+        description="A query of the API or the dashboard is ended after this long, with 503.",
+    )
+    read_wait: Duration = Field(
+        default=timedelta(seconds=5),
+        description="A request waits this long for its turn while others run; then it gets 503.",
+    )
+    concurrent_reads: int = Field(
+        default=6,
+        ge=2,
+        le=32,
+        description="Requests other than ingest that run at a time in one API process. One key has all but one.",
+    )
+    statement_timeout: Annotated[Duration, Field(ge=timedelta(seconds=30))] = Field(
+        default=timedelta(minutes=5),
+        description="A statement of a worker or a command is ended after this long; at least 30s.",
+    )
+    key_events_per_second: int | None = Field(
+        default=None, ge=1, description="Events a second of one key, to one API process. Default: no limit."
+    )
+    key_requests_per_second: int | None = Field(
+        default=None, ge=1, description="Requests a second of one key, to one API process. Default: no limit."
+    )
+    key_concurrent_requests: int = Field(
+        default=256, ge=1, description="Requests of one key that may be in progress in one API process."
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        description="Bearer token for /metrics. Without it, anyone may read them, without amounts of money.",
+    )
     export_timeout: Duration = Field(
         default=timedelta(minutes=30),
         description="The download of an export is aborted after this long, because it holds a database snapshot.",

@@ -2,7 +2,8 @@
 
 import hmac
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
@@ -30,6 +31,15 @@ class UnknownKeyError(MeteringError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """What the requests of a key may do; None: the limit of the deployment, if it has one."""
+
+    events_per_second: int | None = None
+    requests_per_second: int | None = None
+    concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """A key without its secret. `customer_id` binds a read key to one customer."""
 
@@ -39,6 +49,7 @@ class Key:
     name: str
     created_at: datetime
     revoked_at: datetime | None
+    limits: KeyLimits = KeyLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,8 @@ def parse_secret(written: str) -> KeySecret:
     return KeySecret(key_id, secret)
 
 
-_KEY = "keys.key_id, keys.role, keys.customer_id, keys.name, keys.created_at, keys.revoked_at"
+_KEY = """keys.key_id, keys.role, keys.customer_id, keys.name, keys.created_at, keys.revoked_at,
+    keys.events_per_second, keys.requests_per_second, keys.concurrent_requests"""
 _ADD_KEY = text(
     """
     INSERT INTO keys (key_id, secret_hash, role, customer_id, name, created_at)
@@ -100,12 +112,22 @@ def add_key(
     return connection.execute(_ADD_KEY, parameters).rowcount == 1
 
 
-_VALID_KEY = text(f"SELECT secret_hash, {_KEY} FROM keys WHERE key_id = :key_id AND revoked_at IS NULL")
+_VALID_KEYS = text(f"SELECT secret_hash, {_KEY} FROM keys WHERE key_id = ANY(:key_ids) AND revoked_at IS NULL")
 
 
 def authenticate(connection: Connection, secret: KeySecret) -> Key | None:
     """The key with this secret; None when it is unknown or revoked."""
-    row = connection.execute(_VALID_KEY, {"key_id": secret.key_id}).first()
+    return authenticate_all(connection, [secret])[0]
+
+
+def authenticate_all(connection: Connection, given: Sequence[KeySecret]) -> list[Key | None]:
+    """The same for each secret, in one query."""
+    rows = connection.execute(_VALID_KEYS, {"key_ids": list({secret.key_id for secret in given})})
+    stored = {row.key_id: row for row in rows}
+    return [_if_same(stored.get(secret.key_id), secret) for secret in given]
+
+
+def _if_same(row: Any, secret: KeySecret) -> Key | None:
     if row is None or not hmac.compare_digest(row.secret_hash, _hash(str(secret))):
         return None
     return _key(row)
@@ -140,6 +162,33 @@ def revoke_key(connection: Connection, *, key_id: str, now: datetime) -> None:
         raise UnknownKeyError(f"no key has the id {key_id!r}: `metering keys list` shows them")
 
 
+_LIMIT = text(
+    """
+    UPDATE keys SET events_per_second = :events_per_second, requests_per_second = :requests_per_second,
+                    concurrent_requests = :concurrent_requests
+    WHERE key_id = :key_id
+    """
+)
+_LOCK_KEY = text(f"SELECT {_KEY} FROM keys WHERE key_id = :key_id FOR UPDATE")
+
+
+def read_key(connection: Connection, *, key_id: str) -> Key:
+    """A key, locked until the transaction ends.
+
+    Raises:
+        UnknownKeyError: no key has this id.
+    """
+    row = connection.execute(_LOCK_KEY, {"key_id": key_id}).first()
+    if row is None:
+        raise UnknownKeyError(f"no key has the id {key_id!r}: `metering keys list` shows them")
+    return _key(row)
+
+
+def limit_key(connection: Connection, *, key_id: str, limits: KeyLimits) -> None:
+    """Replace the limits of a key."""
+    connection.execute(_LIMIT, {"key_id": key_id, **asdict(limits)})
+
+
 def _hash(secret: str) -> bytes:
     # Secrets are random enough that a plain hash cannot be reversed.
     return sha256(secret.encode()).digest()
@@ -153,6 +202,11 @@ def _key(row: Any) -> Key:
         name=row.name,
         created_at=row.created_at,
         revoked_at=row.revoked_at,
+        limits=KeyLimits(
+            events_per_second=row.events_per_second,
+            requests_per_second=row.requests_per_second,
+            concurrent_requests=row.concurrent_requests,
+        ),
     )
 
 

@@ -32,12 +32,14 @@ class UnsupportedBodyError(MeteringError):
     """The media type or encoding is not supported."""
 
 
-async def receive_body(chunks: AsyncIterator[bytes]) -> bytes:
+async def receive_body(chunks: AsyncIterator[bytes], *, declared: str | None = None) -> bytes:
     """The whole body as sent. `metering.api.server` limits how long this takes.
 
     Raises:
-        BodyTooLargeError: the body has more than 8 MiB; the rest is not read.
+        BodyTooLargeError: the body has more than 8 MiB, or its length as `declared` is more; the rest is not read.
     """
+    if declared is not None and declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise BodyTooLargeError
     received: list[bytes] = []
     size = 0
     async for chunk in chunks:

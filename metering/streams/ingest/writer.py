@@ -89,6 +89,11 @@ class IngestWriter:
         """How many events wait for a commit."""
         return self._queued_events
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether submissions are still committed."""
+        return self._task is not None and not self._task.done()
+
     def start(self) -> None:
         """Start committing submissions."""
         self._task = asyncio.create_task(self._run(), name="ingest-writer")
