@@ -14,10 +14,10 @@ from metering.api.problems import NoEventAcceptedError, Problem
 from metering.api.routes import problem_responses
 from metering.api.schemas import Schema, derived_schemas
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
-from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError
+from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError, TooManyValuesError
 from metering.events.wire.split import InvalidJsonError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.streams.ingest.writer import NotCommittedError, QueueFullError
+from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError
 
 _INTRODUCTION = """
 Usage metering and billing for LLM streaming gateways. Gateways post events; the service joins them to streams,
@@ -151,11 +151,13 @@ def _post_events() -> Schema:
         ForbiddenError,
         BodyTooLargeError,
         TooManyEventsError,
+        TooManyValuesError,
         UnsupportedBodyError,
         NoEventAcceptedError,
         InvalidJsonError,
         BrokenBodyError,
         QueueFullError,
+        KeyQueueFullError,
         NotCommittedError,
         DatabaseUnavailableError,
         UnsafeDatabaseError,

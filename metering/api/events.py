@@ -6,6 +6,7 @@ Posting is plain ASGI around the writer: it carries 100,000 events a second, ahe
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from time import monotonic
 from typing import Annotated, Any
@@ -36,10 +37,15 @@ from metering.events.wire.rejections import Rejection
 from metering.streams.ingest.body import inflate, media_type_of, receive_body
 from metering.streams.ingest.fold import fold_wire
 from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED, STREAMS_AHEAD, UNKNOWN_FIELDS
-from metering.streams.ingest.writer import IngestWriter, Submission
+from metering.streams.ingest.submission import Submission
+from metering.streams.ingest.turns import Turns
+from metering.streams.ingest.writer import IngestWriter
+from metering.streams.stream import StreamFacts
 
 log = logging.getLogger(__name__)
 
+# What is larger, as sent compressed or as decoded, may take more than some milliseconds.
+_SMALL_SENT, _SMALL_BODY = 4 * 1024, 32 * 1024
 _TELL_AGAIN_SECONDS = 60.0
 _encode = msgspec.json.Encoder().encode
 
@@ -70,8 +76,11 @@ class IngestEndpoint:
         self._limits = limits
         self._clock = clock
         # One request is decoded per turn of the event loop, so that the writer waits for one decoding at most.
-        # Without the lock, all waiting requests are decoded first, and PostgreSQL idles meanwhile.
-        self._turn = asyncio.Lock()
+        # Without turns, all waiting requests are decoded first, and PostgreSQL idles meanwhile.
+        self._turns = Turns()
+        # Large bodies take longer than others may wait: a thread decodes them, one at a time.
+        self._large_turns = Turns()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-bodies")
         # Two of each ingest key at most.
         self._told: dict[tuple[str, str], float] = {}
 
@@ -98,9 +107,7 @@ class IngestEndpoint:
         headers = request.headers
         media_type = media_type_of(headers.get("content-type", ""))
         sent = await receive_body(request.stream(), declared=headers.get("content-length"))
-        async with self._turn:
-            decoded, submission = self._read(key.key_id, media_type, headers.get("content-encoding", ""), sent)
-            await asyncio.sleep(0)
+        decoded, submission = await self._read(key, media_type, headers.get("content-encoding", ""), sent)
         self._limits.keys.count_events(key, decoded.count)
         await self._writer.submit(submission)
         EVENTS_ACCEPTED.inc(len(decoded.events))
@@ -126,29 +133,42 @@ class IngestEndpoint:
             self._told[key_id, says] = now
             log.warning(says, extra={"key": key_id, **more})
 
-    def _read(self, key_id: str, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
+    async def _read(self, key: Key, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
+        body = sent
+        if encoding and len(sent) <= _SMALL_SENT:
+            body = inflate(sent, encoding=encoding)
+            encoding = ""
+        if len(body) <= _SMALL_BODY and not encoding:
+            async with self._turns.of(key.key_id):
+                decoded, entry, streams = self._decode(key.key_id, media_type, encoding, body)
+                await asyncio.sleep(0)
+        else:
+            async with self._large_turns.of(key.key_id):
+                decoded, entry, streams = await asyncio.get_running_loop().run_in_executor(
+                    self._thread, self._decode, key.key_id, media_type, encoding, body
+                )
+        return decoded, Submission(entry, streams)
+
+    def _decode(
+        self, key_id: str, media_type: str, encoding: str, sent: bytes
+    ) -> tuple[Decoded, JournalEntry, dict[tuple[str, str], StreamFacts]]:
         body = inflate(sent, encoding=encoding)
         decoded = decode_ndjson(body) if media_type == NDJSON else decode_json(body)
         if not decoded.events:
             EVENTS_REJECTED.inc(len(decoded.rejections))
             raise NoEventAcceptedError(decoded.rejections)
-        return decoded, self._submission(key_id, media_type, body, decoded)
-
-    def _submission(self, key_id: str, media_type: str, body: bytes, decoded: Decoded) -> Submission:
         received_at = self._clock()
         streams = fold_wire(decoded.events, received_at=received_at)
-        return Submission(
-            JournalEntry(
-                ingest_key_id=key_id,
-                received_at=received_at,
-                media_type=media_type or "application/json",
-                event_count=len(decoded.events),
-                rejected=[rejection.index for rejection in decoded.rejections] or None,
-                body=pack_body(body),
-                stream_hashes=stream_hashes(streams),
-            ),
-            streams,
+        entry = JournalEntry(
+            ingest_key_id=key_id,
+            received_at=received_at,
+            media_type=media_type or "application/json",
+            event_count=len(decoded.events),
+            rejected=[rejection.index for rejection in decoded.rejections] or None,
+            body=pack_body(body),
+            stream_hashes=stream_hashes(streams),
         )
+        return decoded, entry, streams
 
 
 class StreamEvent(TypedDict):

@@ -1,7 +1,7 @@
 """What every request passes before anything is read or computed for it: its key, its limits, and its turn.
 
 A request without a valid key is answered before its body is read. A body is read whole, within a limit, before the
-request has its turn, and the turn ends when the answer is ready: neither a slow sender nor a slow reader holds one.
+request has its turn, and the turn ends when the answer is ready: no slow sender or reader holds one.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from metering.api.shares import BusyError, Shares
 from metering.core.errors import MeteringError
 from metering.db.cancellation import Cancellation
 from metering.server.database_watch import DatabaseWatch
+from metering.streams.ingest.submission import KeyQueueFullError
 
 # No body but that of ingest is nearly as large.
 MAX_BODY_BYTES = 256 * 1024
@@ -99,7 +100,7 @@ class Gate:
         if isinstance(error, UnauthorizedError):
             failures: Failures = scope["app"].state.limits.failures
             await asyncio.sleep(failures.add(_address(scope)))
-        elif isinstance(error, TooManyRequestsError | BusyError):
+        elif isinstance(error, TooManyRequestsError | KeyQueueFullError | BusyError):
             await asyncio.sleep(_REFUSAL_SECONDS)
         await error_response(error)(scope, receive, send)
 

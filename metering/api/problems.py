@@ -46,7 +46,7 @@ from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.db.schema import RoleMissingError, SchemaOutdatedError, UnknownSchemaError
-from metering.events.wire.decode import TooManyEventsError
+from metering.events.wire.decode import TooManyEventsError, TooManyValuesError
 from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
 from metering.exports.columns import UnrepresentableError
@@ -66,7 +66,7 @@ from metering.server.bootstrap import NotConfiguredError
 from metering.server.settings import ConfigurationError
 from metering.streams.billing import UnmeasuredError, UnpricedError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.streams.ingest.writer import NotCommittedError, QueueFullError
+from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError
 from metering.stripe.client.errors import (
     StripeError,
     StripeMissingError,
@@ -154,7 +154,9 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     BrokenBodyError: ProblemType(422, "invalid-encoding", "Body cannot be decompressed"),
     UnsupportedBodyError: ProblemType(415, "unsupported-body", "Unsupported media type or encoding"),
     BodyTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
+    TooManyValuesError: ProblemType(413, "too-many-values", "Too many values"),
     TooManyEventsError: ProblemType(413, "too-many-events", "Too many events"),
+    KeyQueueFullError: ProblemType(429, "too-many-requests", "Too many requests", retry_after_seconds=1),
     QueueFullError: ProblemType(503, "queue-full", "Ingest queue full", retry_after_seconds=1),
     NotCommittedError: ProblemType(503, "not-committed", "Commit not confirmed", retry_after_seconds=1),
     DatabaseUnavailableError: ProblemType(503, "store-unavailable", "Database unavailable", retry_after_seconds=2),

@@ -16,6 +16,7 @@ from metering.server.settings import Settings
 log = logging.getLogger(__name__)
 
 _NOT_STARTED = 3
+_SWITCH_SECONDS = 0.001
 
 
 def server_config(service: Service, **options: Any) -> uvicorn.Config:
@@ -52,6 +53,8 @@ def _limits(settings: Settings) -> ServerLimits:
 def run_api(service: Service) -> None:
     """Serve until SIGTERM or SIGINT; requests in progress are finished first."""
     settings = service.settings
+    # Threads decode large bodies and compute reads; beside them, the event loop waits this long for its turn.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     log.info("api listens", extra={"url": f"http://{settings.host}:{settings.port}"})
     server = uvicorn.Server(server_config(service, host=settings.host, port=settings.port))
     with contextlib.suppress(KeyboardInterrupt):

@@ -141,6 +141,12 @@ def check_safe(engine: Engine) -> None:
             )
 
 
+# The first setting that is off and must not be; NULL if all are on. As SQL, for the writer's own connection.
+UNSAFE_SETTINGS = """
+SELECT name FROM (VALUES ('fsync'), ('synchronous_commit'), ('full_page_writes')) AS needed (name)
+WHERE current_setting(name) = 'off' LIMIT 1
+"""
+
 _SAFETY = text(
     """
     SELECT current_setting('fsync') AS fsync,

@@ -1,10 +1,11 @@
 """No wait for PostgreSQL is without an end, whether it is busy, out of connections, or silent."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from metering.db.engine import DatabaseUnavailableError, service_engine, transaction
@@ -24,11 +25,16 @@ def test_postgresql_ends_a_statement_that_takes_too_long(database: Database) -> 
 
 def test_postgresql_ends_a_transaction_that_does_nothing_for_too_long(database: Database) -> None:
     engine = service_engine(database.url, idle_timeout=SECOND)
-    with pytest.raises(DBAPIError), transaction(engine) as connection:
-        connection.execute(NOTHING)
-        time.sleep(2)
-        connection.execute(NOTHING)
+    with pytest.raises(DBAPIError):
+        ask_twice(engine, between=lambda: time.sleep(2))
     engine.dispose()
+
+
+def ask_twice(engine: Engine, *, between: Callable[[], None]) -> None:
+    with transaction(engine) as connection:
+        connection.execute(NOTHING)
+        between()
+        connection.execute(NOTHING)
 
 
 def test_a_pool_that_is_used_up_is_an_expected_failure(database: Database) -> None:
@@ -41,11 +47,9 @@ def test_a_pool_that_is_used_up_is_an_expected_failure(database: Database) -> No
 def test_a_statement_on_a_silent_connection_ends_and_the_next_one_has_a_new_connection(database: Database) -> None:
     with proxied(database) as (proxy, through):
         engine = service_engine(through.url, statement_timeout=SECOND)
-        with pytest.raises(OperationalError), transaction(engine) as connection:
-            connection.execute(NOTHING)
-            proxy.silence(new_ones=False)
-            began = time.monotonic()
-            connection.execute(NOTHING)
+        began = time.monotonic()
+        with pytest.raises(OperationalError):
+            ask_twice(engine, between=lambda: proxy.silence(new_ones=False))
         assert 2 < time.monotonic() - began < 10
         began = time.monotonic()
         with transaction(engine) as connection:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,12 +12,18 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from metering.db.engine import service_conninfo
+from metering.db.engine import owner_engine, service_conninfo, service_engine
+from metering.db.migrate import migrate
+from metering.db.schema import ensure_journal_partitions
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
 from metering.events.store import JournalEntry
 from metering.events.wire.bodies import pack_body
-from metering.server.embedded.data_dir import socket_dir
-from metering.streams.ingest.writer import IngestWriter, NotCommittedError, QueueFullError, Submission
+from metering.server.embedded.data_dir import Services, ephemeral_data_dir, socket_dir
+from metering.server.embedded.services import embedded_services
+from metering.server.embedded.supervisor import Supervisor
+from metering.streams.ingest.fair_queue import FairQueue
+from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError, Submission
+from metering.streams.ingest.writer import IngestWriter
 from metering.streams.stream import fold
 from tests.database import Database
 
@@ -30,9 +36,26 @@ def start(stream_id: str, model: str = "m") -> StreamStart:
     return StreamStart(customer_id="acme", stream_id=stream_id, time=T0, provider="p", model=model)
 
 
-def submission(*events: UsageEvent, received_at: datetime = T0) -> Submission:
+@pytest.fixture(scope="module")
+def services_apart() -> Iterator[Services]:
+    """A migrated server of this module's own: its settings are changed."""
+    with (
+        ephemeral_data_dir() as data,
+        Supervisor(quiet=True) as supervisor,
+        embedded_services(data=data, supervisor=supervisor, valkey=False) as running,
+    ):
+        engine = owner_engine(running.database_url)
+        migrate(engine)
+        engine.dispose()
+        engine = service_engine(running.database_url)
+        ensure_journal_partitions(engine, now=T0)
+        engine.dispose()
+        yield running
+
+
+def submission(*events: UsageEvent, received_at: datetime = T0, key_id: str = "k") -> Submission:
     entry = JournalEntry(
-        ingest_key_id="k",
+        ingest_key_id=key_id,
         received_at=received_at,
         media_type="application/json",
         event_count=len(events),
@@ -99,7 +122,8 @@ def test_a_full_queue_refuses_and_recovers_by_itself(database: Database) -> None
     async def run() -> None:
         async with writing(connect_to(database.url), max_queued=20) as writer:
             outcomes = await asyncio.gather(
-                *(writer.submit(submission(start(f"s{place}"))) for place in range(200)), return_exceptions=True
+                *(writer.submit(submission(start(f"s{place}"), key_id=f"k{place}")) for place in range(200)),
+                return_exceptions=True,
             )
             refused = sum(isinstance(outcome, QueueFullError) for outcome in outcomes)
             assert 0 < refused < 200
@@ -109,6 +133,70 @@ def test_a_full_queue_refuses_and_recovers_by_itself(database: Database) -> None
             assert writer.queued_events == 0
 
     asyncio.run(run())
+
+
+def test_one_key_cannot_fill_the_queue(database: Database) -> None:
+    async def run() -> list[BaseException | None]:
+        async with writing(connect_to(database.url), max_queued=20) as writer:
+            noisy = [writer.submit(submission(start(f"s{place}"), key_id="noisy")) for place in range(200)]
+            quiet = writer.submit(submission(start("quiet"), key_id="quiet"))
+            return await asyncio.gather(*noisy, quiet, return_exceptions=True)
+
+    *noisy, quiet = asyncio.run(run())
+    assert {type(outcome) for outcome in noisy} == {type(None), KeyQueueFullError}
+    assert quiet is None
+
+
+def test_keys_take_turns_in_the_queue() -> None:
+    async def run() -> list[str]:
+        queue = FairQueue()
+        for key_id, count in (("noisy", 5), ("quiet", 1), ("other", 2)):
+            for _ in range(count):
+                queue.put(submission(start("s"), key_id=key_id))
+        groups = []
+        while queue:
+            groups.append("".join(each.entry.ingest_key_id[0] for each in queue.take(3)))
+        assert queue.events == queue.events_of("noisy") == 0
+        return groups
+
+    assert asyncio.run(run()) == ["nqo", "non", "nn"]
+
+
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+def test_nothing_is_acknowledged_while_postgresql_could_lose_it(services_apart: Services, setting: str) -> None:
+    url = services_apart.database_url
+
+    def turn(value: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET {setting} = {value}")  # type: ignore[arg-type]
+            connection.execute("SELECT pg_reload_conf()")
+
+    async def run() -> None:
+        async with writing(connect_to(url)) as writer:
+            await writer.submit(submission(start("before")))
+            turn("off")
+            with pytest.raises(NotCommittedError, match="could lose"):
+                await until_refused(writer)
+            turn("on")
+            await until_taken(writer)
+
+    asyncio.run(run())
+
+
+async def until_refused(writer: IngestWriter) -> None:
+    """A reload reaches the writer's connection within moments."""
+    for number in range(1_000):
+        await writer.submit(submission(start(f"off-{number}")))
+        await asyncio.sleep(0.01)
+
+
+async def until_taken(writer: IngestWriter) -> None:
+    for number in range(1_000):
+        with contextlib.suppress(NotCommittedError):
+            await writer.submit(submission(start(f"on-{number}")))
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("still refused")
 
 
 def test_a_client_that_goes_away_while_waiting_loses_nothing_that_is_committed(database: Database) -> None:
