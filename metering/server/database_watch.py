@@ -28,6 +28,7 @@ DATABASE_SAFE = Gauge(
 CHECK_SECONDS = 1.0
 # Readiness is asked for by anyone, and costs a query at most this often.
 _KEEP_SECONDS = 1.0
+_ANSWER_SECONDS = 3.0
 
 
 class DatabaseWatch:
@@ -39,6 +40,7 @@ class DatabaseWatch:
         self._task: asyncio.Task[None] | None = None
         self._is_current = False
         self._said = ""
+        self._is_reached = False
         self._unsafe: UnsafeDatabaseError | None = None
         self._work: WorkHealth | None = None
         self._work_at = float("-inf")
@@ -84,11 +86,21 @@ class DatabaseWatch:
         """
         self.require_durable()
         async with self._asking:
+            if not self._is_reached:
+                raise DatabaseUnavailableError("PostgreSQL does not answer")
             if self._work is None or monotonic() - self._work_at > _KEEP_SECONDS:
                 self._work = None
-                self._work = await asyncio.get_running_loop().run_in_executor(self._thread, self._read_work)
+                self._work = await self._ask()
                 self._work_at = monotonic()
             return self._work
+
+    async def _ask(self) -> WorkHealth:
+        asked = asyncio.get_running_loop().run_in_executor(self._thread, self._read_work)
+        try:
+            return await asyncio.wait_for(asked, _ANSWER_SECONDS)
+        except TimeoutError as error:
+            self._is_reached = False  # until a check finds it again
+            raise DatabaseUnavailableError("PostgreSQL does not answer") from error
 
     def _read_work(self) -> WorkHealth:
         try:
@@ -109,10 +121,13 @@ class DatabaseWatch:
             self._unsafe = problem
         elif problem is None:
             self._unsafe = None
+        self._is_reached = problem is None
         DATABASE_SAFE.set(self._unsafe is None)
         self._say(problem)
 
     def _find_problem(self) -> MeteringError | None:
+        # A new connection, because settings of a role or a database apply to new ones only.
+        self._engine.dispose()
         try:
             if not self._is_current:
                 check_current(self._engine)

@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -40,6 +40,8 @@ MAX_KNOWN_CUSTOMERS = 100_000
 _ATTEMPTS = 3
 # While several keys wait, a commit has as many events as take about this long, but not fewer than these.
 _SHARED_SECONDS, _LEAST_SHARED = 0.025, 500
+# A connection that was idle for a while is asked whether it still works, which takes less than a millisecond.
+_IDLE_SECONDS, _PING_SECONDS = 1.0, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class CommitLane:
         self._known_customers: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._used_at = 0.0
         self._events_per_second = MAX_EVENTS_PER_COMMIT / 1.0
         self.retries = 0
 
@@ -150,8 +153,18 @@ class CommitLane:
                 await asyncio.sleep(random.uniform(0.005, 0.05))
 
     async def _write_before_deadline(self, group: Sequence[Submission]) -> None:
-        task = asyncio.create_task(self._write(group), name="ingest-commit")
-        done, _ = await asyncio.wait({task}, timeout=self._commit_timeout)
+        connection = self._connection
+        if connection is not None and monotonic() - self._used_at > _IDLE_SECONDS:
+            try:
+                await self._before_deadline(connection.execute("SELECT 1"), seconds=_PING_SECONDS)
+            except (psycopg.Error, OSError):
+                await self._discard_connection()
+        await self._before_deadline(self._write(group), seconds=self._commit_timeout)
+        self._used_at = monotonic()
+
+    async def _before_deadline(self, waiting: Coroutine[Any, Any, Any], *, seconds: float) -> None:
+        task = asyncio.create_task(waiting, name="ingest-commit")
+        done, _ = await asyncio.wait({task}, timeout=seconds)
         if not done:
             self._shut_down_socket()
             done, _ = await asyncio.wait({task}, timeout=1)
