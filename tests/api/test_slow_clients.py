@@ -11,8 +11,10 @@ import httpx2
 import pytest
 from prometheus_client.registry import REGISTRY
 
+from metering.access.manage_access import create_key
+from metering.access.store.keys import Role
 from tests.database import Database
-from tests.running_api import Api, http_client, run_server, signed_in
+from tests.running_api import NOW, Api, http_client, run_server, signed_in
 from tests.waiting import eventually
 
 
@@ -152,7 +154,9 @@ def send_for_ever(client: socket.socket) -> None:
         time.sleep(0.01)
 
 
-def test_an_address_in_a_header_is_believed_from_configured_proxies_only(database: Database) -> None:
+def test_an_address_in_a_header_is_believed_from_proxies_only_and_a_right_key_always_passes(
+    database: Database,
+) -> None:
     seen: dict[str, list[int]] = {}
     for proxies in ("", "127.0.0.0/8"):
         with database.service(trusted_proxies=proxies) as service, run_server(service) as url:
@@ -166,5 +170,8 @@ def test_an_address_in_a_header_is_believed_from_configured_proxies_only(databas
                     for number in range(14)
                 ]
             seen[proxies] = [answer.status_code for answer in answers]
+            right = create_key(engine=service.engine, role=Role.READ, name="t", customer_id=None, now=NOW)
+            with http_client(url) as client:
+                assert client.post("/dashboard/sign-in", data={"key": str(right)}).status_code == 303
     assert seen[""].count(429) == 4
     assert seen["127.0.0.0/8"].count(429) == 0

@@ -94,6 +94,7 @@ def test_the_operators_page_has_the_very_alerts() -> None:
 FIRES: dict[str, dict[str, str]] = {
     "MeteringApiDown": {"up": "0"},
     "MeteringDatabaseDown": {"metering_database_up": "0"},
+    "MeteringDatabaseUnsafe": {"metering_database_safe": "0"},
     "MeteringQueueDown": {"metering_queue_up": "0"},
     "MeteringMetricsIncomplete": {'metering_part_unread{part="drift"}': "1", "metering_database_up": "1"},
     "MeteringIngestRefused": {"metering_ingest_queue_full_total": "+1"},
