@@ -1,7 +1,7 @@
 """Signing in with a key, and signing out. An address that fails often is told to wait; a right key always passes.
 
-Keys are too long to be guessed, so that a limit has to slow guessing down, and must not lock out those who share the
-address with a guesser.
+Keys are too long to be guessed. So the limit only slows guessing down, and does not lock out those who share the
+address.
 """
 
 import threading
