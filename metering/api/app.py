@@ -34,7 +34,7 @@ from metering.api.gate import Gate, Limits
 from metering.api.key_limits import KeyLimiter
 from metering.api.metrics import build_work_collector
 from metering.api.pools import open_pools
-from metering.api.problems import install_problem_handlers
+from metering.api.problem_handlers import install_problem_handlers
 from metering.api.shares import Shares
 from metering.core.clock import utc_now
 from metering.dashboard.app import create_dashboard

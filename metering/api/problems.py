@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from psycopg.errors import QueryCanceled
 from pydantic import Field
-from sqlalchemy.exc import DBAPIError, OperationalError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
 from typing_extensions import TypedDict
 
 from metering.access.manage_access import KeyBindingError, KeyIdTakenError
@@ -203,7 +197,6 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
 
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "Method not allowed")
 INTERNAL = ProblemType(500, "internal", "Internal error")
-_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 # Raised at start, in workers, by the command line, or within an export whose answer has begun: no request is
 # answered with them.
@@ -287,65 +280,3 @@ def error_response(error: MeteringError) -> Response:
     members = {"rejected": error.rejected} if isinstance(error, NoEventAcceptedError) else {}
     wait = error.retry_after_seconds if isinstance(error, TooManyRequestsError) else None
     return problem_response(problem, public_detail(error), retry_after_seconds=wait, **members)
-
-
-def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error with problem+json; an unexpected one is logged and answered with status 500."""
-
-    @app.exception_handler(MeteringError)
-    def expected(_: Request, error: MeteringError) -> Response:
-        return error_response(error)
-
-    @app.exception_handler(DBAPIError)
-    def database_failed(request: Request, error: DBAPIError) -> Response:
-        if isinstance(error.orig, QueryCanceled):
-            # By the time limit, or because the client has left.
-            return error_response(QueryTimeoutError("ask for less: a shorter range, or a single customer"))
-        if not (isinstance(error, OperationalError) or error.connection_invalidated):
-            return unexpected(request, error)
-        log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
-        return error_response(DatabaseUnavailableError("PostgreSQL failed during the request"))
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> Response:
-        return error_response(InvalidParameterError("; ".join(_describe(error.errors()))))
-
-    @app.exception_handler(HTTPException)
-    def http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == METHOD_NOT_ALLOWED.status:
-            allowed = ", ".join(_allowed_methods(request))
-            response = problem_response(METHOD_NOT_ALLOWED, f"this path allows {allowed}")
-            response.headers["allow"] = allowed
-            return response
-        if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8
-            return error_response(InvalidParameterError("the body is not JSON in UTF-8"))
-        slug = "not-found" if error.status_code == 404 else "http-error"
-        response = problem_response(ProblemType(error.status_code, slug, error.detail), error.detail)
-        response.headers.update(error.headers or {})
-        return response
-
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
-        # The server logs the traceback itself; this line says where it came from.
-        log.error("unexpected error", extra={"path": request.url.path, "error": type(error).__name__})
-        return problem_response(INTERNAL, "The error was logged; try again.")
-
-
-def _allowed_methods(request: Request) -> list[str]:
-    """The methods that routes of this path have, all together: Starlette names those of the first route only."""
-    asked = {"type", "http_version", "scheme", "path", "raw_path", "root_path", "query_string", "headers", "app"}
-    scope = {name: value for name, value in request.scope.items() if name in asked}
-    return [
-        method
-        for method in _METHODS
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
-    ]
-
-
-def _describe(errors: Sequence[Any]) -> list[str]:
-    """What is wrong, each with the field that it is about."""
-    found = []
-    for item in errors:
-        field = ".".join(str(part) for part in item["loc"] if part not in ("query", "body", "path"))
-        found.append(f"{field}: {item['msg']}" if field else item["msg"])
-    return found

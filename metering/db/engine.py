@@ -141,6 +141,8 @@ def check_safe(engine: Engine) -> None:
             )
 
 
+# Answered at once on a connection that works.
+PING = "SELECT 1"
 # The first setting that is off and must not be; NULL if all are on. As SQL, for the writer's own connection.
 UNSAFE_SETTINGS = """
 SELECT name FROM (VALUES ('fsync'), ('synchronous_commit'), ('full_page_writes')) AS needed (name)

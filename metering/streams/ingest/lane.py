@@ -21,7 +21,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor, errors
 
 from metering.customers.store import ADD_CUSTOMERS
-from metering.db.engine import UNSAFE_SETTINGS, UnsafeDatabaseError
+from metering.db.engine import PING, UNSAFE_SETTINGS, UnsafeDatabaseError
 from metering.events.store import COPY_JOURNAL
 from metering.streams.ingest.fair_queue import FairQueue
 from metering.streams.ingest.metrics import (
@@ -156,7 +156,7 @@ class CommitLane:
         connection = self._connection
         if connection is not None and monotonic() - self._used_at > _IDLE_SECONDS:
             try:
-                await self._before_deadline(connection.execute("SELECT 1"), seconds=_PING_SECONDS)
+                await self._before_deadline(connection.execute(PING), seconds=_PING_SECONDS)
             except (psycopg.Error, OSError):
                 await self._discard_connection()
         await self._before_deadline(self._write(group), seconds=self._commit_timeout)
