@@ -38,8 +38,8 @@ have one. Ranges are half-open: `from` is inclusive, `to` is exclusive. Months a
 `next_cursor` until it is null. `limit` is 100 unless given, and at most 1,000.
 
 **Errors.** Every error is an `application/problem+json` document (RFC 9457), except the 503 of `/livez` and
-`/readyz`. Its `type`, such as `/problems/not-found`, is stable; `detail` says what is wrong with this request. An unknown path
-gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and unknown
+`/readyz`. Its `type`, such as `/problems/not-found`, is stable; `detail` says what is wrong with this request. An
+unknown path gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and unknown
 fields of a body other than an event, get 422 with their name. An answer with `Retry-After` may be requested again
 after that many seconds.
 

@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 
 # What is larger, as sent compressed or as decoded, may take more than some milliseconds.
 _SMALL_SENT, _SMALL_BODY = 4 * 1024, 32 * 1024
+# While other keys post, too, decoding very large bodies pauses twice as long as it takes: it competes for the
+# interpreter with everything else.
+_PACED_BODY, _PAUSE, _OTHERS_SECONDS = 256 * 1024, 2.0, 1.0
 _TELL_AGAIN_SECONDS = 60.0
 _encode = msgspec.json.Encoder().encode
 
@@ -81,6 +84,8 @@ class IngestEndpoint:
         # Large bodies take longer than others may wait: a thread decodes them, one at a time.
         self._large_turns = Turns()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-bodies")
+        # When a request had another key than the one before it.
+        self._newest_key, self._switched_at = "", float("-inf")
         # Two of each ingest key at most.
         self._told: dict[tuple[str, str], float] = {}
 
@@ -134,6 +139,8 @@ class IngestEndpoint:
             log.warning(says, extra={"key": key_id, **more})
 
     async def _read(self, key: Key, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
+        if key.key_id != self._newest_key:
+            self._newest_key, self._switched_at = key.key_id, monotonic()
         body = sent
         if encoding and len(sent) <= _SMALL_SENT:
             body = inflate(sent, encoding=encoding)
@@ -144,9 +151,12 @@ class IngestEndpoint:
                 await asyncio.sleep(0)
         else:
             async with self._large_turns.of(key.key_id):
+                began = monotonic()
                 decoded, entry, streams = await asyncio.get_running_loop().run_in_executor(
                     self._thread, self._decode, key.key_id, media_type, encoding, body
                 )
+                if len(body) > _PACED_BODY and monotonic() - self._switched_at < _OTHERS_SECONDS:
+                    await asyncio.sleep(_PAUSE * (monotonic() - began))
         return decoded, Submission(entry, streams)
 
     def _decode(

@@ -27,7 +27,7 @@ MAX_BODY_BYTES = 256 * 1024
 # A form of the dashboard; a session may be missing.
 MAX_FORM_BYTES = 32 * 1024
 # Refused clients wait for their answer, so that asking again and again costs us little.
-_REFUSAL_SECONDS = 0.5
+_REFUSAL_SECONDS = 1.0
 
 _EVENTS, _WEBHOOK = "/v1/events", "/v1/stripe/webhook"
 _EXPORTS = ("/v1/exports/", "/dashboard/exports/")

@@ -16,7 +16,7 @@ from metering.server.settings import Settings
 log = logging.getLogger(__name__)
 
 _NOT_STARTED = 3
-_SWITCH_SECONDS = 0.001
+_SWITCH_SECONDS = 0.0002
 
 
 def server_config(service: Service, **options: Any) -> uvicorn.Config:

@@ -28,11 +28,11 @@ class BusyError(MeteringError):
 
 
 class Shares:
-    """A number of turns. A client may have all but one; the next one goes to the client with the fewest."""
+    """A number of turns. A client may have half of them; the next one goes to the client with the fewest."""
 
     def __init__(self, *, turns: int, wait: timedelta) -> None:
         self._turns = turns
-        self._most = max(1, turns - 1)
+        self._most = max(1, turns // 2)
         self._wait_seconds = wait.total_seconds()
         self._running: dict[str, int] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()

@@ -64,8 +64,8 @@ class FinalizeResult:
     crowding: Sequence[str] = ()
 
 
-# A customer with this share of a batch crowds it. At most three can.
-_CROWDING_SHARE = 0.3
+# A customer with more than a third of a batch crowds it.
+_CROWDING_PARTS = 3
 
 
 @dataclass(slots=True)
@@ -305,5 +305,5 @@ def _result(claimed: Sequence[StoredStream], work: _Work, *, limit: int) -> Fina
         charged=len(work.charges),
         adjusted=len(work.adjustments),
         states=Counter(mark.state for mark in work.marks),
-        crowding=[customer_id for customer_id, streams in counted.items() if streams > limit * _CROWDING_SHARE],
+        crowding=[customer_id for customer_id, streams in counted.items() if streams * _CROWDING_PARTS > limit],
     )

@@ -127,10 +127,10 @@ class Settings(BaseSettings):
         description="A request waits this long for its turn while others run; then it gets 503.",
     )
     concurrent_reads: int = Field(
-        default=6,
+        default=4,
         ge=2,
         le=32,
-        description="Requests other than ingest that run at a time in one API process. One key has all but one.",
+        description="Requests other than ingest that run at a time in one API process. One key has half of them.",
     )
     statement_timeout: Annotated[Duration, Field(ge=timedelta(seconds=30))] = Field(
         default=timedelta(minutes=5),
