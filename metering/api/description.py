@@ -39,9 +39,9 @@ have one. Ranges are half-open: `from` is inclusive, `to` is exclusive. Months a
 
 **Errors.** Every error is an `application/problem+json` document (RFC 9457), except the 503 of `/livez` and
 `/readyz`. Its `type`, such as `/problems/not-found`, is stable; `detail` says what is wrong with this request. An
-unknown path gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and unknown
-fields of a body other than an event, get 422 with their name. An answer with `Retry-After` may be requested again
-after that many seconds.
+unknown path gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and
+unknown fields of a body other than an event, get 422 with their name. An answer with `Retry-After` may be
+requested again after that many seconds.
 
 **Repeating requests.** Events may be sent again at any time, in any order and in any batches: they are counted
 once. `PUT /v1/customers/{customer_id}` can be repeated. `POST /v1/adjustments` books once for each

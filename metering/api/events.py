@@ -152,11 +152,13 @@ class IngestEndpoint:
         else:
             async with self._large_turns.of(key.key_id):
                 began = monotonic()
-                decoded, entry, streams = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, self._decode, key.key_id, media_type, encoding, body
-                )
-                if len(body) > _PACED_BODY and monotonic() - self._switched_at < _OTHERS_SECONDS:
-                    await asyncio.sleep(_PAUSE * (monotonic() - began))
+                try:
+                    decoded, entry, streams = await asyncio.get_running_loop().run_in_executor(
+                        self._thread, self._decode, key.key_id, media_type, encoding, body
+                    )
+                finally:
+                    if len(body) > _PACED_BODY and monotonic() - self._switched_at < _OTHERS_SECONDS:
+                        await asyncio.sleep(_PAUSE * (monotonic() - began))
         return decoded, Submission(entry, streams)
 
     def _decode(

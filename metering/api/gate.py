@@ -7,6 +7,7 @@ request has its turn, and the turn ends when the answer is ready: no slow sender
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -121,7 +122,7 @@ class _Turn:
         self._app = app
         self._shares = shares
         self._client = client
-        self._has_turn = False
+        self._has_turn, self._began = False, 0.0
         self._left = asyncio.Event()
         self._cancellation = Cancellation()
 
@@ -144,7 +145,7 @@ class _Turn:
             if not turn.done():
                 raise ClientGoneError
             turn.result()
-            self._has_turn = True
+            self._has_turn, self._began = True, monotonic()
         finally:
             if not turn.done():
                 turn.cancel()
@@ -152,7 +153,7 @@ class _Turn:
     def _give_back(self) -> None:
         if self._has_turn:
             self._has_turn = False
-            self._shares.give_back(self._client)
+            self._shares.end(self._client, seconds=monotonic() - self._began)
 
     def _give_back_and(self, send: Send) -> Callable[[Message], Awaitable[None]]:
         async def send_answer(message: Message) -> None:
