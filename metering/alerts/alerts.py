@@ -19,6 +19,7 @@ class AlertKind(StrEnum):
     DRIFT = "drift"
     BACKLOG_AGE = "backlog_age"
     PRICE_CHANGE = "price_change"
+    INCONSISTENT_USAGE = "inconsistent_usage"
 
     @property
     def message_type(self) -> str:
@@ -34,6 +35,7 @@ UNITS: Mapping[AlertKind, str] = {
     AlertKind.DRIFT: "usd_cents",
     AlertKind.BACKLOG_AGE: "hours",
     AlertKind.PRICE_CHANGE: "usd_cents",
+    AlertKind.INCONSISTENT_USAGE: "streams",
 }
 
 
@@ -100,6 +102,7 @@ _RANGES: Mapping[AlertKind, tuple[Decimal, Decimal]] = {
     AlertKind.DRIFT: (ZERO, _MOST_CENTS),
     AlertKind.BACKLOG_AGE: (Decimal("0.01"), Decimal(8_760)),
     AlertKind.PRICE_CHANGE: (ZERO, _MOST_CENTS),
+    AlertKind.INCONSISTENT_USAGE: (Decimal(1), Decimal(10**9)),
 }
 _WITH_FLOOR = (AlertKind.DAILY_CHANGE, AlertKind.ESTIMATED_SHARE)
 

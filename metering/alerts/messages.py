@@ -28,7 +28,8 @@ class Measured:
     window; `estimated_usd_cents` the estimated part of `usd_cents`. `count` counts drift findings or streams in
     the backlog. `since` is when the oldest of these streams was first received. For new prices, `usd_cents` is the
     difference, `before_usd_cents` what last month cost, `estimated_usd_cents` what it would have cost, `count` the
-    number of models, and `since` when the first of them was found.
+    number of models, and `since` when the first of them was found. For contradictory usage, `count` counts
+    streams, and `since` is the earliest end of one.
     """
 
     usd_cents: Decimal = ZERO
@@ -120,6 +121,8 @@ def _value(crossing: Crossing, now: datetime) -> str | None:
             return _percent(measured.estimated_usd_cents, measured.usd_cents)
         case AlertKind.DRIFT | AlertKind.PRICE_CHANGE:
             return cents_text(measured.usd_cents)
+        case AlertKind.INCONSISTENT_USAGE:
+            return str(measured.count)
         case AlertKind.BACKLOG_AGE:
             assert measured.since is not None
             hundredths = (now - measured.since) * 100 // timedelta(hours=1)
@@ -170,6 +173,9 @@ def _measured(crossing: Crossing) -> dict[str, Any]:
                 "last_month_usd_cents": cents_text(measured.before_usd_cents),
                 "would_cost_usd_cents": cents_text(measured.estimated_usd_cents),
             }
+        case AlertKind.INCONSISTENT_USAGE:
+            assert measured.since is not None
+            return {"first_ended_at": _time_text(measured.since), "stream_count": measured.count}
         case AlertKind.BACKLOG_AGE:
             assert measured.since is not None
             return {"oldest_since": _time_text(measured.since), "stream_count": measured.count}

@@ -172,6 +172,7 @@ def read_charges(
     usage_source: Annotated[
         UsageSource | None, Query(description="Only usage that was counted like this.")
     ] = None,
+    flag: Annotated[Flag | None, Query(description="Only charges with this flag.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[Charge]:
@@ -184,6 +185,7 @@ def read_charges(
         outcome=outcome,
         api_key_id=api_key_id,
         usage_source=usage_source,
+        flag=flag,
     )
     position = decode_cursor(cursor, length=3)
     after = (parse_time(position[0]), position[1], position[2]) if position else None

@@ -44,6 +44,10 @@ class Customer(TypedDict):
     time_zone: TimeZone
     created_at: Annotated[Time, described("When the customer was created.")]
     month_to_date: MonthToDate
+    similar_customer_ids: Annotated[
+        list[str],
+        described("Other customers whose ids differ only in case, Unicode form or spaces.", example=["Acme"]),
+    ]
 
 
 class CustomerInput(Input):
@@ -74,6 +78,7 @@ def customer_shape(customer: CustomerView) -> Customer:
         "time_zone": customer.time_zone,
         "created_at": time_text(customer.created_at),
         "month_to_date": {"cost_usd_cents": cents_text(customer.month_to_date_usd_cents)},
+        "similar_customer_ids": list(customer.similar_ids),
     }
 
 
@@ -106,7 +111,7 @@ def write_customer(
     )
     put_customer(engine=service.engine, customer_id=customer_id, details=details, now=now)
     with transaction(service.engine) as connection:
-        customer = get_customer(connection, customer_id=customer_id, now=now)
+        customer = get_customer(connection, customer_id=customer_id, now=now, with_similar=True)
     if customer is None:
         raise NotFoundError(f"there is no customer {customer_id!r}")
     return customer_shape(customer)

@@ -23,7 +23,7 @@ from metering.customers.queries import count_overdue_customers, unusable_zones
 from metering.db.engine import DatabaseUnavailableError, transaction
 from metering.prices.queries import comparison_health
 from metering.server.bootstrap import redis_url
-from metering.server.queries import flagged_charges, totals_freshness, work_health, workers_seen
+from metering.server.queries import flagged_bills, totals_freshness, work_health, workers_seen
 from metering.server.settings import Settings
 from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
@@ -161,10 +161,12 @@ def _streams(connection: Connection, now: datetime) -> Iterator[Metric]:
             states.add_metric([state.value], health.states.get(state.value, 0))
     yield states
     flagged = GaugeMetricFamily(
-        "metering_charges_flagged", "Charges of the last 24 hours that have a flag, by flag", labels=["flag"]
+        "metering_charges_flagged",
+        "Charges and adjustments of the last 24 hours that have a flag, by flag",
+        labels=["flag"],
     )
-    for flag, charges in flagged_charges(connection, since=now - timedelta(days=1)).items():
-        flagged.add_metric([flag.value], charges)
+    for flag, bills in flagged_bills(connection, since=now - timedelta(days=1)).items():
+        flagged.add_metric([flag.value], bills)
     yield flagged
 
 

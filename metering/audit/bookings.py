@@ -5,10 +5,11 @@ The newest bill is derived from the stream's facts, every earlier one from the u
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from msgspec import structs
 from sqlalchemy import Connection
 
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
@@ -190,14 +191,14 @@ def _bookings(stored: AuditedStream) -> list[_Booking]:
 def _bill_of_bill(facts: StreamFacts, bill: Bill, booking: _Booking, prices: PriceBook) -> Bill | None:
     """The bill derived from the usage that a bill states; an admin's resolution is kept."""
     if bill.resolution is ResolutionAction.WRITE_OFF:
-        return replace(bill, lines=(), rate_card_id=None, price_source=PriceSource.RATE_CARD)
+        return structs.replace(bill, lines=(), rate_card_id=None, price_source=PriceSource.RATE_CARD)
     derived = _redo(_facts_of_bill(facts, bill), booking, prices, None)
     if derived is None:
         return None
     # Its own usage is the reading of counters that may have contradicted each other, so that it no longer tells.
     told = {flag for flag in bill.flags if flag is not Flag.PARENT_RATE}
     kept = tuple(sorted({*told, *(flag for flag in derived.flags if flag is Flag.PARENT_RATE)}))
-    return replace(derived, resolution=bill.resolution, flags=kept)
+    return structs.replace(derived, resolution=bill.resolution, flags=kept)
 
 
 def _redo(facts: StreamFacts, booking: _Booking, prices: PriceBook, resolution: Resolution | None) -> Bill | None:

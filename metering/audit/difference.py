@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection, text
 
 # A check names at most this many rows: the first ones are enough to find the fault.
@@ -45,12 +46,20 @@ def field_claims(stored: Any, derived: Any, prefix: str = "") -> Iterator[Claim]
     """The innermost fields in which two records differ, with their dotted names."""
     if stored == derived:
         return
-    if not is_dataclass(stored) or type(stored) is not type(derived):
+    names = _field_names(stored)
+    if not names or type(stored) is not type(derived):
         yield prefix, stored, derived
         return
-    for field in fields(stored):
-        name = f"{prefix}.{field.name}" if prefix else field.name
-        yield from field_claims(getattr(stored, field.name), getattr(derived, field.name), name)
+    for name in names:
+        dotted = f"{prefix}.{name}" if prefix else name
+        yield from field_claims(getattr(stored, name), getattr(derived, name), dotted)
+
+
+def _field_names(value: Any) -> tuple[str, ...]:
+    """The fields of a record; nothing for any other value."""
+    if isinstance(value, Struct):
+        return value.__struct_fields__
+    return tuple(field.name for field in fields(value)) if is_dataclass(value) else ()
 
 
 def rows_that_differ(

@@ -34,7 +34,8 @@ Thresholds = Annotated[
     typer.Option(
         "--threshold",
         help="The value that fires the alert; repeatable. spend: percent of the budget. daily_change and "
-        "estimated_share: percent. drift, price_change: cents. backlog_age: hours.",
+        "estimated_share: percent. drift, price_change: cents. backlog_age: hours. "
+        "inconsistent_usage: streams.",
     ),
 ]
 Budget = Annotated[str | None, typer.Option("--budget-cents", help="spend: the monthly budget, in cents.")]

@@ -62,7 +62,7 @@ def set_one(
     details = CustomerDetails(name=name, time_zone=time_zone, stripe_customer_id=stripe_customer_id)
     put_customer(engine=service.engine, customer_id=customer_id, details=details, now=now)
     with transaction(service.engine) as connection:
-        customer = get_customer(connection, customer_id=customer_id, now=now)
+        customer = get_customer(connection, customer_id=customer_id, now=now, with_similar=True)
     assert customer is not None
     show_one(_row(customer), as_json=as_json)
 
@@ -165,4 +165,5 @@ def _row(customer: CustomerView) -> dict[str, Any]:
         "stripe_customer_id": customer.stripe_customer_id,
         "time_zone": customer.time_zone,
         "month_to_date_usd_cents": cents_text(customer.month_to_date_usd_cents),
+        "similar_to": ", ".join(customer.similar_ids) or None,
     }

@@ -1,6 +1,6 @@
 """Read customers, with what they owe for this month so far, and the time zones that they are in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,7 +18,8 @@ from metering.db.rows import json_rows
 class CustomerView:
     """A customer; `month_to_date_usd_cents` sums the final amounts of its current month.
 
-    That is the month of the customer's time zone, or of UTC while the zone is unusable.
+    That is the month of the customer's time zone, or of UTC while the zone is unusable. `similar_ids` are those of
+    `similar_customers`; empty where they were not asked for, as for a customer, who may not see others.
     """
 
     customer_id: str
@@ -27,6 +28,7 @@ class CustomerView:
     time_zone: str
     created_at: datetime
     month_to_date_usd_cents: Decimal
+    similar_ids: Sequence[str] = ()
 
 
 _CUSTOMERS = """
@@ -46,7 +48,7 @@ def list_customers(
 ) -> Sequence[CustomerView]:
     """Customers after the id `after`, by id; only the customer `only` if given."""
     rows = connection.execute(_PAGE, {"only": only, "after": after, "limit": limit}).all()
-    return _views(connection, rows, now)
+    return _views(connection, rows, now, {} if only else _similar_to(connection, rows))
 
 
 _FOUND = text(
@@ -58,21 +60,38 @@ _FOUND = text(
 
 def find_customers(connection: Connection, *, now: datetime, prefix: str, limit: int) -> Sequence[CustomerView]:
     """Customers whose id or name starts with `prefix`, ignoring case, by id."""
-    return _views(connection, connection.execute(_FOUND, {"prefix": prefix, "limit": limit}).all(), now)
+    rows = connection.execute(_FOUND, {"prefix": prefix, "limit": limit}).all()
+    return _views(connection, rows, now, _similar_to(connection, rows))
 
 
-def get_customer(connection: Connection, *, customer_id: str, now: datetime) -> CustomerView | None:
+def get_customer(
+    connection: Connection, *, customer_id: str, now: datetime, with_similar: bool = False
+) -> CustomerView | None:
     """One customer; None if there is none with this id."""
     rows = connection.execute(_ONE, {"customer_id": customer_id, "limit": 1}).all()
-    return next(iter(_views(connection, rows, now)), None)
+    similar = _similar_to(connection, rows) if with_similar else {}
+    return next(iter(_views(connection, rows, now, similar)), None)
 
 
-def _views(connection: Connection, rows: Sequence[Any], now: datetime) -> Sequence[CustomerView]:
+def _similar_to(connection: Connection, rows: Sequence[Any]) -> Mapping[str, Sequence[str]]:
+    return similar_customers(connection, [row.customer_id for row in rows])
+
+
+def _views(
+    connection: Connection, rows: Sequence[Any], now: datetime, similar: Mapping[str, Sequence[str]]
+) -> Sequence[CustomerView]:
     months = {
         row.customer_id: BillingPeriod.containing(at=now, time_zone=shown_zone(row.time_zone)) for row in rows
     }
     spent = _month_sums(connection, month_bounds(connection, months))
-    return [CustomerView(**row._mapping, month_to_date_usd_cents=spent.get(row.customer_id, ZERO)) for row in rows]
+    return [
+        CustomerView(
+            **row._mapping,
+            month_to_date_usd_cents=spent.get(row.customer_id, ZERO),
+            similar_ids=similar.get(row.customer_id, ()),
+        )
+        for row in rows
+    ]
 
 
 _BOUNDS = text(
@@ -146,6 +165,26 @@ def _month_sums(connection: Connection, bounds: Mapping[str, tuple[datetime, dat
     months = ({"customer_id": each, "starts_at": at[0], "ends_at": at[1]} for each, at in bounds.items())
     rows = connection.execute(_MONTH_SUMS, {"months": json_rows(months), "customer_ids": list(bounds)})
     return {row.customer_id: row.usd_cents for row in rows}
+
+
+_SIMILAR = text(
+    """
+    SELECT given.customer_id, array_agg(c.customer_id ORDER BY c.customer_id) AS similar_ids
+    FROM unnest(CAST(:customer_ids AS text[])) AS given (customer_id)
+    JOIN customers c ON likeness(c.customer_id) = likeness(given.customer_id)
+        AND c.customer_id <> given.customer_id
+    GROUP BY given.customer_id
+    """
+)
+
+
+def similar_customers(connection: Connection, customer_ids: Collection[str]) -> Mapping[str, Sequence[str]]:
+    """Other customers whose ids differ from these only in case, Unicode form or spaces; {} if there are none.
+
+    Such a pair is usually one customer whose id two gateways write in different ways.
+    """
+    rows = connection.execute(_SIMILAR, {"customer_ids": list(customer_ids)})
+    return {row.customer_id: row.similar_ids for row in rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

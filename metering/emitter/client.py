@@ -27,6 +27,8 @@ MAX_BATCH_EVENTS = 1_000
 HEADROOM = 4
 # The threads wake up at least this often.
 _IDLE_SECONDS = 0.5
+# The most different warnings of an answer in one line of the log.
+_MAX_WARNINGS = 5
 
 
 class Emitter:
@@ -220,6 +222,9 @@ class Emitter:
     def _finish(self, segment: Segment, lines: Sequence[bytes], verdict: Verdict) -> None:
         for index, reason in verdict.rejected.items():
             self._set_aside([lines[index]], reason)
+        if verdict.warnings:
+            warned = "; ".join(verdict.warnings[:_MAX_WARNINGS])
+            self._errors.error("the server accepted events of which it does not know a field: %s", warned)
         self._counters.add(sent=len(lines) - len(verdict.rejected))
         self._spool.remove(segment)
         self._backoff.reset()

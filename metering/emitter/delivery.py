@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx2
 
@@ -26,12 +27,14 @@ _RETRYABLE = frozenset({408, 425, 429})
 class Verdict:
     """The result of posting a batch.
 
-    `done`: the server has answered for every event; `rejected` has the reasons for rejected ones by index. If not
-    done, the batch is sent again; `misconfigured` means that a person has to change a setting first.
+    `done`: the server has answered for every event; `rejected` has the reasons for rejected ones by index, and
+    `warnings` says of accepted ones which fields the server does not know. If not done, the batch is sent again;
+    `misconfigured` means that a person has to change a setting first.
     """
 
     done: bool
     rejected: Mapping[int, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
     problem: str = ""
     retry_after: float | None = None
     misconfigured: bool = False
@@ -82,12 +85,13 @@ class Delivery:
         return Verdict(
             done=True,
             rejected={**first.rejected, **{middle + index: why for index, why in second.rejected.items()}},
+            warnings=(*first.warnings, *second.warnings),
         )
 
     def _judge(self, response: httpx2.Response, answer: bytes, count: int) -> Verdict:
         status = response.status_code
         if status == 200:
-            return Verdict(done=True, rejected=_rejections(answer, count))
+            return Verdict(done=True, rejected=_rejections(answer, count), warnings=_warnings(answer))
         if status == 422:
             named = _rejections(answer, count)
             overall = f"422: {answer[:300].decode(errors='replace')}"
@@ -115,16 +119,27 @@ def _read_bounded(response: httpx2.Response) -> bytes:
 
 def _rejections(answer: bytes, count: int) -> dict[int, str]:
     """The reasons by index in the batch, without malformed ones."""
+    reasons: dict[int, str] = {}
+    for item in _items(answer, "rejected"):
+        if isinstance(index := item.get("index"), int) and 0 <= index < count:
+            reasons[index] = f"{item.get('code', 'rejected')}: {item.get('detail', '')}"
+    return reasons
+
+
+def _warnings(answer: bytes) -> Sequence[str]:
+    """Each different warning once: the events of a batch usually have the same."""
+    told = (f"{item.get('field', '')}: {item.get('hint', '')}" for item in _items(answer, "warnings"))
+    return tuple(dict.fromkeys(told))
+
+
+def _items(answer: bytes, name: str) -> Sequence[Mapping[str, Any]]:
+    """The objects of a list in the answer, without anything else that may be there."""
     try:
         document = json.loads(answer)
     except (ValueError, RecursionError):
-        return {}
-    items = document.get("rejected") if isinstance(document, dict) else None
-    reasons: dict[int, str] = {}
-    for item in items if isinstance(items, list) else []:
-        if isinstance(item, dict) and isinstance(index := item.get("index"), int) and 0 <= index < count:
-            reasons[index] = f"{item.get('code', 'rejected')}: {item.get('detail', '')}"
-    return reasons
+        return ()
+    items = document.get(name) if isinstance(document, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else ()
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

@@ -14,16 +14,17 @@ The tree is that of the price catalogue (genai_prices.data_units), so that its p
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple
+
+from msgspec import Struct, structs
 
 from metering.events.usage import COUNTERS, Quantity, Usage, UsageKind
 
 K = UsageKind
 
 
-class Part(NamedTuple):
+class Part(Struct, frozen=True, gc=False):
     """A part of the usage: `quantity` of `kind`, and the kinds whose rates apply where `kind` has none."""
 
     kind: UsageKind
@@ -31,7 +32,7 @@ class Part(NamedTuple):
     otherwise: Sequence[UsageKind] = ()
 
 
-class Reading(NamedTuple):
+class Reading(Struct, frozen=True, gc=False):
     """Usage in which every nested counter fits its parent. `faults` says what did not; it is empty mostly."""
 
     usage: Usage
@@ -186,7 +187,7 @@ class _Fit:
         whole = count + sum(_count(usage, name) for name in self.beside)
         nested = " + ".join(f"{name} {_count(usage, name)}" for name in self.together if _count(usage, name))
         faults.append(f"{nested} exceeds {self.parent} {count}: read as {self.parent} {whole}")
-        return replace(usage, **{self.parent: whole})
+        return structs.replace(usage, **{self.parent: whole})
 
 
 def _count(usage: Usage, name: str) -> Quantity:

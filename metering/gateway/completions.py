@@ -1,8 +1,8 @@
 """One completion, from the client's request to its stream-end: request upstream, pass on, count, and stop.
 
-When the client disconnects, what has already arrived is counted, and the upstream connection is closed; with
-`drain_seconds`, or after the last token, it is read on for the usage at its end. The stream-end is emitted without
-an await, so that no cancellation can prevent it.
+When the client disconnects, what has already arrived and what the upstream writes before it notices are counted,
+and the upstream connection is closed. With `drain_seconds`, or after the last token, the answer is read on for the
+usage at its end. The stream-end is emitted without an await, so that no cancellation can prevent it.
 """
 
 import asyncio
@@ -31,6 +31,8 @@ _FINISH_SECONDS = 1.5
 # Reading what has arrived: at most this long, and until the event loop found nothing new this many times.
 _SWEEP_SECONDS = 0.05
 _SWEEP_QUIET_ROUNDS = 4
+# How long an upstream has to notice that our side of the connection is closed.
+_NOTICE_SECONDS = 0.1
 _USAGE_OPTION_NAMES = (b"stream_options", b"include_usage")
 
 _STOPPED = Problem(
@@ -134,8 +136,17 @@ class Completion:
             seconds = max(seconds, LINGER_SECONDS if progress.upstream_finished else _FINISH_SECONDS)
         elif seconds:
             progress.draining = True
+        elif self._tell_to_stop():
+            progress.leaving = True
+            seconds = _NOTICE_SECONDS
         if seconds and self._stop is not None:
             await asyncio.wait({work, self._stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+    def _tell_to_stop(self) -> bool:
+        """Close our side of the upstream's connection, so that it stops; False where that is not possible."""
+        if self._answer is None or self._progress.error is not None or not self._request.streaming:
+            return False
+        return self._answer.close_sending()
 
     async def _sweep(self, work: asyncio.Task[None]) -> None:
         """Let the event loop deliver and count what lies in the sockets already, without waiting for more."""
@@ -154,9 +165,12 @@ class Completion:
             await self._gateway.make_durable(meter.make_start())
             verdict = await self._relay(meter)
         except UpstreamFailedError as failure:
-            verdict = self._verdict_of(failure)
-            log.warning("stream %s: %s: %s", self._stream_id, self._request.upstream.provider, failure)
-            await self._client.send_problem(failure.problem)
+            if self._progress.leaving:
+                verdict = self._verdict_when_stopped(meter)
+            else:
+                verdict = self._verdict_of(failure)
+                log.warning("stream %s: %s: %s", self._stream_id, self._request.upstream.provider, failure)
+                await self._client.send_problem(failure.problem)
         except asyncio.CancelledError:
             verdict = self._verdict_when_stopped(meter)
             raise
@@ -212,6 +226,8 @@ class Completion:
             log.warning("%s refuses stream_options: its streams are counted by the gateway", base_url)
         if refused or not asks:
             await self._ask(meter, request.original, may_refuse=False)
+        if self._progress.leaving:
+            return self._verdict_when_stopped(meter)
         if self._progress.error is not None:
             return _Verdict(Outcome.FAILED, self._progress.error)
         return _Verdict(Outcome.CANCELLED if self._progress.draining else Outcome.COMPLETED)
@@ -260,7 +276,8 @@ class Completion:
         return _Verdict(outcome, failure.problem.code)
 
     def _verdict_when_stopped(self, meter: StreamMeter) -> _Verdict:
-        if self._progress.error is not None:
+        # That the answer breaks off when the upstream notices that nobody reads is no error.
+        if self._progress.error is not None and not self._progress.leaving:
             return _Verdict(Outcome.FAILED, self._progress.error)
         is_complete = meter.is_finished and meter.has_final_usage
         if (self._progress.upstream_finished or is_complete) and not self._progress.draining:

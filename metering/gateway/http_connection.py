@@ -143,6 +143,14 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def close_sending(self) -> bool:
+        """Close our side only: what the server still writes is read. False where that cannot be, as with TLS."""
+        if self._transport is None or self._transport.is_closing() or not self._transport.can_write_eof():
+            return False
+        self._keeps_alive = False
+        self._transport.write_eof()
+        return True
+
     def rest(self) -> None:
         """The exchange is over and the connection is kept."""
         self._stop_timer()

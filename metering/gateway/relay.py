@@ -31,12 +31,14 @@ class Progress:
     """The state of the upstream's answer.
 
     `draining`: the client has left, and the answer is read on for its usage, so that output is not delivered any
-    more. `finishing`: it left after the last token, and only the usage is waited for.
+    more. `finishing`: it left after the last token, and only the usage is waited for. `leaving`: it has left, and
+    only what the upstream writes before it notices is read.
     """
 
     upstream_finished: bool = False
     draining: bool = False
     finishing: bool = False
+    leaving: bool = False
     error: str | None = None
 
 

@@ -89,6 +89,10 @@ class UpstreamAnswer:
         """The bytes that have arrived so far, read or not."""
         return self._connection.arrived_bytes
 
+    def close_sending(self) -> bool:
+        """Tell the upstream to stop, and read what it writes until then; False where that is not possible."""
+        return self._connection.close_sending()
+
     async def is_event_stream(self) -> bool:
         """Whether the body is an event stream: it says so, or it looks like one.
 

@@ -9,6 +9,7 @@ DIMENSIONS = ("customer_id", "provider", "model", "api_key_id", "outcome", "usag
 SUMS = ("stream_count", *COUNTERS, "usd_cents", "upstream_usd_cents")
 # Sums that most rows lack; NULL stands for 0 in the tables.
 SPARSE_SUMS = (*COUNTERS[USUAL_COUNTERS:], "upstream_usd_cents")
+PLAIN_SUMS = tuple(name for name in SUMS if name not in SPARSE_SUMS)
 
 
 @dataclass(frozen=True, slots=True)

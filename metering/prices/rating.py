@@ -8,10 +8,10 @@
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from metering.core.errors import MeteringError
 from metering.core.money import EXACT, ZERO, cents_of, cents_of_time, with_percent
@@ -31,8 +31,7 @@ class RateMissingError(MeteringError):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChargeLine:
+class ChargeLine(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """`usd_cents` = `quantity` x `usd_per_million` / 10,000; the rate includes the customer's markup.
 
     A kind that is measured in seconds has `usd_per_hour` instead: seconds x USD per hour / 36.
@@ -50,7 +49,7 @@ class ChargeLine:
         return (self.usd_per_hour if self.usd_per_million is None else self.usd_per_million) or ZERO
 
 
-class Rated(NamedTuple):
+class Rated(Struct, frozen=True, gc=False):
     """The lines of a usage, and the kinds that had no rate of their own and were priced as what they nest in."""
 
     lines: tuple[ChargeLine, ...]
@@ -93,14 +92,14 @@ def rate_usage(
     at_parent_rate: list[UsageKind] = []
     parts = parts_of(usage)
     for part in parts:
-        kind, quantity, _ = part
+        kind = part.kind
         if kind not in rates:
             if _is_measured_otherwise(part, parts, rates):
                 continue
             kind = _parent_of(part, rates, elsewhere)
             if part.kind not in _TEXT_ANYWAY:
                 at_parent_rate.append(part.kind)
-        quantities[kind] = quantities.get(kind, 0) + quantity
+        quantities[kind] = quantities.get(kind, 0) + part.quantity
     if UsageKind.REQUEST in rates:
         quantities[UsageKind.REQUEST] = 1
     lines = [_line(kind, quantity, rates[kind].usd, markup_percent) for kind, quantity in quantities.items()]

@@ -54,16 +54,18 @@ def work_health(connection: Connection, *, now: datetime) -> WorkHealth:
 
 _FLAGGED = text(
     """
-    SELECT flag, count(*) AS charges FROM (
-        SELECT flags FROM charges WHERE flags <> '{}' AND booked_at >= :since ORDER BY booked_at LIMIT 100000
+    SELECT flag, count(*) AS bills FROM (
+        (SELECT flags FROM charges WHERE flags <> '{}' AND booked_at >= :since ORDER BY booked_at LIMIT 100000)
+        UNION ALL
+        (SELECT flags FROM adjustments WHERE flags <> '{}' AND booked_at >= :since ORDER BY booked_at LIMIT 100000)
     ) AS flagged CROSS JOIN unnest(flags) AS flag GROUP BY flag
     """
 )
 
 
-def flagged_charges(connection: Connection, *, since: datetime) -> dict[Flag, int]:
-    """How many charges that were booked since then have each flag; of 100,000 flagged charges at most."""
-    found = {row.flag: row.charges for row in connection.execute(_FLAGGED, {"since": since})}
+def flagged_bills(connection: Connection, *, since: datetime) -> dict[Flag, int]:
+    """How many charges and adjustments that were booked since then have each flag, of 100,000 of each at most."""
+    found = {row.flag: row.bills for row in connection.execute(_FLAGGED, {"since": since})}
     return {flag: found.get(flag.value, 0) for flag in Flag}
 
 

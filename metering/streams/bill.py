@@ -1,9 +1,10 @@
 """A bill: what a stream costs by its facts, with the lines and terms that explain it."""
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+
+from msgspec import Struct
 
 from metering.core.money import ZERO, sum_cents
 from metering.events.events import Outcome, UsageSource
@@ -35,9 +36,8 @@ class PriceSource(StrEnum):
     UPSTREAM = "upstream"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bill:
-    """What a stream costs and why; `usd_cents` is the exact sum of the lines.
+class Bill(Struct, frozen=True, kw_only=True, gc=False):
+    """What a stream costs and why.
 
     `rate_card_id` is None only if nothing is billed, or if `price_source` is the upstream. `provider` and `model`
     are those of the start, `response_provider` and `response_model` those that answered. `upstream_usd_cents` is
@@ -70,7 +70,8 @@ class Bill:
     upstream_usd_cents: Decimal | None = None
     flags: tuple[Flag, ...] = ()
     resolution: ResolutionAction | None = None
-    usd_cents: Decimal = field(init=False, default=ZERO)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "usd_cents", sum_cents([line.usd_cents for line in self.lines]))
+    @property
+    def usd_cents(self) -> Decimal:
+        """The exact sum of the lines."""
+        return sum_cents([line.usd_cents for line in self.lines])

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from metering.core.errors import MeteringError
 from metering.core.money import EXACT, ZERO
@@ -66,7 +67,7 @@ def written_off(*, facts: StreamFacts, retry_of: str | None) -> Bill:
     )
 
 
-class _Terms(NamedTuple):
+class _Terms(Struct, frozen=True, gc=False):
     """The terms by which a stream is priced. `by_upstream`: the upstream's cost is the price where no rate is."""
 
     match: CardMatch | None
@@ -76,7 +77,7 @@ class _Terms(NamedTuple):
     by_upstream: bool
 
 
-class _Priced(NamedTuple):
+class _Priced(Struct, frozen=True, gc=False):
     """What the usage costs: the lines, the card if it is by rates, and kinds priced as what they nest in."""
 
     lines: tuple[ChargeLine, ...] = ()
@@ -140,7 +141,7 @@ def make_bill(
     )
 
 
-class _Answered(NamedTuple):
+class _Answered(Struct, frozen=True, gc=False):
     """Who answered a stream, and when it started: what its prices go by."""
 
     provider: str

@@ -1,8 +1,10 @@
 """Settlement: decide from a stream's facts whether to wait, to leave it to a person, or to bill it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from msgspec import Struct, structs
 
 from metering.events.events import Outcome, StreamStart
 from metering.prices.price_book import PriceBook
@@ -37,24 +39,21 @@ class WaitingTimes:
     retry_window: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True, gc=False):
     """Nothing to do before `until`."""
 
     state: State
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(Struct, frozen=True, gc=False):
     """Neither billed nor dropped until a person decides or the missing fact arrives."""
 
     state: State
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True, gc=False):
     """The facts result in this bill."""
 
     bill: Bill
@@ -146,7 +145,7 @@ def _resolve(
         settlement = _billed(facts, facts.start.event, prices, booked=booked, retry_of=retry_of)
         if isinstance(settlement, Backlog):
             return settlement
-        return Settled(replace(settlement.bill, resolution=action))
+        return Settled(structs.replace(settlement.bill, resolution=action))
     return Settled(written_off(facts=facts, retry_of=retry_of))
 
 
@@ -161,7 +160,7 @@ def rerate_bill(*, facts: StreamFacts, booked: Bill, prices: PriceBook) -> Bill 
         bill = make_bill(facts=facts, start=facts.start.event, prices=prices, retry_of=booked.retry_of)
     except (UnpricedError, UnmeasuredError):
         return None
-    return replace(bill, resolution=booked.resolution)
+    return structs.replace(bill, resolution=booked.resolution)
 
 
 def accrue(*, facts: StreamFacts, prices: PriceBook) -> Bill | None:

@@ -5,9 +5,11 @@ same `StreamFacts`. `streams/store/streams.py` has the same join in SQL; a prope
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
+
+from msgspec import Struct, structs
 
 from metering.events.events import (
     Outcome,
@@ -198,7 +200,7 @@ def _max_known(a: int | None, b: int | None) -> int | None:
     return max(a, b)
 
 
-class BillableUsage(NamedTuple):
+class BillableUsage(Struct, frozen=True, gc=False):
     """What a stream is billed for, and who counted it.
 
     `nothing`: nothing is billed, whatever the price. `unmeasured`: it completed, and nothing is known of what it
@@ -239,7 +241,7 @@ def billable_usage(facts: StreamFacts) -> BillableUsage:
     if not usage.output_tokens and delivered and delivered.output_tokens and not _has_output(usage):
         # A count of 0 for output that was seen is no count.
         faults = (f"output_tokens 0, though {delivered.output_tokens} were delivered: read as these",)
-        usage = replace(usage, output_tokens=delivered.output_tokens)
+        usage = structs.replace(usage, output_tokens=delivered.output_tokens)
         source = max(source, UsageSource.GATEWAY_COUNT, key=lambda each: SOURCE_RANK[each])
     completed = end is not None and end.outcome is Outcome.COMPLETED
     if not _has_output(usage):

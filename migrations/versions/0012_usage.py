@@ -115,8 +115,9 @@ ALTER TABLE {table} {counted},
 
 
 FLAGGED = """
--- The few charges of which a person should know something, newest first.
+-- The few bills of which a person should know something, newest first.
 CREATE INDEX charges_flagged ON charges (booked_at) WHERE flags <> '{}';
+CREATE INDEX adjustments_flagged ON adjustments (booked_at) WHERE flags <> '{}';
 """
 
 # A sum that is NULL takes no space, and most of these are.

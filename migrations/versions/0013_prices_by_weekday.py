@@ -1,4 +1,4 @@
-"""Weekdays of rates; what a comparison with the catalogue found, what was kept, and the alert kind price_change."""
+"""Weekdays of rates; what a comparison with the catalogue found, what was kept, and two kinds of alerts."""
 
 from alembic import op
 
@@ -79,10 +79,11 @@ CREATE TABLE kept_rates (
 );
 """
 
-ALERT_KIND = """
+ALERT_KINDS = """
 ALTER TABLE alerts DROP CONSTRAINT alerts_kind_check, ADD CONSTRAINT alerts_kind_check CHECK (kind IN
-    ('spend', 'daily_change', 'estimated_share', 'drift', 'backlog_age', 'price_change'));
-INSERT INTO alert_evaluations (kind, due_at) VALUES ('price_change', 'epoch');
+    ('spend', 'daily_change', 'estimated_share', 'drift', 'backlog_age', 'price_change', 'inconsistent_usage'));
+INSERT INTO alert_evaluations (kind, due_at) VALUES
+    ('price_change', 'epoch'), ('inconsistent_usage', 'epoch');
 """
 
 PRIVILEGES = """
@@ -94,5 +95,5 @@ GRANT INSERT ON kept_rates TO metering_service;
 
 
 def upgrade() -> None:
-    for statements in (WEEKDAYS, COMPARISONS, ALERT_KIND, PRIVILEGES):
+    for statements in (WEEKDAYS, COMPARISONS, ALERT_KINDS, PRIVILEGES):
         op.execute(statements.replace(":", r"\:"))

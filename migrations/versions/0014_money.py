@@ -1,4 +1,4 @@
-"""Time zones that the database knows, and the Stripe customer of each pushed invoice."""
+"""Time zones that the database knows, ids that look alike, and the Stripe customer of each pushed invoice."""
 
 from alembic import op
 
@@ -25,6 +25,14 @@ CREATE INDEX customers_by_time_zone ON customers (time_zone);
 ALTER TABLE invoice_run_refusals DROP CONSTRAINT invoice_run_refusals_result_check;
 ALTER TABLE invoice_run_refusals ADD CONSTRAINT invoice_run_refusals_result_check
     CHECK (result IN ('unsettled', 'failed', 'time_zone'));
+"""
+
+LIKENESS = """
+CREATE FUNCTION likeness(id text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT lower(regexp_replace(normalize(id, NFKC), '\\s+', '', 'g'))
+$$;
+COMMENT ON FUNCTION likeness IS 'Equal for ids that differ only in case, Unicode form or spaces.';
+CREATE INDEX customers_by_likeness ON customers (likeness(customer_id));
 """
 
 PUSHES = """
@@ -113,7 +121,7 @@ FROM (
 
 
 def upgrade() -> None:
-    for statements in (TIME_ZONES, PUSHES, UNBILLED):
+    for statements in (TIME_ZONES, LIKENESS, PUSHES, UNBILLED):
         op.execute(statements.replace(":", r"\:"))
     says = (
         "The month that it counts for; for a remainder, the month of the invoice that left it; NULL for backlog and"

@@ -25,6 +25,7 @@ GOOD = {
     AlertKind.DRIFT: {},
     AlertKind.BACKLOG_AGE: {},
     AlertKind.PRICE_CHANGE: {},
+    AlertKind.INCONSISTENT_USAGE: {},
 }
 
 

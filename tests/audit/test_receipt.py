@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from metering.audit.receipt import FORMAT, Receipt, ReceiptCard, ReceiptEntry, verify
 from metering.events.events import Outcome, UsageSource
@@ -88,7 +89,7 @@ def faulty(receipt: Receipt) -> set[str]:
 
 def billed(**changes: Any) -> Callable[[Receipt], Receipt]:
     """A receipt whose bill says something else."""
-    return lambda receipt: replace(receipt, bill=replace(receipt.bill, **changes))  # type: ignore[type-var]
+    return lambda receipt: replace(receipt, bill=structs.replace(receipt.bill, **changes))  # type: ignore[type-var]
 
 
 def shown(**changes: Any) -> Callable[[Receipt], Receipt]:
@@ -159,7 +160,9 @@ def test_a_stream_that_is_waived_has_no_lines_and_needs_no_card() -> None:
     assert receipt.bill is not None
     waived = replace(
         receipt,
-        bill=replace(receipt.bill, cancel_policy=CancelPolicy.ZERO, lines=(), rate_card_id=None, model_rule=None),
+        bill=structs.replace(
+            receipt.bill, cancel_policy=CancelPolicy.ZERO, lines=(), rate_card_id=None, model_rule=None
+        ),
         rate_card=None,
         entries=[entry("0")],
         usd_cents=Decimal(0),

@@ -1,8 +1,9 @@
 """Bills, with lines of given amounts."""
 
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+
+from msgspec import structs
 
 from metering.core.money import cents_of
 from metering.events.events import Outcome, UsageSource
@@ -39,4 +40,4 @@ def bill_of(*cents: str, **changes: object) -> Bill:
         rated_model="claude-opus-4-7",
         lines=tuple(map(charge_line, cents)),
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return structs.replace(plain, **changes)

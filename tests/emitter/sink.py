@@ -67,6 +67,7 @@ class Answer:
     hang_seconds: float = 0.0
     reject_ids: frozenset[str] = frozenset()
     max_events: int | None = None
+    warn_of: tuple[str, ...] = ()
 
 
 class IngestSink:
@@ -106,6 +107,9 @@ class IngestSink:
             else:
                 self.events[event["id"]] = event
         accepted = len(events) - len(rejected)
-        return JSONResponse(
-            {"accepted": accepted, "rejected": rejected}, status_code=200 if accepted or not events else 422
-        )
+        content: dict[str, Any] = {"accepted": accepted, "rejected": rejected}
+        if answer.warn_of:
+            warned = [(index, field) for index in range(len(events)) for field in answer.warn_of]
+            hints = {"hint": "unknown field: it is kept and not used"}
+            content["warnings"] = [{"index": index, "field": field, **hints} for index, field in warned]
+        return JSONResponse(content, status_code=200 if accepted or not events else 422)

@@ -142,6 +142,19 @@ def test_a_batch_refused_as_a_whole_is_kept(sink: IngestSink, start_emitter: Sta
     assert emitter.stats().rejected == 2
 
 
+def test_fields_that_the_server_does_not_know_are_logged_once_and_the_events_are_sent(
+    sink: IngestSink, start_emitter: StartEmitter, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink.always = Answer(warn_of=("data.usage.new_counter", "data.other"))
+    emitter = start_emitter(sink.url, flush_interval=0.3)
+    emitter.emit(start("s1"))
+    emitter.emit(end("s1"))
+    assert emitter.close(timeout=60)
+    assert (emitter.stats().sent, emitter.stats().rejected) == (2, 0)
+    (line,) = [each.getMessage() for each in caplog.records if "does not know" in each.getMessage()]
+    assert line.count("data.usage.new_counter: unknown field") == line.count("data.other: unknown field") == 1
+
+
 def test_a_wrong_key_names_the_setting_and_loses_nothing(
     sink: IngestSink, start_emitter: StartEmitter, caplog: pytest.LogCaptureFixture
 ) -> None:

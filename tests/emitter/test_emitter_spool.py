@@ -182,6 +182,10 @@ emitter = Emitter(url="http://127.0.0.1:9", key="k", source="/s", spool=Path(sys
 for number in range(30):
     emitter.emit(start(f"s{number}"))
     time.sleep(0.02)
+# An event is in memory, or in a file that cannot be finished, until the spooler has given it up.
+deadline = time.monotonic() + 30
+while (emitter.stats().spooled < 30 or any(Path(sys.argv[1]).glob("*/*.ndjson"))) and time.monotonic() < deadline:
+    time.sleep(0.01)
 print("files", len(list(Path(sys.argv[1]).glob("*/*.ndjson"))), "waiting", emitter.stats().spooled)
 emitter.close(timeout=0)
 """

@@ -1,11 +1,11 @@
 """How counters nest: no token is lost and none is billed twice, whatever the counters say of each other."""
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from metering.events.nesting import input_size, parts_of, read_usage
 from metering.events.usage import COUNTERS, TIMED_COUNTERS, Usage, UsageKind
@@ -87,7 +87,7 @@ def test_the_size_of_the_input_is_what_its_parts_add_up_to(usage: Usage) -> None
 def test_what_does_not_fit_its_whole_stands_beside_it(usage: Usage, whole: str, value: object) -> None:
     reading = read_usage(usage)
     assert getattr(reading.usage, whole) == value
-    assert replace(reading.usage, **{whole: getattr(usage, whole)}) == usage
+    assert structs.replace(reading.usage, **{whole: getattr(usage, whole)}) == usage
     assert len(reading.faults) == 1
     assert f"read as {whole} {value}" in reading.faults[0]
 
@@ -108,7 +108,7 @@ def test_cached_audio_is_in_the_cache_and_in_the_audio() -> None:
     assert parts(usage) == expected
     assert read_usage(usage).faults == ()
     # Without that counter, the numbers leave no other way.
-    assert parts(replace(usage, cache_read_input_audio_tokens=None)) == expected
+    assert parts(structs.replace(usage, cache_read_input_audio_tokens=None)) == expected
 
 
 def test_video_that_was_cached_is_counted_once() -> None:

@@ -66,6 +66,8 @@ _LATE = [
 ]
 _BEHAVIOURS = [
     Behaviour("slow", [*_slowly(words() * 50), finish(), DONE], _ANY),
+    Behaviour("quick", [*_slowly(words() * 500, 0.001), finish(), DONE], _ANY),
+    Behaviour("deaf", [*_slowly(words() * 500, 0.001), finish(), DONE], _ANY, notices=False),
     Behaviour("before-head", [Pause(60), *words()], _ANY),
     Behaviour("before-first", [Write(event(document({"role": "assistant", "content": ""}))), Pause(60)], _ANY),
     Behaviour(
@@ -137,6 +139,25 @@ def test_a_cancel_at_any_token_is_billed_as_written(hostile: HostileWorld, after
     billed = ended.get("usage", {"output_tokens": 0})["output_tokens"]
     assert ended["outcome"] == "cancelled"
     assert after <= billed == record.tokens_written
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 8, 13, 21, 34])
+def test_what_is_written_until_the_upstream_notices_is_billed_to_the_last_token(
+    hostile: HostileWorld, after: int
+) -> None:
+    ended = _leave(hostile, "quick", after=after)
+    record = hostile.upstream.last("quick")
+    eventually(lambda: record.disconnected, what="the upstream notices")
+    assert (ended["outcome"], ended["usage_source"]) == ("cancelled", "gateway_count")
+    assert ended["usage"]["output_tokens"] == record.tokens_written
+
+
+def test_an_upstream_that_notices_no_half_closed_connection_is_cut_off(hostile: HostileWorld) -> None:
+    ended = _leave(hostile, "deaf", after=3)
+    record = hostile.upstream.last("deaf")
+    eventually(lambda: record.disconnected, what="the connection is cut")
+    assert ended["outcome"] == "cancelled"
+    assert 3 <= ended["usage"]["output_tokens"] <= record.tokens_written < len(WORDS) * 500
 
 
 @pytest.mark.parametrize("name", ["nan", "index-null", "reasoning", "plain-type"])

@@ -7,11 +7,13 @@ contract's words alone.
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from zoneinfo import ZoneInfo
+
+from msgspec import structs
 
 from metering.core.money import EXACT
 from metering.corrections.adjust_manually import adjust_manually
@@ -124,7 +126,7 @@ class RandomMonths:
         customer_id, stream_id, before, revision = self._streams[number]
         after = self._bill(before.ended_at)
         if self.random.random() < 0.5:  # a few tokens more or less
-            after = replace(before, lines=(*before.lines[:-1], _line(self.random)))
+            after = structs.replace(before, lines=(*before.lines[:-1], _line(self.random)))
         self._streams[number] = (customer_id, stream_id, after, revision + 1)
         made = adjust(
             customer_id=customer_id,

@@ -15,6 +15,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint
 from genai_prices.types import Provider as TheirProvider
 from genai_prices.types import Usage as TheirUsage
+from msgspec import structs
 
 from metering.core.money import sum_cents
 from metering.events.nesting import input_size
@@ -58,21 +59,21 @@ def usages(size: int, kinds: frozenset[UsageKind]) -> Iterator[Usage]:
     """One usage of each shape that the contract can express; of measures beside tokens, those that are priced."""
     plain = Usage(input_tokens=size, output_tokens=317)
     yield plain
-    yield replace(plain, output_tokens=0)
-    yield replace(plain, cache_read_input_tokens=size // 2)
-    yield replace(
+    yield structs.replace(plain, output_tokens=0)
+    yield structs.replace(plain, cache_read_input_tokens=size // 2)
+    yield structs.replace(
         plain,
         cache_read_input_tokens=size // 3,
         cache_write_input_tokens=size // 5,
         reasoning_output_tokens=111,
     )
-    yield replace(
+    yield structs.replace(
         plain,
         cache_write_input_tokens=size // 2,
         cache_write_1h_input_tokens=size // 3,
         citation_output_tokens=9,
     )
-    yield replace(
+    yield structs.replace(
         plain,
         input_audio_tokens=size // 3,
         input_image_tokens=size // 4,
@@ -82,10 +83,12 @@ def usages(size: int, kinds: frozenset[UsageKind]) -> Iterator[Usage]:
         cache_read_input_image_tokens=size // 19 if UsageKind.CACHE_READ_IMAGE in kinds else 0,
     )
     for kind in OUTPUT_MEDIA:
-        yield replace(plain, **{COUNTER_OF_KIND[kind]: 100})
+        yield structs.replace(plain, **{COUNTER_OF_KIND[kind]: 100})
     for kind in OTHER_MEASURES & kinds:
         # Thousandths of an hour and a multiple of 9 seconds: the catalogue's amount ends within 28 digits.
-        yield replace(plain, **{COUNTER_OF_KIND[kind]: Decimal(36) * size if kind in TIMED_KINDS else size})
+        yield structs.replace(
+            plain, **{COUNTER_OF_KIND[kind]: Decimal(36) * size if kind in TIMED_KINDS else size}
+        )
 
 
 OUTPUT_MEDIA = (UsageKind.OUTPUT_AUDIO, UsageKind.OUTPUT_IMAGE, UsageKind.OUTPUT_VIDEO)

@@ -1,11 +1,11 @@
 """A bill: what it comes to is the exact sum of its lines, whatever is said of it."""
 
-from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.builders.bills import bill_of, charge_line
 
@@ -20,4 +20,4 @@ def test_a_bill_without_lines_costs_nothing() -> None:
 
 
 def test_other_lines_make_another_sum() -> None:
-    assert replace(bill_of("1.5"), lines=(charge_line("2.25"),)).usd_cents == Decimal("2.25")
+    assert structs.replace(bill_of("1.5"), lines=(charge_line("2.25"),)).usd_cents == Decimal("2.25")

@@ -17,6 +17,7 @@ from metering.alerts.queries.figures import (
     Figures,
     deployment_days,
     deployment_months,
+    inconsistent_usage,
     oldest_backlog,
     open_drift,
     price_changes,
@@ -43,6 +44,7 @@ _REACHED: Mapping[AlertKind, str] = {
     """,
     AlertKind.DRIFT: "f.usd_cents >= t.threshold",
     AlertKind.PRICE_CHANGE: "f.usd_cents >= t.threshold",
+    AlertKind.INCONSISTENT_USAGE: "f.count >= t.threshold",
     AlertKind.BACKLOG_AGE: "extract(epoch FROM CAST(:now AS timestamptz) - f.since) >= t.threshold * 3600",
 }
 
@@ -71,6 +73,8 @@ def _figures(
 ) -> Iterator[Figures]:
     if kind is AlertKind.BACKLOG_AGE:
         yield oldest_backlog(now=now)
+    elif kind is AlertKind.INCONSISTENT_USAGE:
+        yield inconsistent_usage(now=now)
     elif kind is AlertKind.DRIFT:
         if (drift := open_drift(connection, now=now)) is not None:
             yield drift

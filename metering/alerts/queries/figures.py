@@ -1,7 +1,7 @@
 """Figures: what alerts compare with their thresholds, as queries whose rows all have the same columns.
 
-Here are the figures of the deployment, of drift, of the backlog and of new prices; `customer_figures.py` has those
-of customers.
+Here are the figures of the deployment, of drift, of the backlog, of contradictory usage and of new prices;
+`customer_figures.py` has those of customers.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ from metering.alerts.windows import Window, day_windows, month_windows
 from metering.core.money import sum_cents
 from metering.db.rows import json_rows
 from metering.events.events import Outcome, UsageSource
+from metering.streams.bill import Flag
 from metering.streams.settlement import NEEDS_PERSON
 from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
@@ -164,6 +165,37 @@ def oldest_backlog(*, now: datetime) -> Figures:
     today = day_windows(now=now, time_zone=_UTC)[-1].window
     parameters = {"today": today.key, "states": [state.value for state in NEEDS_PERSON]}
     return Figures(_BACKLOG, parameters, {(_ZONE, today.key): today})
+
+
+# By the day of booking: the day on which the mistake is known, however old the streams are.
+_INCONSISTENT = """
+    WITH days AS (
+        SELECT * FROM json_to_recordset(CAST(:days AS json)) AS d (
+            alert_window text, from_ timestamptz, to_ timestamptz)),
+    flagged AS MATERIALIZED (
+        SELECT b.customer_id, b.stream_id, b.ended_at, d.alert_window
+        FROM days d CROSS JOIN LATERAL (
+            SELECT customer_id, stream_id, ended_at FROM charges
+            WHERE flags <> '{}' AND flags @> :flags AND booked_at >= d.from_ AND booked_at < d.to_
+            UNION ALL
+            SELECT customer_id, stream_id, ended_at FROM adjustments
+            WHERE flags <> '{}' AND flags @> :flags AND booked_at >= d.from_ AND booked_at < d.to_
+        ) AS b)
+    SELECT CASE WHEN grouping(customer_id) = 1 THEN '' ELSE customer_id END AS customer_id, alert_window,
+           'UTC' AS time_zone, false AS complete, 0 AS trailing_days, 0::numeric AS usd_cents,
+           0::numeric AS before_usd_cents, 0::numeric AS estimated_usd_cents,
+           count(DISTINCT (customer_id, stream_id)) AS count, min(ended_at) AS since,
+           CAST(NULL AS text) AS reconciliation_id
+    FROM flagged GROUP BY GROUPING SETS ((alert_window, customer_id), (alert_window))
+"""
+
+
+def inconsistent_usage(*, now: datetime) -> Figures:
+    """How many streams were booked with contradictory counters, by UTC day, and when the first of them ended."""
+    windows = [day.window for day in day_windows(now=now, time_zone=_UTC)]
+    days = [{"alert_window": each.key, "from_": each.starts_at, "to_": each.ends_at} for each in windows]
+    parameters = {"days": json_rows(days), "flags": [Flag.INCONSISTENT_USAGE.value]}
+    return Figures(_INCONSISTENT, parameters, {(_ZONE, each.key): each for each in windows})
 
 
 # A batch of price changes counts for this long; its occurrences are kept for longer.

@@ -1,7 +1,7 @@
 """The alerts page: occurrences with their deliveries, alerts, and webhook destinations."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from metering.alerts.alerts import DEPLOYMENT, Alert, AlertKind, AlertScope
@@ -15,6 +15,7 @@ from metering.dashboard.links import customer_cell, link, streams_of
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import exact_money
+from metering.streams.bill import Flag
 
 _PAGE = 50
 _ALERTS = 200
@@ -138,6 +139,11 @@ def _evidence(kind: AlertKind, each: OccurrenceView, customer_id: str | None) ->
             return link("backlog", customer_id=customer_id)
         case AlertKind.PRICE_CHANGE:
             return link("rates")
+        case AlertKind.INCONSISTENT_USAGE:
+            # Counted by booking, listed by end: a clock that is ahead dates an end up to a day after its booking.
+            first = datetime.fromisoformat(each.data["first_ended_at"])
+            last = datetime.fromisoformat(each.data["window"]["ends_at"]) + timedelta(days=1)
+            return streams_of(customer_id=customer_id, within=(first, last), flag=Flag.INCONSISTENT_USAGE)
         case AlertKind.DAILY_CHANGE:
             window = each.data["window"]
             start, end = (datetime.fromisoformat(window[name]) for name in ("starts_at", "ends_at"))
@@ -157,6 +163,8 @@ def _amount(kind: AlertKind, value: Decimal) -> str:
             return exact_money(value)
         case AlertKind.BACKLOG_AGE:
             return f"{cents_text(value)} h"
+        case AlertKind.INCONSISTENT_USAGE:
+            return f"{cents_text(value)} {'stream' if value == 1 else 'streams'}"
         case AlertKind.DAILY_CHANGE:
             return f"{'+' if value > 0 else ''}{cents_text(value)}%"
     return f"{cents_text(value)}%"

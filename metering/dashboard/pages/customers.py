@@ -1,12 +1,19 @@
 """The customers page, by cost or by search; and the page of one customer, in its time zone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 from metering.alerts.alerts import AlertKind
 from metering.alerts.queries.alerts import list_alerts
 from metering.core.time_zones import find_zone, shown_zone
-from metering.customers.queries import CustomerView, find_customers, get_customer, zone_problems
+from metering.customers.queries import (
+    CustomerView,
+    find_customers,
+    get_customer,
+    similar_customers,
+    zone_problems,
+)
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, link
 from metering.dashboard.month_summary import Tile, cost_by_day, money_tile, quality_tiles, spending_tiles
@@ -21,7 +28,7 @@ from metering.ledger.queries.charges import list_manual_adjustments
 from metering.months.queries.invoices import InvoiceFilter, list_invoices
 from metering.totals.queries.totals import Group
 
-_PAGE, _SHOWN = 100, 24
+_PAGE, _SHOWN, _GROUPS = 100, 24, 10
 EMPTY = "No usage in this month."
 
 
@@ -32,7 +39,7 @@ def customers(request: PageRequest) -> Page:
     month = requested_month(request)
     searched = request.text("q")
     if searched is not None:
-        table = _found(request, searched)
+        table, shown = _found(request, searched)
     else:
         limit = request.list_limit("customers", _PAGE)
         rows = totals_by(request, month, [Group.CUSTOMER_ID], customer_id=None, limit=limit + 1)
@@ -40,20 +47,32 @@ def customers(request: PageRequest) -> Page:
         title = "Customers by cost" if whole else f"Top {limit:,} customers by cost"
         spent = cost(rows if whole else totals_by(request, month, [], customer_id=None, compared=False))
         table = ranking("customers", title, rows[:limit], month, groups=[Group.CUSTOMER_ID], empty=EMPTY, of=spent)
-        table = replace(table, whole=whole)
+        table, shown = replace(table, whole=whole), [str(row.group["customer_id"]) for row in rows[:limit]]
     return Page(
         template="customers.html.j2",
         title="Customers",
         section="customers",
-        context={"month": month, "table": table, "searched": searched},
+        context={
+            "month": month,
+            "table": table,
+            "searched": searched,
+            "similar": _groups(similar_customers(request.connection, shown)),
+        },
         tables=[table],
     )
 
 
-def _found(request: PageRequest, searched: str) -> Table:
+def _groups(similar: Mapping[str, Sequence[str]]) -> Sequence[Sequence[str]]:
+    """The first customers whose ids look alike, each group once."""
+    groups = {tuple(sorted((customer_id, *others))) for customer_id, others in similar.items()}
+    return sorted(groups)[:_GROUPS]
+
+
+def _found(request: PageRequest, searched: str) -> tuple[Table, Sequence[str]]:
+    """The table of the customers found, and their ids."""
     limit = request.list_limit("customers", _PAGE)
     found = find_customers(request.connection, now=request.now, prefix=searched, limit=limit + 1)
-    return Table(
+    table = Table(
         name="customers",
         title=f"Customers with an ID or name that starts with “{searched}”",
         columns=[
@@ -76,6 +95,7 @@ def _found(request: PageRequest, searched: str) -> Table:
         whole=len(found) <= limit,
         empty="No customer matches.",
     )
+    return table, [each.customer_id for each in found[:limit]]
 
 
 def customer(request: PageRequest) -> Page:
@@ -87,6 +107,8 @@ def customer(request: PageRequest) -> Page:
         raise NotFoundError(f"there is no customer {customer_id!r}")
     month = requested_month(request, zone=shown_zone(view.time_zone), customer_id=customer_id)
     problem = zone_problems(request.connection, [view.time_zone]).get(view.time_zone)
+    alone = request.viewer.customer_id is not None
+    similar = {} if alone else similar_customers(request.connection, [customer_id])
     chart = cost_by_day(request, month, customer_id=customer_id, empty=EMPTY)
     groups = (("models", "By model", [Group.PROVIDER, Group.MODEL]), ("keys", "By API key", [Group.API_KEY_ID]),
               ("outcomes", "By outcome and usage source", [Group.OUTCOME, Group.USAGE_SOURCE]))  # fmt: skip
@@ -113,6 +135,7 @@ def customer(request: PageRequest) -> Page:
             "month": month,
             "customer": view,
             "zone_problem": problem,
+            "similar": similar.get(customer_id, ()),
             "tiles": [
                 *spending_tiles(request, month, customer_id=customer_id, outcomes=rows["outcomes"], chart=chart),
                 *_budgets(request, customer_id, spent=cost(rows["outcomes"])),

@@ -17,7 +17,9 @@ from metering.ledger.queries.found_streams import (
     find_by_id,
     find_streams,
     list_under_way,
+    sum_of_streams,
 )
+from metering.streams.bill import Flag
 from metering.streams.settlement import accrue
 from metering.streams.store.streams import StoredStream
 from metering.streams.stream import billable_usage
@@ -26,7 +28,7 @@ from metering.totals.ranges import Range
 
 _PAGE = 50
 _STATES = ("final", "open")
-_FILTERS = ("customer_id", "provider", "model", "outcome", "usage_source", "api_key_id", "retry")
+_FILTERS = ("customer_id", "provider", "model", "outcome", "usage_source", "api_key_id", "retry", "flag")
 
 _WHO = (
     Column("ended_at", "Ended", Kind.TIME),
@@ -82,6 +84,7 @@ def streams(request: PageRequest) -> Page:
             "chosen": chosen,
             "outcomes": list(Outcome),
             "sources": list(UsageSource),
+            "flags": list(Flag),
             "range": _range(request) if state == "final" and searched is None else None,
         },
         tables=[table],
@@ -102,6 +105,7 @@ def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
         if outcome not in set(Outcome):
             raise InvalidFilterError(f"outcome: {outcome!r} is not one of {', '.join(Outcome)}")
     retry = request.one_of("retry", ("true", "false"))
+    flag = request.one_of("flag", tuple(Flag))
     start, end = _range(request)
     return FinalFilter(
         from_=start,
@@ -113,6 +117,7 @@ def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
         usage_source=request.one_of("usage_source", tuple(UsageSource)),
         api_key_id=request.text("api_key_id") or ("" if NO_KEY in request.query else None),
         retry=retry == "true" if retry else None,
+        flag=Flag(flag) if flag else None,
     )
 
 
@@ -136,6 +141,7 @@ def _more(request: PageRequest, last: FoundStream) -> str:
 
 def _final_row(each: FoundStream) -> Row:
     notes = [word for word, so in (("retry", each.retry), ("adjusted", each.adjusted)) if so]
+    notes += [flag.replace("_", " ") for flag in each.flags]
     return {
         "ended_at": each.ended_at,
         "customer_id": customer_cell(each.customer_id),
@@ -153,7 +159,13 @@ def _final_row(each: FoundStream) -> Row:
 
 
 def _total(request: PageRequest, where: FinalFilter) -> Mapping[str, int | Decimal]:
-    """The total of all matching streams, on every page, and of credits and corrections in the range."""
+    """The total of all matching streams, on every page, and of credits and corrections in the range.
+
+    The totals do not know flags: with a flag, the few streams that have it are summed, without credits.
+    """
+    if where.flag is not None:
+        streams, usd_cents = sum_of_streams(request.connection, where=where)
+        return {"streams": streams, "usd_cents": usd_cents}
     only: dict[Group, str] = {
         group: value
         for group in (Group.PROVIDER, Group.MODEL, Group.USAGE_SOURCE, Group.API_KEY_ID)

@@ -15,7 +15,7 @@ from metering.server.bootstrap import redis_url
 from metering.server.queries import (
     Inventory,
     WorkHealth,
-    flagged_charges,
+    flagged_bills,
     take_inventory,
     totals_freshness,
     work_health,
@@ -91,12 +91,12 @@ _FLAGS = {
 
 
 def _flagged(request: PageRequest) -> Sequence[Row]:
-    """A line for each flag that charges of the last day have."""
-    found = flagged_charges(request.connection, since=request.now - timedelta(days=1))
+    """A line for each flag that bills of the last day have."""
+    found = flagged_bills(request.connection, since=request.now - timedelta(days=1))
     return [
-        _line(f"Flagged today: {flag.value.replace('_', ' ')}", counted(charges, "charge"), _FLAGS[flag], ok=False)
-        for flag, charges in found.items()
-        if charges
+        _line(f"Flagged today: {flag.value.replace('_', ' ')}", counted(bills, "bill"), _FLAGS[flag], ok=False)
+        for flag, bills in found.items()
+        if bills
     ]
 
 

@@ -14,7 +14,7 @@ from metering.events.wire.decode import decode_json
 from metering.lab.bench.machine import Machine, cpu_seconds, describe_machine
 from metering.lab.bench.stage import Say, Stage, Stages, stage
 from metering.lab.bench.workload import Workload, play, write_script
-from metering.ledger.store.charges import CHARGE_COLUMNS, COPY_CHARGES
+from metering.ledger.store.charges import COPY_PLAIN, PLAIN_COLUMNS
 from metering.streams.ingest.fold import fold_wire
 from metering.streams.store.streams import UPSERT, upsert_parameters
 
@@ -136,7 +136,7 @@ def _sleep_until(moment: datetime) -> None:
 def _bare(running: Stage, batch: int) -> float:
     """Streams per second of the same charges, written with only a COPY and an UPDATE in each transaction."""
     with psycopg.connect(running.database_url, autocommit=True) as connection:
-        columns = ", ".join(name if name != "lines" else "lines::text" for name in CHARGE_COLUMNS)
+        columns = ", ".join(name if name != "lines" else "lines::text" for name in PLAIN_COLUMNS)
         charges: list[tuple[Any, ...]] = connection.execute(f"SELECT {columns} FROM charges".encode()).fetchall()
         connection.execute("TRUNCATE charges CASCADE")
         connection.execute(_REOPEN)
@@ -148,7 +148,7 @@ def _bare(running: Stage, batch: int) -> float:
         began = perf_counter()
         for rows, key in zip(batches, keys, strict=True):
             with connection.transaction(), connection.cursor() as cursor:
-                with cursor.copy(COPY_CHARGES) as copy:
+                with cursor.copy(COPY_PLAIN) as copy:
                     for row in rows:
                         copy.write_row(row)
                 cursor.execute(_BARE_UPDATE, (key,))

@@ -17,7 +17,7 @@ from metering.ledger.store.charges import (
     charge_of_row,
     newest_bill_of_row,
 )
-from metering.streams.bill import Bill
+from metering.streams.bill import Bill, Flag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class ChargeFilter:
     outcome: str | None = None
     api_key_id: str | None = None
     usage_source: str | None = None
+    flag: Flag | None = None
 
 
 # (ended_at, customer_id, stream_id).
@@ -46,6 +47,10 @@ def list_charges(
     given = {name: value for name in _EQUAL if (value := getattr(where, name)) is not None}
     conditions = [f"c.{name} = :{name}" for name in given]
     parameters: dict[str, object] = {**given, "limit": limit}
+    if where.flag is not None:
+        # The first condition is the one of the index of flagged charges.
+        conditions.append("c.flags <> '{}' AND c.flags @> :flags")
+        parameters["flags"] = [where.flag.value]
     if where.from_ is not None:
         conditions.append("c.ended_at >= :from_")
         parameters["from_"] = where.from_

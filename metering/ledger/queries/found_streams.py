@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from metering.streams.bill import Flag
 from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
 
@@ -27,6 +28,7 @@ class FinalFilter:
     usage_source: str | None = None
     api_key_id: str | None = None
     retry: bool | None = None
+    flag: Flag | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class FoundStream:
     output_tokens: int | None
     retry: bool
     adjusted: bool
+    flags: Sequence[str]
     usd_cents: Decimal
 
 
@@ -54,29 +57,58 @@ Position = tuple[datetime, str, str]
 _EQUAL = ("customer_id", "provider", "model", "usage_source", "api_key_id", "retry")
 
 
+# The state of a stream by its newest bill. The condition on flags is the one of the indexes of flagged bills.
+_FINAL = """
+    SELECT * FROM (
+        SELECT b.customer_id, b.stream_id, b.ended_at, b.provider, b.model, b.outcome, b.usage_source,
+               coalesce(b.api_key_id, '') AS api_key_id, b.input_tokens, b.output_tokens,
+               b.retry_of IS NOT NULL AS retry, b.revision > 0 AS adjusted, b.flags,
+               b.bill_usd_cents AS usd_cents
+        FROM newest_bills b WHERE NOT b.taken_back AND b.ended_at >= :from_ AND b.ended_at < :to
+    ) AS found
+"""
+
+
+def _conditions(where: FinalFilter) -> tuple[list[str], dict[str, Any]]:
+    """The conditions on `found`, and their parameters."""
+    given: dict[str, Any] = {name: value for name in _EQUAL if (value := getattr(where, name)) is not None}
+    conditions = ["true", *(f"{name} = :{name}" for name in given)]
+    if where.outcomes is not None:
+        given["outcomes"] = list(where.outcomes)
+        conditions.append("outcome = ANY(:outcomes)")
+    if where.flag is not None:
+        given["flags"] = [where.flag.value]
+        conditions.append("flags <> '{}' AND flags @> :flags")
+    return conditions, {**given, "from_": where.from_, "to": where.to}
+
+
 def find_streams(
     connection: Connection, *, where: FinalFilter, before: Position | None, limit: int
 ) -> Sequence[FoundStream]:
     """Up to `limit` finalized streams, the latest end first, that come after the position `before`."""
-    given: dict[str, Any] = {name: value for name in _EQUAL if (value := getattr(where, name)) is not None}
-    conditions = [f"{name} = :{name}" for name in given]
-    if where.outcomes is not None:
-        given["outcomes"] = list(where.outcomes)
-        conditions.append("outcome = ANY(:outcomes)")
+    conditions, given = _conditions(where)
     if before is not None:
         given |= dict(zip(("before", "before_customer", "before_stream"), before, strict=True))
         conditions.append("(ended_at, customer_id, stream_id) < (:before, :before_customer, :before_stream)")
     query = f"""
-        SELECT * FROM (
-            SELECT b.customer_id, b.stream_id, b.ended_at, b.provider, b.model, b.outcome, b.usage_source,
-                   coalesce(b.api_key_id, '') AS api_key_id, b.input_tokens, b.output_tokens,
-                   b.retry_of IS NOT NULL AS retry, b.revision > 0 AS adjusted, b.bill_usd_cents AS usd_cents
-            FROM newest_bills b WHERE NOT b.taken_back AND b.ended_at >= :from_ AND b.ended_at < :to
-        ) AS found WHERE {" AND ".join(conditions) or "true"}
+        {_FINAL} WHERE {" AND ".join(conditions)}
         ORDER BY ended_at DESC, customer_id DESC, stream_id DESC LIMIT :limit
     """
-    parameters = {**given, "from_": where.from_, "to": where.to, "limit": limit}
-    return [FoundStream(**row._mapping) for row in connection.execute(text(query), parameters)]
+    return [FoundStream(**row._mapping) for row in connection.execute(text(query), {**given, "limit": limit})]
+
+
+def sum_of_streams(connection: Connection, *, where: FinalFilter) -> tuple[int, Decimal]:
+    """(streams, exact cents) of all finalized streams that match, without credits and corrections.
+
+    It reads each of them: for filters that only a few streams match and that the totals do not have.
+    """
+    conditions, given = _conditions(where)
+    query = f"""
+        SELECT count(*) AS streams, coalesce(sum(usd_cents), 0) AS usd_cents
+        FROM ({_FINAL} WHERE {" AND ".join(conditions)}) AS matching
+    """
+    row = connection.execute(text(query), given).one()
+    return row.streams, row.usd_cents
 
 
 _UNDER_WAY = text(

@@ -4,7 +4,6 @@ A bill has the same column names in `charges`, in `adjustments`, and in the view
 """
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -12,15 +11,19 @@ from sqlalchemy import Connection, text
 
 from metering.db.rows import copy_rows, json_keys, json_rows, moment
 from metering.events.events import Outcome, UsageSource
-from metering.events.usage import COUNTERS, TIMED_COUNTERS, USUAL_COUNTERS, Usage
+from metering.events.usage import COUNTERS, TIMED_COUNTERS, USUAL_COUNTERS, Quantity, Usage
 from metering.ledger.entries import Adjustment, Charge
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
 from metering.streams.bill import Bill, Flag, PriceSource
 from metering.streams.resolutions import ResolutionAction
 
-# The columns of a bill, without its amount, and their types.
-BILL_TYPES = {
+
+def _counter_types(names: Sequence[str]) -> dict[str, str]:
+    return {name: "numeric" if name in TIMED_COUNTERS else "bigint" for name in names}
+
+
+_USUAL_TYPES = {
     "outcome": "text",
     "provider": "text",
     "model": "text",
@@ -28,7 +31,7 @@ BILL_TYPES = {
     "api_key_id": "text",
     "started_at": "timestamptz",
     "ended_at": "timestamptz",
-    **{name: "numeric" if name in TIMED_COUNTERS else "bigint" for name in COUNTERS},
+    **_counter_types(COUNTERS[:USUAL_COUNTERS]),
     "usage_source": "text",
     "input_unknown": "boolean",
     "cancel_policy": "text",
@@ -40,24 +43,29 @@ BILL_TYPES = {
     "service_tier": "text",
     "retry_of": "text",
     "resolution": "text",
+    "lines": "json",
+}
+# Nearly all bills leave these columns at their defaults; a charge without them is written a third faster.
+_RARE_TYPES = {
+    **_counter_types(COUNTERS[USUAL_COUNTERS:]),
     "response_provider": "text",
     "price_source": "text",
     "upstream_usd_cents": "numeric",
     "flags": "text[]",
-    "lines": "json",
 }
+# The columns of a bill, without its amount, and their types.
+BILL_TYPES = _USUAL_TYPES | _RARE_TYPES
 BILL_COLUMNS = tuple(BILL_TYPES)
-_CHARGE = ("customer_id", "stream_id", "charge_id", "booked_at", "period")
-CHARGE_COLUMNS = (*_CHARGE, *BILL_COLUMNS, "usd_cents", "request_key")
+_OWN_COLUMNS = ("customer_id", "stream_id", "charge_id", "booked_at", "period", "usd_cents", "request_key")
+PLAIN_COLUMNS = (*_OWN_COLUMNS, *_USUAL_TYPES)
+CHARGE_COLUMNS = (*_OWN_COLUMNS, *BILL_COLUMNS)
 
 _encode_lines = msgspec.json.Encoder(order="deterministic").encode
-# Nearly all lines have a price per million only.
-_NO_HOURLY_PRICE = b',"usd_per_hour":null'
 _decode_lines = msgspec.json.Decoder(tuple[ChargeLine, ...]).decode
 
 
 def _lines_document(lines: tuple[ChargeLine, ...]) -> str:
-    return _encode_lines(lines).replace(_NO_HOURLY_PRICE, b"").decode()
+    return _encode_lines(lines).decode()
 
 
 def bill_row(table: str) -> str:
@@ -96,7 +104,7 @@ def bill_of_row(row: Any) -> Bill:
 
 
 # The select list for `charge_of_row`; `c` is an alias of `charges`.
-CHARGE_ROW = f"{', '.join(f'c.{name}' for name in _CHARGE)}, c.request_key, {bill_row('c')}"
+CHARGE_ROW = f"{', '.join(f'c.{name}' for name in _OWN_COLUMNS)}, {bill_row('c')}"
 
 
 def charge_of_row(row: Any) -> Charge:
@@ -112,13 +120,9 @@ def charge_of_row(row: Any) -> Charge:
     )
 
 
-COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
-# Nearly all charges leave these columns at their defaults; a row without them is written a third faster.
-_RARE = frozenset({*COUNTERS[USUAL_COUNTERS:], "response_provider", "price_source", "upstream_usd_cents", "flags"})
-_PLAIN_PLACES = [place for place, name in enumerate(CHARGE_COLUMNS) if name not in _RARE]
-_COPY_PLAIN = f"COPY charges ({', '.join(CHARGE_COLUMNS[place] for place in _PLAIN_PLACES)}) FROM STDIN"
-_plain_values = itemgetter(*_PLAIN_PLACES)
-_NOTHING_RARE = (None,) * (len(COUNTERS) - USUAL_COUNTERS)
+COPY_PLAIN = f"COPY charges ({', '.join(PLAIN_COLUMNS)}) FROM STDIN"
+_COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
+_NOTHING_RARE = (*(None,) * (len(COUNTERS) - USUAL_COUNTERS), None, PriceSource.RATE_CARD.value, None, "{}")
 
 
 def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
@@ -126,38 +130,32 @@ def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
     plain: list[tuple[Any, ...]] = []
     others: list[tuple[Any, ...]] = []
     for charge in charges:
-        (plain if _is_plain(charge.bill) else others).append(_charge_values(charge))
+        counts = charge.bill.usage.counts()
+        usual = (*_own_values(charge), *_usual_values(charge.bill, counts))
+        rare = _rare_values(charge.bill, counts)
+        if rare == _NOTHING_RARE:
+            plain.append(usual)
+        else:
+            others.append(usual + rare)
     if plain:
-        copy_rows(connection, _COPY_PLAIN, map(_plain_values, plain))
+        copy_rows(connection, COPY_PLAIN, plain)
     if others:
-        copy_rows(connection, COPY_CHARGES, others)
+        copy_rows(connection, _COPY_CHARGES, others)
 
 
-def _is_plain(bill: Bill) -> bool:
-    return (
-        not bill.flags
-        and bill.response_provider is None
-        and bill.upstream_usd_cents is None
-        and bill.price_source is PriceSource.RATE_CARD
-        and bill.usage.counts()[USUAL_COUNTERS:] == _NOTHING_RARE
-    )
-
-
-def _charge_values(charge: Charge) -> tuple[Any, ...]:
+def _own_values(charge: Charge) -> tuple[Any, ...]:
     return (
         charge.customer_id,
         charge.stream_id,
         charge.charge_id,
         moment(charge.booked_at),
         charge.period,
-        *_bill_values(charge.bill),
         charge.bill.usd_cents,
         charge.request_key,
     )
 
 
-def _bill_values(bill: Bill) -> tuple[Any, ...]:
-    """The values in the order of BILL_COLUMNS."""
+def _usual_values(bill: Bill, counts: tuple[Quantity | None, ...]) -> tuple[Any, ...]:
     return (
         bill.outcome.value,
         bill.provider,
@@ -166,7 +164,7 @@ def _bill_values(bill: Bill) -> tuple[Any, ...]:
         bill.api_key_id,
         moment(bill.started_at),
         moment(bill.ended_at),
-        *bill.usage.counts(),
+        *counts[:USUAL_COUNTERS],
         bill.usage_source.value,
         bill.input_unknown,
         bill.cancel_policy.value,
@@ -178,12 +176,25 @@ def _bill_values(bill: Bill) -> tuple[Any, ...]:
         bill.service_tier,
         bill.retry_of,
         bill.resolution.value if bill.resolution else None,
+        _lines_document(bill.lines),
+    )
+
+
+def _rare_values(bill: Bill, counts: tuple[Quantity | None, ...]) -> tuple[Any, ...]:
+    flags = f"{{{','.join(bill.flags)}}}" if bill.flags else "{}"
+    return (
+        *counts[USUAL_COUNTERS:],
         bill.response_provider,
         bill.price_source.value,
         bill.upstream_usd_cents,
-        f"{{{','.join(bill.flags)}}}",
-        _lines_document(bill.lines),
+        flags,
     )
+
+
+def _bill_values(bill: Bill) -> tuple[Any, ...]:
+    """The values in the order of BILL_COLUMNS."""
+    counts = bill.usage.counts()
+    return _usual_values(bill, counts) + _rare_values(bill, counts)
 
 
 _ADJUSTMENT_TYPES = {

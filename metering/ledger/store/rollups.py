@@ -18,7 +18,7 @@ from metering.db.engine import transaction
 from metering.db.locks import Lock, try_to_take
 from metering.db.rows import copy_rows, moment
 from metering.events.usage import COUNTERS, USUAL_COUNTERS, Quantity
-from metering.ledger.rollups import DIMENSIONS, ROLLUPS, SPARSE_SUMS, SUMS, Rollup
+from metering.ledger.rollups import DIMENSIONS, PLAIN_SUMS, ROLLUPS, SPARSE_SUMS, SUMS, Rollup
 from metering.streams.bill import Bill
 from metering.streams.retries import NO_RETRY, RETRY
 
@@ -35,28 +35,43 @@ class BillChange:
     after: Bill | None
 
 
+# Most sums have none of the sparse columns, and are written without them.
+_NOTHING_SPARSE = (None,) * (len(COUNTERS) - USUAL_COUNTERS)
+
+
 @dataclass(slots=True)
 class _Sum:
+    """`sparse` counters are None until one of them is counted."""
+
     stream_count: int
-    counters: list[Quantity]
+    usual: list[Quantity]
     usd_cents: Decimal
+    sparse: list[Quantity] | None = None
     upstream_usd_cents: Decimal = ZERO
 
-    def values(self) -> tuple[Any, ...]:
-        """In the order of SUMS; what is 0 and sparse is NULL."""
-        sparse = (count or None for count in self.counters[USUAL_COUNTERS:])
-        return (
-            self.stream_count,
-            *self.counters[:USUAL_COUNTERS],
-            *sparse,
-            self.usd_cents,
-            self.upstream_usd_cents or None,
-        )
+    def count(self, counts: tuple[Quantity | None, ...], sign: int) -> None:
+        """Add or subtract the counters of a usage."""
+        for place, count in enumerate(counts[:USUAL_COUNTERS]):
+            if count:
+                self.usual[place] += sign * count
+        sparse = counts[USUAL_COUNTERS:]
+        if sparse != _NOTHING_SPARSE:
+            known = self.sparse or [0] * len(sparse)
+            self.sparse = [sum_ + sign * (count or 0) for sum_, count in zip(known, sparse, strict=True)]
+
+    def values(self, key: TotalKey) -> tuple[Any, ...]:
+        """In the order of PLAIN_SUMS, and of SPARSE_SUMS if one of these is not 0; others of them are NULL."""
+        plain = (*key, self.stream_count, *self.usual, self.usd_cents)
+        if self.sparse is None and not self.upstream_usd_cents:
+            return plain
+        sparse = (count or None for count in self.sparse or _NOTHING_SPARSE)
+        return (*plain, *sparse, self.upstream_usd_cents or None)
 
 
-_COPY_PENDING = f"""
-COPY totals_pending (customer_id, hour, {", ".join(DIMENSIONS[1:])}, {", ".join(SUMS)}) FROM STDIN
-"""
+_KEY = f"customer_id, hour, {', '.join(DIMENSIONS[1:])}"
+_PLAIN_LENGTH = 1 + len(DIMENSIONS) + len(PLAIN_SUMS)
+_COPY_PLAIN = f"COPY totals_pending ({_KEY}, {', '.join(PLAIN_SUMS)}) FROM STDIN"
+_COPY_PENDING = f"COPY totals_pending ({_KEY}, {', '.join((*PLAIN_SUMS, *SPARSE_SUMS))}) FROM STDIN"
 
 
 def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None:
@@ -66,8 +81,15 @@ def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None
         for bill, sign in ((change.before, -1), (change.after, 1)):
             if bill is not None:
                 _add(sums, change.customer_id, bill, sign)
-    rows = ((*key, *total.values()) for key, total in sums.items())
-    copy_rows(connection, _COPY_PENDING, rows)
+    plain: list[tuple[Any, ...]] = []
+    others: list[tuple[Any, ...]] = []
+    for key, total in sums.items():
+        values = total.values(key)
+        (plain if len(values) == _PLAIN_LENGTH else others).append(values)
+    if plain:
+        copy_rows(connection, _COPY_PLAIN, plain)
+    if others:
+        copy_rows(connection, _COPY_PENDING, others)
 
 
 def total_dimensions(bill: Bill | None) -> dict[str, str]:
@@ -82,8 +104,8 @@ def add_amount_to_totals(
 ) -> None:
     """Add an amount that is not in a bill: it counts no stream and no usage."""
     values = [dimensions[name] for name in DIMENSIONS[1:]]
-    amount = _Sum(0, [0] * len(COUNTERS), usd_cents)
-    copy_rows(connection, _COPY_PENDING, [(customer_id, _hour(at), *values, *amount.values())])
+    row = (customer_id, _hour(at), *values, 0, *[0] * USUAL_COUNTERS, usd_cents)
+    copy_rows(connection, _COPY_PLAIN, [row])
 
 
 def _hour(at: datetime) -> str:
@@ -111,11 +133,9 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
     key: TotalKey = (customer_id, _hour(bill.ended_at), *_dimensions(bill))
     total = sums.get(key)
     if total is None:
-        total = sums[key] = _Sum(0, [0] * len(COUNTERS), ZERO)
+        total = sums[key] = _Sum(0, [0] * USUAL_COUNTERS, ZERO)
     total.stream_count += sign
-    for place, count in enumerate(bill.usage.counts()):
-        if count:
-            total.counters[place] += sign * count
+    total.count(bill.usage.counts(), sign)
     # The operators + and - would round to the 28 digits of the default context.
     add_or_subtract = EXACT.add if sign > 0 else EXACT.subtract
     total.usd_cents = add_or_subtract(total.usd_cents, bill.usd_cents)

@@ -58,6 +58,8 @@ class Expected:
 class Behaviour:
     """One way to answer. `framing` is `chunked`, `length` or `close`.
 
+    Without `notices`, a half-closed connection is written to until it breaks.
+
     With `refuses_usage_option`, a request with `stream_options` is answered with this status and nothing else.
     """
 
@@ -72,6 +74,7 @@ class Behaviour:
     piece: int = 0
     before_head: bytes = b""
     refuses_usage_option: int = 0
+    notices: bool = True
     request: dict[str, Any] = field(default_factory=dict)
 
     def but(self, **changes: Any) -> "Behaviour":

@@ -86,10 +86,10 @@ class HostileUpstream:
             behaviour = _refusal(behaviour)
         record = Record(body)
         self.records.setdefault(name, []).append(record)
-        gone = asyncio.ensure_future(_until_gone(reader, writer))
+        gone = asyncio.ensure_future(_until_gone(reader, writer, half=behaviour.notices))
         playing = asyncio.ensure_future(self._play(behaviour, reader, writer, record))
         await asyncio.wait({gone, playing}, return_when=asyncio.FIRST_COMPLETED)
-        record.disconnected = not playing.done()
+        record.disconnected = not playing.done() or isinstance(playing.exception(), ConnectionError)
         playing.cancel()
         gone.cancel()
         results = await asyncio.gather(playing, gone, return_exceptions=True)
@@ -115,7 +115,7 @@ class HostileUpstream:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 writer.transport.abort() if step.how == "rst" else writer.close()
                 return False
-            if reader.at_eof() or writer.is_closing():
+            if (behaviour.notices and reader.at_eof()) or writer.is_closing():
                 # It has noticed, before the task that waits for this ran.
                 await asyncio.sleep(60)
             for part in _parts(step.data, behaviour.piece):
@@ -132,9 +132,9 @@ class HostileUpstream:
         return behaviour.framing != "close"
 
 
-async def _until_gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Returns when the client has closed; reads nothing, which may belong to its next request."""
-    while not reader.at_eof() and not writer.is_closing():
+async def _until_gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, half: bool) -> None:
+    """Returns when the client has closed, or half closed; reads nothing, which may belong to its next request."""
+    while not (half and reader.at_eof()) and not writer.is_closing() and reader.exception() is None:
         await asyncio.sleep(0.002)
 
 
