@@ -34,7 +34,13 @@ async def ask(app: Any, path: str, query: bytes, key: str, pool: Any) -> tuple[i
     """The status of a GET, and how many connections were in use whenever something was sent."""
     status, held = 0, []
 
+    received = False
+
     async def receive() -> dict[str, Any]:
+        nonlocal received
+        if received:
+            await asyncio.Event().wait()  # the client stays
+        received = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:
