@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check bench lock clean
+.PHONY: help setup demo up test check bench lock sbom clean
 
 help: ## Show what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,11 +38,11 @@ test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
 	@# Tests start hundreds of processes: without written bytecode each would compile the product again.
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
 
-check: setup ## Lint, types, layers, tidy
+check: setup ## Lint, types, layers, tidy, licences
 	@echo "==> ruff"; $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	@echo "==> mypy --strict"; $(VENV)/bin/mypy
 	@echo "==> import-linter"; $(VENV)/bin/lint-imports --no-cache
-	@echo "==> tidy"; $(PY) -m pytest -q tests/test_tidy.py
+	@echo "==> tidy, licences"; $(PY) -m pytest -q tests/test_tidy.py tests/test_licences.py
 
 bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway (about 55 minutes)
 	@$(VENV)/bin/metering bench ingest --out docs/performance/ingest.json
@@ -61,6 +61,14 @@ lock: ## Resolve the newest allowed versions into the lock files (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra server --extra gateway --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --output-file tests/api/client-generator.lock tests/api/client-generator.in
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --output-file .ci/pip-audit.lock .ci/pip-audit.in
+
+sbom: setup ## Write the bill of materials (CycloneDX) of the image and of everything locked into dist/
+	@mkdir -p dist
+	@for pair in deploy/requirements.lock:sbom.cdx.json requirements.lock:sbom-development.cdx.json; do \
+	  PYTHONWARNINGS=ignore $(VENV)/bin/cyclonedx-py requirements "$${pair%%:*}" --pyproject pyproject.toml \
+	    --output-reproducible --validate --of JSON --output-file "dist/$${pair##*:}" && echo "dist/$${pair##*:}" || exit 1; \
+	done
 
 clean: ## Remove .venv and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -13,7 +13,7 @@ import httpx2
 import uvicorn
 
 from metering.access.manage_access import create_key
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.api.server import server_config
 from metering.ledger.finalize_due import finalize_due
 from metering.server.bootstrap import Service
@@ -55,6 +55,10 @@ class Api:
     def client_with(self, role: Role, customer_id: str | None = None) -> httpx2.Client:
         """A client with a new key."""
         key = create_key(engine=self.service.engine, role=role, name="test", customer_id=customer_id, now=NOW)
+        return self.client_of(str(key))
+
+    def client_of(self, key: str) -> httpx2.Client:
+        """A client with this key."""
         return http_client(self.url, headers={"authorization": f"Bearer {key}"})
 
 

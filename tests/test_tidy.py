@@ -113,6 +113,7 @@ _ELSEWHERE = (
     "metering.dashboard",
     "metering.emitter",
     "metering.gateway",
+    "metering.server.backup",
     "metering.server.embedded",
     "metering.lab.demo",
     "metering.server.up",

@@ -39,9 +39,18 @@ def openai_module() -> Path:
     return Path(os.environ.get("METERING_NODE_MODULES") or ".") / "openai" / "index.mjs"
 
 
+def _has_history() -> bool:
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--is-shallow-repository", "HEAD"]
+    if shutil.which("git") is None:
+        return False
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return answer.returncode == 0 and answer.stdout.startswith("false")
+
+
 TOOLS = {
     "chromium": Tool("apt-get install chromium", _on_path("chromium")),
     "docker compose": Tool("install Docker with its compose plugin", _docker_compose, in_ci=False),
+    "git history": Tool("clone the repository whole: git fetch --unshallow", _has_history, in_ci=False),
     "node with openai": Tool(
         "npm install openai, and set METERING_NODE_MODULES to the folder node_modules",
         lambda: shutil.which("node") is not None and openai_module().is_file(),

@@ -3,7 +3,7 @@
 import logging
 
 from metering.core.clock import utc_now
-from metering.db.schema import drop_journal_partitions, ensure_journal_partitions
+from metering.db.schema import RetentionRefusedError, drop_journal_partitions, ensure_journal_partitions
 from metering.streams.ingest.nudge import FINALIZE_TASK
 from workers.app import app, worker
 from workers.schedule import ALERTS_TASK, MONTH_TASK, PARTITIONS_TASK, RATES_TASK, RECONCILE_TASK
@@ -48,5 +48,10 @@ def keep_partitions() -> None:
     service = worker.service()
     ensure_journal_partitions(service.engine, now=utc_now())
     retention = service.settings.journal_retention
-    if retention is not None and (dropped := drop_journal_partitions(service.engine, retention=retention)):
-        log.info("journal partitions dropped", extra={"partitions": dropped, "retention": str(retention)})
+    if retention is None:
+        return
+    try:
+        if dropped := drop_journal_partitions(service.engine, retention=retention):
+            log.info("journal partitions dropped", extra={"partitions": dropped, "retention": str(retention)})
+    except RetentionRefusedError as error:
+        log.error("journal partitions not dropped", extra={"error": str(error)})

@@ -1,4 +1,5 @@
-"""Who may call the service: API keys and their roles, dashboard sessions, SQL readers, idempotency keys.
+"""Who may call the service: API keys and their scopes, dashboard sessions, SQL readers, idempotency keys.
 
-How a request presents its key is the subject of `api/` and `dashboard/`. Start with `store/keys.py`.
+And who did what: the audit log. How a request presents its key is the subject of `api/` and `dashboard/`. Start
+with `scopes.py`, then `manage_access.py`.
 """

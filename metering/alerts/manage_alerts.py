@@ -2,13 +2,15 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import State, log_action
 from metering.alerts.alerts import (
     DEFAULT_TRAILING_DAYS,
     MAX_ALERTS_PER_CUSTOMER,
@@ -43,7 +45,7 @@ class AlertChanges:
     enabled: bool | None = None
 
 
-def create_alert(*, engine: Engine, name: str, terms: AlertTerms, created_by: str, now: datetime) -> Alert:
+def create_alert(*, engine: Engine, name: str, terms: AlertTerms, created_by: Author, now: datetime) -> Alert:
     """Store a new alert. It fires at the next evaluation if a threshold is already reached.
 
     Raises:
@@ -61,17 +63,20 @@ def create_alert(*, engine: Engine, name: str, terms: AlertTerms, created_by: st
         name=name,
         terms=terms,
         enabled=True,
-        created_by=created_by,
+        created_by=str(created_by),
         created_at=now,
         changed_at=now,
     )
     with transaction(engine) as connection:
         _check_count(connection, terms.customer_id)
         add_alert(connection, alert)
+        _log(connection, "create", alert.alert_id, created_by, now, after=_state(alert))
     return alert
 
 
-def change_alert(*, engine: Engine, alert_id: str, changes: AlertChanges, now: datetime) -> Alert:
+def change_alert(
+    *, engine: Engine, alert_id: str, changes: AlertChanges, now: datetime, by: Author = "metering"
+) -> Alert:
     """Change an alert. New terms make a new version, which has not fired in any window.
 
     Raises:
@@ -92,18 +97,39 @@ def change_alert(*, engine: Engine, alert_id: str, changes: AlertChanges, now: d
             changed_at=now,
         )
         store_alert(connection, changed)
+        _log(connection, "change", alert_id, by, now, before=_state(alert), after=_state(changed))
     return changed
 
 
-def delete_alert(*, engine: Engine, alert_id: str, now: datetime) -> None:
+def delete_alert(*, engine: Engine, alert_id: str, now: datetime, by: Author = "metering") -> None:
     """Delete an alert. Its occurrences stay in the list.
 
     Raises:
         UnknownAlertError: there is no such alert.
     """
     with transaction(engine) as connection:
-        lock_alert(connection, alert_id=alert_id)
+        alert = lock_alert(connection, alert_id=alert_id)
         mark_alert_deleted(connection, alert_id=alert_id, now=now)
+        _log(connection, "delete", alert_id, by, now, before=_state(alert))
+
+
+def _state(alert: Alert) -> State:
+    return {"name": alert.name, "enabled": alert.enabled, "version": alert.version, **asdict(alert.terms)}
+
+
+def _log(
+    connection: Connection,
+    action: str,
+    alert_id: str,
+    by: Author,
+    now: datetime,
+    *,
+    before: State | None = None,
+    after: State | None = None,
+) -> None:
+    log_action(
+        connection, by=by, now=now, kind="alert", action=action, subject=alert_id, before=before, after=after
+    )
 
 
 def _changed_terms(terms: AlertTerms, changes: AlertChanges) -> AlertTerms:

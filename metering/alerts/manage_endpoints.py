@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import State, log_action
 from metering.alerts.addresses import parse_url
 from metering.alerts.alerts import AlertKind
 from metering.alerts.store.endpoints import (
@@ -54,7 +56,7 @@ def create_endpoint(
     description: str,
     types: Sequence[str],
     allow_private: bool,
-    created_by: str,
+    created_by: Author,
     now: datetime,
 ) -> tuple[Endpoint, str]:
     """Store a new endpoint for these message types, or for all types when empty; returns it with its secret.
@@ -71,7 +73,7 @@ def create_endpoint(
         url=url,
         description=description,
         types=_valid_types(types),
-        created_by=created_by,
+        created_by=str(created_by),
         created_at=now,
         changed_at=now,
         disabled_at=None,
@@ -83,7 +85,9 @@ def create_endpoint(
     with transaction(engine) as connection:
         if count_endpoints(connection) >= MAX_ENDPOINTS:
             raise TooManyEndpointsError(f"there are already {MAX_ENDPOINTS} webhook endpoints: delete one")
-        return endpoint, add_endpoint(connection, endpoint)
+        secret = add_endpoint(connection, endpoint)
+        _log(connection, "create", endpoint.endpoint_id, created_by, now, after=_state(endpoint))
+    return endpoint, secret
 
 
 def change_endpoint(
@@ -92,7 +96,7 @@ def change_endpoint(
     endpoint_id: str,
     changes: EndpointChanges,
     allow_private: bool,
-    changed_by: str,
+    changed_by: Author,
     now: datetime,
 ) -> Endpoint:
     """Change an endpoint. Enabling it clears its failures; deliveries skipped before that can be replayed.
@@ -120,21 +124,25 @@ def change_endpoint(
             reason = f"disabled by {changed_by}"
             changed = replace(changed, disabled_at=now, disabled_reason=reason, failing_since=None)
         store_endpoint(connection, changed)
+        _log(connection, "change", endpoint_id, changed_by, now, before=_state(endpoint), after=_state(changed))
     return changed
 
 
-def delete_endpoint(*, engine: Engine, endpoint_id: str, now: datetime) -> None:
+def delete_endpoint(*, engine: Engine, endpoint_id: str, now: datetime, by: Author = "metering") -> None:
     """Delete an endpoint and its secrets.
 
     Raises:
         UnknownEndpointError: there is no such endpoint.
     """
     with transaction(engine) as connection:
-        lock_endpoint(connection, endpoint_id=endpoint_id)
+        endpoint = lock_endpoint(connection, endpoint_id=endpoint_id)
         mark_endpoint_deleted(connection, endpoint_id=endpoint_id, now=now)
+        _log(connection, "delete", endpoint_id, by, now, before=_state(endpoint))
 
 
-def rotate_endpoint_secret(*, engine: Engine, endpoint_id: str, overlap: timedelta, now: datetime) -> str:
+def rotate_endpoint_secret(
+    *, engine: Engine, endpoint_id: str, overlap: timedelta, now: datetime, by: Author = "metering"
+) -> str:
     """Give an endpoint a new secret and return it; during `overlap` messages are also signed with the old one.
 
     Raises:
@@ -145,7 +153,42 @@ def rotate_endpoint_secret(*, engine: Engine, endpoint_id: str, overlap: timedel
         raise InvalidEndpointError(f"overlap_hours: expected 0 to {MAX_OVERLAP // timedelta(hours=1)}")
     with transaction(engine) as connection:
         lock_endpoint(connection, endpoint_id=endpoint_id)
-        return rotate_secret(connection, endpoint_id=endpoint_id, old_ends_at=now + overlap, now=now)
+        secret = rotate_secret(connection, endpoint_id=endpoint_id, old_ends_at=now + overlap, now=now)
+        after = {"old_secret_ends_at": now + overlap}
+        _log(connection, "rotate-secret", endpoint_id, by, now, after=after)
+    return secret
+
+
+def _state(endpoint: Endpoint) -> State:
+    """An endpoint as the audit log has it, without its secrets."""
+    return {
+        "url": endpoint.url,
+        "description": endpoint.description,
+        "types": endpoint.types,
+        "enabled": endpoint.disabled_at is None,
+    }
+
+
+def _log(
+    connection: Connection,
+    action: str,
+    endpoint_id: str,
+    by: Author,
+    now: datetime,
+    *,
+    before: State | None = None,
+    after: State | None = None,
+) -> None:
+    log_action(
+        connection,
+        by=by,
+        now=now,
+        kind="webhook_endpoint",
+        action=action,
+        subject=endpoint_id,
+        before=before,
+        after=after,
+    )
 
 
 def _check_description(description: str) -> None:

@@ -8,6 +8,7 @@ from fastapi import Path, Query
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.alerts.alerts import DEPLOYMENT, UNITS, AlertKind, AlertScope, AlertTerms, InvalidAlertError
 from metering.alerts.alerts import Alert as StoredAlert
 from metering.alerts.manage_alerts import (
@@ -26,7 +27,7 @@ from metering.alerts.queries.alerts import (
 )
 from metering.alerts.store.alerts import UnknownAlertError
 from metering.api.answers import Amount, BookedBy, Cents, Time, described, time_text
-from metering.api.auth import Admin, Reader, require_customer
+from metering.api.auth import By, Caller, needs, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import (
     CentsInput,
@@ -162,8 +163,9 @@ def occurrence_shape(occurrence: OccurrenceView) -> AlertOccurrence:
 
 
 @router.get("/alerts", operation_id="listAlerts", summary="List alerts")
+@needs(Scope.ALERTS_READ)
 def read_alerts(
-    key: Reader,
+    key: Caller,
     connection: Db,
     customer_id: CustomerFilter = None,
     kind: KindFilter = None,
@@ -183,8 +185,9 @@ def read_alerts(
 
 
 @router.post("/alerts", status_code=201, operation_id="createAlert", summary="Create an alert")
+@needs(Scope.ALERTS_WRITE)
 @raises(InvalidAlertError, UnknownCustomerError, TooManyAlertsError)
-def write_alert(given: AlertInput, key: Admin, service: TheService) -> Alert:
+def write_alert(given: AlertInput, by: By, service: TheService) -> Alert:
     """Create an alert. Thresholds that are reached already fire at once."""
     terms = AlertTerms(
         kind=given.kind,
@@ -195,15 +198,14 @@ def write_alert(given: AlertInput, key: Admin, service: TheService) -> Alert:
         floor_usd_cents=given.floor_usd_cents,
         trailing_days=given.trailing_days,
     )
-    alert = create_alert(
-        engine=service.engine, name=given.name, terms=terms, created_by=f"key {key.key_id}", now=utc_now()
-    )
+    alert = create_alert(engine=service.engine, name=given.name, terms=terms, created_by=by, now=utc_now())
     return alert_shape(alert)
 
 
 @router.get("/alerts/{alert_id}", operation_id="getAlert", summary="Get an alert")
+@needs(Scope.ALERTS_READ)
 @raises(NotFoundError)
-def read_alert(alert_id: AlertPath, key: Reader, connection: Db) -> Alert:
+def read_alert(alert_id: AlertPath, key: Caller, connection: Db) -> Alert:
     """One alert."""
     alert = find_alert(connection, alert_id=alert_id)
     if alert is None or (key.customer_id is not None and key.customer_id != alert.terms.customer_id):
@@ -212,8 +214,9 @@ def read_alert(alert_id: AlertPath, key: Reader, connection: Db) -> Alert:
 
 
 @router.patch("/alerts/{alert_id}", operation_id="patchAlert", summary="Change an alert")
+@needs(Scope.ALERTS_WRITE)
 @raises(UnknownAlertError, InvalidAlertError)
-def patch_alert(alert_id: AlertPath, given: AlertPatch, _: Admin, service: TheService) -> Alert:
+def patch_alert(alert_id: AlertPath, given: AlertPatch, by: By, service: TheService) -> Alert:
     """Change an alert, or switch it off and on."""
     changes = AlertChanges(
         name=given.name,
@@ -223,20 +226,22 @@ def patch_alert(alert_id: AlertPath, given: AlertPatch, _: Admin, service: TheSe
         trailing_days=given.trailing_days,
         enabled=given.enabled,
     )
-    alert = change_alert(engine=service.engine, alert_id=alert_id, changes=changes, now=utc_now())
+    alert = change_alert(engine=service.engine, alert_id=alert_id, changes=changes, by=by, now=utc_now())
     return alert_shape(alert)
 
 
 @router.delete("/alerts/{alert_id}", status_code=204, operation_id="deleteAlert", summary="Delete an alert")
+@needs(Scope.ALERTS_WRITE)
 @raises(UnknownAlertError)
-def remove_alert(alert_id: AlertPath, _: Admin, service: TheService) -> None:
+def remove_alert(alert_id: AlertPath, by: By, service: TheService) -> None:
     """Delete an alert; its occurrences stay listed."""
-    delete_alert(engine=service.engine, alert_id=alert_id, now=utc_now())
+    delete_alert(engine=service.engine, alert_id=alert_id, by=by, now=utc_now())
 
 
 @router.get("/alert-occurrences", operation_id="listAlertOccurrences", summary="List alert occurrences")
+@needs(Scope.ALERTS_READ)
 def read_occurrences(
-    key: Reader,
+    key: Caller,
     connection: Db,
     customer_id: CustomerFilter = None,
     alert_id: Annotated[Text | None, Query(description="Only occurrences of this alert.")] = None,

@@ -1,5 +1,6 @@
 """The API as one ASGI application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import psycopg
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
-from metering.access.store.keys import KeyLimits
+from metering.access.keys import KeyLimits
+from metering.access.store.keys import LAST_USE_EVERY
 from metering.api import (
     alerts,
+    audit_log,
     charges,
     corrections,
     customers,
@@ -19,6 +23,7 @@ from metering.api import (
     exports,
     health,
     invoices,
+    keys,
     prices,
     streams,
     stripe,
@@ -61,6 +66,8 @@ _ROUTERS = (
     exports.router,
     alerts.router,
     webhooks.router,
+    keys.router,
+    audit_log.router,
     stripe.router,
     stripe.webhook_router,
     health.router,
@@ -96,9 +103,11 @@ def create_app(service: Service) -> FastAPI:
         await limits.watch.start()
         nudger.start()
         writer.start()
+        noting_use = asyncio.create_task(_note_use(limits.authenticator))
         # A request makes some hundred objects and frees them; searching them for cycles finds none.
         freeze_collector(young_objects=50_000)
         yield
+        noting_use.cancel()
         await writer.stop()
         nudger.stop()
         await limits.watch.stop()
@@ -129,6 +138,13 @@ def _key_limits(settings: Settings) -> KeyLimits:
         requests_per_second=settings.key_requests_per_second,
         concurrent_requests=settings.key_concurrent_requests,
     )
+
+
+async def _note_use(authenticator: Authenticator) -> None:
+    """Once a minute, store which keys were used: beside the requests, of which none waits for it."""
+    while True:
+        await asyncio.sleep(LAST_USE_EVERY.total_seconds())
+        await run_in_threadpool(authenticator.store_use)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, NotRequired
 from fastapi import Query
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import (
     Amount,
     Cents,
@@ -20,7 +21,7 @@ from metering.api.answers import (
     time_text,
     usage_shape,
 )
-from metering.api.auth import Reader, require_customer
+from metering.api.auth import Caller, needs, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import CustomerFilter, Db, FromFilter, ModelFilter, Text, ToFilter
 from metering.api.routes import v1_router
@@ -160,8 +161,9 @@ def charge_shape(charge: BookedCharge) -> Charge:
 
 
 @router.get("/charges", operation_id="listCharges", summary="List charges")
+@needs(Scope.STREAMS_READ)
 def read_charges(
-    key: Reader,
+    key: Caller,
     connection: Db,
     customer_id: CustomerFilter = None,
     from_: FromFilter = None,

@@ -6,6 +6,7 @@ from fastapi import Depends, Header, Query
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.access.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
 from metering.api.answers import (
     BookedBy,
@@ -19,7 +20,7 @@ from metering.api.answers import (
     time_text,
     usage_shape,
 )
-from metering.api.auth import Admin, Reader, require_customer
+from metering.api.auth import By, Caller, needs, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import (
     CentsInput,
@@ -182,8 +183,9 @@ def backlog_shape(item: BacklogItem) -> BacklogStream:
 
 
 @router.get("/adjustments", operation_id="listAdjustments", summary="List manual adjustments")
+@needs(Scope.CORRECTIONS_READ)
 def read_adjustments(
-    key: Reader,
+    key: Caller,
     connection: Db,
     customer_id: CustomerFilter = None,
     period: MonthFilter = None,
@@ -208,6 +210,7 @@ def read_adjustments(
 
 
 @router.post("/adjustments", operation_id="createAdjustment", summary="Book a credit or a correction")
+@needs(Scope.CORRECTIONS_WRITE)
 @raises(
     UnknownCustomerError,
     UnusableTimeZoneError,
@@ -226,7 +229,7 @@ def write_adjustment(
             "and gets the same answer.",
         ),
     ],
-    key: Admin,
+    by: By,
     service: TheService,
 ) -> ManualAdjustment:
     """Book a credit or a correction, exactly once for each `Idempotency-Key`."""
@@ -238,15 +241,16 @@ def write_adjustment(
         kind=given.kind,
         usd_cents=given.usd_cents,
         reason=given.reason,
-        booked_by=f"key {key.key_id}",
+        booked_by=by,
         now=utc_now(),
     )
     return manual_adjustment_shape(adjustment)
 
 
 @router.get("/backlog", operation_id="listBacklog", summary="List streams that need a person")
+@needs(Scope.CORRECTIONS_READ)
 def read_backlog(
-    key: Reader,
+    key: Caller,
     connection: Db,
     state: Annotated[
         Literal["orphaned", "unpriced", "conflicting", "unmeasured", "misdated"] | None,
@@ -274,13 +278,14 @@ def _position(item: BacklogItem) -> list[str]:
 
 
 @resolution_router.post(
-    "/streams/{customer_id}/{stream_id:path}/resolution", operation_id="resolveStream", summary="Resolve a stream"
+    "/streams/{customer_id}/{stream_id:id}/resolution", operation_id="resolveStream", summary="Resolve a stream"
 )
+@needs(Scope.CORRECTIONS_WRITE)
 @raises(UnknownStreamError, NotInBacklogError, InvalidResolutionError)
 def write_resolution(
     stream: Annotated[tuple[str, str], Depends(stream_key_before(_RESOLUTION))],
     given: ResolutionInput,
-    key: Admin,
+    by: By,
     service: TheService,
 ) -> Resolution:
     """Decide about a stream of the backlog. The decision holds until newer facts contradict it."""
@@ -291,7 +296,7 @@ def write_resolution(
         stream_id=stream_id,
         action=given.action,
         reason=given.reason,
-        resolved_by=f"key {key.key_id}",
+        resolved_by=by,
         now=utc_now(),
     )
     return resolution_shape(resolution)

@@ -6,8 +6,9 @@ from fastapi import Path
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import Cents, CustomerId, Time, TimeZone, described, time_text
-from metering.api.auth import Admin, Reader
+from metering.api.auth import By, Caller, needs
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import Db, Id, Input, TheService
 from metering.api.problems import NotFoundError
@@ -17,7 +18,7 @@ from metering.core.cursors import decode_cursor
 from metering.core.money import cents_text
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.queries import CustomerView, get_customer, list_customers
-from metering.customers.store import CustomerDetails, StripeCustomerTakenError
+from metering.customers.store import CustomerDetails, InvalidCustomerIdError, StripeCustomerTakenError
 from metering.db.engine import transaction
 from metering.stripe.put_customer import put_customer
 
@@ -83,7 +84,8 @@ def customer_shape(customer: CustomerView) -> Customer:
 
 
 @router.get("/customers", operation_id="listCustomers", summary="List customers")
-def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Cursor = None) -> Page[Customer]:
+@needs(Scope.CUSTOMERS_READ)
+def read_customers(key: Caller, connection: Db, limit: Limit = 100, cursor: Cursor = None) -> Page[Customer]:
     """Customers by id, with their final amounts of the month so far."""
     position = decode_cursor(cursor, length=1)
     customers = list_customers(
@@ -96,12 +98,13 @@ def read_customers(key: Reader, connection: Db, limit: Limit = 100, cursor: Curs
     return page_of(customers, limit=limit, shape=customer_shape, position=lambda customer: [customer.customer_id])
 
 
-@router.put("/customers/{customer_id:path}", operation_id="putCustomer", summary="Create or change a customer")
-@raises(NotFoundError, StripeCustomerTakenError, UnknownTimeZoneError)
+@router.put("/customers/{customer_id:id}", operation_id="putCustomer", summary="Create or change a customer")
+@needs(Scope.CUSTOMERS_WRITE)
+@raises(NotFoundError, InvalidCustomerIdError, StripeCustomerTakenError, UnknownTimeZoneError)
 def write_customer(
     customer_id: Annotated[Id, Path(description="The customer to create or change.", examples=["acme"])],
     given: CustomerInput,
-    _: Admin,
+    by: By,
     service: TheService,
 ) -> Customer:
     """Create a customer, or set its name, time zone or Stripe id. Repeating the request changes nothing."""
@@ -109,7 +112,7 @@ def write_customer(
     details = CustomerDetails(
         name=given.name, stripe_customer_id=given.stripe_customer_id, time_zone=given.time_zone
     )
-    put_customer(engine=service.engine, customer_id=customer_id, details=details, now=now)
+    put_customer(engine=service.engine, customer_id=customer_id, details=details, by=by, now=now)
     with transaction(service.engine) as connection:
         customer = get_customer(connection, customer_id=customer_id, now=now, with_similar=True)
     if customer is None:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
+from metering.access.scopes import Scope
 from metering.api.auth import ForbiddenError, UnauthorizedError
 from metering.api.key_limits import TooManyRequestsError
 from metering.api.problems import NoEventAcceptedError, Problem
@@ -24,8 +25,9 @@ Usage metering and billing for LLM streaming gateways. Gateways post events; the
 prices each stream exactly once, and answers what it cost.
 
 **Authentication.** Send `Authorization: Bearer mk_<id>_<secret>`. A key has one role: `ingest` posts events,
-`read` reads (such a key may be bound to one customer), `admin` does everything. Without a valid key the answer is
-401; with a key that is not allowed it is 403.
+`read` reads, `admin` does everything, and `custom` lists scopes such as `totals:read`. All but admin may be bound
+to one customer. Each operation names the scope that it needs as `x-scope`. Without a valid key the answer is 401;
+with a key that is not allowed it is 403.
 
 **Money.** Amounts are exact decimals in JSON strings, such as `"0.0026175"`: US cents in fields that end in
 `usd_cents`, US dollars in `usd_per_million`. Parse them as decimals, not as floats. Whole cents on invoices
@@ -62,6 +64,8 @@ _TAGS = {
     "exports": "A month as a CSV or Parquet file.",
     "alerts": "Thresholds on spend and other figures, and when they were reached.",
     "webhooks": "Where alerts are sent, and the log of deliveries.",
+    "keys": "Who may call: keys, their scopes, and what they are bound to.",
+    "audit log": "What admins did, with the values before and after.",
     "stripe": "How Stripe differs from the invoices here, and what Stripe posts.",
     "health": "Liveness, readiness and metrics. They need no key.",
 }
@@ -168,6 +172,7 @@ def _post_events() -> Schema:
         "operationId": "postEvents",
         "summary": "Post usage events",
         "description": _POST_EVENTS,
+        "x-scope": Scope.EVENTS_WRITE.value,
         "security": [{"HTTPBearer": []}],
         "requestBody": {
             "required": True,

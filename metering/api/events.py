@@ -15,12 +15,14 @@ import msgspec
 from fastapi import Depends
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 from typing_extensions import TypedDict
 
-from metering.access.store.keys import Key
+from metering.access.keys import Key
+from metering.access.scopes import Scope
 from metering.api.answers import Time, described, time_text
-from metering.api.auth import Reader, require_customer, require_ingest
+from metering.api.auth import Caller, needs, require_customer, require_scope
 from metering.api.gate import Limits
 from metering.api.paging import Cursor, Limit, NextCursor
 from metering.api.parameters import Db, stream_key_before
@@ -30,6 +32,7 @@ from metering.core.cursors import decode_cursor, encode_cursor, parse_number, pa
 from metering.events.queries import Arrival
 from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import JournalEntry, stream_hashes
+from metering.events.wire.admission import admit
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import NDJSON, Decoded, decode_json, decode_ndjson
 from metering.events.wire.hints import FieldWarning
@@ -68,6 +71,8 @@ class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
 class IngestEndpoint:
     """Authenticates, decodes, has the writer commit, and answers only then. An ASGI application."""
 
+    scope = Scope.EVENTS_WRITE
+
     def __init__(
         self,
         *,
@@ -89,7 +94,7 @@ class IngestEndpoint:
         # Two of each ingest key at most.
         self._told: dict[tuple[str, str], float] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request.
 
         Raises:
@@ -98,7 +103,7 @@ class IngestEndpoint:
         request = Request(scope, receive)
         self._limits.watch.require_durable()
         key = await self._limits.authenticator.key_async(request.headers.get("authorization"))
-        require_ingest(key)
+        require_scope(key, self.scope)
         self._limits.keys.enter(key)
         try:
             response = await self._answer(request, key)
@@ -147,14 +152,14 @@ class IngestEndpoint:
             encoding = ""
         if len(body) <= _SMALL_BODY and not encoding:
             async with self._turns.of(key.key_id):
-                decoded, entry, streams = self._decode(key.key_id, media_type, encoding, body)
+                decoded, entry, streams = self._decode(key, media_type, encoding, body)
                 await asyncio.sleep(0)
         else:
             async with self._large_turns.of(key.key_id):
                 began = monotonic()
                 try:
                     decoded, entry, streams = await asyncio.get_running_loop().run_in_executor(
-                        self._thread, self._decode, key.key_id, media_type, encoding, body
+                        self._thread, self._decode, key, media_type, encoding, body
                     )
                 finally:
                     if len(body) > _PACED_BODY and monotonic() - self._switched_at < _OTHERS_SECONDS:
@@ -162,17 +167,18 @@ class IngestEndpoint:
         return decoded, Submission(entry, streams)
 
     def _decode(
-        self, key_id: str, media_type: str, encoding: str, sent: bytes
+        self, key: Key, media_type: str, encoding: str, sent: bytes
     ) -> tuple[Decoded, JournalEntry, dict[tuple[str, str], StreamFacts]]:
         body = inflate(sent, encoding=encoding)
         decoded = decode_ndjson(body) if media_type == NDJSON else decode_json(body)
+        decoded = admit(decoded, customer_id=key.customer_id, source=key.source)
         if not decoded.events:
             EVENTS_REJECTED.inc(len(decoded.rejections))
             raise NoEventAcceptedError(decoded.rejections)
         received_at = self._clock()
         streams = fold_wire(decoded.events, received_at=received_at)
         entry = JournalEntry(
-            ingest_key_id=key_id,
+            ingest_key_id=key.key_id,
             received_at=received_at,
             media_type=media_type or "application/json",
             event_count=len(decoded.events),
@@ -201,12 +207,13 @@ class StreamEventsPage(TypedDict):
 
 
 @stream_events_router.get(
-    "/streams/{customer_id}/{stream_id:path}/events", operation_id="listStreamEvents", summary="List stream events"
+    "/streams/{customer_id}/{stream_id:id}/events", operation_id="listStreamEvents", summary="List stream events"
 )
+@needs(Scope.STREAMS_READ)
 @raises(NotFoundError)
 def read_events(
     stream: Annotated[tuple[str, str], Depends(stream_key_before(_EVENTS))],
-    key: Reader,
+    key: Caller,
     connection: Db,
     limit: Limit = 100,
     cursor: Cursor = None,

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import Path, Request
 from starlette.responses import Response
 
-from metering.api.auth import Reader, require_customer
+from metering.access.scopes import Scope
+from metering.api.auth import Caller, needs, require_customer
 from metering.api.parameters import CustomerFilter, RequiredMonth, TheService
 from metering.api.routes import raises, v1_router
 from metering.core.period import BillingPeriod
@@ -31,11 +32,12 @@ router = v1_router("exports")
         }
     },
 )
+@needs(Scope.EXPORTS_READ)
 @raises(UnknownCustomerError, TooManyExportsError, ChunksUnsupportedError)
 def read_export(
     kind: Annotated[ExportKind, Path(description="The rows to export.")],
     format: Annotated[ExportFormat, Path(description="The file format.")],
-    key: Reader,
+    key: Caller,
     service: TheService,
     sent: Request,
     period: RequiredMonth,

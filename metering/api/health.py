@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from typing_extensions import TypedDict
 
 from metering.api.answers import described
-from metering.api.auth import UnauthorizedError
+from metering.api.auth import UnauthorizedError, open_to_all
 from metering.api.metrics import WithoutMoney, WorkCollector
 from metering.api.parameters import TheService
 from metering.api.problems import public_detail
@@ -59,6 +59,7 @@ class NotReady(TypedDict):
     response_model=Alive,
     responses={503: {"model": NotAlive, "description": "The process has to be restarted."}},
 )
+@open_to_all
 async def livez(request: Request) -> Response:
     """The process answers and can store events. It does not depend on the database."""
     writer: IngestWriter = request.app.state.writer
@@ -74,6 +75,7 @@ async def livez(request: Request) -> Response:
     response_model=Ready,
     responses={503: {"model": NotReady, "description": "The database does not answer, or could lose commits."}},
 )
+@open_to_all
 async def readyz(request: Request) -> Response:
     """The database answers; with how far the finalizer is behind. A late finalizer does not stop ingest."""
     watch: DatabaseWatch = request.app.state.limits.watch
@@ -97,6 +99,7 @@ async def readyz(request: Request) -> Response:
     response_description="Metrics in Prometheus' text format.",
     responses=problem_responses(UnauthorizedError),
 )
+@open_to_all
 def metrics(request: Request, service: TheService) -> Response:
     """Metrics of this process and of the whole deployment. What cannot be read now is left out.
 

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from metering.access.store.keys import Key
+from metering.access.keys import Key
+from metering.access.scopes import Scope
 from metering.api.answers import (
     Cents,
     Count,
@@ -21,7 +22,7 @@ from metering.api.answers import (
     plain_counts,
     time_text,
 )
-from metering.api.auth import Reader, require_customer
+from metering.api.auth import Caller, needs, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import CustomerFilter, Db, MonthFilter, Text, TheService, month_text
 from metering.api.problems import NotFoundError
@@ -167,8 +168,9 @@ def _usage_shape(usage: Usage) -> SummedUsage:
 
 
 @router.get("/invoices", operation_id="listInvoices", summary="List invoices")
+@needs(Scope.INVOICES_READ)
 def read_invoices(
-    key: Reader,
+    key: Caller,
     connection: Db,
     customer_id: CustomerFilter = None,
     period: MonthFilter = None,
@@ -195,8 +197,9 @@ def read_invoices(
 
 
 @router.get("/invoices/{invoice_id}", operation_id="getInvoice", summary="Get an invoice")
+@needs(Scope.INVOICES_READ)
 @raises(NotFoundError)
-def read_invoice(invoice_id: InvoicePath, key: Reader, connection: Db) -> Invoice:
+def read_invoice(invoice_id: InvoicePath, key: Caller, connection: Db) -> Invoice:
     """One invoice, by its id or its number."""
     stored = _stored(connection, key, invoice_id)
     keys = [(stored.invoice.customer_id, stored.invoice.invoice_id)]
@@ -229,11 +232,12 @@ _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; 
         }
     },
 )
+@needs(Scope.INVOICES_READ)
 @raises(NotFoundError)
 def read_statement(
     invoice_id: InvoicePath,
     format: Annotated[StatementFormat, Path(description="The file format.")],
-    key: Reader,
+    key: Caller,
     connection: Db,
     service: TheService,
 ) -> Response:

@@ -7,7 +7,7 @@ from time import monotonic
 
 from prometheus_client import Counter
 
-from metering.access.store.keys import Key, KeyLimits
+from metering.access.keys import Key, KeyLimits
 from metering.core.errors import MeteringError
 
 REQUESTS_LIMITED = Counter(

@@ -7,8 +7,9 @@ from fastapi import Path
 from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import Amount, Count, Provider, Time, described, time_text
-from metering.api.auth import Admin, Reader, require_customer
+from metering.api.auth import By, Caller, needs, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import (
     CustomerFilter,
@@ -27,6 +28,7 @@ from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import decode_cursor, parse_time
 from metering.core.money import cents_text
+from metering.customers.store import InvalidCustomerIdError
 from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.check_rates import InvalidRateError
 from metering.prices.queries import RateCardFilter, list_rate_cards
@@ -175,8 +177,9 @@ class RateCard(TypedDict):
 
 
 @router.get("/rates", operation_id="listRates", summary="List rate cards")
+@needs(Scope.RATES_READ)
 def read_rates(
-    key: Reader,
+    key: Caller,
     connection: Db,
     provider: ProviderFilter = None,
     model: ModelFilter = None,
@@ -201,13 +204,14 @@ def _position(card: BookedCard) -> list[str]:
     return [card.provider, card.model, card.effective_from.isoformat(), card.customer_id or ""]
 
 
-@router.put("/rates/{provider}/{model:path}", operation_id="putRate", summary="Add a rate card")
-@raises(InvalidRateError, RateDateTakenError)
+@router.put("/rates/{provider}/{model:id}", operation_id="putRate", summary="Add a rate card")
+@needs(Scope.RATES_WRITE)
+@raises(InvalidRateError, InvalidCustomerIdError, RateDateTakenError)
 def write_rate(
     provider: ProviderPath,
     model: Annotated[Name, Path(description="The model.", examples=["claude-opus-4-7"])],
     given: RateCardInput,
-    key: Admin,
+    by: By,
     service: TheService,
 ) -> RateCard:
     """Add a dated rate card. Booked charges stay as they are; unpriced streams that it prices are finalized."""
@@ -219,10 +223,10 @@ def write_rate(
         effective_from=given.effective_from or now,
         rates=[rate.rate() for rate in given.rates],
         customer_id=given.customer_id,
-        set_by=f"key {key.key_id}",
+        set_by=by,
         now=now,
     )
-    return rate_card_shape(card, f"set by key {key.key_id}")
+    return rate_card_shape(card, f"set by {by}")
 
 
 def rate_card_shape(card: BookedCard, provenance: str) -> RateCard:

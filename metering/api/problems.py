@@ -10,9 +10,16 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from metering.access.manage_access import KeyBindingError, KeyIdTakenError
+from metering.access.keys import InvalidKeyError, UnknownKeyError
+from metering.access.manage_access import (
+    InvalidOverlapError,
+    KeyBindingError,
+    KeyIdTakenError,
+    KeyNotActiveError,
+    ScopeExceededError,
+)
+from metering.access.scopes import InvalidScopeError
 from metering.access.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
-from metering.access.store.keys import InvalidKeyError, UnknownKeyError
 from metering.access.store.readers import (
     InvalidReaderNameError,
     ReaderExistsError,
@@ -37,9 +44,16 @@ from metering.core.period import InvalidPeriodError
 from metering.corrections.adjust_manually import InvalidAdjustmentError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.customers.check_time_zone import UnknownTimeZoneError
-from metering.customers.store import StripeCustomerTakenError, UnknownCustomerError
+from metering.customers.store import InvalidCustomerIdError, StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
-from metering.db.schema import RoleMissingError, SchemaOutdatedError, UnknownSchemaError
+from metering.db.schema import (
+    MigrationBlockedError,
+    RetentionRefusedError,
+    RoleMissingError,
+    SchemaOutdatedError,
+    SchemaTooNewError,
+    UnknownSchemaError,
+)
 from metering.events.wire.decode import TooManyEventsError, TooManyValuesError
 from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
@@ -192,6 +206,13 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     TooManyEndpointsError: ProblemType(409, "too-many-webhook-endpoints", "Webhook endpoint limit reached"),
     EndpointDisabledError: ProblemType(409, "webhook-endpoint-disabled", "Webhook endpoint disabled"),
     UnknownDeliveryError: ProblemType(404, "not-found", "Not found"),
+    UnknownKeyError: ProblemType(404, "not-found", "Not found"),
+    KeyNotActiveError: ProblemType(409, "key-not-active", "Key not active"),
+    KeyBindingError: ProblemType(422, "invalid-key", "Invalid key"),
+    InvalidScopeError: ProblemType(422, "invalid-key", "Invalid key"),
+    InvalidOverlapError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
+    ScopeExceededError: ProblemType(403, "forbidden", "Key not allowed"),
+    InvalidCustomerIdError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     StripeCustomerTakenError: ProblemType(409, "stripe-customer-taken", "Stripe customer taken"),
 }
 
@@ -208,17 +229,19 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         InvalidKeyError,
         InvalidOwnPriceError,
         InvalidReaderNameError,
-        KeyBindingError,
         KeyIdTakenError,
         LeaseLostError,
+        MigrationBlockedError,
         MonthNotOverError,
         NotConfiguredError,
         RateMissingError,
         ReaderExistsError,
         ReaderRefusedError,
         RefusedAddressError,
+        RetentionRefusedError,
         RoleMissingError,
         SchemaOutdatedError,
+        SchemaTooNewError,
         StartOverError,
         StripeError,
         StripeMissingError,
@@ -229,7 +252,6 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         UnequalExportError,
         UnequalSumsError,
         UnknownClauseError,
-        UnknownKeyError,
         UnknownReaderError,
         UnknownSchemaError,
         UnmeasuredError,

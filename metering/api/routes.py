@@ -1,6 +1,7 @@
 """Routes under `/v1`: what they declare, what they refuse, and how their answers are written.
 
-A route declares its answer by its return type, its problems with `raises`, and its parameters as FastAPI does.
+A route declares its scope with `auth.needs`, its answer by its return type, its problems with `raises`, and its
+parameters as FastAPI does.
 What it does not declare is refused by name: unknown query parameters here, unknown fields of a body by
 `parameters.Input`. Answers are encoded as they are built; FastAPI's own validation of an answer would copy it.
 """
@@ -15,12 +16,13 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import Scope as AsgiScope
 
-from metering.access.store.keys import Role
-from metering.api.auth import AnyKey, ForbiddenError, UnauthorizedError
+from metering.access.scopes import Scope
+from metering.api.auth import Caller, ForbiddenError, UnauthorizedError
 from metering.api.key_limits import TooManyRequestsError
 from metering.api.parameters import unknown_names
 from metering.api.problems import (
@@ -38,6 +40,22 @@ from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError
 
 EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
+
+
+class IdConvertor(Convertor[str]):
+    """The rest of a path as an id. It may have slashes and line breaks; Starlette's own stops at a line break."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", IdConvertor())
+
 Responses = dict[int | str, dict[str, Any]]
 
 _encode = msgspec.json.Encoder().encode
@@ -67,6 +85,9 @@ class ApiRoute(APIRoute):
     """A route whose answers are encoded as they are built, and whose problems are described."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        # A route that declares no scope is a mistake that stops the start.
+        self.scope: Scope = endpoint.scope  # type: ignore[attr-defined]
+        options["openapi_extra"] = {**(options.get("openapi_extra") or {}), "x-scope": self.scope.value}
         declared: Sequence[type[MeteringError]] = getattr(endpoint, "problems", ())
         options["responses"] = problem_responses(*_ANY_ROUTE, *declared) | (options.get("responses") or {})
         super().__init__(path, _encoding(endpoint, options.get("status_code") or 200), **options)
@@ -95,12 +116,12 @@ def _encoding(endpoint: Callable[..., Any], status_code: int) -> Callable[..., R
     return answer
 
 
-async def _refuse_unknown_parameters(request: Request, key: AnyKey) -> None:
+async def _refuse_unknown_parameters(request: Request, _: Caller) -> None:
     """Refuse a query parameter that the route does not have, and one that is given twice: no parameter is a list.
 
-    It needs the key first, so that a request without one, or with one that may not read, learns nothing but that.
+    It needs the key first: a request without one, or with one that may not do this, learns nothing but that.
     """
-    if not request.scope["query_string"] or key.role is Role.INGEST:
+    if not request.scope["query_string"]:
         return
     known: frozenset[str] = request.scope["route"].query_names
     given = [name for name, _ in request.query_params.multi_items()]
@@ -121,7 +142,7 @@ def route_ending_in(suffix: str) -> type[ApiRoute]:
     """A route that matches only where the suffix was sent as such: a stream's id may end in `%2Fevents`."""
 
     class SuffixRoute(ApiRoute):
-        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        def matches(self, scope: AsgiScope) -> tuple[Match, AsgiScope]:
             if not scope.get("raw_path", b"").endswith(suffix.encode()):
                 return Match.NONE, {}
             return super().matches(scope)

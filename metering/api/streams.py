@@ -6,6 +6,7 @@ from fastapi import Depends, Header
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import (
     Amount,
     Cents,
@@ -20,7 +21,7 @@ from metering.api.answers import (
     time_text,
     usage_shape,
 )
-from metering.api.auth import Reader, require_customer
+from metering.api.auth import Caller, needs, require_customer
 from metering.api.charges import ChargeDetail, ChargeLine, charge_detail, line_shape
 from metering.api.corrections import ManualAdjustment, Resolution, manual_adjustment_shape, resolution_shape
 from metering.api.parameters import Db, TheService, stream_key, stream_key_before
@@ -199,10 +200,11 @@ def adjustment_shape(adjustment: BookedAdjustment) -> Adjustment:
     }
 
 
-@router.get("/streams/{customer_id}/{stream_id:path}", operation_id="getStream", summary="Get a stream")
+@router.get("/streams/{customer_id}/{stream_id:id}", operation_id="getStream", summary="Get a stream")
+@needs(Scope.STREAMS_READ)
 @raises(NotFoundError)
 def read_stream(
-    stream: Annotated[tuple[str, str], Depends(stream_key)], key: Reader, connection: Db, service: TheService
+    stream: Annotated[tuple[str, str], Depends(stream_key)], key: Caller, connection: Db, service: TheService
 ) -> Stream:
     """One stream: its state, its usage, its cost once it is final, and the accrued amount before."""
     customer_id, stream_id = stream
@@ -214,7 +216,7 @@ def read_stream(
 
 
 @receipt_router.get(
-    "/streams/{customer_id}/{stream_id:path}/receipt",
+    "/streams/{customer_id}/{stream_id:id}/receipt",
     operation_id="getReceipt",
     summary="Get a stream's receipt",
     response_class=Response,
@@ -228,10 +230,11 @@ def read_stream(
         }
     },
 )
+@needs(Scope.STREAMS_READ)
 @raises(NotFoundError)
 def read_receipt(
     stream: Annotated[tuple[str, str], Depends(stream_key_before(_RECEIPT))],
-    key: Reader,
+    key: Caller,
     connection: Db,
     accept: Annotated[str, Header(description="`text/plain` asks for a text for people.")] = "application/json",
 ) -> Response:

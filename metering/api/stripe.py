@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import Time, described, optional_time, time_text
-from metering.api.auth import Reader, require_customer
+from metering.api.auth import Caller, needs, open_to_all, require_customer
 from metering.api.paging import Cursor, Limit, Page, page_of
 from metering.api.parameters import CustomerFilter, Db, MonthFilter, Text, TheService, month_text
 from metering.api.problems import NotFoundError
@@ -62,8 +63,9 @@ def drift_shape(view: DriftView) -> Drift:
 
 
 @router.get("/drift", operation_id="listDrift", summary="List differences from Stripe")
+@needs(Scope.INVOICES_READ)
 def read_drift(
-    key: Reader,
+    key: Caller,
     connection: Db,
     customer_id: CustomerFilter = None,
     period: MonthFilter = None,
@@ -112,6 +114,7 @@ def read_drift(
         ],
     },
 )
+@open_to_all
 async def take_webhook(request: Request, service: TheService) -> WebhookReceipt:
     """For Stripe only. The event is verified and stored once; workers then look up what has changed at Stripe."""
     secret = service.settings.stripe_webhook_secret

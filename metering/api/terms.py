@@ -8,8 +8,9 @@ from fastapi import Path
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import CustomerId, Percent, Provider, Time, described, time_text
-from metering.api.auth import Admin, AnyKey, Reader, require_customer
+from metering.api.auth import By, Caller, needs, require_customer
 from metering.api.paging import Page, whole_page
 from metering.api.parameters import (
     Db,
@@ -24,6 +25,7 @@ from metering.api.prices import ProviderPath
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
+from metering.customers.store import InvalidCustomerIdError
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
 from metering.prices.price_book import Markup as SetMarkup
 from metering.prices.price_book import UpstreamPrice as BookedPrice
@@ -102,77 +104,83 @@ class UpstreamPrice(TypedDict):
 
 
 @router.get("/cancel-policies", operation_id="listCancelPolicies", summary="List cancel policies")
-def read_cancel_policies(_: AnyKey, connection: Db, provider: ProviderFilter = None) -> Page[CancelPolicyVersion]:
+@needs(Scope.POLICIES_READ)
+def read_cancel_policies(_: Caller, connection: Db, provider: ProviderFilter = None) -> Page[CancelPolicyVersion]:
     """All cancel policies, in one page, for any key. A provider without one has `delivered`, version 0."""
     found = list_cancel_policies(connection, provider=provider)
     return whole_page([cancel_policy_shape(each.terms, each.provenance, each.created_at) for each in found])
 
 
 @router.put("/cancel-policies/{provider}", operation_id="putCancelPolicy", summary="Add a cancel policy")
+@needs(Scope.RATES_WRITE)
 @raises(TermsDateTakenError)
 def write_cancel_policy(
-    provider: ProviderPath, given: CancelPolicyInput, key: Admin, service: TheService
+    provider: ProviderPath, given: CancelPolicyInput, by: By, service: TheService
 ) -> CancelPolicyVersion:
     """Add a dated cancel policy of a provider."""
-    now, set_by = utc_now(), f"key {key.key_id}"
+    now = utc_now()
     terms = set_cancel_policy(
         engine=service.engine,
         provider=provider,
         policy=given.policy,
         effective_from=given.effective_from or now,
-        set_by=set_by,
+        set_by=by,
         now=now,
     )
-    return cancel_policy_shape(terms, f"set by {set_by}", now)
+    return cancel_policy_shape(terms, f"set by {by}", now)
 
 
-@router.get("/markups/{customer_id:path}", operation_id="listMarkups", summary="List a customer's markups")
-def read_markups(customer_id: CustomerPath, key: Reader, connection: Db) -> Page[Markup]:
+@router.get("/markups/{customer_id:id}", operation_id="listMarkups", summary="List a customer's markups")
+@needs(Scope.RATES_READ)
+def read_markups(customer_id: CustomerPath, key: Caller, connection: Db) -> Page[Markup]:
     """A customer's markups in one page, oldest first; without one the common rates apply unchanged."""
     require_customer(key, customer_id)
     found = list_markups(connection, customer_id=customer_id)
     return whole_page([markup_shape(each.markup, each.provenance, each.created_at) for each in found])
 
 
-@router.put("/markups/{customer_id:path}", operation_id="putMarkup", summary="Add a markup")
-@raises(InvalidMarkupError, TermsDateTakenError)
-def write_markup(customer_id: CustomerPath, given: MarkupInput, key: Admin, service: TheService) -> Markup:
+@router.put("/markups/{customer_id:id}", operation_id="putMarkup", summary="Add a markup")
+@needs(Scope.RATES_WRITE)
+@raises(InvalidMarkupError, InvalidCustomerIdError, TermsDateTakenError)
+def write_markup(customer_id: CustomerPath, given: MarkupInput, by: By, service: TheService) -> Markup:
     """Add a dated markup of a customer."""
-    now, set_by = utc_now(), f"key {key.key_id}"
+    now = utc_now()
     markup = set_markup(
         engine=service.engine,
         customer_id=customer_id,
         percent=given.percent,
         effective_from=given.effective_from or now,
-        set_by=set_by,
+        set_by=by,
         now=now,
     )
-    return markup_shape(markup, f"set by {set_by}", now)
+    return markup_shape(markup, f"set by {by}", now)
 
 
 @router.get("/upstream-prices", operation_id="listUpstreamPrices", summary="List accepted upstream prices")
-def read_upstream_prices(_: Reader, connection: Db, provider: ProviderFilter = None) -> Page[UpstreamPrice]:
+@needs(Scope.RATES_READ)
+def read_upstream_prices(_: Caller, connection: Db, provider: ProviderFilter = None) -> Page[UpstreamPrice]:
     """All settings, in one page. The cost of a provider without one is not accepted."""
     found = list_upstream_prices(connection, provider=provider)
     return whole_page([upstream_price_shape(each.price, each.provenance, each.created_at) for each in found])
 
 
 @router.put("/upstream-prices/{provider}", operation_id="putUpstreamPrice", summary="Accept an upstream's prices")
+@needs(Scope.RATES_WRITE)
 @raises(TermsDateTakenError)
 def write_upstream_price(
-    provider: ProviderPath, given: UpstreamPriceInput, key: Admin, service: TheService
+    provider: ProviderPath, given: UpstreamPriceInput, by: By, service: TheService
 ) -> UpstreamPrice:
     """Add a dated setting of a provider. A rate card always goes first; booked charges stay unchanged."""
-    now, set_by = utc_now(), f"key {key.key_id}"
+    now = utc_now()
     price = set_upstream_price(
         engine=service.engine,
         provider=provider,
         accepted=given.accepted,
         effective_from=given.effective_from or now,
-        set_by=set_by,
+        set_by=by,
         now=now,
     )
-    return upstream_price_shape(price, f"set by {set_by}", now)
+    return upstream_price_shape(price, f"set by {by}", now)
 
 
 def cancel_policy_shape(terms: CancelTerms, provenance: str, created_at: datetime) -> CancelPolicyVersion:

@@ -11,8 +11,9 @@ from fastapi import Depends, Header, Query
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.api.answers import Cents, Count, RareCounts, Time, described, plain_counts, time_text
-from metering.api.auth import Reader, require_customer
+from metering.api.auth import Caller, needs, require_customer
 from metering.api.paging import Cursor, Limit, NextCursor, Page
 from metering.api.parameters import CustomerFilter, Db, RequiredFrom, RequiredTo, TheService, Timestamp
 from metering.api.problems import InvalidParameterError
@@ -150,8 +151,9 @@ def _compared(
         304: {"description": "The figures are those of `If-None-Match`."},
     },
 )
+@needs(Scope.TOTALS_READ)
 def read_the_totals(
-    key: Reader,
+    key: Caller,
     connection: Db,
     service: TheService,
     within: Annotated[Range, Depends(_range)],

@@ -7,6 +7,7 @@ from fastapi import Path, Query
 from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
+from metering.access.scopes import Scope
 from metering.alerts.addresses import InvalidUrlError
 from metering.alerts.alerts import DEPLOYMENT
 from metering.alerts.deliveries import DeliveryState
@@ -27,7 +28,7 @@ from metering.alerts.store.deliveries import UnknownDeliveryError, get_delivery
 from metering.alerts.store.endpoints import Endpoint as StoredEndpoint
 from metering.alerts.store.endpoints import UnknownEndpointError, get_endpoint
 from metering.api.answers import BookedBy, Count, Time, described, optional_time, time_text
-from metering.api.auth import Admin
+from metering.api.auth import By, needs
 from metering.api.paging import Cursor, Limit, Page, page_of, whole_page
 from metering.api.parameters import Db, Id, Input, Text, TheService
 from metering.api.routes import raises, v1_router
@@ -167,7 +168,8 @@ def delivery_shape(delivery: StoredDelivery) -> Delivery:
 
 
 @router.get("/webhook-endpoints", operation_id="listWebhookEndpoints", summary="List webhook endpoints")
-def read_endpoints(_: Admin, connection: Db) -> Page[Endpoint]:
+@needs(Scope.WEBHOOKS_READ)
+def read_endpoints(connection: Db) -> Page[Endpoint]:
     """All endpoints in one page, the oldest first, without their secrets."""
     return whole_page([endpoint_shape(endpoint) for endpoint in list_endpoints(connection)])
 
@@ -178,8 +180,9 @@ def read_endpoints(_: Admin, connection: Db) -> Page[Endpoint]:
     operation_id="createWebhookEndpoint",
     summary="Create a webhook endpoint",
 )
+@needs(Scope.WEBHOOKS_WRITE)
 @raises(InvalidUrlError, InvalidEndpointError, TooManyEndpointsError)
-def write_endpoint(given: EndpointInput, key: Admin, service: TheService) -> EndpointWithSecret:
+def write_endpoint(given: EndpointInput, by: By, service: TheService) -> EndpointWithSecret:
     """Send messages to a URL from now on. Only this answer shows the secret that signs them."""
     endpoint, secret = create_endpoint(
         engine=service.engine,
@@ -187,7 +190,7 @@ def write_endpoint(given: EndpointInput, key: Admin, service: TheService) -> End
         description=given.description,
         types=given.types,
         allow_private=service.settings.webhooks_allow_private,
-        created_by=f"key {key.key_id}",
+        created_by=by,
         now=utc_now(),
     )
     return {**endpoint_shape(endpoint), "secret": secret}
@@ -196,8 +199,9 @@ def write_endpoint(given: EndpointInput, key: Admin, service: TheService) -> End
 @router.get(
     "/webhook-endpoints/{endpoint_id}", operation_id="getWebhookEndpoint", summary="Get a webhook endpoint"
 )
+@needs(Scope.WEBHOOKS_READ)
 @raises(UnknownEndpointError)
-def read_endpoint(endpoint_id: EndpointPath, _: Admin, connection: Db) -> Endpoint:
+def read_endpoint(endpoint_id: EndpointPath, connection: Db) -> Endpoint:
     """One endpoint with its state."""
     return endpoint_shape(get_endpoint(connection, endpoint_id=endpoint_id))
 
@@ -205,8 +209,9 @@ def read_endpoint(endpoint_id: EndpointPath, _: Admin, connection: Db) -> Endpoi
 @router.patch(
     "/webhook-endpoints/{endpoint_id}", operation_id="patchWebhookEndpoint", summary="Change a webhook endpoint"
 )
+@needs(Scope.WEBHOOKS_WRITE)
 @raises(UnknownEndpointError, InvalidUrlError, InvalidEndpointError)
-def patch_endpoint(endpoint_id: EndpointPath, given: EndpointPatch, key: Admin, service: TheService) -> Endpoint:
+def patch_endpoint(endpoint_id: EndpointPath, given: EndpointPatch, by: By, service: TheService) -> Endpoint:
     """Change an endpoint, or disable and enable it."""
     endpoint = change_endpoint(
         engine=service.engine,
@@ -215,7 +220,7 @@ def patch_endpoint(endpoint_id: EndpointPath, given: EndpointPatch, key: Admin, 
             url=given.url, description=given.description, types=given.types, enabled=given.enabled
         ),
         allow_private=service.settings.webhooks_allow_private,
-        changed_by=f"key {key.key_id}",
+        changed_by=by,
         now=utc_now(),
     )
     return endpoint_shape(endpoint)
@@ -227,10 +232,11 @@ def patch_endpoint(endpoint_id: EndpointPath, given: EndpointPatch, key: Admin, 
     operation_id="deleteWebhookEndpoint",
     summary="Delete a webhook endpoint",
 )
+@needs(Scope.WEBHOOKS_WRITE)
 @raises(UnknownEndpointError)
-def remove_endpoint(endpoint_id: EndpointPath, _: Admin, service: TheService) -> None:
+def remove_endpoint(endpoint_id: EndpointPath, by: By, service: TheService) -> None:
     """Delete an endpoint and its secrets."""
-    delete_endpoint(engine=service.engine, endpoint_id=endpoint_id, now=utc_now())
+    delete_endpoint(engine=service.engine, endpoint_id=endpoint_id, by=by, now=utc_now())
 
 
 @router.post(
@@ -238,29 +244,33 @@ def remove_endpoint(endpoint_id: EndpointPath, _: Admin, service: TheService) ->
     operation_id="rotateWebhookSecret",
     summary="Rotate a webhook secret",
 )
+@needs(Scope.WEBHOOKS_WRITE)
 @raises(UnknownEndpointError, InvalidEndpointError)
 def rotate_secret(
-    endpoint_id: EndpointPath, _: Admin, service: TheService, given: RotationInput | None = None
+    endpoint_id: EndpointPath, by: By, service: TheService, given: RotationInput | None = None
 ) -> RotatedSecret:
     """Give an endpoint a new secret. For a while, messages are signed with the old one as well."""
     overlap = timedelta(hours=(given or RotationInput()).overlap_hours)
     now = utc_now()
-    secret = rotate_endpoint_secret(engine=service.engine, endpoint_id=endpoint_id, overlap=overlap, now=now)
+    secret = rotate_endpoint_secret(
+        engine=service.engine, endpoint_id=endpoint_id, overlap=overlap, by=by, now=now
+    )
     return {"endpoint_id": endpoint_id, "secret": secret, "old_secret_ends_at": time_text(now + overlap)}
 
 
 @router.post(
     "/webhook-endpoints/{endpoint_id}/test", operation_id="testWebhookEndpoint", summary="Test a webhook endpoint"
 )
+@needs(Scope.WEBHOOKS_WRITE)
 @raises(UnknownEndpointError)
-def try_out(endpoint_id: EndpointPath, _: Admin, service: TheService) -> Delivery:
+def try_out(endpoint_id: EndpointPath, service: TheService) -> Delivery:
     """Send an endpoint a message of type `webhook.test`, once, and answer with its delivery."""
     return delivery_shape(try_endpoint(sender=build_webhook_sender(service), endpoint_id=endpoint_id))
 
 
 @router.get("/webhook-deliveries", operation_id="listWebhookDeliveries", summary="List webhook deliveries")
+@needs(Scope.WEBHOOKS_READ)
 def read_deliveries(
-    _: Admin,
     connection: Db,
     endpoint_id: Annotated[Text | None, Query(description="Only deliveries to this endpoint.")] = None,
     customer_id: Annotated[Text | None, Query(description="Only messages about this customer.")] = None,
@@ -292,8 +302,9 @@ def read_deliveries(
 @router.get(
     "/webhook-deliveries/{delivery_id}", operation_id="getWebhookDelivery", summary="Get a webhook delivery"
 )
+@needs(Scope.WEBHOOKS_READ)
 @raises(UnknownDeliveryError)
-def read_delivery(delivery_id: DeliveryPath, _: Admin, connection: Db) -> Delivery:
+def read_delivery(delivery_id: DeliveryPath, connection: Db) -> Delivery:
     """One delivery."""
     return delivery_shape(get_delivery(connection, delivery_id=delivery_id))
 
@@ -304,7 +315,8 @@ def read_delivery(delivery_id: DeliveryPath, _: Admin, connection: Db) -> Delive
     operation_id="replayWebhookDelivery",
     summary="Replay a webhook delivery",
 )
+@needs(Scope.WEBHOOKS_WRITE)
 @raises(UnknownDeliveryError, UnknownEndpointError, EndpointDisabledError)
-def replay(delivery_id: DeliveryPath, _: Admin, service: TheService) -> Delivery:
+def replay(delivery_id: DeliveryPath, by: By, service: TheService) -> Delivery:
     """Send the same message to the same endpoint again, under its id; answers with the new delivery."""
-    return delivery_shape(replay_delivery(engine=service.engine, delivery_id=delivery_id, now=utc_now()))
+    return delivery_shape(replay_delivery(engine=service.engine, delivery_id=delivery_id, by=by, now=utc_now()))

@@ -1,15 +1,19 @@
 """`metering keys`: API keys. `metering reader`: PostgreSQL logins that read the reporting views."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy import make_url
 
-from metering.access.manage_access import create_key, create_reader
-from metering.access.store.keys import Key, Role, limit_key, list_keys, read_key, revoke_key
-from metering.access.store.readers import drop_reader, list_readers
-from metering.cli.shared import AsJson, database, say, show, show_one, time_text
+from metering.access.keys import Key
+from metering.access.manage_access import NewKey, issue_key, limit_key, revoke_key, rotate_key
+from metering.access.manage_readers import create_reader, drop_reader
+from metering.access.scopes import Role, Scope
+from metering.access.store.keys import list_keys
+from metering.access.store.readers import list_readers
+from metering.cli.shared import AsJson, database, operator, say, show, show_one, time_text
 from metering.core.clock import utc_now
 from metering.db.engine import transaction
 from metering.server.bootstrap import build_owner_engine, build_service, database_url
@@ -20,27 +24,45 @@ reader = typer.Typer(
     help="PostgreSQL logins that read the reporting views, for Grafana, Metabase or psql.", no_args_is_help=True
 )
 
+KeyId = Annotated[str, typer.Argument(help="The key's ID: the part between its underscores.")]
 ReaderName = Annotated[str, typer.Argument(help="The login's name, e.g. grafana.")]
 
 
 @keys.command("create", epilog="Example: metering keys create --role read --customer acme --name 'Acme portal'")
 def create_one_key(
     role: Annotated[
-        Role, typer.Option(help="ingest: post events. read: read everything. admin: read and change everything.")
+        Role,
+        typer.Option(
+            help="ingest: post events. read: read everything. admin: read and change everything."
+            " custom: what --scope lists."
+        ),
     ],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
     customer: Annotated[
-        str | None, typer.Option(help="Bind the key to one customer. Only with --role read.")
+        str | None, typer.Option(help="Bind the key to one customer. Not with --role admin.")
     ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Bind a key that posts events to their source, e.g. /gateways/eu-1.")
+    ] = None,
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="Only with --role custom: what the key may do. Repeat it for more.")
+    ] = None,
+    expires: Annotated[datetime | None, typer.Option(help="Refused from this time on, in UTC.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key and show it once."""
-    service = build_service(load_settings())
-    secret = create_key(
-        engine=service.engine, role=role, name=name or role.value, customer_id=customer, now=utc_now()
+    new = NewKey(
+        role=role,
+        name=name or role.value,
+        scopes=scope or (),
+        customer_id=customer,
+        source=source,
+        expires_at=expires.replace(tzinfo=UTC) if expires else None,
     )
+    service = build_service(load_settings())
+    key, secret = issue_key(engine=service.engine, new=new, by=operator(), now=utc_now())
     if as_json:
-        show_one({"key_id": secret.key_id, "key": str(secret), "role": role.value}, as_json=True)
+        show_one({"key_id": key.key_id, "key": str(secret), "role": role.value}, as_json=True)
         return
     say(f"key with role {role}, shown only once:")
     print(secret)
@@ -56,19 +78,39 @@ def list_all_keys(as_json: AsJson = False) -> None:
     )
 
 
-@keys.command("revoke", epilog="Example: metering keys revoke 3f2a9c1e")
-def revoke_one_key(
-    key_id: Annotated[str, typer.Argument(help="The key's ID: the part between its underscores.")],
+@keys.command("rotate", epilog="Example: metering keys rotate 3f2a9c1e --overlap-hours 24")
+def rotate_one_key(
+    key_id: KeyId,
+    overlap_hours: Annotated[
+        int,
+        typer.Option(
+            min=0, max=720, help="Hours in which the old secret is accepted too. Use 0 if it has leaked."
+        ),
+    ] = 24,
+    as_json: AsJson = False,
 ) -> None:
-    """Revoke a key. Running servers refuse it within seconds."""
-    with database() as connection:
-        revoke_key(connection, key_id=key_id, now=utc_now())
+    """Give a key a new secret, under the same ID, and show it once."""
+    service = build_service(load_settings())
+    overlap = timedelta(hours=overlap_hours)
+    key, secret = rotate_key(engine=service.engine, key_id=key_id, overlap=overlap, by=operator(), now=utc_now())
+    ends_at = time_text(key.old_secret_ends_at)
+    if as_json:
+        show_one({"key_id": key_id, "key": str(secret), "old_secret_ends_at": ends_at}, as_json=True)
+        return
+    say(f"the old secret ends at {ends_at}; the new one, shown only once:")
+    print(secret)
+
+
+@keys.command("revoke", epilog="Example: metering keys revoke 3f2a9c1e")
+def revoke_one_key(key_id: KeyId) -> None:
+    """Revoke a key for good. Running servers refuse it within 5 seconds."""
+    revoke_key(engine=build_service(load_settings()).engine, key_id=key_id, by=operator(), now=utc_now())
     say(f"revoked {key_id}")
 
 
 @keys.command("limit", epilog="Example: metering keys limit 3f2a9c1e --events-per-second 20000")
 def limit_one_key(
-    key_id: Annotated[str, typer.Argument(help="The key's ID: the part between its underscores.")],
+    key_id: KeyId,
     events_per_second: Annotated[int | None, typer.Option(min=0, help="Events a second, averaged.")] = None,
     requests_per_second: Annotated[int | None, typer.Option(min=0, help="Requests a second, averaged.")] = None,
     concurrent_requests: Annotated[int | None, typer.Option(min=0, help="Requests in progress at a time.")] = None,
@@ -83,10 +125,9 @@ def limit_one_key(
         "requests_per_second": requests_per_second,
         "concurrent_requests": concurrent_requests,
     }
-    with database() as connection:
-        key = read_key(connection, key_id=key_id)
-        limits = replace(key.limits, **{name: value or None for name, value in given.items() if value is not None})
-        limit_key(connection, key_id=key_id, limits=limits)
+    changes = {name: value or None for name, value in given.items() if value is not None}
+    engine = build_service(load_settings()).engine
+    limits = limit_key(engine=engine, key_id=key_id, changes=changes, by=operator(), now=utc_now())
     show_one({"key_id": key_id, **asdict(limits)}, as_json=as_json)
 
 
@@ -94,9 +135,15 @@ def _key_row(key: Key) -> dict[str, Any]:
     return {
         "key_id": key.key_id,
         "role": key.role.value,
+        "scopes": " ".join(key.listed) if key.listed else None,
         "customer_id": key.customer_id,
+        "source": key.source,
         "name": key.name,
+        "state": key.state(utc_now()).value,
         "created_at": time_text(key.created_at),
+        "last_used_at": time_text(key.last_used_at),
+        "expires_at": time_text(key.expires_at),
+        "old_secret_ends_at": time_text(key.old_secret_ends_at),
         "revoked_at": time_text(key.revoked_at),
         **asdict(key.limits),
     }
@@ -106,7 +153,7 @@ def _key_row(key: Key) -> dict[str, Any]:
 def create_one_reader(name: ReaderName, as_json: AsJson = False) -> None:
     """Create a login and show its password once. Needs the owner's login, like `metering migrate`."""
     settings = load_settings()
-    password = create_reader(owner=build_owner_engine(settings), name=name)
+    password = create_reader(owner=build_owner_engine(settings), name=name, by=operator(), now=utc_now())
     login = {"user": name, "password": password, "database": _without_login(settings)}
     if as_json:
         show_one(login, as_json=True)
@@ -129,8 +176,7 @@ def list_all_readers(as_json: AsJson = False) -> None:
 @reader.command("drop", epilog="Example: metering reader drop grafana")
 def drop_one_reader(name: ReaderName) -> None:
     """Remove a login."""
-    with transaction(build_owner_engine(load_settings())) as connection:
-        drop_reader(connection, name=name)
+    drop_reader(owner=build_owner_engine(load_settings()), name=name, by=operator(), now=utc_now())
     say(f"dropped {name}")
 
 

@@ -9,10 +9,10 @@ from metering.alerts.alerts import UNITS, Alert, AlertKind, AlertScope, AlertTer
 from metering.alerts.manage_alerts import AlertChanges, change_alert, create_alert, delete_alert
 from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
 from metering.cli.shared import (
-    AUTHOR,
     AsJson,
     Limit,
     database,
+    operator,
     parse_decimal,
     say,
     show,
@@ -82,7 +82,7 @@ def create(
         engine=build_service(load_settings()).engine,
         name=name or kind.value.replace("_", " "),
         terms=terms,
-        created_by=AUTHOR,
+        created_by=operator(),
         now=utc_now(),
     )
     show_one(_row(alert), as_json=as_json)
@@ -128,13 +128,15 @@ def set_one(
         enabled=enabled,
     )
     engine = build_service(load_settings()).engine
-    show_one(_row(change_alert(engine=engine, alert_id=alert_id, changes=changes, now=utc_now())), as_json=as_json)
+    alert = change_alert(engine=engine, alert_id=alert_id, changes=changes, by=operator(), now=utc_now())
+    show_one(_row(alert), as_json=as_json)
 
 
 @app.command("delete")
 def delete(alert_id: AlertId) -> None:
     """Delete an alert. Its occurrences stay in the list."""
-    delete_alert(engine=build_service(load_settings()).engine, alert_id=alert_id, now=utc_now())
+    engine = build_service(load_settings()).engine
+    delete_alert(engine=engine, alert_id=alert_id, by=operator(), now=utc_now())
     say(f"deleted {alert_id}")
 
 

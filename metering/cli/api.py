@@ -7,7 +7,7 @@ import typer
 
 from metering.api.server import run_api
 from metering.db.engine import DatabaseUnavailableError, check_safe
-from metering.db.schema import check_current
+from metering.db.schema import check_usable
 from metering.server.bootstrap import build_api_service
 from metering.server.logs import configure_logging
 from metering.server.settings import load_settings
@@ -26,7 +26,7 @@ def api_command(host: Host = None, port: Port = None) -> None:
     configure_logging(log_format=settings.log_format)
     service = build_api_service(settings)
     try:
-        check_current(service.engine)
+        check_usable(service.engine)
         check_safe(service.engine)
     except DatabaseUnavailableError as error:
         log.warning("PostgreSQL is away: requests get 503 until it is back", extra={"error": str(error)})

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 import typer
 
 from metering.cli.shared import (
-    AUTHOR,
     AsJson,
     EffectiveFrom,
     OnlyProvider,
     Period,
     Provider,
     database,
+    operator,
     progress_bar,
     say,
     show,
@@ -62,7 +62,7 @@ def set_one(
         provider=provider,
         policy=policy,
         effective_from=utc_or(effective_from, now),
-        set_by=AUTHOR,
+        set_by=operator(),
         now=now,
     )
     show_one(_row(terms), as_json=as_json)

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from metering.cli.shared import (
-    AUTHOR,
     AsJson,
     Limit,
     OnlyCustomer,
     OnlyProvider,
     database,
+    operator,
     progress_bar,
     say,
     show,
@@ -69,7 +69,7 @@ def resolve(
         stream_id=stream_id,
         action=action,
         reason=reason,
-        resolved_by=AUTHOR,
+        resolved_by=operator(),
         now=utc_now(),
     )
     say("recorded: a worker books it now")
@@ -110,6 +110,7 @@ def rerate_command(
                 where=where,
                 now=utc_now(),
                 book=book,
+                by=operator(),
                 progress=progress,
             )
         return list(found)

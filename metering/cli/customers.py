@@ -5,11 +5,11 @@ from typing import Annotated, Any
 import typer
 
 from metering.cli.shared import (
-    AUTHOR,
     AsJson,
     EffectiveFrom,
     Limit,
     database,
+    operator,
     parse_decimal,
     progress_bar,
     say,
@@ -60,7 +60,7 @@ def set_one(
     service = build_service(load_settings())
     now = utc_now()
     details = CustomerDetails(name=name, time_zone=time_zone, stripe_customer_id=stripe_customer_id)
-    put_customer(engine=service.engine, customer_id=customer_id, details=details, now=now)
+    put_customer(engine=service.engine, customer_id=customer_id, details=details, by=operator(), now=now)
     with transaction(service.engine) as connection:
         customer = get_customer(connection, customer_id=customer_id, now=now, with_similar=True)
     assert customer is not None
@@ -81,16 +81,22 @@ def link_them(
     """Link customers to Stripe customers, which receive their invoices. Only shows the links without --yes.
 
     --from-stripe finds Stripe customers with our ID as their e-mail or in their metadata (metering_customer or
-    customer_id). --create creates a Stripe customer for each customer that is not linked.
+    customer_id). --create creates a Stripe customer for each customer that is not linked and not found there.
     """
     if from_stripe == create:
         raise typer.BadParameter("give either --from-stripe or --create")
     service = build_service(load_settings())
     pusher = build_pusher(service)
     if create:
-        missing = list_unlinked(engine=service.engine)
+        # A database that was restored from a backup may not know whom it has created there.
+        links = find_links(engine=service.engine, port=pusher.port)
+        there = {each.customer_id for each in links if each.stripe_customer_id is not None}
+        unlinked = list_unlinked(engine=service.engine)
+        missing = [each for each in unlinked if each.customer_id not in there]
+        if there:
+            say(f"{len(there):,} customers are at Stripe already: link them with --from-stripe")
         rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
-        show(rows, as_json=as_json, empty="every customer is linked to Stripe")
+        show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
         if yes:
             with progress_bar("creating customers") as progress:
                 done = create_at_stripe(
@@ -99,6 +105,7 @@ def link_them(
                     environment=pusher.terms.environment,
                     customers=missing,
                     now=utc_now(),
+                    by=operator(),
                     progress=progress,
                 )
             say(f"{done:,} Stripe customers created and linked")
@@ -117,7 +124,8 @@ def link_them(
         ]
         show(rows, as_json=as_json, empty="no Stripe customer matches one of ours")
         if yes:
-            say(f"{link(engine=service.engine, links=links, now=utc_now()):,} customers linked")
+            linked = link(engine=service.engine, links=links, by=operator(), now=utc_now())
+            say(f"{linked:,} customers linked")
     if rows and not yes:
         say("nothing was changed: run it with --yes")
 
@@ -139,7 +147,7 @@ def markup(
             customer_id=customer_id,
             percent=parse_decimal("percent", percent),
             effective_from=utc_or(effective_from, now),
-            set_by=AUTHOR,
+            set_by=operator(),
             now=now,
         )
     with database() as connection:

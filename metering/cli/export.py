@@ -56,7 +56,7 @@ def export_command(
             now=utc_now(),
             on_progress=progress,
         )
-        with closing(running), _target(out) as target:
+        with closing(running), file_target(out) as target:
             for chunk in iter(running.next_chunk, None):
                 target.write(chunk)
     seconds = perf_counter() - began
@@ -71,7 +71,7 @@ def export_command(
 
 
 @contextmanager
-def _target(out: Path | None) -> Iterator[IO[bytes]]:
+def file_target(out: Path | None) -> Iterator[IO[bytes]]:
     """Where to write. A file gets its name when the block ends without an error; otherwise it is removed."""
     if out is None:
         yield sys.stdout.buffer

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from metering.cli.shared import (
-    AUTHOR,
     AsJson,
     Limit,
     OnlyCustomer,
     Period,
     database,
     fail,
+    operator,
     phases,
     say,
     show,
@@ -81,7 +81,7 @@ def run_them(
         period=month,
         customer_id=customer,
         force_reason=_reason(force, reason),
-        requested_by=AUTHOR,
+        requested_by=operator(),
         as_of=_rehearsal(service, as_of),
     )
     if dry_run:
@@ -94,7 +94,7 @@ def run_them(
             engine=service.engine, run=run, terms=close_terms(service.settings), clock=utc_now, progress=progress
         )
         if pusher is not None:
-            push_month(pusher=pusher, period=month, only=customer, progress=progress)
+            push_month(pusher=pusher, period=month, only=customer, by=operator(), progress=progress)
     left = _report(service, run, pushed=pusher is not None, as_json=as_json)
     if left:
         sys.exit(_NOT_DONE)

@@ -41,7 +41,10 @@ COMMANDS = {
     "alerts": _command("alerts:app", _OPERATE),
     "webhooks": _command("webhooks:app", _OPERATE),
     "doctor": _command("doctor:doctor_command", _OPERATE),
+    "backup": _command("backup:backup_command", _OPERATE, "backup /backups/2026-11-29"),
+    "restore": _command("backup:restore_command", _OPERATE, "restore /backups/2026-11-29 --into ./data"),
     "audit": _command("audit:audit_command", _OPERATE, "audit --period 2026-10"),
+    "audit-log": _command("audit_log:app", _OPERATE),
     "verify": _command("audit:verify_command", _OPERATE, "verify receipt.json"),
     "bench": _command("bench:app", _OPERATE),
 }

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from metering.cli.shared import (
-    AUTHOR,
     AsJson,
     EffectiveFrom,
     OnlyProvider,
     Provider,
     database,
+    operator,
     progress_bar,
     say,
     show,
@@ -62,10 +62,10 @@ def import_them(
     catalogue, now, only = read_prices(), utc_now(), Only(provider=provider, model=model)
     if approve:
         engine = build_service(load_settings()).engine
-        plan = import_rates(engine=engine, catalogue=catalogue, now=now, only=only)
+        plan = import_rates(engine=engine, catalogue=catalogue, now=now, by=operator(), only=only)
     elif keep:
         engine = build_service(load_settings()).engine
-        plan = keep_rates(engine=engine, catalogue=catalogue, now=now, kept_by=AUTHOR, only=only)
+        plan = keep_rates(engine=engine, catalogue=catalogue, now=now, kept_by=operator(), only=only)
     else:
         with database() as connection:
             plan = plan_import(connection, catalogue=catalogue, now=now, only=only)
@@ -171,7 +171,7 @@ def set_one(
         effective_from=utc_or(effective_from, now),
         rates=[parse_rate(text) for text in rates or ()],
         customer_id=customer,
-        set_by=AUTHOR,
+        set_by=operator(),
         now=now,
     )
     show_one(_row(card), as_json=as_json)

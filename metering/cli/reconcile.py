@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.shared import AUTHOR, AsJson, phases, say, show, show_one
+from metering.cli.shared import AsJson, operator, phases, say, show, show_one
 from metering.core.period import BillingPeriod
 from metering.server.bootstrap import build_service
 from metering.server.outgoing import build_pusher
@@ -36,7 +36,7 @@ def reconcile_command(
             period=BillingPeriod.parse(period) if period else None,
             repair=repair,
             caps=Caps(cents=settings.repair_cap_cents, share=settings.repair_cap_share),
-            requested_by=AUTHOR,
+            requested_by=operator(),
             progress=progress,
         )
     rows = [_row(each, repaired=each.number in report.repaired) for each in report.found]

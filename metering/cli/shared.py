@@ -1,11 +1,14 @@
 """What commands share: options, progress on stderr, and results as tables or as JSON (`--json`)."""
 
+import getpass
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from socket import gethostname
 from time import monotonic
 from typing import Annotated, Any
 
@@ -23,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from sqlalchemy import Connection, make_url
 
+from metering.access.actors import Actor
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.exports.export_month import ExportProgress
@@ -39,8 +43,15 @@ EffectiveFrom = Annotated[
     datetime | None, typer.Option(help="Applies to streams that start from this time on, in UTC. Default: now.")
 ]
 
-# Recorded as the author of what commands change.
-AUTHOR = "the command line"
+
+def operator() -> Actor:
+    """The author of what commands change: the user of the operating system, on this machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return Actor(name=f"the command line, {user}", door="cli", address=gethostname())
+
 
 # A pipe or a log has no width; 80 columns would fold most tables.
 _out = Console(width=None if sys.stdout.isatty() else 160)

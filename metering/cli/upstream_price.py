@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from metering.cli.shared import (
-    AUTHOR,
     AsJson,
     EffectiveFrom,
     OnlyProvider,
     Provider,
     database,
+    operator,
     show,
     show_one,
     time_text,
@@ -63,7 +63,7 @@ def set_one(
         provider=provider,
         accepted=decision is Decision.ACCEPT,
         effective_from=utc_or(effective_from, now),
-        set_by=AUTHOR,
+        set_by=operator(),
         now=now,
     )
     show_one(_row(price), as_json=as_json)

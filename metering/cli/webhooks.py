@@ -19,7 +19,7 @@ from metering.alerts.replay_webhooks import replay_delivery, replay_failed
 from metering.alerts.send_webhooks import try_endpoint
 from metering.alerts.store.deliveries import Delivery
 from metering.alerts.store.endpoints import Endpoint
-from metering.cli.shared import AUTHOR, AsJson, Limit, database, say, show, show_one, time_text, utc_or
+from metering.cli.shared import AsJson, Limit, database, operator, say, show, show_one, time_text, utc_or
 from metering.core.clock import utc_now
 from metering.server.bootstrap import build_service
 from metering.server.outgoing import build_webhook_sender
@@ -51,7 +51,7 @@ def create(
         description=description,
         types=type or (),
         allow_private=service.settings.webhooks_allow_private,
-        created_by=AUTHOR,
+        created_by=operator(),
         now=utc_now(),
     )
     if as_json:
@@ -91,7 +91,7 @@ def set_one(
             url=url, description=description, types=() if all_types else type or None, enabled=enabled
         ),
         allow_private=service.settings.webhooks_allow_private,
-        changed_by=AUTHOR,
+        changed_by=operator(),
         now=utc_now(),
     )
     show_one(_endpoint_row(endpoint), as_json=as_json)
@@ -100,7 +100,8 @@ def set_one(
 @app.command("delete")
 def delete(endpoint_id: EndpointId) -> None:
     """Delete an endpoint and its secrets."""
-    delete_endpoint(engine=build_service(load_settings()).engine, endpoint_id=endpoint_id, now=utc_now())
+    engine = build_service(load_settings()).engine
+    delete_endpoint(engine=engine, endpoint_id=endpoint_id, by=operator(), now=utc_now())
     say(f"deleted {endpoint_id}")
 
 
@@ -115,7 +116,9 @@ def rotate(
     """Give an endpoint a new secret and show it once."""
     engine = build_service(load_settings()).engine
     overlap, now = timedelta(hours=overlap_hours), utc_now()
-    secret = rotate_endpoint_secret(engine=engine, endpoint_id=endpoint_id, overlap=overlap, now=now)
+    secret = rotate_endpoint_secret(
+        engine=engine, endpoint_id=endpoint_id, overlap=overlap, by=operator(), now=now
+    )
     ends_at = time_text(now + overlap)
     if as_json:
         show_one({"endpoint_id": endpoint_id, "secret": secret, "old_secret_ends_at": ends_at}, as_json=True)
@@ -161,11 +164,11 @@ def replay(
         raise typer.BadParameter("give either a delivery or --endpoint")
     engine, now = build_service(load_settings()).engine, utc_now()
     if delivery_id is not None:
-        again = replay_delivery(engine=engine, delivery_id=delivery_id, now=now)
+        again = replay_delivery(engine=engine, delivery_id=delivery_id, by=operator(), now=now)
         say(f"{again.delivery_id} will be sent again")
     elif endpoint is not None:
         begin = utc_or(since, now - timedelta(days=1))
-        count = replay_failed(engine=engine, endpoint_id=endpoint, since=begin, now=now)
+        count = replay_failed(engine=engine, endpoint_id=endpoint, since=begin, by=operator(), now=now)
         say(f"{count:,} messages will be sent again")
 
 

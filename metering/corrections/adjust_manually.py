@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Engine
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import State, log_action
 from metering.access.store.idempotency import IdempotencyKey, earlier_result, remember_result
 from metering.core.errors import MeteringError
 from metering.core.money import cents_text
@@ -32,7 +34,7 @@ def adjust_manually(
     kind: ManualKind,
     usd_cents: Decimal,
     reason: str,
-    booked_by: str,
+    booked_by: Author,
     now: datetime,
 ) -> ManualAdjustment:
     """Book `usd_cents` (exact) for a customer, or for one of its streams; return the booked adjustment.
@@ -65,14 +67,34 @@ def adjust_manually(
             kind=kind,
             usd_cents=usd_cents,
             reason=reason.strip(),
-            booked_by=booked_by,
+            booked_by=str(booked_by),
             booked_at=now,
             period=periods.period(customer_id=customer_id, at=now),
             filed_at=bill.ended_at if bill else now,
         )
         book_manual_adjustment(connection, adjustment, bill=bill)
         remember_result(connection, key, result_id=adjustment.adjustment_id, now=now)
+        log_action(
+            connection,
+            by=booked_by,
+            now=now,
+            kind="adjustment",
+            action="book",
+            subject=adjustment.adjustment_id,
+            after=_state(adjustment),
+        )
     return adjustment
+
+
+def _state(adjustment: ManualAdjustment) -> State:
+    return {
+        "customer_id": adjustment.customer_id,
+        "stream_id": adjustment.stream_id,
+        "kind": adjustment.kind,
+        "usd_cents": cents_text(adjustment.usd_cents),
+        "reason": adjustment.reason,
+        "period": adjustment.period,
+    }
 
 
 def _check(kind: ManualKind, usd_cents: Decimal, reason: str) -> None:

@@ -12,7 +12,9 @@ from itertools import islice
 
 from sqlalchemy import Connection, Engine
 
-from metering.core.money import EXACT, ZERO
+from metering.access.actors import Author
+from metering.access.store.audit_log import log_action
+from metering.core.money import EXACT, ZERO, cents_text, sum_cents
 from metering.db.engine import transaction
 from metering.ledger.entries import Adjustment, AdjustmentReason, adjust
 from metering.ledger.queries.charges import BillFilter, iterate_charged_streams
@@ -83,6 +85,7 @@ def rerate(
     where: BillFilter,
     now: datetime,
     book: bool,
+    by: Author = "metering",
     progress: Progress = lambda _: None,
 ) -> Sequence[RerateGroup]:
     """Return the changes by provider and model; with `book`, book the differences as adjustments.
@@ -100,6 +103,7 @@ def rerate(
                 changes = list(_changes(connection, batch, price_books.current(connection), lock=book))
                 if book:
                     changes = _book(connection, changes, now)
+                    _log(connection, where, changes, by, now)
             for change in changes:
                 groups.add(change.before, change.after)
             seen += len(batch)
@@ -165,6 +169,22 @@ def _book(connection: Connection, changes: Sequence[_Change], now: datetime) -> 
         add_to_totals(connection, bill_changes)
         mark_streams(connection, [_mark(adjustment) for adjustment in adjustments])
     return kept
+
+
+def _log(connection: Connection, where: BillFilter, changes: Sequence[_Change], by: Author, now: datetime) -> None:
+    """One row for each batch that booked something, in its transaction."""
+    booked = [(each.before, each.after) for each in changes if each.after is not None]
+    if not booked:
+        return
+    difference = sum_cents(EXACT.subtract(after.usd_cents, before.usd_cents) for before, after in booked)
+    after = {
+        "provider": where.provider,
+        "model": where.model,
+        "customer_id": where.customer_id,
+        "adjustments": len(booked),
+        "usd_cents": cents_text(difference),
+    }
+    log_action(connection, by=by, now=now, kind="rerating", action="book", subject=str(where.period), after=after)
 
 
 def _mark(adjustment: Adjustment) -> StreamMark:

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import log_action
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.streams.resolutions import Resolution, ResolutionAction, fingerprints_of
@@ -31,7 +33,7 @@ def resolve_stream(
     stream_id: str,
     action: ResolutionAction,
     reason: str,
-    resolved_by: str,
+    resolved_by: Author,
     now: datetime,
 ) -> Resolution:
     """Record a resolution and make the stream due. It holds while the winning start and end stay the same.
@@ -57,12 +59,22 @@ def resolve_stream(
             resolved_at=now,
             action=action,
             reason=reason.strip(),
-            resolved_by=resolved_by,
+            resolved_by=str(resolved_by),
             start_fingerprint=start_fingerprint,
             end_fingerprint=end_fingerprint,
         )
         add_resolution(connection, resolution)
         wake_stream(connection, customer_id=customer_id, stream_id=stream_id, now=now)
+        log_action(
+            connection,
+            by=resolved_by,
+            now=now,
+            kind="stream",
+            action="resolve",
+            subject=stream_id,
+            before={"customer_id": customer_id, "state": stream.state, "reason": stream.state_reason},
+            after={"customer_id": customer_id, "action": action, "reason": resolution.reason},
+        )
     return resolution
 
 

@@ -1,5 +1,6 @@
 """SQL that writes customers. Ingest adds unknown ones; here they get a name, a time zone and a Stripe id."""
 
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -17,6 +18,10 @@ class UnknownCustomerError(MeteringError):
     """No customer has this id."""
 
 
+class InvalidCustomerIdError(MeteringError):
+    """A new customer's id has control characters."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerDetails:
     """Details of a customer that can be set; None keeps a value."""
@@ -26,6 +31,8 @@ class CustomerDetails:
     time_zone: str | None = None
 
 
+# As for events (`events.wire.admission`); a customer that exists already keeps its id.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CUSTOMER = text("SELECT name, stripe_customer_id FROM customers WHERE customer_id = :customer_id")
 
 
@@ -56,6 +63,17 @@ def stripe_customer_id_of(connection: Connection, *, customer_id: str) -> str | 
     return linked
 
 
+_LOCK = text(
+    "SELECT name, stripe_customer_id, time_zone FROM customers WHERE customer_id = :customer_id FOR UPDATE"
+)
+
+
+def lock_details(connection: Connection, *, customer_id: str) -> CustomerDetails | None:
+    """A customer's details, which no other transaction changes until this one ends; None if it does not exist."""
+    row = connection.execute(_LOCK, {"customer_id": customer_id}).first()
+    return None if row is None else CustomerDetails(**row._mapping)
+
+
 # Details that are not given keep their value; a new customer has the time zone UTC.
 _PUT = text(
     """
@@ -73,8 +91,13 @@ def put_customer(connection: Connection, *, customer_id: str, details: CustomerD
     """Create the customer, or set the details that are given.
 
     Raises:
+        InvalidCustomerIdError: the customer does not exist, and its id has control characters.
         StripeCustomerTakenError: another customer has this Stripe id.
     """
+    if _CONTROL.search(customer_id) and not is_customer(connection, customer_id=customer_id):
+        raise InvalidCustomerIdError(
+            f"customer_id: expected an id without control characters, got {customer_id!r}"
+        )
     try:
         connection.execute(_PUT, {"customer_id": customer_id, "now": now, **asdict(details)})
     except IntegrityError as error:

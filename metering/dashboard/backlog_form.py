@@ -5,6 +5,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from metering.access.scopes import Scope
 from metering.core.clock import utc_now
 from metering.corrections.resolve_stream import (
     InvalidResolutionError,
@@ -12,7 +13,8 @@ from metering.corrections.resolve_stream import (
     UnknownStreamError,
     resolve_stream,
 )
-from metering.dashboard.errors import InvalidFormError, NotAllowedError
+from metering.dashboard.access import needs
+from metering.dashboard.errors import InvalidFormError
 from metering.dashboard.forms import read_signed_form
 from metering.dashboard.links import link
 from metering.dashboard.rendering import HEADERS
@@ -23,10 +25,9 @@ from metering.streams.resolutions import ResolutionAction
 def backlog_form_routes(service: Service) -> list[Route]:
     """The route that receives the forms of the backlog page."""
 
+    @needs(Scope.CORRECTIONS_WRITE)
     async def settle(request: Request) -> Response:
         viewer, form = await read_signed_form(request, engine=service.engine)
-        if not viewer.is_admin:
-            raise NotAllowedError("settling a stream needs a key with role admin")
         action = form.get("action", "")
         if action not in set(ResolutionAction):
             raise InvalidFormError(f"action: one of {', '.join(ResolutionAction)}")
@@ -39,7 +40,7 @@ def backlog_form_routes(service: Service) -> list[Route]:
                 stream_id=stream_id,
                 action=ResolutionAction(action),
                 reason=form.get("reason", ""),
-                resolved_by=f"key {viewer.key_id}",
+                resolved_by=viewer.actor,
                 now=utc_now(),
             )
         except (InvalidResolutionError, NotInBacklogError, UnknownStreamError) as error:

@@ -10,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from metering.access.scopes import Scope
 from metering.audit.make_receipt import make_receipt
 from metering.audit.receipt_document import receipt_document
 from metering.core.clock import utc_now
 from metering.core.period import BillingPeriod
+from metering.dashboard.access import needs
 from metering.dashboard.errors import InvalidFilterError, NotFoundError
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.invoices import stored_invoice
@@ -124,6 +126,7 @@ FILES: Sequence[tuple[str, Callable[[PageRequest], File]]] = (
 def export_route(service: Service, *, engine: Engine) -> Route:
     """The exports of a month: the same files as over the API."""
 
+    @needs(Scope.EXPORTS_READ)
     def endpoint(request: Request) -> Response:
         viewer = viewer_of(request, engine=service.engine, now=utc_now())
         kind, _, format = request.path_params["name"].rpartition(".")

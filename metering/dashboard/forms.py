@@ -38,11 +38,12 @@ async def read_form(request: Request) -> dict[str, str]:
 
 
 async def read_signed_form(request: Request, *, engine: Engine) -> tuple[Viewer, dict[str, str]]:
-    """The viewer and the fields of a form that carries the token of the viewer's session.
+    """The viewer, whose key has the scope, and the fields of a form that carries the token of the session.
 
     Raises:
         SignedOutError: the request has no valid session.
-        NotAllowedError: another site's page sent it, or its token is missing or of another session.
+        NotAllowedError: another site's page sent it, its token is missing or of another session, or the key does
+            not have the scope.
         InvalidFormError: it is not a form, or too long.
     """
     form = await read_form(request)

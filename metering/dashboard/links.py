@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
+from metering.dashboard.access import SCOPES_OF_PAGES
 from metering.dashboard.sessions import Viewer
 from metering.dashboard.tables import Cell
 from metering.totals.ranges import Range
@@ -22,10 +23,12 @@ _SECTIONS = (
     ("alerts", "Alerts", "alerts"),
     ("backlog", "Backlog", "backlog"),
     ("rates", "Rates", "rates"),
+    ("keys", "Keys", "keys"),
+    ("audit_log", "Audit log", "audit-log"),
     ("system", "System", "system"),
 )
 # Hidden from keys that are bound to one customer.
-_ALL_CUSTOMERS_ONLY = frozenset({"customers", "system"})
+_ALL_CUSTOMERS_ONLY = "customers"
 
 
 def link(path: str, **filters: str | None) -> str:
@@ -104,7 +107,8 @@ def navigation(viewer: Viewer, section: str) -> list[Entry]:
     entries = [
         Entry(title, link(path), name == section)
         for name, title, path in _SECTIONS
-        if viewer.customer_id is None or name not in _ALL_CUSTOMERS_ONLY
+        if all(map(viewer.may, SCOPES_OF_PAGES[f"/{path}"]))
+        and (viewer.customer_id is None or name != _ALL_CUSTOMERS_ONLY)
     ]
     if viewer.customer_id is not None:
         entries.insert(1, Entry("Your account", customer_page(viewer.customer_id), section == "customers"))

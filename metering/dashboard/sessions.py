@@ -13,35 +13,56 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import Response
 
-from metering.access.store.keys import (
-    InvalidKeyError,
-    Role,
-    authenticate,
-    begin_session,
-    end_session,
-    key_of_session,
-    parse_secret,
-)
+from metering.access.actors import Actor, request_id_of
+from metering.access.keys import InvalidKeyError, Key, parse_secret
+from metering.access.scopes import OF_ONE_CUSTOMER, SCOPES_OF_ROLE, Role, Scope, roles_with
+from metering.access.store.keys import authenticate, mark_used
+from metering.access.store.sessions import begin_session, end_session, key_of_session
 from metering.dashboard.errors import NotAllowedError, NotFoundError, SignedOutError
 from metering.db.engine import transaction
 
 COOKIE = "metering_session"
+# Scopes that open a page.
+READING = frozenset(Scope) - SCOPES_OF_ROLE[Role.INGEST]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """The key of a session. `customer_id` is the only customer that it may see, None for all of them."""
+    """The key of a session, the token of its forms, and the request: where it comes from, and its id."""
 
-    key_id: str
-    name: str
-    role: Role
-    customer_id: str | None
+    key: Key
     token: str
+    address: str | None
+    request_id: str
 
     @property
-    def is_admin(self) -> bool:
-        """Whether the key has role admin."""
-        return self.role is Role.ADMIN
+    def customer_id(self) -> str | None:
+        """The only customer that the key may see, None for all of them."""
+        return self.key.customer_id
+
+    @property
+    def actor(self) -> Actor:
+        """The viewer as the author of a change."""
+        return Actor(
+            name=f"key {self.key.key_id}", door="dashboard", address=self.address, request_id=self.request_id
+        )
+
+    def may(self, scope: str) -> bool:
+        """Whether the key has a scope."""
+        return scope in self.key.scopes
+
+    def require(self, scope: Scope) -> None:
+        """Refuse a viewer whose key does not have a scope.
+
+        Raises:
+            NotFoundError: the key is bound to a customer, and this is not about one customer.
+            NotAllowedError: the key has not the scope; the message names it.
+        """
+        if self.may(scope):
+            return
+        if self.customer_id is not None and scope not in OF_ONE_CUSTOMER:
+            raise NotFoundError("this page does not exist")
+        raise NotAllowedError(f"this needs a key with scope {scope} (role {' or '.join(roles_with(scope))})")
 
     def customer(self, customer_id: str | None) -> str | None:
         """The requested customer, or the only one that this key may see; None for all.
@@ -55,10 +76,11 @@ class Viewer:
 
 
 def viewer_of(request: Request, *, engine: Engine, now: datetime) -> Viewer:
-    """The viewer of a request.
+    """The viewer of a request, whose key has the scopes that the route declares.
 
     Raises:
         SignedOutError: the request has no valid session.
+        NotFoundError, NotAllowedError: the key has not the scopes; see `Viewer.require`.
     """
     session = request.cookies.get(COOKIE, "")
     if not session:
@@ -68,27 +90,39 @@ def viewer_of(request: Request, *, engine: Engine, now: datetime) -> Viewer:
     if key is None:
         raise SignedOutError("the session has ended: sign in again")
     token = hmac.new(session.encode(), b"form", sha256).hexdigest()
-    return Viewer(key_id=key.key_id, name=key.name, role=key.role, customer_id=key.customer_id, token=token)
+    viewer = Viewer(
+        key=key,
+        token=token,
+        address=request.client.host if request.client else None,
+        request_id=request_id_of(request.headers.get("x-request-id")),
+    )
+    for scope in request.scope["endpoint"].scopes:
+        viewer.require(scope)
+    return viewer
 
 
 def sign_in(*, engine: Engine, key: str, now: datetime, lifetime: timedelta) -> str:
     """Begin a session with a key, and return the session.
 
     Raises:
-        SignedOutError: the key is unknown, revoked or malformed.
-        NotAllowedError: the key may only post events.
+        SignedOutError: the key is unknown, expired, revoked or malformed.
+        NotAllowedError: the key can see no page.
     """
     try:
         secret = parse_secret(key.strip())
     except InvalidKeyError as error:
         raise SignedOutError(str(error)) from error
     with transaction(engine) as connection:
-        found = authenticate(connection, secret)
+        found = authenticate(connection, secret, now=now)
         if found is None:
-            raise SignedOutError("this key is unknown or revoked")
-        if found.role not in (Role.READ, Role.ADMIN):
-            raise NotAllowedError(f"a key with role {found.role} posts events: sign in with role read or admin")
-        return begin_session(connection, key_id=found.key_id, now=now, lifetime=lifetime)
+            raise SignedOutError("this key is unknown, expired or revoked")
+        if not found.key.scopes & READING:
+            raise NotAllowedError(
+                f"a key with role {found.key.role} reads nothing: sign in with role read or admin"
+            )
+        mark_used(connection, [found.key.key_id], now=now)
+        ends_at = min(filter(None, (now + lifetime, found.ends_at)))
+        return begin_session(connection, key_id=found.key.key_id, now=now, ends_at=ends_at)
 
 
 def sign_out(request: Request, *, engine: Engine) -> None:

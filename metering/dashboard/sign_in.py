@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from metering.core.clock import utc_now
+from metering.dashboard.access import needs, open_to_all
 from metering.dashboard.errors import SIGN_IN, DashboardError, TooManyAttemptsError
 from metering.dashboard.forms import read_form, read_signed_form
 from metering.dashboard.rendering import HEADERS, render
@@ -57,9 +58,11 @@ def sign_in_routes(service: Service) -> list[Route]:
     """The sign-in form, its submission, and sign-out."""
     failed = FailedSignIns()
 
+    @open_to_all
     async def show(request: Request) -> Response:
         return _form(_destination(request.query_params.get("next")))
 
+    @open_to_all
     async def submit(request: Request) -> Response:
         form = await read_form(request)
         address = request.client.host if request.client else "unknown"
@@ -79,6 +82,7 @@ def sign_in_routes(service: Service) -> list[Route]:
         set_cookie(response, session, secure=request.url.scheme == "https", lifetime=lifetime)
         return response
 
+    @needs()
     async def leave(request: Request) -> Response:
         await read_signed_form(request, engine=service.engine)
         await run_in_threadpool(sign_out, request, engine=service.engine)

@@ -66,11 +66,18 @@ def _milliseconds(time: timedelta) -> int:
 
 
 def owner_engine(url: str) -> Engine:
-    """An engine for migrations, with the privileges of its login."""
+    """An engine for migrations, with the privileges of its login.
+
+    A statement waits a second at most for a lock: what comes after it waits as long as it does.
+    """
     return create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
-        connect_args={"options": "-c timezone=UTC", "connect_timeout": _CONNECT_SECONDS, **TCP_OPTIONS},
-        pool_size=1,
+        connect_args={
+            "options": "-c timezone=UTC -c lock_timeout=1s",
+            "connect_timeout": _CONNECT_SECONDS,
+            **TCP_OPTIONS,
+        },
+        pool_size=2,
     )
 
 

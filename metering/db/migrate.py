@@ -1,47 +1,109 @@
 """Migrate the schema: create the roles that are missing, then upgrade to the version of this code."""
 
+import logging
+import random
+from datetime import timedelta
 from pathlib import Path
+from time import monotonic, sleep
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import migrations
 from metering.db.engine import READER_ROLE, SERVICE_ROLE, transaction
 from metering.db.locks import Lock, take
-from metering.db.schema import RoleMissingError, UnknownSchemaError, stored_version
+from metering.db.schema import (
+    MigrationBlockedError,
+    RoleMissingError,
+    UnknownSchemaError,
+    check_allowed,
+    is_newer,
+    stored_oldest_code,
+    stored_version,
+)
+
+log = logging.getLogger(__name__)
 
 
-def migrate(owner: Engine) -> str:
-    """Upgrade the schema to the version of this code and return that version. Concurrent runs are safe.
+# A migration is tried again while sessions that it waits for go on: a backup, an export, a report.
+PATIENCE = timedelta(minutes=10)
+_MAX_PAUSE_SECONDS = 2.0
+
+
+def migrate(owner: Engine, *, patience: timedelta = PATIENCE) -> str:
+    """Upgrade the schema to the version of this code and return its version. Concurrent runs are safe.
+
+    Each migration is a transaction of its own, and waits for a lock for a second at most, so that ingest goes on.
+    A newer schema that allows this code is left as it is.
 
     Raises:
         RoleMissingError: the roles are missing and the login may not create them.
+        MigrationBlockedError: other sessions held a table for longer than `patience`.
+        SchemaTooNewError: a newer release made the schema unusable for this code.
         UnknownSchemaError: the database belongs to another release.
     """
-    with transaction(owner) as connection:
-        take(connection, Lock.MIGRATION)
-        _check_known(connection)
-        _ensure_roles(connection)
-        config = _alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    with transaction(owner) as guard:
+        guard.execute(_WAIT_FOR_EVER)
+        take(guard, Lock.MIGRATION)
+        newer = _newer_version(guard)
+        if newer is not None:
+            return newer
+        with transaction(owner) as connection:
+            ensure_roles(connection)
+        _upgrade(owner, patience=patience)
     return migrations.HEAD
 
 
-def _check_known(connection: Connection) -> None:
+# The guard is idle while migrations run on another connection, and its lock is that of the whole run.
+_WAIT_FOR_EVER = text(
+    "SELECT set_config('lock_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)"
+)
+
+
+def _newer_version(connection: Connection) -> str | None:
+    """The version of a newer schema that allows this code; None if the schema is to be migrated."""
     found = stored_version(connection)
     known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
-    if found is not None and found not in known:
+    if found is None or found in known:
+        return None
+    oldest_code = stored_oldest_code(connection)
+    if oldest_code is None or not is_newer(found):
         raise UnknownSchemaError(
             f"the database is at version {found}, which this release does not know: "
             "use the release that made it, or a new database"
         )
+    check_allowed(found, oldest_code=oldest_code)
+    return found
 
 
-def _ensure_roles(connection: Connection) -> None:
+def _upgrade(owner: Engine, *, patience: timedelta) -> None:
+    deadline = monotonic() + patience.total_seconds()
+    config = _alembic_config()
+    while True:
+        try:
+            with owner.connect() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+            return
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable | DeadlockDetected):
+                raise
+            if monotonic() > deadline:
+                what = str(error.orig).splitlines()[0]
+                raise MigrationBlockedError(
+                    f"another session holds a table that the migration needs ({what}): end it, and run"
+                    " `metering migrate` again; pg_stat_activity names it, by the age of its transaction"
+                ) from error
+            log.warning("a migration did not get a lock within a second, and is tried again")
+        # Whatever queued behind the migration goes on before it is tried again.
+        sleep(random.uniform(0.5, 1.0) * _MAX_PAUSE_SECONDS)
+
+
+def ensure_roles(connection: Connection) -> None:
     for role in (SERVICE_ROLE, READER_ROLE):
         if not connection.execute(_ROLE_EXISTS, {"role": role}).first():
             _create_role(connection, role)

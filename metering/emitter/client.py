@@ -17,6 +17,7 @@ from metering.emitter.cloudevents import coalesce, encode_event
 from metering.emitter.delivery import Backoff, Delivery, Verdict
 from metering.emitter.reports import Counters, EmitterStats, ErrorLog
 from metering.emitter.segments import Segment, read_segment
+from metering.emitter.sent import SentEvents
 from metering.emitter.spool import Spool
 from metering.events.events import TokenDelivered, UsageEvent
 
@@ -46,11 +47,14 @@ class Emitter:
         max_spool_bytes: int = 1 << 30,
         timeout: float = 10.0,
         slow_retry: float = 30.0,
+        keep_sent: float = 0.0,
+        max_sent_bytes: int = 1 << 30,
     ) -> None:
         """Start both threads, and resend the events that dead processes left in the same spool.
 
         `url` is the root of the API, `key` has the role `ingest`, and `source` names this gateway instance. Times
         are in seconds: `timeout` is that of one request, `slow_retry` the pause while a setting is wrong.
+        Acknowledged events are kept for `keep_sent`, in up to `max_sent_bytes`, for a restored server.
 
         Raises:
             SpoolError: the spool folder cannot be created or written.
@@ -72,6 +76,7 @@ class Emitter:
             hard_bytes=max_spool_bytes + max_spool_bytes // HEADROOM,
             segment_events=MAX_BATCH_EVENTS,
         )
+        self._sent = SentEvents(spool, seconds=keep_sent, max_bytes=max_sent_bytes)
         self._counters.add(inherited=self._spool.inherited_events)
         self._delivery = Delivery(url=url, key=key, timeout=timeout)
         self._backoff = Backoff(slow=slow_retry)
@@ -226,6 +231,7 @@ class Emitter:
             warned = "; ".join(verdict.warnings[:_MAX_WARNINGS])
             self._errors.error("the server accepted events of which it does not know a field: %s", warned)
         self._counters.add(sent=len(lines) - len(verdict.rejected))
+        self._sent.keep([line for index, line in enumerate(lines) if index not in verdict.rejected])
         self._spool.remove(segment)
         self._backoff.reset()
 

@@ -3,6 +3,7 @@
     spool/
       .lock                    held while folders are created or taken over
       rejected.ndjson          the events that the server rejected, with the reasons
+      sent/                    acknowledged events, if they are kept (sent.py)
       4711-9f3c2a1b/           one process, which holds `lock` while it lives
         lock  00000001.ndjson  00000002.ndjson  ...
 
@@ -24,6 +25,7 @@ from types import TracebackType
 from metering.core.errors import MeteringError
 from metering.emitter.reports import ErrorLog
 from metering.emitter.segments import Segment, SegmentWriter, inherited_segment
+from metering.emitter.sent import FOLDER as SENT
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +241,8 @@ class Spool:
     def _take_over_abandoned(self) -> list[Segment]:
         """Move the segments of dead processes into the own folder, and remove their folders."""
         segments: list[Segment] = []
-        for folder in sorted(path for path in self._root.iterdir() if path.is_dir() and path != self._folder):
+        others = {path for path in self._root.iterdir() if path.is_dir()} - {self._folder, self._root / SENT}
+        for folder in sorted(others):
             lock = FileLock(folder / "lock")
             if not lock.try_acquire():
                 continue

@@ -40,7 +40,11 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         await asyncio.to_thread(warm_up)
         emitter = Emitter(
-            url=settings.metering_url, key=settings.ingest_key, source=settings.source, spool=settings.spool
+            url=settings.metering_url,
+            key=settings.ingest_key,
+            source=settings.source,
+            spool=settings.spool,
+            keep_sent=settings.keep_sent_seconds,
         )
         gateway = Gateway(settings=settings, emitter=emitter)
         watching = [asyncio.create_task(gateway.tick()), asyncio.create_task(check_policies(gateway))]

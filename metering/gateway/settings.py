@@ -55,7 +55,7 @@ class GatewaySettings:
     """All settings of a gateway.
 
     A client that takes nothing for `stall_seconds` is disconnected. After SIGTERM, running streams get
-    `grace_seconds`.
+    `grace_seconds`. Acknowledged events are kept for `keep_sent_seconds`.
     """
 
     metering_url: str
@@ -68,6 +68,7 @@ class GatewaySettings:
     port: int = 8080
     stall_seconds: float = 60.0
     grace_seconds: float = 30.0
+    keep_sent_seconds: float = 86_400.0
     workers: int = 1
 
 
@@ -115,6 +116,7 @@ def settings_from_environment(*, environment: Mapping[str, str] = os.environ) ->
         port=_port(environment.get(f"{PREFIX}PORT", "8080")),
         stall_seconds=_seconds_of(environment, "STALL_SECONDS", 60.0),
         grace_seconds=_seconds_of(environment, "GRACE_SECONDS", 30.0),
+        keep_sent_seconds=_seconds_of(environment, "KEEP_SENT_SECONDS", 86_400.0, or_zero=True),
         workers=_workers(environment.get(f"{PREFIX}WORKERS", "1")),
     )
 
@@ -223,8 +225,10 @@ def _port(value: str) -> int:
     return int(value)
 
 
-def _seconds_of(environment: Mapping[str, str], name: str, default: float) -> float:
+def _seconds_of(environment: Mapping[str, str], name: str, default: float, *, or_zero: bool = False) -> float:
     value = environment.get(f"{PREFIX}{name}") or str(default)
+    if or_zero and value == "0":
+        return 0.0
     try:
         return _seconds(float(value), f"{PREFIX}{name}")
     except ValueError:

@@ -38,7 +38,7 @@ def preview_month(
         period=request.period,
         customer_id=request.customer_id,
         force_reason=request.force_reason,
-        requested_by=request.requested_by,
+        requested_by=str(request.requested_by),
         as_of=request.as_of,
         started_at=now,
     )

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import log_action
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import shown_zone
@@ -41,7 +43,7 @@ class RunRequest:
     period: BillingPeriod
     customer_id: str | None = None
     force_reason: str | None = None
-    requested_by: str
+    requested_by: Author
     as_of: datetime | None = None
 
 
@@ -61,15 +63,30 @@ def begin_run(*, engine: Engine, request: RunRequest, terms: CloseTerms, now: da
         until = at if request.force_reason else at - terms.grace
         if zones and not closable_zones(period=request.period, zones=zones, until=until):
             raise MonthNotOverError(_not_over(request, zones, terms))
-        return start_run(
+        run = start_run(
             connection,
             period=request.period,
             customer_id=request.customer_id,
             force_reason=request.force_reason,
-            requested_by=request.requested_by,
+            requested_by=str(request.requested_by),
             as_of=request.as_of,
             now=now,
         )
+        log_action(
+            connection,
+            by=request.requested_by,
+            now=now,
+            kind="invoices",
+            action="close",
+            subject=str(request.period),
+            after={
+                "run_id": run.run_id,
+                "customer_id": request.customer_id,
+                "force_reason": request.force_reason,
+                "as_of": request.as_of,
+            },
+        )
+    return run
 
 
 def begin_scheduled_run(*, engine: Engine, terms: CloseTerms, now: datetime) -> InvoiceRun | None:

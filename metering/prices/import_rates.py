@@ -6,6 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import log_action
 from metering.core.dates import histories, in_force
 from metering.core.ids import digest
 from metering.db.engine import transaction
@@ -57,6 +59,8 @@ class Only:
 
 
 EVERY_MODEL = Only()
+# An import of the whole catalogue has thousands of cards.
+_MAX_NAMED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +107,21 @@ def plan_import(
 
 
 def keep_rates(
-    *, engine: Engine, catalogue: Catalogue, now: datetime, kept_by: str, only: Only = EVERY_MODEL
+    *, engine: Engine, catalogue: Catalogue, now: datetime, kept_by: Author, only: Only = EVERY_MODEL
 ) -> ImportPlan:
     """Keep the stored prices: what an import would add now is not offered again, unless the catalogue changes."""
     with transaction(engine) as connection:
         plan = plan_import(connection, catalogue=catalogue, now=now, only=only)
         cards = {each.catalogue_card_id: each.card for each in plan.changes}
-        keep_cards(connection, cards, source=catalogue.source, kept_by=kept_by, now=now)
+        keep_cards(connection, cards, source=catalogue.source, kept_by=str(kept_by), now=now)
         close_changes_of_models(connection, models=_models(plan))
+        _log(connection, "keep", plan, kept_by, now)
     return plan
 
 
-def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime, only: Only = EVERY_MODEL) -> ImportPlan:
+def import_rates(
+    *, engine: Engine, catalogue: Catalogue, now: datetime, by: Author = "metering", only: Only = EVERY_MODEL
+) -> ImportPlan:
     """Add the new cards of the catalogue. Streams that lacked a rate are rated by them."""
     with transaction(engine) as connection:
         plan = plan_import(connection, catalogue=catalogue, now=now, only=only)
@@ -127,7 +134,22 @@ def import_rates(*, engine: Engine, catalogue: Catalogue, now: datetime, only: O
         )
         add_providers(connection, plan.providers, provenance=catalogue.source, now=now)
         close_changes_of_models(connection, models=_models(plan))
+        _log(connection, "import", plan, by, now)
     return plan
+
+
+def _log(connection: Connection, action: str, plan: ImportPlan, by: Author, now: datetime) -> None:
+    """One row for all cards; each card itself is never changed, and says where it comes from."""
+    if not (plan.changes or plan.providers):
+        return
+    cards = [change.card.rate_card_id for change in plan.changes]
+    after = {
+        "cards": len(cards),
+        "first_cards": cards[:_MAX_NAMED],
+        "cards_digest": digest(*cards),
+        "providers": len(plan.providers),
+    }
+    log_action(connection, by=by, now=now, kind="catalogue", action=action, subject=plan.source, after=after)
 
 
 def _models(plan: ImportPlan) -> set[tuple[str, str]]:

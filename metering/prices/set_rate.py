@@ -6,10 +6,13 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import State, log_action
 from metering.core.errors import MeteringError
 from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
 from metering.prices.check_rates import check_rates
+from metering.prices.rate_text import rate_text
 from metering.prices.rates import Rate, RateCard, in_order, rate_card_id_of
 from metering.prices.store.cards import SET_BY, SourcedRateCard, add_rate_cards, shared_names
 
@@ -25,7 +28,7 @@ def set_rate(
     model: str,
     effective_from: datetime,
     rates: Sequence[Rate],
-    set_by: str,
+    set_by: Author,
     now: datetime,
     customer_id: str | None = None,
 ) -> RateCard:
@@ -53,7 +56,26 @@ def set_rate(
                 f"effective_from: {provider}/{model} already has a card effective from "
                 f"{effective_from.isoformat()}; choose another time"
             ) from error
+        log_action(
+            connection,
+            by=set_by,
+            now=now,
+            kind="rate",
+            action="set",
+            subject=card.rate_card_id,
+            after=_state(card),
+        )
     return card
+
+
+def _state(card: RateCard) -> State:
+    return {
+        "provider": card.provider,
+        "model": card.model,
+        "customer_id": card.customer_id,
+        "effective_from": card.effective_from,
+        "rates": [rate_text(rate) for rate in card.rates],
+    }
 
 
 def _card(

@@ -3,9 +3,11 @@
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import State, log_action
 from metering.core.errors import MeteringError
 from metering.customers.store import CustomerDetails, put_customer
 from metering.db.engine import transaction
@@ -23,7 +25,7 @@ class InvalidMarkupError(MeteringError):
 
 
 def set_cancel_policy(
-    *, engine: Engine, provider: str, policy: CancelPolicy, effective_from: datetime, set_by: str, now: datetime
+    *, engine: Engine, provider: str, policy: CancelPolicy, effective_from: datetime, set_by: Author, now: datetime
 ) -> CancelTerms:
     """Add a provider's cancel policy, for streams that start from `effective_from` on.
 
@@ -32,7 +34,7 @@ def set_cancel_policy(
     """
     try:
         with transaction(engine) as connection:
-            return add_cancel_policy(
+            terms = add_cancel_policy(
                 connection,
                 provider=provider.lower(),
                 policy=policy,
@@ -40,6 +42,9 @@ def set_cancel_policy(
                 provenance=f"set by {set_by}",
                 now=now,
             )
+            after = {"policy": policy, "version": terms.version, "effective_from": effective_from}
+            _log(connection, "cancel_policy", terms.provider, after, set_by, now)
+            return terms
     except IntegrityError as error:
         raise TermsDateTakenError(
             f"effective_from: {provider} already has a cancel policy effective from {effective_from.isoformat()}; "
@@ -48,7 +53,7 @@ def set_cancel_policy(
 
 
 def set_upstream_price(
-    *, engine: Engine, provider: str, accepted: bool, effective_from: datetime, set_by: str, now: datetime
+    *, engine: Engine, provider: str, accepted: bool, effective_from: datetime, set_by: Author, now: datetime
 ) -> UpstreamPrice:
     """Accept, or no longer accept, what a provider says that a stream cost as its price where no rate is.
 
@@ -61,6 +66,8 @@ def set_upstream_price(
     try:
         with transaction(engine) as connection:
             add_upstream_price(connection, new, provenance=f"set by {set_by}", now=now)
+            after = {"accepted": accepted, "effective_from": effective_from}
+            _log(connection, "upstream_price", new.provider, after, set_by, now)
     except IntegrityError as error:
         raise TermsDateTakenError(
             f"effective_from: {provider} already has a setting effective from {effective_from.isoformat()}; "
@@ -70,7 +77,7 @@ def set_upstream_price(
 
 
 def set_markup(
-    *, engine: Engine, customer_id: str, percent: Decimal, effective_from: datetime, set_by: str, now: datetime
+    *, engine: Engine, customer_id: str, percent: Decimal, effective_from: datetime, set_by: Author, now: datetime
 ) -> Markup:
     """Add a customer's markup (negative: a discount), for streams that start from `effective_from` on.
 
@@ -83,7 +90,7 @@ def set_markup(
     try:
         with transaction(engine) as connection:
             put_customer(connection, customer_id=customer_id, details=CustomerDetails(), now=now)
-            return add_markup(
+            markup = add_markup(
                 connection,
                 customer_id=customer_id,
                 percent=percent,
@@ -91,8 +98,15 @@ def set_markup(
                 provenance=f"set by {set_by}",
                 now=now,
             )
+            after = {"percent": percent, "effective_from": effective_from}
+            _log(connection, "markup", customer_id, after, set_by, now)
+            return markup
     except IntegrityError as error:
         raise TermsDateTakenError(
             f"effective_from: {customer_id} already has a markup effective from {effective_from.isoformat()}; "
             "choose another time"
         ) from error
+
+
+def _log(connection: Connection, kind: str, subject: str, after: State, by: Author, now: datetime) -> None:
+    log_action(connection, by=by, now=now, kind=kind, action="set", subject=subject, after=after)

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from metering.core.errors import MeteringError
 from metering.db.engine import check_safe, owner_engine, service_engine
-from metering.db.schema import check_current
+from metering.db.schema import check_usable
 from metering.months.statements.usage_statement import Issuer
 from metering.prices.store.book import PriceBooks
 from metering.server.embedded.data_dir import Services, default_data_dir, find_running
@@ -34,13 +34,13 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
 
     Raises:
         NotConfiguredError: no database is configured, and no `metering up` runs.
-        DatabaseUnavailableError, SchemaOutdatedError, UnsafeDatabaseError: see db/.
+        DatabaseUnavailableError, SchemaOutdatedError, SchemaTooNewError, UnsafeDatabaseError: see db/.
     """
     timeout = settings.statement_timeout
     engine = service_engine(
         database_url(settings), pool_size=pool_size, statement_timeout=timeout, idle_timeout=timeout
     )
-    check_current(engine)
+    check_usable(engine)
     check_safe(engine)
     return _service(settings, engine)
 
@@ -99,9 +99,18 @@ def build_owner_engine(settings: Settings) -> Engine:
     Raises:
         NotConfiguredError: no database is configured, and no `metering up` runs.
     """
+    return owner_engine(owner_url(settings))
+
+
+def owner_url(settings: Settings) -> str:
+    """METERING_MIGRATION_DATABASE_URL, or else the URL of the database.
+
+    Raises:
+        NotConfiguredError: no database is configured, and no `metering up` runs.
+    """
     if settings.migration_database_url is not None:
-        return owner_engine(settings.migration_database_url.get_secret_value())
-    return owner_engine(database_url(settings))
+        return settings.migration_database_url.get_secret_value()
+    return database_url(settings)
 
 
 def database_url(settings: Settings) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError, check_safe, transaction
-from metering.db.schema import check_current
+from metering.db.schema import check_usable
 from metering.server.queries import WorkHealth, work_health
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class DatabaseWatch:
         self._engine.dispose()
         try:
             if not self._is_current:
-                check_current(self._engine)
+                check_usable(self._engine)
                 self._is_current = True
             check_safe(self._engine)
         except MeteringError as error:

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     admin_key: SecretStr | None = Field(
         default=None, description="First admin key of the deployment, mk_<id>_<secret>, for automation."
     )
+    gateway_ingest_key: SecretStr | None = Field(
+        default=None,
+        description="Key of a gateway, mk_<id>_<secret>, for automation: `metering migrate` adds it with role "
+        "ingest.",
+    )
     data: Path | None = Field(
         default=None,
         description="Data folder of the embedded servers. Default: the platform's data folder.",
@@ -97,8 +102,9 @@ class Settings(BaseSettings):
     )
     journal_retention: Annotated[Duration, Field(ge=timedelta(days=31))] | None = Field(
         default=None,
-        description="Journal partitions (one per month) that ended longer ago are dropped; at least 31d. "
-        "Default: none are dropped.",
+        description="Journal partitions (one per month) that ended longer ago are dropped; at least 31d. Workers "
+        "need it, and so does `metering migrate`: the owner of the database allows no less. Default: none are "
+        "dropped.",
     )
     request_timeout: Duration = Field(
         default=timedelta(seconds=30), description="A client has this long to send a request, headers and body."

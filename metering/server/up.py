@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx2
 from pydantic import SecretStr
 
-from metering.access.manage_access import ensure_admin_key
+from metering.access.manage_access import ensure_admin_key, ensure_ingest_key
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.db.migrate import migrate
-from metering.db.schema import ensure_journal_partitions
+from metering.db.schema import allow_journal_drops, ensure_journal_partitions
 from metering.prices.import_rates import ImportPlan, import_rates
 from metering.prices.read_prices import read_prices
 from metering.prices.store.cards import has_rate_cards
@@ -26,6 +26,11 @@ from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from metering.server.outgoing import LOCAL_STRIPE_KEY
 from metering.server.settings import Settings
+
+# Only the preparation of the database needs these.
+_OWNERS_SECRETS = ("METERING_ADMIN_KEY", "METERING_GATEWAY_INGEST_KEY", "METERING_MIGRATION_DATABASE_URL")
+# The author of what a preparation adds.
+_BY = "metering migrate"
 
 
 class PortTakenError(MeteringError):
@@ -89,6 +94,7 @@ class LocalStripe:
             name="stripe",
             argv=[sys.executable, "-m", "metering.lab.stripe_local", *options],
             env={"STRIPE_LOCAL_WEBHOOK_SECRET": self.webhook_secret},
+            plain=True,
             stop_timeout=5.0,
             ready=lambda: answers(f"{self.url}/livez"),
         )
@@ -102,15 +108,20 @@ def prepare(settings: Settings) -> Prepared:
     """
     owner = build_owner_engine(settings)
     version = migrate(owner)
+    allow_journal_drops(owner, at_least=settings.journal_retention)
     owner.dispose()
     engine = build_service(settings).engine
     now = utc_now()
     ensure_journal_partitions(engine, now=now)
     with transaction(engine) as connection:
         is_new = not has_rate_cards(connection)
-    imported = import_rates(engine=engine, catalogue=read_prices(), now=now) if is_new else None
+    imported = import_rates(engine=engine, catalogue=read_prices(), now=now, by=_BY) if is_new else None
     configured = settings.admin_key.get_secret_value() if settings.admin_key else None
-    generated = ensure_admin_key(engine=engine, configured=configured, now=now)
+    generated = ensure_admin_key(engine=engine, configured=configured, now=now, by=_BY)
+    if settings.gateway_ingest_key is not None:
+        ensure_ingest_key(
+            engine=engine, configured=settings.gateway_ingest_key.get_secret_value(), now=now, by=_BY
+        )
     engine.dispose()
     return Prepared(
         version=version,
@@ -183,6 +194,7 @@ def metering_child(
         name=name,
         argv=[sys.executable, "-m", "metering", *command],
         env=environment,
+        withheld=_OWNERS_SECRETS,
         stop_timeout=5.0,
         ready=(lambda: answers(ready_url)) if ready_url else None,
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
+from metering.access.actors import Author
 from metering.core.ids import digest
 from metering.customers.queries import UnlinkedCustomer, linked_stripe_ids, unlinked_customers
 from metering.customers.store import CustomerDetails
@@ -29,7 +30,7 @@ def find_links(*, engine: Engine, port: StripePort) -> Sequence[CustomerLink]:
     return match_customers(unlinked=unlinked, taken=taken, stripe_customers=stripe_customers)
 
 
-def link(*, engine: Engine, links: Sequence[CustomerLink], now: datetime) -> int:
+def link(*, engine: Engine, links: Sequence[CustomerLink], now: datetime, by: Author = "metering") -> int:
     """Store the links that are unique, and make their unlinked and stuck invoices due; return how many.
 
     Raises:
@@ -38,7 +39,7 @@ def link(*, engine: Engine, links: Sequence[CustomerLink], now: datetime) -> int
     clear = [each for each in links if each.stripe_customer_id is not None]
     for each in clear:
         details = CustomerDetails(stripe_customer_id=each.stripe_customer_id)
-        put_customer(engine=engine, customer_id=each.customer_id, details=details, now=now)
+        put_customer(engine=engine, customer_id=each.customer_id, details=details, by=by, now=now)
     return len(clear)
 
 
@@ -55,6 +56,7 @@ def create_at_stripe(
     environment: str,
     customers: Sequence[UnlinkedCustomer],
     now: datetime,
+    by: Author = "metering",
     progress: Progress = lambda _: None,
 ) -> int:
     """Create customers at Stripe, with our id in their metadata, and link them; return how many.
@@ -71,6 +73,6 @@ def create_at_stripe(
             idempotency_key=f"{environment}/customer/{digest(each.customer_id, each.name or '')}",
         )
         details = CustomerDetails(stripe_customer_id=made.stripe_customer_id)
-        put_customer(engine=engine, customer_id=each.customer_id, details=details, now=now)
+        put_customer(engine=engine, customer_id=each.customer_id, details=details, by=by, now=now)
         progress(done)
     return len(customers)

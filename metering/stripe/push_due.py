@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import log_action
 from metering.core.period import BillingPeriod
 from metering.customers.store import stripe_customer_id_of
 from metering.db.engine import transaction
@@ -68,7 +70,12 @@ def push_round(*, pusher: Pusher, period: str | None = None, only: str | None = 
 
 
 def push_month(
-    *, pusher: Pusher, period: BillingPeriod, only: str | None, progress: Progress = lambda *_: None
+    *,
+    pusher: Pusher,
+    period: BillingPeriod,
+    only: str | None,
+    by: Author = "metering",
+    progress: Progress = lambda *_: None,
 ) -> int:
     """Push until no push up to the month is in progress, or none finishes for two minutes.
 
@@ -79,6 +86,11 @@ def push_month(
     """
     most = 0
     quiet_since = pusher.clock()
+    with transaction(pusher.engine) as connection:
+        after = {"customer_id": only}
+        log_action(
+            connection, by=by, now=quiet_since, kind="invoices", action="push", subject=str(period), after=after
+        )
     before = -1
     while True:
         with transaction(pusher.engine) as connection:

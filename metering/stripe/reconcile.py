@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from metering.access.actors import Author
+from metering.access.store.audit_log import log_action
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
 from metering.stripe.client.port import CLOCK_SKEW, marked_snapshots
@@ -85,7 +87,7 @@ def reconcile(
     period: BillingPeriod | None,
     repair: bool,
     caps: Caps,
-    requested_by: str,
+    requested_by: Author,
     progress: Progress = lambda *_: None,
 ) -> Reconciliation:
     """Compare a month, or all months (None), with Stripe; with `repair`, apply the remedies, within the caps.
@@ -99,7 +101,7 @@ def reconcile(
     now = pusher.clock()
     with transaction(pusher.engine) as connection:
         reconciliation_id = start_reconciliation(
-            connection, period=month, repair=repair, requested_by=requested_by, now=now
+            connection, period=month, repair=repair, requested_by=str(requested_by), now=now
         )
         since = oldest_billed(connection, period=month)
     report = Reconciliation(reconciliation_id=reconciliation_id)
@@ -110,7 +112,7 @@ def reconcile(
         add_findings(connection, reconciliation_id, report.found, now=now)
         record_relinked(connection, report.relinked)
     if repair:
-        _repair(pusher, report, caps, progress)
+        _repair(pusher, report, caps, requested_by, progress)
     with transaction(pusher.engine) as connection:
         finish_reconciliation(
             connection,
@@ -243,7 +245,7 @@ def _extra(snapshot: Snapshot) -> Finding:
     )
 
 
-def _repair(pusher: Pusher, report: Reconciliation, caps: Caps, progress: Progress) -> None:
+def _repair(pusher: Pusher, report: Reconciliation, caps: Caps, requested_by: Author, progress: Progress) -> None:
     by_invoice: dict[tuple[str, str], list[FoundDrift]] = {}
     for each in report.found:
         if each.finding.remedy is not Remedy.REPORT and each.customer_id and each.invoice_id:
@@ -255,12 +257,13 @@ def _repair(pusher: Pusher, report: Reconciliation, caps: Caps, progress: Progre
         done, repair = repair_drift(pusher, customer_id=key[0], invoice_id=key[1], found=found)
         numbers = [each.number for each in found]
         with transaction(pusher.engine) as connection:
+            now = pusher.clock()
             record_repair(
-                connection,
-                report.reconciliation_id,
-                numbers,
-                repair=repair,
-                repaired_at=pusher.clock() if done else None,
+                connection, report.reconciliation_id, numbers, repair=repair, repaired_at=now if done else None
+            )
+            after = {"customer_id": key[0], "findings": numbers, "repair": repair, "done": done}
+            log_action(
+                connection, by=requested_by, now=now, kind="drift", action="repair", subject=key[1], after=after
             )
         if done:
             report.repaired.update(numbers)

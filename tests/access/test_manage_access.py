@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine
 
-from metering.access.manage_access import KeyIdTakenError, create_key, ensure_admin_key
-from metering.access.store.keys import InvalidKeyError, Role, authenticate, parse_secret, revoke_key
+from metering.access.keys import InvalidKeyError, parse_secret
+from metering.access.manage_access import KeyIdTakenError, create_key, ensure_admin_key, revoke_key
+from metering.access.scopes import Role
+from metering.access.store.keys import authenticate
 from metering.api import auth
 from metering.db.engine import transaction
 
@@ -18,9 +20,9 @@ def test_the_first_admin_key_is_generated_once(engine: Engine) -> None:
     assert first is not None
     assert ensure_admin_key(engine=engine, configured=None, now=NOW) is None
     with transaction(engine) as connection:
-        key = authenticate(connection, parse_secret(str(first)))
-    assert key is not None
-    assert key.role is Role.ADMIN
+        found = authenticate(connection, parse_secret(str(first)), now=NOW)
+    assert found is not None
+    assert found.key.role is Role.ADMIN
 
 
 def test_a_configured_key_is_stored_once_and_never_shown_again(engine: Engine) -> None:
@@ -34,8 +36,7 @@ def test_a_configured_key_that_cannot_work_is_refused_at_start(engine: Engine) -
     ensure_admin_key(engine=engine, configured="mk_ops_one", now=NOW)
     with pytest.raises(KeyIdTakenError, match="choose another id"):
         ensure_admin_key(engine=engine, configured="mk_ops_two", now=NOW)
-    with transaction(engine) as connection:
-        revoke_key(connection, key_id="ops", now=NOW)
+    revoke_key(engine=engine, key_id="ops", by="test", now=NOW)
     with pytest.raises(KeyIdTakenError):
         ensure_admin_key(engine=engine, configured="mk_ops_one", now=NOW)
 
@@ -48,8 +49,7 @@ def test_a_revoked_key_is_refused_five_seconds_later_by_a_process_that_remembers
     key = create_key(engine=engine, role=Role.INGEST, name="k", customer_id=None, now=NOW)
     authenticator = auth.Authenticator(engine)
     assert authenticator.key(f"Bearer {key}").key_id == key.key_id
-    with transaction(engine) as connection:
-        revoke_key(connection, key_id=key.key_id, now=NOW)
+    revoke_key(engine=engine, key_id=key.key_id, by="test", now=NOW)
     clock[0] += 5
     with pytest.raises(auth.UnauthorizedError, match="revoked"):
         authenticator.key(f"Bearer {key}")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.alerts.alerts import AlertKind
 from metering.alerts.manage_endpoints import MAX_ENDPOINTS
 from metering.server.embedded.data_dir import Services

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.ledger.store.rollups import roll_up_totals
 from tests.builders.posted import stream
 from tests.running_api import CREDIT, Api, adjust, bill

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.ledger.finalize_due import finalize_due
 from metering.streams.resolutions import ResolutionAction
 from tests.builders.posted import STARTED, event, stream

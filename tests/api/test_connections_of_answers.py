@@ -9,7 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from metering.access.manage_access import create_key
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.api.app import create_app
 from metering.dashboard.pages import PAGES
 from metering.server.bootstrap import Service

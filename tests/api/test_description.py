@@ -10,6 +10,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from metering.api.problems import PROBLEMS
+from tests.api.declared_access import API
 from tests.api.described import Schema, operations
 from tests.builders.posted import delivered, end, start
 from tests.running_api import Api
@@ -63,7 +64,7 @@ def test_every_operation_has_a_name_of_its_own_a_summary_and_a_description(schem
     names = [operation["operationId"] for _, _, operation in operations(schema)]
     assert len(set(names)) == len(names)
     assert {"postEvents", "listCharges", "getStream", "putCustomer", "listTotals", "getStatement"} <= set(names)
-    verbs = "list|get|put|post|create|patch|delete|resolve|rotate|test|replay|take"
+    verbs = "list|get|put|post|create|patch|delete|resolve|revoke|rotate|test|replay|take"
     assert not [name for name in names if not re.fullmatch(rf"({verbs})[A-Z]\w+", name)]
     for _, _, operation in operations(schema):
         assert operation["summary"]
@@ -206,3 +207,8 @@ def test_the_documentation_page_needs_no_network(shared_api: Api) -> None:
     page = shared_api.client.get("/docs")
     assert page.status_code == 200
     assert not re.search(r"""(src|href)=["']https?://""", page.text)
+
+
+def test_every_operation_names_the_scope_that_it_needs(schema: Schema) -> None:
+    named = {(method.upper(), path): operation.get("x-scope") for path, method, operation in operations(schema)}
+    assert named == API

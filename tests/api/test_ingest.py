@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import zstandard
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.events.wire.bodies import unpack_body
 from tests.builders.posted import delivered, end, event, start
 from tests.database import Database

@@ -15,12 +15,12 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, event
 
-from metering.access.store.keys import KeyLimits, Role, limit_key
-from metering.db.engine import transaction
+from metering.access.manage_access import limit_key
+from metering.access.scopes import Role
 from tests.builders.posted import delivered, start
 from tests.database import Database
 from tests.database_proxy import proxied
-from tests.running_api import Api, http_client, run_server, signed_in
+from tests.running_api import NOW, Api, http_client, run_server, signed_in
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
@@ -120,8 +120,8 @@ def test_an_id_is_repeated_cut_off(shared_api: Api) -> None:
 def test_a_key_over_its_limit_gets_429_and_others_do_not(api: Api) -> None:
     noisy, quiet = api.client_with(Role.INGEST), api.client_with(Role.INGEST)
     key_id = noisy.headers["authorization"].split("_")[1]
-    with transaction(api.service.engine) as connection:
-        limit_key(connection, key_id=key_id, limits=KeyLimits(events_per_second=10))
+    changes = {"events_per_second": 10}
+    limit_key(engine=api.service.engine, key_id=key_id, changes=changes, by="a test", now=NOW)
     with noisy, quiet:
         assert noisy.post("/v1/events", json=[delivered(seq=seq) for seq in range(100)]).status_code == 200
         refused = noisy.post("/v1/events", json=[delivered()])

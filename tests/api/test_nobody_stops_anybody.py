@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import pytest
 
 from metering.access.manage_access import create_key
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.db.schema import ensure_journal_partitions
 from metering.server.bootstrap import Service
 from metering.server.embedded.data_dir import Services

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from tests.builders.posted import STARTED, event, rates, stream
 from tests.running_api import Api, bill, put
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from tests.builders.posted import delivered, end, start
 from tests.running_api import Api
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.audit.receipt_document import UnreadableReceiptError, verify_document
 from tests.builders.posted import STARTED, event, rates, stream
 from tests.running_api import Api, adjust, bill, put

@@ -9,7 +9,7 @@ import httpx2
 import psycopg
 
 from metering.access.manage_access import create_key
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from tests.builders.posted import start
 from tests.database import Database
 from tests.database_proxy import DatabaseProxy, proxied

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.registry import REGISTRY
 
 from metering.access.manage_access import create_key
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from tests.database import Database
 from tests.running_api import NOW, Api, http_client, run_server, signed_in
 from tests.waiting import eventually

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.db.engine import transaction
 from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import stream_hash

@@ -4,7 +4,7 @@ import shutil
 
 from playwright.sync_api import Browser, Page
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from tests.builders.seeded import Seeded
 
 CHROMIUM = shutil.which("chromium")

@@ -26,12 +26,14 @@ SECTIONS = (
     "Alerts",
     "Backlog",
     "Rates",
+    "Keys",
+    "Audit log",
     "System",
 )
 PAGES = (
     "", "customers", "customer?customer_id=hooli", "models", "streams", "streams?state=open", "invoices", "drift",
     "alerts", "backlog", "rates?q=opus", "rate?provider=anthropic&model=claude-opus-4-7", "system", "nowhere",
-    "sign-in",
+    "sign-in", "keys", "audit-log",
     f"stream?customer_id=hooli&stream_id={OPEN}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
 )  # fmt: skip
 

@@ -33,6 +33,7 @@ def metering(database: Database) -> CommandLine:
         ("webhooks", "list"),
         ("reader", "list"),
         ("audit",),
+        ("audit-log", "list"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -88,7 +89,7 @@ def test_a_key_is_created_listed_limited_and_revoked(metering: CommandLine) -> N
     [
         (["keys", "revoke", "nope"], "no key has the id 'nope'"),
         (["keys", "limit", "nope"], "no key has the id 'nope'"),
-        (["keys", "create", "--role", "admin", "--customer", "acme"], "only a read key can be bound"),
+        (["keys", "create", "--role", "admin", "--customer", "acme"], "role admin cannot be bound to a customer"),
         (
             ["rates", "set", "house", "own-1", "mood=5"],
             "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD[~WINDOW], where",

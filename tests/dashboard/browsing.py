@@ -4,7 +4,7 @@ import re
 
 import httpx2
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from tests.running_api import Api, http_client
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.server.embedded.data_dir import Services
 from tests.builders.seeded import Seeded
 from tests.dashboard.browsing import Browser

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.corrections.resolve_stream import resolve_stream
 from metering.streams.resolutions import ResolutionAction
 from tests.builders.posted import event
@@ -180,7 +180,7 @@ def test_what_names_hold_is_text_on_every_page(api: Api) -> None:
 
 
 def test_a_file_holds_no_formula(api: Api) -> None:
-    for number, name in enumerate(("=1+1", "+1", "-1", "@x", "\tx")):
+    for number, name in enumerate(("=1+1", "+1", "-1", "@x", "\u00a0=x")):
         end = {"stream_id": name, "outcome": "completed", "usage": {"input_tokens": 1, "output_tokens": 9}}
         data = {"stream_id": name, "provider": "anthropic", "model": "claude-opus-4.7"}
         kinds = (("stream-start", data), ("stream-end", end))

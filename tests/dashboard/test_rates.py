@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.corrections.compare_rates import compare_rates
 from metering.prices.rate_text import parse_rate
 from metering.prices.set_rate import set_rate

@@ -6,10 +6,9 @@ from hashlib import sha256
 import psycopg
 import pytest
 
-from metering.access.manage_access import create_key
-from metering.access.store.keys import Role, revoke_key
+from metering.access.manage_access import create_key, revoke_key
+from metering.access.scopes import Role
 from metering.dashboard.rendering import POLICY, STATIC
-from metering.db.engine import transaction
 from tests.builders.seeded import Seeded
 from tests.dashboard.browsing import Browser
 from tests.database import Database
@@ -105,8 +104,7 @@ def test_a_session_ends_with_its_key(api: Api) -> None:
     browser = Browser(api)
     browser.sign_in(str(key))
     assert browser.http.get("/dashboard/").status_code == 200
-    with transaction(api.service.engine) as connection:
-        revoke_key(connection, key_id=key.key_id, now=datetime.now(UTC))
+    revoke_key(engine=api.service.engine, key_id=key.key_id, by="test", now=datetime.now(UTC))
     assert browser.http.get("/dashboard/").status_code == 303
 
 

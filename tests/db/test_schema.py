@@ -15,10 +15,13 @@ import migrations
 from metering.db.engine import UnsafeDatabaseError, check_safe, owner_engine, service_engine, transaction
 from metering.db.migrate import migrate
 from metering.db.schema import (
+    RetentionRefusedError,
     RoleMissingError,
     SchemaOutdatedError,
+    SchemaTooNewError,
     UnknownSchemaError,
-    check_current,
+    allow_journal_drops,
+    check_usable,
     drop_journal_partitions,
     ensure_journal_partitions,
 )
@@ -78,6 +81,7 @@ def test_only_partitions_that_ended_before_the_retention_are_dropped(database: D
     # The month before this one ended less than 31 days ago, the one two before that surely more than 31.
     old = [add_partition(database, months_ago=months) for months in (14, 4, 3)]
     recent = add_partition(database, months_ago=1)
+    allow_journal_drops(owner_engine(database.url), at_least=timedelta(days=31))
     assert drop_journal_partitions(engine, retention=timedelta(days=31)) == old
     assert partitions(database) == [recent, *kept]
     assert drop_journal_partitions(engine, retention=timedelta(days=31)) == []
@@ -85,15 +89,67 @@ def test_only_partitions_that_ended_before_the_retention_are_dropped(database: D
 
 def test_the_service_can_not_drop_the_journal_of_a_month_that_may_still_be_disputed(engine: Engine) -> None:
     with pytest.raises(DBAPIError, match="at least 31 days"):
-        drop_journal_partitions(engine, retention=timedelta(days=30))
+        call_function(engine, days=30)
     with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
         connection.execute(text("DROP TABLE journal"))
     assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
 
 
+def call_function(engine: Engine, *, days: int) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("SELECT drop_journal_partitions(make_interval(days => :days))"), {"days": days})
+
+
+def test_the_service_drops_no_more_of_the_journal_than_the_owner_allows(
+    database: Database, engine: Engine
+) -> None:
+    old, owner = add_partition(database, months_ago=4), owner_engine(database.url)
+    with pytest.raises(DBAPIError, match="allows to drop nothing"):
+        call_function(engine, days=31)
+    allow_journal_drops(owner, at_least=timedelta(days=400))
+    with pytest.raises(DBAPIError, match="allows to drop what is older than 400 days"):
+        call_function(engine, days=31)
+    with pytest.raises(RetentionRefusedError, match="metering migrate"):
+        drop_journal_partitions(engine, retention=timedelta(days=31))
+    with pytest.raises(DBAPIError) as refused, transaction(engine) as connection:
+        connection.execute(text("UPDATE journal_retention SET at_least = '31 days'"))
+    assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+    assert old in partitions(database)
+    allow_journal_drops(owner, at_least=timedelta(days=31))
+    assert drop_journal_partitions(engine, retention=timedelta(days=31)) == [old]
+
+
 def test_this_code_needs_the_newest_migration() -> None:
     scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert scripts.get_current_head() == migrations.HEAD
+
+
+def test_versions_begin_with_a_number_that_grows_and_newer_migrations_name_the_oldest_code() -> None:
+    scripts = list(ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions())
+    numbers = [script.revision.partition("_")[0] for script in scripts]
+    assert numbers == sorted(set(numbers), reverse=True)
+    assert all(len(number) == 4 for number in numbers)
+    known = {script.revision for script in scripts}
+    newer = [script for script in scripts if script.revision >= "0017"]
+    assert newer
+    oldest = [script.module.OLDEST_CODE for script in newer]
+    assert set(oldest) <= known
+    assert oldest == sorted(oldest, reverse=True), "what was taken away does not come back"
+
+
+def test_code_runs_on_a_newer_schema_that_allows_it_and_on_no_other(database: Database, engine: Engine) -> None:
+    owner = owner_engine(database.url)
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9001_added_a_column'")
+        check_usable(engine)
+        assert migrate(owner) == "9001_added_a_column"
+        connection.execute("UPDATE schema_compatibility SET oldest_code = '9001_added_a_column'")
+        for refuse in (lambda: check_usable(engine), lambda: migrate(owner)):
+            with pytest.raises(SchemaTooNewError, match=r"needs the code of 9001_.*install the newer release"):
+                refuse()
+        connection.execute("UPDATE alembic_version SET version_num = '0016_an_older_one'")
+        with pytest.raises(SchemaOutdatedError, match="metering migrate"):
+            check_usable(engine)
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:
@@ -124,7 +180,7 @@ def test_an_ordinary_login_that_may_create_roles_is_enough(cluster: Services) ->
     url = log_in_as(cluster, "plain", "CREATEROLE")
     migrate(owner_engine(url))
     engine = service_engine(url)
-    check_current(engine)
+    check_usable(engine)
     check_safe(engine)
 
 
@@ -146,7 +202,7 @@ def test_without_the_right_to_create_roles_the_error_names_the_statements_for_an
 def test_a_database_without_our_schema_is_refused_with_what_to_run(services: Services) -> None:
     engine = owner_engine(services.database_url)
     with pytest.raises(SchemaOutdatedError, match="metering migrate"):
-        check_current(engine)
+        check_usable(engine)
 
 
 def test_the_service_refuses_to_run_as_superuser_or_owner(database: Database) -> None:
@@ -194,5 +250,6 @@ def test_a_login_that_may_not_make_schemas_takes_the_one_that_an_administrator_m
 def test_a_database_of_another_release_is_not_migrated(database: Database) -> None:
     with psycopg.connect(database.url) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '2026_12_07_totals_by_hour'")
+        connection.execute("DROP TABLE schema_compatibility")
     with pytest.raises(UnknownSchemaError, match=r"2026_12_07_totals_by_hour.*a new database"):
         migrate(owner_engine(database.url))

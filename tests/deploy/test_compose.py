@@ -134,6 +134,30 @@ def test_only_the_migration_logs_in_as_the_owner() -> None:
     assert trusted == {"migrate"}
 
 
+# Which part may know which secret; a secret that is not here fails as well.
+KNOWN_TO = {
+    "POSTGRES_PASSWORD": {"migrate"},
+    "METERING_SERVICE_PASSWORD": {"migrate", "api", "worker", "beat"},
+    "METERING_ADMIN_KEY": {"migrate"},
+    "METERING_GATEWAY_INGEST_KEY": {"migrate", "gateway"},
+    "UPSTREAM_API_KEY": {"gateway"},
+    "STRIPE_API_KEY": {"worker"},
+    "STRIPE_WEBHOOK_SECRET": {"api"},
+    "METERING_READER_PASSWORD": set(),
+    "GRAFANA_ADMIN_PASSWORD": set(),
+}
+
+
+def test_each_part_knows_only_the_secrets_that_it_needs() -> None:
+    secrets = {name for name in ENV_EXAMPLE if re.search("KEY|PASSWORD|SECRET", name)}
+    told = {name: f"the-value-of-{name}" for name in secrets}
+    given = {
+        part: " ".join(interpolated(value, {**FILLED_IN, **told}) for value in service["environment"].values())
+        for part, service in PARTS.items()
+    }
+    assert {secret: {part for part in given if told[secret] in given[part]} for secret in secrets} == KNOWN_TO
+
+
 def test_whatever_keeps_running_has_a_healthcheck_and_the_gateway_has_time_to_finish_its_streams() -> None:
     assert [name for name, service in SERVICES.items() if "healthcheck" not in service] == ["migrate"]
     assert seconds(PARTS["gateway"]["stop_grace_period"]) >= 40

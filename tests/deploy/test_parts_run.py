@@ -35,6 +35,7 @@ SECRETS = {
     "POSTGRES_PASSWORD": "owner",
     "METERING_SERVICE_PASSWORD": "service",
     "METERING_ADMIN_KEY": ADMIN_KEY,
+    "METERING_GATEWAY_INGEST_KEY": "mk_gateway_9876543210",
     "UPSTREAM_API_KEY": "none",
 }
 # uvicorn sends itself the signal again when it is done, so only its last line tells that it was heeded.

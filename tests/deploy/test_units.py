@@ -74,6 +74,7 @@ def test_the_parts_wait_for_the_migration_and_the_target_starts_them() -> None:
 def test_only_the_migration_reads_the_file_with_the_owners_login() -> None:
     common = "/etc/metering/metering.env"
     for path in RUNNING_UNITS:
-        assert unit(path)["Service"]["EnvironmentFile"] == [common]
+        own = "/etc/metering/gateway.env" if part(path) == "gateway" else common
+        assert unit(path)["Service"]["EnvironmentFile"] == [own]
     migrate = unit(DEPLOY / "systemd" / "metering-migrate.service")
     assert migrate["Service"]["EnvironmentFile"] == [common, "-/etc/metering/migrate.env"]

@@ -10,7 +10,7 @@ import httpx2
 import psycopg
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.exports import download as downloads
 from metering.exports.download import EXPORTS
 from metering.exports.export_month import ExportKind

@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 
+from metering.emitter.sent import sent_files
 from tests.emitter.sink import IngestSink, RunningServer, eventually, free_port
 from tests.gateway.asking import MESSAGES, scenario, stream
 from tests.gateway.world import KEY, demo_upstream, running_gateway, settings_of
@@ -29,6 +30,7 @@ def test_completions_go_on_while_metering_is_down_and_arrive_later(demo_url: str
             for answer in answers:
                 eventually(lambda: f"{answer.stream_id}:end" in sink.events, what="the end arrives")  # noqa: B023
                 assert f"{answer.stream_id}:start" in sink.events
+    assert sent_files(tmp_path), "they are kept for a server that is restored from a backup"
 
 
 def test_a_gateway_that_is_stopped_ends_its_streams(demo_url: str, tmp_path: Path) -> None:

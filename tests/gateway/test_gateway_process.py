@@ -257,8 +257,8 @@ def test_workers_share_one_port_and_are_replaced(
     with gateway_process(
         tmp_path, sink_url=sink.url, upstream_url=upstream.url, arguments=("--workers", "2")
     ) as gateway:
-        spools = [path for path in (tmp_path / "spool").iterdir() if path.is_dir()]
-        eventually(lambda: len([p for p in (tmp_path / "spool").iterdir() if p.is_dir()]) == 2, what="both start")
+        spools = list((tmp_path / "spool").glob("*-*"))
+        eventually(lambda: len(list((tmp_path / "spool").glob("*-*"))) == 2, what="both start")
         for _ in range(6):
             assert _ask(gateway, "good")[1] == TEXT
         assert gateway.metric('metering_gateway_streams_total{outcome="completed"}') == 6

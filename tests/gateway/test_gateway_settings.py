@@ -58,6 +58,16 @@ def test_a_wrong_field_is_named(tmp_path: Path, toml: str, complaint: str) -> No
         settings_from_environment(environment=_environment(tmp_path, toml))
 
 
+@pytest.mark.parametrize(("value", "seconds"), [("", 86_400.0), ("0", 0.0), ("3600", 3_600.0)])
+def test_acknowledged_events_are_kept_for_a_day_unless_told_otherwise(
+    tmp_path: Path, value: str, seconds: float
+) -> None:
+    environment = _environment(tmp_path, _UPSTREAM + _KEY, METERING_GATEWAY_KEEP_SENT_SECONDS=value)
+    assert settings_from_environment(environment=environment).keep_sent_seconds == seconds
+    with pytest.raises(GatewayConfigError, match="KEEP_SENT_SECONDS"):
+        settings_from_environment(environment={**environment, "METERING_GATEWAY_KEEP_SENT_SECONDS": "a day"})
+
+
 def test_missing_variables_are_named(tmp_path: Path) -> None:
     environment = _environment(tmp_path, _UPSTREAM + _KEY)
     with pytest.raises(GatewayConfigError, match="METERING_GATEWAY_CONFIG is not set"):

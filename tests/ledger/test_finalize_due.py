@@ -4,14 +4,14 @@ import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import psycopg
-
+from metering.customers.store import CustomerDetails
 from metering.events.events import UsageSource
 from metering.events.usage import UsageKind
 from metering.ledger.finalize_due import FinalizeResult
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
 from metering.streams.settlement import State
+from metering.stripe.put_customer import put_customer
 from tests.builders import NOW, T0, Books, delivered, end, start
 
 
@@ -123,9 +123,9 @@ def test_several_workers_at_once_book_every_stream_exactly_once(books: Books) ->
 
 
 def test_the_period_is_the_month_of_the_end_in_the_customers_zone(books: Books) -> None:
-    with psycopg.connect(books.database.url) as connection:
-        connection.execute("INSERT INTO customers VALUES ('acme', NULL, NULL, 'Asia/Tokyo', now())")
     ended = datetime(2026, 11, 30, 16, tzinfo=UTC)
+    tokyo = CustomerDetails(time_zone="Asia/Tokyo")
+    put_customer(engine=books.service.engine, customer_id="acme", details=tokyo, now=ended)
     books.receive([start(), end(time=ended)], at=ended)
     books.finalize(now=datetime(2026, 12, 1, tzinfo=UTC))
     view = books.stream()

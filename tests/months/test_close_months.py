@@ -9,10 +9,12 @@ import pytest
 from psycopg import errors
 
 from metering.corrections.adjust_manually import adjust_manually
+from metering.customers.store import CustomerDetails
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage
 from metering.ledger.entries import ManualKind
 from metering.months.invoice import LineKind
+from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
 
 NOVEMBER = datetime(2026, 11, 12, 9, tzinfo=UTC)
@@ -163,8 +165,8 @@ def test_a_stream_that_goes_on_in_the_next_month_does_not_hold_the_month_up(book
 
 def test_a_month_is_not_closed_before_its_grace_is_over_in_the_customers_zone(books: Books) -> None:
     use(books, "one", NOVEMBER)
-    with psycopg.connect(books.database.url) as connection:
-        connection.execute("UPDATE customers SET time_zone = 'America/Los_Angeles'")
+    zone = CustomerDetails(time_zone="America/Los_Angeles")
+    put_customer(engine=books.service.engine, customer_id="acme", details=zone, now=NOVEMBER)
     midnight = datetime(2026, 12, 1, tzinfo=ZoneInfo("America/Los_Angeles"))
     books.close("2026-11", now=midnight + timedelta(hours=23, minutes=59))
     assert books.invoices() == []

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.events.events import UsageSource
 from metering.server.bootstrap import Service
 from metering.stripe.reconcile import reconcile

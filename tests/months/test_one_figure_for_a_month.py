@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -43,11 +42,8 @@ def api(books: Books) -> Iterator[Api]:
 
 
 def add_customer(books: Books, customer_id: str, time_zone: str) -> None:
-    with psycopg.connect(books.database.url) as connection:
-        connection.execute(
-            "INSERT INTO customers (customer_id, time_zone, created_at) VALUES (%s, %s, '2026-10-01')",
-            (customer_id, time_zone),
-        )
+    details, now = CustomerDetails(time_zone=time_zone), datetime(2026, 10, 1, tzinfo=UTC)
+    put_customer(engine=books.service.engine, customer_id=customer_id, details=details, now=now)
 
 
 def use(books: Books, customer_id: str, at: datetime, *, output: int) -> None:

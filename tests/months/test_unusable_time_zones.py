@@ -11,7 +11,7 @@ from metering.alerts.alerts import AlertKind
 from metering.alerts.evaluate_alerts import evaluate_alerts
 from metering.core.period import BillingPeriod
 from metering.customers.store import CustomerDetails
-from metering.ledger.store.open_periods import OpenPeriods, UnusableTimeZoneError
+from metering.ledger.store.open_periods import OpenPeriods, UnusableTimeZoneError, open_customer
 from metering.months.preview_month import preview_month
 from metering.months.run_invoices import RunRequest
 from metering.stripe.put_customer import put_customer
@@ -36,11 +36,16 @@ def api(books: Books) -> Iterator[Api]:
 
 
 def plant(books: Books, customer_id: str, time_zone: str) -> None:
-    """A row as a restored backup, or an older release, left it."""
+    """A row as a restored backup, or an older release, left it, and as the migration found it."""
     with psycopg.connect(books.database.url) as connection:
         connection.execute(
             "INSERT INTO customers (customer_id, time_zone, created_at) VALUES (%s, %s, '2026-10-01')"
             " ON CONFLICT (customer_id) DO UPDATE SET time_zone = excluded.time_zone",
+            (customer_id, time_zone),
+        )
+        connection.execute(
+            "INSERT INTO audit_log (at, actor, door, kind, action, subject, after) VALUES (now(), 'migrate',"
+            " 'migration', 'customer', 'known', %s, json_build_object('time_zone', %s::text))",
             (customer_id, time_zone),
         )
 
@@ -207,7 +212,7 @@ def test_a_stream_is_booked_unless_its_month_depends_on_the_zone(books: Books) -
 
 
 def test_a_credit_at_the_edge_of_a_month_is_refused_with_the_cure() -> None:
-    periods = OpenPeriods({"bad": ("localtime", None), "shut": ("localtime", BillingPeriod(2026, 12))})
+    periods = OpenPeriods({"bad": open_customer("localtime", None), "shut": open_customer("localtime", "2026-12")})
     with pytest.raises(UnusableTimeZoneError, match=r"'localtime' of customer 'bad' is unusable.*set another"):
         periods.period(customer_id="bad", at=LAST_NIGHT)
     assert periods.period(customer_id="bad", at=NOVEMBER) == "2026-11"

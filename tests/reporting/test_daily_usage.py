@@ -5,11 +5,13 @@ from decimal import Decimal
 from typing import Any
 
 from metering.corrections.adjust_manually import adjust_manually
+from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import COUNTERS
 from metering.ledger.entries import ManualKind
 from metering.ledger.store.rollups import roll_up_totals
+from metering.stripe.put_customer import put_customer
 from metering.totals.queries.totals import Granularity, Group, TotalsQuestion, read_totals
 from tests.builders import NOW, T0, Books, end, start
 from tests.reporting.views import Row, read
@@ -113,8 +115,8 @@ def test_the_day_is_utc_whatever_the_session(books: Books) -> None:
 
 def test_a_customers_name_goes_with_it(books: Books) -> None:
     use(books, "one")
-    with transaction(books.service.engine) as connection:
-        connection.exec_driver_sql("UPDATE customers SET name = 'Acme Inc.'")
+    details = CustomerDetails(name="Acme Inc.")
+    put_customer(engine=books.service.engine, customer_id="acme", details=details, now=NOW)
     assert read(books.database, "SELECT DISTINCT customer_name FROM daily_usage") == [
         {"customer_name": "Acme Inc."}
     ]

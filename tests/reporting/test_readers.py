@@ -11,7 +11,7 @@ import pytest
 from psycopg import errors, sql
 from sqlalchemy import make_url
 
-from metering.access.manage_access import create_reader
+from metering.access.manage_readers import create_reader
 from metering.access.store.readers import (
     InvalidReaderNameError,
     ReaderExistsError,
@@ -26,6 +26,7 @@ from metering.db.migrate import migrate
 from metering.server.embedded.data_dir import ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
+from tests.builders import NOW
 from tests.command_line import CommandLine
 from tests.reporting.views import PAGE, PROMISED
 
@@ -57,7 +58,11 @@ def login(url: str, user: str, password: str | None = None) -> str:
 @pytest.fixture(scope="module")
 def grafana(server: str) -> str:
     """The URL of a reader, made by an owner that is no superuser."""
-    return login(server, "grafana", create_reader(owner=owner_engine(login(server, "owner")), name="grafana"))
+    return login(
+        server,
+        "grafana",
+        create_reader(owner=owner_engine(login(server, "owner")), name="grafana", by="test", now=NOW),
+    )
 
 
 def refused(url: str, statement: str) -> type[Exception]:
@@ -173,7 +178,7 @@ def test_a_reader_cannot_take_all_connections(grafana: str) -> None:
 def test_readers_are_listed_and_dropped_and_nothing_else_is(server: str, grafana: str) -> None:
     owner = owner_engine(login(server, "owner"))
     assert grafana
-    create_reader(owner=owner, name="metabase")
+    create_reader(owner=owner, name="metabase", by="test", now=NOW)
     with transaction(owner) as connection:
         assert list_readers(connection) == ["grafana", "metabase"]
         drop_reader(connection, name="metabase")
@@ -182,13 +187,13 @@ def test_readers_are_listed_and_dropped_and_nothing_else_is(server: str, grafana
             with pytest.raises(UnknownReaderError):
                 drop_reader(connection, name=name)
     with pytest.raises(ReaderExistsError, match="grafana"):
-        create_reader(owner=owner, name="grafana")
+        create_reader(owner=owner, name="grafana", by="test", now=NOW)
 
 
 @pytest.mark.parametrize("name", ["", "Grafana", "pg_x", "metering_x", "a b", "x" * 64, 'a"; DROP ROLE owner; --'])
 def test_a_name_that_is_none_is_refused(server: str, name: str) -> None:
     with pytest.raises(InvalidReaderNameError, match="name: expected"):
-        create_reader(owner=owner_engine(login(server, "owner")), name=name)
+        create_reader(owner=owner_engine(login(server, "owner")), name=name, by="test", now=NOW)
 
 
 def test_without_the_right_to_create_logins_the_error_names_the_statements_for_an_administrator(
@@ -198,7 +203,7 @@ def test_without_the_right_to_create_logins_the_error_names_the_statements_for_a
         connection.execute("ALTER ROLE owner NOCREATEROLE")
         try:
             with pytest.raises(ReaderRefusedError, match='CREATE ROLE "other" LOGIN PASSWORD') as told:
-                create_reader(owner=owner_engine(login(server, "owner")), name="other")
+                create_reader(owner=owner_engine(login(server, "owner")), name="other", by="test", now=NOW)
         finally:
             connection.execute("ALTER ROLE owner CREATEROLE")
         assert "SCRAM" not in str(told.value)

@@ -121,6 +121,26 @@ def keys_on(data: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
+def test_a_secret_is_in_the_environment_of_no_process_that_does_not_need_it() -> None:
+    secrets = {
+        "METERING_ADMIN_KEY": "mk_ops_the-admins-secret",
+        "METERING_GATEWAY_INGEST_KEY": "mk_gw_the-gateways-secret",
+        "UPSTREAM_API_KEY": "the-upstreams-secret",
+    }
+    with up("--ephemeral", **secrets) as running:
+        seen = {}
+        for child in psutil.Process(running.process.pid).children(recursive=True):
+            seen[child.pid] = (" ".join(child.cmdline()), child.environ())
+    foreign = ("bin/postgres", "valkey-server", "stripe_local")
+    for name in foreign:
+        assert [line for line, _ in seen.values() if name in line], name
+    for line, environment in seen.values():
+        assert not environment.keys() & {"METERING_ADMIN_KEY", "METERING_GATEWAY_INGEST_KEY"}, line
+        if any(name in line for name in foreign) or line.startswith("postgres:"):
+            given = {name for name in environment if name.startswith(("METERING_", "STRIPE_API", "UPSTREAM_"))}
+            assert given == set(), line
+
+
 def test_killed_parts_come_back_and_an_ephemeral_run_leaves_nothing_behind(data: Path) -> None:
     data.mkdir(mode=0o755)
     with up("--ephemeral", TMPDIR=str(data), METERING_ADMIN_KEY="mk_up_0123456789") as running:

@@ -1,1 +1,1 @@
-"""SQL that writes keys, sessions, readers and idempotency keys."""
+"""SQL that writes keys, sessions, readers, idempotency keys and the audit log."""

@@ -1,10 +1,12 @@
 """The pages: each reads its data in one snapshot and returns what to render."""
 
 from metering.dashboard.pages.alerts import alerts
+from metering.dashboard.pages.audit_log import audit_log
 from metering.dashboard.pages.backlog import backlog
 from metering.dashboard.pages.customers import customer, customers
 from metering.dashboard.pages.drift import drift
 from metering.dashboard.pages.invoices import entries, invoice, invoices
+from metering.dashboard.pages.keys import keys
 from metering.dashboard.pages.models import models
 from metering.dashboard.pages.overview import overview
 from metering.dashboard.pages.rates import rate, rates
@@ -27,5 +29,7 @@ PAGES = (
     ("/backlog", backlog),
     ("/rates", rates),
     ("/rate", rate),
+    ("/keys", keys),
+    ("/audit-log", audit_log),
     ("/system", system),
 )

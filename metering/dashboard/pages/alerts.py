@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from metering.access.scopes import Scope
 from metering.alerts.alerts import DEPLOYMENT, Alert, AlertKind, AlertScope
 from metering.alerts.deliveries import DeliveryState
 from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
@@ -30,7 +31,7 @@ def alerts(request: PageRequest) -> Page:
         _occurrence_table(request, kind, customer_id),
         _alert_table(request, kind=kind, customer_id=customer_id),
     ]
-    if request.viewer.is_admin and request.viewer.customer_id is None:
+    if request.viewer.may(Scope.WEBHOOKS_READ):
         tables.append(_endpoint_table(list_endpoints(request.connection)))
     return Page(
         template="alerts.html.j2",

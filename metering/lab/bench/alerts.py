@@ -118,6 +118,7 @@ def _create_alerts(running: Stage) -> None:
         AlertKind.DRIFT: {},
         AlertKind.BACKLOG_AGE: {},
         AlertKind.PRICE_CHANGE: {},
+        AlertKind.INCONSISTENT_USAGE: {},
     }
     for kind, amounts in unreachable.items():
         terms = AlertTerms(

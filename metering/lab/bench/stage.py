@@ -16,7 +16,7 @@ from psycopg.rows import scalar_row
 from pydantic import SecretStr
 
 from metering.access.manage_access import create_key
-from metering.access.store.keys import Role
+from metering.access.scopes import Role
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.lab.bench.driver import Driven, Order

@@ -28,7 +28,7 @@ class UnusableTimeZoneError(MeteringError):
     """The customer's time zone is unusable, and its month at this time is not the same in every zone."""
 
 
-class _Customer(NamedTuple):
+class OpenCustomer(NamedTuple):
     """A customer's zone by name, the zones that this may mean, and its first month that may still be booked."""
 
     time_zone: str
@@ -44,7 +44,7 @@ class _Customer(NamedTuple):
 class OpenPeriods:
     """The customers that this transaction may book for."""
 
-    _customers: dict[str, _Customer]
+    _customers: dict[str, OpenCustomer]
 
     def __contains__(self, customer_id: str) -> bool:
         return customer_id in self._customers
@@ -76,13 +76,14 @@ def lock_open_periods(connection: Connection, customer_ids: Iterable[str]) -> Op
     share(connection, Lock.BOOKING)
     # A separate statement, to see what was committed while the lock was waited for.
     rows = connection.execute(_CUSTOMERS, {"customer_ids": list(set(customer_ids))})
-    return OpenPeriods({row.customer_id: _customer(row.time_zone, row.closed_through) for row in rows})
+    return OpenPeriods({row.customer_id: open_customer(row.time_zone, row.closed_through) for row in rows})
 
 
-def _customer(time_zone: str, closed_through: str | None) -> _Customer:
+def open_customer(time_zone: str, closed_through: str | None) -> OpenCustomer:
+    """A customer with the time zone of this name, whose months up to `closed_through` are closed."""
     zone = find_zone(time_zone)
     first_open = BillingPeriod.parse(closed_through).next if closed_through else None
-    return _Customer(time_zone, FURTHEST_ZONES if zone is None else (zone,), first_open)
+    return OpenCustomer(time_zone, FURTHEST_ZONES if zone is None else (zone,), first_open)
 
 
 def wait_for_bookings(engine: Engine) -> None:

@@ -24,7 +24,7 @@ import psycopg
 
 from metering.core.errors import MeteringError
 from metering.server.embedded.data_dir import DataDirUnusableError
-from metering.server.embedded.supervisor import ChildSpec
+from metering.server.embedded.supervisor import ChildSpec, plain_environment
 
 SYSTEM_USER = "embedded_postgres"
 SUPERUSER = "postgres"
@@ -57,6 +57,11 @@ _SETTINGS = {
     "log_checkpoints": "off",
     "dynamic_shared_memory_type": "posix",
 }
+
+
+def client_tool(name: str) -> Path:
+    """A program of PostgreSQL that works over a connection, such as `pg_dump`; it runs as this user."""
+    return _PACKAGE / "pginstall" / "bin" / name
 
 
 class DataVersionError(MeteringError):
@@ -114,6 +119,7 @@ class EmbeddedPostgres:
         return ChildSpec(
             name="postgres",
             argv=[str(self._binary("postgres")), "-D", str(self.cluster), *options],
+            plain=True,
             user=_user(),
             stop_signal=signal.SIGINT,
             stop_timeout=4.0,
@@ -168,6 +174,7 @@ class EmbeddedPostgres:
             user=user,
             group=pwd.getpwnam(user).pw_gid if user else None,
             extra_groups=[] if user else None,
+            env=plain_environment(),
             input=stdin,
             cwd="/",
             capture_output=True,

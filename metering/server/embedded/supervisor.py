@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -32,17 +32,38 @@ LAST_LINES_SECONDS = 0.5
 _COLORS = ("36", "33", "32", "35", "34", "31")
 
 
+# What a program that is not ours needs of our environment. Anything else may be a secret, which others could read:
+# PostgreSQL runs as another user, and a process shows its environment to its user.
+PLAIN_VARIABLES = frozenset(
+    {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER"}
+)
+
+
+def plain_environment() -> dict[str, str]:
+    """Our environment without what may be a secret: the variables above, the locale, and Python's own."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in PLAIN_VARIABLES or name.startswith(("LC_", "PYTHON"))
+    }
+
+
 class ChildFailedError(MeteringError):
     """A child did not start or did not become ready; the message has its last lines of output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """A process to keep running. `ready` is called until it returns True; `user` requires root."""
+    """A process to keep running. `ready` is called until it returns True; `user` requires root.
+
+    It gets our environment without the variables that are `withheld`, or only the plain part of it, and `env`.
+    """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    plain: bool = False
+    withheld: Collection[str] = ()
     user: str = ""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 5.0
@@ -182,7 +203,7 @@ class Supervisor:
         # children.
         child.process = subprocess.Popen(
             [*launcher, *spec.argv],
-            env={**os.environ, **spec.env},
+            env=_environment(spec),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -265,6 +286,13 @@ class Supervisor:
             if not _has_exited(process):
                 self.say("supervisor", f"{child.spec.name} does not stop; killing it")
             _end_group(process)
+
+
+def _environment(spec: ChildSpec) -> dict[str, str]:
+    if spec.plain:
+        return {**plain_environment(), **spec.env}
+    ours = {name: value for name, value in os.environ.items() if name not in spec.withheld}
+    return {**ours, **spec.env}
 
 
 def _join(children: Sequence[_Child], *, seconds: float) -> None:

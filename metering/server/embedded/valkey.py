@@ -41,7 +41,11 @@ class EmbeddedValkey:
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         return ChildSpec(
-            name="valkey", argv=[str(get_binary_path()), *arguments], stop_timeout=2.0, ready=self._answers
+            name="valkey",
+            argv=[str(get_binary_path()), *arguments],
+            plain=True,
+            stop_timeout=2.0,
+            ready=self._answers,
         )
 
     def _answers(self) -> bool:

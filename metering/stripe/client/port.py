@@ -100,5 +100,9 @@ def marked_snapshots(port: StripePort, stored: StoredInvoice, wanted: WantedInvo
 
 
 def since_of(stored: StoredInvoice) -> datetime:
-    """A time before which Stripe cannot have created an invoice with our invoice's mark."""
-    return stored.created_at - CLOCK_SKEW
+    """A time before which Stripe cannot have created an invoice with our invoice's mark.
+
+    That is the end of its month, not our own creation: in a database that was restored from a backup, the month
+    may have been closed again, long after the invoice was pushed.
+    """
+    return min(stored.created_at, stored.closed.ends_at) - CLOCK_SKEW

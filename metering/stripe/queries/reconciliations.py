@@ -39,8 +39,16 @@ _SCOPE = "i.billed_cents > 0 AND (CAST(:period AS text) IS NULL OR i.period = :p
 
 
 def oldest_billed(connection: Connection, *, period: str | None) -> datetime | None:
-    """When the first billed invoice of a month, or of all (None), was created; None when there is none."""
-    query = text(f"SELECT min(i.created_at) FROM invoices i WHERE {_SCOPE}")
+    """When Stripe may have got the first billed invoice of a month, or of all (None); None when there is none.
+
+    An invoice is created after its month has ended, and created again if the database was restored in between.
+    """
+    query = text(
+        f"""
+        SELECT min(least(i.created_at, b.ends_at))
+        FROM invoices i JOIN billing_periods b USING (customer_id, period) WHERE {_SCOPE}
+        """
+    )
     oldest: datetime | None = connection.execute(query, {"period": period}).scalar_one()
     return oldest
 

@@ -1,0 +1,151 @@
+"""Checks of the audit log: its chain of hashes is whole, and what admins can change is as the log says.
+
+They share no code with what writes the log: the hash is computed here once more.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from metering.audit.difference import MAX_NAMED, Check, Difference, rows_that_differ
+
+_TABLE = "audit_log"
+_ROWS = text(
+    """
+    SELECT audit_id, at, actor, door, address, request_id, kind, action, subject, CAST(before AS text) AS before,
+           CAST(after AS text) AS after, previous_hash, row_hash
+    FROM audit_log ORDER BY audit_id
+    """
+)
+_HEAD = text("SELECT audit_id, row_hash FROM audit_log_head")
+
+
+def check_audit_log(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """No row of the log was removed, changed or put in between, whatever the period of the audit is."""
+    del begin, end
+    number, before = 0, b""
+    found = 0
+    for row in connection.execute(_ROWS, execution_options={"yield_per": 1_000}):
+        for says in _faults(row, number + 1, before):
+            yield Difference(_TABLE, str(row.audit_id), says)
+            found += 1
+        if found >= MAX_NAMED:
+            return
+        number, before = row.audit_id, row.row_hash
+    head = connection.execute(_HEAD).one()
+    if (head.audit_id, head.row_hash) != (number, before):
+        yield Difference(_TABLE, str(head.audit_id), f"the last row is missing: the log ends with row {number}")
+
+
+def _faults(row: Any, number: int, before: bytes) -> Iterator[str]:
+    if row.audit_id != number:
+        yield f"rows {number} to {row.audit_id - 1} before it are missing"
+    elif row.previous_hash != before:
+        yield "the row before it is not the one that was there when it was written"
+    if row.row_hash != _hash(row):
+        yield "the row was changed: its hash is of other values"
+
+
+def _hash(row: Any) -> bytes:
+    at = row.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    values = (str(row.audit_id), at, row.actor, row.door, row.address, row.request_id, row.kind, row.action,
+              row.subject, row.before, row.after)  # fmt: skip
+    return sha256("\n".join([row.previous_hash.hex(), *_written(values)]).encode()).digest()
+
+
+def _written(values: Iterable[str | None]) -> Iterator[str]:
+    for value in values:
+        yield "-" if value is None else f"{len(value.encode())} {value}"
+
+
+# The newest row of the log about a thing.
+_LOGGED = """
+LATERAL (SELECT (SELECT CAST(l.after AS jsonb) FROM audit_log l WHERE l.kind = '{kind}' AND l.subject = {subject}
+                 ORDER BY l.audit_id DESC LIMIT 1) AS after) AS logged
+"""
+
+
+def check_keys_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Each key has the role, the scopes, the bindings, the dates and the secret that the log says."""
+    query = f"""
+        SELECT k.key_id AS key, CASE WHEN logged.after IS NULL THEN 'the audit log does not know the key'
+            ELSE format('stored role %s, customer %s, source %s, expires %s, revoked %s; the audit log says %s',
+                k.role, k.customer_id, k.source, k.expires_at, k.revoked_at, logged.after) END AS says
+        FROM keys k, {_LOGGED.format(kind="key", subject="k.key_id")}
+        WHERE logged.after IS NULL
+           OR (logged.after ->> 'role', logged.after ->> 'customer_id', logged.after ->> 'source',
+               CAST(logged.after ->> 'expires_at' AS timestamptz),
+               CAST(logged.after ->> 'revoked_at' AS timestamptz),
+               nullif(logged.after -> 'scopes', 'null'), logged.after ->> 'secret')
+              IS DISTINCT FROM (k.role, k.customer_id, k.source, k.expires_at, k.revoked_at, to_jsonb(k.scopes),
+               left(encode(sha256(k.secret_hash), 'hex'), 12))
+        ORDER BY k.key_id
+    """
+    return rows_that_differ(connection, "keys", query, begin, end)
+
+
+def check_customers_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Each customer has the name, the Stripe id and the time zone that the log says, or none and UTC."""
+    query = f"""
+        SELECT c.customer_id AS key, format('stored name %s, Stripe id %s, time zone %s; the audit log says %s',
+               c.name, c.stripe_customer_id, c.time_zone, coalesce(logged.after, '{{}}')) AS says
+        FROM customers c, {_LOGGED.format(kind="customer", subject="c.customer_id")}
+        WHERE (logged.after ->> 'name', logged.after ->> 'stripe_customer_id',
+               coalesce(logged.after ->> 'time_zone', 'UTC'))
+              IS DISTINCT FROM (c.name, c.stripe_customer_id, c.time_zone)
+        ORDER BY c.customer_id
+    """
+    return rows_that_differ(connection, "customers", query, begin, end)
+
+
+def check_adjustments_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Each adjustment by hand was booked by an action of the log, with its amount."""
+    query = f"""
+        SELECT m.adjustment_id AS key, format('stored %s cents of %s; the audit log says %s', m.usd_cents,
+               m.customer_id, coalesce(logged.after ->> 'usd_cents', 'nothing')) AS says
+        FROM manual_adjustments m, {_LOGGED.format(kind="adjustment", subject="m.adjustment_id")}
+        WHERE (logged.after ->> 'customer_id', CAST(logged.after ->> 'usd_cents' AS numeric))
+              IS DISTINCT FROM (m.customer_id, m.usd_cents)
+        ORDER BY m.adjustment_id
+    """
+    return rows_that_differ(connection, "manual_adjustments", query, begin, end)
+
+
+def check_rates_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Each rate card that a person set is in the log."""
+    query = """
+        SELECT c.rate_card_id AS key, format('%s, and the audit log does not know it', c.provenance) AS says
+        FROM rate_cards c
+        WHERE c.provenance LIKE 'set by %' AND NOT EXISTS (
+            SELECT FROM audit_log l WHERE l.kind = 'rate' AND l.subject = c.rate_card_id)
+        ORDER BY c.rate_card_id
+    """
+    return rows_that_differ(connection, "rate_cards", query, begin, end)
+
+
+def check_endpoints_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Messages go to the addresses that the log says."""
+    query = """
+        SELECT e.endpoint_id AS key, format('stored URL %s; the audit log says %s', e.url,
+               coalesce(logged.after ->> 'url', 'nothing')) AS says
+        FROM webhook_endpoints e, LATERAL (
+            SELECT (SELECT CAST(l.after AS jsonb) FROM audit_log l
+                    WHERE l.kind = 'webhook_endpoint' AND l.subject = e.endpoint_id AND l.action <> 'rotate-secret'
+                    ORDER BY l.audit_id DESC LIMIT 1) AS after) AS logged
+        WHERE e.deleted_at IS NULL AND logged.after ->> 'url' IS DISTINCT FROM e.url
+        ORDER BY e.endpoint_id
+    """
+    return rows_that_differ(connection, "webhook_endpoints", query, begin, end)
+
+
+LOG_CHECKS: tuple[Check, ...] = (
+    check_audit_log,
+    check_keys_are_logged,
+    check_customers_are_logged,
+    check_adjustments_are_logged,
+    check_rates_are_logged,
+    check_endpoints_are_logged,
+)

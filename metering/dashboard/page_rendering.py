@@ -1,0 +1,61 @@
+"""Open a request for a page, with its snapshot of the database, and render the page with what every page has."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import text
+from starlette.requests import Request
+from starlette.responses import Response
+
+from metering.access.scopes import Scope
+from metering.core.clock import utc_now
+from metering.corrections.queries import count_backlog
+from metering.dashboard.links import navigation
+from metering.dashboard.page_request import Page, PageRequest
+from metering.dashboard.rendering import render
+from metering.dashboard.sessions import viewer_of
+from metering.db.cancellation import Cancellation
+from metering.db.engine import read_transaction
+from metering.server.bootstrap import Service
+from metering.server.queries import finalizing_behind
+
+# A query that takes longer needs narrower filters.
+_TIMEOUT_MILLISECONDS = 10_000
+
+
+@contextmanager
+def open_page_request(service: Service, request: Request) -> Iterator[PageRequest]:
+    """A signed-in request, with a snapshot to answer it from."""
+    now = utc_now()
+    viewer = viewer_of(request, engine=service.engine, now=now)
+    cancellation: Cancellation = request.state.cancellation
+    with read_transaction(service.engine) as connection, cancellation.covers(connection):
+        connection.execute(text(f"SET LOCAL statement_timeout = {_TIMEOUT_MILLISECONDS}"))
+        yield PageRequest(
+            service=service,
+            connection=connection,
+            viewer=viewer,
+            query=request.query_params,
+            now=now,
+            refreshes="hx-request" in request.headers,
+        )
+
+
+def render_page(wanted: PageRequest, page: Page, *, here: str) -> Response:
+    """The page as an answer; `here` is its address."""
+    viewer = wanted.viewer
+    may_count = viewer.may(Scope.CORRECTIONS_READ)
+    context = {
+        **page.context,
+        "title": page.title,
+        "crumbs": page.crumbs,
+        "viewer": viewer,
+        "navigation": navigation(viewer, page.section),
+        "zone": page.zone,
+        "now": wanted.now,
+        "behind": finalizing_behind(wanted.connection, now=wanted.now),
+        "backlog_count": count_backlog(wanted.connection, customer_id=viewer.customer_id) if may_count else 0,
+        "here": here,
+        "query": wanted.filters,
+    }
+    return render(page.template, context)
