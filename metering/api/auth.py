@@ -62,14 +62,15 @@ class Authenticator:
     """Looks up keys, and caches valid ones for a few seconds.
 
     It has an engine and a thread of its own, so that it answers whatever else runs. Keys that are not cached are
-    looked up together, a few times a second: unknown keys wait for that, and cost no query each. `store_use` writes
-    down which were used.
+    looked up together, a few times a second: unknown keys wait for that, and cost no query each. `store_use` notes
+    which were used.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, _Known] = OrderedDict()
+        self._used: set[str] = set()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keys")
         self._asked: dict[KeySecret, asyncio.Future[Authenticated | None]] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -77,7 +78,6 @@ class Authenticator:
     def close(self) -> None:
         """Stop the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._used: set[str] = set()
 
     def key(self, authorization: str | None) -> Key:
         """The key of an Authorization header.
