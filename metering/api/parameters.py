@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 from metering.api.problems import InvalidParameterError
 from metering.core.money import plain_decimal
 from metering.core.period import BillingPeriod
+from metering.db.cancellation import Cancellation
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service
 
@@ -206,11 +207,13 @@ def _service(request: Request) -> Service:
 
 
 def _connection(request: Request) -> Iterator[Connection]:
-    with transaction(_service(request).engine) as connection:
+    cancellation: Cancellation = request.state.cancellation
+    with transaction(_service(request).engine) as connection, cancellation.covers(connection):
         yield connection
 
 
-Db = Annotated[Connection, Depends(_connection)]
+# It ends when the route has built its answer: a client that does not read the answer holds no connection.
+Db = Annotated[Connection, Depends(_connection, scope="function")]
 TheService = Annotated[Service, Depends(_service)]
 
 _CustomerPath = Annotated[

@@ -88,7 +88,7 @@ def test_a_signed_event_that_is_nested_too_deeply_is_refused(api: httpx2.Client)
     assert post(api, deep + b"1" + b"}" * 50_001).status_code == 400
 
 
-@pytest.mark.parametrize("change", ["secret", "body", "unsigned", "old", "no event"])
+@pytest.mark.parametrize("change", ["secret", "body", "unsigned", "old", "future", "no event"])
 def test_what_is_not_signed_with_our_secret_is_refused(months: Months, api: httpx2.Client, change: str) -> None:
     body = event("in_x")
     headers = {"stripe-signature": sign(body, "whsec_other" if change == "secret" else SECRET)}
@@ -98,6 +98,8 @@ def test_what_is_not_signed_with_our_secret_is_refused(months: Months, api: http
         headers = {}
     elif change == "old":
         headers = {"stripe-signature": sign(body, SECRET, at=int(time.time()) - 301)}
+    elif change == "future":
+        headers = {"stripe-signature": sign(body, SECRET, at=int(time.time()) + 400)}
     elif change == "no event":
         body = b"[]"
         headers = {"stripe-signature": sign(body, SECRET)}
