@@ -71,7 +71,7 @@ class Shares:
                 raise
 
     def end(self, client: str, *, seconds: float) -> None:
-        """The turn is over. While more of its client's requests wait, it rests for as long again, a second at most.
+        """The turn is over. While more of its client's requests wait, it rests as long again, up to a second.
 
         So a flood leaves half of the interpreter to ingest, and a client that asks one by one does not wait.
         """
