@@ -21,6 +21,7 @@ READS_REFUSED = Counter("metering_reads_refused", "Requests refused with 503 bec
 # A client with more waiting requests than this is told to wait itself.
 MAX_WAITING_PER_CLIENT = 32
 MAX_WAITING = 512
+_MOST_REST_SECONDS = 1.0
 
 
 class BusyError(MeteringError):
@@ -70,12 +71,12 @@ class Shares:
                 raise
 
     def end(self, client: str, *, seconds: float) -> None:
-        """The turn is over after this time. While more of its client's requests wait, it rests for as long again.
+        """The turn is over. While more of its client's requests wait, it rests as long again, up to a second.
 
         So a flood leaves half of the interpreter to ingest, and a client that asks one by one does not wait.
         """
         if client in self._waiting:
-            asyncio.get_running_loop().call_later(min(seconds, self._wait_seconds / 2), self.give_back, client)
+            asyncio.get_running_loop().call_later(min(seconds, _MOST_REST_SECONDS), self.give_back, client)
         else:
             self.give_back(client)
 

@@ -16,7 +16,7 @@ ResultT = TypeVar("ResultT")
 # A connection that was unused answers at once, or is broken.
 _PING_SECONDS = 2.0
 # PostgreSQL ends a statement first, if it is there.
-_GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 1.0
 
 # A peer that confirms nothing for this long is gone; so is one that does not answer three probes.
 TCP_OPTIONS: dict[str, Any] = {
