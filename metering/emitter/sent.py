@@ -86,7 +86,7 @@ class SentEvents:
 
 def sent_files(root: Path) -> list[SentFile]:
     """The files that are kept in a spool, by the time of their acknowledgement."""
-    return sorted(_found(root / FOLDER), key=lambda file: file.acknowledged_at)
+    return sorted(_found(root / FOLDER), key=lambda file: (file.acknowledged_at, file.path.name))
 
 
 def read_sent(file: SentFile) -> list[bytes] | None:

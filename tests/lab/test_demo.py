@@ -106,7 +106,7 @@ def test_the_demo_plays_to_its_end_and_leaves_no_process() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=400,
     )
     assert played.returncode == 0, played.stdout + played.stderr
     assert "every figure is right" in played.stderr
