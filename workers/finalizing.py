@@ -79,7 +79,7 @@ class Finalizing:
                 self._on_batch(result.claimed, monotonic() - began)
                 _log(result)
             self._follow_up(service)
-            if result.claimed < batch and not without:
+            if not result.is_full and not without:
                 return
             self._start_second()
 

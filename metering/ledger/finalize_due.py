@@ -42,7 +42,7 @@ from metering.streams.store.retries import (
     interrupted_requests,
     withdraw_interruptions,
 )
-from metering.streams.store.streams import StoredStream, StreamMark, claim_due, mark_streams, wake_unpriced
+from metering.streams.store.streams import Claim, StoredStream, StreamMark, claim_due, mark_streams, wake_unpriced
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ _TIME_ZONE_WAIT = timedelta(minutes=15)
 class FinalizeResult:
     """What one run did. `states` counts the claimed streams by their new state.
 
-    `crowding` names the customers that filled a full batch among them, so that others may have to wait.
+    `crowding` names the customers that filled a full batch among them, so that others may have to wait. `is_full`:
+    more streams may be due.
     """
 
     claimed: int
@@ -62,6 +63,7 @@ class FinalizeResult:
     adjusted: int
     states: Mapping[State, int]
     crowding: Sequence[str] = ()
+    is_full: bool = False
 
 
 # A customer with more than a third of a batch crowds it.
@@ -96,7 +98,8 @@ def finalize_due(
     """
     prices = _current_prices(engine, price_books, now)
     with transaction(engine) as connection:
-        claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first, without=without)
+        claim = claim_due(connection, now=now, limit=limit, newest_first=newest_first, without=without)
+        claimed = claim.streams
         if not claimed:
             return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
         booked = [_key(each) for each in claimed if each.revision is not None]
@@ -120,7 +123,7 @@ def finalize_due(
             book_adjustments(connection, work.adjustments)
         add_to_totals(connection, work.changes)
         mark_streams(connection, work.marks)
-    return _result(claimed, work, limit=limit)
+    return _result(claim, work)
 
 
 def _current_prices(engine: Engine, price_books: PriceBooks, now: datetime) -> PriceBook:
@@ -298,12 +301,14 @@ def _key(stream: StoredStream) -> tuple[str, str]:
     return (stream.facts.customer_id, stream.facts.stream_id)
 
 
-def _result(claimed: Sequence[StoredStream], work: _Work, *, limit: int) -> FinalizeResult:
-    counted = Counter(each.facts.customer_id for each in claimed if len(claimed) == limit)
+def _result(claim: Claim, work: _Work) -> FinalizeResult:
+    claimed = len(claim.streams)
+    counted = Counter(each.facts.customer_id for each in claim.streams if claim.is_full)
     return FinalizeResult(
-        claimed=len(claimed),
+        claimed=claimed,
         charged=len(work.charges),
         adjusted=len(work.adjustments),
         states=Counter(mark.state for mark in work.marks),
-        crowding=[customer_id for customer_id, streams in counted.items() if streams * _CROWDING_PARTS > limit],
+        crowding=[customer_id for customer_id, streams in counted.items() if streams * _CROWDING_PARTS > claimed],
+        is_full=claim.is_full,
     )

@@ -9,6 +9,7 @@ import pytest
 
 from metering.audit.run import audit
 from tests.api.described import operations
+from tests.builders.posted import stream
 from tests.running_api import Api, put
 
 _NUL = "a\0b"
@@ -99,3 +100,13 @@ ODD_PATHS = (
 @pytest.mark.parametrize("path", ODD_PATHS)
 def test_an_odd_question_is_the_askers_mistake(api: Api, path: str) -> None:
     assert 400 <= api.client.get(path).status_code < 500
+
+
+def test_more_finish_reasons_than_choices_that_any_provider_takes_are_refused(api: Api) -> None:
+    begun, end = stream("s")
+    end["data"]["finish_reasons"] = ["stop"] * 128
+    assert api.post([begun, end]).json()["rejected"] == []
+    end = {**end, "id": "other", "data": {**end["data"], "finish_reasons": ["stop"] * 129}}
+    (rejected,) = api.post([end]).json()["rejected"]
+    assert rejected["code"] == "invalid-field"
+    assert rejected["detail"].startswith("data.finish_reasons")

@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from metering.customers.store import CustomerDetails
+from metering.db.engine import transaction
 from metering.events.events import UsageSource
 from metering.events.usage import UsageKind
 from metering.ledger.finalize_due import FinalizeResult
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
 from metering.streams.settlement import State
+from metering.streams.store.streams import claim_due
 from metering.stripe.put_customer import put_customer
 from tests.builders import NOW, T0, Books, delivered, end, start
 
@@ -131,3 +133,25 @@ def test_the_period_is_the_month_of_the_end_in_the_customers_zone(books: Books) 
     view = books.stream()
     assert view.charge is not None
     assert view.charge.period == "2026-12"
+
+
+def test_a_batch_is_bounded_by_the_size_of_its_facts_and_the_rest_is_claimed_next(books: Books) -> None:
+    long = [f"{place:03d}" * 300 for place in range(100)]
+    books.receive([each for name in "abcde" for each in (start(name), end(name, finish_reasons=tuple(long)))])
+    now = NOW + timedelta(minutes=1)
+    with transaction(books.service.engine) as connection:
+        claim = claim_due(connection, now=now, limit=100, max_characters=200_000)
+        assert (len(claim.streams), claim.is_full) == (3, True)
+    with transaction(books.service.engine) as connection:
+        whole = claim_due(connection, now=now, limit=100)
+        assert (len(whole.streams), whole.is_full) == (5, False)
+        assert len(claim_due(connection, now=now, limit=2).streams) == 2
+    assert books.finalize(now=now).charged == 5
+
+
+def test_a_batch_is_full_at_its_limit_of_rows(books: Books) -> None:
+    books.receive([each for name in "abc" for each in (start(name), end(name))])
+    now = NOW + timedelta(minutes=1)
+    with transaction(books.service.engine) as connection:
+        assert claim_due(connection, now=now, limit=3).is_full
+        assert not claim_due(connection, now=now, limit=4).is_full

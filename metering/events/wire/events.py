@@ -124,7 +124,8 @@ class EndData(Struct, frozen=True, gc=False, omit_defaults=True):
     outcome: Literal["completed", "cancelled", "failed", "timed_out"]
     usage: UsageData | None = None
     usage_source: Literal["provider", "gateway_count", "estimate"] | None = None
-    finish_reasons: list[Note] | None = None
+    # One a choice; the most choices that a provider takes is 128.
+    finish_reasons: Annotated[list[Note], Meta(max_length=128)] | None = None
     response_provider: Id | None = None
     response_model: Name | None = None
     response_id: Note | None = None

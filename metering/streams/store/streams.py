@@ -265,20 +265,50 @@ _CLAIM_OLDEST, _CLAIM_NEWEST = _claim("ASC"), _claim("DESC")
 _CLAIM_OTHERS = _claim("ASC", "AND s.customer_id <> ALL(:without)")
 
 
+# A stream's facts are usually 1 kB of JSON and may be 512 kB: a batch is bounded by their size as well.
+MAX_CLAIMED_CHARACTERS = 32 << 20
+_FETCHED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Streams that stay locked until the transaction ends. `is_full`: there may be more that are due."""
+
+    streams: Sequence[StoredStream]
+    is_full: bool
+
+
 def claim_due(
-    connection: Connection, *, now: datetime, limit: int, newest_first: bool = False, without: Sequence[str] = ()
-) -> list[StoredStream]:
+    connection: Connection,
+    *,
+    now: datetime,
+    limit: int,
+    newest_first: bool = False,
+    without: Sequence[str] = (),
+    max_characters: int = MAX_CLAIMED_CHARACTERS,
+) -> Claim:
     """Lock up to `limit` due streams that no other worker has locked, longest waiting first.
+
+    It ends with the stream by which the facts of all together reach `max_characters`.
 
     A second claim at the same time is faster with `newest_first`: PostgreSQL takes longer to skip a row that
     another transaction has locked than to lock a free one. `without` these customers, all of theirs are read over.
     """
     parameters: dict[str, Any] = {"now": now, "limit": limit}
     if without:
-        rows = connection.execute(_CLAIM_OTHERS, {**parameters, "without": list(without)}).all()
+        statement, parameters["without"] = _CLAIM_OTHERS, list(without)
     else:
-        rows = connection.execute(_CLAIM_NEWEST if newest_first else _CLAIM_OLDEST, parameters).all()
-    return [stored_stream(row) for row in rows]
+        statement = _CLAIM_NEWEST if newest_first else _CLAIM_OLDEST
+    claimed: list[StoredStream] = []
+    characters = 0
+    options = {"yield_per": min(_FETCHED_AT_ONCE, limit)}
+    with connection.execute(statement, parameters, execution_options=options) as rows:
+        for row in rows:
+            claimed.append(stored_stream(row))
+            characters += len(row[0])
+            if characters >= max_characters:
+                break
+    return Claim(claimed, is_full=len(claimed) >= limit or characters >= max_characters)
 
 
 _READ = f"""
