@@ -1,0 +1,106 @@
+"""The commands that people run during chaos: link customers, close a month, reconcile while Stripe fails."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx2
+
+from metering.core.errors import MeteringError
+from metering.core.period import BillingPeriod
+from metering.lab.chaos.schedule import FaultKind
+from metering.lab.stripe_local.control import LocalStripeControl
+from metering.lab.stripe_local.faults import Fault as StripeFault
+
+_STRIPE_FAULTS = {
+    FaultKind.STRIPE_THROTTLES: StripeFault.THROTTLE,
+    FaultKind.STRIPE_LOSES_REPLIES: StripeFault.LOST_REPLY,
+    FaultKind.STRIPE_LOSES_REQUESTS: StripeFault.LOST_REQUEST,
+    FaultKind.STRIPE_FAILS: StripeFault.ERROR_AFTER,
+}
+_ATTEMPTS = 12
+_DONE_OR_LEFT = (0, 2)
+_UTC = ZoneInfo("UTC")
+
+
+class CommandFailedError(MeteringError):
+    """A command did not succeed however often it was run; the message has its last output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """Runs `metering …` with an environment. While faults happen, a command may fail and is run again."""
+
+    environment: dict[str, str]
+    stripe_url: str
+    began: datetime
+
+    def month(self, number: int) -> tuple[str, str]:
+        """The month of the start, or a later one, and a time two days after its end."""
+        period = BillingPeriod.containing(at=self.began, time_zone=_UTC)
+        for _ in range(number):
+            period = period.next
+        end = period.next.start(time_zone=_UTC)
+        return str(period), (end + timedelta(days=2)).isoformat()
+
+    def run(self, *arguments: str, attempts: int = _ATTEMPTS) -> tuple[int, str]:
+        """Run a command until it exits with 0, or with 2 for something left; returns its code and output.
+
+        Raises:
+            CommandFailedError: each attempt failed otherwise.
+        """
+        problem = ""
+        for _ in range(attempts):
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-m", "metering", *arguments],
+                    env={**os.environ, **self.environment},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=120,
+                )
+            except subprocess.TimeoutExpired:
+                problem = "no end within 120 s"
+                continue
+            if done.returncode in _DONE_OR_LEFT:
+                return done.returncode, done.stdout
+            problem = (done.stderr or done.stdout).strip()[-500:]
+            time.sleep(0.5)
+        raise CommandFailedError(f"metering {' '.join(arguments)} failed {attempts} times: {problem}")
+
+    def link_customers(self) -> None:
+        """Create the customers at Stripe."""
+        self.run("customers", "link", "--create", "--yes")
+
+    def close_month(self, *, force: bool, month: int = 0) -> int:
+        """Close a month as if it were over; returns the number of customers whose month is closed."""
+        period, as_of = self.month(month)
+        self.link_customers()
+        forced = ("--force", "--reason", "chaos") if force else ()
+        _, printed = self.run("invoices", "run", "--period", period, "--as-of", as_of, "--json", *forced)
+        return int(json.loads(printed)["closed"])
+
+    def reconcile(self) -> Any:
+        """The report of a reconciliation."""
+        return json.loads(self.run("reconcile", "--json")[1])
+
+    def reconcile_with(self, kind: FaultKind, *, pick: int) -> int:
+        """Reconcile while Stripe fails; returns how many requests met the fault."""
+        fault = _STRIPE_FAULTS[kind]
+        control = LocalStripeControl(self.stripe_url)
+        try:
+            control.clear_requests()
+            control.fail_next("*", fault, times=1 + pick % 3, skip=pick % 2)
+            self.run("reconcile", "--json")
+            return sum(each["fault"] == fault.value for each in control.requests())
+        except (httpx2.HTTPError, CommandFailedError) as error:
+            raise OSError(str(error)) from error
+        finally:
+            control.close()
