@@ -199,7 +199,7 @@ def _lock_name(action: str, target: str) -> str:
     """What a fault has to itself: a link, a process, the month; also Stripe's faults, which count requests."""
     if action in _TROUBLE:
         return f"link {target}"
-    return action if action in ("STRIPE", "CLOSE", "FORCE", "FULL", "SECOND") else target
+    return action if action in ("STRIPE", "FULL", "SECOND") else target
 
 
 def _process(pid: int | None) -> psutil.Process | None:

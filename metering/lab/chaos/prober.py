@@ -81,16 +81,13 @@ class Prober:
 
     def acknowledged_after(self, moment: float) -> float | None:
         """Seconds from a moment until a probe that began after it, or was under way, is acknowledged."""
-        return next(
-            (max(0.0, each.acknowledged - moment) for each in self.probes if (each.acknowledged or 0.0) > moment),
-            None,
-        )
+        times = [each.acknowledged for each in self.probes if each.acknowledged is not None]
+        return next((time - moment for time in times if time > moment), None)
 
     def final_after(self, moment: float) -> float | None:
         """Seconds from a moment until a probe that began after it is final."""
-        found = [each.final for each in self.probes if each.began >= moment]
-        times = [final - moment for final in found if final is not None]
-        return min(times, default=None)
+        times = [each.final for each in self.probes if each.began >= moment and each.final is not None]
+        return min(times) - moment if times else None
 
     def _post_all(self) -> None:
         headers = {"authorization": f"Bearer {self.key}"}

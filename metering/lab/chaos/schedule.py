@@ -73,7 +73,9 @@ def schedule(
     """
     random = Random(f"chaos {seed}")
     kinds = [kind for kind in FaultKind if kind not in without and kind not in _FIXED]
-    chosen = [*kinds, *random.choices(kinds, k=max(0, count - len(kinds)))]
+    # A reconciliation takes as long as several other faults.
+    weights = [1 if kind in _STRIPE else 4 for kind in kinds]
+    chosen = [*kinds, *random.choices(kinds, weights, k=max(0, count - len(kinds)))]
     faults = [_fault(kind, random, seconds=seconds, longest=longest) for kind in chosen]
     faults += [
         Fault(at=part * seconds, kind=kind, seconds=0.0, pick=0)
