@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -35,11 +37,16 @@ class CommandFailedError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commands:
-    """Runs `metering …` with an environment. While faults happen, a command may fail and is run again."""
+    """Runs `metering …` with an environment. While faults happen, a command may fail and is run again.
+
+    `closed` is set once there are invoices; before, a reconciliation has nothing to ask Stripe for.
+    """
 
     environment: dict[str, str]
     stripe_url: str
     began: datetime
+    say: Callable[[str], None]
+    closed: threading.Event = field(default_factory=threading.Event)
 
     def month(self, number: int) -> tuple[str, str]:
         """The month of the start, or a later one, and a time two days after its end."""
@@ -68,10 +75,12 @@ class Commands:
                 )
             except subprocess.TimeoutExpired:
                 problem = "no end within 120 s"
+                self.say(f"metering {arguments[0]}: {problem}")
                 continue
             if done.returncode in _DONE_OR_LEFT:
                 return done.returncode, done.stdout
             problem = (done.stderr or done.stdout).strip()[-500:]
+            self.say(f"metering {arguments[0]} exited with {done.returncode}: {problem.splitlines()[-1:]}")
             time.sleep(0.5)
         raise CommandFailedError(f"metering {' '.join(arguments)} failed {attempts} times: {problem}")
 
@@ -80,12 +89,15 @@ class Commands:
         self.run("customers", "link", "--create", "--yes")
 
     def close_month(self, *, force: bool, month: int = 0) -> int:
-        """Close a month as if it were over; returns the number of customers whose month is closed."""
+        """Close a month as if it were over; returns the number of customers that it closed or refused."""
         period, as_of = self.month(month)
         self.link_customers()
         forced = ("--force", "--reason", "chaos") if force else ()
         _, printed = self.run("invoices", "run", "--period", period, "--as-of", as_of, "--json", *forced)
-        return int(json.loads(printed)["closed"])
+        result = json.loads(printed)
+        if result["closed"]:
+            self.closed.set()
+        return int(result["closed"]) + len(result["refused"])
 
     def reconcile(self) -> Any:
         """The report of a reconciliation."""
@@ -97,7 +109,7 @@ class Commands:
         control = LocalStripeControl(self.stripe_url)
         try:
             control.clear_requests()
-            control.fail_next("*", fault, times=1 + pick % 3, skip=pick % 2)
+            control.fail_next("*", fault, times=1 + pick % 3)
             self.run("reconcile", "--json")
             return sum(each["fault"] == fault.value for each in control.requests())
         except (httpx2.HTTPError, CommandFailedError) as error:

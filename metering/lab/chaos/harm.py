@@ -24,7 +24,9 @@ from metering.lab.chaos.schedule import Fault, FaultKind
 from metering.lab.chaos.volume import Volume
 from metering.server.embedded.supervisor import Supervisor
 
-_FIND_SECONDS = 40.0
+# Its part may have to start again first, after a fault of another part.
+_FIND_SECONDS = 120.0
+_CLOSE_SECONDS = 240.0
 _SECOND_SECONDS = 6.0
 
 _TROUBLE = {
@@ -114,6 +116,8 @@ class Harm:
         action, target = fault.kind.name.split("_", 1)
         if action == "HALF":
             action, target = "HALF_OPEN", target.removeprefix("OPEN_")
+        if action == "STRIPE":
+            self.world.commands.closed.wait(timeout=_CLOSE_SECONDS)
         with self._locks[_lock_name(action, target)]:
             try:
                 done.met = self._act(action, target.lower(), fault)
@@ -196,10 +200,12 @@ class Harm:
 
 
 def _lock_name(action: str, target: str) -> str:
-    """What a fault has to itself: a link, a process, the month; also Stripe's faults, which count requests."""
+    """What a fault has to itself: a link, a process, or the commands that call Stripe."""
     if action in _TROUBLE:
         return f"link {target}"
-    return action if action in ("STRIPE", "FULL", "SECOND") else target
+    if action in ("STRIPE", "CLOSE", "FORCE"):
+        return "commands"
+    return action if action in ("FULL", "SECOND") else target
 
 
 def _process(pid: int | None) -> psutil.Process | None:

@@ -113,8 +113,8 @@ _HEAD = """# Reliability
 `make chaos MINUTES=30` (`metering bench chaos`) runs the whole product under traffic and faults: `metering up` on
 an embedded PostgreSQL and Valkey, gateways that post through the emitter with its spool, and the local Stripe. At
 the end, the cost of every stream is compared with an oracle that shares no code with the product, every month adds
-up, the invoices agree with Stripe's, `metering audit` finds nothing, and nothing is stuck. A kind of fault that was
-never reached fails the run. `metering bench reliability-page` writes this page from
+up, the invoices agree with Stripe's, `metering audit` finds nothing, and nothing is stuck. A kind of fault that
+was never reached fails the run. `metering bench reliability-page` writes this page from
 `docs/reliability/chaos.json`.
 
 The faults are a pure function of the seed: `make chaos MINUTES=… SEED=…` plays the same ones again.

@@ -185,7 +185,7 @@ def _stage(plan: Plan, *, log: Path | None, say: Say) -> Iterator[_Stage]:
                 redis_url=services.redis_url,
                 gateways=[f"gateway-{number}" for number in range(plan.gateways)],
                 environment=environment,
-                commands=Commands(environment=direct, stripe_url=stripe.url, began=utc_now()),
+                commands=Commands(environment=direct, stripe_url=stripe.url, began=utc_now(), say=say),
             )
             yield _Stage(world=world, services=services, api_url=api_url, key=key, folder=folder, log=printed)
 
