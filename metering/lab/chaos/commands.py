@@ -99,6 +99,12 @@ class Commands:
             self.closed.set()
         return int(result["closed"]) + len(result["refused"])
 
+    def calm_stripe(self) -> None:
+        """Remove the faults that a reconciliation did not meet, and those of one that failed."""
+        control = LocalStripeControl(self.stripe_url)
+        control.clear_faults()
+        control.close()
+
     def reconcile(self) -> Any:
         """The report of a reconciliation."""
         return json.loads(self.run("reconcile", "--json")[1])
@@ -111,7 +117,9 @@ class Commands:
             control.clear_requests()
             control.fail_next("*", fault, times=1 + pick % 3)
             self.run("reconcile", "--json")
-            return sum(each["fault"] == fault.value for each in control.requests())
+            met = sum(each["fault"] == fault.value for each in control.requests())
+            control.clear_faults()
+            return met
         except (httpx2.HTTPError, CommandFailedError) as error:
             raise OSError(str(error)) from error
         finally:

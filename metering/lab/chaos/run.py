@@ -103,6 +103,7 @@ def run_chaos(*, plan: Plan, log: Path | None, say: Say) -> ChaosReport:
         harm.play(faults, began=time.monotonic())
         say("the faults are over; the gateways end their streams and send what is spooled")
         calm = time.monotonic()
+        stage.world.commands.calm_stripe()
         streams = _end_gateways(stage, plan)
         # Some more probes, so that the last faults have one that is final.
         time.sleep(2)
@@ -195,6 +196,8 @@ def _settings(plan: Plan) -> dict[str, str]:
         "METERING_ABANDON_AFTER": f"{plan.abandon_after}s",
         "METERING_START_GRACE": f"{max(1, plan.abandon_after // 2)}s",
         "METERING_LOG_FORMAT": "text",
+        # The months of a short run are small, and are pushed too.
+        "METERING_INVOICE_MINIMUM_CENTS": "1",
         # A push of a month would last longer than the run with Stripe's own limit for test keys.
         "METERING_STRIPE_REQUESTS_PER_SECOND": "1000",
     }
