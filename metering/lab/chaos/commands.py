@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx2
+import psycopg
 
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
@@ -27,6 +28,7 @@ _STRIPE_FAULTS = {
     FaultKind.STRIPE_FAILS: StripeFault.ERROR_AFTER,
 }
 _ATTEMPTS = 12
+_CHARGE_SECONDS = 120.0
 _DONE_OR_LEFT = (0, 2)
 _UTC = ZoneInfo("UTC")
 
@@ -90,6 +92,7 @@ class Commands:
 
     def close_month(self, *, force: bool, month: int = 0) -> int:
         """Close a month as if it were over; returns the number of customers that it closed or refused."""
+        self._wait_for_charges()
         period, as_of = self.month(month)
         self.link_customers()
         forced = ("--force", "--reason", "chaos") if force else ()
@@ -98,6 +101,18 @@ class Commands:
         if result["closed"]:
             self.closed.set()
         return int(result["closed"]) + len(result["refused"])
+
+    def _wait_for_charges(self) -> None:
+        """Return when there is something to invoice, or after a while: short runs begin with many faults."""
+        deadline = time.monotonic() + _CHARGE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with psycopg.connect(self.environment["METERING_DATABASE_URL"], connect_timeout=2) as connection:
+                    if connection.execute("SELECT FROM charges WHERE usd_cents > 1 LIMIT 1").rowcount:
+                        return
+            except psycopg.OperationalError:
+                pass  # PostgreSQL is away just now
+            time.sleep(0.2)
 
     def calm_stripe(self) -> None:
         """Remove the faults that a reconciliation did not meet, and those of one that failed."""
