@@ -132,12 +132,12 @@ def answers(connection: socket.socket) -> bool:
 def test_a_cut_link_closes_what_is_open_and_refuses_what_is_new(links: Links) -> None:
     with connect(links) as before:
         assert answers(before)
-        assert links.begin("echo", Trouble.CUT) == 1
+        assert links.make_trouble("echo", Trouble.CUT) == 1
         with pytest.raises(ConnectionError):
             answers(before)
         with connect(links) as new, pytest.raises(ConnectionError):
             answers(new)
-    links.end("echo", resume=True)
+    links.end_trouble("echo", resume=True)
     with connect(links) as after:
         assert answers(after)
 
@@ -146,11 +146,11 @@ def test_a_cut_link_closes_what_is_open_and_refuses_what_is_new(links: Links) ->
 def test_a_silent_link_carries_nothing_until_it_goes_on_or_is_closed(links: Links, resume: bool) -> None:
     with connect(links) as before:
         assert answers(before)
-        assert links.begin("echo", Trouble.SILENT) == 1
+        assert links.make_trouble("echo", Trouble.SILENT) == 1
         assert not answers(before)
         with connect(links) as new:
             assert not answers(new)
-        links.end("echo", resume=resume)
+        links.end_trouble("echo", resume=resume)
         before.settimeout(30)
         if resume:
             assert answers(before)
@@ -162,18 +162,18 @@ def test_a_silent_link_carries_nothing_until_it_goes_on_or_is_closed(links: Link
 def test_of_a_half_open_link_only_new_connections_work(links: Links) -> None:
     with connect(links) as before:
         assert answers(before)
-        links.begin("echo", Trouble.HALF_OPEN)
+        links.make_trouble("echo", Trouble.HALF_OPEN)
         assert not answers(before)
         with connect(links) as new:
             new.settimeout(30)
             assert answers(new)
-        links.end("echo", resume=False)
+        links.end_trouble("echo", resume=False)
 
 
 def test_a_slow_link_still_carries_everything(links: Links) -> None:
     with connect(links) as connection:
         connection.settimeout(30)
-        links.begin("echo", Trouble.SLOW)
+        links.make_trouble("echo", Trouble.SLOW)
         assert answers(connection)
 
 

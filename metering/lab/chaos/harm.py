@@ -175,8 +175,8 @@ class Harm:
         deadline = time.monotonic() + _FIND_SECONDS
         while not self.world.links.connections(link) and time.monotonic() < deadline:
             time.sleep(0.02)
-        with _ended(lambda: self.world.links.end(link, resume=fault.pick % 2 == 0)):
-            met = self.world.links.begin(link, trouble)
+        with _ended(lambda: self.world.links.end_trouble(link, resume=fault.pick % 2 == 0)):
+            met = self.world.links.make_trouble(link, trouble)
             time.sleep(fault.seconds)
         return met
 

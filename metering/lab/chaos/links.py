@@ -69,7 +69,7 @@ class Link:
         self._server.close()
         self._abort(self._connections)
 
-    async def begin(self, trouble: Trouble) -> int:
+    async def make_trouble(self, trouble: Trouble) -> int:
         """Make trouble; returns the number of connections that it meets."""
         met = len(self._connections)
         self._trouble = trouble
@@ -80,7 +80,7 @@ class Link:
                 each.gate.clear()
         return met
 
-    async def end(self, *, resume: bool) -> None:
+    async def end_trouble(self, *, resume: bool) -> None:
         """End the trouble. Connections that carried nothing go on with `resume`, and are aborted without."""
         self._trouble = None
         silent = {each for each in self._connections if not each.gate.is_set()}
@@ -140,14 +140,14 @@ class Links:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="links", daemon=True)
 
-    def begin(self, name: str, trouble: Trouble) -> int:
+    def make_trouble(self, name: str, trouble: Trouble) -> int:
         """Make trouble on a link; returns the number of connections that it meets."""
-        met: int = self._call(self._links[name].begin(trouble))
+        met: int = self._call(self._links[name].make_trouble(trouble))
         return met
 
-    def end(self, name: str, *, resume: bool) -> None:
+    def end_trouble(self, name: str, *, resume: bool) -> None:
         """End a link's trouble."""
-        self._call(self._links[name].end(resume=resume))
+        self._call(self._links[name].end_trouble(resume=resume))
 
     def connections(self, name: str) -> int:
         """The number of connections of a link."""
