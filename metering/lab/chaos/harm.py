@@ -27,6 +27,9 @@ from metering.server.embedded.supervisor import Supervisor
 # Its part may have to start again first, after a fault of another part.
 _FIND_SECONDS = 120.0
 _CLOSE_SECONDS = 240.0
+# The processes that `metering up` starts, in this order; the last one is settled after these seconds.
+_PARTS = ("api", "worker", "beat")
+_STARTED_SECONDS = 1.0
 _SECOND_SECONDS = 6.0
 
 _TROUBLE = {
@@ -82,11 +85,14 @@ class World:
             return serving[pick % len(serving)] if serving else None
         if name == "gateway":
             return _process(self.parts.pid_of(self.gateways[pick % len(self.gateways)]))
-        if name in ("stripe", "up"):
+        if name == "stripe":
             return _process(self.parts.pid_of(name))
         up = _process(self.parts.pid_of("up"))
-        children = up.children() if up else []
-        return next((each for each in children if name in each.cmdline()), None)
+        parts = {part: each for each in (up.children() if up else []) for part in _PARTS if part in each.cmdline()}
+        # Until all have started, `up` is starting: faults that wait would all be faults of its start.
+        if parts.keys() != set(_PARTS) or time.time() - parts["beat"].create_time() < _STARTED_SECONDS:
+            return None
+        return up if name == "up" else parts[name]
 
 
 @dataclass(slots=True)
