@@ -1,5 +1,6 @@
 """The parts of chaos alone: the faults of a seed, the streams and their cost, the links, the report's page."""
 
+import contextlib
 import socket
 import threading
 from collections import Counter
@@ -86,7 +87,7 @@ def echo() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve(connection: socket.socket) -> None:
-            with connection:
+            with connection, contextlib.suppress(ConnectionError):
                 while data := connection.recv(1024):
                     connection.sendall(data)
 

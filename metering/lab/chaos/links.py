@@ -45,6 +45,7 @@ class Link:
         self._target = target
         self._connections: set[_Connection] = set()
         self._trouble: Trouble | None = None
+        self.carried = 0
         self._server: asyncio.Server | None = None
 
     @property
@@ -126,6 +127,7 @@ class Link:
                 if self._trouble is Trouble.SLOW:
                     await asyncio.sleep(_SLOW_SECONDS)
                 writer.write(chunk)
+                self.carried += 1
                 await writer.drain()
             await connection.gate.wait()
         # One side has ended; both protocols are over then.
@@ -153,6 +155,10 @@ class Links:
         """The number of connections of a link."""
         return self._links[name].connections
 
+    def carried(self, name: str) -> int:
+        """The number of pieces that a link has carried, both ways."""
+        return self._links[name].carried
+
     def port(self, name: str) -> int:
         """The port of a link."""
         return self._links[name].port
@@ -167,11 +173,20 @@ class Links:
         """Close all links."""
         for link in self._links.values():
             self._call(link.close())
+        self._call(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
     def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+
+
+async def _cancel_others() -> None:
+    """End all tasks of this loop but the caller's."""
+    others = asyncio.all_tasks() - {task for task in (asyncio.current_task(),) if task}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 @contextmanager
