@@ -132,7 +132,7 @@ class Commands:
             control.clear_requests()
             control.fail_next("*", fault, times=1 + pick % 3)
             self.run("reconcile", "--json")
-            met = sum(each["fault"] == fault.value for each in control.requests())
+            met: int = sum(each["fault"] == fault.value for each in control.requests())
             control.clear_faults()
             return met
         except (httpx2.HTTPError, CommandFailedError) as error:

@@ -118,14 +118,23 @@ was never reached fails the run. `metering bench reliability-page` writes this p
 `docs/reliability/chaos.json`.
 
 The faults are a pure function of the seed: `make chaos MINUTES=… SEED=…` plays the same ones again.
-[Decision 44](decisions/0044-chaos-is-a-command.md) says what the run can show and what it cannot.
+The aim of a long run is 1,000 faults and 10 million events, which is what `MINUTES=30` plans.
+[Decision 44](decisions/0044-chaos-is-a-command.md) says how it works.
+"""
+
+_NOT_IN_A_RUN = """## What no run reaches
+
+- Power loss: the kernel keeps what a killed process wrote, and where the disk can be full, it is in memory.
+- The clocks of the server and of PostgreSQL. Those of gateways are wrong in every run.
+- The gateways' own disk full, and a gateway that is killed before its events are on its spool's disk.
+- Holds and grants, which the product does not have yet.
 """
 
 
 def render_page(results: Path) -> str:
     """The page as Markdown, from the folder with `chaos.json`."""
     report = msgspec.json.decode((results / "chaos.json").read_bytes(), type=ChaosReport)
-    return "\n".join([_HEAD, "## The last run", "", *render(report)]) + "\n"
+    return "\n".join([_HEAD, "## The last run", "", *render(report), "", _NOT_IN_A_RUN])
 
 
 def render(report: ChaosReport) -> list[str]:
