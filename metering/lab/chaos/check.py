@@ -104,8 +104,8 @@ class Checker:
         return len(wrong), adjustments
 
     def _close_all(self) -> None:
-        for month in (0, 1):
-            self._commands.close_month(force=False, month=month)
+        # The month of the run is closed first, where it is still open.
+        self._commands.close_month(force=False, month=1)
         deadline = time.monotonic() + 120
         while (left := {state: n for state, n in self._rows(_PUSHES) if state not in _PUSHED}) and (
             time.monotonic() < deadline
