@@ -12,7 +12,7 @@ def test_a_short_run_reaches_every_fault_and_is_exact() -> None:
     print(f"CHAOS_SEED={seed}")
     plan = Plan(
         seed=seed,
-        seconds=20,
+        seconds=12,
         faults=1,
         events_per_second=600,
         gateways=2,
