@@ -115,6 +115,7 @@ _ELSEWHERE = (
     "metering.gateway",
     "metering.server.backup",
     "metering.server.embedded",
+    "metering.lab.chaos",
     "metering.lab.demo",
     "metering.server.up",
     "metering.lab.bench",

@@ -1,5 +1,7 @@
 """`metering bench`: benchmarks, each with the theoretical floor, as tables and as JSON."""
 
+import secrets
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,8 @@ from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
 from metering.lab.bench.totals import bench_totals
+from metering.lab.chaos.report import render_page as render_reliability
+from metering.lab.chaos.run import Plan, run_chaos, summary
 
 app = typer.Typer(
     help="Benchmarks on this machine. They start their own servers and leave only the figures behind.",
@@ -170,6 +174,49 @@ def gateway(
         say=say,
     )
     _finish(report, out, as_json)
+
+
+@app.command("chaos", epilog="Example: metering bench chaos --minutes 30 --seed 7")
+def chaos(
+    minutes: Annotated[float, typer.Option(min=0.1, max=1440, help="Minutes with faults.")] = 3.0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Play the faults of this seed. Default: a new one.")
+    ] = None,
+    faults: Annotated[
+        int | None, typer.Option(min=1, help="Number of faults, at least one of each kind. Default: 34 a minute.")
+    ] = None,
+    events_per_second: Annotated[float, typer.Option(min=10, help="Events of all gateways.")] = 6_000.0,
+    gateways: Annotated[int, typer.Option(min=1, max=16, help="Gateway processes.")] = 3,
+    log: Annotated[Path | None, typer.Option(help="Write what all processes print to this file.")] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole product under faults, and compare every cost, month and invoice. Exits with 2 on a problem."""
+    # A SIGTERM unwinds as Ctrl-C does, so that no process and no mounted disk is left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    plan = Plan(
+        seed=secrets.randbelow(1_000_000) if seed is None else seed,
+        seconds=minutes * 60,
+        faults=faults or round(minutes * 34),
+        events_per_second=events_per_second,
+        gateways=gateways,
+    )
+    report = run_chaos(plan=plan, log=log, say=say)
+    for line in summary(report):
+        say(line)
+    _finish(report, out, as_json)
+    if report.problems:
+        raise typer.Exit(2)
+
+
+@app.command("reliability-page", epilog="Example: metering bench reliability-page docs/reliability --out page.md")
+def reliability_page(
+    results: Annotated[Path, typer.Argument(help="The folder with chaos.json.")],
+    out: Annotated[Path, typer.Option(help="The Markdown file to write.")],
+) -> None:
+    """Write the report of a chaos run as a Markdown page."""
+    out.write_text(render_reliability(results))
+    say(f"wrote {out}")
 
 
 @app.command("page", epilog="Example: metering bench page docs/performance --out docs/performance.md")

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 _encode = msgspec.json.Encoder().encode
 
@@ -17,12 +18,20 @@ def moment(at: datetime) -> str:
 
 
 def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Write rows with a `COPY ... FROM STDIN` statement, in the transaction of `connection`."""
+    """Write rows with a `COPY ... FROM STDIN` statement, in the transaction of `connection`.
+
+    Raises:
+        DBAPIError: as for any other statement; OperationalError when the server or its disk fails.
+    """
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
-    with raw.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with raw.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        # SQLAlchemy did not run it, so it is the driver's error, which no caller expects.
+        raise DBAPIError.instance(statement, None, error, psycopg.Error, dialect=connection.dialect) from error
 
 
 def json_rows(rows: Iterable[Any]) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import httpx2
 from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
 
 from metering.access.manage_access import ensure_admin_key, ensure_ingest_key
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
-from metering.db.engine import transaction
+from metering.db.engine import DatabaseUnavailableError, transaction
 from metering.db.migrate import migrate
 from metering.db.schema import allow_journal_drops, ensure_journal_partitions
 from metering.prices.import_rates import ImportPlan, import_rates
@@ -104,8 +105,16 @@ def prepare(settings: Settings) -> Prepared:
     """Migrate, then give a new database the catalogue's rates and a first admin key.
 
     Raises:
-        MeteringError: the database cannot be reached, migrated or used.
+        MeteringError: the database cannot be reached, migrated or used, or it went away meanwhile.
     """
+    try:
+        return _prepare(settings)
+    except OperationalError as error:
+        problem = str(error.orig).splitlines()[0]
+        raise DatabaseUnavailableError(f"PostgreSQL failed while it was prepared: {problem}") from error
+
+
+def _prepare(settings: Settings) -> Prepared:
     owner = build_owner_engine(settings)
     version = migrate(owner)
     allow_journal_drops(owner, at_least=settings.journal_retention)

@@ -1,0 +1,141 @@
+"""The commands that people run during chaos: link customers, close a month, reconcile while Stripe fails."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx2
+import psycopg
+
+from metering.core.errors import MeteringError
+from metering.core.period import BillingPeriod
+from metering.lab.chaos.schedule import FaultKind
+from metering.lab.stripe_local.control import LocalStripeControl
+from metering.lab.stripe_local.faults import Fault as StripeFault
+
+_STRIPE_FAULTS = {
+    FaultKind.STRIPE_THROTTLES: StripeFault.THROTTLE,
+    FaultKind.STRIPE_LOSES_REPLIES: StripeFault.LOST_REPLY,
+    FaultKind.STRIPE_LOSES_REQUESTS: StripeFault.LOST_REQUEST,
+    FaultKind.STRIPE_FAILS: StripeFault.ERROR_AFTER,
+}
+_ATTEMPTS = 12
+_CHARGE_SECONDS = 120.0
+_DONE_OR_LEFT = (0, 2)
+_UTC = ZoneInfo("UTC")
+
+
+class CommandFailedError(MeteringError):
+    """A command did not succeed however often it was run; the message has its last output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """Runs `metering …` with an environment. While faults happen, a command may fail and is run again.
+
+    `closed` is set once there are invoices; before, a reconciliation has nothing to ask Stripe for.
+    """
+
+    environment: dict[str, str]
+    stripe_url: str
+    began: datetime
+    say: Callable[[str], None]
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def month(self, number: int) -> tuple[str, str]:
+        """The month of the start, or a later one, and a time two days after its end."""
+        period = BillingPeriod.containing(at=self.began, time_zone=_UTC)
+        for _ in range(number):
+            period = period.next
+        end = period.next.start(time_zone=_UTC)
+        return str(period), (end + timedelta(days=2)).isoformat()
+
+    def run(self, *arguments: str, attempts: int = _ATTEMPTS) -> tuple[int, str]:
+        """Run a command until it exits with 0, or with 2 for something left; returns its code and output.
+
+        Raises:
+            CommandFailedError: each attempt failed otherwise.
+        """
+        problem = ""
+        for _ in range(attempts):
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-m", "metering", *arguments],
+                    env={**os.environ, **self.environment},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=120,
+                )
+            except subprocess.TimeoutExpired:
+                problem = "no end within 120 s"
+                self.say(f"metering {arguments[0]}: {problem}")
+                continue
+            if done.returncode in _DONE_OR_LEFT:
+                return done.returncode, done.stdout
+            problem = (done.stderr or done.stdout).strip()[-500:]
+            self.say(f"metering {arguments[0]} exited with {done.returncode}: {problem.splitlines()[-1:]}")
+            time.sleep(0.5)
+        raise CommandFailedError(f"metering {' '.join(arguments)} failed {attempts} times: {problem}")
+
+    def link_customers(self) -> None:
+        """Create the customers at Stripe."""
+        self.run("customers", "link", "--create", "--yes")
+
+    def close_month(self, *, force: bool, month: int = 0) -> int:
+        """Close a month as if it were over; returns the number of customers that it closed or refused."""
+        self._wait_for_charges()
+        period, as_of = self.month(month)
+        self.link_customers()
+        forced = ("--force", "--reason", "chaos") if force else ()
+        _, printed = self.run("invoices", "run", "--period", period, "--as-of", as_of, "--json", *forced)
+        result = json.loads(printed)
+        if result["closed"]:
+            self.closed.set()
+        return int(result["closed"]) + len(result["refused"])
+
+    def _wait_for_charges(self) -> None:
+        """Return when there is something to invoice, or after a while: short runs begin with many faults."""
+        deadline = time.monotonic() + _CHARGE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with psycopg.connect(self.environment["METERING_DATABASE_URL"], connect_timeout=2) as connection:
+                    if connection.execute("SELECT FROM charges WHERE usd_cents > 1 LIMIT 1").rowcount:
+                        return
+            except psycopg.OperationalError:
+                pass  # PostgreSQL is away just now
+            time.sleep(0.2)
+
+    def calm_stripe(self) -> None:
+        """Remove the faults that a reconciliation did not meet, and those of one that failed."""
+        control = LocalStripeControl(self.stripe_url)
+        control.clear_faults()
+        control.close()
+
+    def reconcile(self) -> Any:
+        """The report of a reconciliation."""
+        return json.loads(self.run("reconcile", "--json")[1])
+
+    def reconcile_with(self, kind: FaultKind, *, pick: int) -> int:
+        """Reconcile while Stripe fails; returns how many requests met the fault."""
+        fault = _STRIPE_FAULTS[kind]
+        control = LocalStripeControl(self.stripe_url)
+        try:
+            control.clear_requests()
+            control.fail_next("*", fault, times=1 + pick % 3)
+            self.run("reconcile", "--json")
+            met: int = sum(each["fault"] == fault.value for each in control.requests())
+            control.clear_faults()
+            return met
+        except (httpx2.HTTPError, CommandFailedError) as error:
+            raise OSError(str(error)) from error
+        finally:
+            control.close()

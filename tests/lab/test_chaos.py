@@ -1,0 +1,30 @@
+"""Chaos for a short time: every kind of fault reaches the product, and every cost is exact afterwards."""
+
+import os
+import time
+
+from metering.lab.chaos.run import Plan, run_chaos, summary
+from metering.lab.chaos.schedule import FaultKind
+
+
+def test_a_short_run_reaches_every_fault_and_is_exact() -> None:
+    seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
+    print(f"CHAOS_SEED={seed}")
+    plan = Plan(
+        seed=seed,
+        seconds=12,
+        faults=1,
+        events_per_second=600,
+        gateways=2,
+        customers=30,
+        longest=2,
+        abandon_after=5,
+    )
+    report = run_chaos(plan=plan, log=None, say=print)
+    assert report.problems == [], summary(report)
+    reached = {row.kind: row.reached for row in report.kinds}
+    assert all(reached.values())
+    assert len(reached) + len(report.not_possible) == len(FaultKind)
+    assert report.checks.streams > 100
+    assert report.checks.adjustments > 0
+    assert report.outages > 0
