@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`old` stands exactly once in `file`, and is replaced by `new`. Each of `caught_by`, ids of pytest, must fail."""
+    """`old` is in `file` exactly once, and is replaced by `new`. Each of `caught_by`, ids of pytest, must fail."""
 
     name: str
     file: str

@@ -23,8 +23,8 @@ STREAMS = (
         "if not completed and not (source is UsageSource.PROVIDER and reported != NO_USAGE):",
         "if not completed:",
         (
-            "tests/streams/test_settlement.py"
-            "::test_what_the_upstream_reports_is_billed_even_if_nothing_was_delivered",
+            "tests/streams/test_stream.py"
+            "::test_a_stream_that_delivered_nothing_is_billed_nothing_unless_its_provider_reports_usage",
         ),
     ),
     Fault(
