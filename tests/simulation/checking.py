@@ -1,6 +1,6 @@
 """What must be true when a simulation has settled, whatever happened before."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from fractions import Fraction
 
 from tests.scenarios.oracle import Key, bill, decimal_string
@@ -32,6 +32,25 @@ def check_settled(simulator: Simulator) -> None:
     assert simulator.months.check_totals() == sum(simulator.months.sum_of(table) for table in _BOOKS)
 
 
+def count_reached(simulator: Simulator) -> Counter[str]:
+    """What the run really came to: what happened to it, and what is in its books."""
+    counted = simulator.reached + simulator.gateways.reached
+    for name, query in _COUNTED.items():
+        ((count,),) = simulator.months.rows(query)
+        counted[name] += int(count)  # type: ignore[call-overload]
+    return counted
+
+
+_COUNTED = {
+    "charges": "SELECT count(*) FROM charges",
+    "adjustments": "SELECT count(*) FROM adjustments",
+    "streams that need a person": "SELECT count(*) FROM streams WHERE state <> 'finalized'",
+    "billed": "SELECT count(*) FROM invoices WHERE billed_cents > 0",
+    "deferred": "SELECT count(*) FROM invoices WHERE billed_cents = 0",
+    "late usage": "SELECT count(*) FROM invoice_lines WHERE kind = 'late_usage'",
+    "credits": "SELECT count(*) FROM manual_adjustments",
+    "findings repaired": "SELECT count(*) FROM drift_findings WHERE repaired_at IS NOT NULL",
+}
 _BOOKS = ("charges", "adjustments", "manual_adjustments")
 
 

@@ -1,9 +1,9 @@
-"""A simulated deployment: each verb is what a process of the real one does, and may lose its connection meanwhile."""
+"""A simulated deployment: each verb is what a process of the real one does, on a clock of its own."""
 
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -156,19 +156,13 @@ def processes(
     months: Months, database: Database, clocks: tuple[Clock, ...], reached: Counter[str]
 ) -> Iterator[list[Process]]:
     """As many processes as clocks."""
-    made: list[Process] = []
-    opened: list[Service] = []
-    for clock in clocks:
-        with_service = database.service()
-        service = with_service.__enter__()
-        opened.append(service)
-        made.append(Process(months, service, Edges(database.url, reached=reached), clock))
-    try:
+    with ExitStack() as stack:
+        made: list[Process] = []
+        for clock in clocks:
+            service = stack.enter_context(database.service())
+            edges = stack.enter_context(closing(Edges(database.url, reached=reached)))
+            made.append(Process(months, service, edges, clock))
         yield made
-    finally:
-        for service, process in zip(opened, made, strict=True):
-            service.engine.dispose()
-            process.edges.close()
 
 
 def edit_at_stripe(months: Months, source: random.Random) -> bool:

@@ -31,8 +31,8 @@ from tests.simulation.turns import take_turns
 
 # Later than the rates of the tests became known.
 BEGIN = datetime(2026, 11, 2, tzinfo=UTC)
-SPAN = timedelta(days=70)
-STREAMS = 45
+SPAN = timedelta(days=45)
+STREAMS = 30
 STEPS = (timedelta(minutes=10), timedelta(hours=2), timedelta(hours=20), timedelta(days=3), timedelta(days=9))
 FAULTS = (Fault.ERROR_BEFORE, Fault.ERROR_AFTER, Fault.LOST_REQUEST, Fault.LOST_REPLY, Fault.THROTTLE_NO_HEADER)
 MOST_ROUNDS = 400

@@ -1,6 +1,7 @@
 """Months of a deployment under faults, from seeds: whatever happens, every cent is where the oracle says.
 
-A failure names its seed; `SIMULATION_SEED=17 pytest tests/simulation` replays it. `SIMULATION_SEEDS=500` runs more.
+A failure names its seed, and `SIMULATION_SEED=17 pytest tests/simulation` replays it. More seeds:
+`SIMULATION_SEEDS=500 pytest tests/simulation`, or `make simulation`.
 """
 
 import os
@@ -12,25 +13,40 @@ from metering.server.embedded.data_dir import Services
 from tests.builders import Months
 from tests.database import Template, clone
 from tests.local_stripe import LocalStripe
-from tests.simulation.checking import check_settled
+from tests.simulation.checking import check_settled, count_reached
 from tests.simulation.simulator import Simulator
 
-SEEDS = (
-    [int(os.environ["SIMULATION_SEED"])]
-    if "SIMULATION_SEED" in os.environ
-    else range(int(os.environ.get("SIMULATION_SEEDS", "12")))
+ONE_SEED = os.environ.get("SIMULATION_SEED")
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "20"))
+IN_A_GROUP = 5
+# What must really have happened within a group of seeds.
+WANTED = (
+    *("cut begin", "cut before commit", "cut after commit", "turns", "a clock is off", "stripe fails"),
+    *("sent again", "late by days", "an invoice is edited at stripe"),
+    *("charges", "adjustments", "streams that need a person", "billed", "deferred", "late usage", "credits"),
 )
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", [int(ONE_SEED)] if ONE_SEED else range(0, SEEDS, IN_A_GROUP))
 def test_whatever_happens_every_cent_is_where_the_oracle_says(
-    seed: int, services: Services, rated_template: Template, running_stripe: LocalStripe
+    first: int, services: Services, rated_template: Template, running_stripe: LocalStripe
 ) -> None:
-    running_stripe.control.reset()
-    with clone(services, rated_template) as database, database.service() as service:
-        simulator = Simulator(Months(database, service, running_stripe), database, seed)
-        print(f"seed {seed}: SIMULATION_SEED={seed} replays it")
+    reached: Counter[str] = Counter()
+    for seed in range(first, first + (1 if ONE_SEED else IN_A_GROUP)):
+        try:
+            reached += _run(seed, services, rated_template, running_stripe)
+        except Exception as error:
+            error.add_note(f"seed {seed}: SIMULATION_SEED={seed} pytest tests/simulation replays it")
+            raise
+    print(reached)
+    assert ONE_SEED or not [name for name in WANTED if not reached[name]]
+
+
+def _run(seed: int, services: Services, rates: Template, stripe: LocalStripe) -> Counter[str]:
+    stripe.control.reset()
+    with clone(services, rates) as database, database.service() as service:
+        simulator = Simulator(Months(database, service, stripe), database, seed)
         simulator.run()
-        print(dict(simulator.reached + simulator.gateways.reached))
         check_settled(simulator)
-        assert simulator.months.stripe is running_stripe
+        return count_reached(simulator)

@@ -5,15 +5,14 @@ A process that waits for a lock of the other has no turn until it has the lock.
 
 import random
 import threading
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
 from tests.simulation.edges import Edges
 
 _LOOK_SECONDS = 0.004
-_MAX_SECONDS = 120
 
 
 class _Process:
@@ -22,20 +21,16 @@ class _Process:
         self.pid: int | None = None
         self.at_edge = False
         self.done = False
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
 
     def resume(self) -> None:
         with self._changed:
             self.at_edge = False
             self._changed.notify_all()
 
-    def _run(self) -> None:
+    def run(self) -> None:
         self._edges.wait_for_turn = self._wait_for_turn
         try:
             self._work()
-        except BaseException as error:
-            self.error = error
         finally:
             self._edges.wait_for_turn = None
             with self._changed:
@@ -59,28 +54,29 @@ def take_turns(
     """
     changed = threading.Condition()
     processes = [_Process(edges, each, changed) for edges, each in work]
-    for each in processes:
-        each.thread.start()
+    with ThreadPoolExecutor(len(processes), thread_name_prefix="process") as pool:
+        running = [pool.submit(each.run) for each in processes]
+        turns = _give_turns(processes, changed, source, admin)
+    for each in running:
+        each.result()
+    return turns
+
+
+def _give_turns(
+    processes: Sequence[_Process], changed: threading.Condition, source: random.Random, admin: psycopg.Connection
+) -> int:
     turns, last = 0, None
-    until = time.monotonic() + _MAX_SECONDS
     while True:
         _wait_until_still(processes, changed, admin)
         ready = [each for each in processes if each.at_edge]
-        if not ready:
-            if all(each.done for each in processes):
-                break
-            assert time.monotonic() < until, "two processes wait for each other"
-            continue
-        chosen = source.choice(ready)
-        turns += last is not None and chosen is not last
-        last = chosen
-        chosen.resume()
-    for each in processes:
-        each.thread.join()
-    for each in processes:
-        if each.error is not None:
-            raise each.error
-    return turns
+        if not ready and all(each.done for each in processes):
+            return turns
+        # None is ready while one that waited for a lock of one that is done goes on.
+        if ready:
+            chosen = source.choice(ready)
+            turns += last is not None and chosen is not last
+            last = chosen
+            chosen.resume()
 
 
 def _wait_until_still(
