@@ -7,14 +7,18 @@ by itself differ.
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from metering.access.store.idempotency import RequestInFlightError
 from metering.core.period import BillingPeriod
 from metering.customers.store import CustomerDetails
 from metering.db.schema import ensure_journal_partitions
+from metering.events.queries import CLOCK_MARGIN
 from metering.lab.stripe_local.faults import Fault
+from metering.stripe.client.errors import StripeError
 from tests.builders import Months
 from tests.database import Database
 from tests.months.random_months import ZONES
@@ -30,9 +34,9 @@ from tests.simulation.gateways import Gateways
 from tests.simulation.turns import take_turns
 
 # Later than the rates of the tests became known.
-BEGIN = datetime(2026, 11, 2, tzinfo=UTC)
-SPAN = timedelta(days=45)
-STREAMS = 30
+BEGIN = datetime(2026, 11, 18, tzinfo=UTC)
+SPAN = timedelta(days=55)
+STREAMS = 40
 STEPS = (timedelta(minutes=10), timedelta(hours=2), timedelta(hours=20), timedelta(days=3), timedelta(days=9))
 FAULTS = (Fault.ERROR_BEFORE, Fault.ERROR_AFTER, Fault.LOST_REQUEST, Fault.LOST_REPLY, Fault.THROTTLE_NO_HEADER)
 MOST_ROUNDS = 400
@@ -62,19 +66,22 @@ class Simulator:
             admin_connection(self._database) as admin,
         ):
             self._processes, self._admin = (first, second), admin
+            for customer_id in self.gateways.customers[1:]:
+                self._link(first, customer_id)
             # Stripe creates nothing before the month that it is for, whatever this machine's clock says.
             ahead = max(timedelta(), BEGIN + 3 * SPAN - datetime.now(UTC))
             self.months.stripe.control.advance_clock(seconds=ahead.total_seconds())
             while self.now < BEGIN + SPAN:
                 self._pass_time(self.random.choice(STEPS))
-                for _ in range(self.random.randint(1, 4)):
+                for _ in range(self.random.randint(1, 3)):
                     self._happen()
+                self._look()
             self._settle(first)
 
     def _pass_time(self, step: timedelta) -> None:
         for clock in self._clocks:
             clock.now += step
-            clock.off = timedelta(minutes=self.random.choice((0, 0, 0, -90, -2, 3, 50)))
+            clock.off = self.random.choice((0, 0, -0.5, 0.4)) * CLOCK_MARGIN
             self.reached["a clock is off"] += bool(clock.off)
         ensure_journal_partitions(self.months.service.engine, now=self.now)
         self.gateways.happen(self.now - timedelta(hours=2))
@@ -93,6 +100,14 @@ class Simulator:
         self.reached[name] += 1
         if not process.survives(work):
             self.reached[f"{name}, cut"] += 1
+        process.edges.arm(None)
+
+    def _look(self) -> None:
+        """A worker looks for all its work, as it does every second; now and then it is cut short."""
+        process = self.random.choice(self._processes)
+        for work in (process.link, lambda: process.finalize(20), process.close, process.push):
+            self._arm(process, often=0.1)
+            process.survives(work)
         process.edges.arm(None)
 
     def _together(self) -> None:
@@ -123,7 +138,8 @@ class Simulator:
                 ("roll up", process.roll_up),
                 ("close", process.close),
                 ("push", lambda: process.push(limit)),
-                ("reconcile", lambda: process.reconcile(repair=True)),
+                ("push", lambda: process.push(limit)),
+                ("reconcile", lambda: self._reconcile(process)),
                 ("credit", lambda: self._credit(process)),
             )
         )
@@ -134,34 +150,39 @@ class Simulator:
             if not process.survives(lambda batch=batch: process.take(batch)):
                 self.gateways.send_again(batch, self.now)
 
+    def _reconcile(self, process: Process) -> None:
+        with suppress(StripeError):
+            process.reconcile(repair=self.random.random() < 0.7)
+
     def _credit(self, process: Process) -> None:
         for credit in list(self._open_credits):
-            if process.survives(lambda credit=credit: process.credit(credit)):
-                self._open_credits.remove(credit)
+            with suppress(RequestInFlightError):  # the other process asks for it as well, right now
+                if process.survives(lambda credit=credit: process.credit(credit)):
+                    self._open_credits = [each for each in self._open_credits if each is not credit]
 
     def _trouble(self) -> None:
         """Stripe fails soon, or forgets its keys, or somebody edits an invoice there."""
         control = self.months.stripe.control
-        match self.random.randrange(3):
+        match self.random.randrange(4):
             case 0:
                 fault = self.random.choice(FAULTS)
                 control.fail_next("*", fault, skip=self.random.randrange(6))
                 self.reached["stripe fails"] += 1
-            case 1:
+            case 1 | 2:
                 self.reached["an invoice is edited at stripe"] += edit_at_stripe(self.months, self.random)
-            case 2:
+            case 3:
                 for clock in self._clocks:
                     clock.now += timedelta(days=1)
                 control.forget_keys()
 
     def _people(self) -> None:
-        """A customer gets another time zone, is linked to Stripe, or is promised a credit."""
+        """A customer gets another time zone, a link to Stripe or a credit; or a month is closed by force."""
         rows = self.months.rows("SELECT customer_id, stripe_customer_id FROM customers ORDER BY customer_id")
         if not rows:
             return
         customer_id, linked = self.random.choice(rows)
         process = self.random.choice(self._processes)
-        match self.random.randrange(3):
+        match self.random.randrange(4):
             case 0:
                 process.put(str(customer_id), CustomerDetails(time_zone=self.random.choice(ZONES)))
             case 1 if linked is None:
@@ -171,6 +192,8 @@ class Simulator:
                 credit = Credit(f"credit {len(self.credits)}", str(customer_id), cents)
                 self.credits.append(credit)
                 self._open_credits.append(credit)
+            case 3:
+                process.force(BillingPeriod.containing(at=self.now, time_zone=UTC_ZONE).previous)
 
     def _link(self, process: Process, customer_id: str) -> None:
         self.months.stripe.control.clear_faults()

@@ -17,7 +17,7 @@ from tests.simulation.checking import check_settled, count_reached
 from tests.simulation.simulator import Simulator
 
 ONE_SEED = os.environ.get("SIMULATION_SEED")
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "20"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10"))
 IN_A_GROUP = 5
 # What must really have happened within a group of seeds.
 WANTED = (
