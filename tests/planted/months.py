@@ -67,8 +67,7 @@ MONTHS = (
         "        wait_for_bookings(engine)\n",
         "        pass\n",
         (
-            "tests/months/test_closing_and_booking.py"
-            "::test_closing_waits_for_bookings_that_began_before_it_and_they_are_on_its_invoice",
+            "tests/months/test_closing_under_way.py::test_a_booking_that_is_under_way_when_its_month_closes_is_on_its_invoice",
         ),
     ),
     Fault(
@@ -94,7 +93,7 @@ MONTHS = (
         "metering/months/store/closing.py",
         "ORDER BY c.customer_id FOR UPDATE SKIP LOCKED",
         "ORDER BY c.customer_id",
-        ("tests/months/test_closing_and_booking.py::test_two_runs_for_the_same_are_one",),
+        ("tests/months/test_closing_under_way.py::test_a_customer_that_another_worker_invoices_is_let_be",),
     ),
     Fault(
         "an invoice rounds half up",
@@ -135,14 +134,16 @@ MONTHS = (
         "metering/stripe/store/operations.py",
         "if newest is not None and newest.outcome is None:",
         "if newest is not None and newest.outcome is None and now < newest.sent_at:",
-        ("tests/stripe/test_reconcile.py::test_a_repair_that_fails_in_the_middle_is_not_done_twice",),
+        (
+            "tests/stripe/test_push_due.py::test_a_write_of_which_nobody_knows_whether_it_was_done_is_sent_again_under_its_key",
+        ),
     ),
     Fault(
         "a push does not look for its invoice's mark",
         "metering/stripe/client/port.py",
         "found = {each.stripe_invoice_id: each for each in listed if mark_of(each) == wanted.mark}",
         "found = {each.stripe_invoice_id: each for each in listed if each.stripe_invoice_id == stripe_invoice_id}",
-        ("tests/stripe/test_push_due.py::test_a_worker_that_dies_before_or_after_any_call_leaves_it_to_the_next",),
+        ("tests/stripe/test_restored.py::test_an_invoice_that_was_pushed_after_the_backup_is_adopted",),
     ),
     Fault(
         "a worker that lost its lease writes on",
