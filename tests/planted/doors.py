@@ -74,8 +74,7 @@ DOORS = (
         "    yield open_months.close_before(len(months))\n",
         "    open_months.close_before(len(months))\n",
         (
-            "tests/exports/test_charges_and_lines.py"
-            "::test_what_is_left_over_is_taken_away_and_carried_in_by_the_next_month",
+            "tests/exports/test_exports_sum_to_invoices.py::test_every_month_sums_to_its_invoices_and_to_their_lines",
         ),
     ),
     Fault(

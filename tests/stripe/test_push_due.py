@@ -273,6 +273,7 @@ def test_a_later_invoice_waits_for_the_one_before(months: Months) -> None:
     months.ahead = timedelta(days=60)
     months.stripe.control.fail_next("POST /v1/invoices", Fault.THROTTLE, times=3)
     assert months.push() == {PushState.UNKNOWN: 1}
+    assert months.rows("SELECT period FROM invoice_pushes WHERE state = 'unknown'") == [("2026-11",)]
     assert months.push() == {}
     months.push_all()
     assert months.at_stripe() == [("open", 100, 1), ("open", 100, 1)]
