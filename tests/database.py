@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from metering.prices.store.book import PriceBooks
 from metering.prices.store.cards import SourcedRateCard
-from metering.server.bootstrap import Service, build_service
+from metering.server.bootstrap import Service, build_api_service, build_service
 from metering.server.embedded.data_dir import Services
 from metering.server.embedded.supervisor import Supervisor
 from metering.server.settings import Settings
@@ -43,9 +43,10 @@ class Database:
         )
 
     @contextmanager
-    def service(self, **overrides: object) -> Iterator[Service]:
+    def service(self, *, for_api: bool = False, **overrides: object) -> Iterator[Service]:
         """The service on this database until the block ends. It is given the cards, which take time to read."""
-        service = replace(build_service(self.settings(**overrides)), price_books=PriceBooks(self.cards))
+        build = build_api_service if for_api else build_service
+        service = replace(build(self.settings(**overrides)), price_books=PriceBooks(self.cards))
         yield service
         service.engine.dispose()
 

@@ -62,4 +62,6 @@ def let_everything_have_happened(service: Service) -> None:
 
 def scrape_work(service: Service) -> Scrape:
     """What is true of the deployment, read anew."""
-    return Scrape(generate_latest(build_work_collector(service, keep_seconds=0)).decode())
+    return Scrape(
+        generate_latest(build_work_collector(service.settings, engine=service.engine, keep_seconds=0)).decode()
+    )

@@ -14,8 +14,7 @@ import uvicorn
 
 from metering.access.manage_access import create_key
 from metering.access.scopes import Role
-from metering.api.app import create_app
-from metering.api.server import protocol_with_deadline
+from metering.api.server import server_config
 from metering.ledger.finalize_due import finalize_due
 from metering.server.bootstrap import Service
 from tests.api.described import check_answers
@@ -87,16 +86,7 @@ class run_server:
     """Serve a service's API in a thread until the block ends."""
 
     def __init__(self, service: Service) -> None:
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(service),
-                port=0,
-                http=protocol_with_deadline(service.settings.request_timeout),
-                log_config=None,
-                lifespan="on",
-                timeout_graceful_shutdown=2,
-            )
-        )
+        self._server = uvicorn.Server(server_config(service, port=0, timeout_graceful_shutdown=2))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> str:

@@ -76,7 +76,7 @@ def test_only_the_store_and_the_ingest_writer_commit() -> None:
     commits = re.compile(r"\.(commit|begin|transaction)\(")
     # The benchmarks' floors are what PostgreSQL does without our store.
     allowed = {
-        "metering/streams/ingest/writer.py",
+        "metering/streams/ingest/lane.py",
         "metering/lab/bench/floor.py",
         "metering/lab/bench/finalize.py",
     }

@@ -5,7 +5,7 @@ Two batches at a time in a process: one computes while the other waits for Postg
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # A task that runs longer than this leaves the rest to the next message.
 MAX_SECONDS = 30.0
 LINK_SECONDS = 1.0
+OTHERS_SECONDS = 1.0
 # Totals are exact without rolling up, but have to be read from more and more rows.
 ROLL_UP_SECONDS = 10.0
 
@@ -37,7 +38,9 @@ class Finalizing:
         self._batches = threading.BoundedSemaphore(2)
         self._second = threading.Lock()
         self._following_up = threading.Lock()
-        self._linked_at = self._rolled_up_at = 0.0
+        self._linked_at = self._rolled_up_at = self._others_at = 0.0
+        # What the last full batch said; the two threads may overwrite each other's, which are alike.
+        self._crowding: Sequence[str] = ()
 
     def drain(self, *, newest_first: bool = False) -> None:
         """Finalize batch after batch until none is due.
@@ -57,6 +60,7 @@ class Finalizing:
             if not self._batches.acquire(blocking=False):
                 return
             began = monotonic()
+            without = self._customers_to_skip()
             try:
                 result = finalize_due(
                     engine=service.engine,
@@ -65,16 +69,26 @@ class Finalizing:
                     now=utc_now(),
                     limit=batch,
                     newest_first=newest_first,
+                    without=without,
                 )
             finally:
                 self._batches.release()
+            if not without:
+                self._crowding = result.crowding
             if result.claimed:
                 self._on_batch(result.claimed, monotonic() - began)
                 _log(result)
             self._follow_up(service)
-            if result.claimed < batch:
+            if result.claimed < batch and not without:
                 return
             self._start_second()
+
+    def _customers_to_skip(self) -> Sequence[str]:
+        """Once a second, the customers that fill whole batches: the streams of all others go first."""
+        if not self._crowding or monotonic() - self._others_at < OTHERS_SECONDS:
+            return ()
+        self._others_at = monotonic()
+        return self._crowding
 
     def _start_second(self) -> None:
         """Start a second thread at the newest due streams, because more than one batch is due."""

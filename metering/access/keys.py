@@ -25,6 +25,15 @@ class KeyState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """What the requests of a key may do; None: the limit of the deployment, if it has one."""
+
+    events_per_second: int | None = None
+    requests_per_second: int | None = None
+    concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """A key without its secret.
 
@@ -43,6 +52,7 @@ class Key:
     revoked_at: datetime | None
     last_used_at: datetime | None
     old_secret_ends_at: datetime | None
+    limits: KeyLimits = KeyLimits()
 
     @property
     def scopes(self) -> frozenset[Scope]:

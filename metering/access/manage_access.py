@@ -1,14 +1,14 @@
 """Create, rotate and revoke keys, and ensure that a new deployment has an admin key. A secret is shown once."""
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
 from metering.access.actors import Author
-from metering.access.keys import Key, KeySecret, KeyState, parse_secret
+from metering.access.keys import Key, KeyLimits, KeySecret, KeyState, parse_secret
 from metering.access.scopes import OF_ONE_CUSTOMER, Role, Scope, parse_scopes
 from metering.access.store.audit_log import State, log_action
 from metering.access.store.keys import (
@@ -18,6 +18,7 @@ from metering.access.store.keys import (
     lock_key,
     mark_revoked,
     secret_mark,
+    store_limits,
     store_secret,
 )
 from metering.access.store.sessions import end_sessions_with_secret
@@ -144,6 +145,24 @@ def revoke_key(
         mark_revoked(connection, key_id=key_id, now=now)
         revoked = replace(key, revoked_at=now)
         _log(connection, "revoke", revoked, by, now, before=before, after=_state(connection, revoked))
+
+
+def limit_key(
+    *, engine: Engine, key_id: str, changes: Mapping[str, int | None], by: Author, now: datetime
+) -> KeyLimits:
+    """Change limits of a key, named as in `KeyLimits`; None removes one. Those not named stay as they are.
+
+    Raises:
+        UnknownKeyError: no key has this id.
+    """
+    with transaction(engine) as connection:
+        key = lock_key(connection, key_id=key_id)
+        limits = replace(key.limits, **changes)
+        state = _state(connection, key)
+        store_limits(connection, key_id=key_id, limits=limits)
+        before, after = {**state, **asdict(key.limits)}, {**state, **asdict(limits)}
+        _log(connection, "limit", key, by, now, before=before, after=after)
+    return limits
 
 
 def ensure_admin_key(

@@ -36,6 +36,7 @@ from metering.api.parameters import (
     Id,
     Input,
     Name,
+    PlainNumber,
     Text,
     TheService,
     decimal_schema,
@@ -50,7 +51,10 @@ from metering.customers.store import UnknownCustomerError
 router = v1_router("alerts")
 
 ThresholdInput = Annotated[
-    Decimal, Field(max_digits=24, decimal_places=6, allow_inf_nan=False), decimal_schema(example="80")
+    Decimal,
+    PlainNumber,
+    Field(max_digits=24, decimal_places=6, allow_inf_nan=False),
+    decimal_schema(example="80"),
 ]
 AlertPath = Annotated[Id, Path(description="The alert.", examples=["alr_9f86d081884c7d65"])]
 KindFilter = Annotated[AlertKind | None, Query(description="Only alerts of this kind.")]

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from metering.access.keys import KeyLimits
 from metering.access.store.keys import LAST_USE_EVERY
 from metering.api import (
     alerts,
@@ -34,12 +34,19 @@ from metering.api import (
 from metering.api.auth import Authenticator
 from metering.api.description import describe_app
 from metering.api.events import IngestEndpoint
+from metering.api.failures import Failures
+from metering.api.gate import Gate, Limits
+from metering.api.key_limits import KeyLimiter
 from metering.api.metrics import build_work_collector
-from metering.api.problems import METHOD_NOT_ALLOWED, install_problem_handlers, problem_response
+from metering.api.pools import open_pools
+from metering.api.problem_handlers import install_problem_handlers
+from metering.api.shares import Shares
 from metering.core.clock import utc_now
 from metering.dashboard.app import create_dashboard
 from metering.db.engine import service_conninfo
 from metering.server.bootstrap import Service, database_url, freeze_collector, redis_url
+from metering.server.database_watch import DatabaseWatch
+from metering.server.settings import Settings
 from metering.streams.ingest.nudge import Nudger
 from metering.streams.ingest.writer import IngestWriter
 
@@ -70,7 +77,14 @@ _ROUTERS = (
 def create_app(service: Service) -> FastAPI:
     """The API on a service; the writer and the nudger live as long as the application does."""
     settings = service.settings
-    authenticator = Authenticator(service.engine)
+    pools = open_pools(settings)
+    limits = Limits(
+        authenticator=Authenticator(pools.keys),
+        keys=KeyLimiter(_key_limits(settings)),
+        shares=Shares(turns=settings.concurrent_reads, wait=settings.read_wait),
+        watch=DatabaseWatch(pools.watch),
+        failures=Failures(),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,36 +98,46 @@ def create_app(service: Service) -> FastAPI:
             on_ended=nudger.nudge,
         )
         app.state.writer = writer
-        app.state.work_collector = build_work_collector(service)
-        app.state.ingest = IngestEndpoint(
-            writer=writer,
-            authenticator=authenticator,
-            clock=utc_now,
-        )
+        app.state.work_collector = build_work_collector(settings, engine=pools.metrics)
+        app.state.ingest = IngestEndpoint(writer=writer, limits=limits, clock=utc_now)
+        await limits.watch.start()
         nudger.start()
         writer.start()
-        noting_use = asyncio.create_task(_note_use(authenticator))
+        noting_use = asyncio.create_task(_note_use(limits.authenticator))
         # A request makes some hundred objects and frees them; searching them for cycles finds none.
         freeze_collector(young_objects=50_000)
         yield
         noting_use.cancel()
         await writer.stop()
         nudger.stop()
+        await limits.watch.stop()
+        limits.authenticator.close()
+        pools.close()
         service.engine.dispose()
 
     # The documentation page serves its own scripts: it must work without a network.
     app = FastAPIOffline(title="Stream metering", version="1", redoc_url=None, lifespan=lifespan)
     app.state.service = service
-    app.state.authenticator = authenticator
+    app.state.pools = pools
+    app.state.limits = limits
+    app.state.authenticator = limits.authenticator
     install_problem_handlers(app)
-    app.add_middleware(IngestFirst)
+    app.add_middleware(Gate)
     for router in _ROUTERS:
         # The routes as they are: `include_router` makes each again, with its models, at an app's first request.
         app.router.routes.extend(router.routes)
-    app.mount("/dashboard", create_dashboard(service))
+    app.mount("/dashboard", create_dashboard(service, exports=pools.exports))
     app.add_route("/", lambda _: RedirectResponse("/dashboard/"), include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _key_limits(settings: Settings) -> KeyLimits:
+    return KeyLimits(
+        events_per_second=settings.key_events_per_second,
+        requests_per_second=settings.key_requests_per_second,
+        concurrent_requests=settings.key_concurrent_requests,
+    )
 
 
 async def _note_use(authenticator: Authenticator) -> None:
@@ -121,24 +145,6 @@ async def _note_use(authenticator: Authenticator) -> None:
     while True:
         await asyncio.sleep(LAST_USE_EVERY.total_seconds())
         await run_in_threadpool(authenticator.store_use)
-
-
-class IngestFirst:
-    """Answers `/v1/events` ahead of FastAPI's routing, dependencies and validation."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/v1/events":
-            await self._app(scope, receive, send)
-        elif scope["method"] == "POST":
-            ingest: IngestEndpoint = scope["app"].state.ingest
-            await ingest(scope, receive, send)
-        else:
-            response = problem_response(METHOD_NOT_ALLOWED, "this path allows POST")
-            response.headers["allow"] = "POST"
-            await response(scope, receive, send)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

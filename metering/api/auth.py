@@ -8,9 +8,11 @@ import asyncio
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from time import monotonic
 from typing import Annotated, Any, TypeVar
 
@@ -18,12 +20,11 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 
 from metering.access.actors import Actor, request_id_of
-from metering.access.keys import InvalidKeyError, Key, parse_secret
+from metering.access.keys import InvalidKeyError, Key, KeySecret, parse_secret
 from metering.access.scopes import Scope, roles_with
-from metering.access.store.keys import authenticate, mark_used
+from metering.access.store.keys import Authenticated, authenticate_all, mark_used
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
@@ -36,6 +37,9 @@ EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
 CACHE_SECONDS = 5.0
 REFRESH_SECONDS = 2.5
 _MAX_CACHED = 10_000
+# Keys that are looked up in one query, and the pause after it. The first one does not wait.
+_MAX_TOGETHER = 500
+_PAUSE_SECONDS = 0.1
 
 
 class UnauthorizedError(MeteringError):
@@ -55,13 +59,25 @@ class _Known:
 
 
 class Authenticator:
-    """Looks up keys, and caches valid ones for a few seconds. `store_use` writes down which were used."""
+    """Looks up keys, and caches valid ones for a few seconds.
+
+    It has an engine and a thread of its own, so that it answers whatever else runs. Keys that are not cached are
+    looked up together, a few times a second: unknown keys wait for that, and cost no query each. `store_use` notes
+    which were used.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, _Known] = OrderedDict()
         self._used: set[str] = set()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keys")
+        self._asked: dict[KeySecret, asyncio.Future[Authenticated | None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def key(self, authorization: str | None) -> Key:
         """The key of an Authorization header.
@@ -70,7 +86,10 @@ class Authenticator:
             UnauthorizedError: no key, or an unknown, expired or revoked one.
         """
         known = self._cached(authorization)
-        return known.key if known is not None else self._look_up(authorization)
+        if known is not None:
+            return known.key
+        secret, looked_up_at = _secret_of(authorization), monotonic()
+        return self._remember(authorization, self._find([secret])[0], looked_up_at)
 
     async def key_async(self, authorization: str | None) -> Key:
         """`key`, without blocking the event loop.
@@ -79,10 +98,12 @@ class Authenticator:
         """
         known = self._cached(authorization)
         if known is None:
-            return await run_in_threadpool(self.key, authorization)
+            return await self._look_up(authorization)
         if not known.refreshing and monotonic() - known.looked_up_at > REFRESH_SECONDS:
             known.refreshing = True
-            asyncio.get_running_loop().run_in_executor(None, self._refresh, authorization or "")
+            task = asyncio.create_task(self._refresh(authorization or ""))
+            _background.add(task)
+            task.add_done_callback(_background.discard)
         return known.key
 
     def _cached(self, authorization: str | None) -> _Known | None:
@@ -102,9 +123,9 @@ class Authenticator:
         except (MeteringError, SQLAlchemyError) as error:
             log.warning("last use of keys not stored", extra={"error": str(error).splitlines()[0]})
 
-    def _refresh(self, authorization: str) -> None:
+    async def _refresh(self, authorization: str) -> None:
         try:
-            self._look_up(authorization)
+            await self._look_up(authorization)
         except UnauthorizedError:
             with self._lock:
                 self._cache.pop(authorization, None)
@@ -112,20 +133,39 @@ class Authenticator:
             # The cached key stays valid until it expires; the next request then looks it up and fails.
             log.warning("key not refreshed, will retry", extra={"error": str(error).splitlines()[0]})
 
-    def _look_up(self, authorization: str | None) -> Key:
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise UnauthorizedError("send the header `Authorization: Bearer mk_<id>_<secret>`")
-        try:
-            secret = parse_secret(token.strip())
-        except InvalidKeyError as error:
-            raise UnauthorizedError(str(error)) from error
-        looked_up_at, now = monotonic(), utc_now()
+    async def _look_up(self, authorization: str | None) -> Key:
+        secret, looked_up_at = _secret_of(authorization), monotonic()
+        found = self._asked.get(secret)
+        if found is None:
+            found = self._asked[secret] = asyncio.get_running_loop().create_future()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_up_asked(), name="key-lookups")
+        return self._remember(authorization, await asyncio.shield(found), looked_up_at)
+
+    async def _look_up_asked(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._asked:
+            batch = dict(islice(self._asked.items(), _MAX_TOGETHER))
+            for secret in batch:
+                del self._asked[secret]
+            try:
+                found = await loop.run_in_executor(self._thread, self._find, list(batch))
+            except Exception as error:  # noqa: BLE001 - each request that waits raises it
+                _fail(batch.values(), error)
+            else:
+                for future, key in zip(batch.values(), found, strict=True):
+                    if not future.done():
+                        future.set_result(key)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _find(self, secrets: Sequence[KeySecret]) -> list[Authenticated | None]:
         with transaction(self._engine) as connection:
-            found = authenticate(connection, secret, now=now)
+            return authenticate_all(connection, secrets, now=utc_now())
+
+    def _remember(self, authorization: str | None, found: Authenticated | None, looked_up_at: float) -> Key:
         if found is None:
             raise UnauthorizedError("this key is unknown, expired or revoked")
-        lasts = _seconds_until(found.ends_at, now)
+        lasts = _seconds_until(found.ends_at, utc_now())
         with self._lock:
             self._used.add(found.key.key_id)
             known = _Known(found.key, looked_up_at, valid_until=looked_up_at + min(CACHE_SECONDS, lasts))
@@ -134,6 +174,26 @@ class Authenticator:
             while len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
         return found.key
+
+
+_background: set[asyncio.Task[None]] = set()
+
+
+def _fail(futures: Iterable[asyncio.Future[Authenticated | None]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # a request that is gone does not fetch it
+
+
+def _secret_of(authorization: str | None) -> KeySecret:
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise UnauthorizedError("send the header `Authorization: Bearer mk_<id>_<secret>`")
+    try:
+        return parse_secret(token.strip())
+    except InvalidKeyError as error:
+        raise UnauthorizedError(str(error)) from error
 
 
 def _seconds_until(ends_at: datetime | None, now: datetime) -> float:

@@ -10,14 +10,15 @@ from pydantic import TypeAdapter
 
 from metering.access.scopes import Scope
 from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.key_limits import TooManyRequestsError
 from metering.api.problems import NoEventAcceptedError, Problem
 from metering.api.routes import problem_responses
 from metering.api.schemas import Schema, derived_schemas
-from metering.db.engine import DatabaseUnavailableError
-from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError
+from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
+from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError, TooManyValuesError
 from metering.events.wire.split import InvalidJsonError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.streams.ingest.writer import NotCommittedError, QueueFullError
+from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError
 
 _INTRODUCTION = """
 Usage metering and billing for LLM streaming gateways. Gateways post events; the service joins them to streams,
@@ -38,11 +39,11 @@ have one. Ranges are half-open: `from` is inclusive, `to` is exclusive. Months a
 **Pages.** Lists answer `{"data": [...], "next_cursor": ...}`. Repeat the request with `cursor` set to
 `next_cursor` until it is null. `limit` is 100 unless given, and at most 1,000.
 
-**Errors.** Every error is an `application/problem+json` document (RFC 9457), except the 503 of `/readyz`. Its
-`type`, such as `/problems/not-found`, is stable; `detail` says what is wrong with this request. An unknown path
-gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and unknown
-fields of a body other than an event, get 422 with their name. An answer with `Retry-After` may be requested again
-after that many seconds.
+**Errors.** Every error is an `application/problem+json` document (RFC 9457), except the 503 of `/livez` and
+`/readyz`. Its `type`, such as `/problems/not-found`, is stable; `detail` says what is wrong with this request. An
+unknown path gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and
+unknown fields of a body other than an event, get 422 with their name. An answer with `Retry-After` may be
+requested again after that many seconds.
 
 **Repeating requests.** Events may be sent again at any time, in any order and in any batches: they are counted
 once. `PUT /v1/customers/{customer_id}` can be repeated. `POST /v1/adjustments` books once for each
@@ -154,13 +155,17 @@ def _post_events() -> Schema:
         ForbiddenError,
         BodyTooLargeError,
         TooManyEventsError,
+        TooManyValuesError,
         UnsupportedBodyError,
         NoEventAcceptedError,
         InvalidJsonError,
         BrokenBodyError,
         QueueFullError,
+        KeyQueueFullError,
         NotCommittedError,
         DatabaseUnavailableError,
+        UnsafeDatabaseError,
+        TooManyRequestsError,
     )
     return {
         "tags": ["events"],

@@ -6,6 +6,7 @@ Posting is plain ASGI around the writer: it carries 100,000 events a second, ahe
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from time import monotonic
 from typing import Annotated, Any
@@ -21,13 +22,13 @@ from typing_extensions import TypedDict
 from metering.access.keys import Key
 from metering.access.scopes import Scope
 from metering.api.answers import Time, described, time_text
-from metering.api.auth import Authenticator, Caller, needs, require_customer, require_scope
+from metering.api.auth import Caller, needs, require_customer, require_scope
+from metering.api.gate import Limits
 from metering.api.paging import Cursor, Limit, NextCursor
 from metering.api.parameters import Db, stream_key_before
-from metering.api.problems import NoEventAcceptedError, NotFoundError, error_response
+from metering.api.problems import NoEventAcceptedError, NotFoundError
 from metering.api.routes import raises, route_ending_in, v1_router
 from metering.core.cursors import decode_cursor, encode_cursor, parse_number, parse_time
-from metering.core.errors import MeteringError
 from metering.events.queries import Arrival
 from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import JournalEntry, stream_hashes
@@ -39,10 +40,18 @@ from metering.events.wire.rejections import Rejection
 from metering.streams.ingest.body import inflate, media_type_of, receive_body
 from metering.streams.ingest.fold import fold_wire
 from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED, STREAMS_AHEAD, UNKNOWN_FIELDS
-from metering.streams.ingest.writer import IngestWriter, Submission
+from metering.streams.ingest.submission import Submission
+from metering.streams.ingest.turns import Turns
+from metering.streams.ingest.writer import IngestWriter
+from metering.streams.stream import StreamFacts
 
 log = logging.getLogger(__name__)
 
+# What is larger, as sent compressed or as decoded, may take more than some milliseconds.
+_SMALL_SENT, _SMALL_BODY = 4 * 1024, 32 * 1024
+# While other keys post, too, decoding very large bodies pauses twice as long as it takes: it competes for the
+# interpreter with everything else.
+_PACED_BODY, _PAUSE, _OTHERS_SECONDS = 256 * 1024, 2.0, 1.0
 _TELL_AGAIN_SECONDS = 60.0
 _encode = msgspec.json.Encoder().encode
 
@@ -68,38 +77,48 @@ class IngestEndpoint:
         self,
         *,
         writer: IngestWriter,
-        authenticator: Authenticator,
+        limits: Limits,
         clock: Callable[[], datetime],
     ) -> None:
         self._writer = writer
-        self._authenticator = authenticator
+        self._limits = limits
         self._clock = clock
         # One request is decoded per turn of the event loop, so that the writer waits for one decoding at most.
-        # Without the lock, all waiting requests are decoded first, and PostgreSQL idles meanwhile.
-        self._turn = asyncio.Lock()
+        # Without turns, all waiting requests are decoded first, and PostgreSQL idles meanwhile.
+        self._turns = Turns()
+        # Large bodies take longer than others may wait: a thread decodes them, one at a time.
+        self._large_turns = Turns()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-bodies")
+        # When a request had another key than the one before it.
+        self._newest_key, self._switched_at = "", float("-inf")
         # Two of each ingest key at most.
         self._told: dict[tuple[str, str], float] = {}
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request.
+
+        Raises:
+            MeteringError: it is refused; the gate answers.
+        """
         request = Request(scope, receive)
+        self._limits.watch.require_durable()
+        key = await self._limits.authenticator.key_async(request.headers.get("authorization"))
+        require_scope(key, self.scope)
+        self._limits.keys.enter(key)
         try:
-            response = await self._answer(request)
+            response = await self._answer(request, key)
         except ClientDisconnect:
             return
-        except MeteringError as error:
-            response = error_response(error)
+        finally:
+            self._limits.keys.leave(key)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, key: Key) -> Response:
         headers = request.headers
-        key = await self._authenticator.key_async(headers.get("authorization"))
-        require_scope(key, self.scope)
         media_type = media_type_of(headers.get("content-type", ""))
-        sent = await receive_body(request.stream())
-        async with self._turn:
-            decoded, submission = self._read(key, media_type, headers.get("content-encoding", ""), sent)
-            await asyncio.sleep(0)
+        sent = await receive_body(request.stream(), declared=headers.get("content-length"))
+        decoded, submission = await self._read(key, media_type, headers.get("content-encoding", ""), sent)
+        self._limits.keys.count_events(key, decoded.count)
         await self._writer.submit(submission)
         EVENTS_ACCEPTED.inc(len(decoded.events))
         EVENTS_REJECTED.inc(len(decoded.rejections))
@@ -124,30 +143,50 @@ class IngestEndpoint:
             self._told[key_id, says] = now
             log.warning(says, extra={"key": key_id, **more})
 
-    def _read(self, key: Key, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
+    async def _read(self, key: Key, media_type: str, encoding: str, sent: bytes) -> tuple[Decoded, Submission]:
+        if key.key_id != self._newest_key:
+            self._newest_key, self._switched_at = key.key_id, monotonic()
+        body = sent
+        if encoding and len(sent) <= _SMALL_SENT:
+            body = inflate(sent, encoding=encoding)
+            encoding = ""
+        if len(body) <= _SMALL_BODY and not encoding:
+            async with self._turns.of(key.key_id):
+                decoded, entry, streams = self._decode(key, media_type, encoding, body)
+                await asyncio.sleep(0)
+        else:
+            async with self._large_turns.of(key.key_id):
+                began = monotonic()
+                try:
+                    decoded, entry, streams = await asyncio.get_running_loop().run_in_executor(
+                        self._thread, self._decode, key, media_type, encoding, body
+                    )
+                finally:
+                    if len(body) > _PACED_BODY and monotonic() - self._switched_at < _OTHERS_SECONDS:
+                        await asyncio.sleep(_PAUSE * (monotonic() - began))
+        return decoded, Submission(entry, streams)
+
+    def _decode(
+        self, key: Key, media_type: str, encoding: str, sent: bytes
+    ) -> tuple[Decoded, JournalEntry, dict[tuple[str, str], StreamFacts]]:
         body = inflate(sent, encoding=encoding)
         decoded = decode_ndjson(body) if media_type == NDJSON else decode_json(body)
         decoded = admit(decoded, customer_id=key.customer_id, source=key.source)
         if not decoded.events:
             EVENTS_REJECTED.inc(len(decoded.rejections))
             raise NoEventAcceptedError(decoded.rejections)
-        return decoded, self._submission(key.key_id, media_type, body, decoded)
-
-    def _submission(self, key_id: str, media_type: str, body: bytes, decoded: Decoded) -> Submission:
         received_at = self._clock()
         streams = fold_wire(decoded.events, received_at=received_at)
-        return Submission(
-            JournalEntry(
-                ingest_key_id=key_id,
-                received_at=received_at,
-                media_type=media_type or "application/json",
-                event_count=len(decoded.events),
-                rejected=[rejection.index for rejection in decoded.rejections] or None,
-                body=pack_body(body),
-                stream_hashes=stream_hashes(streams),
-            ),
-            streams,
+        entry = JournalEntry(
+            ingest_key_id=key.key_id,
+            received_at=received_at,
+            media_type=media_type or "application/json",
+            event_count=len(decoded.events),
+            rejected=[rejection.index for rejection in decoded.rejections] or None,
+            body=pack_body(body),
+            stream_hashes=stream_hashes(streams),
         )
+        return decoded, entry, streams
 
 
 class StreamEvent(TypedDict):

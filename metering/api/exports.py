@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Path
+from fastapi import Path, Request
 from starlette.responses import Response
 
 from metering.access.scopes import Scope
@@ -39,6 +39,7 @@ def read_export(
     format: Annotated[ExportFormat, Path(description="The file format.")],
     key: Caller,
     service: TheService,
+    sent: Request,
     period: RequiredMonth,
     customer_id: CustomerFilter = None,
 ) -> Response:
@@ -50,7 +51,7 @@ def read_export(
         customer_id=require_customer(key, customer_id),
     )
     return stream_export(
-        engine=service.engine,
+        engine=sent.app.state.pools.exports,
         request=request,
         issuer=service.settings.issuer_name,
         timeout=service.settings.export_timeout,

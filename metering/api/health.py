@@ -1,5 +1,6 @@
 """Liveness, readiness and metrics. They need no key and show nothing about any customer."""
 
+import hmac
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,14 +11,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from typing_extensions import TypedDict
 
 from metering.api.answers import described
-from metering.api.auth import open_to_all
+from metering.api.auth import UnauthorizedError, open_to_all
+from metering.api.metrics import WithoutMoney, WorkCollector
 from metering.api.parameters import TheService
+from metering.api.problems import public_detail
 from metering.api.routes import problem_responses
-from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
-from metering.db.engine import transaction
-from metering.server.queries import WorkHealth, work_health
+from metering.server.database_watch import DatabaseWatch
 from metering.streams.ingest.metrics import INGEST_QUEUED_EVENTS
+from metering.streams.ingest.writer import IngestWriter
 
 router = APIRouter(tags=["health"], responses=problem_responses())
 
@@ -26,6 +28,13 @@ class Alive(TypedDict):
     """The process answers."""
 
     status: Annotated[str, described("Always `alive`.", example="alive")]
+
+
+class NotAlive(TypedDict):
+    """The process has to be restarted. This is not a problem document: probes read only the status."""
+
+    status: Annotated[str, described("Always `not alive`.", example="not alive")]
+    detail: Annotated[str, described("Why.")]
 
 
 class Ready(TypedDict):
@@ -43,11 +52,20 @@ class NotReady(TypedDict):
     detail: Annotated[str, described("Why.")]
 
 
-@router.get("/livez", operation_id="getLiveness", summary="Check that the process answers")
+@router.get(
+    "/livez",
+    operation_id="getLiveness",
+    summary="Check that the process answers",
+    response_model=Alive,
+    responses={503: {"model": NotAlive, "description": "The process has to be restarted."}},
+)
 @open_to_all
-def livez() -> Alive:
-    """The process answers; nothing else is checked."""
-    return {"status": "alive"}
+async def livez(request: Request) -> Response:
+    """The process answers and can store events. It does not depend on the database."""
+    writer: IngestWriter = request.app.state.writer
+    if not writer.is_alive:
+        return JSONResponse(NotAlive(status="not alive", detail="the ingest writer has stopped"), status_code=503)
+    return JSONResponse(Alive(status="alive"))
 
 
 @router.get(
@@ -55,15 +73,16 @@ def livez() -> Alive:
     operation_id="getReadiness",
     summary="Check that the database answers",
     response_model=Ready,
-    responses={503: {"model": NotReady, "description": "The database does not answer."}},
+    responses={503: {"model": NotReady, "description": "The database does not answer, or could lose commits."}},
 )
 @open_to_all
-def readyz(service: TheService) -> Response:
+async def readyz(request: Request) -> Response:
     """The database answers; with how far the finalizer is behind. A late finalizer does not stop ingest."""
+    watch: DatabaseWatch = request.app.state.limits.watch
     try:
-        health = _health(service)
+        health = await watch.work()
     except MeteringError as error:
-        return JSONResponse(NotReady(status="not ready", detail=str(error)), status_code=503)
+        return JSONResponse(NotReady(status="not ready", detail=public_detail(error)), status_code=503)
     ready = Ready(
         status="ready",
         streams_due=health.due,
@@ -78,15 +97,20 @@ def readyz(service: TheService) -> Response:
     summary="Get Prometheus metrics",
     response_class=PlainTextResponse,
     response_description="Metrics in Prometheus' text format.",
+    responses=problem_responses(UnauthorizedError),
 )
 @open_to_all
-def metrics(request: Request) -> Response:
-    """Metrics of this process and of the whole deployment. What cannot be read now is left out."""
+def metrics(request: Request, service: TheService) -> Response:
+    """Metrics of this process and of the whole deployment. What cannot be read now is left out.
+
+    With METERING_METRICS_TOKEN set, they need it as a bearer token. Without it, amounts of money are left out.
+    """
+    token = service.settings.metrics_token
+    if token is not None:
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {token.get_secret_value()}".encode()):
+            raise UnauthorizedError("send METERING_METRICS_TOKEN as `Authorization: Bearer <token>`")
     INGEST_QUEUED_EVENTS.set(request.app.state.writer.queued_events)
-    body = generate_latest(REGISTRY) + generate_latest(request.app.state.work_collector)
+    work: WorkCollector = request.app.state.work_collector
+    body = generate_latest(REGISTRY) + generate_latest(work if token is not None else WithoutMoney(work))
     return Response(body, media_type=CONTENT_TYPE_LATEST)
-
-
-def _health(service: TheService) -> WorkHealth:
-    with transaction(service.engine) as connection:
-        return work_health(connection, now=utc_now())

@@ -22,8 +22,9 @@ from metering.core.clock import utc_now
 from metering.customers.queries import count_overdue_customers, unusable_zones
 from metering.db.engine import DatabaseUnavailableError, transaction
 from metering.prices.queries import comparison_health
-from metering.server.bootstrap import Service, redis_url
+from metering.server.bootstrap import redis_url
 from metering.server.queries import flagged_bills, totals_freshness, work_health, workers_seen
+from metering.server.settings import Settings
 from metering.streams.ingest.nudge import QUEUE
 from metering.streams.settlement import State
 from metering.stripe.drift import DriftClass
@@ -106,13 +107,26 @@ class WorkCollector(Collector):
             yield GaugeMetricFamily("metering_queue_messages", says, value=messages)
 
 
-def build_work_collector(service: Service, *, keep_seconds: float = KEEP_SECONDS) -> WorkCollector:
-    """The collector of a service."""
-    url = redis_url(service.settings)
+class WithoutMoney(Collector):
+    """The same metrics without amounts of money, which are nobody's business who has no token."""
+
+    def __init__(self, whole: WorkCollector) -> None:
+        self._whole = whole
+
+    def collect(self) -> Iterable[Metric]:
+        """All but the families in cents."""
+        return [each for each in self._whole.collect() if not each.name.endswith("_cents")]
+
+
+def build_work_collector(
+    settings: Settings, *, engine: Engine, keep_seconds: float = KEEP_SECONDS
+) -> WorkCollector:
+    """The collector of a service, which reads with this engine."""
+    url = redis_url(settings)
     return WorkCollector(
-        engine=service.engine,
+        engine=engine,
         redis=Redis.from_url(url, socket_timeout=_QUEUE_SECONDS, socket_connect_timeout=_QUEUE_SECONDS),
-        close_grace=service.settings.close_grace,
+        close_grace=settings.close_grace,
         keep_seconds=keep_seconds,
     )
 

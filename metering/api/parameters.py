@@ -23,7 +23,9 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import Connection
 
 from metering.api.problems import InvalidParameterError
+from metering.core.money import plain_decimal
 from metering.core.period import BillingPeriod
+from metering.db.cancellation import Cancellation
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service
 
@@ -51,7 +53,7 @@ def _hint(name: str, candidates: Sequence[str]) -> str:
 
 
 class Input(BaseModel):
-    """The body of a request. Unknown fields are refused by name, at every depth."""
+    """The body of a request. Unknown fields are refused by name, and so is text with NUL, at every depth."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,7 +65,22 @@ class Input(BaseModel):
         if unknown := [str(name) for name in given if name not in cls.model_fields]:
             says = unknown_names(unknown, known=cls.model_fields, what="field")
             raise PydanticCustomError("unknown_field", "{says}", {"says": says})
+        if (where := _nul_at(given, "")) is not None:
+            raise PydanticCustomError("nul", "{field}: contains NUL, which no text here may", {"field": where})
         return given
+
+
+def _nul_at(given: Any, where: str) -> str | None:
+    """Where text with NUL is in a body, which PostgreSQL's text cannot hold; None if there is none."""
+    if isinstance(given, str):
+        return where if "\0" in given else None
+    if isinstance(given, Mapping):
+        places = (_nul_at(value, f"{where}.{name}" if where else str(name)) for name, value in given.items())
+    elif isinstance(given, list):
+        places = (_nul_at(value, f"{where}.{place}") for place, value in enumerate(given))
+    else:
+        return None
+    return next((place for place in places if place is not None), None)
 
 
 # PostgreSQL's text cannot hold NUL.
@@ -153,16 +170,34 @@ def month_text(period: str | None) -> str | None:
     return str(BillingPeriod.parse(period)) if period is not None else None
 
 
+def _plain_number(given: Any) -> Any:
+    """Take plain digits only: what else Python reads as a number (`1_000`, ` 1`, `1e3`), other readers do not."""
+    if isinstance(given, str):
+        try:
+            return plain_decimal(given)
+        except ValueError as error:
+            raise PydanticCustomError("plain_number", "{says}", {"says": str(error)}) from error
+    if isinstance(given, int) and not isinstance(given, bool):
+        return Decimal(given)
+    if isinstance(given, Decimal):
+        return given
+    raise PydanticCustomError("number_as_text", 'expected a number as text, such as "12.5": others lose digits')
+
+
+PlainNumber = BeforeValidator(_plain_number)
+
+
 def decimal_schema(*, example: str) -> WithJsonSchema:
     """How amounts in bodies are described: as strings, because JSON numbers lose digits in many clients."""
-    return WithJsonSchema(
-        {"type": "string", "format": "decimal", "pattern": r"^-?\d+(\.\d+)?$", "examples": [example]},
-        mode="validation",
-    )
+    written = {"type": "string", "format": "decimal", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "examples": [example]}
+    return WithJsonSchema({"anyOf": [written, {"type": "integer"}]}, mode="validation")
 
 
 CentsInput = Annotated[
-    Decimal, Field(max_digits=30, decimal_places=12, allow_inf_nan=False), decimal_schema(example="500000")
+    Decimal,
+    PlainNumber,
+    Field(max_digits=30, decimal_places=12, allow_inf_nan=False),
+    decimal_schema(example="500000"),
 ]
 
 
@@ -172,11 +207,13 @@ def _service(request: Request) -> Service:
 
 
 def _connection(request: Request) -> Iterator[Connection]:
-    with transaction(_service(request).engine) as connection:
+    cancellation: Cancellation = request.state.cancellation
+    with transaction(_service(request).engine) as connection, cancellation.covers(connection):
         yield connection
 
 
-Db = Annotated[Connection, Depends(_connection)]
+# It ends when the route has built its answer: a client that does not read the answer holds no connection.
+Db = Annotated[Connection, Depends(_connection, scope="function")]
 TheService = Annotated[Service, Depends(_service)]
 
 _CustomerPath = Annotated[

@@ -19,6 +19,7 @@ from metering.api.parameters import (
     Input,
     ModelFilter,
     Name,
+    PlainNumber,
     ProviderFilter,
     TheService,
     TimeOfDay,
@@ -43,6 +44,7 @@ router = v1_router("prices")
 # Within these bounds every product and sum of them stays exact (core/money.py).
 UsdPerUnit = Annotated[
     Decimal,
+    PlainNumber,
     Field(ge=0, max_digits=20, decimal_places=12, allow_inf_nan=False),
     decimal_schema(example="25"),
 ]

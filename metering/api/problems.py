@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import Field
-from sqlalchemy.exc import OperationalError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
 from typing_extensions import TypedDict
 
 from metering.access.keys import InvalidKeyError, UnknownKeyError
@@ -40,6 +35,8 @@ from metering.alerts.store.alerts import UnknownAlertError
 from metering.alerts.store.deliveries import UnknownDeliveryError
 from metering.alerts.store.endpoints import UnknownEndpointError
 from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.key_limits import TooManyRequestsError
+from metering.api.shares import BusyError
 from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.cursors import InvalidCursorError
 from metering.core.errors import MeteringError
@@ -57,7 +54,7 @@ from metering.db.schema import (
     SchemaTooNewError,
     UnknownSchemaError,
 )
-from metering.events.wire.decode import TooManyEventsError
+from metering.events.wire.decode import TooManyEventsError, TooManyValuesError
 from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
 from metering.exports.columns import UnrepresentableError
@@ -77,7 +74,7 @@ from metering.server.bootstrap import NotConfiguredError
 from metering.server.settings import ConfigurationError
 from metering.streams.billing import UnmeasuredError, UnpricedError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.streams.ingest.writer import NotCommittedError, QueueFullError
+from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError
 from metering.stripe.client.errors import (
     StripeError,
     StripeMissingError,
@@ -101,6 +98,17 @@ class NotFoundError(MeteringError):
 
 class InvalidParameterError(MeteringError):
     """A parameter or a field of the body is invalid or unknown; the message names it."""
+
+
+class PayloadTooLargeError(MeteringError):
+    """The body has more bytes than this path accepts; the rest is not read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the body has more than {most // 1024} KiB, the most that this path accepts")
+
+
+class QueryTimeoutError(MeteringError):
+    """The database took too long to answer this request; a narrower one may succeed."""
 
 
 class NoEventAcceptedError(MeteringError):
@@ -154,10 +162,17 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     BrokenBodyError: ProblemType(422, "invalid-encoding", "Body cannot be decompressed"),
     UnsupportedBodyError: ProblemType(415, "unsupported-body", "Unsupported media type or encoding"),
     BodyTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
+    TooManyValuesError: ProblemType(413, "too-many-values", "Too many values"),
     TooManyEventsError: ProblemType(413, "too-many-events", "Too many events"),
+    KeyQueueFullError: ProblemType(429, "too-many-requests", "Too many requests", retry_after_seconds=1),
     QueueFullError: ProblemType(503, "queue-full", "Ingest queue full", retry_after_seconds=1),
     NotCommittedError: ProblemType(503, "not-committed", "Commit not confirmed", retry_after_seconds=1),
     DatabaseUnavailableError: ProblemType(503, "store-unavailable", "Database unavailable", retry_after_seconds=2),
+    UnsafeDatabaseError: ProblemType(503, "store-unsafe", "Database not durable", retry_after_seconds=5),
+    QueryTimeoutError: ProblemType(503, "query-timeout", "Query took too long", retry_after_seconds=5),
+    BusyError: ProblemType(503, "busy", "Too many concurrent requests", retry_after_seconds=1),
+    TooManyRequestsError: ProblemType(429, "too-many-requests", "Too many requests", retry_after_seconds=1),
+    PayloadTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
     UnauthorizedError: ProblemType(401, "unauthorized", "Valid key required"),
     ForbiddenError: ProblemType(403, "forbidden", "Key not allowed"),
     NotFoundError: ProblemType(404, "not-found", "Not found"),
@@ -203,7 +218,6 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
 
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "Method not allowed")
 INTERNAL = ProblemType(500, "internal", "Internal error")
-_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 # Raised at start, in workers, by the command line, or within an export whose answer has begun: no request is
 # answered with them.
@@ -244,12 +258,20 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         UnpricedError,
         UnreadableReceiptError,
         UnrepresentableError,
-        UnsafeDatabaseError,
     }
 )
 
 
-def problem_response(problem: ProblemType, detail: str, **members: Any) -> Response:
+# What these say names hosts, sockets and settings, which belong into the log.
+_PRIVATE: dict[type[MeteringError], str] = {
+    DatabaseUnavailableError: "the database cannot be used now: try again",
+    UnsafeDatabaseError: "the database could lose what it stores, so nothing is accepted now: try again",
+}
+
+
+def problem_response(
+    problem: ProblemType, detail: str, *, retry_after_seconds: int | None = None, **members: Any
+) -> Response:
     """The answer for a problem; `members` are further fields of it."""
     body = {
         "type": f"/problems/{problem.slug}",
@@ -259,11 +281,17 @@ def problem_response(problem: ProblemType, detail: str, **members: Any) -> Respo
         **members,
     }
     headers = {}
-    if problem.retry_after_seconds is not None:
-        headers["retry-after"] = str(problem.retry_after_seconds)
+    wait = retry_after_seconds or problem.retry_after_seconds
+    if wait is not None:
+        headers["retry-after"] = str(wait)
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(msgspec.json.encode(body), problem.status, headers, MEDIA_TYPE)
+
+
+def public_detail(error: MeteringError) -> str:
+    """What a client may know about a failure."""
+    return next((says for kind, says in _PRIVATE.items() if isinstance(error, kind)), str(error))
 
 
 def error_response(error: MeteringError) -> Response:
@@ -272,61 +300,5 @@ def error_response(error: MeteringError) -> Response:
     if problem is None:
         raise error
     members = {"rejected": error.rejected} if isinstance(error, NoEventAcceptedError) else {}
-    return problem_response(problem, str(error), **members)
-
-
-def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error with problem+json; an unexpected one is logged and answered with status 500."""
-
-    @app.exception_handler(MeteringError)
-    def expected(_: Request, error: MeteringError) -> Response:
-        return error_response(error)
-
-    @app.exception_handler(OperationalError)
-    def database_failed(_: Request, error: OperationalError) -> Response:
-        log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
-        return error_response(DatabaseUnavailableError("PostgreSQL failed during the request: try again"))
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> Response:
-        return error_response(InvalidParameterError("; ".join(_describe(error.errors()))))
-
-    @app.exception_handler(HTTPException)
-    def http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == METHOD_NOT_ALLOWED.status:
-            allowed = ", ".join(_allowed_methods(request))
-            response = problem_response(METHOD_NOT_ALLOWED, f"this path allows {allowed}")
-            response.headers["allow"] = allowed
-            return response
-        if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8
-            return error_response(InvalidParameterError("the body is not JSON in UTF-8"))
-        slug = "not-found" if error.status_code == 404 else "http-error"
-        response = problem_response(ProblemType(error.status_code, slug, error.detail), error.detail)
-        response.headers.update(error.headers or {})
-        return response
-
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
-        # The server logs the traceback itself; this line says where it came from.
-        log.error("unexpected error", extra={"path": request.url.path, "error": type(error).__name__})
-        return problem_response(INTERNAL, "The error was logged; try again.")
-
-
-def _allowed_methods(request: Request) -> list[str]:
-    """The methods that routes of this path have, all together: Starlette names those of the first route only."""
-    asked = {"type", "http_version", "scheme", "path", "raw_path", "root_path", "query_string", "headers", "app"}
-    scope = {name: value for name, value in request.scope.items() if name in asked}
-    return [
-        method
-        for method in _METHODS
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
-    ]
-
-
-def _describe(errors: Sequence[Any]) -> list[str]:
-    """What is wrong, each with the field that it is about."""
-    found = []
-    for item in errors:
-        field = ".".join(str(part) for part in item["loc"] if part not in ("query", "body", "path"))
-        found.append(f"{field}: {item['msg']}" if field else item["msg"])
-    return found
+    wait = error.retry_after_seconds if isinstance(error, TooManyRequestsError) else None
+    return problem_response(problem, public_detail(error), retry_after_seconds=wait, **members)

@@ -23,6 +23,7 @@ from starlette.types import Scope as AsgiScope
 
 from metering.access.scopes import Scope
 from metering.api.auth import Caller, ForbiddenError, UnauthorizedError
+from metering.api.key_limits import TooManyRequestsError
 from metering.api.parameters import unknown_names
 from metering.api.problems import (
     INTERNAL,
@@ -30,8 +31,11 @@ from metering.api.problems import (
     PROBLEMS,
     InvalidParameterError,
     NoEventAcceptedError,
+    PayloadTooLargeError,
     ProblemType,
+    QueryTimeoutError,
 )
+from metering.api.shares import BusyError
 from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError
 
@@ -55,7 +59,16 @@ register_url_convertor("id", IdConvertor())
 Responses = dict[int | str, dict[str, Any]]
 
 _encode = msgspec.json.Encoder().encode
-_ANY_ROUTE = (UnauthorizedError, ForbiddenError, InvalidParameterError, DatabaseUnavailableError)
+_ANY_ROUTE = (
+    UnauthorizedError,
+    ForbiddenError,
+    InvalidParameterError,
+    PayloadTooLargeError,
+    TooManyRequestsError,
+    BusyError,
+    QueryTimeoutError,
+    DatabaseUnavailableError,
+)
 
 
 def raises(*errors: type[MeteringError]) -> Callable[[EndpointT], EndpointT]:

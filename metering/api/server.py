@@ -1,80 +1,63 @@
 """Runs the API under uvicorn, with limits that uvicorn itself lacks."""
 
-import asyncio
+import contextlib
 import logging
-from datetime import timedelta
+import sys
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from metering.api.app import create_app
+from metering.api.connections import ConnectionLimits
+from metering.api.protocol import ServerLimits, limited_protocol
 from metering.server.bootstrap import Service
+from metering.server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 2_000
+_NOT_STARTED = 3
+_SWITCH_SECONDS = 0.0002
 
 
-def protocol_with_deadline(within: timedelta) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol that closes a connection whose request, head and body, does not arrive in time.
+def server_config(service: Service, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves the API of a service. `options` replace those of production."""
+    settings = service.settings
+    given: dict[str, Any] = {
+        "http": limited_protocol(_limits(settings)),
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        # An address in X-Forwarded-For is believed from these only.
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": [str(each) for each in settings.proxy_networks],
+        "timeout_keep_alive": 60,
+        "timeout_graceful_shutdown": 5,
+        "backlog": 1024,
+    }
+    return uvicorn.Config(create_app(service), **{**given, **options})
 
-    uvicorn's keep-alive timer restarts with every byte: a client that sends one byte at a time would keep its
-    connection for ever.
-    """
 
-    class DeadlineProtocol(HttpToolsProtocol):
-        _deadline: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._expect_request()
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._expect_request()
-
-        def on_message_complete(self) -> None:
-            self._stop_waiting()
-            super().on_message_complete()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def _expect_request(self) -> None:
-            if self._deadline is None:
-                self._deadline = self.loop.call_later(within.total_seconds(), self._give_up)
-
-        def _stop_waiting(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-
-        def _give_up(self) -> None:
-            self._deadline = None
-            if not self.transport.is_closing():
-                self.transport.close()
-
-    return DeadlineProtocol
+def _limits(settings: Settings) -> ServerLimits:
+    connections = ConnectionLimits(
+        total=settings.max_connections,
+        per_address=settings.max_connections_per_address,
+        proxies=settings.proxy_networks,
+    )
+    return ServerLimits(
+        connections=connections, request_time=settings.request_timeout, send_time=settings.send_timeout
+    )
 
 
 def run_api(service: Service) -> None:
     """Serve until SIGTERM or SIGINT; requests in progress are finished first."""
     settings = service.settings
+    # Threads decode large bodies and compute reads; beside them, the event loop waits this long for its turn.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     log.info("api listens", extra={"url": f"http://{settings.host}:{settings.port}"})
-    uvicorn.run(
-        create_app(service),
-        host=settings.host,
-        port=settings.port,
-        http=protocol_with_deadline(settings.request_timeout),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=5,
-        backlog=1024,
-    )
+    server = uvicorn.Server(server_config(service, host=settings.host, port=settings.port))
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(_NOT_STARTED)

@@ -126,6 +126,7 @@ async def take_webhook(request: Request, service: TheService) -> WebhookReceipt:
         if len(body) > _MAX_WEBHOOK:
             raise InvalidWebhookError("the body is larger than any event")
     signature = request.headers.get("stripe-signature")
-    event = parse_webhook(body=bytes(body), signature=signature, secret=secret.get_secret_value())
-    new = await run_in_threadpool(take_stripe_event, engine=service.engine, event=event, now=utc_now())
+    now = utc_now()
+    event = parse_webhook(body=bytes(body), signature=signature, secret=secret.get_secret_value(), now=now)
+    new = await run_in_threadpool(take_stripe_event, engine=service.engine, event=event, now=now)
     return {"received": True, "new": new}

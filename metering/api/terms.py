@@ -17,6 +17,7 @@ from metering.api.parameters import (
     EffectiveFrom,
     Id,
     Input,
+    PlainNumber,
     ProviderFilter,
     TheService,
     decimal_schema,
@@ -42,6 +43,7 @@ router = v1_router("prices")
 
 PercentInput = Annotated[
     Decimal,
+    PlainNumber,
     Field(ge=-100, le=10_000, max_digits=10, decimal_places=6, allow_inf_nan=False),
     decimal_schema(example="20"),
 ]

@@ -1,5 +1,6 @@
 """`metering keys`: API keys. `metering reader`: PostgreSQL logins that read the reporting views."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 from sqlalchemy import make_url
 
 from metering.access.keys import Key
-from metering.access.manage_access import NewKey, issue_key, revoke_key, rotate_key
+from metering.access.manage_access import NewKey, issue_key, limit_key, revoke_key, rotate_key
 from metering.access.manage_readers import create_reader, drop_reader
 from metering.access.scopes import Role, Scope
 from metering.access.store.keys import list_keys
@@ -107,6 +108,29 @@ def revoke_one_key(key_id: KeyId) -> None:
     say(f"revoked {key_id}")
 
 
+@keys.command("limit", epilog="Example: metering keys limit 3f2a9c1e --events-per-second 20000")
+def limit_one_key(
+    key_id: KeyId,
+    events_per_second: Annotated[int | None, typer.Option(min=0, help="Events a second, averaged.")] = None,
+    requests_per_second: Annotated[int | None, typer.Option(min=0, help="Requests a second, averaged.")] = None,
+    concurrent_requests: Annotated[int | None, typer.Option(min=0, help="Requests in progress at a time.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set the limits of a key, to each API process. 0 removes one, so that METERING_KEY_… applies again.
+
+    Limits that are not given stay as they are. Running servers apply them within seconds.
+    """
+    given = {
+        "events_per_second": events_per_second,
+        "requests_per_second": requests_per_second,
+        "concurrent_requests": concurrent_requests,
+    }
+    changes = {name: value or None for name, value in given.items() if value is not None}
+    engine = build_service(load_settings()).engine
+    limits = limit_key(engine=engine, key_id=key_id, changes=changes, by=operator(), now=utc_now())
+    show_one({"key_id": key_id, **asdict(limits)}, as_json=as_json)
+
+
 def _key_row(key: Key) -> dict[str, Any]:
     return {
         "key_id": key.key_id,
@@ -121,6 +145,7 @@ def _key_row(key: Key) -> dict[str, Any]:
         "expires_at": time_text(key.expires_at),
         "old_secret_ends_at": time_text(key.old_secret_ends_at),
         "revoked_at": time_text(key.revoked_at),
+        **asdict(key.limits),
     }
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from socket import gethostname
 from time import monotonic
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from sqlalchemy import Connection, make_url
 
 from metering.access.actors import Actor
 from metering.core.errors import MeteringError
+from metering.core.money import plain_decimal
 from metering.db.engine import transaction
 from metering.exports.export_month import ExportProgress
 from metering.server.bootstrap import build_service
@@ -69,9 +70,9 @@ def parse_decimal(name: str, text: str) -> Decimal:
         InvalidNumberError: it is not a number.
     """
     try:
-        return Decimal(text)
-    except InvalidOperation as error:
-        raise InvalidNumberError(f"{name}: expected a number, got {text!r}") from error
+        return plain_decimal(text)
+    except ValueError as error:
+        raise InvalidNumberError(f"{name}: {error}") from error
 
 
 def utc_or(given: datetime | None, default: datetime) -> datetime:

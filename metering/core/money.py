@@ -1,5 +1,6 @@
 """Money: exact USD cents as `Decimal`. Only time priced per hour is rounded here; else only invoices round."""
 
+import re
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from functools import reduce
@@ -58,6 +59,26 @@ def with_percent(amount: Decimal, *, percent: Decimal) -> Decimal:
 def sum_cents(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum; 0 without amounts."""
     return reduce(EXACT.add, amounts, ZERO)
+
+
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+def plain_decimal(text: str) -> Decimal:
+    """A number that somebody wrote in plain digits. There is no negative zero.
+
+    >>> plain_decimal("-0.50")
+    Decimal('-0.50')
+    >>> plain_decimal("-0")
+    Decimal('0')
+
+    Raises:
+        ValueError: it is written in another way, such as `1e3`, `1_000`, `+1` or with spaces.
+    """
+    if _PLAIN_NUMBER.fullmatch(text) is None:
+        raise ValueError(f"expected a number in plain digits, such as 12.5, got {text[:40]!r}")
+    number = Decimal(text)
+    return number or abs(number)
 
 
 def cents_text(amount: Decimal) -> str:

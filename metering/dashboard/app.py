@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,14 +34,14 @@ class _Static(StaticFiles):
         return response
 
 
-def create_dashboard(service: Service) -> Starlette:
-    """The application; mount it at `/dashboard`."""
+def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
+    """The application; mount it at `/dashboard`. Downloads of months use the engine `exports`."""
     return Starlette(
         routes=[
             Mount("/static", _Static(directory=str(STATIC))),
             *sign_in_routes(service),
             *backlog_form_routes(service),
-            export_route(service),
+            export_route(service, engine=exports),
             *key_form_routes(service),
             *(
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_page(service, build)), methods=["GET"])

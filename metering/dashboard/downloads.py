@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from sqlalchemy import Engine
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
@@ -122,7 +123,7 @@ FILES: Sequence[tuple[str, Callable[[PageRequest], File]]] = (
 )
 
 
-def export_route(service: Service) -> Route:
+def export_route(service: Service, *, engine: Engine) -> Route:
     """The exports of a month: the same files as over the API."""
 
     @needs(Scope.EXPORTS_READ)
@@ -141,7 +142,7 @@ def export_route(service: Service) -> Route:
             customer_id=viewer.customer(customer_id),
         )
         return stream_export(
-            engine=service.engine,
+            engine=engine,
             request=wanted,
             issuer=service.settings.issuer_name,
             timeout=service.settings.export_timeout,

@@ -14,6 +14,7 @@ from metering.dashboard.links import navigation
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.rendering import render
 from metering.dashboard.sessions import viewer_of
+from metering.db.cancellation import Cancellation
 from metering.db.engine import read_transaction
 from metering.server.bootstrap import Service
 from metering.server.queries import finalizing_behind
@@ -27,7 +28,8 @@ def open_page_request(service: Service, request: Request) -> Iterator[PageReques
     """A signed-in request, with a snapshot to answer it from."""
     now = utc_now()
     viewer = viewer_of(request, engine=service.engine, now=now)
-    with read_transaction(service.engine) as connection:
+    cancellation: Cancellation = request.state.cancellation
+    with read_transaction(service.engine) as connection, cancellation.covers(connection):
         connection.execute(text(f"SET LOCAL statement_timeout = {_TIMEOUT_MILLISECONDS}"))
         yield PageRequest(
             service=service,

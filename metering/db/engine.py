@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from metering.core.errors import MeteringError
+from metering.db.deadlines import TCP_OPTIONS, connect_with_deadlines
 
 SERVICE_ROLE = "metering_service"
 READER_ROLE = "metering_reader"
@@ -15,6 +18,8 @@ READER_ROLE = "metering_reader"
 # Every session of the service drops the privileges of its login, and uses UTC.
 _SERVICE_OPTIONS = f"-c role={SERVICE_ROLE} -c timezone=UTC -c default_transaction_isolation=read\\ committed"
 _CANCEL_SECONDS = 5
+_CONNECT_SECONDS = 5
+STATEMENT_TIMEOUT = timedelta(minutes=5)
 
 
 class DatabaseUnavailableError(MeteringError):
@@ -25,15 +30,39 @@ class UnsafeDatabaseError(MeteringError):
     """The server can lose commits, or the role can change facts; the service refuses to run."""
 
 
-def service_engine(url: str, *, pool_size: int = 5) -> Engine:
-    """A pooled engine whose sessions run as the service role."""
-    return create_engine(
+def service_engine(
+    url: str,
+    *,
+    pool_size: int = 5,
+    overflow: int | None = None,
+    wait: timedelta = timedelta(seconds=30),
+    statement_timeout: timedelta = STATEMENT_TIMEOUT,
+    idle_timeout: timedelta = STATEMENT_TIMEOUT,
+) -> Engine:
+    """A pooled engine whose sessions run as the service role.
+
+    `overflow` connections are opened beside the pool when it is used up, by default as many as it has; for one of
+    them, `wait` is waited. A statement ends after `statement_timeout`, a transaction that does nothing after
+    `idle_timeout`.
+    """
+    options = (
+        f"{_SERVICE_OPTIONS} -c statement_timeout={_milliseconds(statement_timeout)}"
+        f" -c idle_in_transaction_session_timeout={_milliseconds(idle_timeout)}"
+    )
+    engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
-        connect_args={"options": _SERVICE_OPTIONS, "connect_timeout": 5},
+        connect_args={"options": options, "connect_timeout": _CONNECT_SECONDS, **TCP_OPTIONS},
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=pool_size if overflow is None else overflow,
+        pool_timeout=wait.total_seconds(),
         pool_pre_ping=True,
     )
+    connect_with_deadlines(engine, statement_timeout=statement_timeout)
+    return engine
+
+
+def _milliseconds(time: timedelta) -> int:
+    return round(time / timedelta(milliseconds=1))
 
 
 def owner_engine(url: str) -> Engine:
@@ -43,7 +72,11 @@ def owner_engine(url: str) -> Engine:
     """
     return create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
-        connect_args={"options": "-c timezone=UTC -c lock_timeout=1s", "connect_timeout": 5},
+        connect_args={
+            "options": "-c timezone=UTC -c lock_timeout=1s",
+            "connect_timeout": _CONNECT_SECONDS,
+            **TCP_OPTIONS,
+        },
         pool_size=2,
     )
 
@@ -54,11 +87,8 @@ def service_conninfo(url: str) -> str:
     return psycopg.conninfo.make_conninfo(
         parsed.render_as_string(hide_password=False),
         options=_SERVICE_OPTIONS,
-        connect_timeout=5,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        tcp_user_timeout=10_000,
+        connect_timeout=_CONNECT_SECONDS,
+        **TCP_OPTIONS,
         application_name="metering-ingest",
     )
 
@@ -74,6 +104,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         connection = engine.connect()
     except OperationalError as error:
         raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error.orig}") from error
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailableError("no connection to PostgreSQL became free in time") from error
     with connection, connection.begin():
         yield connection
 
@@ -115,6 +147,14 @@ def check_safe(engine: Engine) -> None:
                 f"the service runs as {row.current_user}, which can change facts: run it as {SERVICE_ROLE}"
             )
 
+
+# Answered at once on a connection that works.
+PING = "SELECT 1"
+# The first setting that is off and must not be; NULL if all are on. As SQL, for the writer's own connection.
+UNSAFE_SETTINGS = """
+SELECT name FROM (VALUES ('fsync'), ('synchronous_commit'), ('full_page_writes')) AS needed (name)
+WHERE current_setting(name) = 'off' LIMIT 1
+"""
 
 _SAFETY = text(
     """

@@ -31,14 +31,14 @@ EXPORTS = Counter(
 )
 
 # Each export holds a connection and a snapshot while it runs; other requests of the process need connections too.
-_MAX_CONCURRENT = 3
+MAX_CONCURRENT = 3
 # A client that reads nothing for this long is disconnected.
-_STALL_SECONDS = 60.0
+STALL_SECONDS = 60.0
 _MEDIA_TYPES = {
     ExportFormat.CSV: "text/csv; charset=utf-8; header=present",
     ExportFormat.PARQUET: "application/vnd.apache.parquet",
 }
-_slots = BoundedSemaphore(_MAX_CONCURRENT)
+_slots = BoundedSemaphore(MAX_CONCURRENT)
 
 
 class TooManyExportsError(MeteringError):
@@ -82,7 +82,7 @@ class _ExportResponse(StreamingResponse):
                 " nginx: proxy_http_version 1.1"
             )
         if not _slots.acquire(blocking=False):
-            raise TooManyExportsError(f"{_MAX_CONCURRENT} exports are already being sent; try again later")
+            raise TooManyExportsError(f"{MAX_CONCURRENT} exports are already being sent; try again later")
         try:
             first = await run_in_threadpool(self._running.next_chunk)
             await self._send_or_stop(first, receive, send)
@@ -106,7 +106,7 @@ class _ExportResponse(StreamingResponse):
         try:
             while chunk is not None:
                 if chunk:
-                    with anyio.fail_after(_STALL_SECONDS):
+                    with anyio.fail_after(STALL_SECONDS):
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 chunk = await run_in_threadpool(self._running.next_chunk)
         except ExportStoppedError:

@@ -52,12 +52,20 @@ _TIME_ZONE_WAIT = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalizeResult:
-    """What one run did. `states` counts the claimed streams by their new state."""
+    """What one run did. `states` counts the claimed streams by their new state.
+
+    `crowding` names the customers that filled a full batch among them, so that others may have to wait.
+    """
 
     claimed: int
     charged: int
     adjusted: int
     states: Mapping[State, int]
+    crowding: Sequence[str] = ()
+
+
+# A customer with more than a third of a batch crowds it.
+_CROWDING_PARTS = 3
 
 
 @dataclass(slots=True)
@@ -80,14 +88,15 @@ def finalize_due(
     now: datetime,
     limit: int,
     newest_first: bool = False,
+    without: Sequence[str] = (),
 ) -> FinalizeResult:
     """Claim up to `limit` due streams; book each, postpone it, or put it in the backlog.
 
-    Streams that are locked by another finalizer are skipped.
+    Streams that are locked by another finalizer are skipped, and those of customers in `without`.
     """
     prices = _current_prices(engine, price_books, now)
     with transaction(engine) as connection:
-        claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first)
+        claimed = claim_due(connection, now=now, limit=limit, newest_first=newest_first, without=without)
         if not claimed:
             return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
         booked = [_key(each) for each in claimed if each.revision is not None]
@@ -111,7 +120,7 @@ def finalize_due(
             book_adjustments(connection, work.adjustments)
         add_to_totals(connection, work.changes)
         mark_streams(connection, work.marks)
-    return _result(claimed, work)
+    return _result(claimed, work, limit=limit)
 
 
 def _current_prices(engine: Engine, price_books: PriceBooks, now: datetime) -> PriceBook:
@@ -289,10 +298,12 @@ def _key(stream: StoredStream) -> tuple[str, str]:
     return (stream.facts.customer_id, stream.facts.stream_id)
 
 
-def _result(claimed: Sequence[StoredStream], work: _Work) -> FinalizeResult:
+def _result(claimed: Sequence[StoredStream], work: _Work, *, limit: int) -> FinalizeResult:
+    counted = Counter(each.facts.customer_id for each in claimed if len(claimed) == limit)
     return FinalizeResult(
         claimed=len(claimed),
         charged=len(work.charges),
         adjusted=len(work.adjustments),
         states=Counter(mark.state for mark in work.marks),
+        crowding=[customer_id for customer_id, streams in counted.items() if streams * _CROWDING_PARTS > limit],
     )

@@ -7,9 +7,9 @@ both: `mon-fri`, `16:30-00:30`, `mon-fri/09:30-16:30`. The command line and the 
 import re
 from collections.abc import Iterator, Sequence
 from datetime import time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-from metering.core.money import cents_text
+from metering.core.money import cents_text, plain_decimal
 from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.prices.check_rates import InvalidRateError
 from metering.prices.rates import Rate, priced, unit_name
@@ -76,10 +76,10 @@ def weekdays_text(weekdays: Sequence[Weekday]) -> str:
 
 def _usd(text: str, rate: str, kind: UsageKind) -> Decimal:
     try:
-        usd = Decimal(text)
-    except InvalidOperation:
-        usd = Decimal("NaN")
-    if not usd.is_finite() or usd < 0:
+        usd = plain_decimal(text)
+    except ValueError:
+        usd = None
+    if usd is None or usd < 0:
         raise InvalidRateError(f"{rate!r}: expected USD {unit_name(kind)}, 0 or more, got {text!r}")
     return usd
 

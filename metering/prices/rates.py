@@ -194,7 +194,7 @@ def id_by_content(card: RateCard) -> str:
 
 
 def _rate_text(rate: Rate) -> str:
-    text = f"{rate.kind.value}>{rate.above_input_tokens}={rate.usd.normalize()}"
+    text = f"{rate.kind.value}>{rate.above_input_tokens}={rate.usd.normalize() if rate.usd else 0}"
     if rate.service_tier is not None:
         text += f" in {rate.service_tier}"
     if rate.daily is not None:

@@ -31,7 +31,7 @@ class RateMissingError(MeteringError):
         self.kind = kind
 
 
-class ChargeLine(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class ChargeLine(Struct, frozen=True, kw_only=True, gc=False):
     """`usd_cents` = `quantity` x `usd_per_million` / 10,000; the rate includes the customer's markup.
 
     A kind that is measured in seconds has `usd_per_hour` instead: seconds x USD per hour / 36.

@@ -36,9 +36,37 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
         NotConfiguredError: no database is configured, and no `metering up` runs.
         DatabaseUnavailableError, SchemaOutdatedError, SchemaTooNewError, UnsafeDatabaseError: see db/.
     """
-    engine = service_engine(database_url(settings), pool_size=pool_size)
+    timeout = settings.statement_timeout
+    engine = service_engine(
+        database_url(settings), pool_size=pool_size, statement_timeout=timeout, idle_timeout=timeout
+    )
     check_usable(engine)
     check_safe(engine)
+    return _service(settings, engine)
+
+
+# Some requests need a second connection for a moment.
+_SPARE_CONNECTIONS = 2
+
+
+def build_api_service(settings: Settings) -> Service:
+    """Build the service of an API process. It starts without a database, which `DatabaseWatch` then waits for.
+
+    Raises:
+        NotConfiguredError: no database is configured, and no `metering up` runs.
+    """
+    engine = service_engine(
+        database_url(settings),
+        pool_size=settings.concurrent_reads + _SPARE_CONNECTIONS,
+        overflow=0,
+        wait=settings.read_wait,
+        statement_timeout=settings.read_timeout,
+        idle_timeout=settings.read_timeout,
+    )
+    return _service(settings, engine)
+
+
+def _service(settings: Settings, engine: Engine) -> Service:
     return Service(
         settings=settings,
         engine=engine,

@@ -6,10 +6,11 @@
 import re
 from datetime import timedelta
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from metering.core.errors import MeteringError
@@ -107,6 +108,52 @@ class Settings(BaseSettings):
     )
     request_timeout: Duration = Field(
         default=timedelta(seconds=30), description="A client has this long to send a request, headers and body."
+    )
+    send_timeout: Duration = Field(
+        default=timedelta(seconds=20),
+        description="A client that reads less than 1 KiB/s of its answer for this long is disconnected.",
+    )
+    max_connections: int = Field(
+        default=2_000, ge=1, description="Open connections of clients to one API process. Idle ones make room."
+    )
+    max_connections_per_address: int = Field(
+        default=500, ge=1, description="Open connections from one address (IPv6: from one /64 network)."
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses and networks of your proxies, separated by commas. Only their X-Forwarded-For and "
+        "X-Forwarded-Proto are believed.",
+    )
+    read_timeout: Duration = Field(
+        default=timedelta(seconds=10),
+        description="A query of the API or the dashboard is ended after this long, with 503.",
+    )
+    read_wait: Duration = Field(
+        default=timedelta(seconds=5),
+        description="A request waits this long for its turn while others run; then it gets 503.",
+    )
+    concurrent_reads: int = Field(
+        default=4,
+        ge=2,
+        le=32,
+        description="Requests other than ingest that run at a time in one API process. One key has half of them.",
+    )
+    statement_timeout: Annotated[Duration, Field(ge=timedelta(seconds=30))] = Field(
+        default=timedelta(minutes=5),
+        description="A statement of a worker or a command is ended after this long; at least 30s.",
+    )
+    key_events_per_second: int | None = Field(
+        default=None, ge=1, description="Events a second of one key, to one API process. Default: no limit."
+    )
+    key_requests_per_second: int | None = Field(
+        default=None, ge=1, description="Requests a second of one key, to one API process. Default: no limit."
+    )
+    key_concurrent_requests: int = Field(
+        default=256, ge=1, description="Requests of one key that may be in progress in one API process."
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        description="Bearer token for /metrics. Without it, anyone may read them, without amounts of money.",
     )
     export_timeout: Duration = Field(
         default=timedelta(minutes=30),
@@ -207,6 +254,21 @@ class Settings(BaseSettings):
         le=1,
         description="A repair that would touch a larger share of customers is refused.",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, given: str) -> str:
+        _networks(given)
+        return given
+
+    @property
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of METERING_TRUSTED_PROXIES."""
+        return _networks(self.trusted_proxies)
+
+
+def _networks(given: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(each.strip()) for each in given.split(",") if each.strip())
 
 
 def _variable_at(location: tuple[int | str, ...]) -> str:

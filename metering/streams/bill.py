@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from metering.core.money import ZERO, sum_cents
 from metering.events.events import Outcome, UsageSource
@@ -37,7 +37,7 @@ class PriceSource(StrEnum):
 
 
 class Bill(Struct, frozen=True, kw_only=True, gc=False):
-    """What a stream costs and why.
+    """What a stream costs and why; `usd_cents` is the exact sum of the lines.
 
     `rate_card_id` is None only if nothing is billed, or if `price_source` is the upstream. `provider` and `model`
     are those of the start, `response_provider` and `response_model` those that answered. `upstream_usd_cents` is
@@ -70,8 +70,8 @@ class Bill(Struct, frozen=True, kw_only=True, gc=False):
     upstream_usd_cents: Decimal | None = None
     flags: tuple[Flag, ...] = ()
     resolution: ResolutionAction | None = None
+    # Not to be given: it is computed. As a field it is in the documents of a bill.
+    usd_cents: Decimal = ZERO
 
-    @property
-    def usd_cents(self) -> Decimal:
-        """The exact sum of the lines."""
-        return sum_cents([line.usd_cents for line in self.lines])
+    def __post_init__(self) -> None:
+        structs.force_setattr(self, "usd_cents", sum_cents([line.usd_cents for line in self.lines]))

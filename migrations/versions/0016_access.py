@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0016_access"
-down_revision = "0014_money"
+down_revision = "0015_limits"
 branch_labels = None
 depends_on = None
 

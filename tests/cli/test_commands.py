@@ -68,12 +68,17 @@ def test_the_version_is_shown(metering: CommandLine) -> None:
     assert re.fullmatch(r"metering \d+\.\d+\.\d+\S*\n", shown.stdout)
 
 
-def test_a_key_is_created_listed_and_revoked(metering: CommandLine) -> None:
+def test_a_key_is_created_listed_limited_and_revoked(metering: CommandLine) -> None:
     created = json.loads(metering.run("keys", "create", "--role", "read", "--json").stdout)
     assert created["key"].startswith(f"mk_{created['key_id']}_")
     (listed,) = json.loads(metering.run("keys", "list", "--json").stdout)
     assert (listed["key_id"], listed["revoked_at"]) == (created["key_id"], None)
     assert created["key"] not in json.dumps(listed)
+    limit = ("keys", "limit", created["key_id"], "--json")
+    assert json.loads(metering.run(*limit, "--events-per-second", "500").stdout)["events_per_second"] == 500
+    changed = json.loads(metering.run(*limit, "--concurrent-requests", "3").stdout)
+    assert (changed["events_per_second"], changed["concurrent_requests"]) == (500, 3)
+    assert json.loads(metering.run(*limit, "--events-per-second", "0").stdout)["events_per_second"] is None
     assert metering.run("keys", "revoke", listed["key_id"]).returncode == 0
     (revoked,) = json.loads(metering.run("keys", "list", "--json").stdout)
     assert revoked["revoked_at"]
@@ -83,13 +88,14 @@ def test_a_key_is_created_listed_and_revoked(metering: CommandLine) -> None:
     ("arguments", "message"),
     [
         (["keys", "revoke", "nope"], "no key has the id 'nope'"),
+        (["keys", "limit", "nope"], "no key has the id 'nope'"),
         (["keys", "create", "--role", "admin", "--customer", "acme"], "role admin cannot be bound to a customer"),
         (
             ["rates", "set", "house", "own-1", "mood=5"],
             "'mood=5': expected KIND[@TIER][>INPUT_TOKENS]=USD[~WINDOW], where",
         ),
         (["rates", "set", "house", "own-1", "input=x"], "expected USD per million, 0 or more, got 'x'"),
-        (["customers", "markup", "acme", "much"], "percent: expected a number, got 'much'"),
+        (["customers", "markup", "acme", "much"], "percent: expected a number in plain digits, such as 12.5, got"),
         (["rates", "set", "house", "own-1", "output=5"], "a card needs a rate without conditions for input"),
         (["customers", "set", "acme", "--time-zone", "Mars/Olympus"], "is not an IANA time zone"),
     ],

@@ -16,7 +16,7 @@ from metering.server.bootstrap import Service
 from tests.builders import NOW, T0, Books, end, start
 from tests.database import Database
 from tests.deploy.files import DEPLOY, ROOT, SERVICES
-from tests.metrics import Scrape, let_everything_have_happened
+from tests.metrics import Scrape, let_everything_have_happened, scrape_work
 from tests.reporting.views import Row, read
 from tests.running_api import signed_in
 from tests.tools import need
@@ -48,7 +48,7 @@ def metrics(service: Service) -> set[str]:
     """The names of all metrics that an API tells."""
     let_everything_have_happened(service)
     with signed_in(service) as api:
-        return Scrape(api.client.get("/metrics").text).ours
+        return Scrape(api.client.get("/metrics").text).ours | scrape_work(service).ours
 
 
 def named(expressions: list[str]) -> set[str]:
@@ -94,6 +94,7 @@ def test_the_operators_page_has_the_very_alerts() -> None:
 FIRES: dict[str, dict[str, str]] = {
     "MeteringApiDown": {"up": "0"},
     "MeteringDatabaseDown": {"metering_database_up": "0"},
+    "MeteringDatabaseUnsafe": {"metering_database_safe": "0"},
     "MeteringQueueDown": {"metering_queue_up": "0"},
     "MeteringMetricsIncomplete": {'metering_part_unread{part="drift"}': "1", "metering_database_up": "1"},
     "MeteringIngestRefused": {"metering_ingest_queue_full_total": "+1"},

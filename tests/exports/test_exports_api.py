@@ -173,7 +173,7 @@ def test_an_export_that_takes_too_long_is_ended_and_looks_so(scene: Scene) -> No
 def test_a_client_that_takes_nothing_is_given_up(api: Api, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     stalled = EXPORTS.labels("charges", "csv", "stalled")
     before = stalled._value.get()
-    monkeypatch.setattr(downloads, "_STALL_SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 0.5)
     more_charges(scene.database, "zz-many")
     with slow_client(api):
         assert eventually(lambda: stalled._value.get() == before + 1)

@@ -13,7 +13,8 @@ from metering.db.engine import service_conninfo
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
 from metering.events.store import JournalEntry
 from metering.events.wire.bodies import pack_body
-from metering.streams.ingest.writer import IngestWriter, Submission
+from metering.streams.ingest.submission import Submission
+from metering.streams.ingest.writer import IngestWriter
 from metering.streams.store.streams import STREAM_COLUMNS, stored_stream
 from metering.streams.stream import fold
 from tests.database import Database

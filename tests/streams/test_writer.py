@@ -17,7 +17,9 @@ from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDeliver
 from metering.events.store import JournalEntry
 from metering.events.wire.bodies import pack_body
 from metering.server.embedded.data_dir import socket_dir
-from metering.streams.ingest.writer import IngestWriter, NotCommittedError, QueueFullError, Submission
+from metering.streams.ingest.fair_queue import FairQueue
+from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError, Submission
+from metering.streams.ingest.writer import IngestWriter
 from metering.streams.stream import fold
 from tests.database import Database
 
@@ -30,9 +32,9 @@ def start(stream_id: str, model: str = "m") -> StreamStart:
     return StreamStart(customer_id="acme", stream_id=stream_id, time=T0, provider="p", model=model)
 
 
-def submission(*events: UsageEvent, received_at: datetime = T0) -> Submission:
+def submission(*events: UsageEvent, received_at: datetime = T0, key_id: str = "k") -> Submission:
     entry = JournalEntry(
-        ingest_key_id="k",
+        ingest_key_id=key_id,
         received_at=received_at,
         media_type="application/json",
         event_count=len(events),
@@ -99,7 +101,8 @@ def test_a_full_queue_refuses_and_recovers_by_itself(database: Database) -> None
     async def run() -> None:
         async with writing(connect_to(database.url), max_queued=20) as writer:
             outcomes = await asyncio.gather(
-                *(writer.submit(submission(start(f"s{place}"))) for place in range(200)), return_exceptions=True
+                *(writer.submit(submission(start(f"s{place}"), key_id=f"k{place}")) for place in range(200)),
+                return_exceptions=True,
             )
             refused = sum(isinstance(outcome, QueueFullError) for outcome in outcomes)
             assert 0 < refused < 200
@@ -109,6 +112,57 @@ def test_a_full_queue_refuses_and_recovers_by_itself(database: Database) -> None
             assert writer.queued_events == 0
 
     asyncio.run(run())
+
+
+def test_one_key_cannot_fill_the_queue(database: Database) -> None:
+    async def run() -> list[BaseException | None]:
+        async with writing(connect_to(database.url), max_queued=20) as writer:
+            noisy = [writer.submit(submission(start(f"s{place}"), key_id="noisy")) for place in range(200)]
+            quiet = writer.submit(submission(start("quiet"), key_id="quiet"))
+            return await asyncio.gather(*noisy, quiet, return_exceptions=True)
+
+    *noisy, quiet = asyncio.run(run())
+    assert {type(outcome) for outcome in noisy} == {type(None), KeyQueueFullError}
+    assert quiet is None
+
+
+def test_keys_take_turns_in_the_queue() -> None:
+    async def run() -> list[str]:
+        queue = FairQueue()
+        for key_id, count in (("noisy", 5), ("quiet", 1), ("other", 2)):
+            for _ in range(count):
+                queue.put(submission(start("s"), key_id=key_id))
+        groups = []
+        while queue:
+            groups.append("".join(each.entry.ingest_key_id[0] for each in queue.take(3)))
+        assert queue.events == queue.events_of("noisy") == 0
+        return groups
+
+    assert asyncio.run(run()) == ["nqo", "non", "nn"]
+
+
+def test_nothing_is_acknowledged_while_postgresql_could_lose_it(database: Database) -> None:
+    opened: list[AsyncConnection] = []
+
+    async def connect() -> AsyncConnection:
+        opened.append(await connect_to(database.url)())
+        return opened[-1]
+
+    async def turn(value: str) -> None:
+        # What a reload of PostgreSQL's configuration does to every session.
+        await opened[0].execute(f"SET synchronous_commit = {value}")  # type: ignore[arg-type]
+
+    async def run() -> None:
+        async with writing(connect) as writer:
+            await writer.submit(submission(start("before")))
+            await turn("off")
+            with pytest.raises(NotCommittedError, match="could lose"):
+                await writer.submit(submission(start("during")))
+            await turn("on")
+            await writer.submit(submission(start("after")))
+
+    asyncio.run(run())
+    assert stored(database) == ["after", "before"]
 
 
 def test_a_client_that_goes_away_while_waiting_loses_nothing_that_is_committed(database: Database) -> None:

@@ -57,7 +57,38 @@ def test_a_webhook_that_comes_twice_is_kept_once(months: Months, api: httpx2.Cli
     assert months.rows("SELECT count(*) FROM stripe_events") == [(1,)]
 
 
-@pytest.mark.parametrize("change", ["secret", "body", "unsigned", "old", "no event"])
+ODD_EVENTS = {
+    "NUL in the id": {"id": "evt_\0"},
+    "half a surrogate": {"id": "evt_\ud800"},
+    "a long id": {"id": "evt_" + "1" * 300},
+    "an id that is a number": {"id": 7},
+    "NUL in the type": {"type": "invoice.\0"},
+    "a time beyond the calendar": {"created": 10**20},
+    "a time with an exponent": {"created": 1e308},
+    "a time before Stripe": {"created": 0},
+    "a time that is true": {"created": True},
+    "NUL in the object's id": {"data": {"object": {"id": "in_\0"}}},
+    "no object": {"data": {"object": [1]}},
+    "an object without an id": {"data": {"object": {"object": "credit_note", "invoice": {"id": 5}}}},
+}
+
+
+@pytest.mark.parametrize("change", ODD_EVENTS.values(), ids=ODD_EVENTS)
+def test_a_signed_event_that_stripe_could_not_have_sent_is_refused(
+    months: Months, api: httpx2.Client, change: dict[str, object]
+) -> None:
+    body = json.dumps({**json.loads(event("in_x")), **change}).encode()
+    assert post(api, body).status_code == 400
+    assert months.rows("SELECT count(*) FROM stripe_events") == [(0,)]
+
+
+def test_a_signed_event_that_is_nested_too_deeply_is_refused(api: httpx2.Client) -> None:
+    assert post(api, b"[" * 100_000).status_code == 400
+    deep = b'{"id":"evt_1","data":' + b'{"object":' * 50_000
+    assert post(api, deep + b"1" + b"}" * 50_001).status_code == 400
+
+
+@pytest.mark.parametrize("change", ["secret", "body", "unsigned", "old", "future", "no event"])
 def test_what_is_not_signed_with_our_secret_is_refused(months: Months, api: httpx2.Client, change: str) -> None:
     body = event("in_x")
     headers = {"stripe-signature": sign(body, "whsec_other" if change == "secret" else SECRET)}
@@ -67,6 +98,8 @@ def test_what_is_not_signed_with_our_secret_is_refused(months: Months, api: http
         headers = {}
     elif change == "old":
         headers = {"stripe-signature": sign(body, SECRET, at=int(time.time()) - 301)}
+    elif change == "future":
+        headers = {"stripe-signature": sign(body, SECRET, at=int(time.time()) + 400)}
     elif change == "no event":
         body = b"[]"
         headers = {"stripe-signature": sign(body, SECRET)}

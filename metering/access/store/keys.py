@@ -2,14 +2,14 @@
 
 import hmac
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-from metering.access.keys import Key, KeySecret, UnknownKeyError
+from metering.access.keys import Key, KeyLimits, KeySecret, UnknownKeyError
 from metering.access.scopes import Role
 
 # The time of a key's last use is stored at most this often.
@@ -17,7 +17,8 @@ LAST_USE_EVERY = timedelta(minutes=1)
 
 KEY_ROW = (
     "keys.key_id, keys.role, keys.scopes, keys.customer_id, keys.source, keys.name, keys.created_at,"
-    " keys.expires_at, keys.revoked_at, keys.last_used_at, keys.old_secret_ends_at"
+    " keys.expires_at, keys.revoked_at, keys.last_used_at, keys.old_secret_ends_at,"
+    " keys.events_per_second, keys.requests_per_second, keys.concurrent_requests"
 )
 _ADD_KEY = text(
     """
@@ -52,17 +53,29 @@ def add_key(connection: Connection, key: Key, *, secret: KeySecret) -> bool:
     return connection.execute(_ADD_KEY, parameters).rowcount == 1
 
 
-_VALID_KEY = text(
+_VALID_KEYS = text(
     f"""
     SELECT secret_hash, CASE WHEN old_secret_ends_at > :now THEN old_secret_hash END AS old_secret_hash, {KEY_ROW}
-    FROM keys WHERE key_id = :key_id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
+    FROM keys WHERE key_id = ANY(:key_ids) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)
     """
 )
 
 
 def authenticate(connection: Connection, secret: KeySecret, *, now: datetime) -> Authenticated | None:
     """The key with this secret; None when it is unknown, expired or revoked, or the secret's overlap is over."""
-    row = connection.execute(_VALID_KEY, {"key_id": secret.key_id, "now": now}).first()
+    return authenticate_all(connection, [secret], now=now)[0]
+
+
+def authenticate_all(
+    connection: Connection, given: Sequence[KeySecret], *, now: datetime
+) -> list[Authenticated | None]:
+    """The same for each secret, in one query."""
+    parameters = {"key_ids": list({secret.key_id for secret in given}), "now": now}
+    stored = {row.key_id: row for row in connection.execute(_VALID_KEYS, parameters)}
+    return [_if_same(stored.get(secret.key_id), secret) for secret in given]
+
+
+def _if_same(row: Any, secret: KeySecret) -> Authenticated | None:
     if row is None:
         return None
     sent, key = hash_of(str(secret)), key_of(row)
@@ -94,6 +107,20 @@ def lock_key(connection: Connection, *, key_id: str) -> Key:
     if row is None:
         raise UnknownKeyError(f"no key has the id {key_id!r}: `metering keys list` shows them")
     return key_of(row)
+
+
+_LIMIT = text(
+    """
+    UPDATE keys SET events_per_second = :events_per_second, requests_per_second = :requests_per_second,
+                    concurrent_requests = :concurrent_requests
+    WHERE key_id = :key_id
+    """
+)
+
+
+def store_limits(connection: Connection, *, key_id: str, limits: KeyLimits) -> None:
+    """Replace the limits of a key."""
+    connection.execute(_LIMIT, {"key_id": key_id, **asdict(limits)})
 
 
 _MARK = text("SELECT secret_mark(secret_hash) FROM keys WHERE key_id = :key_id")
@@ -171,6 +198,11 @@ def key_of(row: Any) -> Key:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        limits=KeyLimits(
+            events_per_second=row.events_per_second,
+            requests_per_second=row.requests_per_second,
+            concurrent_requests=row.concurrent_requests,
+        ),
         last_used_at=row.last_used_at,
         old_secret_ends_at=row.old_secret_ends_at,
     )

@@ -5,6 +5,8 @@ the stored format: a body can only be read with the same dictionary, so it must 
 compressed without a dictionary can be read as well.
 """
 
+import threading
+
 import zstandard
 
 DICTIONARY = (
@@ -25,15 +27,24 @@ DICTIONARY = (
 _dictionary = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 _dictionary.precompute_compress(level=1)
 # Level 1 compresses event batches nearly as well as higher levels, in a fraction of the time.
-_compressor = zstandard.ZstdCompressor(level=1, dict_data=_dictionary)
-_decompressor = zstandard.ZstdDecompressor(
-    dict_data=zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-)
+_LEVEL = 1
+
+
+class _OfThread(threading.local):
+    """zstd's contexts, which two threads must not use at the same time."""
+
+    def __init__(self) -> None:
+        raw = zstandard.ZstdCompressionDict(DICTIONARY, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_dictionary)
+        self.decompressor = zstandard.ZstdDecompressor(dict_data=raw)
+
+
+_own = _OfThread()
 
 
 def pack_body(body: bytes) -> bytes:
     """Compress a body for the journal."""
-    return _compressor.compress(body)
+    return _own.compressor.compress(body)
 
 
 def unpack_body(packed: bytes) -> bytes:
@@ -42,4 +53,4 @@ def unpack_body(packed: bytes) -> bytes:
     Raises:
         zstandard.ZstdError: the stored body is corrupt.
     """
-    return _decompressor.decompress(packed)
+    return _own.decompressor.decompress(packed)

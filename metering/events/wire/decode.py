@@ -12,21 +12,29 @@ import msgspec
 from metering.core.errors import MeteringError
 from metering.events.wire.events import EndEvent, WireEvent, decimal_hook, encode_events, has_no_counter
 from metering.events.wire.hints import MAX_WARNINGS, FieldWarning, unknown_fields, unknown_usage
-from metering.events.wire.rejections import Rejection, rejection_of
+from metering.events.wire.rejections import Rejection, rejection_of, shown_id
 from metering.events.wire.split import split_json
 from metering.events.wire.times import truncate_time, truncate_times
 
 MAX_EVENTS = 10_000
+# An event of the contract has some kilobytes at most.
+MAX_EVENT_BYTES = 256 * 1024
+# More than any body of 10,000 full events has; a body with more takes longer to refuse than to count.
+MAX_VALUES = 400_000
+# Beside what its objects may hold, a body may have one long list.
+_MAX_VALUES_PER_OBJECT, _LONG_LIST = 64, 20_000
 NDJSON = "application/x-ndjson"
 
 _batch = msgspec.json.Decoder(list[WireEvent], dec_hook=decimal_hook)
 _single = msgspec.json.Decoder(WireEvent, dec_hook=decimal_hook)
 _untyped = msgspec.json.Decoder()
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
 
 # PostgreSQL's text cannot contain NUL; JSON can only write it like this.
 _ESCAPED_NUL = b"\\u0000"
 # No URL can name these.
 _DOTS = (".", "..")
+_MAX_SHOWN = 80
 _REPEATED_KEY = re.compile(r'Detected duplicate key ("(?:[^"\\]|\\.)*")')
 
 # Far enough from the limits of the calendar that a month has a start and an end in every time zone.
@@ -38,6 +46,13 @@ class TooManyEventsError(MeteringError):
 
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} events in one request: send at most {MAX_EVENTS}")
+
+
+class TooManyValuesError(MeteringError):
+    """The request has more values than any 10,000 events have; it was not decoded."""
+
+    def __init__(self) -> None:
+        super().__init__("the body has far more values than events have: send fewer or smaller events")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +74,9 @@ def decode_json(body: bytes) -> Decoded:
     Raises:
         InvalidJsonError: the body is not valid JSON; the message says where.
         TooManyEventsError: there are more than 10,000 events.
+        TooManyValuesError: there are far more values than events have.
     """
+    _check_shape(body)
     return _decode_at_once(body) or _decode_each(split_json(body))
 
 
@@ -68,7 +85,9 @@ def decode_ndjson(body: bytes) -> Decoded:
 
     Raises:
         TooManyEventsError: there are more than 10,000 events.
+        TooManyValuesError: there are far more values than events have.
     """
+    _check_shape(body)
     lines = ndjson_lines(body)
     decoded = _decode_at_once(b"[%s]" % b",".join(lines))
     # A line with two events and a comma between them is not valid NDJSON.
@@ -78,6 +97,13 @@ def decode_ndjson(body: bytes) -> Decoded:
 def ndjson_lines(body: bytes) -> list[bytes]:
     """The lines that are not blank."""
     return [line for line in body.split(b"\n") if line.strip()]
+
+
+def _check_shape(body: bytes) -> None:
+    """Refuse a body that would take long to decode. Counting takes a millisecond per MiB, decoding up to 500."""
+    values = body.count(b",") + body.count(b"\n")
+    if values > MAX_VALUES or values > _LONG_LIST + _MAX_VALUES_PER_OBJECT * body.count(b"{"):
+        raise TooManyValuesError
 
 
 def _bounded(count: int) -> int:
@@ -93,6 +119,8 @@ def _decode_at_once(body: bytes) -> Decoded | None:
         events = _batch.decode(whole) if whole.lstrip()[:1] == b"[" else [_single.decode(whole)]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
+    if len(body) > MAX_EVENT_BYTES and _has_long_event(body):
+        return None
     for event in events:
         if not _FIRST_YEAR <= event.time.year <= _LAST_YEAR:
             return None
@@ -106,6 +134,11 @@ def _decode_at_once(body: bytes) -> Decoded | None:
     if _ESCAPED_NUL in body or _fault_of(body) or any(map(_lacks_counters, events)):
         return None
     return Decoded(events=events, rejections=(), count=_bounded(len(events)), warnings=_warnings(body))
+
+
+def _has_long_event(body: bytes) -> bool:
+    raws = _raws.decode(body) if body.lstrip()[:1] == b"[" else [body]
+    return any(memoryview(raw).nbytes > MAX_EVENT_BYTES for raw in raws)
 
 
 def _lacks_counters(event: WireEvent) -> bool:
@@ -157,6 +190,9 @@ def _decode_each(raws: Sequence[bytes]) -> Decoded:
 
 
 def _decode_one(index: int, raw: bytes) -> WireEvent | Rejection:
+    if len(raw) > MAX_EVENT_BYTES:
+        detail = f"the event has more than {MAX_EVENT_BYTES // 1024} KiB"
+        return Rejection(index=index, id=None, code="too-large", detail=detail)
     try:
         wire = _decode_typed(index, truncate_time(raw))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -167,11 +203,11 @@ def _decode_one(index: int, raw: bytes) -> WireEvent | Rejection:
     if isinstance(wire, Rejection):
         return wire
     if fault := _fault_of(raw):
-        return _rejection_of_fault(index, wire.id, fault)
+        return _rejection_of_fault(index, shown_id(wire.id), fault)
     if problem := _problem_of(wire, raw):
-        return Rejection(index=index, id=wire.id, code="invalid-field", detail=problem)
+        return Rejection(index=index, id=shown_id(wire.id), code="invalid-field", detail=problem)
     if _lacks_counters(wire) and (problem := unknown_usage(_untyped.decode(raw))):
-        return Rejection(index=index, id=wire.id, code="unknown-usage", detail=problem)
+        return Rejection(index=index, id=shown_id(wire.id), code="unknown-usage", detail=problem)
     return wire
 
 
@@ -188,9 +224,9 @@ def _problem_of(wire: WireEvent, raw: bytes) -> str | None:
     )
 
 
-def _rejection_of_fault(index: int, event_id: str, fault: str) -> Rejection:
+def _rejection_of_fault(index: int, event_id: str | None, fault: str) -> Rejection:
     if repeated := _REPEATED_KEY.match(fault):
-        detail = f"{repeated[1]}: the key is repeated within one object; send it once"
+        detail = f"{repeated[1][:_MAX_SHOWN]}: the key is repeated within one object; send it once"
         return Rejection(index=index, id=event_id, code="duplicate-key", detail=detail)
     detail = "nested too deeply" if fault.startswith("recursion limit") else f"not valid JSON: {fault}"
     return Rejection(index=index, id=event_id, code="invalid-json", detail=detail)

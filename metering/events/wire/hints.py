@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from metering.events.wire.events import DeliveredData, EndData, StartData, UsageData
+from metering.events.wire.rejections import shown_id
 
 MAX_WARNINGS = 100
 
@@ -58,6 +59,11 @@ _MEANT = {
 }
 
 
+_UNKNOWN = "not a field of the contract: it is kept, and not used"
+# Comparing a longer name with the known ones takes long, and finds none.
+_MAX_NAME = 80
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldWarning:
     """A field of an accepted event that the contract does not know: `field` is its path, such as `data.modle`."""
@@ -70,13 +76,12 @@ class FieldWarning:
 
 def unknown_fields(index: int, event: Mapping[str, object]) -> Iterator[FieldWarning]:
     """A warning for each unknown field of an event in its untyped form."""
-    event_id = event.get("id")
-    shown_id = event_id if isinstance(event_id, str) else None
+    event_id = shown_id(event.get("id"))
     for path, known, value in _objects(event):
         for name in value:
             if name not in known:
-                field = f"{path}.{name}".lstrip(".")
-                yield FieldWarning(index=index, id=shown_id, field=field, hint=_hint(name, known))
+                field = f"{path}.{name[:_MAX_NAME]}".lstrip(".")
+                yield FieldWarning(index=index, id=event_id, field=field, hint=_hint(name, known))
 
 
 def _objects(event: Mapping[str, object]) -> Iterator[tuple[str, frozenset[str], Mapping[str, object]]]:
@@ -98,12 +103,14 @@ def unknown_usage(event: Mapping[str, object]) -> str | None:
     unknown = [name for name in usage if name not in _USAGE]
     if not unknown or any(usage.get(name) is not None for name in _COUNTERS):
         return None
-    told = "; ".join(f"{name}: {_hint(name, _USAGE)}" for name in unknown[:4])
+    told = "; ".join(f"{name[:_MAX_NAME]}: {_hint(name, _USAGE)}" for name in unknown[:4])
     return f"data.usage: no counter is known, and nothing would be billed ({told})"
 
 
 @lru_cache(maxsize=1_000)
 def _hint(name: str, known: frozenset[str]) -> str:
+    if len(name) > _MAX_NAME:
+        return _UNKNOWN
     plain = name.lower().replace("_", "")
     elsewhere = get_close_matches(plain, _MEANT, n=1, cutoff=0.85)
     if elsewhere and (meant := _MEANT[elsewhere[0]]) in known:
@@ -112,4 +119,4 @@ def _hint(name: str, known: frozenset[str]) -> str:
     close = get_close_matches(snake, known, n=1, cutoff=0.75)
     if close:
         return f"did you mean {close[0]}?"
-    return "not a field of the contract: it is kept, and not used"
+    return _UNKNOWN

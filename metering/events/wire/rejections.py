@@ -24,6 +24,7 @@ _ALLOWED = {
     "data.usage_source": "provider, gateway_count or estimate",
 }
 _MAX_SHOWN = 80
+_MAX_ID = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,14 @@ def rejection_of(*, index: int, event: object, error: str) -> Rejection:
     match = _LOCATED.fullmatch(error)
     problem, path = (match["problem"], (match["path"] or "").lstrip(".")) if match else (error, "")
     code, detail = _explain(event, problem, path)
-    event_id = event.get("id")
-    return Rejection(index=index, id=event_id if isinstance(event_id, str) else None, code=code, detail=detail)
+    return Rejection(index=index, id=shown_id(event.get("id")), code=code, detail=detail)
+
+
+def shown_id(event_id: object) -> str | None:
+    """The id of an event as answers repeat it: cut off if it is very long; None if it is not text."""
+    if not isinstance(event_id, str):
+        return None
+    return event_id if len(event_id) <= _MAX_ID else f"{event_id[:_MAX_ID]}…"
 
 
 def _explain(event: Mapping[str, object], problem: str, path: str) -> tuple[str, str]:
@@ -66,6 +73,7 @@ def _explain(event: Mapping[str, object], problem: str, path: str) -> tuple[str,
     for found, word in _WORDS.items():
         problem = problem.replace(found, word)
     problem = problem.split(", got")[0].replace("of length", "with a length")
+    path = path[:_MAX_ID]
     return "invalid-field", f"{path}: {problem[:1].lower()}{problem[1:]}, got {_show(value)}"
 
 

@@ -61,11 +61,13 @@ PLAIN_COLUMNS = (*_OWN_COLUMNS, *_USUAL_TYPES)
 CHARGE_COLUMNS = (*_OWN_COLUMNS, *BILL_COLUMNS)
 
 _encode_lines = msgspec.json.Encoder(order="deterministic").encode
+# Nearly all lines have a price per million only.
+_NO_HOURLY_PRICE = b',"usd_per_hour":null'
 _decode_lines = msgspec.json.Decoder(tuple[ChargeLine, ...]).decode
 
 
 def _lines_document(lines: tuple[ChargeLine, ...]) -> str:
-    return _encode_lines(lines).decode()
+    return _encode_lines(lines).replace(_NO_HOURLY_PRICE, b"").decode()
 
 
 def bill_row(table: str) -> str:

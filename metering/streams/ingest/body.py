@@ -11,6 +11,9 @@ from metering.events.wire.decode import NDJSON
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 _MAX_WINDOW = 1 << 27
+# A body may be joined from parts that were compressed apart. Each one costs as much as a thousand bytes.
+_MAX_PARTS = 100
+_CHUNK = 64 * 1024
 
 _JSON_TYPES = frozenset(
     {"", "application/json", "application/cloudevents+json", "application/cloudevents-batch+json"}
@@ -32,12 +35,14 @@ class UnsupportedBodyError(MeteringError):
     """The media type or encoding is not supported."""
 
 
-async def receive_body(chunks: AsyncIterator[bytes]) -> bytes:
+async def receive_body(chunks: AsyncIterator[bytes], *, declared: str | None = None) -> bytes:
     """The whole body as sent. `metering.api.server` limits how long this takes.
 
     Raises:
-        BodyTooLargeError: the body has more than 8 MiB; the rest is not read.
+        BodyTooLargeError: the body has more than 8 MiB, or its length as `declared` is more; the rest is not read.
     """
+    if declared is not None and declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise BodyTooLargeError
     received: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -86,19 +91,25 @@ def media_type_of(content_type: str) -> str:
 def _gunzip(body: bytes) -> bytes:
     inflated: list[bytes] = []
     room = MAX_BODY_BYTES + 1
-    while body:  # a gzip file may have several members
-        inflater = zlib.decompressobj(wbits=31)
-        try:
-            part = inflater.decompress(body, room)
-        except zlib.error as error:
-            raise BrokenBodyError(f"Content-Encoding gzip, but the body is not gzip: {error}") from error
-        room -= len(part)
-        if room <= 0:
-            raise BodyTooLargeError
-        if not inflater.eof:
-            raise BrokenBodyError("Content-Encoding gzip, but the body is truncated")
-        inflated.append(part)
-        body = inflater.unused_data
+    inflater, parts = zlib.decompressobj(wbits=31), 1
+    # In chunks, because zlib copies what follows a member.
+    for begin in range(0, len(body), _CHUNK):
+        chunk = body[begin : begin + _CHUNK]
+        while chunk:
+            if inflater.eof:  # a gzip file may have several members
+                inflater, parts = zlib.decompressobj(wbits=31), parts + 1
+                if parts > _MAX_PARTS:
+                    raise BrokenBodyError(f"Content-Encoding gzip: send at most {_MAX_PARTS} members")
+            try:
+                inflated.append(inflater.decompress(chunk, room))
+            except zlib.error as error:
+                raise BrokenBodyError(f"Content-Encoding gzip, but the body is not gzip: {error}") from error
+            room -= len(inflated[-1])
+            if room <= 0:
+                raise BodyTooLargeError
+            chunk = inflater.unused_data
+    if body and not inflater.eof:
+        raise BrokenBodyError("Content-Encoding gzip, but the body is truncated")
     return b"".join(inflated)
 
 
@@ -119,9 +130,13 @@ def _unzstd(body: bytes) -> bytes:
 
 def _check_complete(body: bytes) -> None:
     """Detect a truncated body, which the reader does not report. The body is known to inflate within limits."""
-    while body:
+    for _ in range(_MAX_PARTS):
+        if not body:
+            return
         inflater = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
         inflater.decompress(body)
         if not inflater.eof:
             raise BrokenBodyError("Content-Encoding zstd, but the body is truncated")
         body = inflater.unused_data
+    if body:
+        raise BrokenBodyError(f"Content-Encoding zstd: send at most {_MAX_PARTS} frames")

@@ -249,11 +249,11 @@ def _row(facts: StreamFacts) -> _Row:
     return row
 
 
-def _claim(order: str) -> TextClause:
+def _claim(order: str, skipping: str = "") -> TextClause:
     return text(
         f"""
         SELECT {STREAM_COLUMNS} FROM streams s
-        WHERE s.due_at <= :now
+        WHERE s.due_at <= :now {skipping}
         ORDER BY s.due_at {order}
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
@@ -262,17 +262,22 @@ def _claim(order: str) -> TextClause:
 
 
 _CLAIM_OLDEST, _CLAIM_NEWEST = _claim("ASC"), _claim("DESC")
+_CLAIM_OTHERS = _claim("ASC", "AND s.customer_id <> ALL(:without)")
 
 
 def claim_due(
-    connection: Connection, *, now: datetime, limit: int, newest_first: bool = False
+    connection: Connection, *, now: datetime, limit: int, newest_first: bool = False, without: Sequence[str] = ()
 ) -> list[StoredStream]:
     """Lock up to `limit` due streams that no other worker has locked, longest waiting first.
 
     A second claim at the same time is faster with `newest_first`: PostgreSQL takes longer to skip a row that
-    another transaction has locked than to lock a free one.
+    another transaction has locked than to lock a free one. `without` these customers, all of theirs are read over.
     """
-    rows = connection.execute(_CLAIM_NEWEST if newest_first else _CLAIM_OLDEST, {"now": now, "limit": limit}).all()
+    parameters: dict[str, Any] = {"now": now, "limit": limit}
+    if without:
+        rows = connection.execute(_CLAIM_OTHERS, {**parameters, "without": list(without)}).all()
+    else:
+        rows = connection.execute(_CLAIM_NEWEST if newest_first else _CLAIM_OLDEST, parameters).all()
     return [stored_stream(row) for row in rows]
 
 

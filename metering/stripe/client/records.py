@@ -1,5 +1,6 @@
 """Parsers that turn Stripe's JSON documents into our records."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -37,15 +38,38 @@ def parse_customer(document: Mapping[str, Any]) -> StripeCustomer:
 
 
 def parse_event(document: Mapping[str, Any]) -> StripeEvent:
-    """An event document as a record. For a credit note, `stripe_object_id` is the id of its invoice."""
+    """An event document as a record. For a credit note, `stripe_object_id` is the id of its invoice.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none that Stripe could have sent.
+    """
     about = document["data"]["object"]
     of_invoice = about.get("object") == "credit_note"
+    object_id = _id_of(about.get("invoice") if of_invoice else about.get("id"))
     return StripeEvent(
-        stripe_event_id=document["id"],
-        type=document["type"],
-        stripe_object_id=_id_of(about.get("invoice") if of_invoice else about.get("id")),
-        created_at=datetime.fromtimestamp(document["created"], UTC),
+        stripe_event_id=_name(document["id"]),
+        type=_name(document["type"]),
+        stripe_object_id=None if object_id is None else _name(object_id),
+        created_at=_time(document["created"]),
     )
+
+
+# Stripe's ids and types are shorter, and plain ASCII.
+_NAME = re.compile(r"[!-~]{1,255}")
+# Stripe did not exist before; the last second of the year 9998 is the latest that all readers of times take.
+_FIRST_SECOND, _LAST_SECOND = 1_262_304_000, 253_370_764_799
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or _NAME.fullmatch(value) is None:
+        raise ValueError("an id or type is not one of Stripe's")
+    return value
+
+
+def _time(value: object) -> datetime:
+    if type(value) is not int or not _FIRST_SECOND <= value <= _LAST_SECOND:
+        raise ValueError("`created` is not a time in seconds")
+    return datetime.fromtimestamp(value, UTC)
 
 
 def _line(document: Mapping[str, Any]) -> SnapshotLine:

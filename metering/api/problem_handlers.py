@@ -1,0 +1,91 @@
+"""From failures of a request to answers: expected ones, those of the database and of FastAPI, and all others."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from psycopg.errors import QueryCanceled
+from sqlalchemy.exc import DBAPIError, OperationalError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from metering.api.problems import (
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    InvalidParameterError,
+    ProblemType,
+    QueryTimeoutError,
+    error_response,
+    problem_response,
+)
+from metering.core.errors import MeteringError
+from metering.db.engine import DatabaseUnavailableError
+
+log = logging.getLogger(__name__)
+
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every error with problem+json; an unexpected one is logged and answered with status 500."""
+
+    @app.exception_handler(MeteringError)
+    def expected(_: Request, error: MeteringError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(DBAPIError)
+    def database_failed(_: Request, error: DBAPIError) -> Response:
+        if isinstance(error.orig, QueryCanceled):
+            # By the time limit, or because the client has left.
+            return error_response(QueryTimeoutError("ask for less: a shorter range, or a single customer"))
+        if not (isinstance(error, OperationalError) or error.connection_invalidated):
+            raise error
+        log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
+        return error_response(DatabaseUnavailableError("PostgreSQL failed during the request"))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> Response:
+        return error_response(InvalidParameterError("; ".join(_describe(error.errors()))))
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == METHOD_NOT_ALLOWED.status:
+            allowed = ", ".join(_allowed_methods(request))
+            response = problem_response(METHOD_NOT_ALLOWED, f"this path allows {allowed}")
+            response.headers["allow"] = allowed
+            return response
+        if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8
+            return error_response(InvalidParameterError("the body is not JSON in UTF-8"))
+        slug = "not-found" if error.status_code == 404 else "http-error"
+        response = problem_response(ProblemType(error.status_code, slug, error.detail), error.detail)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        # The server logs the traceback itself; this line says where it came from.
+        log.error("unexpected error", extra={"path": request.url.path, "error": type(error).__name__})
+        return problem_response(INTERNAL, "The error was logged; try again.")
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods that routes of this path have, all together: Starlette names those of the first route only."""
+    asked = {"type", "http_version", "scheme", "path", "raw_path", "root_path", "query_string", "headers", "app"}
+    scope = {name: value for name, value in request.scope.items() if name in asked}
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+
+
+def _describe(errors: Sequence[Any]) -> list[str]:
+    """What is wrong, each with the field that it is about."""
+    found = []
+    for item in errors:
+        field = ".".join(str(part) for part in item["loc"] if part not in ("query", "body", "path"))
+        found.append(f"{field}: {item['msg']}" if field else item["msg"])
+    return found

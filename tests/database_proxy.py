@@ -1,0 +1,93 @@
+"""A TCP proxy in front of PostgreSQL that can go silent, as a paused host or a firewall does, and come back."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import make_url
+
+from tests.database import Database
+
+
+class DatabaseProxy:
+    """Forwards bytes. Silenced connections stay open, and what is sent on them is swallowed."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._silenced: set[object] = set()
+        self._open: set[Any] = set()
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        # Whether connections that are opened from now on are silent, too.
+        self.silent = False
+        self.port = 0
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._started.wait(60)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+
+    def silence(self, *, new_ones: bool) -> None:
+        """Every open connection goes silent for good; new ones do until `speak`, or not at all."""
+        self.silent = new_ones
+        self._silenced |= self._open
+
+    def speak(self) -> None:
+        """New connections work."""
+        self.silent = False
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        self._loop.run_forever()
+        server.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        me = object()
+        self._open.add(me)
+        if self.silent:
+            self._silenced.add(me)
+        try:
+            up_reader, up_writer = await asyncio.open_unix_connection(self._target)
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await asyncio.gather(self._pump(me, reader, up_writer), self._pump(me, up_reader, writer))
+        finally:
+            self._open.discard(me)
+
+    async def _pump(self, me: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(65_536):
+            if me not in self._silenced:
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+
+@contextmanager
+def proxied(database: Database) -> Iterator[tuple[DatabaseProxy, Database]]:
+    """A proxy in front of a database, and the database as it is reached through it."""
+    url = make_url(database.url)
+    folder = url.query["host"]
+    assert isinstance(folder, str)
+    proxy = DatabaseProxy(str(Path(folder) / ".s.PGSQL.5432"))
+    proxy.start()
+    through = url.set(host="127.0.0.1", port=proxy.port, query={})
+    try:
+        yield proxy, replace(database, url=through.render_as_string(hide_password=False))
+    finally:
+        proxy.stop()
