@@ -27,8 +27,8 @@ DOORS = (
     Fault(
         "a revoked key is accepted",
         "metering/access/store/keys.py",
-        "WHERE key_id = :key_id AND revoked_at IS NULL AND",
-        "WHERE key_id = :key_id AND",
+        "WHERE key_id = ANY(:key_ids) AND revoked_at IS NULL AND",
+        "WHERE key_id = ANY(:key_ids) AND",
         ("tests/api/test_auth.py::test_a_revoked_key_is_refused_within_five_seconds_by_every_process",),
     ),
     Fault(

@@ -64,14 +64,14 @@ STREAMS = (
     ),
     Fault(
         "requests are answered before their commit",
-        "metering/streams/ingest/writer.py",
+        "metering/streams/ingest/lane.py",
         "            await self._write_with_retries(group)\n",
         "            _succeed(group)\n            await self._write_with_retries(group)\n",
         ("tests/streams/test_writer.py::test_without_a_database_requests_fail_and_the_writer_goes_on",),
     ),
     Fault(
         "one poisoned request fails its neighbours",
-        "metering/streams/ingest/writer.py",
+        "metering/streams/ingest/lane.py",
         "if len(group) > 1:\n            for submission in group:",
         "if len(group) > 1_000:\n            for submission in group:",
         ("tests/streams/test_writer.py::test_one_poisoned_request_does_not_fail_its_neighbours",),

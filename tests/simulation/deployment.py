@@ -21,7 +21,7 @@ from metering.ledger.store.rollups import roll_up_totals
 from metering.months.run_invoices import begin_scheduled_run, close_steps
 from metering.months.store.runs import start_run
 from metering.server.bootstrap import Service
-from metering.streams.ingest.writer import NotCommittedError
+from metering.streams.ingest.submission import NotCommittedError
 from metering.stripe.push_due import Pusher, push_due
 from metering.stripe.push_invoice import PushTerms
 from metering.stripe.put_customer import put_customer

@@ -11,7 +11,8 @@ from metering.events.store import JournalEntry, stream_hashes
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import decode_json
 from metering.streams.ingest.fold import fold_wire
-from metering.streams.ingest.writer import IngestWriter, Submission
+from metering.streams.ingest.submission import Submission
+from metering.streams.ingest.writer import IngestWriter
 from tests.scenarios.oracle import Event, bill, instant
 from tests.scenarios.streams import CUSTOMERS, Maker, Plan
 from tests.simulation.edges import Edges
