@@ -7,10 +7,10 @@ UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check bench chaos lock sbom clean
+.PHONY: help setup demo up test planted simulation check bench chaos lock sbom clean
 
 help: ## Show what each target does
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv with the exact locked packages (quick when nothing changed)
 
@@ -37,6 +37,13 @@ up: setup ## All in one: database, queue, API, worker, beat
 test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
 	@# Tests start hundreds of processes: without written bytecode each would compile the product again.
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
+
+planted: setup ## Plant faults in copies of the product, one at a time; the tests must notice each (about 10 minutes)
+	@$(PY) -m tests.planted.run
+
+SEEDS ?= 200
+simulation: setup ## Months of a deployment under faults, from SEEDS seeds (200: about 5 minutes)
+	@SIMULATION_SEEDS=$(SEEDS) $(PY) -m pytest -n auto tests/simulation
 
 check: setup ## Lint, types, layers, tidy, licences
 	@echo "==> ruff"; $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

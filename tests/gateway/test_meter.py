@@ -97,9 +97,12 @@ def test_a_message_alone_counts(metered: _Metered) -> None:
     assert usage.output_tokens == 2
 
 
-def test_output_after_the_client_has_left_is_not_counted_but_its_usage_is(metered: _Metered) -> None:
+@pytest.mark.parametrize("more", [{}, {"finish_reason": "stop"}], ids=["in between", "at the end"])
+def test_output_after_the_client_has_left_is_not_counted_but_its_usage_is(
+    metered: _Metered, more: dict[str, str]
+) -> None:
     metered.take({"content": " one"})
-    metered.meter.take({"choices": [{"index": 0, "delta": {"content": " two"}}]}, delivered=False)
+    metered.meter.take({"choices": [{"index": 0, "delta": {"content": " two"}, **more}]}, delivered=False)
     assert metered.meter.end(outcome=Outcome.CANCELLED).counters["output_tokens"] == 1  # type: ignore[union-attr,index]
 
 
@@ -133,3 +136,9 @@ def test_reported_counts_never_fall(metered: _Metered) -> None:
     counts = [event.output_tokens for event in metered.events if isinstance(event, TokenDelivered)]
     assert len(counts) > 10
     assert counts == sorted(counts)
+
+
+def test_a_count_that_falls_when_pieces_merge_is_told_as_it_was(metered: _Metered) -> None:
+    metered.take({"content": "#" * 71}, {"content": "#" * 65})  # 3 tokens, then 2 in all
+    counts = [event.output_tokens for event in metered.events if isinstance(event, TokenDelivered)]
+    assert counts == [3, 3]

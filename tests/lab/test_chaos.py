@@ -1,14 +1,13 @@
 """Chaos for a short time: every kind of fault reaches the product, and every cost is exact afterwards."""
 
 import os
-import time
 
 from metering.lab.chaos.run import Plan, run_chaos, summary
 from metering.lab.chaos.schedule import FaultKind
 
 
 def test_a_short_run_reaches_every_fault_and_is_exact() -> None:
-    seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 1_000_000))
+    seed = int(os.environ.get("CHAOS_SEED", "44"))
     print(f"CHAOS_SEED={seed}")
     plan = Plan(
         seed=seed,

@@ -15,6 +15,12 @@ def test_a_bill_is_the_exact_sum_of_its_lines(cents: list[str]) -> None:
     assert Fraction(bill_of(*cents).usd_cents) == sum(map(Fraction, cents), Fraction(0))
 
 
+def test_the_last_digit_of_a_small_line_is_kept_beside_a_huge_one() -> None:
+    assert bill_of("123456789012345678901.5", "0.000000000000000001").usd_cents == Decimal(
+        "123456789012345678901.500000000000000001"
+    )
+
+
 def test_a_bill_without_lines_costs_nothing() -> None:
     assert bill_of().usd_cents == 0
 

@@ -204,3 +204,11 @@ def test_terms_are_those_of_the_start_though_they_change_before_the_end() -> Non
     )
     assert (found.rate_card_id, found.cancel_policy_version, found.markup_percent) == ("rc_1", 1, 0)
     assert found.usd_cents > 0
+
+
+def test_a_customers_own_price_is_not_marked_up() -> None:
+    own = replace(card("rc_own", "4"), customer_id="acme")
+    markups = [Markup(customer_id="acme", percent=Decimal(50), effective_from=T0 - timedelta(days=1))]
+    prices = PriceBook(rates=RateBook([card("rc_1", "5"), own]), markups=MarkupBook(markups))
+    found = bill(start(), end(usage=Usage(input_tokens=100, output_tokens=7)), prices=prices)
+    assert (found.rate_card_id, found.markup_percent, found.lines[0].usd_per_million) == ("rc_own", 0, 4)

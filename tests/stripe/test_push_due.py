@@ -132,6 +132,17 @@ def test_every_call_failing_in_turn_still_ends_in_one_invoice(months: Months) ->
     assert months.at_stripe() == RIGHT
 
 
+def test_a_write_of_which_nobody_knows_whether_it_was_done_is_sent_again_under_its_key(months: Months) -> None:
+    months.month("acme")
+    for endpoint in WRITES:
+        months.stripe.control.fail_next(endpoint, Fault.LOST_REQUEST)
+    months.push_all()
+    sent = [each for each in months.stripe.control.requests() if each["endpoint"] in WRITES]
+    for endpoint in WRITES:
+        keys = [each["idempotency_key"] for each in sent if each["endpoint"] == endpoint]
+        assert (len(keys), len(set(keys))) == (2, 1), endpoint
+
+
 def test_two_workers_at_once_make_one_invoice_each(months: Months) -> None:
     customers = [f"c{number}" for number in range(12)]
     months.month(*customers)
@@ -262,6 +273,7 @@ def test_a_later_invoice_waits_for_the_one_before(months: Months) -> None:
     months.ahead = timedelta(days=60)
     months.stripe.control.fail_next("POST /v1/invoices", Fault.THROTTLE, times=3)
     assert months.push() == {PushState.UNKNOWN: 1}
+    assert months.rows("SELECT period FROM invoice_pushes WHERE state = 'unknown'") == [("2026-11",)]
     assert months.push() == {}
     months.push_all()
     assert months.at_stripe() == [("open", 100, 1), ("open", 100, 1)]

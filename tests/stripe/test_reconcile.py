@@ -246,6 +246,17 @@ def test_repairs_over_the_caps_are_not_done(months: Months) -> None:
     assert (report.problem, report.left) == (None, [])
 
 
+def test_what_is_credited_and_what_is_billed_count_both_for_the_cap(months: Months) -> None:
+    months.month("high", "low")
+    months.push_all()
+    for invoice, amount in zip(months.stripe.client.v1.invoices.list().data, (130, 70), strict=True):
+        edit_line(months, invoice, amount)
+    report = look(months, repair=True, caps=Caps(cents=59, share=Decimal(1)))
+    assert "60 cents" in str(report.problem)
+    report = look(months, repair=True, caps=Caps(cents=60, share=Decimal(1)))
+    assert (report.problem, report.left) == (None, [])
+
+
 def test_findings_and_repairs_are_kept(months: Months) -> None:
     invoice = finalized(months)
     edit_line(months, invoice, 130)

@@ -1,0 +1,153 @@
+"""Faults in access, corrections, alerts, exports, the emitter and the gateway."""
+
+from tests.planted.fault import Fault
+
+DOORS = (
+    Fault(
+        "a key is remembered for a quarter of an hour",
+        "metering/api/auth.py",
+        "CACHE_SECONDS = 5.0",
+        "CACHE_SECONDS = 900.0",
+        ("tests/api/test_auth.py::test_a_key_is_remembered_for_at_most_five_seconds_as_the_docs_promise",),
+    ),
+    Fault(
+        "any key with a scope has every scope",
+        "metering/api/auth.py",
+        "if scope not in key.scopes:",
+        "if not key.scopes:",
+        ("tests/api/test_access.py::test_each_key_gets_what_its_scopes_allow_and_nothing_else",),
+    ),
+    Fault(
+        "a key that is bound to a customer reads others",
+        "metering/api/auth.py",
+        'raise ForbiddenError(f"this key reads only customer {key.customer_id!r}")',
+        "return customer_id",
+        ("tests/api/test_access.py::test_a_bound_key_gets_nothing_of_another_customer",),
+    ),
+    Fault(
+        "a revoked key is accepted",
+        "metering/access/store/keys.py",
+        "WHERE key_id = ANY(:key_ids) AND revoked_at IS NULL AND",
+        "WHERE key_id = ANY(:key_ids) AND",
+        ("tests/api/test_auth.py::test_a_revoked_key_is_refused_within_five_seconds_by_every_process",),
+    ),
+    Fault(
+        "a bound key may do what concerns everybody",
+        "metering/access/scopes.py",
+        "return scopes if customer_id is None else scopes & OF_ONE_CUSTOMER",
+        "return scopes",
+        ("tests/access/test_scopes.py::test_a_key_of_one_customer_changes_nothing_of_the_deployment",),
+    ),
+    Fault(
+        "a repeated request books a second credit",
+        "metering/corrections/adjust_manually.py",
+        "        if earlier is not None:\n",
+        "        if earlier is not None and usd_cents > 0:\n",
+        ("tests/api/test_adjustments.py::test_a_credit_is_booked_once_however_often_it_is_asked_for",),
+    ),
+    Fault(
+        "an idempotency key does not know its amount",
+        "metering/corrections/adjust_manually.py",
+        "kind.value, cents_text(usd_cents), reason)",
+        "kind.value, reason)",
+        ("tests/api/test_adjustments.py::test_a_key_that_was_used_for_another_request_is_refused",),
+    ),
+    Fault(
+        "an occurrence that another worker stored is sent again",
+        "metering/alerts/store/alerts.py",
+        "return [each for each in occurrences if each.occurrence_id in new]",
+        "return [each for each in occurrences if new is not None]",
+        ("tests/alerts/test_evaluation.py::test_two_that_find_the_same_at_once_keep_it_once",),
+    ),
+    Fault(
+        "a budget that is used up to the last digit is not reached",
+        "metering/alerts/queries/crossings.py",
+        "f.usd_cents * 100 >= t.threshold * a.budget_usd_cents",
+        "f.usd_cents * 100 > t.threshold * a.budget_usd_cents",
+        (
+            "tests/alerts/test_spend.py::test_a_threshold_occurs_when_it_is_reached_to_the_last_digit_and_not_before",
+        ),
+    ),
+    Fault(
+        "an export loses the last rows of its last month",
+        "metering/exports/month_rows.py",
+        "    yield open_months.close_before(len(months))\n",
+        "    open_months.close_before(len(months))\n",
+        (
+            "tests/exports/test_exports_sum_to_invoices.py::test_every_month_sums_to_its_invoices_and_to_their_lines",
+        ),
+    ),
+    Fault(
+        "an export does not compare its rows with the invoice",
+        "metering/exports/month_rows.py",
+        "if expected is not None and total != expected:",
+        "if expected is not None and total is None:",
+        ("tests/exports/test_charges_and_lines.py::test_rows_that_do_not_sum_to_the_invoice_make_no_file",),
+    ),
+    Fault(
+        "what a dead process left is sent newest first",
+        "metering/emitter/spool.py",
+        'for path in sorted(folder.glob("*.ndjson")):',
+        'for path in sorted(folder.glob("*.ndjson"), reverse=True):',
+        (
+            "tests/emitter/test_spool_order.py"
+            "::test_events_of_a_process_that_ended_come_in_their_order_and_before_new_ones",
+        ),
+    ),
+    Fault(
+        "what could not be sent goes behind what came later",
+        "metering/emitter/spool.py",
+        "self._waiting.appendleft(segment)",
+        "self._waiting.append(segment)",
+        ("tests/emitter/test_spool_order.py::test_a_segment_that_was_not_sent_is_the_next_again",),
+    ),
+    Fault(
+        "the spool of a living process is taken over",
+        "metering/emitter/spool.py",
+        "            if not lock.try_acquire():\n                continue\n",
+        "            lock.try_acquire()\n",
+        ("tests/emitter/test_emitter_spool.py::test_a_process_never_takes_the_folder_of_a_living_one",),
+    ),
+    Fault(
+        "events are removed before the server has answered for them",
+        "metering/emitter/client.py",
+        "            verdict = self._delivery.post(contents.lines)\n            if verdict.done:\n",
+        "            verdict = self._delivery.post(contents.lines)\n            if verdict:\n",
+        ("tests/emitter/test_emitter_delivery.py::test_a_server_that_comes_up_late_gets_everything",),
+    ),
+    Fault(
+        "output after the client has left counts as delivered",
+        "metering/gateway/meter.py",
+        "if pieces and delivered:",
+        "if pieces:",
+        ("tests/gateway/test_meter.py::test_output_after_the_client_has_left_is_not_counted_but_its_usage_is",),
+    ),
+    Fault(
+        "a plain chunk after the client has left counts as delivered",
+        "metering/gateway/meter.py",
+        "            if delivered:\n                self._add((plain,))",
+        "            if plain:\n                self._add((plain,))",
+        ("tests/gateway/test_meter.py::test_output_after_the_client_has_left_is_not_counted_but_its_usage_is",),
+    ),
+    Fault(
+        "a reported count falls",
+        "metering/gateway/meter.py",
+        "self._reported_tokens = max(self._reported_tokens, self._counted().output_tokens)",
+        "self._reported_tokens = self._counted().output_tokens",
+        ("tests/gateway/test_meter.py::test_a_count_that_falls_when_pieces_merge_is_told_as_it_was",),
+    ),
+    Fault(
+        "a stream ends twice",
+        "metering/gateway/meter.py",
+        "        self._ended = True\n",
+        "        self._ended = outcome is Outcome.TIMED_OUT\n",
+        ("tests/gateway/test_meter.py::test_it_ends_once",),
+    ),
+    Fault(
+        "a usage that tokens have overtaken is believed",
+        "metering/gateway/end_usage.py",
+        "output_is_right = is_current if output_tokens else",
+        "output_is_right = bool(is_current or output_tokens) if output_tokens else",
+        ("tests/gateway/test_end_usage.py::test_a_completed_stream",),
+    ),
+)

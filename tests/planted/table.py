@@ -1,0 +1,7 @@
+"""All planted faults."""
+
+from tests.planted.doors import DOORS
+from tests.planted.months import MONTHS
+from tests.planted.streams import STREAMS
+
+FAULTS = (*STREAMS, *MONTHS, *DOORS)

@@ -1,0 +1,1 @@
+"""A simulator: months of a whole deployment in seconds, on a made-up clock, with faults at transactions' edges."""
