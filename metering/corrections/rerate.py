@@ -25,7 +25,8 @@ from metering.prices.price_book import PriceBook
 from metering.prices.store.book import PriceBooks
 from metering.streams.bill import Bill
 from metering.streams.settlement import State, rerate_bill
-from metering.streams.store.streams import StoredStream, StreamMark, mark_streams, read_streams
+from metering.streams.store.due import StreamMark, mark_streams
+from metering.streams.store.streams import StoredStream, read_streams
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.streams.resolutions import Resolution, ResolutionAction, fingerprints_of
 from metering.streams.settlement import NEEDS_PERSON, SETTLED_BY
+from metering.streams.store.due import wake_stream
 from metering.streams.store.resolutions import add_resolution
-from metering.streams.store.streams import StoredStream, read_streams, wake_stream
+from metering.streams.store.streams import StoredStream, read_streams
 
 
 class UnknownStreamError(MeteringError):

@@ -34,6 +34,7 @@ from metering.streams.settlement import (
     is_over,
     settle,
 )
+from metering.streams.store.due import Claim, StreamMark, claim_due, mark_streams, wake_unpriced
 from metering.streams.store.resolutions import newest_resolutions
 from metering.streams.store.retries import (
     Attempt,
@@ -42,7 +43,7 @@ from metering.streams.store.retries import (
     interrupted_requests,
     withdraw_interruptions,
 )
-from metering.streams.store.streams import Claim, StoredStream, StreamMark, claim_due, mark_streams, wake_unpriced
+from metering.streams.store.streams import StoredStream
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from metering.ledger.finalize_due import FinalizeResult
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
 from metering.streams.settlement import State
-from metering.streams.store.streams import claim_due
+from metering.streams.store.due import claim_due
 from metering.stripe.put_customer import put_customer
 from tests.builders import NOW, T0, Books, delivered, end, start
 

@@ -50,7 +50,7 @@ STREAMS = (
     ),
     Fault(
         "due streams are claimed without a lock",
-        "metering/streams/store/streams.py",
+        "metering/streams/store/due.py",
         "LIMIT :limit\n        FOR UPDATE SKIP LOCKED\n",
         "LIMIT :limit\n",
         ("tests/ledger/test_finalize_due.py::test_several_workers_at_once_book_every_stream_exactly_once",),
