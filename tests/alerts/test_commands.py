@@ -44,7 +44,7 @@ def test_alerts_are_created_listed_changed_and_deleted(watched: Watched, meterin
     ("arguments", "says"),
     [
         (("alerts", "create", "drift"), "thresholds: expected 1 to 10 values, got 0"),
-        (("alerts", "create", "drift", "--threshold", "many"), "--threshold: expected a number, got 'many'"),
+        (("alerts", "create", "drift", "--threshold", "many"), "--threshold: expected a number in plain digits"),
         (("alerts", "create", "drift", "--threshold", "1", "--customer", "x"), "there is no customer 'x'"),
         (("alerts", "create", "drift", "--threshold", "1", "--name", "n" * 257), "name: expected 1 to 256"),
         (("alerts", "delete", "alr_none"), "there is no alert 'alr_none'"),
