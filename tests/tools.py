@@ -39,12 +39,16 @@ def openai_module() -> Path:
     return Path(os.environ.get("METERING_NODE_MODULES") or ".") / "openai" / "index.mjs"
 
 
+# The first commit whose code may run on a newer schema; set it to the last release at each release.
+PREVIOUS_RELEASE = "6b051c8549124ab3c898caded63d472fbfe8e3e0"
+
+
 def _has_history() -> bool:
-    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--is-shallow-repository", "HEAD"]
-    if shutil.which("git") is None:
-        return False
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return answer.returncode == 0 and answer.stdout.startswith("false")
+    """Whether this copy of the repository has the code of the previous release."""
+    asked = ["git", "-C", str(Path(__file__).parent), "cat-file", "-e", f"{PREVIOUS_RELEASE}^{{commit}}"]
+    return (
+        shutil.which("git") is not None and not subprocess.run(asked, capture_output=True, check=False).returncode
+    )
 
 
 TOOLS = {

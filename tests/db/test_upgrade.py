@@ -27,11 +27,8 @@ from metering.server.up import free_port
 from tests.database import Database, Template, clone
 from tests.db.releases import NEXT_HEAD, code_of, next_release
 from tests.running_api import http_client
-from tests.tools import need
+from tests.tools import PREVIOUS_RELEASE, need
 from tests.waiting import eventually
-
-# The first commit whose code may run on a newer schema; set it to the last release at each release.
-PREVIOUS_RELEASE = "6b051c8549124ab3c898caded63d472fbfe8e3e0"
 
 
 @dataclass(slots=True)
