@@ -131,7 +131,8 @@ def _measure(target: _Target, order: Order, floor_cpu: float | None) -> Row:
         first_p50_ms=received.first_p50_ms,
         first_p99_ms=received.first_p99_ms,
         cpu_microseconds_per_chunk=round(each, 1),
-        cpu_ratio=None if floor_cpu is None else round(each / floor_cpu, 2),
+        # In a very short run the floor may use less than a tick of the clock that counts CPU time.
+        cpu_ratio=round(each / floor_cpu, 2) if floor_cpu else None,
         clients_cpu_microseconds_per_chunk=round(received.cpu_seconds / sent * 1e6, 1),
     )
 
