@@ -280,6 +280,8 @@ def test_no_label_has_a_value_from_outside(api: Api) -> None:
         "kind": set(ExportKind),
         "format": set(ExportFormat),
         "result": {"whole", "left", "timed_out", "stalled", "failed"},
+        "limit": {"concurrent", "requests", "events", "reads", "queue"},
+        "reason": {"stalled", "late", "evicted", "refused"},
     }
     ours = [labels for name, labels in found.samples if name.startswith("metering_")]
     # Ids of ingest keys are ours; other tests of this process have had keys of their own.
