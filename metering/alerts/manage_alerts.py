@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -27,6 +28,8 @@ from metering.customers.store import UnknownCustomerError, is_customer
 from metering.db.engine import transaction
 
 ValueT = TypeVar("ValueT")
+
+_log = partial(log_action, kind="alert")
 
 
 class TooManyAlertsError(MeteringError):
@@ -70,7 +73,7 @@ def create_alert(*, engine: Engine, name: str, terms: AlertTerms, created_by: Au
     with transaction(engine) as connection:
         _check_count(connection, terms.customer_id)
         add_alert(connection, alert)
-        _log(connection, "create", alert.alert_id, created_by, now, after=_state(alert))
+        _log(connection, action="create", subject=alert.alert_id, by=created_by, now=now, after=_state(alert))
     return alert
 
 
@@ -97,7 +100,15 @@ def change_alert(
             changed_at=now,
         )
         store_alert(connection, changed)
-        _log(connection, "change", alert_id, by, now, before=_state(alert), after=_state(changed))
+        _log(
+            connection,
+            action="change",
+            subject=alert_id,
+            by=by,
+            now=now,
+            before=_state(alert),
+            after=_state(changed),
+        )
     return changed
 
 
@@ -110,26 +121,11 @@ def delete_alert(*, engine: Engine, alert_id: str, now: datetime, by: Author = "
     with transaction(engine) as connection:
         alert = lock_alert(connection, alert_id=alert_id)
         mark_alert_deleted(connection, alert_id=alert_id, now=now)
-        _log(connection, "delete", alert_id, by, now, before=_state(alert))
+        _log(connection, action="delete", subject=alert_id, by=by, now=now, before=_state(alert))
 
 
 def _state(alert: Alert) -> State:
     return {"name": alert.name, "enabled": alert.enabled, "version": alert.version, **asdict(alert.terms)}
-
-
-def _log(
-    connection: Connection,
-    action: str,
-    alert_id: str,
-    by: Author,
-    now: datetime,
-    *,
-    before: State | None = None,
-    after: State | None = None,
-) -> None:
-    log_action(
-        connection, by=by, now=now, kind="alert", action=action, subject=alert_id, before=before, after=after
-    )
 
 
 def _changed_terms(terms: AlertTerms, changes: AlertChanges) -> AlertTerms:

@@ -4,8 +4,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from metering.access.actors import Author
 from metering.access.store.audit_log import State, log_action
@@ -29,6 +30,8 @@ MAX_ENDPOINTS = 20
 TYPES = tuple(kind.message_type for kind in AlertKind)
 MAX_OVERLAP = timedelta(days=7)
 MAX_DESCRIPTION = 256
+
+_log = partial(log_action, kind="webhook_endpoint")
 
 
 class InvalidEndpointError(MeteringError):
@@ -86,7 +89,14 @@ def create_endpoint(
         if count_endpoints(connection) >= MAX_ENDPOINTS:
             raise TooManyEndpointsError(f"there are already {MAX_ENDPOINTS} webhook endpoints: delete one")
         secret = add_endpoint(connection, endpoint)
-        _log(connection, "create", endpoint.endpoint_id, created_by, now, after=_state(endpoint))
+        _log(
+            connection,
+            action="create",
+            subject=endpoint.endpoint_id,
+            by=created_by,
+            now=now,
+            after=_state(endpoint),
+        )
     return endpoint, secret
 
 
@@ -124,7 +134,15 @@ def change_endpoint(
             reason = f"disabled by {changed_by}"
             changed = replace(changed, disabled_at=now, disabled_reason=reason, failing_since=None)
         store_endpoint(connection, changed)
-        _log(connection, "change", endpoint_id, changed_by, now, before=_state(endpoint), after=_state(changed))
+        _log(
+            connection,
+            action="change",
+            subject=endpoint_id,
+            by=changed_by,
+            now=now,
+            before=_state(endpoint),
+            after=_state(changed),
+        )
     return changed
 
 
@@ -137,7 +155,7 @@ def delete_endpoint(*, engine: Engine, endpoint_id: str, now: datetime, by: Auth
     with transaction(engine) as connection:
         endpoint = lock_endpoint(connection, endpoint_id=endpoint_id)
         mark_endpoint_deleted(connection, endpoint_id=endpoint_id, now=now)
-        _log(connection, "delete", endpoint_id, by, now, before=_state(endpoint))
+        _log(connection, action="delete", subject=endpoint_id, by=by, now=now, before=_state(endpoint))
 
 
 def rotate_endpoint_secret(
@@ -155,7 +173,7 @@ def rotate_endpoint_secret(
         lock_endpoint(connection, endpoint_id=endpoint_id)
         secret = rotate_secret(connection, endpoint_id=endpoint_id, old_ends_at=now + overlap, now=now)
         after = {"old_secret_ends_at": now + overlap}
-        _log(connection, "rotate-secret", endpoint_id, by, now, after=after)
+        _log(connection, action="rotate-secret", subject=endpoint_id, by=by, now=now, after=after)
     return secret
 
 
@@ -167,28 +185,6 @@ def _state(endpoint: Endpoint) -> State:
         "types": endpoint.types,
         "enabled": endpoint.disabled_at is None,
     }
-
-
-def _log(
-    connection: Connection,
-    action: str,
-    endpoint_id: str,
-    by: Author,
-    now: datetime,
-    *,
-    before: State | None = None,
-    after: State | None = None,
-) -> None:
-    log_action(
-        connection,
-        by=by,
-        now=now,
-        kind="webhook_endpoint",
-        action=action,
-        subject=endpoint_id,
-        before=before,
-        after=after,
-    )
 
 
 def _check_description(description: str) -> None:
