@@ -253,7 +253,7 @@ def read_backlog(
     key: Caller,
     connection: Db,
     state: Annotated[
-        Literal["orphaned", "unpriced", "conflicting", "unmeasured", "misdated"] | None,
+        Literal["orphaned", "unpriced", "conflicting", "unmeasured", "misdated", "failed"] | None,
         Query(description="Only streams in this state."),
     ] = None,
     customer_id: CustomerFilter = None,

@@ -18,6 +18,7 @@ _MISSING_FACTS = {
     State.UNMEASURED: "send a stream-end with its usage, then the stream finalizes; or resolve it with write_off",
     State.MISDATED: "send the event again with its right time, then the stream finalizes; or resolve it with "
     "bill_as_received (priced and filed by the time of receipt) or write_off",
+    State.FAILED: "report the error in the worker's log; the stream finalizes by itself once a release mends it",
 }
 
 
@@ -38,6 +39,8 @@ class BacklogItem:
     @property
     def actions(self) -> Sequence[ResolutionAction]:
         """The resolutions that `resolve_stream` accepts for this stream."""
+        if self.stream.state is State.FAILED:
+            return ()
         fitting = [action for action, state in SETTLED_BY.items() if state is self.stream.state]
         return (*fitting, ResolutionAction.WRITE_OFF) if self.stream.facts.start else (ResolutionAction.WRITE_OFF,)
 

@@ -9,7 +9,7 @@ from metering.access.store.audit_log import log_action
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.streams.resolutions import Resolution, ResolutionAction, fingerprints_of
-from metering.streams.settlement import NEEDS_PERSON, SETTLED_BY
+from metering.streams.settlement import NEEDS_PERSON, SETTLED_BY, State
 from metering.streams.store.due import wake_stream
 from metering.streams.store.resolutions import add_resolution
 from metering.streams.store.streams import StoredStream, read_streams
@@ -43,7 +43,7 @@ def resolve_stream(
         UnknownStreamError: no event of the stream has arrived.
         NotInBacklogError: the stream is not in the backlog.
         InvalidResolutionError: `bill_as_is` for a stream that is not conflicting or has no start,
-            `bill_as_received` for one that is not misdated, or the reason is empty.
+            `bill_as_received` for one that is not misdated, any for one that failed, or the reason is empty.
     """
     if not reason.strip():
         raise InvalidResolutionError("reason: required, it is kept with the resolution")
@@ -82,6 +82,11 @@ def resolve_stream(
 def _check(stream: StoredStream, action: ResolutionAction) -> None:
     if stream.state not in NEEDS_PERSON:
         raise NotInBacklogError(f"the stream is {stream.state.value}: it is not in the backlog")
+    if stream.state is State.FAILED:
+        raise InvalidResolutionError(
+            "action: no decision helps a stream that cannot be finalized; report the error in the worker's log,"
+            " and close its month with force if that cannot wait"
+        )
     if action is not ResolutionAction.WRITE_OFF:
         if stream.state is not SETTLED_BY[action]:
             raise InvalidResolutionError(

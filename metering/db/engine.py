@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from metering.core.errors import MeteringError
@@ -28,6 +28,22 @@ class DatabaseUnavailableError(MeteringError):
 
 class UnsafeDatabaseError(MeteringError):
     """The server can lose commits, or the role can change facts; the service refuses to run."""
+
+
+# Classes of SQLSTATE: connections, deadlocks, resources, locks, shutdowns and timeouts, the operating system.
+_PASSING = frozenset({"08", "40", "53", "55", "57", "58"})
+
+
+def will_pass(error: Exception) -> bool:
+    """Whether an error is the database's state rather than the data's: the same work may succeed later."""
+    if isinstance(error, DatabaseUnavailableError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    cause = error.orig
+    return isinstance(cause, psycopg.OperationalError) and (not cause.sqlstate or cause.sqlstate[:2] in _PASSING)
 
 
 def service_engine(

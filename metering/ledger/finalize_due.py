@@ -1,54 +1,30 @@
-"""Finalize: settle the due streams and book their bills.
+"""Finalize: claim the due streams, settle them and book their bills, batch by batch.
 
-The stream's row is the unit of work, so it does no harm to run this twice, in parallel or late. Charges, streams
-and totals change in one transaction.
+The stream's row is the unit of work, so it does no harm to run this twice, in parallel or late. A batch that fails
+is halved and tried again, so that a stream that cannot be finalized is found, set aside, and holds up no other.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
-from metering.db.engine import transaction
-from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, adjust, charge_id_of
-from metering.ledger.store.charges import book_adjustments, book_charges, newest_bills
-from metering.ledger.store.open_periods import OpenPeriods, lock_open_periods
-from metering.ledger.store.rollups import BillChange, add_to_totals
+from metering.db.engine import transaction, will_pass
+from metering.ledger.finalize_batch import BatchWork, finalize_batch
 from metering.prices.price_book import PriceBook
 from metering.prices.store.book import PriceBooks
-from metering.streams.bill import Bill
-from metering.streams.resolutions import Resolution
-from metering.streams.retries import Interruption, interruption_of, request_key_of
-from metering.streams.settlement import (
-    NEEDS_PERSON,
-    Backlog,
-    Settled,
-    Settlement,
-    State,
-    Wait,
-    WaitingTimes,
-    is_over,
-    settle,
-)
-from metering.streams.store.due import Claim, StreamMark, claim_due, mark_streams, wake_unpriced
-from metering.streams.store.resolutions import newest_resolutions
-from metering.streams.store.retries import (
-    Attempt,
-    add_interruptions,
-    find_interrupted,
-    interrupted_requests,
-    withdraw_interruptions,
-)
-from metering.streams.store.streams import StoredStream
+from metering.streams.settlement import State, WaitingTimes
+from metering.streams.store.due import Claim, claim_due, claim_key, claim_stream, set_aside, wake_unpriced
 
 log = logging.getLogger(__name__)
 
-# A stream that cannot be booked before a person sets another time zone is tried again this often.
-_TIME_ZONE_WAIT = timedelta(minutes=15)
+# A stream that failed is tried again this often: a newer release, or a mended row, may finalize it.
+FAILED_WAIT = timedelta(minutes=15)
+# A customer with more than a third of a batch crowds it.
+_CROWDING_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +43,19 @@ class FinalizeResult:
     is_full: bool = False
 
 
-# A customer with more than a third of a batch crowds it.
-_CROWDING_PARTS = 3
+_NOTHING_DUE = FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
 
 
-@dataclass(slots=True)
-class _Work:
-    """What a batch is going to write."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What the batches of one run have in common."""
 
+    engine: Engine
+    prices: PriceBook
+    waits: WaitingTimes
     now: datetime
-    periods: OpenPeriods
-    charges: list[Charge] = field(default_factory=list)
-    adjustments: list[Adjustment] = field(default_factory=list)
-    changes: list[BillChange] = field(default_factory=list)
-    marks: list[StreamMark] = field(default_factory=list)
+    newest_first: bool
+    without: Sequence[str]
 
 
 def finalize_due(
@@ -95,36 +70,18 @@ def finalize_due(
 ) -> FinalizeResult:
     """Claim up to `limit` due streams; book each, postpone it, or put it in the backlog.
 
-    Streams that are locked by another finalizer are skipped, and those of customers in `without`.
+    Streams that are locked by another finalizer are skipped, and those of customers in `without`. A stream that
+    alone fails with an unexpected error goes into the backlog as failed, and is due again after `FAILED_WAIT`.
     """
-    prices = _current_prices(engine, price_books, now)
-    with transaction(engine) as connection:
-        claim = claim_due(connection, now=now, limit=limit, newest_first=newest_first, without=without)
-        claimed = claim.streams
-        if not claimed:
-            return FinalizeResult(claimed=0, charged=0, adjusted=0, states={})
-        booked = [_key(each) for each in claimed if each.revision is not None]
-        bills = newest_bills(connection, booked)
-        by_key = {_key(each): each for each in claimed}
-        request_keys = _request_keys(by_key)
-        _record_interruptions(connection, by_key, request_keys, waits, now)
-        retries = _retries(connection, by_key, request_keys, waits)
-        work = _Work(now, lock_open_periods(connection, {key[0] for key in by_key}))
-        settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, waits=waits, now=now)
-        settlements = {key: settle_one(key, each) for key, each in by_key.items()}
-        stuck = [key for key, settlement in settlements.items() if isinstance(settlement, Backlog)]
-        resolutions = newest_resolutions(connection, stuck)
-        for key, each in by_key.items():
-            if key in resolutions:
-                settlements[key] = settle_one(key, each, resolution=resolutions[key])
-            _plan(work, each, bills.get(key), settlements[key], request_keys.get(key))
-        if work.charges:
-            book_charges(connection, work.charges)
-        if work.adjustments:
-            book_adjustments(connection, work.adjustments)
-        add_to_totals(connection, work.changes)
-        mark_streams(connection, work.marks)
-    return _result(claim, work)
+    run = _Run(
+        engine=engine,
+        prices=_current_prices(engine, price_books, now),
+        waits=waits,
+        now=now,
+        newest_first=newest_first,
+        without=without,
+    )
+    return _isolating_failures(run, limit)
 
 
 def _current_prices(engine: Engine, price_books: PriceBooks, now: datetime) -> PriceBook:
@@ -139,170 +96,70 @@ def _current_prices(engine: Engine, price_books: PriceBooks, now: datetime) -> P
     return prices
 
 
-def _settle(
-    key: tuple[str, str],
-    stream: StoredStream,
-    *,
-    bills: Mapping[tuple[str, str], Bill | None],
-    retries: Mapping[tuple[str, str], str],
-    prices: PriceBook,
-    waits: WaitingTimes,
-    now: datetime,
-    resolution: Resolution | None = None,
-) -> Settlement:
-    return settle(
-        facts=stream.facts,
-        last_received_at=stream.last_received_at,
-        now=now,
-        waits=waits,
-        prices=prices,
-        booked=bills.get(key),
-        retry_of=retries.get(key),
-        resolution=resolution,
-    )
+def _isolating_failures(run: _Run, limit: int) -> FinalizeResult:
+    """Finalize a batch; if it fails, each of its halves."""
+    if limit == 1:
+        return _finalize_one(run)
+    try:
+        return _finalize(run, limit)
+    except Exception as error:
+        # Whatever it is, it must not hold up the streams that it is not about.
+        if will_pass(error):
+            raise
+        log.warning("a batch failed, its halves are tried", extra={"limit": limit, "error": _told(error)})
+    half = limit // 2
+    return _sum(_isolating_failures(run, half), _isolating_failures(run, limit - half))
 
 
-def _request_keys(claimed: Mapping[tuple[str, str], StoredStream]) -> dict[tuple[str, str], int]:
-    """The request keys of the streams whose gateway sent a request hash."""
-    request_keys: dict[tuple[str, str], int] = {}
-    for key, each in claimed.items():
-        start = each.facts.start
-        if start is not None and (request_key := request_key_of(start.event)) is not None:
-            request_keys[key] = request_key
-    return request_keys
+def _finalize(run: _Run, limit: int) -> FinalizeResult:
+    with transaction(run.engine) as connection:
+        claim = claim_due(connection, now=run.now, limit=limit, newest_first=run.newest_first, without=run.without)
+        if not claim.streams:
+            return _NOTHING_DUE
+        work = finalize_batch(connection, claim.streams, prices=run.prices, waits=run.waits, now=run.now)
+    return _result(claim, work)
 
 
-def _retries(
-    connection: Connection,
-    claimed: Mapping[tuple[str, str], StoredStream],
-    request_keys: Mapping[tuple[str, str], int],
-    waits: WaitingTimes,
-) -> dict[tuple[str, str], str]:
-    """The id of the interrupted stream that each of these repeats; streams that are no retry are left out."""
-    interrupted = interrupted_requests(connection, request_keys.values())
-    attempts = [
-        Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.at)
-        for key, request_key in request_keys.items()
-        if request_key in interrupted and (start := claimed[key].facts.start)
-    ]
-    return find_interrupted(connection, attempts, window=waits.retry_window)
-
-
-def _record_interruptions(
-    connection: Connection,
-    claimed: Mapping[tuple[str, str], StoredStream],
-    request_keys: Mapping[tuple[str, str], int],
-    waits: WaitingTimes,
-    now: datetime,
-) -> None:
-    """Record which streams ended early, and withdraw that for streams that turn out to have completed."""
-    interrupted: list[Interruption] = []
-    taken_back: list[tuple[str, str]] = []
-    for key, request_key in request_keys.items():
-        stream = claimed[key]
-        interruption = interruption_of(stream.facts, request_key=request_key)
-        if interruption is None:
-            # It may have been recorded when the stream was settled before: booked, or put into the backlog.
-            if stream.revision is not None or stream.state in NEEDS_PERSON:
-                taken_back.append(key)
-        elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, waits=waits):
-            interrupted.append(interruption)
-    add_interruptions(connection, interrupted)
-    withdraw_interruptions(connection, taken_back)
-
-
-def _plan(
-    work: _Work,
-    stream: StoredStream,
-    before: Bill | None,
-    settlement: Settlement,
-    request_key: int | None,
-) -> None:
-    customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id
-    state_reason: str | None = None
-    due_at: datetime | None = None
-    if isinstance(settlement, Wait):
-        period = None
-    else:
-        ended_at = settlement.bill.ended_at if isinstance(settlement, Settled) else work.now
-        period = work.periods.find_period(customer_id=customer_id, at=ended_at)
-    match settlement:
-        case Settled(bill) if period is not None:
-            state, revision = State.FINALIZED, _book(work, stream, before, bill, period, request_key)
-        case Backlog(state, state_reason) if period is not None:
-            revision = _book(work, stream, before, None, period, request_key)
-        case _:
-            wait = settlement if isinstance(settlement, Wait) else _wait_for_time_zone(work, stream)
-            state, due_at, revision = wait.state, wait.until, stream.revision
-            if revision is not None:
-                # A booked stream stays finalized while it waits for more facts.
-                state = stream.state
-    work.marks.append(
-        StreamMark(
-            customer_id=customer_id,
-            stream_id=stream_id,
-            state=state,
-            state_reason=state_reason,
-            due_at=due_at,
-            revision=revision,
-        )
-    )
-
-
-def _wait_for_time_zone(work: _Work, stream: StoredStream) -> Wait:
-    """The wait of a stream whose month depends on its customer's time zone, while that is unusable."""
-    details = {"customer_id": stream.facts.customer_id, "stream_id": stream.facts.stream_id}
-    log.warning("stream not booked: its customer's time zone is unusable, see `metering doctor`", extra=details)
-    return Wait(State.OPEN if stream.facts.end is None else State.ENDED, work.now + _TIME_ZONE_WAIT)
-
-
-def _book(
-    work: _Work,
-    stream: StoredStream,
-    before: Bill | None,
-    after: Bill | None,
-    period: str,
-    request_key: int | None,
-) -> int | None:
-    """Plan the charge or adjustment from one bill to the next; return the stream's new revision."""
-    if before == after:
-        return stream.revision
-    customer_id, stream_id = stream.facts.customer_id, stream.facts.stream_id
-    work.changes.append(BillChange(customer_id, before, after))
-    if stream.revision is None and after is not None:
-        work.charges.append(
-            Charge(
-                charge_id=charge_id_of(customer_id=customer_id, stream_id=stream_id),
-                customer_id=customer_id,
-                stream_id=stream_id,
-                booked_at=work.now,
-                period=period,
-                bill=after,
-                request_key=request_key,
+def _finalize_one(run: _Run) -> FinalizeResult:
+    """Finalize one due stream, or set it aside: both while the same lock is held."""
+    with transaction(run.engine) as connection:
+        key = claim_key(connection, now=run.now, newest_first=run.newest_first, without=run.without)
+        if key is None:
+            return _NOTHING_DUE
+        customer_id, stream_id = key
+        try:
+            with connection.begin_nested():
+                claim = claim_stream(connection, customer_id=customer_id, stream_id=stream_id)
+                work = finalize_batch(connection, claim.streams, prices=run.prices, waits=run.waits, now=run.now)
+        except Exception as error:
+            if will_pass(error):
+                raise
+            log.exception("stream set aside", extra={"customer_id": customer_id, "stream_id": stream_id})
+            reason = (
+                f"finalizing failed unexpectedly ({type(error).__name__}): the log of the worker has the details; "
+                f"it is tried again every {FAILED_WAIT // timedelta(minutes=1)} minutes"
             )
-        )
-        return 0
-    revision = (stream.revision or 0) + 1
-    work.adjustments.append(
-        adjust(
-            customer_id=customer_id,
-            stream_id=stream_id,
-            revision=revision,
-            before=before,
-            after=after,
-            reason=AdjustmentReason.LATE_FACTS,
-            booked_at=work.now,
-            period=period,
-        )
+            due_at = run.now + FAILED_WAIT
+            set_aside(connection, customer_id=customer_id, stream_id=stream_id, reason=reason, due_at=due_at)
+            return FinalizeResult(claimed=1, charged=0, adjusted=0, states={State.FAILED: 1}, is_full=True)
+    return _result(claim, work)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _sum(one: FinalizeResult, other: FinalizeResult) -> FinalizeResult:
+    return FinalizeResult(
+        claimed=one.claimed + other.claimed,
+        charged=one.charged + other.charged,
+        adjusted=one.adjusted + other.adjusted,
+        states=Counter(one.states) + Counter(other.states),
+        is_full=other.is_full,
     )
-    return revision
 
 
-def _key(stream: StoredStream) -> tuple[str, str]:
-    return (stream.facts.customer_id, stream.facts.stream_id)
-
-
-def _result(claim: Claim, work: _Work) -> FinalizeResult:
+def _result(claim: Claim, work: BatchWork) -> FinalizeResult:
     claimed = len(claim.streams)
     counted = Counter(each.facts.customer_id for each in claim.streams if claim.is_full)
     return FinalizeResult(

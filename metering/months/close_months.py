@@ -10,14 +10,13 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
 
 from metering.core.errors import MeteringError
 from metering.core.money import ZERO
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import shown_zone
 from metering.customers.queries import time_zones_in_use, zone_problems
-from metering.db.engine import transaction
+from metering.db.engine import transaction, will_pass
 from metering.ledger.store.open_periods import UnusableTimeZoneError, wait_for_bookings
 from metering.months.invoice import ClosedPeriod, Invoice, Previous, make_invoice
 from metering.months.queries.entries import MonthKey, OpenMonth, Seal, line_sums, seals
@@ -154,16 +153,17 @@ def _invoice_isolating_failures(
     """
     try:
         return _invoice(engine, run, terms, now, waiting), 0
-    except OperationalError:
-        raise
-    except (DBAPIError, ArithmeticError, UnequalSumsError, UnusableTimeZoneError) as error:
+    except Exception as error:
+        # Whatever it is, it must not hold up the customers that it is not about.
+        if will_pass(error):
+            raise
         if len(waiting) > 1:
             halves = (waiting[: len(waiting) // 2], waiting[len(waiting) // 2 :])
             counts = [_invoice_isolating_failures(engine, run, terms, now, half) for half in halves]
             return sum(invoiced for invoiced, _ in counts), sum(failed for _, failed in counts)
-        detail = str(error).splitlines()[0]
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
         result = "time_zone" if isinstance(error, UnusableTimeZoneError) else "failed"
-        log.error("invoice not created", extra={"customer_id": waiting[0], "error": detail})
+        log.error("invoice not created", extra={"customer_id": waiting[0], "error": detail}, exc_info=True)
         with transaction(engine) as connection:
             refuse_customers(connection, run_id=run.run_id, result=result, details={waiting[0]: detail}, now=now)
         return 0, 1

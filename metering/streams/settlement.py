@@ -25,9 +25,17 @@ class State(StrEnum):
     CONFLICTING = "conflicting"
     UNMEASURED = "unmeasured"
     MISDATED = "misdated"
+    FAILED = "failed"
 
 
-NEEDS_PERSON = (State.ORPHANED, State.UNPRICED, State.CONFLICTING, State.UNMEASURED, State.MISDATED)
+NEEDS_PERSON = (
+    State.ORPHANED,
+    State.UNPRICED,
+    State.CONFLICTING,
+    State.UNMEASURED,
+    State.MISDATED,
+    State.FAILED,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,12 @@ from metering.access.actors import Author
 from metering.access.store.audit_log import log_action
 from metering.core.period import BillingPeriod
 from metering.customers.store import stripe_customer_id_of
-from metering.db.engine import transaction
+from metering.db.engine import transaction, will_pass
 from metering.months.queries.invoices import get_invoice
 from metering.stripe.client.errors import StripeError, StripeUnauthorizedError
 from metering.stripe.client.port import StripePort
 from metering.stripe.push import AT_STRIPE, PushState, owner_of, wanted_invoice
-from metering.stripe.push_invoice import Push, PushTerms, wait_after
+from metering.stripe.push_invoice import MAX_FAILURES, Push, PushTerms, wait_after
 from metering.stripe.queries.pushes import pushes_under_way
 from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, park_push, record_push
 
@@ -128,6 +128,12 @@ def push_claimed(pusher: Pusher, claimed: ClaimedPush) -> PushState | None:
     except StripeUnauthorizedError as error:
         _record(pusher, claimed, problem=str(error), lease_until=None)
         raise
+    except Exception as error:
+        # Whatever it is, it is about this invoice: the others are pushed.
+        if will_pass(error):
+            raise
+        log.exception("push failed unexpectedly", extra={"invoice_id": claimed.invoice_id})
+        return _failed(pusher, claimed, f"{type(error).__name__}: the log of the worker has the details")
 
 
 def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
@@ -200,6 +206,28 @@ def _park(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
     with transaction(pusher.engine) as connection:
         park_push(connection, claimed, now=pusher.clock(), attempts=0, **found)
     return claimed.state
+
+
+def _failed(pusher: Pusher, claimed: ClaimedPush, what: str) -> PushState:
+    """Try a push again later; after three failures it needs a person. An invoice at Stripe keeps its state."""
+    failures, attempts = claimed.failures + 1, claimed.attempts + 1
+    known = claimed.state in AT_STRIPE or claimed.state is PushState.STUCK
+    if failures >= MAX_FAILURES and not known:
+        state, due_at = PushState.STUCK, None
+    else:
+        state = claimed.state if known else PushState.UNKNOWN
+        due_at = pusher.clock() + wait_after(attempts)
+    _record(
+        pusher,
+        claimed,
+        state=state.value,
+        problem=f"failed unexpectedly ({what})",
+        attempts=attempts,
+        failures=failures,
+        due_at=due_at,
+        lease_until=None,
+    )
+    return state
 
 
 def _record(pusher: Pusher, claimed: ClaimedPush, **changes: object) -> None:

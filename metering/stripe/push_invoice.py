@@ -45,7 +45,7 @@ from metering.stripe.store.pushes import ClaimedPush, park_push, record_push
 log = logging.getLogger(__name__)
 
 # Failed verifications and refusals of an invoice before its push is stuck.
-_MAX_FAILURES = 3
+MAX_FAILURES = 3
 _LINES_PER_CALL = 100
 
 
@@ -130,7 +130,7 @@ class Push:
 
     def _failed_too_often(self) -> bool:
         self.failures += 1
-        return self.failures >= _MAX_FAILURES
+        return self.failures >= MAX_FAILURES
 
     def _look_up(self) -> Snapshot | None:
         """Stripe's invoice with our mark, or None. Deletes duplicate drafts."""

@@ -111,6 +111,7 @@ FIRES: dict[str, dict[str, str]] = {
     "MeteringTotalsNotRolledUp": {"metering_totals_rolled_up_seconds": "301"},
     "MeteringStreamsUnpriced": {'metering_streams_not_final{state="unpriced"}': "1"},
     "MeteringStreamsContradict": {'metering_streams_not_final{state="orphaned"}': "1"},
+    "MeteringStreamsFailed": {'metering_streams_not_final{state="failed"}': "1"},
     "MeteringMonthOverdue": {"metering_customers_overdue": "1"},
     "MeteringPushStuck": {'metering_pushes{state="stuck"}': "1"},
     "MeteringPushUnlinked": {'metering_pushes{state="unlinked"}': "1"},

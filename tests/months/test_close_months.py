@@ -228,3 +228,24 @@ def test_cancelled_and_free_streams_are_on_the_invoice_as_well(books: Books) -> 
     books.close("2026-11")
     (line,) = books.invoices()[0].invoice.lines
     assert (line.sum.stream_count, line.sum.usd_cents) == (2, Decimal("50.406"))
+
+
+def test_a_customer_whose_invoice_cannot_be_made_is_refused_with_the_error_and_holds_up_no_other(
+    books: Books,
+) -> None:
+    customers = ["bad", *(f"c{number}" for number in range(6))]
+    for customer_id in customers:
+        put_customer(engine=books.service.engine, customer_id=customer_id, details=CustomerDetails(), now=NOVEMBER)
+        books.receive([start(time=NOVEMBER, customer_id=customer_id), end(time=NOVEMBER, customer_id=customer_id)])
+    books.finalize(now=NOVEMBER + timedelta(days=15))
+    with psycopg.connect(books.database.url) as connection:
+        connection.execute("ALTER TABLE invoices ADD CONSTRAINT refused CHECK (customer_id <> 'bad')")
+    refused = books.close("2026-11")
+    assert list(refused) == ["bad"]
+    assert refused["bad"].startswith("IntegrityError: ")
+    assert [len(books.invoices(customer_id)) for customer_id in customers] == [0, 1, 1, 1, 1, 1, 1]
+    with psycopg.connect(books.database.url) as connection:
+        connection.execute("ALTER TABLE invoices DROP CONSTRAINT refused")
+    assert books.close("2026-11") == {}
+    assert len(books.invoices("bad")) == 1
+    assert books.audit(now=LATER) == []

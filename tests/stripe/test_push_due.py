@@ -293,3 +293,23 @@ def test_more_lines_than_stripe_likes_to_show_become_ten_that_add_up(months: Mon
     assert sum(line.amount for line in invoice.lines.data) == invoice.subtotal
     ((billed, ours),) = months.rows("SELECT i.billed_cents, (SELECT count(*) FROM invoice_lines) FROM invoices i")
     assert (invoice.subtotal, ours) == (billed, 30)
+
+
+def test_an_invoice_that_fails_unexpectedly_holds_up_no_other_and_needs_a_person_after_three_times(
+    months: Months,
+) -> None:
+    months.month("acme", "bad", "other")
+    months.execute("ALTER TABLE stripe_operations ADD CONSTRAINT refused CHECK (customer_id <> 'bad')")
+    assert months.push() == {PushState.FINAL: 2, PushState.UNKNOWN: 1}
+    assert months.at_stripe() == RIGHT * 2
+    for state in (PushState.UNKNOWN, PushState.STUCK):
+        assert months.push() == {}, "it waits before it is tried again"
+        months.ahead += timedelta(minutes=5)
+        assert months.push() == {state: 1}
+    ((state, problem),) = months.rows("SELECT state, problem FROM invoice_pushes WHERE customer_id = 'bad'")
+    assert state == "stuck"
+    assert problem == "failed unexpectedly (IntegrityError: the log of the worker has the details)"
+    months.execute("ALTER TABLE stripe_operations DROP CONSTRAINT refused")
+    months.link("bad")
+    months.push_all()
+    assert months.at_stripe() == RIGHT * 3

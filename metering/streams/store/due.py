@@ -10,7 +10,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from metering.db.rows import json_rows
 from metering.streams.settlement import State
-from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, read_streams, stored_stream
 
 
 def _claim(order: str, skipping: str = "") -> TextClause:
@@ -73,6 +73,48 @@ def claim_due(
             if characters >= max_characters:
                 break
     return Claim(claimed, is_full=len(claimed) >= limit or characters >= max_characters)
+
+
+_CLAIM_KEY = {
+    newest_first: text(
+        f"""
+        SELECT s.customer_id, s.stream_id FROM streams s
+        WHERE s.due_at <= :now AND s.customer_id <> ALL(:without)
+        ORDER BY s.due_at {"DESC" if newest_first else "ASC"}
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+        """
+    )
+    for newest_first in (False, True)
+}
+
+
+def claim_key(
+    connection: Connection, *, now: datetime, newest_first: bool, without: Sequence[str]
+) -> tuple[str, str] | None:
+    """Lock one due stream, as `claim_due` would, without reading its facts; None if none is due."""
+    row = connection.execute(_CLAIM_KEY[newest_first], {"now": now, "without": list(without)}).first()
+    return None if row is None else (row.customer_id, row.stream_id)
+
+
+def claim_stream(connection: Connection, *, customer_id: str, stream_id: str) -> Claim:
+    """The stream that `claim_key` has locked. `is_full`, since others may be due."""
+    return Claim(read_streams(connection, [(customer_id, stream_id)], lock=True), is_full=True)
+
+
+_SET_ASIDE = text(
+    """
+    UPDATE streams SET state = 'failed', state_reason = :reason, due_at = :due_at
+    WHERE customer_id = :customer_id AND stream_id = :stream_id
+    """
+)
+
+
+def set_aside(connection: Connection, *, customer_id: str, stream_id: str, reason: str, due_at: datetime) -> None:
+    """Put a stream that cannot be finalized into the backlog, until it is due again. Its bookings stay."""
+    connection.execute(
+        _SET_ASIDE, {"customer_id": customer_id, "stream_id": stream_id, "reason": reason, "due_at": due_at}
+    )
 
 
 class StreamMark(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

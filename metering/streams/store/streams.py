@@ -76,7 +76,7 @@ STREAM_COLUMNS = f"{FACTS} AS facts, s.last_received_at, s.state, s.state_reason
 
 _STATES = {state.value: state for state in State}
 
-# As the partial index `streams_backlog` has it: a query that uses the index has the same text.
+# As the partial index `streams_need_person` has it: a query that uses the index has the same text.
 IN_BACKLOG = f"s.state IN ({', '.join(repr(state.value) for state in NEEDS_PERSON)})"
 _decode_facts = msgspec.json.Decoder(StreamFacts).decode
 
