@@ -5,7 +5,6 @@ same `StreamFacts`. `streams/store/streams.py` has the same join in SQL; a prope
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -35,8 +34,7 @@ SOURCE_RANK: dict[UsageSource | None, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Winner(Generic[EventT]):
+class Winner(Struct, Generic[EventT], frozen=True, gc=False):
     """The start (or end) that wins the merge; `conflicting` if another one of the same rank differs.
 
     `received_at` is known only if the time of the event is not believed: when the event arrived.
@@ -58,8 +56,7 @@ class Winner(Generic[EventT]):
         return SOURCE_RANK[self.event.usage_source] if isinstance(self.event, StreamEnd) else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True, gc=False):
     """The highest counters seen while streaming."""
 
     seq: int
@@ -67,8 +64,7 @@ class Delivered:
     reasoning_output_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamFacts:
+class StreamFacts(Struct, frozen=True, gc=False, kw_only=True):
     """The joined events of one stream, independent of their order.
 
     `clock_ahead_seconds` is by how much an event's time was ahead of its receipt, if that was over five minutes.

@@ -15,12 +15,17 @@ _VALUE = re.compile(f"({_CLOCK.decode()}){_REST.decode()}")
 _untyped = msgspec.json.Decoder()
 
 
+def _has_odd_time(text: bytes) -> bool:
+    # To find ":60" takes a tenth of searching with the expression.
+    return _FINE.search(text) is not None or (b":60" in text and _LEAP.search(text) is not None)
+
+
 def truncate_times(body: bytes) -> bytes:
     """The body with every member `time` cut off after microseconds; a second 60 becomes 59.999999.
 
     It is the same object if nothing is to be cut off.
     """
-    if _FINE.search(body) is None and _LEAP.search(body) is None:
+    if not _has_odd_time(body):
         return body
     cut = _TIME.sub(lambda found: found[1] + (found[2] or b"59.999999"), body)
     return body if cut == body else cut
@@ -32,7 +37,7 @@ def truncate_time(raw: bytes) -> bytes:
     Raises:
         msgspec.DecodeError: it is not valid JSON.
     """
-    if _FINE.search(raw) is None and _LEAP.search(raw) is None:
+    if not _has_odd_time(raw):
         return raw
     event = _untyped.decode(raw)
     time = event.get("time") if isinstance(event, dict) else None

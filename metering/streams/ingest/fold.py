@@ -27,12 +27,14 @@ def fold_wire(events: Iterable[WireEvent], *, received_at: datetime | None) -> d
     counted: dict[tuple[str, str], DeliveredEvent] = {}
     rest: list[UsageEvent] = []
     for event in events:
-        if type(event) is not DeliveredEvent or not earliest <= event.time <= latest:
+        if type(event) is not DeliveredEvent:
             rest.append(to_domain(event))
             continue
         key = (event.subject, event.data.stream_id)
         known = counted.get(key)
-        if known is None or _covers(event, known):
+        # What covers a plausible event is not dated before it, and at most as far ahead as the latest.
+        plausible = event.time <= latest and (known is not None or earliest <= event.time)
+        if plausible and (known is None or _covers(event, known)):
             counted[key] = event
         else:
             rest.append(to_domain(event))
