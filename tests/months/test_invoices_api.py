@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
 from metering.access.scopes import Role
 from metering.events.events import UsageSource
+from metering.events.usage import Usage
 from metering.server.bootstrap import Service
 from metering.stripe.reconcile import reconcile
 from metering.stripe.repair_drift import Caps
-from tests.builders import NOVEMBER, Months, end
+from tests.builders import NOVEMBER, Months, end, start
 from tests.running_api import Api, signed_in
 
 
@@ -40,6 +42,29 @@ def test_an_invoice_is_shown_with_its_lines_rounding_and_place_at_stripe(months:
     )
     for name in (invoice["invoice_id"], invoice["number"]):
         assert api.client.get(f"/v1/invoices/{name}").json() == invoice
+
+
+def test_a_line_has_times_as_text_and_counts_beyond_64_bits_exactly(months: Months, api: Api) -> None:
+    largest = 2**53 - 1
+    usage = Usage(input_tokens=largest, output_tokens=1, audio_seconds=Decimal("12.345"))
+    for number in range(3_000 // 250):
+        months.receive(
+            [
+                event
+                for name in (f"s{number}-{each}" for each in range(250))
+                for event in (start(name, time=NOVEMBER), end(name, time=NOVEMBER, usage=usage))
+            ]
+        )
+    months.finalize(now=NOVEMBER + timedelta(days=15), limit=3_000)
+    months.close_november()
+    (invoice,) = api.client.get("/v1/invoices").json()["data"]
+    (line,) = invoice["lines"]
+    assert line["usage"] == {
+        "input_tokens": 3_000 * largest,
+        "output_tokens": 3_000,
+        "audio_seconds": "37035",
+    }
+    assert 3_000 * largest > 2**64
 
 
 def test_lists_are_paged_and_filtered(months: Months, api: Api) -> None:

@@ -94,6 +94,9 @@ def stored_invoice(row: Any, lines: Iterable[Any]) -> StoredInvoice:
     )
 
 
+_usage_of = msgspec.json.Decoder(Usage).decode
+
+
 def usage_document(usage: Usage) -> str:
     """The non-zero counters of a line as JSON."""
     return msgspec.json.encode({name: count for name, count in usage.known().items() if count}).decode()
@@ -112,7 +115,7 @@ def _line(row: Any) -> InvoiceLine:
             adjustment_id=row.adjustment_id,
             reason=row.reason,
             stream_count=row.stream_count,
-            usage=Usage(**msgspec.json.decode(row.usage)),
+            usage=_usage_of(row.usage),
         ),
         billed_cents=row.billed_cents,
     )
