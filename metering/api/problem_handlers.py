@@ -48,7 +48,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:
-        return error_response(InvalidParameterError("; ".join(_describe(error.errors()))))
+        return error_response(InvalidParameterError("; ".join(dict.fromkeys(_describe(error.errors())))))
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:

@@ -154,6 +154,12 @@ def test_a_wrong_question_says_what_is_wrong_with_it(
     assert says in answer.json()["detail"]
 
 
+def test_what_is_wrong_is_said_once(shared_api: Api) -> None:
+    query = {"from": BEGIN.isoformat(), "to": "9999-01-01T00:00:00Z"}
+    answer = shared_api.client.get("/v1/totals", params=query)
+    assert answer.json()["detail"] == "to: needs a year from 2 to 9998"
+
+
 def test_the_etag_changes_with_the_figures_and_not_with_time(api: Api) -> None:
     query = {"from": BEGIN.isoformat(), "to": END.isoformat()}
     first = api.client.get("/v1/totals", params=query)
