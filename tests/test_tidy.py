@@ -108,8 +108,9 @@ def _all_errors(root: type[MeteringError]) -> Iterator[type[MeteringError]]:
         yield from _all_errors(kind)
 
 
-# These answer for themselves: emitter and gateway are no part of the API, the dashboard answers with pages.
+# These answer for themselves: answers, emitter and gateway are no part of the API, the dashboard answers with pages.
 _ELSEWHERE = (
+    "metering.answers",
     "metering.dashboard",
     "metering.emitter",
     "metering.gateway",

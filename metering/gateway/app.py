@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from metering.answers.tokens import warm_up
 from metering.emitter import Emitter
 from metering.gateway.client import SERVERS_SEND, Client
 from metering.gateway.completions import Completion, new_stream_id
@@ -21,7 +22,6 @@ from metering.gateway.policy_check import check_policies
 from metering.gateway.problems import Problem, RefusedError
 from metering.gateway.requests import authenticate, read_completion_request
 from metering.gateway.settings import GatewaySettings
-from metering.gateway.tokens import warm_up
 
 # The time to acknowledge the last events at the end.
 _FLUSH_SECONDS = 5.0

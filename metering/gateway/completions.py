@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
+from metering.answers.tokens import count_input, counter_for
+from metering.emitter.meter import StreamIdentity, StreamMeter
 from metering.events.events import Outcome
 from metering.gateway.client import Client
 from metering.gateway.gateway import Gateway
-from metering.gateway.meter import StreamIdentity, StreamMeter
 from metering.gateway.problems import Problem, UpstreamFailedError, upstream_failed
 from metering.gateway.relay import LINGER_SECONDS, Progress, Relay
 from metering.gateway.requests import CompletionRequest
-from metering.gateway.tokens import count_input, counter_for
 from metering.gateway.upstream import UpstreamAnswer
 
 log = logging.getLogger(__name__)

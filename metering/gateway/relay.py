@@ -5,15 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from metering.gateway.chunks import EventTooLargeError, SseEvent, SseParser
+from metering.answers.chunks import EventTooLargeError, SseEvent, SseParser
+from metering.answers.json_reading import decode_object, read_documents
+from metering.answers.usage import usage_objects
+from metering.answers.words import error_code
+from metering.emitter.meter import StreamMeter
 from metering.gateway.client import Client, Headers
-from metering.gateway.json_reading import decode_object, read_documents
-from metering.gateway.meter import StreamMeter
 from metering.gateway.metrics import Metrics
 from metering.gateway.problems import UpstreamFailedError, upstream_failed
 from metering.gateway.upstream import UpstreamAnswer
-from metering.gateway.usage import usage_objects
-from metering.gateway.words import error_code
 
 # How long the upstream may take to end its answer after [DONE].
 LINGER_SECONDS = 1.0

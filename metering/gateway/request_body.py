@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from metering.gateway.json_reading import read_json
+from metering.answers.json_reading import read_json
 from metering.gateway.problems import refused
 
 MAX_BODY_BYTES = 32 << 20

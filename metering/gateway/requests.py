@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from metering.answers.words import clean
 from metering.gateway.problems import refused
 from metering.gateway.request_body import (
     MAX_BODY_BYTES,
@@ -17,7 +18,6 @@ from metering.gateway.request_body import (
 )
 from metering.gateway.routing import Routing
 from metering.gateway.settings import ClientKey, Upstream
-from metering.gateway.words import clean
 
 _BODY_SECONDS = 120.0
 _MAX_TAGS = 16

@@ -6,7 +6,7 @@ import httpx2
 import openai
 import pytest
 
-from metering.gateway.tokens import counter_for
+from metering.answers.tokens import counter_for
 from tests.gateway.asking import MESSAGES, stream
 from tests.gateway.world import KEY, World
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metering.gateway.tokens import counter_for
+from metering.answers.tokens import counter_for
 from tests.gateway.hostile.behaviours import (
     DONE,
     TEXT,

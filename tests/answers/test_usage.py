@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.answers.usage import counters, join_parts, usage_parts
 from metering.events.usage import COUNTERS
-from metering.gateway.usage import counters, join_parts, usage_parts
 
 
 def _read(usage: dict[str, Any], provider: str = "openai") -> dict[str, Any]:

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from metering.answers.tokens import OutputCount, count_input, counter_for
 from metering.events.events import UsageSource
-from metering.gateway.tokens import OutputCount, count_input, counter_for
 from metering.lab.demo.upstream_answer import TEXT
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metering.gateway.chunks import MAX_EVENT_BYTES, EventTooLargeError, SseParser
+from metering.answers.chunks import MAX_EVENT_BYTES, EventTooLargeError, SseParser
 
 _STREAM = (
     b'data: {"text": "caf\xc3\xa9 \xf0\x9f\x8c\x8a"}\n\n'

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from metering.answers.usage import Amount
 from metering.events.events import UsageSource
 from metering.events.usage import Usage
-from metering.gateway.usage import Amount
 
 _COST = "upstream_cost_usd"
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import bpe_openai
 
+from metering.answers.json_reading import repaired
 from metering.events.events import UsageSource
-from metering.gateway.json_reading import repaired
 
 # The longest prefix decides. Other models are counted approximately, with o200k_base.
 _ENCODINGS = {

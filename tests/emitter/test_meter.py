@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from metering.answers.tokens import counter_for
+from metering.emitter.meter import StreamClock, StreamIdentity, StreamMeter
 from metering.events.events import Outcome, StreamEnd, TokenDelivered, UsageEvent, UsageSource
-from metering.gateway.meter import StreamClock, StreamIdentity, StreamMeter
-from metering.gateway.tokens import counter_for
 
 
 class _Metered:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from metering.answers.end_usage import Counted, end_usage
 from metering.events.events import UsageSource
-from metering.gateway.end_usage import Counted, end_usage
 
 _PROVIDER, _COUNT, _ESTIMATE = UsageSource.PROVIDER, UsageSource.GATEWAY_COUNT, UsageSource.ESTIMATE
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from metering.answers.end_usage import Counted, EndUsage, end_usage
+from metering.answers.texts import TextPiece, finish_reasons, has_audio, message_pieces, plain_piece, text_pieces
+from metering.answers.tokens import OutputCount, TokenCounter
+from metering.answers.usage import Parts, counters, join_parts, usage_parts
+from metering.answers.words import clean
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
-from metering.gateway.end_usage import Counted, EndUsage, end_usage
-from metering.gateway.texts import TextPiece, finish_reasons, has_audio, message_pieces, plain_piece, text_pieces
-from metering.gateway.tokens import OutputCount, TokenCounter
-from metering.gateway.usage import Parts, counters, join_parts, usage_parts
-from metering.gateway.words import clean
 
 _REPORT_TOKENS = 16
 _REPORT_SECONDS = 0.25

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from metering.gateway.json_reading import decode_object, read_documents, repaired
-from metering.gateway.texts import finish_reasons, message_pieces, plain_piece, text_pieces
+from metering.answers.json_reading import decode_object, read_documents, repaired
+from metering.answers.texts import finish_reasons, message_pieces, plain_piece, text_pieces
 
 
 def _texts(delta: dict[str, Any]) -> list[tuple[bool, str]]:

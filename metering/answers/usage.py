@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import combinations
 from typing import Any
 
-from metering.gateway.usage_names import (
+from metering.answers.usage_names import (
     BARE_INPUT,
     CACHE_BESIDE_INPUT,
     COUNTS,
