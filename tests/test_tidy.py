@@ -108,7 +108,7 @@ def _all_errors(root: type[MeteringError]) -> Iterator[type[MeteringError]]:
         yield from _all_errors(kind)
 
 
-# These answer for themselves: answers, emitter and gateway are no part of the API, the dashboard answers with pages.
+# These answer for themselves: what gateways embed is no part of the API, and the dashboard answers with pages.
 _ELSEWHERE = (
     "metering.answers",
     "metering.dashboard",

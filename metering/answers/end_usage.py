@@ -14,10 +14,10 @@ _COST = "upstream_cost_usd"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """The gateway's own count. `source` tells a count from an estimate."""
+    """The gateway's own count. `source` tells a count from an estimate. None: it has not counted that."""
 
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     reasoning_tokens: int
     source: UsageSource
     has_unreadable: bool = False
@@ -52,20 +52,23 @@ def end_usage(*, reported: Mapping[str, Amount], is_current: bool, counted: Coun
     and output is the larger of both counts, because a provider's running count never falls.
     """
     input_tokens, output_tokens = reported.get("input_tokens", 0), reported.get("output_tokens", 0)
-    if not completed and not input_tokens and not output_tokens and not counted.output_tokens:
+    entered, left = counted.input_tokens, counted.output_tokens
+    if not completed and not input_tokens and not output_tokens and not left:
         return EndUsage(counters=None, source=None)
-    output_is_right = is_current if output_tokens else "output_tokens" in reported and not counted.output_tokens
+    output_is_right = is_current if output_tokens else "output_tokens" in reported and not left
     if input_tokens and output_is_right:
         return EndUsage(counters=reported, source=UsageSource.PROVIDER)
     mixed: dict[str, Amount] = dict(reported)
-    if not input_tokens:
-        cache = reported.get("cache_read_input_tokens", 0) + reported.get("cache_write_input_tokens", 0)
-        mixed["input_tokens"] = max(counted.input_tokens, cache)
-    if not output_is_right:
-        mixed["output_tokens"] = max(counted.output_tokens, output_tokens)
+    cache = reported.get("cache_read_input_tokens", 0) + reported.get("cache_write_input_tokens", 0)
+    if not input_tokens and (entered is not None or cache):
+        mixed["input_tokens"] = max(entered or 0, cache)
+    if not output_is_right and (left is not None or output_tokens):
+        mixed["output_tokens"] = max(left or 0, output_tokens)
         reasoning = max(counted.reasoning_tokens, reported.get("reasoning_output_tokens", 0))
         if reasoning:
             mixed["reasoning_output_tokens"] = reasoning
+    if not mixed:
+        return EndUsage(counters=None, source=None)
     # The provider's own numbers, with the tokens that followed them counted here, are no estimate.
     is_provider_and_more = bool(input_tokens and output_tokens) and not counted.has_unreadable
     return EndUsage(

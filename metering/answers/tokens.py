@@ -1,4 +1,7 @@
-"""Token counts: the vocabulary of a model, the tokens of a request, and those of an answer as it streams."""
+"""Token counts: the vocabulary of a model, the tokens of a request, and those of an answer as it streams.
+
+The vocabularies are 75 MB and come with the extras `gateway` and `count`. Without them, tokens are estimated.
+"""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +9,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
 
-import bpe_openai
+try:
+    import bpe_openai
+except ImportError:
+    bpe_openai = None
 
 from metering.answers.json_reading import repaired
 from metering.events.events import UsageSource
@@ -30,6 +36,7 @@ _FALLBACK = "o200k_base"
 
 # The encoder refuses more than 200,000 tokens at once, and a character has four tokens at most.
 _SLICE_CHARACTERS = 40_000
+_BYTES_PER_TOKEN = 4
 # OpenAI's chat format: three tokens around each message, and three before the answer.
 _TOKENS_PER_MESSAGE = 3
 _TOKENS_BEFORE_ANSWER = 3
@@ -58,8 +65,20 @@ class BpeCounter:
         return sum(len(encoding.encode_ordinary(text[at : at + _SLICE_CHARACTERS])) for at in slices)
 
 
+@dataclass(frozen=True, slots=True)
+class LengthCounter:
+    """Estimates a token per four bytes of UTF-8, where no vocabulary is installed."""
+
+    source: UsageSource = UsageSource.ESTIMATE
+
+    def count(self, text: str) -> int:
+        return -(-len(repaired(text).encode()) // _BYTES_PER_TOKEN)
+
+
 def counter_for(*, model: str) -> TokenCounter:
-    """A counter with the model's own vocabulary if it is OpenAI's, else one that estimates."""
+    """A counter with the model's own vocabulary if it is OpenAI's and installed, else one that estimates."""
+    if bpe_openai is None:
+        return LengthCounter()
     name = model.removeprefix("openai/").lower()
     prefixes = [prefix for prefix in _ENCODINGS if name.startswith(prefix)]
     if not prefixes:
@@ -69,7 +88,8 @@ def counter_for(*, model: str) -> TokenCounter:
 
 def warm_up() -> None:
     """Load the most used vocabulary, which takes half a second, before the first request."""
-    _load(_FALLBACK)
+    if bpe_openai is not None:
+        _load(_FALLBACK)
 
 
 @cache

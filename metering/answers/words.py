@@ -15,8 +15,14 @@ def clean(value: object, *, name: bool = False) -> str | None:
 
 
 def error_code(document: dict[str, Any]) -> str | None:
-    """The short code of an error object; None without an error."""
+    """The short code of a document's error; None without one."""
     error = document.get("error")
+    response = document.get("response")
+    if not error and isinstance(response, dict):
+        error = response.get("error")
+    if not error and document.get("type") == "error":
+        # OpenAI's Responses format has the code and the message beside the type.
+        error = {"code": document.get("code")}
     if not error:
         return None
     detail = error if isinstance(error, dict) else {}

@@ -1,11 +1,27 @@
-"""The client that a gateway embeds to post its usage events. `emit` never blocks and never raises.
+"""The client that a gateway embeds to meter its streams. `emit` never blocks and never raises.
 
-The gateway makes the events: the emitter counts no tokens and sets no times. It needs only httpx2 and the standard
-library. Start with `client.py`; `metering-emitter resend` is `resend.py`.
+Start with `Emitter.stream`, which gives a context manager for one stream; or make the events, and `emit` them.
+
+It needs httpx2 and msgspec. With the extra `count` it counts tokens with OpenAI's vocabularies, else it estimates.
 """
 
 from metering.emitter.client import Emitter
+from metering.emitter.events import StreamEnd, StreamStart, TokenDelivered, Usage
 from metering.emitter.reports import EmitterStats
 from metering.emitter.spool import SpoolError
+from metering.emitter.stream import MeteredStream, usage_of
+from metering.events.events import Outcome, UsageSource
 
-__all__ = ["Emitter", "EmitterStats", "SpoolError"]
+__all__ = [
+    "Emitter",
+    "EmitterStats",
+    "MeteredStream",
+    "Outcome",
+    "SpoolError",
+    "StreamEnd",
+    "StreamStart",
+    "TokenDelivered",
+    "Usage",
+    "UsageSource",
+    "usage_of",
+]

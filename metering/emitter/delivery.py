@@ -43,12 +43,12 @@ class Verdict:
 class Delivery:
     """The connection to one ingest API, for use by one thread."""
 
-    def __init__(self, *, url: str, key: str, timeout: float) -> None:
+    def __init__(self, *, url: str, key: str | Callable[[], str], timeout: float) -> None:
         self._endpoint = f"{url.rstrip('/')}/v1/events"
-        self._client = httpx2.Client(
-            timeout=timeout,
-            headers={"authorization": f"Bearer {key}", "user-agent": "metering-emitter"},
-        )
+        self._key = key
+        if isinstance(key, str):
+            _check_key(key)
+        self._client = httpx2.Client(timeout=timeout, headers={"user-agent": "metering-emitter"})
 
     def close(self) -> None:
         self._client.close()
@@ -59,6 +59,11 @@ class Delivery:
             return Verdict(done=True)
         body = json_array(lines)
         headers = {"content-type": "application/cloudevents-batch+json"}
+        try:
+            headers["authorization"] = f"Bearer {self._current_key()}"
+        except Exception as error:  # noqa: BLE001 - the caller's function; the events wait for the next try
+            problem = f"the emitter's `key` cannot be read: {error}"
+            return Verdict(done=False, problem=problem, misconfigured=True)
         if len(body) >= _GZIP_FROM_BYTES:
             body = gzip.compress(body, compresslevel=3)
             headers["content-encoding"] = "gzip"
@@ -70,6 +75,13 @@ class Delivery:
         if response.status_code == 413:
             return self._post_halves(lines)
         return self._judge(response, answer, len(lines))
+
+    def _current_key(self) -> str:
+        if isinstance(self._key, str):
+            return self._key
+        key = self._key()
+        _check_key(key)
+        return key
 
     def _post_halves(self, lines: Sequence[bytes]) -> Verdict:
         """Post each half. A batch has 1,000 events, so this recurses ten times at most."""
@@ -104,6 +116,12 @@ class Delivery:
             return Verdict(done=False, problem=problem, retry_after=_retry_after(response))
         problem = f"{status} from {self._endpoint}: the emitter's `url` does not lead to the ingest API"
         return Verdict(done=False, problem=problem, misconfigured=True)
+
+
+def _check_key(key: str) -> None:
+    """Refuse what cannot be sent in a header, such as the `…` of an example."""
+    if not key.isascii() or not key.isprintable() or not key.strip():
+        raise ValueError("key: expected a key as `metering keys create` prints it: mk_<id>_<secret>")
 
 
 def _read_bounded(response: httpx2.Response) -> bytes:

@@ -1,4 +1,4 @@
-"""The meter of one completion: counts what the upstream delivers, and emits the usage events. It has no network.
+"""The meter of one stream: counts what the upstream delivers, and emits the usage events. It has no network.
 
 "Delivered" is everything that was received from the upstream, also what the client did not read: upstreams do not
 refund it.
@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from metering.answers.end_usage import Counted, EndUsage, end_usage
-from metering.answers.texts import TextPiece, finish_reasons, has_audio, message_pieces, plain_piece, text_pieces
+from metering.answers.formats import CHAT, Format, format_of
+from metering.answers.texts import TextPiece, plain_piece
 from metering.answers.tokens import OutputCount, TokenCounter
 from metering.answers.usage import Parts, counters, join_parts, usage_parts
 from metering.answers.words import clean
@@ -30,15 +31,16 @@ Emit = Callable[[UsageEvent], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamIdentity:
-    """The facts about a stream that are known at its start."""
+    """The facts about a stream that are known at its start. `input_tokens` is None if nobody has counted them."""
 
     customer_id: str
     stream_id: str
     provider: str
     model: str
     streaming: bool
-    input_tokens: int
+    input_tokens: int | None
     input_exact: bool
+    operation: str = "chat"
     max_output_tokens: int | None = None
     api_key_id: str | None = None
     request_hash: str | None = None
@@ -63,10 +65,35 @@ class StreamClock:
         return self._began + timedelta(seconds=self._elapsed() - self._zero)
 
 
-class StreamMeter:
-    """Emits a stream-start, a token-delivered from time to time, and exactly one stream-end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """The output tokens of which the caller says that they were delivered so far."""
 
-    def __init__(self, *, identity: StreamIdentity, counter: TokenCounter, emit: Emit) -> None:
+    output_tokens: int
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What the caller knows of the answer, beside what the documents say. None: what they say."""
+
+    provider: str | None = None
+    model: str | None = None
+    response_id: str | None = None
+    service_tier: str | None = None
+    finish_reasons: tuple[str, ...] | None = None
+
+
+class StreamMeter:
+    """Emits a stream-start, a token-delivered from time to time, and exactly one stream-end.
+
+    `reads_all`: the meter gets the whole answer, so no output means that there was none. Else it is not known.
+    """
+
+    def __init__(
+        self, *, identity: StreamIdentity, counter: TokenCounter, emit: Emit, reads_all: bool = True
+    ) -> None:
+        self._has_read = reads_all
         self._identity = identity
         self._emit = emit
         self._clock = StreamClock(began=datetime.now(UTC), elapsed=time.monotonic)
@@ -76,6 +103,7 @@ class StreamMeter:
         self._reported_tokens = 0
         self._pieces = 0
         self._characters = 0
+        self._told: Told | None = None
         self._last_report = time.monotonic()
         self._usage: Parts = {}
         self._usage_is_current = False
@@ -107,6 +135,7 @@ class StreamMeter:
             provider=known.provider,
             model=known.model,
             streaming=known.streaming,
+            operation=known.operation,
             input_tokens=known.input_tokens,
             max_output_tokens=known.max_output_tokens,
             api_key_id=known.api_key_id,
@@ -133,11 +162,12 @@ class StreamMeter:
             self._report()
 
     def _take_any(self, document: dict[str, Any], *, delivered: bool) -> None:
-        pieces = self._pieces_of(document)
+        form = format_of(document)
+        pieces = self._pieces_of(document, form)
         if pieces and delivered:
             self._add(pieces)
-        if document.get("choices"):
-            self._note_choices(document)
+        if form is not CHAT or document.get("choices"):
+            self._note_choices(document, form)
         usage = usage_parts(document)
         if usage:
             self._usage = join_parts(self._usage, usage)
@@ -147,30 +177,67 @@ class StreamMeter:
             self._usage_is_current = False
 
     def _add(self, pieces: Sequence[TextPiece]) -> None:
+        self._has_read = True
         for piece in pieces:
             self._output.add(lane=piece.lane, text=piece.text)
             self._characters += len(piece.text)
         self._pieces += len(pieces)
 
+    def take_text(self, text: str, *, reasoning: bool = False) -> None:
+        """Count a piece of the answer's text, or of its reasoning. Pieces are joined before they are counted."""
+        self._add((TextPiece((reasoning, 0, "reasoning" if reasoning else "content"), text),))
+        self._usage_is_current = False
+        if self._report_is_due():
+            self._report()
+
+    def take_count(self, told: Told) -> None:
+        """Take the caller's count of what was delivered so far, in place of a count of texts."""
+        before = self._told
+        self._told = told
+        self._usage_is_current = False
+        self._pieces += 1
+        self._characters += _CHARACTERS_PER_TOKEN * (
+            told.output_tokens - (before.output_tokens if before is not None else 0)
+        )
+        if self._report_is_due():
+            self._report()
+
+    def take_usage(self, usage: Mapping[str, Any]) -> None:
+        """Join the usage object of an upstream, which has all output so far."""
+        self._usage = join_parts(self._usage, usage_parts({"usage": usage}))
+        self._usage_is_current = True
+
     def take_unreadable(self, size: int, *, delivered: bool = True) -> None:
         """Estimate output that cannot be read, of `size` bytes."""
         if delivered:
+            self._has_read = True
             self._unreadable_bytes += size
             self._pieces += 1
             self._characters += size
 
-    def end(self, *, outcome: Outcome, error_type: str | None = None) -> EndUsage | None:
-        """Emit the stream-end, and return its usage; later calls do nothing."""
+    def end(
+        self,
+        *,
+        outcome: Outcome,
+        error_type: str | None = None,
+        answered: Answered = Answered(),
+        given: EndUsage | None = None,
+    ) -> EndUsage | None:
+        """Emit the stream-end, and return its usage; later calls do nothing.
+
+        Its usage is the `given` one, or else what was reported and counted.
+        """
         if self._ended:
             return None
         self._ended = True
-        usage = end_usage(
+        usage = given or end_usage(
             reported=counters(self._usage, provider=self._identity.provider),
             is_current=self._usage_is_current,
             counted=self._counted(),
             completed=outcome is Outcome.COMPLETED,
         )
         reasons = tuple(reason for _, reason in sorted(self._choices.items()) if reason is not None)
+        said = self._response
         self._emit(
             StreamEnd(
                 customer_id=self._identity.customer_id,
@@ -179,11 +246,11 @@ class StreamMeter:
                 outcome=outcome,
                 usage=usage.as_usage(),
                 usage_source=usage.source,
-                finish_reasons=reasons or None,
-                response_provider=self._response.get("provider"),
-                response_model=self._response.get("model"),
-                response_id=self._response.get("id"),
-                service_tier=self._response.get("usage_tier") or self._response.get("service_tier"),
+                finish_reasons=answered.finish_reasons or reasons or None,
+                response_provider=answered.provider or said.get("provider"),
+                response_model=answered.model or said.get("model"),
+                response_id=answered.response_id or said.get("id"),
+                service_tier=answered.service_tier or said.get("usage_tier") or said.get("service_tier"),
                 error_type=clean(error_type),
                 upstream_cost_usd=usage.upstream_cost_usd,
             )
@@ -193,42 +260,48 @@ class StreamMeter:
     def _counted(self) -> Counted:
         unreadable = -(-self._unreadable_bytes // _BYTES_PER_TOKEN)
         is_estimate = bool(unreadable) or self._has_audio
+        told = self._told
+        if told is not None:
+            output, reasoning = told.output_tokens, told.reasoning_tokens
+        else:
+            output, reasoning = self._output.tokens() + unreadable, self._output.reasoning_tokens()
         return Counted(
             input_tokens=self._identity.input_tokens,
-            output_tokens=self._output.tokens() + unreadable,
-            reasoning_tokens=self._output.reasoning_tokens(),
+            output_tokens=output if self._has_read or told is not None else None,
+            reasoning_tokens=reasoning,
             source=UsageSource.ESTIMATE if is_estimate else self._count_source,
             has_unreadable=is_estimate,
         )
 
-    def _pieces_of(self, document: dict[str, Any]) -> list[TextPiece]:
+    def _pieces_of(self, document: dict[str, Any], form: Format) -> list[TextPiece]:
         """The output in a document. A message that repeats its deltas at the end is no output again."""
-        pieces = text_pieces(document)
+        pieces = form.deltas(document)
         if pieces:
             self._choices_with_deltas.update(piece.choice for piece in pieces)
-        whole = message_pieces(document)
+        whole = form.texts(document)
         if whole:
             pieces = pieces + [piece for piece in whole if piece.choice not in self._choices_with_deltas]
         return pieces
 
     def _note_response(self, document: dict[str, Any]) -> None:
-        shown = (document.get("id"), document.get("model"), document.get("service_tier"), document.get("usage"))
+        about = format_of(document).about(document)
+        shown = (about.get("id"), about.get("model"), about.get("service_tier"), about.get("usage"))
         if shown == self._shown:
             return
         self._shown = shown
         for field in _RESPONSE_FIELDS:
-            value = document.get(field)
+            value = about.get(field)
             if value and value != self._response.get(field) and (text := clean(value, name=field != "id")):
                 self._response[field] = text
-        usage = document.get("usage")
+        usage = about.get("usage")
         if isinstance(usage, dict) and (tier := clean(usage.get("service_tier"))):
             self._response["usage_tier"] = tier
 
-    def _note_choices(self, document: dict[str, Any]) -> None:
-        for index, reason in finish_reasons(document).items():
+    def _note_choices(self, document: dict[str, Any], form: Format) -> None:
+        for index, reason in form.reasons(document).items():
             self._choices[index] = clean(reason) or self._choices.get(index)
         if not self._has_audio:
-            self._has_audio = has_audio(document)
+            self._has_audio = form.has_audio(document)
 
     def _report_is_due(self) -> bool:
         """Guesses the number of tokens since the last report without encoding them, which is cheap."""
@@ -241,7 +314,8 @@ class StreamMeter:
         self._pieces = self._characters = 0
         self._last_report = time.monotonic()
         # A piece can merge with the one before it, so that a count falls by one. Reported counts never fall.
-        self._reported_tokens = max(self._reported_tokens, self._counted().output_tokens)
+        counted = self._counted()
+        self._reported_tokens = max(self._reported_tokens, counted.output_tokens or 0)
         self._seq += 1
         self._emit(
             TokenDelivered(
@@ -250,6 +324,6 @@ class StreamMeter:
                 time=self._clock.now(),
                 seq=self._seq,
                 output_tokens=self._reported_tokens,
-                reasoning_output_tokens=self._output.reasoning_tokens() or None,
+                reasoning_output_tokens=counted.reasoning_tokens or None,
             )
         )

@@ -51,6 +51,32 @@ class Counters:
             return replace(EmitterStats(**self._values), spooled=spooled)
 
 
+class Troubles:
+    """Says a trouble once when it begins, once when it changes its kind, and once when it is over."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        # By what it is about: its kind, and since when.
+        self._open: dict[str, tuple[str, float]] = {}
+
+    def arises(self, about: str, kind: str, message: str, *args: object) -> None:
+        """There is a trouble; nothing is said if it is known."""
+        with self._lock:
+            known = self._open.get(about)
+            if known is not None and known[0] == kind:
+                return
+            self._open[about] = (kind, known[1] if known is not None else time.monotonic())
+        self._log.error(message, *args)
+
+    def passes(self, about: str, message: str) -> None:
+        """There is none; says so, and how long it lasted, if there was one."""
+        with self._lock:
+            known = self._open.pop(about, None)
+        if known is not None:
+            self._log.warning("%s, after %.0f s", message, time.monotonic() - known[1])
+
+
 class ErrorLog:
     """Logs an error at once, and the same message again only after ten seconds, with the count since then."""
 

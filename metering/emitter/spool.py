@@ -23,12 +23,13 @@ from pathlib import Path
 from types import TracebackType
 
 from metering.core.errors import MeteringError
-from metering.emitter.reports import ErrorLog
+from metering.emitter.reports import Troubles
 from metering.emitter.segments import Segment, SegmentWriter, inherited_segment
 from metering.emitter.sent import FOLDER as SENT
 
 log = logging.getLogger(__name__)
 
+_DISK = "disk"
 # The events that wait in memory when the disk fails.
 _MAX_MEMORY_BYTES = 64 << 20
 
@@ -90,7 +91,7 @@ class Spool:
         self._segment_events = segment_events
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
-        self._errors = ErrorLog(log)
+        self._troubles = Troubles(log)
         self._writer: SegmentWriter | None = None
         self._memory_bytes = 0
         self._finishing = False
@@ -185,6 +186,15 @@ class Spool:
                     _clear_folder(self._folder)
             self._lock.release()
 
+    def disown(self) -> None:
+        """In a forked child: close the copies of the parent's open files. Files and lock stay the parent's.
+
+        No lock of this object is taken: a thread that the child does not have may hold it.
+        """
+        if self._writer is not None:
+            self._writer.close()
+        self._lock.release()
+
     def _fitting(self, lines: Sequence[bytes], bound: int) -> list[bytes]:
         """As many lines as the bound allows; counts their bytes at once."""
         taken: list[bytes] = []
@@ -207,15 +217,12 @@ class Spool:
             self._bytes -= size
             return self._hold_in_memory(lines, size, error)
         self._events += len(lines)
+        self._troubles.passes(_DISK, "usage events are written to disk again")
         return 0
 
     def _hold_in_memory(self, lines: list[bytes], size: int, error: OSError) -> int:
-        self._errors.error(
-            "cannot write to the spool folder %s, usage events wait in memory: %s",
-            self._folder,
-            error,
-            count=len(lines),
-        )
+        message = "cannot write to the spool folder %s, usage events wait in memory: %s"
+        self._troubles.arises(_DISK, type(error).__name__, message, self._folder, error)
         self._seal()
         if self._memory_bytes + size > _MAX_MEMORY_BYTES:
             return len(lines)

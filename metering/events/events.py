@@ -146,9 +146,9 @@ class StreamEnd(_DescribedOnce):
 
     def _attributes(self) -> dict[str, object]:
         return _without_none(
-            outcome=self.outcome.value,
+            outcome=str(self.outcome),
             usage=None if self.usage is None else _plain(self.usage.known()),
-            usage_source=None if self.usage_source is None else self.usage_source.value,
+            usage_source=None if self.usage_source is None else str(self.usage_source),
             finish_reasons=None if self.finish_reasons is None else list(self.finish_reasons),
             response_provider=self.response_provider,
             response_model=self.response_model,

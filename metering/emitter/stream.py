@@ -1,0 +1,213 @@
+"""A stream as a context manager: leaving it emits exactly one stream-end, whatever happens inside."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from metering.answers.end_usage import EndUsage
+from metering.answers.usage import counters, usage_parts
+from metering.emitter.events import MAX_NOTE, Usage, check_count, outcome_of, source_of
+from metering.emitter.meter import Answered, StreamMeter, Told
+from metering.events.events import Outcome, StreamStart, UsageEvent
+from metering.events.usage import Usage as AnyUsage
+
+# A start that is not on disk by then holds up nothing any longer.
+_DURABLE_SECONDS = 1.0
+# By its name: the emitter needs no web framework.
+_CLIENT_GONE = frozenset({"ClientDisconnect", "ClientDisconnected", "ConnectionClosedOK", "WebSocketDisconnect"})
+
+_TIMEOUTS = ("Timeout", "APITimeout", "ReadTimeout", "ConnectTimeout")
+
+
+class EmitDurably(Protocol):
+    """Emits an event, and calls back once it is on disk."""
+
+    def __call__(self, event: UsageEvent, *, on_spooled: Callable[[], None] | None = None) -> None: ...
+
+
+class MeteredStream:
+    """One stream of a gateway, from `Emitter.stream`. Use it with `with`, or with `async with`.
+
+    Inside, tell what the upstream delivers, by one of three: `take` for chunks in OpenAI's or Anthropic's format,
+    `text` for pieces of text, or `delivered` for a count of your own. Entering emits the stream-start. Leaving
+    ends the stream, unless `end` has: without an error as completed; by cancellation, a closed generator or a
+    client that has left as cancelled; by a time-out as timed out; by any other error as failed. Errors pass on.
+    """
+
+    def __init__(self, *, meter: StreamMeter, start: StreamStart, emit: EmitDurably, durable: bool) -> None:
+        self._meter = meter
+        self._start = start
+        self._emit = emit
+        self._durable = durable
+        self._answered = Answered()
+        self._given: EndUsage | None = None
+        self._ended = False
+
+    @property
+    def stream_id(self) -> str:
+        """The id under which the service knows the stream."""
+        return self._start.stream_id
+
+    def take(self, chunk: object) -> None:
+        """Count a chunk, or a whole answer, in OpenAI's or Anthropic's format: a mapping, or an object of an SDK.
+
+        Usage, model, response id and finish reasons are taken from it as well.
+
+        Raises:
+            TypeError: it is neither.
+        """
+        self._meter.take(_as_mapping("chunk", chunk))
+
+    def text(self, text: str, *, reasoning: bool = False) -> None:
+        """Count a piece of the answer's text. Pieces are joined before they are counted."""
+        self._meter.take_text(text, reasoning=reasoning)
+
+    def delivered(self, *, output_tokens: int, reasoning_output_tokens: int = 0) -> None:
+        """Tell how many output tokens, reasoning included, were delivered since the start.
+
+        Raises:
+            TypeError, ValueError: a count is no whole number from 0 to 2^53 - 1.
+        """
+        check_count("output_tokens", output_tokens)
+        check_count("reasoning_output_tokens", reasoning_output_tokens)
+        self._meter.take_count(Told(output_tokens=output_tokens, reasoning_tokens=reasoning_output_tokens))
+
+    def answered_by(
+        self,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        response_id: str | None = None,
+        service_tier: str | None = None,
+    ) -> None:
+        """Tell who answered, where that is not who was asked; `None` leaves a field as it is."""
+        known = self._answered
+        self._answered = dataclasses.replace(
+            known,
+            provider=provider or known.provider,
+            model=model or known.model,
+            response_id=response_id or known.response_id,
+            service_tier=service_tier or known.service_tier,
+        )
+
+    def usage(self, usage: object, *, source: str | None = None) -> None:
+        """Tell the usage: an upstream's usage object (a mapping, or of an SDK), or `Usage` with our counters.
+
+        An upstream's is joined with what it has reported before, and believed if it fits what was counted. `Usage`
+        is taken as it is, with the `source` that you name (`provider`, `gateway_count` or `estimate`).
+
+        Raises:
+            TypeError, ValueError: it is neither, or the source is missing or wrong.
+        """
+        if not isinstance(usage, AnyUsage):
+            self._meter.take_usage(_as_mapping("usage", usage))
+            return
+        if source is None:
+            raise ValueError("source: say who counted: provider, gateway_count or estimate")
+        self._given = EndUsage(counters=usage.known(), source=source_of(source))
+
+    def end(
+        self,
+        outcome: str = "completed",
+        *,
+        usage: object = None,
+        source: str | None = None,
+        error_type: str | None = None,
+        finish_reason: str | None = None,
+    ) -> None:
+        """End the stream now; what comes later is not counted. Further calls do nothing.
+
+        Raises:
+            TypeError, ValueError: the outcome is not completed, cancelled, failed or timed_out, or see `usage`.
+        """
+        ending = outcome_of(outcome)
+        if usage is not None:
+            self.usage(usage, source=source)
+        if finish_reason is not None:
+            self._answered = dataclasses.replace(self._answered, finish_reasons=(finish_reason,))
+        self._finish(ending, error_type)
+
+    def __enter__(self) -> Self:
+        self._emit(self._start)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        outcome = _outcome_by(error)
+        named = kind.__name__[:MAX_NOTE] if kind is not None and outcome is not Outcome.CANCELLED else None
+        self._finish(outcome, named)
+
+    async def __aenter__(self) -> Self:
+        if not self._durable:
+            return self.__enter__()
+        written = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def note() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(written.set)
+
+        self._emit(self._start, on_spooled=note)
+        try:
+            async with asyncio.timeout(_DURABLE_SECONDS):
+                await written.wait()
+        except TimeoutError:
+            pass
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def _finish(self, outcome: Outcome, error_type: str | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        # Who leaves after the last token, and its usage, has got everything.
+        if outcome is Outcome.CANCELLED and self._meter.is_finished and self._meter.has_final_usage:
+            outcome = Outcome.COMPLETED
+        self._meter.end(outcome=outcome, error_type=error_type, answered=self._answered, given=self._given)
+
+
+def usage_of(usage: object, *, provider: str) -> Usage:
+    """The usage object of an upstream with our counters: of any vendor we know of, as a mapping or of an SDK.
+
+    What `provider` it is of decides whether reasoning and cache stand within or beside the other counts.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    found = counters(usage_parts({"usage": _as_mapping("usage", usage)}), provider=provider)
+    return Usage(**{name: count for name, count in found.items() if name != "upstream_cost_usd"})  # type: ignore[arg-type]
+
+
+def _outcome_by(error: BaseException | None) -> Outcome:
+    if error is None:
+        return Outcome.COMPLETED
+    if not isinstance(error, Exception):  # CancelledError, GeneratorExit, KeyboardInterrupt
+        return Outcome.CANCELLED
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & _CLIENT_GONE:
+        return Outcome.CANCELLED
+    is_timeout = isinstance(error, TimeoutError) or any(name.startswith(_TIMEOUTS) for name in names)
+    return Outcome.TIMED_OUT if is_timeout else Outcome.FAILED
+
+
+def _as_mapping(name: str, value: object) -> dict[str, Any]:
+    """The value as a mapping with plain values; SDKs' objects know how to become one."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    for method in ("model_dump", "to_dict", "dict"):
+        if callable(made := getattr(value, method, None)) and isinstance(found := made(), Mapping):
+            return dict(found)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(f"{name}: expected a mapping or an object of an SDK, got {type(value).__name__}")
