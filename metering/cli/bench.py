@@ -11,6 +11,7 @@ import typer
 from metering.cli.shared import AsJson, say
 from metering.lab.bench.alerts import bench_alerts
 from metering.lab.bench.audit import bench_audit
+from metering.lab.bench.emitter import bench_emitter
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
 from metering.lab.bench.gateway import bench_gateway
@@ -173,6 +174,18 @@ def gateway(
         litellm=litellm,
         say=say,
     )
+    _finish(report, out, as_json)
+
+
+@app.command("emitter")
+def emitter(
+    calls: Annotated[int, typer.Option(min=1_000, max=10_000_000, help="Calls of each kind.")] = 100_000,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the microseconds of a call of the embedded emitter, against an append to a queue."""
+    report = bench_emitter(calls=calls, say=say)
+    say(f"ratio of emit to an append under a lock: {report.ratio:.1f}")
     _finish(report, out, as_json)
 
 

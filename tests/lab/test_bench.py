@@ -16,6 +16,7 @@ from metering.events.wire.decode import decode_json
 from metering.exports.export_month import ExportFormat, ExportKind
 from metering.lab.bench.alerts import bench_alerts
 from metering.lab.bench.audit import bench_audit
+from metering.lab.bench.emitter import bench_emitter
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
 from metering.lab.bench.gateway import bench_gateway
@@ -111,6 +112,15 @@ def test_rating_is_measured_over_every_model(said: list[str], shown: Shown) -> N
     report = bench_rating(seconds=0.1, say=said.append)
     assert report.lines_per_second > report.streams_per_second > 0
     assert f"{report.streams_per_second:,.0f}" in shown("rating", report)
+
+
+def test_each_call_of_the_emitter_is_timed(said: list[str], shown: Shown) -> None:
+    report = bench_emitter(calls=2_000, say=said.append)
+    assert {row.call for row in report.rows} == {"floor", "emit", "delivered", "take"}
+    assert all(0 < row.p50 <= row.p99 <= row.p999 for row in report.rows)
+    assert report.dropped == 0
+    assert report.ratio > 1
+    assert "| emit | tight | 2,000 |" in shown("emitter", report)
 
 
 def test_the_audit_is_measured(stages: Stages, said: list[str], shown: Shown) -> None:

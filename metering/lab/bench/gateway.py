@@ -81,8 +81,8 @@ def bench_gateway(
     rows: list[Row] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        upstream, upstream_port = stack.enter_context(_printing_its_port("gateway_upstream"))
-        floor, floor_port = stack.enter_context(_printing_its_port("gateway_floor", str(upstream_port)))
+        upstream, upstream_port = stack.enter_context(printing_its_port("gateway_upstream"))
+        floor, floor_port = stack.enter_context(printing_its_port("gateway_floor", str(upstream_port)))
         targets = [
             _Target(what="direct", port=upstream_port, pid=upstream),
             _Target(what="bare TCP pass-through", port=floor_port, pid=floor),
@@ -148,7 +148,7 @@ def _line(row: Row) -> str:
 
 
 @contextmanager
-def _printing_its_port(module: str, *arguments: str) -> Iterator[tuple[int, int]]:
+def printing_its_port(module: str, *arguments: str) -> Iterator[tuple[int, int]]:
     """A process of this package, by id and port."""
     command = [sys.executable, "-m", f"metering.lab.bench.{module}", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
