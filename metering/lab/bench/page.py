@@ -265,7 +265,7 @@ def _emitter(report: EmitterReport) -> list[str]:
     note = (
         "`emit` takes an event that is made already; `delivered` and `take` are methods of `Emitter.stream`, and"
         " emit a token-delivered every 16 tokens. The floor is an append to a queue under a lock. The emitter's"
-        f" threads write to disk and send meanwhile; {report.dropped:,} events were dropped. Ratio of `emit` to the"
-        f" floor, at p50 in the tight loop: {report.ratio:.1f}."
+        f" threads write to disk and send meanwhile; {report.dropped:,} events were dropped. Ratio of `emit` to"
+        f" the floor, at p50 in the tight loop: {report.ratio:.1f}."
     )
     return _section("Emitter", report.machine, table, note)
