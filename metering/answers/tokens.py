@@ -1,10 +1,8 @@
-"""Token counts: the vocabulary of a model, the tokens of a request, and those of an answer as it streams.
+"""Token counts: the vocabulary of a model, and the tokens of an answer as it streams.
 
 The vocabularies are 75 MB and come with the extras `gateway` and `count`. Without them, tokens are estimated.
 """
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -37,9 +35,6 @@ _FALLBACK = "o200k_base"
 # The encoder refuses more than 200,000 tokens at once, and a character has four tokens at most.
 _SLICE_CHARACTERS = 40_000
 _BYTES_PER_TOKEN = 4
-# OpenAI's chat format: three tokens around each message, and three before the answer.
-_TOKENS_PER_MESSAGE = 3
-_TOKENS_BEFORE_ANSWER = 3
 
 
 class TokenCounter(Protocol):
@@ -95,51 +90,6 @@ def warm_up() -> None:
 @cache
 def _load(name: str) -> Any:
     return bpe_openai.get_encoding(name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputCount:
-    """The input tokens of a request; not `exact` if it has parts that are not text."""
-
-    tokens: int
-    exact: bool
-
-
-def count_input(*, request: dict[str, Any], counter: TokenCounter) -> InputCount:
-    """The tokens of messages, tools and response format, without images, audio and files."""
-    messages = request.get("messages")
-    tokens = _TOKENS_BEFORE_ANSWER
-    exact = True
-    for message in messages if isinstance(messages, list) else []:
-        tokens += _TOKENS_PER_MESSAGE
-        if isinstance(message, dict):
-            tokens += sum(counter.count(text) for text in _message_texts(message))
-            exact = exact and _is_text_only(message.get("content"))
-    for name in ("tools", "functions", "response_format"):
-        if request.get(name):
-            tokens += counter.count(json.dumps(request[name], separators=(",", ":"), ensure_ascii=False))
-    return InputCount(tokens=tokens, exact=exact)
-
-
-def _message_texts(message: dict[str, Any]) -> Iterator[str]:
-    for name in ("role", "name", "content", "refusal", "reasoning_content"):
-        if isinstance(value := message.get(name), str):
-            yield value
-    content = message.get("content")
-    for part in content if isinstance(content, list) else []:
-        if isinstance(part, dict) and isinstance(text := part.get("text") or part.get("refusal"), str):
-            yield text
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else []:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            yield from (value for value in function.values() if isinstance(value, str))
-
-
-def _is_text_only(content: object) -> bool:
-    if not isinstance(content, list):
-        return True
-    return all(isinstance(part, dict) and part.get("type") in ("text", "refusal") for part in content)
 
 
 # The tail of a lane keeps about this many characters; the text before it is counted once and dropped.

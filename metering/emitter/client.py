@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metering.answers.tokens import count_input, counter_for
+from metering.answers.inputs import count_input
+from metering.answers.tokens import counter_for
 from metering.emitter.events import check_start
 from metering.emitter.meter import StreamIdentity, StreamMeter
 from metering.emitter.pump import Options, Pump

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from metering.answers.tokens import count_input, counter_for
+from metering.answers.inputs import count_input
+from metering.answers.tokens import counter_for
 from metering.emitter.meter import StreamIdentity, StreamMeter
 from metering.events.events import Outcome
 from metering.gateway.client import Client

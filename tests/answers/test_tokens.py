@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from metering.answers.tokens import OutputCount, count_input, counter_for
+from metering.answers.inputs import count_input
+from metering.answers.tokens import OutputCount, counter_for
 from metering.events.events import UsageSource
 from metering.lab.demo.upstream_answer import TEXT
 

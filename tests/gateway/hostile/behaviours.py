@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metering.answers.tokens import count_input, counter_for
+from metering.answers.inputs import count_input
+from metering.answers.tokens import counter_for
 from tests.gateway.asking import MESSAGES
 
 # Each word is one token of o200k_base, with its space.
