@@ -13,7 +13,7 @@ from typing import Any
 from metering.answers.inputs import count_input
 from metering.answers.tokens import counter_for
 from metering.emitter.events import check_start
-from metering.emitter.meter import StreamIdentity, StreamMeter
+from metering.emitter.meter import Output, StreamIdentity, StreamMeter
 from metering.emitter.pump import Options, Pump
 from metering.emitter.reports import EmitterStats, ErrorLog
 from metering.emitter.spool import SpoolError
@@ -134,7 +134,7 @@ class Emitter:
             service_tier=service_tier,
             tags=tags or {},
         )
-        meter = StreamMeter(identity=identity, counter=counter, emit=self.emit, reads_all=False)
+        meter = StreamMeter(identity=identity, counter=counter, emit=self.emit, output=Output.UNTOLD)
         start = meter.make_start()
         check_start(start)
         return MeteredStream(meter=meter, start=start, emit=self.emit, durable=durable)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from metering.answers.end_usage import Counted, EndUsage, end_usage
@@ -41,6 +42,7 @@ class StreamIdentity:
     input_tokens: int | None
     input_exact: bool
     operation: str = "chat"
+    input_characters: int | None = None
     max_output_tokens: int | None = None
     api_key_id: str | None = None
     request_hash: str | None = None
@@ -48,6 +50,14 @@ class StreamIdentity:
     tags: Mapping[str, str]
     choices: int = 1
     """The number of answers that the request asks for."""
+
+
+class Output(StrEnum):
+    """What a meter gets to see of an answer's output: all of it, some or nothing, or that there is none."""
+
+    READ = "read"
+    UNTOLD = "untold"
+    NONE = "none"
 
 
 class StreamClock:
@@ -87,13 +97,14 @@ class Answered:
 class StreamMeter:
     """Emits a stream-start, a token-delivered from time to time, and exactly one stream-end.
 
-    `reads_all`: the meter gets the whole answer, so no output means that there was none. Else it is not known.
+    Where it reads all `output`, no output means that there was none. Else it is not known until some is told.
     """
 
     def __init__(
-        self, *, identity: StreamIdentity, counter: TokenCounter, emit: Emit, reads_all: bool = True
+        self, *, identity: StreamIdentity, counter: TokenCounter, emit: Emit, output: Output = Output.READ
     ) -> None:
-        self._has_read = reads_all
+        self._kind = output
+        self._has_read = output is not Output.UNTOLD
         self._identity = identity
         self._emit = emit
         self._clock = StreamClock(began=datetime.now(UTC), elapsed=time.monotonic)
@@ -271,6 +282,8 @@ class StreamMeter:
             reasoning_tokens=reasoning,
             source=UsageSource.ESTIMATE if is_estimate else self._count_source,
             has_unreadable=is_estimate,
+            no_output=self._kind is Output.NONE,
+            input_characters=self._identity.input_characters,
         )
 
     def _pieces_of(self, document: dict[str, Any], form: Format) -> list[TextPiece]:

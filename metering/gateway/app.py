@@ -16,6 +16,7 @@ from metering.answers.tokens import warm_up
 from metering.emitter import Emitter
 from metering.gateway.client import SERVERS_SEND, Client
 from metering.gateway.completions import Completion, new_stream_id
+from metering.gateway.endpoints import ENDPOINTS, SERVED, Endpoint, Vendor
 from metering.gateway.gateway import Gateway
 from metering.gateway.metrics import CONTENT_TYPE_LATEST
 from metering.gateway.policy_check import check_policies
@@ -64,7 +65,7 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
 
     return _Application(
         routes=[
-            Route("/v1/chat/completions", _ChatCompletions(), methods=["POST"]),
+            *(Route(f"/v1{each.path}", _Metered(each), methods=["POST"]) for each in ENDPOINTS),
             Route("/v1/models", _list_models),
             Route("/v1/models/{model:path}", _retrieve_model),
             Route("/livez", _livez),
@@ -88,21 +89,28 @@ class _Application(Starlette):
         await super().__call__(scope, receive, send)
 
 
-class _ChatCompletions:
-    """`POST /v1/chat/completions`, as a bare ASGI application, because only `receive` reports a disconnect."""
+class _Metered:
+    """An endpoint, as a bare ASGI application, because only `receive` reports a disconnect."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         gateway = _gateway_of(request)
         try:
-            completion_request = await read_completion_request(request=request, routing=gateway.routing)
+            completion_request = await read_completion_request(
+                request=request, routing=gateway.routing, endpoint=self._endpoint
+            )
         except ClientDisconnect:
             return
         stream_id = new_stream_id()
         await Completion(
             request=completion_request,
             client_headers=request.headers,
-            client=Client(scope=scope, receive=receive, send=send, stream_id=stream_id),
+            client=Client(
+                scope=scope, receive=receive, send=send, stream_id=stream_id, vendor=self._endpoint.vendor
+            ),
             stream_id=stream_id,
             gateway=gateway,
         ).serve()
@@ -153,24 +161,30 @@ def _gateway_of(request: Request) -> Gateway:
     return cast(Gateway, request.state.gateway)
 
 
-async def _answer_refused(_: Request, error: Exception) -> Response:
+async def _answer_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    return _problem_response(error.problem)
+    return _problem_response(request, error.problem)
 
 
-async def _answer_http_exception(_: Request, error: Exception) -> Response:
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = "not_found" if error.status_code == 404 else "invalid_request"
+    message, code = error.detail, "invalid_request"
+    if error.status_code == 404:
+        code = "not_found"
+        message = f"This gateway does not serve {request.method} {request.url.path[:200]}. It serves {SERVED}."
     return _problem_response(
-        Problem(status=error.status_code, message=error.detail, type="invalid_request_error", code=code)
+        request, Problem(status=error.status_code, message=message, type="invalid_request_error", code=code)
     )
 
 
-async def _answer_unexpected(_: Request, __: Exception) -> Response:
+async def _answer_unexpected(request: Request, _: Exception) -> Response:
     return _problem_response(
-        Problem(status=500, message="The gateway failed.", type="server_error", code="gateway_error")
+        request, Problem(status=500, message="The gateway failed.", type="server_error", code="gateway_error")
     )
 
 
-def _problem_response(problem: Problem) -> Response:
-    return Response(problem.body(), status_code=problem.status, media_type="application/json")
+def _problem_response(request: Request, problem: Problem) -> Response:
+    """The problem in the form of the vendor whose path is asked, or whose SDK asks."""
+    is_anthropic = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
+    vendor = Vendor.ANTHROPIC if is_anthropic else Vendor.OPENAI
+    return Response(problem.body(vendor), status_code=problem.status, media_type="application/json")

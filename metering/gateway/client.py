@@ -8,6 +8,7 @@ import asyncio
 
 from starlette.types import Receive, Scope, Send
 
+from metering.gateway.endpoints import Vendor
 from metering.gateway.problems import Problem
 
 Headers = list[tuple[bytes, bytes]]
@@ -19,7 +20,10 @@ _FRAME_SECONDS = 1.0
 class Client:
     """Sends the answer to the client, or drops it once `left` is set."""
 
-    def __init__(self, *, scope: Scope, receive: Receive, send: Send, stream_id: str) -> None:
+    def __init__(
+        self, *, scope: Scope, receive: Receive, send: Send, stream_id: str, vendor: Vendor = Vendor.OPENAI
+    ) -> None:
+        self._vendor = vendor
         self._transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
         self._receive = receive
         self._send = send
@@ -67,10 +71,12 @@ class Client:
     async def send_problem(self, problem: Problem) -> None:
         """Send the error as the answer, or as the last event of an answer that has begun."""
         if not self.headers_sent:
-            await self.send_whole(problem.status, [(b"content-type", b"application/json")], problem.body())
+            await self.send_whole(
+                problem.status, [(b"content-type", b"application/json")], problem.body(self._vendor)
+            )
             return
         separator = b"\n\n" if self._ends_within_event else b""
-        await self.finish(separator + problem.sse_event())
+        await self.finish(separator + problem.sse_event(self._vendor))
 
     async def say_goodbye(self, problem: Problem) -> None:
         """Send the error if the client takes it at once, then give it up."""

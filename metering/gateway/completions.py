@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
-from metering.answers.inputs import count_input
+from metering.answers.inputs import count_input, input_characters
 from metering.answers.tokens import counter_for
 from metering.emitter.meter import StreamIdentity, StreamMeter
 from metering.events.events import Outcome
 from metering.gateway.client import Client
+from metering.gateway.endpoints import Body
 from metering.gateway.gateway import Gateway
 from metering.gateway.problems import Problem, UpstreamFailedError, upstream_failed
 from metering.gateway.relay import LINGER_SECONDS, Progress, Relay
@@ -192,7 +193,7 @@ class Completion:
 
     async def _make_meter(self) -> StreamMeter:
         request = self._request
-        counter = counter_for(model=request.model)
+        counter, endpoint = counter_for(model=request.model), request.endpoint
         if len(request.content) <= _COUNT_INLINE_BYTES:
             counted = count_input(request=request.document, counter=counter)
         else:
@@ -203,8 +204,11 @@ class Completion:
             provider=request.upstream.provider,
             model=request.model,
             streaming=request.streaming,
-            input_tokens=counted.tokens,
+            operation=endpoint.operation,
+            # A form has files, whose tokens only the upstream knows.
+            input_tokens=None if endpoint.body is Body.FORM else counted.tokens,
             input_exact=counted.exact,
+            input_characters=input_characters(request.document) if endpoint.speaks else None,
             max_output_tokens=request.max_output_tokens,
             api_key_id=request.key.api_key_id,
             request_hash=request.request_hash,
@@ -212,7 +216,8 @@ class Completion:
             tags=request.tags,
             choices=request.choices,
         )
-        return StreamMeter(identity=identity, counter=counter, emit=self._gateway.emitter.emit)
+        emit = self._gateway.emitter.emit
+        return StreamMeter(identity=identity, counter=counter, emit=emit, output=endpoint.output)
 
     async def _relay(self, meter: StreamMeter) -> _Verdict:
         request, gateway = self._request, self._gateway
@@ -239,7 +244,7 @@ class Completion:
             client=self._client,
             meter=meter,
             progress=self._progress,
-            hides_usage=self._request.hides_usage,
+            request=self._request,
             metrics=self._gateway.metrics,
         )
         async with self._gateway.client.request(

@@ -1,10 +1,23 @@
-"""Errors of client and upstream, in the form that OpenAI's SDKs read."""
+"""Errors of client and upstream, in the form that the SDKs of the endpoint's vendor read."""
 
 from dataclasses import dataclass
 
 import msgspec
 
 from metering.core.errors import MeteringError
+from metering.gateway.endpoints import Vendor
+
+# Anthropic's types of errors, by status.
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +30,19 @@ class Problem:
     code: str
     param: str | None = None
 
-    def body(self) -> bytes:
-        """OpenAI's error object as JSON."""
+    def body(self, vendor: Vendor = Vendor.OPENAI) -> bytes:
+        """The vendor's error object as JSON."""
+        if vendor is Vendor.ANTHROPIC:
+            default = "invalid_request_error" if self.status < 500 else "api_error"
+            type_ = _ANTHROPIC_TYPES.get(self.status, default)
+            return msgspec.json.encode({"type": "error", "error": {"type": type_, "message": self.message}})
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return msgspec.json.encode({"error": error})
 
-    def sse_event(self) -> bytes:
-        """The error as an event of a stream that has begun; OpenAI's SDKs raise it."""
-        return b"data: " + self.body() + b"\n\n"
+    def sse_event(self, vendor: Vendor = Vendor.OPENAI) -> bytes:
+        """The error as an event of a stream that has begun; the vendor's SDKs raise it."""
+        name = b"event: error\n" if vendor is Vendor.ANTHROPIC else b""
+        return name + b"data: " + self.body(vendor) + b"\n\n"
 
 
 class RefusedError(MeteringError):

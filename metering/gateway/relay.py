@@ -11,13 +11,30 @@ from metering.answers.usage import usage_objects
 from metering.answers.words import error_code
 from metering.emitter.meter import StreamMeter
 from metering.gateway.client import Client, Headers
+from metering.gateway.cost_field import whole_with_cost_field, with_cost_field
 from metering.gateway.metrics import Metrics
 from metering.gateway.problems import UpstreamFailedError, upstream_failed
+from metering.gateway.requests import CompletionRequest
 from metering.gateway.upstream import UpstreamAnswer
 
 # How long the upstream may take to end its answer after [DONE].
 LINGER_SECONDS = 1.0
 _DONE = b"[DONE]"
+# The last events of answers that do not end with [DONE].
+_LAST_EVENTS = frozenset(
+    {
+        "message_stop",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "image_generation.completed",
+        "image_edit.completed",
+        "speech.audio.done",
+        "transcript.text.done",
+    }
+)
+# An object with one of these is an answer, though it may name an error as well.
+_ANSWERS = ("choices", "output", "content", "data")
 # Counting more text than this in the event loop would hold up the other streams.
 _INLINE_BYTES = 64 << 10
 _BAD_GATEWAY = 502
@@ -46,12 +63,19 @@ class Relay:
     """Relays one answer."""
 
     def __init__(
-        self, *, client: Client, meter: StreamMeter, progress: Progress, hides_usage: bool, metrics: Metrics
+        self,
+        *,
+        client: Client,
+        meter: StreamMeter,
+        progress: Progress,
+        request: CompletionRequest,
+        metrics: Metrics,
     ) -> None:
         self._client = client
         self._meter = meter
         self._progress = progress
-        self._hides_usage = hides_usage
+        self._any_answer = request.endpoint.any_answer
+        self._hides_usage = request.hides_usage
         self._metrics = metrics
         self._parser = SseParser()
 
@@ -64,12 +88,23 @@ class Relay:
         status = answer.status if answer.status <= _HIGHEST_STATUS else _BAD_GATEWAY
         if answer.status < 400 and not answer.is_encoded and await answer.is_event_stream():
             await self._relay_events(answer, status, answer.headers)
+        elif answer.status < 400 and self._any_answer and "json" not in answer.content_type:
+            await self._relay_bytes(answer, status, answer.headers)
         else:
             await self._relay_whole(answer, status, answer.headers)
 
     async def relay_error(self, answer: UpstreamAnswer, body: bytes) -> None:
         """Pass on an error of the upstream whose body was read already."""
         await self._pass_whole(answer, min(answer.status, _HIGHEST_STATUS), answer.headers, body)
+
+    async def _relay_bytes(self, answer: UpstreamAnswer, status: int, headers: Headers) -> None:
+        """Audio or text, which says nothing of its usage, as it comes."""
+        await self._client.send_headers(status, headers)
+        while data := await answer.read():
+            if not self._client.left:
+                await self._client.send_body(data)
+        self._progress.upstream_finished = True
+        await self._client.finish()
 
     async def _relay_whole(self, answer: UpstreamAnswer, status: int, headers: Headers) -> None:
         await self._pass_whole(answer, status, headers, await answer.body())
@@ -84,6 +119,8 @@ class Relay:
         if self._progress.error is not None and status < 400 and self._is_only_an_error(body):
             # SDKs take an error with the status 200 for an empty answer.
             status = _BAD_GATEWAY
+        if status < 400 and not answer.is_encoded:
+            body = whole_with_cost_field(body)
         await self._client.send_whole(status, headers, body)
 
     def _count_whole(self, answer: UpstreamAnswer, body: bytes) -> None:
@@ -105,7 +142,7 @@ class Relay:
     @staticmethod
     def _is_only_an_error(body: bytes) -> bool:
         document = decode_object(body)
-        return document is not None and not document.get("choices")
+        return document is not None and not any(document.get(name) for name in _ANSWERS)
 
     async def _relay_events(self, answer: UpstreamAnswer, status: int, headers: Headers) -> None:
         """A completion in events, each passed on as soon as it is complete."""
@@ -151,8 +188,8 @@ class Relay:
                 visible = await _in_thread(lambda event=event: self._examine(event))  # type: ignore[misc]
             else:
                 visible = self._examine(event)
-            if visible:
-                shown.append(event.raw)
+            if visible is not None:
+                shown.append(visible)
         self._metrics.chunks += len(events)
         if shown and not self._client.left:
             await self._client.send_body(shown[0] if len(shown) == 1 else b"".join(shown))
@@ -160,19 +197,28 @@ class Relay:
             # After a burst it is the others' turn.
             await asyncio.sleep(0)
 
-    def _examine(self, event: SseEvent) -> bool:
-        """Count the output of an event; returns whether the event is for the client."""
+    def _examine(self, event: SseEvent) -> bytes | None:
+        """Count the output of an event; returns what the client gets of it, or None."""
         data = event.data
         if not data:
-            return True
+            return event.raw
         document = decode_object(data)
         if document is None:
             self._note_unreadable(data)
-            return True
+            return event.raw
         self._meter.take(document, delivered=not self._progress.draining)
-        if "error" in document and self._progress.error is None:
-            self._progress.error = error_code(document)
-        return not (self._hides_usage and not document.get("choices") and is_usage_only(document))
+        if "choices" not in document or "error" in document:
+            self._note_ending(document)
+        if self._hides_usage and not document.get("choices") and is_usage_only(document):
+            return None
+        return event.raw if self._hides_usage or b'"usage"' not in data else with_cost_field(event.raw, document)
+
+    def _note_ending(self, document: dict[str, Any]) -> None:
+        """Errors, and the last events of the formats that have no [DONE]."""
+        progress = self._progress
+        progress.error = progress.error or error_code(document)
+        if document.get("type") in _LAST_EVENTS:
+            progress.upstream_finished = True
 
     def _note_unreadable(self, data: bytes) -> None:
         if data.strip() == _DONE:

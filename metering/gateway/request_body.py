@@ -3,9 +3,12 @@
 import hashlib
 import json
 import zlib
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from metering.answers.json_reading import read_json
 from metering.gateway.problems import refused
@@ -62,6 +65,36 @@ def read_request(body: bytes) -> dict[str, Any]:
     return document
 
 
+async def form_fields(body: bytes, content_type: str) -> dict[str, Any]:
+    """The fields of a form without its files.
+
+    Raises:
+        RefusedError: 400, it is no form, or has a decisive field twice.
+    """
+
+    async def once() -> AsyncGenerator[bytes]:
+        yield body
+
+    if not content_type.lower().startswith("multipart/form-data"):
+        message = "The body is not a form: send multipart/form-data, as the SDKs do."
+        raise refused(status=400, message=message, code="invalid_form")
+    parser = MultiPartParser(Headers({"content-type": content_type}), once(), max_part_size=MAX_BODY_BYTES)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, ValueError, KeyError) as error:
+        raise refused(status=400, message=f"The form is damaged: {error}", code="invalid_form") from error
+    try:
+        texts = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    finally:
+        await form.close()
+    names = [name for name, _ in texts]
+    for name in _DECISIVE:
+        if names.count(name) > 1:
+            message = f"The field {name!r} is ambiguous: send it once."
+            raise refused(status=400, message=message, code="ambiguous_field", param=name)
+    return dict(texts)
+
+
 def find_ambiguous_field(body: bytes, document: dict[str, Any]) -> str | None:
     """A field that another reader of the same body could understand differently; None if there is none."""
     for name in document:
@@ -109,4 +142,9 @@ def canonical_hash(body: bytes, document: dict[str, Any]) -> str:
         content = msgspec.json.encode(document, order="sorted")
     except (UnicodeEncodeError, ValueError, TypeError, RecursionError):
         content = body
+    return hash_of(content)
+
+
+def hash_of(content: bytes) -> str:
+    """The hash of a request's content."""
     return hashlib.sha256(content).hexdigest()

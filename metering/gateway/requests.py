@@ -7,11 +7,14 @@ from typing import Any
 from starlette.requests import Request
 
 from metering.answers.words import clean
+from metering.gateway.endpoints import Body, Endpoint
 from metering.gateway.problems import refused
 from metering.gateway.request_body import (
     MAX_BODY_BYTES,
     canonical_hash,
     find_ambiguous_field,
+    form_fields,
+    hash_of,
     inflated,
     read_request,
     with_usage_option,
@@ -36,6 +39,7 @@ class CompletionRequest:
     came, for upstreams that refuse the option; the same if the client has set it.
     """
 
+    endpoint: Endpoint
     key: ClientKey
     upstream: Upstream
     model: str
@@ -43,17 +47,18 @@ class CompletionRequest:
     document: dict[str, Any]
     content: bytes
     original: bytes
+    content_type: str
     request_hash: str
     tags: dict[str, str]
 
     @property
     def hides_usage(self) -> bool:
         """Whether the client must not get the usage chunk, because only the gateway asked for it."""
-        return self.streaming and not _asks_for_usage(self.document)
+        return self.streaming and self.endpoint.usage_option and not _asks_for_usage(self.document)
 
     @property
     def max_output_tokens(self) -> int | None:
-        for name in ("max_completion_tokens", "max_tokens"):
+        for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
             value = self.document.get(name)
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
                 return value
@@ -61,9 +66,13 @@ class CompletionRequest:
 
     @property
     def choices(self) -> int:
-        """The number of answers that the request asks for."""
-        value = self.document.get("n")
-        return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_024 else 1
+        """The number of answers that the request asks for: so many for each of a list of prompts."""
+        if not self.endpoint.usage_option:
+            return 1
+        value, prompts = self.document.get("n"), self.document.get("prompt")
+        each = value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_024 else 1
+        several = isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list)
+        return each * len(prompts) if several and isinstance(prompts, list) else each
 
     @property
     def service_tier(self) -> str | None:
@@ -71,14 +80,14 @@ class CompletionRequest:
 
 
 def authenticate(*, request: Request, routing: Routing) -> ClientKey:
-    """The client key of a request, in `Authorization: Bearer` or, as Azure's SDKs send it, in `api-key`.
+    """The client key of a request: in `Authorization: Bearer`, or in `api-key` (Azure) or `x-api-key` (Anthropic).
 
     Raises:
         RefusedError: 401, the key is missing or unknown.
     """
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        key = request.headers.get("api-key", "")
+        key = request.headers.get("x-api-key") or request.headers.get("api-key", "")
     # The hash is looked up, not the key: the time that this takes reveals nothing about other keys.
     found = routing.find_key(key.strip())
     if found is None:
@@ -90,7 +99,7 @@ def authenticate(*, request: Request, routing: Routing) -> ClientKey:
     return found
 
 
-async def read_completion_request(*, request: Request, routing: Routing) -> CompletionRequest:
+async def read_completion_request(*, request: Request, routing: Routing, endpoint: Endpoint) -> CompletionRequest:
     """Authenticate, read, check and prepare a request.
 
     Raises:
@@ -100,10 +109,18 @@ async def read_completion_request(*, request: Request, routing: Routing) -> Comp
     key = authenticate(request=request, routing=routing)
     tags = parse_tags(request.headers.get("x-metering-tags", ""))
     body = await _read_body(request)
-    document = read_request(body)
-    if (name := find_ambiguous_field(body, document)) is not None:
-        message = f"The field {name!r} is ambiguous: send each field once, and its name in lower case."
-        raise refused(status=400, message=message, code="ambiguous_field", param=name)
+    content_type = "application/json"
+    if endpoint.body is Body.FORM:
+        content_type = request.headers.get("content-type", "")
+        document: dict[str, Any] = await form_fields(body, content_type)
+    else:
+        document = read_request(body)
+        if (name := find_ambiguous_field(body, document)) is not None:
+            message = f"The field {name!r} is ambiguous: send each field once, and its name in lower case."
+            raise refused(status=400, message=message, code="ambiguous_field", param=name)
+    if is_true(document.get("background")):
+        message = "`background` is not served: its answer would have to be fetched later, and is not metered."
+        raise refused(status=400, message=message, code="unsupported_parameter", param="background")
     model = document.get("model")
     if not isinstance(model, str) or not 1 <= len(model) <= _MAX_MODEL or clean(model, name=True) != model:
         raise refused(
@@ -111,8 +128,10 @@ async def read_completion_request(*, request: Request, routing: Routing) -> Comp
         )
     upstream = routing.find_upstream(model)
     streaming = is_true(document.get("stream"))
-    wants_option = streaming and upstream.include_usage and not _asks_for_usage(document)
+    asked = not endpoint.usage_option or _asks_for_usage(document)
+    wants_option = streaming and upstream.include_usage and not asked
     return CompletionRequest(
+        endpoint=endpoint,
         key=key,
         upstream=upstream,
         model=model,
@@ -120,7 +139,8 @@ async def read_completion_request(*, request: Request, routing: Routing) -> Comp
         document=document,
         content=with_usage_option(body, document) if wants_option else body,
         original=body,
-        request_hash=canonical_hash(body, document),
+        content_type=content_type,
+        request_hash=hash_of(body) if endpoint.body is Body.FORM else canonical_hash(body, document),
         tags=tags,
     )
 

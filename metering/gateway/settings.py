@@ -27,7 +27,8 @@ class Upstream:
 
     When the client leaves, the answer is read for up to `drain_seconds` more, for the usage at its end. This suits
     providers with the cancel policy `drain`; 0 closes the upstream connection at once. `include_usage`: streamed
-    requests ask for usage with `stream_options`.
+    requests ask for usage with `stream_options`. `api_key_header`: where the upstream's key is sent, by default in
+    `authorization`, and for Anthropic's format in `x-api-key`.
     """
 
     provider: str
@@ -39,6 +40,7 @@ class Upstream:
     read_timeout_seconds: float = 600.0
     drain_seconds: float = 0.0
     include_usage: bool = True
+    api_key_header: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,7 @@ class _UpstreamTable(msgspec.Struct, forbid_unknown_fields=True):
     read_timeout_seconds: float = 600.0
     drain_seconds: float = 0.0
     include_usage: bool = True
+    api_key_header: str | None = None
 
 
 class _KeyTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -179,7 +182,19 @@ def _upstream(table: _UpstreamTable, where: str, environment: Mapping[str, str])
         read_timeout_seconds=_seconds(table.read_timeout_seconds, f"{where}.read_timeout_seconds"),
         drain_seconds=_seconds(table.drain_seconds, f"{where}.drain_seconds") if table.drain_seconds else 0.0,
         include_usage=table.include_usage,
+        api_key_header=_key_header(table.api_key_header, f"{where}.api_key_header"),
     )
+
+
+_KEY_HEADERS = ("authorization", "api-key", "x-api-key")
+
+
+def _key_header(value: str | None, where: str) -> str | None:
+    if value is None:
+        return None
+    if value.lower() not in _KEY_HEADERS:
+        raise GatewayConfigError(f"{where}: expected one of {', '.join(_KEY_HEADERS)}, got {value!r}")
+    return value.lower()
 
 
 def _client_key(table: _KeyTable, where: str) -> ClientKey:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from starlette.datastructures import Headers
 
 from metering.gateway.connections import Connections, UnreachableError, server_of
+from metering.gateway.endpoints import Vendor
 from metering.gateway.http_connection import HttpConnection, HttpError, HttpTimeoutError
 from metering.gateway.problems import UpstreamFailedError, upstream_failed
 from metering.gateway.requests import CompletionRequest
@@ -35,6 +36,7 @@ _OWN_HEADERS = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
+        "x-api-key",
     }
 )
 # Never sent to the client: they belong to the connection.
@@ -53,6 +55,11 @@ _HOP_HEADERS = frozenset(
         b"x-metering-stream-id",
     }
 )
+# Without these, an endpoint of the vendor does not answer, or not as the client wants.
+_NEEDED_HEADERS: dict[Vendor, tuple[str, ...]] = {
+    Vendor.OPENAI: (),
+    Vendor.ANTHROPIC: ("anthropic-version", "anthropic-beta"),
+}
 _HEADER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _NO_HEADER_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _EVENT_STREAM = "text/event-stream"
@@ -167,9 +174,9 @@ class UpstreamClient:
         """
         upstream = completion.upstream
         server, path = server_of(upstream.base_url)
-        head = _head(f"{path}/chat/completions", server.address, len(content)) + _forwarded(
-            upstream, client_headers, streaming=completion.streaming
-        )
+        head = _head(
+            f"{path}{completion.endpoint.path}", server.address, completion.content_type, len(content)
+        ) + _forwarded(completion, client_headers)
         try:
             connection = await self._connections.take(server, timeout=upstream.connect_timeout_seconds)
         except HttpError as error:
@@ -190,28 +197,38 @@ class UpstreamClient:
 
 
 @lru_cache(maxsize=1_024)
-def _head(path: str, address: str, length: int) -> bytes:
+def _head(path: str, address: str, content_type: str, length: int) -> bytes:
     return (
         f"POST {path} HTTP/1.1\r\nhost: {address}\r\n"
-        f"content-type: application/json\r\ncontent-length: {length}\r\n"
+        f"content-type: {content_type}\r\ncontent-length: {length}\r\n"
         # Compressed events would arrive in lumps.
         "accept-encoding: identity\r\nuser-agent: metering-gateway\r\n"
     ).encode()
 
 
-def _forwarded(upstream: Upstream, client: Headers, *, streaming: bool) -> bytes:
+def _forwarded(completion: CompletionRequest, client: Headers) -> bytes:
     """The headers that depend on the request, with the empty line after them."""
+    upstream, endpoint = completion.upstream, completion.endpoint
+    patterns = (*upstream.forward_headers, *_NEEDED_HEADERS[endpoint.vendor])
     lines = [
         f"{name}: {value}"
         for name, value in client.items()
-        if upstream.forward_headers
+        if patterns
         and name not in _OWN_HEADERS | {"accept", "user-agent"}
-        and any(fnmatch.fnmatchcase(name, pattern) for pattern in upstream.forward_headers)
+        and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
-    lines.append(f"accept: {_EVENT_STREAM if streaming else 'application/json'}")
+    if endpoint.any_answer:
+        lines.append("accept: */*")
+    else:
+        lines.append(f"accept: {_EVENT_STREAM if completion.streaming else 'application/json'}")
     if upstream.api_key is not None:
-        lines.append(f"authorization: Bearer {upstream.api_key}")
+        lines.append(_key_line(upstream, endpoint.vendor))
     return "".join(f"{line}\r\n" for line in lines).encode("latin-1", "replace") + b"\r\n"
+
+
+def _key_line(upstream: Upstream, vendor: Vendor) -> str:
+    name = upstream.api_key_header or ("x-api-key" if vendor is Vendor.ANTHROPIC else "authorization")
+    return f"{name}: {'Bearer ' if name == 'authorization' else ''}{upstream.api_key}"
 
 
 def _failure(error: HttpError) -> UpstreamFailedError:

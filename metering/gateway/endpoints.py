@@ -1,0 +1,57 @@
+"""The endpoints that the gateway serves, and in what they differ."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from metering.emitter.meter import Output
+
+
+class Vendor(StrEnum):
+    """Whose SDKs call an endpoint: decides the form of errors, and the header of keys."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+class Body(StrEnum):
+    """The form of a request's body."""
+
+    JSON = "json"
+    FORM = "form"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A path below `/v1`, and below an upstream's `base_url`.
+
+    `operation` is that of the stream-start. `usage_option`: streamed requests may ask for usage with
+    `stream_options`. `output`: what can be read of the answer's output tokens. `any_answer`: an answer need not be
+    JSON or events. `speaks`: the input is text to be spoken, and its characters are counted.
+    """
+
+    path: str
+    operation: str
+    vendor: Vendor = Vendor.OPENAI
+    body: Body = Body.JSON
+    usage_option: bool = False
+    output: Output = Output.READ
+    any_answer: bool = False
+    speaks: bool = False
+
+
+_ANYTHING: dict[str, Any] = {"output": Output.UNTOLD, "any_answer": True}
+CHAT = Endpoint(path="/chat/completions", operation="chat", usage_option=True)
+ENDPOINTS = (
+    CHAT,
+    Endpoint(path="/completions", operation="text_completion", usage_option=True),
+    Endpoint(path="/responses", operation="responses"),
+    Endpoint(path="/messages", operation="messages", vendor=Vendor.ANTHROPIC),
+    Endpoint(path="/embeddings", operation="embeddings", output=Output.NONE),
+    Endpoint(path="/images/generations", operation="image_generation", output=Output.UNTOLD),
+    Endpoint(path="/images/edits", operation="image_edit", body=Body.FORM, output=Output.UNTOLD),
+    Endpoint(path="/audio/speech", operation="speech", speaks=True, **_ANYTHING),
+    Endpoint(path="/audio/transcriptions", operation="transcription", body=Body.FORM, **_ANYTHING),
+    Endpoint(path="/audio/translations", operation="translation", body=Body.FORM, **_ANYTHING),
+)
+SERVED = ", ".join(f"POST /v1{endpoint.path}" for endpoint in ENDPOINTS)
