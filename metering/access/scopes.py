@@ -11,6 +11,7 @@ class Scope(StrEnum):
 
     EVENTS_WRITE = "events:write"
     POLICIES_READ = "cancel-policies:read"
+    GENERATIONS_READ = "generations:read"
     STREAMS_READ = "streams:read"
     TOTALS_READ = "totals:read"
     CUSTOMERS_READ = "customers:read"
@@ -44,10 +45,11 @@ class InvalidScopeError(MeteringError):
     """There is no such scope, a custom key lists none, or a key of another role lists some."""
 
 
-_INGEST = frozenset({Scope.EVENTS_WRITE, Scope.POLICIES_READ})
+_INGEST = frozenset({Scope.EVENTS_WRITE, Scope.POLICIES_READ, Scope.GENERATIONS_READ})
 _READ_ONE_CUSTOMER = frozenset(
     {
         Scope.POLICIES_READ,
+        Scope.GENERATIONS_READ,
         Scope.STREAMS_READ,
         Scope.TOTALS_READ,
         Scope.CUSTOMERS_READ,

@@ -21,6 +21,7 @@ from metering.api import (
     customers,
     events,
     exports,
+    generations,
     health,
     invoices,
     keys,
@@ -54,6 +55,7 @@ from metering.streams.ingest.writer import IngestWriter
 _ROUTERS = (
     events.stream_events_router,
     corrections.resolution_router,
+    generations.router,
     streams.receipt_router,
     streams.router,
     charges.router,

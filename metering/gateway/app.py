@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -61,11 +63,14 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
             for task in watching:
                 task.cancel()
             gateway.client.close()
+            gateway.generations.close()
+            gateway.models.close()
             await asyncio.to_thread(emitter.close, _FLUSH_SECONDS)
 
     return _Application(
         routes=[
             *(Route(f"/v1{each.path}", _Metered(each), methods=["POST"]) for each in ENDPOINTS),
+            Route("/v1/generations/{generation:path}", _generation),
             Route("/v1/models", _list_models),
             Route("/v1/models/{model:path}", _retrieve_model),
             Route("/livez", _livez),
@@ -73,12 +78,29 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
             Route("/metrics", _metrics),
         ],
         lifespan=lifespan,
+        middleware=_middleware(settings),
         exception_handlers={
             RefusedError: _answer_refused,
             HTTPException: _answer_http_exception,
             Exception: _answer_unexpected,
         },
     )
+
+
+def _middleware(settings: GatewaySettings) -> list[Middleware]:
+    """CORS, where browsers of some origins may call."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-metering-stream-id"],
+            max_age=600,
+        )
+    ]
 
 
 class _Application(Starlette):
@@ -116,16 +138,21 @@ class _Metered:
         ).serve()
 
 
+async def _generation(request: Request) -> Response:
+    gateway = _gateway_of(request)
+    key = authenticate(request=request, routing=gateway.routing)
+    return await gateway.generations.answer(request, key)
+
+
 async def _list_models(request: Request) -> Response:
-    """The models that the configuration names exactly; the names behind a pattern are not known."""
-    routing = _gateway_of(request).routing
-    authenticate(request=request, routing=routing)
-    named: dict[str, str] = {}
-    for upstream in routing.upstreams:
-        for pattern in upstream.models:
-            if not set(pattern) & set("*?["):
-                named.setdefault(pattern, upstream.provider)
-    models = [_model_object(name, provider) for name, provider in named.items()]
+    gateway = _gateway_of(request)
+    authenticate(request=request, routing=gateway.routing)
+    served = await gateway.models.served(gateway.routing)
+    vendor = _vendor_of(request)
+    models = [_model_object(each.name, each.provider, vendor) for each in served]
+    if vendor is Vendor.ANTHROPIC:
+        ends = {"first_id": served[0].name if served else None, "last_id": served[-1].name if served else None}
+        return JSONResponse({"data": models, "has_more": False, **ends})
     return JSONResponse({"object": "list", "data": models})
 
 
@@ -133,7 +160,8 @@ async def _retrieve_model(request: Request) -> Response:
     routing = _gateway_of(request).routing
     authenticate(request=request, routing=routing)
     model = request.path_params["model"]
-    return JSONResponse(_model_object(model, routing.find_upstream(model).provider))
+    provider = routing.find_upstream(model).provider
+    return JSONResponse(_model_object(model, provider, _vendor_of(request)))
 
 
 async def _livez(_: Request) -> Response:
@@ -153,8 +181,16 @@ async def _metrics(request: Request) -> Response:
     return Response(await asyncio.to_thread(gateway.metrics.render), media_type=CONTENT_TYPE_LATEST)
 
 
-def _model_object(model: str, provider: str) -> dict[str, object]:
+def _model_object(model: str, provider: str, vendor: Vendor) -> dict[str, object]:
+    if vendor is Vendor.ANTHROPIC:
+        return {"type": "model", "id": model, "display_name": model, "created_at": "1970-01-01T00:00:00Z"}
     return {"id": model, "object": "model", "created": 0, "owned_by": provider}
+
+
+def _vendor_of(request: Request) -> Vendor:
+    """The vendor whose path is asked, or whose SDK asks."""
+    is_anthropic = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
+    return Vendor.ANTHROPIC if is_anthropic else Vendor.OPENAI
 
 
 def _gateway_of(request: Request) -> Gateway:
@@ -184,7 +220,5 @@ async def _answer_unexpected(request: Request, _: Exception) -> Response:
 
 
 def _problem_response(request: Request, problem: Problem) -> Response:
-    """The problem in the form of the vendor whose path is asked, or whose SDK asks."""
-    is_anthropic = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
-    vendor = Vendor.ANTHROPIC if is_anthropic else Vendor.OPENAI
-    return Response(problem.body(vendor), status_code=problem.status, media_type="application/json")
+    content = problem.body(_vendor_of(request))
+    return Response(content, status_code=problem.status, media_type="application/json")

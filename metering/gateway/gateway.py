@@ -10,7 +10,9 @@ from typing import Protocol
 from metering.emitter import Emitter
 from metering.emitter.reports import ErrorLog
 from metering.events.events import StreamStart
+from metering.gateway.generations import Generations
 from metering.gateway.metrics import Metrics
+from metering.gateway.models import Models
 from metering.gateway.routing import Routing
 from metering.gateway.settings import GatewaySettings
 from metering.gateway.upstream import UpstreamClient
@@ -41,6 +43,8 @@ class Gateway:
         self.routing = Routing(upstreams=settings.upstreams, keys=settings.keys)
         self.emitter = emitter
         self.client = UpstreamClient()
+        self.generations = Generations(settings)
+        self.models = Models()
         self.metrics = Metrics()
         self.errors = ErrorLog(log)
         self.running: set[Running] = set()

@@ -57,7 +57,7 @@ class GatewaySettings:
     """All settings of a gateway.
 
     A client that takes nothing for `stall_seconds` is disconnected. After SIGTERM, running streams get
-    `grace_seconds`. Acknowledged events are kept for `keep_sent_seconds`.
+    `grace_seconds`. Acknowledged events are kept for `keep_sent_seconds`. Browsers may call from `cors_origins`.
     """
 
     metering_url: str
@@ -72,6 +72,7 @@ class GatewaySettings:
     grace_seconds: float = 30.0
     keep_sent_seconds: float = 86_400.0
     workers: int = 1
+    cors_origins: tuple[str, ...] = ()
 
 
 class _UpstreamTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -121,6 +122,7 @@ def settings_from_environment(*, environment: Mapping[str, str] = os.environ) ->
         grace_seconds=_seconds_of(environment, "GRACE_SECONDS", 30.0),
         keep_sent_seconds=_seconds_of(environment, "KEEP_SENT_SECONDS", 86_400.0, or_zero=True),
         workers=_workers(environment.get(f"{PREFIX}WORKERS", "1")),
+        cors_origins=_origins(environment.get(f"{PREFIX}CORS_ORIGINS", "")),
     )
 
 
@@ -248,6 +250,16 @@ def _seconds_of(environment: Mapping[str, str], name: str, default: float, *, or
         return _seconds(float(value), f"{PREFIX}{name}")
     except ValueError:
         raise GatewayConfigError(f"{PREFIX}{name}: expected a number of seconds, got {value!r}") from None
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(filter(None, (each.strip().rstrip("/") for each in value.split(","))))
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != "*" and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path):
+            expected = "expected origins such as https://app.example.com, separated by commas, or *"
+            raise GatewayConfigError(f"{PREFIX}CORS_ORIGINS: {expected}; got {origin!r}")
+    return origins
 
 
 def _workers(value: str) -> int:

@@ -10,7 +10,7 @@ def scopes(role: Role, *, listed: list[str] | None = None, customer_id: str | No
 
 
 def test_an_ingest_key_posts_events_and_reads_cancel_policies_and_nothing_else() -> None:
-    assert scopes(Role.INGEST) == {"events:write", "cancel-policies:read"}
+    assert scopes(Role.INGEST) == {"events:write", "cancel-policies:read", "generations:read"}
 
 
 def test_a_read_key_changes_nothing_and_sees_neither_keys_nor_secrets_nor_the_audit_log() -> None:

@@ -10,6 +10,7 @@ API: dict[tuple[str, str], str | None] = {
     ("POST", "/v1/streams/{customer_id}/{stream_id}/resolution"): "corrections:write",
     ("GET", "/v1/streams/{customer_id}/{stream_id}/receipt"): "streams:read",
     ("GET", "/v1/streams/{customer_id}/{stream_id}"): "streams:read",
+    ("GET", "/v1/generations"): "generations:read",
     ("GET", "/v1/charges"): "streams:read",
     ("GET", "/v1/totals"): "totals:read",
     ("GET", "/v1/customers"): "customers:read",
@@ -94,6 +95,7 @@ DASHBOARD: dict[tuple[str, str], set[str] | None] = {
 
 _OF_ONE_CUSTOMER = {
     "cancel-policies:read",
+    "generations:read",
     "streams:read",
     "totals:read",
     "customers:read",
@@ -104,7 +106,7 @@ _OF_ONE_CUSTOMER = {
     "alerts:read",
 }
 SCOPES = {
-    "ingest": {"events:write", "cancel-policies:read"},
+    "ingest": {"events:write", "cancel-policies:read", "generations:read"},
     "read": {*_OF_ONE_CUSTOMER, "system:read"},
     "admin": {
         *_OF_ONE_CUSTOMER,
@@ -122,8 +124,8 @@ SCOPES = {
     },
     "totals only": {"totals:read"},
     "read of one": _OF_ONE_CUSTOMER,
-    "ingest of one": {"events:write", "cancel-policies:read"},
-    "ingest of a source": {"events:write", "cancel-policies:read"},
+    "ingest of one": {"events:write", "cancel-policies:read", "generations:read"},
+    "ingest of a source": {"events:write", "cancel-policies:read", "generations:read"},
     "no key": set(),
     "malformed": set(),
     "unknown": set(),

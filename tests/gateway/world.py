@@ -81,16 +81,24 @@ class StreamEvents:
         return dict(self.end["data"])
 
 
-def settings_of(*, sink_url: str, spool: Path, upstreams: tuple[Upstream, ...]) -> GatewaySettings:
+def settings_of(
+    *,
+    sink_url: str,
+    spool: Path,
+    upstreams: tuple[Upstream, ...],
+    ingest_key: str = "mk_test_secret",
+    **options: Any,
+) -> GatewaySettings:
     key = ClientKey(key_sha256=hash_key(KEY), customer_id="acme", api_key_id="acme-prod")
     other = ClientKey(key_sha256=hash_key("gk_other"), customer_id="globex")
     return GatewaySettings(
         metering_url=sink_url,
-        ingest_key="mk_test_secret",
+        ingest_key=ingest_key,
         upstreams=upstreams,
         keys=(other, key),
         spool=spool,
         source="/gateways/test",
+        **options,
     )
 
 

@@ -14,7 +14,13 @@ from metering.ledger.store.charges import CHARGE_ROW, bill_row, charge_of_row, n
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
 from metering.streams.store.resolutions import resolution_of_row
-from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
+from metering.streams.store.streams import (
+    RESPONSE_KEY,
+    STREAM_COLUMNS,
+    StoredStream,
+    response_key,
+    stored_stream,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,25 @@ _RESOLUTION = text(
     ORDER BY resolved_at DESC LIMIT 1
     """
 )
+
+
+_BY_RESPONSE = text(
+    f"""
+    SELECT s.stream_id FROM streams s
+    WHERE s.customer_id = :customer_id AND {RESPONSE_KEY} = {response_key(":customer_id", ":id")}
+      AND s.end_data ->> 'response_id' = :id
+    ORDER BY s.first_received_at DESC LIMIT 1
+    """
+)
+
+
+def find_stream_id(connection: Connection, *, customer_id: str, id: str) -> str | None:
+    """The id itself, if a stream has it; else the newest stream whose response has this id; else None."""
+    key = {"customer_id": customer_id, "stream_id": id}
+    if connection.execute(_STREAM, key).first() is not None:
+        return id
+    found: str | None = connection.execute(_BY_RESPONSE, {"customer_id": customer_id, "id": id}).scalar()
+    return found
 
 
 def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> StreamView | None:

@@ -96,6 +96,15 @@ def stored_stream(row: Any) -> StoredStream:
 # When a stream ended, as far as known: `StreamFacts.ended_at` in SQL.
 ENDED_AT = "coalesce(s.end_received_at, s.ended_at, s.last_event_at)"
 
+
+def response_key(customer_id: str, response_id: str) -> str:
+    """SQL for the number by which a response is found; two responses can share one."""
+    return f"hashtextextended({customer_id} || chr(31) || ({response_id}), 0)"
+
+
+# As the index `streams_by_response` has it. Streams without an end, or whose end names no response, are not in it.
+RESPONSE_KEY = response_key("s.customer_id", "s.end_data ->> 'response_id'")
+
 # The fields of a row in UPSERT's JSON; a missing field is NULL.
 _ROW_COLUMNS: tuple[tuple[str, str], ...] = (
     ("customer_id", "text"),
