@@ -1,4 +1,4 @@
-"""The models that clients can ask for: exact names, and what upstreams list for the patterns of the configuration."""
+"""The models that clients can ask for: exact names, and what upstreams list for the configured patterns."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
