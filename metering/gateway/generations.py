@@ -22,6 +22,8 @@ _TIMEOUT_SECONDS = 5.0
 # Clients that ask at the same time; others wait.
 _AT_ONCE = 16
 _MAX_ID = 1_024
+# A stream's end takes some hundred milliseconds to arrive: an id that is not known is looked for again.
+_PAUSES_SECONDS = (0.2, 0.5, 1.0)
 # What clients get of the API's answer.
 _FIELDS = (
     "stream_id",
@@ -63,11 +65,19 @@ class Generations:
         id_ = request.path_params["generation"]
         if not 1 <= len(id_) <= _MAX_ID or "\0" in id_:
             raise _unknown(id_)
-        async with self._turns:
-            found = await asyncio.to_thread(self._find, key.customer_id, id_)
+        found = await self._found(key.customer_id, id_)
+        for pause in _PAUSES_SECONDS:
+            if found is not None:
+                break
+            await asyncio.sleep(pause)
+            found = await self._found(key.customer_id, id_)
         if found is None:
             raise _unknown(id_)
         return JSONResponse({"object": "generation", "id": id_, **{name: found.get(name) for name in _FIELDS}})
+
+    async def _found(self, customer_id: str, id_: str) -> Mapping[str, Any] | None:
+        async with self._turns:
+            return await asyncio.to_thread(self._find, customer_id, id_)
 
     def _find(self, customer_id: str, id_: str) -> Mapping[str, Any] | None:
         try:
@@ -84,8 +94,8 @@ class Generations:
 
 def _unknown(id_: str) -> RefusedError:
     message = (
-        f"No completion {id_[:80]!r} is known. A new one is known by the id in the header x-metering-stream-id"
-        " at once, and by its response's id as soon as it has ended."
+        f"No completion {id_[:80]!r} is known. While one runs, it is known by the id in the header"
+        " x-metering-stream-id; by its response's id once it has ended."
     )
     return refused(status=404, message=message, code="generation_not_found", param="id")
 
