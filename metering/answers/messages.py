@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metering.answers.texts import TextPiece
+from metering.answers.words import type_of
 
 _EVENTS = frozenset(
     {
@@ -24,7 +25,7 @@ _THINKING = "thinking"
 
 def is_message(document: Mapping[str, Any]) -> bool:
     """Whether a document is of this format."""
-    type_ = document.get("type")
+    type_ = type_of(document)
     return type_ in _EVENTS or (type_ == "message" and isinstance(document.get("content"), list))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metering.answers.texts import TextPiece
+from metering.answers.words import type_of
 
 _PREFIX = "response."
 # Text that the model writes: an event of each of these has a piece of it in `delta`.
@@ -35,16 +36,15 @@ _FINISHED = ("completed", "incomplete")
 
 def is_response(document: Mapping[str, Any]) -> bool:
     """Whether a document is of this format."""
-    type_ = document.get("type")
-    return (isinstance(type_, str) and type_.startswith(_PREFIX)) or document.get("object") == "response"
+    return type_of(document).startswith(_PREFIX) or document.get("object") == "response"
 
 
 def response_deltas(document: Mapping[str, Any]) -> list[TextPiece]:
     """The piece of output in an event: at most one, but the name of a tool has a lane of its own."""
-    type_, delta = document.get("type"), document.get("delta")
+    type_, delta = type_of(document), document.get("delta")
     if type_ in _DELTAS and isinstance(delta, str) and delta:
         place = (document.get("output_index"), document.get("content_index"), document.get("summary_index"))
-        return [TextPiece(("reasoning" in str(type_), 0, *place, "delta"), delta)]
+        return [TextPiece(("reasoning" in type_, 0, *place, "delta"), delta)]
     item = document.get("item")
     if type_ == _ADDED and isinstance(item, dict) and isinstance(name := item.get("name"), str) and name:
         return [TextPiece((False, 0, document.get("output_index"), "name"), name)]

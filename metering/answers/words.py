@@ -1,5 +1,6 @@
 """Short texts of upstreams that go into events: bounded, and of valid characters only."""
 
+from collections.abc import Mapping
 from typing import Any
 
 _MAX_NAME = 256
@@ -12,6 +13,12 @@ def clean(value: object, *, name: bool = False) -> str | None:
         return None
     limit = _MAX_NAME if name else _MAX_NOTE
     return value.replace("\0", "")[:limit].encode(errors="ignore").decode() or None
+
+
+def type_of(document: Mapping[str, Any]) -> str:
+    """The `type` of a document; empty if it is none or no text."""
+    type_ = document.get("type")
+    return type_ if isinstance(type_, str) else ""
 
 
 def error_code(document: dict[str, Any]) -> str | None:

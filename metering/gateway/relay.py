@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from metering.answers.chunks import EventTooLargeError, SseEvent, SseParser
 from metering.answers.json_reading import decode_object, read_documents
 from metering.answers.usage import usage_objects
-from metering.answers.words import error_code
+from metering.answers.words import error_code, type_of
 from metering.emitter.meter import StreamMeter
 from metering.gateway.client import Client, Headers
 from metering.gateway.cost_field import whole_with_cost_field, with_cost_field
@@ -217,7 +217,7 @@ class Relay:
         """Errors, and the last events of the formats that have no [DONE]."""
         progress = self._progress
         progress.error = progress.error or error_code(document)
-        if document.get("type") in _LAST_EVENTS:
+        if type_of(document) in _LAST_EVENTS:
             progress.upstream_finished = True
 
     def _note_unreadable(self, data: bytes) -> None:
