@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metering.answers.tokens import TokenCounter
+from metering.answers.words import type_of
 
 # OpenAI's chat format: three tokens around each message, and three before the answer.
 _TOKENS_PER_MESSAGE = 3
@@ -69,7 +70,7 @@ def _count(value: object, counter: TokenCounter, depth: int) -> tuple[int, bool]
 
 def _count_object(value: dict[str, Any], counter: TokenCounter, depth: int) -> tuple[int, bool]:
     tokens = sum(counter.count(text) for text in _texts_of(value))
-    plain = value.get("type") in _PLAIN_PARTS or "type" not in value or "role" in value
+    plain = type_of(value) in _PLAIN_PARTS or "type" not in value or "role" in value
     for name in _GROUPS:
         inner = value.get(name)
         if isinstance(inner, list):

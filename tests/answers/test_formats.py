@@ -219,6 +219,13 @@ def test_the_input_of_each_format_is_counted(request_: dict[str, Any], exact: bo
         assert counted.tokens >= 3
 
 
+@given(
+    st.dictionaries(st.sampled_from(["messages", "input", "prompt", "system", "tools", "instructions"]), _values)
+)
+def test_no_request_makes_counting_raise(request_: dict[str, Any]) -> None:
+    assert count_input(request=request_, counter=LengthCounter()).tokens >= 0
+
+
 def test_without_a_vocabulary_tokens_are_estimated_by_length() -> None:
     counter = LengthCounter()
     assert [counter.count(text) for text in ("", "abc", "abcd", "abcde", "Überall", "\ud83d")] == [
