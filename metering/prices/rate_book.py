@@ -209,7 +209,7 @@ class _CardsOfOwner:
         return ()
 
     def _matchers_of(self, seller: str) -> Sequence[tuple[RateCard, Matcher]]:
-        """The models of a provider and what matches their names, made when it is asked for first: most never are."""
+        """The models of a provider and what matches their names. Made when needed first: most never are."""
         if seller not in self._models:
             return ()
         if seller not in self._matchers:
