@@ -27,6 +27,7 @@ from tests.builders.seeded import Seeded, build_seeded
 from tests.database import Database, Servers, Template, clone, copy, database_url
 from tests.local_stripe import LocalStripe, local_stripe
 from tests.memory import use_memory
+from tests.order import long_first
 from tests.running_api import Api, signed_in
 from tests.tools import left_out
 
@@ -57,6 +58,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Two processes more than there are cores: tests wait for processes of their own."""
     return min(MOST_PROCESSES, (os.cpu_count() or 1) + 2)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long tests, in each of the parts of which `--dist worksteal` gives one to each process."""
+    if hasattr(config, "workerinput"):
+        items[:] = long_first(items, processes=config.workerinput["workercount"])
 
 
 def pytest_collection_finish() -> None:
