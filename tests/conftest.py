@@ -1,5 +1,6 @@
 """What every test may use: a real PostgreSQL and a real Valkey for the session, a fresh database for each test."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -15,17 +16,18 @@ from metering.db.engine import owner_engine
 from metering.db.migrate import migrate
 from metering.db.schema import ensure_journal_partitions
 from metering.prices.import_rates import import_rates
-from metering.prices.read_prices import read_prices
 from metering.prices.store.cards import load_rate_cards
 from metering.server.bootstrap import Service, freeze_collector
 from metering.server.embedded.data_dir import Services, ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
 from tests.builders import NOW, Books, Months
+from tests.builders.catalogues import PRICES
 from tests.builders.seeded import Seeded, build_seeded
 from tests.database import Database, Servers, Template, clone, copy, database_url
 from tests.local_stripe import LocalStripe, local_stripe
 from tests.memory import use_memory
+from tests.order import long_first
 from tests.running_api import Api, signed_in
 from tests.tools import left_out
 
@@ -58,9 +60,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(MOST_PROCESSES, (os.cpu_count() or 1) + 2)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long tests, in each of the parts of which `--dist worksteal` gives one to each process."""
+    if hasattr(config, "workerinput"):
+        items[:] = long_first(items, processes=config.workerinput["workercount"])
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what was imported and collected: it took a quarter of the time of some tests."""
     freeze_collector(young_objects=20_000)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -91,8 +100,7 @@ def services(servers: Servers) -> Services:
 @pytest.fixture(scope="session")
 def rated_template(services: Services) -> Template:
     """A template that also has rates: the vendors' of the catalogue, without the many of those who resell them."""
-    whole = read_prices()
-    catalogue = replace(whole, cards=[card for card in whole.cards if card.provider in VENDORS])
+    catalogue = replace(PRICES, cards=[card for card in PRICES.cards if card.provider in VENDORS])
     with copy(services, Template(EMPTY), name=RATED).service() as built:
         import_rates(engine=built.engine, catalogue=catalogue, now=datetime(2026, 11, 1, tzinfo=UTC))
         with built.engine.connect() as connection:

@@ -14,6 +14,7 @@ import metering
 import workers
 from metering.api.problems import NOT_OVER_HTTP, PROBLEMS
 from metering.core.errors import MeteringError
+from tests.order import LONG
 
 ROOT = Path(__file__).parent.parent
 PRODUCT = sorted([*ROOT.glob("metering/**/*.py"), *ROOT.glob("workers/**/*.py")])
@@ -169,6 +170,12 @@ def test_sql_stands_in_store_and_queries_only(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
             assert not _SQL.search(node.value), f"{name(path)}:{node.lineno}"
+
+
+def test_the_long_tests_that_begin_first_exist() -> None:
+    for name in LONG:
+        path, _, test = name.partition("::")
+        assert f"def {test}(" in (ROOT / path).read_text(), name
 
 
 def test_sql_is_written_in_one_dialect() -> None:

@@ -2,20 +2,21 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import IO, Annotated
 
 import typer
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from metering.cli.shared import AsJson, OnlyCustomer, Period, export_bar, say, show_one
+from metering.cli.shared import SECONDS_PER_UPDATE, AsJson, OnlyCustomer, Period, progress, say, show_one
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
-from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest, MonthExport
+from metering.exports.export_month import ExportFormat, ExportKind, ExportProgress, ExportRequest, MonthExport
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 
@@ -48,13 +49,13 @@ def export_command(
         raise typer.BadParameter("standard output is the file: name a file with --out", param_hint="--json")
     service = build_service(load_settings())
     began = perf_counter()
-    with export_bar(f"exporting {kind}") as progress:
+    with export_bar(f"exporting {kind}") as update:
         running = MonthExport(
             engine=service.engine,
             request=request,
             issuer=service.settings.issuer_name,
             now=utc_now(),
-            on_progress=progress,
+            on_progress=update,
         )
         with closing(running), file_target(out) as target:
             for chunk in iter(running.next_chunk, None):
@@ -68,6 +69,24 @@ def export_command(
         show_one(result, as_json=True)
         return
     say(f"wrote {out}: {running.rows:,} rows, {size / 1e6:,.1f} MB, in {seconds:,.1f} s")
+
+
+@contextmanager
+def export_bar(what: str) -> Iterator[Callable[[ExportProgress], None] | None]:
+    """A bar with the rows written so far; None if stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    rows = "{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s"
+    began = monotonic()
+    with progress(BarColumn(), TextColumn(rows), TimeRemainingColumn()) as bar:
+        task = bar.add_task(what, total=None, rows=0, rate=0)
+
+        def update(far: ExportProgress) -> None:
+            rate = far.rows / max(monotonic() - began, SECONDS_PER_UPDATE)
+            bar.update(task, completed=far.entries, total=far.total_entries, rows=far.rows, rate=rate)
+
+        yield update
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Commands that are imported when they are used: each needs only a part of the service, and `--help` all of it."""
 
+import gc
 from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +25,7 @@ class LazyCommands(UserDict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         command: LazyCommand = self.data[name]
-        module, attribute = command.place.split(":")
-        found = getattr(import_module(module), attribute)
+        found = _import(command.place)
         holder = typer.Typer(rich_markup_mode="markdown")
         if isinstance(found, typer.Typer):
             holder.add_typer(found, name=name, rich_help_panel=command.panel)
@@ -33,6 +33,16 @@ class LazyCommands(UserDict[str, Any]):
             epilog = f"Example: metering {command.example}" if command.example else None
             holder.command(name, rich_help_panel=command.panel, epilog=epilog)(found)
         return typer.main.get_group(holder).commands[name]
+
+
+def _import(place: str) -> Any:
+    """What stands at `module:attribute`. The garbage collector, which would take a fifth of the time, is off."""
+    module, attribute = place.split(":")
+    gc.disable()
+    try:
+        return getattr(import_module(module), attribute)
+    finally:
+        gc.enable()
 
 
 def lazy_group(commands: Mapping[str, LazyCommand]) -> type[TyperGroup]:

@@ -21,12 +21,12 @@ DISTRIBUTION = "stream-metering"
 
 COMMANDS = {
     "up": _command("processes:up_command", _RUN, "up --data ./data --port 8000"),
-    "demo": _command("processes:demo_command", _RUN, "demo --keep"),
+    "demo": _command("extras:demo_command", _RUN, "demo --keep"),
     "migrate": _command("processes:migrate_command", _RUN),
     "api": _command("api:api_command", _RUN),
-    "worker": _command("processes:worker_command", _RUN),
-    "beat": _command("processes:beat_command", _RUN),
-    "gateway": _command("processes:gateway_command", _RUN),
+    "worker": _command("workers:worker_command", _RUN),
+    "beat": _command("workers:beat_command", _RUN),
+    "gateway": _command("extras:gateway_command", _RUN),
     "customers": _command("customers:app", _BILL),
     "backlog": _command("corrections:backlog", _BILL),
     "invoices": _command("invoices:app", _BILL),

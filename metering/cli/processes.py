@@ -1,18 +1,13 @@
-"""Commands that start processes: `up` (all in one), `migrate`, `worker`, `beat`, `demo` and `gateway`."""
+"""`metering up`, all in one, and `metering migrate`."""
 
-import os
 import signal
-import sys
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metering.cli.shared import redact_url, say
-from metering.core.errors import MeteringError
-from metering.server.bootstrap import build_service
 from metering.server.embedded.supervisor import Supervisor
 from metering.server.logs import configure_logging
 from metering.server.settings import load_settings
@@ -22,10 +17,6 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: M
 Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port to listen on, 0 for a free one. Default: METERING_PORT.")
 ]
-
-
-class ExtraMissingError(MeteringError):
-    """Packages that the command needs are not installed."""
 
 
 def up_command(
@@ -92,67 +83,3 @@ def migrate_command() -> None:
     prepared = prepare(settings)
     say(f"database is at version {prepared.version}")
     _say_prepared(prepared)
-
-
-def worker_command(
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Number of threads.")] = 2,
-) -> None:
-    """Run a worker, which finalizes streams. The queue wakes it; it also polls the database."""
-    _become_celery("worker", "--concurrency", str(concurrency), "--without-gossip", "--without-mingle")
-
-
-def beat_command() -> None:
-    """Run beat, which wakes the workers on schedule. Run one; a second one does no harm."""
-    _become_celery("beat", "--schedule", os.devnull)
-
-
-def _become_celery(command: str, *options: str) -> None:
-    settings = load_settings()
-    # Checked here, so that a wrong configuration is one clear line and not a Celery traceback.
-    build_service(settings).engine.dispose()
-    _become("celery", "--quiet", "--app", "workers.app:app", command, *options)
-
-
-def demo_command(
-    keep: Annotated[bool, typer.Option(help="Leave everything running and print the addresses.")] = False,
-) -> None:
-    """Run the whole product on sample data and check every figure. Exits non-zero if one is wrong.
-
-    Needs the extras `demo` and `gateway`.
-    """
-    _require(openai="demo", bpe_openai="gateway")
-    _become("metering.lab.demo", *(["--keep"] if keep else []))
-
-
-def gateway_command(
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Processes. Default: METERING_GATEWAY_WORKERS, or 1.")
-    ] = None,
-) -> None:
-    """Run the reference gateway, which meters every completion. It speaks OpenAI's API on both sides.
-
-    Set METERING_GATEWAY_CONFIG (a TOML file with upstreams and keys), METERING_GATEWAY_INGEST_KEY and
-    METERING_GATEWAY_URL; see docs/gateway.md. Needs the extra `gateway`.
-    """
-    _require(bpe_openai="gateway")
-    _become("metering.gateway", *([] if workers is None else ["--workers", str(workers)]))
-
-
-def _require(**extra_of: str) -> None:
-    missing = {package: extra for package, extra in extra_of.items() if find_spec(package) is None}
-    if missing:
-        extras = ",".join(dict.fromkeys(missing.values()))
-        raise ExtraMissingError(
-            f"the package {', '.join(missing)} is not installed: install stream-metering from this checkout with"
-            f' its extras, pip install "{_checkout()}[{extras}]"'
-        )
-
-
-def _checkout() -> str:
-    """The folder that this package was installed from, or a placeholder where it is not a checkout."""
-    folder = Path(__file__).parents[2]
-    return str(folder) if (folder / "pyproject.toml").is_file() else "<checkout>"
-
-
-def _become(module: str, *arguments: str) -> None:
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])

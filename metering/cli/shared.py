@@ -30,7 +30,6 @@ from metering.access.actors import Actor
 from metering.core.errors import MeteringError
 from metering.core.money import plain_decimal
 from metering.db.engine import transaction
-from metering.exports.export_month import ExportProgress
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 
@@ -56,7 +55,7 @@ def operator() -> Actor:
 
 # A pipe or a log has no width; 80 columns would fold most tables.
 _out = Console(width=None if sys.stdout.isatty() else 160)
-_SECONDS_PER_UPDATE = 0.1
+SECONDS_PER_UPDATE = 0.1
 
 
 class InvalidNumberError(MeteringError):
@@ -102,8 +101,8 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def _progress(*columns: ProgressColumn) -> Progress:
-    """Progress on a terminal; silent elsewhere."""
+def progress(*columns: ProgressColumn) -> Progress:
+    """Progress on a terminal, with the description of each task before these columns; silent elsewhere."""
     return Progress(
         TextColumn("{task.description}"),
         *columns,
@@ -116,7 +115,7 @@ def _progress(*columns: ProgressColumn) -> Progress:
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int], None]]:
     """A counter on a terminal; call it with how many are done."""
-    with _progress(TextColumn("{task.completed:,}"), TimeElapsedColumn()) as bar:
+    with progress(TextColumn("{task.completed:,}"), TimeElapsedColumn()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done: bar.update(task, completed=done)
 
@@ -125,7 +124,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int], None]]:
 def phases() -> Iterator[Callable[[str, int, int], None]]:
     """Bars on a terminal; call it with the name of a phase, how many are done, and the total."""
     rate = "{task.completed:,} of {task.total:,}, {task.fields[rate]:,.0f} a second"
-    with _progress(BarColumn(), TextColumn(rate), TimeRemainingColumn()) as bar:
+    with progress(BarColumn(), TextColumn(rate), TimeRemainingColumn()) as bar:
         tasks: dict[str, TaskID] = {}
         begun: dict[str, float] = {}
         updated_at = 0.0
@@ -133,32 +132,14 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
         def update(what: str, done: int, total: int) -> None:
             # Callers may update as often as they like: the bar takes 10 us and is drawn ten times a second.
             nonlocal updated_at
-            if what in tasks and done < total and monotonic() - updated_at < _SECONDS_PER_UPDATE:
+            if what in tasks and done < total and monotonic() - updated_at < SECONDS_PER_UPDATE:
                 return
             updated_at = monotonic()
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total, rate=0)
                 begun[what] = updated_at
-            rate = done / max(updated_at - begun[what], _SECONDS_PER_UPDATE)
+            rate = done / max(updated_at - begun[what], SECONDS_PER_UPDATE)
             bar.update(tasks[what], completed=done, total=total, rate=rate)
-
-        yield update
-
-
-@contextmanager
-def export_bar(what: str) -> Iterator[Callable[[ExportProgress], None] | None]:
-    """A bar with the rows written so far; None if stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    rows = "{task.fields[rows]:,} rows, {task.fields[rate]:,.0f} rows/s"
-    began = monotonic()
-    with _progress(BarColumn(), TextColumn(rows), TimeRemainingColumn()) as bar:
-        task = bar.add_task(what, total=None, rows=0, rate=0)
-
-        def update(far: ExportProgress) -> None:
-            rate = far.rows / max(monotonic() - began, _SECONDS_PER_UPDATE)
-            bar.update(task, completed=far.entries, total=far.total_entries, rows=far.rows, rate=rate)
 
         yield update
 

@@ -1,7 +1,7 @@
 """Match model names: the name clauses of rate cards, and the spellings that gateways use."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -10,6 +10,9 @@ from metering.core.errors import MeteringError
 # A name clause as the genai-prices catalogue writes it: {"equals": "x"}, {"starts_with": "x"}, {"regex": "x"},
 # {"or": [clause, ...]} and so on. It is plain data, so that it can be stored with the card.
 NameClause = Mapping[str, Any]
+
+# From a name in lower case to the part of a clause that it matches.
+Matcher = Callable[[str], str | None]
 
 
 class UnknownClauseError(MeteringError):
@@ -27,15 +30,23 @@ def matching_rule(clause: NameClause, name: str) -> str | None:
     Raises:
         ValueError: the clause has an unknown operator.
     """
+    return matcher(clause)(name)
+
+
+def matcher(clause: NameClause) -> Matcher:
+    """`matching_rule` for one clause and many names.
+
+    Raises:
+        ValueError: the clause has an unknown operator.
+    """
     ((operator, operand),) = clause.items()
     match operator, operand:
         case "or", [*clauses]:
-            return next((rule for inner in clauses if (rule := matching_rule(inner, name))), None)
+            return _any_of([matcher(inner) for inner in clauses])
         case "and", [*clauses]:
-            rules = [matching_rule(inner, name) for inner in clauses]
-            return None if None in rules else " and ".join(rule for rule in rules if rule)
+            return _all_of([matcher(inner) for inner in clauses])
         case _, str(text):
-            return f"{operator} {text}" if _satisfies(operator, text, name) else None
+            return _simple(operator, text)
     raise ValueError(f"unknown name clause {operator!r}")
 
 
@@ -49,18 +60,38 @@ def names_in(clause: NameClause) -> Iterator[str]:
         yield operand
 
 
-def _satisfies(operator: str, text: str, name: str) -> bool:
+def _any_of(matchers: Sequence[Matcher]) -> Matcher:
+    def rule_of(name: str) -> str | None:
+        for each in matchers:
+            if (rule := each(name)) is not None:
+                return rule
+        return None
+
+    return rule_of
+
+
+def _all_of(matchers: Sequence[Matcher]) -> Matcher:
+    def rule_of(name: str) -> str | None:
+        rules = [each(name) for each in matchers]
+        return None if None in rules else " and ".join(rule for rule in rules if rule)
+
+    return rule_of
+
+
+def _simple(operator: str, operand: str) -> Matcher:
+    text, rule = operand.lower(), f"{operator} {operand}"
     match operator:
         case "equals":
-            return name == text.lower()
+            return lambda name: rule if name == text else None
         case "starts_with":
-            return name.startswith(text.lower())
+            return lambda name: rule if name.startswith(text) else None
         case "ends_with":
-            return name.endswith(text.lower())
+            return lambda name: rule if name.endswith(text) else None
         case "contains":
-            return text.lower() in name
+            return lambda name: rule if text in name else None
         case "regex":
-            return re.search(text, name) is not None
+            pattern = re.compile(operand)
+            return lambda name: rule if pattern.search(name) else None
     raise ValueError(f"unknown name clause {operator!r}")
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from metering.core.dates import histories, in_force
-from metering.prices.model_names import NameClause, matching_rule, names_in, spellings
+from metering.prices.model_names import Matcher, NameClause, matcher, matching_rule, names_in, spellings
 from metering.prices.nearest import Names
 from metering.prices.rates import RateCard
 from metering.prices.readings import Reading, priced_by_itself, readings, unpriced_kind
@@ -166,7 +166,7 @@ class RateBook:
 class _CardsOfOwner:
     """The shared cards, or those of one customer."""
 
-    __slots__ = ("_candidates", "_histories", "_models", "_named")
+    __slots__ = ("_candidates", "_histories", "_matchers", "_models", "_named")
 
     def __init__(self, cards: Iterable[RateCard], candidates: _Candidates) -> None:
         self._candidates = candidates
@@ -176,6 +176,7 @@ class _CardsOfOwner:
             self._models.setdefault(newest.provider, []).append(newest)
         for newest_cards in self._models.values():
             newest_cards.sort(key=lambda card: (card.position is not None, card.position or 0, card.model))
+        self._matchers: dict[str, list[tuple[RateCard, Matcher]]] = {}
         self._named = lru_cache(maxsize=20_000)(self._find_model)
 
     def find(self, provider: str, model: str, at: datetime) -> CardMatch | None:
@@ -197,15 +198,23 @@ class _CardsOfOwner:
     def _find_model(self, provider: str, model: str) -> Sequence[CardMatch]:
         """The cards of the model that these names match, oldest first; empty if none matches."""
         for candidate in self._candidates(provider.strip(), model.strip()):
-            for newest in self._models.get(candidate.seller, ()):
+            for newest, rule_of in self._matchers_of(candidate.seller):
                 if candidate.by_hand and newest.position is not None:
                     continue
-                rule = matching_rule(newest.names, candidate.name)
+                rule = rule_of(candidate.name)
                 if rule and not (candidate.exact and rule != f"equals {candidate.name}"):
                     history = self._histories[newest.provider, newest.model]
                     said = rule_text(candidate.name, rule, candidate.because)
                     return [CardMatch(card, f"{candidate.seller}/{said}") for card in history]
         return ()
+
+    def _matchers_of(self, seller: str) -> Sequence[tuple[RateCard, Matcher]]:
+        """The models of a provider and what matches their names. Made when needed first: most never are."""
+        if seller not in self._models:
+            return ()
+        if seller not in self._matchers:
+            self._matchers[seller] = [(card, matcher(card.names)) for card in self._models[seller]]
+        return self._matchers[seller]
 
 
 def rule_text(name: str, rule: str, because: str = "") -> str:

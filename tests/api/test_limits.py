@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -62,31 +62,36 @@ def test_a_body_without_a_length_is_refused_once_it_is_too_large(shared_api: Api
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
 
 
-def hostile_bodies() -> dict[str, tuple[bytes, dict[str, str]]]:
-    size = 8 * MIB - 10
-    wide = b"{" + b",".join(b'"k%d":1' % number for number in range(600_000)) + b"}"
-    member = gzip.compress(b"")
-    bad = {**delivered(), "data": {"stream_id": "s", "seq": 1, "output_tokens": -1}}
-    return {
-        "ones": (b"[" + b"1," * (size // 2 - 2) + b"1]", {}),
-        "ones, compressed": (
-            gzip.compress(b"[" + b"1," * (size // 2 - 2) + b"1]"),
-            {"content-encoding": "gzip"},
-        ),
-        "a wide object": (wide[:size], {}),
-        "lines": (b"1\n" * (size // 2), {"content-type": "application/x-ndjson"}),
-        "members": (member * (size // len(member)), {"content-encoding": "gzip"}),
-        "bad events": (json.dumps([bad] * 10_000).encode(), {}),
-        "deep arrays": (b"[" + b",".join([b"[" * 400 + b"]" * 400] * 9_000) + b"]", {}),
-    }
+SIZE = 8 * MIB - 10
+MEMBER = gzip.compress(b"")
+BAD = {**delivered(), "data": {"stream_id": "s", "seq": 1, "output_tokens": -1}}
+ZIPPED = {"content-encoding": "gzip"}
 
 
-HOSTILE = hostile_bodies()
+def ones() -> bytes:
+    return b"[" + b"1," * (SIZE // 2 - 2) + b"1]"
+
+
+def wide_object() -> bytes:
+    return (b"{" + b",".join(b'"k%d":1' % number for number in range(600_000)) + b"}")[:SIZE]
+
+
+# Made when they are needed: every process imports this module, and one posts a body.
+HOSTILE: dict[str, tuple[Callable[[], bytes], dict[str, str]]] = {
+    "ones": (ones, {}),
+    "ones, compressed": (lambda: gzip.compress(ones()), ZIPPED),
+    "a wide object": (wide_object, {}),
+    "lines": (lambda: b"1\n" * (SIZE // 2), {"content-type": "application/x-ndjson"}),
+    "members": (lambda: MEMBER * (SIZE // len(MEMBER)), ZIPPED),
+    "bad events": (lambda: json.dumps([BAD] * 10_000).encode(), {}),
+    "deep arrays": (lambda: b"[" + b",".join([b"[" * 400 + b"]" * 400] * 9_000) + b"]", {}),
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_nobody_waits_for_a_hostile_body(shared_api: Api, name: str) -> None:
-    body, headers = HOSTILE[name]
+    make_body, headers = HOSTILE[name]
+    body = make_body()
     worst, done = 0.0, threading.Event()
 
     def post() -> None:

@@ -1,14 +1,16 @@
-"""Catalogues of a later version, in which some prices of Anthropic are others."""
+"""The installed catalogue, read once for all tests, and later versions of it with other prices of Anthropic."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 
-from metering.prices.catalogue import Catalogue
+from metering.prices.catalogue import Catalogue, read_catalogue
 from metering.prices.rates import RateCard
-from metering.prices.read_prices import read_prices
+from metering.prices.read_prices import own_prices, with_own_prices
 
-PRICES = read_prices()
+CATALOGUE = read_catalogue()
+# As `read_prices` reads them.
+PRICES = with_own_prices(CATALOGUE, own_prices())
 
 
 def dearer(factors: Mapping[str, int | str] | None = None, *, source: str = "genai-prices 0.2.4") -> Catalogue:

@@ -23,7 +23,7 @@ from tests.database import Database
 from tests.months.random_months import Expected, RandomMonths
 from tests.reporting.views import read
 
-CHARGES = int(os.environ.get("RANDOM_CHARGES", "30000"))
+CHARGES = int(os.environ.get("RANDOM_CHARGES", "12000"))
 MONTHS = 14
 SKIPPED = (4, 9)  # closed together with the month after
 

@@ -20,12 +20,12 @@ from msgspec import structs
 from metering.core.money import sum_cents
 from metering.events.nesting import input_size
 from metering.events.usage import COUNTER_OF_KIND, TIMED_KINDS, Usage, UsageKind
-from metering.prices.catalogue import _unread_conditions, read_catalogue
+from metering.prices.catalogue import _unread_conditions
 from metering.prices.rate_book import RateBook
 from metering.prices.rates import RateCard
 from metering.prices.rating import RateMissingError, rate_usage
+from tests.builders.catalogues import CATALOGUE
 
-CATALOGUE = read_catalogue()
 CARDS: dict[tuple[str, str], list[RateCard]] = {}
 for each in CATALOGUE.cards:
     CARDS.setdefault((each.provider, each.model), []).append(each)

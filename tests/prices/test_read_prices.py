@@ -10,13 +10,13 @@ import pytest
 
 from metering.core.money import cents_text, sum_cents
 from metering.events.usage import Usage, UsageKind
-from metering.prices.catalogue import Catalogue, read_catalogue
+from metering.prices.catalogue import Catalogue
 from metering.prices.rate_book import RateBook
 from metering.prices.rates import RateCard
 from metering.prices.rating import rate_by_card
 from metering.prices.read_prices import InvalidOwnPriceError, _own_price, own_prices, read_prices, with_own_prices
+from tests.builders.catalogues import CATALOGUE
 
-CATALOGUE = read_catalogue()
 OWN = own_prices()
 PRICES = read_prices()
 BOOK = RateBook(PRICES.cards, PRICES.providers)

@@ -7,17 +7,14 @@ import pytest
 
 from metering.core.money import cents_text, sum_cents
 from metering.events.usage import Usage
-from metering.prices.catalogue import read_catalogue
 from metering.prices.model_names import names_in
 from metering.prices.rate_book import CardMatch, RateBook
 from metering.prices.rates import RateCard
 from metering.prices.rating import rate_by_card
-from metering.prices.read_prices import read_prices
 from metering.prices.readings import all_readings, readings
+from tests.builders.catalogues import CATALOGUE, PRICES
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
-CATALOGUE = read_catalogue()
-PRICES = read_prices()
 BOOK = RateBook(PRICES.cards, PRICES.providers)
 USAGE = Usage(input_tokens=12_345, output_tokens=678)
 

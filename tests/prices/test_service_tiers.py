@@ -9,8 +9,8 @@ from metering.core.money import sum_cents
 from metering.events.usage import Usage, UsageKind
 from metering.prices.rates import Rate, RateCard
 from metering.prices.rating import rate_by_card
-from metering.prices.read_prices import read_prices
 from metering.prices.service_tiers import service_tier_of
+from tests.builders.catalogues import PRICES
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 STANDARD = ("standard", "default", "auto", "on_demand", "on-demand", "standard_only", "scale")
@@ -59,6 +59,6 @@ def test_every_name_of_the_standard_tier_has_the_standard_price(service_tier: st
 
 
 def test_no_imported_card_has_another_price_for_a_name_of_the_standard_tier() -> None:
-    tiers = {rate.service_tier for card in read_prices().cards for rate in card.rates}
+    tiers = {rate.service_tier for card in PRICES.cards for rate in card.rates}
     assert tiers == {None, "batch", "fast", "flex", "priority"}
     assert not tiers & set(STANDARD)

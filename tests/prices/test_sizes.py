@@ -13,10 +13,9 @@ from metering.core.money import cents_text, sum_cents
 from metering.events.usage import Usage
 from metering.prices.rate_book import RateBook
 from metering.prices.rating import input_size, rate_by_card
-from metering.prices.read_prices import read_prices
+from tests.builders.catalogues import PRICES
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
-PRICES = read_prices()
 BOOK = RateBook(PRICES.cards, PRICES.providers)
 
 

@@ -9,16 +9,15 @@ import pytest
 
 from metering.events.events import Outcome, StreamEnd, UsageEvent, UsageSource
 from metering.events.usage import Usage, UsageKind
-from metering.prices.catalogue import read_catalogue
 from metering.prices.price_book import PriceBook, UpstreamPrice, UpstreamPriceBook
 from metering.prices.rate_book import RateBook
 from metering.prices.rates import Rate, RateCard
 from metering.streams.bill import Bill, Flag, PriceSource
 from metering.streams.billing import UnmeasuredError, UnpricedError, make_bill, written_off
 from metering.streams.stream import StreamFacts, facts_of, join_all
+from tests.builders.catalogues import CATALOGUE
 from tests.builders.events import T0, delivered, end, start
 
-CATALOGUE = read_catalogue()
 PUBLISHED = PriceBook(rates=RateBook(CATALOGUE.cards, CATALOGUE.providers))
 
 
