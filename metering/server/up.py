@@ -10,12 +10,13 @@ from pathlib import Path
 
 import httpx2
 from pydantic import SecretStr
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from metering.access.manage_access import ensure_admin_key, ensure_ingest_key
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
-from metering.db.engine import DatabaseUnavailableError, transaction
+from metering.db.engine import DatabaseUnavailableError, transaction, will_pass
+from metering.db.failures import why_failed
 from metering.db.migrate import migrate
 from metering.db.schema import allow_journal_drops, ensure_journal_partitions
 from metering.prices.import_rates import ImportPlan, import_rates
@@ -109,9 +110,10 @@ def prepare(settings: Settings) -> Prepared:
     """
     try:
         return _prepare(settings)
-    except OperationalError as error:
-        problem = str(error.orig).splitlines()[0]
-        raise DatabaseUnavailableError(f"PostgreSQL failed while it was prepared: {problem}") from error
+    except DBAPIError as error:
+        if not will_pass(error):
+            raise
+        raise DatabaseUnavailableError(f"the database was not prepared: {why_failed(error)}") from error
 
 
 def _prepare(settings: Settings) -> Prepared:
