@@ -37,7 +37,7 @@ STREAMS = (
     Fault(
         "a duplicate wakes a stream that is booked",
         "metering/streams/store/streams.py",
-        'WHERE {_CHANGES_ROW}\n"""',
+        'WHERE {_CHANGES_ROW} OR {_CAME_FIRST}\n"""',
         '"""',
         ("tests/streams/test_join_in_sql.py::test_facts_that_are_known_already_write_nothing",),
     ),
