@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 
 import httpx2
 from pydantic import SecretStr
@@ -33,6 +34,7 @@ from metering.server.settings import Settings
 _OWNERS_SECRETS = ("METERING_ADMIN_KEY", "METERING_GATEWAY_INGEST_KEY", "METERING_MIGRATION_DATABASE_URL")
 # The author of what a preparation adds.
 _BY = "metering migrate"
+_MORE_PREPARATIONS, _PREPARATION_PAUSE_SECONDS = 10, 1.0
 
 
 class PortTakenError(MeteringError):
@@ -127,18 +129,30 @@ def _prepare(settings: Settings) -> Prepared:
     with transaction(engine) as connection:
         is_new = not has_rate_cards(connection)
     imported = import_rates(engine=engine, catalogue=read_prices(), now=now, by=_BY) if is_new else None
-    configured = settings.admin_key.get_secret_value() if settings.admin_key else None
-    generated = ensure_admin_key(engine=engine, configured=configured, now=now, by=_BY)
     if settings.gateway_ingest_key is not None:
         ensure_ingest_key(
             engine=engine, configured=settings.gateway_ingest_key.get_secret_value(), now=now, by=_BY
         )
+    configured = settings.admin_key.get_secret_value() if settings.admin_key else None
+    # Last, because a key that was generated is shown by this run or by none.
+    generated = ensure_admin_key(engine=engine, configured=configured, now=now, by=_BY)
     engine.dispose()
     return Prepared(
         version=version,
         imported=imported,
         admin_key=str(generated) if generated else None,
     )
+
+
+def _prepare_embedded(settings: Settings, supervisor: Supervisor) -> Prepared:
+    """Prepare a database whose server is restarted if it dies meanwhile."""
+    for _ in range(_MORE_PREPARATIONS):
+        try:
+            return prepare(settings)
+        except DatabaseUnavailableError as error:
+            supervisor.say("supervisor", f"{error}; trying again")
+            sleep(_PREPARATION_PAUSE_SECONDS)
+    return prepare(settings)
 
 
 @contextmanager
@@ -153,16 +167,17 @@ def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: boo
     settings = settings.model_copy(update={"port": free_port(settings.host, settings.port)})
     url = f"http://{settings.host}:{settings.port}"
     stripe: LocalStripe | None = None
+    is_embedded = settings.database_url is None
     with ExitStack() as stack:
         if settings.database_url is None or settings.redis_url is None:
             data = stack.enter_context(_data_dir(settings, ephemeral=ephemeral, url=url))
-            if settings.stripe_api_key is None and settings.database_url is None:
+            if settings.stripe_api_key is None and is_embedded:
                 stripe = LocalStripe.of(data)
             services = stack.enter_context(
                 embedded_services(
                     data=data,
                     supervisor=supervisor,
-                    postgres=settings.database_url is None,
+                    postgres=is_embedded,
                     valkey=settings.redis_url is None,
                     stripe_url=stripe.url if stripe else None,
                 )
@@ -174,7 +189,7 @@ def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: boo
                 }
             )
         stack.callback(supervisor.stop)
-        prepared = prepare(settings)
+        prepared = _prepare_embedded(settings, supervisor) if is_embedded else prepare(settings)
         environment = _environment(settings)
         if stripe is not None:
             environment |= stripe.environment()
