@@ -53,6 +53,10 @@ class DatabaseProxy:
         """Every connection breaks when clients send more pieces than this, and new ones then do at once."""
         self._left = pieces
 
+    def mend(self) -> None:
+        """New connections work again, and none breaks."""
+        self._left = None
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))

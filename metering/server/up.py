@@ -1,9 +1,10 @@
 """All in one: embedded or configured servers, a prepared database, and the service's supervised processes."""
 
+import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,10 @@ from metering.server.settings import Settings
 _OWNERS_SECRETS = ("METERING_ADMIN_KEY", "METERING_GATEWAY_INGEST_KEY", "METERING_MIGRATION_DATABASE_URL")
 # The author of what a preparation adds.
 _BY = "metering migrate"
+# The arguments of Celery for a worker with two threads, and for beat.
+_APP = ("--quiet", "--app", "workers.app:app")
+WORKER = (*_APP, "worker", "--without-gossip", "--without-mingle", "--concurrency", "2")
+BEAT = (*_APP, "beat", "--schedule", os.devnull)
 _MORE_PREPARATIONS, _PREPARATION_PAUSE_SECONDS = 10, 1.0
 
 
@@ -207,9 +212,20 @@ def _parts(settings: Settings, *, url: str, environment: dict[str, str]) -> list
     api = ["api", "--host", settings.host, "--port", str(settings.port)]
     return [
         metering_child("api", api, environment=environment, ready_url=f"{url}/livez"),
-        metering_child("worker", ["worker"], environment=environment),
-        metering_child("beat", ["beat"], environment=environment),
+        # Not as commands, which end when the database is away: these wait for it.
+        _celery_child("worker", WORKER, environment=environment),
+        _celery_child("beat", BEAT, environment=environment),
     ]
+
+
+def _celery_child(name: str, arguments: Sequence[str], *, environment: dict[str, str]) -> ChildSpec:
+    return ChildSpec(
+        name=name,
+        argv=[sys.executable, "-m", "celery", *arguments],
+        env=environment,
+        withheld=_OWNERS_SECRETS,
+        stop_timeout=5.0,
+    )
 
 
 def metering_child(

@@ -24,8 +24,6 @@ UNAVAILABLE = 75
 # One of each group of commands that needs the database.
 COMMANDS = [
     ("migrate",),
-    ("worker",),
-    ("beat",),
     ("customers", "list"),
     ("backlog", "list"),
     ("invoices", "run", "--period", "2026-10"),

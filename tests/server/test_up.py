@@ -204,7 +204,7 @@ def test_an_interrupt_in_the_middle_of_the_start_leaves_nothing_behind(data: Pat
 
 # A connection of the preparation, whose death ends all connections.
 PREPARING = "metering [local]"
-PARTS = ["metering api", "metering worker", "metering beat", "valkey-server", "bin/postgres -D", PREPARING]
+PARTS = ["metering api", "app:app worker", "app:app beat", "valkey-server", "bin/postgres -D", PREPARING]
 
 
 @pytest.mark.parametrize("victim", PARTS)

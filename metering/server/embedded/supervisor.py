@@ -25,7 +25,7 @@ from metering.core.errors import MeteringError
 LAUNCHER = Path(__file__).with_name("launch.py")
 TICK_SECONDS = 0.05
 FIRST_BACKOFF_SECONDS = 0.2
-MAX_BACKOFF_SECONDS = 5.0
+MAX_BACKOFF_SECONDS = 2.0
 STABLE_AFTER_SECONDS = 10.0
 # A child may die this often before it was ready for the first time; then its start has failed.
 MOST_EARLY_DEATHS = 4
