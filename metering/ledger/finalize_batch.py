@@ -150,7 +150,12 @@ def _record_interruptions(
 ) -> None:
     """Record which streams ended early, and withdraw that for streams that turn out to have completed."""
     interrupted: list[Interruption] = []
-    taken_back: list[tuple[str, str]] = []
+    # A start that wins over another one may lack the request that was recorded with that.
+    taken_back = [
+        key
+        for key, stream in claimed.items()
+        if key not in request_keys and stream.facts.start is not None and stream.facts.start.conflicting
+    ]
     for key, request_key in request_keys.items():
         stream = claimed[key]
         interruption = interruption_of(stream.facts, request_key=request_key)

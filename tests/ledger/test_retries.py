@@ -116,6 +116,24 @@ def test_a_stream_in_the_backlog_that_goes_on_and_completes_was_not_interrupted(
     assert retry_of(books, "again") is None
 
 
+@pytest.mark.parametrize("before", [timedelta(seconds=-1), timedelta(seconds=1)])
+def test_a_start_that_wins_and_names_no_request_takes_the_interruption_back(
+    books: Books, before: timedelta
+) -> None:
+    books.receive([*interrupted("first"), *attempt("again")])
+    books.finalize()
+    assert retry_of(books, "again") == "first"
+    books.receive([start("first", time=T0 - timedelta(seconds=9) - before)])
+    for _ in range(3):
+        books.finalize()
+        books.link_retries()
+    books.finalize()
+    assert books.audit() == []
+    key = books.stream("first").stream.facts.start
+    assert key is not None
+    assert retry_of(books, "again") == (None if key.event.request_hash is None else "first")
+
+
 def test_the_latest_of_several_interruptions_counts(books: Books) -> None:
     books.receive(
         [*interrupted("early", ended=T0 - timedelta(minutes=1)), *interrupted("late"), *attempt("again")]
