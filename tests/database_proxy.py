@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that can go silent, as a paused host or a firewall does, and come back."""
+"""A TCP proxy in front of PostgreSQL that goes silent, as a paused host, or breaks, as a killed server does."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import make_url
 
 from tests.database import Database
+
+# The two sides of a connection: towards the client, and towards PostgreSQL.
+_Ends = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
 
 
 class DatabaseProxy:
@@ -19,13 +21,15 @@ class DatabaseProxy:
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self._silenced: set[object] = set()
-        self._open: set[Any] = set()
+        self._silenced: set[_Ends] = set()
+        self._open: set[_Ends] = set()
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         # Whether connections that are opened from now on are silent, too.
         self.silent = False
+        # The pieces that clients may still send before every connection breaks; None for any number of them.
+        self._left: int | None = None
         self.port = 0
 
     def start(self) -> None:
@@ -45,6 +49,14 @@ class DatabaseProxy:
         """New connections work."""
         self.silent = False
 
+    def break_after(self, pieces: int) -> None:
+        """Every connection breaks when clients send more pieces than this, and new ones then do at once."""
+        self._left = pieces
+
+    def mend(self) -> None:
+        """New connections work again, and none breaks."""
+        self._left = None
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
@@ -59,23 +71,36 @@ class DatabaseProxy:
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        me = object()
+        if self._left == 0:
+            writer.transport.abort()
+            return
+        up_reader, up_writer = await asyncio.open_unix_connection(self._target)
+        me = (writer, up_writer)
         self._open.add(me)
         if self.silent:
             self._silenced.add(me)
         try:
-            up_reader, up_writer = await asyncio.open_unix_connection(self._target)
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await asyncio.gather(self._pump(me, reader, up_writer), self._pump(me, up_reader, writer))
         finally:
             self._open.discard(me)
 
-    async def _pump(self, me: object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, me: _Ends, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65_536):
+            if writer is me[1] and self._left is not None:
+                if self._left == 0:
+                    self._break()
+                    return
+                self._left -= 1
             if me not in self._silenced:
                 writer.write(chunk)
                 await writer.drain()
         writer.close()
+
+    def _break(self) -> None:
+        for ends in self._open:
+            for writer in ends:
+                writer.transport.abort()
 
 
 @contextmanager

@@ -60,10 +60,11 @@ class Worker:
         self._stopping.set()
 
     def _look(self, *looks: Callable[[], None]) -> None:
-        while not self._stopping.wait(INTERVAL_SECONDS):
+        while not self._stopping.is_set():
             for look in looks:
                 try:
                     look()
                 except Exception:
                     # A bug must not end the thread, and with it the work.
                     log.exception("unexpected error, will retry", extra={"look": look.__qualname__})
+            self._stopping.wait(INTERVAL_SECONDS)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
@@ -34,7 +35,13 @@ from metering.audit.streams import compare_stream, is_pending
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.db.engine import read_transaction
-from metering.events.queries import CLOCK_MARGIN, count_journaled, iterate_journal, journal_start
+from metering.events.queries import (
+    CLOCK_MARGIN,
+    count_journaled,
+    has_request_at,
+    iterate_journal,
+    journal_start,
+)
 from metering.events.store import stream_hash
 from metering.streams.stream import StreamFacts
 
@@ -172,7 +179,7 @@ def _compare_streams(
             progress("reading streams", number, total)
         history = PriceHistory(connection)
         report.add(history.check_cards())
-        comparison = _Comparison(scope, history, journal_start(connection), now, report)
+        comparison = _Comparison(connection, scope, history, journal_start(connection), now, report)
         for records in scratch.parts():
             comparison.compare(records)
             progress("comparing streams", report.streams, total)
@@ -197,6 +204,7 @@ _decode_journaled = msgspec.msgpack.Decoder(JournaledStream).decode
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
+    connection: Connection
     scope: _Scope
     history: PriceHistory
     journal_from: datetime
@@ -237,8 +245,15 @@ class _Comparison:
         self.report.streams += 1
         self.report.pending += is_pending(stored, now=self.now)
         self.report.before_journal += stored.first_received_at < self.journal_from
-        differences = compare_stream(journaled, stored, history=self.history, journal_from=self.journal_from)
-        self.report.add(differences)
+        self.report.add(
+            compare_stream(
+                journaled,
+                stored,
+                history=self.history,
+                journal_from=self.journal_from,
+                has_request_at=partial(has_request_at, self.connection),
+            )
+        )
 
 
 class _Facts(msgspec.Struct):

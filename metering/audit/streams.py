@@ -1,6 +1,6 @@
 """Compares a stored stream with the journal: its facts, its state and its bookings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from metering.audit.bookings import PriceHistory, check_amounts, check_bills, settle_over
@@ -24,13 +24,17 @@ def compare_stream(
     *,
     history: PriceHistory,
     journal_from: datetime,
+    has_request_at: Callable[[datetime], bool],
 ) -> Iterator[Difference]:
     """All differences of one stored stream.
 
     The journal no longer has what arrived before `journal_from`: for a stream that began earlier, the stored facts
-    are taken as they are and joined with the journaled ones.
+    are taken as they are and joined with the journaled ones. `has_request_at` tells whether the journal has a
+    request of exactly that time.
     """
     yield from _check_facts(journaled, stored, journal_from)
+    if journaled is not None:
+        yield from _check_arrivals(journaled, stored, journal_from, has_request_at)
     yield from check_amounts(stored)
     by_facts = stored.state is State.FINALIZED and stored.due_at is None
     yield from check_bills(stored, history, by_facts=by_facts)
@@ -48,13 +52,31 @@ def _check_facts(
         return
     derived = journaled.facts if is_complete else join(stored.facts, journaled.facts)
     yield from unequal("streams", key, field_claims(stored.facts, derived))
-    # A stored time is the time of the group commit, not of the single request.
-    if is_complete and not -CLOCK_MARGIN <= journaled.first_received_at - stored.first_received_at <= CLOCK_MARGIN:
-        yield from unequal(
-            "streams", key, [("first_received_at", stored.first_received_at, journaled.first_received_at)]
-        )
+
+
+def _check_arrivals(
+    journaled: JournaledStream,
+    stored: AuditedStream,
+    journal_from: datetime,
+    has_request_at: Callable[[datetime], bool],
+) -> Iterator[Difference]:
+    """Differences in when the first and the last events arrived.
+
+    Requests that were committed together share the first and the last arrival among them, and a request can wait
+    for its commit as long as others do. Clocks of API processes differ. So a stored time is checked for two things
+    only: no event is before the first, where it would not be found, and each is the arrival of some request.
+    """
+    key = stream_key(stored.facts.customer_id, stored.facts.stream_id)
+    if stored.first_received_at >= journal_from:
+        too_late = journaled.first_received_at < stored.first_received_at - CLOCK_MARGIN
+        is_early = journaled.first_received_at > stored.first_received_at + CLOCK_MARGIN
+        if too_late or (is_early and not has_request_at(stored.first_received_at)):
+            claim = ("first_received_at", stored.first_received_at, journaled.first_received_at)
+            yield from unequal("streams", key, [claim])
     # Events that repeat known facts are journaled and do not change `last_received_at`.
-    if not stored.first_received_at <= stored.last_received_at <= journaled.last_received_at + CLOCK_MARGIN:
+    is_late = stored.last_received_at > journaled.last_received_at + CLOCK_MARGIN
+    is_unknown = is_late and not has_request_at(stored.last_received_at)
+    if is_unknown or stored.last_received_at < stored.first_received_at:
         yield from unequal(
             "streams", key, [("last_received_at", stored.last_received_at, journaled.last_received_at)]
         )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from metering.cli.shared import AsJson, phases, progress_bar, say
+from metering.db.engine import is_postgres_url
 from metering.server.backup.make_backup import make_backup
 from metering.server.backup.manifest import Manifest
 from metering.server.backup.restore import Restored, restore_database, restore_folder
@@ -60,6 +61,10 @@ def restore_command(
     Every file and the number of rows of each table are compared with the backup's manifest. Roles that are missing
     are created; objects belong to the login of the URL.
     """
+    if "://" in into and not is_postgres_url(into):
+        raise typer.BadParameter(
+            "expected a URL such as postgresql://user:pass@host/metering", param_hint="--into"
+        )
     with phases() as progress:
         if "://" in into:
             restored = restore_database(backup=backup, url=into, progress=progress)

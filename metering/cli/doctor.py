@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import SecretStr
 from redis import Redis
-from redis.exceptions import RedisError
 
+from metering.cli.failures import failure_of
 from metering.cli.shared import AsJson, redact_url, show
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
@@ -74,8 +74,11 @@ def _checks(settings: Settings) -> list[dict[str, Any]]:
     for what, check in checks.items():
         try:
             status, found = "ok", check()
-        except (MeteringError, RedisError, OSError) as error:
-            status, found = "FAILED", str(error)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            status, found = "FAILED", failure.message
         rows.append({"what": what, "status": status, "value": found, "meaning": ""})
     return rows
 

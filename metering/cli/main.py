@@ -1,6 +1,7 @@
 """`metering`: all commands, grouped by purpose, and the handling of expected errors."""
 
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from metering.cli.lazy import LazyCommand, lazy_group
 from metering.core.errors import MeteringError
+from metering.server.logs import mute_repetitions
 
 _RUN, _BILL, _PRICE, _OPERATE = "Run", "Bill", "Price", "Operate"
 
@@ -82,9 +84,14 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. An expected error prints one line on stderr and exits with 1."""
+    """Run the command line. An expected failure is one line on stderr, with an exit code of docs/operations.md."""
+    mute_repetitions()
     try:
         app()
-    except MeteringError as error:
-        print(f"metering: {error}", file=sys.stderr)
-        sys.exit(1)
+    except Exception as error:
+        # Imported when it is needed, as commands are: it knows the errors of the database and of Stripe.
+        failure = import_module("metering.cli.failures").failure_of(error)
+        if failure is None:
+            raise
+        print(f"metering: {failure.message}", file=sys.stderr)
+        sys.exit(failure.exit_code)

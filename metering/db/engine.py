@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from metering.core.errors import MeteringError
 from metering.db.deadlines import TCP_OPTIONS, connect_with_deadlines
+from metering.db.failures import why_unreachable
 
 SERVICE_ROLE = "metering_service"
 READER_ROLE = "metering_reader"
@@ -38,11 +39,9 @@ def will_pass(error: Exception) -> bool:
     """Whether an error is the database's state rather than the data's: the same work may succeed later."""
     if isinstance(error, DatabaseUnavailableError):
         return True
-    if not isinstance(error, DBAPIError):
-        return False
-    if error.connection_invalidated:
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    cause = error.orig
+    cause = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(cause, psycopg.OperationalError) and (not cause.sqlstate or cause.sqlstate[:2] in _PASSING)
 
 
@@ -97,6 +96,14 @@ def owner_engine(url: str) -> Engine:
     )
 
 
+def is_postgres_url(url: str) -> bool:
+    """Whether a text can be the URL of a PostgreSQL database."""
+    try:
+        return make_url(url).get_backend_name() in ("postgresql", "postgres")
+    except (ArgumentError, ValueError):
+        return False
+
+
 def service_conninfo(url: str) -> str:
     """A connection string for psycopg, as the service role; the ingest writer connects with it."""
     parsed = make_url(url).set(drivername="postgresql")
@@ -118,8 +125,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """
     try:
         connection = engine.connect()
-    except OperationalError as error:
-        raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error.orig}") from error
+    except DBAPIError as error:
+        raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {why_unreachable(error.orig)}") from error
     except PoolTimeoutError as error:
         raise DatabaseUnavailableError("no connection to PostgreSQL became free in time") from error
     with connection, connection.begin():

@@ -12,7 +12,7 @@ from metering.events.wire.bodies import unpack_body
 # Rows that one query scans. They are narrow (bodies are stored out of line), so this takes well under a second.
 MAX_SCANNED = 100_000
 
-# The clocks of API processes can differ by this much, and a request can wait this long for its commit.
+# Earlier releases stored a stream's first receipt too late by as much as clocks of API processes differ.
 CLOCK_MARGIN = timedelta(minutes=1)
 
 
@@ -76,6 +76,7 @@ _REQUESTS = text(
 _RECEIVED_WITHIN = text(
     f"SELECT {_COLUMNS} FROM journal WHERE received_at >= :begin AND received_at <= :end"
 ).execution_options(yield_per=500)
+_HAS_REQUEST = text("SELECT EXISTS (SELECT FROM journal WHERE received_at = :received_at)")
 _COUNT_EVENTS = text(
     """
     SELECT coalesce(sum(event_count), 0)::bigint FROM journal
@@ -118,6 +119,12 @@ def count_journaled(connection: Connection, *, begin: datetime, end: datetime) -
     """How many accepted events arrived from `begin` until `end`, both included."""
     count: int = connection.execute(_COUNT_EVENTS, {"begin": begin, "end": end}).scalar_one()
     return count
+
+
+def has_request_at(connection: Connection, received_at: datetime) -> bool:
+    """Whether a request arrived at exactly this time."""
+    found: bool = connection.execute(_HAS_REQUEST, {"received_at": received_at}).scalar_one()
+    return found
 
 
 def iterate_journal(connection: Connection, *, begin: datetime, end: datetime) -> Iterator[JournaledRequest]:

@@ -14,6 +14,7 @@ from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
 from metering.customers.store import require_customer
 from metering.db.engine import DatabaseUnavailableError, cancel_statement, read_transaction
+from metering.db.failures import why_failed
 from metering.exports.charges_export import CHARGE_COLUMNS, charge_rows
 from metering.exports.columns import ExportFile, Row
 from metering.exports.csv_file import CsvFile
@@ -125,8 +126,7 @@ class MonthExport:
             except (OperationalError, InternalError) as error:
                 if self._stopped:
                     raise ExportStoppedError("the export was stopped") from error
-                reason = str(error.orig).strip().splitlines()[0]
-                raise DatabaseUnavailableError(f"PostgreSQL failed during the export: {reason}") from error
+                raise DatabaseUnavailableError(f"the export ended early: {why_failed(error)}") from error
 
     def interrupt(self) -> None:
         """Stop the export and cancel its running query. It still has to be closed."""

@@ -150,7 +150,12 @@ def _record_interruptions(
 ) -> None:
     """Record which streams ended early, and withdraw that for streams that turn out to have completed."""
     interrupted: list[Interruption] = []
-    taken_back: list[tuple[str, str]] = []
+    # A start that wins over another one may lack the request that was recorded with that.
+    taken_back = [
+        key
+        for key, stream in claimed.items()
+        if key not in request_keys and stream.facts.start is not None and stream.facts.start.conflicting
+    ]
     for key, request_key in request_keys.items():
         stream = claimed[key]
         interruption = interruption_of(stream.facts, request_key=request_key)
@@ -160,6 +165,9 @@ def _record_interruptions(
                 taken_back.append(key)
         elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, waits=waits):
             interrupted.append(interruption)
+        elif stream.state in NEEDS_PERSON:
+            # It waits again, and if it completes then, its state does not tell of the backlog any more.
+            taken_back.append(key)
     add_interruptions(connection, interrupted)
     withdraw_interruptions(connection, taken_back)
 

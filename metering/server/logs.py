@@ -45,3 +45,13 @@ def configure_logging(*, log_format: Literal["text", "json"], level: int = loggi
     root.setLevel(level)
     for chatty in ("uvicorn.access", "httpx2", "httpcore2", "alembic", "celery", "kombu"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    mute_repetitions()
+
+
+def mute_repetitions() -> None:
+    """Keep libraries from logging, with tracebacks, that a broken connection could not be closed in order.
+
+    What broke it was raised, and is told by whoever used it.
+    """
+    for name in ("sqlalchemy.pool", "psycopg"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from metering.core.errors import MeteringError
+from metering.db.engine import is_postgres_url
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+)\s*(ms|s|m|min|h|d)?\s*")
@@ -255,6 +256,20 @@ class Settings(BaseSettings):
         description="A repair that would touch a larger share of customers is refused.",
     )
 
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _check_database(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and not is_postgres_url(given.get_secret_value()):
+            raise ValueError("expected a URL such as postgresql://user:pass@host/metering")
+        return given
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_queue(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and not given.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected a URL such as redis://host:6379/0 or unix:///run/valkey.sock")
+        return given
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_networks(cls, given: str) -> str:
@@ -290,6 +305,9 @@ def load_settings(**given: object) -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        problems = [f"{_variable_at(item['loc'])}: {item['msg']}" for item in error.errors(include_url=False)]
+        problems = [
+            f"{_variable_at(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_url=False)
+        ]
         raise ConfigurationError("; ".join(problems)) from error
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})

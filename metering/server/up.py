@@ -1,21 +1,24 @@
 """All in one: embedded or configured servers, a prepared database, and the service's supervised processes."""
 
+import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 
 import httpx2
 from pydantic import SecretStr
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from metering.access.manage_access import ensure_admin_key, ensure_ingest_key
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
-from metering.db.engine import DatabaseUnavailableError, transaction
+from metering.db.engine import DatabaseUnavailableError, transaction, will_pass
+from metering.db.failures import why_failed
 from metering.db.migrate import migrate
 from metering.db.schema import allow_journal_drops, ensure_journal_partitions
 from metering.prices.import_rates import ImportPlan, import_rates
@@ -32,6 +35,11 @@ from metering.server.settings import Settings
 _OWNERS_SECRETS = ("METERING_ADMIN_KEY", "METERING_GATEWAY_INGEST_KEY", "METERING_MIGRATION_DATABASE_URL")
 # The author of what a preparation adds.
 _BY = "metering migrate"
+# The arguments of Celery for a worker with two threads, and for beat.
+_APP = ("--quiet", "--app", "workers.app:app")
+WORKER = (*_APP, "worker", "--without-gossip", "--without-mingle", "--concurrency", "2")
+BEAT = (*_APP, "beat", "--schedule", os.devnull)
+_MORE_PREPARATIONS, _PREPARATION_PAUSE_SECONDS = 10, 1.0
 
 
 class PortTakenError(MeteringError):
@@ -109,9 +117,10 @@ def prepare(settings: Settings) -> Prepared:
     """
     try:
         return _prepare(settings)
-    except OperationalError as error:
-        problem = str(error.orig).splitlines()[0]
-        raise DatabaseUnavailableError(f"PostgreSQL failed while it was prepared: {problem}") from error
+    except DBAPIError as error:
+        if not will_pass(error):
+            raise
+        raise DatabaseUnavailableError(f"the database was not prepared: {why_failed(error)}") from error
 
 
 def _prepare(settings: Settings) -> Prepared:
@@ -125,18 +134,30 @@ def _prepare(settings: Settings) -> Prepared:
     with transaction(engine) as connection:
         is_new = not has_rate_cards(connection)
     imported = import_rates(engine=engine, catalogue=read_prices(), now=now, by=_BY) if is_new else None
-    configured = settings.admin_key.get_secret_value() if settings.admin_key else None
-    generated = ensure_admin_key(engine=engine, configured=configured, now=now, by=_BY)
     if settings.gateway_ingest_key is not None:
         ensure_ingest_key(
             engine=engine, configured=settings.gateway_ingest_key.get_secret_value(), now=now, by=_BY
         )
+    configured = settings.admin_key.get_secret_value() if settings.admin_key else None
+    # Last, because a key that was generated is shown by this run or by none.
+    generated = ensure_admin_key(engine=engine, configured=configured, now=now, by=_BY)
     engine.dispose()
     return Prepared(
         version=version,
         imported=imported,
         admin_key=str(generated) if generated else None,
     )
+
+
+def _prepare_embedded(settings: Settings, supervisor: Supervisor) -> Prepared:
+    """Prepare a database whose server is restarted if it dies meanwhile."""
+    for _ in range(_MORE_PREPARATIONS):
+        try:
+            return prepare(settings)
+        except DatabaseUnavailableError as error:
+            supervisor.say("supervisor", f"{error}; trying again")
+            sleep(_PREPARATION_PAUSE_SECONDS)
+    return prepare(settings)
 
 
 @contextmanager
@@ -151,16 +172,17 @@ def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: boo
     settings = settings.model_copy(update={"port": free_port(settings.host, settings.port)})
     url = f"http://{settings.host}:{settings.port}"
     stripe: LocalStripe | None = None
+    is_embedded = settings.database_url is None
     with ExitStack() as stack:
         if settings.database_url is None or settings.redis_url is None:
             data = stack.enter_context(_data_dir(settings, ephemeral=ephemeral, url=url))
-            if settings.stripe_api_key is None and settings.database_url is None:
+            if settings.stripe_api_key is None and is_embedded:
                 stripe = LocalStripe.of(data)
             services = stack.enter_context(
                 embedded_services(
                     data=data,
                     supervisor=supervisor,
-                    postgres=settings.database_url is None,
+                    postgres=is_embedded,
                     valkey=settings.redis_url is None,
                     stripe_url=stripe.url if stripe else None,
                 )
@@ -172,7 +194,7 @@ def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: boo
                 }
             )
         stack.callback(supervisor.stop)
-        prepared = prepare(settings)
+        prepared = _prepare_embedded(settings, supervisor) if is_embedded else prepare(settings)
         environment = _environment(settings)
         if stripe is not None:
             environment |= stripe.environment()
@@ -190,9 +212,20 @@ def _parts(settings: Settings, *, url: str, environment: dict[str, str]) -> list
     api = ["api", "--host", settings.host, "--port", str(settings.port)]
     return [
         metering_child("api", api, environment=environment, ready_url=f"{url}/livez"),
-        metering_child("worker", ["worker"], environment=environment),
-        metering_child("beat", ["beat"], environment=environment),
+        # Not as commands, which end when the database is away: these wait for it.
+        _celery_child("worker", WORKER, environment=environment),
+        _celery_child("beat", BEAT, environment=environment),
     ]
+
+
+def _celery_child(name: str, arguments: Sequence[str], *, environment: dict[str, str]) -> ChildSpec:
+    return ChildSpec(
+        name=name,
+        argv=[sys.executable, "-m", "celery", *arguments],
+        env=environment,
+        withheld=_OWNERS_SECRETS,
+        stop_timeout=5.0,
+    )
 
 
 def metering_child(

@@ -45,8 +45,16 @@ class Books:
         self.service = service
         self._months: set[tuple[int, int]] = set()
 
-    def receive(self, events: Sequence[UsageEvent], at: datetime | None = None) -> None:
-        """As ingest does: the events are joined, and journaled; unless told when, not before they happened."""
+    def receive(
+        self,
+        events: Sequence[UsageEvent],
+        at: datetime | None = None,
+        group: tuple[datetime, datetime] | None = None,
+    ) -> None:
+        """As ingest does: the events are joined, and journaled; unless told when, not before they happened.
+
+        `group` is when the first and the last request arrived that were committed with this one.
+        """
         at = at or max(NOW, *(event.time for event in events))
         if (at.year, at.month) not in self._months:
             ensure_journal_partitions(self.service.engine, now=at)
@@ -64,8 +72,8 @@ class Books:
         )
         parameters = upsert_parameters(
             streams.values(),
-            first_received_at=at,
-            received_at=at,
+            first_received_at=group[0] if group else at,
+            received_at=group[1] if group else at,
             abandon_after=self.service.waits.abandon_after,
         )
         with psycopg.connect(self.database.url) as connection:

@@ -100,6 +100,40 @@ def test_a_stream_without_a_rate_that_completed_after_all_was_not_interrupted(bo
     assert books.audit(now=later) == []
 
 
+def test_a_stream_in_the_backlog_that_goes_on_and_completes_was_not_interrupted(books: Books) -> None:
+    silent = books.service.waits.abandon_after
+    books.receive([start("first", **ASKED, model="nobody-knows-it"), delivered("first")])
+    books.finalize(now=NOW + silent)
+    assert books.stream("first").stream.state is State.UNPRICED
+    # It is due when it was silent since the first of these, and is on its way then.
+    books.receive([delivered("first", 30, seq=30)], at=NOW + silent)
+    books.receive([delivered("first", 31, seq=31)], at=NOW + 1.5 * silent)
+    books.finalize(now=NOW + 2 * silent)
+    assert books.stream("first").stream.state is State.OPEN
+    books.receive([end("first"), *attempt("again")], at=NOW + 2 * silent)
+    books.finalize(now=NOW + 2 * silent)
+    assert books.audit(now=NOW + 2 * silent) == []
+    assert retry_of(books, "again") is None
+
+
+@pytest.mark.parametrize("before", [timedelta(seconds=-1), timedelta(seconds=1)])
+def test_a_start_that_wins_and_names_no_request_takes_the_interruption_back(
+    books: Books, before: timedelta
+) -> None:
+    books.receive([*interrupted("first"), *attempt("again")])
+    books.finalize()
+    assert retry_of(books, "again") == "first"
+    books.receive([start("first", time=T0 - timedelta(seconds=9) - before)])
+    for _ in range(3):
+        books.finalize()
+        books.link_retries()
+    books.finalize()
+    assert books.audit() == []
+    key = books.stream("first").stream.facts.start
+    assert key is not None
+    assert retry_of(books, "again") == (None if key.event.request_hash is None else "first")
+
+
 def test_the_latest_of_several_interruptions_counts(books: Books) -> None:
     books.receive(
         [*interrupted("early", ended=T0 - timedelta(minutes=1)), *interrupted("late"), *attempt("again")]

@@ -37,7 +37,7 @@ STREAMS = (
     Fault(
         "a duplicate wakes a stream that is booked",
         "metering/streams/store/streams.py",
-        'WHERE {_CHANGES_ROW}\n"""',
+        'WHERE {_CHANGES_ROW} OR {_CAME_FIRST}\n"""',
         '"""',
         ("tests/streams/test_join_in_sql.py::test_facts_that_are_known_already_write_nothing",),
     ),
@@ -47,6 +47,25 @@ STREAMS = (
         '{", ".join(f"{name} = GREATEST(s.{name}, excluded.{name})" for name in _MAXIMA)},',
         '{", ".join(f"{name} = COALESCE(excluded.{name}, s.{name})" for name in _MAXIMA)},',
         ("tests/streams/test_join_in_sql.py::test_the_upsert_is_the_same_join_in_sql",),
+    ),
+    Fault(
+        "a stream that goes on stays interrupted",
+        "metering/ledger/finalize_batch.py",
+        "        elif stream.state in NEEDS_PERSON:\n",
+        "        elif False:\n",
+        (
+            "tests/ledger/test_retries.py"
+            "::test_a_stream_in_the_backlog_that_goes_on_and_completes_was_not_interrupted",
+        ),
+    ),
+    Fault(
+        "a duplicate that came first is not found by its stream",
+        "metering/streams/store/streams.py",
+        " OR {_CAME_FIRST}\n",
+        "\n",
+        (
+            "tests/audit/test_arrivals.py::test_a_duplicate_by_a_process_whose_clock_is_behind_is_found_and_changes_nothing",
+        ),
     ),
     Fault(
         "due streams are claimed without a lock",

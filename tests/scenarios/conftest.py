@@ -7,29 +7,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from metering.db.engine import service_engine
-from metering.server.embedded.supervisor import Supervisor
-from metering.server.settings import load_settings
-from metering.server.up import run_all_in_one
-from tests.running_api import http_client
-from tests.scenarios.whole import ENVIRONMENT, KEY, Whole
+from tests.scenarios.whole import Whole, run_whole
 
 
 @pytest.fixture(scope="package")
 def whole() -> Iterator[Whole]:
-    """`metering up`, in this process's hands. Its settings leave the environment with it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        with (
-            Supervisor(quiet=True) as supervisor,
-            run_all_in_one(load_settings(), supervisor=supervisor, ephemeral=True) as running,
-            http_client(running.url, headers={"authorization": f"Bearer {KEY}"}) as client,
-        ):
-            redis_url = running.environment["METERING_REDIS_URL"]
-            engine = service_engine(running.environment["METERING_DATABASE_URL"])
-            yield Whole(running.url, KEY, client, engine, supervisor, redis_url, running.environment)
-            engine.dispose()
+    """`metering up`, in this process's hands."""
+    with run_whole() as running:
+        yield running
 
 
 @pytest.fixture(scope="package")

@@ -1,21 +1,27 @@
 """The whole service as real processes, started once, with short waits so that silence is over soon."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
+import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
 from metering.core.clock import utc_now
-from metering.db.engine import DatabaseUnavailableError, transaction
+from metering.db.engine import DatabaseUnavailableError, service_engine, transaction
 from metering.server.embedded.supervisor import Supervisor
 from metering.server.queries import work_health
+from metering.server.settings import load_settings
+from metering.server.up import run_all_in_one
 from metering.streams.settlement import State
 from tests import waiting
 from tests.command_line import CommandLine
+from tests.running_api import http_client
 
 KEY = "mk_scenario_0123456789abcdef"
 ENVIRONMENT = {
@@ -79,6 +85,23 @@ class Whole:
             return not (not_linked or health.due or health.states.keys() & {State.OPEN, State.ENDED})
 
         assert eventually(done, within=within)
+
+
+@contextmanager
+def run_whole() -> Iterator[Whole]:
+    """`metering up`, in this process's hands. Its settings leave the environment with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        with (
+            Supervisor(quiet=True) as supervisor,
+            run_all_in_one(load_settings(), supervisor=supervisor, ephemeral=True) as running,
+            http_client(running.url, headers={"authorization": f"Bearer {KEY}"}) as client,
+        ):
+            redis_url = running.environment["METERING_REDIS_URL"]
+            engine = service_engine(running.environment["METERING_DATABASE_URL"])
+            yield Whole(running.url, KEY, client, engine, supervisor, redis_url, running.environment)
+            engine.dispose()
 
 
 _NOT_LINKED = text("SELECT count(*) FROM interrupted_streams WHERE NOT linked")

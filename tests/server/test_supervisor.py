@@ -47,10 +47,24 @@ def test_a_child_that_keeps_dying_is_restarted_ever_more_slowly() -> None:
 
 def test_a_child_that_never_becomes_ready_is_an_error_with_its_last_lines() -> None:
     with Supervisor(quiet=True) as supervisor:
-        with pytest.raises(ChildFailedError, match=r"(?s)doomed exited with code 1.*no such luck"):
+        gives_up = r"(?s)doomed exited with code 1, for the 4th time before it was ready; .*no such luck"
+        with pytest.raises(ChildFailedError, match=gives_up):
             supervisor.start([python("doomed", "raise SystemExit('no such luck')", ready=lambda: False)])
+        assert supervisor.restarts_of("doomed") == 3
         with pytest.raises(ChildFailedError, match="slow did not become ready"):
             supervisor.start([python("slow", SLEEP, ready=lambda: False, ready_timeout=0.3)])
+
+
+def test_a_child_that_dies_before_it_is_ready_is_started_again(tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    tries.touch()
+    code = f"f = open({str(tries)!r}, 'a'); f.write('x'); f.close(); import os, time; time.sleep(0.2)"
+    third = f"{code}; len(open({str(tries)!r}).read()) < 3 and os.kill(os.getpid(), 9); {SLEEP}"
+    output = io.StringIO()
+    with Supervisor(output=output) as supervisor:
+        supervisor.start([python("weak", third, ready=lambda: supervisor.restarts_of("weak") == 2)])
+        assert supervisor.pid_of("weak") is not None
+    assert output.getvalue().count("weak was killed by SIGKILL; restarting in") == 2
 
 
 def test_groups_stop_in_reverse_and_a_group_all_at_once(tmp_path: Path) -> None:

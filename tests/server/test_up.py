@@ -1,11 +1,13 @@
 """`metering up` as a person runs it: a process, its output, Ctrl-C."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,6 +200,49 @@ def test_an_interrupt_in_the_middle_of_the_start_leaves_nothing_behind(data: Pat
     assert b"Traceback" not in said
     assert not psutil.wait_procs(family, timeout=60)[1]
     assert not list(data.iterdir())
+
+
+# A connection of the preparation, whose death ends all connections.
+PREPARING = "metering [local]"
+PARTS = ["metering api", "app:app worker", "app:app beat", "valkey-server", "bin/postgres -D", PREPARING]
+
+
+@pytest.mark.parametrize("victim", PARTS)
+def test_a_part_that_is_killed_during_the_start_is_started_again(data: Path, victim: str) -> None:
+    data.mkdir(mode=0o755)
+    killer = Killer(victim, below=os.getpid(), times=2)
+    with killer, up("--ephemeral", TMPDIR=str(data)) as running:
+        assert eventually(lambda: killer.killed == 2)
+        assert (victim == PREPARING) == ("the connection to PostgreSQL was lost; trying again" in running.output)
+        assert eventually(lambda: httpx2.get(f"{running.url}/readyz", timeout=60).is_success)
+
+
+class Killer(threading.Thread):
+    """Kills the first processes below ours that run a command, each as soon as it is seen."""
+
+    def __init__(self, command: str, *, below: int, times: int) -> None:
+        super().__init__(daemon=True)
+        self._command, self._below, self._times = command, below, times
+        self._over = threading.Event()
+        self.killed = 0
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        seen: set[int] = set()
+        while self.killed < self._times and not self._over.wait(0.005):
+            for process in psutil.Process(self._below).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if process.pid not in seen and self._command in " ".join(process.cmdline()):
+                        seen.add(process.pid)
+                        process.kill()
+                        self.killed += 1
+                        break
 
 
 def test_given_servers_are_used_and_no_data_folder_is_made(database: Database, data: Path) -> None:

@@ -1,5 +1,6 @@
 """Workers: the row is the work, so a broker that is gone, full or silent only costs freshness."""
 
+import io
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from metering.streams.ingest.nudge import MAX_WAITING, QUEUE, Nudger
 from metering.streams.store.streams import UPSERT, upsert_parameters
 from metering.streams.stream import fold
 from tests.database import Database
+from tests.database_proxy import proxied
 from tests.metrics import scrape_work
 from tests.waiting import eventually
 from workers import worker
@@ -106,6 +108,19 @@ def test_a_worker_writes_a_heartbeat_and_every_api_shows_its_work(
         assert eventually(lambda: "metering_totals_rolled_up_seconds" in scrape_work(rated_service))
         end_a_stream(rated_database, "three")
         assert eventually(lambda: scrape_work(rated_service)("metering_streams_finalized_total") == 3)
+
+
+def test_a_worker_starts_without_the_database_and_waits_for_it(rated_database: Database) -> None:
+    said = io.StringIO()
+    with proxied(rated_database) as (proxy, through), Supervisor(output=said) as supervisor:
+        proxy.break_after(0)
+        supervisor.start([part("worker", through, NOWHERE)])
+        assert eventually(lambda: "worker is running" in said.getvalue())
+        assert "PostgreSQL is away: nothing is done until it is back" in said.getvalue()
+        end_a_stream(rated_database, "one")
+        proxy.mend()
+        assert eventually(lambda: charges(rated_database) == 1)
+        assert supervisor.restarts_of("worker") == 0
 
 
 def test_two_workers_and_two_beats_book_each_stream_once(rated_database: Database, redis_url: str) -> None:

@@ -13,7 +13,8 @@ from tempfile import TemporaryFile
 
 import psycopg
 
-from metering.db.engine import DatabaseUnavailableError
+from metering.db.engine import DatabaseUnavailableError, will_pass
+from metering.db.failures import why_failed, why_unreachable
 from metering.server.backup.manifest import (
     DUMP,
     BackupFailedError,
@@ -24,6 +25,7 @@ from metering.server.backup.manifest import (
 )
 from metering.server.backup.queries import (
     ServerFacts,
+    check_connected,
     export_snapshot,
     needed_roles,
     row_counts,
@@ -99,6 +101,7 @@ def _dump(url: str, partial: Path, jobs: int, progress: Callable[[int], None]) -
             finally:
                 end(process)
             if process.returncode != 0:
+                check_connected(connection)  # what ends pg_dump mostly ends this connection, too
                 raise BackupFailedError(f"pg_dump failed: {said(errors)}")
     return _manifest(facts, found, partial, rows=rows, roles=roles)
 
@@ -121,14 +124,15 @@ def _manifest(facts: ServerFacts, schema: str, partial: Path, **counted: object)
 def _snapshot(url: str) -> "Iterator[psycopg.Connection[tuple[object, ...]]]":
     try:
         connection = psycopg.connect(conninfo_of(url), options=_OPTIONS, connect_timeout=5)
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error}") from error
+    except psycopg.Error as error:
+        raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {why_unreachable(error)}") from error
     with connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         try:
             yield connection
         except psycopg.Error as error:
-            raise BackupFailedError(f"reading the database failed: {error}") from error
+            kind = DatabaseUnavailableError if will_pass(error) else BackupFailedError
+            raise kind(f"the backup was not made: {why_failed(error)}") from error
 
 
 def _await(process: Process, poll: Callable[[], None]) -> None:

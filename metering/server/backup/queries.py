@@ -24,6 +24,15 @@ class ServerFacts:
     lsn: str
 
 
+def check_connected(connection: psycopg.Connection[Any]) -> None:
+    """Ask PostgreSQL for an answer.
+
+    Raises:
+        psycopg.Error: there is none.
+    """
+    connection.execute("SELECT")
+
+
 _SERVER = """
 SELECT current_setting('server_version_num')::int AS version, current_setting('server_encoding') AS encoding,
        coalesce((SELECT tableowner FROM pg_tables WHERE schemaname = 'public' AND tablename = 'alembic_version'),

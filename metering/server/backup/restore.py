@@ -15,6 +15,7 @@ import psycopg
 import migrations
 from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError, owner_engine, transaction
+from metering.db.failures import why_unreachable
 from metering.db.migrate import ensure_roles
 from metering.server.backup.manifest import (
     DUMP,
@@ -209,8 +210,8 @@ def _connected(url: str) -> "Iterator[psycopg.Connection[Any]]":
     """A transaction that commits when the block ends well."""
     try:
         connection = psycopg.connect(conninfo_of(url), connect_timeout=5)
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {error}") from error
+    except psycopg.Error as error:
+        raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {why_unreachable(error)}") from error
     try:
         with connection:
             yield connection

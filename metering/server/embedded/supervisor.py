@@ -25,8 +25,10 @@ from metering.core.errors import MeteringError
 LAUNCHER = Path(__file__).with_name("launch.py")
 TICK_SECONDS = 0.05
 FIRST_BACKOFF_SECONDS = 0.2
-MAX_BACKOFF_SECONDS = 5.0
+MAX_BACKOFF_SECONDS = 2.0
 STABLE_AFTER_SECONDS = 10.0
+# A child may die this often before it was ready for the first time; then its start has failed.
+MOST_EARLY_DEATHS = 4
 STOP_SECONDS = 9.0
 LAST_LINES_SECONDS = 0.5
 _COLORS = ("36", "33", "32", "35", "34", "31")
@@ -82,6 +84,8 @@ class _Child:
     restart_at: float | None = None
     backoff: float = FIRST_BACKOFF_SECONDS
     restarts: int = 0
+    early_deaths: int = 0
+    is_given_up: bool = False
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=15))
 
 
@@ -112,6 +116,8 @@ class Supervisor:
 
     def start(self, specs: Sequence[ChildSpec]) -> None:
         """Start a group of children, each when the previous one is ready. Groups stop in reverse order.
+
+        A child that dies before it is ready is started again, a few times.
 
         Raises:
             ChildFailedError: a child did not become ready; the others keep running until `stop()`.
@@ -193,7 +199,11 @@ class Supervisor:
             child = _Child(spec, group)
             self._children.append(child)
             self._spawn(child)
-            self._await_ready(child)
+            try:
+                self._await_ready(child)
+            except BaseException:
+                child.is_given_up = True
+                raise
             child.was_ready = True
 
     def _spawn(self, child: _Child) -> None:
@@ -224,35 +234,38 @@ class Supervisor:
                     self.say(child.spec.name, line)
 
     def _await_ready(self, child: _Child) -> None:
-        ready, process = child.spec.ready, child.process
-        if ready is None or process is None:
+        ready = child.spec.ready
+        if ready is None:
             return
-        deadline = monotonic() + child.spec.ready_timeout
         while not ready():
-            if _has_exited(process) or monotonic() > deadline or self._stopping.is_set():
-                how = _describe_exit(_end_group(process)) if _has_exited(process) else "did not become ready"
-                _join([child], seconds=TICK_SECONDS)  # until its last lines are read
-                lines = "\n  ".join(child.last_lines)
-                raise ChildFailedError(f"{child.spec.name} {how}; its last lines:\n  {lines}")
+            if self._stopping.is_set() or monotonic() > child.started_at + child.spec.ready_timeout:
+                raise _failed(child, "did not become ready")
             self._restart_dead()
             self._stopping.wait(TICK_SECONDS / 2)
 
     def _restart_dead(self) -> None:
         now = monotonic()
         for child in self._children:
-            if child.process is None or not child.was_ready:
+            if child.process is None or child.is_given_up:
                 continue
             if child.restart_at is None:
                 if _has_exited(child.process):
-                    if now - child.started_at > STABLE_AFTER_SECONDS:
-                        child.backoff = FIRST_BACKOFF_SECONDS
-                    self._restart_later(child, _describe_exit(_end_group(child.process)))
+                    self._note_death(child, _describe_exit(_end_group(child.process)))
             elif now >= child.restart_at:
                 try:
                     self._spawn(child)
                     child.restarts += 1
                 except OSError as error:  # out of processes or descriptors, perhaps only for now
                     self._restart_later(child, f"cannot be started ({error.strerror})")
+
+    def _note_death(self, child: _Child, how: str) -> None:
+        if not child.was_ready:
+            child.early_deaths += 1
+            if child.early_deaths == MOST_EARLY_DEATHS:
+                raise _failed(child, f"{how}, for the {child.early_deaths}th time before it was ready")
+        elif monotonic() - child.started_at > STABLE_AFTER_SECONDS:
+            child.backoff = FIRST_BACKOFF_SECONDS
+        self._restart_later(child, how)
 
     def _restart_later(self, child: _Child, how: str) -> None:
         child.restart_at = monotonic() + child.backoff
@@ -286,6 +299,12 @@ class Supervisor:
             if not _has_exited(process):
                 self.say("supervisor", f"{child.spec.name} does not stop; killing it")
             _end_group(process)
+
+
+def _failed(child: _Child, how: str) -> ChildFailedError:
+    _join([child], seconds=TICK_SECONDS)  # until its last lines are read
+    lines = "\n  ".join(child.last_lines)
+    return ChildFailedError(f"{child.spec.name} {how}; its last lines:\n  {lines}")
 
 
 def _environment(spec: ChildSpec) -> dict[str, str]:

@@ -162,13 +162,15 @@ _CHANGES_ROW = " OR ".join(
         *(f"GREATEST(s.{name}, excluded.{name}) IS DISTINCT FROM s.{name}" for name in _MAXIMA),
     ]
 )
+_CAME_FIRST = "excluded.first_received_at < s.first_received_at"
 
 
 def _either(condition: str, *names: str) -> str:
     return ", ".join(f"{name} = CASE WHEN {condition} THEN excluded.{name} ELSE s.{name} END" for name in names)
 
 
-# The statement sorts by key, so that concurrent writers cannot deadlock. A duplicate writes nothing. An open
+# The statement sorts by key, so that concurrent writers cannot deadlock. A duplicate writes nothing, unless by the
+# clock of its process it came first: a stream's events are looked for from `first_received_at` on. An open
 # stream keeps its `due_at`, which the finalizer moves forward once it is reached, so that counting tokens never
 # touches an index. Once the end is known, new facts are due immediately.
 UPSERT = f"""
@@ -189,10 +191,11 @@ ON CONFLICT (customer_id, stream_id) DO UPDATE SET
     first_received_at = LEAST(s.first_received_at, excluded.first_received_at),
     last_received_at = GREATEST(s.last_received_at, excluded.last_received_at),
     state = CASE WHEN s.state = 'open' AND excluded.ended_at IS NOT NULL THEN 'ended' ELSE s.state END,
-    due_at = CASE WHEN s.ended_at IS NULL AND excluded.ended_at IS NULL
+    due_at = CASE WHEN {_CAME_FIRST} AND ({_CHANGES_ROW}) IS NOT TRUE THEN s.due_at
+                  WHEN s.ended_at IS NULL AND excluded.ended_at IS NULL
                   THEN COALESCE(s.due_at, excluded.due_at)
                   ELSE LEAST(s.due_at, excluded.last_received_at) END
-WHERE {_CHANGES_ROW}
+WHERE {_CHANGES_ROW} OR {_CAME_FIRST}
 """
 
 

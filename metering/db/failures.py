@@ -1,0 +1,40 @@
+"""What went wrong with PostgreSQL, in a few words: without the driver's classes, its SQL and its hints."""
+
+import re
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+_CONNECTING = re.compile(r'connection to server (?:at|on socket) "([^"]*)"(?:, port (\d+))? failed: (.*)')
+_CANCELLED = "57014"
+# libpq's words for a connection that ended while it was being made, behind psycopg's for where it noticed.
+_CLOSED = "server closed the connection unexpectedly"
+# Classes of SQLSTATE with which PostgreSQL ends a connection.
+_GONE = ("08", "57")
+
+
+def why_unreachable(error: BaseException | None) -> str:
+    """Why a connection could not be made, and to where: `Connection refused (127.0.0.1:5432)`."""
+    line = _first_line(error)
+    found = _CONNECTING.search(line)
+    if found is None:
+        return "it closed the connection" if line.endswith(_CLOSED) else line
+    place, port, reason = found.groups()
+    reason = "it closed the connection" if reason == _CLOSED else reason.removeprefix("FATAL:").strip()
+    return f"{reason} ({place}{f':{port}' if port else ''})"
+
+
+def why_failed(error: Exception) -> str:
+    """What PostgreSQL did in the middle of the work, given an error of SQLAlchemy or psycopg."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    state = cause.sqlstate if isinstance(cause, psycopg.Error) else None
+    if state == _CANCELLED:
+        return "PostgreSQL ended a statement, which took too long or was cancelled"
+    if state is None or state.startswith(_GONE):
+        return "the connection to PostgreSQL was lost"
+    return f"PostgreSQL gave up a statement: {_first_line(cause)}"
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else "no reason was given"
