@@ -41,16 +41,23 @@ class Answer:
         return json.loads(self.body)
 
 
-def exchange(url: str, sent: bytes, *, seconds: float = 60) -> bytes:
-    """What comes back for these bytes until the server closes, or after `seconds` without any more of it."""
+def exchange(url: str, sent: bytes, *, patience: float | None = None) -> bytes:
+    """What comes back for these bytes until the server closes the connection, or `patience` seconds are over.
+
+    Raises:
+        TimeoutError: without `patience`, the connection was not closed for a minute.
+    """
     host, port = url.removeprefix("http://").split(":")
     received = b""
-    with socket.create_connection((host, int(port)), timeout=seconds) as client:
+    with socket.create_connection((host, int(port)), timeout=patience or 60) as client:
         try:
             client.sendall(sent)
             while chunk := client.recv(65_536):
                 received += chunk
-        except (TimeoutError, ConnectionError):
+        except TimeoutError:
+            if patience is None:
+                raise
+        except ConnectionError:  # what was left to read was dropped with the connection
             pass
     return received
 
