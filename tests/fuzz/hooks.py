@@ -22,7 +22,7 @@ def _from_another_address(_: requests.adapters.HTTPAdapter, request: requests.Pr
 
 # The place where requests lets an adapter add headers; a header of a test case would make it another case.
 if OWN_KEY_ID in os.environ:
-    requests.adapters.HTTPAdapter.add_headers = _from_another_address  # type: ignore[method-assign]
+    requests.adapters.HTTPAdapter.add_headers = _from_another_address  # type: ignore[assignment]
 
 
 @schemathesis.hook
