@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test planted simulation check bench chaos lock sbom clean
+.PHONY: help setup demo up test planted simulation fuzz check bench chaos lock sbom clean
 
 help: ## Show what each target does
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ planted: setup ## Plant faults in copies of the product, one at a time; the test
 SEEDS ?= 200
 simulation: setup ## Months of a deployment under faults, from SEEDS seeds (200: about 5 minutes)
 	@SIMULATION_SEEDS=$(SEEDS) $(PY) -m pytest -n auto tests/simulation
+
+EXAMPLES ?= 100
+fuzz: setup ## Odd requests of every kind, new ones each time: make fuzz EXAMPLES=1000 (100: about 10 minutes)
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -q --timeout 0 tests/fuzz
 
 check: setup ## Lint, types, layers, tidy, licences
 	@echo "==> ruff"; $(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -5,11 +5,19 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import Path, Query
-from pydantic import Field
+from pydantic import Field, StrictBool
 from typing_extensions import TypedDict
 
 from metering.access.scopes import Scope
-from metering.alerts.alerts import DEPLOYMENT, UNITS, AlertKind, AlertScope, AlertTerms, InvalidAlertError
+from metering.alerts.alerts import (
+    DEPLOYMENT,
+    MAX_THRESHOLDS,
+    UNITS,
+    AlertKind,
+    AlertScope,
+    AlertTerms,
+    InvalidAlertError,
+)
 from metering.alerts.alerts import Alert as StoredAlert
 from metering.alerts.manage_alerts import (
     AlertChanges,
@@ -28,8 +36,9 @@ from metering.alerts.queries.alerts import (
 from metering.alerts.store.alerts import UnknownAlertError
 from metering.api.answers import Amount, BookedBy, Cents, Time, described, time_text
 from metering.api.auth import By, Caller, needs, require_customer
-from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import (
+    WHOLE_NUMBER,
     CentsInput,
     CustomerFilter,
     Db,
@@ -44,7 +53,7 @@ from metering.api.parameters import (
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, parse_time
+from metering.core.cursors import TEXT, TIME, decode_cursor, parse_time, time_part
 from metering.core.money import cents_text
 from metering.customers.store import UnknownCustomerError
 
@@ -54,15 +63,16 @@ ThresholdInput = Annotated[
     Decimal,
     PlainNumber,
     Field(max_digits=24, decimal_places=6, allow_inf_nan=False),
-    decimal_schema(example="80"),
+    decimal_schema(example="80", pattern=r"^-?[0-9]{1,18}(\.[0-9]{1,6})?$"),
 ]
 AlertPath = Annotated[Id, Path(description="The alert.", examples=["alr_9f86d081884c7d65"])]
 KindFilter = Annotated[AlertKind | None, Query(description="Only alerts of this kind.")]
 
 _NAME = Field(description="The name of the alert, for people.", examples=["Budget"])
 _THRESHOLDS = Field(
+    json_schema_extra={"minItems": 1, "maxItems": MAX_THRESHOLDS},
     description="1 to 10 thresholds, as strings: percent of the budget (spend), percent (daily_change, "
-    "estimated_share), cents (drift), hours (backlog_age)."
+    "estimated_share), cents (drift), hours (backlog_age).",
 )
 _BUDGET = Field(description="The budget that thresholds of kind spend are percents of, in cents, as a string.")
 _FLOOR = Field(
@@ -115,7 +125,7 @@ class AlertInput(Input):
     thresholds: Annotated[list[ThresholdInput], _THRESHOLDS]
     budget_usd_cents: Annotated[CentsInput | None, _BUDGET] = None
     floor_usd_cents: Annotated[CentsInput | None, _FLOOR] = None
-    trailing_days: Annotated[int | None, _TRAILING] = None
+    trailing_days: Annotated[Annotated[int, WHOLE_NUMBER] | None, _TRAILING] = None
 
 
 class AlertPatch(Input):
@@ -125,8 +135,8 @@ class AlertPatch(Input):
     thresholds: Annotated[list[ThresholdInput] | None, _THRESHOLDS] = None
     budget_usd_cents: Annotated[CentsInput | None, _BUDGET] = None
     floor_usd_cents: Annotated[CentsInput | None, _FLOOR] = None
-    trailing_days: Annotated[int | None, _TRAILING] = None
-    enabled: Annotated[bool | None, Field(description="Whether it is evaluated.")] = None
+    trailing_days: Annotated[Annotated[int, WHOLE_NUMBER] | None, _TRAILING] = None
+    enabled: Annotated[StrictBool | None, Field(description="Whether it is evaluated.")] = None
 
 
 def alert_shape(alert: StoredAlert) -> Alert:
@@ -174,7 +184,7 @@ def read_alerts(
     customer_id: CustomerFilter = None,
     kind: KindFilter = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TEXT)] = None,
 ) -> Page[Alert]:
     """Alerts by id. A key that is bound to a customer reads only that customer's own alerts."""
     position = decode_cursor(cursor, length=1)
@@ -251,7 +261,7 @@ def read_occurrences(
     alert_id: Annotated[Text | None, Query(description="Only occurrences of this alert.")] = None,
     kind: KindFilter = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TIME, TEXT)] = None,
 ) -> Page[AlertOccurrence]:
     """Occurrences, newest first. A key that is bound to a customer reads only those of its own alerts."""
     position = decode_cursor(cursor, length=2)
@@ -267,5 +277,5 @@ def read_occurrences(
         found,
         limit=limit,
         shape=occurrence_shape,
-        position=lambda each: [each.occurred_at.isoformat(), each.occurrence_id],
+        position=lambda each: [time_part(each.occurred_at), each.occurrence_id],
     )

@@ -10,10 +10,10 @@ from metering.access.queries import AuditLogFilter, LoggedAction, list_audit_log
 from metering.access.scopes import Scope
 from metering.api.answers import Time, described, time_text
 from metering.api.auth import needs
-from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import Db, FromFilter, Text, ToFilter
 from metering.api.routes import v1_router
-from metering.core.cursors import decode_cursor, parse_number
+from metering.core.cursors import NUMBER, decode_cursor, parse_number
 
 router = v1_router("audit log")
 
@@ -67,7 +67,7 @@ def read_audit_log(
     start: FromFilter = None,
     to: ToFilter = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(NUMBER)] = None,
 ) -> Page[AuditLogRow]:
     """Actions of admins, the newest first: over the API, in the dashboard and on the command line."""
     position = decode_cursor(cursor, length=1)

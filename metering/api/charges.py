@@ -22,10 +22,10 @@ from metering.api.answers import (
     usage_shape,
 )
 from metering.api.auth import Caller, needs, require_customer
-from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import CustomerFilter, Db, FromFilter, ModelFilter, Text, ToFilter
 from metering.api.routes import v1_router
-from metering.core.cursors import decode_cursor, parse_time
+from metering.core.cursors import TEXT, TIME, decode_cursor, parse_time, time_part
 from metering.core.money import cents_text
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import UsageKind
@@ -176,7 +176,7 @@ def read_charges(
     ] = None,
     flag: Annotated[Flag | None, Query(description="Only charges with this flag.")] = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TIME, TEXT, TEXT)] = None,
 ) -> Page[Charge]:
     """Booked usage charges by the end of their stream, oldest first. `from` and `to` bound that end."""
     where = ChargeFilter(
@@ -196,4 +196,4 @@ def read_charges(
 
 
 def _position(charge: BookedCharge) -> list[str]:
-    return [charge.bill.ended_at.isoformat(), charge.customer_id, charge.stream_id]
+    return [time_part(charge.bill.ended_at), charge.customer_id, charge.stream_id]

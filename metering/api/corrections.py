@@ -21,7 +21,7 @@ from metering.api.answers import (
     usage_shape,
 )
 from metering.api.auth import By, Caller, needs, require_customer
-from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import (
     CentsInput,
     CustomerFilter,
@@ -36,7 +36,7 @@ from metering.api.parameters import (
 )
 from metering.api.routes import raises, route_ending_in, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, parse_time
+from metering.core.cursors import TEXT, TIME, decode_cursor, parse_time, time_part
 from metering.core.money import cents_text
 from metering.corrections.adjust_manually import InvalidAdjustmentError, adjust_manually
 from metering.corrections.queries import BacklogItem, list_backlog
@@ -190,7 +190,7 @@ def read_adjustments(
     customer_id: CustomerFilter = None,
     period: MonthFilter = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TIME, TEXT)] = None,
 ) -> Page[ManualAdjustment]:
     """Manual credits and corrections, newest first. `period` is the month that they count for."""
     position = decode_cursor(cursor, length=2)
@@ -205,7 +205,7 @@ def read_adjustments(
         adjustments,
         limit=limit,
         shape=manual_adjustment_shape,
-        position=lambda each: [each.booked_at.isoformat(), each.adjustment_id],
+        position=lambda each: [time_part(each.booked_at), each.adjustment_id],
     )
 
 
@@ -258,7 +258,7 @@ def read_backlog(
     ] = None,
     customer_id: CustomerFilter = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TIME, TEXT, TEXT)] = None,
 ) -> Page[BacklogStream]:
     """Streams that need a person, the longest waiting first. They are not billed until they are resolved."""
     position = decode_cursor(cursor, length=3)
@@ -274,7 +274,7 @@ def read_backlog(
 
 def _position(item: BacklogItem) -> list[str]:
     facts = item.stream.facts
-    return [item.since.isoformat(), facts.customer_id, facts.stream_id]
+    return [time_part(item.since), facts.customer_id, facts.stream_id]
 
 
 @resolution_router.post(

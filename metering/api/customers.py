@@ -9,12 +9,12 @@ from typing_extensions import TypedDict
 from metering.access.scopes import Scope
 from metering.api.answers import Cents, CustomerId, Time, TimeZone, described, time_text
 from metering.api.auth import By, Caller, needs
-from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import Db, Id, Input, TheService
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor
+from metering.core.cursors import TEXT, decode_cursor
 from metering.core.money import cents_text
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.queries import CustomerView, get_customer, list_customers
@@ -85,7 +85,12 @@ def customer_shape(customer: CustomerView) -> Customer:
 
 @router.get("/customers", operation_id="listCustomers", summary="List customers")
 @needs(Scope.CUSTOMERS_READ)
-def read_customers(key: Caller, connection: Db, limit: Limit = 100, cursor: Cursor = None) -> Page[Customer]:
+def read_customers(
+    key: Caller,
+    connection: Db,
+    limit: Limit = 100,
+    cursor: Annotated[str | None, cursor_of(TEXT)] = None,
+) -> Page[Customer]:
     """Customers by id, with their final amounts of the month so far."""
     position = decode_cursor(cursor, length=1)
     customers = list_customers(

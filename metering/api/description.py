@@ -75,8 +75,8 @@ _BATCH = {
     "type": "array",
     "items": {"$ref": f"{_REF}Event"},
     "minItems": 1,
-    "maxItems": MAX_EVENTS,
-    "description": "A batch of events, of one or many streams and customers.",
+    # No `maxItems`: more are answered with 413, as a body of more than 8 MiB is. The description says so.
+    "description": f"A batch of at most {MAX_EVENTS:,} events, of one or many streams and customers.",
 }
 _POST_EVENTS = f"""
 CloudEvents 1.0 in JSON: one event, or an array of events. The answer comes once the accepted events are committed

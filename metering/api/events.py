@@ -24,11 +24,11 @@ from metering.access.scopes import Scope
 from metering.api.answers import Time, described, time_text
 from metering.api.auth import Caller, needs, require_customer, require_scope
 from metering.api.gate import Limits
-from metering.api.paging import Cursor, Limit, NextCursor
+from metering.api.paging import Limit, NextCursor, cursor_of
 from metering.api.parameters import Db, stream_key_before
 from metering.api.problems import NoEventAcceptedError, NotFoundError
 from metering.api.routes import raises, route_ending_in, v1_router
-from metering.core.cursors import decode_cursor, encode_cursor, parse_number, parse_time
+from metering.core.cursors import NUMBER, TIME, decode_cursor, encode_cursor, parse_number, parse_time, time_part
 from metering.events.queries import Arrival
 from metering.events.read_stream_events import Position, read_stream_events
 from metering.events.store import JournalEntry, stream_hashes
@@ -216,7 +216,7 @@ def read_events(
     key: Caller,
     connection: Db,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TIME, NUMBER, NUMBER)] = None,
 ) -> StreamEventsPage:
     """A stream's accepted events as they were sent, duplicates included, in the order in which they arrived.
 
@@ -249,7 +249,7 @@ def _cursor(position: Position | None) -> str | None:
     if position is None:
         return None
     arrival = position.arrival
-    return encode_cursor([arrival.received_at.isoformat(), str(arrival.journal_id), str(position.index)])
+    return encode_cursor([time_part(arrival.received_at), str(arrival.journal_id), str(position.index)])
 
 
 def _position(cursor: str | None) -> Position | None:

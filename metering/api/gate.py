@@ -21,6 +21,7 @@ from metering.api.shares import BusyError, Shares
 from metering.core.errors import MeteringError
 from metering.db.cancellation import Cancellation
 from metering.server.database_watch import DatabaseWatch
+from metering.streams.ingest.body import is_longer
 from metering.streams.ingest.submission import KeyQueueFullError
 
 # No body but that of ingest is nearly as large.
@@ -187,7 +188,7 @@ async def _read_body(scope: Scope, receive: Receive, *, most: int) -> bytes:
     declared = headers.get("content-length", "0")
     if declared == "0" and "transfer-encoding" not in headers:
         return b""
-    if not declared.isdecimal() or int(declared) > most:
+    if is_longer(declared, most):
         raise PayloadTooLargeError(most)
     body = bytearray()
     while True:

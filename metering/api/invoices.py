@@ -23,11 +23,11 @@ from metering.api.answers import (
     time_text,
 )
 from metering.api.auth import Caller, needs, require_customer
-from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import CustomerFilter, Db, MonthFilter, Text, TheService, month_text
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, v1_router
-from metering.core.cursors import decode_cursor
+from metering.core.cursors import TEXT, decode_cursor
 from metering.core.money import cents_text
 from metering.events.usage import Usage
 from metering.exports.make_statement import make_statement
@@ -176,7 +176,7 @@ def read_invoices(
     period: MonthFilter = None,
     state: Annotated[PushState | None, Query(description="Only invoices in this state at Stripe.")] = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TEXT, TEXT)] = None,
 ) -> Page[Invoice]:
     """Invoices with their lines and their state at Stripe, the newest month first."""
     where = InvoiceFilter(

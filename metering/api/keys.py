@@ -24,7 +24,15 @@ from metering.access.store.keys import list_keys
 from metering.api.answers import Time, described, optional_time, time_text
 from metering.api.auth import By, Caller, needs
 from metering.api.paging import Page, whole_page
-from metering.api.parameters import Db, Id, Input, Name, TheService, Timestamp
+from metering.api.parameters import (
+    WHOLE_NUMBER,
+    Db,
+    Id,
+    Input,
+    Name,
+    TheService,
+    Timestamp,
+)
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 
@@ -95,6 +103,7 @@ class KeyRotationInput(Input):
     overlap_hours: Annotated[
         int,
         Field(ge=0, le=720, description="Hours in which the old secret is accepted too. Use 0 if it has leaked."),
+        WHOLE_NUMBER,
     ] = 24
 
 

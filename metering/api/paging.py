@@ -1,22 +1,27 @@
 """Pages of a list: how many rows, after which position, and where the next ones are."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from typing_extensions import TypedDict
 
 from metering.api.answers import described
-from metering.core.cursors import encode_cursor
+from metering.core.cursors import cursor_pattern, encode_cursor
 
 RowT = TypeVar("RowT")
 ShapeT = TypeVar("ShapeT")
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most rows that one page may have.")]
-Cursor = Annotated[
-    str | None,
-    Query(description="`next_cursor` of the previous page, unchanged; without it the first page is answered."),
-]
+
+
+def cursor_of(*parts: str) -> Any:
+    """The query parameter for cursors of a list whose positions have these parts (`core.cursors`)."""
+    return Query(
+        description="`next_cursor` of the previous page, unchanged; without it the first page is answered.",
+        json_schema_extra={"pattern": cursor_pattern(*parts)},
+    )
+
 
 NextCursor = Annotated[str | None, described("The `cursor` of the next page; null on the last page.")]
 

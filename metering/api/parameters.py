@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 
 from metering.api.problems import InvalidParameterError
 from metering.core.money import plain_decimal
-from metering.core.period import BillingPeriod
+from metering.core.period import PERIOD_PATTERN, BillingPeriod
 from metering.db.cancellation import Cancellation
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service
@@ -85,6 +85,17 @@ def _nul_at(given: Any, where: str) -> str | None:
 
 # PostgreSQL's text cannot hold NUL.
 _NO_NUL = r"^[^\x00]+$"
+
+
+def _whole_number(given: Any) -> Any:
+    """Refuse what pydantic would read as an integer, such as `true` and `"24"`. JSON's `24.0` is the integer."""
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise PydanticCustomError("whole_number", "expected an integer, such as 24")
+    return given
+
+
+# For integers of bodies; it stands last, so that their bounds are described. Truth values are `StrictBool`.
+WHOLE_NUMBER = BeforeValidator(_whole_number)
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_NO_NUL)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL)]
@@ -154,11 +165,13 @@ def _clock_text(given: Any) -> Any:
     raise PydanticCustomError("clock", "expected a time of day, such as 23:30:00")
 
 
-TimeOfDay = Annotated[time, BeforeValidator(_clock_text)]
+_CLOCK = {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"}
+TimeOfDay = Annotated[time, BeforeValidator(_clock_text), WithJsonSchema(_CLOCK)]
 
 _MONTH_TEXT = "A month, such as 2026-10."
-MonthFilter = Annotated[str | None, Query(description=_MONTH_TEXT, examples=["2026-10"])]
-RequiredMonth = Annotated[str, Query(description=_MONTH_TEXT, examples=["2026-10"])]
+_MONTH = Query(description=_MONTH_TEXT, examples=["2026-10"], json_schema_extra={"pattern": f"^{PERIOD_PATTERN}$"})
+MonthFilter = Annotated[str | None, _MONTH]
+RequiredMonth = Annotated[str, _MONTH]
 
 
 def month_text(period: str | None) -> str | None:
@@ -187,10 +200,20 @@ def _plain_number(given: Any) -> Any:
 PlainNumber = BeforeValidator(_plain_number)
 
 
-def decimal_schema(*, example: str) -> WithJsonSchema:
-    """How amounts in bodies are described: as strings, because JSON numbers lose digits in many clients."""
-    written = {"type": "string", "format": "decimal", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "examples": [example]}
-    return WithJsonSchema({"anyOf": [written, {"type": "integer"}]}, mode="validation")
+def decimal_schema(
+    *,
+    example: str,
+    pattern: str = r"^-?[0-9]{1,18}(\.[0-9]{1,12})?$",
+    least: int = 1 - 10**18,
+    most: int = 10**18 - 1,
+) -> WithJsonSchema:
+    """How amounts in bodies are described: as strings, because JSON numbers lose digits in many clients.
+
+    `pattern` has the strings, `least` and `most` bound the integers.
+    """
+    written = {"type": "string", "format": "decimal", "pattern": pattern, "examples": [example]}
+    whole = {"type": "integer", "minimum": least, "maximum": most}
+    return WithJsonSchema({"anyOf": [written, whole]}, mode="validation")
 
 
 CentsInput = Annotated[

@@ -10,8 +10,9 @@ from typing_extensions import TypedDict
 from metering.access.scopes import Scope
 from metering.api.answers import Amount, Count, Provider, Time, described, time_text
 from metering.api.auth import By, Caller, needs, require_customer
-from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import (
+    WHOLE_NUMBER,
     CustomerFilter,
     Db,
     EffectiveFrom,
@@ -27,7 +28,7 @@ from metering.api.parameters import (
 )
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, parse_time
+from metering.core.cursors import TEXT, TIME, decode_cursor, parse_time, time_part
 from metering.core.money import cents_text
 from metering.customers.store import InvalidCustomerIdError
 from metering.events.usage import TIMED_KINDS, UsageKind
@@ -46,7 +47,7 @@ UsdPerUnit = Annotated[
     Decimal,
     PlainNumber,
     Field(ge=0, max_digits=20, decimal_places=12, allow_inf_nan=False),
-    decimal_schema(example="25"),
+    decimal_schema(example="25", pattern=r"^[0-9]{1,8}(\.[0-9]{1,12})?$", least=0, most=10**8 - 1),
 ]
 ProviderPath = Annotated[Name, Path(description="The provider.", examples=["anthropic"])]
 
@@ -96,7 +97,9 @@ class RateInput(Input):
         UsdPerUnit | None, Field(description="US dollars per hour, as a string: for kinds in seconds.")
     ] = None
     above_input_tokens: Annotated[
-        int, Field(ge=0, le=2**53 - 1, description="Only for requests with more input tokens than this.")
+        int,
+        Field(ge=0, le=2**53 - 1, description="Only for requests with more input tokens than this."),
+        WHOLE_NUMBER,
     ] = 0
     service_tier: Annotated[Id | None, Field(description="Only for this service tier.", examples=["batch"])] = None
     daily: Annotated[DailyInput | None, Field(description="Only for this part of the day and the week.")] = None
@@ -187,7 +190,7 @@ def read_rates(
     model: ModelFilter = None,
     customer_id: CustomerFilter = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TEXT, TEXT, TIME, TEXT)] = None,
 ) -> Page[RateCard]:
     """Rate cards by provider, model and date. With `customer_id`: that customer's own and the common ones."""
     position = decode_cursor(cursor, length=4)
@@ -203,7 +206,7 @@ def read_rates(
 
 
 def _position(card: BookedCard) -> list[str]:
-    return [card.provider, card.model, card.effective_from.isoformat(), card.customer_id or ""]
+    return [card.provider, card.model, time_part(card.effective_from), card.customer_id or ""]
 
 
 @router.put("/rates/{provider}/{model:id}", operation_id="putRate", summary="Add a rate card")

@@ -10,7 +10,7 @@ from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from metering.api.problems import (
     INTERNAL,
@@ -57,8 +57,6 @@ def install_problem_handlers(app: FastAPI) -> None:
             response = problem_response(METHOD_NOT_ALLOWED, f"this path allows {allowed}")
             response.headers["allow"] = allowed
             return response
-        if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8
-            return error_response(InvalidParameterError("the body is not JSON in UTF-8"))
         slug = "not-found" if error.status_code == 404 else "http-error"
         response = problem_response(ProblemType(error.status_code, slug, error.detail), error.detail)
         response.headers.update(error.headers or {})
@@ -72,20 +70,28 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """The methods that routes of this path have, all together: Starlette names those of the first route only."""
+    """The methods of this path, of all routes with its template: Starlette names those of the first route only.
+
+    A stream's own path matches `…/resolution`, too, and comes after it.
+    """
     asked = {"type", "http_version", "scheme", "path", "raw_path", "root_path", "query_string", "headers", "app"}
     scope = {name: value for name, value in request.scope.items() if name in asked}
-    return [
-        method
-        for method in _METHODS
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    matching = [
+        route
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches({**scope, "method": "GET"})[0] is not Match.NONE
     ]
+    methods = {method for route in matching if route.path == matching[0].path for method in (route.methods or ())}
+    return [method for method in _METHODS if method in methods]
 
 
 def _describe(errors: Sequence[Any]) -> list[str]:
     """What is wrong, each with the field that it is about."""
     found = []
     for item in errors:
+        if item["type"] == "json_invalid":
+            found.append(f"the body is not JSON: {item['ctx']['error']}")
+            continue
         field = ".".join(str(part) for part in item["loc"] if part not in ("query", "body", "path"))
         found.append(f"{field}: {item['msg']}" if field else item["msg"])
     return found

@@ -23,6 +23,7 @@ from starlette.types import Scope as AsgiScope
 
 from metering.access.scopes import Scope
 from metering.api.auth import Caller, ForbiddenError, UnauthorizedError
+from metering.api.json_bodies import Handler, with_strict_json
 from metering.api.key_limits import TooManyRequestsError
 from metering.api.parameters import unknown_names
 from metering.api.problems import (
@@ -92,6 +93,10 @@ class ApiRoute(APIRoute):
         options["responses"] = problem_responses(*_ANY_ROUTE, *declared) | (options.get("responses") or {})
         super().__init__(path, _encoding(endpoint, options.get("status_code") or 200), **options)
         self.query_names = frozenset(_query_names(self.dependant))
+
+    def get_route_handler(self) -> Handler:
+        """FastAPI's handler, with bodies read strictly."""
+        return with_strict_json(super().get_route_handler())
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

@@ -10,12 +10,12 @@ from typing_extensions import TypedDict
 from metering.access.scopes import Scope
 from metering.api.answers import Time, described, optional_time, time_text
 from metering.api.auth import Caller, needs, open_to_all, require_customer
-from metering.api.paging import Cursor, Limit, Page, page_of
+from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import CustomerFilter, Db, MonthFilter, Text, TheService, month_text
 from metering.api.problems import NotFoundError
 from metering.api.routes import problem_responses, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, parse_number, parse_time
+from metering.core.cursors import NUMBER, TEXT, TIME, decode_cursor, parse_number, parse_time, time_part
 from metering.db.engine import DatabaseUnavailableError
 from metering.stripe.client.webhook import InvalidWebhookError, parse_webhook
 from metering.stripe.drift import DriftClass, Remedy
@@ -71,7 +71,7 @@ def read_drift(
     period: MonthFilter = None,
     reconciliation_id: Annotated[Text | None, Query(description="Only findings of this reconciliation.")] = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TIME, TEXT, NUMBER)] = None,
 ) -> Page[Drift]:
     """What reconciliations found to differ at Stripe, the newest first, and what was done about it."""
     position = decode_cursor(cursor, length=3)
@@ -87,7 +87,7 @@ def read_drift(
         found,
         limit=limit,
         shape=drift_shape,
-        position=lambda each: [each.found_at.isoformat(), each.reconciliation_id, str(each.finding)],
+        position=lambda each: [time_part(each.found_at), each.reconciliation_id, str(each.finding)],
     )
 
 
@@ -117,6 +117,9 @@ def read_drift(
 @open_to_all
 async def take_webhook(request: Request, service: TheService) -> WebhookReceipt:
     """For Stripe only. The event is verified and stored once; workers then look up what has changed at Stripe."""
+    signature = request.headers.get("stripe-signature")
+    if signature is None:
+        raise InvalidWebhookError("Stripe-Signature: required")
     secret = service.settings.stripe_webhook_secret
     if secret is None:
         raise NotFoundError("STRIPE_WEBHOOK_SECRET is not set: no webhook can be verified")
@@ -125,7 +128,6 @@ async def take_webhook(request: Request, service: TheService) -> WebhookReceipt:
         body += chunk
         if len(body) > _MAX_WEBHOOK:
             raise InvalidWebhookError("the body is larger than any event")
-    signature = request.headers.get("stripe-signature")
     now = utc_now()
     event = parse_webhook(body=bytes(body), signature=signature, secret=secret.get_secret_value(), now=now)
     new = await run_in_threadpool(take_stripe_event, engine=service.engine, event=event, now=now)

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import Field
+from pydantic import Field, StrictBool
 from typing_extensions import TypedDict
 
 from metering.access.scopes import Scope
@@ -44,8 +44,13 @@ router = v1_router("prices")
 PercentInput = Annotated[
     Decimal,
     PlainNumber,
-    Field(ge=-100, le=10_000, max_digits=10, decimal_places=6, allow_inf_nan=False),
-    decimal_schema(example="20"),
+    Field(ge=-100, le=10_000, max_digits=11, decimal_places=6, allow_inf_nan=False),
+    decimal_schema(
+        example="20",
+        pattern=r"^(-(100|[0-9]{1,2})|10000|[0-9]{1,4})(\.0{1,6})?$|^-?[0-9]{1,2}\.[0-9]{1,6}$|^[0-9]{3,4}\.[0-9]{1,6}$",
+        least=-100,
+        most=10_000,
+    ),
 ]
 CustomerPath = Annotated[Id, Path(description="The customer.", examples=["acme"])]
 _PROVENANCE = described("Where it comes from.", example="set by key k1")
@@ -91,7 +96,9 @@ class Markup(TypedDict):
 class UpstreamPriceInput(Input):
     """Whether a provider's own cost is accepted as the price where no rate is."""
 
-    accepted: Annotated[bool, Field(description="True: `usage.upstream_cost_usd` prices a model without a rate.")]
+    accepted: Annotated[
+        StrictBool, Field(description="True: `usage.upstream_cost_usd` prices a model without a rate.")
+    ]
     effective_from: EffectiveFrom = None
 
 

@@ -14,12 +14,12 @@ from typing_extensions import TypedDict
 from metering.access.scopes import Scope
 from metering.api.answers import Cents, Count, RareCounts, Time, described, plain_counts, time_text
 from metering.api.auth import Caller, needs, require_customer
-from metering.api.paging import Cursor, Limit, NextCursor, Page
+from metering.api.paging import Limit, NextCursor, Page, cursor_of
 from metering.api.parameters import CustomerFilter, Db, RequiredFrom, RequiredTo, TheService, Timestamp
 from metering.api.problems import InvalidParameterError
 from metering.api.routes import v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, encode_cursor
+from metering.core.cursors import TEXT, decode_cursor, encode_cursor
 from metering.core.money import EXACT, cents_text
 from metering.core.time_zones import shown_zone
 from metering.customers.check_time_zone import check_time_zone
@@ -164,7 +164,7 @@ def read_the_totals(
     ] = "",
     customer_id: CustomerFilter = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(rf"{TEXT}(?:\.{TEXT}){{0,{len(Group)}}}")] = None,
     if_none_match: Annotated[str | None, Header(description="An ETag of an earlier answer.")] = None,
 ) -> Response:
     """Sums by group: final amounts, filed by the time the stream ended, and accrued amounts beside them."""

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints, WithJsonSchema
 from typing_extensions import TypedDict
 
 from metering.access.scopes import Scope
@@ -12,6 +12,7 @@ from metering.alerts.addresses import InvalidUrlError
 from metering.alerts.alerts import DEPLOYMENT
 from metering.alerts.deliveries import DeliveryState
 from metering.alerts.manage_endpoints import (
+    TYPES,
     EndpointChanges,
     InvalidEndpointError,
     TooManyEndpointsError,
@@ -29,11 +30,18 @@ from metering.alerts.store.endpoints import Endpoint as StoredEndpoint
 from metering.alerts.store.endpoints import UnknownEndpointError, get_endpoint
 from metering.api.answers import BookedBy, Count, Time, described, optional_time, time_text
 from metering.api.auth import By, needs
-from metering.api.paging import Cursor, Limit, Page, page_of, whole_page
-from metering.api.parameters import Db, Id, Input, Text, TheService
+from metering.api.paging import Limit, Page, cursor_of, page_of, whole_page
+from metering.api.parameters import (
+    WHOLE_NUMBER,
+    Db,
+    Id,
+    Input,
+    Text,
+    TheService,
+)
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
-from metering.core.cursors import decode_cursor, parse_time
+from metering.core.cursors import TEXT, TIME, decode_cursor, parse_time, time_part
 from metering.server.outgoing import build_webhook_sender
 
 router = v1_router("webhooks")
@@ -42,7 +50,8 @@ EndpointPath = Annotated[Id, Path(description="The endpoint.", examples=["whe_9f
 DeliveryPath = Annotated[Id, Path(description="The delivery.", examples=["whd_9f86d081884c7d65"])]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Description = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00]*$")]
-Types = Annotated[list[str], Field(max_length=20)]
+_Type = Annotated[str, WithJsonSchema({"type": "string", "enum": list(TYPES)})]
+Types = Annotated[list[_Type], Field(max_length=20)]
 
 _URL = described("Where messages are posted: https, at a public address.", example="https://hooks.example.com/m")
 _DESCRIPTION = described("What it is for, for people.", example="finance")
@@ -117,14 +126,16 @@ class EndpointPatch(Input):
     url: Annotated[Url | None, _URL] = None
     description: Annotated[Description | None, _DESCRIPTION] = None
     types: Annotated[Types | None, _TYPES] = None
-    enabled: Annotated[bool | None, Field(description="Whether messages are sent to it.")] = None
+    enabled: Annotated[StrictBool | None, Field(description="Whether messages are sent to it.")] = None
 
 
 class RotationInput(Input):
     """The end of the old secret."""
 
     overlap_hours: Annotated[
-        int, Field(ge=0, le=168, description="How long the old secret signs as well; 0 ends it at once.")
+        int,
+        Field(ge=0, le=168, description="How long the old secret signs as well; 0 ends it at once."),
+        WHOLE_NUMBER,
     ] = 24
 
 
@@ -278,7 +289,7 @@ def read_deliveries(
     type: Annotated[Text | None, Query(description="Only this type.", examples=["alert.spend"])] = None,
     state: Annotated[DeliveryState | None, Query(description="Only deliveries in this state.")] = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, cursor_of(TIME, TEXT)] = None,
 ) -> Page[Delivery]:
     """Deliveries, the newest first, as long as METERING_ALERTS_RETENTION keeps them."""
     position = decode_cursor(cursor, length=2)
@@ -295,7 +306,7 @@ def read_deliveries(
         found,
         limit=limit,
         shape=delivery_shape,
-        position=lambda each: [each.created_at.isoformat(), each.delivery_id],
+        position=lambda each: [time_part(each.created_at), each.delivery_id],
     )
 
 

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from metering.core.errors import MeteringError
 
-_PERIOD = re.compile(r"((?:19[7-9]|2\d\d)\d)-(0[1-9]|1[0-2])")
+PERIOD_PATTERN = "((?:19[7-9]|2[0-9][0-9])[0-9])-(0[1-9]|1[0-2])"
+_PERIOD = re.compile(PERIOD_PATTERN)
 _UTC = ZoneInfo("UTC")
 # A month starts at different times in different time zones, each less than this from its start in UTC.
 _MAX_OFFSET = timedelta(days=1)

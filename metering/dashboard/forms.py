@@ -12,6 +12,7 @@ from metering.dashboard.errors import InvalidFormError, NotAllowedError
 from metering.dashboard.sessions import Viewer, viewer_of
 
 _MAX_BODY = 16 * 1024
+_MAX_SHOWN = 80
 _TOKEN_FIELD = "token"
 
 
@@ -20,7 +21,7 @@ async def read_form(request: Request) -> dict[str, str]:
 
     Raises:
         NotAllowedError: another site's page sent it.
-        InvalidFormError: it is not a form, or too long.
+        InvalidFormError: it is not a form, too long, or has text with NUL.
     """
     _check_origin(request)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -33,6 +34,8 @@ async def read_form(request: Request) -> dict[str, str]:
             raise InvalidFormError(f"the form is longer than {_MAX_BODY // 1024} KiB")
     fields: dict[str, str] = {}
     for name, value in parse_qsl(body.decode(errors="replace"), keep_blank_values=True):
+        if "\0" in value:  # PostgreSQL's text cannot hold it
+            raise InvalidFormError(f"{name[:_MAX_SHOWN]}: contains NUL, which no text here may")
         fields.setdefault(name, value)
     return fields
 

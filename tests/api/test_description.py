@@ -171,7 +171,7 @@ def test_an_event_is_one_of_three_types(schema: Schema) -> None:
     body = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     single, batch = body["schema"]["oneOf"]
     assert single == batch["items"] == {"$ref": "#/components/schemas/Event"}
-    assert batch["maxItems"] == 10_000
+    assert "10,000" in batch["description"]
     for example in (start(), delivered(), end(), body["examples"]["event"]["value"]):
         check(schema, "#/components/schemas/Event", example)
 

@@ -1,6 +1,7 @@
 """Values that are legal JSON and mean trouble: refused with their field, or read the same by everybody."""
 
 import re
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -110,3 +111,94 @@ def test_more_finish_reasons_than_choices_that_any_provider_takes_are_refused(ap
     (rejected,) = api.post([end]).json()["rejected"]
     assert rejected["code"] == "invalid-field"
     assert rejected["detail"].startswith("data.finish_reasons")
+
+
+def deep(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"\\ud800": 1}',
+        '{"name": "\\udfff"}',
+        '{"name": {"\\ud800": 1}}',
+        f'{{"name": {deep(150)}}}',
+        f'{{"name": {deep(900)}}}',
+        f'{{"name": {deep(30_000)}}}',
+        "[" * 100_000,
+        '{"name": NaN}',
+        '{"name": -Infinity}',
+        f'{{"name": {"9" * 5_000}}}',
+        f'{{"name": "{"9" * 5_000}"}}',
+        '{"name": 1e999}',
+        '{"name": "a", "name": "b"}',
+        "\ufeff{}",
+        '{"name": "a"} {"name": "b"}',
+        f'{{"{"k" * 100_000}": 1}}',
+        "{" + ",".join(f'"k{number}": 1' for number in range(20_000)) + "}",
+    ],
+)
+def test_odd_json_is_refused_by_every_route_that_reads_json(api: Api, body: str) -> None:
+    asked = {(method, path) for method, path, _ in bodies(api)}
+    for method, path in asked:
+        headers = {"content-type": "application/json", "idempotency-key": "k"}
+        answer = api.client.request(method, path, content=body.encode(), headers=headers)
+        assert answer.status_code == 422, (method, path, answer.text)
+        assert answer.json()["type"] == "/problems/invalid-parameter"
+
+
+@pytest.mark.parametrize(
+    "body", ['{"name": "ä"}'.encode("latin-1"), '{"name": "a"}'.encode("utf-16"), b"\x00", b""]
+)
+def test_a_body_in_another_encoding_is_refused(shared_api: Api, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = shared_api.client.put("/v1/customers/acme", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-parameter")
+
+
+def test_an_integer_and_a_truth_value_are_what_json_has_for_them(api: Api) -> None:
+    described = api.client.get("/openapi.json").json()["components"]["schemas"]
+    asked = 0
+    for method, path, field in bodies(api):
+        types = declared_types(described, method, path, field, api)
+        if not types & {"integer", "boolean"} or "string" in types:
+            continue
+        for given in ("true", "1", "", "no", [], {}, 1 if "boolean" in types else True, 1.5):
+            answer = api.client.request(method, path, json={field: given}, headers={"idempotency-key": "k"})
+            assert answer.status_code == 422, (method, path, field, given, answer.text)
+            assert answer.json()["detail"].count(f"{field}:"), (method, path, field, given, answer.text)
+            asked += 1
+    assert asked > 30
+
+
+def declared_types(described: Any, method: str, path: str, field: str, api: Api) -> set[str]:
+    """The JSON types of a field of a body."""
+    operation = next(
+        each
+        for template, verb, each in operations(api.client.get("/openapi.json").json())
+        if verb == method and re.sub(r"{\w+}", "x", template) == path
+    )
+    content = operation["requestBody"]["content"]["application/json"]["schema"]
+    properties = described[content["$ref"].rpartition("/")[2]]["properties"][field]
+    return {each.get("type", "") for each in properties.get("anyOf", [properties])}
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/customers/acme", "/dashboard/sign-in"])
+@pytest.mark.parametrize("digits", ["0" * 9_999 + "2", "9" * 9_999, "0" * 9_999])
+def test_a_length_with_thousands_of_digits_is_refused_or_read(shared_api: Api, path: str, digits: str) -> None:
+    host, port = shared_api.url.removeprefix("http://").split(":")
+    key = shared_api.client.headers["authorization"]
+    method = "PUT" if "customers" in path else "POST"
+    head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\ncontent-length: {digits}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as client:
+        client.sendall(head.encode() + b"{}")
+        assert client.recv(65_536)[9:10] == b"4"
+
+
+@pytest.mark.parametrize("at", ["2026-11-01", "2026-11-01T00:00:00", "-999999999999999999", "999999999999999999"])
+def test_a_cursor_with_an_odd_time_is_a_position_or_refused(api: Api, at: str) -> None:
+    assert api.post(stream("s")).status_code == 200
+    for path in ("/v1/streams/acme/s/events?cursor=p.{}.1.1", "/v1/charges?cursor=p.{}.a.b"):
+        expected = 200 if at.removeprefix("-").isdecimal() else 422
+        assert api.client.get(path.format(at)).status_code == expected, (path, at)

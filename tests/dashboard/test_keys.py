@@ -93,7 +93,7 @@ WRONG = {
     "a date that is over": (
         "create", {"name": "x", "role": "read", "expires_on": "2020-01-01"}, "expires_at: expected"
     ),
-    "a name with NUL": ("create", {"name": "a\0b", "role": "read"}, "none of them NUL"),
+    "a name with NUL": ("create", {"name": "a\0b", "role": "read"}, "name: contains NUL"),
     "no number of hours": ("rotate", {"key_id": "x", "overlap_hours": "-1"}, "overlap_hours: expected"),
     "too many hours": ("rotate", {"key_id": "x", "overlap_hours": "721"}, "overlap_hours: expected 0 to 720"),
     "a key that does not exist": ("rotate", {"key_id": "nobody", "overlap_hours": "1"}, "no key has the id"),
@@ -106,6 +106,20 @@ def test_a_wrong_form_is_refused_with_the_field(admin: Browser, case: str) -> No
     answer = send(admin, path, **fields)
     assert answer.status_code == 422
     assert says in answer.text.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize("path", ["sign-in", "keys/create", "keys/rotate", "keys/revoke", "backlog/settle"])
+def test_text_with_nul_is_refused_in_every_field_of_every_form(admin: Browser, path: str) -> None:
+    fields = {
+        "token": admin.token(),
+        "action": "write_off",
+        "customer_id": "acme",
+        "stream_id": "s",
+        "reason": "x",
+    }
+    for field in (*fields, "name", "key_id", "key", "overlap_hours", "unknown"):
+        answer = admin.http.post(f"/dashboard/{path}", data={**fields, field: "a\0b"})
+        assert (answer.status_code, f"{field}: contains NUL" in answer.text) == (422, True), (field, answer.text)
 
 
 @pytest.mark.parametrize("path", ["create", "rotate", "revoke"])

@@ -10,7 +10,7 @@ from metering.alerts.deliveries import DeliveryState
 from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
 from metering.alerts.queries.webhooks import delivery_counts, list_endpoints
 from metering.alerts.store.endpoints import Endpoint
-from metering.core.cursors import parse_time
+from metering.core.cursors import parse_time, time_part
 from metering.core.money import cents_text
 from metering.dashboard.links import customer_cell, link, streams_of
 from metering.dashboard.page_request import Page, PageRequest
@@ -105,7 +105,7 @@ def _occurrence_table(request: PageRequest, kind: str | None, customer_id: str |
 
 
 def _more(request: PageRequest, last: OccurrenceView) -> str:
-    return request.next_page("alerts", [last.occurred_at.isoformat(), last.occurrence_id])
+    return request.next_page("alerts", [time_part(last.occurred_at), last.occurrence_id])
 
 
 def _occurrence_row(each: OccurrenceView, got: Mapping[DeliveryState, int]) -> Row:

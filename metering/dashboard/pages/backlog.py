@@ -1,6 +1,6 @@
 """The backlog page: streams that wait for a missing fact or a decision, and the fix for each."""
 
-from metering.core.cursors import parse_time
+from metering.core.cursors import parse_time, time_part
 from metering.corrections.queries import BacklogItem, count_backlog, list_backlog
 from metering.dashboard.links import customer_cell, link, stream_cell, stream_page
 from metering.dashboard.page_request import Page, PageRequest
@@ -69,7 +69,7 @@ def _row(each: BacklogItem) -> Row:
 
 def _more(request: PageRequest, last: BacklogItem) -> str:
     facts = last.stream.facts
-    return request.next_page("backlog", [last.since.isoformat(), facts.customer_id, facts.stream_id])
+    return request.next_page("backlog", [time_part(last.since), facts.customer_id, facts.stream_id])
 
 
 def _settled_href(request: PageRequest) -> str:

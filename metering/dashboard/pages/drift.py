@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 
-from metering.core.cursors import parse_number, parse_time
+from metering.core.cursors import parse_number, parse_time, time_part
 from metering.dashboard.links import customer_cell, invoice_cell
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Column, Kind, Row, Table
@@ -40,7 +40,7 @@ def drift(request: PageRequest) -> Page:
 
 
 def _more(request: PageRequest, last: DriftView) -> str:
-    return request.next_page("drift", [last.found_at.isoformat(), last.reconciliation_id, str(last.finding)])
+    return request.next_page("drift", [time_part(last.found_at), last.reconciliation_id, str(last.finding)])
 
 
 def _findings(found: Sequence[DriftView], more: str | None, *, compared: bool) -> Table:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from metering.core.cursors import parse_time
+from metering.core.cursors import parse_time, time_part
 from metering.core.money import ZERO, sum_cents
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import NO_KEY, customer_cell, stream_cell
@@ -136,7 +136,7 @@ def _final_table(request: PageRequest, where: FinalFilter) -> Table:
 
 
 def _more(request: PageRequest, last: FoundStream) -> str:
-    return request.next_page("streams", [last.ended_at.isoformat(), last.customer_id, last.stream_id])
+    return request.next_page("streams", [time_part(last.ended_at), last.customer_id, last.stream_id])
 
 
 def _final_row(each: FoundStream) -> Row:

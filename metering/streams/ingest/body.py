@@ -35,13 +35,25 @@ class UnsupportedBodyError(MeteringError):
     """The media type or encoding is not supported."""
 
 
+def is_longer(declared: str | None, most: int) -> bool:
+    """Whether a Content-Length is more than `most` bytes. Python reads no number with thousands of digits.
+
+    >>> is_longer("12", 8), is_longer("0" * 9_999 + "5", 8), is_longer("9" * 9_999, 8), is_longer(None, 8)
+    (True, False, True, False)
+    """
+    if declared is None or not declared.isdecimal():
+        return False
+    digits = declared.lstrip("0") or "0"
+    return len(digits) > len(str(most)) or int(digits) > most
+
+
 async def receive_body(chunks: AsyncIterator[bytes], *, declared: str | None = None) -> bytes:
     """The whole body as sent. `metering.api.server` limits how long this takes.
 
     Raises:
         BodyTooLargeError: the body has more than 8 MiB, or its length as `declared` is more; the rest is not read.
     """
-    if declared is not None and declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+    if is_longer(declared, MAX_BODY_BYTES):
         raise BodyTooLargeError
     received: list[bytes] = []
     size = 0
