@@ -44,7 +44,7 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
         await asyncio.to_thread(warm_up)
         emitter = Emitter(
             url=settings.metering_url,
-            key=settings.ingest_key,
+            key=settings.ingest_key if settings.ingest_key_file is None else settings.current_ingest_key,
             source=settings.source,
             spool=settings.spool,
             keep_sent=settings.keep_sent_seconds,

@@ -47,9 +47,8 @@ class Generations:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._url = f"{settings.metering_url}/v1/generations"
-        self._client = httpx2.Client(
-            timeout=_TIMEOUT_SECONDS, headers={"authorization": f"Bearer {settings.ingest_key}"}
-        )
+        self._settings = settings
+        self._client = httpx2.Client(timeout=_TIMEOUT_SECONDS)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     def close(self) -> None:
@@ -81,12 +80,13 @@ class Generations:
 
     def _find(self, customer_id: str, id_: str) -> Mapping[str, Any] | None:
         try:
-            answer = self._client.get(self._url, params={"customer_id": customer_id, "id": id_})
+            headers = {"authorization": f"Bearer {self._settings.current_ingest_key()}"}
+            answer = self._client.get(self._url, params={"customer_id": customer_id, "id": id_}, headers=headers)
             if answer.status_code in (404, 422):
                 return None
             answer.raise_for_status()
             found: Mapping[str, Any] = answer.json()
-        except (httpx2.HTTPError, ValueError) as error:
+        except (OSError, httpx2.HTTPError, ValueError) as error:
             log.warning("the metering API does not tell what a completion costs: %r", error)
             raise _away() from error
         return found

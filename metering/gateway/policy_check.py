@@ -60,7 +60,7 @@ async def check_policies(gateway: Gateway) -> None:
     while True:
         try:
             policies = await asyncio.to_thread(_read_policies, gateway.settings)
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
+        except (OSError, httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
             log.warning("drain_seconds could not be compared with the service's cancel policies: %r", error)
             await asyncio.sleep(_RETRY_SECONDS)
             continue
@@ -73,7 +73,7 @@ async def check_policies(gateway: Gateway) -> None:
 def _read_policies(settings: GatewaySettings) -> dict[str, str]:
     answer = httpx2.get(
         f"{settings.metering_url}/v1/cancel-policies",
-        headers={"authorization": f"Bearer {settings.ingest_key}"},
+        headers={"authorization": f"Bearer {settings.current_ingest_key()}"},
         timeout=_TIMEOUT_SECONDS,
     )
     answer.raise_for_status()

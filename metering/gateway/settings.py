@@ -15,6 +15,7 @@ import msgspec
 from metering.core.errors import MeteringError
 
 PREFIX = "METERING_GATEWAY_"
+_INGEST_KEY = "a key of the metering API with the role ingest"
 
 
 class GatewayConfigError(MeteringError):
@@ -73,6 +74,17 @@ class GatewaySettings:
     keep_sent_seconds: float = 86_400.0
     workers: int = 1
     cors_origins: tuple[str, ...] = ()
+    ingest_key_file: Path | None = None
+
+    def current_ingest_key(self) -> str:
+        """The key, read anew from its file if it is in one: it can be replaced while the gateway runs.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if self.ingest_key_file is None:
+            return self.ingest_key
+        return self.ingest_key_file.read_text(encoding="utf-8").strip()
 
 
 class _UpstreamTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -109,9 +121,11 @@ def settings_from_environment(*, environment: Mapping[str, str] = os.environ) ->
     """
     path = Path(_required(environment, "CONFIG", "the path of the TOML file with [[upstreams]] and [[keys]]"))
     upstreams, keys = read_config(path=path, environment=environment)
+    key_file = _key_file(environment)
     return GatewaySettings(
         metering_url=_url(environment.get(f"{PREFIX}URL", "http://127.0.0.1:8000"), f"{PREFIX}URL"),
-        ingest_key=_required(environment, "INGEST_KEY", "a key of the metering API with the role ingest"),
+        ingest_key="" if key_file else _required(environment, "INGEST_KEY", _INGEST_KEY),
+        ingest_key_file=key_file,
         upstreams=upstreams,
         keys=keys,
         spool=Path(environment.get(f"{PREFIX}SPOOL") or _default_spool(environment)),
@@ -250,6 +264,22 @@ def _seconds_of(environment: Mapping[str, str], name: str, default: float, *, or
         return _seconds(float(value), f"{PREFIX}{name}")
     except ValueError:
         raise GatewayConfigError(f"{PREFIX}{name}: expected a number of seconds, got {value!r}") from None
+
+
+def _key_file(environment: Mapping[str, str]) -> Path | None:
+    name = f"{PREFIX}INGEST_KEY_FILE"
+    value = environment.get(name)
+    if not value:
+        return None
+    if environment.get(f"{PREFIX}INGEST_KEY"):
+        raise GatewayConfigError(f"{name} and {PREFIX}INGEST_KEY are both set: set one of them")
+    try:
+        empty = not Path(value).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GatewayConfigError(f"{name}={value}: cannot be read: {error}") from error
+    if empty:
+        raise GatewayConfigError(f"{name}={value}: is empty; put {_INGEST_KEY} into it")
+    return Path(value)
 
 
 def _origins(value: str) -> tuple[str, ...]:

@@ -80,3 +80,24 @@ def test_missing_variables_are_named(tmp_path: Path) -> None:
         settings_from_environment(environment={**environment, "METERING_GATEWAY_URL": "localhost"})
     with pytest.raises(GatewayConfigError, match="cannot be read"):
         settings_from_environment(environment={**environment, "METERING_GATEWAY_CONFIG": "missing.toml"})
+
+
+def test_the_ingest_key_may_be_in_a_file_and_is_read_anew(tmp_path: Path) -> None:
+    config, secret = tmp_path / "gateway.toml", tmp_path / "key"
+    config.write_text(
+        '[[upstreams]]\nprovider = "openai"\nbase_url = "http://127.0.0.1:9/v1"\nmodels = ["*"]\n'
+        '[[keys]]\nkey = "gk_1"\ncustomer_id = "acme"\n'
+    )
+    environment = {"METERING_GATEWAY_CONFIG": str(config), "METERING_GATEWAY_INGEST_KEY_FILE": str(secret)}
+    with pytest.raises(GatewayConfigError, match="cannot be read"):
+        settings_from_environment(environment=environment)
+    secret.write_text("\n")
+    with pytest.raises(GatewayConfigError, match="is empty; put a key of the metering API"):
+        settings_from_environment(environment=environment)
+    secret.write_text("mk_old_secret\n")
+    settings = settings_from_environment(environment=environment)
+    assert settings.current_ingest_key() == "mk_old_secret"
+    secret.write_text("mk_new_secret\n")
+    assert settings.current_ingest_key() == "mk_new_secret"
+    with pytest.raises(GatewayConfigError, match="are both set: set one of them"):
+        settings_from_environment(environment={**environment, "METERING_GATEWAY_INGEST_KEY": "mk_a_b"})
