@@ -60,6 +60,7 @@ TOOLS = {
         lambda: shutil.which("node") is not None and openai_module().is_file(),
         in_ci=False,
     ),
+    "openssl": Tool("apt-get install openssl", _on_path("openssl")),
     "promtool": Tool("apt-get install prometheus", _on_path("promtool")),
     "systemd-analyze": Tool("apt-get install systemd", _on_path("systemd-analyze")),
 }
