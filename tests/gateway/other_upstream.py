@@ -102,7 +102,7 @@ class OtherUpstream:
                 return
             yield _framed(event, named=named)
             asked.words += is_word  # once it is written
-            await asyncio.sleep(0.05 if model.endswith("-slow") else 0)
+            await asyncio.sleep(0.25 if model.endswith("-slow") else 0)
         asked.done = True
 
     async def _embeddings(self, request: Request) -> Response:
