@@ -191,6 +191,7 @@ export class Spool {
       this.#writer ??= await SegmentWriter.create(this.#nextPath());
       await this.#writer.append(lines);
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") this.#touchedAt = 0; // look whether the folder is gone
       this.#bytes -= sizeOf(lines);
       return this.#holdInMemory(lines, error as NodeJS.ErrnoException);
     }
