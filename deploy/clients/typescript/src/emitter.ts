@@ -8,6 +8,7 @@ import { StreamEnd, StreamStart, TokenDelivered, type UsageEvent } from "./event
 import { type StreamIdentity, StreamMeter, type TextCounter } from "./meter.js";
 import { Pump } from "./pump.js";
 import { type EmitterStats, type Log, safeLog } from "./reports.js";
+import { Signal } from "./signal.js";
 import { MeteredStream } from "./stream.js";
 
 /** Options of an emitter; times in milliseconds. */
@@ -63,6 +64,9 @@ export class Emitter {
   readonly #pump: Pump;
   readonly #log: Log;
   readonly #tokenizer: Tokenizer | undefined;
+  /** The calls of `metered` that have not returned. */
+  #running = 0;
+  readonly #ran = new Signal();
 
   /**
    * Start its tasks, and resend the events that dead processes left in the same spool.
@@ -120,6 +124,7 @@ export class Emitter {
   async metered<T>(options: MeteredOptions, run: (stream: MeteredStream) => T | PromiseLike<T>): Promise<T> {
     const { durable = false, ...known } = options;
     const stream = this.stream(known);
+    this.#running += 1;
     try {
       if (durable) await stream.startOnDisk();
       const result = await run(stream);
@@ -128,6 +133,9 @@ export class Emitter {
     } catch (error) {
       stream.endBy(error ?? new Error("no reason"));
       throw error;
+    } finally {
+      this.#running -= 1;
+      this.#ran.notify();
     }
   }
 
@@ -137,13 +145,18 @@ export class Emitter {
   }
 
   /**
-   * Spool all emitted events, and send until all are acknowledged or `timeoutMs` have passed.
+   * Wait for running `metered` calls, spool all events, and send until all are acknowledged. `timeoutMs` is for all
+   * of this.
    *
    * Resolves to whether all were acknowledged; the others stay on disk for the next process. Further calls are
    * harmless.
    */
   async close(timeoutMs = CLOSE_MS): Promise<boolean> {
-    const done = await this.#pump.close(timeoutMs);
+    const deadline = performance.now() + timeoutMs;
+    const left = (): number => Math.max(0, deadline - performance.now());
+    this.#ran.keepAlive();
+    while (this.#running > 0 && left() > 0) await this.#ran.wait(left());
+    const done = await this.#pump.close(left());
     emitters.delete(this);
     return done;
   }

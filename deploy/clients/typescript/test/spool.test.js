@@ -127,6 +127,7 @@ test("a folder is taken over by what its owner says, not by its name", async (t)
   const spool = folder(t);
   const { emitter } = startEmitter(t, NOBODY, { spool });
   const own = JSON.parse(fs.readFileSync(join(spool, foldersIn(spool)[0], "owner"), "utf8"));
+  await emitter.close();
   const say = (changes) => JSON.stringify({ ...own, ...changes });
   const file = { "00000001.ndjson": `${line("x")}\n` };
   dead(spool, "node-closed", undefined, { "00000001.ndjson": `${line("closed")}\n` });
@@ -138,7 +139,6 @@ test("a folder is taken over by what its owner says, not by its name", async (t)
   fs.utimesSync(join(stale, "owner"), new Date(Date.now() - 61_000), new Date(Date.now() - 61_000));
   dead(spool, "node-fresh", say({ host: "other" }), file);
   dead(spool, "python-folder", undefined, file);
-  await emitter.close();
   const sink = await startSink(t);
   const next = startEmitter(t, sink.url, { spool }).emitter;
   assert.equal(await next.close(), true);

@@ -263,6 +263,16 @@ test("times of a stream do not follow a clock that jumps back", async (t) => {
   assert.ok(Math.abs(Date.parse(time) - Date.now()) < 60_000);
 });
 
+test("closing waits for streams that are running", async (t) => {
+  const sink = await startSink(t);
+  const { emitter } = startEmitter(t, sink.url);
+  const running = emitter.metered(asked, () => new Promise((resolve) => setTimeout(resolve, 100)));
+  assert.equal(await emitter.close(), true);
+  await running;
+  assert.equal(sink.events.get("s:end").data.outcome, "completed");
+  assert.equal(emitter.stats().dropped, 0);
+});
+
 test("a field that is wrong is named when the stream is made, and nothing is emitted", (t) => {
   const { emitter } = startEmitter(t, "http://127.0.0.1:9");
   assert.throws(() => emitter.stream({ ...asked, customerId: "" }), { message: /^customerId: / });
