@@ -151,6 +151,20 @@ test("a folder is taken over by what its owner says, not by its name", async (t)
   assert.equal(fs.readdirSync(join(spool, "python-folder")).length, 1);
 });
 
+test("processes that start together take each folder once", async (t) => {
+  const spool = folder(t);
+  for (let n = 0; n < 40; n += 1) {
+    dead(spool, `node-dead-${n}`, undefined, { "00000001.ndjson": `${line(`s${n}`)}\n` });
+  }
+  const sink = await startSink(t);
+  const { path } = run(t, spool, `await emitter.close();`);
+  const children = [1, 2, 3, 4].map(() => fork(path, [sink.url]));
+  await Promise.all(children.map((child) => once(child, "exit")));
+  assert.equal(sink.events.size, 40);
+  assert.equal(sink.requests.flatMap(({ events }) => events).length, 40);
+  assert.deepEqual(foldersIn(spool), []);
+});
+
 test("what a process had taken over and not sent is taken over again", async (t) => {
   const spool = folder(t);
   const first = dead(spool, "node-first", undefined, { "00000001.ndjson": `${line("a")}\n` });
