@@ -105,7 +105,10 @@ export class Spool {
 
   /** Write lines at once, for the last moment of a process. Throws if that is not possible. */
   appendNow(lines: readonly string[]): void {
-    writeSegmentNow(this.#nextPath(), lines);
+    const { segmentEvents } = this.#options;
+    for (let start = 0; start < lines.length; start += segmentEvents) {
+      writeSegmentNow(this.#nextPath(), lines.slice(start, start + segmentEvents));
+    }
   }
 
   /** The oldest segment, to be sent and then removed or given back; undefined if there is none now. */

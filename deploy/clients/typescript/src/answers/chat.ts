@@ -80,8 +80,10 @@ function bodyPieces(body: Document, index: number): TextPiece[] {
   return [...pieces, ...piece(reasoning, "reasoning", index, true)];
 }
 
+/** The one with more characters; the first of two that have equally many. */
 function longer(one: string, other: string): string {
-  return other.length > one.length ? other : one;
+  if (one === "" || other === "") return one || other;
+  return [...other].length > [...one].length ? other : one;
 }
 
 /** The text and the reasoning in a content, which is a string or a list of parts. */
