@@ -157,7 +157,8 @@ for (const { input, outcome, documents } of JSON.parse(readFileSync(process.env.
   const events = [];
   const asked = { customerId: "acme", streamId: "s", provider: "openai", model: "m" };
   const counter = { count: estimateTokens, source: () => "estimate" };
-  const meter = new StreamMeter({ ...asked, inputTokens: input ?? undefined }, counter, (event) => events.push(event));
+  const known = input === null ? asked : { ...asked, inputTokens: input };
+  const meter = new StreamMeter(known, counter, (event) => events.push(event));
   for (const document of documents) meter.take(document);
   meter.end({ outcome });
   const { stream_id, ...data } = JSON.parse(encodeEvent(events.at(-1), "/g")).data;

@@ -38,10 +38,9 @@ export function chatReasons(document: Document): Map<number, string | undefined>
 
 /** Whether a chunk or completion has audio, whose tokens cannot be counted here. */
 export function chatHasAudio(document: Document): boolean {
-  return choicesOf(document).some(([{ delta, message }]) => {
-    const body = delta ?? message;
-    return isDocument(body) && Boolean(body["audio"]);
-  });
+  return choicesOf(document).some(([{ delta, message }]) =>
+    [delta, message].some((body) => isDocument(body) && Boolean(body["audio"])),
+  );
 }
 
 /** The choices with their indices. */
