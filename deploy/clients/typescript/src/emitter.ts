@@ -145,8 +145,8 @@ export class Emitter {
   }
 
   /**
-   * Wait for running `metered` calls, spool all events, and send until all are acknowledged. `timeoutMs` is for all
-   * of this.
+   * Wait for running `metered` calls, spool all events, and send until all are acknowledged. `timeoutMs` is for
+   * all of this.
    *
    * Resolves to whether all were acknowledged; the others stay on disk for the next process. Further calls are
    * harmless.

@@ -194,7 +194,8 @@ export class Spool {
       this.#writer ??= await SegmentWriter.create(this.#nextPath());
       await this.#writer.append(lines);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") this.#touchedAt = 0; // look whether the folder is gone
+      // The folder may be gone: the next write looks.
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") this.#touchedAt = 0;
       this.#bytes -= sizeOf(lines);
       return this.#holdInMemory(lines, error as NodeJS.ErrnoException);
     }
