@@ -73,9 +73,9 @@ def _check_answers(service: Service) -> Callable[[httpx2.Response], None]:
 
 
 @contextmanager
-def signed_in(service: Service) -> Iterator[Api]:
-    """The API of a service as it runs in production, in a thread."""
-    with run_server(service) as url:
+def signed_in(service: Service, *, port: int = 0) -> Iterator[Api]:
+    """The API of a service as it runs in production, in a thread; on any free port, unless one is given."""
+    with run_server(service, port=port) as url:
         key = create_key(engine=service.engine, role=Role.ADMIN, name="test", customer_id=None, now=NOW)
         headers, hooks = {"authorization": f"Bearer {key}"}, {"response": [_check_answers(service)]}
         with http_client(url, headers=headers, event_hooks=hooks) as client:
@@ -85,8 +85,8 @@ def signed_in(service: Service) -> Iterator[Api]:
 class run_server:
     """Serve a service's API in a thread until the block ends."""
 
-    def __init__(self, service: Service) -> None:
-        self._server = uvicorn.Server(server_config(service, port=0, timeout_graceful_shutdown=2))
+    def __init__(self, service: Service, *, port: int = 0) -> None:
+        self._server = uvicorn.Server(server_config(service, port=port, timeout_graceful_shutdown=2))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> str:

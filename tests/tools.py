@@ -39,6 +39,9 @@ def openai_module() -> Path:
     return Path(os.environ.get("METERING_NODE_MODULES") or ".") / "openai" / "index.mjs"
 
 
+TYPESCRIPT = Path(__file__).parents[1] / "deploy/clients/typescript"
+
+
 # The first commit whose code may run on a newer schema; set it to the last release at each release.
 PREVIOUS_RELEASE = "6b051c8549124ab3c898caded63d472fbfe8e3e0"
 
@@ -61,6 +64,15 @@ TOOLS = {
         in_ci=False,
     ),
     "openssl": Tool("apt-get install openssl", _on_path("openssl")),
+    "node with typescript": Tool(
+        "npm ci in deploy/clients/typescript",
+        lambda: (
+            shutil.which("node") is not None
+            and shutil.which("npm") is not None
+            and (TYPESCRIPT / "node_modules/typescript/bin/tsc").is_file()
+        ),
+        in_ci=False,
+    ),
     "promtool": Tool("apt-get install prometheus", _on_path("promtool")),
     "systemd-analyze": Tool("apt-get install systemd", _on_path("systemd-analyze")),
 }
