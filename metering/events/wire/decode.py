@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR
 from itertools import islice
-from typing import Any
 
 import jiter
 import msgspec
@@ -237,33 +236,11 @@ def _rejection_of_fault(index: int, event_id: str | None, fault: str) -> Rejecti
 
 def _decode_typed(index: int, raw: bytes) -> WireEvent | Rejection:
     try:
-        return _typed(raw)
+        event: WireEvent = _single.decode(raw)
     except msgspec.ValidationError as error:
         # msgspec stops at the first invalid value. Decode all of it, because the rest may not be JSON.
-        document = _untyped.decode(raw)
-        if "got `float`" not in str(error):
-            return rejection_of(index=index, event=document, error=str(error))
-    try:
-        return _typed(msgspec.json.encode(_with_integers(document)))
-    except msgspec.ValidationError as error:
-        return rejection_of(index=index, event=document, error=str(error))
-
-
-def _typed(raw: bytes) -> WireEvent:
-    event: WireEvent = _single.decode(raw)
+        return rejection_of(index=index, event=_untyped.decode(raw), error=str(error))
     return event
-
-
-def _with_integers(value: Any) -> Any:
-    """An event with `37.0` and `3.7e1` as 37, which they are in JSON: some encoders write integers like this."""
-    match value:
-        case dict():
-            return {name: _with_integers(inner) for name, inner in value.items()}
-        case list():
-            return [_with_integers(inner) for inner in value]
-        case float() if value.is_integer():
-            return int(value)
-    return value
 
 
 def _path_of_nul(value: object) -> str | None:
