@@ -33,6 +33,8 @@ from metering.db.engine import transaction
 from metering.exports.export_month import ExportProgress
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.stripe.client.errors import StripeThrottledError, StripeUncertainError
+from metering.stripe.client.patience import Patience
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Period = Annotated[str, typer.Option(help="The month, e.g. 2026-10.")]
@@ -161,6 +163,24 @@ def export_bar(what: str) -> Iterator[Callable[[ExportProgress], None] | None]:
             bar.update(task, completed=far.entries, total=far.total_entries, rows=far.rows, rate=rate)
 
         yield update
+
+
+# About 20 seconds in all, or as long as Stripe asks for.
+_STRIPE_TRIES = 7
+
+
+def stripe_patience() -> Patience:
+    """How often commands ask Stripe again; each wait is said on stderr."""
+    return Patience(tries=_STRIPE_TRIES, on_wait=lambda what, wait: say(f"{what}; asking again in {wait:g} s"))
+
+
+@contextmanager
+def tell_what_is_done(what: Callable[[], str]) -> Iterator[None]:
+    """When Stripe is given up in the block, the error also says what was done and what was not."""
+    try:
+        yield
+    except (StripeUncertainError, StripeThrottledError) as error:
+        raise type(error)(f"{error}; Stripe was asked {_STRIPE_TRIES} times: {what()}") from error
 
 
 def redact_url(url: str) -> str:
