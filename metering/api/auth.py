@@ -21,12 +21,13 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.access.actors import Actor, request_id_of
+from metering.access.actors import Actor
 from metering.access.keys import InvalidKeyError, Key, KeySecret, parse_secret
 from metering.access.scopes import Scope, roles_with
 from metering.access.store.keys import Authenticated, authenticate_all, mark_used
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
+from metering.core.request_id import current_request_id
 from metering.db.engine import transaction
 
 log = logging.getLogger(__name__)
@@ -264,7 +265,7 @@ def _actor(request: Request, key: Caller) -> Actor:
         name=f"key {key.key_id}",
         door="api",
         address=request.client.host if request.client else None,
-        request_id=request_id_of(request.headers.get("x-request-id")),
+        request_id=current_request_id(),
     )
 
 

@@ -19,6 +19,7 @@ from metering.api.key_limits import KeyLimiter, TooManyRequestsError
 from metering.api.problems import METHOD_NOT_ALLOWED, PayloadTooLargeError, error_response, problem_response
 from metering.api.shares import BusyError, Shares
 from metering.core.errors import MeteringError
+from metering.core.request_id import REQUEST_ID_HEADER, enter_request
 from metering.db.cancellation import Cancellation
 from metering.server.database_watch import DatabaseWatch
 from metering.streams.ingest.body import is_longer
@@ -68,7 +69,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_headers(send)
+        request_id = enter_request(Headers(scope=scope).get("x-request-id"))
+        send = _with_headers(send, request_id)
         try:
             await self._pass(scope, receive, send)
         except ClientGoneError:
@@ -207,14 +209,15 @@ def _address(scope: Scope) -> str:
     return client[0] if client else ""
 
 
-def _with_headers(send: Send) -> Send:
-    """Every answer says that browsers may not guess its type, nor show it inside another page."""
+def _with_headers(send: Send, request_id: str) -> Send:
+    """Every answer has its request's id; browsers may not guess its type, nor show it inside another page."""
+    own = (*_HEADERS, (REQUEST_ID_HEADER.encode(), request_id.encode()))
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", ()))
             names = {name for name, _ in headers}
-            headers += [each for each in _HEADERS if each[0] not in names]
+            headers += [each for each in own if each[0] not in names]
             message = {**message, "headers": headers}
         await send(message)
 

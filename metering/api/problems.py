@@ -41,6 +41,7 @@ from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.cursors import InvalidCursorError
 from metering.core.errors import MeteringError
 from metering.core.period import InvalidPeriodError
+from metering.core.request_id import REQUEST_ID_HEADER, current_request_id
 from metering.corrections.adjust_manually import InvalidAdjustmentError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.customers.check_time_zone import UnknownTimeZoneError
@@ -142,6 +143,13 @@ class Problem(TypedDict):
         Field(
             description="What is wrong with this request, and what to do.",
             examples=["customer: unknown query parameter, did you mean customer_id?"],
+        ),
+    ]
+    request_id: Annotated[
+        str,
+        Field(
+            description="The id of the request, as in the header `X-Request-Id` and in the log.",
+            examples=["req_0f3a9c1e5b7d2468"],
         ),
     ]
 
@@ -273,14 +281,17 @@ def problem_response(
     problem: ProblemType, detail: str, *, retry_after_seconds: int | None = None, **members: Any
 ) -> Response:
     """The answer for a problem; `members` are further fields of it."""
+    request_id = current_request_id()
     body = {
         "type": f"/problems/{problem.slug}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
+        "request_id": request_id,
         **members,
     }
-    headers = {}
+    # Here as well, because the answer to an unexpected error does not pass the gate.
+    headers = {REQUEST_ID_HEADER: request_id} if request_id is not None else {}
     wait = retry_after_seconds or problem.retry_after_seconds
     if wait is not None:
         headers["retry-after"] = str(wait)

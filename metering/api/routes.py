@@ -199,5 +199,6 @@ def _example(problem: ProblemType, detail: str) -> dict[str, Any]:
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
+        "request_id": "req_0f3a9c1e5b7d2468",
     }
     return {"summary": problem.title, "value": value}

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from metering.cli.asking_stripe import stripe_patience, tell_what_is_done
 from metering.cli.shared import (
     AsJson,
     EffectiveFrom,
@@ -86,10 +87,11 @@ def link_them(
     if from_stripe == create:
         raise typer.BadParameter("give either --from-stripe or --create")
     service = build_service(load_settings())
-    pusher = build_pusher(service)
-    if create:
+    pusher = build_pusher(service, patience=stripe_patience())
+    with tell_what_is_done(lambda: "nothing was linked; run the command again"):
         # A database that was restored from a backup may not know whom it has created there.
         links = find_links(engine=service.engine, port=pusher.port)
+    if create:
         there = {each.customer_id for each in links if each.stripe_customer_id is not None}
         unlinked = list_unlinked(engine=service.engine)
         missing = [each for each in unlinked if each.customer_id not in there]
@@ -98,7 +100,21 @@ def link_them(
         rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
         show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
         if yes:
-            with progress_bar("creating customers") as progress:
+            created = 0
+
+            def note(done: int) -> None:
+                nonlocal created
+                created = done
+                progress(done)
+
+            with (
+                tell_what_is_done(
+                    lambda: (
+                        f"{created:,} of {len(missing):,} customers are created and linked; run the command again"
+                    )
+                ),
+                progress_bar("creating customers") as progress,
+            ):
                 done = create_at_stripe(
                     engine=service.engine,
                     port=pusher.port,
@@ -106,11 +122,10 @@ def link_them(
                     customers=missing,
                     now=utc_now(),
                     by=operator(),
-                    progress=progress,
+                    progress=note,
                 )
             say(f"{done:,} Stripe customers created and linked")
     else:
-        links = find_links(engine=service.engine, port=pusher.port)
         rows = [
             {
                 "customer_id": each.customer_id,

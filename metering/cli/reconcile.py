@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.shared import AsJson, operator, phases, say, show, show_one
+from metering.cli.asking_stripe import stripe_patience, tell_what_is_done
+from metering.cli.shared import (
+    AsJson,
+    operator,
+    phases,
+    say,
+    show,
+    show_one,
+)
 from metering.core.period import BillingPeriod
 from metering.server.bootstrap import build_service
 from metering.server.outgoing import build_pusher
@@ -30,9 +38,10 @@ def reconcile_command(
     """
     service = build_service(load_settings(), pool_size=10)
     settings = service.settings
-    with phases() as progress:
+    left = "the comparison is not done, repairs made so far are kept; run the command again"
+    with tell_what_is_done(lambda: left), phases() as progress:
         report = reconcile(
-            pusher=build_pusher(service),
+            pusher=build_pusher(service, patience=stripe_patience()),
             period=BillingPeriod.parse(period) if period else None,
             repair=repair,
             caps=Caps(cents=settings.repair_cap_cents, share=settings.repair_cap_share),

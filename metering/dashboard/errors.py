@@ -13,6 +13,7 @@ from starlette.types import ExceptionHandler
 from metering.core.cursors import InvalidCursorError
 from metering.core.errors import MeteringError
 from metering.core.period import InvalidPeriodError
+from metering.core.request_id import current_request_id
 from metering.customers.store import UnknownCustomerError
 from metering.dashboard.rendering import HEADERS, render
 from metering.db.engine import DatabaseUnavailableError
@@ -90,8 +91,12 @@ def error_page(request: Request, error: DashboardError) -> Response:
     """The answer to a failed request; without a session, a redirect to the sign-in form."""
     if isinstance(error, SignedOutError):
         return _to_sign_in(request)
-    context = {"title": error.title, "detail": str(error), "status": error.status}
-    return render("error.html.j2", context, status=error.status)
+    return _page(error.title, str(error), error.status)
+
+
+def _page(title: str, detail: str, status: int) -> Response:
+    context = {"title": title, "detail": detail, "status": status, "request_id": current_request_id()}
+    return render("error.html.j2", context, status=status)
 
 
 def _to_sign_in(request: Request) -> Response:
@@ -141,8 +146,7 @@ def _answer_http(request: Request, error: Exception) -> Response:
 def _answer_unexpected(request: Request, error: Exception) -> Response:
     # The server logs the traceback; this line adds the path.
     log.error("unexpected error", extra={"path": request.url.path, "error": type(error).__name__})
-    context = {"title": "Internal error", "detail": "The error was logged. Try again.", "status": 500}
-    return render("error.html.j2", context, status=500)
+    return _page("Internal error", "The error was logged. Try again.", 500)
 
 
 HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {

@@ -13,11 +13,12 @@ from sqlalchemy import Engine
 from starlette.requests import Request
 from starlette.responses import Response
 
-from metering.access.actors import Actor, request_id_of
+from metering.access.actors import Actor
 from metering.access.keys import InvalidKeyError, Key, parse_secret
 from metering.access.scopes import OF_ONE_CUSTOMER, SCOPES_OF_ROLE, Role, Scope, roles_with
 from metering.access.store.keys import authenticate, mark_used
 from metering.access.store.sessions import begin_session, end_session, key_of_session
+from metering.core.request_id import current_request_id
 from metering.dashboard.errors import NotAllowedError, NotFoundError, SignedOutError
 from metering.db.engine import transaction
 
@@ -33,7 +34,7 @@ class Viewer:
     key: Key
     token: str
     address: str | None
-    request_id: str
+    request_id: str | None
 
     @property
     def customer_id(self) -> str | None:
@@ -94,7 +95,7 @@ def viewer_of(request: Request, *, engine: Engine, now: datetime) -> Viewer:
         key=key,
         token=token,
         address=request.client.host if request.client else None,
-        request_id=request_id_of(request.headers.get("x-request-id")),
+        request_id=current_request_id(),
     )
     for scope in request.scope["endpoint"].scopes:
         viewer.require(scope)

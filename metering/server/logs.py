@@ -6,12 +6,16 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+from metering.core.request_id import current_request_id
+
 # The attributes of every LogRecord. All others come from `extra=` and are printed.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    request_id = current_request_id()
+    return extra if request_id is None else {**extra, "request_id": request_id}
 
 
 class _TextFormatter(logging.Formatter):

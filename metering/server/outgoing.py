@@ -12,6 +12,7 @@ from metering.server.embedded.data_dir import default_data_dir, find_running
 from metering.server.settings import Settings
 from metering.stripe.client.client import StripeClientPort
 from metering.stripe.client.limiter import Limiter, Rates
+from metering.stripe.client.patience import IMPATIENT, Patience
 from metering.stripe.push_due import Pusher
 from metering.stripe.push_invoice import PushTerms
 from metering.stripe.store.pushes import add_pushes
@@ -25,8 +26,8 @@ _LIVE_RATES, _TEST_RATES, _LOCAL_RATES = (
 )
 
 
-def build_pusher(service: Service) -> Pusher:
-    """Build the pusher to Stripe, or to the local stand-in.
+def build_pusher(service: Service, *, patience: Patience = IMPATIENT) -> Pusher:
+    """Build the pusher to Stripe, or to the local stand-in. Its calls are made again as `patience` says.
 
     Raises:
         NotConfiguredError: STRIPE_API_KEY is not set, and no local stand-in runs.
@@ -37,7 +38,7 @@ def build_pusher(service: Service) -> Pusher:
     limiter = Limiter(redis=redis, name=digest(key, base or ""), rates=_rates(settings, key, base))
     return Pusher(
         engine=service.engine,
-        port=StripeClientPort(api_key=key, api_base=base, limiter=limiter),
+        port=StripeClientPort(api_key=key, api_base=base, limiter=limiter, patience=patience),
         terms=PushTerms(
             environment=settings.environment,
             collect=settings.stripe_collect,

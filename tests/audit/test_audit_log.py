@@ -8,7 +8,7 @@ from psycopg import errors
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from metering.access.manage_access import NewKey, issue_key, revoke_key, rotate_key
+from metering.access.manage_access import NewKey, issue_key, limit_key, revoke_key, rotate_key
 from metering.access.scopes import Role
 from metering.alerts.manage_endpoints import create_endpoint, rotate_endpoint_secret
 from metering.audit.run import audit
@@ -30,6 +30,8 @@ def managed(planting: Planting) -> Planting:
     keys = [issue_key(engine=engine, new=new, by="test", now=NOW)[0] for new in (reader, gateway, custom)]
     rotate_key(engine=engine, key_id=keys[0].key_id, overlap=hour, by="test", now=NOW)
     revoke_key(engine=engine, key_id=keys[1].key_id, by="test", now=NOW)
+    for changes in ({"events_per_second": 500, "requests_per_second": 7}, {"events_per_second": None}):
+        limit_key(engine=engine, key_id=keys[2].key_id, changes=changes, by="test", now=NOW)
     details = CustomerDetails(name="Acme", time_zone="Europe/Berlin", stripe_customer_id="cus_1")
     put_customer(engine=engine, customer_id="acme", details=details, now=NOW, by="test")
     endpoint, _ = create_endpoint(
@@ -81,6 +83,15 @@ PLANTED = {
     "more scopes": ("UPDATE keys SET scopes = '{keys:write}' WHERE name = 'custom'", "keys", "", "audit log says"),
     "another secret": (
         "UPDATE keys SET secret_hash = sha256('mk_x_y') WHERE name = 'custom'", "keys", "", "audit log says"
+    ),
+    "a higher limit": ("UPDATE keys SET events_per_second = 9000 WHERE name = 'custom'", "keys", "", "limits 9000, 7,"),
+    "a limit beside the log": (
+        "UPDATE keys SET concurrent_requests = 1 WHERE name = 'reader'", "keys", "", "limits , , 1; the audit log"
+    ),
+    "a rate by somebody else": (
+        "UPDATE rate_cards SET provenance = 'set by me' WHERE rate_card_id = (SELECT max(rate_card_id) FROM"
+        " rate_cards WHERE provenance LIKE 'set by %')",
+        "rate_cards", "", "does not say so",
     ),
     "another Stripe customer": (
         "UPDATE customers SET stripe_customer_id = 'cus_2' WHERE name = 'Acme'", "customers", "acme", "cus_2"

@@ -115,15 +115,54 @@ def check_adjustments_are_logged(connection: Connection, begin: datetime, end: d
 
 
 def check_rates_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """Each rate card that a person set is in the log."""
+    """Each rate card that a person set is as the log says, and each that the log has is stored.
+
+    The rates themselves are in the id of the card, which is compared with them elsewhere.
+    """
     query = """
-        SELECT c.rate_card_id AS key, format('%s, and the audit log does not know it', c.provenance) AS says
-        FROM rate_cards c
-        WHERE c.provenance LIKE 'set by %' AND NOT EXISTS (
-            SELECT FROM audit_log l WHERE l.kind = 'rate' AND l.subject = c.rate_card_id)
-        ORDER BY c.rate_card_id
+        SELECT key, says FROM (
+            SELECT c.rate_card_id AS key,
+                   format('%s for %s/%s from %s, and the audit log does not say so', c.provenance, c.provider,
+                          c.model, c.effective_from) AS says
+            FROM rate_cards c
+            WHERE c.provenance LIKE 'set by %' AND NOT EXISTS (
+                SELECT FROM audit_log l, CAST(l.after AS jsonb) AS said
+                WHERE l.kind = 'rate' AND l.subject = c.rate_card_id AND (l.action <> 'set' OR
+                    ('set by ' || l.actor, said ->> 'provider', said ->> 'model', said ->> 'customer_id',
+                     CAST(said ->> 'effective_from' AS timestamptz), jsonb_array_length(said -> 'rates'))
+                    IS NOT DISTINCT FROM
+                    (c.provenance, c.provider, c.model, c.customer_id, c.effective_from,
+                     (SELECT count(*)::int FROM rates r WHERE r.rate_card_id = c.rate_card_id))))
+            UNION ALL
+            SELECT l.subject, 'the audit log says that it was set, and it is not stored' FROM audit_log l
+            WHERE l.kind = 'rate' AND l.action = 'set'
+              AND NOT EXISTS (SELECT FROM rate_cards c WHERE c.rate_card_id = l.subject)) AS found
+        ORDER BY key
     """
     return rows_that_differ(connection, "rate_cards", query, begin, end)
+
+
+def check_limits_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Each key has the limits that the log says last, or none since it was created.
+
+    Of a key that is older than the log, and whose limits were not changed since, the log says nothing.
+    """
+    query = """
+        SELECT k.key_id AS key, format('stored limits %s, %s, %s; the audit log says %s', k.events_per_second,
+               k.requests_per_second, k.concurrent_requests, coalesce(said.after, '{}')) AS says
+        FROM keys k LEFT JOIN LATERAL (
+            SELECT CAST(l.after AS jsonb) AS after FROM audit_log l
+            WHERE l.kind = 'key' AND l.subject = k.key_id AND l.action = 'limit'
+            ORDER BY l.audit_id DESC LIMIT 1) AS said ON true
+        WHERE (CAST(said.after ->> 'events_per_second' AS integer),
+               CAST(said.after ->> 'requests_per_second' AS integer),
+               CAST(said.after ->> 'concurrent_requests' AS integer))
+              IS DISTINCT FROM (k.events_per_second, k.requests_per_second, k.concurrent_requests)
+          AND (said.after IS NOT NULL OR EXISTS (
+               SELECT FROM audit_log l WHERE l.kind = 'key' AND l.subject = k.key_id AND l.action = 'create'))
+        ORDER BY k.key_id
+    """
+    return rows_that_differ(connection, "keys", query, begin, end)
 
 
 def check_endpoints_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
@@ -144,6 +183,7 @@ def check_endpoints_are_logged(connection: Connection, begin: datetime, end: dat
 LOG_CHECKS: tuple[Check, ...] = (
     check_audit_log,
     check_keys_are_logged,
+    check_limits_are_logged,
     check_customers_are_logged,
     check_adjustments_are_logged,
     check_rates_are_logged,

@@ -14,8 +14,8 @@ import psycopg
 
 import migrations
 from metering.core.errors import MeteringError
-from metering.db.engine import DatabaseUnavailableError, owner_engine, transaction
-from metering.db.failures import why_unreachable
+from metering.db.engine import DatabaseUnavailableError, owner_engine, transaction, will_pass
+from metering.db.failures import why_failed, why_unreachable
 from metering.db.migrate import ensure_roles
 from metering.server.backup.manifest import (
     DUMP,
@@ -34,6 +34,12 @@ from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor
 
 Progress = Callable[[str, int, int], None]
+
+# All rows are in one transaction, whose commit may have been the last thing that PostgreSQL did.
+_AGAIN = (
+    "run it again; if the database is not empty then, all of it was restored: run ANALYZE there, and go on with"
+    " `metering migrate` and `metering audit`"
+)
 
 
 class RestoreRefusedError(MeteringError):
@@ -216,4 +222,6 @@ def _connected(url: str) -> "Iterator[psycopg.Connection[Any]]":
         with connection:
             yield connection
     except psycopg.Error as error:
+        if will_pass(error):
+            raise DatabaseUnavailableError(f"{why_failed(error)} during the restore: {_AGAIN}") from error
         raise RestoreFailedError(f"PostgreSQL refused a part of the backup: {error}") from error

@@ -16,6 +16,7 @@ from metering.stripe.client.errors import (
     StripeUncertainError,
 )
 from metering.stripe.client.limiter import Limiter
+from metering.stripe.client.patience import IMPATIENT, Patience
 from metering.stripe.client.port import Parameters, Written
 from metering.stripe.client.records import (
     parse_customer,
@@ -33,13 +34,17 @@ _THROTTLED_TRIES = 3
 # Two million objects. A longer list is outside of what this client is made for.
 _MAX_PAGES = 20_000
 
+_LONGEST_RETRY_AFTER_SECONDS = 60.0
+
 AnswerT = TypeVar("AnswerT")
 
 
 class StripeClientPort:
     """`StripePort` over HTTP, to Stripe or to a server with the same API at `api_base`."""
 
-    def __init__(self, *, api_key: str, api_base: str | None, limiter: Limiter) -> None:
+    def __init__(
+        self, *, api_key: str, api_base: str | None, limiter: Limiter, patience: Patience = IMPATIENT
+    ) -> None:
         self._client = stripe.StripeClient(
             api_key,
             base_addresses={"api": api_base} if api_base else {},
@@ -47,6 +52,7 @@ class StripeClientPort:
             http_client=stripe.RequestsClient(timeout=_TIMEOUT),
         )
         self._limiter = limiter
+        self._patience = patience
         # Test clocks exist in test mode only.
         self._has_test_clocks = "_live_" not in api_key
 
@@ -157,6 +163,10 @@ class StripeClientPort:
         raise StripeRefusedError(f"{endpoint}: more than {_MAX_PAGES:,} pages")
 
     def _call(self, endpoint: str, send: Callable[[], Any]) -> tuple[Mapping[str, Any], Any]:
+        """Send, and as often again as patience allows: each write has an idempotency key, or may be repeated."""
+        return self._patience.run(lambda: self._call_once(endpoint, send))
+
+    def _call_once(self, endpoint: str, send: Callable[[], Any]) -> tuple[Mapping[str, Any], Any]:
         """Send within the rate limit, and again when throttled; return the answer's JSON and the response."""
         for attempt in range(_THROTTLED_TRIES):
             self._limiter.acquire(endpoint)
@@ -190,16 +200,21 @@ def _replayed(headers: Mapping[str, str]) -> bool:
     return headers.get("idempotent-replayed", "").lower() == "true"
 
 
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    given = headers.get("retry-after", "")
+    return min(float(given), _LONGEST_RETRY_AFTER_SECONDS) if given.isdecimal() else None
+
+
 def _error_of(endpoint: str, error: stripe.StripeError) -> StripeError:
     """Our error for one of the package. It is uncertain where the call may have taken effect."""
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    message = f"{endpoint}: {error.user_message or error}"
+    message = f"{endpoint}: {' '.join(str(error.user_message or error).split())}"
     given = _facts(headers)
     status = error.http_status
-    if status is None or status >= 500 or status == 409:
-        return StripeUncertainError(message, **given)
-    if status == 429:
-        return StripeThrottledError(message, **given)
+    if status is None or status >= 500 or status in (409, 429):
+        ours = (StripeThrottledError if status == 429 else StripeUncertainError)(message, **given)
+        ours.retry_after = _retry_after(headers)
+        return ours
     if status in (401, 403):
         return StripeUnauthorizedError(message, **given)
     kind = StripeMissingError if status == 404 or error.code == "resource_missing" else StripeRefusedError

@@ -7,8 +7,10 @@ class StripeError(MeteringError):
     """A call to Stripe failed.
 
     `request_id` is Stripe's, for its support. `replayed` means that Stripe repeated its earlier answer to the same
-    idempotency key.
+    idempotency key. `retry_after` is how many seconds Stripe wants us to wait, if it says so.
     """
+
+    retry_after: float | None = None
 
     def __init__(self, message: str, *, request_id: str | None = None, replayed: bool = False) -> None:
         super().__init__(message)
