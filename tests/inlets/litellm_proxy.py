@@ -1,6 +1,8 @@
 """A real LiteLLM proxy, in a process and an environment of its own, between the hostile upstream and a sink."""
 
+import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import openai
 import yaml
 
 from tests.emitter.sink import IngestSink, RunningServer, eventually, free_port
+from tests.gateway.asking import MESSAGES
 from tests.gateway.hostile.behaviours import Behaviour
 from tests.gateway.hostile.upstream import HostileUpstream
 from tests.gateway.world import StreamEvents
@@ -57,6 +60,7 @@ def litellm_world(
     *,
     deployments: Sequence[tuple[str, str]] = (),
     answers: Sequence[Behaviour] = (),
+    config: dict[str, Any] | None = None,
     general: Mapping[str, Any] = MappingProxyType({}),
     **environment: str,
 ) -> Iterator[LiteLLMWorld]:
@@ -65,8 +69,8 @@ def litellm_world(
     with RunningServer(sink.app) as sink_server, HostileUpstream(answers or behaviours) as upstream:
         port = free_port()
         log = folder / "litellm.log"
-        config = _config(f"{upstream.url}/v1", behaviours, deployments)
-        config["general_settings"].update(general)
+        config = config or _config(f"{upstream.url}/v1", behaviours, deployments)
+        config.setdefault("general_settings", {}).update(general)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         settings = {
             **os.environ,
@@ -78,6 +82,7 @@ def litellm_world(
             "METERING_LITELLM_SPOOL": str(folder / "spool"),
             "PYTHONPATH": str(ROOT),
             "NO_PROXY": "*",
+            "OPENAI_BASE_URL": f"{upstream.url}/v1",
             "ANTHROPIC_API_BASE": upstream.url,
             "ANTHROPIC_API_KEY": "sk-upstream",
             **environment,
@@ -100,6 +105,18 @@ def litellm_world(
             finally:
                 process.terminate()
                 process.wait(30)
+
+
+def post_and_leave(world: LiteLLMWorld, name: str, payer: str, *, stream: bool) -> None:
+    """Send a request by hand and leave as soon as the upstream is asked."""
+    before = len(world.upstream.records.get(name, ()))
+    asked = {"model": f"openai/gpt-4o:{name}", "stream": stream, "user": payer, "messages": MESSAGES}
+    body = json.dumps(asked).encode()
+    with socket.create_connection(("127.0.0.1", int(world.url.rpartition(":")[2]))) as connection:
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n" % KEY.encode()
+        head += b"content-type: application/json\r\n"
+        connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        eventually(lambda: len(world.upstream.records.get(name, ())) > before, what="the upstream is asked")
 
 
 def _is_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
