@@ -7,18 +7,16 @@ network.
 
 import asyncio
 import contextlib
-import functools
-import logging
 import os
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
 from metering.answers.tokens import warm_up
 from metering.emitter import Emitter
-from metering.emitter.reports import ErrorLog
+from metering.inlets.guarded import guarded
 from metering.inlets.litellm_answers import kept_chunks
 from metering.inlets.litellm_attempts import Attempt, Attempts, key_of
 from metering.inlets.litellm_calls import PASSED_THROUGH, read_call
@@ -26,31 +24,11 @@ from metering.inlets.litellm_settings import LiteLLMSettings
 from metering.inlets.litellm_watch import Watch
 from metering.inlets.litellm_whole import take_whole
 
-log = logging.getLogger(__name__)
-_errors = ErrorLog(log)
-
-P = ParamSpec("P")
-ResultT = TypeVar("ResultT")
-
 # LiteLLM calls its callbacks also for requests that it refused itself.
 _NO_UPSTREAM = "litellm_no_upstream_llm_call"
 # After the last token, the usage may take this long to come; as in the reference gateway.
 _USAGE_SECONDS = 1.5
 _END = object()
-
-
-def _guarded(hook: Callable[P, ResultT]) -> Callable[P, ResultT | None]:
-    """The hook, which logs what goes wrong in it: metering never breaks a request."""
-
-    @functools.wraps(hook)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> ResultT | None:
-        try:
-            return hook(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - LiteLLM goes on, whatever it was
-            _errors.error("a call through LiteLLM is not metered as it should be: %r", error)
-            return None
-
-    return guarded
 
 
 class MeteringLogger(CustomLogger):  # type: ignore[misc]
@@ -82,15 +60,21 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
 
     async def watch(self, response: Any) -> AsyncGenerator[Any, None]:
         """The stream of `litellm.acompletion`, metered chunk by chunk. Leaving it early ends it as cancelled."""
-        async for item in self.async_post_call_streaming_iterator_hook(None, response, {}):
-            yield item
+        try:
+            async with contextlib.aclosing(
+                self.async_post_call_streaming_iterator_hook(None, response, {})
+            ) as items:
+                async for item in items:
+                    yield item
+        finally:
+            await response.aclose()
 
     # An attempt begins.
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:  # noqa: ARG002
         self._end_with(kwargs.get("litellm_logging_obj"))
 
-    @_guarded
+    @guarded
     def _end_with(self, logging_object: Any) -> None:
         """Have the attempt ended when LiteLLM forgets its call without a word."""
         details = _details_of(logging_object)
@@ -99,7 +83,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
         self._finalized.add(logging_object)
         weakref.finalize(logging_object, self._attempts.dropped.append, key_of(details)).atexit = False
 
-    @_guarded
+    @guarded
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: dict[str, Any]) -> None:  # noqa: ARG002
         for attempt in self._attempts.left_over():
             self._end(attempt, outcome="cancelled")
@@ -142,7 +126,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
     ) -> dict[str, str] | None:
         return self._headers(data, response)
 
-    @_guarded
+    @guarded
     def _headers(self, data: dict[str, Any], response: Any) -> dict[str, str] | None:
         """Keep LiteLLM's own wrapper of the stream: later hooks get it wrapped once more."""
         logging_object = data.get("litellm_logging_obj")
@@ -186,7 +170,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
             raise
         self._finish(watch, None)
 
-    @_guarded
+    @guarded
     def _watch(self, response: Any, request_data: dict[str, Any]) -> Watch | None:
         logging_object = request_data.get("litellm_logging_obj") or getattr(response, "logging_obj", None)
         details = _details_of(logging_object)
@@ -195,20 +179,19 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
         own = self._responses.pop(logging_object, None)
         return Watch(attempts=self._attempts, details=details, response=(own and own()) or response)
 
-    @_guarded
+    @guarded
     def _take(self, watch: Watch, item: Any) -> None:
         watch.take(item)
 
-    @_guarded
+    @guarded
     def _finish(self, watch: Watch, error: BaseException | None) -> None:
-        missing = watch.finish()
-        attempt = watch.attempt
-        if attempt is None:
-            return
-        if error is None and missing is not None:
-            self._end(attempt, outcome="failed", error_type=missing)
-        else:
-            self._end(attempt, error)
+        missing = None
+        try:
+            missing = watch.finish()
+        finally:
+            if watch.attempt is not None:
+                is_cut = error is None and missing is not None
+                self._end(watch.attempt, error, outcome="failed" if is_cut else None, error_type=missing)
 
     async def _leave(
         self, watch: Watch, items: AsyncIterator[Any], pending: asyncio.Future[Any] | None, error: BaseException
@@ -257,11 +240,11 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
             self._begin_late(kwargs)
         self._take_whole(kwargs, response_obj)
 
-    @_guarded
+    @guarded
     def _begin_late(self, details: dict[str, Any]) -> None:
         self._begin(details, owed=0)
 
-    @_guarded
+    @guarded
     def _take_whole(self, details: Mapping[str, Any] | None, response: Any, logging_object: Any = None) -> None:
         """Meter an unstreamed answer, or a stream that nobody has watched, by what LiteLLM made of it."""
         attempt = None if details is None else self._attempts.find(details)
@@ -269,8 +252,10 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
             return
         if logging_object is not None:
             self._stream_ids[logging_object] = attempt.stream.stream_id
-        take_whole(attempt, details, response)
-        self._end(attempt)
+        try:
+            take_whole(attempt, details, response)
+        finally:
+            self._end(attempt)
 
     async def async_post_call_failure_deployment_hook(
         self,
@@ -297,7 +282,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
     ) -> None:
         self.log_failure_event(kwargs, response_obj, start_time, end_time)
 
-    @_guarded
+    @guarded
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:  # noqa: ARG002
         attempt = self._attempts.find(kwargs)
         # Of the proxy's calls, the hooks above tell; this may come when the next attempt is under way.
@@ -309,7 +294,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
         error = kwargs.get("exception")
         self._end(attempt, error if isinstance(error, Exception) else RuntimeError())
 
-    @_guarded
+    @guarded
     def _fail(self, attempt: Attempt | None, error: Exception) -> None:
         if attempt is None or attempt.is_watched:
             return

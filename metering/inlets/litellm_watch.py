@@ -56,6 +56,7 @@ class Watch:
 
     def finish(self) -> str | None:
         """Take what is left at the end; what is missing in an answer that ended without an error, if anything."""
+        self._follow()
         attempt = self._attempt
         if attempt is None:
             return None
