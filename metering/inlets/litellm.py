@@ -19,7 +19,7 @@ from metering.emitter import Emitter
 from metering.inlets.guarded import guarded
 from metering.inlets.litellm_answers import kept_chunks
 from metering.inlets.litellm_attempts import Attempt, Attempts, key_of
-from metering.inlets.litellm_calls import PASSED_THROUGH, read_call
+from metering.inlets.litellm_calls import PASSED_THROUGH, details_of, read_call
 from metering.inlets.litellm_settings import LiteLLMSettings
 from metering.inlets.litellm_watch import Watch
 from metering.inlets.litellm_whole import take_whole
@@ -29,6 +29,8 @@ _NO_UPSTREAM = "litellm_no_upstream_llm_call"
 # After the last token, the usage may take this long to come; as in the reference gateway.
 _USAGE_SECONDS = 1.5
 _END = object()
+# A failed request is looked at this often until it is certain whose it was.
+_TRIES, _TRY_SECONDS = 20, 0.25
 
 
 class MeteringLogger(CustomLogger):  # type: ignore[misc]
@@ -77,7 +79,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
     @guarded
     def _end_with(self, logging_object: Any) -> None:
         """Have the attempt ended when LiteLLM forgets its call without a word."""
-        details = _details_of(logging_object)
+        details = details_of(logging_object)
         if details is None or logging_object in self._finalized:
             return
         self._finalized.add(logging_object)
@@ -86,7 +88,10 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
     @guarded
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: dict[str, Any]) -> None:  # noqa: ARG002
         for attempt in self._attempts.left_over():
-            self._end(attempt, outcome="cancelled")
+            if attempt.error is not None:
+                self._fail(attempt, attempt.error)
+            else:
+                self._end(attempt, outcome="cancelled")
         if kwargs.get(_NO_UPSTREAM) or kwargs.get("call_type") == PASSED_THROUGH:
             # Of these, LiteLLM knows the model only at their end.
             return
@@ -130,12 +135,12 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
     def _headers(self, data: dict[str, Any], response: Any) -> dict[str, str] | None:
         """Keep LiteLLM's own wrapper of the stream: later hooks get it wrapped once more."""
         logging_object = data.get("litellm_logging_obj")
-        details = _details_of(logging_object)
+        details = details_of(logging_object)
         if details is None:
             return None
         if kept_chunks(response) is not None:
             self._responses[logging_object] = weakref.ref(response)
-        attempt = self._attempts.find(details)
+        attempt = self._attempts.of(details)
         stream_id = self._stream_ids.get(logging_object) if attempt is None else attempt.stream.stream_id
         return None if stream_id is None else {"x-metering-stream-id": stream_id}
 
@@ -173,7 +178,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
     @guarded
     def _watch(self, response: Any, request_data: dict[str, Any]) -> Watch | None:
         logging_object = request_data.get("litellm_logging_obj") or getattr(response, "logging_obj", None)
-        details = _details_of(logging_object)
+        details = details_of(logging_object)
         if details is None:
             return None
         own = self._responses.pop(logging_object, None)
@@ -228,7 +233,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
         call_type: Any,  # noqa: ARG002
     ) -> None:
         logging_object = request_data.get("litellm_logging_obj")
-        self._take_whole(_details_of(logging_object), response, logging_object)
+        self._take_whole(details_of(logging_object), response, logging_object)
 
     async def async_log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -264,7 +269,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
         call_type: Any,  # noqa: ARG002
         fallback_depth: int | None = None,  # noqa: ARG002
     ) -> None:
-        details = _details_of(request_data.get("litellm_logging_obj"))
+        details = details_of(request_data.get("litellm_logging_obj"))
         self._fail(None if details is None else self._attempts.of(details), exception)
 
     async def async_post_call_failure_hook(
@@ -275,7 +280,18 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
         traceback_str: str | None = None,  # noqa: ARG002
     ) -> None:
         # LiteLLM has taken its logging object out of the data by then.
-        self._fail(self._attempts.only(request_data.get("litellm_call_id")), original_exception)
+        attempt = self._attempts.only(request_data.get("litellm_call_id"))
+        if attempt is not None:
+            attempt.error = original_exception
+            self._settle(attempt, _TRIES)
+
+    @guarded
+    def _settle(self, attempt: Attempt, tries: int) -> None:
+        """End an attempt as failed once it is certain that its own request has: clients choose the call id."""
+        if attempt.error is not None and (attempt.has_failed or self._attempts.is_dropped(attempt)):
+            self._fail(attempt, attempt.error)
+        elif tries:
+            asyncio.get_running_loop().call_later(_TRY_SECONDS, self._settle, attempt, tries - 1)
 
     async def async_log_failure_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -285,11 +301,15 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
     @guarded
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:  # noqa: ARG002
         attempt = self._attempts.find(kwargs)
-        # Of the proxy's calls, the hooks above tell; this may come when the next attempt is under way.
-        if attempt is None or attempt.is_watched or attempt.is_proxied:
+        if attempt is None or attempt.is_watched:
             return
         if attempt.owed:
+            # It is of an attempt before, and has come when this one was under way.
             attempt.owed -= 1
+            return
+        attempt.has_failed = True
+        if attempt.is_proxied:
+            # The proxy may try again.
             return
         error = kwargs.get("exception")
         self._end(attempt, error if isinstance(error, Exception) else RuntimeError())
@@ -320,11 +340,6 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
 
 async def _next_of(items: AsyncIterator[Any]) -> Any:
     return await anext(items, _END)
-
-
-def _details_of(logging_object: Any) -> dict[str, Any] | None:
-    details = getattr(logging_object, "model_call_details", None)
-    return details if isinstance(details, dict) else None
 
 
 def __getattr__(name: str) -> MeteringLogger:

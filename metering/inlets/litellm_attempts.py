@@ -19,6 +19,8 @@ class Attempt:
 
     __slots__ = (
         "call_type",
+        "error",
+        "has_failed",
         "is_proxied",
         "is_streaming",
         "is_watched",
@@ -40,6 +42,9 @@ class Attempt:
         self.is_streaming = call.streaming
         self.is_proxied = bool((details.get("litellm_params") or {}).get("proxy_server_request"))
         self.is_watched = False
+        # What its request has failed with, it seems, and whether LiteLLM has said so of this very call.
+        self.error: Exception | None = None
+        self.has_failed = False
         self.owed = owed
 
     def believes(self, usage: Mapping[str, Any]) -> bool:
@@ -82,12 +87,18 @@ class Attempts:
 
     def find(self, details: Mapping[str, Any]) -> Attempt | None:
         """The open attempt of a call: by its own details, or by the call id where LiteLLM gives a copy."""
-        return self.of(details) or self.only(details.get("litellm_call_id"))
+        found = self.of(details) or self.only(details.get("litellm_call_id"))
+        # Of the proxy's calls, the id is the client's: it could be that of another request.
+        return None if found is not None and found.is_proxied and found is not self.of(details) else found
 
     def only(self, call_id: object) -> Attempt | None:
         """The open attempt with this call id, if there is no other one with it."""
         found = [attempt for (_, other), attempt in list(self._open.items()) if other == call_id]
         return found[0] if len(found) == 1 else None
+
+    def is_dropped(self, attempt: Attempt) -> bool:
+        """Whether LiteLLM has forgotten the call."""
+        return attempt.key in self.dropped
 
     def take(self, attempt: Attempt) -> bool:
         """Remove an attempt that ends; False if it has ended before."""

@@ -85,6 +85,12 @@ class Call:
     tags: Mapping[str, str]
 
 
+def details_of(logging_object: Any) -> dict[str, Any] | None:
+    """The details that LiteLLM's logging object of a call keeps; None if it is none."""
+    details = getattr(logging_object, "model_call_details", None)
+    return details if isinstance(details, dict) else None
+
+
 def read_call(details: Mapping[str, Any], settings: LiteLLMSettings) -> Call:
     """The call that LiteLLM is about to make.
 

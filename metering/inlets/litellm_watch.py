@@ -64,7 +64,7 @@ class Watch:
             attempt.stream.take({"choices": [], **usage})
         if self._doubtful and not attempt.stream.has_final_usage:
             take_doubtful(attempt, self._doubtful)
-        is_cut = self._kept is not None and not any(map(has_finish, self._kept[-3:]))
+        is_cut = self._kept is not None and not any(map(has_finish, self._kept[-16:]))
         return "upstream_incomplete" if is_cut else None
 
     def _follow(self) -> None:
