@@ -7,10 +7,10 @@ UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test planted simulation fuzz check bench chaos lock sbom clean
+.PHONY: help setup demo up test test-litellm planted simulation fuzz check bench chaos lock sbom clean
 
 help: ## Show what each target does
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv with the exact locked packages (quick when nothing changed)
 
@@ -37,6 +37,10 @@ up: setup ## All in one: database, queue, API, worker, beat
 test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
 	@# Tests start hundreds of processes: without written bytecode each would compile the product again.
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
+
+test-litellm: setup ## The inlet of LiteLLM, with a real LiteLLM proxy in an environment of its own (the first time, 3 minutes to install it)
+	@$(PY) -m tests.inlets.litellm_environment
+	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n 2 --dist loadfile tests/inlets
 
 planted: setup ## Plant faults in copies of the product, one at a time; the tests must notice each (about 10 minutes)
 	@$(PY) -m tests.planted.run
@@ -77,6 +81,7 @@ lock: ## Resolve the newest allowed versions into the lock files (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra server --extra gateway --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --output-file tests/api/client-generator.lock tests/api/client-generator.in
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --output-file tests/inlets/litellm-proxy.lock tests/inlets/litellm-proxy.in
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --output-file .ci/pip-audit.lock .ci/pip-audit.in
 
 sbom: setup ## Write the bill of materials (CycloneDX) of the image and of everything locked into dist/

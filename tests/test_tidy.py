@@ -115,6 +115,7 @@ _ELSEWHERE = (
     "metering.dashboard",
     "metering.emitter",
     "metering.gateway",
+    "metering.inlets",
     "metering.server.backup",
     "metering.server.embedded",
     "metering.lab.chaos",
@@ -127,7 +128,8 @@ _ELSEWHERE = (
 
 def test_every_expected_failure_has_an_http_answer_or_a_reason_not_to() -> None:
     for module in pkgutil.walk_packages(metering.__path__, "metering."):
-        importlib.import_module(module.name)
+        if module.name != "metering.inlets.litellm":  # LiteLLM is installed where its proxy runs
+            importlib.import_module(module.name)
     served = [kind for kind in _all_errors(MeteringError) if not kind.__module__.startswith(_ELSEWHERE)]
     assert len(served) > 20
     for kind in served:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.inlets import litellm_environment
+
 MISSING = "missing tool: "
 
 
@@ -58,6 +60,7 @@ TOOLS = {
     "chromium": Tool("apt-get install chromium", _on_path("chromium")),
     "docker compose": Tool("install Docker with its compose plugin", _docker_compose, in_ci=False),
     "git history": Tool("clone the repository whole: git fetch --unshallow", _has_history, in_ci=False),
+    "litellm proxy": Tool("make test-litellm", litellm_environment.is_complete, in_ci=False),
     "node with openai": Tool(
         "npm install openai, and set METERING_NODE_MODULES to the folder node_modules",
         lambda: shutil.which("node") is not None and openai_module().is_file(),

@@ -51,6 +51,16 @@ class MeteredStream:
         """The id under which the service knows the stream."""
         return self._start.stream_id
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether every choice of the answer has a finish reason."""
+        return self._meter.is_finished
+
+    @property
+    def has_final_usage(self) -> bool:
+        """Whether the upstream has reported its output, and no output followed."""
+        return self._meter.has_final_usage
+
     def take(self, chunk: object) -> None:
         """Count a chunk, or a whole answer, in OpenAI's or Anthropic's format: a mapping, or an object of an SDK.
 

@@ -1,0 +1,227 @@
+"""What LiteLLM's details of a call say of it: who asks whom, for what, and who pays.
+
+LiteLLM keeps the details of a call in one dict, `model_call_details`, which it fills while the call goes on. At
+`log_pre_api_call` it has the provider and the model that were chosen, and not the alias that the client sent.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from metering.answers.tokens import counter_for
+from metering.emitter.events import MAX_ID, MAX_NAME, MAX_NOTE, MAX_TAGS
+from metering.inlets.litellm_settings import LiteLLMSettings
+
+# The type of calls that LiteLLM passes through as they are.
+PASSED_THROUGH = "pass_through_endpoint"
+# LiteLLM's names of providers, where the catalogue of prices has others.
+_PROVIDERS = {
+    "azure_ai": "azure",
+    "azure_text": "azure",
+    "bedrock": "aws",
+    "bedrock_converse": "aws",
+    "bedrock_mantle": "aws",
+    "cohere_chat": "cohere",
+    "fireworks_ai": "fireworks",
+    "gemini": "google",
+    "moonshot": "moonshotai",
+    "sagemaker": "aws",
+    "sagemaker_chat": "aws",
+    "text-completion-openai": "openai",
+    "together_ai": "together",
+    "vertex_ai": "google",
+    "vertex_ai_beta": "google",
+    "voyage": "voyageai",
+    "xai": "x-ai",
+}
+_OPERATIONS = {
+    "completion": "chat",
+    "acompletion": "chat",
+    "anthropic_messages": "messages",
+    "aembedding": "embeddings",
+    "embedding": "embeddings",
+    "aresponses": "responses",
+    "atext_completion": "text_completion",
+    "aimage_generation": "image_generation",
+    "atranscription": "transcription",
+    "aspeech": "speech",
+}
+# The field of LiteLLM's metadata that holds each name of the settings.
+_FIELDS = {
+    "end_user": "user_api_key_end_user_id",
+    "team": "user_api_key_team_id",
+    "team_alias": "user_api_key_team_alias",
+    "organization": "user_api_key_org_id",
+    "user": "user_api_key_user_id",
+    "key_alias": "user_api_key_alias",
+    "key_hash": "user_api_key_hash",
+    "model_group": "model_group",
+}
+# Calls whose input is messages; of others, LiteLLM makes messages too.
+_CHATS = frozenset({None, "completion", "acompletion", "anthropic_messages", PASSED_THROUGH})
+_DESCRIPTIONS = ("tools", "functions", "response_format")
+# The fields of a client's request that two attempts at it have in common.
+_REQUEST = ("model", "messages", "input", "prompt", "system", "instructions", "n", *_DESCRIPTIONS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One attempt of LiteLLM at an upstream, as `Emitter.stream` wants it."""
+
+    customer_id: str
+    api_key_id: str | None
+    provider: str
+    model: str
+    operation: str
+    streaming: bool
+    request: Mapping[str, Any] | None
+    input_tokens: int | None
+    max_output_tokens: int | None
+    request_hash: str | None
+    service_tier: str | None
+    tags: Mapping[str, str]
+
+
+def details_of(logging_object: Any) -> dict[str, Any] | None:
+    """The details that LiteLLM's logging object of a call keeps; None if it is none."""
+    details = getattr(logging_object, "model_call_details", None)
+    return details if isinstance(details, dict) else None
+
+
+def read_call(details: Mapping[str, Any], settings: LiteLLMSettings) -> Call:
+    """The call that LiteLLM is about to make.
+
+    Raises:
+        ValueError: the details have no provider or no model.
+    """
+    parameters = _mapping(details.get("litellm_params"))
+    options = _mapping(details.get("optional_params"))
+    provider = _text(
+        details.get("custom_llm_provider")
+        or parameters.get("custom_llm_provider")
+        or _passed_to(details, parameters),
+        MAX_ID,
+    )
+    model = _text(details.get("model"), MAX_NAME)
+    if provider is None or model is None:
+        raise ValueError(f"LiteLLM names no provider or model: {provider!r}, {model!r}")
+    model = model.removeprefix(f"{provider}/")
+    about = _about(details, parameters)
+    request, counted = _input(details, options, model)
+    return Call(
+        customer_id=_first(about, settings.payers, MAX_ID) or settings.default_customer,
+        api_key_id=_first(about, ("key_alias", "key_hash"), MAX_ID),
+        provider=_PROVIDERS.get(provider, provider),
+        model=model,
+        operation=_operation(details.get("call_type")),
+        streaming=bool(details.get("stream") or options.get("stream")),
+        request=request,
+        input_tokens=counted,
+        max_output_tokens=_limit(options),
+        request_hash=_request_hash(details, parameters),
+        service_tier=_text(options.get("service_tier"), MAX_NOTE),
+        tags=_tags(parameters, about, settings),
+    )
+
+
+def _passed_to(details: Mapping[str, Any], parameters: Mapping[str, Any]) -> str | None:
+    """The provider in the path of a request that is passed through, such as /anthropic/v1/messages."""
+    route = metadata_of(parameters).get("user_api_key_request_route")
+    if details.get("call_type") != PASSED_THROUGH or not isinstance(route, str):
+        return None
+    return route.strip("/").partition("/")[0].replace("-", "_") or None
+
+
+def metadata_of(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The proxy's own metadata: some routes have it under another name, as the client's is under the first."""
+    return {**_mapping(parameters.get("metadata")), **_mapping(parameters.get("litellm_metadata"))}
+
+
+def _about(details: Mapping[str, Any], parameters: Mapping[str, Any]) -> Mapping[str, object]:
+    metadata = metadata_of(parameters)
+    about = {name: metadata.get(field) for name, field in _FIELDS.items()}
+    about["call_id"] = details.get("litellm_call_id")
+    options = _mapping(details.get("optional_params"))
+    about["end_user"] = about["end_user"] or details.get("user") or options.get("user")
+    return about
+
+
+def _first(about: Mapping[str, object], names: Sequence[str], most: int) -> str | None:
+    """The first that is known, and that can be an id."""
+    found = (_text(about.get(name), most) for name in names)
+    return next((text for text in found if text is not None and text not in (".", "..")), None)
+
+
+def _tags(
+    parameters: Mapping[str, Any],
+    about: Mapping[str, object],
+    settings: LiteLLMSettings,
+) -> dict[str, str]:
+    """The tags of the settings, and the request's own of the form name:value, as far as there is room."""
+    tags = {name: text for name in settings.tags if (text := _text(about.get(name), MAX_NOTE))}
+    given = metadata_of(parameters).get("tags")
+    for tag in given if isinstance(given, list) else ():
+        name, separator, value = str(tag).partition(":")
+        text = _text(value.strip(), MAX_NOTE)
+        key = _text(name.strip(), MAX_ID)
+        if separator and key and text and key not in tags and len(tags) < MAX_TAGS:
+            tags[key] = text
+    return tags
+
+
+def _operation(call_type: object) -> str:
+    name = _text(call_type, MAX_NAME) or "chat"
+    return _OPERATIONS.get(name, name)
+
+
+def _input(
+    details: Mapping[str, Any], options: Mapping[str, Any], model: str
+) -> tuple[Mapping[str, Any] | None, int | None]:
+    """The messages, to be counted; or the tokens of an input that is plain text."""
+    given = details.get("messages") or details.get("input")
+    if isinstance(given, list) and given and all(isinstance(each, dict) for each in given):
+        described = {name: options[name] for name in _DESCRIPTIONS if options.get(name)}
+        if details.get("call_type") in _CHATS:
+            return {"messages": given, **described}, None
+        given = [each.get("content") for each in given]
+    texts = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+    plain = [each for each in texts if isinstance(each, str)]
+    if not plain or len(plain) < len(texts):
+        return None, None
+    counter = counter_for(model=model)
+    return None, sum(counter.count(text) for text in plain)
+
+
+def _limit(options: Mapping[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+        limit = options.get(name)
+        if isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0:
+            return limit
+    return None
+
+
+def _request_hash(details: Mapping[str, Any], parameters: Mapping[str, Any]) -> str | None:
+    """The same for all attempts at one request, whatever deployment they go to, and for the client's retries."""
+    body = _mapping(_mapping(parameters.get("proxy_server_request")).get("body"))
+    asked: dict[str, Any] = {name: body[name] for name in _REQUEST if body.get(name)}
+    if not asked:
+        asked = {"messages": details.get("messages") or details.get("input")}
+    try:
+        content = msgspec.json.encode(asked, order="sorted", enc_hook=str)
+    except (UnicodeEncodeError, ValueError, TypeError, RecursionError):
+        return None
+    return hashlib.sha256(content).hexdigest()
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object, most: int) -> str | None:
+    """The value, if it can be a text of an event."""
+    if not isinstance(value, str) or not value or len(value) > most or "\0" in value:
+        return None
+    return value if value.encode(errors="ignore").decode() == value else None
