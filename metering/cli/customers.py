@@ -1,5 +1,6 @@
 """`metering customers`: list customers, set their details and markup, link them to Stripe."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -21,15 +22,16 @@ from metering.cli.shared import (
 )
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
-from metering.customers.queries import CustomerView, get_customer, list_customers
+from metering.customers.queries import CustomerView, UnlinkedCustomer, get_customer, list_customers
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.prices.queries import list_markups
 from metering.prices.set_terms import set_markup
-from metering.server.bootstrap import build_service
+from metering.server.bootstrap import Service, build_service
 from metering.server.outgoing import build_pusher
 from metering.server.settings import load_settings
 from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked
+from metering.stripe.push_due import Pusher
 from metering.stripe.put_customer import put_customer
 
 app = typer.Typer(help="Customers, their Stripe links and markups.", no_args_is_help=True)
@@ -100,31 +102,7 @@ def link_them(
         rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
         show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
         if yes:
-            created = 0
-
-            def note(done: int) -> None:
-                nonlocal created
-                created = done
-                progress(done)
-
-            with (
-                tell_what_is_done(
-                    lambda: (
-                        f"{created:,} of {len(missing):,} customers are created and linked; run the command again"
-                    )
-                ),
-                progress_bar("creating customers") as progress,
-            ):
-                done = create_at_stripe(
-                    engine=service.engine,
-                    port=pusher.port,
-                    environment=pusher.terms.environment,
-                    customers=missing,
-                    now=utc_now(),
-                    by=operator(),
-                    progress=note,
-                )
-            say(f"{done:,} Stripe customers created and linked")
+            say(f"{_create(service, pusher, missing):,} Stripe customers created and linked")
     else:
         rows = [
             {
@@ -143,6 +121,29 @@ def link_them(
             say(f"{linked:,} customers linked")
     if rows and not yes:
         say("nothing was changed: run it with --yes")
+
+
+def _create(service: Service, pusher: Pusher, missing: Sequence[UnlinkedCustomer]) -> int:
+    created = 0
+
+    def note(done: int) -> None:
+        nonlocal created
+        created = done
+        progress(done)
+
+    def what_is_done() -> str:
+        return f"{created:,} of {len(missing):,} customers are created and linked; run the command again"
+
+    with tell_what_is_done(what_is_done), progress_bar("creating customers") as progress:
+        return create_at_stripe(
+            engine=service.engine,
+            port=pusher.port,
+            environment=pusher.terms.environment,
+            customers=missing,
+            now=utc_now(),
+            by=operator(),
+            progress=note,
+        )
 
 
 @app.command("markup", epilog="Example, a discount of 10%: metering customers markup -- acme -10")

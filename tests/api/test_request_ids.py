@@ -1,4 +1,4 @@
-"""Every answer carries the id of its request, which is in the log, in problems and on the dashboard's error page."""
+"""Every answer has the id of its request, which is in the log, in problems and on the dashboard's error page."""
 
 import logging
 

@@ -84,7 +84,9 @@ PLANTED = {
     "another secret": (
         "UPDATE keys SET secret_hash = sha256('mk_x_y') WHERE name = 'custom'", "keys", "", "audit log says"
     ),
-    "a higher limit": ("UPDATE keys SET events_per_second = 9000 WHERE name = 'custom'", "keys", "", "limits 9000, 7,"),
+    "a higher limit": (
+        "UPDATE keys SET events_per_second = 9000 WHERE name = 'custom'", "keys", "", "limits 9000, 7,"
+    ),
     "a limit beside the log": (
         "UPDATE keys SET concurrent_requests = 1 WHERE name = 'reader'", "keys", "", "limits , , 1; the audit log"
     ),

@@ -123,6 +123,23 @@ def test_a_worker_starts_without_the_database_and_waits_for_it(rated_database: D
         assert supervisor.restarts_of("worker") == 0
 
 
+@pytest.mark.parametrize("new_ones", [True, False])
+def test_a_worker_goes_on_soon_after_a_database_that_was_silent(rated_database: Database, new_ones: bool) -> None:
+    with proxied(rated_database) as (proxy, through), Supervisor(quiet=True) as supervisor:
+        supervisor.start([part("worker", through, NOWHERE)])
+        end_a_stream(rated_database, "one")
+        assert eventually(lambda: charges(rated_database) == 1)
+        proxy.silence(new_ones=new_ones)
+        time.sleep(5)
+        end_a_stream(rated_database, "two")
+        proxy.speak()
+        began = time.monotonic()
+        assert eventually(lambda: charges(rated_database) == 2)
+        print(f"finalized {time.monotonic() - began:.1f} s after the database was back")
+        assert time.monotonic() - began < 30
+        assert supervisor.restarts_of("worker") == 0
+
+
 def test_two_workers_and_two_beats_book_each_stream_once(rated_database: Database, redis_url: str) -> None:
     names = [f"s{place}" for place in range(20)]
     with Supervisor(quiet=True) as supervisor:

@@ -24,7 +24,8 @@ import psycopg
 
 from metering.core.errors import MeteringError
 from metering.server.embedded.data_dir import DataDirUnusableError
-from metering.server.embedded.supervisor import ChildSpec, plain_environment
+from metering.server.embedded.plain_environment import plain_environment
+from metering.server.embedded.supervisor import ChildSpec
 
 SYSTEM_USER = "embedded_postgres"
 SUPERUSER = "postgres"

@@ -21,6 +21,7 @@ from typing import TextIO
 import psutil
 
 from metering.core.errors import MeteringError
+from metering.server.embedded.plain_environment import plain_environment
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 TICK_SECONDS = 0.05
@@ -32,22 +33,6 @@ MOST_EARLY_DEATHS = 4
 STOP_SECONDS = 9.0
 LAST_LINES_SECONDS = 0.5
 _COLORS = ("36", "33", "32", "35", "34", "31")
-
-
-# What a program that is not ours needs of our environment. Anything else may be a secret, which others could read:
-# PostgreSQL runs as another user, and a process shows its environment to its user.
-PLAIN_VARIABLES = frozenset(
-    {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TEMP", "TMP", "TMPDIR", "TZ", "USER"}
-)
-
-
-def plain_environment() -> dict[str, str]:
-    """Our environment without what may be a secret: the variables above, the locale, and Python's own."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in PLAIN_VARIABLES or name.startswith(("LC_", "PYTHON"))
-    }
 
 
 class ChildFailedError(MeteringError):
