@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0020_responses"
+revision = "0019_responses"
 down_revision = "0018_failed"
 branch_labels = None
 depends_on = None
