@@ -113,6 +113,7 @@ def _ids(seeded: Seeded, customer_id: str) -> dict[str, str]:
 # What a route is asked with, so that a key that may do it is not stopped by a missing parameter.
 _FIXED = {"provider": "anthropic", "model": "claude-opus-4-7", "kind": "charges", "format": "csv"}
 _QUERIES = {
+    "/v1/generations": {"id": "{stream_id}"},
     "/v1/totals": {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"},
     "/v1/exports/{kind}.{format}": {"period": "{period}"},
 }
