@@ -8,7 +8,7 @@ from typing import Any
 from metering.answers.tokens import LengthCounter
 from metering.answers.usage import Amount, counters, usage_parts
 from metering.answers.usage_names import COUNTS, MODALITY_LISTS, SECONDS, USD, USD_TICKS
-from metering.emitter.meter import StreamIdentity, StreamMeter
+from metering.emitter.meter import Output, StreamIdentity, StreamMeter
 from metering.events.events import Outcome, StreamEnd, UsageEvent
 from tests.deploy.typescript_client import Package
 
@@ -128,7 +128,7 @@ def _ended(case: dict[str, Any]) -> dict[str, Any]:
         input_exact=True,
         tags={},
     )
-    meter = StreamMeter(identity=identity, counter=LengthCounter(), emit=events.append, reads_all=False)
+    meter = StreamMeter(identity=identity, counter=LengthCounter(), emit=events.append, output=Output.UNTOLD)
     for document in case["documents"]:
         meter.take(document)
     meter.end(outcome=Outcome(case["outcome"]))

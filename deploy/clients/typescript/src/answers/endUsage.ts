@@ -24,8 +24,8 @@ export interface EndUsage {
  * Choose between the provider's report and our count.
  *
  * A report is believed if it has input and output, and no output followed it (`isCurrent`). One without output is
- * believed only where we saw none either. Of any other report, the parts that can be right are used, and output is
- * the larger of both counts, because a provider's running count never falls.
+ * believed only where we saw none either, or have counted nothing. Of any other report, the parts that can be right
+ * are used, and output is the larger of both counts, because a provider's running count never falls.
  */
 export function endUsage(reported: Reported, isCurrent: boolean, counted: Counted, completed: boolean): EndUsage {
   const { usage, upstreamCostUsd } = reported;
@@ -33,6 +33,8 @@ export function endUsage(reported: Reported, isCurrent: boolean, counted: Counte
   const [input, output] = [usage.inputTokens ?? 0, usage.outputTokens ?? 0];
   const [entered, left] = [counted.inputTokens, counted.outputTokens];
   if (!completed && !input && !output && !left) return {};
+  const reportsAnything = Object.keys(usage).length > 0 || upstreamCostUsd !== undefined;
+  if (reportsAnything && entered === undefined && left === undefined) return { usage, source: "provider", ...cost };
   const outputIsRight = output > 0 ? isCurrent : usage.outputTokens !== undefined && !left;
   if (input > 0 && outputIsRight) return { usage, source: "provider", ...cost };
   const mixed: { -readonly [name in keyof Usage]: Usage[name] } = { ...usage };
