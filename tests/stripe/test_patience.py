@@ -2,7 +2,7 @@
 
 import pytest
 
-from metering.cli import shared
+from metering.cli import asking_stripe
 from metering.lab.stripe_local.faults import Fault
 from metering.stripe.client.errors import StripeRefusedError, StripeThrottledError, StripeUncertainError
 from metering.stripe.client.patience import Patience
@@ -59,7 +59,7 @@ def test_a_comparison_goes_on_after_faults_and_says_so(months: Months, fault: Fa
 def test_a_comparison_that_gives_up_says_what_to_do_and_the_next_one_is_whole(
     months: Months, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "_STRIPE_TRIES", 3)
+    monkeypatch.setattr(asking_stripe, "_STRIPE_TRIES", 3)
     months.month("acme")
     months.stripe.control.fail_next("*", Fault.LOST_REQUEST, times=100)
     metering = command_line(months)
@@ -72,7 +72,7 @@ def test_a_comparison_that_gives_up_says_what_to_do_and_the_next_one_is_whole(
 def test_creating_customers_that_gives_up_says_how_many_are_done_and_goes_on(
     months: Months, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "_STRIPE_TRIES", 2)
+    monkeypatch.setattr(asking_stripe, "_STRIPE_TRIES", 2)
     metering = command_line(months)
     for name in ("a", "b", "c"):
         metering("customers", "set", name, "--name", name)
