@@ -34,7 +34,7 @@ def describe_machine(*, now: datetime, postgres: str) -> Machine:
     """Describe this machine; `postgres` is the server's version."""
     return Machine(
         measured_at=now.replace(microsecond=0),
-        command=" ".join(["metering", *sys.argv[1:]]),
+        command=" ".join(["metering", *map(_shown, sys.argv[1:])]),
         cpu=_cpu(),
         cores=os.cpu_count() or 1,
         memory_gib=round(psutil.virtual_memory().total / 2**30),
@@ -89,3 +89,8 @@ def _fdatasync_microseconds() -> int:
             os.fdatasync(file.fileno())
             took.append(perf_counter() - began)
     return round(median(took) * 1e6)
+
+
+def _shown(argument: str) -> str:
+    """An argument as the page shows it: a folder of this machine is of no use to others."""
+    return Path(argument).name if argument.startswith("/") else argument
