@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 MAX_BATCH_EVENTS = 1_000
 # Starts and ends get a quarter more room than token-delivered events, which later events make up for.
 HEADROOM = 4
-# The threads wake up at least this often.
+# The sender wakes up at least this often.
 _IDLE_SECONDS = 0.5
+_SHORTEST_INTERVAL = 0.001
 # The most different warnings of an answer in one line of the log.
 _MAX_WARNINGS = 5
 _SERVER = "server"
@@ -100,7 +101,8 @@ class Pump:
                 self._queued += 1
                 if on_spooled is not None:
                     self._waiting.append((self._queued, on_spooled))
-                if on_spooled is not None or len(self._queue) in (1, MAX_BATCH_EVENTS):
+                # The spooler looks by itself after each flush interval: to wake it costs more than all of this.
+                if on_spooled is not None or len(self._queue) == MAX_BATCH_EVENTS:
                     self._wake.notify()
         self.counters.add(emitted=1)
         if on_spooled is not None and (closed or full):
@@ -157,21 +159,20 @@ class Pump:
 
     def _next_batch(self) -> Sequence[UsageEvent] | None:
         """Up to 1,000 events, gathered for one flush interval at most; None when closed and empty."""
+        interval = max(self._options.flush_interval, _SHORTEST_INTERVAL)
         with self._wake:
-            while not self._queue:
-                if self._deadline is not None:
-                    return None
-                self._wake.wait(_IDLE_SECONDS)
-            if self._deadline is None:
-                self._wake.wait_for(
-                    lambda: (
-                        bool(self._waiting) or len(self._queue) >= MAX_BATCH_EVENTS or self._deadline is not None
-                    ),
-                    timeout=self._options.flush_interval,
-                )
+            while self._deadline is None and not self._is_urgent():
+                if not self._wake.wait(interval) and self._queue:
+                    break
+            if not self._queue:
+                return None
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH_EVENTS))]
             self._taken += len(batch)
             return batch
+
+    def _is_urgent(self) -> bool:
+        """Whether the queue is to be written without delay: somebody waits for that, or it fills a batch."""
+        return bool(self._queue) and (bool(self._waiting) or len(self._queue) >= MAX_BATCH_EVENTS)
 
     def _spool_batch(self, batch: Sequence[UsageEvent]) -> None:
         coalesced = coalesce(batch)
