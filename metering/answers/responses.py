@@ -83,11 +83,6 @@ def response_has_audio(document: Mapping[str, Any]) -> bool:
     return document.get("type") in ("response.audio.delta", "response.output_audio.delta")
 
 
-def response_failed(document: Mapping[str, Any]) -> bool:
-    """Whether a response has failed at the upstream."""
-    return _response(document).get("status") in ("failed", "cancelled")
-
-
 def _response(document: Mapping[str, Any]) -> Mapping[str, Any]:
     response = document.get("response")
     if isinstance(response, dict):

@@ -159,8 +159,10 @@ class StreamMeter:
         """Count a chunk or a whole completion. Output after the client has left is not `delivered`."""
         plain = plain_piece(document)
         if plain is None:
-            self._take_any(document, delivered=delivered)
+            form = format_of(document)
+            self._take_any(document, form, delivered=delivered)
         else:
+            form = CHAT
             index = plain.choice
             if index not in self._choices_with_deltas:
                 self._choices_with_deltas.add(index)
@@ -168,12 +170,11 @@ class StreamMeter:
             self._usage_is_current = False
             if delivered:
                 self._add((plain,))
-        self._note_response(document)
+        self._note_response(form.about(document))
         if self._pieces and self._report_is_due():
             self._report()
 
-    def _take_any(self, document: dict[str, Any], *, delivered: bool) -> None:
-        form = format_of(document)
+    def _take_any(self, document: dict[str, Any], form: Format, *, delivered: bool) -> None:
         pieces = self._pieces_of(document, form)
         if pieces and delivered:
             self._add(pieces)
@@ -296,8 +297,7 @@ class StreamMeter:
             pieces = pieces + [piece for piece in whole if piece.choice not in self._choices_with_deltas]
         return pieces
 
-    def _note_response(self, document: dict[str, Any]) -> None:
-        about = format_of(document).about(document)
+    def _note_response(self, about: Mapping[str, Any]) -> None:
         shown = (about.get("id"), about.get("model"), about.get("service_tier"), about.get("usage"))
         if shown == self._shown:
             return

@@ -154,19 +154,8 @@ class MeteredStream:
     async def __aenter__(self) -> Self:
         if not self._durable:
             return self.__enter__()
-        written = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def note() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(written.set)
-
-        self._emit(self._start, on_spooled=note)
         try:
-            async with asyncio.timeout(_DURABLE_SECONDS):
-                await written.wait()
-        except TimeoutError:
-            pass
+            await emit_durably(self._emit, self._start, seconds=_DURABLE_SECONDS)
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -185,6 +174,24 @@ class MeteredStream:
         if outcome is Outcome.CANCELLED and self._meter.is_finished and self._meter.has_final_usage:
             outcome = Outcome.COMPLETED
         self._meter.end(outcome=outcome, error_type=error_type, answered=self._answered, given=self._given)
+
+
+async def emit_durably(emit: EmitDurably, event: UsageEvent, *, seconds: float) -> bool:
+    """Emit an event, and wait until it is on disk; False if that takes longer than `seconds`."""
+    written = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def note() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(written.set)
+
+    emit(event, on_spooled=note)
+    try:
+        async with asyncio.timeout(seconds):
+            await written.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def usage_of(usage: object, *, provider: str) -> Usage:

@@ -194,7 +194,10 @@ class Completion:
     async def _make_meter(self) -> StreamMeter:
         request = self._request
         counter, endpoint = counter_for(model=request.model), request.endpoint
-        if len(request.content) <= _COUNT_INLINE_BYTES:
+        if endpoint.body is Body.FORM:
+            # A form has files, whose tokens only the upstream knows.
+            counted = None
+        elif len(request.content) <= _COUNT_INLINE_BYTES:
             counted = count_input(request=request.document, counter=counter)
         else:
             counted = await asyncio.to_thread(count_input, request=request.document, counter=counter)
@@ -205,9 +208,8 @@ class Completion:
             model=request.model,
             streaming=request.streaming,
             operation=endpoint.operation,
-            # A form has files, whose tokens only the upstream knows.
-            input_tokens=None if endpoint.body is Body.FORM else counted.tokens,
-            input_exact=counted.exact,
+            input_tokens=counted.tokens if counted else None,
+            input_exact=counted is None or counted.exact,
             input_characters=input_characters(request.document) if endpoint.speaks else None,
             max_output_tokens=request.max_output_tokens,
             api_key_id=request.key.api_key_id,

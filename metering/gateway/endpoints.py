@@ -41,9 +41,8 @@ class Endpoint:
 
 
 _ANYTHING: dict[str, Any] = {"output": Output.UNTOLD, "any_answer": True}
-CHAT = Endpoint(path="/chat/completions", operation="chat", usage_option=True)
 ENDPOINTS = (
-    CHAT,
+    Endpoint(path="/chat/completions", operation="chat", usage_option=True),
     Endpoint(path="/completions", operation="text_completion", usage_option=True),
     Endpoint(path="/responses", operation="responses"),
     Endpoint(path="/messages", operation="messages", vendor=Vendor.ANTHROPIC),

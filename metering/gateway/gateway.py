@@ -1,14 +1,13 @@
 """The objects that live as long as the process, and what it does from time to time."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from metering.emitter import Emitter
 from metering.emitter.reports import ErrorLog
+from metering.emitter.stream import emit_durably
 from metering.events.events import StreamStart
 from metering.gateway.generations import Generations
 from metering.gateway.metrics import Metrics
@@ -56,17 +55,7 @@ class Gateway:
 
     async def make_durable(self, start: StreamStart) -> None:
         """Emit a start, and wait until it is on disk; not for ever, since completions outlive a broken disk."""
-        loop = asyncio.get_running_loop()
-        written = loop.create_future()
-
-        def note() -> None:
-            if not written.done():
-                written.set_result(None)
-
-        self.emitter.emit(start, on_spooled=_threadsafe(loop, note))
-        try:
-            await asyncio.wait_for(written, _DURABLE_SECONDS)
-        except TimeoutError:
+        if not await emit_durably(self.emitter.emit, start, seconds=_DURABLE_SECONDS):
             self.metrics.problem("slow_spool")
             self.errors.error(
                 "a stream-start was not on disk within %g s: the spool's disk is slow", _DURABLE_SECONDS
@@ -115,11 +104,3 @@ class Gateway:
         if abs(jumped) > _CLOCK_JUMP_SECONDS:
             self.metrics.problem("clock_jump")
             log.error("the system's clock jumped by %+.0f s: streams that start now are dated by it", jumped)
-
-
-def _threadsafe(loop: asyncio.AbstractEventLoop, note: Callable[[], None]) -> Callable[[], None]:
-    def call() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(note)
-
-    return call
