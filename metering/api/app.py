@@ -38,9 +38,10 @@ from metering.api import (
 )
 from metering.api.auth import Authenticator
 from metering.api.description import describe_app
-from metering.api.events import IngestEndpoint
 from metering.api.failures import Failures
 from metering.api.gate import Gate, Limits
+from metering.api.ingest import IngestEndpoint
+from metering.api.inlets.doors import build_doors
 from metering.api.key_limits import KeyLimiter
 from metering.api.metrics import build_work_collector
 from metering.api.pools import open_pools
@@ -105,7 +106,7 @@ def create_app(service: Service) -> FastAPI:
         )
         app.state.writer = writer
         app.state.work_collector = build_work_collector(settings, engine=pools.metrics)
-        app.state.ingest = IngestEndpoint(writer=writer, limits=limits, clock=utc_now)
+        app.state.ingest = IngestEndpoint(doors=build_doors(), writer=writer, limits=limits, clock=utc_now)
         await limits.watch.start()
         nudger.start()
         writer.start()

@@ -27,7 +27,7 @@ from metering.api.parameters import CustomerFilter, Db, FromFilter, ModelFilter,
 from metering.api.routes import v1_router
 from metering.core.cursors import TEXT, TIME, decode_cursor, parse_time, time_part
 from metering.core.money import cents_text
-from metering.events.events import Outcome, UsageSource
+from metering.events.events import Inlet, Outcome, UsageSource
 from metering.events.usage import UsageKind
 from metering.ledger.entries import Charge as BookedCharge
 from metering.ledger.queries.charges import ChargeFilter, list_charges
@@ -91,6 +91,7 @@ class Charge(ChargeDetail):
     ended_at: Annotated[Time, described("When the stream ended.")]
     usage: Annotated[UsageCounts, described("The usage that is billed.")]
     usage_source: Annotated[UsageSource, described("Who counted the usage.")]
+    inlet: Annotated[Inlet, described("How the usage came in: what its sender can know.")]
     input_unknown: Annotated[bool, described("True if the input was not reported; it counts as 0.")]
     flags: Annotated[list[Flag], described("What a person should know of the bill, although it is final.")]
     response_provider: Annotated[str | None, described("The provider that answered, where it was another one.")]
@@ -147,6 +148,7 @@ def charge_shape(charge: BookedCharge) -> Charge:
         "ended_at": time_text(bill.ended_at),
         "usage": usage_shape(bill.usage),
         "usage_source": bill.usage_source,
+        "inlet": bill.inlet,
         "input_unknown": bill.input_unknown,
         "flags": list(bill.flags),
         "response_provider": bill.response_provider,
@@ -175,6 +177,7 @@ def read_charges(
         UsageSource | None, Query(description="Only usage that was counted like this.")
     ] = None,
     flag: Annotated[Flag | None, Query(description="Only charges with this flag.")] = None,
+    inlet: Annotated[Inlet | None, Query(description="Only usage that came in like this.")] = None,
     limit: Limit = 100,
     cursor: Annotated[str | None, cursor_of(TIME, TEXT, TEXT)] = None,
 ) -> Page[Charge]:
@@ -188,6 +191,7 @@ def read_charges(
         api_key_id=api_key_id,
         usage_source=usage_source,
         flag=flag,
+        inlet=inlet,
     )
     position = decode_cursor(cursor, length=3)
     after = (parse_time(position[0]), position[1], position[2]) if position else None

@@ -32,7 +32,7 @@ MAX_FORM_BYTES = 32 * 1024
 # Refused clients wait for their answer, so that asking again and again costs us little.
 _REFUSAL_SECONDS = 1.0
 
-_EVENTS, _WEBHOOK = "/v1/events", "/v1/stripe/webhook"
+_WEBHOOK = "/v1/stripe/webhook"
 _EXPORTS = ("/v1/exports/", "/dashboard/exports/")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -81,7 +81,7 @@ class Gate:
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         limits: Limits = scope["app"].state.limits
-        if path == _EVENTS:
+        if path in scope["app"].state.ingest.doors:
             await _ingest(scope, receive, send)
         elif path.startswith("/v1/") and path != _WEBHOOK:
             authorization = Headers(scope=scope).get("authorization")

@@ -91,6 +91,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "finish_reasons": "Why the upstream stopped, in its own words.",
     "response_model": "The model that answered, where the upstream named it. It is the one that is priced.",
     "response_id": "The upstream's id of the response.",
+    "inlet": "How the usage came in, which says how much its sender can know. Default: `events`.",
     "error_type": "The kind of error that ended the stream.",
     "accepted": "How many events were accepted. They are durable: committed with fsync.",
     "rejected": "The rejected events. They do not affect the accepted ones.",

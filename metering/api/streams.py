@@ -31,7 +31,7 @@ from metering.audit.make_receipt import make_receipt
 from metering.audit.receipt_document import receipt_document, receipt_text
 from metering.core.clock import utc_now
 from metering.core.money import EXACT, cents_text
-from metering.events.events import Outcome, UsageSource
+from metering.events.events import Inlet, Outcome, UsageSource
 from metering.ledger.entries import Adjustment as BookedAdjustment
 from metering.ledger.entries import AdjustmentReason
 from metering.ledger.queries.streams import StreamView, get_stream
@@ -89,6 +89,7 @@ class Stream(TypedDict):
     ended_at: Annotated[Time | None, described("When it ended; null while it is open.")]
     usage: Annotated[UsageCounts, described("The usage that is billed, or would be.")]
     usage_source: Annotated[UsageSource, described("Who counted the usage.")]
+    inlet: Annotated[Inlet, described("How the usage came in: what its sender can know.")]
     input_unknown: Annotated[bool, described("True if the input was not reported; it counts as 0.")]
     flags: Annotated[list[Flag], described("What a person should know of the bill, although it is final.")]
     usage_faults: Annotated[
@@ -150,6 +151,7 @@ def stream_shape(view: StreamView, accrued: Bill | None) -> Stream:
         "ended_at": optional_time(ended_at),
         "usage": usage_shape(bill.usage if bill else billable.usage),
         "usage_source": bill.usage_source if bill else billable.source,
+        "inlet": bill.inlet if bill else facts.inlet,
         "input_unknown": bill.input_unknown if bill else billable.input_unknown,
         "flags": list(bill.flags) if bill else [],
         "usage_faults": list(billable.faults),

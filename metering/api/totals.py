@@ -23,7 +23,7 @@ from metering.core.cursors import TEXT, decode_cursor, encode_cursor
 from metering.core.money import EXACT, cents_text
 from metering.core.time_zones import shown_zone
 from metering.customers.check_time_zone import check_time_zone
-from metering.events.events import Outcome, UsageSource
+from metering.events.events import Inlet, Outcome, UsageSource
 from metering.streams.accrue_streams import accrue_streams
 from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity, Range
@@ -57,6 +57,7 @@ class Total(RareCounts):
     api_key_id: NotRequired[Annotated[str | None, described("The customer's API key.")]]
     outcome: NotRequired[Annotated[Outcome | None, described("How the streams ended.")]]
     usage_source: NotRequired[Annotated[UsageSource | None, described("Who counted their usage.")]]
+    inlet: NotRequired[Annotated[Inlet | None, described("How their usage came in.")]]
     retry: NotRequired[Annotated[bool | None, described("Whether they are retries.")]]
     stream_count: Annotated[int, described("Final streams.", example=1)]
     input_tokens: Annotated[int, described("Input tokens of final streams, cached and audio input included.")]

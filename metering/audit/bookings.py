@@ -258,5 +258,6 @@ def _facts_of_bill(facts: StreamFacts, bill: Bill) -> StreamFacts:
         response_provider=bill.response_provider,
         response_model=bill.response_model,
         upstream_cost_usd=None if bill.upstream_usd_cents is None else EXACT.scaleb(bill.upstream_usd_cents, -2),
+        inlet=bill.inlet,
     )
     return join(facts_of(start), facts_of(end))

@@ -125,6 +125,7 @@ def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
         ("ended_at", bill.ended_at, facts.ended_at),
         ("response_provider", bill.response_provider, end.response_provider if end else None),
         ("upstream_usd_cents", bill.upstream_usd_cents, upstream_cents(end)),
+        ("inlet", bill.inlet, facts.inlet),
     ]
     if start is not None:
         claims += [

@@ -9,6 +9,7 @@ import msgspec
 from metering.audit.receipt import FORMAT, Check, Receipt, facts_of_receipt, verify
 from metering.core.errors import MeteringError
 from metering.core.money import EXACT, cents_text
+from metering.events.events import EVIDENCE, Inlet
 from metering.events.usage import TIMED_KINDS
 from metering.prices.rates import unit_name
 from metering.streams.bill import Bill
@@ -82,6 +83,8 @@ def _text(receipt: Receipt) -> Iterator[str]:
     yield f"Outcome  {bill.outcome.value}; usage source: {bill.usage_source.value}" + (
         ", input unknown" if bill.input_unknown else ""
     )
+    if bill.inlet is not Inlet.EVENTS:
+        yield f"Inlet    {bill.inlet.value}: {EVIDENCE[bill.inlet]}"
     if bill.flags:
         yield f"Flags    {', '.join(bill.flags)}"
     for fault in billable_usage(facts_of_receipt(receipt)).faults:

@@ -20,6 +20,7 @@ TITLES = {
     Group.OUTCOME: "Outcome",
     Group.USAGE_SOURCE: "Usage source",
     Group.RETRY: "Retry",
+    Group.INLET: "Inlet",
 }
 
 

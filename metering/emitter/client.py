@@ -12,13 +12,13 @@ from typing import Any
 
 from metering.answers.inputs import count_input
 from metering.answers.tokens import counter_for
-from metering.emitter.events import check_start
+from metering.emitter.events import check_start, inlet_of
 from metering.emitter.meter import Output, StreamIdentity, StreamMeter
 from metering.emitter.pump import Options, Pump
 from metering.emitter.reports import EmitterStats, ErrorLog
 from metering.emitter.spool import SpoolError
 from metering.emitter.stream import MeteredStream
-from metering.events.events import UsageEvent
+from metering.events.events import Inlet, UsageEvent
 
 log = logging.getLogger(__name__)
 
@@ -103,13 +103,15 @@ class Emitter:
         request_hash: str | None = None,
         service_tier: str | None = None,
         tags: Mapping[str, str] | None = None,
+        inlet: str = Inlet.EVENTS,
         durable: bool = False,
     ) -> MeteredStream:
         """A stream, for `with` or `async with`; see `MeteredStream`.
 
         Its id is made up if you give none. The input is `input_tokens`, or counted from the `request` in OpenAI's
-        format, or what the upstream reports. With `durable`, `async with` waits until the start is on disk, one
-        second at most; else that takes up to `flush_interval`.
+        format, or what the upstream reports. `inlet` names who watches the stream, where that is no gateway of
+        yours. With `durable`, `async with` waits until the start is on disk, one second at most; else that takes
+        up to `flush_interval`.
 
         Raises:
             TypeError, ValueError: a field is wrong; the message names it.
@@ -133,6 +135,7 @@ class Emitter:
             request_hash=request_hash,
             service_tier=service_tier,
             tags=tags or {},
+            inlet=inlet_of(inlet),
         )
         meter = StreamMeter(identity=identity, counter=counter, emit=self.emit, output=Output.UNTOLD)
         start = meter.make_start()

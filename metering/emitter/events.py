@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from metering.events import events
 from metering.events import usage as counters
-from metering.events.events import Outcome, UsageSource
+from metering.events.events import Inlet, Outcome, UsageSource
 
 MAX_COUNT = 9_007_199_254_740_991
 MAX_ID, MAX_NAME, MAX_NOTE = 128, 256, 1_024
@@ -49,6 +49,7 @@ class StreamStart(events.StreamStart):
 
     def __post_init__(self) -> None:
         check_start(self)
+        object.__setattr__(self, "inlet", inlet_of(self.inlet))
 
 
 def check_start(start: events.StreamStart) -> None:
@@ -70,6 +71,7 @@ def check_start(start: events.StreamStart) -> None:
         if (count := getattr(start, name)) is not None:
             check_count(name, count)
     _check_tags(start.tags)
+    inlet_of(start.inlet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ class StreamEnd(events.StreamEnd):
         object.__setattr__(self, "outcome", outcome_of(self.outcome))
         if self.usage_source is not None:
             object.__setattr__(self, "usage_source", source_of(self.usage_source))
+        object.__setattr__(self, "inlet", inlet_of(self.inlet))
         if self.usage is not None:
             object.__setattr__(self, "usage", _usage_of(self.usage))
         if self.finish_reasons is not None:
@@ -133,6 +136,15 @@ def source_of(value: object) -> UsageSource:
         ValueError: there is none.
     """
     return _one_of("usage_source", value, tuple(UsageSource))
+
+
+def inlet_of(value: object) -> Inlet:
+    """The inlet with this text.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return _one_of("inlet", value, tuple(Inlet))
 
 
 def _one_of(name: str, value: object, members: tuple[EnumT, ...]) -> EnumT:

@@ -17,7 +17,15 @@ from metering.answers.texts import TextPiece, plain_piece
 from metering.answers.tokens import OutputCount, TokenCounter
 from metering.answers.usage import Parts, counters, join_parts, usage_parts
 from metering.answers.words import clean
-from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
+from metering.events.events import (
+    Inlet,
+    Outcome,
+    StreamEnd,
+    StreamStart,
+    TokenDelivered,
+    UsageEvent,
+    UsageSource,
+)
 
 _REPORT_TOKENS = 16
 _REPORT_SECONDS = 0.25
@@ -48,6 +56,7 @@ class StreamIdentity:
     request_hash: str | None = None
     service_tier: str | None = None
     tags: Mapping[str, str]
+    inlet: Inlet = Inlet.EVENTS
     choices: int = 1
     """The number of answers that the request asks for."""
 
@@ -153,6 +162,7 @@ class StreamMeter:
             request_hash=known.request_hash,
             service_tier=known.service_tier,
             tags=known.tags,
+            inlet=known.inlet,
         )
 
     def take(self, document: dict[str, Any], *, delivered: bool = True) -> None:
@@ -265,6 +275,7 @@ class StreamMeter:
                 service_tier=answered.service_tier or said.get("usage_tier") or said.get("service_tier"),
                 error_type=clean(error_type),
                 upstream_cost_usd=usage.upstream_cost_usd,
+                inlet=self._identity.inlet,
             )
         )
         return usage

@@ -34,6 +34,30 @@ class UsageSource(StrEnum):
     ESTIMATE = "estimate"
 
 
+class Inlet(StrEnum):
+    """How the facts of a stream came in, which says how much their sender can know.
+
+    `EVENTS` and `LITELLM` watch the stream itself: they know what a cancelled one delivered. The others report it
+    when it is over.
+    """
+
+    EVENTS = "events"
+    LITELLM = "litellm"
+    OTLP = "otlp"
+    OPENMETER = "openmeter"
+    ACCESS_LOG = "access_log"
+
+
+# What each way in can know, as receipts and pages say it.
+EVIDENCE = {
+    Inlet.EVENTS: "the gateway watched the stream, also when it was cancelled",
+    Inlet.LITELLM: "LiteLLM's callback watched the stream, also when it was cancelled",
+    Inlet.OTLP: "from a trace or a log: what a cancelled stream delivered is not known",
+    Inlet.OPENMETER: "from a usage event: how the stream ended is not known",
+    Inlet.ACCESS_LOG: "from an access log: what a cancelled stream delivered is not known",
+}
+
+
 class _DescribedOnce(ABC):
     """An event whose attributes are made once: its fingerprint and its stored document are both made of them."""
 
@@ -71,6 +95,7 @@ class StreamStart(_DescribedOnce):
     request_hash: str | None = None
     service_tier: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    inlet: Inlet = Inlet.EVENTS
 
     @property
     def event_id(self) -> str:
@@ -88,6 +113,7 @@ class StreamStart(_DescribedOnce):
             request_hash=self.request_hash,
             service_tier=self.service_tier,
             tags=dict(self.tags) or None,
+            inlet=_said(self.inlet),
         )
 
 
@@ -139,6 +165,7 @@ class StreamEnd(_DescribedOnce):
     service_tier: str | None = None
     error_type: str | None = None
     upstream_cost_usd: Decimal | None = None
+    inlet: Inlet = Inlet.EVENTS
 
     @property
     def event_id(self) -> str:
@@ -156,6 +183,7 @@ class StreamEnd(_DescribedOnce):
             service_tier=self.service_tier,
             error_type=self.error_type,
             upstream_cost_usd=None if self.upstream_cost_usd is None else str(self.upstream_cost_usd),
+            inlet=_said(self.inlet),
         )
 
 
@@ -182,6 +210,11 @@ def hash64(content: bytes) -> int:
 def _plain(usage: dict[str, Quantity]) -> dict[str, int | str]:
     """Counters as they are sent: seconds are text."""
     return {name: count if type(count) is int else str(count) for name, count in usage.items()}
+
+
+def _said(inlet: Inlet) -> str | None:
+    """As events say it: those of a gateway's own need not."""
+    return None if inlet is Inlet.EVENTS else str(inlet)
 
 
 def _without_none(**values: object) -> dict[str, object]:

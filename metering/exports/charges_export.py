@@ -67,6 +67,7 @@ CHARGE_COLUMNS = (
         scale=CENTS_SCALE,
     ),
     Column("flags", Kind.TEXT, "what a person should know of the bill: clock_skew, inconsistent_usage, …"),
+    Column("inlet", Kind.TEXT, "how the usage came in: events, litellm, otlp, openmeter or access_log"),
     Column("tags", Kind.JSON, "the stream's tags, as an object"),
     Column(
         "lines",

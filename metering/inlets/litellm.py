@@ -16,6 +16,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from metering.answers.tokens import warm_up
 from metering.emitter import Emitter
+from metering.events.events import Inlet
 from metering.inlets.guarded import guarded
 from metering.inlets.litellm_answers import kept_chunks
 from metering.inlets.litellm_attempts import Attempt, Attempts, key_of
@@ -116,6 +117,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
             request_hash=call.request_hash,
             service_tier=call.service_tier,
             tags=call.tags,
+            inlet=Inlet.LITELLM,
         )
         stream.__enter__()
         self._attempts.add(Attempt(stream=stream, details=details, call=call, owed=owed))

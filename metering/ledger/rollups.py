@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from metering.events.usage import COUNTERS, USUAL_COUNTERS
 
-DIMENSIONS = ("customer_id", "provider", "model", "api_key_id", "outcome", "usage_source", "retry")
+DIMENSIONS = ("customer_id", "provider", "model", "api_key_id", "outcome", "usage_source", "retry", "inlet")
 SUMS = ("stream_count", *COUNTERS, "usd_cents", "upstream_usd_cents")
 # Sums that most rows lack; NULL stands for 0 in the tables.
 SPARSE_SUMS = (*COUNTERS[USUAL_COUNTERS:], "upstream_usd_cents")

@@ -27,6 +27,7 @@ class Accrual:
     outcome: str
     usage_source: str
     retry: str
+    inlet: str
     usd_cents: Decimal
 
 
@@ -60,5 +61,6 @@ def _accrual(stream: StoredStream, bill: Bill) -> Accrual:
         outcome=bill.outcome.value if stream.facts.end else "",
         usage_source=bill.usage_source.value,
         retry=NO_RETRY,
+        inlet=bill.inlet.value,
         usd_cents=bill.usd_cents,
     )

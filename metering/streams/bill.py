@@ -7,7 +7,7 @@ from enum import StrEnum
 from msgspec import Struct, structs
 
 from metering.core.money import ZERO, sum_cents
-from metering.events.events import Outcome, UsageSource
+from metering.events.events import Inlet, Outcome, UsageSource
 from metering.events.usage import Usage
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
@@ -43,7 +43,7 @@ class Bill(Struct, frozen=True, kw_only=True, gc=False):
     are those of the start, `response_provider` and `response_model` those that answered. `upstream_usd_cents` is
     what the upstream says that the stream cost. `flags` are in alphabetical order. `model_rule` says how the
     model's name matched the card, `retry_of` is the stream that this one is a retry of, `resolution` is an admin's
-    decision.
+    decision, `inlet` how the usage came in.
     """
 
     outcome: Outcome
@@ -70,6 +70,7 @@ class Bill(Struct, frozen=True, kw_only=True, gc=False):
     upstream_usd_cents: Decimal | None = None
     flags: tuple[Flag, ...] = ()
     resolution: ResolutionAction | None = None
+    inlet: Inlet = Inlet.EVENTS
     # Not to be given: it is computed. As a field it is in the documents of a bill.
     usd_cents: Decimal = ZERO
 

@@ -63,6 +63,7 @@ def written_off(*, facts: StreamFacts, retry_of: str | None) -> Bill:
         rated_model=None,
         retry_of=retry_of,
         resolution=ResolutionAction.WRITE_OFF,
+        inlet=facts.inlet,
         lines=(),
     )
 
@@ -137,6 +138,7 @@ def make_bill(
         price_source=priced.source,
         upstream_usd_cents=upstream_cents(end),
         retry_of=retry_of,
+        inlet=facts.inlet,
         lines=priced.lines,
     )
 

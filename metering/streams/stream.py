@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct, structs
 
 from metering.events.events import (
+    Inlet,
     Outcome,
     StreamEnd,
     StreamStart,
@@ -82,6 +83,12 @@ class StreamFacts(Struct, frozen=True, gc=False, kw_only=True):
     def ended_at(self) -> datetime:
         """When the stream ended, as far as known."""
         return self.end.at if self.end else self.last_event_at
+
+    @property
+    def inlet(self) -> Inlet:
+        """How the usage came in: as the end says, or else the start."""
+        winner = self.end or self.start
+        return winner.event.inlet if winner else Inlet.EVENTS
 
     @property
     def misdated(self) -> bool:

@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from metering.access.manage_access import NewKey, issue_key, revoke_key, rotate_key
 from metering.access.scopes import Role, Scope
 from metering.api.app import create_app
-from metering.api.events import IngestEndpoint
+from metering.api.ingest import IngestEndpoint
 from tests.api.declared_access import API, BOUND, DASHBOARD, FRAMEWORK, REFUSED, SCOPES
 from tests.builders.seeded import Seeded
 from tests.running_api import Api, http_client

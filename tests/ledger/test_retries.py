@@ -134,6 +134,21 @@ def test_a_start_that_wins_and_names_no_request_takes_the_interruption_back(
     assert retry_of(books, "again") == (None if key.event.request_hash is None else "first")
 
 
+def test_a_start_that_wins_and_names_another_request_takes_the_link_back(books: Books) -> None:
+    books.receive([*interrupted("first"), *attempt("again"), *attempt("other", api_key_id="k2")])
+    books.finalize()
+    assert (retry_of(books, "again"), retry_of(books, "other")) == ("first", None)
+    for earlier, key in ((10, "k3"), (11, "k2"), (12, "k4"), (13, "k2")):
+        begun = T0 - timedelta(seconds=earlier)
+        books.receive([start("first", time=begun, **{**ASKED, "api_key_id": key})])
+        books.finalize()
+    for _ in range(3):
+        books.link_retries()
+        books.finalize()
+    assert books.audit() == []
+    assert (retry_of(books, "again"), retry_of(books, "other")) == (None, "first")
+
+
 def test_the_latest_of_several_interruptions_counts(books: Books) -> None:
     books.receive(
         [*interrupted("early", ended=T0 - timedelta(minutes=1)), *interrupted("late"), *attempt("again")]

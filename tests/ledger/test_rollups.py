@@ -10,7 +10,7 @@ from decimal import Decimal
 from sqlalchemy import Engine, text
 
 from metering.db.engine import transaction
-from metering.events.events import Outcome, UsageSource
+from metering.events.events import Inlet, Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
 from metering.ledger.rollups import DAILY, DETAILED, DIMENSIONS, HOURLY, MONTHLY, ROLLUPS, narrowest
 from metering.ledger.store.rollups import BillChange, add_to_totals, roll_up_totals
@@ -45,6 +45,7 @@ def bill(rng: random.Random) -> Bill:
         rate_card_id="rc",
         rated_model="m",
         retry_of=rng.choice([None, None, "s0"]),
+        inlet=rng.choice([Inlet.EVENTS, Inlet.EVENTS, Inlet.OTLP]),
         lines=(line,),
     )
 
@@ -87,7 +88,7 @@ def expected(
         }[question.granularity]
         values = {"customer_id": customer, "api_key_id": each.api_key_id or "", "outcome": each.outcome.value}
         values |= {"provider": each.provider, "model": each.model, "usage_source": each.usage_source.value}
-        values |= {"retry": "true" if each.retry_of else "false"}
+        values |= {"retry": "true" if each.retry_of else "false", "inlet": each.inlet.value}
         if any(values[group.value] != value for group, value in question.only.items()):
             continue
         key = (

@@ -44,11 +44,11 @@ _STORED_HOURS = f"""
 """
 _NEWEST_BILLS = f"""
     SELECT c.ended_at, c.customer_id, c.provider, c.model, c.api_key_id, c.outcome, c.usage_source, c.retry_of,
-           {", ".join(f"c.{name}" for name in COUNTERS)}, c.usd_cents, c.upstream_usd_cents
+           c.inlet, {", ".join(f"c.{name}" for name in COUNTERS)}, c.usd_cents, c.upstream_usd_cents
     FROM charges c LEFT JOIN adjustments a ON a.customer_id = c.customer_id AND a.stream_id = c.stream_id
     WHERE a.stream_id IS NULL AND c.ended_at >= :begin AND c.ended_at < :end
     UNION ALL
-    SELECT ended_at, customer_id, provider, model, api_key_id, outcome, usage_source, retry_of,
+    SELECT ended_at, customer_id, provider, model, api_key_id, outcome, usage_source, retry_of, inlet,
            {", ".join(COUNTERS)}, bill_usd_cents, upstream_usd_cents
     FROM (SELECT DISTINCT ON (customer_id, stream_id) * FROM adjustments
           ORDER BY customer_id, stream_id, revision DESC) AS newest
@@ -58,13 +58,13 @@ _DERIVED_HOURS = f"""
     SELECT {", ".join(_HOURLY_KEY)}, {_SUMMED} FROM (
         SELECT customer_id, date_trunc('hour', ended_at) AS hour, provider, model,
                coalesce(api_key_id, '') AS api_key_id, outcome, usage_source,
-               CASE WHEN retry_of IS NULL THEN 'false' ELSE 'true' END AS retry,
+               CASE WHEN retry_of IS NULL THEN 'false' ELSE 'true' END AS retry, inlet,
                1 AS stream_count, {", ".join(f"coalesce({name}, 0) AS {name}" for name in COUNTERS)}, usd_cents,
                upstream_usd_cents
         FROM ({_NEWEST_BILLS}) AS bills
         UNION ALL
         SELECT customer_id, date_trunc('hour', filed_at), provider, model, api_key_id, outcome, usage_source,
-               retry, 0, {", ".join("0" for _ in COUNTERS)}, usd_cents, 0
+               retry, inlet, 0, {", ".join("0" for _ in COUNTERS)}, usd_cents, 0
         FROM manual_adjustments WHERE filed_at >= :begin AND filed_at < :end
     ) AS booked {_BY_HOURLY_KEY}
 """

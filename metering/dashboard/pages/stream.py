@@ -10,6 +10,7 @@ from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, customer_page, invoice_cell, link, stream_cell
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Table
+from metering.events.events import EVIDENCE
 from metering.events.read_stream_events import read_stream_events
 from metering.events.usage import TIMED_KINDS
 from metering.ledger.queries.streams import StreamView, get_stream
@@ -76,6 +77,7 @@ def _facts(view: StreamView, bill: Bill | None, receipt: Receipt) -> Sequence[tu
         ("Ended", Cell(_ended(view)), Kind.TIME),
         ("Outcome", Cell(bill.outcome.value if bill and not _is_open(view) else None), Kind.STATE),
         ("Usage source", Cell(billable.source.value), Kind.TEXT),
+        ("Inlet", Cell(facts.inlet.value, note=EVIDENCE[facts.inlet]), Kind.TEXT),
         *_doubts(bill, billable, facts),
         ("Cancel policy", Cell(_policy(bill) if bill else None), Kind.TEXT),
         ("Retry of", stream_cell(facts.customer_id, bill.retry_of if bill else None), Kind.CODE),

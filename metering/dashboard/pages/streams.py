@@ -10,7 +10,7 @@ from metering.dashboard.links import NO_KEY, customer_cell, stream_cell
 from metering.dashboard.months import requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Column, Kind, Row, Table
-from metering.events.events import Outcome, UsageSource
+from metering.events.events import Inlet, Outcome, UsageSource
 from metering.ledger.queries.found_streams import (
     FinalFilter,
     FoundStream,
@@ -28,7 +28,7 @@ from metering.totals.ranges import Range
 
 _PAGE = 50
 _STATES = ("final", "open")
-_FILTERS = ("customer_id", "provider", "model", "outcome", "usage_source", "api_key_id", "retry", "flag")
+_FILTERS = ("customer_id", "provider", "model", "outcome", "usage_source", "api_key_id", "retry", "flag", "inlet")
 
 _WHO = (
     Column("ended_at", "Ended", Kind.TIME),
@@ -85,6 +85,7 @@ def streams(request: PageRequest) -> Page:
             "outcomes": list(Outcome),
             "sources": list(UsageSource),
             "flags": list(Flag),
+            "inlets": list(Inlet),
             "range": _range(request) if state == "final" and searched is None else None,
         },
         tables=[table],
@@ -118,6 +119,7 @@ def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
         api_key_id=request.text("api_key_id") or ("" if NO_KEY in request.query else None),
         retry=retry == "true" if retry else None,
         flag=Flag(flag) if flag else None,
+        inlet=request.one_of("inlet", tuple(Inlet)),
     )
 
 
@@ -142,6 +144,8 @@ def _more(request: PageRequest, last: FoundStream) -> str:
 def _final_row(each: FoundStream) -> Row:
     notes = [word for word, so in (("retry", each.retry), ("adjusted", each.adjusted)) if so]
     notes += [flag.replace("_", " ") for flag in each.flags]
+    if each.inlet != Inlet.EVENTS:
+        notes.append(f"by {each.inlet}".replace("_", " "))
     return {
         "ended_at": each.ended_at,
         "customer_id": customer_cell(each.customer_id),
@@ -168,7 +172,7 @@ def _total(request: PageRequest, where: FinalFilter) -> Mapping[str, int | Decim
         return {"streams": streams, "usd_cents": usd_cents}
     only: dict[Group, str] = {
         group: value
-        for group in (Group.PROVIDER, Group.MODEL, Group.USAGE_SOURCE, Group.API_KEY_ID)
+        for group in (Group.PROVIDER, Group.MODEL, Group.USAGE_SOURCE, Group.API_KEY_ID, Group.INLET)
         if (value := getattr(where, group.value)) is not None
     }
     if where.retry is not None:

@@ -14,7 +14,15 @@ from msgspec import Meta, Struct
 from msgspec.structs import fields
 
 from metering.core.money import cents_text
-from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent, UsageSource
+from metering.events.events import (
+    Inlet,
+    Outcome,
+    StreamEnd,
+    StreamStart,
+    TokenDelivered,
+    UsageEvent,
+    UsageSource,
+)
 from metering.events.usage import COUNTERS, Usage
 
 # 2^53 - 1: the largest integer that every JSON reader represents exactly.
@@ -23,6 +31,7 @@ Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Note = Annotated[str, Meta(max_length=1024)]
 Time = Annotated[datetime, Meta(tz=True)]
+InletName = Literal["events", "litellm", "otlp", "openmeter", "access_log"]
 
 
 class Seconds(Decimal):
@@ -76,6 +85,7 @@ class StartData(Struct, frozen=True, gc=False, omit_defaults=True):
     request_hash: Note | None = None
     service_tier: Note | None = None
     tags: Annotated[dict[Id, Note], Meta(max_length=16)] | None = None
+    inlet: InletName | None = None
 
 
 class DeliveredData(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -131,6 +141,7 @@ class EndData(Struct, frozen=True, gc=False, omit_defaults=True):
     response_id: Note | None = None
     service_tier: Note | None = None
     error_type: Note | None = None
+    inlet: InletName | None = None
 
 
 class _CloudEvent(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True, tag_field="type"):
@@ -198,6 +209,7 @@ def _start(event: StartEvent) -> StreamStart:
         request_hash=data.request_hash,
         service_tier=data.service_tier,
         tags=data.tags or {},
+        inlet=Inlet.EVENTS if data.inlet is None else Inlet(data.inlet),
     )
 
 
@@ -220,6 +232,7 @@ def _end(event: EndEvent) -> StreamEnd:
         service_tier=(usage.service_tier if usage is not None else None) or data.service_tier,
         error_type=data.error_type,
         upstream_cost_usd=None if cost is None else Decimal(cost),
+        inlet=Inlet.EVENTS if data.inlet is None else Inlet(data.inlet),
     )
 
 

@@ -22,6 +22,7 @@ _ALLOWED = {
     "specversion": '"1.0"',
     "data.outcome": "completed, cancelled, failed or timed_out",
     "data.usage_source": "provider, gateway_count or estimate",
+    "data.inlet": "events, litellm, otlp, openmeter or access_log",
 }
 _MAX_SHOWN = 80
 _MAX_ID = 256

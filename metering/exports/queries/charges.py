@@ -52,6 +52,7 @@ ENTRY_COLUMNS = (
     "price_source",
     "upstream_usd_cents",
     "flags",
+    "inlet",
     "tags",
     "lines",
     "usd_cents",

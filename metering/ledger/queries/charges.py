@@ -32,12 +32,13 @@ class ChargeFilter:
     api_key_id: str | None = None
     usage_source: str | None = None
     flag: Flag | None = None
+    inlet: str | None = None
 
 
 # (ended_at, customer_id, stream_id).
 ChargePosition = tuple[datetime, str, str]
 
-_EQUAL = ("customer_id", "model", "outcome", "api_key_id", "usage_source")
+_EQUAL = ("customer_id", "model", "outcome", "api_key_id", "usage_source", "inlet")
 
 
 def list_charges(

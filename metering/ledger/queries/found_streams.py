@@ -29,6 +29,7 @@ class FinalFilter:
     api_key_id: str | None = None
     retry: bool | None = None
     flag: Flag | None = None
+    inlet: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +49,14 @@ class FoundStream:
     retry: bool
     adjusted: bool
     flags: Sequence[str]
+    inlet: str
     usd_cents: Decimal
 
 
 # (ended_at, customer_id, stream_id).
 Position = tuple[datetime, str, str]
 
-_EQUAL = ("customer_id", "provider", "model", "usage_source", "api_key_id", "retry")
+_EQUAL = ("customer_id", "provider", "model", "usage_source", "api_key_id", "retry", "inlet")
 
 
 # The state of a stream by its newest bill. The condition on flags is the one of the indexes of flagged bills.
@@ -62,7 +64,7 @@ _FINAL = """
     SELECT * FROM (
         SELECT b.customer_id, b.stream_id, b.ended_at, b.provider, b.model, b.outcome, b.usage_source,
                coalesce(b.api_key_id, '') AS api_key_id, b.input_tokens, b.output_tokens,
-               b.retry_of IS NOT NULL AS retry, b.revision > 0 AS adjusted, b.flags,
+               b.retry_of IS NOT NULL AS retry, b.revision > 0 AS adjusted, b.flags, b.inlet,
                b.bill_usd_cents AS usd_cents
         FROM newest_bills b WHERE NOT b.taken_back AND b.ended_at >= :from_ AND b.ended_at < :to
     ) AS found

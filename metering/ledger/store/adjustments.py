@@ -30,9 +30,9 @@ _BOOK = text(
     """
     INSERT INTO manual_adjustments (customer_id, adjustment_id, stream_id, kind, usd_cents, reason, booked_by,
                                     booked_at, period, filed_at, provider, model, api_key_id, outcome,
-                                    usage_source, retry)
+                                    usage_source, retry, inlet)
     VALUES (:customer_id, :adjustment_id, :stream_id, :kind, :usd_cents, :reason, :booked_by, :booked_at,
-            :period, :filed_at, :provider, :model, :api_key_id, :outcome, :usage_source, :retry)
+            :period, :filed_at, :provider, :model, :api_key_id, :outcome, :usage_source, :retry, :inlet)
     """
 )
 

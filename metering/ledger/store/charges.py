@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from metering.db.rows import copy_rows, json_keys, json_rows, moment
-from metering.events.events import Outcome, UsageSource
+from metering.events.events import Inlet, Outcome, UsageSource
 from metering.events.usage import COUNTERS, TIMED_COUNTERS, USUAL_COUNTERS, Quantity, Usage
 from metering.ledger.entries import Adjustment, Charge
 from metering.prices.cancel_policies import CancelPolicy
@@ -52,6 +52,7 @@ _RARE_TYPES = {
     "price_source": "text",
     "upstream_usd_cents": "numeric",
     "flags": "text[]",
+    "inlet": "text",
 }
 # The columns of a bill, without its amount, and their types.
 BILL_TYPES = _USUAL_TYPES | _RARE_TYPES
@@ -101,6 +102,7 @@ def bill_of_row(row: Any) -> Bill:
         price_source=PriceSource(row.price_source),
         upstream_usd_cents=row.upstream_usd_cents,
         flags=tuple(map(Flag, row.flags)),
+        inlet=Inlet(row.inlet),
         lines=_decode_lines(row.lines),
     )
 
@@ -124,7 +126,8 @@ def charge_of_row(row: Any) -> Charge:
 
 COPY_PLAIN = f"COPY charges ({', '.join(PLAIN_COLUMNS)}) FROM STDIN"
 _COPY_CHARGES = f"COPY charges ({', '.join(CHARGE_COLUMNS)}) FROM STDIN"
-_NOTHING_RARE = (*(None,) * (len(COUNTERS) - USUAL_COUNTERS), None, PriceSource.RATE_CARD.value, None, "{}")
+_NO_RARE_COUNTERS = (None,) * (len(COUNTERS) - USUAL_COUNTERS)
+_NOTHING_RARE = (*_NO_RARE_COUNTERS, None, PriceSource.RATE_CARD.value, None, "{}", Inlet.EVENTS.value)
 
 
 def book_charges(connection: Connection, charges: Sequence[Charge]) -> None:
@@ -190,6 +193,7 @@ def _rare_values(bill: Bill, counts: tuple[Quantity | None, ...]) -> tuple[Any, 
         bill.price_source.value,
         bill.upstream_usd_cents,
         flags,
+        bill.inlet.value,
     )
 
 

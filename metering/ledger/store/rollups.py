@@ -22,8 +22,8 @@ from metering.ledger.rollups import DIMENSIONS, PLAIN_SUMS, ROLLUPS, SPARSE_SUMS
 from metering.streams.bill import Bill
 from metering.streams.retries import NO_RETRY, RETRY
 
-# (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry).
-TotalKey = tuple[str, str, str, str, str, str, str, str]
+# (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry, inlet).
+TotalKey = tuple[str, str, str, str, str, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None
 def total_dimensions(bill: Bill | None) -> dict[str, str]:
     """The dimensions under which totals count an amount that belongs to this bill, or to no bill."""
     if bill is None:
-        return {**dict.fromkeys(DIMENSIONS[1:-1], ""), "retry": NO_RETRY}
+        return {**dict.fromkeys(DIMENSIONS[1:], ""), "retry": NO_RETRY}
     return dict(zip(DIMENSIONS[1:], _dimensions(bill), strict=True))
 
 
@@ -118,7 +118,7 @@ def _hour_of(year: int, month: int, day: int, hour: int) -> str:
     return moment(datetime(year, month, day, hour, tzinfo=UTC))
 
 
-def _dimensions(bill: Bill) -> tuple[str, str, str, str, str, str]:
+def _dimensions(bill: Bill) -> tuple[str, str, str, str, str, str, str]:
     return (
         bill.provider,
         bill.model,
@@ -126,6 +126,7 @@ def _dimensions(bill: Bill) -> tuple[str, str, str, str, str, str]:
         bill.outcome.value,
         bill.usage_source.value,
         RETRY if bill.retry_of else NO_RETRY,
+        bill.inlet.value,
     )
 
 

@@ -36,6 +36,8 @@ ORDER BY customer_id, stream_id
 ON CONFLICT (customer_id, stream_id) DO UPDATE SET
     request_key = excluded.request_key, ended_at = excluded.ended_at, interrupted = true,
     retry_from = LEAST(i.retry_from, excluded.ended_at), retry_until = GREATEST(i.retry_until, excluded.ended_at),
+    retry_keys = CASE WHEN i.request_key = excluded.request_key THEN i.retry_keys
+                      ELSE array_append(array_remove(i.retry_keys, i.request_key), i.request_key) END,
     linked = false, barrier = NULL
 WHERE (i.request_key, i.ended_at, i.interrupted) IS DISTINCT FROM (excluded.request_key, excluded.ended_at, true)
 """
@@ -120,7 +122,7 @@ _SET_BARRIERS = text(
 )
 _PAST_BARRIER = text(
     """
-    SELECT customer_id, stream_id, request_key, retry_from, retry_until, barrier
+    SELECT customer_id, stream_id, request_key, retry_keys, retry_from, retry_until, barrier
     FROM interrupted_streams
     WHERE NOT linked AND barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
     ORDER BY customer_id, stream_id LIMIT :limit
@@ -132,8 +134,9 @@ _WAKE = text(
 UPDATE streams s SET due_at = LEAST(s.due_at, :now)
 FROM (SELECT s.customer_id, s.stream_id
       FROM json_to_recordset(CAST(:rows AS json)) AS t (customer_id text, stream_id text, request_key bigint,
-                                                   retry_from timestamptz, retry_until timestamptz)
-      JOIN charges c ON c.request_key = t.request_key AND c.customer_id = t.customer_id
+                                                   retry_keys bigint[], retry_from timestamptz,
+                                                   retry_until timestamptz)
+      JOIN charges c ON c.request_key = ANY (t.retry_keys || t.request_key) AND c.customer_id = t.customer_id
        AND c.stream_id <> t.stream_id
        AND c.started_at >= t.retry_from AND c.started_at <= t.retry_until + CAST(:window AS interval)
       JOIN streams s ON s.customer_id = c.customer_id AND s.stream_id = c.stream_id
@@ -143,7 +146,8 @@ WHERE s.customer_id = retries.customer_id AND s.stream_id = retries.stream_id
 )
 _LINKED = text(
     """
-UPDATE interrupted_streams i SET linked = true, retry_from = i.ended_at, retry_until = i.ended_at
+UPDATE interrupted_streams i
+SET linked = true, retry_keys = '{}', retry_from = i.ended_at, retry_until = i.ended_at
 FROM json_to_recordset(CAST(:rows AS json)) AS t (customer_id text, stream_id text, barrier bigint)
 WHERE i.customer_id = t.customer_id AND i.stream_id = t.stream_id AND i.barrier = t.barrier
 """

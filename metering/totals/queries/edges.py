@@ -22,7 +22,7 @@ def edge_bills(*, within: Callable[[str], str], joined: str = "") -> str:
     return f"""
     SELECT b.ended_at AS at, date_trunc('hour', b.ended_at) AS hour, b.customer_id, b.provider, b.model,
            coalesce(b.api_key_id, '') AS api_key_id, b.outcome, b.usage_source,
-           CAST(b.retry_of IS NOT NULL AS text) AS retry, 1 AS stream_count,
+           CAST(b.retry_of IS NOT NULL AS text) AS retry, b.inlet, 1 AS stream_count,
            {", ".join(f"coalesce(b.{name}, 0) AS {name}" for name in COUNTERS)}, b.bill_usd_cents AS usd_cents,
            b.upstream_usd_cents
     FROM newest_bills b {joined}
@@ -30,7 +30,7 @@ def edge_bills(*, within: Callable[[str], str], joined: str = "") -> str:
       AND NOT b.taken_back
     UNION ALL
     SELECT m.filed_at, date_trunc('hour', m.filed_at), m.customer_id, m.provider, m.model, m.api_key_id, m.outcome,
-           m.usage_source, m.retry, 0, {", ".join("0" for _ in COUNTERS)}, m.usd_cents, 0
+           m.usage_source, m.retry, m.inlet, 0, {", ".join("0" for _ in COUNTERS)}, m.usd_cents, 0
     FROM manual_adjustments m {joined}
     WHERE {within("m.filed_at")} AND (CAST(:customer_id AS text) IS NULL OR m.customer_id = :customer_id)
 """

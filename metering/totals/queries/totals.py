@@ -31,6 +31,7 @@ class Group(StrEnum):
     OUTCOME = "outcome"
     USAGE_SOURCE = "usage_source"
     RETRY = "retry"
+    INLET = "inlet"
 
 
 class Order(StrEnum):
