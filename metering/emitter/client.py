@@ -13,7 +13,8 @@ from typing import Any
 from metering.answers.inputs import count_input
 from metering.answers.tokens import counter_for
 from metering.emitter.events import check_start, inlet_of
-from metering.emitter.meter import Output, StreamIdentity, StreamMeter
+from metering.emitter.identity import StreamIdentity
+from metering.emitter.meter import Output, StreamMeter
 from metering.emitter.pump import Options, Pump
 from metering.emitter.reports import EmitterStats, ErrorLog
 from metering.emitter.spool import SpoolError

@@ -7,7 +7,7 @@ refund it.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -17,8 +17,8 @@ from metering.answers.texts import TextPiece, plain_piece
 from metering.answers.tokens import OutputCount, TokenCounter
 from metering.answers.usage import Parts, counters, join_parts, usage_parts
 from metering.answers.words import clean
+from metering.emitter.identity import StreamClock, StreamIdentity
 from metering.events.events import (
-    Inlet,
     Outcome,
     StreamEnd,
     StreamStart,
@@ -38,50 +38,12 @@ _RESPONSE_FIELDS = ("model", "id", "service_tier", "provider")
 Emit = Callable[[UsageEvent], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamIdentity:
-    """The facts about a stream that are known at its start. `input_tokens` is None if nobody has counted them."""
-
-    customer_id: str
-    stream_id: str
-    provider: str
-    model: str
-    streaming: bool
-    input_tokens: int | None
-    input_exact: bool
-    operation: str = "chat"
-    input_characters: int | None = None
-    max_output_tokens: int | None = None
-    api_key_id: str | None = None
-    request_hash: str | None = None
-    service_tier: str | None = None
-    tags: Mapping[str, str]
-    inlet: Inlet = Inlet.EVENTS
-    choices: int = 1
-    """The number of answers that the request asks for."""
-
-
 class Output(StrEnum):
     """What a meter gets to see of an answer's output: all of it, some or nothing, or that there is none."""
 
     READ = "read"
     UNTOLD = "untold"
     NONE = "none"
-
-
-class StreamClock:
-    """The time of day at the start, plus the time since then: no event of a stream is before its start.
-
-    `elapsed` gives seconds that no change of the system's clock touches.
-    """
-
-    def __init__(self, *, began: datetime, elapsed: Callable[[], float]) -> None:
-        self._began = began
-        self._elapsed = elapsed
-        self._zero = elapsed()
-
-    def now(self) -> datetime:
-        return self._began + timedelta(seconds=self._elapsed() - self._zero)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from starlette.datastructures import Headers
 
 from metering.answers.inputs import count_input, input_characters
 from metering.answers.tokens import counter_for
-from metering.emitter.meter import StreamIdentity, StreamMeter
+from metering.emitter.identity import StreamIdentity
+from metering.emitter.meter import StreamMeter
 from metering.events.events import Outcome
 from metering.gateway.client import Client
 from metering.gateway.endpoints import Body

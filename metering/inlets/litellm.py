@@ -16,11 +16,10 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from metering.answers.tokens import warm_up
 from metering.emitter import Emitter
-from metering.events.events import Inlet
 from metering.inlets.guarded import guarded
 from metering.inlets.litellm_answers import kept_chunks
 from metering.inlets.litellm_attempts import Attempt, Attempts, key_of
-from metering.inlets.litellm_calls import PASSED_THROUGH, details_of, read_call
+from metering.inlets.litellm_calls import PASSED_THROUGH, details_of, open_stream, read_call
 from metering.inlets.litellm_settings import LiteLLMSettings
 from metering.inlets.litellm_watch import Watch
 from metering.inlets.litellm_whole import take_whole
@@ -104,21 +103,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
 
     def _begin(self, details: dict[str, Any], *, owed: int) -> None:
         call = read_call(details, self._settings)
-        stream = self._emitter.stream(
-            customer_id=call.customer_id,
-            provider=call.provider,
-            model=call.model,
-            input_tokens=call.input_tokens,
-            request=call.request,
-            streaming=call.streaming,
-            operation=call.operation,
-            max_output_tokens=call.max_output_tokens,
-            api_key_id=call.api_key_id,
-            request_hash=call.request_hash,
-            service_tier=call.service_tier,
-            tags=call.tags,
-            inlet=Inlet.LITELLM,
-        )
+        stream = open_stream(self._emitter, call)
         stream.__enter__()
         self._attempts.add(Attempt(stream=stream, details=details, call=call, owed=owed))
 

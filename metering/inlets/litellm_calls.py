@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from metering.answers.tokens import counter_for
+from metering.emitter import Emitter, MeteredStream
 from metering.emitter.events import MAX_ID, MAX_NAME, MAX_NOTE, MAX_TAGS
+from metering.events.events import Inlet
 from metering.inlets.litellm_settings import LiteLLMSettings
 
 # The type of calls that LiteLLM passes through as they are.
@@ -83,6 +85,29 @@ class Call:
     request_hash: str | None
     service_tier: str | None
     tags: Mapping[str, str]
+
+
+def open_stream(emitter: Emitter, call: Call) -> MeteredStream:
+    """The metered stream of a call, to be entered.
+
+    Raises:
+        TypeError, ValueError: a field of the call cannot be in an event.
+    """
+    return emitter.stream(
+        customer_id=call.customer_id,
+        provider=call.provider,
+        model=call.model,
+        input_tokens=call.input_tokens,
+        request=call.request,
+        streaming=call.streaming,
+        operation=call.operation,
+        max_output_tokens=call.max_output_tokens,
+        api_key_id=call.api_key_id,
+        request_hash=call.request_hash,
+        service_tier=call.service_tier,
+        tags=call.tags,
+        inlet=Inlet.LITELLM,
+    )
 
 
 def details_of(logging_object: Any) -> dict[str, Any] | None:

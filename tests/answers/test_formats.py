@@ -10,7 +10,8 @@ from metering.answers.formats import CHAT, MESSAGES, RESPONSES, format_of
 from metering.answers.inputs import count_input
 from metering.answers.tokens import LengthCounter, counter_for
 from metering.answers.words import error_code
-from metering.emitter.meter import StreamIdentity, StreamMeter
+from metering.emitter.identity import StreamIdentity
+from metering.emitter.meter import StreamMeter
 from metering.events.events import Outcome, StreamEnd, UsageEvent
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from metering.answers.tokens import LengthCounter
 from metering.answers.usage import Amount, counters, usage_parts
 from metering.answers.usage_names import COUNTS, MODALITY_LISTS, SECONDS, USD, USD_TICKS
-from metering.emitter.meter import Output, StreamIdentity, StreamMeter
+from metering.emitter.identity import StreamIdentity
+from metering.emitter.meter import Output, StreamMeter
 from metering.events.events import Outcome, StreamEnd, UsageEvent
 from tests.deploy.typescript_client import Package
 

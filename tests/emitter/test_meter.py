@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from metering.answers.tokens import counter_for
-from metering.emitter.meter import StreamClock, StreamIdentity, StreamMeter
+from metering.emitter.identity import StreamClock, StreamIdentity
+from metering.emitter.meter import StreamMeter
 from metering.events.events import Outcome, StreamEnd, TokenDelivered, UsageEvent, UsageSource
 
 

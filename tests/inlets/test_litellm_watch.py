@@ -6,7 +6,8 @@ from typing import Any
 
 from metering.answers.tokens import counter_for
 from metering.emitter import MeteredStream
-from metering.emitter.meter import Output, StreamIdentity, StreamMeter
+from metering.emitter.identity import StreamIdentity
+from metering.emitter.meter import Output, StreamMeter
 from metering.events.events import StreamEnd, UsageEvent
 from metering.inlets.litellm_attempts import Attempt, Attempts
 from metering.inlets.litellm_calls import Call
