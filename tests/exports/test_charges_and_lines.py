@@ -96,6 +96,7 @@ def test_a_charge_has_every_column(shared_scene: Scene) -> None:
         "price_source": "rate_card",
         "upstream_usd_cents": None,
         "flags": "",
+        "inlet": "events",
         **dict.fromkeys(COUNTERS[7:]),
         "tags": '{"cost":"+1","team":"search"}',
         "cost_usd_cents": Decimal("262.8574375"),

@@ -25,7 +25,7 @@ PROMISED = {
     "daily_usage": "day timestamptz, customer_id text, customer_name text, provider text, model text, "
     "api_key_id text, outcome text, usage_source text, retry boolean, stream_count bigint, "
     f"{USAGE.format('numeric')}, usd_cents numeric, usd numeric, {MORE_USAGE.format('numeric')}, "
-    "upstream_usd_cents numeric",
+    "upstream_usd_cents numeric, inlet text",
     "charges": "customer_id text, customer_name text, stream_id text, charge_id text, period text, "
     "booked_at timestamptz, revision integer, started_at timestamptz, ended_at timestamptz, outcome text, "
     "provider text, model text, response_model text, rated_model text, model_rule text, service_tier text, "
@@ -33,7 +33,7 @@ PROMISED = {
     "cancel_policy_version integer, rate_card_id text, markup_percent numeric, retry boolean, retry_of text, "
     "resolution text, lines jsonb, charged_usd_cents numeric, adjusted_usd_cents numeric, "
     f"by_hand_usd_cents numeric, usd_cents numeric, usd numeric, {MORE_USAGE.format('bigint')}, "
-    "response_provider text, price_source text, upstream_usd_cents numeric, flags text",
+    "response_provider text, price_source text, upstream_usd_cents numeric, flags text, inlet text",
     "invoice_lines": "period text, number text, customer_id text, customer_name text, invoice_id text, "
     "created_at timestamptz, push_state text, stripe_invoice_id text, stripe_number text, line_key text, "
     "kind text, provider text, model text, month text, adjustment_id text, reason text, starts_at timestamptz, "
