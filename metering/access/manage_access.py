@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from metering.access.actors import Author
-from metering.access.keys import Key, KeyLimits, KeySecret, KeyState, parse_secret
+from metering.access.keys import Key, KeySecret, KeyState, parse_secret
 from metering.access.scopes import OF_ONE_CUSTOMER, Role, Scope, parse_scopes
 from metering.access.store.audit_log import State, log_action
 from metering.access.store.keys import (
@@ -148,21 +148,29 @@ def revoke_key(
 
 
 def limit_key(
-    *, engine: Engine, key_id: str, changes: Mapping[str, int | None], by: Author, now: datetime
-) -> KeyLimits:
+    *,
+    engine: Engine,
+    key_id: str,
+    changes: Mapping[str, int | None],
+    by: Author,
+    now: datetime,
+    within: frozenset[Scope] = frozenset(Scope),
+) -> Key:
     """Change limits of a key, named as in `KeyLimits`; None removes one. Those not named stay as they are.
 
     Raises:
         UnknownKeyError: no key has this id.
+        ScopeExceededError: the key has a scope that is not `within`.
     """
     with transaction(engine) as connection:
         key = lock_key(connection, key_id=key_id)
+        _check_within(key, within)
         limits = replace(key.limits, **changes)
         state = _state(connection, key)
         store_limits(connection, key_id=key_id, limits=limits)
         before, after = {**state, **asdict(key.limits)}, {**state, **asdict(limits)}
         _log(connection, "limit", key, by, now, before=before, after=after)
-    return limits
+    return replace(key, limits=limits)
 
 
 def ensure_admin_key(

@@ -16,6 +16,7 @@ from metering.access.manage_access import (
     NewKey,
     ScopeExceededError,
     issue_key,
+    limit_key,
     revoke_key,
     rotate_key,
 )
@@ -61,6 +62,14 @@ _EXPIRES = Field(
 )
 
 
+class LimitsOfKey(TypedDict):
+    """What a key may do in each API process; null: the limit of the deployment, if it has one."""
+
+    events_per_second: Annotated[int | None, described("Events a second, averaged.")]
+    requests_per_second: Annotated[int | None, described("Requests a second, averaged.")]
+    concurrent_requests: Annotated[int | None, described("Requests in progress at a time.")]
+
+
 class Key(TypedDict):
     """A key, without its secret."""
 
@@ -78,6 +87,7 @@ class Key(TypedDict):
     old_secret_ends_at: Annotated[
         Time | None, described("Until when the secret before the last rotation is accepted; null: never rotated.")
     ]
+    limits: Annotated[LimitsOfKey, described("Its own limits.")]
 
 
 class KeyWithSecret(Key):
@@ -107,6 +117,17 @@ class KeyRotationInput(Input):
     ] = 24
 
 
+_Limit = Annotated[int | None, Field(ge=1, le=999_999_999), WHOLE_NUMBER]
+
+
+class KeyLimitsInput(Input):
+    """All limits of a key, for each API process. One that is null or left out is the deployment's."""
+
+    events_per_second: Annotated[_Limit, Field(description="Events a second, averaged.")] = None
+    requests_per_second: Annotated[_Limit, Field(description="Requests a second, averaged.")] = None
+    concurrent_requests: Annotated[_Limit, Field(description="Requests in progress at a time.")] = None
+
+
 def key_shape(key: StoredKey) -> Key:
     """A key, without its secret."""
     return {
@@ -122,6 +143,11 @@ def key_shape(key: StoredKey) -> Key:
         "revoked_at": optional_time(key.revoked_at),
         "last_used_at": optional_time(key.last_used_at),
         "old_secret_ends_at": optional_time(key.old_secret_ends_at),
+        "limits": {
+            "events_per_second": key.limits.events_per_second,
+            "requests_per_second": key.limits.requests_per_second,
+            "concurrent_requests": key.limits.concurrent_requests,
+        },
     }
 
 
@@ -161,6 +187,18 @@ def rotate(
         engine=service.engine, key_id=key_id, overlap=overlap, by=by, now=utc_now(), within=caller.scopes
     )
     return {**key_shape(key), "key": str(secret)}
+
+
+@router.put("/keys/{key_id}/limits", operation_id="putKeyLimits", summary="Set the limits of a key")
+@needs(Scope.KEYS_WRITE)
+@raises(UnknownKeyError, ScopeExceededError)
+def limit(key_id: KeyPath, given: KeyLimitsInput, caller: Caller, by: By, service: TheService) -> Key:
+    """Replace the limits of a key. All servers apply them within 5 seconds."""
+    changes = given.model_dump()
+    key = limit_key(
+        engine=service.engine, key_id=key_id, changes=changes, by=by, now=utc_now(), within=caller.scopes
+    )
+    return key_shape(key)
 
 
 @router.delete("/keys/{key_id}", status_code=204, operation_id="revokeKey", summary="Revoke a key")

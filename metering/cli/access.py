@@ -127,8 +127,8 @@ def limit_one_key(
     }
     changes = {name: value or None for name, value in given.items() if value is not None}
     engine = build_service(load_settings()).engine
-    limits = limit_key(engine=engine, key_id=key_id, changes=changes, by=operator(), now=utc_now())
-    show_one({"key_id": key_id, **asdict(limits)}, as_json=as_json)
+    key = limit_key(engine=engine, key_id=key_id, changes=changes, by=operator(), now=utc_now())
+    show_one({"key_id": key_id, **asdict(key.limits)}, as_json=as_json)
 
 
 def _key_row(key: Key) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The forms of the keys page: create, rotate and revoke a key. Only the answer to a form shows the new secret."""
+"""The forms of the keys page: create, rotate, limit and revoke a key. Only the answer to a form has a secret."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from metering.access.keys import UnknownKeyError
+from metering.access.keys import KeyLimits, UnknownKeyError
 from metering.access.manage_access import (
     InvalidOverlapError,
     KeyBindingError,
@@ -17,6 +18,7 @@ from metering.access.manage_access import (
     NewKey,
     ScopeExceededError,
     issue_key,
+    limit_key,
     revoke_key,
     rotate_key,
 )
@@ -35,6 +37,7 @@ from metering.server.bootstrap import Service
 Form = dict[str, str]
 ResultT = TypeVar("ResultT")
 _MAX_TEXT = 256
+_MAX_DIGITS = 9
 
 
 def key_form_routes(service: Service) -> list[Route]:
@@ -55,7 +58,12 @@ def key_form_routes(service: Service) -> list[Route]:
         viewer, form = await read_signed_form(request, engine=service.engine)
         return await run_in_threadpool(_revoke, service, viewer, form)
 
-    endpoints = {"create": create, "rotate": rotate, "revoke": revoke}
+    @needs(Scope.KEYS_READ, Scope.KEYS_WRITE)
+    async def limit(request: Request) -> Response:
+        viewer, form = await read_signed_form(request, engine=service.engine)
+        return await run_in_threadpool(_limit, service, viewer, form)
+
+    endpoints = {"create": create, "rotate": rotate, "revoke": revoke, "limit": limit}
     return [Route(f"/keys/{name}", endpoint, methods=["POST"]) for name, endpoint in endpoints.items()]
 
 
@@ -105,6 +113,32 @@ def _revoke(service: Service, viewer: Viewer, form: Form) -> Response:
     scopes = viewer.key.scopes
     _done(lambda: revoke_key(engine=service.engine, key_id=key_id, by=viewer.actor, now=utc_now(), within=scopes))
     return RedirectResponse(link("keys", revoked=key_id), status_code=303, headers=HEADERS)
+
+
+def _limit(service: Service, viewer: Viewer, form: Form) -> Response:
+    key_id = _key_id(form)
+    changes = {field.name: _number(form, field.name) for field in fields(KeyLimits)}
+    _done(
+        lambda: limit_key(
+            engine=service.engine,
+            key_id=key_id,
+            changes=changes,
+            by=viewer.actor,
+            now=utc_now(),
+            within=viewer.key.scopes,
+        )
+    )
+    return RedirectResponse(link("keys", limited=key_id), status_code=303, headers=HEADERS)
+
+
+def _number(form: Form, name: str) -> int | None:
+    """A whole number from 1 on; None for an empty field."""
+    given = _text(form, name)
+    if given is None:
+        return None
+    if not given.isdecimal() or not 1 <= len(given) <= _MAX_DIGITS or not int(given):
+        raise InvalidFormError(f"{name}: expected a whole number from 1, or nothing, got {given[:20]!r}")
+    return int(given)
 
 
 def _done(act: Callable[[], ResultT]) -> ResultT:

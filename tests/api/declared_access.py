@@ -49,6 +49,7 @@ API: dict[tuple[str, str], str | None] = {
     ("GET", "/v1/keys"): "keys:read",
     ("POST", "/v1/keys"): "keys:write",
     ("POST", "/v1/keys/{key_id}/rotate"): "keys:write",
+    ("PUT", "/v1/keys/{key_id}/limits"): "keys:write",
     ("DELETE", "/v1/keys/{key_id}"): "keys:write",
     ("GET", "/v1/audit-log"): "audit-log:read",
     ("GET", "/v1/drift"): "invoices:read",
@@ -89,6 +90,7 @@ DASHBOARD: dict[tuple[str, str], set[str] | None] = {
     ("POST", "/keys/create"): {"keys:read", "keys:write"},
     ("POST", "/keys/rotate"): {"keys:read", "keys:write"},
     ("POST", "/keys/revoke"): {"keys:read", "keys:write"},
+    ("POST", "/keys/limit"): {"keys:read", "keys:write"},
     ("GET", "/audit-log"): {"audit-log:read"},
     ("GET", "/system"): {"system:read"},
 }

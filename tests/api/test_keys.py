@@ -162,3 +162,36 @@ def test_a_bound_gateway_posts_only_events_of_its_source(api: Api) -> None:
         (1, "unknown-type"),
         (2, "forbidden"),
     ]
+
+
+def test_limits_of_a_key_are_set_shown_and_taken_back(api: Api) -> None:
+    made = create(api, role="ingest")
+    assert made["limits"] == {"events_per_second": None, "requests_per_second": None, "concurrent_requests": None}
+    path = f"/v1/keys/{made['key_id']}/limits"
+    answer = api.client.put(path, json={"events_per_second": 20_000, "concurrent_requests": 3})
+    assert answer.json()["limits"]["events_per_second"] == 20_000
+    assert listed(api, made["key_id"])["limits"] == answer.json()["limits"]
+    assert api.client.put(path, json={}).json()["limits"] == made["limits"]
+    (last, first) = api.client.get("/v1/audit-log", params={"kind": "key", "subject": made["key_id"]}).json()[
+        "data"
+    ][:2]
+    assert (first["after"]["events_per_second"], last["after"]["events_per_second"]) == (20_000, None)
+
+
+@pytest.mark.parametrize(
+    "given", [{"events_per_second": 0}, {"requests_per_second": "5"}, {"event_per_second": 5}]
+)
+def test_limits_that_make_no_sense_are_refused_with_the_field(api: Api, given: dict[str, Any]) -> None:
+    made = create(api, role="ingest")
+    status_code, detail = problem(api.client.put(f"/v1/keys/{made['key_id']}/limits", json=given))
+    assert status_code == 422
+    assert next(iter(given)) in detail
+
+
+def test_a_key_does_not_limit_one_that_may_do_more(api: Api) -> None:
+    admin = create(api, role="admin")
+    weak = create(api, role="custom", scopes=["keys:read", "keys:write"])
+    with api.client_of(weak["key"]) as client:
+        refused = client.put(f"/v1/keys/{admin['key_id']}/limits", json={"requests_per_second": 1})
+    assert refused.status_code == 403
+    assert listed(api, admin["key_id"])["limits"]["requests_per_second"] is None

@@ -70,6 +70,30 @@ def test_a_key_is_rotated_with_an_overlap(api: Api, admin: Browser) -> None:
     assert works(api, found[1])
 
 
+def test_a_key_is_limited_and_the_limits_are_shown(api: Api, admin: Browser) -> None:
+    _, key_id = create(admin, role="ingest")
+    answer = send(admin, "limit", key_id=key_id, events_per_second="20000", concurrent_requests="")
+    assert answer.status_code == 303
+    (row,) = [each for each in api.client.get("/v1/keys").json()["data"] if each["key_id"] == key_id]
+    assert row["limits"] == {
+        "events_per_second": 20_000,
+        "requests_per_second": None,
+        "concurrent_requests": None,
+    }
+    page = admin.get(f"keys?key={key_id}&limited={key_id}").text
+    assert "20,000 events/s" in page
+    assert 'name="events_per_second" type="number" min="1" max="999999999" value="20000"' in page
+    assert "Limits of key" in page
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1.5", "many", "9" * 10])
+def test_a_limit_that_is_no_number_is_refused_with_the_field(admin: Browser, given: str) -> None:
+    _, key_id = create(admin, role="ingest")
+    answer = send(admin, "limit", key_id=key_id, events_per_second=given)
+    assert answer.status_code == 422
+    assert "events_per_second: expected a whole number" in answer.text
+
+
 def test_a_key_is_revoked_only_when_its_id_is_typed(api: Api, admin: Browser) -> None:
     key, key_id = create(admin)
     refused = send(admin, "revoke", key_id=key_id, confirm="yes")

@@ -1,4 +1,4 @@
-"""The keys page: who may call, with forms to create, rotate and revoke a key."""
+"""The keys page: who may call, with forms to create, rotate, limit and revoke a key."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +39,7 @@ def keys_page(request: PageRequest, *, shown: ShownSecret | None) -> Page:
             "table": table,
             "shown": shown,
             "revoked": request.text("revoked"),
+            "limited": request.text("limited"),
             "chosen": next((key for key in found if key.key_id == chosen), None),
             "active": [key for key in found if key.state(request.now) is KeyState.ACTIVE],
             "roles": [role.value for role in Role],
@@ -57,6 +58,7 @@ def _table(found: Sequence[Key], now: datetime) -> Table:
             Column("name", "Name"),
             Column("role", "Role"),
             Column("bound", "Bound to", Kind.PROSE),
+            Column("limits", "Limits", Kind.PROSE),
             Column("state", "State", Kind.STATE),
             Column("created_at", "Created", Kind.TIME),
             Column("last_used_at", "Last used", Kind.TIME),
@@ -76,9 +78,20 @@ def _row(key: Key, now: datetime) -> Row:
         "name": key.name,
         "role": key.role.value if key.listed is None else f"{key.role.value}: {', '.join(key.listed)}",
         "bound": ", ".join(f"{what} `{value}`" for what, value in bound.items() if value),
+        "limits": ", ".join(_limits(key)),
         "state": key.state(now).value,
         "created_at": key.created_at,
         "last_used_at": key.last_used_at,
         "expires_at": key.expires_at,
         "old_secret_ends_at": key.old_secret_ends_at,
     }
+
+
+def _limits(key: Key) -> list[str]:
+    """The limits that are the key's own."""
+    own = {
+        "events/s": key.limits.events_per_second,
+        "requests/s": key.limits.requests_per_second,
+        "at a time": key.limits.concurrent_requests,
+    }
+    return [f"{limit:,} {what}" for what, limit in own.items() if limit is not None]
