@@ -132,7 +132,7 @@ def test_a_wrong_form_is_refused_with_the_field(admin: Browser, case: str) -> No
     assert says in answer.text.replace("&#39;", "'")
 
 
-@pytest.mark.parametrize("path", ["sign-in", "keys/create", "keys/rotate", "keys/revoke", "backlog/settle"])
+@pytest.mark.parametrize("path", ["sign-in", "keys/create", "keys/rotate", "keys/limit", "keys/revoke", "backlog/settle"])
 def test_text_with_nul_is_refused_in_every_field_of_every_form(admin: Browser, path: str) -> None:
     fields = {
         "token": admin.token(),
@@ -146,7 +146,7 @@ def test_text_with_nul_is_refused_in_every_field_of_every_form(admin: Browser, p
         assert (answer.status_code, f"{field}: contains NUL" in answer.text) == (422, True), (field, answer.text)
 
 
-@pytest.mark.parametrize("path", ["create", "rotate", "revoke"])
+@pytest.mark.parametrize("path", ["create", "rotate", "limit", "revoke"])
 def test_the_forms_need_the_token_of_the_session_and_our_own_origin(admin: Browser, path: str) -> None:
     fields = {"name": "x", "role": "admin", "key_id": "x", "overlap_hours": "1", "confirm": "x"}
     assert admin.http.post(f"/dashboard/keys/{path}", data=fields).status_code == 403
