@@ -132,7 +132,10 @@ def test_a_wrong_form_is_refused_with_the_field(admin: Browser, case: str) -> No
     assert says in answer.text.replace("&#39;", "'")
 
 
-@pytest.mark.parametrize("path", ["sign-in", "keys/create", "keys/rotate", "keys/limit", "keys/revoke", "backlog/settle"])
+_FORMS = ["sign-in", "keys/create", "keys/rotate", "keys/limit", "keys/revoke", "backlog/settle"]
+
+
+@pytest.mark.parametrize("path", _FORMS)
 def test_text_with_nul_is_refused_in_every_field_of_every_form(admin: Browser, path: str) -> None:
     fields = {
         "token": admin.token(),
