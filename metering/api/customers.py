@@ -17,7 +17,7 @@ from metering.core.clock import utc_now
 from metering.core.cursors import TEXT, decode_cursor
 from metering.core.money import cents_text
 from metering.customers.check_time_zone import UnknownTimeZoneError
-from metering.customers.queries import CustomerView, get_customer, list_customers
+from metering.customers.queries.customers import CustomerView, get_customer, list_customers
 from metering.customers.store import CustomerDetails, InvalidCustomerIdError, StripeCustomerTakenError
 from metering.db.engine import transaction
 from metering.stripe.put_customer import put_customer

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.alerts.queries.webhooks import alert_health
 from metering.alerts.store.endpoints import EndpointState
 from metering.core.clock import utc_now
-from metering.customers.queries import count_overdue_customers, unusable_zones
+from metering.customers.queries.time_zones import count_overdue_customers, unusable_zones
 from metering.db.engine import DatabaseUnavailableError, transaction
 from metering.prices.queries import comparison_health
 from metering.server.bootstrap import redis_url

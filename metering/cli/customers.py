@@ -22,7 +22,7 @@ from metering.cli.shared import (
 )
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
-from metering.customers.queries import CustomerView, UnlinkedCustomer, get_customer, list_customers
+from metering.customers.queries.customers import CustomerView, UnlinkedCustomer, get_customer, list_customers
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.prices.queries import list_markups

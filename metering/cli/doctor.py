@@ -13,7 +13,7 @@ from metering.cli.failures import failure_of
 from metering.cli.shared import AsJson, redact_url, show
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
-from metering.customers.queries import unusable_zones
+from metering.customers.queries.time_zones import unusable_zones
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
 from metering.server.queries import server_facts, work_health

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from metering.core.errors import MeteringError
 from metering.core.period import day_bounds
 from metering.core.time_zones import find_zone, nearest_zone
-from metering.customers.queries import zone_problems
+from metering.customers.queries.time_zones import zone_problems
 
 # The days at whose starts both must agree. They are past: every version of the data has the same rules for them.
 # So a name that PostgreSQL reads as an abbreviation (CET without daylight saving) is found, and a country that has

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.core.period import BillingPeriod, day_bounds
 from metering.core.time_zones import UTC_ZONE
-from metering.customers.queries import month_bounds
+from metering.customers.queries.month_bounds import month_bounds
 from metering.dashboard.page_request import PageRequest
 from metering.totals.ranges import Range
 

@@ -15,7 +15,7 @@ from metering.core.errors import MeteringError
 from metering.core.money import ZERO
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import shown_zone
-from metering.customers.queries import time_zones_in_use, zone_problems
+from metering.customers.queries.time_zones import time_zones_in_use, zone_problems
 from metering.db.engine import transaction, will_pass
 from metering.ledger.store.open_periods import UnusableTimeZoneError, wait_for_bookings
 from metering.months.invoice import ClosedPeriod, Invoice, Previous, make_invoice

@@ -12,7 +12,8 @@ from metering.access.store.audit_log import log_action
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import shown_zone
-from metering.customers.queries import get_customer, time_zones_in_use
+from metering.customers.queries.customers import get_customer
+from metering.customers.queries.time_zones import time_zones_in_use
 from metering.customers.store import UnknownCustomerError
 from metering.db.engine import transaction
 from metering.months.close_months import CloseStep, CloseTerms, closable_zones, close_step

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from metering.access.actors import Author
 from metering.core.ids import digest
-from metering.customers.queries import UnlinkedCustomer, linked_stripe_ids, unlinked_customers
+from metering.customers.queries.customers import UnlinkedCustomer, linked_stripe_ids, unlinked_customers
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.stripe.client.port import StripePort

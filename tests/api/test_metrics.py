@@ -14,7 +14,7 @@ from redis import Redis
 from metering.alerts.store.endpoints import EndpointState
 from metering.api.metrics import KEEP_SECONDS, build_work_collector
 from metering.core.clock import utc_now
-from metering.customers.queries import count_overdue_customers
+from metering.customers.queries.time_zones import count_overdue_customers
 from metering.db.engine import service_engine, transaction
 from metering.exports.export_month import ExportFormat, ExportKind
 from metering.ledger.store.rollups import roll_up_totals

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from metering.alerts.queries.customer_figures import customer_months
 from metering.core.period import BillingPeriod
-from metering.customers.queries import list_customers
+from metering.customers.queries.customers import list_customers
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.ledger.store.rollups import roll_up_totals

@@ -23,7 +23,7 @@ from metering.alerts.queries.figures import (
     price_changes,
 )
 from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
-from metering.customers.queries import time_zones_in_use
+from metering.customers.queries.time_zones import time_zones_in_use
 
 # The condition under which a figure `f` reaches the threshold `t.threshold` of an alert `a`.
 _REACHED: Mapping[AlertKind, str] = {

@@ -7,13 +7,8 @@ from decimal import Decimal
 from metering.alerts.alerts import AlertKind
 from metering.alerts.queries.alerts import list_alerts
 from metering.core.time_zones import find_zone, shown_zone
-from metering.customers.queries import (
-    CustomerView,
-    find_customers,
-    get_customer,
-    similar_customers,
-    zone_problems,
-)
+from metering.customers.queries.customers import CustomerView, find_customers, get_customer, similar_customers
+from metering.customers.queries.time_zones import zone_problems
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, link
 from metering.dashboard.month_summary import Tile, cost_by_day, money_tile, quality_tiles, spending_tiles

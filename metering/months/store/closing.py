@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import shown_zone
-from metering.customers.queries import zone_problems
+from metering.customers.queries.time_zones import zone_problems
 from metering.db.rows import copy_rows, moment
 from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.months.invoice import ClosedPeriod, Invoice, Previous

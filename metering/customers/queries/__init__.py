@@ -1,0 +1,1 @@
+"""Queries for customers, the bounds of their months, and their time zones."""
