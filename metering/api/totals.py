@@ -1,6 +1,7 @@
 """`GET /v1/totals`: sums by group and time, compared with another range where asked."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NotRequired, cast
@@ -84,6 +85,10 @@ class TotalsPage(TypedDict):
     as_of: Annotated[Time, described("The moment that the figures show.")]
 
 
+GROUPS_CURSOR = cursor_of(rf"{TEXT}(?:\.{TEXT}){{0,{len(Group)}}}")
+GroupBy = Annotated[
+    str, Query(description=f"Any of {', '.join(Group)}, separated by commas.", examples=["customer_id,model"])
+]
 GranularityChoice = Annotated[
     Granularity, Query(description="The length of a row's time bucket; `none`: one bucket for the whole range.")
 ]
@@ -160,16 +165,14 @@ def read_the_totals(
     within: Annotated[Range, Depends(_range)],
     calendar: Annotated[_Calendar, Depends(_calendar)],
     compared: Annotated[Range | None, Depends(_compared)],
-    group_by: Annotated[
-        str, Query(description=f"Any of {', '.join(Group)}, separated by commas.", examples=["customer_id,model"])
-    ] = "",
+    group_by: GroupBy = "",
     customer_id: CustomerFilter = None,
     limit: Limit = 100,
-    cursor: Annotated[str | None, cursor_of(rf"{TEXT}(?:\.{TEXT}){{0,{len(Group)}}}")] = None,
+    cursor: Annotated[str | None, GROUPS_CURSOR] = None,
     if_none_match: Annotated[str | None, Header(description="An ETag of an earlier answer.")] = None,
 ) -> Response:
     """Sums by group: final amounts, filed by the time the stream ended, and accrued amounts beside them."""
-    groups = _groups(group_by)
+    groups = groups_of(group_by)
     customer = require_customer(key, customer_id)
     as_of = utc_now()
     question = TotalsQuestion(
@@ -187,13 +190,16 @@ def read_the_totals(
         connection, price_books=service.price_books, customer_id=customer, from_=within[0], to=within[1]
     )
     rows = read_totals(connection, question=question, accruals=accruals)
+    return answer_with(rows, limit=limit, compared=compared is not None, as_of=as_of, if_none_match=if_none_match)
+
+
+def answer_with(
+    rows: Sequence[TotalRow], *, limit: int, compared: bool, as_of: datetime, if_none_match: str | None
+) -> Response:
+    """A page of totals, of which one row more than `limit` was read; or that it is the one with that ETag."""
     last = rows[limit - 1] if len(rows) > limit else None
-    data = [total_shape(row, compared=compared is not None) for row in rows[:limit]]
+    data = [total_shape(row, compared=compared) for row in rows[:limit]]
     page: Page[Total] = {"data": data, "next_cursor": encode_cursor(last.position) if last else None}
-    return _answer(page, as_of, if_none_match)
-
-
-def _answer(page: Page[Total], as_of: datetime, if_none_match: str | None) -> Response:
     etag = f'W/"{hashlib.sha256(_encode(page)).hexdigest()[:32]}"'
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if if_none_match is not None and etag in {given.strip() for given in if_none_match.split(",")}:
@@ -235,7 +241,12 @@ def _checked(first: str, from_: datetime, second: str, to: datetime) -> Range:
     return from_, to
 
 
-def _groups(group_by: str) -> list[Group]:
+def groups_of(group_by: str) -> list[Group]:
+    """The groups in a parameter.
+
+    Raises:
+        InvalidParameterError: a name is unknown, or occurs twice.
+    """
     names = [name.strip() for name in group_by.split(",") if name.strip()]
     unknown = [name for name in names if name not in set(Group)]
     if unknown:

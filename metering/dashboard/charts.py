@@ -48,13 +48,14 @@ def stacked_by_day(
     title: str,
     by: str,
     labels: Sequence[str],
+    dates: Sequence[str],
     hrefs: Sequence[str],
     empty: str,
 ) -> Chart:
     """A chart of amounts in cents by day and series; the largest series each, the others together.
 
-    `days` contains each day that has an amount. `by` names what the series are. `labels` and `hrefs` are the name
-    of each day and the address of its streams.
+    `days` contains each day that has an amount. `by` names what the series are. `labels` are the names
+    of the days on the chart, `dates` those in its table, and `hrefs` the addresses of their streams.
     """
     by_series: dict[str, list[Decimal]] = {}
     places = {day: place for place, day in enumerate(days)}
@@ -64,7 +65,7 @@ def stacked_by_day(
         values = by_series.setdefault(shown, [ZERO] * len(days))
         values[places[day]] = EXACT.add(values[places[day]], amount)
     sums = [sum_cents(values[place] for values in by_series.values()) for place in range(len(days))]
-    linked = [Cell(label, href) for label, href in zip(labels, hrefs, strict=True)]
+    linked = [Cell(label, href) for label, href in zip(dates, hrefs, strict=True)]
     return Chart(
         name=name,
         title=title,

@@ -103,13 +103,10 @@ class Entry:
 
 
 def navigation(viewer: Viewer, section: str) -> list[Entry]:
-    """The sections that the viewer may see; a key bound to one customer gets that customer's page."""
-    entries = [
+    """The sections that the viewer may see. The overview of a key bound to one customer is its customer's page."""
+    return [
         Entry(title, link(path), name == section)
         for name, title, path in _SECTIONS
         if all(map(viewer.may, SCOPES_OF_PAGES[f"/{path}"]))
         and (viewer.customer_id is None or name != _ALL_CUSTOMERS_ONLY)
     ]
-    if viewer.customer_id is not None:
-        entries.insert(1, Entry("Your account", customer_page(viewer.customer_id), section == "customers"))
-    return entries

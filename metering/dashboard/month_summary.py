@@ -7,7 +7,7 @@ from functools import partial
 
 from metering.core.money import EXACT, sum_cents
 from metering.dashboard.charts import Chart, stacked_by_day
-from metering.dashboard.links import link, streams_of
+from metering.dashboard.links import link
 from metering.dashboard.month_totals import accruals, cost, cost_where, previous_cost, totals_by, totals_by_day
 from metering.dashboard.months import Month, forecast
 from metering.dashboard.page_request import PageRequest
@@ -55,7 +55,8 @@ def cost_by_day(request: PageRequest, month: Month, *, customer_id: str | None, 
         title="Cost by day and model",
         by="model",
         labels=[month.label(day) for day in days],
-        hrefs=[streams_of(customer_id=customer_id, within=month.day(day)) for day in days],
+        dates=[month.date(day) for day in days],
+        hrefs=[month.streams(customer_id=customer_id, day=month.day(day)) for day in days],
         empty=empty,
     )
 
@@ -69,7 +70,7 @@ def spending_tiles(
     accrued = sum_cents(each.usd_cents for each in open_streams)
     tiles = [
         money_tile("Final", final, f"{change(final, before)}; {month.compared_title}: {money(before)}",
-                   href=streams_of(customer_id=customer_id, within=month.range_)),
+                   href=month.streams(customer_id=customer_id)),
         money_tile("Accrued, not final", accrued, f"{counted(len(open_streams), 'stream')} in progress",
                    href=link("streams", state="open", customer_id=customer_id)),
     ]  # fmt: skip
@@ -90,14 +91,14 @@ def quality_tiles(
     )
     retried = totals_by(request, month, [Group.RETRY], customer_id=customer_id, compared=False)
     retries = cost_where(retried, Group.RETRY, True)
-    streams = partial(streams_of, customer_id=customer_id, within=month.range_)
+    streams = partial(month.streams, customer_id=customer_id)
     return [
         money_tile("Cancelled and abandoned", cost(stopped),
                    f"{share(cost(stopped), final)} of cost; {share(stopped_estimated, cost(stopped))} of it"
                    " estimated",
-                   href=streams(outcome=",".join(_STOPPED))),
+                   href=streams(filters={"outcome": ",".join(_STOPPED)})),
         money_tile("Estimated usage", estimated, f"{share(estimated, final)} of cost, without a provider's count",
-                   href=streams(usage_source=UsageSource.ESTIMATE.value)),
+                   href=streams(filters={"usage_source": UsageSource.ESTIMATE.value})),
         money_tile("Retried requests", retries, f"{share(retries, final)} of cost, repeated after an early end",
-                   href=streams(retry="true")),
+                   href=streams(filters={"retry": "true"})),
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from metering.core.money import sum_cents
+from metering.customers.queries.month_bounds import month_bounds
 from metering.dashboard.months import Month
 from metering.dashboard.page_request import PageRequest
 from metering.streams.accrue_streams import Accrual, accrue_streams
@@ -31,6 +32,8 @@ def totals_by(
         group_by=groups,
         customer_id=customer_id,
         compared=month.compared if compared else None,
+        months=month.billing,
+        compared_months=month.compared_billing if compared else None,
         order=order,
         limit=limit,
     )
@@ -48,6 +51,7 @@ def totals_by_day(
         group_by=[group],
         customer_id=customer_id,
         time_zone=month.zone if str(month.zone) != "UTC" else None,
+        months=month.billing,
         limit=_MAX_ROWS,
     )
     return read_totals(request.connection, question=question)
@@ -55,13 +59,18 @@ def totals_by_day(
 
 def accruals(request: PageRequest, month: Month, *, customer_id: str | None) -> Sequence[Accrual]:
     """What each stream that is not final would cost if it ended now."""
-    return accrue_streams(
+    from_, to = month.period.in_any_zone if month.billing else month.range_
+    found = accrue_streams(
         request.connection,
         price_books=request.service.price_books,
         customer_id=customer_id,
-        from_=month.range_[0],
-        to=month.range_[1],
+        from_=from_,
+        to=to,
     )
+    if month.billing is None:
+        return found
+    bounds = month_bounds(request.connection, {each.customer_id: month.period for each in found})
+    return [each for each in found if bounds[each.customer_id][0] <= each.at < bounds[each.customer_id][1]]
 
 
 def cost(rows: Sequence[TotalRow]) -> Decimal:

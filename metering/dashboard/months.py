@@ -1,6 +1,10 @@
-"""The month that a page shows, in a time zone: its range, days and forecast, and what it is compared with."""
+"""The month that a page shows: its bounds, days and forecast, and what it is compared with.
 
-from collections.abc import Sequence
+A month of all customers has the bounds of each one's invoice, so that it has one figure on every page. Its days
+are those of UTC. A month by UTC is a choice.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,24 +12,38 @@ from zoneinfo import ZoneInfo
 
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.core.period import BillingPeriod, day_bounds
-from metering.core.time_zones import UTC_ZONE
-from metering.customers.queries.month_bounds import month_bounds
+from metering.core.time_zones import UTC_ZONE, shown_zone
+from metering.customers.queries.customers import get_customer
+from metering.customers.queries.month_bounds import BillingMonths, month_bounds
+from metering.dashboard.links import key_filter, link, range_filters, streams_of
 from metering.dashboard.page_request import PageRequest
 from metering.totals.ranges import Range
 
 # A forecast uses the mean of at most this many whole days.
 _FORECAST_DAYS = 7
+NO_FILTERS: Mapping[str, str | None] = {}
+# The value of the filter `calendar` for a month by UTC.
+_BY_UTC = "utc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
-    """`range_` is all of it; `compared` is the month before, up to the same hour while this month is running."""
+    """`range_` is all of it; `compared` is the month before, up to the same hour while this month is running.
+
+    `billing` and `compared_billing` are set where each customer has the bounds of its own month. Then the ranges
+    are those of customers in UTC. `customer_id` is the one customer that the month is of. `is_by_utc` if UTC was
+    chosen.
+    """
 
     period: BillingPeriod
     zone: ZoneInfo
     range_: Range
     compared: Range
     now: datetime
+    customer_id: str | None = None
+    is_by_utc: bool = False
+    billing: BillingMonths | None = None
+    compared_billing: BillingMonths | None = None
 
     @property
     def is_current(self) -> bool:
@@ -51,6 +69,31 @@ class Month:
         return f"{day.astimezone(self.zone):%-d %b}"
 
     @property
+    def calendar(self) -> str:
+        """A sentence on the bounds of the month and of its days."""
+        if self.billing is not None:
+            return (
+                "Months are billing months: each customer's begins and ends in its time zone, as on its invoice."
+                " Days are in UTC; the first and the last have the hours beyond them."
+            )
+        if self.is_by_utc:
+            return "Months and days are in UTC, whatever the time zone of the invoices."
+        return "" if str(self.zone) == "UTC" else f"Days and months are in {self.zone}."
+
+    def date(self, day: datetime) -> str:
+        """A day as tables and files have it, e.g. `2026-11-01`."""
+        return f"{day.astimezone(self.zone):%Y-%m-%d}"
+
+    def streams(
+        self, *, customer_id: str | None, day: Range | None = None, filters: Mapping[str, str | None] = NO_FILTERS
+    ) -> str:
+        """The address of the month's final streams, or of those of one of its days; "" as a filter is unknown."""
+        if self.billing is None:
+            return streams_of(customer_id=customer_id, within=day or self.range_, **filters)
+        range_ = {} if day is None else range_filters(*day)
+        return link("streams", month=str(self.period), **range_, customer_id=customer_id, **key_filter(filters))
+
+    @property
     def title(self) -> str:
         """The month as text, e.g. `November 2026`."""
         return f"{self.period.start(time_zone=self.zone):%B %Y}"
@@ -71,22 +114,43 @@ class Month:
         return self.period.previous.start(time_zone=self.zone)
 
 
-def requested_month(request: PageRequest, *, zone: ZoneInfo = UTC_ZONE, customer_id: str | None = None) -> Month:
-    """The month in the filter `month`, or the current one; of a customer, with the bounds that its invoice has.
+def requested_month(request: PageRequest, *, customer_id: str | None = None) -> Month:
+    """The month in the filter `month`, or the current one: of a customer, or of all customers.
 
     Raises:
         InvalidPeriodError: the filter is not a month.
+        InvalidFilterError: the filter `calendar` is neither billing nor utc.
     """
+    customer_id = customer_id or request.viewer.customer_id
+    by_utc = request.one_of("calendar", ("billing", _BY_UTC)) == _BY_UTC
+    zone = UTC_ZONE if customer_id is None or by_utc else _zone_of(request, customer_id)
     given = request.text("month")
     period = BillingPeriod.parse(given) if given else BillingPeriod.containing(at=request.now, time_zone=zone)
-    start, end = _bounds(request, period, zone, customer_id)
-    before, _ = _bounds(request, period.previous, zone, customer_id)
-    compared = (before, start)
+    with_bounds_of = None if by_utc else customer_id
+    start, end = _bounds(request, period, zone, with_bounds_of)
+    before, _ = _bounds(request, period.previous, zone, with_bounds_of)
+    compared, so_far = (before, start), None
     if start <= request.now < end:
         # To the hour, as roll-ups are by hour; at most to the end of the month before.
-        so_far = request.now.replace(minute=0, second=0, microsecond=0) - start
-        compared = (before, min(before + max(so_far, timedelta(hours=1)), start))
-    return Month(period=period, zone=zone, range_=(start, end), compared=compared, now=request.now)
+        so_far = max(request.now.replace(minute=0, second=0, microsecond=0) - start, timedelta(hours=1))
+        compared = (before, min(before + so_far, start))
+    in_own_months = customer_id is None and not by_utc
+    return Month(
+        period=period,
+        zone=zone,
+        range_=(start, end),
+        compared=compared,
+        now=request.now,
+        customer_id=customer_id,
+        is_by_utc=by_utc,
+        billing=BillingMonths(period=period) if in_own_months else None,
+        compared_billing=BillingMonths(period=period.previous, so_far=so_far) if in_own_months else None,
+    )
+
+
+def _zone_of(request: PageRequest, customer_id: str) -> ZoneInfo:
+    view = get_customer(request.connection, customer_id=customer_id, now=request.now)
+    return shown_zone(view.time_zone) if view else UTC_ZONE
 
 
 def _bounds(request: PageRequest, period: BillingPeriod, zone: ZoneInfo, customer_id: str | None) -> Range:

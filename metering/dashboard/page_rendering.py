@@ -51,7 +51,7 @@ def render_page(wanted: PageRequest, page: Page, *, here: str) -> Response:
         "crumbs": page.crumbs,
         "viewer": viewer,
         "navigation": navigation(viewer, page.section),
-        "zone": page.zone,
+        "calendar": page.calendar,
         "now": wanted.now,
         "behind": finalizing_behind(wanted.connection, now=wanted.now),
         "backlog_count": count_backlog(wanted.connection, customer_id=viewer.customer_id) if may_count else 0,

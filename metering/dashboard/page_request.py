@@ -126,12 +126,14 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What to render. `section` is its place in the navigation; `tables` are available as CSV files."""
+    """What to render. `section` is its place in the navigation; `tables` are available as CSV files.
+
+    `calendar` says what its months and days are, where that is not plain."""
 
     template: str
     title: str
     section: str
     context: Mapping[str, object]
     tables: Sequence[Table] = ()
-    zone: str = "UTC"
+    calendar: str = ""
     crumbs: Sequence[tuple[str, str]] = field(default=())

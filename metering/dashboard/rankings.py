@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from metering.core.money import EXACT
-from metering.dashboard.links import customer_cell, customer_page, key_filter, link, range_filters
+from metering.dashboard.links import customer_cell, customer_page
 from metering.dashboard.month_totals import cost, previous_cost
 from metering.dashboard.months import Month
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table, Value
@@ -103,7 +103,7 @@ def _href(row: TotalRow, groups: Sequence[Group], month: Month, customer_id: str
     }
     customer = row.group.get("customer_id") or customer_id
     assert customer is None or isinstance(customer, str)
-    return link("streams", **range_filters(*month.range_), customer_id=customer, **key_filter(filters))
+    return month.streams(customer_id=customer, filters=filters)
 
 
 def _filter(value: str | bool | None) -> str:

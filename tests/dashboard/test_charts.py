@@ -26,6 +26,7 @@ def chart_of(amounts: list[tuple[datetime, str, Decimal]]) -> Chart:
         title="Cost",
         by="model",
         labels=[f"{day:%-d %b}" for day in DAYS],
+        dates=[f"{day:%Y-%m-%d}" for day in DAYS],
         hrefs=["#" for _ in DAYS],
         empty="",
     )

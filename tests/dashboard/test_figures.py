@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from metering.access.scopes import Role
 from metering.core.money import EXACT
 from tests.builders.seeded import CONFLICTING, OPEN, UNPRICED, Seeded
 from tests.dashboard.browsing import Browser
@@ -25,8 +26,7 @@ def usd(cents: str) -> Decimal:
 
 def total(seeded: Seeded, **query: Any) -> Decimal:
     """What the API says of this month."""
-    month = f"{seeded.now:%Y-%m}-01T00:00:00Z"
-    answer = seeded.api.client.get("/v1/totals", params={"from": month, "to": "2099-01-01T00:00:00Z", **query})
+    answer = seeded.api.client.get(f"/v1/totals/months/{seeded.now:%Y-%m}", params=query)
     rows = answer.json()["data"]
     return sum((usd(row["cost_usd_cents"]) for row in rows), Decimal(0))
 
@@ -106,7 +106,7 @@ def test_all_customers_sum_to_the_month(admin: Browser, seeded: Seeded) -> None:
 
 def test_a_customers_days_are_those_of_its_calendar(admin: Browser, seeded: Seeded) -> None:
     page = admin.get("customer", customer_id="tyrell")
-    assert "days and months are in Asia/Tokyo" in page.text
+    assert "Days and months are in Asia/Tokyo" in page.text
     period = seeded.period
     days = rows_of(admin.get("customer", customer_id="tyrell", month=period, csv="cost-by-day").text)
     models = rows_of(admin.get("customer", customer_id="tyrell", month=period, csv="models").text)
@@ -192,3 +192,47 @@ def test_the_footer_counts_ended_streams_that_wait_in_the_backlog(admin: Browser
     assert "Finalizing is up to date" in footer
     assert "2 ended streams</a> wait in the backlog" in footer
     assert "wait in the backlog" not in empty.get("").text
+
+
+def test_a_customer_sees_the_same_page_and_figures_that_staff_see_of_it(admin: Browser, seeded: Seeded) -> None:
+    with_key = Browser(seeded.api, Role.READ, customer_id="tyrell")
+    assert with_key.sign_in().status_code == 303
+    for month in (seeded.period, f"{seeded.now:%Y-%m}"):
+        theirs = with_key.get("", month=month)
+        ours = admin.get("customer", customer_id="tyrell", month=month)
+        assert [amount.usd for amount in amounts_of(theirs.text)] == [
+            amount.usd for amount in amounts_of(ours.text)
+        ]
+        (of_models, of_customer) = (
+            rows_of(browser.get(path, month=month, csv="models", **query).text)
+            for browser, path, query in ((with_key, "models", {}), (admin, "customer", {"customer_id": "tyrell"}))
+        )
+        assert [row["cost_usd"] for row in of_models] == [row["cost_usd"] for row in of_customer]
+
+
+def test_months_by_utc_are_a_choice_and_are_those_of_totals(admin: Browser, seeded: Seeded) -> None:
+    page = admin.get("", month=seeded.period)
+    assert "Months are billing months" in page.text
+    (choice,) = [link for link in links_of(page.text) if "calendar=utc" in link]
+    by_utc = admin.http.get(choice)
+    assert "Months and days are in UTC" in by_utc.text
+    rows = rows_of(admin.http.get(f"{choice}&csv=outcomes").text)
+    start, end = f"{seeded.period}-01T00:00:00Z", f"{seeded.now:%Y-%m}-01T00:00:00Z"
+    (answer,) = seeded.api.client.get("/v1/totals", params={"from": start, "to": end}).json()["data"]
+    assert sum(Decimal(row["cost_usd"]) for row in rows) == usd(answer["cost_usd_cents"])
+    assert admin.http.get("/dashboard/?calendar=moon").status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path", ["?", "customer?customer_id=hooli", "customer?customer_id=tyrell", "?calendar=utc"]
+)
+def test_the_parts_between_final_and_invoiced_add_up(admin: Browser, seeded: Seeded, path: str) -> None:
+    month = f"{path}&month={seeded.period}"
+    rows = rows_of(admin.get(f"{month}&csv=bridge").text)
+    page = admin.get(month).text
+    table = page[page.index('id="bridge"') :]
+    billed = amounts_of(table[table.index("<tfoot>") : table.index("</tfoot>")])[0].usd
+    assert sum(Decimal(row["amount_usd"]) for row in rows) == billed > 0
+    assert rows[0]["part"] == "Final cost of the month"
+    assert ("Hours of time zones other than UTC" in page) == ("utc" in path)
+    assert "From final to invoiced" not in admin.get(path).text

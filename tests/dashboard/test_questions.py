@@ -116,7 +116,7 @@ def test_a_key_of_one_customer_sees_that_one_on_every_page(bound: Browser, admin
         assert not [name for name in others if name in text], path
     for path in (f"?month={seeded.period}", f"streams?month={seeded.period}", "invoices"):
         assert "umbrella" in admin.get(path).text
-    for name in ("top", "models", "movers", "outcomes", "cost-by-day"):
+    for name in ("models", "keys", "outcomes", "cost-by-day"):
         assert "umbrella" not in bound.get("", csv=name).text
     number = next(
         each["number"]

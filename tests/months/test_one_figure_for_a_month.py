@@ -20,7 +20,7 @@ from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
 from tests.builders.books import CLOSE_TERMS
 from tests.dashboard.browsing import Browser
-from tests.dashboard.reading import rows_of
+from tests.dashboard.reading import amounts_of, rows_of
 from tests.exports.files import csv_rows
 from tests.running_api import Api, signed_in
 
@@ -157,6 +157,76 @@ def test_every_screen_shows_the_amount_of_the_invoice(books: Books, api: Api, ro
     browser.http.close()
 
 
+def of_all(api: Api, period: str) -> dict[str, dict[str, Decimal]]:
+    """A month of all customers, by customer: in totals of the month, on the customers page, and among streams."""
+    browser = Browser(api)
+    browser.sign_in()
+    shown: dict[str, dict[str, Decimal]] = {}
+    rows = api.client.get(f"/v1/totals/months/{period}", params={"group_by": "customer_id", "limit": 1000}).json()
+    shown["totals"] = {row["customer_id"]: Decimal(row["cost_usd_cents"]) for row in rows["data"]}
+    for name, path, table in (("customers", "customers", "customers"), ("overview", "", "top")):
+        found = rows_of(browser.get(path, month=period, csv=table).text)
+        shown[name] = {row["customer_id"]: Decimal(row["cost_usd"]).scaleb(2) for row in found}
+    streams: dict[str, Decimal] = {}
+    for row in rows_of(browser.get("streams", month=period, csv="streams").text):
+        streams[row["customer_id"]] = streams.get(row["customer_id"], Decimal(0)) + Decimal(
+            row["cost_usd"]
+        ).scaleb(2)
+    shown["streams"] = streams
+    by_day = rows_of(browser.get("", month=period, csv="cost-by-day").text)
+    assert sum(Decimal(row["total_usd"]).scaleb(2) for row in by_day) == sum(streams.values())
+    days = api.client.get(f"/v1/totals/months/{period}", params={"by_day": "true", "limit": 1000}).json()["data"]
+    assert {row["start"][:7] for row in days} == {period}
+    assert [Decimal(row["cost_usd_cents"]) for row in days] == [
+        amount for row in by_day if (amount := Decimal(row["total_usd"]).scaleb(2))
+    ]
+    browser.http.close()
+    return shown
+
+
+@pytest.mark.parametrize("rolled_up", [False, True])
+def test_a_month_of_all_customers_sums_the_months_of_their_invoices(
+    books: Books, api: Api, rolled_up: bool
+) -> None:
+    for zone in ZONES:
+        add_customer(books, zone, zone)
+        book_around_its_edges(books, zone, NOVEMBER, ZoneInfo(zone))
+    while books.finalize(now=LATER, limit=1000).claimed:
+        pass
+    if rolled_up:
+        roll_up_totals(books.service.engine)
+    before = of_all(api, "2026-11")
+    assert books.close("2026-10") == books.close("2026-11") == {}
+    expected = {
+        zone: each.invoice.exact_usd_cents
+        for zone in ZONES
+        for each in books.invoices(zone)
+        if each.invoice.period == NOVEMBER
+    }
+    for shown in (before, of_all(api, "2026-11")):
+        assert shown["totals"] == shown["customers"] == shown["streams"] == expected
+        assert shown["overview"].items() <= expected.items()
+        assert len(shown["overview"]) == 10
+
+
+def test_each_day_of_a_month_of_all_customers_leads_to_streams_that_sum_to_it(books: Books, api: Api) -> None:
+    for zone in ZONES:
+        add_customer(books, zone, zone)
+        book_around_its_edges(books, zone, NOVEMBER, ZoneInfo(zone))
+    books.finalize(now=LATER, limit=1000)
+    browser = Browser(api)
+    browser.sign_in()
+    by_day = rows_of(browser.get("", month="2026-11", csv="cost-by-day").text)
+    for row in by_day:
+        day = datetime.fromisoformat(row["day"]).replace(tzinfo=UTC)
+        query = {"month": "2026-11", "from": f"{day:%Y-%m-%d}", "to": f"{day + timedelta(days=1):%Y-%m-%d}"}
+        page = browser.get("streams", **query)
+        found = rows_of(browser.get("streams", csv="streams", **query).text)
+        assert sum((Decimal(each["cost_usd"]) for each in found), Decimal(0)) == Decimal(row["total_usd"])
+        assert amounts_of(page.text)[0].usd == Decimal(row["total_usd"])
+    browser.http.close()
+
+
 def test_a_day_has_one_figure_in_exports_and_totals(books: Books, api: Api) -> None:
     for zone in ZONES:
         add_customer(books, zone, zone)
@@ -194,6 +264,9 @@ def test_a_month_that_begins_where_one_of_another_zone_ended_has_one_figure(book
     middle = datetime(2026, 11, 15, tzinfo=UTC)
     assert listed(books, middle)["acme"] == november.invoice.exact_usd_cents
     for stored in (october, november):
+        of_month = of_all(api, str(stored.invoice.period))
+        del of_month["overview"]
+        assert all(each == {"acme": stored.invoice.exact_usd_cents} for each in of_month.values())
         shown = on_its_page(browser, "acme", stored.invoice.period)
         assert set(shown) == {stored.invoice.exact_usd_cents.scaleb(-2)}, str(stored.invoice.period)
     browser.http.close()

@@ -25,6 +25,33 @@ MONTHS = (
         ("tests/ledger/test_rollups.py::test_rolled_up_tables_agree_with_each_other_and_nothing_is_left",),
     ),
     Fault(
+        "hours beyond the end of UTC's month are taken from it",
+        "metering/totals/queries/moved_months.py",
+        '        "sign(", "-sign("\n',
+        '        "sign(", "sign("\n',
+        (
+            "tests/months/test_one_figure_for_a_month.py"
+            "::test_a_month_of_all_customers_sums_the_months_of_their_invoices",
+        ),
+    ),
+    Fault(
+        "a month of all customers forgets where the month before was closed",
+        "metering/customers/queries/month_bounds.py",
+        "THEN before.ends_at ELSE z.starts_at END",
+        "THEN z.starts_at ELSE z.starts_at END",
+        (
+            "tests/months/test_one_figure_for_a_month.py"
+            "::test_a_month_that_begins_where_one_of_another_zone_ended_has_one_figure",
+        ),
+    ),
+    Fault(
+        "a retry stays linked to a stream whose request was corrected",
+        "metering/streams/store/retries.py",
+        "c.request_key = ANY (t.retry_keys || t.request_key)",
+        "c.request_key = t.request_key",
+        ("tests/ledger/test_retries.py::test_a_start_that_wins_and_names_another_request_takes_the_link_back",),
+    ),
+    Fault(
         "a range of totals contains its end",
         "metering/totals/queries/edges.py",
         "AND {column} < :{prefix}tail_end))",

@@ -6,9 +6,10 @@ from decimal import Decimal
 
 from metering.alerts.alerts import AlertKind
 from metering.alerts.queries.alerts import list_alerts
-from metering.core.time_zones import find_zone, shown_zone
+from metering.core.time_zones import find_zone
 from metering.customers.queries.customers import CustomerView, find_customers, get_customer, similar_customers
 from metering.customers.queries.time_zones import zone_problems
+from metering.dashboard.bridge import bridge
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, link
 from metering.dashboard.month_summary import Tile, cost_by_day, money_tile, quality_tiles, spending_tiles
@@ -30,7 +31,7 @@ EMPTY = "No usage in this month."
 def customers(request: PageRequest) -> Page:
     """The page of all customers, or of the customers that a search finds."""
     if request.viewer.customer_id is not None:
-        raise NotFoundError("your key may see one customer only: open “Your account”")
+        raise NotFoundError("your key may see one customer only: open the overview")
     month = requested_month(request)
     searched = request.text("q")
     if searched is not None:
@@ -47,6 +48,7 @@ def customers(request: PageRequest) -> Page:
         template="customers.html.j2",
         title="Customers",
         section="customers",
+        calendar=month.calendar,
         context={
             "month": month,
             "table": table,
@@ -97,10 +99,15 @@ def customer(request: PageRequest) -> Page:
     """The page of one customer."""
     customer_id = request.customer(request.id("customer_id"))
     assert customer_id is not None
+    return customer_of(request, customer_id)
+
+
+def customer_of(request: PageRequest, customer_id: str) -> Page:
+    """The page of a customer that the viewer may see."""
     view = get_customer(request.connection, customer_id=customer_id, now=request.now)
     if view is None:
         raise NotFoundError(f"there is no customer {customer_id!r}")
-    month = requested_month(request, zone=shown_zone(view.time_zone), customer_id=customer_id)
+    month = requested_month(request, customer_id=customer_id)
     problem = zone_problems(request.connection, [view.time_zone]).get(view.time_zone)
     alone = request.viewer.customer_id is not None
     similar = {} if alone else similar_customers(request.connection, [customer_id])
@@ -112,6 +119,9 @@ def customer(request: PageRequest) -> Page:
         ranking(name, title, rows[name], month, groups=by, empty=EMPTY, customer_id=customer_id)
         for name, title, by in groups
     ]
+    bridged = bridge(request, month, customer_id=customer_id, final=cost(rows["outcomes"]))
+    if bridged is not None:
+        tables.insert(0, bridged)
     limit = request.list_limit("invoices", _SHOWN)
     bills = list_invoices(
         request.connection, where=InvoiceFilter(customer_id=customer_id), before=None, limit=limit + 1
@@ -123,8 +133,8 @@ def customer(request: PageRequest) -> Page:
     return Page(
         template="customer.html.j2",
         title=view.name or customer_id,
-        section="customers",
-        zone=month.zone.key,
+        section="customers" if request.viewer.customer_id is None else "overview",
+        calendar=month.calendar,
         crumbs=[("Customers", link("customers"))] if request.viewer.customer_id is None else [],
         context={
             "month": month,

@@ -142,7 +142,7 @@ def invoice(request: PageRequest) -> Page:
         template="invoice.html.j2",
         title=f"Invoice {stored.number}",
         section="invoices",
-        zone=stored.closed.time_zone,
+        calendar=f"Days and months are in {stored.closed.time_zone}." if stored.closed.time_zone != "UTC" else "",
         crumbs=[("Invoices", link("invoices")), (mine.customer_id, customer_page(mine.customer_id))],
         context={
             "stored": stored,

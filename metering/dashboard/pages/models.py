@@ -50,6 +50,7 @@ def models(request: PageRequest) -> Page:
         template="models.html.j2",
         title="Models",
         section="models",
+        calendar=month.calendar,
         context={"month": month, "table": table, "chart": chart},
         tables=[chart.table, table],
     )

@@ -5,11 +5,13 @@ from decimal import Decimal
 
 from metering.core.money import EXACT
 from metering.corrections.queries import count_backlog
+from metering.dashboard.bridge import bridge
 from metering.dashboard.links import link
 from metering.dashboard.month_summary import Tile, cost_by_day, money_tile, quality_tiles, spending_tiles
 from metering.dashboard.month_totals import cost, totals_by
 from metering.dashboard.months import Month, requested_month
 from metering.dashboard.page_request import Page, PageRequest
+from metering.dashboard.pages.customers import customer_of
 from metering.dashboard.rankings import ranking
 from metering.dashboard.values import age, count, counted
 from metering.months.queries.invoices import invoiced
@@ -26,17 +28,20 @@ EMPTY = (
 
 
 def overview(request: PageRequest) -> Page:
-    """The page."""
+    """The page: of all customers, or of the one customer that the viewer's key is bound to."""
+    if request.viewer.customer_id is not None:
+        return customer_of(request, request.viewer.customer_id)
     month = requested_month(request)
-    customer_id = request.viewer.customer_id
-    outcomes = totals_by(request, month, [Group.OUTCOME, Group.USAGE_SOURCE], customer_id=customer_id)
-    chart = cost_by_day(request, month, customer_id=customer_id, empty=EMPTY)
-    who = Group.CUSTOMER_ID if customer_id is None else Group.API_KEY_ID
-    either = totals_by(request, month, [who], customer_id=customer_id, limit=_TOP, order=Order.EITHER)
+    outcomes = totals_by(request, month, [Group.OUTCOME, Group.USAGE_SOURCE], customer_id=None)
+    chart = cost_by_day(request, month, customer_id=None, empty=EMPTY)
+    who = Group.CUSTOMER_ID
+    either = totals_by(request, month, [who], customer_id=None, limit=_TOP, order=Order.EITHER)
     top, movers = either[:_TOP], sorted(either, key=_change_size, reverse=True)[:_TOP]
-    models = totals_by(request, month, [Group.PROVIDER, Group.MODEL], customer_id=customer_id, limit=_TOP)
+    models = totals_by(request, month, [Group.PROVIDER, Group.MODEL], customer_id=None, limit=_TOP)
     spent = cost(outcomes)
+    bridged = bridge(request, month, customer_id=None, final=spent)
     tables = [
+        *([bridged] if bridged else ()),
         ranking("top", "Highest cost", top, month, groups=[who], empty=EMPTY, of=spent),
         ranking("models", "By model", models, month, groups=[Group.PROVIDER, Group.MODEL], empty=EMPTY, of=spent),
         ranking("movers", "Largest changes", movers, month, groups=[who], empty=EMPTY, of=spent),
@@ -44,17 +49,17 @@ def overview(request: PageRequest) -> Page:
                 groups=[Group.OUTCOME, Group.USAGE_SOURCE], empty=EMPTY),
     ]  # fmt: skip
     tiles = [
-        *spending_tiles(request, month, customer_id=customer_id, outcomes=outcomes, chart=chart),
+        *spending_tiles(request, month, customer_id=None, outcomes=outcomes, chart=chart),
         _invoiced(request, month),
-        *quality_tiles(request, month, customer_id=customer_id, outcomes=outcomes),
+        *quality_tiles(request, month, customer_id=None, outcomes=outcomes),
         _waiting(request),
+        _stripe(request),
     ]
-    if customer_id is None:
-        tiles.append(_stripe(request))
     return Page(
         template="overview.html.j2",
         title=f"Overview of {month.title}",
         section="overview",
+        calendar=month.calendar,
         context={
             "month": month,
             "tiles": tiles,
@@ -71,7 +76,7 @@ def _change_size(row: TotalRow) -> Decimal:
 
 def _invoiced(request: PageRequest, month: Month) -> Tile:
     """The month's invoices."""
-    bills = invoiced(request.connection, period=str(month.period), customer_id=request.viewer.customer_id)
+    bills = invoiced(request.connection, period=str(month.period), customer_id=None)
     detail = counted(bills.count, "invoice") if bills.count else "the month is closed after its end"
     return money_tile(
         "Invoiced", Decimal(bills.billed_cents), detail, href=link("invoices", month=str(month.period))
@@ -80,7 +85,7 @@ def _invoiced(request: PageRequest, month: Month) -> Tile:
 
 def _waiting(request: PageRequest) -> Tile:
     """The streams in the backlog."""
-    waiting = count_backlog(request.connection, customer_id=request.viewer.customer_id)
+    waiting = count_backlog(request.connection, customer_id=None)
     detail = "streams wait for a start, a rate or a decision" if waiting else "the backlog is empty"
     flag = "attention" if waiting else None
     return Tile(title="Needs attention", value=count(waiting), detail=detail, href=link("backlog"), flag=flag)

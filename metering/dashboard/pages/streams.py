@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from metering.core.cursors import parse_time, time_part
 from metering.core.money import ZERO, sum_cents
+from metering.customers.queries.month_bounds import BillingMonths
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import NO_KEY, customer_cell, stream_cell
 from metering.dashboard.months import requested_month
@@ -86,17 +87,18 @@ def streams(request: PageRequest) -> Page:
             "sources": list(UsageSource),
             "flags": list(Flag),
             "inlets": list(Inlet),
-            "range": _range(request) if state == "final" and searched is None else None,
+            "range": _range(request)[0] if state == "final" and searched is None else None,
         },
         tables=[table],
     )
 
 
-def _range(request: PageRequest) -> Range:
-    """The range of the filters `from` and `to`, by default the month."""
+def _range(request: PageRequest) -> tuple[Range, BillingMonths | None]:
+    """The range of the filters `from` and `to`, by default the month; and the month, if it is in the filters."""
     start, end = request.time("from"), request.time("to")
     month = requested_month(request)
-    return (start or month.range_[0], end or month.range_[1])
+    by_month = "month" in request.query or not (start or end)
+    return (start or month.range_[0], end or month.range_[1]), month.billing if by_month else None
 
 
 def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
@@ -107,10 +109,11 @@ def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
             raise InvalidFilterError(f"outcome: {outcome!r} is not one of {', '.join(Outcome)}")
     retry = request.one_of("retry", ("true", "false"))
     flag = request.one_of("flag", tuple(Flag))
-    start, end = _range(request)
+    (start, end), months = _range(request)
     return FinalFilter(
         from_=start,
         to=end,
+        months=months,
         customer_id=customer_id,
         provider=request.text("provider"),
         model=request.text("model"),
@@ -178,7 +181,12 @@ def _total(request: PageRequest, where: FinalFilter) -> Mapping[str, int | Decim
     if where.retry is not None:
         only[Group.RETRY] = str(where.retry).lower()
     question = TotalsQuestion(
-        from_=where.from_, to=where.to, group_by=[Group.OUTCOME], customer_id=where.customer_id, only=only
+        from_=where.from_,
+        to=where.to,
+        group_by=[Group.OUTCOME],
+        customer_id=where.customer_id,
+        only=only,
+        months=where.months,
     )
     rows = read_totals(request.connection, question=question)
     counted = [row for row in rows if where.outcomes is None or row.group["outcome"] in where.outcomes]

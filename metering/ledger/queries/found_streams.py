@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from metering.customers.queries.month_bounds import BillingMonths, moved_months, moved_parameters
 from metering.streams.bill import Flag
 from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
@@ -16,7 +17,8 @@ from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_
 class FinalFilter:
     """A filter for finalized streams. `from_` and `to` bound the end of the stream, half-open.
 
-    None does not filter; "" matches an unknown value.
+    With `months`, they are that month in UTC or some of its days, and each customer has the bounds of its own
+    month, as in totals. None does not filter; "" matches an unknown value.
     """
 
     from_: datetime
@@ -30,6 +32,7 @@ class FinalFilter:
     retry: bool | None = None
     flag: Flag | None = None
     inlet: str | None = None
+    months: BillingMonths | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,26 @@ _FINAL = """
         FROM newest_bills b WHERE NOT b.taken_back AND b.ended_at >= :from_ AND b.ended_at < :to
     ) AS found
 """
+# Most customers' months are those of UTC, and are not in `moved`.
+_IN_OWN_MONTH = """
+    ended_at >= coalesce((SELECT m.starts_at FROM moved m WHERE m.customer_id = found.customer_id), :starts_at)
+    AND ended_at < coalesce((SELECT m.ends_at FROM moved m WHERE m.customer_id = found.customer_id),
+                            :month_ends_at)
+"""
+
+
+def _query(connection: Connection, where: FinalFilter, select: str) -> tuple[str, dict[str, Any]]:
+    """A query for the streams of a filter, up to its conditions, and its parameters."""
+    conditions, given = _conditions(where)
+    months = where.months
+    if months is None:
+        return f"{select.format(_FINAL)} WHERE {' AND '.join(conditions)}", given
+    has_first, has_last = months.reaches_beyond((where.from_, where.to))
+    first, last = months.period.in_any_zone
+    given |= moved_parameters(connection, months)
+    given |= {"from_": first if has_first else where.from_, "to": last if has_last else where.to}
+    conditions.append(_IN_OWN_MONTH)
+    return f"WITH {moved_months()} {select.format(_FINAL)} WHERE {' AND '.join(conditions)}", given
 
 
 def _conditions(where: FinalFilter) -> tuple[list[str], dict[str, Any]]:
@@ -88,12 +111,12 @@ def find_streams(
     connection: Connection, *, where: FinalFilter, before: Position | None, limit: int
 ) -> Sequence[FoundStream]:
     """Up to `limit` finalized streams, the latest end first, that come after the position `before`."""
-    conditions, given = _conditions(where)
+    query, given = _query(connection, where, "{}")
     if before is not None:
         given |= dict(zip(("before", "before_customer", "before_stream"), before, strict=True))
-        conditions.append("(ended_at, customer_id, stream_id) < (:before, :before_customer, :before_stream)")
+        query += " AND (ended_at, customer_id, stream_id) < (:before, :before_customer, :before_stream)"
     query = f"""
-        {_FINAL} WHERE {" AND ".join(conditions)}
+        {query}
         ORDER BY ended_at DESC, customer_id DESC, stream_id DESC LIMIT :limit
     """
     return [FoundStream(**row._mapping) for row in connection.execute(text(query), {**given, "limit": limit})]
@@ -104,11 +127,8 @@ def sum_of_streams(connection: Connection, *, where: FinalFilter) -> tuple[int, 
 
     It reads each of them: for filters that only a few streams match and that the totals do not have.
     """
-    conditions, given = _conditions(where)
-    query = f"""
-        SELECT count(*) AS streams, coalesce(sum(usd_cents), 0) AS usd_cents
-        FROM ({_FINAL} WHERE {" AND ".join(conditions)}) AS matching
-    """
+    sums = "SELECT count(*) AS streams, coalesce(sum(usd_cents), 0) AS usd_cents FROM ({}) AS found"
+    query, given = _query(connection, where, sums)
     row = connection.execute(text(query), given).one()
     return row.streams, row.usd_cents
 

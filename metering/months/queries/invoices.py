@@ -180,16 +180,23 @@ def line_entries(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoiced:
-    """The number of a month's invoices, the cents that they bill, and the exact remainders that they carry on."""
+    """The number of a month's invoices, the cents that they bill, and what these come from, in exact cents.
+
+    `exact_usd_cents` plus `carried_in_usd_cents` is `billed_cents` plus `remainder_usd_cents`.
+    """
 
     count: int
     billed_cents: int
+    exact_usd_cents: Decimal
+    carried_in_usd_cents: Decimal
     remainder_usd_cents: Decimal
 
 
 _INVOICED = text(
     """
     SELECT count(*) AS count, CAST(coalesce(sum(billed_cents), 0) AS bigint) AS billed_cents,
+           coalesce(sum(exact_usd_cents), 0) AS exact_usd_cents,
+           coalesce(sum(carried_in_usd_cents), 0) AS carried_in_usd_cents,
            coalesce(sum(remainder_usd_cents), 0) AS remainder_usd_cents
     FROM invoices WHERE period = :period AND (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
     """

@@ -12,12 +12,15 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from metering.core.money import ZERO
+from metering.core.period import BillingPeriod
+from metering.customers.queries.month_bounds import BillingMonths
 from metering.db.rows import json_rows
 from metering.events.usage import COUNTERS, TIMED_COUNTERS, Quantity
 from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Rollup, narrowest
 from metering.streams.accrue_streams import Accrual
 from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
+from metering.totals.queries.moved_months import moved_rows, parameters_of, with_moved
 from metering.totals.ranges import Granularity, Range, Unit, bucket_starts, utc_ranges, zoned_stretches
 
 
@@ -54,6 +57,11 @@ class TotalsQuestion:
     `after` is the position of the last row of the previous page. Days and months are those of `time_zone`; hours
     are always UTC. `compared` is another range whose final amounts are returned beside each group, with
     `Granularity.NONE` only. `only` filters groups by one value each; an unknown value is "".
+
+    With `months`, the range is that month in UTC or some of its days, and each customer counts by the bounds of
+    its own month: days stay those of UTC, and the first and the last have the hours beyond them.
+    `compared_months` is the same for the compared range. `invoiced` leaves only customers that have an invoice of
+    that month.
     """
 
     from_: datetime
@@ -67,6 +75,9 @@ class TotalsQuestion:
     time_zone: ZoneInfo | None = None
     compared: Range | None = None
     order: Order = Order.GROUP
+    months: BillingMonths | None = None
+    compared_months: BillingMonths | None = None
+    invoiced: BillingPeriod | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +125,7 @@ def read_totals(
     parameters: dict[str, Any] = {
         "granularity": question.granularity.value,
         "customer_id": question.customer_id,
+        "invoiced": str(question.invoiced),
         "limit": question.limit,
         "accruals": json_rows(accruals),
         **{f"only_{group.value}": value for group, value in question.only.items()},
@@ -122,11 +134,12 @@ def read_totals(
     if question.after is not None:
         after = f"WHERE ({', '.join(names)}) > ({', '.join(f':after_{name}' for name in names)})"
         parameters |= {f"after_{name}": value for name, value in zip(names, question.after, strict=True)}
+    rows = " UNION ALL ".join(_all_rows(question, parameters))
     query = f"""
-        SELECT * FROM (
+        {_with(connection, question, parameters)} SELECT * FROM (
             SELECT {", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True))},
                    {", ".join(f"sum({measure}) AS {measure}" for measure in _MEASURES)}
-            FROM ({" UNION ALL ".join(_all_rows(question, parameters))})
+            FROM ({rows})
                 AS all_kinds ({", ".join([*keys, *_MEASURES])})
             GROUP BY {", ".join(names)}
             HAVING sum(stream_count) <> 0 OR sum(usd_cents) <> 0 OR sum(accruing_stream_count) <> 0
@@ -163,9 +176,41 @@ def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]
         rows += _utc_rows(question, (question.from_, question.to), _FINAL, parameters, prefix="")
     else:
         rows += _zoned_rows(question, parameters)
+    if question.months is not None:
+        rows += _moved_rows(question, _FINAL, prefix="")
     if question.compared is not None:
-        rows += _utc_rows(question, question.compared, _COMPARED, parameters, prefix="compared_")
+        rows += _utc_rows(question, question.compared, _COMPARED, parameters, prefix=_COMPARED_PREFIX)
+    if question.compared_months is not None:
+        rows += _moved_rows(question, _COMPARED, prefix=_COMPARED_PREFIX)
     return rows
+
+
+_COMPARED_PREFIX = "compared_"
+
+
+def _with(connection: Connection, question: TotalsQuestion, parameters: dict[str, Any]) -> str:
+    """The definitions that the rows of `months` need; adds their parameters."""
+    found = []
+    final, compared = (question.from_, question.to), question.compared
+    for months, range_, prefix in (
+        (question.months, final, ""),
+        (question.compared_months, compared, _COMPARED_PREFIX),
+    ):
+        if months is not None and range_ is not None:
+            found.append(with_moved(range_, months, prefix=prefix))
+            parameters |= parameters_of(connection, months, prefix=prefix)
+    return f"WITH {', '.join(found)}" if found else ""
+
+
+def _moved_rows(question: TotalsQuestion, measures: str, *, prefix: str) -> list[str]:
+    needed = {"customer_id", *(group.value for group in (*question.group_by, *question.only))}
+    return moved_rows(
+        hourly=narrowest(HOURLY, dimensions=needed),
+        keys=lambda column: _keys(question, column),
+        measures=measures.split(", "),
+        only=_only(question),
+        prefix=prefix,
+    )
 
 
 def _zone_of(question: TotalsQuestion) -> ZoneInfo | None:
@@ -176,6 +221,8 @@ def _zone_of(question: TotalsQuestion) -> ZoneInfo | None:
 def _keys(question: TotalsQuestion, column: str) -> str:
     """The bucket of a time, as text that sorts like the time, and the groups."""
     bucket = "''"
+    if question.months is not None:
+        column = f"LEAST(GREATEST({column}, :starts_at), CAST(:ends_at AS timestamptz) - interval '1 microsecond')"
     if question.granularity is not Granularity.NONE:
         start = f"date_trunc(:granularity, {column})"
         if _zone_of(question) is not None:
@@ -189,13 +236,15 @@ def _only(question: TotalsQuestion) -> str:
     conditions = [f"{group.value} = :only_{group.value}" for group in question.only]
     if question.customer_id is not None:
         conditions.append("customer_id = :customer_id")
+    if question.invoiced is not None:
+        conditions.append("customer_id IN (SELECT i.customer_id FROM invoices i WHERE i.period = :invoiced)")
     return " AND ".join(conditions) or "true"
 
 
 def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup, Rollup]:
     """The narrowest tables of sums by hour, day and month that have the question's dimensions."""
     needed = {group.value for group in (*question.group_by, *question.only)}
-    if question.customer_id is not None:
+    if question.customer_id is not None or question.invoiced is not None:
         needed.add("customer_id")
     hourly, daily, monthly = (narrowest(rollups, dimensions=needed) for rollups in (HOURLY, DAILY, MONTHLY))
     return hourly, daily, monthly
