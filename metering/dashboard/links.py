@@ -1,6 +1,6 @@
 """Links within the dashboard: addresses of pages, cells that link to them, and the navigation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
@@ -13,22 +13,38 @@ from metering.totals.ranges import Range
 # The filter for streams without an API key: an empty form field already means "any key".
 NO_KEY = "no_key"
 
-_SECTIONS = (
-    ("overview", "Overview", ""),
-    ("customers", "Customers", "customers"),
-    ("models", "Models", "models"),
-    ("streams", "Streams", "streams"),
-    ("invoices", "Invoices", "invoices"),
-    ("drift", "Reconciliation", "drift"),
-    ("alerts", "Alerts", "alerts"),
-    ("backlog", "Backlog", "backlog"),
-    ("rates", "Rates", "rates"),
-    ("keys", "Keys", "keys"),
-    ("audit_log", "Audit log", "audit-log"),
-    ("system", "System", "system"),
+# Groups of the navigation: each section with its title, its path, its icon.
+_GROUPS = (
+    (
+        "Usage",
+        (
+            ("overview", "Overview", "", "chart-bar"),
+            ("customers", "Customers", "customers", "users"),
+            ("models", "Models", "models", "cpu"),
+            ("streams", "Streams", "streams", "list-details"),
+        ),
+    ),
+    (
+        "Billing",
+        (
+            ("invoices", "Invoices", "invoices", "file-invoice"),
+            ("drift", "Reconciliation", "drift", "scale"),
+        ),
+    ),
+    ("Pricing", (("rates", "Rates", "rates", "tag"),)),
+    (
+        "Operations",
+        (
+            ("alerts", "Alerts", "alerts", "bell"),
+            ("backlog", "Backlog", "backlog", "inbox"),
+            ("keys", "Keys", "keys", "key"),
+            ("audit_log", "Audit log", "audit-log", "history"),
+            ("system", "System", "system", "activity"),
+        ),
+    ),
 )
-# Hidden from keys that are bound to one customer.
-_ALL_CUSTOMERS_ONLY = "customers"
+# What a customer has no use for, or may not see.
+_OF_STAFF = frozenset({"customers", "drift", "backlog", "system"})
 
 
 def link(path: str, **filters: str | None) -> str:
@@ -95,18 +111,36 @@ def _text(at: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A section's name and address; `current` if the page belongs to it."""
+    """A section of the navigation; `current` if the page belongs to it, `count` of what waits there."""
 
     title: str
     href: str
+    icon: str
     current: bool
+    count: int = 0
 
 
-def navigation(viewer: Viewer, section: str) -> list[Entry]:
-    """The sections that the viewer may see. The overview of a key bound to one customer is its customer's page."""
-    return [
-        Entry(title, link(path), name == section)
-        for name, title, path in _SECTIONS
-        if all(map(viewer.may, SCOPES_OF_PAGES[f"/{path}"]))
-        and (viewer.customer_id is None or name != _ALL_CUSTOMERS_ONLY)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of the navigation."""
+
+    title: str
+    entries: Sequence[Entry]
+
+
+def navigation(viewer: Viewer, section: str, *, backlog_count: int) -> list[Group]:
+    """The sections that the viewer may see, by group. A customer's overview is its own page."""
+    counts = {"backlog": backlog_count}
+    groups = [
+        Group(
+            title,
+            [
+                Entry(name, link(path), icon, key == section, counts.get(key, 0))
+                for key, name, path, icon in entries
+                if all(map(viewer.may, SCOPES_OF_PAGES[f"/{path}"]))
+                and (viewer.customer_id is None or key not in _OF_STAFF)
+            ],
+        )
+        for title, entries in _GROUPS
     ]
+    return [group for group in groups if group.entries]

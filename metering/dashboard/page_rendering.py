@@ -45,16 +45,17 @@ def render_page(wanted: PageRequest, page: Page, *, here: str) -> Response:
     """The page as an answer; `here` is its address."""
     viewer = wanted.viewer
     may_count = viewer.may(Scope.CORRECTIONS_READ)
+    waiting = count_backlog(wanted.connection, customer_id=viewer.customer_id) if may_count else 0
     context = {
         **page.context,
         "title": page.title,
         "crumbs": page.crumbs,
         "viewer": viewer,
-        "navigation": navigation(viewer, page.section),
+        "navigation": navigation(viewer, page.section, backlog_count=waiting),
         "calendar": page.calendar,
         "now": wanted.now,
         "behind": finalizing_behind(wanted.connection, now=wanted.now),
-        "backlog_count": count_backlog(wanted.connection, customer_id=viewer.customer_id) if may_count else 0,
+        "backlog_count": waiting,
         "here": here,
         "query": wanted.filters,
     }
