@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from zlib import crc32
 
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
@@ -13,29 +14,44 @@ from metering.dashboard.values import dollars_text
 # Series with a bar of their own; the rest are summed as "others".
 _MAX_SERIES = 6
 OTHER = "others"
+# Names of colours in the stylesheet: `--c0` to `--c9`, and `--cx` for the others.
+_COLOURS = 10
+_OTHER_COLOUR = "--cx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Amounts by day, stacked by series; `summary` describes them in a sentence."""
+    """Amounts by day, stacked by series; `summary` describes them in a sentence.
+
+    `partial` is the place of a day that is not over. `compared` is the name and the amounts of another stretch of
+    days, for a line.
+    """
 
     name: str
     title: str
     summary: str
     days: Sequence[str]
+    hrefs: Sequence[str]
     sums: Sequence[Decimal]
     series: Mapping[str, Sequence[Decimal]]
     table: Table
+    partial: int | None = None
+    compared: tuple[str, Sequence[Decimal]] | None = None
 
     @property
     def json(self) -> str:
         """The data for the script that draws it, in dollars as text. `<` is escaped so that no tag can begin."""
+        colours = _colours(list(self.series))
         document = {
             "labels": list(self.days),
+            "hrefs": list(self.hrefs),
+            "partial": self.partial,
             "series": [
-                {"name": name, "values": [dollars_text(amount) for amount in amounts]}
+                {"name": name, "colour": colours[name], "values": list(map(dollars_text, amounts))}
                 for name, amounts in self.series.items()
             ],
+            "compared": self.compared
+            and {"name": self.compared[0], "values": list(map(dollars_text, self.compared[1]))},
         }
         return json.dumps(document).replace("<", "\\u003c")
 
@@ -51,6 +67,8 @@ def stacked_by_day(
     dates: Sequence[str],
     hrefs: Sequence[str],
     empty: str,
+    partial: int | None = None,
+    compared: tuple[str, Sequence[Decimal]] | None = None,
 ) -> Chart:
     """A chart of amounts in cents by day and series; the largest series each, the others together.
 
@@ -71,10 +89,24 @@ def stacked_by_day(
         title=title,
         summary=_summary(sums, labels),
         days=labels,
+        hrefs=hrefs,
         sums=sums,
         series=by_series,
         table=_table(name, title, by, linked, sums, by_series, empty),
+        partial=partial,
+        compared=compared,
     )
+
+
+def _colours(names: Sequence[str]) -> Mapping[str, str]:
+    """A colour for each series, by its name: the same on every page, unless a larger one there has taken it."""
+    taken: dict[int, str] = {}
+    for name in names:
+        if name != OTHER:
+            first = crc32(name.encode())
+            place = next((each for step in range(_COLOURS) if (each := (first + step) % _COLOURS) not in taken), 0)
+            taken[place] = name
+    return {name: f"--c{place}" for place, name in taken.items()} | {OTHER: _OTHER_COLOUR}
 
 
 def _largest(amounts: Sequence[tuple[datetime, str, Decimal]]) -> Mapping[str, int]:

@@ -5,15 +5,24 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
-from metering.core.money import EXACT, sum_cents
+from metering.core.money import EXACT, ZERO, sum_cents
 from metering.dashboard.charts import Chart, stacked_by_day
 from metering.dashboard.links import link
-from metering.dashboard.month_totals import accruals, cost, cost_where, previous_cost, totals_by, totals_by_day
+from metering.dashboard.month_totals import (
+    accruals,
+    before_by_day,
+    cost,
+    cost_where,
+    previous_cost,
+    totals_by,
+    totals_by_day,
+)
 from metering.dashboard.months import Month, forecast
 from metering.dashboard.page_request import PageRequest
 from metering.dashboard.rankings import CREDITS
-from metering.dashboard.values import change, counted, exact_money, money, share
+from metering.dashboard.values import counted, dollars_text, exact_money, money, percent, percent_of, share
 from metering.events.events import Outcome, UsageSource
+from metering.months.queries.invoices import invoiced
 from metering.totals.queries.totals import Group, TotalRow
 
 _STOPPED = (Outcome.CANCELLED, Outcome.ABANDONED)
@@ -21,13 +30,17 @@ _STOPPED = (Outcome.CANCELLED, Outcome.ABANDONED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """A figure with a title and details. `exact` has all of its digits; `flag` marks a figure to look at."""
+    """A figure with a title and details; `flag` marks a figure to look at.
+
+    Of an amount, `exact` has all digits, and `dollars` is the same as plain text.
+    """
 
     title: str
     value: str
     detail: str
     href: str | None = None
     exact: str | None = None
+    dollars: str | None = None
     flag: str | None = None
 
 
@@ -36,7 +49,13 @@ def money_tile(
 ) -> Tile:
     """An amount as a tile."""
     return Tile(
-        title=title, value=money(usd_cents), exact=exact_money(usd_cents), detail=detail, href=href, flag=flag
+        title=title,
+        value=money(usd_cents),
+        exact=exact_money(usd_cents),
+        dollars=dollars_text(usd_cents),
+        detail=detail,
+        href=href,
+        flag=flag,
     )
 
 
@@ -48,6 +67,7 @@ def cost_by_day(request: PageRequest, month: Month, *, customer_id: str | None, 
     ]
     # A gateway whose clock is ahead ends streams tomorrow.
     days = sorted({*month.days, *(day for day, _, _ in amounts)})
+    before = before_by_day(request, month, customer_id=customer_id)[: len(days)]
     return stacked_by_day(
         amounts,
         days=days,
@@ -58,26 +78,63 @@ def cost_by_day(request: PageRequest, month: Month, *, customer_id: str | None, 
         dates=[month.date(day) for day in days],
         hrefs=[month.streams(customer_id=customer_id, day=month.day(day)) for day in days],
         empty=empty,
+        partial=len(month.days) - 1 if month.is_current else None,
+        compared=(f"{month.before:%B}", before) if any(before) else None,
     )
 
 
-def spending_tiles(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """What the month costs: the final amount, large, with its change; and what stands beside it.
+
+    `parts` are the shares of a bar, in percent of the largest figure: final, in progress, still to come.
+    """
+
+    title: str
+    final: Tile
+    up: bool | None
+    beside: Sequence[Tile]
+    parts: Sequence[tuple[str, str]]
+
+
+def headline(
     request: PageRequest, month: Month, *, customer_id: str | None, outcomes: Sequence[TotalRow], chart: Chart
-) -> list[Tile]:
-    """Final, accrued, and the forecast of a running month; `outcomes` is the month by outcome and usage source."""
+) -> Headline:
+    """The final, the accrued and the expected cost of a month; `outcomes` is it by outcome and usage source."""
     final, before = cost(outcomes), previous_cost(outcomes)
     open_streams = accruals(request, month, customer_id=customer_id)
     accrued = sum_cents(each.usd_cents for each in open_streams)
-    tiles = [
-        money_tile("Final", final, f"{change(final, before)}; {month.compared_title}: {money(before)}",
-                   href=month.streams(customer_id=customer_id)),
-        money_tile("Accrued, not final", accrued, f"{counted(len(open_streams), 'stream')} in progress",
+    so_far = EXACT.add(final, accrued)
+    expected = forecast(month, by_day=chart.sums, spent=so_far)
+    beside = [
+        money_tile("In progress", accrued, f"{counted(len(open_streams), 'stream')} not final",
                    href=link("streams", state="open", customer_id=customer_id)),
     ]  # fmt: skip
-    expected = forecast(month, by_day=chart.sums, spent=EXACT.add(final, accrued))
     if expected is not None:
-        tiles.append(money_tile("Forecast", expected, "at month end, if costs continue as in the last 7 days"))
-    return tiles
+        beside.append(money_tile("Forecast", expected, "at month end, if costs go on as in the last week"))
+    bills = invoiced(request.connection, period=str(month.period), customer_id=customer_id)
+    detail = counted(bills.count, "invoice") if bills.count else "after the end of the month"
+    invoices = link("invoices", month=str(month.period), customer_id=customer_id)
+    beside.append(money_tile("Invoiced", Decimal(bills.billed_cents), detail, href=invoices))
+    whole = max(so_far, expected or ZERO)
+    return Headline(
+        title="Month to date" if month.is_current else month.title,
+        final=money_tile(
+            "Final",
+            final,
+            f"{percent(final, before)} from {month.compared_title}: {money(before)}",
+            href=month.streams(customer_id=customer_id),
+        ),
+        up=None if final == before else final > before,
+        beside=beside,
+        parts=_parts(final, accrued, whole) if whole > 0 else (),
+    )
+
+
+def _parts(final: Decimal, accrued: Decimal, whole: Decimal) -> Sequence[tuple[str, str]]:
+    """Where each part of the bar begins, and how wide it is, in percent."""
+    first, second = percent_of(final, whole), percent_of(accrued, whole)
+    return ("0", first), (first, second)
 
 
 def quality_tiles(

@@ -1,10 +1,11 @@
 """Totals of a month as pages show them: by group, by day, accrued, and sums over their rows."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 
-from metering.core.money import sum_cents
-from metering.customers.queries.month_bounds import month_bounds
+from metering.core.money import ZERO, sum_cents
+from metering.customers.queries.month_bounds import BillingMonths, month_bounds
 from metering.dashboard.months import Month
 from metering.dashboard.page_request import PageRequest
 from metering.streams.accrue_streams import Accrual, accrue_streams
@@ -55,6 +56,24 @@ def totals_by_day(
         limit=_MAX_ROWS,
     )
     return read_totals(request.connection, question=question)
+
+
+def before_by_day(request: PageRequest, month: Month, *, customer_id: str | None) -> Sequence[Decimal]:
+    """The final amount of each day of the month before, in cents."""
+    from_, to = month.whole_before
+    question = TotalsQuestion(
+        from_=from_,
+        to=to,
+        granularity=Granularity.DAY,
+        customer_id=customer_id,
+        time_zone=month.zone if str(month.zone) != "UTC" else None,
+        months=BillingMonths(period=month.period.previous) if month.billing else None,
+        limit=_MAX_ROWS,
+    )
+    rows = read_totals(request.connection, question=question)
+    found = {row.start.astimezone(month.zone).date(): row.usd_cents for row in rows if row.start is not None}
+    first, last = (each.astimezone(month.zone).date() for each in (from_, to - timedelta(microseconds=1)))
+    return [found.get(first + timedelta(days=place), ZERO) for place in range((last - first).days + 1)]
 
 
 def accruals(request: PageRequest, month: Month, *, customer_id: str | None) -> Sequence[Accrual]:

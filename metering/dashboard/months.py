@@ -101,17 +101,23 @@ class Month:
     @property
     def compared_title(self) -> str:
         """The range that it is compared with, as text."""
-        before = self._before
+        before = self.before
         return f"the same days of {before:%B}" if self.is_current else f"{before:%B %Y}"
 
     @property
     def compared_short(self) -> str:
         """The same as a column heading."""
-        return f"{self._before:%B}, same days" if self.is_current else f"{self._before:%B}"
+        return f"{self.before:%B}, same days" if self.is_current else f"{self.before:%B}"
 
     @property
-    def _before(self) -> datetime:
+    def before(self) -> datetime:
+        """The start of the month before."""
         return self.period.previous.start(time_zone=self.zone)
+
+    @property
+    def whole_before(self) -> Range:
+        """All of the month before."""
+        return self.compared[0], self.range_[0]
 
 
 def requested_month(request: PageRequest, *, customer_id: str | None = None) -> Month:

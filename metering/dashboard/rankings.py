@@ -1,6 +1,6 @@
 """Rankings: the cost of each group compared with the month before; each row links to its streams."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from metering.core.money import EXACT
@@ -22,6 +22,7 @@ TITLES = {
     Group.RETRY: "Retry",
     Group.INLET: "Inlet",
 }
+NO_NAMES: Mapping[str, str] = {}
 
 
 def ranking(
@@ -32,17 +33,17 @@ def ranking(
     *,
     groups: Sequence[Group],
     empty: str,
-    of: Decimal | None = None,
+    whole: tuple[Decimal, Decimal] | None = None,
     customer_id: str | None = None,
+    names: Mapping[str, str] = NO_NAMES,
     more: Sequence[Column] = (),
     more_of: Sequence[Row] = (),
 ) -> Table:
     """Groups with their cost, share and change. `more` are further columns, `more_of` their values by row.
 
-    `of` is the amount in cents that shares refer to, where the rows are only the largest; else it is their sum.
+    `whole` is the cost in cents of all groups, now and before, where the rows are only some of them: the others
+    are a row of their own. `names` has the names of customers.
     """
-    sum_ = cost(rows)
-    whole = sum_ if of is None else of
     columns = [
         *(Column(group.value, TITLES[group]) for group in groups),
         Column("cost", "Cost", Kind.MONEY),
@@ -50,42 +51,51 @@ def ranking(
         Column("streams", "Streams", Kind.COUNT),
         *more,
         Column("before", month.compared_short, Kind.MONEY),
-        Column("change", "Change", Kind.MONEY),
+        Column("change", "Change", Kind.CHANGE),
+        Column("percent", "Change, %", Kind.PERCENT),
     ]
+    shown = (cost(rows), previous_cost(rows))
+    now, before = whole or shown
     extra = list(more_of) or [{} for _ in rows]
     body = [
         {
-            **_group_cells(row, groups),
-            "cost": Cell(row.usd_cents, _href(row, groups, month, customer_id)),
-            "share": (row.usd_cents, whole),
+            **_group_cells(row, groups, names),
+            **_figures(row.usd_cents, row.compared_usd_cents, now, href=_href(row, groups, month, customer_id)),
             "streams": row.stream_count,
-            "before": row.compared_usd_cents,
-            "change": EXACT.subtract(row.usd_cents, row.compared_usd_cents),
             **beside,
         }
         for row, beside in zip(rows, extra, strict=True)
     ]
-    total: Row = {
-        groups[0].value: "Total shown" if len(rows) > 1 else "",
-        "cost": sum_,
-        "share": (sum_, whole),
-        "streams": sum(row.stream_count for row in rows),
-        "before": previous_cost(rows),
-        "change": EXACT.subtract(sum_, previous_cost(rows)),
-    }
+    rest = (EXACT.subtract(now, shown[0]), EXACT.subtract(before, shown[1]))
+    if any(rest):
+        body.append({groups[0].value: "All others", **_figures(*rest, now)})
+    total: Row = {groups[0].value: "Total", **_figures(now, before, now)}
+    if not any(rest):
+        total = {**total, "streams": sum(row.stream_count for row in rows)}
     return Table(
-        name=name, title=title, columns=columns, rows=body, total=total if len(rows) > 1 else None, empty=empty
+        name=name, title=title, columns=columns, rows=body, total=total if len(body) > 1 else None, empty=empty
     )
 
 
-def _group_cells(row: TotalRow, groups: Sequence[Group]) -> dict[str, Value | Cell]:
+def _figures(usd_cents: Decimal, before: Decimal, whole: Decimal, *, href: str | None = None) -> Row:
+    return {
+        "cost": Cell(usd_cents, href),
+        "share": (usd_cents, whole),
+        "before": before,
+        "change": EXACT.subtract(usd_cents, before),
+        "percent": (usd_cents, before),
+    }
+
+
+def _group_cells(row: TotalRow, groups: Sequence[Group], names: Mapping[str, str]) -> dict[str, Value | Cell]:
     cells: dict[str, Value | Cell] = {}
     for group in groups:
         value = row.group[group.value]
         text = value if isinstance(value, str) else {True: "retry", False: "first", None: None}[value]
         if text is None and _is_manual(row) and group is groups[0]:
             text = CREDITS
-        cells[group.value] = customer_cell(text) if group is Group.CUSTOMER_ID else text
+        is_customer = group is Group.CUSTOMER_ID
+        cells[group.value] = customer_cell(text, name=names.get(text or "")) if is_customer else text
     return cells
 
 

@@ -73,6 +73,7 @@ def _environment() -> Environment:
         "query_with": query_with,
         "icon": icon,
         "shown": shown,
+        "percent_of": values.percent_of,
         "exact": exact,
     }
     environment.filters |= {

@@ -26,22 +26,27 @@ class Kind(StrEnum):
     EXACT_MONEY = "exact-money"
     COUNT = "count"
     SHARE = "share"
+    CHANGE = "change"
+    PERCENT = "percent"
     TIME = "time"
     DAY = "day"
     STATE = "state"
 
 
-# Money in cents, shares as (part, whole), times with a zone; None is unknown or not applicable.
+_MONEY = (Kind.MONEY, Kind.EXACT_MONEY, Kind.CHANGE)
+# Money in cents, shares as (part, whole), changes in percent as (now, before), times with a zone; None is unknown
+# or not applicable.
 Value: TypeAlias = str | int | Decimal | datetime | tuple[Decimal | int, Decimal | int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value with a link, or with a note beside it."""
+    """A value with a link, with a note beside it, or under a name that people know it by."""
 
     value: Value
     href: str | None = None
     note: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Column:
     @property
     def numeric(self) -> bool:
         """Whether it is right-aligned."""
-        return self.kind in (Kind.MONEY, Kind.EXACT_MONEY, Kind.COUNT, Kind.SHARE)
+        return self.kind in (*_MONEY, Kind.COUNT, Kind.SHARE, Kind.PERCENT)
 
 
 Row: TypeAlias = Mapping[str, Value | Cell]
@@ -92,7 +97,9 @@ def shown(value: Value, kind: Kind) -> str:
         case datetime():
             return values.day(value) if kind is Kind.DAY else values.timestamp(value)
         case tuple():
-            return values.share(*value)
+            return values.percent(*value) if kind is Kind.PERCENT else values.share(*value)
+        case Decimal() if kind is Kind.CHANGE:
+            return f"{'+' if value > 0 else ''}{values.money(value)}"
         case Decimal():
             return values.exact_money(value) if kind is Kind.EXACT_MONEY else values.money(value)
         case int():
@@ -129,7 +136,7 @@ def table_csv(pages: Iterable[Table]) -> str:
 
 
 def _is_money(column: Column) -> bool:
-    return column.kind in (Kind.MONEY, Kind.EXACT_MONEY)
+    return column.kind in _MONEY
 
 
 def _field(value: Value) -> str:

@@ -62,6 +62,27 @@ def share(part: Decimal | int, whole: Decimal | int) -> str:
     return f"{percent.quantize(Decimal('0.1'), ROUND_HALF_EVEN):,f}%"
 
 
+def percent_of(part: Decimal | int, whole: Decimal | int) -> str:
+    """A part of a whole as the width of a bar, from 0 to 100.
+
+    >>> percent_of(1, 3), percent_of(5, 4), percent_of(-1, 4)
+    ('33.3', '100.0', '0.0')
+    """
+    return f"{min(max(Decimal(part) * 100 / Decimal(whole), Decimal(0)), Decimal(100)):.1f}"
+
+
+def percent(now: Decimal | int, before: Decimal | int) -> str:
+    """A change in percent; "new" where there was nothing before.
+
+    >>> percent(150, 100), percent(Decimal(50), Decimal(100)), percent(5, 0), percent(0, 0), percent(3, 3)
+    ('+50.0%', '-50.0%', 'new', '–', '0.0%')
+    """
+    if not before:
+        return "new" if now else "–"
+    changed = (Decimal(now) - Decimal(before)) * 100 / abs(Decimal(before))
+    return f"{'+' if changed > 0 else ''}{changed.quantize(Decimal('0.1'), ROUND_HALF_EVEN):,f}%"
+
+
 def change(now: Decimal, before: Decimal) -> str:
     """How an amount has changed.
 

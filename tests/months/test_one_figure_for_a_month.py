@@ -204,9 +204,7 @@ def test_a_month_of_all_customers_sums_the_months_of_their_invoices(
         if each.invoice.period == NOVEMBER
     }
     for shown in (before, of_all(api, "2026-11")):
-        assert shown["totals"] == shown["customers"] == shown["streams"] == expected
-        assert shown["overview"].items() <= expected.items()
-        assert len(shown["overview"]) == 10
+        assert shown == dict.fromkeys(("totals", "customers", "overview", "streams"), expected)
 
 
 def test_each_day_of_a_month_of_all_customers_leads_to_streams_that_sum_to_it(books: Books, api: Api) -> None:
@@ -265,7 +263,6 @@ def test_a_month_that_begins_where_one_of_another_zone_ended_has_one_figure(book
     assert listed(books, middle)["acme"] == november.invoice.exact_usd_cents
     for stored in (october, november):
         of_month = of_all(api, str(stored.invoice.period))
-        del of_month["overview"]
         assert all(each == {"acme": stored.invoice.exact_usd_cents} for each in of_month.values())
         shown = on_its_page(browser, "acme", stored.invoice.period)
         assert set(shown) == {stored.invoice.exact_usd_cents.scaleb(-2)}, str(stored.invoice.period)

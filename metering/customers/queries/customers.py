@@ -134,6 +134,17 @@ def _month_sums(connection: Connection, bounds: Mapping[str, tuple[datetime, dat
     return {row.customer_id: row.usd_cents for row in rows}
 
 
+_NAMES = text(
+    "SELECT customer_id, name FROM customers WHERE customer_id = ANY(:customer_ids) AND name IS NOT NULL"
+)
+
+
+def customer_names(connection: Connection, customer_ids: Collection[str]) -> Mapping[str, str]:
+    """The names of these customers, by id; one without a name is left out."""
+    rows = connection.execute(_NAMES, {"customer_ids": list(customer_ids)})
+    return {row.customer_id: row.name for row in rows}
+
+
 _SIMILAR = text(
     """
     SELECT given.customer_id, array_agg(c.customer_id ORDER BY c.customer_id) AS similar_ids

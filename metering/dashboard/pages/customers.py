@@ -7,13 +7,19 @@ from decimal import Decimal
 from metering.alerts.alerts import AlertKind
 from metering.alerts.queries.alerts import list_alerts
 from metering.core.time_zones import find_zone
-from metering.customers.queries.customers import CustomerView, find_customers, get_customer, similar_customers
+from metering.customers.queries.customers import (
+    CustomerView,
+    customer_names,
+    find_customers,
+    get_customer,
+    similar_customers,
+)
 from metering.customers.queries.time_zones import zone_problems
 from metering.dashboard.bridge import bridge
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, link
-from metering.dashboard.month_summary import Tile, cost_by_day, money_tile, quality_tiles, spending_tiles
-from metering.dashboard.month_totals import cost, totals_by
+from metering.dashboard.month_summary import Tile, cost_by_day, headline, money_tile, quality_tiles
+from metering.dashboard.month_totals import cost, previous_cost, totals_by
 from metering.dashboard.months import requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.invoices import invoice_table
@@ -41,9 +47,19 @@ def customers(request: PageRequest) -> Page:
         rows = totals_by(request, month, [Group.CUSTOMER_ID], customer_id=None, limit=limit + 1)
         whole = len(rows) <= limit
         title = "Customers by cost" if whole else f"Top {limit:,} customers by cost"
-        spent = cost(rows if whole else totals_by(request, month, [], customer_id=None, compared=False))
-        table = ranking("customers", title, rows[:limit], month, groups=[Group.CUSTOMER_ID], empty=EMPTY, of=spent)
-        table, shown = replace(table, whole=whole), [str(row.group["customer_id"]) for row in rows[:limit]]
+        all_of_them = rows if whole else totals_by(request, month, [], customer_id=None)
+        shown = [str(row.group["customer_id"]) for row in rows[:limit]]
+        table = ranking(
+            "customers",
+            title,
+            rows[:limit],
+            month,
+            groups=[Group.CUSTOMER_ID],
+            empty=EMPTY,
+            whole=(cost(all_of_them), previous_cost(all_of_them)),
+            names=customer_names(request.connection, shown),
+        )
+        table = replace(table, whole=whole)
     return Page(
         template="customers.html.j2",
         title="Customers",
@@ -141,8 +157,8 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
             "customer": view,
             "zone_problem": problem,
             "similar": similar.get(customer_id, ()),
+            "headline": headline(request, month, customer_id=customer_id, outcomes=rows["outcomes"], chart=chart),
             "tiles": [
-                *spending_tiles(request, month, customer_id=customer_id, outcomes=rows["outcomes"], chart=chart),
                 *_budgets(request, customer_id, spent=cost(rows["outcomes"])),
                 *quality_tiles(request, month, customer_id=customer_id, outcomes=rows["outcomes"]),
             ],

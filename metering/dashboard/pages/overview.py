@@ -1,20 +1,24 @@
-"""The overview: the month's cost, what is not final, what needs attention, and the largest shares."""
+"""The overview: what the month costs, what needs attention, the cost by day, and who and what it is of."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from metering.core.money import EXACT
 from metering.corrections.queries import count_backlog
+from metering.customers.queries.customers import customer_names
 from metering.dashboard.bridge import bridge
 from metering.dashboard.links import link
-from metering.dashboard.month_summary import Tile, cost_by_day, money_tile, quality_tiles, spending_tiles
-from metering.dashboard.month_totals import cost, totals_by
+from metering.dashboard.month_summary import cost_by_day, headline, quality_tiles
+from metering.dashboard.month_totals import cost, previous_cost, totals_by
 from metering.dashboard.months import Month, requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.customers import customer_of
 from metering.dashboard.rankings import ranking
-from metering.dashboard.values import age, count, counted
-from metering.months.queries.invoices import invoiced
+from metering.dashboard.tables import Table
+from metering.dashboard.values import age, counted, money
+from metering.stripe.push import PushState
+from metering.stripe.queries.pushes import standing_pushes
 from metering.stripe.queries.reconciliations import drift_left, reconciled_at
 from metering.totals.queries.totals import Group, Order, TotalRow
 
@@ -27,6 +31,34 @@ EMPTY = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One way to divide the month: its name in links and files, its title, and its groups."""
+
+    name: str
+    title: str
+    groups: Sequence[Group]
+
+
+TABS = (
+    Tab("top", "Customers", (Group.CUSTOMER_ID,)),
+    Tab("models", "Models", (Group.PROVIDER, Group.MODEL)),
+    Tab("keys", "API keys", (Group.API_KEY_ID,)),
+    Tab("outcomes", "Outcomes", (Group.OUTCOME, Group.USAGE_SOURCE)),
+    Tab("inlets", "Inlets", (Group.INLET,)),
+)
+_SORTS = {"cost": Order.COST, "change": Order.CHANGE}
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Something that a person should look at, with the page for it."""
+
+    says: str
+    action: str
+    href: str
+
+
 def overview(request: PageRequest) -> Page:
     """The page: of all customers, or of the one customer that the viewer's key is bound to."""
     if request.viewer.customer_id is not None:
@@ -34,27 +66,9 @@ def overview(request: PageRequest) -> Page:
     month = requested_month(request)
     outcomes = totals_by(request, month, [Group.OUTCOME, Group.USAGE_SOURCE], customer_id=None)
     chart = cost_by_day(request, month, customer_id=None, empty=EMPTY)
-    who = Group.CUSTOMER_ID
-    either = totals_by(request, month, [who], customer_id=None, limit=_TOP, order=Order.EITHER)
-    top, movers = either[:_TOP], sorted(either, key=_change_size, reverse=True)[:_TOP]
-    models = totals_by(request, month, [Group.PROVIDER, Group.MODEL], customer_id=None, limit=_TOP)
-    spent = cost(outcomes)
-    bridged = bridge(request, month, customer_id=None, final=spent)
-    tables = [
-        *([bridged] if bridged else ()),
-        ranking("top", "Highest cost", top, month, groups=[who], empty=EMPTY, of=spent),
-        ranking("models", "By model", models, month, groups=[Group.PROVIDER, Group.MODEL], empty=EMPTY, of=spent),
-        ranking("movers", "Largest changes", movers, month, groups=[who], empty=EMPTY, of=spent),
-        ranking("outcomes", "By outcome and usage source", outcomes, month,
-                groups=[Group.OUTCOME, Group.USAGE_SOURCE], empty=EMPTY),
-    ]  # fmt: skip
-    tiles = [
-        *spending_tiles(request, month, customer_id=None, outcomes=outcomes, chart=chart),
-        _invoiced(request, month),
-        *quality_tiles(request, month, customer_id=None, outcomes=outcomes),
-        _waiting(request),
-        _stripe(request),
-    ]
+    bridged = bridge(request, month, customer_id=None, final=cost(outcomes))
+    tab = _tab(request)
+    table = _divided(request, month, tab, outcomes)
     return Page(
         template="overview.html.j2",
         title=f"Overview of {month.title}",
@@ -62,45 +76,61 @@ def overview(request: PageRequest) -> Page:
         calendar=month.calendar,
         context={
             "month": month,
-            "tiles": tiles,
+            "headline": headline(request, month, customer_id=None, outcomes=outcomes, chart=chart),
+            "attention": list(_attention(request)) if month.is_current else [],
+            "tiles": quality_tiles(request, month, customer_id=None, outcomes=outcomes),
             "chart": chart,
-            "tables": tables,
+            "tabs": TABS,
+            "tab": tab,
+            "sort": request.text("sort") or "cost",
+            "table": table,
+            "bridge": bridged,
         },
-        tables=[chart.table, *tables],
+        tables=[chart.table, table, *([bridged] if bridged else ())],
     )
 
 
-def _change_size(row: TotalRow) -> Decimal:
-    return abs(EXACT.subtract(row.usd_cents, row.compared_usd_cents))
+def _tab(request: PageRequest) -> Tab:
+    """The tab that is open, or whose file is requested."""
+    names = [each.name for each in TABS]
+    wanted = request.query.get("csv")
+    name = wanted if wanted in names else request.one_of("by", names)
+    return next((each for each in TABS if each.name == name), TABS[0])
 
 
-def _invoiced(request: PageRequest, month: Month) -> Tile:
-    """The month's invoices."""
-    bills = invoiced(request.connection, period=str(month.period), customer_id=None)
-    detail = counted(bills.count, "invoice") if bills.count else "the month is closed after its end"
-    return money_tile(
-        "Invoiced", Decimal(bills.billed_cents), detail, href=link("invoices", month=str(month.period))
+def _divided(request: PageRequest, month: Month, tab: Tab, outcomes: Sequence[TotalRow]) -> Table:
+    order = _SORTS[request.one_of("sort", tuple(_SORTS)) or "cost"]
+    limit = request.list_limit(tab.name, _TOP)
+    rows = totals_by(request, month, tab.groups, customer_id=None, limit=limit, order=order)
+    customers = [str(row.group["customer_id"]) for row in rows if "customer_id" in row.group]
+    return ranking(
+        tab.name,
+        tab.title,
+        rows,
+        month,
+        groups=tab.groups,
+        empty=EMPTY,
+        whole=(cost(outcomes), previous_cost(outcomes)),
+        names=customer_names(request.connection, customers),
     )
 
 
-def _waiting(request: PageRequest) -> Tile:
-    """The streams in the backlog."""
-    waiting = count_backlog(request.connection, customer_id=None)
-    detail = "streams wait for a start, a rate or a decision" if waiting else "the backlog is empty"
-    flag = "attention" if waiting else None
-    return Tile(title="Needs attention", value=count(waiting), detail=detail, href=link("backlog"), flag=flag)
-
-
-def _stripe(request: PageRequest) -> Tile:
-    """The sum of all differences to Stripe, in either direction, and the age of the last reconciliation."""
-    title, href = "Unreconciled with Stripe", link("drift")
-    last = reconciled_at(request.connection)
-    if last is None:
-        return Tile(title=title, value="–", detail="no reconciliation yet: run `metering reconcile`", href=href)
+def _attention(request: PageRequest) -> Iterator[Attention]:
+    """What waits for a person now, the most urgent first."""
+    if waiting := count_backlog(request.connection, customer_id=None):
+        says = f"{counted(waiting, 'ended stream')} cannot be billed yet"
+        yield Attention(says, "Open the backlog", link("backlog"))
+    stuck = sum(each.count for each in standing_pushes(request.connection) if each.state is PushState.STUCK)
+    if stuck:
+        yield Attention(f"{counted(stuck, 'invoice')} cannot be pushed to Stripe", "See them",
+                        link("invoices", state=PushState.STUCK.value))  # fmt: skip
     left = drift_left(request.connection)
-    since = request.now - last
     findings = sum(each.findings for each in left)
-    detail = f"{counted(findings, 'difference')} not repaired" if findings else "no differences"
-    flag = "attention" if findings else ("stale" if since > _STALE else None)
-    cents = Decimal(sum(each.cents for each in left))
-    return money_tile(title, cents, f"{detail}; compared {age(since)} ago", href=href, flag=flag)
+    if findings:
+        cents = Decimal(sum(each.cents for each in left))
+        says = f"Stripe differs by {money(cents)} in {counted(findings, 'finding')}"
+        yield Attention(says, "Compare", link("drift"))
+    last = reconciled_at(request.connection)
+    if last is not None and request.now - last > _STALE:
+        says = f"The last reconciliation with Stripe was {age(request.now - last)} ago"
+        yield Attention(says, "See it", link("drift"))

@@ -3,25 +3,29 @@
 
 (() => {
   const drawn = new WeakMap();
+  const probe = document.createElement("span");
 
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // A token of the stylesheet as the browser paints it: canvas does not know light-dark().
+  function colour(name) {
+    probe.style.color = `var(${name})`;
+    document.body.append(probe);
+    const painted = getComputedStyle(probe).color;
+    probe.remove();
+    return painted;
+  }
 
-  // Fills differ in pattern as well as in colour, for readers who cannot tell the colours apart.
-  function fill(place) {
-    const paint = colour(`--c${Math.min(place, 6)}`);
-    const kind = place % 4;
-    if (kind === 0) return paint;
+  // Stripes mark what is not whole yet: today, and what people cannot tell by colour.
+  function striped(paint) {
     const tile = document.createElement("canvas");
-    tile.width = tile.height = 8;
+    tile.width = tile.height = 6;
     const pen = tile.getContext("2d");
     pen.fillStyle = paint;
-    pen.fillRect(0, 0, 8, 8);
-    pen.strokeStyle = pen.fillStyle = colour("--ground");
+    pen.fillRect(0, 0, 6, 6);
+    pen.strokeStyle = colour("--tblr-bg-surface");
     pen.lineWidth = 1.5;
     pen.beginPath();
-    if (kind === 1) { pen.moveTo(-2, 10); pen.lineTo(10, -2); pen.moveTo(-2, 2); pen.lineTo(2, -2); pen.moveTo(6, 10); pen.lineTo(10, 6); pen.stroke(); }
-    if (kind === 2) { pen.arc(4, 4, 1.4, 0, 7); pen.fill(); }
-    if (kind === 3) { pen.moveTo(0, 4); pen.lineTo(8, 4); pen.stroke(); }
+    pen.moveTo(-1, 7); pen.lineTo(7, -1); pen.moveTo(-1, 1); pen.lineTo(1, -1); pen.moveTo(5, 7); pen.lineTo(7, 5);
+    pen.stroke();
     return pen.createPattern(tile, "repeat");
   }
 
@@ -31,37 +35,64 @@
     return `${value < 0 ? "-" : ""}$${size.toLocaleString("en-US", digits)}`;
   }
 
+  function bars({ series, partial }) {
+    return series.map((each) => {
+      const paint = colour(each.colour);
+      return {
+        label: each.name,
+        data: each.values.map(Number),
+        backgroundColor: each.values.map((_, place) => (place === partial ? striped(paint) : paint)),
+        borderColor: colour("--tblr-bg-surface"),
+        borderWidth: { top: 1 },
+        borderSkipped: false,
+        maxBarThickness: 28,
+        order: 1,
+      };
+    });
+  }
+
+  function before({ compared, labels }) {
+    if (!compared) return [];
+    const paint = colour("--faint");
+    const line = { type: "line", label: compared.name, data: compared.values.map(Number), borderColor: paint, backgroundColor: paint };
+    return [{ ...line, borderDash: [4, 3], borderWidth: 1.5, pointRadius: 0, pointHitRadius: 8, tension: 0.25, stack: "compared", order: 0 }];
+  }
+
   function draw(figure) {
     const canvas = figure.querySelector("canvas");
     const source = figure.querySelector('script[type="application/json"]');
     if (!canvas || !source || !window.Chart) return;
     drawn.get(canvas)?.destroy();
-    const { labels, series } = JSON.parse(source.textContent);
-    const text = colour("--text");
-    const line = colour("--line");
+    const found = JSON.parse(source.textContent);
+    const text = colour("--faint");
+    Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+    const sum = (items) => items.filter((item) => item.dataset.type !== "line").reduce((all, item) => all + item.parsed.y, 0);
     drawn.set(canvas, new Chart(canvas, {
       type: "bar",
-      data: {
-        labels,
-        datasets: series.map((each, place) => ({
-          label: each.name,
-          data: each.values.map(Number),
-          backgroundColor: fill(place),
-          borderColor: colour(`--c${Math.min(place, 6)}`),
-          borderWidth: 1,
-        })),
-      },
+      data: { labels: found.labels, datasets: [...before(found), ...bars(found)] },
       options: {
         animation: false,
         maintainAspectRatio: false,
-        interaction: { mode: "index" },
+        interaction: { mode: "index", intersect: false },
+        onClick: (event, _, chart) => {
+          const [hit] = chart.getElementsAtEventForMode(event, "index", { intersect: false }, false);
+          if (hit && found.hrefs[hit.index]) window.location.assign(found.hrefs[hit.index]);
+        },
+        onHover: (event, hits) => { canvas.style.cursor = hits.length ? "pointer" : ""; },
         scales: {
-          x: { stacked: true, grid: { display: false }, ticks: { color: text, maxRotation: 0, autoSkipPadding: 12 } },
-          y: { stacked: true, grid: { color: line }, ticks: { color: text, callback: dollars } },
+          x: { stacked: true, grid: { display: false }, border: { color: colour("--tblr-border-color") }, ticks: { color: text, maxRotation: 0, autoSkipPadding: 16 } },
+          y: { stacked: true, grid: { color: colour("--tblr-border-color") }, border: { display: false }, ticks: { color: text, callback: dollars, maxTicksLimit: 6 } },
         },
         plugins: {
-          legend: { position: "bottom", labels: { color: text, boxWidth: 14 } },
-          tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${dollars(item.parsed.y)}` } },
+          legend: { position: "bottom", align: "start", labels: { color: text, boxWidth: 10, boxHeight: 10, usePointStyle: false } },
+          tooltip: {
+            filter: (item) => item.parsed.y !== 0,
+            callbacks: {
+              title: ([item]) => `${item.label}${item.dataIndex === found.partial ? ", so far" : ""}`,
+              label: (item) => ` ${item.dataset.label}: ${dollars(item.parsed.y)}`,
+              footer: (items) => `Total: ${dollars(sum(items))}`,
+            },
+          },
         },
       },
     }));
@@ -72,6 +103,22 @@
   document.addEventListener("DOMContentLoaded", () => drawAll(document));
   document.addEventListener("htmx:load", (event) => drawAll(event.target));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(document));
+
+  // "/" leads to the search, as people expect.
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, select, textarea, [contenteditable]");
+    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const search = document.getElementById("search");
+    if (!search) return;
+    event.preventDefault();
+    search.focus();
+    search.select();
+  });
+
+  // What a person chooses in a form that applies at once is sent without a button.
+  document.addEventListener("change", (event) => {
+    if (event.target.closest("form[data-at-once]") && event.target.checkValidity()) event.target.form.requestSubmit();
+  });
 
   // A reloaded part keeps its open details, and does not reload while the page is hidden or has focus inside it.
   let opened = [];
