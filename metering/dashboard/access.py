@@ -29,6 +29,8 @@ SCOPES_OF_PAGES: Mapping[str, tuple[Scope, ...]] = {
     "/keys": (Scope.KEYS_READ,),
     "/audit-log": (Scope.AUDIT_LOG_READ,),
     "/system": (Scope.SYSTEM_READ,),
+    # It finds what the viewer may read.
+    "/search": (),
     "/receipt.json": (Scope.STREAMS_READ,),
     "/statement.pdf": (Scope.INVOICES_READ,),
     "/statement.html": (Scope.INVOICES_READ,),

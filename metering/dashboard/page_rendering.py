@@ -10,6 +10,7 @@ from starlette.responses import Response
 from metering.access.scopes import Scope
 from metering.core.clock import utc_now
 from metering.corrections.queries import count_backlog
+from metering.dashboard.deployment import deployment_of
 from metering.dashboard.links import navigation
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.rendering import render
@@ -54,6 +55,8 @@ def render_page(wanted: PageRequest, page: Page, *, here: str) -> Response:
         "navigation": navigation(viewer, page.section, backlog_count=waiting),
         "calendar": page.calendar,
         "now": wanted.now,
+        "words_searched": wanted.text("q") or "" if page.section == "search" else "",
+        "deployment": deployment_of(wanted.service.settings) if viewer.customer_id is None else (),
         "behind": finalizing_behind(wanted.connection, now=wanted.now),
         "backlog_count": waiting,
         "here": here,

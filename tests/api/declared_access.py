@@ -94,6 +94,7 @@ DASHBOARD: dict[tuple[str, str], set[str] | None] = {
     ("POST", "/keys/limit"): {"keys:read", "keys:write"},
     ("GET", "/audit-log"): {"audit-log:read"},
     ("GET", "/system"): {"system:read"},
+    ("GET", "/search"): set(),
 }
 
 _OF_ONE_CUSTOMER = {

@@ -65,6 +65,25 @@ def find_customers(connection: Connection, *, now: datetime, prefix: str, limit:
     return _views(connection, rows, now, _similar_to(connection, rows))
 
 
+_CONTAINS = text(
+    """
+    SELECT customer_id, name FROM customers
+    WHERE strpos(lower(customer_id), lower(:words)) > 0 OR strpos(lower(name), lower(:words)) > 0
+          OR stripe_customer_id = :words
+    ORDER BY lower(customer_id) <> lower(:words), NOT starts_with(lower(customer_id), lower(:words)), customer_id
+    LIMIT :limit
+    """
+)
+
+
+def search_customers(connection: Connection, *, words: str, limit: int) -> Sequence[tuple[str, str | None]]:
+    """(id, name) of customers whose id or name contains these words, ignoring case, or with this Stripe id.
+
+    The best come first. It reads all customers.
+    """
+    return [(row.customer_id, row.name) for row in connection.execute(_CONTAINS, {"words": words, "limit": limit})]
+
+
 def get_customer(
     connection: Connection, *, customer_id: str, now: datetime, with_similar: bool = False
 ) -> CustomerView | None:

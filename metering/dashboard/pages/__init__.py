@@ -10,6 +10,7 @@ from metering.dashboard.pages.keys import keys
 from metering.dashboard.pages.models import models
 from metering.dashboard.pages.overview import overview
 from metering.dashboard.pages.rates import rate, rates
+from metering.dashboard.pages.search import search
 from metering.dashboard.pages.stream import stream
 from metering.dashboard.pages.streams import streams
 from metering.dashboard.pages.system import system
@@ -32,4 +33,5 @@ PAGES = (
     ("/keys", keys),
     ("/audit-log", audit_log),
     ("/system", system),
+    ("/search", search),
 )

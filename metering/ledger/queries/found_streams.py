@@ -149,6 +149,27 @@ def list_under_way(connection: Connection, *, customer_id: str | None, limit: in
     return [stored_stream(row) for row in rows]
 
 
+# The ids that follow a prefix, in the order of the index: those that begin with it are among the first.
+_BY_PREFIX = text(
+    f"""
+    SELECT {STREAM_COLUMNS} FROM customers
+    CROSS JOIN LATERAL (SELECT * FROM streams WHERE streams.customer_id = customers.customer_id
+                        AND streams.stream_id >= :prefix ORDER BY streams.stream_id LIMIT :limit) AS s
+    WHERE (CAST(:customer_id AS text) IS NULL OR customers.customer_id = :customer_id)
+      AND starts_with(s.stream_id, :prefix)
+    ORDER BY s.stream_id <> :prefix, s.last_event_at DESC LIMIT :limit
+    """
+)
+
+
+def find_by_prefix(
+    connection: Connection, *, prefix: str, customer_id: str | None, limit: int
+) -> Sequence[StoredStream]:
+    """Up to `limit` streams whose id begins with this, of one customer or of any (None), the exact one first."""
+    rows = connection.execute(_BY_PREFIX, {"prefix": prefix, "customer_id": customer_id, "limit": limit})
+    return [stored_stream(row) for row in rows]
+
+
 # The primary key begins with the customer, so this looks the id up once per customer: microseconds each.
 _BY_ID = text(
     f"""

@@ -93,6 +93,40 @@ def find_invoice(connection: Connection, *, invoice_id: str) -> StoredInvoice | 
     return next(iter(_with_lines(connection, rows)), None)
 
 
+_SEARCH = text(
+    """
+    SELECT i.invoice_id, i.number, i.customer_id, i.period, i.billed_cents FROM (
+        SELECT customer_id, invoice_id FROM invoices WHERE invoice_id = :words
+        UNION SELECT customer_id, invoice_id FROM invoice_pushes WHERE stripe_invoice_id = :words
+        UNION (SELECT customer_id, invoice_id FROM invoices WHERE number >= upper(:words) ORDER BY number LIMIT 50)
+    ) AS may_be JOIN invoices i USING (customer_id, invoice_id)
+    LEFT JOIN invoice_pushes p USING (customer_id, invoice_id)
+    WHERE (i.invoice_id = :words OR p.stripe_invoice_id = :words OR starts_with(i.number, upper(:words)))
+      AND (CAST(:customer_id AS text) IS NULL OR i.customer_id = :customer_id)
+    ORDER BY i.number DESC LIMIT :limit
+    """
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundInvoice:
+    """An invoice that a search found."""
+
+    invoice_id: str
+    number: str
+    customer_id: str
+    period: str
+    billed_cents: int
+
+
+def search_invoices(
+    connection: Connection, *, words: str, customer_id: str | None, limit: int
+) -> Sequence[FoundInvoice]:
+    """Invoices with this id, of ours or of Stripe's, or whose number begins with it."""
+    parameters = {"words": words, "customer_id": customer_id, "limit": limit}
+    return [FoundInvoice(**row._mapping) for row in connection.execute(_SEARCH, parameters)]
+
+
 def invoice_numbers(connection: Connection, *, customer_id: str, periods: Collection[str]) -> Mapping[str, str]:
     """The numbers of a customer's invoices by month. A month without an invoice is left out."""
     query = text("SELECT period, number FROM invoices WHERE customer_id = :customer_id AND period = ANY(:periods)")
