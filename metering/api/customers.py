@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from metering.access.scopes import Scope
 from metering.api.answers import Cents, CustomerId, Time, TimeZone, described, time_text
-from metering.api.auth import By, Caller, needs
+from metering.api.auth import By, Caller, needs, require_customer
 from metering.api.paging import Limit, Page, cursor_of, page_of
 from metering.api.parameters import Db, Id, Input, TheService
 from metering.api.problems import NotFoundError
@@ -101,6 +101,21 @@ def read_customers(
         limit=limit + 1,
     )
     return page_of(customers, limit=limit, shape=customer_shape, position=lambda customer: [customer.customer_id])
+
+
+@router.get("/customers/{customer_id:id}", operation_id="getCustomer", summary="Get a customer")
+@needs(Scope.CUSTOMERS_READ)
+@raises(NotFoundError)
+def read_customer(
+    customer_id: Annotated[Id, Path(description="The customer.", examples=["acme"])], key: Caller, connection: Db
+) -> Customer:
+    """A customer, with its final amounts of the month so far."""
+    require_customer(key, customer_id)
+    is_bound = key.customer_id is not None
+    customer = get_customer(connection, customer_id=customer_id, now=utc_now(), with_similar=not is_bound)
+    if customer is None:
+        raise NotFoundError(f"there is no customer {customer_id!r}")
+    return customer_shape(customer)
 
 
 @router.put("/customers/{customer_id:id}", operation_id="putCustomer", summary="Create or change a customer")

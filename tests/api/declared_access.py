@@ -15,6 +15,7 @@ API: dict[tuple[str, str], str | None] = {
     ("GET", "/v1/totals"): "totals:read",
     ("GET", "/v1/totals/months/{period}"): "totals:read",
     ("GET", "/v1/customers"): "customers:read",
+    ("GET", "/v1/customers/{customer_id}"): "customers:read",
     ("PUT", "/v1/customers/{customer_id}"): "customers:write",
     ("GET", "/v1/rates"): "rates:read",
     ("PUT", "/v1/rates/{provider}/{model}"): "rates:write",

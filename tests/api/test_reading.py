@@ -7,7 +7,7 @@ import pytest
 
 from metering.access.scopes import Role
 from tests.builders.posted import delivered, end, start
-from tests.running_api import Api
+from tests.running_api import Api, put
 
 MONTH = {"from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
 
@@ -244,3 +244,15 @@ def test_health_metrics_and_documentation_answer(api: Api) -> None:
     paths = api.client.get("/openapi.json").json()["paths"]
     assert {"/v1/events", "/v1/totals", "/v1/charges"} <= set(paths)
     assert api.client.get("/docs").status_code == 200
+
+
+def test_a_customer_is_read_alone(api: Api) -> None:
+    put(api, "/v1/customers/a%2Fb", name="A and B", time_zone="Asia/Tokyo")
+    one = api.client.get("/v1/customers/a%2Fb").json()
+    assert (one["customer_id"], one["name"], one["time_zone"]) == ("a/b", "A and B", "Asia/Tokyo")
+    (listed,) = api.client.get("/v1/customers").json()["data"]
+    assert listed == one
+    missing = api.client.get("/v1/customers/nobody")
+    assert (missing.status_code, missing.json()["detail"]) == (404, "there is no customer 'nobody'")
+    with api.client_with(Role.READ, "other") as bound:
+        assert bound.get("/v1/customers/a%2Fb").status_code in (403, 404)
