@@ -24,6 +24,7 @@ class Scope(StrEnum):
     CUSTOMERS_WRITE = "customers:write"
     RATES_WRITE = "rates:write"
     CORRECTIONS_WRITE = "corrections:write"
+    INVOICES_WRITE = "invoices:write"
     ALERTS_WRITE = "alerts:write"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"

@@ -18,6 +18,7 @@ SCOPES_OF_PAGES: Mapping[str, tuple[Scope, ...]] = {
     "/models": (Scope.TOTALS_READ,),
     "/streams": (Scope.STREAMS_READ,),
     "/stream": (Scope.STREAMS_READ,),
+    "/month-end": (Scope.INVOICES_READ, Scope.CUSTOMERS_READ),
     "/invoices": (Scope.INVOICES_READ,),
     "/invoice": (Scope.INVOICES_READ,),
     "/invoice/entries": (Scope.INVOICES_READ, Scope.STREAMS_READ),

@@ -15,6 +15,7 @@ from metering.dashboard.backlog_form import backlog_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
 from metering.dashboard.errors import HANDLERS
 from metering.dashboard.key_forms import key_form_routes
+from metering.dashboard.month_end_forms import month_end_form_routes
 from metering.dashboard.page_rendering import open_page_request, render_page
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages import PAGES
@@ -43,6 +44,7 @@ def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
             *backlog_form_routes(service),
             export_route(service, engine=exports),
             *key_form_routes(service),
+            *month_end_form_routes(service),
             *(
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_page(service, build)), methods=["GET"])
                 for path, build in PAGES

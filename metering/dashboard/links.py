@@ -27,6 +27,7 @@ _GROUPS = (
     (
         "Billing",
         (
+            ("month_end", "Month end", "month-end", "calendar"),
             ("invoices", "Invoices", "invoices", "file-invoice"),
             ("drift", "Reconciliation", "drift", "scale"),
         ),
@@ -44,7 +45,7 @@ _GROUPS = (
     ),
 )
 # What a customer has no use for, or may not see.
-_OF_STAFF = frozenset({"customers", "drift", "backlog", "system"})
+_OF_STAFF = frozenset({"customers", "month_end", "drift", "backlog", "system"})
 
 
 def link(path: str, **filters: str | None) -> str:

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from metering.customers.queries.time_zones import time_zones_in_use
 from metering.db.engine import read_transaction
 from metering.months.close_months import CloseTerms, closable_zones, derive, held_up
 from metering.months.invoice import Invoice
 from metering.months.run_invoices import CLOSE_BATCH, Progress, RunRequest
-from metering.months.store.closing import list_open_customers, read_marked
+from metering.months.store.closing import OpenCustomer, list_open_customers, read_marked
 from metering.months.store.runs import InvoiceRun
 
 
@@ -33,7 +33,44 @@ def preview_month(
 ) -> MonthPreview:
     """Return what closing the month now would make. It reads one database snapshot and writes nothing."""
     at = request.as_of or now
-    run = InvoiceRun(
+    run = _run(request, now)
+    invoices: list[Invoice] = []
+    staying_open: dict[str, str] = {}
+    with read_transaction(engine) as connection:
+        customers = open_customers(connection, request=request, terms=terms, now=now)
+        for start in range(0, len(customers), CLOSE_BATCH):
+            batch = customers[start : start + CLOSE_BATCH]
+            previewed = _preview(connection, run, batch, terms=terms, at=at)
+            invoices += previewed.invoices
+            staying_open |= previewed.held_up
+            progress("previewing", start + len(batch), len(customers))
+    return MonthPreview(invoices=invoices, held_up=staying_open)
+
+
+def open_customers(
+    connection: Connection, *, request: RunRequest, terms: CloseTerms, now: datetime
+) -> Sequence[OpenCustomer]:
+    """The customers whose month is over and open, by id."""
+    at = request.as_of or now
+    until = at if request.force_reason else at - terms.grace
+    zones = closable_zones(period=request.period, zones=time_zones_in_use(connection), until=until)
+    return list_open_customers(connection, period=request.period, time_zones=zones, only=request.customer_id)
+
+
+def preview_customers(
+    connection: Connection,
+    customers: Sequence[OpenCustomer],
+    *,
+    request: RunRequest,
+    terms: CloseTerms,
+    now: datetime,
+) -> MonthPreview:
+    """What closing the month of these customers now would make."""
+    return _preview(connection, _run(request, now), customers, terms=terms, at=request.as_of or now)
+
+
+def _run(request: RunRequest, now: datetime) -> InvoiceRun:
+    return InvoiceRun(
         run_id="",
         period=request.period,
         customer_id=request.customer_id,
@@ -42,20 +79,13 @@ def preview_month(
         as_of=request.as_of,
         started_at=now,
     )
-    invoices: list[Invoice] = []
-    staying_open: dict[str, str] = {}
-    with read_transaction(engine) as connection:
-        until = at if request.force_reason else at - terms.grace
-        zones = closable_zones(period=request.period, zones=time_zones_in_use(connection), until=until)
-        customers = list_open_customers(
-            connection, period=request.period, time_zones=zones, only=request.customer_id
-        )
-        for start in range(0, len(customers), CLOSE_BATCH):
-            batch = customers[start : start + CLOSE_BATCH]
-            held = held_up(connection, batch, period=request.period, forced=request.force_reason is not None)
-            staying_open |= {**held.unsettled, **held.time_zone}
-            ready = [each.customer_id for each in batch if each.customer_id not in held]
-            marked = read_marked(connection, ready, period=request.period)
-            invoices += derive(connection, run, terms, at, marked)[1]
-            progress("previewing", start + len(batch), len(customers))
-    return MonthPreview(invoices=invoices, held_up=staying_open)
+
+
+def _preview(
+    connection: Connection, run: InvoiceRun, customers: Sequence[OpenCustomer], *, terms: CloseTerms, at: datetime
+) -> MonthPreview:
+    held = held_up(connection, customers, period=run.period, forced=run.force_reason is not None)
+    ready = [each.customer_id for each in customers if each.customer_id not in held]
+    marked = read_marked(connection, ready, period=run.period)
+    invoices = derive(connection, run, terms, at, marked)[1]
+    return MonthPreview(invoices=invoices, held_up={**held.unsettled, **held.time_zone})

@@ -8,6 +8,7 @@ from metering.dashboard.pages.drift import drift
 from metering.dashboard.pages.invoices import entries, invoice, invoices
 from metering.dashboard.pages.keys import keys
 from metering.dashboard.pages.models import models
+from metering.dashboard.pages.month_end import month_end
 from metering.dashboard.pages.overview import overview
 from metering.dashboard.pages.rates import rate, rates
 from metering.dashboard.pages.search import search
@@ -22,6 +23,7 @@ PAGES = (
     ("/models", models),
     ("/streams", streams),
     ("/stream", stream),
+    ("/month-end", month_end),
     ("/invoices", invoices),
     ("/invoice", invoice),
     ("/invoice/entries", entries),

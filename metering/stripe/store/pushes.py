@@ -186,6 +186,21 @@ def wake_linked(connection: Connection, *, customer_id: str, now: datetime) -> i
     return connection.execute(_WAKE_LINKED, {"customer_id": customer_id, "now": now}).rowcount
 
 
+_WAKE_MONTH = text(
+    """
+    UPDATE invoice_pushes SET due_at = :now, problem = NULL, failures = 0, changed_at = :now,
+           state = CASE WHEN state IN ('unlinked', 'stuck') THEN 'pending' ELSE state END
+    WHERE period <= :period AND (state IN ('unlinked', 'stuck') OR state = ANY(:under_way) AND lease_until IS NULL)
+    """
+)
+
+
+def wake_month(connection: Connection, *, period: str, now: datetime) -> int:
+    """Make the pushes due of months up to this one that wait, or need a person; returns how many."""
+    parameters = {"period": period, "now": now, "under_way": sorted(UNDER_WAY)}
+    return connection.execute(_WAKE_MONTH, parameters).rowcount
+
+
 _RELINKED = text(
     """
     UPDATE invoice_pushes p SET relinked_to = r.relinked_to
