@@ -117,7 +117,7 @@ class KeyRotationInput(Input):
     ] = 24
 
 
-_Limit = Annotated[int | None, Field(ge=1, le=999_999_999), WHOLE_NUMBER]
+_Limit = Annotated[int, Field(ge=1, le=999_999_999), WHOLE_NUMBER] | None
 
 
 class KeyLimitsInput(Input):

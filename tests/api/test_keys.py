@@ -176,6 +176,7 @@ def test_limits_of_a_key_are_set_shown_and_taken_back(api: Api) -> None:
         "data"
     ][:2]
     assert (first["after"]["events_per_second"], last["after"]["events_per_second"]) == (20_000, None)
+    assert api.client.put(path, json=made["limits"]).json()["limits"] == made["limits"]
 
 
 @pytest.mark.parametrize(
