@@ -1,12 +1,15 @@
 """The paths that take usage events, and what the doors of translations have in common."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
 from metering.api.events import EventsDoor
 from metering.api.ingest import Door, Taken
+from metering.events.events import Inlet
 from metering.events.wire.decode import Decoded, decode_json
+from metering.events.wire.rejections import Rejection, shown_id
 from metering.translations.translated import Translated
 
 _encode = msgspec.json.Encoder().encode
@@ -18,7 +21,7 @@ def build_doors() -> Mapping[str, Door]:
     return {"/v1/events": EventsDoor()}
 
 
-def taken_of(translated: Translated) -> Taken:
+def taken_of(translated: Translated, *, inlet: Inlet) -> Taken:
     """The events of a translation, decoded like those of a gateway. There may be none.
 
     Raises:
@@ -31,4 +34,21 @@ def taken_of(translated: Translated) -> Taken:
         media_type="application/json",
         records=[each.record for each in translated.events],
         left_out=translated.left_out,
+        inlet=inlet,
     )
+
+
+def refused(taken: Taken) -> list[Rejection]:
+    """What became no accepted event, in the order of the request: `index` is the place of the record in it.
+
+    Events of a record that are rejected for one reason are told once.
+    """
+    records = taken.records or ()
+    found = [
+        Rejection(index=each.record, id=shown_id(each.id), code="left-out", detail=each.detail)
+        for each in taken.left_out
+    ]
+    for rejection in taken.decoded.rejections:
+        found.append(replace(rejection, index=records[rejection.index]))
+    told = {(each.index, each.detail): each for each in reversed(found)}
+    return sorted(told.values(), key=lambda each: each.index)
