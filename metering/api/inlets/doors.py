@@ -1,24 +1,36 @@
 """The paths that take usage events, and what the doors of translations have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 import msgspec
+from starlette.responses import Response
 
-from metering.api.events import EventsDoor
-from metering.api.ingest import Door, Taken
+from metering.api.ingest import Posted, Taken
+from metering.api.problems import NoRecordAcceptedError
 from metering.events.events import Inlet
 from metering.events.wire.decode import Decoded, decode_json
 from metering.events.wire.rejections import Rejection, shown_id
+from metering.translations.completions import Sender
 from metering.translations.translated import Translated
+
+Clock = Callable[[], datetime]
 
 _encode = msgspec.json.Encoder().encode
 _NO_EVENTS = Decoded(events=(), rejections=(), count=0)
 
 
-def build_doors() -> Mapping[str, Door]:
-    """The door of each path."""
-    return {"/v1/events": EventsDoor()}
+class AcceptedRecords(msgspec.Struct, frozen=True):
+    """The answer once the accepted records are durable."""
+
+    accepted: int
+    rejected: list[Rejection]
+
+
+def sender_of(posted: Posted, *, clock: Clock) -> Sender:
+    """Whose key has posted a request, now."""
+    return Sender(received_at=clock(), customer_id=posted.key.customer_id, source=posted.key.source)
 
 
 def taken_of(translated: Translated, *, inlet: Inlet) -> Taken:
@@ -48,7 +60,30 @@ def refused(taken: Taken) -> list[Rejection]:
         Rejection(index=each.record, id=shown_id(each.id), code="left-out", detail=each.detail)
         for each in taken.left_out
     ]
-    for rejection in taken.decoded.rejections:
-        found.append(replace(rejection, index=records[rejection.index]))
+    found += [replace(each, index=records[each.index]) for each in taken.decoded.rejections]
     told = {(each.index, each.detail): each for each in reversed(found)}
     return sorted(told.values(), key=lambda each: each.index)
+
+
+def require_some(taken: Taken) -> list[Rejection]:
+    """What was refused, where anything was accepted, or nothing was refused.
+
+    Raises:
+        NoRecordAcceptedError: no record was accepted.
+    """
+    found = refused(taken)
+    if found and not taken.decoded.events:
+        raise NoRecordAcceptedError(found)
+    return found
+
+
+def answer_of(taken: Taken) -> Response:
+    """How many records were accepted, and the others with the reason.
+
+    Raises:
+        NoRecordAcceptedError: none was, and some should have been.
+    """
+    rejected = require_some(taken)
+    places = {each.index for each in taken.decoded.rejections}
+    accepted = {record for place, record in enumerate(taken.records or ()) if place not in places}
+    return Response(_encode(AcceptedRecords(len(accepted), rejected)), media_type="application/json")
