@@ -94,7 +94,10 @@ class Logged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """A gateway's log: how a line is read (None: it tells of no completion), and where each thing stands."""
+    """A gateway's log: how a line is read (None: it tells of no completion), and where each thing stands.
+
+    `opened` makes objects of texts that hold one.
+    """
 
     name: str
     read: Callable[[Line], Logged | None]
@@ -103,6 +106,7 @@ class Dialect:
     time_field: str
     provider_field: str
     usage_field: str
+    opened: Callable[[Line], Line] = lambda line: line
 
 
 class _UnusableError(ValueError):
@@ -119,6 +123,7 @@ def translate_access_log(
         try:
             if not isinstance(line, dict):
                 raise _UnusableError("expected a log line as a JSON object")
+            line = dialect.opened(line)
             logged = dialect.read(line)
             if logged is not None:
                 events += _completion(line, logged, dialect, rules, sender).events(record)

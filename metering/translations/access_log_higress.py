@@ -25,20 +25,15 @@ _LOG = "ai_log"
 _SERVICE = "llm-"
 
 
-def _ai_log(line: Line) -> Mapping[str, Any]:
-    """What stands in `ai_log`: an object, or the text of one."""
-    value = line.get(_LOG)
+def _object(value: object) -> Mapping[str, Any]:
+    """An object, or the one that a text holds; empty where there is none."""
     if isinstance(value, str):
         value = decode_object(value.encode(errors="replace"))
     return value if isinstance(value, dict) else {}
 
 
-def _details(log: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Details of tokens, which stand there as the text of an object."""
-    value = log.get(name)
-    if isinstance(value, str):
-        value = decode_object(value.encode(errors="replace"))
-    return value if isinstance(value, dict) else {}
+def _opened(line: Line) -> Line:
+    return {**line, _LOG: _object(line.get(_LOG))}
 
 
 def _upstreams(cluster: str | None) -> tuple[str, ...]:
@@ -55,8 +50,8 @@ def _upstreams(cluster: str | None) -> tuple[str, ...]:
 
 
 def _read(line: Line) -> Logged | None:
-    log = _ai_log(line)
-    entered, left = _details(log, "input_token_details"), _details(log, "output_token_details")
+    log: Mapping[str, Any] = line[_LOG]
+    entered, left = _object(log.get("input_token_details")), _object(log.get("output_token_details"))
     usage = openai_usage(
         input_=first_count(log, "input_token"),
         output=first_count(log, "output_token"),
@@ -93,4 +88,5 @@ HIGRESS = Dialect(
     time_field="start_time",
     provider_field="upstream_cluster",
     usage_field="ai_log.input_token, ai_log.output_token",
+    opened=_opened,
 )
