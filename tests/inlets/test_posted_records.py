@@ -191,6 +191,9 @@ def test_a_request_without_records_of_completions_is_fine(api: Api, path: str) -
         (LITELLMS, b"[" + b"{}," * 400_001 + b"{}]", 413),
         (OPENMETERS, b"[" + b"0," * 400_001 + b"0]", 413),
         (f"{LOG}envoy", b"[" + b"0," * 400_001 + b"0]", 413),
+        (OPENMETERS, b"[" + b"{}," * 10_000 + b"{}]", 413),
+        (f"{LOG}envoy", b"{}\n" * 10_001, 413),
+        (LITELLMS, b"{}\n" * 10_001, 413),
         (OPENMETERS, json.dumps([{**OPENMETER, "id": str(id)} for id in range(5_001)]).encode(), 413),
     ],
 )

@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from metering.api.ingest import Posted, Taken
-from metering.api.inlets.doors import Clock, answer_of, sender_of, taken_of
+from metering.api.inlets.doors import Clock, answer_of, bounded, sender_of, taken_of
 from metering.api.problems import InvalidParameterError
 from metering.events.events import Inlet
 from metering.events.wire.decode import check_shape
@@ -32,7 +32,7 @@ class AccessLogDoor:
         dialect = _dialect(posted)
         sender = sender_of(posted, clock=self._clock)
         check_shape(posted.body)
-        lines = read_lines(posted.body)
+        lines = bounded(read_lines(posted.body))
         translated = translate_access_log(lines, dialect=dialect, rules=self._rules, sender=sender)
         return taken_of(translated, inlet=Inlet.ACCESS_LOG)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 from starlette.responses import Response
@@ -10,12 +11,13 @@ from starlette.responses import Response
 from metering.api.ingest import Posted, Taken
 from metering.api.problems import NoRecordAcceptedError
 from metering.events.events import Inlet
-from metering.events.wire.decode import Decoded, decode_json
+from metering.events.wire.decode import MAX_EVENTS, Decoded, TooManyEventsError, decode_json
 from metering.events.wire.rejections import Rejection, shown_id
 from metering.translations.completions import Sender
 from metering.translations.translated import Translated
 
 Clock = Callable[[], datetime]
+Record = TypeVar("Record")
 
 _encode = msgspec.json.Encoder().encode
 _NO_EVENTS = Decoded(events=(), rejections=(), count=0)
@@ -31,6 +33,17 @@ class AcceptedRecords(msgspec.Struct, frozen=True):
 def sender_of(posted: Posted, *, clock: Clock) -> Sender:
     """Whose key has posted a request, now."""
     return Sender(received_at=clock(), customer_id=posted.key.customer_id, source=posted.key.source)
+
+
+def bounded(records: list[Record]) -> list[Record]:
+    """The records of a request.
+
+    Raises:
+        TooManyEventsError: there are more than a request may have events.
+    """
+    if len(records) > MAX_EVENTS:
+        raise TooManyEventsError(len(records))
+    return records
 
 
 def taken_of(translated: Translated, *, inlet: Inlet) -> Taken:

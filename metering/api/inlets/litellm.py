@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from metering.api.ingest import Posted, Taken
-from metering.api.inlets.doors import Clock, answer_of, sender_of, taken_of
+from metering.api.inlets.doors import Clock, answer_of, bounded, sender_of, taken_of
 from metering.events.events import Inlet
 from metering.events.wire.decode import MAX_VALUES, TooManyValuesError
 from metering.events.wire.split import InvalidJsonError
@@ -27,7 +27,7 @@ class LiteLLMDoor:
         if posted.body.count(b"{") > MAX_VALUES:
             raise TooManyValuesError
         try:
-            payloads = read_payloads(posted.body)
+            payloads = bounded(read_payloads(posted.body))
         except ValueError as error:
             raise InvalidJsonError(f"the body is not JSON: {error}") from error
         return taken_of(translate_litellm(payloads, rules=self._rules, sender=sender), inlet=Inlet.LITELLM)
