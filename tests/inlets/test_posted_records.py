@@ -185,6 +185,8 @@ def test_a_request_without_records_of_completions_is_fine(api: Api, path: str) -
     [
         (OPENMETERS, b"[", 422),
         (LITELLMS, b"[", 422),
+        (LITELLMS, b"", 422),
+        (f"{LOG}envoy", b" \n", 422),
         (f"{LOG}nginx", b"[]", 422),
         ("/v1/events/access-log", b"[]", 422),
         (f"{LOG}envoy&dialct=envoy", b"[]", 422),

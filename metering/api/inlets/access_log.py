@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from metering.api.ingest import Posted, Taken
-from metering.api.inlets.doors import Clock, answer_of, bounded, sender_of, taken_of
+from metering.api.inlets.doors import Clock, answer_of, body_of, bounded, sender_of, taken_of
 from metering.api.problems import InvalidParameterError
 from metering.events.events import Inlet
 from metering.events.wire.decode import check_shape
@@ -30,9 +30,9 @@ class AccessLogDoor:
 
     def decode(self, posted: Posted) -> Taken:
         dialect = _dialect(posted)
-        sender = sender_of(posted, clock=self._clock)
-        check_shape(posted.body)
-        lines = bounded(read_lines(posted.body))
+        sender, body = sender_of(posted, clock=self._clock), body_of(posted)
+        check_shape(body)
+        lines = bounded(read_lines(body))
         translated = translate_access_log(lines, dialect=dialect, rules=self._rules, sender=sender)
         return taken_of(translated, inlet=Inlet.ACCESS_LOG)
 

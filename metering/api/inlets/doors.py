@@ -13,6 +13,7 @@ from metering.api.problems import NoRecordAcceptedError
 from metering.events.events import Inlet
 from metering.events.wire.decode import MAX_EVENTS, Decoded, TooManyEventsError, decode_json
 from metering.events.wire.rejections import Rejection, shown_id
+from metering.events.wire.split import InvalidJsonError
 from metering.translations.completions import Sender
 from metering.translations.translated import Translated
 
@@ -33,6 +34,17 @@ class AcceptedRecords(msgspec.Struct, frozen=True):
 def sender_of(posted: Posted, *, clock: Clock) -> Sender:
     """Whose key has posted a request, now."""
     return Sender(received_at=clock(), customer_id=posted.key.customer_id, source=posted.key.source)
+
+
+def body_of(posted: Posted) -> bytes:
+    """The body of a request.
+
+    Raises:
+        InvalidJsonError: it is empty.
+    """
+    if not posted.body.strip():
+        raise InvalidJsonError("the body is empty: send a record, or an array of records")
+    return posted.body
 
 
 def bounded(records: list[Record]) -> list[Record]:

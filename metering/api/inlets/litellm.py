@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from metering.api.ingest import Posted, Taken
-from metering.api.inlets.doors import Clock, answer_of, bounded, sender_of, taken_of
+from metering.api.inlets.doors import Clock, answer_of, body_of, bounded, sender_of, taken_of
 from metering.events.events import Inlet
 from metering.events.wire.decode import MAX_VALUES, TooManyValuesError
 from metering.events.wire.split import InvalidJsonError
@@ -22,12 +22,12 @@ class LiteLLMDoor:
         return media_type_of(content_type)
 
     def decode(self, posted: Posted) -> Taken:
-        sender = sender_of(posted, clock=self._clock)
+        sender, body = sender_of(posted, clock=self._clock), body_of(posted)
         # Not `check_shape`: prompts and answers may have any number of values, and become none.
-        if posted.body.count(b"{") > MAX_VALUES:
+        if body.count(b"{") > MAX_VALUES:
             raise TooManyValuesError
         try:
-            payloads = bounded(read_payloads(posted.body))
+            payloads = bounded(read_payloads(body))
         except ValueError as error:
             raise InvalidJsonError(f"the body is not JSON: {error}") from error
         return taken_of(translate_litellm(payloads, rules=self._rules, sender=sender), inlet=Inlet.LITELLM)

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from metering.answers.json_reading import read_json
 from metering.api.ingest import Posted, Taken
-from metering.api.inlets.doors import Clock, bounded, require_some, sender_of, taken_of
+from metering.api.inlets.doors import Clock, body_of, bounded, require_some, sender_of, taken_of
 from metering.events.events import Inlet
 from metering.events.wire.decode import NDJSON, check_shape
 from metering.events.wire.split import InvalidJsonError
@@ -27,9 +27,9 @@ class OpenMeterDoor:
         return media_type_of(content_type)
 
     def decode(self, posted: Posted) -> Taken:
-        sender = sender_of(posted, clock=self._clock)
-        check_shape(posted.body)
-        documents = read_lines(posted.body) if posted.media_type == NDJSON else _documents(posted.body)
+        sender, body = sender_of(posted, clock=self._clock), body_of(posted)
+        check_shape(body)
+        documents = read_lines(body) if posted.media_type == NDJSON else _documents(body)
         translated = translate_openmeter(bounded(documents), types=self._types, sender=sender)
         return taken_of(translated, inlet=Inlet.OPENMETER)
 
