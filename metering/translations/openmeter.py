@@ -61,7 +61,7 @@ def _translate(record: int, document: Any, types: OpenMeterTypes, sender: Sender
         raise _UnusableError("data: expected an object with the tokens")
     counts = _counts(data, mapping)
     completion = _completion(document, data, mapping, types, sender)
-    # An event by `kinds` counts one kind of usage, and others tell of the rest.
+    # An event by `kinds` counts one kind of usage; other events report the rest.
     side = next(iter(counts)) if mapping.kinds else ""
     joined = next((found for path in mapping.stream if (found := text_at(data, path))), None)
     if joined is not None and side in ("", *_WITHIN.values()):
@@ -75,9 +75,9 @@ def _translate(record: int, document: Any, types: OpenMeterTypes, sender: Sender
 
 
 def _part(record: int, completion: Completion, side: str) -> list[TranslatedEvent]:
-    """The events of a completion that several usage events share: input is told at its start, output at its end.
+    """The events of a completion that several usage events share: input at its start, output at its end.
 
-    So they may come in any order and in any batches: neither contradicts the other.
+    They may arrive in any order and in any batches, because neither contradicts the other.
     """
     if side == "input_tokens" and completion.usage is not None:
         start = completion.start(input_tokens=completion.usage.input_tokens)
@@ -154,7 +154,7 @@ def _completion(
 
 
 def _whole(counts: Mapping[str, Any], side: str) -> Usage:
-    """The usage of an event that is a stream by itself. What is told by other events, if at all, is 0 here.
+    """The usage of an event that is a stream by itself. Counters that other events report are 0 here.
 
     Parts nest in the input or the output, which is then at least as large.
     """

@@ -58,7 +58,7 @@ INLETS = (
         (f"{_LITELLM}test_attempts_at_one_request_are_streams_with_one_hash",),
     ),
     Fault(
-        "nobody is told of records that are left out",
+        "records that are left out are not counted where others are accepted",
         "metering/api/ingest.py",
         "        if taken.left_out:\n",
         "        if taken.left_out and submission is None:\n",
