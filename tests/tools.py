@@ -58,6 +58,7 @@ def _has_history() -> bool:
 
 TOOLS = {
     "chromium": Tool("apt-get install chromium", _on_path("chromium")),
+    "curl": Tool("apt-get install curl", _on_path("curl"), in_ci=False),
     "docker compose": Tool("install Docker with its compose plugin", _docker_compose, in_ci=False),
     "git history": Tool("clone the repository whole: git fetch --unshallow", _has_history, in_ci=False),
     "litellm proxy": Tool("make test-litellm", litellm_environment.is_complete, in_ci=False),

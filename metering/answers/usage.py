@@ -198,14 +198,14 @@ def _read(usage: Mapping[str, Any]) -> Parts:
     bare_input = "input" if has_input or CACHE_BESIDE_INPUT.isdisjoint(usage) else "fresh_input"
     for path, value in _values(usage, ()):
         if path in BARE_INPUT:
-            _note(parts, bare_input, _count(value))
+            _note(parts, bare_input, read_count(value))
         elif path in _PART_OF_PATH:
-            _note(parts, _PART_OF_PATH[path], _count(value))
+            _note(parts, _PART_OF_PATH[path], read_count(value))
         elif path in _SECONDS_OF_PATH:
             _note(parts, _SECONDS_OF_PATH[path], _decimal(value, _THOUSANDTH))
         elif path in USD:
             _note(parts, "upstream_cost_usd", _decimal(value, _PICODOLLAR))
-        elif path in USD_TICKS and (ticks := _count(value)) is not None:
+        elif path in USD_TICKS and (ticks := read_count(value)) is not None:
             _note(parts, "upstream_cost_usd", Decimal(ticks) / TICKS_PER_USD)
     for name, prefix in MODALITY_LISTS.items():
         _note_modalities(parts, usage.get(name), prefix)
@@ -233,12 +233,12 @@ def _note_modalities(parts: dict[str, Amount], details: object, prefix: str) -> 
         if not isinstance(detail, dict):
             continue
         modality = MODALITIES.get(str(detail.get("modality")).upper())
-        count = _count(detail.get("tokenCount", detail.get("token_count")))
+        count = read_count(detail.get("tokenCount", detail.get("token_count")))
         if modality is not None and count is not None:
             parts[prefix + modality] = parts.get(prefix + modality, 0) + count
 
 
-def _count(value: object) -> int | None:
+def read_count(value: object) -> int | None:
     """A whole number within the contract's bounds, also where it is written as 40.0 or "40"; else None."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 16:
         value = int(value)

@@ -3,16 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-_MAX_NAME = 256
-_MAX_NOTE = 1_024
+# The bounds of texts in events (docs/events.md).
+MAX_ID, MAX_NAME, MAX_NOTE = 128, 256, 1_024
 
 
 def clean(value: object, *, name: bool = False) -> str | None:
     """Text for an event: bounded, without NUL and lone surrogates; None if nothing is left."""
     if not isinstance(value, str):
         return None
-    limit = _MAX_NAME if name else _MAX_NOTE
+    limit = MAX_NAME if name else MAX_NOTE
     return value.replace("\0", "")[:limit].encode(errors="ignore").decode() or None
+
+
+def exact_text(value: object, most: int) -> str | None:
+    """The value, if it can be a text of an event as it is; None if it would have to be changed."""
+    if not isinstance(value, str) or not value or len(value) > most or "\0" in value:
+        return None
+    return value if value.encode(errors="ignore").decode() == value else None
 
 
 def type_of(document: Mapping[str, Any]) -> str:

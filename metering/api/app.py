@@ -42,7 +42,7 @@ from metering.api.description import describe_app
 from metering.api.failures import Failures
 from metering.api.gate import Gate, Limits
 from metering.api.ingest import IngestEndpoint
-from metering.api.inlets.doors import build_doors
+from metering.api.inlets.build_doors import build_doors
 from metering.api.key_limits import KeyLimiter
 from metering.api.metrics import build_work_collector
 from metering.api.pools import open_pools
@@ -86,6 +86,7 @@ _ROUTERS = (
 def create_app(service: Service) -> FastAPI:
     """The API on a service; the writer and the nudger live as long as the application does."""
     settings = service.settings
+    doors = build_doors(settings, clock=utc_now)
     pools = open_pools(settings)
     limits = Limits(
         authenticator=Authenticator(pools.keys),
@@ -108,7 +109,7 @@ def create_app(service: Service) -> FastAPI:
         )
         app.state.writer = writer
         app.state.work_collector = build_work_collector(settings, engine=pools.metrics)
-        app.state.ingest = IngestEndpoint(doors=build_doors(), writer=writer, limits=limits, clock=utc_now)
+        app.state.ingest = IngestEndpoint(doors=doors, writer=writer, limits=limits, clock=utc_now)
         await limits.watch.start()
         nudger.start()
         writer.start()
@@ -127,6 +128,7 @@ def create_app(service: Service) -> FastAPI:
     # The documentation page serves its own scripts: it must work without a network.
     app = FastAPIOffline(title="Stream metering", version="1", redoc_url=None, lifespan=lifespan)
     app.state.service = service
+    app.state.doors = doors
     app.state.pools = pools
     app.state.limits = limits
     app.state.authenticator = limits.authenticator

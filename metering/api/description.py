@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from metering.access.scopes import Scope
 from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.inlets.description import inlet_paths, inlet_schemas
 from metering.api.key_limits import TooManyRequestsError
 from metering.api.problems import NoEventAcceptedError, Problem
 from metering.api.routes import problem_responses
@@ -116,12 +117,12 @@ def describe_app(app: FastAPI) -> Schema:
     )
     components = schema["components"]
     components["schemas"] = derived_schemas() | components["schemas"]
-    components["schemas"] |= {"Problem": _problem(), "EventsProblem": _events_problem()}
+    components["schemas"] |= {"Problem": _problem(), "EventsProblem": _events_problem(), **inlet_schemas()}
     components["schemas"]["StreamEvent"]["properties"]["event"] = {
         "$ref": f"{_REF}Event",
         "description": "The event exactly as it was sent, unknown fields included.",
     }
-    schema["paths"] = {"/v1/events": {"post": _post_events()}, **schema["paths"]}
+    schema["paths"] = {"/v1/events": {"post": _post_events()}, **inlet_paths(), **schema["paths"]}
     for part in (schema["paths"], components):
         _drop_titles(part)
     return _with_names_of_pages(schema)
@@ -136,11 +137,11 @@ def _events_problem() -> Schema:
     rejected = {
         "type": "array",
         "items": {"$ref": f"{_REF}RejectedEvent"},
-        "description": "Why each event was rejected; absent if the body could not be read as JSON.",
+        "description": "Why each event or record was rejected; absent if the body could not be read as JSON.",
     }
     return {
         **problem,
-        "description": "No event was accepted.",
+        "description": "No event or record was accepted.",
         "properties": {**problem["properties"], "rejected": rejected},
     }
 

@@ -22,13 +22,20 @@ from metering.access.keys import Key
 from metering.access.scopes import Scope
 from metering.api.auth import require_scope
 from metering.api.gate import Limits
+from metering.events.events import Inlet
 from metering.events.store import JournalEntry, stream_hashes
 from metering.events.wire.admission import admit
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import Decoded
 from metering.streams.ingest.body import inflate, receive_body
 from metering.streams.ingest.fold import fold_wire
-from metering.streams.ingest.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED, STREAMS_AHEAD, UNKNOWN_FIELDS
+from metering.streams.ingest.metrics import (
+    EVENTS_ACCEPTED,
+    EVENTS_REJECTED,
+    RECORDS_LEFT_OUT,
+    STREAMS_AHEAD,
+    UNKNOWN_FIELDS,
+)
 from metering.streams.ingest.submission import Submission
 from metering.streams.ingest.turns import Turns
 from metering.streams.ingest.writer import IngestWriter
@@ -68,6 +75,7 @@ class Taken:
     media_type: str
     records: Sequence[int] | None = None
     left_out: Sequence[LeftOut] = ()
+    inlet: Inlet = Inlet.EVENTS
 
 
 class Door(Protocol):
@@ -123,7 +131,7 @@ class IngestEndpoint:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-bodies")
         # When a request had another key than the one before it.
         self._newest_key, self._switched_at = "", float("-inf")
-        # Two of each ingest key at most.
+        # Three of each ingest key at most.
         self._told: dict[tuple[str, str], float] = {}
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -157,10 +165,20 @@ class IngestEndpoint:
         if submission is not None:
             await self._writer.submit(submission)
         EVENTS_REJECTED.inc(len(decoded.rejections))
+        if taken.left_out:
+            self._report_left_out(key.key_id, taken)
         if submission is not None:
             EVENTS_ACCEPTED.inc(len(decoded.events))
             self._report(key.key_id, decoded, submission)
         return door.answer(taken)
+
+    def _report_left_out(self, key_id: str, taken: Taken) -> None:
+        """The same for records that became no event: many senders read no answer."""
+        RECORDS_LEFT_OUT.labels(key_id, taken.inlet.value).inc(len(taken.left_out))
+        first = taken.left_out[0]
+        self._tell(
+            key_id, "records were left out", inlet=taken.inlet.value, record=first.record, reason=first.detail
+        )
 
     def _report(self, key_id: str, decoded: Decoded, submission: Submission) -> None:
         """Count what looks like a mistake of the sender, and say it in the log, at most once a minute and key."""

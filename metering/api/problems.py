@@ -87,6 +87,7 @@ from metering.stripe.client.errors import (
 from metering.stripe.client.webhook import InvalidWebhookError
 from metering.stripe.push_invoice import StartOverError
 from metering.stripe.store.pushes import LeaseLostError
+from metering.translations.openmeter_types import OpenMeterTypesError
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,14 @@ class NoEventAcceptedError(MeteringError):
             if rejected
             else "the batch is empty: send at least one event"
         )
+        self.rejected = rejected
+
+
+class NoRecordAcceptedError(MeteringError):
+    """No record of the request could be used."""
+
+    def __init__(self, rejected: Sequence[Rejection]) -> None:
+        super().__init__(f"none of {len(rejected)} records could be used; the first: {rejected[0].detail}")
         self.rejected = rejected
 
 
@@ -166,6 +175,7 @@ class ProblemType:
 
 PROBLEMS: dict[type[MeteringError], ProblemType] = {
     NoEventAcceptedError: ProblemType(422, "invalid-events", "No event was accepted"),
+    NoRecordAcceptedError: ProblemType(400, "no-record-accepted", "No record was accepted"),
     InvalidJsonError: ProblemType(422, "invalid-json", "Body is not JSON"),
     BrokenBodyError: ProblemType(422, "invalid-encoding", "Body cannot be decompressed"),
     UnsupportedBodyError: ProblemType(415, "unsupported-body", "Unsupported media type or encoding"),
@@ -242,6 +252,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         MigrationBlockedError,
         MonthNotOverError,
         NotConfiguredError,
+        OpenMeterTypesError,
         RateMissingError,
         ReaderExistsError,
         ReaderRefusedError,
@@ -310,6 +321,7 @@ def error_response(error: MeteringError) -> Response:
     problem = next((PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS), None)
     if problem is None:
         raise error
-    members = {"rejected": error.rejected} if isinstance(error, NoEventAcceptedError) else {}
+    told = NoEventAcceptedError | NoRecordAcceptedError
+    members = {"rejected": error.rejected} if isinstance(error, told) else {}
     wait = error.retry_after_seconds if isinstance(error, TooManyRequestsError) else None
     return problem_response(problem, public_detail(error), retry_after_seconds=wait, **members)

@@ -32,6 +32,7 @@ from metering.api.problems import (
     PROBLEMS,
     InvalidParameterError,
     NoEventAcceptedError,
+    NoRecordAcceptedError,
     PayloadTooLargeError,
     ProblemType,
     QueryTimeoutError,
@@ -58,6 +59,8 @@ class IdConvertor(Convertor[str]):
 register_url_convertor("id", IdConvertor())
 
 Responses = dict[int | str, dict[str, Any]]
+
+_WITH_REJECTED = frozenset({PROBLEMS[NoEventAcceptedError], PROBLEMS[NoRecordAcceptedError]})
 
 _encode = msgspec.json.Encoder().encode
 _ANY_ROUTE = (
@@ -160,7 +163,7 @@ def problem_responses(*errors: type[MeteringError]) -> Responses:
     details = {PROBLEMS[error]: _first_sentence(error) for error in errors} | {INTERNAL: "The error was logged."}
     found = sorted(details, key=lambda each: (each.status, each.slug))
     return {
-        status: _problem_response(list(same), details, of_events=NoEventAcceptedError in errors)
+        status: _problem_response(list(same), details)
         for status, same in groupby(found, key=lambda each: each.status)
     }
 
@@ -169,11 +172,9 @@ def _first_sentence(error: type[MeteringError]) -> str:
     return (error.__doc__ or "").partition("\n\n")[0].replace("\n    ", " ")
 
 
-def _problem_response(
-    problems: Sequence[ProblemType], details: Mapping[ProblemType, str], *, of_events: bool
-) -> dict[str, Any]:
+def _problem_response(problems: Sequence[ProblemType], details: Mapping[ProblemType, str]) -> dict[str, Any]:
     status = problems[0].status
-    model = "EventsProblem" if of_events and status == 422 else "Problem"
+    model = "Problem" if _WITH_REJECTED.isdisjoint(problems) else "EventsProblem"
     types = ", ".join(f"`/problems/{each.slug}`" for each in problems)
     described: dict[str, Any] = {
         "description": f"{HTTPStatus(status).phrase}: {types}",

@@ -98,7 +98,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "index": "The place of the event in the request, from 0.",
     "RejectedEvent.id": "The `id` of the event, where it has one.",
     "code": "One of invalid-field, missing-field, unknown-type, unknown-usage, invalid-event, invalid-json, "
-    "duplicate-key.",
+    "duplicate-key, forbidden, too-large; of records in other formats, left-out.",
     "detail": "What is wrong, with the field, what was expected and what was sent.",
     "format": "The version of the receipt's format.",
     "customer_id": "The customer who pays.",

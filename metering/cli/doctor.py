@@ -16,6 +16,7 @@ from metering.core.errors import MeteringError
 from metering.customers.queries.time_zones import unusable_zones
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
+from metering.server.inlet_settings import InletSettings
 from metering.server.queries import server_facts, work_health
 from metering.server.settings import Settings, load_settings, variable_of
 
@@ -38,7 +39,9 @@ def doctor_command(as_json: AsJson = False) -> None:
 
 def _configuration(settings: Settings) -> list[dict[str, Any]]:
     rows = []
-    for name, field in type(settings).model_fields.items():
+    # A part of the settings is inherited; it comes last.
+    fields = sorted(type(settings).model_fields.items(), key=lambda each: each[0] in InletSettings.model_fields)
+    for name, field in fields:
         value = getattr(settings, name)
         rows.append(
             {

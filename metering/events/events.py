@@ -51,7 +51,7 @@ class Inlet(StrEnum):
 # What each way in can know, as receipts and pages say it.
 EVIDENCE = {
     Inlet.EVENTS: "the gateway watched the stream, also when it was cancelled",
-    Inlet.LITELLM: "LiteLLM's callback watched the stream, also when it was cancelled",
+    Inlet.LITELLM: "LiteLLM watched the stream, also when it was cancelled",
     Inlet.OTLP: "from a trace or a log: what a cancelled stream delivered is not known",
     Inlet.OPENMETER: "from a usage event: how the stream ended is not known",
     Inlet.ACCESS_LOG: "from an access log: what a cancelled stream delivered is not known",

@@ -5,63 +5,22 @@ LiteLLM keeps the details of a call in one dict, `model_call_details`, which it 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from metering.answers.litellm_names import about, first_known, operation_of, provider_of, tags_of
 from metering.answers.tokens import counter_for
+from metering.answers.words import MAX_ID, MAX_NAME, MAX_NOTE, exact_text
 from metering.emitter import Emitter, MeteredStream
-from metering.emitter.events import MAX_ID, MAX_NAME, MAX_NOTE, MAX_TAGS
+from metering.emitter.events import MAX_TAGS
 from metering.events.events import Inlet
 from metering.inlets.litellm_settings import LiteLLMSettings
 
 # The type of calls that LiteLLM passes through as they are.
 PASSED_THROUGH = "pass_through_endpoint"
-# LiteLLM's names of providers, where the catalogue of prices has others.
-_PROVIDERS = {
-    "azure_ai": "azure",
-    "azure_text": "azure",
-    "bedrock": "aws",
-    "bedrock_converse": "aws",
-    "bedrock_mantle": "aws",
-    "cohere_chat": "cohere",
-    "fireworks_ai": "fireworks",
-    "gemini": "google",
-    "moonshot": "moonshotai",
-    "sagemaker": "aws",
-    "sagemaker_chat": "aws",
-    "text-completion-openai": "openai",
-    "together_ai": "together",
-    "vertex_ai": "google",
-    "vertex_ai_beta": "google",
-    "voyage": "voyageai",
-    "xai": "x-ai",
-}
-_OPERATIONS = {
-    "completion": "chat",
-    "acompletion": "chat",
-    "anthropic_messages": "messages",
-    "aembedding": "embeddings",
-    "embedding": "embeddings",
-    "aresponses": "responses",
-    "atext_completion": "text_completion",
-    "aimage_generation": "image_generation",
-    "atranscription": "transcription",
-    "aspeech": "speech",
-}
-# The field of LiteLLM's metadata that holds each name of the settings.
-_FIELDS = {
-    "end_user": "user_api_key_end_user_id",
-    "team": "user_api_key_team_id",
-    "team_alias": "user_api_key_team_alias",
-    "organization": "user_api_key_org_id",
-    "user": "user_api_key_user_id",
-    "key_alias": "user_api_key_alias",
-    "key_hash": "user_api_key_hash",
-    "model_group": "model_group",
-}
 # Calls whose input is messages; of others, LiteLLM makes messages too.
 _CHATS = frozenset({None, "completion", "acompletion", "anthropic_messages", PASSED_THROUGH})
 _DESCRIPTIONS = ("tools", "functions", "response_format")
@@ -124,31 +83,31 @@ def read_call(details: Mapping[str, Any], settings: LiteLLMSettings) -> Call:
     """
     parameters = _mapping(details.get("litellm_params"))
     options = _mapping(details.get("optional_params"))
-    provider = _text(
+    provider = exact_text(
         details.get("custom_llm_provider")
         or parameters.get("custom_llm_provider")
         or _passed_to(details, parameters),
         MAX_ID,
     )
-    model = _text(details.get("model"), MAX_NAME)
+    model = exact_text(details.get("model"), MAX_NAME)
     if provider is None or model is None:
         raise ValueError(f"LiteLLM names no provider or model: {provider!r}, {model!r}")
     model = model.removeprefix(f"{provider}/")
-    about = _about(details, parameters)
+    known = _about(details, parameters)
     request, counted = _input(details, options, model)
     return Call(
-        customer_id=_first(about, settings.payers, MAX_ID) or settings.default_customer,
-        api_key_id=_first(about, ("key_alias", "key_hash"), MAX_ID),
-        provider=_PROVIDERS.get(provider, provider),
+        customer_id=first_known(known, settings.payers) or settings.default_customer,
+        api_key_id=first_known(known, ("key_alias", "key_hash")),
+        provider=provider_of(provider),
         model=model,
-        operation=_operation(details.get("call_type")),
+        operation=operation_of(exact_text(details.get("call_type"), MAX_NAME)),
         streaming=bool(details.get("stream") or options.get("stream")),
         request=request,
         input_tokens=counted,
         max_output_tokens=_limit(options),
         request_hash=_request_hash(details, parameters),
-        service_tier=_text(options.get("service_tier"), MAX_NOTE),
-        tags=_tags(parameters, about, settings),
+        service_tier=exact_text(options.get("service_tier"), MAX_NOTE),
+        tags=tags_of(known, settings.tags, metadata_of(parameters).get("tags"), most=MAX_TAGS),
     )
 
 
@@ -166,40 +125,12 @@ def metadata_of(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _about(details: Mapping[str, Any], parameters: Mapping[str, Any]) -> Mapping[str, object]:
-    metadata = metadata_of(parameters)
-    about = {name: metadata.get(field) for name, field in _FIELDS.items()}
-    about["call_id"] = details.get("litellm_call_id")
     options = _mapping(details.get("optional_params"))
-    about["end_user"] = about["end_user"] or details.get("user") or options.get("user")
-    return about
-
-
-def _first(about: Mapping[str, object], names: Sequence[str], most: int) -> str | None:
-    """The first that is known, and that can be an id."""
-    found = (_text(about.get(name), most) for name in names)
-    return next((text for text in found if text is not None and text not in (".", "..")), None)
-
-
-def _tags(
-    parameters: Mapping[str, Any],
-    about: Mapping[str, object],
-    settings: LiteLLMSettings,
-) -> dict[str, str]:
-    """The tags of the settings, and the request's own of the form name:value, as far as there is room."""
-    tags = {name: text for name in settings.tags if (text := _text(about.get(name), MAX_NOTE))}
-    given = metadata_of(parameters).get("tags")
-    for tag in given if isinstance(given, list) else ():
-        name, separator, value = str(tag).partition(":")
-        text = _text(value.strip(), MAX_NOTE)
-        key = _text(name.strip(), MAX_ID)
-        if separator and key and text and key not in tags and len(tags) < MAX_TAGS:
-            tags[key] = text
-    return tags
-
-
-def _operation(call_type: object) -> str:
-    name = _text(call_type, MAX_NAME) or "chat"
-    return _OPERATIONS.get(name, name)
+    return about(
+        metadata_of(parameters),
+        call_id=details.get("litellm_call_id"),
+        end_user=details.get("user") or options.get("user"),
+    )
 
 
 def _input(
@@ -243,10 +174,3 @@ def _request_hash(details: Mapping[str, Any], parameters: Mapping[str, Any]) -> 
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: object, most: int) -> str | None:
-    """The value, if it can be a text of an event."""
-    if not isinstance(value, str) or not value or len(value) > most or "\0" in value:
-        return None
-    return value if value.encode(errors="ignore").decode() == value else None

@@ -5,17 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from metering.answers.litellm_names import PAYERS, TAGGED, UNASSIGNED, USUAL_PAYERS, USUAL_TAGS
 from metering.core.errors import MeteringError
 
 PREFIX = "METERING_LITELLM_"
-UNASSIGNED = "unassigned"
-
-PAYERS = ("end_user", "team", "team_alias", "organization", "user", "key_alias", "key_hash")
-TAGGED = ("model_group", "team", "team_alias", "organization", "user", "key_alias", "end_user", "call_id")
-
-
-_PAYERS = ("end_user", "team", "key_alias", "key_hash")
-_TAGS = ("model_group",)
 
 
 class LiteLLMConfigError(MeteringError):
@@ -30,9 +23,9 @@ class LiteLLMSettings:
     key: str
     source: str
     spool: Path
-    payers: tuple[str, ...] = _PAYERS
+    payers: tuple[str, ...] = USUAL_PAYERS
     default_customer: str = UNASSIGNED
-    tags: tuple[str, ...] = _TAGS
+    tags: tuple[str, ...] = USUAL_TAGS
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "LiteLLMSettings":
@@ -49,9 +42,9 @@ class LiteLLMSettings:
             key=key,
             source=environment.get(f"{PREFIX}SOURCE") or f"/litellm/{socket.gethostname()}",
             spool=Path(environment.get(f"{PREFIX}SPOOL") or _default_spool(environment)),
-            payers=_names(environment, "CUSTOMER", PAYERS, _PAYERS),
+            payers=_names(environment, "CUSTOMER", PAYERS, USUAL_PAYERS),
             default_customer=environment.get(f"{PREFIX}DEFAULT_CUSTOMER") or UNASSIGNED,
-            tags=_names(environment, "TAGS", TAGGED, _TAGS),
+            tags=_names(environment, "TAGS", TAGGED, USUAL_TAGS),
         )
 
 

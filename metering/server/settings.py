@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from metering.core.errors import MeteringError
 from metering.db.engine import is_postgres_url
+from metering.server.inlet_settings import InletSettings
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+)\s*(ms|s|m|min|h|d)?\s*")
@@ -36,7 +37,7 @@ def _parse_duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration), Field(gt=timedelta(0))]
 
 
-class Settings(BaseSettings):
+class Settings(InletSettings):
     """What a deployment can set. Every field is `METERING_<NAME>` in the environment."""
 
     model_config = SettingsConfigDict(

@@ -6,6 +6,10 @@ A route that is not here, or needs something else in the code, fails tests/api/t
 # None: open to all.
 API: dict[tuple[str, str], str | None] = {
     ("POST", "/v1/events"): "events:write",
+    ("POST", "/v1/events/access-log"): "events:write",
+    ("POST", "/v1/events/litellm"): "events:write",
+    ("POST", "/api/v1/events"): "events:write",
+    ("POST", "/v3/openmeter/events"): "events:write",
     ("GET", "/v1/streams/{customer_id}/{stream_id}/events"): "streams:read",
     ("POST", "/v1/streams/{customer_id}/{stream_id}/resolution"): "corrections:write",
     ("GET", "/v1/streams/{customer_id}/{stream_id}/receipt"): "streams:read",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from metering.inlets.litellm_settings import PAYERS, TAGGED, LiteLLMSettings
+from metering.answers.litellm_names import PAYERS, TAGGED
+from metering.inlets.litellm_settings import LiteLLMSettings
 from tests.gateway.asking import MESSAGES
 from tests.gateway.hostile.behaviours import (
     DONE,

@@ -1,7 +1,8 @@
 """All planted faults."""
 
 from tests.planted.doors import DOORS
+from tests.planted.inlets import INLETS
 from tests.planted.months import MONTHS
 from tests.planted.streams import STREAMS
 
-FAULTS = (*STREAMS, *MONTHS, *DOORS)
+FAULTS = (*STREAMS, *MONTHS, *DOORS, *INLETS)

@@ -39,7 +39,15 @@ def test_stripes_settings_keep_stripes_names(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ABANDON_AFTER", "soon"), ("PORT", "99999"), ("START_GRACE", "0s"), ("JOURNAL_RETENTION", "30d")],
+    [
+        ("ABANDON_AFTER", "soon"),
+        ("PORT", "99999"),
+        ("START_GRACE", "0s"),
+        ("JOURNAL_RETENTION", "30d"),
+        ("ACCESS_LOG_PROVIDERS", "tars"),
+        ("LITELLM_CUSTOMER", "team, boss"),
+        ("LITELLM_TAGS", "colour"),
+    ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"METERING_{name}", value)

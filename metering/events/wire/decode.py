@@ -77,7 +77,7 @@ def decode_json(body: bytes) -> Decoded:
         TooManyEventsError: there are more than 10,000 events.
         TooManyValuesError: there are far more values than events have.
     """
-    _check_shape(body)
+    check_shape(body)
     return _decode_at_once(body) or _decode_each(split_json(body))
 
 
@@ -88,7 +88,7 @@ def decode_ndjson(body: bytes) -> Decoded:
         TooManyEventsError: there are more than 10,000 events.
         TooManyValuesError: there are far more values than events have.
     """
-    _check_shape(body)
+    check_shape(body)
     lines = ndjson_lines(body)
     decoded = _decode_at_once(b"[%s]" % b",".join(lines))
     # A line with two events and a comma between them is not valid NDJSON.
@@ -100,8 +100,12 @@ def ndjson_lines(body: bytes) -> list[bytes]:
     return [line for line in body.split(b"\n") if line.strip()]
 
 
-def _check_shape(body: bytes) -> None:
-    """Refuse a body that would take long to decode. Counting takes a millisecond per MiB, decoding up to 500."""
+def check_shape(body: bytes) -> None:
+    """Refuse a body that would take long to decode. Counting takes a millisecond per MiB, decoding up to 500.
+
+    Raises:
+        TooManyValuesError: there are far more values than events have.
+    """
     if len(body) <= 2 * _LONG_LIST:  # a value and its comma are two bytes
         return
     values = body.count(b",") + body.count(b"\n")

@@ -83,16 +83,16 @@ def inflate(body: bytes, *, encoding: str) -> bytes:
     raise UnsupportedBodyError(f"Content-Encoding: {encoding!r} is not supported, use gzip or zstd")
 
 
-def media_type_of(content_type: str) -> str:
-    """The media type without its parameters; `""` if none is given.
+def media_type_of(content_type: str, *, also: frozenset[str] = frozenset()) -> str:
+    """The media type without its parameters; `""` if none is given. A path may take others, `also`.
 
     Raises:
         UnsupportedBodyError: events cannot have this media type, or the charset is not UTF-8.
     """
     media_type, _, parameters = content_type.partition(";")
     media_type = media_type.strip().lower()
-    if media_type != NDJSON and media_type not in _JSON_TYPES:
-        allowed = ", ".join(sorted({*_JSON_TYPES - {""}, NDJSON}))
+    if media_type != NDJSON and media_type not in _JSON_TYPES and media_type not in also:
+        allowed = ", ".join(sorted({*_JSON_TYPES - {""}, *also, NDJSON}))
         raise UnsupportedBodyError(f"Content-Type: {media_type!r} is not supported, use one of {allowed}")
     charset = parameters.lower().partition("charset=")[2].split(";")[0].strip().strip('"')
     if charset not in ("", "utf-8", "utf8", "us-ascii"):

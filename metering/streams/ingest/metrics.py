@@ -15,6 +15,11 @@ UNKNOWN_FIELDS = Counter(
     "Requests with fields that the contract does not know, by ingest key",
     ["key"],
 )
+RECORDS_LEFT_OUT = Counter(
+    "metering_records_left_out",
+    "Records of other senders' formats that became no event, by ingest key and inlet",
+    ["key", "inlet"],
+)
 INGEST_COMMITS = Counter(
     "metering_ingest_commits", "Transactions in which waiting requests were committed together"
 )
