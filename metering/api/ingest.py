@@ -67,7 +67,7 @@ class Taken:
     """The events of a request, and their body as the journal keeps it: JSON of the contract.
 
     Where a door translates, `records` has the place in the request of each event in the body, and `left_out` what
-    became no event.
+    became no event. `answer_type` is the media type of the answer, where the request chooses it.
     """
 
     decoded: Decoded
@@ -76,6 +76,7 @@ class Taken:
     records: Sequence[int] | None = None
     left_out: Sequence[LeftOut] = ()
     inlet: Inlet = Inlet.EVENTS
+    answer_type: str = "application/json"
 
 
 class Door(Protocol):

@@ -88,6 +88,8 @@ from metering.stripe.client.webhook import InvalidWebhookError
 from metering.stripe.push_invoice import StartOverError
 from metering.stripe.store.pushes import LeaseLostError
 from metering.translations.openmeter_types import OpenMeterTypesError
+from metering.translations.otlp.records import InvalidOtlpError, TooManyFieldsError
+from metering.translations.otlp.translate import TooManyCallsError
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +184,9 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     BodyTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
     TooManyValuesError: ProblemType(413, "too-many-values", "Too many values"),
     TooManyEventsError: ProblemType(413, "too-many-events", "Too many events"),
+    InvalidOtlpError: ProblemType(400, "invalid-otlp", "Body is not OTLP"),
+    TooManyFieldsError: ProblemType(413, "too-many-values", "Too many values"),
+    TooManyCallsError: ProblemType(413, "too-many-events", "Too many events"),
     KeyQueueFullError: ProblemType(429, "too-many-requests", "Too many requests", retry_after_seconds=1),
     QueueFullError: ProblemType(503, "queue-full", "Ingest queue full", retry_after_seconds=1),
     NotCommittedError: ProblemType(503, "not-committed", "Commit not confirmed", retry_after_seconds=1),

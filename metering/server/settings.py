@@ -16,6 +16,7 @@ from pydantic_settings import SettingsConfigDict
 from metering.core.errors import MeteringError
 from metering.db.engine import is_postgres_url
 from metering.server.inlet_settings import InletSettings
+from metering.server.otlp_settings import OtlpSettings
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+)\s*(ms|s|m|min|h|d)?\s*")
@@ -37,7 +38,7 @@ def _parse_duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration), Field(gt=timedelta(0))]
 
 
-class Settings(InletSettings):
+class Settings(InletSettings, OtlpSettings):
     """What a deployment can set. Every field is `METERING_<NAME>` in the environment."""
 
     model_config = SettingsConfigDict(

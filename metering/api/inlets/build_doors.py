@@ -8,6 +8,7 @@ from metering.api.inlets.access_log import AccessLogDoor
 from metering.api.inlets.doors import Clock
 from metering.api.inlets.litellm import LiteLLMDoor
 from metering.api.inlets.openmeter import OpenMeterDoor
+from metering.api.inlets.otlp import LOGS, TRACES, OtlpDoor
 from metering.server.settings import ConfigurationError, Settings, variable_of
 from metering.translations.access_log import AccessLogRules
 from metering.translations.litellm_payloads import LiteLLMRules
@@ -33,6 +34,8 @@ def build_doors(settings: Settings, *, clock: Clock) -> Mapping[str, Door]:
         "/v1/events/litellm": LiteLLMDoor(rules=litellm, clock=clock),
         "/api/v1/events": openmeter,
         "/v3/openmeter/events": openmeter,
+        "/v1/traces": OtlpDoor(signal=TRACES, rules=settings.otlp_rules),
+        "/v1/logs": OtlpDoor(signal=LOGS, rules=settings.otlp_rules),
     }
 
 
