@@ -9,17 +9,14 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from metering.access.scopes import Scope
-from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.ingest_problems import INGEST_PROBLEMS
 from metering.api.inlets.description import inlet_paths, inlet_schemas
-from metering.api.key_limits import TooManyRequestsError
+from metering.api.inlets.otlp_description import otlp_paths, otlp_schemas
 from metering.api.problems import NoEventAcceptedError, Problem
 from metering.api.routes import problem_responses
 from metering.api.schemas import Schema, derived_schemas
-from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError, TooManyValuesError
 from metering.events.wire.split import InvalidJsonError
-from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError
 
 _INTRODUCTION = """
 Usage metering and billing for LLM streaming gateways. Gateways post events; the service joins them to streams,
@@ -117,12 +114,14 @@ def describe_app(app: FastAPI) -> Schema:
     )
     components = schema["components"]
     components["schemas"] = derived_schemas() | components["schemas"]
-    components["schemas"] |= {"Problem": _problem(), "EventsProblem": _events_problem(), **inlet_schemas()}
+    components["schemas"] |= {"Problem": _problem(), "EventsProblem": _events_problem()}
+    components["schemas"] |= inlet_schemas() | otlp_schemas()
     components["schemas"]["StreamEvent"]["properties"]["event"] = {
         "$ref": f"{_REF}Event",
         "description": "The event exactly as it was sent, unknown fields included.",
     }
-    schema["paths"] = {"/v1/events": {"post": _post_events()}, **inlet_paths(), **schema["paths"]}
+    ours = {"/v1/events": {"post": _post_events()}, **inlet_paths(), **otlp_paths()}
+    schema["paths"] = {**ours, **schema["paths"]}
     for part in (schema["paths"], components):
         _drop_titles(part)
     return _with_names_of_pages(schema)
@@ -152,21 +151,7 @@ def _post_events() -> Schema:
         "content": {"application/json": {"schema": {"$ref": f"{_REF}AcceptedEvents"}}},
     }
     problems = problem_responses(
-        UnauthorizedError,
-        ForbiddenError,
-        BodyTooLargeError,
-        TooManyEventsError,
-        TooManyValuesError,
-        UnsupportedBodyError,
-        NoEventAcceptedError,
-        InvalidJsonError,
-        BrokenBodyError,
-        QueueFullError,
-        KeyQueueFullError,
-        NotCommittedError,
-        DatabaseUnavailableError,
-        UnsafeDatabaseError,
-        TooManyRequestsError,
+        *INGEST_PROBLEMS, TooManyEventsError, TooManyValuesError, NoEventAcceptedError, InvalidJsonError
     )
     return {
         "tags": ["events"],

@@ -10,6 +10,8 @@ API: dict[tuple[str, str], str | None] = {
     ("POST", "/v1/events/litellm"): "events:write",
     ("POST", "/api/v1/events"): "events:write",
     ("POST", "/v3/openmeter/events"): "events:write",
+    ("POST", "/v1/traces"): "events:write",
+    ("POST", "/v1/logs"): "events:write",
     ("GET", "/v1/streams/{customer_id}/{stream_id}/events"): "streams:read",
     ("POST", "/v1/streams/{customer_id}/{stream_id}/resolution"): "corrections:write",
     ("GET", "/v1/streams/{customer_id}/{stream_id}/receipt"): "streams:read",

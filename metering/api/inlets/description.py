@@ -3,38 +3,18 @@
 from typing import Any
 
 from metering.access.scopes import Scope
-from metering.api.auth import ForbiddenError, UnauthorizedError
+from metering.api.ingest_problems import INGEST_PROBLEMS
 from metering.api.inlets.access_log import DIALECTS
-from metering.api.key_limits import TooManyRequestsError
 from metering.api.problems import InvalidParameterError, NoRecordAcceptedError
 from metering.api.routes import problem_responses
 from metering.core.errors import MeteringError
-from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
 from metering.events.wire.decode import MAX_EVENTS, TooManyEventsError, TooManyValuesError
 from metering.events.wire.split import InvalidJsonError
-from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
-from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError
 
 Schema = dict[str, Any]
 
 _REF = "#/components/schemas/"
-_PROBLEMS: tuple[type[MeteringError], ...] = (
-    UnauthorizedError,
-    ForbiddenError,
-    BodyTooLargeError,
-    TooManyEventsError,
-    TooManyValuesError,
-    UnsupportedBodyError,
-    NoRecordAcceptedError,
-    InvalidJsonError,
-    BrokenBodyError,
-    QueueFullError,
-    KeyQueueFullError,
-    NotCommittedError,
-    DatabaseUnavailableError,
-    UnsafeDatabaseError,
-    TooManyRequestsError,
-)
+_PROBLEMS = (*INGEST_PROBLEMS, TooManyEventsError, TooManyValuesError, NoRecordAcceptedError, InvalidJsonError)
 _SHARED = f"""
 Each record becomes a stream-start and a stream-end, and records may be sent again at any time. A request has at
 most 8 MiB and {MAX_EVENTS // 2:,} completions; `Content-Encoding` may be `gzip` or `zstd`. Records without a
