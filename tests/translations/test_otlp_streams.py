@@ -279,7 +279,7 @@ def test_times_are_cut_to_microseconds_and_an_end_before_its_start_begins_there(
 def test_a_request_of_too_many_calls_is_refused_with_the_settings_that_help() -> None:
     spans = [span(span_id=f"{number:016x}") for number in range(1, MAX_CALLS + 2)]
     assert len(translated(*spans[:-1]).events) == 2 * MAX_CALLS
-    with pytest.raises(TooManyCallsError, match="5,001 calls .* send_batch_max_size"):
+    with pytest.raises(TooManyCallsError, match=r"5,001 calls .* send_batch_max_size"):
         translated(*spans)
 
 
