@@ -71,7 +71,7 @@ def test_a_span_in_protobuf_is_billed_exactly_once_however_often_it_is_sent(api:
     assert (stream["state"], stream["cost_usd_cents"]) == ("finalized", "0.4985")
     assert (stream["usage_source"], stream["inlet"]) == ("provider", "otlp")
     assert (stream["started_at"], stream["ended_at"]) == ("2026-11-23T15:00:00Z", "2026-11-23T15:00:04.500Z")
-    assert api.client.get(f"{STREAM}/receipt").json()["inlet"] == "otlp"
+    assert api.client.get(f"{STREAM}/receipt").json()["bill"]["inlet"] == "otlp"
     (total,) = api.client.get("/v1/totals?from=2026-11-01T00:00:00Z&to=2026-12-01T00:00:00Z").json()["data"]
     assert (total["stream_count"], total["cost_usd_cents"]) == (1, "0.4985")
 

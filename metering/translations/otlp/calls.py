@@ -6,7 +6,7 @@ that has nothing to do with models. What looks like a call and cannot be billed 
 
 from dataclasses import dataclass
 
-from metering.translations.otlp.attributes import first_flag, first_text
+from metering.translations.otlp.attributes import MAX_ID, MAX_NAME, first_flag, first_text
 from metering.translations.otlp.names import (
     AGENT,
     CACHE_HIT,
@@ -18,6 +18,7 @@ from metering.translations.otlp.names import (
     TRACELOOP_KIND,
     USAGE,
 )
+from metering.translations.otlp.parameters import parameters_of
 from metering.translations.otlp.records import KINDS, Record
 from metering.translations.otlp.rules import Rules
 
@@ -48,6 +49,7 @@ _NO_CALLS = frozenset(
 )
 _OF_OPENINFERENCE = {"LLM": "chat", "EMBEDDING": "embeddings", "RERANKER": "rerank"}
 _USAGE_NAMES = frozenset(name for names in USAGE.values() for name in names)
+_AGENT_NAMES = frozenset(AGENT)
 _UNKNOWN_PROVIDER = "unknown"
 
 
@@ -72,8 +74,8 @@ def call_of(record: Record, rules: Rules) -> Call | None:
     operation = _operation(record, has_usage=has_usage)
     if operation is None or not rules.takes_scope(record.scope) or first_flag(attributes, (CACHE_HIT,)):
         return None
-    provider = (first_text(attributes, PROVIDER, most=128) or _UNKNOWN_PROVIDER).lower()
-    model = first_text(attributes, REQUEST_MODEL, most=256)
+    provider = (first_text(attributes, PROVIDER, most=MAX_ID) or _UNKNOWN_PROVIDER).lower()
+    model = first_text(attributes, REQUEST_MODEL, most=MAX_NAME) or parameters_of(attributes).model_name
     refused = _refused(record, rules, operation, model)
     # What failed before it had a model, a usage or a kind that counts would be billed nothing.
     if refused is not None and not has_usage:
@@ -91,21 +93,20 @@ def call_of(record: Record, rules: Rules) -> Call | None:
 def _operation(record: Record, *, has_usage: bool) -> str | None:
     """What the call does, which may be a name that is not known; None if it is no call."""
     attributes = record.attributes
-    kind = first_text(attributes, (OPENINFERENCE_KIND,), most=128)
+    kind = first_text(attributes, (OPENINFERENCE_KIND,), most=MAX_ID)
     if kind is not None:
         return _OF_OPENINFERENCE.get(kind.upper())
     if TRACELOOP_KIND in attributes:
         return None
-    named = first_text(attributes, OPERATION, most=128)
+    named = first_text(attributes, OPERATION, most=MAX_ID)
     if named is not None:
         named = named.lower()
         return None if named in _NO_CALLS else _CALLS.get(named, named)
     # Older instrumentations name no operation. An agent's sum has no model, or the agent's name.
-    is_call = has_usage and first_text(attributes, REQUEST_MODEL, most=256) and AGENT_FREE.isdisjoint(attributes)
+    is_call = (
+        has_usage and first_text(attributes, REQUEST_MODEL, most=MAX_NAME) and _AGENT_NAMES.isdisjoint(attributes)
+    )
     return "chat" if is_call else None
-
-
-AGENT_FREE = frozenset(AGENT)
 
 
 def _refused(record: Record, rules: Rules, operation: str, model: str | None) -> str | None:

@@ -8,9 +8,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any
-
-import msgspec
 
 from metering.events.events import Inlet, Outcome, StreamEnd, StreamStart, UsageSource
 from metering.translations.otlp.attributes import (
@@ -27,7 +24,6 @@ from metering.translations.otlp.names import (
     ERROR_TYPE,
     FINISH_REASONS,
     FIRST_CHUNK,
-    INVOCATION_PARAMETERS,
     MAX_TOKENS,
     REQUEST_TIER,
     RESPONSE_ID,
@@ -36,7 +32,8 @@ from metering.translations.otlp.names import (
     SERVICE_NAME,
     STREAMING,
 )
-from metering.translations.otlp.records import STATUS_ERROR, Attributes, Record
+from metering.translations.otlp.parameters import parameters_of
+from metering.translations.otlp.records import STATUS_ERROR, Record
 from metering.translations.otlp.rules import Rules
 from metering.translations.otlp.usage import usage_of
 
@@ -134,10 +131,10 @@ def _customer(record: Record, rules: Rules) -> str:
 
 def _start(call: Call, rules: Rules) -> dict[str, object]:
     record = call.record
-    asked = _parameters(record.attributes)
+    asked = parameters_of(record.attributes)
     streaming = first_flag(record.attributes, STREAMING)
     if streaming is None:
-        streaming = asked.stream is True or FIRST_CHUNK in record.attributes
+        streaming = asked.streams or FIRST_CHUNK in record.attributes
     limit = first_integer(record.attributes, MAX_TOKENS)
     tags = {name[:MAX_ID]: _either(record, (name,), most=MAX_NOTE) for name in rules.tags[:MAX_TAGS]}
     return _known(
@@ -176,39 +173,6 @@ def _request_hash(call: Call) -> str | None:
         return None
     request = "\0".join((call.record.trace_id, call.operation, call.provider, call.model))
     return f"otlp:{blake2b(request.encode(), digest_size=16).hexdigest()}"
-
-
-class _Parameters(msgspec.Struct, frozen=True):
-    """What OpenInference writes down of a request. Nothing is believed that has another type."""
-
-    stream: Any = None
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    max_output_tokens: Any = None
-    service_tier: Any = None
-
-    @property
-    def limit(self) -> int | None:
-        given = (self.max_completion_tokens, self.max_output_tokens, self.max_tokens)
-        return next((each for each in given if type(each) is int and 0 <= each < 1 << 53), None)
-
-    @property
-    def tier(self) -> str | None:
-        return self.service_tier[:MAX_NOTE] or None if isinstance(self.service_tier, str) else None
-
-
-_parameters_decoder = msgspec.json.Decoder(_Parameters)
-_NO_PARAMETERS = _Parameters()
-
-
-def _parameters(attributes: Attributes) -> _Parameters:
-    written = attributes.get(INVOCATION_PARAMETERS)
-    if not isinstance(written, str):
-        return _NO_PARAMETERS
-    try:
-        return _parameters_decoder.decode(written)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
-        return _NO_PARAMETERS
 
 
 def _either(record: Record, names: tuple[str, ...], *, most: int) -> str | None:
