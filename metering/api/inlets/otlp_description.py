@@ -69,7 +69,8 @@ def _post(name: str, summary: str, what: str, schema: str, example: Schema) -> S
 
 
 def _request(message: str, field: str, description: str) -> Schema:
-    groups = {"type": "array", "items": {"type": "object"}, "description": description}
+    # Protobuf's JSON takes null for a field that is not set.
+    groups = {"type": ["array", "null"], "items": {"type": "object"}, "description": description}
     return {"type": "object", "description": f"OTLP's `{message}` in JSON.", "properties": {field: groups}}
 
 
