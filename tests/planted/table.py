@@ -3,6 +3,7 @@
 from tests.planted.doors import DOORS
 from tests.planted.inlets import INLETS
 from tests.planted.months import MONTHS
+from tests.planted.otlp import OTLP
 from tests.planted.streams import STREAMS
 
-FAULTS = (*STREAMS, *MONTHS, *DOORS, *INLETS)
+FAULTS = (*STREAMS, *MONTHS, *DOORS, *INLETS, *OTLP)
