@@ -235,10 +235,14 @@ def test_json_may_have_numbers_as_text_nulls_and_fields_that_are_not_known() -> 
 
 
 def test_a_body_of_very_many_fields_is_refused_before_it_is_read_to_its_end() -> None:
-    spans = b"\x12\x00" * 1_100_000
-    scope = b"\x12" + _length(spans) + spans
-    with pytest.raises(TooManyFieldsError, match="1,000,000 fields"):
-        protobuf.read_traces(b"\x0a" + _length(scope) + scope, names=READ)
+    for count, refused in ((1_100_000, "1,000,000 fields"), (100_001, "100,000 records")):
+        spans = b"\x12\x00" * count
+        scope = b"\x12" + _length(spans) + spans
+        with pytest.raises(TooManyFieldsError, match=refused):
+            protobuf.read_traces(b"\x0a" + _length(scope) + scope, names=READ)
+    many = b'{"resourceSpans": [{"scopeSpans": [{"spans": [' + b"{}," * 100_000 + b"{}]}]}]}"
+    with pytest.raises(TooManyFieldsError, match="100,000 records"):
+        json_body.read_traces(many, names=READ)
     with pytest.raises(TooManyFieldsError, match="400,000 fields"):
         json_body.read_traces(b'{"resourceSpans": [' + b"{}," * 400_001 + b"{}]}", names=READ)
 

@@ -202,23 +202,29 @@ def test_of_openinference_the_parameters_are_read_and_never_believed_blindly() -
 
 
 def test_long_texts_are_cut_so_that_no_event_is_rejected() -> None:
-    long = "x" * 5000
+    long = "\0 𝕏" * 5000
     attributes = {
         **CALL,
         "gen_ai.request.model": long,
         "gen_ai.provider.name": long,
         "gen_ai.response.model": long,
         "gen_ai.response.id": long,
-        "gen_ai.response.finish_reasons": [long] * 200,
+        "gen_ai.response.finish_reasons": [long, "\0", *[long] * 200],
         "openai.request.service_tier": long,
         "openai.response.service_tier": long,
         "error.type": long,
         "team": long,
         "metering.api_key_id": long,
     }
-    given = translated(span(attributes), rules=Rules(tags=("team",)), resource={"service.name": long})
+    rules = Rules(tags=("team",))
+    given = translated(span(attributes), rules=rules, resource={"service.name": long})
     decoded = decode_json(json.dumps([each.event for each in given.events]).encode())
-    assert (len(decoded.events), decoded.rejections, decoded.warnings) == (2, (), ())
+    assert (len(decoded.events), list(decoded.rejections), list(decoded.warnings)) == (2, [], [])
+
+
+def test_of_a_customers_id_nothing_is_cut_or_dropped_so_that_nobody_else_pays() -> None:
+    (start, _) = translated(span({**CALL, "metering.customer_id": "a\0b"})).events
+    assert start.event["subject"] == "a\0b"
 
 
 def test_a_span_that_is_sent_again_changes_nothing() -> None:

@@ -8,12 +8,22 @@ MAX_ID, MAX_NAME, MAX_NOTE = 128, 256, 1024
 
 
 def first_text(attributes: Attributes, names: Iterable[str], *, most: int) -> str | None:
-    """The first text that is not blank, cut to `most` characters. Integers count as text."""
+    """The first text that is not blank, without NUL and cut to `most` characters. Integers count as text."""
     for name in names:
-        text = _text(attributes.get(name))
+        text = storable(_text(attributes.get(name)), most=most)
         if text:
-            return text[:most]
+            return text
     return None
+
+
+def first_id(attributes: Attributes, names: Iterable[str]) -> str | None:
+    """The first text that is not blank, whole: of an id nothing is cut."""
+    return next((text for name in names if (text := _text(attributes.get(name)))), None)
+
+
+def storable(text: str, *, most: int) -> str:
+    """A text as an event may have it: without NUL, and not too long."""
+    return text.replace("\0", "").strip()[:most]
 
 
 def first_integer(attributes: Attributes, names: Iterable[str]) -> int | None:
@@ -41,7 +51,7 @@ def first_texts(attributes: Attributes, names: Iterable[str], *, most: int, each
     for name in names:
         value = attributes.get(name)
         texts = value if isinstance(value, list) else [_text(value)]
-        known = [text.strip()[:each] for text in texts if text.strip()]
+        known = [cut for text in texts if (cut := storable(text, most=each))]
         if known:
             return known[:most]
     return []

@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from metering.translations.otlp.records import InvalidOtlpError, Record, TooManyFieldsError, Value
+from metering.translations.otlp.records import InvalidOtlpError, Record, TooManyFieldsError, Value, next_place
 
 # Counting takes a millisecond per MiB, and decoding this many values half a second.
 MAX_FIELDS = 400_000
@@ -116,7 +116,7 @@ def read_traces(body: bytes, *, names: frozenset[str]) -> list[Record]:
         for group in resource.scope_spans or ():
             scope = (group.scope and group.scope.name) or ""
             for span in group.spans or ():
-                found.append(_span(len(found), about, scope, span, names))
+                found.append(_span(next_place(found), about, scope, span, names))
     return found
 
 
@@ -128,7 +128,7 @@ def read_logs(body: bytes, *, names: frozenset[str]) -> list[Record]:
         for group in resource.scope_logs or ():
             scope = (group.scope and group.scope.name) or ""
             for record in group.log_records or ():
-                found.append(_log(len(found), about, scope, record, names))
+                found.append(_log(next_place(found), about, scope, record, names))
     return found
 
 

@@ -8,7 +8,7 @@ is bounded, nothing recurses, and nothing is copied that is not used. Tests comp
 import struct
 from collections.abc import Iterator, Mapping
 
-from metering.translations.otlp.records import InvalidOtlpError, Record, TooManyFieldsError, Value
+from metering.translations.otlp.records import InvalidOtlpError, Record, TooManyFieldsError, Value, next_place
 
 # A request of 5,000 calls with 40 attributes each has about as many.
 MAX_FIELDS = 1_000_000
@@ -104,7 +104,7 @@ class _Reader:
                         scope = self._text(first, last)
         read = self._log if is_log else self._span
         for at, until in places:
-            found.append(read(len(found), resource, scope, at, until))
+            found.append(read(next_place(found), resource, scope, at, until))
 
     def _span(self, place: int, resource: dict[str, Value], scope: str, begin: int, end: int) -> Record:
         body = self._body

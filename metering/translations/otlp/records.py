@@ -13,6 +13,8 @@ Attributes = Mapping[str, Value]
 # Of the kinds of spans; 0 is unspecified.
 KINDS = {0: "unspecified", 1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 STATUS_ERROR = 2
+# Of 8 MiB, each would have 84 bytes: fewer than the ids and times of a span take.
+MAX_RECORDS = 100_000
 
 
 class SpanId(NamedTuple):
@@ -58,7 +60,18 @@ class InvalidOtlpError(MeteringError):
 
 
 class TooManyFieldsError(MeteringError):
-    """The body has far more fields than a request of 8 MiB needs; it was not read to its end."""
+    """The body has far more fields or records than a request of 8 MiB needs; it was not read to its end."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"the body has more than {most:,} fields: send fewer spans or records at a time")
+    def __init__(self, most: int, *, of: str = "fields") -> None:
+        super().__init__(f"the body has more than {most:,} {of}: send fewer spans or records at a time")
+
+
+def next_place(found: list[Record]) -> int:
+    """The place of the next record of a request.
+
+    Raises:
+        TooManyFieldsError: there are too many already.
+    """
+    if len(found) >= MAX_RECORDS:
+        raise TooManyFieldsError(MAX_RECORDS, of="records")
+    return len(found)

@@ -15,9 +15,11 @@ from metering.translations.otlp.attributes import (
     MAX_NAME,
     MAX_NOTE,
     first_flag,
+    first_id,
     first_integer,
     first_text,
     first_texts,
+    storable,
 )
 from metering.translations.otlp.calls import Call
 from metering.translations.otlp.names import (
@@ -115,12 +117,13 @@ def error_type_of(record: Record) -> str | None:
     if named is not None or record.status != STATUS_ERROR:
         return named
     in_status = _EXCEPTION.match(record.status_message)
-    return (record.exception or "")[:MAX_NOTE] or (in_status[0] if in_status else "_OTHER")
+    raised = storable(record.exception or "", most=MAX_NOTE)
+    return raised or (in_status[0] if in_status else "_OTHER")
 
 
 def _customer(record: Record, rules: Rules) -> str:
     for attributes in (record.attributes, record.resource):
-        customer = first_text(attributes, rules.customer, most=MAX_ID + 1)
+        customer = first_id(attributes, rules.customer)
         if customer is not None:
             if len(customer) > MAX_ID:
                 raise CannotBillError(f"the customer's id has more than {MAX_ID} characters")
@@ -158,7 +161,7 @@ def _end(call: Call) -> dict[str, object]:
         outcome=str(outcome_of(record)),
         usage=usage or None,
         usage_source=str(UsageSource.PROVIDER) if usage else None,
-        finish_reasons=first_texts(record.attributes, FINISH_REASONS, most=_MAX_REASONS, each=MAX_NOTE) or None,
+        finish_reasons=first_texts(record.attributes, FINISH_REASONS, most=_MAX_REASONS, each=MAX_ID) or None,
         response_model=first_text(record.attributes, RESPONSE_MODEL, most=MAX_NAME),
         response_id=first_text(record.attributes, RESPONSE_ID, most=MAX_NOTE),
         service_tier=first_text(record.attributes, RESPONSE_TIER, most=MAX_NOTE),
