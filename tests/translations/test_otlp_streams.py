@@ -1,12 +1,16 @@
 """The facts of a call: who pays, what was asked of whom, how it ended; the same however they are sent."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metering.events.wire.decode import decode_json
 from metering.streams.ingest.fold import fold_wire
+from metering.streams.stream import StreamFacts
 from metering.translations.otlp.rules import Rules
 from metering.translations.otlp.translate import MAX_CALLS, Payer, TooManyCallsError
 from metering.translations.translated import Translated
@@ -30,12 +34,17 @@ ANSWER = "chatcmpl-9J3uIL87gldCFtiIbyaOvTeYBRA3l"
 ANSWERED = {**CALL, "gen_ai.response.id": ANSWER}
 
 
-def conflicts(*given: Translated) -> list[bool]:
-    """Of the streams of requests, joined in any order: whether each contradicts itself."""
-    events = [each.event for one in given for each in one.events]
+def facts_of(*requests: Translated) -> dict[tuple[str, str], StreamFacts]:
+    """The streams of requests, joined."""
+    events = [each.event for one in requests for each in one.events]
     decoded = decode_json(json.dumps(events).encode())
     assert decoded.rejections == ()
-    return [facts.conflicting for facts in fold_wire(decoded.events, received_at=None).values()]
+    return fold_wire(decoded.events, received_at=None)
+
+
+def conflicts(*requests: Translated) -> list[bool]:
+    """Of the streams of requests: whether each contradicts itself."""
+    return [facts.conflicting for facts in facts_of(*requests).values()]
 
 
 def test_a_span_is_a_start_and_an_end_at_its_own_times() -> None:
@@ -48,15 +57,15 @@ def test_a_span_is_a_start_and_an_end_at_its_own_times() -> None:
         "openai.request.service_tier": "auto",
         "openai.response.service_tier": "priority",
     }
-    given = translated(span(attributes), resource={"service.name": "gateway-eu"})
-    start, end = given.events
+    made = translated(span(attributes), resource={"service.name": "gateway-eu"})
+    start, end = made.events
     assert (start.event["time"], end.event["time"]) == (
         "2026-11-23T15:00:00+00:00",
         "2026-11-23T15:00:04.500000+00:00",
     )
-    assert {each.event["source"] for each in given.events} == {"/otlp/gateway-eu"}
-    assert {each.event["subject"] for each in given.events} == {"acme"}
-    started, ended = data_of(given)
+    assert {each.event["source"] for each in made.events} == {"/otlp/gateway-eu"}
+    assert {each.event["subject"] for each in made.events} == {"acme"}
+    started, ended = data_of(made)
     stream_id = started.pop("stream_id")
     assert stream_id == ended.pop("stream_id")
     assert (start.event["id"], end.event["id"]) == (f"{stream_id}:start", f"{stream_id}:end")
@@ -85,8 +94,8 @@ def test_a_span_is_a_start_and_an_end_at_its_own_times() -> None:
 def test_no_text_of_a_prompt_or_an_answer_is_in_an_event() -> None:
     secret = "the merger is on Friday"
     attributes = {**CALL, "gen_ai.input.messages": secret, "input.value": secret, "llm.output_messages.0": secret}
-    given = translated(span(attributes, events=[("gen_ai.choice", {"content": secret})], name=secret))
-    assert secret not in repr(given)
+    made = translated(span(attributes, events=[("gen_ai.choice", {"content": secret})], name=secret))
+    assert secret not in repr(made)
 
 
 OUTCOMES: dict[str, tuple[dict[str, Any], str, str | None]] = {
@@ -126,8 +135,8 @@ def test_how_a_call_ended_is_what_its_span_says(fields: dict[str, Any], outcome:
     assert (end["outcome"], end.get("error_type")) == (outcome, error)
 
 
-def customer_of(given: Translated) -> str:
-    return str(given.events[0].event["subject"])
+def customer_of(made: Translated) -> str:
+    return str(made.events[0].event["subject"])
 
 
 def test_the_customer_is_the_first_attribute_of_the_rule_that_is_set() -> None:
@@ -146,8 +155,8 @@ def test_the_customer_is_the_first_attribute_of_the_rule_that_is_set() -> None:
 
 
 def test_a_key_that_is_bound_decides_the_customer_and_the_source() -> None:
-    given = translated(span(), payer=Payer(customer_id="umbrella", source="/gateways/eu"))
-    assert {(each.event["subject"], each.event["source"]) for each in given.events} == {
+    made = translated(span(), payer=Payer(customer_id="umbrella", source="/gateways/eu"))
+    assert {(each.event["subject"], each.event["source"]) for each in made.events} == {
         ("umbrella", "/gateways/eu")
     }
 
@@ -217,8 +226,8 @@ def test_long_texts_are_cut_so_that_no_event_is_rejected() -> None:
         "metering.api_key_id": long,
     }
     rules = Rules(tags=("team",))
-    given = translated(span(attributes), rules=rules, resource={"service.name": long})
-    decoded = decode_json(json.dumps([each.event for each in given.events]).encode())
+    made = translated(span(attributes), rules=rules, resource={"service.name": long})
+    decoded = decode_json(json.dumps([each.event for each in made.events]).encode())
     assert (len(decoded.events), list(decoded.rejections), list(decoded.warnings)) == (2, [], [])
 
 
@@ -230,6 +239,18 @@ def test_of_a_customers_id_nothing_is_cut_or_dropped_so_that_nobody_else_pays() 
 def test_a_span_that_is_sent_again_changes_nothing() -> None:
     assert translated(span()) == translated(span())
     assert conflicts(translated(span()), translated(span())) == [False]
+
+
+@given(st.data())
+def test_calls_give_the_same_facts_in_any_requests_any_order_and_any_number(data: st.DataObject) -> None:
+    calls = [
+        span({**CALL, "gen_ai.usage.output_tokens": number}, span_id=f"{number:016x}", parent_span_id=PARENT)
+        for number in range(1, data.draw(st.integers(1, 6)) + 1)
+    ]
+    sent = data.draw(st.permutations(calls)) + data.draw(st.lists(st.sampled_from(calls), max_size=4))
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(sent)), max_size=4)) | {0, len(sent)})
+    apart = [translated(*sent[begin:end]) for begin, end in pairwise(cuts)]
+    assert facts_of(*apart) == facts_of(translated(*calls))
 
 
 def test_a_span_and_the_event_of_the_same_call_are_one_stream_in_any_order() -> None:
@@ -274,8 +295,8 @@ def test_attempts_of_one_trace_have_one_request_hash_and_other_models_and_traces
 
 
 def test_times_are_cut_to_microseconds_and_an_end_before_its_start_begins_there() -> None:
-    given = translated(span(start_time_unix_nano=STARTED + 1999, end_time_unix_nano=STARTED + 999))
-    assert [each.event["time"] for each in given.events] == ["2026-11-23T15:00:00+00:00"] * 2
+    made = translated(span(start_time_unix_nano=STARTED + 1999, end_time_unix_nano=STARTED + 999))
+    assert [each.event["time"] for each in made.events] == ["2026-11-23T15:00:00+00:00"] * 2
     latest = translated(span(end_time_unix_nano=2**64 - 1))
     assert latest.events[1].event["time"] == "2554-07-21T23:34:33.709551+00:00"
     only_end = translated(span(start_time_unix_nano=0, end_time_unix_nano=ENDED))
