@@ -100,15 +100,15 @@ def test_a_log_record_in_protobuf_is_billed_and_its_span_adds_nothing(api: Api) 
 @pytest.mark.parametrize(
     ("media_type", "body"), [(PROTOBUF, b""), (JSON, b"{}"), ("application/json; charset=utf-8", b"{}")]
 )
-def test_an_empty_request_is_well(shared_api: Api, path: str, media_type: str, body: bytes) -> None:
+def test_an_empty_request_is_accepted(shared_api: Api, path: str, media_type: str, body: bytes) -> None:
     answer = post(shared_api, body, path=path, media_type=media_type)
     assert (answer.status_code, answer.content) == (200, body)
     assert answer.headers["content-type"] == media_type.partition(";")[0]
 
 
 def test_what_could_not_be_billed_is_counted_and_told_and_its_neighbours_are_billed(api: Api) -> None:
-    nobody = without("metering.customer_id")
-    bad = [span(nobody, span_id=f"{number:016x}") for number in (1, 2)]
+    unpaid = without("metering.customer_id")
+    bad = [span(unpaid, span_id=f"{number:016x}") for number in (1, 2)]
     count, message = rejected(post(api, traces(*bad, span(), span({"http.route": "/"}, span_id="a" * 16))))
     assert count == 2
     assert message.startswith("no customer: none of metering.customer_id, enduser.id, user.id is set")

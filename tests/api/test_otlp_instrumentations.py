@@ -79,6 +79,6 @@ def test_each_call_is_billed_once_for_the_usage_that_the_upstream_reported(
     assert {(each["provider"], each["model"], each["inlet"]) for each in charges} == {("openai", "gpt-4o", "otlp")}
     (failed,) = (each for each in charges if each["outcome"] == "failed")
     assert failed["cost_usd_cents"] == "0"
-    # Nobody knows what the stream without a usage used: a person is asked.
+    # What the stream without a usage used is unknown: a person is asked.
     (waiting,) = api.client.get("/v1/backlog").json()["data"]
     assert waiting["state"] == "unmeasured"

@@ -20,7 +20,7 @@ OTLP = (
         "metering/translations/otlp/rules.py",
         "in self.kinds",
         'in (*self.kinds, "server")',
-        (f"{_CALLS}test_a_servers_span_above_a_clients_is_passed_over_without_a_word",),
+        (f"{_CALLS}test_a_servers_span_above_a_clients_is_passed_over_in_silence",),
     ),
     Fault(
         "two spans of one answer are two streams",
@@ -30,7 +30,7 @@ OTLP = (
         (f"{_STREAMS}test_two_spans_of_one_answer_in_one_trace_are_one_stream_even_in_two_requests",),
     ),
     Fault(
-        "attempts are told apart by their spans",
+        "each attempt has a request hash of its own",
         "metering/translations/otlp/streams.py",
         '"\\0".join((call.record.trace_id, call.operation',
         '"\\0".join((call.record.trace_id, call.record.span_id, call.operation',

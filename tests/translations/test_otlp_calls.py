@@ -177,7 +177,7 @@ def test_of_a_family_of_spans_each_call_is_billed_once(sent: list[dict[str, Any]
     assert (sorted(billed(given)), given.left_out) == (expected, [])
 
 
-def test_a_servers_span_above_a_clients_is_passed_over_without_a_word() -> None:
+def test_a_servers_span_above_a_clients_is_passed_over_in_silence() -> None:
     sent = [child(A, PARENT, kind=SERVER), child(B, A, kind=CLIENT)]
     given = translated(*sent)
     assert (billed(given), given.left_out) == ([B], [])
@@ -199,7 +199,7 @@ def test_of_any_family_no_two_calls_with_a_usage_are_billed_along_one_line(
     for each in found & with_usage:
         assert not (lines[each] & found & with_usage)
     for each in with_usage - found:
-        # What is not billed has one below it that tells of the same.
+        # What is not billed has one below it that describes the same.
         assert any(each in lines[other] for other in with_usage)
     for each in (found - with_usage) - failed:
         assert not (lines[each] & found & with_usage)

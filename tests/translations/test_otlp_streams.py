@@ -231,7 +231,7 @@ def test_long_texts_are_cut_so_that_no_event_is_rejected() -> None:
     assert (len(decoded.events), list(decoded.rejections), list(decoded.warnings)) == (2, [], [])
 
 
-def test_of_a_customers_id_nothing_is_cut_or_dropped_so_that_nobody_else_pays() -> None:
+def test_a_customers_id_is_not_changed_so_that_no_other_customer_pays() -> None:
     (start, _) = translated(span({**CALL, "metering.customer_id": "a\0b"})).events
     assert start.event["subject"] == "a\0b"
 

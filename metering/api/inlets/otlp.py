@@ -75,11 +75,11 @@ class OtlpDoor:
 def _message(reasons: list[str]) -> str:
     """The most frequent reasons, each with how often it is given."""
     counted = Counter(reasons).most_common()
-    told = "; ".join(
+    shown = "; ".join(
         f"{reason} ({count} times)" if count > 1 else reason for reason, count in counted[:_MAX_REASONS]
     )
     more = f"; and {len(counted) - _MAX_REASONS} other reasons" if len(counted) > _MAX_REASONS else ""
-    return told[:_MAX_MESSAGE] + more
+    return shown[:_MAX_MESSAGE] + more
 
 
 def _protobuf(rejected: int, message: str) -> bytes:

@@ -48,7 +48,7 @@ def otlp_schemas() -> Schema:
 def _post(name: str, summary: str, what: str, schema: str, example: Schema) -> Schema:
     problems = problem_responses(*INGEST_PROBLEMS, InvalidOtlpError, TooManyFieldsError, TooManyCallsError)
     accepted = {
-        "description": "All streams are durable. `partialSuccess` tells what was left out.",
+        "description": "All streams are durable. `partialSuccess` counts what was left out.",
         "content": {JSON: {"schema": {"$ref": f"{_REF}{schema}Answer"}}, PROTOBUF: {"schema": _BINARY}},
     }
     return {

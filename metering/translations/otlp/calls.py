@@ -66,7 +66,7 @@ class Call:
 
 
 def call_of(record: Record, rules: Rules) -> Call | None:
-    """The call that a record tells of; None if it is passed over."""
+    """The call that a record describes; None if it is passed over."""
     attributes = record.attributes
     if not attributes or (record.event_name is not None and record.event_name not in CALL_EVENTS):
         return None

@@ -1,4 +1,4 @@
-"""Of spans within each other that tell of the same call, the innermost with a usage is billed, and no other."""
+"""Spans within each other can describe the same call: the innermost with a usage is billed, and no other."""
 
 from collections.abc import Iterable, Mapping
 

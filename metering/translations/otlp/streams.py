@@ -86,7 +86,7 @@ def events_of(call: Call, rules: Rules, *, customer_id: str | None, source: str 
 
 
 def stream_id_of(record: Record) -> str:
-    """The trace's id, and what tells calls in it apart: the id of the answer if that is unique, else the span's.
+    """The trace's id, with the id of the answer if that is unique, else with the span's.
 
     Raises:
         CannotBillError: the record has neither.
@@ -102,7 +102,7 @@ def stream_id_of(record: Record) -> str:
 
 
 def outcome_of(record: Record) -> Outcome:
-    """How a call ended, as far as its span tells."""
+    """How a call ended, as far as its span shows."""
     error = error_type_of(record)
     if error is None:
         return Outcome.COMPLETED
