@@ -18,6 +18,7 @@ from tests.waiting import eventually
 from workers.deadlines import Deadlines
 from workers.finalizing import Finalizing
 
+BATCH = 16
 # A row of this table takes this long to write.
 SLOW = """
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
@@ -36,7 +37,7 @@ def slow_table(database: Database, table: str, *, seconds: float) -> Iterator[No
 @contextmanager
 def impatient(database: Database, *, quick: float, patient: float) -> Iterator[Service]:
     """A service whose statements may take so many seconds."""
-    with database.service() as service:
+    with database.service(finalize_batch=BATCH) as service:
         engines = [
             service_engine(database.url, statement_timeout=timedelta(seconds=each)) for each in (quick, patient)
         ]
@@ -54,17 +55,17 @@ def one(database: Database, query: str) -> object:
 
 def test_a_batch_that_takes_longer_than_any_deadline_is_halved_until_it_does_not(rated_database: Database) -> None:
     with psycopg.connect(rated_database.url) as connection:
-        for number in range(16):
+        for number in range(BATCH):
             store_ended_stream(connection, f"s{number}")
     with (
-        slow_table(rated_database, "charges", seconds=0.15),
+        slow_table(rated_database, "charges", seconds=0.1),
         impatient(rated_database, quick=0.5, patient=1) as service,
     ):
         finalizing = Finalizing(lambda: service, on_batch=lambda *_: None)
 
         def is_done() -> bool:
             finalizing.drain()
-            return one(rated_database, "SELECT count(*) FROM charges") == 16
+            return one(rated_database, "SELECT count(*) FROM charges") == BATCH
 
         assert eventually(is_done)
 
