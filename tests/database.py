@@ -48,7 +48,7 @@ class Database:
         build = build_api_service if for_api else build_service
         service = replace(build(self.settings(**overrides)), price_books=PriceBooks(self.cards))
         yield service
-        service.engine.dispose()
+        service.dispose()
 
 
 @dataclass(frozen=True, slots=True)

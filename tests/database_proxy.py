@@ -30,6 +30,12 @@ class DatabaseProxy:
         self.silent = False
         # The pieces that clients may still send before every connection breaks; None for any number of them.
         self._left: int | None = None
+        # What a connection sends last before it goes silent, and how often it is sent until then.
+        self._last_words: tuple[bytes, int] | None = None
+        self.lost = threading.Event()
+        # Whether the other side of a silenced connection is told that one of them has left.
+        self.tells_of_ends = True
+        self._abandoned: list[asyncio.StreamWriter] = []
         self.port = 0
 
     def start(self) -> None:
@@ -44,6 +50,11 @@ class DatabaseProxy:
         """Every open connection goes silent for good; new ones do until `speak`, or not at all."""
         self.silent = new_ones
         self._silenced |= self._open
+
+    def silence_after(self, words: bytes, *, times: int = 1) -> None:
+        """The connection that sends these words next, or the `times`th time, goes silent after them."""
+        self.lost.clear()
+        self._last_words = (words, times)
 
     def speak(self) -> None:
         """New connections work."""
@@ -95,7 +106,21 @@ class DatabaseProxy:
             if me not in self._silenced:
                 writer.write(chunk)
                 await writer.drain()
-        writer.close()
+                if writer is me[1]:
+                    self._listen(me, chunk)
+        if me in self._silenced and not self.tells_of_ends:
+            self._abandoned.append(writer)
+        else:
+            writer.close()
+
+    def _listen(self, me: _Ends, chunk: bytes) -> None:
+        if self._last_words is None or self._last_words[0] not in chunk:
+            return
+        words, times = self._last_words
+        self._last_words = (words, times - 1) if times > 1 else None
+        if times == 1:
+            self._silenced.add(me)
+            self.lost.set()
 
     def _break(self) -> None:
         for ends in self._open:

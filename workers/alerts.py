@@ -6,6 +6,7 @@ One at a time in a process; several processes share the work by the rows that th
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,7 @@ from metering.core.errors import MeteringError
 from metering.db.engine import DatabaseUnavailableError
 from metering.server.bootstrap import Service
 from metering.server.outgoing import build_webhook_sender
+from workers.deadlines import Deadlines
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Alerts:
         self._service = service
         self._evaluating, self._sending = threading.Lock(), threading.Lock()
         self._sender: WebhookSender | None = None
+        self._deadlines = Deadlines()
 
     def evaluate_due(self) -> None:
         """Evaluate each kind of alert that is due. When one kind fails, the others go on."""
@@ -43,7 +46,7 @@ class Alerts:
             until = monotonic() + MAX_SECONDS
             for kind in AlertKind:
                 try:
-                    _evaluate(self._service(), kind, until)
+                    self._evaluate(self._service(), kind, until)
                 except (SQLAlchemyError, MeteringError) as error:
                     facts = {"kind": kind.value, "error": str(error).splitlines()[0]}
                     log.error("evaluating alerts failed, will retry", extra=facts)
@@ -58,22 +61,32 @@ class Alerts:
             return
         try:
             until = monotonic() + MAX_SECONDS
-            if self._sender is None:  # built once, since it reads the trusted certificates
-                self._sender = build_webhook_sender(self._service())
-            while monotonic() < until and send_due(sender=self._sender, threads=_THREADS, each=_EACH):
+            while monotonic() < until and self._send(self._service()):
                 pass
         except (SQLAlchemyError, MeteringError) as error:
             log.error("sending webhooks failed, will retry", extra={"error": str(error).splitlines()[0]})
         finally:
             self._sending.release()
 
+    def _send(self, service: Service) -> bool:
+        """Send some of the due webhooks; whether there were any."""
+        if self._sender is None:  # built once, since it reads the trusted certificates
+            self._sender = build_webhook_sender(service)
+        with self._deadlines.attempt(service, "sending webhooks") as attempt:
+            sender = replace(self._sender, engine=attempt.engine)
+            return bool(send_due(sender=sender, threads=_THREADS, each=_EACH))
 
-def _evaluate(service: Service, kind: AlertKind, until: float) -> None:
-    settings, engine = service.settings, service.engine
-    while monotonic() < until:
-        found = evaluate_alerts(engine=engine, kind=kind, every=settings.alerts_every, now=utc_now())
-        if found is None:
-            return
-        prune_alert_log(engine=engine, retention=settings.alerts_retention, now=utc_now())
-        if not found.more:
-            return
+    def _evaluate(self, service: Service, kind: AlertKind, until: float) -> None:
+        settings = service.settings
+        while monotonic() < until:
+            # Each kind for itself: one that is slow is not fast because another one is.
+            with self._deadlines.attempt(service, f"evaluating alerts of {kind.value}") as attempt:
+                found = evaluate_alerts(
+                    engine=attempt.engine, kind=kind, every=settings.alerts_every, now=utc_now()
+                )
+            if found is None:
+                return
+            with self._deadlines.attempt(service, "pruning alerts") as attempt:
+                prune_alert_log(engine=attempt.engine, retention=settings.alerts_retention, now=utc_now())
+            if not found.more:
+                return

@@ -17,6 +17,7 @@ from metering.ledger.link_retries import link_retries
 from metering.ledger.store.rollups import roll_up_totals
 from metering.server.bootstrap import Service
 from metering.streams.settlement import NEEDS_PERSON
+from workers.deadlines import Deadlines
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Finalizing:
     def __init__(self, service: Callable[[], Service], *, on_batch: Callable[[int, float], None]) -> None:
         self._service = service
         self._on_batch = on_batch
+        self._deadlines = Deadlines()
         # More would wait for each other: half of the work is in Python, which runs one thread at a time.
         self._batches = threading.BoundedSemaphore(2)
         self._second = threading.Lock()
@@ -55,22 +57,23 @@ class Finalizing:
 
     def _drain(self, service: Service, *, newest_first: bool) -> None:
         until = monotonic() + MAX_SECONDS
-        batch = service.settings.finalize_batch
         while monotonic() < until:
             if not self._batches.acquire(blocking=False):
                 return
             began = monotonic()
             without = self._customers_to_skip()
+            work = f"finalizing {'other customers' if without else 'the newest' if newest_first else 'the oldest'}"
             try:
-                result = finalize_due(
-                    engine=service.engine,
-                    price_books=service.price_books,
-                    waits=service.waits,
-                    now=utc_now(),
-                    limit=batch,
-                    newest_first=newest_first,
-                    without=without,
-                )
+                with self._deadlines.attempt(service, work) as attempt:
+                    result = finalize_due(
+                        engine=attempt.engine,
+                        price_books=service.price_books,
+                        waits=service.waits,
+                        now=utc_now(),
+                        limit=attempt.share_of(service.settings.finalize_batch),
+                        newest_first=newest_first,
+                        without=without,
+                    )
             finally:
                 self._batches.release()
             if not without:
@@ -112,7 +115,8 @@ class Finalizing:
             self._link(service)
             self._linked_at = monotonic()
             if monotonic() - self._rolled_up_at >= ROLL_UP_SECONDS:
-                roll_up_totals(service.engine)
+                with self._deadlines.attempt(service, "rolling up totals") as attempt:
+                    roll_up_totals(attempt.engine)
                 self._rolled_up_at = monotonic()
         except (SQLAlchemyError, MeteringError) as error:
             message = "linking retries or rolling up totals failed, will retry"
@@ -121,12 +125,13 @@ class Finalizing:
             self._following_up.release()
 
     def _link(self, service: Service) -> None:
-        linked = link_retries(
-            engine=service.engine,
-            window=service.waits.retry_window,
-            now=utc_now(),
-            limit=service.settings.finalize_batch,
-        )
+        with self._deadlines.attempt(service, "linking retries") as attempt:
+            linked = link_retries(
+                engine=attempt.engine,
+                window=service.waits.retry_window,
+                now=utc_now(),
+                limit=attempt.share_of(service.settings.finalize_batch),
+            )
         if linked:
             log.info("retries linked, their streams are finalized again", extra={"streams": linked})
 

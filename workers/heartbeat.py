@@ -8,7 +8,8 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from time import monotonic
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,10 +19,20 @@ from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service
 from metering.server.store import WorkDone, write_heartbeat
+from workers.deadlines import Deadlines
 
 log = logging.getLogger(__name__)
 
 WRITE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    """A heartbeat that is written, or written again, with the same time until it is known to be stored."""
+
+    at: datetime
+    taken_at: float
+    done: WorkDone
 
 
 class Heartbeat:
@@ -34,33 +45,43 @@ class Heartbeat:
         self._started_at = utc_now()
         self._lock = threading.Lock()
         self._done = WorkDone()
+        self._deadlines = Deadlines()
+        self._unwritten: _Beat | None = None
+        self._last_at = self._started_at
         self._written_at = float("-inf")
 
     def count_batch(self, streams: int, seconds: float) -> None:
         """Count a finalized batch."""
-        self._add(WorkDone(batches=1, streams=streams, batch_time=timedelta(seconds=seconds)))
+        with self._lock:
+            self._done += WorkDone(batches=1, streams=streams, batch_time=timedelta(seconds=seconds))
 
     def write_if_due(self) -> None:
-        """Write a heartbeat if the last one is old enough. Counts that cannot be written go with the next one."""
+        """Write a heartbeat if the last one is old enough, or the last attempt at one failed."""
         if monotonic() - self._written_at < WRITE_SECONDS:
             return
-        with self._lock:
-            done, self._done = self._done, WorkDone()
+        # It may be stored although the attempt failed: the same one again is counted once.
+        beat = self._unwritten = self._unwritten or self._take()
         try:
-            with transaction(self._service().engine) as connection:
+            with (
+                self._deadlines.attempt(self._service(), "heartbeat") as attempt,
+                transaction(attempt.engine) as connection,
+            ):
                 write_heartbeat(
                     connection,
                     worker_id=self._worker_id,
                     host=self._host,
                     started_at=self._started_at,
-                    now=utc_now(),
-                    done=done,
+                    now=beat.at,
+                    done=beat.done,
                 )
-            self._written_at = monotonic()
         except (SQLAlchemyError, MeteringError) as error:
             log.error("heartbeat not written, will retry", extra={"error": str(error).splitlines()[0]})
-            self._add(done)
+            return
+        self._unwritten, self._written_at = None, beat.taken_at
 
-    def _add(self, done: WorkDone) -> None:
+    def _take(self) -> _Beat:
         with self._lock:
-            self._done += done
+            done, self._done = self._done, WorkDone()
+        # Later than the one before, also when the clock was put back.
+        self._last_at = max(utc_now(), self._last_at + timedelta(microseconds=1))
+        return _Beat(self._last_at, monotonic(), done)

@@ -5,10 +5,12 @@ A process does one at a time; several processes share the work by claiming rows.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.core.clock import utc_now
@@ -21,7 +23,9 @@ from metering.server.outgoing import build_pusher, close_terms
 from metering.stripe.client.errors import StripeUnauthorizedError
 from metering.stripe.push import PushState
 from metering.stripe.push_due import Pusher, push_round
+from metering.stripe.queries.pushes import has_due_push
 from metering.stripe.reconcile import reconcile_newest_month
+from workers.deadlines import Deadlines
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ class Months:
     def __init__(self, service: Callable[[], Service]) -> None:
         self._service = service
         self._working = threading.Lock()
+        self._deadlines = Deadlines()
         self._pusher: Pusher | None = None
         self._pusher_built = False
         self._refused_at = float("-inf")
@@ -78,7 +83,7 @@ class Months:
     def _close(self, service: Service, until: float) -> None:
         terms = close_terms(service.settings)
         while monotonic() < until:
-            with transaction(service.engine) as connection:
+            with self._look(service) as connection:
                 run = open_run(connection)
             if run is None:
                 return
@@ -92,6 +97,9 @@ class Months:
         pusher = self._pusher_of(service)
         if pusher is None or monotonic() - self._refused_at < _REFUSED_SECONDS:
             return
+        with self._look(service) as connection:
+            if not has_due_push(connection, now=utc_now()):
+                return
         try:
             while monotonic() < until and (states := push_round(pusher=pusher)):
                 log.info("pushed", extra={state.value: count for state, count in states.items()})
@@ -100,6 +108,15 @@ class Months:
         except StripeUnauthorizedError as error:
             self._refused_at = monotonic()
             log.error("Stripe does not accept STRIPE_API_KEY", extra={"error": str(error)})
+
+    @contextmanager
+    def _look(self, service: Service) -> Iterator[Connection]:
+        """A transaction that finds out whether there is work: soon over, on whatever link."""
+        with (
+            self._deadlines.attempt(service, "looking for months") as attempt,
+            transaction(attempt.engine) as connection,
+        ):
+            yield connection
 
     def _pusher_of(self, service: Service) -> Pusher | None:
         """The pusher, built once; None without a Stripe key."""

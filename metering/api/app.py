@@ -123,7 +123,7 @@ def create_app(service: Service) -> FastAPI:
         await limits.watch.stop()
         limits.authenticator.close()
         pools.close()
-        service.engine.dispose()
+        service.dispose()
 
     # The documentation page serves its own scripts: it must work without a network.
     app = FastAPIOffline(title="Stream metering", version="1", redoc_url=None, lifespan=lifespan)

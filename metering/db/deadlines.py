@@ -26,6 +26,10 @@ TCP_OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+# The same at PostgreSQL's end, where a COPY that waits for rows keeps its locks until the connection ends.
+SERVER_TCP_OPTIONS = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000"
+)
 
 
 class DeadlineConnection(psycopg.Connection[Any]):

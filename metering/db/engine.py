@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from metering.core.errors import MeteringError
-from metering.db.deadlines import TCP_OPTIONS, connect_with_deadlines
+from metering.db.deadlines import SERVER_TCP_OPTIONS, TCP_OPTIONS, connect_with_deadlines
 from metering.db.failures import why_unreachable
 
 SERVICE_ROLE = "metering_service"
@@ -20,6 +20,7 @@ READER_ROLE = "metering_reader"
 # any of ours gains by it.
 _SERVICE_OPTIONS = (
     f"-c role={SERVICE_ROLE} -c timezone=UTC -c default_transaction_isolation=read\\ committed -c jit=off"
+    f" {SERVER_TCP_OPTIONS}"
 )
 _CANCEL_SECONDS = 5
 _CONNECT_SECONDS = 5

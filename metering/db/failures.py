@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 _CONNECTING = re.compile(r'connection to server (?:at|on socket) "([^"]*)"(?:, port (\d+))? failed: (.*)')
 _CANCELLED = "57014"
+_IDLE_TOO_LONG = "25P03"
 # libpq's words for a connection that ended while it was being made, behind psycopg's for where it noticed.
 _CLOSED = "server closed the connection unexpectedly"
 # Classes of SQLSTATE with which PostgreSQL ends a connection.
@@ -33,6 +34,12 @@ def why_failed(error: Exception) -> str:
     if state is None or state.startswith(_GONE):
         return "the connection to PostgreSQL was lost"
     return f"PostgreSQL gave up a statement: {_first_line(cause)}"
+
+
+def took_too_long(error: Exception) -> bool:
+    """Whether PostgreSQL itself ended a statement, or an idle transaction, at the end of its time."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg.Error) and cause.sqlstate in (_CANCELLED, _IDLE_TOO_LONG)
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import Engine
 
@@ -19,14 +20,27 @@ class NotConfiguredError(MeteringError):
     """A setting that this command needs is missing."""
 
 
+# More than a batch of a worker takes on a busy machine; what needs longer gets METERING_STATEMENT_TIMEOUT.
+QUICK_STATEMENT_TIMEOUT = timedelta(seconds=10)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What all parts of a running service share."""
+    """What all parts of a running service share.
+
+    `quick_engine` reaches the same database with short deadlines, for statements that normally take a moment.
+    """
 
     settings: Settings
     engine: Engine
+    quick_engine: Engine
     price_books: PriceBooks
     waits: WaitingTimes
+
+    def dispose(self) -> None:
+        """Close the connections that are not in use."""
+        self.engine.dispose()
+        self.quick_engine.dispose()
 
 
 def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
@@ -36,13 +50,13 @@ def build_service(settings: Settings, *, pool_size: int = 5) -> Service:
         NotConfiguredError: no database is configured, and no `metering up` runs.
         DatabaseUnavailableError, SchemaOutdatedError, SchemaTooNewError, UnsafeDatabaseError: see db/.
     """
-    timeout = settings.statement_timeout
-    engine = service_engine(
-        database_url(settings), pool_size=pool_size, statement_timeout=timeout, idle_timeout=timeout
+    engine, quick = (
+        service_engine(database_url(settings), pool_size=pool_size, statement_timeout=time, idle_timeout=time)
+        for time in (settings.statement_timeout, QUICK_STATEMENT_TIMEOUT)
     )
-    check_usable(engine)
-    check_safe(engine)
-    return _service(settings, engine)
+    check_usable(quick)
+    check_safe(quick)
+    return _service(settings, engine, quick)
 
 
 # Some requests need a second connection for a moment.
@@ -63,13 +77,14 @@ def build_api_service(settings: Settings) -> Service:
         statement_timeout=settings.read_timeout,
         idle_timeout=settings.read_timeout,
     )
-    return _service(settings, engine)
+    return _service(settings, engine, engine)
 
 
-def _service(settings: Settings, engine: Engine) -> Service:
+def _service(settings: Settings, engine: Engine, quick: Engine) -> Service:
     return Service(
         settings=settings,
         engine=engine,
+        quick_engine=quick,
         price_books=PriceBooks(),
         waits=WaitingTimes(
             abandon_after=settings.abandon_after,

@@ -143,7 +143,7 @@ class Settings(InletSettings, OtlpSettings):
     )
     statement_timeout: Annotated[Duration, Field(ge=timedelta(seconds=30))] = Field(
         default=timedelta(minutes=5),
-        description="A statement of a worker or a command is ended after this long; at least 30s.",
+        description="A statement of a command, or a long one of a worker, is ended after this long; at least 30s.",
     )
     key_events_per_second: int | None = Field(
         default=None, ge=1, description="Events a second of one key, to one API process. Default: no limit."

@@ -38,6 +38,7 @@ _WRITE = text(
     f"""
     INSERT INTO worker_heartbeats AS w (worker_id, host, started_at, seen_at, batches, streams, batch_time)
     VALUES (:worker_id, :host, :started_at, :now, :batches, :streams, :batch_time) {_ADD}
+    WHERE w.seen_at < excluded.seen_at
     """
 )
 # One statement, so that readers neither miss rows nor count them twice. Concurrent workers skip locked rows.
@@ -65,7 +66,10 @@ def write_heartbeat(
     now: datetime,
     done: WorkDone,
 ) -> None:
-    """Record that a worker is alive, and what it did since its last heartbeat."""
+    """Record that a worker is alive, and what it did since its last heartbeat.
+
+    `now` grows with each heartbeat of a worker: one that is written twice with the same time is counted once.
+    """
     connection.execute(
         _WRITE,
         {

@@ -128,7 +128,8 @@ def _prepare(settings: Settings) -> Prepared:
     version = migrate(owner)
     allow_journal_drops(owner, at_least=settings.journal_retention)
     owner.dispose()
-    engine = build_service(settings).engine
+    service = build_service(settings)
+    engine = service.engine
     now = utc_now()
     ensure_journal_partitions(engine, now=now)
     with transaction(engine) as connection:
@@ -141,7 +142,7 @@ def _prepare(settings: Settings) -> Prepared:
     configured = settings.admin_key.get_secret_value() if settings.admin_key else None
     # Last, because a key that was generated is shown by this run or by none.
     generated = ensure_admin_key(engine=engine, configured=configured, now=now, by=_BY)
-    engine.dispose()
+    service.dispose()
     return Prepared(
         version=version,
         imported=imported,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -212,12 +213,8 @@ def test_without_valkey_all_other_metrics_are_served(without_valkey: Api) -> Non
 
 
 def test_without_postgresql_a_process_still_reports_its_own_metrics(service: Service, database: Database) -> None:
-    gone = Service(
-        settings=service.settings,
-        engine=service_engine("postgresql://nobody@/x?host=/nonexistent"),
-        price_books=service.price_books,
-        waits=service.waits,
-    )
+    nowhere = service_engine("postgresql://nobody@/x?host=/nonexistent")
+    gone = replace(service, engine=nowhere, quick_engine=nowhere)
     found = scrape_work(gone)
     assert found("metering_database_up") == 0
     assert found.not_zero("metering_part_unread") == dict.fromkeys(PARTS, 1)

@@ -19,7 +19,7 @@ from metering.ledger.store.rollups import roll_up_totals
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
-from metering.prices.set_terms import set_cancel_policy, set_markup
+from metering.prices.set_terms import set_cancel_policy, set_markup, set_upstream_price
 from metering.streams.resolutions import ResolutionAction
 from tests.builders import NOW, T0, Books, delivered, end, start
 
@@ -96,6 +96,9 @@ def _set_terms(books: Books) -> None:
     )
     set_markup(
         engine=engine, customer_id="acme", percent=Decimal(10), effective_from=since, set_by="test", now=known
+    )
+    set_upstream_price(
+        engine=engine, provider="openrouter", accepted=True, effective_from=since, set_by="test", now=known
     )
     _set_house_price(books, Decimal(2), known_hours=-2)
 

@@ -95,6 +95,28 @@ PLANTED = {
         " rate_cards WHERE provenance LIKE 'set by %')",
         "rate_cards", "", "does not say so",
     ),
+    "another cancel policy": (
+        "UPDATE cancel_policies SET policy = 'drain'", "cancel_policies", "", "drain, 1 set by test"
+    ),
+    "a cancel policy that was set later than it seems": (
+        "UPDATE cancel_policies SET created_at = created_at - interval '1 day'", "cancel_policies", "", "say so"
+    ),
+    "another markup": ("UPDATE markups SET percent = 9", "markups", "", "9 set by test"),
+    "a markup by somebody else": (
+        "UPDATE markups SET provenance = 'set by me'", "markups", "", "10 set by me"
+    ),
+    "a markup beside the log": (
+        "INSERT INTO markups VALUES ('acme', '2030-01-01Z', -50, 'set by test', now())",
+        "markups", "acme from 2030-01-01 00:00:00+00", "-50 set by test",
+    ),
+    "a removed markup": ("DELETE FROM markups", "markups", "", "it is not stored"),
+    "an upstream's prices accepted no more": (
+        "UPDATE upstream_prices SET accepted = false", "upstream_prices", "", "f set by test"
+    ),
+    "another upstream's prices accepted": (
+        "INSERT INTO upstream_prices VALUES ('evil', true, '2030-01-01Z', 'set by test', now())",
+        "upstream_prices", "evil from 2030-01-01 00:00:00+00", "t set by test",
+    ),
     "another Stripe customer": (
         "UPDATE customers SET stripe_customer_id = 'cus_2' WHERE name = 'Acme'", "customers", "acme", "cus_2"
     ),

@@ -26,6 +26,9 @@ INSERT INTO customers (customer_id, name, stripe_customer_id, time_zone, created
 INSERT INTO rate_cards (rate_card_id, provider, model, effective_from, names, provenance, created_at) VALUES
     ('rc_1', 'house', 'm', '2026-01-01Z', '{}', 'set by key k1', '2026-01-01Z'),
     ('rc_2', 'house', 'n', '2026-01-01Z', '{}', 'genai-prices 0.1', '2026-01-01Z');
+INSERT INTO markups VALUES ('acme', '2026-01-01Z', 5, 'set by key k1', '2026-01-01Z');
+INSERT INTO cancel_policies VALUES ('house', 1, 'zero', '2026-01-01Z', 'set by key k1', '2026-01-01Z');
+INSERT INTO upstream_prices VALUES ('house', true, '2026-01-01Z', 'set by key k1', '2026-01-01Z');
 INSERT INTO webhook_endpoints (endpoint_id, url, description, created_by, created_at, changed_at) VALUES
     ('whe_1', 'https://hooks.example.com', '', 'key k1', '2026-01-01Z', '2026-01-01Z');
 """
@@ -58,9 +61,12 @@ def test_what_was_there_before_the_log_is_in_it(owner: Engine) -> None:
         )
         known = [(row.kind, row.subject) for row in rows]
         connection.exec_driver_sql("UPDATE customers SET stripe_customer_id = 'cus_2'  WHERE customer_id = 'acme'")
+        connection.exec_driver_sql("INSERT INTO markups VALUES ('acme', '2030-01-01Z', 6, 'set by key k1', now())")
         found = [found for check in LOG_CHECKS for found in check(connection, *ever)]
     assert known == [
         ("key", "k1"), ("key", "k2"), ("key", "k3"), ("customer", "acme"), ("rate", "rc_1"),
         ("webhook_endpoint", "whe_1"),
     ]  # fmt: skip
-    assert [(each.table, each.key) for each in found] == [("customers", "acme")]
+    assert [(each.table, each.key) for each in found] == [
+        ("customers", "acme"), ("markups", "acme from 2030-01-01 00:00:00+00")
+    ]  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from metering.db.engine import DatabaseUnavailableError, service_engine, transaction
+from metering.db.engine import DatabaseUnavailableError, service_engine, transaction, will_pass
+from metering.db.failures import took_too_long
 from tests.database import Database
 from tests.database_proxy import proxied
 
@@ -18,15 +19,21 @@ SLEEP, NOTHING = text("SELECT pg_sleep(60)"), text("SELECT 1")
 
 def test_postgresql_ends_a_statement_that_takes_too_long(database: Database) -> None:
     engine = service_engine(database.url, statement_timeout=SECOND)
-    with pytest.raises(OperationalError, match="statement timeout"), transaction(engine) as connection:
+    with (
+        pytest.raises(OperationalError, match="statement timeout") as ended,
+        transaction(engine) as connection,
+    ):
         connection.execute(SLEEP)
+    assert took_too_long(ended.value)
     engine.dispose()
 
 
 def test_postgresql_ends_a_transaction_that_does_nothing_for_too_long(database: Database) -> None:
     engine = service_engine(database.url, idle_timeout=SECOND)
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DBAPIError) as ended:
         ask_twice(engine, between=lambda: time.sleep(2))
+    assert took_too_long(ended.value)
+    assert will_pass(ended.value)
     engine.dispose()
 
 
@@ -35,6 +42,14 @@ def ask_twice(engine: Engine, *, between: Callable[[], None]) -> None:
         connection.execute(NOTHING)
         between()
         connection.execute(NOTHING)
+
+
+def test_postgresql_is_told_to_give_up_a_link_of_which_nothing_is_confirmed(engine: Engine) -> None:
+    # They take effect over TCP only, and are shown as 0 elsewhere.
+    given = text("SELECT reset_val FROM pg_settings WHERE name = :name AND source = 'client'")
+    with transaction(engine) as connection:
+        assert connection.execute(given, {"name": "tcp_user_timeout"}).scalar_one() == "30000"
+        assert connection.execute(given, {"name": "tcp_keepalives_idle"}).scalar_one() == "5"
 
 
 def test_a_pool_that_is_used_up_is_an_expected_failure(database: Database) -> None:
@@ -48,8 +63,9 @@ def test_a_statement_on_a_silent_connection_ends_and_the_next_one_has_a_new_conn
     with proxied(database) as (proxy, through):
         engine = service_engine(through.url, statement_timeout=SECOND)
         began = time.monotonic()
-        with pytest.raises(OperationalError):
+        with pytest.raises(OperationalError) as ended:
             ask_twice(engine, between=lambda: proxy.silence(new_ones=False))
+        assert not took_too_long(ended.value)
         assert 1.5 < time.monotonic() - began < 10
         began = time.monotonic()
         with transaction(engine) as connection:

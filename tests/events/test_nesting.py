@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -25,6 +25,7 @@ def parts(usage: Usage) -> dict[str, object]:
 
 
 @given(USUAL_USAGES | USAGES)
+@example(Usage(input_tokens=10, cache_write_input_tokens=4))
 def test_the_parts_of_a_known_whole_add_up_to_it(usage: Usage) -> None:
     read = read_usage(usage).usage
     found = parts_of(read)

@@ -22,6 +22,7 @@ from tests.planted.table import FAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "dist")
+OUTPUT = "planted.out"
 _OURS = ("metering", "workers", "tests")
 _FAILED = re.compile(r"^FAILED ((?:[^\s\[]|\[.*?\](?= - |$))+)", re.MULTILINE)
 
@@ -40,6 +41,8 @@ def main(words: Sequence[str]) -> int:
         for number, fault in enumerate(chosen, start=1):
             began = time.monotonic()
             missed = _missed(fault, tree)
+            if missed:
+                print((tree / OUTPUT).read_text()[-3_000:])
             verdict = f"SURVIVED {', '.join(missed)}" if missed else f"caught by {', '.join(fault.caught_by)}"
             print(f"{number:3} {time.monotonic() - began:5.1f} s  {fault.name}: {verdict}", flush=True)
             survived += bool(missed)
@@ -62,13 +65,17 @@ def failing_tests(tree: Path, ids: Iterable[str]) -> set[str]:
     Raises:
         RuntimeError: they could not be run.
     """
-    output = tree / "planted.out"
+    output = tree / OUTPUT
     child = os.fork()
     if not child:
         _run_in(tree, sorted(ids), output)
     _, status = os.waitpid(child, 0)
     said = output.read_text()
-    if os.waitstatus_to_exitcode(status) not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    # A test that could not begin says nothing about the fault.
+    if "\nERROR " in said or os.waitstatus_to_exitcode(status) not in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.TESTS_FAILED,
+    ):
         raise RuntimeError(f"pytest could not run {ids}:\n{said[-3_000:]}")
     return set(_FAILED.findall(said))
 

@@ -204,4 +204,27 @@ STREAMS = (
         "return sum(amounts, ZERO)",
         ("tests/streams/test_bill.py::test_the_last_digit_of_a_small_line_is_kept_beside_a_huge_one",),
     ),
+    Fault(
+        "a worker's statement on a silent link waits as long as one that closes a month",
+        "workers/deadlines.py",
+        "service.engine if before else service.quick_engine",
+        "service.engine",
+        ("tests/workers/test_slow_work.py::test_work_has_the_longer_deadline_until_it_is_fast_again",),
+    ),
+    Fault(
+        "a batch that is slower than its deadline is tried as it is, for ever",
+        "workers/finalizing.py",
+        "limit=attempt.share_of(service.settings.finalize_batch),\n                        newest_first",
+        "limit=service.settings.finalize_batch,\n                        newest_first",
+        (
+            "tests/workers/test_slow_work.py::test_a_batch_that_takes_longer_than_any_deadline_is_halved_until_it_does_not",
+        ),
+    ),
+    Fault(
+        "a heartbeat whose commit was not answered is counted twice",
+        "metering/server/store.py",
+        "    WHERE w.seen_at < excluded.seen_at\n",
+        "",
+        ("tests/workers/test_silent_links.py::test_a_heartbeat_whose_commit_was_not_answered_is_counted_once",),
+    ),
 )

@@ -19,6 +19,7 @@ from metering.db.schema import ensure_journal_partitions
 from metering.events.queries import CLOCK_MARGIN
 from metering.lab.stripe_local.faults import Fault
 from metering.stripe.client.errors import StripeError
+from metering.stripe.store.reconciliations import FoundDrift
 from tests.builders import Months
 from tests.database import Database
 from tests.months.random_months import ZONES
@@ -41,6 +42,7 @@ STEPS = (timedelta(minutes=10), timedelta(hours=2), timedelta(hours=20), timedel
 FAULTS = (Fault.ERROR_BEFORE, Fault.ERROR_AFTER, Fault.LOST_REQUEST, Fault.LOST_REPLY, Fault.THROTTLE_NO_HEADER)
 MOST_ROUNDS = 400
 UTC_ZONE = ZoneInfo("UTC")
+_PUSHES = "SELECT to_jsonb(p) FROM invoice_pushes p ORDER BY customer_id, invoice_id"
 
 
 class Simulator:
@@ -101,6 +103,9 @@ class Simulator:
         if not process.survives(work):
             self.reached[f"{name}, cut"] += 1
         process.edges.arm(None)
+        if name == "reconcile":
+            self.reached["an invoice is edited at stripe"] += edit_at_stripe(self.months, self.random)
+            self._reconcile_twice(process)
 
     def _look(self) -> None:
         """A worker looks for all its work, as it does every second; now and then it is cut short."""
@@ -120,6 +125,8 @@ class Simulator:
         turns = take_turns(pairs, source=self.random, admin=self._admin)
         for process in self._processes:
             process.edges.arm(None)
+        if "reconcile" in [name for name, _ in works]:
+            self._reconcile_twice(process)
         self.reached["turns"] += turns
         self.reached[" and ".join(sorted(name for name, _ in works))] += bool(turns)
 
@@ -153,6 +160,25 @@ class Simulator:
     def _reconcile(self, process: Process) -> None:
         with suppress(StripeError):
             process.reconcile(repair=self.random.random() < 0.7)
+
+    def _reconcile_twice(self, process: Process) -> bool:
+        """Undisturbed: a second one right after finds what the first one left, and changes nothing.
+
+        Returns whether the first one found anything.
+        """
+        self.months.stripe.control.clear_faults()
+        first = process.reconcile(repair=True)
+        pushes = self.months.rows(_PUSHES)
+        self.months.stripe.control.clear_requests()
+        second = process.reconcile(repair=True)
+        # That an invoice is at a former customer is reported once.
+        told = {each["invoice_id"] for each in first.relinked}
+        left = [each for each in first.left if each.invoice_id not in told]
+        assert [_finding(each) for each in second.found] == [_finding(each) for each in left]
+        assert self.months.stripe.requests("POST") == self.months.stripe.requests("DELETE") == []
+        assert self.months.rows(_PUSHES) == pushes
+        self.reached["repaired, and nothing left"] += bool(first.repaired) and not left
+        return bool(first.found)
 
     def _credit(self, process: Process) -> None:
         for credit in list(self._open_credits):
@@ -221,8 +247,9 @@ class Simulator:
             if linked is None:
                 self._link(process, str(customer_id))
         self._push_all(process)
-        self.reached["drift found at the end"] += bool(process.reconcile(repair=True).found)
+        self.reached["drift found at the end"] += self._reconcile_twice(process)
         self._push_all(process)
+        assert not self._reconcile_twice(process)
 
     def _push_all(self, process: Process) -> None:
         """Also those that wait after a failure, or for the lease of a process that was cut."""
@@ -243,3 +270,8 @@ class Simulator:
             if not work():
                 return
         raise AssertionError("there is always more to do")
+
+
+def _finding(found: FoundDrift) -> tuple[object, ...]:
+    """What a finding says, without its number."""
+    return found.customer_id, found.invoice_id, found.period, found.finding

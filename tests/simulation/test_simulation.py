@@ -22,7 +22,7 @@ IN_A_GROUP = 5
 # What must really have happened within a group of seeds.
 WANTED = (
     *("cut begin", "cut before commit", "cut after commit", "turns", "a clock is off", "stripe fails"),
-    *("sent again", "late by days", "an invoice is edited at stripe"),
+    *("sent again", "late by days", "an invoice is edited at stripe", "repaired, and nothing left"),
     *("charges", "adjustments", "streams that need a person", "billed", "deferred", "late usage", "credits"),
 )
 

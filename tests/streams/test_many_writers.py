@@ -3,7 +3,8 @@
 import asyncio
 import multiprocessing
 import random
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -15,9 +16,10 @@ from metering.events.store import JournalEntry
 from metering.events.wire.bodies import pack_body
 from metering.streams.ingest.submission import Submission
 from metering.streams.ingest.writer import IngestWriter
-from metering.streams.store.streams import STREAM_COLUMNS, stored_stream
+from metering.streams.store.streams import STREAM_COLUMNS, UPSERT, stored_stream, upsert_parameters
 from metering.streams.stream import fold
 from tests.database import Database
+from tests.waiting import eventually
 
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 PROCESSES, ROUNDS, STREAMS = 4, 40, 60
@@ -103,3 +105,38 @@ def test_processes_that_hammer_the_same_streams_never_deadlock_and_store_the_joi
     stored = [stored_stream(row).facts for row in rows]
     assert {(facts.customer_id, facts.stream_id): facts for facts in stored} == fold(everything)
     assert (counts.events, counts.processes, counts.deadlocks) == (len(everything), PROCESSES, 0)
+
+
+def delivered(number: int, *, seq: int) -> TokenDelivered:
+    return TokenDelivered(customer_id="c", stream_id=f"s{number:03}", time=T0, seq=seq, output_tokens=seq)
+
+
+def write(connection: psycopg.Connection, numbers: Sequence[int], *, seq: int) -> None:
+    facts = fold([delivered(number, seq=seq) for number in numbers]).values()
+    times = {"first_received_at": T0, "received_at": T0, "abandon_after": timedelta(minutes=15)}
+    connection.execute(UPSERT, upsert_parameters(facts, **times))
+
+
+def test_a_write_locks_streams_in_the_order_of_their_keys_whatever_the_order_of_the_events(
+    database: Database,
+) -> None:
+    numbers = list(range(STREAMS))
+    with psycopg.connect(database.url) as connection:
+        connection.execute("INSERT INTO customers (customer_id, created_at) VALUES ('c', now())")
+        write(connection, numbers, seq=1)
+    middle = STREAMS // 2
+    random.Random(1).shuffle(numbers)
+    with (
+        psycopg.connect(database.url) as holder,
+        psycopg.connect(database.url) as writer,
+        psycopg.connect(database.url, autocommit=True) as looker,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        holder.execute("SELECT FROM streams WHERE stream_id = %s FOR UPDATE", (f"s{middle:03}",))
+        written = pool.submit(write, writer, numbers, seq=2)
+        waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+        assert eventually(lambda: looker.execute(waits, (writer.info.backend_pid,)).rowcount == 1)
+        free = looker.execute("SELECT stream_id FROM streams ORDER BY stream_id FOR UPDATE SKIP LOCKED").fetchall()
+        holder.rollback()
+        written.result(timeout=60)
+    assert [stream_id for (stream_id,) in free] == [f"s{number:03}" for number in range(middle + 1, STREAMS)]

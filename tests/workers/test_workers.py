@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -14,15 +13,12 @@ import pytest
 from redis import Redis
 
 from metering.db.engine import DatabaseUnavailableError
-from metering.events.events import Outcome, StreamEnd, StreamStart, UsageSource
-from metering.events.usage import Usage
 from metering.server.bootstrap import Service
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from metering.streams.ingest.nudge import MAX_WAITING, QUEUE, Nudger
-from metering.streams.store.streams import UPSERT, upsert_parameters
-from metering.streams.stream import fold
 from tests.database import Database
 from tests.database_proxy import proxied
+from tests.ended_streams import end_a_stream
 from tests.metrics import scrape_work
 from tests.waiting import eventually
 from workers import worker
@@ -34,27 +30,6 @@ NOWHERE = "unix:///nonexistent/valkey.sock"
 def part(name: str, database: Database, redis_url: str) -> ChildSpec:
     environment = {"METERING_DATABASE_URL": database.url, "METERING_REDIS_URL": redis_url}
     return ChildSpec(name=name, argv=[sys.executable, "-m", "metering", name], env=environment)
-
-
-def end_a_stream(database: Database, stream_id: str) -> None:
-    now = datetime.now(UTC)
-    key = {"customer_id": "acme", "stream_id": stream_id, "time": now}
-    start = StreamStart(**key, provider="anthropic", model="claude-opus-4.7")  # type: ignore[arg-type]
-    usage = Usage(input_tokens=1, output_tokens=1)
-    end = StreamEnd(
-        **key,  # type: ignore[arg-type]
-        outcome=Outcome.COMPLETED,
-        usage=usage,
-        usage_source=UsageSource.PROVIDER,
-    )
-    parameters = upsert_parameters(
-        fold([start, end]).values(), first_received_at=now, received_at=now, abandon_after=timedelta(minutes=15)
-    )
-    with psycopg.connect(database.url) as connection:
-        connection.execute(
-            "INSERT INTO customers VALUES ('acme', NULL, NULL, 'UTC', now()) ON CONFLICT DO NOTHING"
-        )
-        connection.execute(UPSERT, parameters)
 
 
 def charges(database: Database) -> int:

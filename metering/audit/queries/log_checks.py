@@ -3,7 +3,7 @@
 They share no code with what writes the log: the hash is computed here once more.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -142,6 +142,62 @@ def check_rates_are_logged(connection: Connection, begin: datetime, end: datetim
     return rows_that_differ(connection, "rate_cards", query, begin, end)
 
 
+# Terms that were set before the log began are not in it; of a database that began with it, none were.
+_BEGAN = "coalesce((SELECT min(at) FROM audit_log WHERE action = 'known'), '-infinity')"
+
+
+def check_cancel_policies_are_logged(
+    connection: Connection, begin: datetime, end: datetime
+) -> Iterator[Difference]:
+    """Each cancel policy is as the log says that it was set, and each that the log has is stored."""
+    values = {"policy": "text", "version": "integer"}
+    return _terms_that_differ(connection, "cancel_policies", "provider", values, begin, end)
+
+
+def check_markups_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Each markup is as the log says that it was set, and each that the log has is stored."""
+    return _terms_that_differ(connection, "markups", "customer_id", {"percent": "numeric"}, begin, end)
+
+
+def check_upstream_prices_are_logged(
+    connection: Connection, begin: datetime, end: datetime
+) -> Iterator[Difference]:
+    """Each setting for a provider's own prices is as the log says, and each that the log has is stored."""
+    return _terms_that_differ(connection, "upstream_prices", "provider", {"accepted": "boolean"}, begin, end)
+
+
+_KIND_OF_TERMS = {"cancel_policies": "cancel_policy", "markups": "markup", "upstream_prices": "upstream_price"}
+
+
+def _terms_that_differ(
+    connection: Connection, table: str, subject: str, values: Mapping[str, str], begin: datetime, end: datetime
+) -> Iterator[Difference]:
+    """Compare dated terms: their `values`, each with its type, who set them, and when."""
+    said = ", ".join(f"CAST(said ->> '{name}' AS {kind})" for name, kind in values.items())
+    stored = ", ".join(f"t.{name}" for name in values)
+    from_ = "CAST(said ->> 'effective_from' AS timestamptz)"
+    query = f"""
+        SELECT key, says FROM (
+            SELECT format('%s from %s', t.{subject}, t.effective_from) AS key,
+                   format('%s %s at %s, and the audit log does not say so', concat_ws(', ', {stored}),
+                          t.provenance, t.created_at) AS says
+            FROM {table} t
+            WHERE t.created_at >= {_BEGAN} AND NOT EXISTS (
+                SELECT FROM audit_log l, CAST(l.after AS jsonb) AS said
+                WHERE l.kind = '{_KIND_OF_TERMS[table]}' AND l.action = 'set' AND l.subject = t.{subject}
+                  AND (l.at, 'set by ' || l.actor, {from_}, {said})
+                      = (t.created_at, t.provenance, t.effective_from, {stored}))
+            UNION ALL
+            SELECT format('%s from %s', l.subject, {from_}),
+                   'the audit log says that it was set, and it is not stored'
+            FROM audit_log l, CAST(l.after AS jsonb) AS said
+            WHERE l.kind = '{_KIND_OF_TERMS[table]}' AND l.action = 'set' AND NOT EXISTS (
+                SELECT FROM {table} t WHERE t.{subject} = l.subject AND t.effective_from = {from_})) AS found
+        ORDER BY key
+    """
+    return rows_that_differ(connection, table, query, begin, end)
+
+
 def check_limits_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
     """Each key has the limits that the log says last, or none since it was created.
 
@@ -187,5 +243,8 @@ LOG_CHECKS: tuple[Check, ...] = (
     check_customers_are_logged,
     check_adjustments_are_logged,
     check_rates_are_logged,
+    check_cancel_policies_are_logged,
+    check_markups_are_logged,
+    check_upstream_prices_are_logged,
     check_endpoints_are_logged,
 )

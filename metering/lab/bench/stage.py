@@ -218,7 +218,7 @@ def stage_on(services: Services, *, servers: Supervisor) -> Iterator[Stage]:
             port=free_port(HOST),
             key=str(key),
         )
-        service.engine.dispose()
+        service.dispose()
 
 
 def _settings(services: Services) -> Settings:

@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from zoneinfo import ZoneInfo
 
 import httpx2
@@ -39,16 +38,12 @@ class CommandFailedError(MeteringError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commands:
-    """Runs `metering …` with an environment. While faults happen, a command may fail and is run again.
-
-    `closed` is set once there are invoices; before, a reconciliation has nothing to ask Stripe for.
-    """
+    """Runs `metering …` with an environment. While faults happen, a command may fail and is run again."""
 
     environment: dict[str, str]
     stripe_url: str
     began: datetime
     say: Callable[[str], None]
-    closed: threading.Event = field(default_factory=threading.Event)
 
     def month(self, number: int) -> tuple[str, str]:
         """The month of the start, or a later one, and a time two days after its end."""
@@ -92,23 +87,26 @@ class Commands:
 
     def close_month(self, *, force: bool, month: int = 0) -> int:
         """Close a month as if it were over; returns the number of customers that it closed or refused."""
-        self._wait_for_charges()
+        # Short runs begin with many faults.
+        self._wait_for_row("SELECT FROM charges WHERE usd_cents > 1 LIMIT 1", within=_CHARGE_SECONDS)
         period, as_of = self.month(month)
         self.link_customers()
         forced = ("--force", "--reason", "chaos") if force else ()
         _, printed = self.run("invoices", "run", "--period", period, "--as-of", as_of, "--json", *forced)
         result = json.loads(printed)
-        if result["closed"]:
-            self.closed.set()
         return int(result["closed"]) + len(result["refused"])
 
-    def _wait_for_charges(self) -> None:
-        """Return when there is something to invoice, or after a while: short runs begin with many faults."""
-        deadline = time.monotonic() + _CHARGE_SECONDS
+    def wait_for_invoices(self, *, within: float) -> None:
+        """Return when there is an amount to invoice: before, a reconciliation has nothing to ask Stripe for."""
+        self._wait_for_row("SELECT FROM invoices WHERE billed_cents > 0 LIMIT 1", within=within)
+
+    def _wait_for_row(self, query: LiteralString, *, within: float) -> None:
+        """Return when a query finds a row, or after so many seconds."""
+        deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             try:
                 with psycopg.connect(self.environment["METERING_DATABASE_URL"], connect_timeout=2) as connection:
-                    if connection.execute("SELECT FROM charges WHERE usd_cents > 1 LIMIT 1").rowcount:
+                    if connection.execute(query).rowcount:
                         return
             except psycopg.OperationalError:
                 pass  # PostgreSQL is away just now

@@ -27,6 +27,9 @@ from metering.server.embedded.supervisor import Supervisor
 # Its part may have to start again first, after a fault of another part.
 _FIND_SECONDS = 120.0
 _CLOSE_SECONDS = 240.0
+# A fault that met nothing is done again within this time: by then there may be something to meet.
+_MEET_SECONDS = 600.0
+_AGAIN_SECONDS = 1.0
 # The processes that `metering up` starts, in this order; the last one is settled after these seconds.
 _PARTS = ("api", "worker", "beat")
 _STARTED_SECONDS = 1.0
@@ -97,10 +100,11 @@ class World:
 
 @dataclass(slots=True)
 class Harm:
-    """Plays a schedule on a world."""
+    """Plays a schedule on a world; faults of Stripe wait so many seconds for invoices."""
 
     world: World
     say: Callable[[str], None]
+    invoices_seconds: float = _CLOSE_SECONDS
     done: list[Done] = field(default_factory=list)
     _locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
@@ -123,14 +127,23 @@ class Harm:
         if action == "HALF":
             action, target = "HALF_OPEN", target.removeprefix("OPEN_")
         if action == "STRIPE":
-            self.world.commands.closed.wait(timeout=_CLOSE_SECONDS)
+            self.world.commands.wait_for_invoices(within=self.invoices_seconds)
+        until = time.monotonic() + _MEET_SECONDS
+        while not self._try(done, action, target.lower()) and time.monotonic() < until:
+            time.sleep(_AGAIN_SECONDS)
+
+    def _try(self, done: Done, action: str, target: str) -> bool:
+        """Whether the fault met something."""
+        fault = done.fault
         with self._locks[_lock_name(action, target)]:
+            done.problem = ""
             try:
-                done.met = self._act(action, target.lower(), fault)
+                done.met = self._act(action, target, fault)
             except (OSError, psutil.Error, subprocess.SubprocessError, RedisError, MeteringError) as error:
                 done.problem = f"{type(error).__name__}: {error}"
             done.ended = time.monotonic()
         self.say(f"{fault.kind.value} (planned at {fault.at:.1f} s): met {done.met} {done.problem}".rstrip())
+        return bool(done.met) and not done.problem
 
     def _act(self, action: str, target: str, fault: Fault) -> int:
         match action:

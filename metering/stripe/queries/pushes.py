@@ -21,6 +21,19 @@ class PushView:
     changed_at: datetime
 
 
+_HAS_DUE = text(
+    """
+    SELECT EXISTS (SELECT FROM invoice_pushes
+                   WHERE due_at <= :now AND (lease_until IS NULL OR lease_until < :now))
+    """
+)
+
+
+def has_due_push(connection: Connection, *, now: datetime) -> bool:
+    """Whether a push is due that no worker holds; one of an earlier month may still hold it up."""
+    return bool(connection.execute(_HAS_DUE, {"now": now}).scalar_one())
+
+
 _PUSHES = text(
     """
     SELECT p.invoice_id, p.state, p.stripe_invoice_id, p.stripe_number, p.stripe_url, p.problem, p.changed_at
