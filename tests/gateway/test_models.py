@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from metering.gateway.settings import GatewayConfigError, Upstream, settings_from_environment
+from metering.gateway.environment import GatewayConfigError
+from metering.gateway.settings import Upstream, settings_from_environment
 from tests.emitter.sink import RunningServer
 from tests.gateway.world import KEY, running_gateway, settings_of
 

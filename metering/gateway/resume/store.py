@@ -1,0 +1,268 @@
+"""Kept answers in Valkey: each is a stream of sealed pieces, with marks of the process that writes and of readers.
+
+A name belongs to the owner whose mark stands in its first entry: others cannot write, renew or delete it. Each key
+has a lifetime. A call that takes too long is given up.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from metering.core.errors import MeteringError
+from metering.gateway.resume.settings import ALIVE_SECONDS, ResumeSettings
+
+_PREFIX = "metering:resume:"
+_INDEX = "metering:resume-index"
+_HEAD = "0-1"
+_ALIVE_MS = int(ALIVE_SECONDS * 1_000)
+# A reader counts as gone without a sign of life for this long.
+_READER_MS = 3_000
+# Writing does not hold up completions, so that it may take as long as its process counts as alive.
+_WRITE_SECONDS = ALIVE_SECONDS
+_BLOCK_MS = 500
+_READ_COUNT = 16
+_CONNECTIONS = 16
+# Each replay waits on a connection of its own.
+_MAX_REPLAYS = 500
+
+# Returns nothing if the name is claimed now, its first entry if it was claimed before, or 0 if too many are kept.
+_CLAIM = """
+local known = redis.call('XRANGE', KEYS[1], '0-1', '0-1')[1]
+if known then
+  redis.call('SET', KEYS[3], '', 'PX', ARGV[5])
+  return known[2]
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[6]) then return 0 end
+redis.call('XADD', KEYS[1], '0-1', 'owner', ARGV[1], 'piece', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('SET', KEYS[2], '', 'PX', ARGV[4])
+redis.call('ZADD', KEYS[4], now + ARGV[3], KEYS[1])
+redis.call('PEXPIRE', KEYS[4], ARGV[3])
+return nil
+"""
+_OWNS = """
+local function owns(key, owner)
+  local head = redis.call('XRANGE', key, '0-1', '0-1')[1]
+  return head and head[2][2] == owner
+end
+"""
+# For each key: its owner, the number of its pieces, and each piece's id and content. Returns 1 for each key
+# that is still kept.
+_APPEND = (
+    _OWNS
+    + """
+local at, kept = 2, {}
+for place, key in ipairs(KEYS) do
+  local count = tonumber(ARGV[at + 1])
+  local good = owns(key, ARGV[at])
+  if good then
+    for piece = at + 2, at + 2 * count, 2 do redis.call('XADD', key, ARGV[piece], 'piece', ARGV[piece + 1]) end
+    redis.call('PEXPIRE', key, ARGV[1])
+  end
+  kept[place] = good and 1 or 0
+  at = at + 2 + 2 * count
+end
+return kept
+"""
+)
+# Keys: the index; the three of each answer that this process writes; the reader's mark of each that it replays.
+# Returns for each that it writes: 0 if it is gone, 2 if it has a reader, else 1.
+_RENEW = (
+    _OWNS
+    + """
+local time = redis.call('TIME')
+local until_ = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+local owned, states = #ARGV - 3, {}
+for place = 1, owned do
+  local key, alive, reader = KEYS[3 * place - 1], KEYS[3 * place], KEYS[3 * place + 1]
+  states[place] = 0
+  if owns(key, ARGV[place + 3]) then
+    redis.call('PEXPIRE', key, ARGV[1])
+    redis.call('SET', alive, '', 'PX', ARGV[2])
+    redis.call('ZADD', KEYS[1], until_, key)
+    states[place] = 1 + redis.call('EXISTS', reader)
+  end
+end
+if owned > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+for place = 3 * owned + 2, #KEYS do redis.call('SET', KEYS[place], '', 'PX', ARGV[3]) end
+return states
+"""
+)
+# Returns 0 if it stays because it has a reader, else 1.
+_RELEASE = (
+    _OWNS
+    + """
+if not owns(KEYS[1], ARGV[1]) then return 1 end
+if ARGV[2] == '1' and redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+redis.call('ZREM', KEYS[4], KEYS[1])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+return 1
+"""
+)
+_LOOK = _OWNS + "return {owns(KEYS[1], ARGV[1]) and 1 or 0, redis.call('EXISTS', KEYS[2])}"
+
+
+class StoreError(MeteringError):
+    """Valkey cannot be reached, does not answer in time, or refuses."""
+
+
+class State(IntEnum):
+    """What is known of a copy when its owner renews it."""
+
+    GONE = 0
+    KEPT = 1
+    READ = 2
+
+
+class Full:
+    """The answer to a claim when as many answers are kept as may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The first entry of a name that was claimed before."""
+
+    owner: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Pieces to be appended, each with its number, from 1."""
+
+    name: str
+    owner: bytes
+    pieces: Sequence[tuple[int, bytes]]
+
+
+class Store:
+    """The Valkey of one worker process."""
+
+    def __init__(self, settings: ResumeSettings) -> None:
+        self._settings = settings
+        self._keep_ms = int(settings.keep_seconds * 1_000)
+        self._redis = _client(settings, _CONNECTIONS)
+        self._readers = _client(settings, _MAX_REPLAYS)
+        self._claim = self._redis.register_script(_CLAIM)
+        self._append = self._redis.register_script(_APPEND)
+        self._renew = self._redis.register_script(_RENEW)
+        self._release = self._redis.register_script(_RELEASE)
+        self._look = self._redis.register_script(_LOOK)
+
+    async def claim(self, name: str, owner: bytes, sealed: bytes) -> Claimed | Full | None:
+        """Claim a name; None if nobody had. A claim that finds an answer counts as a reader of it.
+
+        Raises:
+            StoreError: Valkey did not answer in time; it may have carried it out.
+        """
+        args: list[Any] = [owner, sealed, self._keep_ms, _ALIVE_MS, _READER_MS, self._settings.max_streams]
+        async with _within(self._settings.timeout_seconds):
+            found = await self._claim(keys=[*_keys(name), _INDEX], args=args)
+        if found is None:
+            return None
+        return Full() if found == 0 else Claimed(found[1], found[3])
+
+    async def append(self, appends: Sequence[Append]) -> list[bool]:
+        """Append pieces; says for each name whether it is still kept for this owner.
+
+        Raises:
+            StoreError: nothing is known of what was appended.
+        """
+        args: list[Any] = [self._keep_ms]
+        for each in appends:
+            args += (each.owner, len(each.pieces))
+            for number, sealed in each.pieces:
+                args += (f"{number}-0", sealed)
+        async with _within(_WRITE_SECONDS):
+            kept = await self._append(keys=[_PREFIX + each.name for each in appends], args=args)
+        return [bool(each) for each in kept]
+
+    async def renew(self, owned: Sequence[tuple[str, bytes]], replayed: Sequence[str]) -> list[State]:
+        """Give a sign of life of what this process writes and reads; returns the state of each that it writes.
+
+        Raises:
+            StoreError: Valkey did not answer in time.
+        """
+        keys = [_INDEX]
+        for name, _ in owned:
+            keys += _keys(name)
+        keys += (_keys(name)[2] for name in replayed)
+        args: list[Any] = [self._keep_ms, _ALIVE_MS, _READER_MS, *(owner for _, owner in owned)]
+        async with _within(_WRITE_SECONDS):
+            states = await self._renew(keys=keys, args=args)
+        return [State(each) for each in states]
+
+    async def release(self, name: str, owner: bytes, *, unless_read: bool = False) -> bool:
+        """Delete an answer of this owner, but not `unless_read` if it has a reader. False if it stays.
+
+        Raises:
+            StoreError: Valkey did not answer in time.
+        """
+        async with _within(_WRITE_SECONDS):
+            args: list[Any] = [owner, "1" if unless_read else "0"]
+            return bool(await self._release(keys=[*_keys(name), _INDEX], args=args))
+
+    async def look(self, name: str, owner: bytes) -> tuple[bool, bool]:
+        """Whether the owner's answer is still kept, and whether the process that writes it is alive.
+
+        Raises:
+            StoreError: Valkey did not answer in time.
+        """
+        async with _within(_WRITE_SECONDS):
+            kept, alive = await self._look(keys=_keys(name), args=[owner])
+        return bool(kept), bool(alive)
+
+    async def read(self, name: str, after: int) -> list[tuple[int, bytes]]:
+        """The next pieces after number `after`, with their numbers; none if none comes within half a second.
+
+        Raises:
+            StoreError: Valkey did not answer in time, or too many read at the same time.
+        """
+        last = f"{after}-0" if after else _HEAD
+        async with _within(_BLOCK_MS / 1_000 + _WRITE_SECONDS):
+            streams: Any = {_PREFIX + name: last}
+            found: Any = await self._readers.xread(streams, count=_READ_COUNT, block=_BLOCK_MS)
+        entries = found[0][1] if found else []
+        return [(int(id_.partition(b"-")[0]), fields[b"piece"]) for id_, fields in entries]
+
+    async def close(self) -> None:
+        for client in (self._redis, self._readers):
+            await client.aclose()
+
+
+def _client(settings: ResumeSettings, connections: int) -> "Redis":
+    return Redis.from_url(
+        settings.url,
+        max_connections=connections,
+        socket_timeout=_WRITE_SECONDS + 1,
+        socket_connect_timeout=_WRITE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+def _keys(name: str) -> list[str]:
+    """The stream, the mark of its living owner, and the mark of a reader."""
+    return [f"{_PREFIX}{name}", f"{_PREFIX}{name}:alive", f"{_PREFIX}{name}:reader"]
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise StoreError(f"Valkey did not answer within {seconds:g} s") from error
+    except (RedisError, OSError) as error:
+        raise StoreError(f"{type(error).__name__}: {error}") from error
