@@ -80,9 +80,7 @@ def _secret(request: Request, completion_request: CompletionRequest) -> Secret |
     """What the answer is kept by; None if it is not kept, because forms differ each time that they are sent."""
     key = request.headers[RESUME_HEADER]
     if not _LEAST_KEY <= len(key) <= _MOST_KEY:
-        message = (
-            f"X-Resume-Key: send a random secret of {_LEAST_KEY} to {_MOST_KEY} characters."
-        )
+        message = f"X-Resume-Key: send a random secret of {_LEAST_KEY} to {_MOST_KEY} characters."
         raise refused(status=400, message=message, code="invalid_resume_key", param="X-Resume-Key")
     if completion_request.endpoint.body is not Body.JSON:
         return None

@@ -18,7 +18,7 @@ from metering.emitter.reports import Troubles
 from metering.gateway.metrics import Metrics
 from metering.gateway.problems import refused
 from metering.gateway.resume.copy import Copy, Head
-from metering.gateway.resume.sealing import SealError, Secret, new_owner
+from metering.gateway.resume.sealing import Place, SealError, Secret, new_owner
 from metering.gateway.resume.settings import ResumeSettings
 from metering.gateway.resume.store import Append, Claimed, Full, State, Store, StoreError
 
@@ -54,9 +54,9 @@ class Copies:
         self._troubles = Troubles(log)
         self._open: set[Copy] = set()
         self._changed: dict[Copy, None] = {}
-        self._replayed: Counter[str] = Counter()
+        self._replayed: Counter[Place] = Counter()
         # What is to be deleted, as soon as Valkey can be asked. What is left over is gone after its lifetime.
-        self._unwanted: deque[tuple[str, bytes]] = deque(maxlen=_MAX_UNWANTED)
+        self._unwanted: deque[tuple[Place, bytes]] = deque(maxlen=_MAX_UNWANTED)
         self._wake = asyncio.Event()
         self._away_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,11 +88,11 @@ class Copies:
         owner = new_owner()
         head = msgspec.msgpack.encode(Head(stream_id, request_hash))
         try:
-            found = await self.store.claim(secret.name, owner, secret.seal(owner, 0, head))
+            found = await self.store.claim(secret.place, owner, secret.seal(owner, 0, head))
         except StoreError as error:
             self._fails(error)
             # It may have been carried out all the same.
-            self._unwanted.append((secret.name, owner))
+            self._unwanted.append((secret.place, owner))
             self._metrics.resume("unavailable")
             return None
         self._answers()
@@ -107,7 +107,7 @@ class Copies:
     async def give_up(self, copy: Copy) -> bool:
         """Keep a copy no more, unless a client has come back to it; False if one has."""
         try:
-            released = await self.store.release(copy.name, copy.owner, unless_read=True)
+            released = await self.store.release(copy.place, copy.owner, unless_read=True)
         except StoreError as error:
             self._fails(error)
             released = True
@@ -122,20 +122,21 @@ class Copies:
     async def release(self, kept: Kept) -> None:
         """Delete an answer whose process has died before it had shown anything."""
         try:
-            await self.store.release(kept.secret.name, kept.owner)
+            await self.store.release(kept.secret.place, kept.owner)
         except StoreError as error:
             self._fails(error)
 
     @contextmanager
     def replaying(self, kept: Kept) -> Iterator[None]:
         """Within, the process that writes this answer learns that it has a reader."""
-        self._replayed[kept.secret.name] += 1
+        place = kept.secret.place
+        self._replayed[place] += 1
         try:
             yield
         finally:
-            self._replayed[kept.secret.name] -= 1
-            if not self._replayed[kept.secret.name]:
-                del self._replayed[kept.secret.name]
+            self._replayed[place] -= 1
+            if not self._replayed[place]:
+                del self._replayed[place]
 
     def _kept(self, secret: Secret, found: Claimed, request_hash: str) -> Kept | None:
         try:
@@ -170,7 +171,7 @@ class Copies:
             self._metrics.resume(why)
         self._open.discard(copy)
         self._changed.pop(copy, None)
-        self._unwanted.append((copy.name, copy.owner))
+        self._unwanted.append((copy.place, copy.owner))
         self._wake.set()
 
     async def _write_on(self) -> None:
@@ -206,7 +207,7 @@ class Copies:
             pieces = copy.take()
             size += sum(len(sealed) for _, sealed in pieces)
             copies.append(copy)
-            appends.append(Append(copy.name, copy.owner, pieces))
+            appends.append(Append(copy.place, copy.owner, pieces))
         for copy, kept in zip(copies, await self.store.append(appends), strict=True):
             if not kept:
                 self._lose(copy)
@@ -219,7 +220,7 @@ class Copies:
             owned, replayed = list(self._open), list(self._replayed)
             try:
                 if owned or replayed:
-                    states = await self.store.renew([(copy.name, copy.owner) for copy in owned], replayed)
+                    states = await self.store.renew([(copy.place, copy.owner) for copy in owned], replayed)
                     self._answers()
                     for copy, state in zip(owned, states, strict=True):
                         self._note_state(copy, state)
@@ -246,7 +247,7 @@ class Copies:
         self._fails(error)
         for copy in self._open:
             copy.forget()
-            self._unwanted.append((copy.name, copy.owner))
+            self._unwanted.append((copy.place, copy.owner))
             self._metrics.resume("unavailable")
         self._open.clear()
         self._changed.clear()

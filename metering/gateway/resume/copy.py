@@ -1,5 +1,6 @@
 """The copy of one answer, as its client is shown it, until it is written to Valkey."""
 
+import math
 from collections.abc import Callable
 from enum import IntEnum
 
@@ -52,11 +53,11 @@ class Copy:
         on_change: "Callable[[Copy], None]",
         on_drop: "Callable[[Copy, str], None]",
     ) -> None:
-        self.name = secret.name
+        self.place = secret.place
         self.owner = owner
         self.is_kept = True
         self.has_ended = False
-        self.read_at = 0.0
+        self.read_at = -math.inf
         self._secret = secret
         self._left = max_bytes
         self._on_change = on_change

@@ -112,7 +112,7 @@ class Replay:
         """The pieces of the answer to its end, each as soon as it is there."""
         secret, owner, last, silent = self._kept.secret, self._kept.owner, 0, 0
         while True:
-            pieces = await self._copies.store.read(secret.name, last)
+            pieces = await self._copies.store.read(secret.place, last)
             for number, sealed in pieces:
                 if number != last + 1:
                     raise _LostError
@@ -123,7 +123,7 @@ class Replay:
                 if kind is Kind.END:
                     return
             if not pieces:
-                is_kept, is_alive = await self._copies.store.look(secret.name, owner)
+                is_kept, is_alive = await self._copies.store.look(secret.place, owner)
                 silent = 0 if is_alive else silent + 1
                 if not is_kept or silent >= _LOOKS:
                     raise _LostError

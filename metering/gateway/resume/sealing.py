@@ -25,16 +25,24 @@ class SealError(MeteringError):
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
-    """The name under which an answer is kept, and the cipher of its pieces."""
+class Place:
+    """The name under which an answer is kept, and the one of all that is kept for its customer."""
 
     name: str
+    customer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where an answer is kept, and the cipher of its pieces."""
+
+    place: Place
     _cipher: AESGCM
 
     def seal(self, owner: bytes, number: int, content: bytes) -> bytes:
         """Encrypt piece `number` of the copy that `owner` made. It can be opened as that piece only."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, content, _place(owner, number))
+        return nonce + self._cipher.encrypt(nonce, content, _bound_to(owner, number))
 
     def unseal(self, owner: bytes, number: int, sealed: bytes) -> bytes:
         """The content of piece `number`.
@@ -43,7 +51,7 @@ class Secret:
             SealError: it is another piece, of another copy, or was changed.
         """
         try:
-            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _place(owner, number))
+            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound_to(owner, number))
         except (InvalidTag, ValueError) as error:
             raise SealError("a kept piece cannot be decrypted") from error
 
@@ -53,7 +61,8 @@ def secret_of(*, resume_key: str, client_key: str, customer_id: str) -> Secret:
     parts = (resume_key, client_key, customer_id)
     material = b"".join(hashlib.sha256(part.encode(errors="surrogatepass")).digest() for part in parts)
     derived = HKDF(algorithm=SHA256(), length=64, salt=None, info=_INFO).derive(material)
-    return Secret(derived[:32].hex(), AESGCM(derived[32:]))
+    customer = hashlib.sha256(_INFO + customer_id.encode(errors="surrogatepass")).hexdigest()[:32]
+    return Secret(Place(derived[:32].hex(), customer), AESGCM(derived[32:]))
 
 
 def new_owner() -> bytes:
@@ -61,5 +70,5 @@ def new_owner() -> bytes:
     return os.urandom(OWNER_BYTES)
 
 
-def _place(owner: bytes, number: int) -> bytes:
+def _bound_to(owner: bytes, number: int) -> bytes:
     return owner + number.to_bytes(8, "big")

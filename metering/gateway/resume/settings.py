@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from metering.gateway.environment import PREFIX, GatewayConfigError, seconds_of, whole_number_of
 
 _MIB = 1 << 20
+_MOST_STREAMS = 1_000_000
 # A process that writes answers gives a sign of life every second, and counts as dead after this time.
 ALIVE_SECONDS = 5.0
 
@@ -15,9 +16,9 @@ ALIVE_SECONDS = 5.0
 class ResumeSettings:
     """Where answers are kept, and the bounds.
 
-    An answer of at most `max_bytes` is kept for `keep_seconds` after its end. Gateways that share the Valkey keep at
-    most `max_streams`. A completion goes on for `window_seconds` after its client has left. A request waits for
-    Valkey for at most `timeout_seconds`.
+    An answer of at most `max_bytes` is kept for `keep_seconds` after its end. Valkey holds at most `max_streams`,
+    and `max_streams_per_customer` of each customer. A completion goes on for `window_seconds` after its client has
+    left. A request waits for Valkey for at most `timeout_seconds`.
     """
 
     url: str = field(repr=False)
@@ -25,6 +26,7 @@ class ResumeSettings:
     window_seconds: float = 60.0
     max_bytes: int = 4 * _MIB
     max_streams: int = 1_000
+    max_streams_per_customer: int = 200
     timeout_seconds: float = 0.5
 
 
@@ -52,6 +54,9 @@ def read_resume_settings(environment: Mapping[str, str]) -> ResumeSettings | Non
         keep_seconds=keep_seconds,
         window_seconds=seconds_of(environment, "RESUME_WINDOW_SECONDS", 60.0),
         max_bytes=whole_number_of(environment, "RESUME_MAX_BYTES", 4 * _MIB, least=1_024, most=256 * _MIB),
-        max_streams=whole_number_of(environment, "RESUME_MAX_STREAMS", 1_000, most=1_000_000),
+        max_streams=whole_number_of(environment, "RESUME_MAX_STREAMS", 1_000, most=_MOST_STREAMS),
+        max_streams_per_customer=whole_number_of(
+            environment, "RESUME_MAX_STREAMS_PER_CUSTOMER", 200, most=_MOST_STREAMS
+        ),
         timeout_seconds=seconds_of(environment, "RESUME_TIMEOUT_SECONDS", 0.5),
     )

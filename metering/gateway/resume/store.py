@@ -1,7 +1,7 @@
 """Kept answers in Valkey: each is a stream of sealed pieces, with marks of the process that writes and of readers.
 
-A name belongs to the owner whose mark stands in its first entry: others cannot write, renew or delete it. Each key
-has a lifetime. A call that takes too long is given up.
+A place belongs to the owner whose mark stands in its first entry: others cannot write, renew or delete it. Each
+key has a lifetime. A call that takes too long is given up.
 """
 
 import asyncio
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from metering.core.errors import MeteringError
+from metering.gateway.resume.sealing import Place
 from metering.gateway.resume.settings import ALIVE_SECONDS, ResumeSettings
 
 _PREFIX = "metering:resume:"
@@ -37,18 +38,24 @@ _MAX_REPLAYS = 500
 _CLAIM = """
 local known = redis.call('XRANGE', KEYS[1], '0-1', '0-1')[1]
 if known then
-  redis.call('SET', KEYS[3], '', 'PX', ARGV[5])
+  -- Without memory for the mark, what is kept can still be read.
+  redis.pcall('SET', KEYS[3], '', 'PX', ARGV[5])
   return known[2]
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
-if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[6]) then return 0 end
+for place, index in ipairs({KEYS[4], KEYS[5]}) do
+  if redis.call('ZCOUNT', index, now, '+inf') >= tonumber(ARGV[5 + place]) then return 0 end
+end
+-- Valkey refuses a script that is out of memory at its first write only: it is this one.
 redis.call('XADD', KEYS[1], '0-1', 'owner', ARGV[1], 'piece', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('SET', KEYS[2], '', 'PX', ARGV[4])
-redis.call('ZADD', KEYS[4], now + ARGV[3], KEYS[1])
-redis.call('PEXPIRE', KEYS[4], ARGV[3])
+for _, index in ipairs({KEYS[4], KEYS[5]}) do
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+  redis.call('ZADD', index, now + ARGV[3], KEYS[1])
+  redis.call('PEXPIRE', index, ARGV[3])
+end
 return nil
 """
 _OWNS = """
@@ -76,7 +83,7 @@ end
 return kept
 """
 )
-# Keys: the index; the three of each answer that this process writes; the reader's mark of each that it replays.
+# Keys: the five of each answer that this process writes; then the reader's mark of each that it replays.
 # Returns for each that it writes: 0 if it is gone, 2 if it has a reader, else 1.
 _RENEW = (
     _OWNS
@@ -85,17 +92,20 @@ local time = redis.call('TIME')
 local until_ = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
 local owned, states = #ARGV - 3, {}
 for place = 1, owned do
-  local key, alive, reader = KEYS[3 * place - 1], KEYS[3 * place], KEYS[3 * place + 1]
+  local first = 5 * place - 4
+  local key, alive, reader = KEYS[first], KEYS[first + 1], KEYS[first + 2]
   states[place] = 0
   if owns(key, ARGV[place + 3]) then
     redis.call('PEXPIRE', key, ARGV[1])
     redis.call('SET', alive, '', 'PX', ARGV[2])
-    redis.call('ZADD', KEYS[1], until_, key)
+    for index = first + 3, first + 4 do
+      redis.call('ZADD', KEYS[index], until_, key)
+      redis.call('PEXPIRE', KEYS[index], ARGV[1])
+    end
     states[place] = 1 + redis.call('EXISTS', reader)
   end
 end
-if owned > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
-for place = 3 * owned + 2, #KEYS do redis.call('SET', KEYS[place], '', 'PX', ARGV[3]) end
+for place = 5 * owned + 1, #KEYS do redis.call('SET', KEYS[place], '', 'PX', ARGV[3]) end
 return states
 """
 )
@@ -106,6 +116,7 @@ _RELEASE = (
 if not owns(KEYS[1], ARGV[1]) then return 1 end
 if ARGV[2] == '1' and redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
 redis.call('ZREM', KEYS[4], KEYS[1])
+redis.call('ZREM', KEYS[5], KEYS[1])
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 return 1
 """
@@ -141,7 +152,7 @@ class Claimed:
 class Append:
     """Pieces to be appended, each with its number, from 1."""
 
-    name: str
+    place: Place
     owner: bytes
     pieces: Sequence[tuple[int, bytes]]
 
@@ -150,31 +161,33 @@ class Store:
     """The Valkey of one worker process."""
 
     def __init__(self, settings: ResumeSettings) -> None:
-        self._settings = settings
+        self._claim_seconds = settings.timeout_seconds
         self._keep_ms = int(settings.keep_seconds * 1_000)
-        self._redis = _client(settings, _CONNECTIONS)
-        self._readers = _client(settings, _MAX_REPLAYS)
+        self._most = (settings.max_streams, settings.max_streams_per_customer)
+        # Requests wait for a connection; a replay too many is refused.
+        self._redis = _client(BlockingConnectionPool, settings, _CONNECTIONS)
+        self._readers = _client(ConnectionPool, settings, _MAX_REPLAYS)
         self._claim = self._redis.register_script(_CLAIM)
         self._append = self._redis.register_script(_APPEND)
         self._renew = self._redis.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
         self._look = self._redis.register_script(_LOOK)
 
-    async def claim(self, name: str, owner: bytes, sealed: bytes) -> Claimed | Full | None:
-        """Claim a name; None if nobody had. A claim that finds an answer counts as a reader of it.
+    async def claim(self, place: Place, owner: bytes, sealed: bytes) -> Claimed | Full | None:
+        """Claim a place; None if nobody had. A claim that finds an answer counts as a reader of it.
 
         Raises:
             StoreError: Valkey did not answer in time; it may have carried it out.
         """
-        args: list[Any] = [owner, sealed, self._keep_ms, _ALIVE_MS, _READER_MS, self._settings.max_streams]
-        async with _within(self._settings.timeout_seconds):
-            found = await self._claim(keys=[*_keys(name), _INDEX], args=args)
+        args: list[Any] = [owner, sealed, self._keep_ms, _ALIVE_MS, _READER_MS, *self._most]
+        async with _within(self._claim_seconds):
+            found = await self._claim(keys=_keys(place), args=args)
         if found is None:
             return None
         return Full() if found == 0 else Claimed(found[1], found[3])
 
     async def append(self, appends: Sequence[Append]) -> list[bool]:
-        """Append pieces; says for each name whether it is still kept for this owner.
+        """Append pieces; says for each place whether it is still kept for this owner.
 
         Raises:
             StoreError: nothing is known of what was appended.
@@ -185,25 +198,23 @@ class Store:
             for number, sealed in each.pieces:
                 args += (f"{number}-0", sealed)
         async with _within(_WRITE_SECONDS):
-            kept = await self._append(keys=[_PREFIX + each.name for each in appends], args=args)
+            kept = await self._append(keys=[_PREFIX + each.place.name for each in appends], args=args)
         return [bool(each) for each in kept]
 
-    async def renew(self, owned: Sequence[tuple[str, bytes]], replayed: Sequence[str]) -> list[State]:
+    async def renew(self, owned: Sequence[tuple[Place, bytes]], replayed: Sequence[Place]) -> list[State]:
         """Give a sign of life of what this process writes and reads; returns the state of each that it writes.
 
         Raises:
             StoreError: Valkey did not answer in time.
         """
-        keys = [_INDEX]
-        for name, _ in owned:
-            keys += _keys(name)
-        keys += (_keys(name)[2] for name in replayed)
+        keys = [key for place, _ in owned for key in _keys(place)]
+        keys += (_keys(place)[2] for place in replayed)
         args: list[Any] = [self._keep_ms, _ALIVE_MS, _READER_MS, *(owner for _, owner in owned)]
         async with _within(_WRITE_SECONDS):
             states = await self._renew(keys=keys, args=args)
         return [State(each) for each in states]
 
-    async def release(self, name: str, owner: bytes, *, unless_read: bool = False) -> bool:
+    async def release(self, place: Place, owner: bytes, *, unless_read: bool = False) -> bool:
         """Delete an answer of this owner, but not `unless_read` if it has a reader. False if it stays.
 
         Raises:
@@ -211,19 +222,19 @@ class Store:
         """
         async with _within(_WRITE_SECONDS):
             args: list[Any] = [owner, "1" if unless_read else "0"]
-            return bool(await self._release(keys=[*_keys(name), _INDEX], args=args))
+            return bool(await self._release(keys=_keys(place), args=args))
 
-    async def look(self, name: str, owner: bytes) -> tuple[bool, bool]:
+    async def look(self, place: Place, owner: bytes) -> tuple[bool, bool]:
         """Whether the owner's answer is still kept, and whether the process that writes it is alive.
 
         Raises:
             StoreError: Valkey did not answer in time.
         """
         async with _within(_WRITE_SECONDS):
-            kept, alive = await self._look(keys=_keys(name), args=[owner])
+            kept, alive = await self._look(keys=_keys(place)[:2], args=[owner])
         return bool(kept), bool(alive)
 
-    async def read(self, name: str, after: int) -> list[tuple[int, bytes]]:
+    async def read(self, place: Place, after: int) -> list[tuple[int, bytes]]:
         """The next pieces after number `after`, with their numbers; none if none comes within half a second.
 
         Raises:
@@ -231,7 +242,7 @@ class Store:
         """
         last = f"{after}-0" if after else _HEAD
         async with _within(_BLOCK_MS / 1_000 + _WRITE_SECONDS):
-            streams: Any = {_PREFIX + name: last}
+            streams: Any = {_PREFIX + place.name: last}
             found: Any = await self._readers.xread(streams, count=_READ_COUNT, block=_BLOCK_MS)
         entries = found[0][1] if found else []
         return [(int(id_.partition(b"-")[0]), fields[b"piece"]) for id_, fields in entries]
@@ -241,8 +252,8 @@ class Store:
             await client.aclose()
 
 
-def _client(settings: ResumeSettings, connections: int) -> "Redis":
-    return Redis.from_url(
+def _client(kind: type[ConnectionPool], settings: ResumeSettings, connections: int) -> Redis:
+    pool = kind.from_url(
         settings.url,
         max_connections=connections,
         socket_timeout=_WRITE_SECONDS + 1,
@@ -250,11 +261,13 @@ def _client(settings: ResumeSettings, connections: int) -> "Redis":
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+    return Redis.from_pool(pool)
 
 
-def _keys(name: str) -> list[str]:
-    """The stream, the mark of its living owner, and the mark of a reader."""
-    return [f"{_PREFIX}{name}", f"{_PREFIX}{name}:alive", f"{_PREFIX}{name}:reader"]
+def _keys(place: Place) -> list[str]:
+    """The stream, the marks of its living owner and of a reader, and the indexes of all and of the customer."""
+    key = _PREFIX + place.name
+    return [key, f"{key}:alive", f"{key}:reader", _INDEX, f"{_INDEX}:{place.customer}"]
 
 
 @asynccontextmanager

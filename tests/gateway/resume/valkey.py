@@ -52,7 +52,7 @@ class RunningValkey:
     def everything(self) -> bytes:
         """All names and all values."""
         found = b""
-        for key in self.redis.keys():
+        for key in self.redis.scan_iter():
             found += key
             kind = self.redis.type(key)
             if kind == b"stream":
@@ -64,14 +64,13 @@ class RunningValkey:
         return found
 
     def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.go_on()
-            self.kill()
+        self.go_on()
+        self.kill()
         self.redis.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, number)
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, number)
 
     def _answers(self) -> bool:
         try:

@@ -93,10 +93,16 @@ class ResumeWorld:
         """What the upstream was asked for a behaviour."""
         return self.upstream.records.get(name, [])
 
-    def metric(self, result: str, *, gateway: int = 0) -> float:
-        """How often a request or an answer had this result."""
-        lines = httpx2.get(f"{self.urls[gateway]}/metrics", timeout=60).text.splitlines()
-        name = f'metering_gateway_resume_total{{result="{result}"}} '
+    def metric(self, result: str) -> float:
+        """How often a request or an answer of the first gateway had this result."""
+        return self._metric(f'metering_gateway_resume_total{{result="{result}"}} ')
+
+    def problem(self, kind: str) -> float:
+        """How often the first gateway had this problem."""
+        return self._metric(f'metering_gateway_problems_total{{kind="{kind}"}} ')
+
+    def _metric(self, name: str) -> float:
+        lines = httpx2.get(f"{self.urls[0]}/metrics", timeout=60).text.splitlines()
         return next((float(line.removeprefix(name)) for line in lines if line.startswith(name)), 0.0)
 
 
