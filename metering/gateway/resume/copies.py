@@ -69,7 +69,7 @@ class Copies:
         """Write what waits, if that is quickly done, and stop."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._write_all()

@@ -256,7 +256,8 @@ def _client(kind: type[ConnectionPool], settings: ResumeSettings, connections: i
     pool = kind.from_url(
         settings.url,
         max_connections=connections,
-        socket_timeout=_WRITE_SECONDS + 1,
+        # Each call has its own timeout. The client's would lose cancellations: it uses `asyncio.wait_for`.
+        socket_timeout=None,
         socket_connect_timeout=_WRITE_SECONDS,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
