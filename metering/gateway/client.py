@@ -66,7 +66,7 @@ class Client:
             return
         self.headers_sent = True
         if self.copy is not None:
-            self.copy.begin(status, headers)
+            self.copy.start(status, headers)
         if not self.left:
             headers = [*headers, *self._own_headers()]
             await self._pass({"type": "http.response.start", "status": status, "headers": headers})

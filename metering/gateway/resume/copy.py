@@ -65,7 +65,7 @@ class Copy:
         self._number = 0
         self._waiting: list[tuple[Kind, bytes]] = []
 
-    def begin(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers) -> None:
         """The answer begins. An error is not kept: the client is to ask again."""
         if status >= _FIRST_ERROR:
             self.drop("")

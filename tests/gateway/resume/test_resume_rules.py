@@ -73,7 +73,7 @@ class _Kept:
 
 def test_what_is_added_between_two_writes_is_one_piece() -> None:
     kept = _Kept()
-    kept.copy.begin(200, [(b"content-type", b"text/event-stream")])
+    kept.copy.start(200, [(b"content-type", b"text/event-stream")])
     for part in (b"a", b"b", b"c"):
         kept.copy.add(part)
     [(first, kind, _), (second, body, content)] = kept.pieces()
@@ -104,7 +104,7 @@ def test_a_copy_that_is_too_large_is_dropped_and_takes_nothing_more() -> None:
 
 def test_an_error_is_not_kept() -> None:
     kept = _Kept()
-    kept.copy.begin(429, [])
+    kept.copy.start(429, [])
     kept.copy.end(b"{}")
     assert (kept.copy.is_kept, kept.dropped, kept.pieces()) == (False, "nothing", [])
 
