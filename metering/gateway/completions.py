@@ -81,6 +81,13 @@ class Completion:
 
     async def serve(self) -> None:
         """Answer the client; returns after the stream-end is emitted and the upstream connection closed."""
+        try:
+            await self._serve()
+        finally:
+            if self._copy is not None:
+                self._copy.drop("")
+
+    async def _serve(self) -> None:
         work = asyncio.create_task(self._work())
         watch = asyncio.create_task(self._client.until_gone())
         stop = self._stop = asyncio.create_task(self._interrupted.wait())
@@ -103,8 +110,6 @@ class Completion:
             stop.cancel()
         if self._stop_reason is not None and not self._client.is_complete:
             await self._client.say_goodbye(_STOPPED)
-        if self._copy is not None:
-            self._copy.drop("")
         if not work.cancelled():
             work.result()
 

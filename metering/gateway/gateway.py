@@ -26,7 +26,7 @@ _CLOCK_JUMP_SECONDS = 30.0
 
 
 class Running(Protocol):
-    """A completion that is being served, or replayed."""
+    """A completion that is being served, or resumed."""
 
     def blocked_for(self, now: float) -> float: ...
 

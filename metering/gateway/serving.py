@@ -14,7 +14,7 @@ from metering.gateway.request_body import hash_of
 from metering.gateway.requests import CompletionRequest, presented_key
 from metering.gateway.resume.copies import Kept
 from metering.gateway.resume.copy import Copy
-from metering.gateway.resume.replay import Replay
+from metering.gateway.resume.resumed import ResumedAnswer
 from metering.gateway.resume.sealing import Secret, secret_of
 
 RESUME_HEADER = "x-resume-key"
@@ -56,7 +56,7 @@ async def serve_completion(
             client = Client(
                 scope=scope, receive=receive, send=send, stream_id=found.stream_id, vendor=vendor, resumed=True
             )
-            if await Replay(kept=found, client=client, gateway=gateway, copies=gateway.copies).serve():
+            if await ResumedAnswer(kept=found, client=client, gateway=gateway, copies=gateway.copies).serve():
                 return
     client = Client(
         scope=scope,

@@ -54,7 +54,7 @@ class Copies:
         self._troubles = Troubles(log)
         self._open: set[Copy] = set()
         self._changed: dict[Copy, None] = {}
-        self._replayed: Counter[Place] = Counter()
+        self._read: Counter[Place] = Counter()
         # What is to be deleted, as soon as Valkey can be asked. What is left over is gone after its lifetime.
         self._unwanted: deque[tuple[Place, bytes]] = deque(maxlen=_MAX_UNWANTED)
         self._wake = asyncio.Event()
@@ -127,16 +127,16 @@ class Copies:
             self._fails(error)
 
     @contextmanager
-    def replaying(self, kept: Kept) -> Iterator[None]:
+    def reading(self, kept: Kept) -> Iterator[None]:
         """Within, the process that writes this answer learns that it has a reader."""
         place = kept.secret.place
-        self._replayed[place] += 1
+        self._read[place] += 1
         try:
             yield
         finally:
-            self._replayed[place] -= 1
-            if not self._replayed[place]:
-                del self._replayed[place]
+            self._read[place] -= 1
+            if not self._read[place]:
+                del self._read[place]
 
     def _kept(self, secret: Secret, found: Claimed, request_hash: str) -> Kept | None:
         try:
@@ -211,16 +211,16 @@ class Copies:
         for copy, kept in zip(copies, await self.store.append(appends), strict=True):
             if not kept:
                 self._lose(copy)
-            elif copy.has_ended:
+            elif copy.has_ended and copy not in self._changed:
                 self._open.discard(copy)
 
     async def _renew_on(self) -> None:
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
-            owned, replayed = list(self._open), list(self._replayed)
+            owned, read = list(self._open), list(self._read)
             try:
-                if owned or replayed:
-                    states = await self.store.renew([(copy.place, copy.owner) for copy in owned], replayed)
+                if owned or read:
+                    states = await self.store.renew([(copy.place, copy.owner) for copy in owned], read)
                     self._answers()
                     for copy, state in zip(owned, states, strict=True):
                         self._note_state(copy, state)

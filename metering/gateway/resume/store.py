@@ -31,8 +31,8 @@ _WRITE_SECONDS = ALIVE_SECONDS
 _BLOCK_MS = 500
 _READ_COUNT = 16
 _CONNECTIONS = 16
-# Each replay waits on a connection of its own.
-_MAX_REPLAYS = 500
+# Each reader waits on a connection of its own.
+_MAX_READERS = 500
 
 # Returns nothing if the name is claimed now, its first entry if it was claimed before, or 0 if too many are kept.
 _CLAIM = """
@@ -83,7 +83,7 @@ end
 return kept
 """
 )
-# Keys: the five of each answer that this process writes; then the reader's mark of each that it replays.
+# Keys: the five of each answer that this process writes; then the reader's mark of each that it reads.
 # Returns for each that it writes: 0 if it is gone, 2 if it has a reader, else 1.
 _RENEW = (
     _OWNS
@@ -164,9 +164,9 @@ class Store:
         self._claim_seconds = settings.timeout_seconds
         self._keep_ms = int(settings.keep_seconds * 1_000)
         self._most = (settings.max_streams, settings.max_streams_per_customer)
-        # Requests wait for a connection; a replay too many is refused.
+        # Requests wait for a connection; a reader too many is refused.
         self._redis = _client(BlockingConnectionPool, settings, _CONNECTIONS)
-        self._readers = _client(ConnectionPool, settings, _MAX_REPLAYS)
+        self._readers = _client(ConnectionPool, settings, _MAX_READERS)
         self._claim = self._redis.register_script(_CLAIM)
         self._append = self._redis.register_script(_APPEND)
         self._renew = self._redis.register_script(_RENEW)
@@ -201,14 +201,14 @@ class Store:
             kept = await self._append(keys=[_PREFIX + each.place.name for each in appends], args=args)
         return [bool(each) for each in kept]
 
-    async def renew(self, owned: Sequence[tuple[Place, bytes]], replayed: Sequence[Place]) -> list[State]:
+    async def renew(self, owned: Sequence[tuple[Place, bytes]], read: Sequence[Place]) -> list[State]:
         """Give a sign of life of what this process writes and reads; returns the state of each that it writes.
 
         Raises:
             StoreError: Valkey did not answer in time.
         """
         keys = [key for place, _ in owned for key in _keys(place)]
-        keys += (_keys(place)[2] for place in replayed)
+        keys += (_keys(place)[2] for place in read)
         args: list[Any] = [self._keep_ms, _ALIVE_MS, _READER_MS, *(owner for _, owner in owned)]
         async with _within(_WRITE_SECONDS):
             states = await self._renew(keys=keys, args=args)

@@ -104,7 +104,7 @@ def test_a_client_that_drops_before_the_first_token_gets_the_whole_text_once(
     _is_completed_once(world, "thinks", second.stream_id, asked_before=asked)
 
 
-def test_a_client_may_drop_again_and_again_also_within_what_is_replayed(world: ResumeWorld) -> None:
+def test_a_client_may_drop_again_and_again_also_within_what_is_shown_again(world: ResumeWorld) -> None:
     key, asked = new_key(), len(world.requests("slow"))
     first = world.ask("slow", key, leave_after=4)
     for after in (2, 7, 0, 11, 3):
@@ -143,7 +143,7 @@ def test_the_retry_of_the_stock_client_is_a_resume(world: ResumeWorld) -> None:
     _is_completed_once(world, "thinks", answer.response.headers["x-metering-stream-id"], asked_before=asked)
 
 
-def test_the_usage_chunk_is_replayed_to_a_client_that_asked_for_it(world: ResumeWorld) -> None:
+def test_the_usage_chunk_is_shown_again_to_a_client_that_asked_for_it(world: ResumeWorld) -> None:
     key = new_key()
     options: dict[str, Any] = {"stream_options": {"include_usage": True}, "messages": MESSAGES, "stream": True}
     options["extra_headers"] = {"X-Resume-Key": key}
@@ -219,7 +219,7 @@ def test_who_waits_for_an_answer_that_is_refused_asks_the_upstream_itself(world:
 
 
 @pytest.mark.parametrize("after", [None, 5])
-def test_an_answer_that_failed_is_replayed_with_its_error(world: ResumeWorld, after: int | None) -> None:
+def test_an_answer_that_failed_is_shown_again_with_its_error(world: ResumeWorld, after: int | None) -> None:
     key, asked = new_key(), len(world.requests("breaks"))
     first = world.ask("breaks", key, leave_after=after)
     second = world.ask("breaks", key, gateway=1)

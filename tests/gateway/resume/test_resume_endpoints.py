@@ -1,4 +1,4 @@
-"""What is kept is replayed by every endpoint, streamed or not, to the stock SDKs of both vendors."""
+"""What is kept is shown again by every endpoint, streamed or not, to the stock SDKs of both vendors."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

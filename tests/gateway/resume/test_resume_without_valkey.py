@@ -168,7 +168,7 @@ def test_a_client_that_came_back_is_told_when_valkey_fails(
     seen: list[Seen] = []
     reader = threading.Thread(target=lambda: seen.append(world.ask("lasts", key)))
     reader.start()
-    eventually(lambda: world.metric("resumed") == 1, what="it is replayed")
+    eventually(lambda: world.metric("resumed") == 1, what="it reads")
     fragile_valkey.kill()
     reader.join(60)
     assert TEXT.startswith(seen[0].text)

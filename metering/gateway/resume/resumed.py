@@ -40,7 +40,7 @@ class _LostError(Exception):
     """The rest of the answer will not come."""
 
 
-class Replay:
+class ResumedAnswer:
     """Gives one client what is kept of an answer, and follows the answer to its end."""
 
     def __init__(self, *, kept: Kept, client: Client, gateway: Gateway, copies: Copies) -> None:
@@ -78,13 +78,13 @@ class Replay:
         self._interrupted.set()
 
     def stop_for_shutdown(self) -> None:
-        """End the replay with an error for the client, who may come back once more."""
+        """End it with an error for the client, who may come back once more."""
         self._interrupted.set()
 
     async def _work(self) -> bool:
         client = self._client
         try:
-            with self._copies.replaying(self._kept):
+            with self._copies.reading(self._kept):
                 await self._pass_on()
         except (_LostError, SealError):
             if not client.headers_sent:
