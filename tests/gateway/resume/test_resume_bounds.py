@@ -138,7 +138,7 @@ def test_room_is_made_when_an_answer_is_not_kept_any_more(empty_valkey: RunningV
 
 def test_a_client_that_stopped_reading_is_disconnected_and_may_come_back(worlds: Worlds) -> None:
     key = new_key()
-    with worlds(stall_seconds=0.5, max_bytes=64 << 20) as world, socket.socket() as stalled:
+    with worlds(stall_seconds=3.0, max_bytes=64 << 20) as world, socket.socket() as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stalled.connect(("127.0.0.1", int(world.urls[0].rpartition(":")[2])))
         stalled.sendall(raw_request("flood", key))
@@ -167,7 +167,7 @@ def test_an_old_connection_that_hangs_does_not_hold_up_the_client_that_came_back
 
 def test_a_client_that_came_back_and_stopped_reading_is_disconnected(worlds: Worlds) -> None:
     key = new_key()
-    with worlds(stall_seconds=1.0, max_bytes=64 << 20) as world:
+    with worlds(stall_seconds=3.0, max_bytes=64 << 20) as world:
         first = world.ask("flood", key)
         with socket.socket() as stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)

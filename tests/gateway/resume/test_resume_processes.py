@@ -120,19 +120,20 @@ def test_any_worker_continues_what_another_began(
 
 
 def test_a_killed_gateway_leaves_what_was_shown_and_the_rest_is_said_to_be_lost(
-    start: Starter,
+    start: Starter, valkey: RunningValkey
 ) -> None:
-    key = new_key()
+    key, before = new_key(), set(valkey.names())
     with start("killed") as killed, start("other") as other:
         first = _ask(killed, "long", key, leave_after=20)
+        [name] = set(valkey.names()) - before
+        eventually(lambda: valkey.redis.xlen(name) > 5, what="some of it is written")
         killed.signal(signal.SIGKILL)
         killed.process.wait(60)
         began = time.monotonic()
         second = _ask(other, "long", key)
         assert time.monotonic() - began < 50, "it does not hang"
         assert (second.stream_id, second.resumed) == (first.stream_id, "true")
-        # Within the last twentieth of a second, what was shown may not have been written.
-        assert second.chunks >= 10
+        assert second.chunks >= 4
         assert (TEXT * 400).startswith(second.text)
         assert "was lost before it was finished" in str(second.error)
         assert other.metric('metering_gateway_resume_total{result="lost"}') == 1

@@ -60,7 +60,7 @@ class RunningValkey:
             elif kind == b"zset":
                 found += b"".join(self.redis.zrange(key, 0, -1))
             else:
-                found += self.redis.get(key)
+                found += self.redis.get(key) or b""
         return found
 
     def stop(self) -> None:
