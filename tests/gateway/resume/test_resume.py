@@ -1,5 +1,7 @@
 """A client that lost its connection comes back with its key, and gets the whole answer once, for one charge."""
 
+import asyncio
+import random
 import socket
 import threading
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ from tests.gateway.hostile.behaviours import (
 )
 from tests.gateway.resume.valkey import RunningValkey
 from tests.gateway.resume.world import ResumeWorld, Seen, new_key, raw_request, resume_world
+from tests.gateway.world import KEY
 
 _ANY = Expected(usage=None)
 _END = [finish(), usage_chunk(openai_usage()), DONE]
@@ -130,6 +133,41 @@ def test_two_clients_with_the_same_key_at_the_same_time_get_one_completion(world
     assert sorted(each.resumed for each in seen) == ["false", "true", "true", "true"]
     assert len({each.stream_id for each in seen}) == 1
     _is_completed_once(world, "slow", seen[0].stream_id, asked_before=asked)
+
+
+def test_a_storm_of_clients_that_drop_and_come_back(world: ResumeWorld) -> None:
+    """Sixty at once, each leaves three times at moments of its own, and comes back to either gateway."""
+    asked, chance = len(world.requests("slow")), random.Random(7)
+
+    async def attempt(key: str, leave_after: int | None) -> tuple[str, str]:
+        text = ""
+        options: dict[str, Any] = {"messages": MESSAGES, "stream": True, "extra_headers": {"X-Resume-Key": key}}
+        url = chance.choice(world.urls)
+        async with (
+            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=60) as client,
+            await client.chat.completions.create(model="gpt-4o:slow", **options) as answer,
+        ):
+            async for chunk in answer:
+                text += "".join(choice.delta.content or "" for choice in chunk.choices)
+                if leave_after is not None and text.count(" ") >= leave_after:
+                    break
+        return answer.response.headers["x-metering-stream-id"], text
+
+    async def one() -> str:
+        key = new_key()
+        for _ in range(3):
+            await attempt(key, chance.randrange(1, TOKENS))
+        stream_id, text = await attempt(key, None)
+        assert text == TEXT
+        return stream_id
+
+    async def all_of_them() -> list[str]:
+        return await asyncio.gather(*(one() for _ in range(60)))
+
+    stream_ids = asyncio.run(all_of_them())
+    assert len(set(stream_ids)) == 60
+    assert len(world.requests("slow")) == asked + 60
+    assert {world.events(each).ended["outcome"] for each in stream_ids} == {"completed"}
 
 
 def test_the_retry_of_the_stock_client_is_a_resume(world: ResumeWorld) -> None:

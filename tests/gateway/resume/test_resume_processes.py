@@ -66,6 +66,7 @@ class Starter:
     def __call__(self, name: str, *arguments: str, grace_seconds: str = "1") -> Iterator[GatewayProcess]:
         (self._folder / name).mkdir()
         settings = {"resume_redis_url": self._valkey.url, "resume_timeout_seconds": "10"}
+        settings |= {"resume_max_streams": "100000", "resume_max_streams_per_customer": "100000"}
         with gateway_process(
             self._folder / name,
             sink_url=self._sink.url,

@@ -122,9 +122,10 @@ def resume_world(
     stall_seconds: float = 60.0,
     **options: Any,
 ) -> Iterator[ResumeWorld]:
-    """Gateways in this process. Requests wait long for Valkey, because the machine may be busy."""
+    """Gateways in this process. They wait long for Valkey, on a busy machine, and keep as much as the tests ask for."""
     sink = IngestSink()
-    resume = ResumeSettings(url=valkey.url, **{"timeout_seconds": 10.0, **options})
+    usual = {"timeout_seconds": 10.0, "max_streams": 100_000, "max_streams_per_customer": 100_000}
+    resume = ResumeSettings(url=valkey.url, **{**usual, **options})
     with ExitStack() as stack:
         sink_url = stack.enter_context(RunningServer(sink.app)).url
         upstream = stack.enter_context(HostileUpstream(behaviours))
