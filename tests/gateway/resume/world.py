@@ -122,7 +122,7 @@ def resume_world(
     stall_seconds: float = 60.0,
     **options: Any,
 ) -> Iterator[ResumeWorld]:
-    """Gateways in this process. They wait long for Valkey, on a busy machine, and keep as much as the tests ask for."""
+    """Gateways in this process. They wait long for Valkey, and keep as much as the tests ask for."""
     sink = IngestSink()
     usual = {"timeout_seconds": 10.0, "max_streams": 100_000, "max_streams_per_customer": 100_000}
     resume = ResumeSettings(url=valkey.url, **{**usual, **options})
