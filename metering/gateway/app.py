@@ -16,14 +16,14 @@ from starlette.types import Receive, Scope, Send
 
 from metering.answers.tokens import warm_up
 from metering.emitter import Emitter
-from metering.gateway.client import SERVERS_SEND, Client
-from metering.gateway.completions import Completion, new_stream_id
+from metering.gateway.client import SERVERS_SEND
 from metering.gateway.endpoints import ENDPOINTS, SERVED, Endpoint, Vendor
 from metering.gateway.gateway import Gateway
 from metering.gateway.metrics import CONTENT_TYPE_LATEST
 from metering.gateway.policy_check import check_policies
 from metering.gateway.problems import Problem, RefusedError
 from metering.gateway.requests import authenticate, read_completion_request
+from metering.gateway.serving import Connection, serve_completion
 from metering.gateway.settings import GatewaySettings
 
 # The time to acknowledge the last events at the end.
@@ -51,6 +51,8 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
         )
         gateway = Gateway(settings=settings, emitter=emitter)
         watching = [asyncio.create_task(gateway.tick()), asyncio.create_task(check_policies(gateway))]
+        if gateway.copies is not None:
+            gateway.copies.start()
         if on_start is not None:
             on_start(gateway)
         try:
@@ -60,6 +62,8 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
             deadline = asyncio.get_running_loop().time() + _FLUSH_SECONDS
             while gateway.running and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(0.01)
+            if gateway.copies is not None:
+                await gateway.copies.close()
             for task in watching:
                 task.cancel()
             gateway.client.close()
@@ -97,7 +101,7 @@ def _middleware(settings: GatewaySettings) -> list[Middleware]:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-metering-stream-id"],
+            expose_headers=["x-metering-stream-id", "x-metering-resumed", "x-metering-resumable"],
             max_age=600,
         )
     ]
@@ -126,16 +130,12 @@ class _Metered:
             )
         except ClientDisconnect:
             return
-        stream_id = new_stream_id()
-        await Completion(
-            request=completion_request,
-            client_headers=request.headers,
-            client=Client(
-                scope=scope, receive=receive, send=send, stream_id=stream_id, vendor=self._endpoint.vendor
-            ),
-            stream_id=stream_id,
+        await serve_completion(
+            request=request,
+            completion_request=completion_request,
+            connection=Connection(scope, receive, send),
             gateway=gateway,
-        ).serve()
+        )
 
 
 async def _generation(request: Request) -> Response:

@@ -1,7 +1,7 @@
 """The client's side of a completion: its answer, as long as the client takes it.
 
 `send` waits while the client is slow. What waits is bounded by the server's buffer, and how long it may wait is
-bounded by the gateway, which looks at `blocked_since`.
+bounded by the gateway, which looks at `blocked_since`. If a copy is kept, the answer goes on without the client.
 """
 
 import asyncio
@@ -10,19 +10,34 @@ from starlette.types import Receive, Scope, Send
 
 from metering.gateway.endpoints import Vendor
 from metering.gateway.problems import Problem
+from metering.gateway.resume.copy import Copy
 
 Headers = list[tuple[bytes, bytes]]
 SERVERS_SEND = "metering.gateway.send"
+_TRUTH = {True: b"true", False: b"false"}
 _ABORT_SECONDS = 1.0
 _FRAME_SECONDS = 1.0
 
 
 class Client:
-    """Sends the answer to the client, or drops it once `left` is set."""
+    """Sends the answer to the client, or drops it once `left` is set; into its copy as long as that is kept.
+
+    `resumed` says whether the answer is that of an earlier request; None if the client sent no `X-Resume-Key`.
+    """
 
     def __init__(
-        self, *, scope: Scope, receive: Receive, send: Send, stream_id: str, vendor: Vendor = Vendor.OPENAI
+        self,
+        *,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        stream_id: str,
+        vendor: Vendor = Vendor.OPENAI,
+        resumed: bool | None = None,
+        copy: Copy | None = None,
     ) -> None:
+        self.copy = copy
+        self._resumed = resumed
         self._vendor = vendor
         self._transport: asyncio.Transport | None = scope.get("state", {}).get("transport")
         self._receive = receive
@@ -41,16 +56,36 @@ class Client:
         while (await self._receive())["type"] != "http.disconnect":
             continue
 
+    @property
+    def takes(self) -> bool:
+        """Whether anything is done with what is sent."""
+        return not self.left or (self.copy is not None and self.copy.is_kept)
+
     async def send_headers(self, status: int, headers: Headers) -> None:
-        if self.left:
+        if not self.takes:
             return
         self.headers_sent = True
-        headers = [*headers, (b"x-metering-stream-id", self._stream_id)]
-        await self._pass({"type": "http.response.start", "status": status, "headers": headers})
+        if self.copy is not None:
+            self.copy.start(status, headers)
+        if not self.left:
+            headers = [*headers, *self._own_headers()]
+            await self._pass({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _own_headers(self) -> Headers:
+        own = [(b"x-metering-stream-id", self._stream_id)]
+        if self._resumed is not None:
+            resumable = self._resumed or (self.copy is not None and self.copy.is_kept)
+            own.append((b"x-metering-resumed", _TRUTH[self._resumed]))
+            own.append((b"x-metering-resumable", _TRUTH[resumable]))
+        return own
 
     async def send_body(self, body: bytes) -> None:
+        if not self.takes:
+            return
+        self._ends_within_event = not body.endswith((b"\n\n", b"\r\r", b"\r\n\r\n"))
+        if self.copy is not None:
+            self.copy.add(body)
         if not self.left:
-            self._ends_within_event = not body.endswith((b"\n\n", b"\r\r", b"\r\n\r\n"))
             self.blocked_since = asyncio.get_running_loop().time()
             try:
                 await self._send_body({"type": "http.response.body", "body": body, "more_body": True})
@@ -59,8 +94,12 @@ class Client:
 
     async def finish(self, body: bytes = b"") -> None:
         """Send the last part of the answer."""
-        if not self.left and not self.is_complete:
-            self.is_complete = True
+        if self.is_complete or not self.takes:
+            return
+        self.is_complete = True
+        if self.copy is not None:
+            self.copy.end(body)
+        if not self.left:
             await self._pass({"type": "http.response.body", "body": body, "more_body": False})
 
     async def send_whole(self, status: int, headers: Headers, body: bytes) -> None:
@@ -85,6 +124,13 @@ class Client:
                 await self.send_problem(problem)
         except TimeoutError:
             await self.abort()
+
+    def disconnect(self) -> bool:
+        """Close the connection at once, and let the answer go on; False where the server does not allow it."""
+        if self._transport is None:
+            return False
+        self._transport.abort()
+        return True
 
     async def abort(self) -> None:
         """Close the connection at once, with what the client has not taken."""

@@ -7,6 +7,7 @@ usage at its end. The stream-end is emitted without an await, so that no cancell
 
 import asyncio
 import logging
+import math
 import uuid
 from dataclasses import dataclass
 
@@ -36,6 +37,10 @@ _SWEEP_SECONDS = 0.05
 _SWEEP_QUIET_ROUNDS = 4
 # How long an upstream has to notice that our side of the connection is closed.
 _NOTICE_SECONDS = 0.1
+# How often a completion without a client looks whether it is still worth going on.
+_LOOK_SECONDS = 0.25
+# A client that has come back on another connection does not wait for the old one for longer than this.
+_OLD_CONNECTION_SECONDS = 2.0
 _USAGE_OPTION_NAMES = (b"stream_options", b"include_usage")
 
 _STOPPED = Problem(
@@ -64,6 +69,7 @@ class Completion:
         self._request = request
         self._client_headers = client_headers
         self._client = client
+        self._copy = client.copy
         self._stream_id = stream_id
         self._gateway = gateway
         self._progress = Progress()
@@ -75,6 +81,13 @@ class Completion:
 
     async def serve(self) -> None:
         """Answer the client; returns after the stream-end is emitted and the upstream connection closed."""
+        try:
+            await self._serve()
+        finally:
+            if self._copy is not None:
+                self._copy.drop("")
+
+    async def _serve(self) -> None:
         work = asyncio.create_task(self._work())
         watch = asyncio.create_task(self._client.until_gone())
         stop = self._stop = asyncio.create_task(self._interrupted.wait())
@@ -84,6 +97,7 @@ class Completion:
             # uvicorn also reports a disconnect when the response is complete.
             if watch.done() and not self._client.is_complete and not work.done():
                 self._client.left = True
+                await self._wait_for_return(work)
                 await self._read_on(work)
             await self._cancel(work)
         except asyncio.CancelledError:
@@ -101,12 +115,18 @@ class Completion:
 
     def blocked_for(self, now: float) -> float:
         """The seconds for which the client has taken nothing of what waits for it."""
-        return 0.0 if self._client.blocked_since is None else now - self._client.blocked_since
+        if self._client.blocked_since is None:
+            return 0.0
+        blocked = now - self._client.blocked_since
+        came_back = self._copy is not None and now - self._copy.read_at < _OLD_CONNECTION_SECONDS
+        return math.inf if came_back and blocked > _OLD_CONNECTION_SECONDS else blocked
 
     def stop_for_stall(self) -> None:
-        """End the stream as cancelled: the client does not read."""
+        """The client does not read: disconnect it, and end the stream as cancelled if it cannot be resumed."""
         self._gateway.metrics.problem("stalled_client")
         log.warning("stream %s: the client has stopped reading and is disconnected", self._stream_id)
+        if self._copy is not None and self._copy.is_kept and self._client.disconnect():
+            return
         self._interrupt(_Verdict(Outcome.CANCELLED, "client_stalled"))
 
     def stop_for_shutdown(self) -> None:
@@ -124,6 +144,20 @@ class Completion:
         if self._stop_reason is not None or self._client.left:
             work.cancel()
         await asyncio.wait({work})
+
+    async def _wait_for_return(self, work: asyncio.Task[None]) -> None:
+        """After the client has left: let the answer go on while it is kept and the client may still come back."""
+        copies, copy, stop = self._gateway.copies, self._copy, self._stop
+        if copies is None or copy is None or stop is None:
+            return
+        loop = asyncio.get_running_loop()
+        left_at = loop.time()
+        while copy.is_kept and not (work.done() or stop.done()):
+            seconds = max(left_at, copy.read_at) + copies.settings.window_seconds - loop.time()
+            if seconds <= 0 and await copies.give_up(copy):
+                return
+            pause = min(max(seconds, 0.0), _LOOK_SECONDS)
+            await asyncio.wait({work, stop}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
 
     async def _read_on(self, work: asyncio.Task[None]) -> None:
         """After the client has left: take what has arrived, then what is worth waiting for."""

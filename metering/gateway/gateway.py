@@ -12,6 +12,7 @@ from metering.events.events import StreamStart
 from metering.gateway.generations import Generations
 from metering.gateway.metrics import Metrics
 from metering.gateway.models import Models
+from metering.gateway.resume.copies import Copies
 from metering.gateway.routing import Routing
 from metering.gateway.settings import GatewaySettings
 from metering.gateway.upstream import UpstreamClient
@@ -25,7 +26,7 @@ _CLOCK_JUMP_SECONDS = 30.0
 
 
 class Running(Protocol):
-    """A completion that is being served."""
+    """A completion that is being served, or resumed."""
 
     def blocked_for(self, now: float) -> float: ...
 
@@ -45,6 +46,8 @@ class Gateway:
         self.generations = Generations(settings)
         self.models = Models()
         self.metrics = Metrics()
+        # What is kept for clients that come back; None if resume is off.
+        self.copies = Copies(settings=settings.resume, metrics=self.metrics) if settings.resume else None
         self.errors = ErrorLog(log)
         self.running: set[Running] = set()
         # The base URLs of upstreams that refused `stream_options`.

@@ -39,6 +39,7 @@ class Metrics:
         self._streams = self._counter("streams", "Streams that ended, by outcome.", ("outcome",))
         self._disbelieved = self._counter("usage_not_believed", "Streams whose reported usage was not used as is.")
         self._problems = self._counter("problems", "Events that need an operator, by kind.", ("kind",))
+        self._resumes = self._counter("resume", "Requests with an X-Resume-Key, and kept answers.", ("result",))
         self._chunks = self._counter("chunks", "Events of upstreams that were passed on or hidden.")
         self._unreadable = self._counter("unreadable_chunks", "Events of upstreams that could not be read.")
         for name in _EMITTER_COUNTERS:
@@ -54,6 +55,10 @@ class Metrics:
     def problem(self, kind: str) -> None:
         """Count something that needs an operator: `upstream_key`, `usage_option`, `stalled_client`, …"""
         self._problems.labels(kind).inc()
+
+    def resume(self, result: str) -> None:
+        """Count what came of a request with an `X-Resume-Key`, or of what was kept for it."""
+        self._resumes.labels(result).inc()
 
     def publish(self, *, open_streams: int, emitter: EmitterStats) -> None:
         """Bring the metrics up to date."""

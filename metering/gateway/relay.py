@@ -101,8 +101,7 @@ class Relay:
         """Audio or text, which says nothing of its usage, as it comes."""
         await self._client.send_headers(status, headers)
         while data := await answer.read():
-            if not self._client.left:
-                await self._client.send_body(data)
+            await self._client.send_body(data)
         self._progress.upstream_finished = True
         await self._client.finish()
 
@@ -191,7 +190,7 @@ class Relay:
             if visible is not None:
                 shown.append(visible)
         self._metrics.chunks += len(events)
-        if shown and not self._client.left:
+        if shown and self._client.takes:
             await self._client.send_body(shown[0] if len(shown) == 1 else b"".join(shown))
         if len(events) > 1:
             # After a burst it is the others' turn.

@@ -85,11 +85,8 @@ def authenticate(*, request: Request, routing: Routing) -> ClientKey:
     Raises:
         RefusedError: 401, the key is missing or unknown.
     """
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        key = request.headers.get("x-api-key") or request.headers.get("api-key", "")
     # The hash is looked up, not the key: the time that this takes reveals nothing about other keys.
-    found = routing.find_key(key.strip())
+    found = routing.find_key(presented_key(request))
     if found is None:
         raise refused(
             status=401,
@@ -97,6 +94,14 @@ def authenticate(*, request: Request, routing: Routing) -> ClientKey:
             code="invalid_api_key",
         )
     return found
+
+
+def presented_key(request: Request) -> str:
+    """The key in the request's headers, valid or not; empty if there is none."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        key = request.headers.get("x-api-key") or request.headers.get("api-key", "")
+    return key.strip()
 
 
 async def read_completion_request(*, request: Request, routing: Routing, endpoint: Endpoint) -> CompletionRequest:

@@ -13,9 +13,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from metering.gateway.app import create_app
+from metering.gateway.environment import GatewayConfigError
 from metering.gateway.gateway import Gateway
 from metering.gateway.routing import Routing
-from metering.gateway.settings import GatewayConfigError, GatewaySettings, settings_from_environment
+from metering.gateway.settings import GatewaySettings, settings_from_environment
 
 log = logging.getLogger(__name__)
 

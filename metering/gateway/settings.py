@@ -1,7 +1,6 @@
 """The gateway's settings: single values from the environment, upstreams and keys from a TOML file."""
 
 import hashlib
-import math
 import os
 import socket
 import tomllib
@@ -12,14 +11,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from metering.core.errors import MeteringError
+from metering.gateway.environment import (
+    PREFIX,
+    GatewayConfigError,
+    required,
+    seconds,
+    seconds_of,
+    whole_number_of,
+)
+from metering.gateway.resume.settings import ResumeSettings, read_resume_settings
 
-PREFIX = "METERING_GATEWAY_"
 _INGEST_KEY = "a key of the metering API with the role ingest"
-
-
-class GatewayConfigError(MeteringError):
-    """A setting is missing or wrong; the message names the setting and the fix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class GatewaySettings:
 
     A client that takes nothing for `stall_seconds` is disconnected. After SIGTERM, running streams get
     `grace_seconds`. Acknowledged events are kept for `keep_sent_seconds`. Browsers may call from `cors_origins`.
+    Without `resume`, no answer is kept for clients that come back.
     """
 
     metering_url: str
@@ -75,6 +78,7 @@ class GatewaySettings:
     workers: int = 1
     cors_origins: tuple[str, ...] = ()
     ingest_key_file: Path | None = None
+    resume: ResumeSettings | None = None
 
     def current_ingest_key(self) -> str:
         """The key, read anew from its file if it is in one: it can be replaced while the gateway runs.
@@ -119,12 +123,12 @@ def settings_from_environment(*, environment: Mapping[str, str] = os.environ) ->
     Raises:
         GatewayConfigError: a setting is missing or wrong.
     """
-    path = Path(_required(environment, "CONFIG", "the path of the TOML file with [[upstreams]] and [[keys]]"))
+    path = Path(required(environment, "CONFIG", "the path of the TOML file with [[upstreams]] and [[keys]]"))
     upstreams, keys = read_config(path=path, environment=environment)
     key_file = _key_file(environment)
     return GatewaySettings(
         metering_url=_url(environment.get(f"{PREFIX}URL", "http://127.0.0.1:8000"), f"{PREFIX}URL"),
-        ingest_key="" if key_file else _required(environment, "INGEST_KEY", _INGEST_KEY),
+        ingest_key="" if key_file else required(environment, "INGEST_KEY", _INGEST_KEY),
         ingest_key_file=key_file,
         upstreams=upstreams,
         keys=keys,
@@ -132,11 +136,12 @@ def settings_from_environment(*, environment: Mapping[str, str] = os.environ) ->
         source=environment.get(f"{PREFIX}SOURCE") or f"/gateways/{socket.gethostname()}",
         host=environment.get(f"{PREFIX}HOST", "127.0.0.1"),
         port=_port(environment.get(f"{PREFIX}PORT", "8080")),
-        stall_seconds=_seconds_of(environment, "STALL_SECONDS", 60.0),
-        grace_seconds=_seconds_of(environment, "GRACE_SECONDS", 30.0),
-        keep_sent_seconds=_seconds_of(environment, "KEEP_SENT_SECONDS", 86_400.0, or_zero=True),
-        workers=_workers(environment.get(f"{PREFIX}WORKERS", "1")),
+        stall_seconds=seconds_of(environment, "STALL_SECONDS", 60.0),
+        grace_seconds=seconds_of(environment, "GRACE_SECONDS", 30.0),
+        keep_sent_seconds=seconds_of(environment, "KEEP_SENT_SECONDS", 86_400.0, or_zero=True),
+        workers=whole_number_of(environment, "WORKERS", 1, most=64),
         cors_origins=_origins(environment.get(f"{PREFIX}CORS_ORIGINS", "")),
+        resume=read_resume_settings(environment),
     )
 
 
@@ -194,9 +199,9 @@ def _upstream(table: _UpstreamTable, where: str, environment: Mapping[str, str])
         models=tuple(table.models),
         api_key=api_key,
         forward_headers=tuple(pattern.lower() for pattern in table.forward_headers),
-        connect_timeout_seconds=_seconds(table.connect_timeout_seconds, f"{where}.connect_timeout_seconds"),
-        read_timeout_seconds=_seconds(table.read_timeout_seconds, f"{where}.read_timeout_seconds"),
-        drain_seconds=_seconds(table.drain_seconds, f"{where}.drain_seconds") if table.drain_seconds else 0.0,
+        connect_timeout_seconds=seconds(table.connect_timeout_seconds, f"{where}.connect_timeout_seconds"),
+        read_timeout_seconds=seconds(table.read_timeout_seconds, f"{where}.read_timeout_seconds"),
+        drain_seconds=seconds(table.drain_seconds, f"{where}.drain_seconds") if table.drain_seconds else 0.0,
         include_usage=table.include_usage,
         api_key_header=_key_header(table.api_key_header, f"{where}.api_key_header"),
     )
@@ -236,13 +241,6 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
-def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
-    value = environment.get(f"{PREFIX}{name}", "")
-    if not value:
-        raise GatewayConfigError(f"{PREFIX}{name} is not set: set it to {meaning}")
-    return value
-
-
 def _url(value: str, where: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -254,16 +252,6 @@ def _port(value: str) -> int:
     if not value.isdecimal() or not 0 <= int(value) <= 65_535:
         raise GatewayConfigError(f"{PREFIX}PORT: expected a number from 0 to 65535, got {value!r}")
     return int(value)
-
-
-def _seconds_of(environment: Mapping[str, str], name: str, default: float, *, or_zero: bool = False) -> float:
-    value = environment.get(f"{PREFIX}{name}") or str(default)
-    if or_zero and value == "0":
-        return 0.0
-    try:
-        return _seconds(float(value), f"{PREFIX}{name}")
-    except ValueError:
-        raise GatewayConfigError(f"{PREFIX}{name}: expected a number of seconds, got {value!r}") from None
 
 
 def _key_file(environment: Mapping[str, str]) -> Path | None:
@@ -290,18 +278,6 @@ def _origins(value: str) -> tuple[str, ...]:
             expected = "expected origins such as https://app.example.com, separated by commas, or *"
             raise GatewayConfigError(f"{PREFIX}CORS_ORIGINS: {expected}; got {origin!r}")
     return origins
-
-
-def _workers(value: str) -> int:
-    if not value.isdecimal() or not 1 <= int(value) <= 64:
-        raise GatewayConfigError(f"{PREFIX}WORKERS: expected a number from 1 to 64, got {value!r}")
-    return int(value)
-
-
-def _seconds(value: float, where: str) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise GatewayConfigError(f"{where}: expected a number of seconds above 0, got {value}")
-    return value
 
 
 def _default_spool(environment: Mapping[str, str]) -> Path:

@@ -37,6 +37,7 @@ _OWN_HEADERS = frozenset(
         "transfer-encoding",
         "upgrade",
         "x-api-key",
+        "x-resume-key",
     }
 )
 # Never sent to the client: they belong to the connection.
@@ -52,6 +53,8 @@ _HOP_HEADERS = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"x-metering-resumable",
+        b"x-metering-resumed",
         b"x-metering-stream-id",
     }
 )

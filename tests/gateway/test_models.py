@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from metering.gateway.settings import GatewayConfigError, Upstream, settings_from_environment
+from metering.gateway.environment import GatewayConfigError
+from metering.gateway.settings import Upstream, settings_from_environment
 from tests.emitter.sink import RunningServer
 from tests.gateway.world import KEY, running_gateway, settings_of
 
@@ -97,7 +98,8 @@ def test_browsers_of_the_configured_origins_may_call_and_read_the_streams_id(tmp
         assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (400, False)
         headers = {"origin": "https://app.example", "authorization": f"Bearer {KEY}"}
         answer = httpx2.post(path, headers=headers, json={"model": "gpt-4o", "messages": []}, timeout=30)
-        assert answer.headers["access-control-expose-headers"] == "x-metering-stream-id"
+        exposed = answer.headers["access-control-expose-headers"].split(", ")
+        assert exposed == ["x-metering-stream-id", "x-metering-resumed", "x-metering-resumable"]
         assert answer.headers["x-metering-stream-id"]
 
 

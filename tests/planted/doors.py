@@ -157,4 +157,45 @@ DOORS = (
         "output_is_right = bool(is_current or output_tokens) if output_tokens else",
         ("tests/answers/test_end_usage.py::test_a_completed_stream",),
     ),
+    Fault(
+        "an X-Resume-Key finds the answers of other customers",
+        "metering/gateway/resume/sealing.py",
+        "parts = (resume_key, client_key, customer_id)",
+        "parts = (resume_key,)",
+        (
+            "tests/gateway/resume/test_resume.py::test_another_customer_with_the_same_key_gets_a_completion_of_its_own",
+        ),
+    ),
+    Fault(
+        "an X-Resume-Key answers any request with what it kept of one",
+        "metering/gateway/resume/copies.py",
+        "if head.request_hash != request_hash:",
+        "if not head.request_hash:",
+        ("tests/gateway/resume/test_resume.py::test_a_key_belongs_to_one_request",),
+    ),
+    Fault(
+        "a piece of a kept answer can stand in another place",
+        "metering/gateway/resume/sealing.py",
+        'return owner + number.to_bytes(8, "big")',
+        'return owner or number.to_bytes(8, "big")',
+        ("tests/gateway/resume/test_resume_rules.py::test_a_piece_can_be_opened_in_its_own_place_only",),
+    ),
+    Fault(
+        "an answer is kept only while its client is there",
+        "metering/gateway/client.py",
+        "return not self.left or (self.copy is not None and self.copy.is_kept)",
+        "return not self.left or (self.copy is not None and self.copy.has_ended)",
+        (
+            "tests/gateway/resume/test_resume.py::test_a_client_that_drops_before_the_first_token_gets_the_whole_text_once",
+        ),
+    ),
+    Fault(
+        "a completion to which nobody comes back goes on",
+        "metering/gateway/completions.py",
+        "if seconds <= 0 and await copies.give_up(copy):",
+        "if seconds < -600 and await copies.give_up(copy):",
+        (
+            "tests/gateway/resume/test_resume_bounds.py::test_a_completion_to_which_nobody_comes_back_is_cancelled_and_billed_as_written",
+        ),
+    ),
 )
