@@ -15,6 +15,7 @@ SCOPES_OF_PAGES: Mapping[str, tuple[Scope, ...]] = {
     "/": (Scope.TOTALS_READ, Scope.INVOICES_READ, Scope.CORRECTIONS_READ),
     "/customers": (Scope.CUSTOMERS_READ, Scope.TOTALS_READ),
     "/customer": (Scope.CUSTOMERS_READ, Scope.TOTALS_READ, Scope.INVOICES_READ, Scope.ALERTS_READ),
+    "/adjust": (Scope.CUSTOMERS_READ, Scope.CORRECTIONS_WRITE),
     "/models": (Scope.TOTALS_READ,),
     "/streams": (Scope.STREAMS_READ,),
     "/stream": (Scope.STREAMS_READ,),

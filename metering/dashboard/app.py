@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from metering.dashboard.access import SCOPES_OF_PAGES, needs
+from metering.dashboard.adjust_form import adjust_form_routes
 from metering.dashboard.backlog_form import backlog_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
 from metering.dashboard.errors import HANDLERS
@@ -45,6 +46,7 @@ def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
             export_route(service, engine=exports),
             *key_form_routes(service),
             *month_end_form_routes(service),
+            *adjust_form_routes(service),
             *(
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_page(service, build)), methods=["GET"])
                 for path, build in PAGES

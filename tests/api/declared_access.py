@@ -82,6 +82,8 @@ DASHBOARD: dict[tuple[str, str], set[str] | None] = {
     ("GET", "/streams"): {"streams:read"},
     ("GET", "/stream"): {"streams:read"},
     ("GET", "/receipt.json"): {"streams:read"},
+    ("GET", "/adjust"): {"customers:read", "corrections:write"},
+    ("POST", "/adjust/book"): {"corrections:write"},
     ("GET", "/month-end"): {"invoices:read", "customers:read"},
     ("POST", "/month-end/close"): {"invoices:read", "invoices:write"},
     ("POST", "/month-end/push"): {"invoices:read", "invoices:write"},

@@ -132,7 +132,17 @@ def test_a_wrong_form_is_refused_with_the_field(admin: Browser, case: str) -> No
     assert says in answer.text.replace("&#39;", "'")
 
 
-_FORMS = ["sign-in", "keys/create", "keys/rotate", "keys/limit", "keys/revoke", "backlog/settle"]
+_FORMS = [
+    "sign-in",
+    "keys/create",
+    "keys/rotate",
+    "keys/limit",
+    "keys/revoke",
+    "backlog/settle",
+    "month-end/close",
+    "month-end/push",
+    "adjust/book",
+]
 
 
 @pytest.mark.parametrize("path", _FORMS)

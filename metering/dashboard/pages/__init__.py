@@ -1,5 +1,6 @@
 """The pages: each reads its data in one snapshot and returns what to render."""
 
+from metering.dashboard.pages.adjust import adjust
 from metering.dashboard.pages.alerts import alerts
 from metering.dashboard.pages.audit_log import audit_log
 from metering.dashboard.pages.backlog import backlog
@@ -20,6 +21,7 @@ PAGES = (
     ("/", overview),
     ("/customers", customers),
     ("/customer", customer),
+    ("/adjust", adjust),
     ("/models", models),
     ("/streams", streams),
     ("/stream", stream),

@@ -164,6 +164,7 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
             ],
             "chart": chart,
             "tables": tables,
+            "booked": request.text("booked"),
         },
         tables=[chart.table, *tables],
     )
@@ -218,5 +219,5 @@ def _adjustments(request: PageRequest, view: CustomerView) -> Table:
             for each in found[:limit]
         ],
         whole=len(found) <= limit,
-        empty="None. An admin creates them with POST /v1/adjustments.",
+        empty="None. An admin books them below, or with POST /v1/adjustments.",
     )
