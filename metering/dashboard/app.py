@@ -10,14 +10,15 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from metering.core.errors import MeteringError
 from metering.dashboard.access import SCOPES_OF_PAGES, needs
 from metering.dashboard.adjust_form import adjust_form_routes
 from metering.dashboard.backlog_form import backlog_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
-from metering.dashboard.errors import HANDLERS
+from metering.dashboard.errors import HANDLERS, as_dashboard_error, is_of_a_page
 from metering.dashboard.key_forms import key_form_routes
 from metering.dashboard.month_end_forms import month_end_form_routes
-from metering.dashboard.page_rendering import open_page_request, render_page
+from metering.dashboard.page_rendering import open_page_request, problem_page, render_page
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages import PAGES
 from metering.dashboard.rendering import HEADERS, STATIC
@@ -63,9 +64,16 @@ def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
 def _page(service: Service, build: Callable[[PageRequest], Page]) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
         with open_page_request(service, request) as wanted:
-            if (name := request.query_params.get("csv")) is not None:
-                return table_file(wanted, build, name).response()
-            return render_page(wanted, build(wanted), here=request.url.path)
+            try:
+                if (name := request.query_params.get("csv")) is not None:
+                    return table_file(wanted, build, name).response()
+                return render_page(wanted, build(wanted), here=request.url.path)
+            except MeteringError as error:
+                # The person stays where they are: with the navigation, and with what they have chosen.
+                shown = as_dashboard_error(error)
+                if shown is None or not is_of_a_page(shown):
+                    raise
+                return render_page(wanted, problem_page(shown), here=request.url.path, status=shown.status)
 
     return endpoint
 

@@ -112,18 +112,33 @@ def _answer_dashboard_error(request: Request, error: Exception) -> Response:
     return error_page(request, error)
 
 
-def _answer_other_room(request: Request, error: Exception) -> Response:
-    """Expected failures of the rooms below."""
+def as_dashboard_error(error: MeteringError) -> DashboardError | None:
+    """An expected failure, also of the rooms below; None for any other."""
     match error:
+        case DashboardError():
+            return error
         case InvalidPeriodError() | InvalidCursorError():
-            return error_page(request, InvalidFilterError(str(error)))
+            return InvalidFilterError(str(error))
         case UnknownCustomerError():
-            return error_page(request, NotFoundError(str(error)))
+            return NotFoundError(str(error))
         case TooManyExportsError() | ChunksUnsupportedError():
-            return error_page(request, UnavailableError(str(error)))
+            return UnavailableError(str(error))
         case DatabaseUnavailableError():
-            return error_page(request, UnavailableError("the database cannot be reached: try again"))
-    raise error
+            return UnavailableError("the database cannot be reached: try again")
+    return None
+
+
+def is_of_a_page(error: DashboardError) -> bool:
+    """Whether the page itself says so: the session is good, and the database answers."""
+    return isinstance(error, InvalidFilterError | NotFoundError | NotAllowedError)
+
+
+def _answer_other_room(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MeteringError)
+    shown = as_dashboard_error(error)
+    if shown is None:
+        raise error
+    return error_page(request, shown)
 
 
 def _answer_database(request: Request, error: Exception) -> Response:

@@ -9,8 +9,10 @@ from starlette.responses import Response
 
 from metering.access.scopes import Scope
 from metering.core.clock import utc_now
+from metering.core.request_id import current_request_id
 from metering.corrections.queries import count_backlog
 from metering.dashboard.deployment import deployment_of
+from metering.dashboard.errors import DashboardError
 from metering.dashboard.links import navigation
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.rendering import render
@@ -42,7 +44,13 @@ def open_page_request(service: Service, request: Request) -> Iterator[PageReques
         )
 
 
-def render_page(wanted: PageRequest, page: Page, *, here: str) -> Response:
+def problem_page(error: DashboardError) -> Page:
+    """What is wrong with a request, in place of its page."""
+    context = {"detail": str(error), "request_id": current_request_id()}
+    return Page(template="problem.html.j2", title=error.title, section="", context=context)
+
+
+def render_page(wanted: PageRequest, page: Page, *, here: str, status: int = 200) -> Response:
     """The page as an answer; `here` is its address."""
     viewer = wanted.viewer
     may_count = viewer.may(Scope.CORRECTIONS_READ)
@@ -62,4 +70,4 @@ def render_page(wanted: PageRequest, page: Page, *, here: str) -> Response:
         "here": here,
         "query": wanted.filters,
     }
-    return render(page.template, context)
+    return render(page.template, context, status=status)
