@@ -16,7 +16,7 @@ from metering.exports.audit_log_export import export_audit_log
 from metering.exports.export_month import ExportFormat
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
-from metering.server.terminal.output import say, show
+from metering.server.terminal.output import done, show
 
 app = typer.Typer()
 
@@ -58,6 +58,7 @@ def export(
     actor: OnlyActor = None,
     since: Since = None,
     until: Until = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write all actions to a file, oldest first."""
     service = build_service(load_settings())
@@ -66,7 +67,7 @@ def export(
     with closing(parts), file_target(out) as target:
         for part in parts:
             target.write(part)
-    say(f"wrote {out}")
+    done(f"wrote {out}", {"file": str(out), "bytes": out.stat().st_size}, as_json=as_json)
 
 
 def _filter(

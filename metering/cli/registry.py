@@ -186,7 +186,7 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         set="Change the given properties.",
         delete="Delete an endpoint and its secrets.",
         rotate="Give an endpoint a new secret and show it once.",
-        test="Send a test message now and show the answer.",
+        test="Send a message of type webhook.test, once.",
         log="List deliveries with their result, newest first.",
         replay="Send a message again under its ID, or all that an endpoint has missed, up to 1,000 at a time.",
     ),
