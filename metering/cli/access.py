@@ -161,19 +161,14 @@ def create_one_reader(name: ReaderName, as_json: AsJson = False) -> None:
     """Create a login and show its password once. Needs the owner's login, like `metering migrate`."""
     settings = load_settings()
     password = create_reader(owner=build_owner_engine(settings), name=name, by=operator(), now=utc_now())
-    url = make_url(database_url(settings)).set(username=name, password=password)
-    login = {
-        "user": name,
-        "password": password,
-        "database": _without_login(settings),
-        "url": url.render_as_string(hide_password=False),
-    }
+    url = make_url(database_url(settings))._replace(username=name, password=None).render_as_string()
+    login = {"user": name, "password": password, "database": _without_login(settings), "url": url}
     if as_json:
         show_one(login, as_json=True)
         return
     say(f"login {name}, reads the schema reporting; its password, shown only once:")
     print(password, flush=True)
-    say(f"connect with: psql '{login['url']}'")
+    say(f"connect with: psql '{url}'")
     if settings.database_url is None:
         say("the embedded PostgreSQL listens only on this socket and does not ask for the password there")
 

@@ -1,7 +1,6 @@
 """`metering adjustments`: credits and corrections that a person books."""
 
 import secrets
-import sys
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -21,7 +20,7 @@ from metering.ledger.queries.charges import list_manual_adjustments
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 from metering.server.terminal.columns import dollars
-from metering.server.terminal.output import say, show, show_one
+from metering.server.terminal.output import confirm, say, show, show_one
 
 app = typer.Typer()
 
@@ -104,14 +103,12 @@ def list_them(
 def _confirmed(
     customer_id: str, name: str | None, kind: ManualKind, usd_cents: Decimal, stream: str | None
 ) -> bool:
-    """Whether a person at a terminal agrees."""
-    if not sys.stdin.isatty():
-        return False
+    """Whether a person at a terminal agrees to what this does."""
     whom = f"{customer_id} ({name})" if name else customer_id
     what = f" for stream {stream}" if stream else ""
     effect = "lowers" if usd_cents < 0 else "raises"
     amount = dollars(abs(usd_cents))
-    return typer.confirm(f"book a {kind.value} that {effect} the bill of {whom}{what} by {amount}?", err=True)
+    return confirm(f"book a {kind.value} that {effect} the bill of {whom}{what} by {amount}?")
 
 
 def _row(booked: ManualAdjustment) -> dict[str, Any]:

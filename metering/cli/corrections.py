@@ -1,6 +1,5 @@
 """`metering backlog`: streams that wait for a decision. `metering rerate`: a month at today's prices."""
 
-import sys
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -20,7 +19,7 @@ from metering.ledger.queries.charges import BillFilter
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 from metering.server.terminal.columns import dollars
-from metering.server.terminal.output import done, say, show
+from metering.server.terminal.output import confirm, done, say, show
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import State
 
@@ -143,7 +142,7 @@ def rerate_command(
         return
     difference = dollars(sum_cents(group.difference_usd_cents for group in groups))
     question = f"book {count:,} adjustments, {difference} in total?"
-    if not yes and not (sys.stdin.isatty() and typer.confirm(question, err=True)):
+    if not yes and not confirm(question):
         say("nothing was booked: run it with --yes")
         return
     booked = run("booking", book=True)

@@ -59,7 +59,6 @@ def run_them(
     """
     service = build_service(load_settings(), pool_size=10)
     month = BillingPeriod.parse(period)
-    check_begun(month, now=_rehearsal(service, as_of) or utc_now())
     request = RunRequest(
         period=month,
         customer_id=customer,
@@ -68,6 +67,7 @@ def run_them(
         as_of=_rehearsal(service, as_of),
     )
     if dry_run:
+        check_begun(month, now=request.as_of or utc_now())
         _preview(service, request, as_json=as_json)
         return
     run = begin_run(engine=service.engine, request=request, terms=close_terms(service.settings), now=utc_now())

@@ -1,7 +1,7 @@
 """Commands that read: streams, totals, customers, drift; and their honest sentences where there is nothing."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -81,14 +81,26 @@ def test_totals_are_those_of_a_month_by_what_is_asked(metering: CommandLine) -> 
     by_model = metering.json("totals", "--period", "2026-11", "--by", "model", "--granularity", "day")
     assert [(each["start"][:10], each["model"]) for each in by_model] == [(f"{NOW:%Y-%m-%d}", "claude-opus-4.7")]
     assert metering.json("totals", "--from", "2026-11-01", "--to", "2026-12-01") == [row]
-    assert "UTC" in metering("totals", "--period", "2026-11").stderr
+    assert metering.json("totals", "--period", "2026-11", "--time-zone", "Asia/Tokyo") == [row]
+    assert "billing month 2026-11" in metering("totals", "--period", "2026-11").stderr
+    assert (
+        "2026-11-01 to 2026-12-01, Asia/Tokyo"
+        in metering("totals", "--period", "2026-11", "--time-zone", "Asia/Tokyo").stderr
+    )
 
 
-def test_a_customers_month_is_that_of_its_own_time_zone(metering: CommandLine, months: Months) -> None:
-    metering("customers", "set", "acme", "--time-zone", "Pacific/Kiritimati")
-    said = metering("totals", "--period", "2026-11", "--customer", "acme").stderr
-    assert "2026-11-01 to 2026-12-01, Pacific/Kiritimati" in said
-    assert "UTC" in metering("totals", "--period", "2026-11", "--customer", "acme", "--time-zone", "UTC").stderr
+def test_a_month_is_the_one_of_the_invoice_in_each_customers_time_zone(
+    metering: CommandLine, months: Months
+) -> None:
+    # On the first of December in UTC, and still in November in Honolulu.
+    metering("customers", "set", "far", "--time-zone", "Pacific/Honolulu")
+    months.use("far", at=datetime(2026, 12, 1, 2, tzinfo=UTC))
+    totals = {row["customer_id"]: row["cost_usd_cents"] for row in metering.json("totals", "--period", "2026-11")}
+    assert totals == {"acme": "0.4985", "far": "100.406"}
+    (only,) = metering.json("totals", "--period", "2026-11", "--customer", "far")
+    assert only["cost_usd_cents"] == "100.406"
+    in_utc = metering.json("totals", "--period", "2026-11", "--time-zone", "UTC")
+    assert [row["customer_id"] for row in in_utc] == ["acme"]
 
 
 def test_a_customer_is_shown_with_what_belongs_to_it(metering: CommandLine, months: Months) -> None:
@@ -137,7 +149,6 @@ def test_nothing_found_is_said_as_it_is(metering: CommandLine, arguments: tuple[
         ("export", "charges", "--out", "{folder}/charges.csv"),
         ("invoices", "list"),
         ("invoices", "run", "--dry-run"),
-        ("invoices", "run"),
         ("rerate", "--dry-run"),
         ("cancel-policy", "simulate", "zero"),
         ("rates", "diff"),

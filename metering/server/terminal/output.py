@@ -74,6 +74,14 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str, import
         say(f"not shown at {width} columns: {', '.join(left_out)} (a wider terminal and --json show all)")
 
 
+def confirm(question: str) -> bool:
+    """Whether a person at the terminal agrees; False where there is none. Ctrl-C ends the command."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def title(text: str) -> None:
     """Print the title of what follows."""
     print(f"\n{coloured(text, _BOLD)}")
