@@ -39,13 +39,19 @@ def export_command(
     format: Format = ExportFormat.CSV,
     customer: OnlyCustomer = None,
     out: Out = None,
+    excel: Annotated[
+        bool,
+        typer.Option("--excel", help="As Excel opens it by a double-click: with a UTF-8 mark and plain times."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export a month's charges, invoice lines, or cost and usage in the FOCUS 1.2 format.
 
     The rows of a closed month sum to its invoices; otherwise the export fails without a file.
     """
-    request = ExportRequest(kind=kind, format=format, period=BillingPeriod.parse(period), customer_id=customer)
+    request = ExportRequest(
+        kind=kind, format=format, period=BillingPeriod.parse(period), customer_id=customer, excel=excel
+    )
     if out is None and format is ExportFormat.PARQUET and sys.stdout.isatty():
         raise typer.BadParameter("Parquet cannot be printed to a terminal: name a file", param_hint="--out")
     if out is None and as_json:
