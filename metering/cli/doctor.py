@@ -22,7 +22,8 @@ from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
 from metering.server.inlet_settings import InletSettings
 from metering.server.queries import server_facts, work_health
-from metering.server.settings import Settings, duration_text, load_settings, unknown_variables, variable_of
+from metering.server.setting_names import duration_text, unknown_variables
+from metering.server.settings import Settings, load_settings, variable_of
 from metering.server.terminal.output import print_json, say, show
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=2)
