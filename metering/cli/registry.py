@@ -67,6 +67,7 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         "customers:app",
         MONEY,
         "Customers, their Stripe links and markups.",
+        "link customer_links:app",
         list="List customers with their final cost of the current month.",
         show="Show a customer: details, this month's cost, markups, newest invoices.",
         set="Create a customer, or change the given properties.",

@@ -104,6 +104,7 @@ print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
 FOREIGN = {
     ("verify",): ("sqlalchemy", "psycopg", "fastapi", "reportlab", "pyarrow", "stripe"),
     ("keys", "list"): ("fastapi", "reportlab", "pyarrow", "stripe", "alembic"),
+    ("customers", "list"): ("fastapi", "reportlab", "pyarrow", "stripe", "alembic"),
     ("invoices", "list"): ("fastapi", "reportlab", "pyarrow", "stripe", "alembic"),
     ("streams", "show"): ("fastapi", "reportlab", "pyarrow", "stripe", "alembic"),
     ("totals",): ("fastapi", "reportlab", "pyarrow", "stripe", "alembic"),
