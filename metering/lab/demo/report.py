@@ -11,7 +11,7 @@ from metering.server.terminal.columns import colour_of, dollars_or_none
 from metering.server.terminal.output import coloured, print_json, show, terminal_width, title
 
 # On a terminal that is narrower, a stream takes two lines, so that everything is shown.
-_WIDE = 120
+_WIDE = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ _ABBREVIATIONS = {"api": "API", "id": "ID", "url": "URL", "usd": "USD"}
 _NAMED_BY_ID = {"customer", "stream", "invoice", "stripe_customer", "stripe_invoice"}
 _TIMES = {"at", "since", "effective_from", "start"}
 _STATES = {"state", "status", "result", "outcome", "enabled", "repaired", "checked"}
-# Values that are shown as words: nobody types them.
+# Values that are shown as words: no command takes them.
 _WORDY_NAMES = {"unit", "of"}
 _MIDNIGHT = " 00:00"
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
