@@ -16,6 +16,8 @@ LONG = (
     "tests/months/test_random_months.py"
     "::test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_says",
     "tests/server/test_up.py::test_up_greets_with_a_key_once_keeps_data_and_stops_in_time",
+    "tests/server/test_up.py::test_addresses_stay_where_they_were_and_are_printed_as_json",
+    "tests/cli/test_terminal.py::test_ctrl_c_in_the_middle_of_the_demo_says_so",
     "tests/lab/test_bench.py::test_the_gateway_is_measured_beside_a_bare_pass_through",
     "tests/prices/test_against_genai_prices.py"
     "::test_every_model_costs_what_genai_prices_says_at_every_date_size_tier_and_hour",

@@ -5,6 +5,7 @@ changes a moment later (DNS rebinding) has no effect. Only the status and the Re
 read, not its body.
 """
 
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ Resolve = Callable[[str, int, float], Sequence[str]]
 
 # The most addresses of a name that are tried.
 _MAX_ADDRESSES = 4
+_ERRNO = re.compile(r"\[Errno -?[0-9]+\] ?")
 _MAX_PROBLEM = 500
 _LOOKUPS = ThreadPoolExecutor(8, thread_name_prefix="webhook-names")
 
@@ -60,7 +62,7 @@ class WebhookTransport:
         except (TimeoutError, httpcore2.TimeoutException):
             return Attempt(problem=f"no answer within {self.timeout / timedelta(seconds=1):g} s")
         except (OSError, httpcore2.NetworkError, httpcore2.ProtocolError) as error:
-            return Attempt(problem=f"no answer: {str(error) or type(error).__name__}"[:_MAX_PROBLEM])
+            return Attempt(problem=f"no answer: {_in_words(error)}"[:_MAX_PROBLEM])
 
     def _post(self, target: Target, headers: Mapping[str, str], body: bytes, now: datetime) -> Attempt:
         backend = _CheckedNetwork(self, _Deadline(self.timeout))
@@ -165,3 +167,8 @@ def _retry_after(headers: Sequence[tuple[bytes, bytes]], now: datetime) -> timed
     except (ValueError, OverflowError):
         return None
     return max(at.replace(tzinfo=at.tzinfo or UTC) - now, timedelta())
+
+
+def _in_words(error: Exception) -> str:
+    """What went wrong, without the number that the operating system gives it."""
+    return _ERRNO.sub("", str(error)) or type(error).__name__

@@ -72,8 +72,9 @@ class ManualAdjustment(TypedDict):
     booked_at: Annotated[Time, described("When it was booked.")]
     booked_by: BookedBy
     period: Annotated[Month, described("The billing month that it counts for.")]
-    reason: Annotated[ManualKind, described("A credit is below 0; a correction may have either sign.")]
-    note: Annotated[str, described("Why it was booked.", example="Outage on 2026-11-20")]
+    kind: Annotated[ManualKind, described("A credit is below 0; a correction may have either sign.")]
+    reason: Annotated[ManualKind, described("The same as `kind`, for clients that know it by this name.")]
+    note: Annotated[str, described("The `reason` of the request.", example="Outage on 2026-11-20")]
     usd_cents: Annotated[Cents, described("The exact amount; below 0 in the customer's favour.", example="-500")]
 
 
@@ -143,6 +144,7 @@ def manual_adjustment_shape(adjustment: BookedAdjustment) -> ManualAdjustment:
         "booked_at": time_text(adjustment.booked_at),
         "booked_by": adjustment.booked_by,
         "period": adjustment.period,
+        "kind": adjustment.kind,
         "reason": adjustment.kind,
         "note": adjustment.reason,
         "usd_cents": cents_text(adjustment.usd_cents),

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Path, Request
+from fastapi import Path, Query, Request
 from starlette.responses import Response
 
 from metering.access.scopes import Scope
@@ -12,7 +12,7 @@ from metering.api.routes import raises, v1_router
 from metering.core.period import BillingPeriod
 from metering.customers.store import UnknownCustomerError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError, stream_export
-from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest
+from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest, NotForExcelError
 
 router = v1_router("exports")
 
@@ -33,7 +33,7 @@ router = v1_router("exports")
     },
 )
 @needs(Scope.EXPORTS_READ)
-@raises(UnknownCustomerError, TooManyExportsError, ChunksUnsupportedError)
+@raises(UnknownCustomerError, NotForExcelError, TooManyExportsError, ChunksUnsupportedError)
 def read_export(
     kind: Annotated[ExportKind, Path(description="The rows to export.")],
     format: Annotated[ExportFormat, Path(description="The file format.")],
@@ -42,6 +42,10 @@ def read_export(
     sent: Request,
     period: RequiredMonth,
     customer_id: CustomerFilter = None,
+    excel: Annotated[
+        bool,
+        Query(description="Only for csv: as Excel opens it by a double-click, with a UTF-8 mark and plain times."),
+    ] = False,
 ) -> Response:
     """A month's charges, invoice lines or FOCUS 1.2 rows, as CSV or Parquet; of one customer, or of all."""
     request = ExportRequest(
@@ -49,6 +53,7 @@ def read_export(
         format=format,
         period=BillingPeriod.parse(period),
         customer_id=require_customer(key, customer_id),
+        excel=excel,
     )
     return stream_export(
         engine=sent.app.state.pools.exports,

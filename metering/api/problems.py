@@ -60,7 +60,7 @@ from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
 from metering.exports.columns import UnrepresentableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
-from metering.exports.export_month import ExportStoppedError
+from metering.exports.export_month import ExportStoppedError, NotForExcelError
 from metering.exports.month_rows import UnequalExportError
 from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.months.close_months import UnequalSumsError
@@ -200,6 +200,7 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     ForbiddenError: ProblemType(403, "forbidden", "Key not allowed"),
     NotFoundError: ProblemType(404, "not-found", "Not found"),
     InvalidParameterError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
+    NotForExcelError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     InvalidCursorError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     InvalidPeriodError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     UnknownTimeZoneError: ProblemType(422, "invalid-parameter", "Invalid parameter"),

@@ -1,16 +1,18 @@
 """A receipt holds everything that a stream's cost is derived from; its checks redo the cost offline."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from metering.core.money import EXACT, ZERO, sum_cents
+from metering.core.money import EXACT, ZERO, cents_text, sum_cents
 from metering.events.events import Outcome, StreamEnd, StreamStart
+from metering.events.usage import Usage
 from metering.prices.model_names import matching_rule, spellings
 from metering.prices.rate_book import rule_text
 from metering.prices.rates import RateCard, id_by_content
-from metering.prices.rating import RateMissingError, rate_by_card, upstream_cost_line
+from metering.prices.rating import ChargeLine, RateMissingError, rate_by_card, upstream_cost_line
 from metering.prices.readings import all_readings
 from metering.prices.service_tiers import service_tier_of
 from metering.streams.bill import Bill, PriceSource
@@ -135,7 +137,7 @@ def _check_usage(receipt: Receipt, bill: Bill) -> Iterable[str]:
             ("service_tier", bill.service_tier, service_tier),
         ]
     return [
-        f"{name}: billed {claimed!r}, the events say {found!r}"
+        f"{name}: billed {_text(claimed)}, the events say {_text(found)}"
         for name, claimed, found in claims
         if claimed != found and not (name == "service_tier" and _written_off(bill))
     ]
@@ -198,9 +200,11 @@ def _check_lines(receipt: Receipt, bill: Bill) -> Iterable[str]:
         )
     except RateMissingError as error:
         return [f"the card has {error}"]
-    faults = [] if rated.lines == bill.lines else [f"the rates give {rated.lines}"]
+    faults = list(_differences(rated.lines, bill.lines))
     raised = flags_of(facts_of_receipt(receipt), billable_usage(facts_of_receipt(receipt)), rated.at_parent_rate)
-    return faults if raised == bill.flags else [*faults, f"the flags are {raised}, the bill has {bill.flags}"]
+    if raised != bill.flags:
+        faults.append(f"the flags are {_text(raised)}, the bill has {_text(bill.flags)}")
+    return faults
 
 
 def _check_upstream_line(receipt: Receipt, bill: Bill) -> Iterable[str]:
@@ -208,7 +212,41 @@ def _check_upstream_line(receipt: Receipt, bill: Bill) -> Iterable[str]:
     if cost is None:
         return ["the upstream stated no cost"]
     line = upstream_cost_line(upstream_cost_usd=cost, markup_percent=bill.markup_percent)
-    return [] if bill.lines == (line,) else [f"the upstream's cost gives {line}"]
+    return list(_differences((line,), bill.lines))
+
+
+def _differences(derived: Sequence[ChargeLine], billed: Sequence[ChargeLine]) -> Iterator[str]:
+    """Each line that the bill has otherwise than it follows from usage and rates."""
+    ours, theirs = ({line.kind: line for line in lines} for lines in (derived, billed))
+    for kind in dict.fromkeys((*ours, *theirs)):
+        if ours.get(kind) != theirs.get(kind):
+            yield f"{kind.value}: {_line_text(ours.get(kind))}, the receipt says {_line_text(theirs.get(kind))}"
+    if len(billed) != len(theirs):
+        yield "a kind has more than one line"
+
+
+def _text(value: Any) -> str:
+    """A value in words and digits."""
+    match value:
+        case None | ():
+            return "nothing"
+        case Usage():
+            return ", ".join(f"{name} {count}" for name, count in value.known().items()) or "nothing"
+        case datetime():
+            return value.isoformat()
+        case Decimal():
+            return cents_text(value)
+        case tuple():
+            return ", ".join(map(_text, value))
+    return str(value)
+
+
+def _line_text(line: ChargeLine | None) -> str:
+    """A line as a sum: `629 x $2.5/M = 0.15725 cents`."""
+    if line is None:
+        return "nothing"
+    unit = "M" if line.usd_per_hour is None else "h"
+    return f"{line.quantity} x ${cents_text(line.usd)}/{unit} = {cents_text(line.usd_cents)} cents"
 
 
 def _check_entries(receipt: Receipt, bill: Bill) -> Iterable[str]:

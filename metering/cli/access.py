@@ -13,16 +13,17 @@ from metering.access.manage_readers import create_reader, drop_reader
 from metering.access.scopes import Role, Scope
 from metering.access.store.keys import list_keys
 from metering.access.store.readers import list_readers
-from metering.cli.shared import AsJson, database, operator, say, show, show_one, time_text
+from metering.cli.known import customer_hint, say_hint
+from metering.cli.options import AsJson, time_text
+from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.db.engine import transaction
 from metering.server.bootstrap import build_owner_engine, build_service, database_url
 from metering.server.settings import Settings, load_settings
+from metering.server.terminal.output import done, say, show, show_one
 
-keys = typer.Typer(help="API keys.", no_args_is_help=True)
-reader = typer.Typer(
-    help="PostgreSQL logins that read the reporting views, for Grafana, Metabase or psql.", no_args_is_help=True
-)
+keys = typer.Typer()
+reader = typer.Typer()
 
 KeyId = Annotated[str, typer.Argument(help="The key's ID: the part between its underscores.")]
 ReaderName = Annotated[str, typer.Argument(help="The login's name, e.g. grafana.")]
@@ -60,7 +61,10 @@ def create_one_key(
         expires_at=expires.replace(tzinfo=UTC) if expires else None,
     )
     service = build_service(load_settings())
+    with transaction(service.engine) as connection:
+        hint = customer_hint(connection, customer)
     key, secret = issue_key(engine=service.engine, new=new, by=operator(), now=utc_now())
+    say_hint(hint)
     if as_json:
         show_one({"key_id": key.key_id, "key": str(secret), "role": role.value}, as_json=True)
         return
@@ -74,7 +78,10 @@ def list_all_keys(as_json: AsJson = False) -> None:
     with database() as connection:
         found = list_keys(connection)
     show(
-        [_key_row(key) for key in found], as_json=as_json, empty="no keys yet: create one, `metering keys create`"
+        [_key_row(key) for key in found],
+        as_json=as_json,
+        empty="no keys yet: create one, `metering keys create`",
+        important=("key_id", "role", "name", "state", "customer_id", "last_used_at"),
     )
 
 
@@ -102,10 +109,10 @@ def rotate_one_key(
 
 
 @keys.command("revoke", epilog="Example: metering keys revoke 3f2a9c1e")
-def revoke_one_key(key_id: KeyId) -> None:
+def revoke_one_key(key_id: KeyId, as_json: AsJson = False) -> None:
     """Revoke a key for good. Running servers refuse it within 5 seconds."""
     revoke_key(engine=build_service(load_settings()).engine, key_id=key_id, by=operator(), now=utc_now())
-    say(f"revoked {key_id}")
+    done(f"revoked {key_id}", {"key_id": key_id, "state": "revoked"}, as_json=as_json)
 
 
 @keys.command("limit", epilog="Example: metering keys limit 3f2a9c1e --events-per-second 20000")
@@ -154,12 +161,14 @@ def create_one_reader(name: ReaderName, as_json: AsJson = False) -> None:
     """Create a login and show its password once. Needs the owner's login, like `metering migrate`."""
     settings = load_settings()
     password = create_reader(owner=build_owner_engine(settings), name=name, by=operator(), now=utc_now())
-    login = {"user": name, "password": password, "database": _without_login(settings)}
+    url = make_url(database_url(settings))._replace(username=name, password=None).render_as_string()
+    login = {"user": name, "password": password, "database": _without_login(settings), "url": url}
     if as_json:
         show_one(login, as_json=True)
         return
-    say(f"login {name}, reads the schema reporting of {login['database']}; its password, shown only once:")
-    print(password)
+    say(f"login {name}, reads the schema reporting; its password, shown only once:")
+    print(password, flush=True)
+    say(f"connect with: psql '{url}'")
     if settings.database_url is None:
         say("the embedded PostgreSQL listens only on this socket and does not ask for the password there")
 
@@ -174,10 +183,10 @@ def list_all_readers(as_json: AsJson = False) -> None:
 
 
 @reader.command("drop", epilog="Example: metering reader drop grafana")
-def drop_one_reader(name: ReaderName) -> None:
+def drop_one_reader(name: ReaderName, as_json: AsJson = False) -> None:
     """Remove a login."""
     drop_reader(owner=build_owner_engine(load_settings()), name=name, by=operator(), now=utc_now())
-    say(f"dropped {name}")
+    done(f"dropped {name}", {"user": name, "state": "dropped"}, as_json=as_json)
 
 
 def _without_login(settings: Settings) -> str:

@@ -8,25 +8,15 @@ import typer
 from metering.alerts.alerts import UNITS, Alert, AlertKind, AlertScope, AlertTerms
 from metering.alerts.manage_alerts import AlertChanges, change_alert, create_alert, delete_alert
 from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_alerts, list_occurrences
-from metering.cli.shared import (
-    AsJson,
-    Limit,
-    database,
-    operator,
-    parse_decimal,
-    say,
-    show,
-    show_one,
-    time_text,
-)
+from metering.cli.options import AsJson, Limit, parse_decimal, time_text
+from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.server.terminal.output import done, show, show_one
 
-app = typer.Typer(
-    help="Alerts: thresholds that notify by webhook, once per month, day or reconciliation.", no_args_is_help=True
-)
+app = typer.Typer()
 
 AlertId = Annotated[str, typer.Argument(help="The alert's ID, alr_….")]
 Thresholds = Annotated[
@@ -100,8 +90,12 @@ def list_them(
         found = list_alerts(
             connection, customer_id=customer, kind=kind.value if kind else None, after="", limit=limit
         )
+    where = " match" if customer or kind else ""
     show(
-        [_row(alert) for alert in found], as_json=as_json, empty="no alerts: create one, `metering alerts create`"
+        [_row(alert) for alert in found],
+        as_json=as_json,
+        empty=f"no alerts{where}: create one, `metering alerts create`",
+        important=("alert_id", "name", "of", "thresholds"),
     )
 
 
@@ -133,11 +127,11 @@ def set_one(
 
 
 @app.command("delete")
-def delete(alert_id: AlertId) -> None:
+def delete(alert_id: AlertId, as_json: AsJson = False) -> None:
     """Delete an alert. Its occurrences stay in the list."""
     engine = build_service(load_settings()).engine
     delete_alert(engine=engine, alert_id=alert_id, by=operator(), now=utc_now())
-    say(f"deleted {alert_id}")
+    done(f"deleted {alert_id}", {"alert_id": alert_id, "state": "deleted"}, as_json=as_json)
 
 
 @app.command("occurrences")
@@ -151,7 +145,12 @@ def occurrences(
     where = OccurrenceFilter(customer_id=customer, alert_id=alert)
     with database() as connection:
         found = list_occurrences(connection, where=where, before=None, limit=limit)
-    show([_occurrence_row(each) for each in found], as_json=as_json, empty="no alert has fired")
+    show(
+        [_occurrence_row(each) for each in found],
+        as_json=as_json,
+        empty="no alert has fired" if customer is None and alert is None else "no occurrence matches",
+        important=("occurred_at", "name", "customer_id", "threshold", "value", "unit"),
+    )
 
 
 def _row(alert: Alert) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from metering.cli.shared import say
+from metering.server.terminal.output import say
 from metering.stripe.client.errors import StripeThrottledError, StripeUncertainError
 from metering.stripe.client.patience import Patience
 

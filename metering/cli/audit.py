@@ -1,4 +1,4 @@
-"""`metering audit`: recompute everything from the journal. `metering verify`: recompute a receipt offline."""
+"""`metering audit`: recompute everything from the journal."""
 
 import json
 from dataclasses import asdict
@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from metering.audit.receipt_document import UnreadableReceiptError, verify_document
 from metering.audit.run import MAX_SHOWN, AuditReport, audit
-from metering.cli.shared import AsJson, fail, phases, say, show
+from metering.cli.options import AsJson
+from metering.cli.periods import check_begun, month_or_none
+from metering.cli.progress import phases
 from metering.core.clock import utc_now
-from metering.core.period import BillingPeriod
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.server.terminal.output import say, show
 
 
 def audit_command(
@@ -36,11 +37,13 @@ def audit_command(
 
     Exit code 0: no difference. Exit code 2: differences, each with its row.
     """
-    wanted = BillingPeriod.parse(period) if period else None
+    wanted = month_or_none(period)
     service = build_service(load_settings())
     began = perf_counter()
     with phases() as progress:
         report = audit(engine=service.engine, now=utc_now(), period=wanted, scratch=scratch, progress=progress)
+    if not report.streams:
+        check_begun(wanted, now=utc_now())
     if as_json:
         print(json.dumps(asdict(report), indent=2))
     else:
@@ -61,19 +64,3 @@ def _show(report: AuditReport, *, seconds: float) -> None:
         say(f"{report.pending:,} streams wait for the finalizer: their facts and bookings were compared")
     if report.before_journal:
         say(f"{report.before_journal:,} streams began before the journal: their facts were taken as stored")
-
-
-def verify_command(
-    receipt: Annotated[Path, typer.Argument(help="A receipt, from GET /v1/streams/…/receipt.", dir_okay=False)],
-    as_json: AsJson = False,
-) -> None:
-    """Recompute a receipt's usage, lines and sums, without a database. Exit code 2: a check fails."""
-    try:
-        document = receipt.read_bytes()
-    except OSError as error:
-        raise UnreadableReceiptError(f"{receipt}: {error.strerror}") from error
-    checks = verify_document(document)
-    show([{"check": check.name, "fault": check.fault or "ok"} for check in checks], as_json=as_json, empty="")
-    if any(check.fault for check in checks):
-        fail("the receipt is not consistent: see the checks above")
-        raise typer.Exit(2)

@@ -9,17 +9,16 @@ import typer
 
 from metering.access.queries import AuditLogFilter, LoggedAction, list_audit_log
 from metering.cli.export import Format, file_target
-from metering.cli.shared import AsJson, Limit, database, say, show, time_text, utc_or
+from metering.cli.options import AsJson, Limit, time_text, utc_or
+from metering.cli.service import database
 from metering.core.clock import utc_now
 from metering.exports.audit_log_export import export_audit_log
 from metering.exports.export_month import ExportFormat
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.server.terminal.output import done, show
 
-app = typer.Typer(
-    help="The audit log: each change that an admin made over the API, in the dashboard or on the command line.",
-    no_args_is_help=True,
-)
+app = typer.Typer()
 
 OnlyKind = Annotated[str | None, typer.Option("--kind", help="Only actions about this, e.g. key or customer.")]
 OnlySubject = Annotated[str | None, typer.Option("--subject", help="Only actions about the thing with this ID.")]
@@ -42,7 +41,12 @@ def list_them(
     where = _filter(kind, subject, actor, since, until)
     with database() as connection:
         found = list_audit_log(connection, where=where, before=None, limit=limit)
-    show([_row(each, as_json=as_json) for each in found], as_json=as_json, empty="no actions match")
+    show(
+        [_row(each, as_json=as_json) for each in found],
+        as_json=as_json,
+        empty="no actions match",
+        important=("at", "what", "subject", "actor"),
+    )
 
 
 @app.command("export", epilog="Example: metering audit-log export audit-log.parquet --format parquet")
@@ -54,6 +58,7 @@ def export(
     actor: OnlyActor = None,
     since: Since = None,
     until: Until = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write all actions to a file, oldest first."""
     service = build_service(load_settings())
@@ -62,7 +67,7 @@ def export(
     with closing(parts), file_target(out) as target:
         for part in parts:
             target.write(part)
-    say(f"wrote {out}")
+    done(f"wrote {out}", {"file": str(out), "bytes": out.stat().st_size}, as_json=as_json)
 
 
 def _filter(

@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.shared import AsJson, phases, progress_bar, say
+from metering.cli.options import AsJson
+from metering.cli.progress import phases, progress_bar
 from metering.db.engine import is_postgres_url
 from metering.server.backup.make_backup import make_backup
 from metering.server.backup.manifest import Manifest
 from metering.server.backup.restore import Restored, restore_database, restore_folder
 from metering.server.bootstrap import owner_url
 from metering.server.settings import load_settings
+from metering.server.terminal.output import say
 
 # Gateways note the time of an acknowledgement by their own clocks.
 RESEND_MARGIN = timedelta(minutes=10)

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from metering.cli.shared import AsJson, say
+from metering.cli.options import AsJson
 from metering.lab.bench.alerts import bench_alerts
 from metering.lab.bench.audit import bench_audit
 from metering.lab.bench.emitter import bench_emitter
@@ -23,11 +23,9 @@ from metering.lab.bench.rating import bench_rating
 from metering.lab.bench.totals import bench_totals
 from metering.lab.chaos.report import render_page as render_reliability
 from metering.lab.chaos.run import Plan, run_chaos, summary
+from metering.server.terminal.output import say
 
-app = typer.Typer(
-    help="Benchmarks on this machine. They start their own servers and leave only the figures behind.",
-    no_args_is_help=True,
-)
+app = typer.Typer()
 
 Out = Annotated[Path | None, typer.Option(help="Also write the result to this file, as JSON.")]
 

@@ -4,35 +4,24 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.shared import (
-    AsJson,
-    EffectiveFrom,
-    OnlyProvider,
-    Period,
-    Provider,
-    database,
-    operator,
-    progress_bar,
-    say,
-    show,
-    show_one,
-    time_text,
-    utc_or,
-)
+from metering.cli.known import provider_hint, say_hint
+from metering.cli.options import AsJson, EffectiveFrom, OnlyProvider, Period, Provider, time_text, utc_or
+from metering.cli.periods import check_begun
+from metering.cli.progress import progress_bar
+from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
 from metering.core.period import BillingPeriod
 from metering.corrections.simulate_cancel_policy import SimulatedCost, simulate_cancel_policy
+from metering.db.engine import transaction
 from metering.prices.cancel_policies import CancelPolicy, CancelTerms
 from metering.prices.queries import list_cancel_policies
 from metering.prices.set_terms import set_cancel_policy
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.server.terminal.output import say, show, show_one
 
-app = typer.Typer(
-    help="Cancel policies: what a cancelled, failed, timed out or abandoned stream is billed for.",
-    no_args_is_help=True,
-)
+app = typer.Typer()
 
 
 @app.command("list")
@@ -43,7 +32,9 @@ def list_them(provider: OnlyProvider = None, as_json: AsJson = False) -> None:
     show(
         [{**_row(each.terms), "provenance": each.provenance} for each in found],
         as_json=as_json,
-        empty="no policy is set: all providers have `delivered`",
+        empty="no policy is set: all providers have `delivered`"
+        if provider is None
+        else f"no policy is set for {provider}: it has `delivered`",
     )
 
 
@@ -57,6 +48,8 @@ def set_one(
     """Add a dated policy for a provider. Booked amounts do not change."""
     service = build_service(load_settings())
     now = utc_now()
+    with transaction(service.engine) as connection:
+        hint = provider_hint(connection, provider)
     terms = set_cancel_policy(
         engine=service.engine,
         provider=provider,
@@ -65,6 +58,7 @@ def set_one(
         set_by=operator(),
         now=now,
     )
+    say_hint(hint)
     show_one(_row(terms), as_json=as_json)
 
 
@@ -76,15 +70,18 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Show what a month would have cost under another policy. Writes nothing."""
+    month = BillingPeriod.parse(period)
     service = build_service(load_settings())
     with progress_bar("reading bills") as progress:
         costs = simulate_cancel_policy(
             engine=service.engine,
-            period=BillingPeriod.parse(period),
+            period=month,
             policy=policy,
             provider=provider,
             progress=progress,
         )
+    if not costs:
+        check_begun(month, now=utc_now())
     show(
         [_cost(cost) for cost in costs],
         as_json=as_json,

@@ -1,22 +1,14 @@
 """`metering backlog`: streams that wait for a decision. `metering rerate`: a month at today's prices."""
 
-import sys
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from metering.cli.shared import (
-    AsJson,
-    Limit,
-    OnlyCustomer,
-    OnlyProvider,
-    database,
-    operator,
-    progress_bar,
-    say,
-    show,
-    time_text,
-)
+from metering.cli.options import AsJson, Limit, OnlyCustomer, OnlyProvider, time_text
+from metering.cli.periods import check_begun
+from metering.cli.progress import progress_bar
+from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.core.money import cents_text, sum_cents
 from metering.core.period import BillingPeriod
@@ -26,26 +18,43 @@ from metering.corrections.resolve_stream import resolve_stream
 from metering.ledger.queries.charges import BillFilter
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.server.terminal.columns import dollars
+from metering.server.terminal.output import confirm, done, say, show
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import State
 
-backlog = typer.Typer(
-    help="Streams that need a person or a missing fact. They are not billed until they are settled.",
-    no_args_is_help=True,
-)
+backlog = typer.Typer()
+
+
+class BacklogState(StrEnum):
+    """The states in which a stream needs attention."""
+
+    ORPHANED = "orphaned"
+    UNPRICED = "unpriced"
+    CONFLICTING = "conflicting"
+    UNMEASURED = "unmeasured"
+    MISDATED = "misdated"
+    FAILED = "failed"
 
 
 @backlog.command("list", epilog="Example: metering backlog list --state unpriced")
 def list_them(
-    state: Annotated[State | None, typer.Option(help="Only streams in this state.")] = None,
+    state: Annotated[BacklogState | None, typer.Option(help="Only streams in this state.")] = None,
     customer: OnlyCustomer = None,
     limit: Limit = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List the streams in the backlog, longest waiting first, with the fix for each."""
     with database() as connection:
-        found = list_backlog(connection, state=state, customer_id=customer, after=None, limit=limit)
-    show([_item_row(item) for item in found], as_json=as_json, empty="the backlog is empty")
+        found = list_backlog(
+            connection, state=State(state) if state else None, customer_id=customer, after=None, limit=limit
+        )
+    show(
+        [_item_row(item) for item in found],
+        as_json=as_json,
+        empty="no stream of the backlog matches" if state or customer else "the backlog is empty",
+        important=("customer_id", "stream_id", "state"),
+    )
 
 
 @backlog.command(
@@ -61,6 +70,7 @@ def resolve(
         ),
     ],
     reason: Annotated[str, typer.Option(help="The reason, stored with the stream.")],
+    as_json: AsJson = False,
 ) -> None:
     """Settle a stream by decision. It is booked at once and holds until newer facts replace it."""
     resolve_stream(
@@ -72,7 +82,8 @@ def resolve(
         resolved_by=operator(),
         now=utc_now(),
     )
-    say("recorded: a worker books it now")
+    result = {"customer_id": customer_id, "stream_id": stream_id, "action": action.value, "reason": reason}
+    done("recorded: a worker books it now", result, as_json=as_json)
 
 
 def _item_row(item: BacklogItem) -> dict[str, Any]:
@@ -100,7 +111,8 @@ def rerate_command(
     Charges do not change: each difference is an adjustment that refers to its charge.
     """
     service = build_service(load_settings())
-    where = BillFilter(period=BillingPeriod.parse(period), provider=provider, model=model, customer_id=customer)
+    month = BillingPeriod.parse(period)
+    where = BillFilter(period=month, provider=provider, model=model, customer_id=customer)
 
     def run(what: str, *, book: bool) -> list[RerateGroup]:
         with progress_bar(what) as progress:
@@ -116,6 +128,8 @@ def rerate_command(
         return list(found)
 
     groups = run("comparing", book=False)
+    if not groups:
+        check_begun(month, now=utc_now())
     show(
         [_group_row(group) for group in groups],
         as_json=as_json,
@@ -126,9 +140,9 @@ def rerate_command(
     count = sum(group.stream_count for group in groups)
     if dry_run or not count:
         return
-    difference = cents_text(sum_cents(group.difference_usd_cents for group in groups))
-    question = f"book {count:,} adjustments, {difference} cents in total?"
-    if not yes and not (sys.stdin.isatty() and typer.confirm(question, err=True)):
+    difference = dollars(sum_cents(group.difference_usd_cents for group in groups))
+    question = f"book {count:,} adjustments, {difference} in total?"
+    if not yes and not confirm(question):
         say("nothing was booked: run it with --yes")
         return
     booked = run("booking", book=True)

@@ -1,40 +1,30 @@
-"""`metering customers`: list customers, set their details and markup, link them to Stripe."""
+"""`metering customers`: list and show customers, set their details and markup, link them to Stripe."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from metering.cli.asking_stripe import stripe_patience, tell_what_is_done
-from metering.cli.shared import (
-    AsJson,
-    EffectiveFrom,
-    Limit,
-    database,
-    operator,
-    parse_decimal,
-    progress_bar,
-    say,
-    show,
-    show_one,
-    time_text,
-    utc_or,
-)
+from metering.cli.known import customer_hint, customer_or_fail, say_hint
+from metering.cli.options import AsJson, EffectiveFrom, Limit, parse_decimal, time_text, utc_or
+from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
-from metering.customers.queries.customers import CustomerView, UnlinkedCustomer, get_customer, list_customers
+from metering.corrections.queries import count_backlog
+from metering.customers.queries.customers import CustomerView, get_customer, list_customers
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
-from metering.prices.queries import list_markups
+from metering.months.queries.invoices import InvoiceFilter, list_invoices
+from metering.prices.queries import SourcedMarkup, list_markups
 from metering.prices.set_terms import set_markup
-from metering.server.bootstrap import Service, build_service
-from metering.server.outgoing import build_pusher
+from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
-from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked
-from metering.stripe.push_due import Pusher
+from metering.server.terminal.output import print_json, say, show, show_one
 from metering.stripe.put_customer import put_customer
+from metering.stripe.queries.pushes import push_views
 
-app = typer.Typer(help="Customers, their Stripe links and markups.", no_args_is_help=True)
+app = typer.Typer()
+
+_NEWEST = 5
 
 CustomerId = Annotated[str, typer.Argument(help="The customer's ID, the subject of its events.")]
 
@@ -48,7 +38,38 @@ def list_them(limit: Limit = 1000, as_json: AsJson = False) -> None:
         [_row(customer) for customer in found],
         as_json=as_json,
         empty="no customers yet: they are created by their first event",
+        important=("customer_id", "name", "month_to_date_usd_cents"),
     )
+
+
+@app.command("show", epilog="Example: metering customers show acme")
+def show_it(customer_id: CustomerId, as_json: AsJson = False) -> None:
+    """Show a customer: details, this month's cost, markups, newest invoices."""
+    with database() as connection:
+        customer = customer_or_fail(connection, customer_id)
+        markups = [_markup_row(each) for each in list_markups(connection, customer_id=customer_id)]
+        where = InvoiceFilter(customer_id=customer_id, period=None, state=None)
+        found = list_invoices(connection, where=where, before=None, limit=_NEWEST)
+        pushes = push_views(connection, [(customer_id, each.invoice.invoice_id) for each in found])
+        waiting = count_backlog(connection, customer_id=customer_id)
+    invoices = [
+        {
+            "number": each.number,
+            "period": str(each.invoice.period),
+            "state": pushes[each.invoice.invoice_id].state.value,
+            "billed_cents": each.invoice.billed_cents,
+        }
+        for each in found
+    ]
+    row = {**_row(customer), "created_at": time_text(customer.created_at), "backlog_streams": waiting}
+    if as_json:
+        print_json({**row, "markups": markups, "invoices": invoices})
+        return
+    show_one(row, as_json=False)
+    print()
+    show(markups, as_json=False, empty=_no_markup(customer_id))
+    print()
+    show(invoices, as_json=False, empty="no invoices yet")
 
 
 @app.command("set", epilog="Example: metering customers set acme --name Acme --time-zone Europe/Berlin")
@@ -60,104 +81,48 @@ def set_one(
     as_json: AsJson = False,
 ) -> None:
     """Create a customer, or change the given properties."""
+    if stripe_customer_id is not None and not stripe_customer_id.startswith("cus_"):
+        raise typer.BadParameter(f"expected cus_…, got {stripe_customer_id!r}", param_hint="--stripe-customer-id")
     service = build_service(load_settings())
     now = utc_now()
+    with transaction(service.engine) as connection:
+        is_new = get_customer(connection, customer_id=customer_id, now=now) is None
     details = CustomerDetails(name=name, time_zone=time_zone, stripe_customer_id=stripe_customer_id)
     put_customer(engine=service.engine, customer_id=customer_id, details=details, by=operator(), now=now)
     with transaction(service.engine) as connection:
         customer = get_customer(connection, customer_id=customer_id, now=now, with_similar=True)
     assert customer is not None
+    if is_new:
+        alike = ", ".join(map(repr, customer.similar_ids))
+        say(
+            f"created customer {customer_id!r}" + (f"; its id differs only slightly from {alike}" if alike else "")
+        )
     show_one(_row(customer), as_json=as_json)
 
 
-@app.command("link", epilog="Example: metering customers link --from-stripe --yes")
-def link_them(
-    from_stripe: Annotated[
-        bool, typer.Option("--from-stripe", help="Find existing Stripe customers by metadata or e-mail.")
-    ] = False,
-    create: Annotated[
-        bool, typer.Option("--create", help="Create a Stripe customer for each customer without one.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Write the links. Default: only show them.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Link customers to Stripe customers, which receive their invoices. Only shows the links without --yes.
-
-    --from-stripe finds Stripe customers with our ID as their e-mail or in their metadata (metering_customer or
-    customer_id). --create creates a Stripe customer for each customer that is not linked and not found there.
-    """
-    if from_stripe == create:
-        raise typer.BadParameter("give either --from-stripe or --create")
-    service = build_service(load_settings())
-    pusher = build_pusher(service, patience=stripe_patience())
-    with tell_what_is_done(lambda: "nothing was linked; run the command again"):
-        # A database that was restored from a backup may not know whom it has created there.
-        links = find_links(engine=service.engine, port=pusher.port)
-    if create:
-        there = {each.customer_id for each in links if each.stripe_customer_id is not None}
-        unlinked = list_unlinked(engine=service.engine)
-        missing = [each for each in unlinked if each.customer_id not in there]
-        if there:
-            say(f"{len(there):,} customers are at Stripe already: link them with --from-stripe")
-        rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
-        show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
-        if yes:
-            say(f"{_create(service, pusher, missing):,} Stripe customers created and linked")
-    else:
-        rows = [
-            {
-                "customer_id": each.customer_id,
-                "stripe_customer_id": each.stripe_customer_id,
-                "by": each.reason.value,
-                "problem": None
-                if each.stripe_customer_id
-                else f"more than one matches: {', '.join(each.candidates)}",
-            }
-            for each in links
-        ]
-        show(rows, as_json=as_json, empty="no Stripe customer matches one of ours")
-        if yes:
-            linked = link(engine=service.engine, links=links, by=operator(), now=utc_now())
-            say(f"{linked:,} customers linked")
-    if rows and not yes:
-        say("nothing was changed: run it with --yes")
-
-
-def _create(service: Service, pusher: Pusher, missing: Sequence[UnlinkedCustomer]) -> int:
-    created = 0
-
-    def note(done: int) -> None:
-        nonlocal created
-        created = done
-        progress(done)
-
-    def what_is_done() -> str:
-        return f"{created:,} of {len(missing):,} customers are created and linked; run the command again"
-
-    with tell_what_is_done(what_is_done), progress_bar("creating customers") as progress:
-        return create_at_stripe(
-            engine=service.engine,
-            port=pusher.port,
-            environment=pusher.terms.environment,
-            customers=missing,
-            now=utc_now(),
-            by=operator(),
-            progress=note,
-        )
-
-
-@app.command("markup", epilog="Example, a discount of 10%: metering customers markup -- acme -10")
+@app.command(
+    "markup",
+    epilog="Example, a discount of 10%: metering customers markup acme -10",
+    # A negative number looks like an option.
+    context_settings={"ignore_unknown_options": True},
+)
 def markup(
     customer_id: CustomerId,
     percent: Annotated[
         str | None, typer.Argument(help="Percent on top of the rates for all customers; negative is a discount.")
     ] = None,
+    percent_option: Annotated[str | None, typer.Option("--percent", help="The same, as an option.")] = None,
     effective_from: EffectiveFrom = None,
     as_json: AsJson = False,
 ) -> None:
     """Set a customer's markup, or list its markups if no percentage is given."""
     now = utc_now()
+    if percent is not None and percent_option is not None:
+        raise typer.BadParameter("give the percentage once", param_hint="--percent")
+    percent = percent_option if percent is None else percent
     if percent is not None:
+        with database() as connection:
+            hint = customer_hint(connection, customer_id)
         set_markup(
             engine=build_service(load_settings()).engine,
             customer_id=customer_id,
@@ -166,20 +131,23 @@ def markup(
             set_by=operator(),
             now=now,
         )
+        say_hint(hint)
     with database() as connection:
         found = list_markups(connection, customer_id=customer_id)
-    rows = [
-        {
-            "customer_id": each.markup.customer_id,
-            "percent": cents_text(each.markup.percent),
-            "effective_from": time_text(each.markup.effective_from),
-            "provenance": each.provenance,
-        }
-        for each in found
-    ]
-    show(
-        rows, as_json=as_json, empty=f"{customer_id} has no markup: the rates for all customers are passed through"
-    )
+    show([_markup_row(each) for each in found], as_json=as_json, empty=_no_markup(customer_id))
+
+
+def _no_markup(customer_id: str) -> str:
+    return f"{customer_id} has no markup: the rates for all customers are passed through"
+
+
+def _markup_row(each: SourcedMarkup) -> dict[str, Any]:
+    return {
+        "customer_id": each.markup.customer_id,
+        "percent": cents_text(each.markup.percent),
+        "effective_from": time_text(each.markup.effective_from),
+        "provenance": each.provenance,
+    }
 
 
 def _row(customer: CustomerView) -> dict[str, Any]:

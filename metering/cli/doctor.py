@@ -1,16 +1,20 @@
-"""`metering doctor`: the active configuration, and checks of the services that it names."""
+"""`metering doctor`: checks of the services that the configuration names, and the settings that are in use."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from pydantic import SecretStr
 from redis import Redis
 
 from metering.cli.failures import failure_of
-from metering.cli.shared import AsJson, redact_url, show
+from metering.cli.known import did_you_mean
+from metering.cli.options import AsJson
+from metering.cli.service import redact_url
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.customers.queries.time_zones import unusable_zones
@@ -18,22 +22,42 @@ from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
 from metering.server.inlet_settings import InletSettings
 from metering.server.queries import server_facts, work_health
+from metering.server.setting_names import duration_text, unknown_variables
 from metering.server.settings import Settings, load_settings, variable_of
+from metering.server.terminal.output import print_json, say, show
 
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=2)
 MAX_DUE_AGE = timedelta(minutes=1)
 _MAX_NAMED = 5
 
 
-def doctor_command(as_json: AsJson = False) -> None:
-    """Show the configuration, without secrets, and check database, clock, finalizer and queue.
+def doctor_command(
+    settings: Annotated[bool, typer.Option("--settings", help="Show all settings, with what they mean.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check database, clock, finalizer, queue and settings.
 
-    Exit code 1: a check fails.
+    Shows the settings that differ from their defaults, without secrets. Exit code 1: a check fails.
     """
-    settings = load_settings()
-    rows = [*_configuration(settings), *_checks(settings)]
-    show(rows, as_json=as_json, empty="")
-    if any(row["status"] == "FAILED" for row in rows):
+    configured = load_settings()
+    checks, rows = _checks(configured), _configuration(configured)
+    if as_json:
+        print_json([*checks, *rows])
+    else:
+        show(checks, as_json=False, empty="", important=("what", "status", "value"))
+        print()
+        if not settings:
+            rows = [{**row, "status": None, "meaning": None} for row in rows if row["status"] == "set"]
+        heard = [{"setting": row.pop("what"), **row} for row in rows]
+        show(
+            heard,
+            as_json=False,
+            empty="all settings have their defaults",
+            important=tuple(heard[0]) if heard else (),
+        )
+        if not settings:
+            say("all settings, with what they mean: metering doctor --settings")
+    if any(row["status"] == "FAILED" for row in checks):
         sys.exit(1)
 
 
@@ -55,12 +79,15 @@ def _configuration(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _redacted(value: Any) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, SecretStr):
-        return str(value)
-    secret = value.get_secret_value()
-    return redact_url(secret) if "://" in secret else "…"
+    match value:
+        case None:
+            return ""
+        case timedelta():
+            return duration_text(value)
+        case SecretStr():
+            secret = value.get_secret_value()
+            return redact_url(secret) if "://" in secret else "…"
+    return str(value)
 
 
 def _checks(settings: Settings) -> list[dict[str, Any]]:
@@ -83,7 +110,21 @@ def _checks(settings: Settings) -> list[dict[str, Any]]:
                 raise
             status, found = "FAILED", failure.message
         rows.append({"what": what, "status": status, "value": found, "meaning": ""})
-    return rows
+    return [*rows, *_unheeded(os.environ)]
+
+
+def _unheeded(environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row for each variable that looks like a setting and is none."""
+    known = [variable_of(name) for name in Settings.model_fields]
+    return [
+        {
+            "what": "environment",
+            "status": "warning",
+            "value": f"{name} is no setting and has no effect{did_you_mean(name, known)}",
+            "meaning": "",
+        }
+        for name in unknown_variables(environment)
+    ]
 
 
 class UnhealthyError(MeteringError):

@@ -12,13 +12,16 @@ from typing import IO, Annotated
 import typer
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from metering.cli.shared import SECONDS_PER_UPDATE, AsJson, OnlyCustomer, Period, progress, say, show_one
+from metering.cli.options import AsJson, OnlyCustomer, Period
+from metering.cli.periods import check_begun
+from metering.cli.progress import SECONDS_PER_UPDATE, progress
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
 from metering.exports.export_month import ExportFormat, ExportKind, ExportProgress, ExportRequest, MonthExport
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.server.terminal.output import say, show_one
 
 Format = Annotated[ExportFormat, typer.Option("--format", help="The file format.")]
 Out = Annotated[
@@ -36,13 +39,19 @@ def export_command(
     format: Format = ExportFormat.CSV,
     customer: OnlyCustomer = None,
     out: Out = None,
+    excel: Annotated[
+        bool,
+        typer.Option("--excel", help="As Excel opens it by a double-click: with a UTF-8 mark and plain times."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export a month's charges, invoice lines, or cost and usage in the FOCUS 1.2 format.
 
     The rows of a closed month sum to its invoices; otherwise the export fails without a file.
     """
-    request = ExportRequest(kind=kind, format=format, period=BillingPeriod.parse(period), customer_id=customer)
+    request = ExportRequest(
+        kind=kind, format=format, period=BillingPeriod.parse(period), customer_id=customer, excel=excel
+    )
     if out is None and format is ExportFormat.PARQUET and sys.stdout.isatty():
         raise typer.BadParameter("Parquet cannot be printed to a terminal: name a file", param_hint="--out")
     if out is None and as_json:
@@ -60,6 +69,11 @@ def export_command(
         with closing(running), file_target(out) as target:
             for chunk in iter(running.next_chunk, None):
                 target.write(chunk)
+            if running.rows == 0:
+                check_begun(request.period, now=utc_now())
+    if running.rows == 0:
+        whose = f" of customer {customer!r}" if customer else ""
+        say(f"note: {period} has no {kind.value}{whose}: the file has no rows")
     seconds = perf_counter() - began
     if out is None:
         return

@@ -20,13 +20,14 @@ class ExtraMissingError(MeteringError):
 
 def demo_command(
     keep: Annotated[bool, typer.Option(help="Leave everything running and print the addresses.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Run the whole product on sample data and check every figure. Exits non-zero if one is wrong.
 
     Needs the extras `demo` and `gateway`.
     """
     _require(openai="demo", bpe_openai="gateway")
-    _become("metering.lab.demo", *(["--keep"] if keep else []))
+    _become("metering.lab.demo", *(["--keep"] if keep else []), *(["--json"] if as_json else []))
 
 
 def gateway_command(

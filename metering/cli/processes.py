@@ -1,16 +1,20 @@
 """`metering up`, all in one, and `metering migrate`."""
 
+import json
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from metering.cli.shared import redact_url, say
+from metering.cli.options import AsJson
+from metering.cli.service import redact_url
+from metering.server.embedded.data_dir import default_data_dir
 from metering.server.embedded.supervisor import Supervisor
 from metering.server.logs import configure_logging
 from metering.server.settings import load_settings
+from metering.server.terminal.output import say
 from metering.server.up import Prepared, Running, prepare, run_all_in_one
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: METERING_HOST.")]
@@ -26,6 +30,9 @@ def up_command(
     host: Host = None,
     port: Port = None,
     ephemeral: Annotated[bool, typer.Option(help="Use a temporary data folder and delete it on exit.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the addresses and a new admin key as JSON.")
+    ] = False,
 ) -> None:
     """Start PostgreSQL, Valkey, API, dashboard, worker and beat together. Stop them with Ctrl-C.
 
@@ -35,12 +42,17 @@ def up_command(
     configure_logging(log_format=settings.log_format)
     interrupted = _interrupt_on_signals()
     with (
-        Supervisor() as supervisor,
-        run_all_in_one(settings, supervisor=supervisor, ephemeral=ephemeral) as running,
+        # What the parts say while they start matters only if one fails: then its last lines are in the error.
+        Supervisor(quiet=True) as supervisor,
+        run_all_in_one(settings, supervisor=supervisor, ephemeral=ephemeral, tell=_tell) as running,
     ):
         if interrupted.is_set():
             raise KeyboardInterrupt
-        _greet(running)
+        if as_json:
+            print(json.dumps(_addresses(running), indent=2), flush=True)
+        else:
+            _greet(running)
+        supervisor.speak()
         supervisor.run_until_signal()
 
 
@@ -60,12 +72,37 @@ def _interrupt_on_signals() -> threading.Event:
     return interrupted
 
 
+def _tell(what: str) -> None:
+    say(f"{what} …")
+
+
+def _addresses(running: Running) -> dict[str, Any]:
+    return {
+        "url": running.url,
+        "dashboard": f"{running.url}/dashboard",
+        "docs": f"{running.url}/docs",
+        "admin_key": running.prepared.admin_key,
+        "stripe_url": running.stripe_url,
+        "data": str(running.data) if running.data else None,
+    }
+
+
+_RULE = "─" * 78
+
+
 def _greet(running: Running) -> None:
+    """One block: what was prepared, the addresses, and what to do next. The key alone goes to stdout."""
+    say(_RULE)
     _say_prepared(running.prepared, indent="    ")
     say(f"database: {redact_url(running.environment['METERING_DATABASE_URL'])}")
     if running.stripe_url:
         say(f"Stripe:   {running.stripe_url}, a local stand-in: STRIPE_API_KEY is not set, no money moves")
-    say(f"ready: {running.url}/dashboard    API: {running.url}/docs    Stop with Ctrl-C\n")
+    if running.data and running.data != default_data_dir():
+        say(f"other commands: export METERING_DATA={running.data}")
+    key = running.prepared.admin_key or "YOUR_KEY"
+    say(f"try: curl -H 'Authorization: Bearer {key}' {running.url}/v1/customers")
+    say(f"ready: {running.url}/dashboard    API: {running.url}/docs    Stop with Ctrl-C")
+    say(_RULE)
 
 
 def _say_prepared(prepared: Prepared, *, indent: str = "") -> None:
@@ -76,10 +113,15 @@ def _say_prepared(prepared: Prepared, *, indent: str = "") -> None:
         print(f"{indent}{prepared.admin_key}", flush=True)
 
 
-def migrate_command() -> None:
+def migrate_command(as_json: AsJson = False) -> None:
     """Migrate the database to this version. A new database also gets the catalogue's rates and an admin key."""
     settings = load_settings()
     configure_logging(log_format=settings.log_format)
     prepared = prepare(settings)
+    if as_json:
+        imported = len(prepared.imported.changes) if prepared.imported else 0
+        result = {"version": prepared.version, "imported_rate_cards": imported, "admin_key": prepared.admin_key}
+        print(json.dumps(result, indent=2))
+        return
     say(f"database is at version {prepared.version}")
     _say_prepared(prepared)

@@ -6,25 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.shared import (
-    AsJson,
-    EffectiveFrom,
-    OnlyProvider,
-    Provider,
-    database,
-    operator,
-    progress_bar,
-    say,
-    show,
-    show_one,
-    time_text,
-    utc_or,
-)
+from metering.cli.known import customer_hint, say_hint
+from metering.cli.options import AsJson, EffectiveFrom, OnlyProvider, Provider, time_text, utc_or
+from metering.cli.periods import check_begun, month_or_none
+from metering.cli.progress import progress_bar
+from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
-from metering.core.period import BillingPeriod
 from metering.corrections.compare_rates import cost_of_changes, last_month
 from metering.corrections.simulate_rates import RateCost
+from metering.db.engine import transaction
 from metering.prices.import_rates import (
     CardChange,
     ImportPlan,
@@ -41,10 +32,11 @@ from metering.prices.set_rate import set_rate
 from metering.prices.store.cards import load_rate_cards
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.server.terminal.output import say, show, show_one
 
 OnlyModel = Annotated[str | None, typer.Option("--model", help="Only this model, as in the catalogue.")]
 
-app = typer.Typer(help="Rate cards: what each model's tokens cost, by date.", no_args_is_help=True)
+app = typer.Typer()
 
 
 @app.command("import", epilog="Example: metering rates import --approve --provider deepseek")
@@ -101,9 +93,11 @@ def diff(
     with database() as connection:
         only = Only(provider=provider, model=model)
         plan = plan_import(connection, catalogue=read_prices(), now=now, only=only)
-    month = BillingPeriod.parse(period) if period else last_month(now)
+    month = month_or_none(period) or last_month(now)
     with progress_bar("reading bills") as progress:
         costs = cost_of_changes(engine=service.engine, changes=plan.price_changes, period=month, progress=progress)
+    if not any(costs):
+        check_begun(month, now=now)
     rows = [row for change, of in zip(plan.price_changes, costs, strict=True) for row in _difference(change, of)]
     shown = {(change.provider, change.model) for change in plan.price_changes}
     rows += [
@@ -111,7 +105,12 @@ def diff(
         for change in plan.changes
         if (change.card.provider, change.card.model) not in shown
     ]
-    show(rows, as_json=as_json, empty="nothing to import: all cards are up to date")
+    show(
+        rows,
+        as_json=as_json,
+        empty="nothing to import: all cards are up to date",
+        important=("provider", "model", "customer", "difference_usd_cents"),
+    )
     _say_changes(plan)
     if plan.price_changes:
         say(f"amounts are of {month}: import with `metering rates import --approve`, or dismiss with --keep")
@@ -141,6 +140,7 @@ def list_them(
         [_row(card) for card in found],
         as_json=as_json,
         empty="no rates match: add some with `metering rates import --approve`",
+        important=("provider", "model", "effective_from", "usd_per_million"),
     )
 
 
@@ -164,8 +164,11 @@ def set_one(
 ) -> None:
     """Add a dated rate card for a model."""
     now = utc_now()
+    engine = build_service(load_settings()).engine
+    with transaction(engine) as connection:
+        hint = customer_hint(connection, customer)
     card = set_rate(
-        engine=build_service(load_settings()).engine,
+        engine=engine,
         provider=provider,
         model=model,
         effective_from=utc_or(effective_from, now),
@@ -174,6 +177,7 @@ def set_one(
         set_by=operator(),
         now=now,
     )
+    say_hint(hint)
     show_one(_row(card), as_json=as_json)
 
 

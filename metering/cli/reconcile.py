@@ -1,23 +1,22 @@
 """`metering reconcile`: compare our invoices with Stripe's, and repair differences."""
 
 import sys
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from metering.cli.asking_stripe import stripe_patience, tell_what_is_done
-from metering.cli.shared import (
-    AsJson,
-    operator,
-    phases,
-    say,
-    show,
-    show_one,
-)
-from metering.core.period import BillingPeriod
+from metering.cli.options import AsJson
+from metering.cli.periods import check_begun, month_or_none
+from metering.cli.progress import phases
+from metering.cli.service import operator
+from metering.core.clock import utc_now
 from metering.server.bootstrap import build_service
 from metering.server.outgoing import build_pusher
 from metering.server.settings import load_settings
+from metering.server.terminal.columns import dollars
+from metering.server.terminal.output import say, show, show_one
 from metering.stripe.reconcile import reconcile
 from metering.stripe.repair_drift import Caps
 from metering.stripe.store.reconciliations import FoundDrift
@@ -36,18 +35,21 @@ def reconcile_command(
 
     Writes nothing to Stripe without --repair.
     """
+    month = month_or_none(period)
     service = build_service(load_settings(), pool_size=10)
     settings = service.settings
     left = "the comparison is not done, repairs made so far are kept; run the command again"
     with tell_what_is_done(lambda: left), phases() as progress:
         report = reconcile(
             pusher=build_pusher(service, patience=stripe_patience()),
-            period=BillingPeriod.parse(period) if period else None,
+            period=month,
             repair=repair,
             caps=Caps(cents=settings.repair_cap_cents, share=settings.repair_cap_share),
             requested_by=operator(),
             progress=progress,
         )
+    if not report.compared and not report.found:
+        check_begun(month, now=utc_now())
     rows = [_row(each, repaired=each.number in report.repaired) for each in report.found]
     drift = report.theirs_cents - report.ours_cents
     if as_json:
@@ -64,11 +66,18 @@ def reconcile_command(
             as_json=True,
         )
     else:
-        show(rows, as_json=False, empty="no drift")
-        print(
-            f"{report.compared:,} invoices compared: {_dollars(report.ours_cents)} ours,"
-            f" {_dollars(report.theirs_cents)} at Stripe, {_dollars(drift)} difference before repairs"
+        nothing = f"there are no invoices{f' of {month}' if month else ''}: nothing was compared"
+        show(
+            rows,
+            as_json=False,
+            empty="no drift" if report.compared else nothing,
+            important=("customer_id", "period", "class", "cents", "repaired"),
         )
+        if report.compared or rows:
+            print(
+                f"{report.compared:,} invoices compared: {_dollars(report.ours_cents)} ours,"
+                f" {_dollars(report.theirs_cents)} at Stripe, {_dollars(drift)} difference before repairs"
+            )
         if report.problem:
             say(f"nothing was repaired: {report.problem}")
     if report.left:
@@ -89,4 +98,4 @@ def _row(each: FoundDrift, *, repaired: bool) -> dict[str, Any]:
 
 
 def _dollars(cents: int) -> str:
-    return f"{'-' if cents < 0 else ''}${abs(cents) // 100:,}.{abs(cents) % 100:02d}"
+    return dollars(Decimal(cents))

@@ -5,29 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.shared import (
-    AsJson,
-    EffectiveFrom,
-    OnlyProvider,
-    Provider,
-    database,
-    operator,
-    show,
-    show_one,
-    time_text,
-    utc_or,
-)
+from metering.cli.known import provider_hint, say_hint
+from metering.cli.options import AsJson, EffectiveFrom, OnlyProvider, Provider, time_text, utc_or
+from metering.cli.service import database, operator
 from metering.core.clock import utc_now
+from metering.db.engine import transaction
 from metering.prices.price_book import UpstreamPrice
 from metering.prices.queries import list_upstream_prices
 from metering.prices.set_terms import set_upstream_price
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
+from metering.server.terminal.output import show, show_one
 
-app = typer.Typer(
-    help="Upstream prices: whether what an upstream says that a stream cost is its price where no rate is.",
-    no_args_is_help=True,
-)
+app = typer.Typer()
 
 
 class Decision(StrEnum):
@@ -58,14 +48,18 @@ def set_one(
 ) -> None:
     """Add a dated setting for a provider. Booked amounts do not change."""
     now = utc_now()
+    engine = build_service(load_settings()).engine
+    with transaction(engine) as connection:
+        hint = provider_hint(connection, provider)
     price = set_upstream_price(
-        engine=build_service(load_settings()).engine,
+        engine=engine,
         provider=provider,
         accepted=decision is Decision.ACCEPT,
         effective_from=utc_or(effective_from, now),
         set_by=operator(),
         now=now,
     )
+    say_hint(hint)
     show_one(_row(price), as_json=as_json)
 
 

@@ -19,13 +19,15 @@ from metering.alerts.replay_webhooks import replay_delivery, replay_failed
 from metering.alerts.send_webhooks import try_endpoint
 from metering.alerts.store.deliveries import Delivery
 from metering.alerts.store.endpoints import Endpoint
-from metering.cli.shared import AsJson, Limit, database, operator, say, show, show_one, time_text, utc_or
+from metering.cli.options import AsJson, Limit, time_text, utc_or
+from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.server.bootstrap import build_service
 from metering.server.outgoing import build_webhook_sender
 from metering.server.settings import load_settings
+from metering.server.terminal.output import done, say, show, show_one
 
-app = typer.Typer(help="Webhook endpoints that receive alerts, signed as Standard Webhooks.", no_args_is_help=True)
+app = typer.Typer()
 
 EndpointId = Annotated[str, typer.Argument(help="The endpoint's ID, whe_….")]
 Types = Annotated[
@@ -67,7 +69,12 @@ def list_them(as_json: AsJson = False) -> None:
     with database() as connection:
         found = list_endpoints(connection)
     rows = [_endpoint_row(each) for each in found]
-    show(rows, as_json=as_json, empty="no endpoints: create one, `metering webhooks create`")
+    show(
+        rows,
+        as_json=as_json,
+        empty="no endpoints: create one, `metering webhooks create`",
+        important=("endpoint_id", "url", "enabled"),
+    )
 
 
 @app.command("set")
@@ -98,11 +105,11 @@ def set_one(
 
 
 @app.command("delete")
-def delete(endpoint_id: EndpointId) -> None:
+def delete(endpoint_id: EndpointId, as_json: AsJson = False) -> None:
     """Delete an endpoint and its secrets."""
     engine = build_service(load_settings()).engine
     delete_endpoint(engine=engine, endpoint_id=endpoint_id, by=operator(), now=utc_now())
-    say(f"deleted {endpoint_id}")
+    done(f"deleted {endpoint_id}", {"endpoint_id": endpoint_id, "state": "deleted"}, as_json=as_json)
 
 
 @app.command("rotate")
@@ -147,7 +154,12 @@ def log(
     where = DeliveryFilter(endpoint_id=endpoint, state=state.value if state else None)
     with database() as connection:
         found = list_deliveries(connection, where=where, before=None, limit=limit)
-    show([_delivery_row(each) for each in found], as_json=as_json, empty="no deliveries")
+    show(
+        [_delivery_row(each) for each in found],
+        as_json=as_json,
+        empty="no deliveries" if endpoint is None and state is None else "no deliveries match",
+        important=("created_at", "delivery_id", "state", "problem"),
+    )
 
 
 @app.command("replay", epilog="Example: metering webhooks replay --endpoint whe_… --since 2026-11-20")
@@ -158,6 +170,7 @@ def replay(
         datetime | None,
         typer.Option(help="With --endpoint: failed since this time, in UTC. Default: 24 hours ago."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send a message again under its ID, or all that an endpoint has missed, up to 1,000 at a time."""
     if (delivery_id is None) == (endpoint is None):
@@ -165,11 +178,11 @@ def replay(
     engine, now = build_service(load_settings()).engine, utc_now()
     if delivery_id is not None:
         again = replay_delivery(engine=engine, delivery_id=delivery_id, by=operator(), now=now)
-        say(f"{again.delivery_id} will be sent again")
+        done(f"{again.delivery_id} will be sent again", {"delivery_id": again.delivery_id}, as_json=as_json)
     elif endpoint is not None:
         begin = utc_or(since, now - timedelta(days=1))
         count = replay_failed(engine=engine, endpoint_id=endpoint, since=begin, by=operator(), now=now)
-        say(f"{count:,} messages will be sent again")
+        done(f"{count:,} messages will be sent again", {"messages": count}, as_json=as_json)
 
 
 def _endpoint_row(endpoint: Endpoint) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from metering.core.clock import utc_now
 from metering.core.period import BillingPeriod
 from metering.dashboard.access import needs
 from metering.dashboard.errors import InvalidFilterError, NotFoundError
+from metering.dashboard.months import Month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.invoices import stored_invoice
 from metering.dashboard.rendering import HEADERS
 from metering.dashboard.sessions import viewer_of
 from metering.dashboard.tables import Table, table_csv
+from metering.exports.csv_file import EXCEL_MARK
 from metering.exports.download import stream_export
-from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest
+from metering.exports.export_month import ExportFormat, ExportKind, ExportRequest, plain_name
 from metering.exports.make_statement import make_statement
 from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.statements.usage_statement import UsageStatement
@@ -63,14 +65,26 @@ def table_file(request: PageRequest, build: Callable[[PageRequest], Page], name:
         NotFoundError: the page has no such table.
         InvalidFilterError: it has too many rows for a file; a part of it would look complete.
     """
-    body = table_csv(_pages(request, build, name)).encode()
-    return File(name=f"{name}.csv", media_type="text/csv; charset=utf-8", body=body)
+    first = build(request)
+    # With Excel's mark: people open these files by a double-click.
+    body = EXCEL_MARK + table_csv(_pages(request, build, name, first)).encode()
+    return File(name=_file_name(request, first, name), media_type="text/csv; charset=utf-8", body=body)
 
 
-def _pages(request: PageRequest, build: Callable[[PageRequest], Page], name: str) -> Iterator[Table]:
+def _file_name(request: PageRequest, page: Page, table: str) -> str:
+    """`umbrella-2026-11-models.csv`: whose, of which month, what; a table without months has the day."""
+    month = page.context.get("month")
+    when = (
+        str(month.period) if isinstance(month, Month) else request.query.get("month") or f"{request.now:%Y-%m-%d}"
+    )
+    whose = request.query.get("customer_id") or request.viewer.customer_id if request.viewer else None
+    return plain_name(*([whose] if whose else []), when, f"{table}.csv")
+
+
+def _pages(request: PageRequest, build: Callable[[PageRequest], Page], name: str, page: Page) -> Iterator[Table]:
     rows = 0
     while True:
-        table = next((each for each in build(request).tables if each.name == name), None)
+        table = next((each for each in page.tables if each.name == name), None)
         if table is None:
             raise NotFoundError(f"this page has no table {name!r}")
         rows += len(table.rows)
@@ -83,6 +97,7 @@ def _pages(request: PageRequest, build: Callable[[PageRequest], Page], name: str
         if table.more is None:
             return
         request = replace(request, query=QueryParams(urlsplit(table.more).query))
+        page = build(request)
 
 
 def receipt_file(request: PageRequest) -> File:
@@ -92,7 +107,8 @@ def receipt_file(request: PageRequest) -> File:
     receipt = make_receipt(request.connection, customer_id=customer_id, stream_id=stream_id, now=request.now)
     if receipt is None:
         raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")
-    return File(name="receipt.json", media_type="application/json", body=receipt_document(receipt))
+    name = plain_name("receipt", customer_id, f"{stream_id}.json")
+    return File(name=name, media_type="application/json", body=receipt_document(receipt))
 
 
 def statement_pdf_file(request: PageRequest) -> File:
@@ -140,6 +156,7 @@ def export_route(service: Service, *, engine: Engine) -> Route:
             format=ExportFormat(format),
             period=BillingPeriod.parse(request.query_params.get("period", "")),
             customer_id=viewer.customer(customer_id),
+            excel=request.query_params.get("excel") == "true",
         )
         return stream_export(
             engine=engine,

@@ -9,11 +9,12 @@ from pathlib import Path
 from metering.core.errors import MeteringError
 from metering.emitter.resend import Kept, find_kept, resend
 
+_INTERRUPTED = 130
 _KEYS = ("METERING_INGEST_KEY", "METERING_GATEWAY_INGEST_KEY")
 
 
 def main() -> None:
-    """Run the command. Exit code 1: an event was not accepted, or something else went wrong."""
+    """Run the command. Exit code 1: an event was not accepted, or something else went wrong; 130: Ctrl-C."""
     options = _options()
     key = next((os.environ[name] for name in _KEYS if os.environ.get(name)), None)
     try:
@@ -34,6 +35,9 @@ def main() -> None:
         )
     except MeteringError as error:
         sys.exit(f"metering-emitter: {error}")
+    except KeyboardInterrupt:
+        _tell("metering-emitter: stopped; nothing is lost or doubled by running it again")
+        sys.exit(_INTERRUPTED)
     _tell(f"{resent.accepted} events accepted, {resent.rejected} rejected, {resent.unreadable} files unreadable")
     if resent.rejected or resent.unreadable:
         sys.exit(1)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from metering.core.money import EXACT
 from metering.events.usage import COUNTERS
 from metering.exports.columns import Column, Kind, Row, column_index, counter_column
-from metering.exports.month_rows import CENTS_SCALE, REMAINDER, Sum, billed, line_key, month_rows
+from metering.exports.month_rows import CENTS_SCALE, REMAINDER, USD_SCALE, Sum, billed, line_key, month_rows, usd
 from metering.exports.queries.charges import iterate_entries
 from metering.exports.queries.months import ExportMonth
 from metering.ledger.entries import ManualKind
@@ -82,6 +82,7 @@ CHARGE_COLUMNS = (
         "the exact amount in cents; negative for a credit",
         scale=CENTS_SCALE,
     ),
+    Column("cost_usd", Kind.NUMBER, "the same in US dollars", scale=USD_SCALE),
 )
 
 _MANUAL = frozenset(kind.value for kind in ManualKind)
@@ -116,7 +117,13 @@ class _ChargeRows:
         _, line_kind, line_month, provider, model, row_kind, *values = found
         # A credit or correction has an invoice line of its own.
         adjustment_id = values[2] if row_kind in _MANUAL else None
-        return (row_kind, *self._head, line_key(line_kind, line_month, provider, model, adjustment_id), *values)
+        return (
+            row_kind,
+            *self._head,
+            line_key(line_kind, line_month, provider, model, adjustment_id),
+            *values,
+            usd(values[-1]),
+        )
 
     def closing(self) -> list[Row]:
         """The carried-in remainder of the previous invoice, and the remainder of this one."""
@@ -128,4 +135,6 @@ class _ChargeRows:
             (carried_in, line_key(carried_in, invoice.carried_from), invoice.carried_in_usd_cents),
             (REMAINDER, REMAINDER, EXACT.minus(invoice.remainder_usd_cents)),
         ]
-        return [(row_kind, *self._head, key, *_BETWEEN, cents) for row_kind, key, cents in rows if cents]
+        return [
+            (row_kind, *self._head, key, *_BETWEEN, cents, usd(cents)) for row_kind, key, cents in rows if cents
+        ]

@@ -32,16 +32,23 @@ _JSON_BREAKS = str.maketrans("\t\r\n", "   ")
 _JSON_FORMULA = re.compile(rf"(;[{_IGNORED}]*)([{_STARTS}])")
 
 
-class CsvFile:
-    """A CSV file that is being written."""
+# Excel reads a file as UTF-8 only if it begins with this; else in the encoding of the person's language.
+EXCEL_MARK = b"\xef\xbb\xbf"
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+
+class CsvFile:
+    """A CSV file that is being written. With `excel`, Excel opens it as it is meant, by a double-click."""
+
+    def __init__(self, columns: Sequence[Column], *, excel: bool = False) -> None:
         self._columns = columns
-        self._writers = [_WRITERS[column.kind] for column in columns]
+        self._excel = excel
+        writers = {**_WRITERS, Kind.MOMENT: _excel_moments} if excel else _WRITERS
+        self._writers = [writers[column.kind] for column in columns]
 
     def head(self) -> bytes:
         """The header."""
-        return _lines([[column.name for column in self._columns]])
+        mark = EXCEL_MARK if self._excel else b""
+        return mark + _lines([[column.name for column in self._columns]])
 
     def rows(self, rows: Sequence[Row]) -> bytes:
         """These rows as lines."""
@@ -127,6 +134,11 @@ def _moments(values: Sequence[Any]) -> Sequence[str | None]:
 def _moment(value: datetime) -> str:
     text = value.isoformat()
     return f"{text[:-6]}Z" if text.endswith("+00:00") else _moment(value.astimezone(UTC))
+
+
+def _excel_moments(values: Sequence[Any]) -> Sequence[str | None]:
+    """Times in UTC as Excel takes them for times, to the second."""
+    return [None if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for value in values]
 
 
 def _flags(values: Sequence[bool | None]) -> Sequence[str | None]:

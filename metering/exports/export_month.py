@@ -33,6 +33,10 @@ class ExportStoppedError(MeteringError):
     """The export was interrupted; what was written is not a valid file."""
 
 
+class NotForExcelError(MeteringError):
+    """Only a CSV file has a variant for Excel."""
+
+
 class ExportKind(StrEnum):
     """The kinds of export; docs/exports.md has the columns of each."""
 
@@ -55,20 +59,39 @@ COLUMNS = {
 }
 
 
+# A file's name has at most 255 bytes; ids have up to 128 characters.
+_NAME_PART = 64
+
+
+def plain_name(*parts: str) -> str:
+    """A file's name of the begins of these parts, of letters, digits, `.`, `_` and `-` only.
+
+    >>> plain_name("charges", "2026-11", "=1+1")
+    'charges-2026-11-_1_1'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "_", "-".join(part[:_NAME_PART] for part in parts))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRequest:
-    """The file to export; `customer_id` None exports all customers."""
+    """The file to export; `customer_id` None exports all customers. `excel`: a CSV file that Excel opens well."""
 
     kind: ExportKind
     format: ExportFormat
     period: BillingPeriod
     customer_id: str | None = None
+    excel: bool = False
+
+    def __post_init__(self) -> None:
+        if self.excel and self.format is not ExportFormat.CSV:
+            raise NotForExcelError(f"excel: only for csv; {self.format} says itself how it is read")
 
     @property
     def file_name(self) -> str:
         """The file's name, of letters, digits, `.`, `_` and `-` only."""
-        of = "" if self.customer_id is None else "-" + re.sub(r"[^A-Za-z0-9._-]", "_", self.customer_id)
-        return f"{self.kind}-{self.period}{of}.{self.format}"
+        of = [] if self.customer_id is None else [self.customer_id]
+        excel = ["excel"] if self.excel else []
+        return plain_name(self.kind.value, str(self.period), *of, *excel) + f".{self.format}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +207,7 @@ class MonthExport:
     def _file(self) -> ExportFile:
         request, columns = self._request, COLUMNS[self._request.kind]
         if request.format is ExportFormat.CSV:
-            return CsvFile(columns)
+            return CsvFile(columns, excel=request.excel)
         facts = {"export": request.kind.value, "period": str(request.period), "as_of": self._now.isoformat()}
         return ParquetFile(columns, facts={f"metering.{name}": fact for name, fact in facts.items()})
 

@@ -74,6 +74,7 @@ FOCUS_COLUMNS = (
     Column("x_RatedModel", Kind.TEXT, "the model whose rates apply"),
     Column("x_Retry", Kind.FLAG, "whether the streams are linked as retries"),
     Column("x_StreamCount", Kind.COUNT, "number of streams; each stream has a row per usage kind"),
+    Column("x_StripeInvoiceNumber", Kind.TEXT, "Stripe's number of the invoice; empty until it is there"),
     Column("x_UsageKind", Kind.TEXT, "input, output, cache_read, cache_write, reasoning, …, or request"),
     Column("x_UsageSource", Kind.TEXT, "source of the counts: provider, gateway_count or estimate"),
 )

@@ -87,6 +87,7 @@ class _FocusRows:
             "BillingPeriodEnd": month.ends_at.astimezone(UTC),
             "InvoiceId": invoice.invoice_id if invoice else None,
             "x_InvoiceNumber": invoice.number if invoice else None,
+            "x_StripeInvoiceNumber": invoice.stripe_number if invoice else None,
             "InvoiceIssuerName": issuer,
             "ProviderName": issuer,
             "ServiceProviderName": issuer,

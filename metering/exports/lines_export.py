@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from metering.core.money import EXACT
 from metering.events.usage import COUNTERS
 from metering.exports.columns import Column, Kind, Row, column_index, counter_column
-from metering.exports.month_rows import CENTS_SCALE, Sum, billed, month_rows
+from metering.exports.month_rows import CENTS_SCALE, USD_SCALE, Sum, billed, month_rows, usd
 from metering.exports.queries.months import ExportMonth, iterate_lines
 
 LINE_COLUMNS = (
@@ -46,8 +46,11 @@ LINE_COLUMNS = (
     Column("state", Kind.TEXT, "the state of the push to Stripe: [months](months.md)"),
     Column("stripe_invoice_id", Kind.TEXT, "Stripe's id"),
     Column("stripe_number", Kind.TEXT, "Stripe's number"),
+    Column("exact_usd", Kind.NUMBER, "exact_usd_cents in US dollars", scale=USD_SCALE),
+    Column("billed_usd", Kind.NUMBER, "billed_cents in US dollars", scale=USD_SCALE),
+    Column("invoice_billed_usd", Kind.NUMBER, "invoice_billed_cents in US dollars", scale=USD_SCALE),
 )
-# The last columns are the state and Stripe's ids.
+# The last columns of the query are the state and Stripe's ids, behind the exact and the billed amount.
 _STRIPE_COLUMNS = 3
 
 
@@ -67,6 +70,7 @@ class _LineRows:
     def row(self, found: Any) -> Row:
         month, invoice = self._month, self._month.invoice
         assert invoice is not None
+        exact, billed_cents = found[-_STRIPE_COLUMNS - 2 : -_STRIPE_COLUMNS]
         return (
             invoice.number,
             invoice.invoice_id,
@@ -81,6 +85,9 @@ class _LineRows:
             invoice.billed_cents,
             invoice.remainder_usd_cents,
             *found[-_STRIPE_COLUMNS:],
+            usd(exact),
+            usd(Decimal(billed_cents)),
+            usd(Decimal(invoice.billed_cents)),
         )
 
     def closing(self) -> list[Row]:

@@ -44,6 +44,8 @@ class RowsOfMonth(Protocol):
 # The remainder has no line on its invoice: the next invoice carries it in.
 REMAINDER = "remainder"
 CENTS_SCALE = 20
+# Dollars have two decimals more than cents.
+USD_SCALE = CENTS_SCALE + 2
 _month_number = itemgetter(0)
 
 
@@ -64,6 +66,11 @@ def line_key(
     return line_key_of(
         kind=LineKind(kind), month=month, provider=provider, model=model, adjustment_id=adjustment_id
     )
+
+
+def usd(cents: Decimal) -> Decimal:
+    """Cents in US dollars, exactly."""
+    return EXACT.scaleb(cents, -2)
 
 
 def month_rows(

@@ -204,6 +204,13 @@ class Settings(InletSettings, OtlpSettings):
     stripe_api_base: str | None = Field(
         default=None, description="Address of a server with Stripe's API. Default: Stripe's own."
     )
+    stripe_local_port: int = Field(
+        default=8420,
+        ge=0,
+        le=65535,
+        description="Port of the local stand-in for Stripe, which `metering up` starts without STRIPE_API_KEY. If"
+        " it is 0 or in use, or METERING_PORT is 0, a free one is taken.",
+    )
     stripe_requests_per_second: float | None = Field(
         default=None,
         gt=0,

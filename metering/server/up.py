@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,12 @@ from metering.prices.import_rates import ImportPlan, import_rates
 from metering.prices.read_prices import read_prices
 from metering.prices.store.cards import has_rate_cards
 from metering.server.bootstrap import build_owner_engine, build_service
-from metering.server.embedded.data_dir import default_data_dir, ephemeral_data_dir, locked_data_dir
+from metering.server.embedded.data_dir import (
+    check_not_running,
+    default_data_dir,
+    ephemeral_data_dir,
+    locked_data_dir,
+)
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from metering.server.outgoing import LOCAL_STRIPE_KEY
@@ -59,13 +64,15 @@ class Prepared:
 class Running:
     """A running service. `environment` is what further processes need to join it.
 
-    `stripe_url` is the address of the local Stripe stand-in, if there is one.
+    `stripe_url` is the address of the local Stripe stand-in, if there is one; `data` the folder of the embedded
+    servers, if any is embedded.
     """
 
     url: str
     prepared: Prepared
     environment: dict[str, str]
     stripe_url: str | None
+    data: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +85,12 @@ class LocalStripe:
     webhook_secret: str
 
     @classmethod
-    def of(cls, data: Path) -> "LocalStripe":
-        """A stand-in on a free port."""
-        port = free_port()
+    def of(cls, data: Path, *, port: int = 0) -> "LocalStripe":
+        """A stand-in on this port, or on a free one if it is 0 or taken."""
+        try:
+            port = free_port(port=port)
+        except PortTakenError:
+            port = free_port()
         return cls(
             url=f"http://127.0.0.1:{port}",
             port=port,
@@ -162,23 +172,33 @@ def _prepare_embedded(settings: Settings, supervisor: Supervisor) -> Prepared:
 
 
 @contextmanager
-def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: bool) -> Iterator[Running]:
+def run_all_in_one(
+    settings: Settings, *, supervisor: Supervisor, ephemeral: bool, tell: Callable[[str], None] = lambda _: None
+) -> Iterator[Running]:
     """Start the servers that are not configured, then API, worker and beat; all stop when the block ends.
+
+    `tell` is called with what is done next, once nothing is in the way.
 
     Raises:
         PortTakenError: the port cannot be used.
         DataDirInUseError: another process runs on the same data.
         ChildFailedError: a part did not start.
     """
+    is_embedded = settings.database_url is None
+    if not ephemeral and (is_embedded or settings.redis_url is None):
+        # Before the port: where this service runs already, that is what is in the way.
+        check_not_running(settings.data or default_data_dir())
+    stripe_port = settings.stripe_local_port if settings.port else 0
     settings = settings.model_copy(update={"port": free_port(settings.host, settings.port)})
     url = f"http://{settings.host}:{settings.port}"
     stripe: LocalStripe | None = None
-    is_embedded = settings.database_url is None
+    data: Path | None = None
     with ExitStack() as stack:
         if settings.database_url is None or settings.redis_url is None:
             data = stack.enter_context(_data_dir(settings, ephemeral=ephemeral, url=url))
             if settings.stripe_api_key is None and is_embedded:
-                stripe = LocalStripe.of(data)
+                stripe = LocalStripe.of(data, port=stripe_port)
+            tell("starting PostgreSQL and Valkey")
             services = stack.enter_context(
                 embedded_services(
                     data=data,
@@ -195,17 +215,20 @@ def run_all_in_one(settings: Settings, *, supervisor: Supervisor, ephemeral: boo
                 }
             )
         stack.callback(supervisor.stop)
+        tell("preparing the database")
         prepared = _prepare_embedded(settings, supervisor) if is_embedded else prepare(settings)
         environment = _environment(settings)
         if stripe is not None:
             environment |= stripe.environment()
             supervisor.start([stripe.child(webhook_url=f"{url}/v1/stripe/webhook")])
+        tell("starting API, worker and beat")
         supervisor.start(_parts(settings, url=url, environment=environment))
         yield Running(
             url=url,
             prepared=prepared,
             environment=environment,
             stripe_url=stripe.url if stripe else None,
+            data=data,
         )
 
 

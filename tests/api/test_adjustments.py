@@ -25,6 +25,7 @@ def test_a_credit_is_booked_once_however_often_it_is_asked_for(api: Api) -> None
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.text for answer in answers}) == 1
     assert answers[0].json()["note"] == "an outage"
+    assert answers[0].json()["kind"] == answers[0].json()["reason"] == "credit"
     assert [row["cost_usd_cents"] for row in total(api)] == ["-100.0015"]
     assert adjust(api, "k2").json()["adjustment_id"] != answers[0].json()["adjustment_id"]
 

@@ -99,7 +99,7 @@ def download(page: Page, act: Callable[[], None], folder: Path) -> list[dict[str
         act()
     path = folder / caught.value.suggested_filename
     caught.value.save_as(path)
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 

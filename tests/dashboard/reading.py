@@ -64,4 +64,4 @@ def _read(page: str) -> _Reader:
 
 def rows_of(text: str) -> list[dict[str, str]]:
     """The rows of a CSV file."""
-    return list(csv.DictReader(StringIO(text)))
+    return list(csv.DictReader(StringIO(text.removeprefix("\ufeff"))))

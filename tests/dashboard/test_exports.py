@@ -1,10 +1,13 @@
 """Exports from the dashboard: the API's files, for whoever is signed in."""
 
+import re
+
 import pytest
 
 from metering.exports.export_month import ExportFormat, ExportKind
 from tests.builders.seeded import Seeded
 from tests.dashboard.browsing import Browser
+from tests.dashboard.reading import rows_of
 from tests.exports.files import read_csv, read_parquet
 
 
@@ -30,6 +33,27 @@ def test_a_viewer_bound_to_a_customer_gets_its_rows_only(bound: Browser, seeded:
         refused = bound.http.get(f"/dashboard/exports/{kind}.csv", params=wanted)
         assert refused.status_code == 404
         assert f"there is no customer &#39;{other}&#39;" in refused.text
+
+
+def test_a_table_is_a_file_for_excel_named_after_its_customer_month_and_content(
+    reader: Browser, bound: Browser, seeded: Seeded
+) -> None:
+    for browser, path, query, table, name in (
+        (reader, "customer", {"customer_id": "hooli", "month": seeded.period}, "models", f"hooli-{seeded.period}"),
+        (reader, "models", {"month": seeded.period}, "models", seeded.period),
+        (bound, "", {"month": seeded.period}, "models", f"hooli-{seeded.period}"),
+    ):
+        answer = browser.get(path, **query, csv=table)
+        assert answer.headers["content-disposition"] == f'attachment; filename="{name}-{table}.csv"'
+        assert answer.content.startswith(b"\xef\xbb\xbf")
+    rates = reader.get("rates", csv="rates").headers["content-disposition"]
+    assert re.search(r'"\d{4}-\d\d-\d\d-rates\.csv"', rates)
+
+
+def test_days_in_files_are_dates(reader: Browser, seeded: Seeded) -> None:
+    rows = rows_of(reader.get("", month=seeded.period, csv="cost-by-day").text)
+    assert rows
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", row["day"]) for row in rows)
 
 
 def test_a_signed_out_browser_gets_nothing(seeded: Seeded) -> None:

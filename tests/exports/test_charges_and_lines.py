@@ -100,6 +100,7 @@ def test_a_charge_has_every_column(shared_scene: Scene) -> None:
         **dict.fromkeys(COUNTERS[7:]),
         "tags": '{"cost":"+1","team":"search"}',
         "cost_usd_cents": Decimal("262.8574375"),
+        "cost_usd": Decimal("2.628574375"),
     }
     assert [(line["kind"], line["quantity"], Decimal(line["usd_cents"])) for line in lines] == [
         ("input", 612, Decimal("0.26775")),
@@ -188,6 +189,9 @@ def test_an_invoice_line_has_every_column(shared_scene: Scene) -> None:
         "state": "pending",
         "stripe_invoice_id": None,
         "stripe_number": None,
+        "exact_usd": Decimal("4.600876875"),
+        "billed_usd": Decimal("4.6"),
+        "invoice_billed_usd": Decimal("4.47"),
     }
 
 
@@ -330,7 +334,7 @@ def test_huge_amounts_are_exact_in_every_file(scene: Scene) -> None:
 def test_the_columns_of_charges_are_those_that_are_found() -> None:
     names = [column.name for column in COLUMNS[ExportKind.CHARGES]]
     found = ["cost_usd_cents" if name == "usd_cents" else name for name in ENTRY_COLUMNS]
-    assert names[names.index("charge_id") :] == found[found.index("charge_id") :]
+    assert names[names.index("charge_id") :] == [*found[found.index("charge_id") :], "cost_usd"]
 
 
 def test_the_docs_have_every_column_with_its_meaning() -> None:

@@ -68,6 +68,14 @@ def test_a_download_is_the_file_with_its_name_and_type(
     assert hostile == f'attachment; filename="{kind}-2026-11-_1_1.csv"'
 
 
+def test_excels_file_is_asked_for_by_a_parameter(shared_api: Api) -> None:
+    answer = get(shared_api, "charges.csv", excel="true")
+    assert answer.content.startswith(b"\xef\xbb\xbf")
+    assert answer.headers["content-disposition"] == 'attachment; filename="charges-2026-11-excel.csv"'
+    refused = get(shared_api, "charges.parquet", excel="true")
+    assert (refused.status_code, "only for csv" in refused.json()["detail"]) == (422, True)
+
+
 def test_focus_names_the_deployments_issuer(shared_api: Api) -> None:
     names = ("InvoiceIssuerName", "ProviderName", "ServiceProviderName")
     assert {row[name] for row in read_csv(get(shared_api, "focus.csv").content) for name in names} == {

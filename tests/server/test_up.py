@@ -1,6 +1,7 @@
 """`metering up` as a person runs it: a process, its output, Ctrl-C."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -274,6 +275,51 @@ def test_a_taken_port_is_refused_in_one_line(data: Path) -> None:
         said = refused_up("--port", str(port), "--data", str(data))
     assert said.startswith(f"metering: cannot listen on 127.0.0.1:{port}")
     assert not data.exists()
+
+
+def test_addresses_stay_where_they_were_and_are_printed_as_json(data: Path) -> None:
+    """Saved connections of psql and of Stripe's clients go on after a restart."""
+    command = [sys.executable, "-m", "metering", "up", "--data", str(data), "--json"]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        stripe_port = probe.getsockname()[1]
+    seen = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        environment = {
+            **os.environ,
+            "METERING_PORT": str(port),
+            "METERING_STRIPE_LOCAL_PORT": str(stripe_port),
+        }
+        with started(
+            command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            assert process.stdout is not None
+            printed = ""
+            while not printed.endswith("}\n"):
+                line = process.stdout.readline()
+                assert line, printed
+                printed += line
+            addresses = json.loads(printed)
+            running = find_running(data)
+            assert running is not None
+            seen.append((addresses["stripe_url"], running.database_url, running.redis_url))
+            assert addresses["url"] == f"http://127.0.0.1:{port}"
+            assert (addresses["admin_key"] is None) == (len(seen) == 2)
+            taken = refused_up("--port", str(port), "--data", str(data))
+            assert f"metering up at {addresses['url']}" in taken
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+    assert seen[0] == seen[1]
+    assert seen[0][0] == f"http://127.0.0.1:{stripe_port}"
+    assert str(data) in seen[0][1]
+
+
+def test_what_parts_say_while_they_start_is_not_shown(data: Path) -> None:
+    with up("--data", str(data)) as running:
+        assert "starting up" not in running.output
+        assert "Uvicorn" not in running.output
+        assert "PostgreSQL and Valkey …" in running.output
 
 
 def refused_up(*arguments: str) -> str:

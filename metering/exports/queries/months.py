@@ -34,7 +34,10 @@ def limit_export(connection: Connection, *, timeout: timedelta | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportInvoice:
-    """The amounts of a closed month: `billed + remainder = exact + carried in`. `carried_from` is a month."""
+    """The amounts of a closed month: `billed + remainder = exact + carried in`. `carried_from` is a month.
+
+    `stripe_number` is Stripe's number; None until Stripe has the invoice finalized.
+    """
 
     invoice_id: str
     number: str
@@ -43,6 +46,7 @@ class ExportInvoice:
     billed_cents: int
     remainder_usd_cents: Decimal
     carried_from: str | None
+    stripe_number: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +72,11 @@ _MONTHS = f"""
            p.starts_at, p.ends_at,
            coalesce(p.entry_count, {_COUNTED}) AS entry_count, closed.until AS closed_until,
            i.invoice_id, i.number, i.exact_usd_cents, i.carried_in_usd_cents, i.billed_cents,
-           i.remainder_usd_cents, b.period AS carried_from
+           i.remainder_usd_cents, b.period AS carried_from, s.stripe_number
     FROM customers c
     LEFT JOIN billing_periods p ON p.customer_id = c.customer_id AND p.period = :period
     LEFT JOIN invoices i ON i.customer_id = c.customer_id AND i.period = :period
+    LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
     LEFT JOIN invoices b ON b.customer_id = i.customer_id AND b.invoice_id = i.previous_invoice_id
     LEFT JOIN LATERAL (SELECT l.ends_at AS until FROM billing_periods l WHERE l.customer_id = c.customer_id
                        AND p.customer_id IS NULL ORDER BY l.period DESC LIMIT 1) AS closed ON true
@@ -156,6 +161,7 @@ def _invoice(row: Any) -> ExportInvoice:
         billed_cents=row.billed_cents,
         remainder_usd_cents=row.remainder_usd_cents,
         carried_from=row.carried_from,
+        stripe_number=row.stripe_number,
     )
 
 

@@ -151,7 +151,8 @@ def _line(row: Row) -> str:
 def printing_its_port(module: str, *arguments: str) -> Iterator[tuple[int, int]]:
     """A process of this package, by id and port."""
     command = [sys.executable, "-m", f"metering.lab.bench.{module}", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # In a session of its own, a Ctrl-C at the terminal does not reach it: it ends with this block.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             assert process.stdout is not None
             yield process.pid, int(process.stdout.readline())
@@ -200,7 +201,9 @@ def _litellm(folder: Path, environment: Path, upstream_port: int) -> Iterator[_T
 @contextmanager
 def _process(command: list[str], environment: Mapping[str, str]) -> Iterator[int]:
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, env={**os.environ, **environment}, stdout=quiet, stderr=quiet) as process:
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=quiet, stderr=quiet, start_new_session=True
+    ) as process:
         try:
             yield process.pid
         finally:

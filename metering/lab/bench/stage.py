@@ -98,17 +98,24 @@ class Stage:
             seed=seed,
         )
         driver = subprocess.Popen(
-            [sys.executable, "-m", "metering.lab.bench.driver"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "metering.lab.bench.driver"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         give_up_at = monotonic() + seconds + _EXTRA_SECONDS
         sent: bytes | None = msgspec.json.encode(order)
-        while driver.returncode is None and monotonic() < give_up_at:
-            try:
-                answer, _ = driver.communicate(sent, timeout=1.0)
-            except subprocess.TimeoutExpired:
-                sent = None
-                if meanwhile is not None:
-                    meanwhile()
+        try:
+            while driver.returncode is None and monotonic() < give_up_at:
+                try:
+                    answer, _ = driver.communicate(sent, timeout=1.0)
+                except subprocess.TimeoutExpired:
+                    sent = None
+                    if meanwhile is not None:
+                        meanwhile()
+        except KeyboardInterrupt:
+            driver.kill()
+            raise
         if driver.returncode != 0:
             driver.kill()
             driver.wait()

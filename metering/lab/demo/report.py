@@ -1,109 +1,149 @@
-"""Prints the demo's report: one line per stream, the totals, the month's invoices, and every wrong figure."""
+"""Prints the demo's report: streams, totals, the month's invoices, and every wrong figure; or all as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from metering.lab.demo.checks import Row
 from metering.lab.demo.month import MonthReport
 from metering.lab.demo.processes import CUSTOMER
+from metering.server.terminal.columns import colour_of, dollars_or_none
+from metering.server.terminal.output import coloured, print_json, show, terminal_width, title
+
+# On a terminal that is narrower, a stream takes two lines, so that everything is shown.
+_WIDE = 130
 
 
-def print_report(
-    *, rows: Sequence[Row], totals: Sequence[dict[str, Any]], total: dict[str, Any], wrong: Sequence[str]
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamReport:
+    """The checked streams, their totals by model and outcome and in all, and what is wrong with those."""
+
+    rows: Sequence[Row]
+    totals: Sequence[Mapping[str, Any]]
+    total: Mapping[str, Any]
+    wrong: Sequence[str]
+
+    @property
+    def problems(self) -> list[str]:
+        """Every wrong figure, with its scene."""
+        problems = [f"{row.scene}: {problem}" for row in self.rows for problem in row.wrong]
+        return [*problems, *(f"totals: {problem}" for problem in self.wrong)]
+
+
+def print_streams(report: StreamReport) -> None:
     """Print the streams and totals to the terminal."""
-    problems = [f"{row.scene}: {problem}" for row in rows for problem in row.wrong]
-    _print([_streams(rows), _totals(totals, total)], [*problems, *(f"totals: {problem}" for problem in wrong)])
+    title("Streams")
+    rows = [_stream(row) for row in report.rows]
+    width = terminal_width()
+    if width is None or width >= _WIDE:
+        show(rows, as_json=False, empty="")
+    else:
+        _print_pairs(rows, width)
+    title(f"Totals of {CUSTOMER}")
+    show(
+        [_total(row) for row in [*report.totals, {**report.total, "model": "all", "outcome": ""}]],
+        as_json=False,
+        empty="",
+        important=("model", "outcome", "cost_usd_cents"),
+    )
+    _print_problems(report.problems)
 
 
 def print_month(report: MonthReport) -> None:
     """Print the month's invoices and the drift that was found."""
-    invoices = _table(
-        f"Invoices of {report.period}",
-        left=("number", "customer", "state"),
-        right=("lines", "exact_usd_cents", "billed_cents", "remainder"),
+    title(f"Invoices of {report.period}, of a month that is closed early for this demo")
+    show(
+        [_invoice(each) for each in report.invoices],
+        as_json=False,
+        empty="",
+        important=("customer_id", "state", "usd_cents", "carried_in_usd_cents", "billed_cents"),
     )
-    invoices.add_column("at Stripe")
-    for each in report.invoices:
-        invoices.add_row(
-            each["number"],
-            each["customer_id"],
-            each["state"],
-            str(len(each["lines"])),
-            each["exact_usd_cents"],
-            str(each["billed_cents"]),
-            each["remainder_usd_cents"],
-            each["stripe_number"] or "",
-        )
-    drift = _table("Drift found", left=("customer", "class", "cents", "what", "repair"))
-    for each in report.findings:
-        drift.add_row(
-            each["customer_id"],
-            each["drift_class"],
-            str(each["drift_cents"]),
-            each["detail"],
-            each["repair"] or "",
-        )
-    _print([invoices, drift], [f"month: {problem}" for problem in report.wrong])
-
-
-def _print(tables: Sequence[Table], problems: Sequence[str]) -> None:
-    console = Console(width=None if Console().is_terminal else 132)
-    console.print()
-    for table in tables:
-        console.print(table)
-        console.print()
-    for problem in problems:
-        console.print(f"[bold red]wrong[/] {problem}", highlight=False)
-
-
-def _table(title: str, *, left: Sequence[str], right: Sequence[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for name in left:
-        table.add_column(name)
-    for name in right:
-        table.add_column(name, justify="right")
-    return table
-
-
-def _streams(rows: Sequence[Row]) -> Table:
-    table = _table(
-        "Streams", left=("what happened", "model", "outcome", "state"), right=("input", "cached", "output")
+    title("Drift found")
+    show(
+        [_finding(each) for each in report.findings],
+        as_json=False,
+        empty="",
+        important=("customer_id", "class", "drift_cents"),
     )
-    table.add_column("usage source")
-    table.add_column("cost_usd_cents", justify="right")
-    table.add_column("checked")
+    _print_problems([f"month: {problem}" for problem in report.wrong])
+
+
+def print_all_as_json(
+    *, right: bool, seconds: float, streams: StreamReport, month: MonthReport, keep: Any
+) -> None:
+    """Print everything as one JSON object. `keep` are the addresses of what runs on, or None."""
+    print_json(
+        {
+            "right": right,
+            "seconds": round(seconds, 1),
+            "streams": [{**_stream(row), "stream_id": row.stream["stream_id"]} for row in streams.rows],
+            "totals": [_total(row) for row in streams.totals],
+            "period": month.period,
+            "invoices": [_invoice(each) for each in month.invoices],
+            "drift": [_finding(each) for each in month.findings],
+            "wrong": [*streams.problems, *month.wrong],
+            "running": keep,
+        }
+    )
+
+
+def _print_pairs(rows: Sequence[Mapping[str, Any]], width: int) -> None:
+    """Two lines a stream: what happened and its cost; then the facts."""
     for row in rows:
-        stream, usage = row.stream, row.stream["usage"]
-        table.add_row(
-            row.title,
-            stream["model"],
-            stream["outcome"],
-            stream["state"],
-            str(usage.get("input_tokens", "?")),
-            str(usage.get("cache_read_input_tokens", "")),
-            str(usage.get("output_tokens", "?")),
-            stream["usage_source"],
-            stream["cost_usd_cents"] or "not final",
-            "[green]ok[/]" if not row.wrong else "[bold red]WRONG[/]",
-        )
-    return table
+        cost = dollars_or_none(row["cost_usd_cents"]) or "not final"
+        checked = coloured(row["checked"], colour_of(row["checked"]))
+        gap = " " * max(width - len(row["what_happened"]) - len(cost) - len(row["checked"]) - 2, 2)
+        print(f"{row['what_happened']}{gap}{cost}  {checked}")
+        cached = f", {row['cache_read_input_tokens']} cached" if row["cache_read_input_tokens"] else ""
+        tokens = f"{row['input_tokens']} in{cached}, {row['output_tokens']} out"
+        print(f"  {row['model']}, {row['outcome']}, {row['state']}, {tokens}, {row['usage_source']}")
 
 
-def _totals(totals: Sequence[dict[str, Any]], total: dict[str, Any]) -> Table:
-    columns = ("streams", "input", "output", "cost_usd_cents")
-    table = _table(f"Totals of {CUSTOMER}", left=("model", "outcome"), right=columns)
-    for row in [*totals, {**total, "model": "all", "outcome": ""}]:
-        table.add_row(
-            row["model"],
-            row["outcome"],
-            str(row["stream_count"]),
-            str(row["input_tokens"]),
-            str(row["output_tokens"]),
-            row["cost_usd_cents"],
-            style="bold" if row["model"] == "all" else "",
-        )
-    return table
+def _print_problems(problems: Sequence[str]) -> None:
+    for problem in problems:
+        print(f"{coloured('wrong', colour_of('WRONG'))} {problem}")
+
+
+def _stream(row: Row) -> dict[str, Any]:
+    stream, usage = row.stream, row.stream["usage"]
+    return {
+        "what_happened": row.title,
+        "model": stream["model"],
+        "outcome": stream["outcome"],
+        "state": stream["state"],
+        "input_tokens": usage.get("input_tokens"),
+        "cache_read_input_tokens": usage.get("cache_read_input_tokens"),
+        "output_tokens": usage.get("output_tokens"),
+        "usage_source": stream["usage_source"],
+        "cost_usd_cents": stream["cost_usd_cents"],
+        "checked": "WRONG" if row.wrong else "ok",
+    }
+
+
+def _total(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("model", "outcome", "stream_count", "input_tokens", "output_tokens", "cost_usd_cents")
+    return {name: row[name] for name in names}
+
+
+def _invoice(each: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "number": each["number"],
+        "customer_id": each["customer_id"],
+        "state": each["state"],
+        "lines": len(each["lines"]),
+        "usd_cents": each["exact_usd_cents"],
+        "carried_in_usd_cents": each["carried_in_usd_cents"],
+        "billed_cents": each["billed_cents"],
+        "remainder_usd_cents": each["remainder_usd_cents"],
+        "stripe_number": each["stripe_number"],
+    }
+
+
+def _finding(each: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "customer_id": each["customer_id"],
+        "class": each["drift_class"],
+        "drift_cents": each["drift_cents"],
+        "detail": each["detail"],
+        "repair": each["repair"],
+    }

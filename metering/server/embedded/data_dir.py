@@ -99,6 +99,45 @@ def socket_dir() -> Iterator[Path]:
             shutil.rmtree(path)
 
 
+# A socket's path is limited to 103 bytes on macOS and 107 on Linux; the name of PostgreSQL's takes 14.
+_MAX_SOCKET_DIR = 86
+
+
+@contextmanager
+def fixed_socket_dir(data: Path, name: str) -> Iterator[Path]:
+    """A new folder for sockets in a locked data folder, at the same path each time: connections are saved.
+
+    Where that path is too long for a socket, a folder as of `socket_dir`.
+    """
+    path = data / name
+    if len(os.fsencode(path)) > _MAX_SOCKET_DIR:
+        with socket_dir() as elsewhere:
+            yield elsewhere
+        return
+    # What a crash has left: the lock says that nobody uses it.
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def check_not_running(path: Path) -> None:
+    """Refuse a data folder that another process has locked. It is not created.
+
+    Raises:
+        DataDirInUseError: names the process that holds the lock.
+    """
+    path = path.expanduser().absolute()
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _lock(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+
 @contextmanager
 def announced(path: Path, services: Services) -> Iterator[None]:
     """Announce the servers that run on this folder to other commands of the same user, until the block ends."""

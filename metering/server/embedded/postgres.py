@@ -18,6 +18,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -90,7 +91,7 @@ class EmbeddedPostgres:
 
     def url(self, database: str = "postgres") -> str:
         """The URL to log in as the superuser."""
-        return f"postgresql://{SUPERUSER}@/{database}?host={self.sockets}"
+        return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self.sockets))}"
 
     def prepare(self) -> None:
         """Prepare the start: user, folders, binaries and cluster; stop a server left by a killed supervisor.

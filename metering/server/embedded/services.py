@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from metering.server.embedded.data_dir import Services, announced, socket_dir
+from metering.server.embedded.data_dir import Services, announced, fixed_socket_dir
 from metering.server.embedded.postgres import EmbeddedPostgres
 from metering.server.embedded.supervisor import Supervisor
 from metering.server.embedded.valkey import EmbeddedValkey
@@ -23,7 +23,10 @@ def embedded_services(
 
     `stripe_url`, the URL of a local stand-in for Stripe, is announced with them.
     """
-    with socket_dir() as postgres_sockets, socket_dir() as valkey_sockets:
+    with (
+        fixed_socket_dir(data, "postgres-socket") as postgres_sockets,
+        fixed_socket_dir(data, "valkey-socket") as valkey_sockets,
+    ):
         database = EmbeddedPostgres(data=data, sockets=postgres_sockets)
         queue = EmbeddedValkey(sockets=valkey_sockets)
         specs = []

@@ -150,6 +150,10 @@ class Supervisor:
         """The number of restarts of a child."""
         return self._child(name).restarts
 
+    def speak(self) -> None:
+        """Print the children's output from now on, of a supervisor that was quiet."""
+        self._quiet = False
+
     def say(self, name: str, line: str) -> None:
         """Print a line with a child's name."""
         width = max([10, *(len(child.spec.name) for child in self._children)])

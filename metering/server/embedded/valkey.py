@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -23,7 +24,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """The URL to connect to."""
-        return f"unix://{self._socket}"
+        return f"unix://{quote(str(self._socket))}"
 
     def child_spec(self) -> ChildSpec:
         """The server as a supervised child."""

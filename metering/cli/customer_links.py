@@ -1,0 +1,97 @@
+"""`metering customers link`: customers become Stripe customers, which receive their invoices."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from metering.cli.asking_stripe import stripe_patience, tell_what_is_done
+from metering.cli.options import AsJson
+from metering.cli.progress import progress_bar
+from metering.cli.service import operator
+from metering.core.clock import utc_now
+from metering.customers.queries.customers import UnlinkedCustomer
+from metering.server.bootstrap import Service, build_service
+from metering.server.outgoing import build_pusher
+from metering.server.settings import load_settings
+from metering.server.terminal.output import say, show
+from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked
+from metering.stripe.push_due import Pusher
+
+app = typer.Typer()
+
+
+@app.command("link", epilog="Example: metering customers link --from-stripe --yes")
+def link_them(
+    from_stripe: Annotated[
+        bool, typer.Option("--from-stripe", help="Find existing Stripe customers by metadata or e-mail.")
+    ] = False,
+    create: Annotated[
+        bool, typer.Option("--create", help="Create a Stripe customer for each customer without one.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write the links. Default: only show them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Link customers to Stripe customers, which receive their invoices. Only shows the links without --yes.
+
+    --from-stripe finds Stripe customers with our ID as their e-mail or in their metadata (metering_customer or
+    customer_id). --create creates a Stripe customer for each customer that is not linked and not found there.
+    """
+    if from_stripe == create:
+        raise typer.BadParameter("give either --from-stripe or --create")
+    service = build_service(load_settings())
+    pusher = build_pusher(service, patience=stripe_patience())
+    with tell_what_is_done(lambda: "nothing was linked; run the command again"):
+        # A database that was restored from a backup may not know whom it has created there.
+        links = find_links(engine=service.engine, port=pusher.port)
+    if create:
+        there = {each.customer_id for each in links if each.stripe_customer_id is not None}
+        unlinked = list_unlinked(engine=service.engine)
+        missing = [each for each in unlinked if each.customer_id not in there]
+        if there:
+            say(f"{len(there):,} customers are at Stripe already: link them with --from-stripe")
+        rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
+        show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
+        if yes:
+            say(f"{_create(service, pusher, missing):,} Stripe customers created and linked")
+    else:
+        rows = [
+            {
+                "customer_id": each.customer_id,
+                "stripe_customer_id": each.stripe_customer_id,
+                "by": each.reason.value,
+                "problem": None
+                if each.stripe_customer_id
+                else f"more than one matches: {', '.join(each.candidates)}",
+            }
+            for each in links
+        ]
+        show(rows, as_json=as_json, empty="no Stripe customer matches one of ours")
+        if yes:
+            linked = link(engine=service.engine, links=links, by=operator(), now=utc_now())
+            say(f"{linked:,} customers linked")
+    if rows and not yes:
+        say("nothing was changed: run it with --yes")
+
+
+def _create(service: Service, pusher: Pusher, missing: Sequence[UnlinkedCustomer]) -> int:
+    created = 0
+
+    def note(done: int) -> None:
+        nonlocal created
+        created = done
+        progress(done)
+
+    def what_is_done() -> str:
+        return f"{created:,} of {len(missing):,} customers are created and linked; run the command again"
+
+    with tell_what_is_done(what_is_done), progress_bar("creating customers") as progress:
+        return create_at_stripe(
+            engine=service.engine,
+            port=pusher.port,
+            environment=pusher.terms.environment,
+            customers=missing,
+            now=utc_now(),
+            by=operator(),
+            progress=note,
+        )
