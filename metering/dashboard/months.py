@@ -160,8 +160,9 @@ def _zone_of(request: PageRequest, customer_id: str) -> ZoneInfo:
 
 
 def _bounds(request: PageRequest, period: BillingPeriod, zone: ZoneInfo, customer_id: str | None) -> Range:
-    if customer_id is not None:
-        return month_bounds(request.connection, {customer_id: period})[customer_id]
+    found = month_bounds(request.connection, {customer_id: period}) if customer_id is not None else {}
+    if customer_id is not None and customer_id in found:
+        return found[customer_id]
     start, end = (each.start(time_zone=zone).astimezone(UTC) for each in (period, period.next))
     return start, end
 

@@ -225,3 +225,10 @@ def test_only_an_admin_settles_and_says_why(api: Api) -> None:
     assert "The backlog is empty" in admin.get("backlog").text
     again = admin.http.post("/dashboard/backlog/settle", data={**fields, "token": token})
     assert "it is not in the backlog" in again.text
+
+
+@pytest.mark.parametrize("path", ["models", "streams", "rates", "invoices", "alerts"])
+def test_a_customer_of_which_nothing_has_arrived_yet_sees_empty_pages(api: Api, path: str) -> None:
+    early = Browser(api, Role.READ, customer_id="not-here-yet")
+    assert early.sign_in().status_code == 303
+    assert early.http.get(f"/dashboard/{path}").status_code == 200

@@ -122,7 +122,7 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
     """The page of a customer that the viewer may see."""
     view = get_customer(request.connection, customer_id=customer_id, now=request.now)
     if view is None:
-        raise NotFoundError(f"there is no customer {customer_id!r}")
+        raise NotFoundError(f"there is no customer {customer_id!r} yet: its first event creates it")
     month = requested_month(request, customer_id=customer_id)
     problem = zone_problems(request.connection, [view.time_zone]).get(view.time_zone)
     alone = request.viewer.customer_id is not None

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from metering.core.money import EXACT
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import link, rate_page
+from metering.dashboard.months import requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.events.usage import TIMED_KINDS, UsageKind
@@ -18,11 +20,19 @@ from metering.prices.queries import (
     rates_in_force,
 )
 from metering.prices.rate_text import window_text
-from metering.prices.rates import ALWAYS, Rate
+from metering.prices.rates import ALWAYS, Rate, RateCard
 from metering.prices.store.cards import SourcedRateCard
+from metering.totals.queries.totals import Group, Order, TotalsQuestion, read_totals
 
 _PAGE, _MAX_CARDS = 200, 10_000
 _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CACHE_WRITE)
+_COLUMNS = (
+    Column("provider", "Provider"),
+    Column("model", "Model"),
+    *(Column(kind.value, kind.value.replace("_", " "), Kind.EXACT_MONEY) for kind in _SHOWN),
+    Column("more", "Other rates"),
+    Column("effective_from", "Since", Kind.DAY),
+)
 
 
 def rates(request: PageRequest) -> Page:
@@ -39,18 +49,16 @@ def rates(request: PageRequest) -> Page:
         limit=limit + 1,
     )
     whole = len(found) <= limit
+    in_use = None if words or provider else _in_use(request)
     table = Table(
         name="rates",
-        title="Current rates, USD per million tokens",
+        title="All current rates, USD per million tokens",
         columns=[
-            Column("provider", "Provider"),
-            Column("model", "Model"),
-            Column("customer_id", "Customer"),
-            *(Column(kind.value, kind.value.replace("_", " "), Kind.CODE) for kind in _SHOWN),
-            Column("more", "Other rates"),
-            Column("effective_from", "Since", Kind.DAY),
+            *_COLUMNS[:2],
+            Column("customer_id", "Only for"),
+            *_COLUMNS[2:],
         ],
-        rows=[_row(each) for each in found[:limit]],
+        rows=[_row(each.card) for each in found[:limit]],
         empty="No model matches. Add rates with `metering rates import` or PUT /v1/rates.",
         note="" if whole else f"The first {limit:,}. Search by name or choose a provider to see others.",
         whole=whole,
@@ -64,13 +72,46 @@ def rates(request: PageRequest) -> Page:
         section="rates",
         context={
             "table": table,
+            "in_use": in_use,
             "policies": policies,
             "changes": changes,
             "words": words,
             "provider": provider,
             "providers": rated_providers(request.connection),
         },
-        tables=[*changes, table, policies],
+        tables=[*changes, *([in_use] if in_use else ()), table, policies],
+    )
+
+
+def _in_use(request: PageRequest) -> Table | None:
+    """The rates of the models that were used in this month or the last, the most expensive first."""
+    month = requested_month(request)
+    question = TotalsQuestion(
+        from_=month.whole_before[0],
+        to=month.range_[1],
+        group_by=[Group.PROVIDER, Group.MODEL],
+        customer_id=request.viewer.customer_id,
+        order=Order.COST,
+        limit=_PAGE,
+    )
+    book = request.service.price_books.current(request.connection).rates
+    cards: dict[str, RateCard] = {}
+    for row in read_totals(request.connection, question=question):
+        provider, model = row.group["provider"], row.group["model"]
+        customer_id = request.viewer.customer_id or ""
+        if isinstance(provider, str) and isinstance(model, str):
+            match = book.find(customer_id=customer_id, provider=provider, model=model, at=request.now)
+            if match is not None:
+                cards.setdefault(match.card.rate_card_id, match.card)
+    if not cards:
+        return None
+    return Table(
+        name="rates-in-use",
+        title="Rates of models in use, USD per million tokens",
+        columns=_COLUMNS,
+        rows=[_row(card) for card in cards.values()],
+        empty="",
+        note="Models that were used in this month or the last, the one that cost most first.",
     )
 
 
@@ -114,23 +155,18 @@ def _price_changes(request: PageRequest) -> Table:
     )
 
 
-def _row(each: SourcedRateCard) -> Row:
-    card = each.card
+def _row(card: RateCard) -> Row:
     plain = {rate.kind: rate for rate in card.rates if not _conditions(rate)}
     others = len(card.rates) - sum(1 for kind in _SHOWN if kind in plain)
     href = rate_page(card.provider, card.model)
     return {
         "provider": card.provider,
         "model": Cell(card.model, href),
-        "customer_id": card.customer_id or "all customers",
-        **{kind.value: _text(plain[kind]) if kind in plain else None for kind in _SHOWN},
+        "customer_id": card.customer_id,
+        **{kind.value: EXACT.scaleb(plain[kind].usd, 2) if kind in plain else None for kind in _SHOWN},
         "more": f"{others} more" if others else None,
         "effective_from": card.effective_from,
     }
-
-
-def _text(rate: Rate) -> str:
-    return f"{rate.usd.normalize():f} per hour" if rate.kind in TIMED_KINDS else f"{rate.usd.normalize():f}"
 
 
 def _conditions(rate: Rate) -> str:
@@ -182,13 +218,15 @@ def _history(each: SourcedRateCard, now: datetime) -> Table:
         title=f"{when} {since}, for {card.customer_id or 'all customers'}",
         columns=[
             Column("kind", "Kind"),
-            Column("usd_per_million", "USD per million", Kind.CODE),
+            Column("usd_per_million", "USD per million", Kind.EXACT_MONEY),
+            Column("per", "Per"),
             Column("when", "Applies"),
         ],
         rows=[
             {
                 "kind": each_rate.kind.value.replace("_", " "),
-                "usd_per_million": _text(each_rate),
+                "usd_per_million": EXACT.scaleb(each_rate.usd, 2),
+                "per": "hour" if each_rate.kind in TIMED_KINDS else "million",
                 "when": _conditions(each_rate) or "always",
             }
             for each_rate in card.rates
