@@ -14,6 +14,16 @@ from tests.builders.posted import stream
 from tests.running_api import Api, put
 
 _NUL = "a\0b"
+# Their bodies are the formats of others, read by the rules of those formats (tests/translations and the tests
+# beside this file). A record that cannot be billed there is left out and named; the rest is taken.
+_FORMATS_OF_OTHERS = (
+    "/v1/traces",
+    "/v1/logs",
+    "/v1/events/access-log",
+    "/v1/events/litellm",
+    "/api/v1/events",
+    "/v3/openmeter/events",
+)
 
 
 @pytest.mark.parametrize("sent", ["-0", "-0.00", "0.000000000000", 0])
@@ -59,6 +69,8 @@ def bodies(api: Api) -> Iterator[tuple[str, str, str]]:
     """(method, path, field) of each field of each JSON body that a route declares."""
     described = api.client.get("/openapi.json").json()
     for path, method, operation in operations(described):
+        if path in _FORMATS_OF_OTHERS:
+            continue
         content = operation.get("requestBody", {}).get("content", {})
         schema = content.get("application/json", {}).get("schema", {})
         named = schema.get("$ref", "").rpartition("/")[2]

@@ -147,7 +147,7 @@ def test_a_body_that_is_no_object_is_refused(shared_api: Api, body: bytes) -> No
         ("PUT", "/v1/alerts/alr_1", "DELETE, GET, PATCH"),
         ("POST", "/v1/charges", "GET"),
         ("GET", "/v1/events", "POST"),
-        ("GET", "/v1/customers/acme", "PUT"),
+        ("POST", "/v1/customers/acme", "GET, PUT"),
         ("DELETE", "/v1/streams/acme/s/resolution", "POST"),
         ("GET", "/v1/stripe/webhook", "POST"),
         ("POST", "/livez", "GET"),

@@ -69,9 +69,10 @@ def fill_charges(stage: Stage, charges: int) -> None:
     for statement in _CHARGE_INDEXES:
         stage.execute(statement)
     hourly = ", ".join(DETAILED.key).replace("hour", "date_trunc('hour', ended_at)").replace("retry", "'false'")
+    places = ", ".join(str(place + 1) for place in range(len(DETAILED.key)))
     stage.execute(
         f"INSERT INTO totals_hourly ({', '.join((*DETAILED.key, *SUMS))}) SELECT {hourly}, {_SUMMED} FROM charges"
-        " GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+        f" GROUP BY {places}"
     )
     fill_rollups(stage)
     stage.execute(
