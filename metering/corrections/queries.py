@@ -14,7 +14,8 @@ from metering.streams.stream import StreamFacts
 
 _MISSING_FACTS = {
     State.ORPHANED: "send the stream-start, then the stream finalizes; or resolve it with write_off",
-    State.UNPRICED: "set the rate (`metering rates set`), then the stream finalizes; or resolve it with write_off",
+    State.UNPRICED: "set the rate from before its start (`metering rates set … --effective-from …`), then the "
+    "stream finalizes; or resolve it with write_off",
     State.UNMEASURED: "send a stream-end with its usage, then the stream finalizes; or resolve it with write_off",
     State.MISDATED: "send the event again with its right time, then the stream finalizes; or resolve it with "
     "bill_as_received (priced and filed by the time of receipt) or write_off",

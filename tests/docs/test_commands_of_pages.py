@@ -21,7 +21,7 @@ def name(path: Path) -> str:
 
 
 def commands(page: str) -> list[str]:
-    """The lines that begin with `metering`, in examples and in the text, without what follows a comment or a pipe."""
+    """The lines that begin with `metering`, in examples and in the text, up to a comment or a pipe."""
     examples = [line for code in _EXAMPLES.findall(page) for line in code.replace("\\\n", " ").splitlines()]
     own = [re.sub(r"^(?:\S*/|\w+=\S* )*metering ", "metering ", line.strip()) for line in examples]
     found = [*(line for line in own if line.startswith("metering ")), *_INLINE.findall(page)]
