@@ -15,6 +15,8 @@ LONG = (
     "tests/lab/test_bench.py::test_ingest_is_measured_alone_beside_a_worker_grown_and_for_long",
     "tests/months/test_random_months.py"
     "::test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_says",
+    "tests/docs/test_first_month_end.py::test_a_month_is_closed_by_commands_and_by_the_dashboard",
+    "tests/docs/test_connect_a_gateway.py::test_a_call_of_the_stock_client_is_seen_with_its_cost",
     "tests/server/test_up.py::test_up_greets_with_a_key_once_keeps_data_and_stops_in_time",
     "tests/server/test_up.py::test_addresses_stay_where_they_were_and_are_printed_as_json",
     "tests/cli/test_terminal.py::test_ctrl_c_in_the_middle_of_the_demo_says_so",
