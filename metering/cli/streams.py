@@ -164,7 +164,8 @@ def _in_progress(stream: StoredStream) -> dict[str, Any]:
 
 
 def _row(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
-    facts, bill = view.stream.facts, view.newest_bill or accrued
+    facts, booked = view.stream.facts, view.newest_bill
+    bill = booked or accrued
     start = facts.start.event if facts.start else None
     end = facts.end.event if facts.end else None
     billable = billable_usage(facts)
@@ -176,12 +177,12 @@ def _row(view: StreamView, accrued: Bill | None) -> dict[str, Any]:
         "state_reason": view.stream.state_reason,
         "cost_usd_cents": cents_text(cost) if cost is not None else None,
         "accrued_usd_cents": cents_text(accrued.usd_cents) if accrued else None,
-        "outcome": bill.outcome.value if bill else end.outcome.value if end else None,
+        "outcome": booked.outcome.value if booked else end.outcome.value if end else None,
         "provider": start.provider if start else None,
         "model": start.model if start else None,
         "response_model": end.response_model if end else None,
         "started_at": time_text(facts.start.at) if facts.start else None,
-        "ended_at": time_text(facts.ended_at) if end or bill else None,
+        "ended_at": time_text(facts.ended_at) if end or booked else None,
         **_counts(bill.usage if bill else billable.usage),
         "usage_source": (bill.usage_source if bill else billable.source).value,
         "flags": list(bill.flags) if bill and bill.flags else None,

@@ -57,6 +57,13 @@ def test_a_stream_that_waits_is_shown_without_a_cost(metering: CommandLine) -> N
     assert "Final" not in metering("streams", "show", "acme", "s-2").stdout
 
 
+def test_a_stream_in_progress_has_no_outcome_and_no_end(metering: CommandLine, months: Months) -> None:
+    months.receive([start("s-3")])
+    shown = metering.json("streams", "show", "acme", "s-3")
+    assert (shown["state"], shown["outcome"], shown["ended_at"]) == ("open", None, None)
+    assert shown["accrued_usd_cents"] is not None
+
+
 def test_a_changed_receipt_is_explained_in_figures(metering: CommandLine, tmp_path: Path) -> None:
     document = metering.json("streams", "receipt", "acme", "s-1")
     document["bill"]["lines"][1]["quantity"] = 36

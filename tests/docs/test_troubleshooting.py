@@ -5,9 +5,11 @@ from typing import Any
 from metering.access.scopes import Role
 from metering.api.problems import PROBLEMS
 from metering.streams.settlement import NEEDS_PERSON
+from tests.builders import Months
 from tests.builders.posted import end, start
 from tests.docs.pages import DOCS
 from tests.running_api import Api, http_client, put
+from tests.stripe.reconciling import look
 
 T0 = "2026-11-01T00:00:00Z"
 PAGE = " ".join((DOCS / "troubleshooting.md").read_text().split())
@@ -89,3 +91,12 @@ def test_a_rate_from_before_its_start_bills_an_unpriced_stream(api: Api) -> None
 def test_a_second_stream_end_of_the_same_source_conflicts(api: Api) -> None:
     assert api.post([start(), end(), {**end(output=99), "id": "other"}]).status_code == 200
     assert state_and_cost(api, "s")[0] == "conflicting"
+
+
+def test_a_stuck_invoice_is_not_pushed_again_but_by_a_repair(months: Months) -> None:
+    months.month("acme")
+    months.execute("UPDATE invoice_pushes SET state = 'stuck', due_at = NULL")
+    months.push_all()
+    assert months.rows("SELECT state FROM invoice_pushes") == [("stuck",)]
+    look(months, repair=True)
+    assert months.rows("SELECT state FROM invoice_pushes") == [("final",)]
