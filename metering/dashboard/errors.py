@@ -18,6 +18,7 @@ from metering.customers.store import UnknownCustomerError
 from metering.dashboard.rendering import HEADERS, render
 from metering.db.engine import DatabaseUnavailableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
+from metering.exports.export_month import NotForExcelError
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ def as_dashboard_error(error: MeteringError) -> DashboardError | None:
     match error:
         case DashboardError():
             return error
-        case InvalidPeriodError() | InvalidCursorError():
+        case InvalidPeriodError() | InvalidCursorError() | NotForExcelError():
             return InvalidFilterError(str(error))
         case UnknownCustomerError():
             return NotFoundError(str(error))

@@ -21,7 +21,14 @@ from metering.stripe.client.port import StripePort
 from metering.stripe.push import AT_STRIPE, PushState, owner_of, wanted_invoice
 from metering.stripe.push_invoice import MAX_FAILURES, Push, PushTerms, wait_after
 from metering.stripe.queries.pushes import pushes_under_way
-from metering.stripe.store.pushes import ClaimedPush, LeaseLostError, claim_pushes, park_push, record_push
+from metering.stripe.store.pushes import (
+    ClaimedPush,
+    LeaseLostError,
+    claim_pushes,
+    park_push,
+    record_push,
+    wake_month,
+)
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +86,8 @@ def push_month(
 ) -> int:
     """Push until no push up to the month is in progress, or none finishes for two minutes.
 
+    A push that is stuck or unlinked is tried again: a person who asks for it has removed the cause.
+
     Returns how many are left in progress.
 
     Raises:
@@ -87,7 +96,8 @@ def push_month(
     most = 0
     quiet_since = pusher.clock()
     with transaction(pusher.engine) as connection:
-        after = {"customer_id": only}
+        woken = wake_month(connection, period=str(period), now=quiet_since, only=only)
+        after = {"customer_id": only, "invoices": woken}
         log_action(
             connection, by=by, now=quiet_since, kind="invoices", action="push", subject=str(period), after=after
         )

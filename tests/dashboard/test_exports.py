@@ -35,6 +35,19 @@ def test_a_viewer_bound_to_a_customer_gets_its_rows_only(bound: Browser, seeded:
         assert f"there is no customer &#39;{other}&#39;" in refused.text
 
 
+def test_the_invoices_page_has_a_file_for_excel_of_each_export(bound: Browser, seeded: Seeded) -> None:
+    page = bound.get("invoices", period=seeded.period).text
+    links = re.findall(r'href="/dashboard/(exports/[^"]+excel=true[^"]*)"', page)
+    assert [link.partition("?")[0] for link in links] == [f"exports/{kind}.csv" for kind in ExportKind]
+    for link in links:
+        answer = bound.get(link.replace("&amp;", "&"))
+        assert answer.content.startswith(b"\xef\xbb\xbf")
+        assert answer.headers["content-disposition"].endswith('-excel.csv"')
+    query = {"period": seeded.period, "excel": "true"}
+    refused = bound.http.get("/dashboard/exports/charges.parquet", params=query)
+    assert (refused.status_code, "excel: only for csv" in refused.text) == (422, True)
+
+
 def test_a_table_is_a_file_for_excel_named_after_its_customer_month_and_content(
     reader: Browser, bound: Browser, seeded: Seeded
 ) -> None:

@@ -71,6 +71,21 @@ def test_a_month_that_is_not_over_is_refused_with_when_it_will_be(months: Months
     assert "can be closed from 2099-02-02T00:00:00+00:00" in refused.stderr
 
 
+def test_a_run_tries_again_what_stripe_refused_until_a_person_removed_the_cause(
+    months: Months, metering: CommandLine
+) -> None:
+    used(months, "acme", "other")
+    months.stripe.control.fail_next("POST /v1/invoices", Fault.STORED_ERROR, times=6, status=400)
+    refused = metering.json(*RUN, exits=2)
+    assert refused["states"] == [{"state": "stuck", "invoices": 2, "billed_cents": 200}]
+    assert all(each["problem"] for each in refused["waiting"])
+    assert metering.json(*RUN, "--customer", "acme", exits=0)["states"] == [
+        {"state": "final", "invoices": 1, "billed_cents": 100}
+    ]
+    assert months.rows("SELECT state FROM invoice_pushes WHERE customer_id = 'other'") == [("stuck",)]
+    assert metering.json(*RUN)["states"] == [{"state": "final", "invoices": 2, "billed_cents": 200}]
+
+
 def test_a_run_that_is_killed_while_it_pushes_goes_on_when_it_is_run_again(
     months: Months, metering: CommandLine
 ) -> None:

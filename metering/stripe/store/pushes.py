@@ -188,16 +188,20 @@ def wake_linked(connection: Connection, *, customer_id: str, now: datetime) -> i
 
 _WAKE_MONTH = text(
     """
-    UPDATE invoice_pushes SET due_at = :now, problem = NULL, failures = 0, changed_at = :now,
+    UPDATE invoice_pushes SET due_at = :now, problem = NULL, failures = 0, attempts = 0, changed_at = :now,
            state = CASE WHEN state IN ('unlinked', 'stuck') THEN 'pending' ELSE state END
-    WHERE period <= :period AND (state IN ('unlinked', 'stuck') OR state = ANY(:under_way) AND lease_until IS NULL)
+    WHERE period <= :period AND (CAST(:only AS text) IS NULL OR customer_id = :only)
+      AND (state IN ('unlinked', 'stuck') OR state = ANY(:under_way) AND lease_until IS NULL)
     """
 )
 
 
-def wake_month(connection: Connection, *, period: str, now: datetime) -> int:
-    """Make the pushes due of months up to this one that wait, or need a person; returns how many."""
-    parameters = {"period": period, "now": now, "under_way": sorted(UNDER_WAY)}
+def wake_month(connection: Connection, *, period: str, now: datetime, only: str | None = None) -> int:
+    """Make the pushes due of months up to this one that wait, or need a person; returns how many.
+
+    `only` names one customer.
+    """
+    parameters = {"period": period, "now": now, "under_way": sorted(UNDER_WAY), "only": only}
     return connection.execute(_WAKE_MONTH, parameters).rowcount
 
 
