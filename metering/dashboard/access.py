@@ -13,6 +13,7 @@ EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
 # A page needs the scopes of all that it shows.
 SCOPES_OF_PAGES: Mapping[str, tuple[Scope, ...]] = {
     "/": (Scope.TOTALS_READ, Scope.INVOICES_READ, Scope.CORRECTIONS_READ),
+    "/start": (Scope.TOTALS_READ, Scope.INVOICES_READ, Scope.CORRECTIONS_READ),
     "/customers": (Scope.CUSTOMERS_READ, Scope.TOTALS_READ),
     "/customer": (Scope.CUSTOMERS_READ, Scope.TOTALS_READ, Scope.INVOICES_READ, Scope.ALERTS_READ),
     "/adjust": (Scope.CUSTOMERS_READ, Scope.CORRECTIONS_WRITE),

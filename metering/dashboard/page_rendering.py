@@ -41,6 +41,7 @@ def open_page_request(service: Service, request: Request) -> Iterator[PageReques
             query=request.query_params,
             now=now,
             refreshes="hx-request" in request.headers,
+            origin=f"{request.url.scheme}://{request.url.netloc}",
         )
 
 

@@ -23,7 +23,10 @@ _NOT_FILTERS = ("csv", "behind")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRequest:
-    """A signed-in request, with the snapshot that answers it. `refreshes` when htmx reloads a part of the page."""
+    """A signed-in request, with the snapshot that answers it. `refreshes` when htmx reloads a part of the page.
+
+    `origin` is the address that the browser has of this service, without a path.
+    """
 
     service: Service
     connection: Connection
@@ -31,6 +34,7 @@ class PageRequest:
     query: QueryParams
     now: datetime
     refreshes: bool
+    origin: str
 
     @property
     def for_file(self) -> bool:

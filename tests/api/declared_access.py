@@ -76,6 +76,7 @@ DASHBOARD: dict[tuple[str, str], set[str] | None] = {
     ("POST", "/sign-in"): None,
     ("POST", "/sign-out"): set(),
     ("GET", "/"): {"totals:read", "invoices:read", "corrections:read"},
+    ("GET", "/start"): {"totals:read", "invoices:read", "corrections:read"},
     ("GET", "/customers"): {"customers:read", "totals:read"},
     ("GET", "/customer"): {"customers:read", "totals:read", "invoices:read", "alerts:read"},
     ("GET", "/models"): {"totals:read"},

@@ -14,7 +14,8 @@ from tests.dashboard.reading import links_of
 from tests.running_api import Api
 
 EMPTY = {
-    "": "No final streams in this month yet",
+    "": "Waiting for the first event",
+    "?month=2025-11": "No final streams in this month yet",
     "customers": "No usage in this month",
     "customers?q=x": "No customer matches",
     "models": "No final streams in this month yet",

@@ -58,7 +58,9 @@ def request_for(name: str) -> PageRequest:
     nothing = cast(Any, None)
     query = QueryParams({"csv": name})
     now = datetime.now(UTC)
-    return PageRequest(service=nothing, connection=nothing, viewer=nothing, query=query, now=now, refreshes=False)
+    return PageRequest(
+        service=nothing, connection=nothing, viewer=nothing, query=query, now=now, refreshes=False, origin=""
+    )
 
 
 def page_with(rows: int, *, more: str | None = None, whole: bool = True) -> Page:

@@ -13,12 +13,14 @@ from metering.dashboard.pages.month_end import month_end
 from metering.dashboard.pages.overview import overview
 from metering.dashboard.pages.rates import rate, rates
 from metering.dashboard.pages.search import search
+from metering.dashboard.pages.start import start
 from metering.dashboard.pages.stream import stream
 from metering.dashboard.pages.streams import streams
 from metering.dashboard.pages.system import system
 
 PAGES = (
     ("/", overview),
+    ("/start", start),
     ("/customers", customers),
     ("/customer", customer),
     ("/adjust", adjust),

@@ -14,9 +14,11 @@ from metering.dashboard.month_totals import cost, previous_cost, totals_by
 from metering.dashboard.months import Month, requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.customers import customer_of
+from metering.dashboard.pages.start import start
 from metering.dashboard.rankings import ranking
 from metering.dashboard.tables import Table
 from metering.dashboard.values import age, counted, money
+from metering.ledger.queries.streams import first_steps
 from metering.stripe.push import PushState
 from metering.stripe.queries.pushes import standing_pushes
 from metering.stripe.queries.reconciliations import drift_left, reconciled_at
@@ -63,6 +65,8 @@ def overview(request: PageRequest) -> Page:
     """The page: of all customers, or of the one customer that the viewer's key is bound to."""
     if request.viewer.customer_id is not None:
         return customer_of(request, request.viewer.customer_id)
+    if not request.filters and not request.for_file and not first_steps(request.connection).final:
+        return start(request)
     month = requested_month(request)
     outcomes = totals_by(request, month, [Group.OUTCOME, Group.USAGE_SOURCE], customer_id=None)
     chart = cost_by_day(request, month, customer_id=None, empty=EMPTY)

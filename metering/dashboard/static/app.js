@@ -115,6 +115,14 @@
     search.select();
   });
 
+  // Copies the command before the button.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.previousElementSibling.textContent);
+    button.lastChild.textContent = "Copied";
+  });
+
   // What a person chooses in a form that applies at once is sent without a button.
   document.addEventListener("change", (event) => {
     if (event.target.closest("form[data-at-once]") && event.target.checkValidity()) event.target.form.requestSubmit();

@@ -128,3 +128,20 @@ def _adjustment(row: Any) -> Adjustment:
         usd_cents=row.usd_cents,
         bill=newest_bill_of_row(row),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstSteps:
+    """How far a new deployment has come: a stream has been received, and one is final."""
+
+    received: bool
+    final: bool
+
+
+_FIRST_STEPS = text("SELECT EXISTS (SELECT FROM streams) AS received, EXISTS (SELECT FROM charges) AS final")
+
+
+def first_steps(connection: Connection) -> FirstSteps:
+    """Whether any stream has been received, and whether any is final."""
+    row = connection.execute(_FIRST_STEPS).one()
+    return FirstSteps(received=row.received, final=row.final)
