@@ -15,6 +15,7 @@ from metering.core.period import BillingPeriod, day_bounds
 from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.customers.queries.customers import get_customer
 from metering.customers.queries.month_bounds import BillingMonths, month_bounds
+from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import key_filter, link, range_filters, streams_of
 from metering.dashboard.page_request import PageRequest
 from metering.totals.ranges import Range
@@ -22,6 +23,8 @@ from metering.totals.ranges import Range
 # A forecast uses the mean of at most this many whole days.
 _FORECAST_DAYS = 7
 NO_FILTERS: Mapping[str, str | None] = {}
+# The first customers' months begin this long before those of UTC.
+_EARLIEST = timedelta(hours=14)
 # The value of the filter `calendar` for a month by UTC.
 _BY_UTC = "utc"
 
@@ -49,6 +52,11 @@ class Month:
     def is_current(self) -> bool:
         """Whether `now` is in it."""
         return self.range_[0] <= self.now < self.range_[1]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the next month has begun."""
+        return self.range_[1] <= self.now
 
     @property
     def days(self) -> Sequence[datetime]:
@@ -125,7 +133,7 @@ def requested_month(request: PageRequest, *, customer_id: str | None = None) -> 
 
     Raises:
         InvalidPeriodError: the filter is not a month.
-        InvalidFilterError: the filter `calendar` is neither billing nor utc.
+        InvalidFilterError: the month has not begun, or the filter `calendar` is neither billing nor utc.
     """
     customer_id = customer_id or request.viewer.customer_id
     by_utc = request.one_of("calendar", ("billing", _BY_UTC)) == _BY_UTC
@@ -134,6 +142,8 @@ def requested_month(request: PageRequest, *, customer_id: str | None = None) -> 
     period = BillingPeriod.parse(given) if given else BillingPeriod.containing(at=request.now, time_zone=zone)
     with_bounds_of = None if by_utc else customer_id
     start, end = _bounds(request, period, zone, with_bounds_of)
+    if start - _EARLIEST > request.now:
+        raise InvalidFilterError(f"month: {period} has not begun")
     before, _ = _bounds(request, period.previous, zone, with_bounds_of)
     compared, so_far = (before, start), None
     if start <= request.now < end:

@@ -4,6 +4,7 @@ import html
 import re
 import shlex
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -68,6 +69,16 @@ def test_what_cannot_be_billed_leads_to_the_backlog(new: Browser, api: Api) -> N
     page = new.get("").text
     assert steps(page)["1 ended stream cannot be billed yet"] == "To do"
     assert '<a href="/dashboard/backlog">Open the backlog</a>' in page
+
+
+def test_months_end_with_the_current_one(new: Browser) -> None:
+    this_month = datetime.now(UTC).replace(day=15)
+    current, last, later = (f"{this_month + timedelta(days=days):%Y-%m}" for days in (0, -30, 45))
+    for path in ("", "models", "customers"):
+        assert 'rel="next"' not in new.get(path, month=current).text
+        assert 'rel="next"' in new.get(path, month=last).text
+        refused = new.http.get(f"/dashboard/{path}", params={"month": later})
+        assert (refused.status_code, f"month: {later} has not begun" in refused.text) == (422, True)
 
 
 def test_a_month_that_is_asked_for_is_shown_also_while_it_is_empty(new: Browser) -> None:

@@ -119,7 +119,10 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
-    await navigator.clipboard.writeText(button.previousElementSibling.textContent);
+    const command = button.previousElementSibling;
+    // Browsers have a clipboard only for pages over HTTPS, and on localhost.
+    if (!navigator.clipboard) return getSelection().selectAllChildren(command);
+    await navigator.clipboard.writeText(command.textContent);
     button.lastChild.textContent = "Copied";
   });
 
