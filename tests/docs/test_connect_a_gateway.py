@@ -41,7 +41,9 @@ def final_stream(page: Page, stream_id: str) -> dict[str, Any]:
 
 
 def test_make_up_starts_the_service() -> None:
-    done = subprocess.run(["make", "-n", "up"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-n", "up"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip().endswith(".venv/bin/metering up")
 
 
