@@ -41,10 +41,9 @@ def final_stream(page: Page, stream_id: str) -> dict[str, Any]:
 
 
 def test_make_up_starts_the_service() -> None:
-    done = subprocess.run(
-        ["make", "--no-print-directory", "-n", "up"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip().endswith(".venv/bin/metering up")
+    done = subprocess.run(["make", "-n", "up"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # A make inside `make test` also says which folder it is in.
+    assert ".venv/bin/metering up" in done.stdout.splitlines()
 
 
 def test_a_call_of_the_stock_client_is_seen_with_its_cost(data: Path, tmp_path: Path) -> None:
