@@ -39,7 +39,7 @@ class LiteLLMWorld:
         options = {"api_key": KEY, "max_retries": 0, "timeout": 60, **options}
         return openai.OpenAI(base_url=f"{self.url}/v1", **options)
 
-    def streams_of(self, customer: str, *, count: int = 1, seconds: float = 20) -> list[StreamEvents]:
+    def streams_of(self, customer: str, *, count: int = 1, seconds: float = 60) -> list[StreamEvents]:
         """The streams of a customer, once `count` of them have ended, in the order of their starts."""
 
         def ids(kind: str) -> list[str]:
