@@ -23,9 +23,6 @@ from metering.stripe.queries.pushes import PushView, push_views
 
 app = typer.Typer()
 
-_SHOWN = 20
-_NOT_DONE = 2
-
 
 class UnknownInvoiceError(MeteringError):
     """No invoice has this ID or number."""

@@ -14,7 +14,7 @@ from metering.dashboard.month_totals import cost, previous_cost, totals_by
 from metering.dashboard.months import Month, requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.customers import customer_of
-from metering.dashboard.pages.start import start
+from metering.dashboard.pages.start import start_of
 from metering.dashboard.rankings import ranking
 from metering.dashboard.tables import Table
 from metering.dashboard.values import age, counted, money
@@ -65,8 +65,9 @@ def overview(request: PageRequest) -> Page:
     """The page: of all customers, or of the one customer that the viewer's key is bound to."""
     if request.viewer.customer_id is not None:
         return customer_of(request, request.viewer.customer_id)
-    if not request.filters and not request.for_file and not first_steps(request.connection).final:
-        return start(request)
+    asks_nothing = not request.filters and not request.for_file
+    if asks_nothing and not (far := first_steps(request.connection)).final:
+        return start_of(request, far)
     month = requested_month(request)
     outcomes = totals_by(request, month, [Group.OUTCOME, Group.USAGE_SOURCE], customer_id=None)
     chart = cost_by_day(request, month, customer_id=None, empty=EMPTY)

@@ -35,14 +35,13 @@ class Step:
 
 def start(request: PageRequest) -> Page:
     """The page. It reloads itself until the first stream is final."""
-    far = first_steps(request.connection)
+    return start_of(request, first_steps(request.connection))
+
+
+def start_of(request: PageRequest, far: FirstSteps) -> Page:
+    """The page of a deployment that has come so far."""
     steps = _steps(request, far)
-    return Page(
-        template="start.html.j2",
-        title="Get started",
-        section="overview",
-        context={"steps": steps},
-    )
+    return Page(template="start.html.j2", title="Get started", section="overview", context={"steps": steps})
 
 
 def _steps(request: PageRequest, far: FirstSteps) -> Sequence[Step]:
