@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-litellm planted simulation fuzz check bench chaos lock sbom clean
+.PHONY: help setup demo up test test-litellm planted simulation fuzz check bench chaos reference lock sbom clean
 
 help: ## Show what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit,
 chaos: setup ## The whole product under faults, compared with an oracle: make chaos MINUTES=30 SEED=7
 	@$(VENV)/bin/metering bench chaos --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED)) --log chaos.log --out docs/reliability/chaos.json; \
 	  result=$$?; test $$result -eq 1 || $(VENV)/bin/metering bench reliability-page docs/reliability --out docs/reliability.md; exit $$result
+
+reference: setup ## Write the API reference (docs/api.md, docs/api/) from the API's own description
+	@$(PY) -m tests.docs.api_reference
 
 lock: ## Resolve the newest allowed versions into the lock files (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml

@@ -31,6 +31,7 @@ from metering.api import (
     keys,
     month_totals,
     prices,
+    problem_pages,
     streams,
     stripe,
     terms,
@@ -58,7 +59,7 @@ from metering.streams.ingest.nudge import Nudger
 from metering.streams.ingest.writer import IngestWriter
 
 # Paths that end in a fixed name go before a stream's own path: its id may contain slashes.
-_ROUTERS = (
+ROUTERS = (
     events.stream_events_router,
     corrections.resolution_router,
     generations.router,
@@ -80,6 +81,7 @@ _ROUTERS = (
     stripe.router,
     stripe.webhook_router,
     health.router,
+    problem_pages.router,
 )
 
 
@@ -134,7 +136,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.authenticator = limits.authenticator
     install_problem_handlers(app)
     app.add_middleware(Gate)
-    for router in _ROUTERS:
+    for router in ROUTERS:
         # The routes as they are: `include_router` makes each again, with its models, at an app's first request.
         app.router.routes.extend(router.routes)
     app.mount("/dashboard", create_dashboard(service, exports=pools.exports))

@@ -229,6 +229,7 @@ def write_adjustment(
             max_length=255,
             description="Any text that is unique to this adjustment. Repeating the request with it books nothing "
             "and gets the same answer.",
+            examples=["outage-2026-11-20-acme"],
         ),
     ],
     by: By,

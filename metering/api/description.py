@@ -14,6 +14,7 @@ from metering.api.inlets.description import inlet_paths, inlet_schemas
 from metering.api.inlets.otlp_description import otlp_paths, otlp_schemas
 from metering.api.problems import NoEventAcceptedError, Problem
 from metering.api.routes import problem_responses
+from metering.api.schema_examples import add_answers, add_bodies, add_examples
 from metering.api.schemas import Schema, derived_schemas
 from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError, TooManyValuesError
 from metering.events.wire.split import InvalidJsonError
@@ -38,10 +39,10 @@ have one. Ranges are half-open: `from` is inclusive, `to` is exclusive. Months a
 `next_cursor` until it is null. `limit` is 100 unless given, and at most 1,000.
 
 **Errors.** Every error is an `application/problem+json` document (RFC 9457), except the 503 of `/livez` and
-`/readyz`. Its `type`, such as `/problems/not-found`, is stable; `detail` says what is wrong with this request. An
-unknown path gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and
-unknown fields of a body other than an event, get 422 with their name. An answer with `Retry-After` may be
-requested again after that many seconds.
+`/readyz`. Its `type`, such as `/problems/not-found`, is stable, and the path of a page that says what to do;
+`detail` says what is wrong with this request. An unknown path gets 404, and a method that a path does not have
+gets 405 with `Allow`. Unknown query parameters, and unknown fields of a body other than an event, get 422 with
+their name. An answer with `Retry-After` may be requested again after that many seconds.
 
 **Repeating requests.** Events may be sent again at any time, in any order and in any batches: they are counted
 once. `PUT /v1/customers/{customer_id}` can be repeated. `POST /v1/adjustments` books once for each
@@ -120,8 +121,11 @@ def describe_app(app: FastAPI) -> Schema:
         "$ref": f"{_REF}Event",
         "description": "The event exactly as it was sent, unknown fields included.",
     }
+    add_examples(components["schemas"])
     ours = {"/v1/events": {"post": _post_events()}, **inlet_paths(), **otlp_paths()}
     schema["paths"] = {**ours, **schema["paths"]}
+    add_bodies(schema["paths"])
+    add_answers(schema["paths"], components["schemas"])
     for part in (schema["paths"], components):
         _drop_titles(part)
     return _with_names_of_pages(schema)

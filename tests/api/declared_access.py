@@ -67,8 +67,16 @@ API: dict[tuple[str, str], str | None] = {
     ("GET", "/metrics"): None,
 }
 
-# Pages of the framework and the way to the dashboard; they show nothing that is stored.
-FRAMEWORK = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/", "/static-offline-docs"}
+# Pages of the framework, the way to the dashboard and the texts of problems; they show nothing that is stored.
+FRAMEWORK = {
+    "/openapi.json",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/",
+    "/static-offline-docs",
+    "/problems",
+    "/problems/{slug}",
+}
 
 # None: without a session. An empty set: with any session.
 DASHBOARD: dict[tuple[str, str], set[str] | None] = {
