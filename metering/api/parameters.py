@@ -123,8 +123,15 @@ ModelFilter = Annotated[Text | None, Query(description="Only this model.", examp
 ProviderFilter = Annotated[Text | None, Query(description="Only this provider.", examples=["anthropic"])]
 
 
+# An offset whose `+` was not escaped in a URL, where it means a space.
+_UNESCAPED = re.compile(r"\S+ \d\d:\d\d")
+
+
 def _rfc3339(given: Any) -> Any:
     """Refuse the numbers that pydantic would read as seconds since 1970."""
+    if isinstance(given, str) and _UNESCAPED.fullmatch(given) and "T" in given:
+        escaped = {"escaped": given.replace(" ", "%2B")}
+        raise PydanticCustomError("unescaped", "write + as %2B in a URL, such as {escaped}", escaped)
     if isinstance(given, datetime) or (isinstance(given, str) and re.match(r"\d{4}-\d{2}-\d{2}", given)):
         return given
     raise PydanticCustomError("rfc3339", "expected RFC 3339 with an offset, such as 2026-11-23T15:00:00Z")

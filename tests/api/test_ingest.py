@@ -87,7 +87,18 @@ BAD_EVENTS: list[tuple[Any, str, str]] = [
     ({**start(), "time": "0001-01-01T00:00:00+14:00"}, "invalid-field", "time: expected a year"),
     ({**start(), "subject": None}, "invalid-field", "subject: expected a string"),
     (start(tags={str(n): "x" for n in range(17)}), "invalid-field", "data.tags"),
-    ({}, "missing-field", "type: required"),
+    ({}, "missing-field", "type, specversion, source, id, subject, time, data: required"),
+    (
+        {"type": "stream-start", "id": "x", "data": {"stream_id": "s"}},
+        "missing-field",
+        "specversion, source, subject, time, data.provider, data.model: required",
+    ),
+    (
+        {"type": "token-delivered", "source": "g", "data": {}},
+        "missing-field",
+        "specversion, id, subject, time, data.stream_id, data.seq, data.output_tokens: required",
+    ),
+    (event("stream-end", {}), "missing-field", "data.stream_id, data.outcome: required"),
     (7, "invalid-event", "expected an object, got 7"),
     (None, "invalid-event", "expected an object, got null"),
 ]
