@@ -31,7 +31,7 @@ stream_events_router = v1_router("events", route_class=route_ending_in(_EVENTS))
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer once the accepted events are durable. `warnings` tell of fields that are not known."""
+    """The answer once the accepted events are durable. `warnings` names unknown fields."""
 
     accepted: int
     rejected: list[Rejection]

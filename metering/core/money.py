@@ -65,7 +65,7 @@ _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def plain_decimal(text: str) -> Decimal:
-    """A number that somebody wrote in plain digits. There is no negative zero.
+    """A number written in plain digits. There is no negative zero.
 
     >>> plain_decimal("-0.50")
     Decimal('-0.50')

@@ -36,7 +36,7 @@ def query_with(query: Mapping[str, str], **changes: str) -> str:
 
 
 def static_url(name: str) -> str:
-    """The address of a static file, with a hash of its content so that browsers may cache it for ever."""
+    """The address of a static file, with a hash of its content so that browsers may cache it forever."""
     return f"/dashboard/static/{name}?v={_VERSIONS[name]}"
 
 

@@ -1,4 +1,4 @@
-"""Signing in with a key, and signing out. An address that fails often is told to wait; a right key always passes.
+"""Signing in with a key, and signing out. An address that fails often has to wait; a right key always passes.
 
 Keys are too long to be guessed. So the limit only slows guessing down, and does not lock out those who share the
 address.

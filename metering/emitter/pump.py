@@ -171,7 +171,7 @@ class Pump:
             return batch
 
     def _is_urgent(self) -> bool:
-        """Whether the queue is to be written without delay: somebody waits for that, or it fills a batch."""
+        """Whether the queue is to be written without delay: a caller waits for that, or it fills a batch."""
         return bool(self._queue) and (bool(self._waiting) or len(self._queue) >= MAX_BATCH_EVENTS)
 
     def _spool_batch(self, batch: Sequence[UsageEvent]) -> None:

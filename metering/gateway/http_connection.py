@@ -105,7 +105,7 @@ class HttpConnection(asyncio.Protocol):
         return self.is_open and self._complete and self._keeps_alive and not self._body
 
     def request(self, head: bytes, body: bytes, *, read_timeout: float) -> None:
-        """Send a request; `read_timeout` bounds each silence of the server while somebody waits for it."""
+        """Send a request; `read_timeout` bounds each silence of the server while a reader waits for it."""
         assert self._transport is not None
         self._begin(read_timeout=read_timeout)
         self._timer = self._loop.call_later(read_timeout, self._look_for_silence)
@@ -208,7 +208,7 @@ class HttpConnection(asyncio.Protocol):
         self._last_received = self._loop.time()
         self.arrived_bytes += len(data)
         if self._complete or self._error is not None:
-            # Bytes that nobody asked for: the connection cannot be used again.
+            # Bytes without a request: the connection cannot be used again.
             self._keeps_alive = False
             return
         try:

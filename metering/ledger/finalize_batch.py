@@ -166,7 +166,7 @@ def _record_interruptions(
         elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, waits=waits):
             interrupted.append(interruption)
         elif stream.state in NEEDS_PERSON:
-            # It waits again, and if it completes then, its state does not tell of the backlog any more.
+            # It waits again, and if it completes then, its state no longer shows the backlog.
             taken_back.append(key)
     add_interruptions(connection, interrupted)
     withdraw_interruptions(connection, taken_back)

@@ -1,4 +1,4 @@
-"""Event times that cannot be right: what is told of them, and which are not believed.
+"""Event times that cannot be right: what is said about them, and which are not used.
 
 A gateway's clock is not ours. An event that is dated a little ahead of its receipt is flagged. One that is dated
 far ahead, or before there was anything to meter, is not billed by its time.

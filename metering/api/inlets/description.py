@@ -29,7 +29,7 @@ OpenMeter's usage events, which Kong's plugin metering-and-billing posts, too: o
 """.strip()
 _ACCESS_LOG = f"""
 Lines of the access logs of Envoy AI Gateway, Apache APISIX (http-logger) or Higress: an array, or one a line.
-Lines that tell of no completion are passed over.
+Lines that report no completion are passed over.
 
 {_SHARED}
 """.strip()
