@@ -104,7 +104,7 @@ class Months:
             while monotonic() < until and (states := push_round(pusher=pusher)):
                 log.info("pushed", extra={state.value: count for state, count in states.items()})
                 if stuck := states.get(PushState.STUCK, 0):
-                    log.warning("invoices need a person", extra={"stuck": stuck})
+                    log.warning("invoices need attention", extra={"stuck": stuck})
         except StripeUnauthorizedError as error:
             self._refused_at = monotonic()
             log.error("Stripe does not accept STRIPE_API_KEY", extra={"error": str(error)})

@@ -1,4 +1,4 @@
-"""Manual adjustments, and the backlog: streams that need a person, and what an admin decides about them."""
+"""Manual adjustments, and the backlog: streams that need attention, and what an admin decides about them."""
 
 from typing import Annotated, Literal
 
@@ -119,7 +119,7 @@ class ResolutionInput(Input):
 
 
 class BacklogStream(TypedDict):
-    """A stream that needs a person. It is not billed until it is resolved."""
+    """A stream that needs attention. It is not billed until it is resolved."""
 
     customer_id: CustomerId
     stream_id: StreamId
@@ -164,7 +164,7 @@ def resolution_shape(resolution: StoredResolution) -> Resolution:
 
 
 def backlog_shape(item: BacklogItem) -> BacklogStream:
-    """A stream that needs a person."""
+    """A stream that needs attention."""
     stream, facts = item.stream, item.stream.facts
     start = facts.start.event if facts.start else None
     end = facts.end.event if facts.end else None
@@ -250,7 +250,7 @@ def write_adjustment(
     return manual_adjustment_shape(adjustment)
 
 
-@router.get("/backlog", operation_id="listBacklog", summary="List streams that need a person")
+@router.get("/backlog", operation_id="listBacklog", summary="List streams that need attention")
 @needs(Scope.CORRECTIONS_READ)
 def read_backlog(
     key: Caller,
@@ -263,7 +263,7 @@ def read_backlog(
     limit: Limit = 100,
     cursor: Annotated[str | None, cursor_of(TIME, TEXT, TEXT)] = None,
 ) -> Page[BacklogStream]:
-    """Streams that need a person, the longest waiting first. They are not billed until they are resolved."""
+    """Streams that need attention, the longest waiting first. They are not billed until they are resolved."""
     position = decode_cursor(cursor, length=3)
     items = list_backlog(
         connection,

@@ -58,7 +58,7 @@ _TAGS = {
     "totals": "Sums of usage and cost by group and time.",
     "customers": "Who pays.",
     "prices": "Rate cards, cancel policies and markups. A change is a new dated row.",
-    "corrections": "Manual adjustments, and the backlog of streams that need a person.",
+    "corrections": "Manual adjustments, and the backlog of streams that need attention.",
     "invoices": "Monthly invoices and their usage statements.",
     "exports": "A month as a CSV or Parquet file.",
     "alerts": "Thresholds on spend and other figures, and when they were reached.",

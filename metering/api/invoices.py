@@ -70,7 +70,7 @@ class InvoiceLine(TypedDict):
     model: Annotated[str | None, described("The model; null where the line has none.", example="claude-opus-4.7")]
     adjustment_id: Annotated[str | None, described("The manual adjustment that the line is for.")]
     reason: Annotated[str | None, described("Why the manual adjustment was booked.")]
-    starts_at: Annotated[Time, described("Begin of the time that the line covers.")]
+    starts_at: Annotated[Time, described("Start of the time that the line covers.")]
     ends_at: Annotated[Time, described("Its end, exclusive.")]
     stream_count: Annotated[Count, described("How many streams the line sums.")]
     usage: Annotated[SummedUsage, described("The usage that the line sums.")]
@@ -90,7 +90,7 @@ class Invoice(TypedDict):
     period: Annotated[Month, described("The month that it bills.")]
     state: Annotated[PushState, described("How far it is at Stripe.")]
     time_zone: TimeZone
-    starts_at: Annotated[Time, described("Begin of the month in the customer's time zone.")]
+    starts_at: Annotated[Time, described("Start of the month in the customer's time zone.")]
     ends_at: Annotated[Time, described("Its end, exclusive.")]
     closed_at: Annotated[Time, described("When the month was closed.")]
     created_at: Annotated[Time, described("When the invoice was created.")]

@@ -74,8 +74,8 @@ class Stream(TypedDict):
 
     customer_id: CustomerId
     stream_id: StreamId
-    state: Annotated[State, described("open, ended, finalized, or one of those that need a person.")]
-    state_reason: Annotated[str | None, described("Why it is in a state that needs a person.")]
+    state: Annotated[State, described("open, ended, finalized, or one of those that need attention.")]
+    state_reason: Annotated[str | None, described("Why it is in a state that needs attention.")]
     outcome: Annotated[Outcome | None, described("How it ended; null while it is open.")]
     provider: Annotated[str | None, described("The provider; null without a start.", example="anthropic")]
     model: Annotated[

@@ -80,7 +80,7 @@ def create(
 
 @app.command("list")
 def list_them(
-    customer: Annotated[str | None, typer.Option(help="Only alerts of this customer alone.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only alerts that watch this customer only.")] = None,
     kind: Annotated[AlertKind | None, typer.Option(help="Only this kind.")] = None,
     limit: Limit = 1000,
     as_json: AsJson = False,

@@ -18,7 +18,7 @@ app = typer.Typer()
 def list_them(
     period: Annotated[str | None, typer.Option(help="Only this month, e.g. 2026-10.")] = None,
     customer: OnlyCustomer = None,
-    reconciliation: Annotated[str | None, typer.Option(help="Only what this reconciliation found, rcn_….")] = None,
+    reconciliation: Annotated[str | None, typer.Option(help="Only what this reconciliation found, rec_….")] = None,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:

@@ -41,7 +41,9 @@ def export_command(
     out: Out = None,
     excel: Annotated[
         bool,
-        typer.Option("--excel", help="As Excel opens it by a double-click: with a UTF-8 mark and plain times."),
+        typer.Option(
+            "--excel", help="For Excel: with a UTF-8 mark and plain times, so that a double-click opens it."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -85,7 +85,7 @@ def diff(
     model: OnlyModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show each price that an import would change, for each customer with what a month would have cost by it.
+    """Show each price that an import would change, and what it changes for each customer in a month.
 
     The month's usage is priced once more, exactly; nothing is written. Cards that change no current price follow.
     """

@@ -47,7 +47,7 @@ def list_them(
     until: Annotated[datetime | None, typer.Option(help="Ended before this time, UTC. Default: now.")] = None,
     provider: OnlyProvider = None,
     model: Annotated[str | None, typer.Option(help="Only this model, as in the events.")] = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="Only streams that ended like this.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only streams with this outcome.")] = None,
     in_progress: Annotated[
         bool, typer.Option("--in-progress", help="Streams that are not final, instead of final ones.")
     ] = False,

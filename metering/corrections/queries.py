@@ -1,4 +1,4 @@
-"""The backlog: streams that need a person or a fact that is missing, the longest waiting first."""
+"""The backlog: streams that need attention or a fact that is missing, the longest waiting first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ class Answered:
 class StreamMeter:
     """Emits a stream-start, a token-delivered from time to time, and exactly one stream-end.
 
-    Where it reads all `output`, no output means that there was none. Otherwise it is unknown until some is reported.
+    Where it reads all `output`, no output means that there was none. Otherwise it is unknown until it is reported.
     """
 
     def __init__(

@@ -219,7 +219,7 @@ def _park(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
 
 
 def _failed(pusher: Pusher, claimed: ClaimedPush, what: str) -> PushState:
-    """Try a push again later; after three failures it needs a person. An invoice at Stripe keeps its state."""
+    """Try a push again later; after three failures it needs attention. An invoice at Stripe keeps its state."""
     failures, attempts = claimed.failures + 1, claimed.attempts + 1
     known = claimed.state in AT_STRIPE or claimed.state is PushState.STUCK
     if failures >= MAX_FAILURES and not known:

@@ -311,7 +311,7 @@ class Push:
         return PushState.UNKNOWN
 
     def _stuck(self, problem: str) -> PushState:
-        log.error("push stuck, needs a person", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
+        log.error("push stuck, needs attention", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
         self._park(PushState.STUCK, problem=problem)
         return PushState.STUCK
 

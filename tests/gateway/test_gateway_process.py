@@ -180,7 +180,7 @@ def test_keys_and_upstreams_are_reloaded_while_streams_go_on(
         connection.recv(1_024)
         gateway.config.write_text("nonsense = [")
         gateway.signal(signal.SIGHUP)
-        eventually(lambda: "the old one stays in force" in gateway.log, what="the file is refused")
+        eventually(lambda: "the old one stays in use" in gateway.log, what="the file is refused")
         assert _ask(gateway, "good")[1] == TEXT
         gateway.write_config(upstream.url, key="gk_new")
         gateway.signal(signal.SIGHUP)

@@ -17,7 +17,7 @@ from metering.lab.chaos.report import Checks
 from metering.months.store.runs import open_run
 from metering.server.queries import work_health
 
-# The state that a Stripe invoice may be left in; others are under way or need a person.
+# The state that a Stripe invoice may be left in; others are under way or need attention.
 _PUSHED = frozenset({"final", "paid", "deferred"})
 _SHOWN = 10
 

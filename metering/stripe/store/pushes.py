@@ -197,7 +197,7 @@ _WAKE_MONTH = text(
 
 
 def wake_month(connection: Connection, *, period: str, now: datetime, only: str | None = None) -> int:
-    """Make the pushes due of months up to this one that wait, or need a person; returns how many.
+    """Make the pushes due of months up to this one that wait, or need attention; returns how many.
 
     `only` names one customer.
     """
