@@ -1,7 +1,7 @@
 """The columns of a FOCUS export: Cost and Usage of FOCUS 1.2, and column names that 1.3 and 1.4 added.
 
 https://focus.finops.org/focus-specification/v1-2/. Its columns come first, by name, then our own (`x_…`).
-As the specification asks, columns for things that are not sold here are left out: commitment discounts, capacity
+As the specification requires, columns for things not sold here are left out: commitment discounts, capacity
 reservations, regions, resources, sub accounts, other currencies.
 """
 

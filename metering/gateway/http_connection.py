@@ -22,7 +22,7 @@ _CODED = frozenset({b"gzip", b"x-gzip", b"deflate"})
 
 
 class HttpError(MeteringError):
-    """The connection broke, or what arrived is no HTTP; the message names what happened."""
+    """The connection broke, or what arrived is not HTTP; the message names what happened."""
 
 
 class HttpTimeoutError(HttpError):
@@ -138,7 +138,7 @@ class HttpConnection(asyncio.Protocol):
         return data
 
     def close(self) -> None:
-        """Close at once, whatever is under way; the upstream notices without delay."""
+        """Close at once, whatever is in progress; the upstream notices without delay."""
         self._stop_timer()
         if self._transport is not None:
             self._transport.abort()

@@ -131,7 +131,7 @@ def _retries(
     request_keys: Mapping[tuple[str, str], int],
     waits: WaitingTimes,
 ) -> dict[tuple[str, str], str]:
-    """The id of the interrupted stream that each of these repeats; streams that are no retry are left out."""
+    """The id of the interrupted stream that each of these repeats; streams that are not retries are left out."""
     interrupted = interrupted_requests(connection, request_keys.values())
     attempts = [
         Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.at)

@@ -18,7 +18,7 @@ def is_plausible(time: datetime, *, received_at: datetime) -> bool:
 
 
 def is_misdated(time: datetime, *, received_at: datetime) -> bool:
-    """Whether an event's time is not believed: before 2020, or more than 24 hours ahead of its receipt."""
+    """Whether an event's time is not trusted: before 2020, or more than 24 hours ahead of its receipt."""
     return time < EARLIEST or time > received_at + MAX_AHEAD
 
 

@@ -23,7 +23,7 @@ _MARK = re.compile(r"(?P<environment>[\w.-]+)/(?P<invoice_id>inv_[0-9a-f]{24})(?
 
 
 class PushState(StrEnum):
-    """How far an invoice is at Stripe.
+    """The progress of an invoice at Stripe.
 
     Up to `UNKNOWN` a worker goes on with the push. From `FINAL` on, the push waits until something wakes it: a
     Stripe event, a repair, or for `UNLINKED` and `STUCK` a Stripe id of the customer.

@@ -69,7 +69,7 @@ class Reconciliation:
         return [each for each in self.found if each.number not in self.repaired]
 
     def add(self, invoice: ReconciledInvoice | None, finding: Finding) -> None:
-        """Add a finding; `invoice` is None when it belongs to none of ours."""
+        """Add a finding; `invoice` is None if it belongs to no invoice here."""
         self.found.append(
             FoundDrift(
                 number=len(self.found) + 1,

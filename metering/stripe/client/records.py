@@ -41,7 +41,7 @@ def parse_event(document: Mapping[str, Any]) -> StripeEvent:
     """An event document as a record. For a credit note, `stripe_object_id` is the id of its invoice.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is none that Stripe could have sent.
+        ValueError, KeyError, TypeError, AttributeError: Stripe cannot have sent it.
     """
     about = document["data"]["object"]
     of_invoice = about.get("object") == "credit_note"
