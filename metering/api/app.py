@@ -128,7 +128,7 @@ def create_app(service: Service) -> FastAPI:
         service.dispose()
 
     # The documentation page serves its own scripts: it must work without a network.
-    app = FastAPIOffline(title="Stream metering", version="1", redoc_url=None, lifespan=lifespan)
+    app = FastAPIOffline(title="Metering", version="1", redoc_url=None, lifespan=lifespan)
     app.state.service = service
     app.state.doors = doors
     app.state.pools = pools

@@ -29,7 +29,7 @@ Places = Mapping[str, str]
 
 def description() -> dict[str, Any]:
     """The OpenAPI description, without a service behind it."""
-    app = FastAPI(title="Stream metering", version="1")
+    app = FastAPI(title="Metering", version="1")
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
     return describe_app(app)
