@@ -265,7 +265,7 @@ def test_workers_share_one_port_and_are_replaced(
         worker = int(next(path.name.partition("-")[0] for path in spools))
         httpx2.get(f"{gateway.url}/livez", timeout=60)
         os.kill(worker, signal.SIGKILL)
-        eventually(lambda: "is started again" in gateway.log, what="the dead worker is replaced")
+        eventually(lambda: "starting another" in gateway.log, what="the dead worker is replaced")
         eventually(lambda: gateway.log.count("listens on") == 3, what="the new one listens")
         for _ in range(6):
             assert _ask(gateway, "good")[1] == TEXT

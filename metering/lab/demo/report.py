@@ -69,9 +69,10 @@ def print_month(report: MonthReport) -> None:
         important=("customer_id", "state", "usd_cents", "carried_in_usd_cents", "billed_cents"),
     )
     _explain(_INVOICE_WORDS)
-    title("Drift found")
+    title("Drift found and repaired")
     show(
-        [_finding(each) for each in report.findings],
+        # Reconciling before the repair found the same.
+        [_finding(each) for each in report.findings if each["repair"]],
         as_json=False,
         empty="",
         important=("customer_id", "class", "drift_cents"),
