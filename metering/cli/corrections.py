@@ -19,7 +19,7 @@ from metering.ledger.queries.charges import BillFilter
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 from metering.server.terminal.columns import dollars
-from metering.server.terminal.output import confirm, done, say, show
+from metering.server.terminal.output import confirm, counted, done, say, show
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import State
 
@@ -141,12 +141,12 @@ def rerate_command(
     if dry_run or not count:
         return
     difference = dollars(sum_cents(group.difference_usd_cents for group in groups))
-    question = f"book {count:,} adjustments, {difference} in total?"
+    question = f"book {counted(count, 'adjustment')}, {difference} in total?"
     if not yes and not confirm(question):
         say("nothing was booked: run it with --yes")
         return
     booked = run("booking", book=True)
-    say(f"booked {sum(group.stream_count for group in booked):,} adjustments")
+    say(f"booked {counted(sum(group.stream_count for group in booked), 'adjustment')}")
 
 
 def _group_row(group: RerateGroup) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from metering.core.period import BillingPeriod
 from metering.exports.export_month import ExportFormat, ExportKind, ExportProgress, ExportRequest, MonthExport
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
-from metering.server.terminal.output import say, show_one
+from metering.server.terminal.output import counted, say, show_one
 
 Format = Annotated[ExportFormat, typer.Option("--format", help="The file format.")]
 Out = Annotated[
@@ -84,7 +84,7 @@ def export_command(
         result = {"file": str(out), "rows": running.rows, "bytes": size, "seconds": round(seconds, 3)}
         show_one(result, as_json=True)
         return
-    say(f"wrote {out}: {running.rows:,} rows, {size / 1e6:,.1f} MB, in {seconds:,.1f} s")
+    say(f"wrote {out}: {counted(running.rows, 'row')}, {size / 1e6:,.1f} MB, in {seconds:,.1f} s")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from metering.months.store.runs import InvoiceRun
 from metering.server.bootstrap import NotConfiguredError, Service, build_service
 from metering.server.outgoing import build_pusher, close_terms
 from metering.server.settings import load_settings
-from metering.server.terminal.output import fail, say, show, show_one
+from metering.server.terminal.output import counted, fail, say, show, show_one
 from metering.stripe.push_due import Pusher, push_month
 from metering.stripe.queries.pushes import list_waiting, pushes_by_state
 
@@ -186,7 +186,7 @@ def _report(service: Service, run: InvoiceRun, *, pushed: bool, as_json: bool) -
 
 
 def _say_closed(period: str, customers: int, closed: int, refused: int) -> None:
-    print(f"{period} is closed for {closed:,} of {customers:,} customers")
+    print(f"{period} is closed for {closed:,} of {counted(customers, 'customer')}")
     not_over = customers - closed - refused
     if not_over > 0:
         say(f"for {not_over:,} customers the month is not over yet in their time zone")
