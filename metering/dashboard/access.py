@@ -27,6 +27,7 @@ SCOPES_OF_PAGES: Mapping[str, tuple[Scope, ...]] = {
     "/drift": (Scope.INVOICES_READ,),
     "/alerts": (Scope.ALERTS_READ,),
     "/backlog": (Scope.CORRECTIONS_READ,),
+    "/settle": (Scope.CORRECTIONS_READ, Scope.STREAMS_READ),
     "/rates": (Scope.RATES_READ, Scope.POLICIES_READ),
     "/rate": (Scope.RATES_READ,),
     "/keys": (Scope.KEYS_READ,),

@@ -13,6 +13,7 @@ from metering.dashboard.pages.month_end import month_end
 from metering.dashboard.pages.overview import overview
 from metering.dashboard.pages.rates import rate, rates
 from metering.dashboard.pages.search import search
+from metering.dashboard.pages.settle import settle
 from metering.dashboard.pages.start import start
 from metering.dashboard.pages.stream import stream
 from metering.dashboard.pages.streams import streams
@@ -34,6 +35,7 @@ PAGES = (
     ("/drift", drift),
     ("/alerts", alerts),
     ("/backlog", backlog),
+    ("/settle", settle),
     ("/rates", rates),
     ("/rate", rate),
     ("/keys", keys),

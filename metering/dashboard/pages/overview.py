@@ -1,16 +1,15 @@
 """The overview: what the month costs, what needs attention, the cost by day, and who and what it is of."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 
 from metering.corrections.queries import count_backlog
-from metering.customers.queries.customers import customer_names
 from metering.dashboard.bridge import bridge
 from metering.dashboard.links import link
 from metering.dashboard.month_summary import cost_by_day, headline, quality_tiles
-from metering.dashboard.month_totals import cost, previous_cost, totals_by
+from metering.dashboard.month_totals import BY_COST, SORTS, cost, previous_cost, totals_by
 from metering.dashboard.months import Month, requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.customers import customer_of
@@ -22,7 +21,7 @@ from metering.ledger.queries.streams import first_steps
 from metering.stripe.push import PushState
 from metering.stripe.queries.pushes import standing_pushes
 from metering.stripe.queries.reconciliations import drift_left, reconciled_at
-from metering.totals.queries.totals import Group, Order, TotalRow
+from metering.totals.queries.totals import Group, TotalRow
 
 _TOP = 10
 # By default, reconciliation runs once a day; a result older than two days is stale.
@@ -49,7 +48,6 @@ TABS = (
     Tab("outcomes", "Outcomes", (Group.OUTCOME, Group.USAGE_SOURCE)),
     Tab("inlets", "Inlets", (Group.INLET,)),
 )
-_SORTS = {"cost": Order.COST, "change": Order.CHANGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,6 @@ def overview(request: PageRequest) -> Page:
             "chart": chart,
             "tabs": TABS,
             "tab": tab,
-            "sort": request.text("sort") or "cost",
             "table": table,
             "bridge": bridged,
         },
@@ -104,20 +101,15 @@ def _tab(request: PageRequest) -> Tab:
 
 
 def _divided(request: PageRequest, month: Month, tab: Tab, outcomes: Sequence[TotalRow]) -> Table:
-    order = _SORTS[request.one_of("sort", tuple(_SORTS)) or "cost"]
+    sort = request.sort(tab.name, by=tuple(SORTS), default=str(BY_COST))
     limit = request.list_limit(tab.name, _TOP)
-    rows = totals_by(request, month, tab.groups, customer_id=None, limit=limit, order=order)
-    customers = [str(row.group["customer_id"]) for row in rows if "customer_id" in row.group]
-    return ranking(
-        tab.name,
-        tab.title,
-        rows,
-        month,
-        groups=tab.groups,
-        empty=EMPTY,
-        whole=(cost(outcomes), previous_cost(outcomes)),
-        names=customer_names(request.connection, customers),
+    rows = totals_by(request, month, tab.groups, customer_id=None, limit=limit + 1, sort=sort)
+    whole = (cost(outcomes), previous_cost(outcomes))
+    table = ranking(
+        tab.name, tab.title, rows[:limit], month, groups=tab.groups, empty=EMPTY, whole=whole, sort=sort
     )
+    # The rest is a row of its own.
+    return table if len(rows) <= limit or table.rest else replace(table, whole=False)
 
 
 def _attention(request: PageRequest) -> Iterator[Attention]:
