@@ -52,7 +52,7 @@ _REFUSED = (InvalidAlertError, InvalidFormError, UnknownCustomerError, TooManyAl
 def alert_form_routes(service: Service) -> list[Route]:
     """The routes that receive the forms of alerts."""
 
-    @needs(Scope.ALERTS_READ, Scope.ALERTS_WRITE)
+    @needs(Scope.ALERTS_READ, Scope.ALERTS_WRITE, Scope.CUSTOMERS_READ)
     async def create(request: Request) -> Response:
         viewer, form = await read_signed_form(request, engine=service.engine)
         return await run_in_threadpool(_create, service, request, viewer, form)
@@ -87,7 +87,7 @@ def _create(service: Service, request: Request, viewer: Viewer, form: Form) -> R
     except _REFUSED as error:
         state = refused(error, form, fields=_FIELDS, names=_NAMES)
         with open_page_request(service, request) as wanted:
-            return render_page(wanted, new_alert_page(wanted, kind, state), here=link("alert"), status=422)
+            return render_page(wanted, new_alert_page(wanted, kind, state), here=link("alert/new"), status=422)
     return _to(link("alert", alert_id=alert.alert_id, done="created"))
 
 

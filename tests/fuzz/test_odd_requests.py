@@ -170,7 +170,12 @@ _FORMS = {
     "/keys/create": ["name", "role", "scopes", "customer_id", "source", "expires_on"],
     "/keys/rotate": ["key_id", "overlap_hours"],
     "/keys/revoke": ["key_id"],
-    "/backlog/settle": ["customer_id", "stream_id", "action", "reason"],
+    "/backlog/settle": ["customer_id", "stream_id", "action", "reason", "version"],
+    "/alert/create": ["kind", "name", "scope", "customer_id", "thresholds", "budget", "minimum", "trailing_days"],
+    "/alert/change": ["alert_id", "name", "thresholds", "budget", "minimum", "trailing_days"],
+    "/webhook/create": ["url", "description"],
+    "/webhook/replay": ["endpoint_id", "delivery_id", "since"],
+    "/webhook/rotate": ["endpoint_id", "overlap_hours"],
     "/sign-in": ["key", "next"],
 }
 FORM_FIELDS = {
@@ -182,6 +187,10 @@ FORM_FIELDS = {
     "stream_id": "s",
     "action": "write_off",
     "reason": "x",
+    "kind": "daily_change",
+    "scope": "deployment",
+    "thresholds": "50",
+    "minimum": "1",
 }
 
 

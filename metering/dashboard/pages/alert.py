@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from metering.access.scopes import Scope
 from metering.alerts.alerts import MAX_TRAILING_DAYS, Alert, AlertKind
 from metering.alerts.queries.alerts import OccurrenceFilter, find_alert, list_occurrences
 from metering.alerts.queries.webhooks import delivery_counts
@@ -42,7 +41,9 @@ KINDS: Mapping[AlertKind, KindText] = {
     AlertKind.ESTIMATED_SHARE: KindText(
         "Estimated share", "So much of a day's cost rests on estimated usage.", "%", "10"
     ),
-    AlertKind.DRIFT: KindText("Drift", "A reconciliation with Stripe finds a difference of this size.", "$", "0.01"),
+    AlertKind.DRIFT: KindText(
+        "Drift", "A reconciliation with Stripe finds a difference of this size.", "$", "0.01"
+    ),
     AlertKind.BACKLOG_AGE: KindText(
         "Backlog age", "The stream that has waited longest in the backlog waits this long.", "hours", "4, 24"
     ),
@@ -57,16 +58,17 @@ _WITH_MINIMUM = (AlertKind.DAILY_CHANGE, AlertKind.ESTIMATED_SHARE)
 
 
 def alert(request: PageRequest) -> Page:
-    """The page of the alert `alert_id`, or of a new one of a `kind`."""
-    alert_id = request.text("alert_id")
-    if alert_id is None:
-        return new_alert_page(request, request.one_of("kind", tuple(AlertKind)) or AlertKind.SPEND, FormState())
-    return alert_page(request, alert_id, FormState())
+    """The page of an alert."""
+    return alert_page(request, request.id("alert_id"), FormState())
+
+
+def new_alert(request: PageRequest) -> Page:
+    """The page of a new alert of a `kind`."""
+    return new_alert_page(request, request.one_of("kind", tuple(AlertKind)) or AlertKind.SPEND, FormState())
 
 
 def new_alert_page(request: PageRequest, kind: str, form: FormState) -> Page:
     """The page with the form of a new alert, and what was typed into it."""
-    request.viewer.require(Scope.ALERTS_WRITE)
     kind = AlertKind(kind)
     customers = list_customers(request.connection, now=request.now, only=None, after="", limit=_SUGGESTED)
     return Page(
