@@ -79,7 +79,7 @@ def show_them(customer_id: Customer, stream_id: Stream, as_json: AsJson = False)
     item = found.item
     row = {
         "customer_id": customer_id,
-        "name": name,
+        "customer_name": name,
         "stream_id": stream_id,
         "state": item.stream.state.value,
         "since": time_text(item.since),
@@ -167,7 +167,7 @@ def _item_row(item: BacklogItem, names: Mapping[str, str], prices: PriceBook) ->
     found = estimate_in_backlog(facts, item.stream.state, prices)
     return {
         "customer_id": facts.customer_id,
-        "name": names.get(facts.customer_id),
+        "customer_name": names.get(facts.customer_id),
         "stream_id": facts.stream_id,
         "state": item.stream.state.value,
         "would_cost_usd_cents": _cents(found.usd_cents),

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from metering.core.cursors import InvalidCursorError, decode_cursor, encode_cursor, time_part
 from metering.core.errors import MeteringError
-from metering.core.money import EXACT, cents_text
+from metering.core.money import cents_text, dollars_text
 from metering.corrections.candidates import Arrived, Candidate, candidates_of, estimate_in_backlog
 from metering.corrections.queries import BacklogItem, get_backlog_item
 from metering.events.read_stream_events import JournaledEvent, Position, read_stream_events
@@ -182,16 +182,6 @@ def question(remedy: Remedy, *, stream_id: str, customer: str) -> str:
     if remedy.action is ResolutionAction.WRITE_OFF:
         return f"Write off stream {stream_id} of {customer}, and book {amount}?"
     return f"Book {amount} for stream {stream_id} of {customer}?"
-
-
-def dollars_text(usd_cents: Decimal) -> str:
-    """An amount in dollars, with every digit and at least cents.
-
-    >>> dollars_text(Decimal("0.4985")), dollars_text(Decimal(0))
-    ('$0.004985', '$0.00')
-    """
-    whole, _, digits = cents_text(EXACT.scaleb(usd_cents, -2)).partition(".")
-    return f"${whole}.{digits.ljust(2, '0')}"
 
 
 def version_of(stream: StoredStream, prices: PriceBook) -> str:

@@ -143,10 +143,8 @@ def _rotate(service: Service, request: Request, viewer: Viewer, form: Form) -> R
     secret = rotate_endpoint_secret(
         engine=service.engine, endpoint_id=endpoint_id, overlap=overlap, by=viewer.actor, now=now
     )
-    until = (
-        f"until {now + overlap:%Y-%m-%d %H:%M} UTC the old one signs as well" if hours else "the old one has ended"
-    )
-    return _shown(service, request, endpoint_id, NewSecret(secret, f"The new secret; {until}. It"))
+    until = f"signs as well until {now + overlap:%Y-%m-%d %H:%M} UTC" if hours else "has ended"
+    return _shown(service, request, endpoint_id, NewSecret(secret, f"The old secret {until}. The new one"))
 
 
 def _test(service: Service, _: Request, __: Viewer, form: Form) -> Response:

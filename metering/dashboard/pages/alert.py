@@ -39,7 +39,7 @@ KINDS: Mapping[AlertKind, KindText] = {
         "Daily change", "A day costs so much more, or less, than the mean of the days before it.", "%", "50, -50"
     ),
     AlertKind.ESTIMATED_SHARE: KindText(
-        "Estimated share", "So much of a day's cost rests on estimated usage.", "%", "10"
+        "Estimated share", "So much of the month's cost is an estimate, or of abandoned streams.", "%", "10"
     ),
     AlertKind.DRIFT: KindText(
         "Drift", "A reconciliation with Stripe finds a difference of this size.", "$", "0.01"
