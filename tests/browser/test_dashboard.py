@@ -33,7 +33,8 @@ SECTIONS = (
 )
 PAGES = (
     "", "customers", "customer?customer_id=hooli", "models", "streams", "streams?state=open", "invoices", "drift",
-    "month-end", "search?q=hooli", "adjust?customer_id=hooli&kind=credit&usd=1&reason=x", "?by=models&sort-models=-change",
+    "month-end", "search?q=hooli", "adjust?customer_id=hooli&kind=credit&usd=1&reason=x",
+    "?by=models&sort-models=-change",
     "alerts", "backlog", "rates?q=opus", "rate?provider=anthropic&model=claude-opus-4-7", "system", "nowhere",
     "sign-in", "keys", "audit-log", "alert/new?kind=daily_change", "webhook/new",
     f"settle?customer_id=hooli&stream_id={CONFLICTING}&action=bill_as_is&reason=x",
