@@ -93,7 +93,7 @@ def show_them(customer_id: Customer, stream_id: Stream, as_json: AsJson = False)
     title("Candidates")
     show(candidates, as_json=False, empty="none: its cost cannot be calculated", important=_FIRST)
     if not found.complete:
-        say("the journal does not have all of its events any more: there may have been more candidates")
+        say("not all of its events could be read from the journal: there may have been more candidates")
     title("Decisions")
     show(remedies, as_json=False, empty="none: it finalizes by itself once its fault is mended")
 

@@ -17,6 +17,7 @@ from metering.core.errors import MeteringError
 from metering.core.money import cents_text, dollars_text
 from metering.corrections.candidates import Arrived, Candidate, candidates_of, estimate_in_backlog
 from metering.corrections.queries import BacklogItem, get_backlog_item
+from metering.events.queries import Arrival
 from metering.events.read_stream_events import JournaledEvent, Position, read_stream_events
 from metering.events.wire.decode import decode_json
 from metering.events.wire.events import to_domain
@@ -26,8 +27,8 @@ from metering.streams.settlement import Backlog, Settled, State, WaitingTimes, s
 from metering.streams.store.streams import StoredStream
 from metering.streams.stream import StreamFacts
 
-# One read scans a limited part of the journal.
-_READS, _EVENTS = 20, 1_000
+# One read scans a limited part of the journal. What makes a conflict arrives early, or last.
+_READS, _EVENTS = 5, 1_000
 # Clocks of API processes differ.
 _MARGIN = timedelta(minutes=5)
 _MARKED = 6
@@ -51,7 +52,8 @@ class Remedy:
 class Examination:
     """A stream of the backlog with all that a decision needs.
 
-    `version` marks what was seen. `complete` is False if the journal no longer has all of the stream's events.
+    `version` marks what was seen. `complete` is False if the journal no longer has all of the stream's events, or
+    has too many between the first and the last to read.
     """
 
     item: BacklogItem
@@ -93,7 +95,10 @@ def _read(connection: Connection, stream: StoredStream) -> tuple[Sequence[Arrive
     """The starts and ends of a stream in the journal, in order of arrival, and whether these are all."""
     found: list[Arrived] = []
     begin: Position | None = None
-    for _ in range(_READS):
+    last = Position(Arrival(stream.last_received_at - _MARGIN, 0), 0)
+    for number in range(_READS + 1):
+        if number == _READS and begin is not None:
+            begin = max(begin, last)
         page = read_stream_events(
             connection,
             customer_id=stream.facts.customer_id,
@@ -106,7 +111,7 @@ def _read(connection: Connection, stream: StoredStream) -> tuple[Sequence[Arrive
         found += _starts_and_ends(page.events)
         begin = page.next_position
         if begin is None or begin.arrival.received_at > stream.last_received_at + _MARGIN:
-            return found, page.complete
+            return found, page.complete and number < _READS
     return found, False
 
 

@@ -36,12 +36,12 @@ def state(api: Api) -> str:
 
 
 def test_both_candidates_and_what_each_decision_books_are_shown(metering: CommandLine) -> None:
-    shown = metering("backlog", "show", "acme", "s")
+    shown = metering.run("backlog", "show", "acme", "s").stdout
     for text in ("Acme Rockets", "A (wins)", "claude-opus-4.1", "$0.014955", "bill_as_is", "write_off", "$0.00"):
         assert text in shown, text
-    found = json.loads(metering("backlog", "show", "acme", "s", "--json"))
+    found = json.loads(metering.run("backlog", "show", "acme", "s", "--json").stdout)
     assert [each["would_cost_usd_cents"] for each in found["candidates"]] == ["0.4985", "1.4955"]
-    listed = json.loads(metering("backlog", "list", "--json"))
+    listed = json.loads(metering.run("backlog", "list", "--json").stdout)
     assert [(each["customer_name"], each["would_cost_usd_cents"]) for each in listed] == [
         ("Acme Rockets", "0.4985")
     ]

@@ -41,6 +41,7 @@ def backlog(request: PageRequest) -> Page:
             Column("at_most", "At most", Kind.MONEY),
             Column("reason", "Reason", Kind.PROSE),
             Column("fix", "Fix", Kind.PROSE),
+            *([] if request.for_file else [Column("decide", "Decide")]),
         ],
         rows=[_row(each, prices) for each in shown],
         count=waiting,
@@ -73,7 +74,8 @@ def _row(each: BacklogItem, prices: PriceBook) -> Row:
         "since": each.since,
         "customer_id": customer_cell(facts.customer_id),
         "stream_id": stream_cell(facts.customer_id, facts.stream_id),
-        "state": Cell(each.stream.state.value, settle),
+        "state": each.stream.state.value,
+        "decide": Cell("Settle…", settle),
         "cost": found.usd_cents,
         # The other side of a conflict may cost more.
         "at_most": found.at_most if each.stream.state is State.CONFLICTING else found.at_most or found.usd_cents,

@@ -129,7 +129,7 @@ def _tables(found: Examination) -> list[Table]:
                 fixed=True,
                 note=""
                 if found.complete
-                else "The journal no longer has all of its events: there may have been more candidates.",
+                else "Not all of its events could be read from the journal: there may have been more candidates.",
             )
         )
     tables.append(
