@@ -137,7 +137,8 @@ def _change(service: Service, request: Request, viewer: Viewer, form: Form) -> R
     except _REFUSED as error:
         state = refused(error, form, fields=_FIELDS, names=_NAMES)
         with open_page_request(service, request) as wanted:
-            return render_page(wanted, alert_page(wanted, alert_id, state), here=link("alert"), status=422)
+            asked = wanted.asking(alert_id=alert_id)
+            return render_page(asked, alert_page(asked, alert_id, state), here=link("alert"), status=422)
     return _to(link("alert", alert_id=alert_id, done="changed"))
 
 

@@ -57,8 +57,9 @@ def _settle(service: Service, request: Request, viewer: Viewer, form: dict[str, 
         )
     except StreamChangedError as error:
         with open_page_request(service, request) as wanted:
-            page = settle_page(wanted, customer_id, stream_id, problem=str(error))
-            return render_page(wanted, page, here=link("settle"), status=ChangedError.status)
+            asked = wanted.asking(customer_id=customer_id, stream_id=stream_id)
+            page = settle_page(asked, customer_id, stream_id, problem=str(error))
+            return render_page(asked, page, here=link("settle"), status=ChangedError.status)
     except (InvalidResolutionError, NotInBacklogError, UnknownStreamError) as error:
         raise InvalidFormError(str(error)) from error
     done = link("backlog", settled=stream_id, customer=customer_id)

@@ -1,7 +1,7 @@
 """A request for a page (viewer, filters, database snapshot), and the page that answers it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
@@ -41,6 +41,10 @@ class PageRequest:
     def for_file(self) -> bool:
         """Whether a table is requested as a CSV file."""
         return "csv" in self.query
+
+    def asking(self, **query: str) -> "PageRequest":
+        """The same request with the query of a page, for a form that is answered with that page."""
+        return replace(self, query=QueryParams(query))
 
     def page_limit(self, table: str, shown: int) -> int:
         """How many rows to read at once of a list with pages: `shown`, or more for the table's file."""

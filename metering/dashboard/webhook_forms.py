@@ -94,8 +94,9 @@ def _create(service: Service, request: Request, viewer: Viewer, form: Form) -> R
 def _shown(service: Service, request: Request, endpoint_id: str, new_secret: NewSecret) -> Response:
     """The page with a secret: only this answer has it."""
     with open_page_request(service, request) as wanted:
-        page = webhook_page(wanted, endpoint_id, FormState(), new_secret=new_secret)
-        return render_page(wanted, page, here=link("webhook"))
+        asked = wanted.asking(endpoint_id=endpoint_id)
+        page = webhook_page(asked, endpoint_id, FormState(), new_secret=new_secret)
+        return render_page(asked, page, here=link("webhook"))
 
 
 def _change(service: Service, request: Request, viewer: Viewer, form: Form) -> Response:
@@ -117,7 +118,8 @@ def _change(service: Service, request: Request, viewer: Viewer, form: Form) -> R
     except _REFUSED as error:
         state = refused(error, form, fields=_FIELDS, names={})
         with open_page_request(service, request) as wanted:
-            return render_page(wanted, webhook_page(wanted, endpoint_id, state), here=link("webhook"), status=422)
+            asked = wanted.asking(endpoint_id=endpoint_id)
+            return render_page(asked, webhook_page(asked, endpoint_id, state), here=link("webhook"), status=422)
     return _to(endpoint_id, done="changed")
 
 

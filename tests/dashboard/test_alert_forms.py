@@ -7,6 +7,8 @@ import httpx2
 import pytest
 
 from metering.access.scopes import Role
+from metering.alerts.alerts import AlertKind
+from metering.dashboard.pages.alert import KINDS
 from tests.builders.posted import stream
 from tests.dashboard.browsing import Browser
 from tests.dashboard.reading import rows_of
@@ -114,6 +116,10 @@ def test_an_error_is_beside_its_field_and_what_was_typed_stays(
     assert "Budget of Acme" in answer.text or field == "name"
     assert f'value="{typed}"' in answer.text or field == "scope"
     assert api.client.get("/v1/alerts").json()["data"] == []
+
+
+def test_no_kind_is_without_a_form() -> None:
+    assert set(KINDS) == set(AlertKind)
 
 
 def test_an_alert_is_changed_and_an_error_keeps_what_it_was(api: Api, admin: Browser) -> None:

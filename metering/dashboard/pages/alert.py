@@ -8,14 +8,14 @@ from metering.alerts.alerts import MAX_TRAILING_DAYS, Alert, AlertKind
 from metering.alerts.queries.alerts import OccurrenceFilter, find_alert, list_occurrences
 from metering.alerts.queries.webhooks import delivery_counts
 from metering.core.money import EXACT, cents_text
-from metering.customers.queries.customers import list_customers
+from metering.customers.queries.customers import first_customers
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.fields import FormState
 from metering.dashboard.links import link
 from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.pages.alerts import SCOPES, occurrence_table
+from metering.dashboard.pages.alerts import SCOPES, SUGGESTED, occurrence_table
 
-_SHOWN, _SUGGESTED = 20, 200
+_SHOWN = 20
 # Amounts of these kinds are cents; people read and write dollars.
 IN_DOLLARS = (AlertKind.DRIFT, AlertKind.PRICE_CHANGE)
 
@@ -70,7 +70,6 @@ def new_alert(request: PageRequest) -> Page:
 def new_alert_page(request: PageRequest, kind: str, form: FormState) -> Page:
     """The page with the form of a new alert, and what was typed into it."""
     kind = AlertKind(kind)
-    customers = list_customers(request.connection, now=request.now, only=None, after="", limit=_SUGGESTED)
     return Page(
         template="alert.html.j2",
         title="New alert",
@@ -81,7 +80,7 @@ def new_alert_page(request: PageRequest, kind: str, form: FormState) -> Page:
             "kind": kind,
             "kinds": KINDS,
             "scopes": {each.value: text for each, text in SCOPES.items()},
-            "customers": [(each.customer_id, each.name) for each in customers],
+            "customers": first_customers(request.connection, limit=SUGGESTED),
             "form": form,
             "fields": fields_of(kind),
             "most_days": MAX_TRAILING_DAYS,

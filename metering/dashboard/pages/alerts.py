@@ -13,6 +13,7 @@ from metering.alerts.queries.webhooks import delivery_counts, list_endpoints
 from metering.alerts.store.endpoints import Endpoint
 from metering.core.cursors import parse_time, time_part
 from metering.core.money import cents_text
+from metering.customers.queries.customers import first_customers
 from metering.dashboard.links import customer_cell, link, streams_of
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
@@ -21,6 +22,8 @@ from metering.streams.bill import Flag
 
 _PAGE = 50
 _ALERTS = 200
+# Customers that a field suggests.
+SUGGESTED = 200
 SCOPES = {
     AlertScope.CUSTOMER: "one customer",
     AlertScope.EACH_CUSTOMER: "each customer",
@@ -30,7 +33,7 @@ SCOPES = {
 
 def alerts(request: PageRequest) -> Page:
     """The page. A key bound to a customer sees that customer's own alerts; only admins see destinations."""
-    kind = request.one_of("kind", tuple(AlertKind))
+    kind, alone = request.one_of("kind", tuple(AlertKind)), request.viewer.customer_id
     customer_id = request.customer(request.text("customer_id"))
     tables = [
         _occurrence_table(request, kind, customer_id),
@@ -48,6 +51,7 @@ def alerts(request: PageRequest) -> Page:
             "kinds": list(AlertKind),
             "customer_id": customer_id,
             "deleted": request.text("deleted"),
+            "customers": first_customers(request.connection, limit=SUGGESTED) if alone is None else [],
         },
         tables=tables,
     )
