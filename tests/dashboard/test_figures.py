@@ -185,7 +185,11 @@ def test_a_stream_under_way_shows_what_it_has_accrued_and_says_that_it_is_not_fi
 def test_drift_that_is_left_is_on_the_first_page_and_on_its_own(admin: Browser) -> None:
     assert "Stripe differs by $0.30 in 1 finding" in admin.get("").text
     (row,) = rows_of(admin.get("drift", csv="drift").text)
-    assert row["drift_usd"] == "0.3"
+    assert (row["drift_usd"], row["status"], row["drift_class"]) == ("0.3", "open", "line")
+    assert Decimal(row["theirs_usd"]) - Decimal(row["ours_usd"]) == Decimal("0.3")
+    links = links_of(admin.get("drift").text)
+    assert any("/dashboard/invoice?" in each for each in links)
+    assert any(each.startswith("http://127.0.0.1") for each in links)
     assert "$0.30" in admin.get("drift").text
 
 
