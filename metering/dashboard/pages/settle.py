@@ -18,6 +18,7 @@ from metering.dashboard.links import customer_page, link, rate_page, stream_page
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Table, Value
 from metering.dashboard.values import exact_money
+from metering.prices.rate_book import RateBook
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import State
 
@@ -65,7 +66,7 @@ def settle_page(request: PageRequest, customer_id: str, stream_id: str, *, probl
         except StreamChangedError as error:
             problem = str(error)
     name = customer_names(request.connection, [customer_id]).get(customer_id, customer_id)
-    tables = _tables(found)
+    tables = _tables(found, prices.rates)
     return Page(
         template="settle.html.j2",
         title="Settle a stream",
@@ -102,12 +103,12 @@ def _confirmation(request: PageRequest, found: Examination, name: str) -> Confir
     )
 
 
-def _tables(found: Examination) -> list[Table]:
+def _tables(found: Examination, rates: RateBook) -> list[Table]:
     """What the candidates differ in, side by side; and what they agree on."""
     if not found.candidates:
         return []
     letters = [chr(ord("A") + place) for place in range(len(found.candidates))]
-    described = [_described(each) for each in found.candidates]
+    described = [_described(each, rates) for each in found.candidates]
     differing: list[tuple[str, list[Cell]]] = []
     common: list[tuple[str, list[Cell]]] = []
     for name in dict.fromkeys(name for each in described for name in each):
@@ -145,24 +146,24 @@ def _tables(found: Examination) -> list[Table]:
     return tables
 
 
-def _described(each: Candidate) -> Mapping[str, Cell]:
+def _described(each: Candidate, rates: RateBook) -> Mapping[str, Cell]:
     """A candidate in words, by the name of each property; the most telling first."""
     start = each.start.event.attributes() if each.start else {}
     end = each.end.event.attributes() if each.end else {}
-    provider, model = _text(start.get("provider")), _text(start.get("model"))
     bill = each.estimate.bill
+    card = rates.card(bill.rate_card_id) if bill and bill.rate_card_id else None
     usage = each.billable.usage.known()
     return {
         "Cost": _cost(each.estimate),
-        "Model": Cell(model, rate_page(provider, model) if provider and model else None),
-        "Provider": Cell(provider),
+        "Model": Cell(_text(start.get("model"))),
+        "Provider": Cell(_text(start.get("provider"))),
         "Response model": Cell(_text(end.get("response_model"))),
         "Outcome": Cell(_text(end.get("outcome"))),
         "Usage source": Cell(each.billable.source.value if each.end else None),
         **{name.replace("_", " ").capitalize(): Cell(_value(usage.get(name))) for name in _counters(each)},
         "API key": Cell(_text(start.get("api_key_id"))),
         "Cancel policy": Cell(bill.cancel_policy.value if bill else None),
-        "Rate card": Cell(bill.rate_card_id if bill else None),
+        "Rate card": Cell(card.rate_card_id, rate_page(card.provider, card.model)) if card else Cell(None),
         **_arrival("Start", each.start),
         **_arrival("End", each.end),
     }
