@@ -1,5 +1,6 @@
 """Figures: what a page shows is what the API says; each sum leads to rows that sum to it, also in files."""
 
+import re
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -191,6 +192,12 @@ def test_drift_that_is_left_is_on_the_first_page_and_on_its_own(admin: Browser) 
     assert any("/dashboard/invoice?" in each for each in links)
     assert any(each.startswith("http://127.0.0.1") for each in links)
     assert "$0.30" in admin.get("drift").text
+
+
+def test_the_first_page_says_what_the_backlog_would_cost_as_far_as_that_is_known(admin: Browser) -> None:
+    found = re.search(r"<span>(2 ended streams cannot be billed yet[^<]*)</span>", admin.get("").text)
+    assert found is not None
+    assert found[1].endswith("yet: $0.0051 as they are, without those whose cost is not known")
 
 
 def test_the_footer_counts_ended_streams_that_wait_in_the_backlog(admin: Browser, empty: Browser) -> None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 
-from metering.corrections.queries import count_backlog
+from metering.core.money import sum_cents
+from metering.corrections.candidates import estimate_in_backlog
+from metering.corrections.queries import count_backlog, list_backlog
 from metering.dashboard.bridge import bridge
 from metering.dashboard.links import link
 from metering.dashboard.month_summary import cost_by_day, headline, quality_tiles
@@ -24,6 +26,8 @@ from metering.stripe.queries.reconciliations import drift_left, reconciled_at
 from metering.totals.queries.totals import Group, TotalRow
 
 _TOP = 10
+# The costs of so many streams of the backlog are added up.
+_VALUED = 100
 # By default, reconciliation runs once a day; a result older than two days is stale.
 _STALE = timedelta(days=2)
 
@@ -112,11 +116,25 @@ def _divided(request: PageRequest, month: Month, tab: Tab, outcomes: Sequence[To
     return table if len(rows) <= limit or table.rest else replace(table, whole=False)
 
 
+def _at_stake(request: PageRequest) -> str:
+    """What the streams of the backlog would cost as they are, as far as that is known."""
+    prices = request.service.price_books.current(request.connection)
+    found = list_backlog(request.connection, state=None, customer_id=None, after=None, limit=_VALUED)
+    costs = [estimate_in_backlog(each.stream.facts, each.stream.state, prices).usd_cents for each in found]
+    known = [each for each in costs if each is not None]
+    if not known:
+        return ", and what they cost is not known"
+    left = "" if len(known) == len(found) else ", without those whose cost is not known"
+    return f": {money(sum_cents(known))} as they are{left}"
+
+
 def _attention(request: PageRequest) -> Iterator[Attention]:
     """What waits for a person now, the most urgent first."""
     if waiting := count_backlog(request.connection, customer_id=None):
         says = f"{counted(waiting, 'ended stream')} cannot be billed yet"
-        yield Attention(says, "Open the backlog", link("backlog"))
+        yield Attention(
+            says + (_at_stake(request) if waiting <= _VALUED else ""), "Open the backlog", link("backlog")
+        )
     stuck = sum(each.count for each in standing_pushes(request.connection) if each.state is PushState.STUCK)
     if stuck:
         yield Attention(f"{counted(stuck, 'invoice')} cannot be pushed to Stripe", "See them",
