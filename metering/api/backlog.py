@@ -105,7 +105,7 @@ class BacklogStream(TypedDict):
         Cents | None, described("What it would cost by the start and the end that win; null: not known.")
     ]
     at_most_usd_cents: Annotated[
-        Cents | None, described("Without a price: the cost by the dearest rate that the model has had; else null.")
+        Cents | None, described("Without a price: the cost by the highest rate that the model has had; else null.")
     ]
 
 

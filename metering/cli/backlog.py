@@ -95,7 +95,7 @@ def show_them(customer_id: Customer, stream_id: Stream, as_json: AsJson = False)
     if not found.complete:
         say("not all of its events could be read from the journal: there may have been more candidates")
     title("Decisions")
-    show(remedies, as_json=False, empty="none: it finalizes by itself once its fault is mended")
+    show(remedies, as_json=False, empty="none: it finalizes by itself once its fault is fixed")
 
 
 _FIRST = ("candidate", "model", "input_tokens", "output_tokens", "would_cost_usd_cents")

@@ -51,7 +51,7 @@ class Fact:
 class Estimate:
     """What facts cost in exact cents; None where no price or no usage is known.
 
-    `at_most` is then the cost by the dearest rate that the model has had, if it has had one. `problem` says what
+    `at_most` is then the cost by the highest rate that the model has had, if it has had one. `problem` says what
     is missing.
     """
 
@@ -167,7 +167,7 @@ def estimate_in_backlog(facts: StreamFacts, state: State, prices: PriceBook) -> 
 
 
 def _at_most(facts: StreamFacts, start: StreamStart, prices: PriceBook) -> Decimal | None:
-    """The cost by the dearest rates that the model has had at any time; None if it has had none."""
+    """The cost by the highest rates that the model has had at any time; None if it has had none."""
     end = facts.end.event if facts.end else None
     started_at = facts.start.at if facts.start else start.time
     usage: Usage = billable_usage(facts).usage

@@ -120,7 +120,7 @@ def test_a_version_of_something_else_is_refused(api: Api, version: str) -> None:
     assert resolve(api, "two-ends", "bill_as_is", version).status_code == 409
 
 
-def test_an_unknown_price_is_null_and_bounded_by_the_dearest_that_the_model_had(api: Api) -> None:
+def test_an_unknown_price_is_null_and_bounded_by_the_highest_that_the_model_had(api: Api) -> None:
     api.post([*stream("early", provider="house", model="own-1"), *stream("none", provider="house", model="own-2")])
     api.finalize()
     for usd in ("2", "3"):

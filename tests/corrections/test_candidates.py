@@ -93,7 +93,7 @@ def test_without_a_start_nothing_is_known() -> None:
     assert "the model is not known" in (one.estimate.problem or "")
 
 
-def test_a_price_that_comes_later_bounds_the_cost_by_the_dearest() -> None:
+def test_a_price_that_comes_later_bounds_the_cost_by_the_highest() -> None:
     later = PriceBook(rates=RateBook([card("5", T0 + timedelta(days=1)), card("7", T0 + timedelta(days=2))]))
     known = estimate(facts(start(), end(50)), later)
     assert (known.usd_cents, known.at_most) == (None, Decimal("0.105"))
