@@ -20,6 +20,7 @@ from metering.access.store.keys import LAST_USE_EVERY
 from metering.api import (
     alerts,
     audit_log,
+    backlog,
     charges,
     corrections,
     customers,
@@ -61,7 +62,7 @@ from metering.streams.ingest.writer import IngestWriter
 # Paths that end in a fixed name go before a stream's own path: its id may contain slashes.
 ROUTERS = (
     events.stream_events_router,
-    corrections.resolution_router,
+    backlog.resolution_router,
     generations.router,
     streams.receipt_router,
     streams.router,
@@ -71,6 +72,7 @@ ROUTERS = (
     customers.router,
     prices.router,
     terms.router,
+    backlog.router,
     corrections.router,
     invoices.router,
     exports.router,

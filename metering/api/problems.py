@@ -43,6 +43,7 @@ from metering.core.errors import MeteringError
 from metering.core.period import InvalidPeriodError
 from metering.core.request_id import REQUEST_ID_HEADER, current_request_id
 from metering.corrections.adjust_manually import InvalidAdjustmentError
+from metering.corrections.examine_stream import StreamChangedError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import InvalidCustomerIdError, StripeCustomerTakenError, UnknownCustomerError
@@ -215,6 +216,7 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     RequestInFlightError: ProblemType(409, "request-in-flight", "Request in progress", retry_after_seconds=1),
     InvalidResolutionError: ProblemType(422, "invalid-resolution", "Invalid resolution"),
     NotInBacklogError: ProblemType(409, "not-in-backlog", "Stream not in backlog"),
+    StreamChangedError: ProblemType(409, "stream-changed", "Stream has changed"),
     UnknownStreamError: ProblemType(404, "not-found", "Not found"),
     TooManyExportsError: ProblemType(
         503, "too-many-exports", "Too many concurrent exports", retry_after_seconds=30

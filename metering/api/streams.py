@@ -22,8 +22,9 @@ from metering.api.answers import (
     usage_shape,
 )
 from metering.api.auth import Caller, needs, require_customer
+from metering.api.backlog import Resolution, resolution_shape
 from metering.api.charges import ChargeDetail, ChargeLine, charge_detail, line_shape
-from metering.api.corrections import ManualAdjustment, Resolution, manual_adjustment_shape, resolution_shape
+from metering.api.corrections import ManualAdjustment, manual_adjustment_shape
 from metering.api.parameters import Db, TheService, stream_key, stream_key_before
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, route_ending_in, v1_router

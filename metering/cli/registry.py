@@ -97,11 +97,13 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         list="List credits and corrections, newest first.",
     ),
     "backlog": _group(
-        "corrections:backlog",
+        "backlog:app",
         MONEY,
         "Streams that need attention or a missing fact. They are not billed until they are settled.",
         list="List the streams in the backlog, longest waiting first, with the fix for each.",
-        resolve="Settle a stream by decision.",
+        show="Show what a stream may be billed for, the facts that contradict each other, and what each decision"
+        " books.",
+        resolve="Settle a stream by decision. A terminal asks first, and says what is booked.",
     ),
     "verify": _command(
         "verify:verify_command",

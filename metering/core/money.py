@@ -92,3 +92,14 @@ def cents_text(amount: Decimal) -> str:
     if not amount:
         return "0"
     return format(EXACT.normalize(amount), "f")
+
+
+def dollars_text(cents: Decimal | int) -> str:
+    """Cents as dollars, with every digit and at least cents.
+
+    >>> dollars_text(Decimal("0.4985")), dollars_text(-1458), dollars_text(0)
+    ('$0.004985', '-$14.58', '$0.00')
+    """
+    amount = EXACT.scaleb(Decimal(cents), -2)
+    whole, _, digits = cents_text(abs(amount)).partition(".")
+    return f"{'-' if amount < 0 else ''}${int(whole):,}.{digits.ljust(2, '0')}"

@@ -13,6 +13,7 @@ from starlette.types import Scope
 from metering.core.errors import MeteringError
 from metering.dashboard.access import SCOPES_OF_PAGES, needs
 from metering.dashboard.adjust_form import adjust_form_routes
+from metering.dashboard.alert_forms import alert_form_routes
 from metering.dashboard.backlog_form import backlog_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
 from metering.dashboard.errors import HANDLERS, as_dashboard_error, is_of_a_page
@@ -23,6 +24,7 @@ from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages import PAGES
 from metering.dashboard.rendering import HEADERS, STATIC
 from metering.dashboard.sign_in import sign_in_routes
+from metering.dashboard.webhook_forms import webhook_form_routes
 from metering.server.bootstrap import Service
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
@@ -48,6 +50,8 @@ def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
             *key_form_routes(service),
             *month_end_form_routes(service),
             *adjust_form_routes(service),
+            *alert_form_routes(service),
+            *webhook_form_routes(service),
             *(
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_page(service, build)), methods=["GET"])
                 for path, build in PAGES

@@ -37,6 +37,7 @@ def bridge(request: PageRequest, month: Month, *, customer_id: str | None, final
         ("Carried to later invoices", EXACT.minus(bills.remainder_usd_cents), invoices),
     ]  # fmt: skip
     return Table(
+        fixed=True,
         name="bridge",
         title="From final to invoiced",
         columns=[Column("part", "Part"), Column("amount", "Amount", Kind.EXACT_MONEY)],

@@ -16,6 +16,7 @@ from metering.audit.receipt_document import receipt_document
 from metering.core.clock import utc_now
 from metering.core.period import BillingPeriod
 from metering.dashboard.access import needs
+from metering.dashboard.arranging import Arrangement
 from metering.dashboard.errors import InvalidFilterError, NotFoundError
 from metering.dashboard.months import Month
 from metering.dashboard.page_request import Page, PageRequest
@@ -93,7 +94,7 @@ def _pages(request: PageRequest, build: Callable[[PageRequest], Page], name: str
                 f"{table.title}: more than {rows:,} rows, too many for this file. Add filters, or export a month"
                 " without a row limit: Invoices, Downloads"
             )
-        yield table
+        yield Arrangement(request.query, rows == len(table.rows)).in_order(table)
         if table.more is None:
             return
         request = replace(request, query=QueryParams(urlsplit(table.more).query))

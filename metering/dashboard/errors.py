@@ -46,6 +46,13 @@ class InvalidFormError(DashboardError):
     title = "Invalid form"
 
 
+class ChangedError(DashboardError):
+    """What a form is about has changed since its page was read."""
+
+    status = 409
+    title = "Changed since"
+
+
 class NotFoundError(DashboardError):
     """The page, customer, stream or invoice does not exist, or the viewer may not see it."""
 

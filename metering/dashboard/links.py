@@ -91,9 +91,9 @@ def rate_page(provider: str, model: str) -> str:
     return link("rate", provider=provider, model=model)
 
 
-def customer_cell(customer_id: str | None, *, name: str | None = None) -> Cell:
-    """A customer's id, under its name if that is known, linked to its page."""
-    return Cell(customer_id, customer_page(customer_id) if customer_id else None, name=name)
+def customer_cell(customer_id: str | None) -> Cell:
+    """A customer's id, linked to its page. Rendering adds the customer's name."""
+    return Cell(customer_id, customer_page(customer_id) if customer_id else None, customer=customer_id is not None)
 
 
 def stream_cell(customer_id: str, stream_id: str | None) -> Cell:

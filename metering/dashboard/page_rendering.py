@@ -11,6 +11,8 @@ from metering.access.scopes import Scope
 from metering.core.clock import utc_now
 from metering.core.request_id import current_request_id
 from metering.corrections.queries import count_backlog
+from metering.customers.queries.customers import customer_names
+from metering.dashboard.arranging import Arrangement, customers_in
 from metering.dashboard.deployment import deployment_of
 from metering.dashboard.errors import DashboardError
 from metering.dashboard.links import navigation
@@ -56,8 +58,12 @@ def render_page(wanted: PageRequest, page: Page, *, here: str, status: int = 200
     viewer = wanted.viewer
     may_count = viewer.may(Scope.CORRECTIONS_READ)
     waiting = count_backlog(wanted.connection, customer_id=viewer.customer_id) if may_count else 0
+    ids = {*customers_in(page.tables), *page.customers}
+    names = customer_names(wanted.connection, ids) if ids else {}
     context = {
         **page.context,
+        "arranged": Arrangement(wanted.query, "behind" not in wanted.query, names),
+        "names": names,
         "title": page.title,
         "crumbs": page.crumbs,
         "viewer": viewer,

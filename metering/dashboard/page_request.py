@@ -1,13 +1,14 @@
 """A request for a page (viewer, filters, database snapshot), and the page that answers it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 from starlette.datastructures import QueryParams
 
 from metering.core.cursors import decode_cursor, encode_cursor
+from metering.dashboard.arranging import Sort, sort_name
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import link
 from metering.dashboard.sessions import Viewer
@@ -40,6 +41,10 @@ class PageRequest:
     def for_file(self) -> bool:
         """Whether a table is requested as a CSV file."""
         return "csv" in self.query
+
+    def asking(self, **query: str) -> "PageRequest":
+        """The same request with the query of a page, for a form that is answered with that page."""
+        return replace(self, query=QueryParams(query))
 
     def page_limit(self, table: str, shown: int) -> int:
         """How many rows to read at once of a list with pages: `shown`, or more for the table's file."""
@@ -89,6 +94,11 @@ class PageRequest:
         """All filters that are set, without the position."""
         return {name: value for name, value in self.query.items() if name not in _NOT_FILTERS}
 
+    def sort(self, table: str, *, by: Sequence[str], default: str) -> Sort:
+        """The sort of a list with several pages: one of the columns `by` that the database sorts by."""
+        given = Sort.parse(self.query.get(sort_name(table), default))
+        return given if given.column in by else Sort.parse(default)
+
     def time(self, name: str) -> datetime | None:
         """A time or a day, in UTC unless it has an offset.
 
@@ -132,7 +142,9 @@ class PageRequest:
 class Page:
     """What to render. `section` is its place in the navigation; `tables` are available as CSV files.
 
-    `calendar` says what its months and days are, where that is not plain."""
+    `calendar` says what its months and days are, where that is not plain. `customers` are the ids of those that it
+    names outside its tables.
+    """
 
     template: str
     title: str
@@ -140,4 +152,5 @@ class Page:
     context: Mapping[str, object]
     tables: Sequence[Table] = ()
     calendar: str = ""
+    customers: Collection[str] = ()
     crumbs: Sequence[tuple[str, str]] = field(default=())

@@ -72,7 +72,7 @@ def _environment() -> Environment:
         "static_url": static_url,
         "query_with": query_with,
         "icon": icon,
-        "shown": shown,
+        "shown_value": shown,
         "percent_of": values.percent_of,
         "exact": exact,
     }

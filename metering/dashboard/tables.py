@@ -41,12 +41,19 @@ Value: TypeAlias = str | int | Decimal | datetime | tuple[Decimal | int, Decimal
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value with a link, with a note beside it, or under a name that people know it by."""
+    """A value with a link, with a note beside it, or under a name that people know it by.
+
+    A cell of a `customer` gets the customer's name when the page is rendered. `sort` is what it sorts by, if that
+    is not the value. `more` are lines that it shows on request.
+    """
 
     value: Value
     href: str | None = None
     note: str | None = None
     name: str | None = None
+    customer: bool = False
+    sort: Value = None
+    more: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,11 @@ class Column:
         """Whether it is right-aligned."""
         return self.kind in (*_MONEY, Kind.COUNT, Kind.SHARE, Kind.PERCENT)
 
+    @property
+    def largest_first(self) -> bool:
+        """Whether people want its largest values first: amounts, counts, times."""
+        return self.numeric or self.kind in (Kind.TIME, Kind.DAY)
+
 
 Row: TypeAlias = Mapping[str, Value | Cell]
 
@@ -71,6 +83,11 @@ class Table:
     """Rows by column; `total` is a last row that sums them, `empty` the text when there are none.
 
     `more` is the address of the next page of rows. `whole` is False if there are more rows but no next page.
+    `rest` is a row that sums what is left out. `count` is the number of rows on all pages, if that is known.
+
+    The rows of a `fixed` table have an order of their own. `sorted_by` is the column by which the rows are sorted,
+    with a minus before it if the largest is first. `sorts` are the columns by which the page itself sorts all of
+    its rows; a table that is whole sorts by any column.
     """
 
     name: str
@@ -82,6 +99,11 @@ class Table:
     more: str | None = None
     whole: bool = True
     note: str = field(default="")
+    rest: Row | None = None
+    count: int | None = None
+    sorted_by: str = ""
+    sorts: Sequence[str] = ()
+    fixed: bool = False
 
     def cell(self, row: Row, column: Column) -> Cell:
         """The cell of a row and column."""
@@ -89,9 +111,12 @@ class Table:
         return found if isinstance(found, Cell) else Cell(found)
 
 
-def shown(value: Value, kind: Kind) -> str:
-    """A value as a page shows it."""
+def shown(value: Value, kind: Kind, places: int | None = None) -> str:
+    """A value as a page shows it; `places` are the digits after the point that the amounts of its column have."""
     match value:
+        case Decimal() if places is not None and kind in (Kind.MONEY, Kind.CHANGE):
+            plus = "+" if kind is Kind.CHANGE and value > 0 else ""
+            return f"{plus}{values.money_to(value, places)}"
         case None | "":
             return "–"
         case datetime():
@@ -130,7 +155,7 @@ def table_csv(pages: Iterable[Table]) -> str:
         if number == 0:
             names = (f"{each.key}_usd" if _is_money(each) else each.key for each in table.columns)
             writer.writerow(map(defused, names))
-        for row in table.rows:
+        for row in [*table.rows, *([table.rest] if table.rest else ())]:
             writer.writerow([_field(table.cell(row, column).value) for column in table.columns])
     return out.getvalue()
 

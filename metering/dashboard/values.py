@@ -26,6 +26,18 @@ def money(usd_cents: Decimal) -> str:
     return f"{sign}${size.quantize(step, ROUND_HALF_EVEN):,f}"
 
 
+def money_to(usd_cents: Decimal, places: int) -> str:
+    """An amount in dollars with so many digits after the point; what would be shown as 0 is not.
+
+    >>> money_to(Decimal("0.0026175"), 4), money_to(Decimal("0.26"), 4), money_to(Decimal("-1234.5"), 2)
+    ('<$0.0001', '$0.0026', '-$12.34')
+    """
+    dollars = EXACT.scaleb(usd_cents, -2)
+    sign, size, step = ("-" if dollars < 0 else ""), abs(dollars), Decimal(1).scaleb(-places)
+    rounded = size.quantize(step, ROUND_HALF_EVEN)
+    return f"{sign}<${step:f}" if size and not rounded else f"{sign}${rounded:,f}"
+
+
 def exact_money(usd_cents: Decimal) -> str:
     """An amount in dollars with every digit.
 

@@ -17,7 +17,7 @@ from metering.access.scopes import Role, Scope
 from metering.api.app import create_app
 from metering.api.ingest import Door, IngestEndpoint
 from tests.api.declared_access import API, BOUND, DASHBOARD, FRAMEWORK, REFUSED, SCOPES
-from tests.builders.seeded import Seeded
+from tests.builders.seeded import CONFLICTING, Seeded
 from tests.running_api import Api, http_client
 
 OWN, OTHER = "hooli", "umbrella"
@@ -128,6 +128,8 @@ def _send(client: httpx2.Client, app: Starlette, world: World, method: str, path
     changes_it = method in ("PATCH", "DELETE")
     for name in ("endpoint_id", "delivery_id", "key_id", *(("alert_id",) if changes_it else ())):
         ids[name] = "nothing"
+    if path.startswith("/v1/backlog/"):
+        ids["stream_id"] = CONFLICTING
     if path.endswith("statement.{format}"):
         ids["format"] = "html"
     query = {name: value.format(**ids) for name, value in _QUERIES.get(path, {}).items()}

@@ -33,9 +33,11 @@ SECTIONS = (
 )
 PAGES = (
     "", "customers", "customer?customer_id=hooli", "models", "streams", "streams?state=open", "invoices", "drift",
-    "month-end", "search?q=hooli", "adjust?customer_id=hooli&kind=credit&usd=1&reason=x", "?by=models&sort=change",
+    "month-end", "search?q=hooli", "adjust?customer_id=hooli&kind=credit&usd=1&reason=x",
+    "?by=models&sort-models=-change",
     "alerts", "backlog", "rates?q=opus", "rate?provider=anthropic&model=claude-opus-4-7", "system", "nowhere",
-    "sign-in", "keys", "audit-log",
+    "sign-in", "keys", "audit-log", "alert/new?kind=daily_change", "webhook/new",
+    f"settle?customer_id=hooli&stream_id={CONFLICTING}&action=bill_as_is&reason=x",
     f"stream?customer_id=hooli&stream_id={OPEN}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
 )  # fmt: skip
 
@@ -152,15 +154,17 @@ def test_a_stream_of_the_backlog_is_settled(dashboard: Dashboard, seeded: Seeded
     assert seeded.api.post(sent).json()["rejected"] == []
     seeded.api.finalize()
     page = dashboard.open("backlog")
-    form = page.locator("form.settle", has_text=stream_id)
-    form.get_by_role("button", name="Write off").click()  # without a reason the browser does not send it
-    expect(page.locator("form.settle", has_text=stream_id)).to_be_visible()
-    form.get_by_label("Reason").fill("nobody agreed on a price")
-    form.get_by_role("button", name="Write off").click()
+    page.locator("#backlog tbody tr", has_text=stream_id).get_by_role("link", name="Settle…", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(stream_id)
+    page.get_by_role("button", name="Write off").click()  # without a reason the browser does not send it
+    page.get_by_label("Reason").fill("no price was agreed")
+    page.get_by_role("button", name="Write off").click()
+    expect(page.locator("form.confirm")).to_contain_text(f"Write off stream {stream_id}")
+    page.get_by_role("button", name="Book $0.00").click()
     expect(page.get_by_role("status")).to_contain_text("Decision recorded")
     seeded.api.finalize()
     page.get_by_role("status").get_by_role("link").click()
-    expect(page.locator(".factlist")).to_contain_text("nobody agreed on a price")
+    expect(page.locator(".factlist")).to_contain_text("no price was agreed")
 
 
 def test_signing_out_leads_to_the_form_and_back_needs_the_key(dashboard: Dashboard) -> None:

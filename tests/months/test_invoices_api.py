@@ -106,7 +106,7 @@ def test_drift_is_listed_with_what_was_done_about_it(months: Months, api: Api) -
     assert report.left == []
     page = api.client.get("/v1/drift", params={"limit": 1}).json()
     (first,) = page["data"]
-    assert (first["drift_class"], first["drift_cents"], first["repair"]) == ("line", 30, "30 cents credited")
+    assert (first["drift_class"], first["drift_cents"], first["repair"]) == ("line", 30, "$0.30 credited")
     rest = api.client.get("/v1/drift", params={"cursor": page["next_cursor"]}).json()
     assert {first["customer_id"], *(each["customer_id"] for each in rest["data"])} == {"acme", "other"}
     bound = api.client_with(Role.READ, customer_id="acme")

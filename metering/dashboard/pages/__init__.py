@@ -1,6 +1,7 @@
 """The pages: each reads its data in one snapshot and returns what to render."""
 
 from metering.dashboard.pages.adjust import adjust
+from metering.dashboard.pages.alert import alert, new_alert
 from metering.dashboard.pages.alerts import alerts
 from metering.dashboard.pages.audit_log import audit_log
 from metering.dashboard.pages.backlog import backlog
@@ -13,10 +14,12 @@ from metering.dashboard.pages.month_end import month_end
 from metering.dashboard.pages.overview import overview
 from metering.dashboard.pages.rates import rate, rates
 from metering.dashboard.pages.search import search
+from metering.dashboard.pages.settle import settle
 from metering.dashboard.pages.start import start
 from metering.dashboard.pages.stream import stream
 from metering.dashboard.pages.streams import streams
 from metering.dashboard.pages.system import system
+from metering.dashboard.pages.webhook import new_webhook, webhook
 
 PAGES = (
     ("/", overview),
@@ -33,7 +36,12 @@ PAGES = (
     ("/invoice/entries", entries),
     ("/drift", drift),
     ("/alerts", alerts),
+    ("/alert", alert),
+    ("/alert/new", new_alert),
+    ("/webhook", webhook),
+    ("/webhook/new", new_webhook),
     ("/backlog", backlog),
+    ("/settle", settle),
     ("/rates", rates),
     ("/rate", rate),
     ("/keys", keys),

@@ -42,7 +42,7 @@ def _customers(request: PageRequest, words: str) -> Table:
         name="found-customers",
         title="Customers",
         columns=[Column("customer_id", "Customer")],
-        rows=[{"customer_id": customer_cell(customer_id, name=name)} for customer_id, name in found],
+        rows=[{"customer_id": customer_cell(customer_id)} for customer_id, _ in found],
         empty="",
     )
 
