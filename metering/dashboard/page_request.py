@@ -10,6 +10,7 @@ from starlette.datastructures import QueryParams
 from metering.core.cursors import decode_cursor, encode_cursor
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import link
+from metering.dashboard.preferences import NO_PREFERENCES, Preferences
 from metering.dashboard.sessions import Viewer
 from metering.dashboard.tables import Table
 from metering.server.bootstrap import Service
@@ -25,7 +26,8 @@ _NOT_FILTERS = ("csv", "behind")
 class PageRequest:
     """A signed-in request, with the snapshot that answers it. `refreshes` when htmx reloads a part of the page.
 
-    `origin` is the address that the browser has of this service, without a path.
+    `origin` is the address that the browser has of this service, without a path. `preferences` are those in
+    its cookies.
     """
 
     service: Service
@@ -35,6 +37,7 @@ class PageRequest:
     now: datetime
     refreshes: bool
     origin: str
+    preferences: Preferences = NO_PREFERENCES
 
     @property
     def for_file(self) -> bool:
@@ -132,7 +135,9 @@ class PageRequest:
 class Page:
     """What to render. `section` is its place in the navigation; `tables` are available as CSV files.
 
-    `calendar` says what its months and days are, where that is not plain."""
+    `calendar` says what its months and days are, where that is not plain. `customer_id` is set if all of it is
+    about one customer.
+    """
 
     template: str
     title: str
@@ -140,4 +145,5 @@ class Page:
     context: Mapping[str, object]
     tables: Sequence[Table] = ()
     calendar: str = ""
+    customer_id: str | None = None
     crumbs: Sequence[tuple[str, str]] = field(default=())

@@ -41,12 +41,17 @@ Value: TypeAlias = str | int | Decimal | datetime | tuple[Decimal | int, Decimal
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value with a link, with a note beside it, or under a name that people know it by."""
+    """A value with a link, with a note beside it, or under a name that people know it by.
+
+    `under` is a detail beneath it. `sheet` is the address of what opens beside the list in place of the link.
+    """
 
     value: Value
     href: str | None = None
     note: str | None = None
     name: str | None = None
+    under: str | None = None
+    sheet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,12 @@ class Table:
         """The cell of a row and column."""
         found = row.get(column.key)
         return found if isinstance(found, Cell) else Cell(found)
+
+    def customer_of(self, row: Row) -> str | None:
+        """The customer that a row is about, if the row says so."""
+        found = row.get("customer_id")
+        value = found.value if isinstance(found, Cell) else found
+        return value if isinstance(value, str) else None
 
 
 def shown(value: Value, kind: Kind) -> str:

@@ -75,6 +75,7 @@ DASHBOARD: dict[tuple[str, str], set[str] | None] = {
     ("GET", "/sign-in"): None,
     ("POST", "/sign-in"): None,
     ("POST", "/sign-out"): set(),
+    ("POST", "/preferences"): set(),
     ("GET", "/"): {"totals:read", "invoices:read", "corrections:read"},
     ("GET", "/start"): {"totals:read", "invoices:read", "corrections:read"},
     ("GET", "/customers"): {"customers:read", "totals:read"},

@@ -151,6 +151,7 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
         title=view.name or customer_id,
         section="customers" if request.viewer.customer_id is None else "overview",
         calendar=month.calendar,
+        customer_id=customer_id,
         crumbs=[("Customers", link("customers"))] if request.viewer.customer_id is None else [],
         context={
             "month": month,

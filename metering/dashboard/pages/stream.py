@@ -35,6 +35,7 @@ def stream(request: PageRequest) -> Page:
         template="stream.html.j2",
         title=f"Stream {stream_id}",
         section="streams",
+        customer_id=customer_id,
         crumbs=[("Streams", link("streams")), (customer_id, customer_page(customer_id))],
         context={
             "stream": view.stream,

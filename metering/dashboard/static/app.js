@@ -115,6 +115,22 @@
     search.select();
   });
 
+  // Tells the service the zone of this browser. Without cookies there is nothing to tell.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const told = () => document.cookie.split("; ").includes(`metering_browser_zone=${zone}`);
+  if (zone && !told()) {
+    document.cookie = `metering_browser_zone=${zone}; path=/dashboard; max-age=31536000; samesite=lax`;
+    if (told() && document.documentElement.dataset.zone === "mine") window.location.reload();
+  }
+
+  // One menu is open at a time. Escape or a click elsewhere closes it.
+  const drops = () => [...document.querySelectorAll("details.drop[open]")];
+  document.addEventListener("click", (event) => drops().forEach((each) => { if (!each.contains(event.target)) each.open = false; }));
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    drops().forEach((each) => { each.open = false; each.querySelector("summary").focus(); });
+  });
+
   // Copies the command before the button.
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
