@@ -18,8 +18,9 @@ from metering.server.bootstrap import Service
 _MAX_TEXT = 256
 # Rows that a CSV file reads at once: of a list with pages, and of a list without.
 _ROWS_PER_READ, _MAX_ROWS = 5_000, 50_000
-# Query parameters that are not filters.
-_NOT_FILTERS = ("csv", "behind")
+# Query parameters that are not filters; `open_…` name what is open beside a list.
+OPEN_PARAMETERS = ("open_customer", "open_stream")
+_NOT_FILTERS = ("csv", "behind", *OPEN_PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,10 @@ from metering.dashboard.pages.overview import overview
 from metering.dashboard.pages.rates import rate, rates
 from metering.dashboard.pages.search import search
 from metering.dashboard.pages.start import start
-from metering.dashboard.pages.stream import stream
+from metering.dashboard.pages.stream import sheet, stream
 from metering.dashboard.pages.streams import streams
 from metering.dashboard.pages.system import system
+from metering.dashboard.stream_filters import suggestions
 
 PAGES = (
     ("/", overview),
@@ -26,7 +27,9 @@ PAGES = (
     ("/adjust", adjust),
     ("/models", models),
     ("/streams", streams),
+    ("/streams/suggestions", suggestions),
     ("/stream", stream),
+    ("/stream/sheet", sheet),
     ("/month-end", month_end),
     ("/invoices", invoices),
     ("/invoice", invoice),
