@@ -217,7 +217,9 @@ def _of_month(
         customer_id=customer_id,
         is_by_utc=by_utc,
         billing=BillingMonths(period=period) if in_own_months else None,
-        compared_billing=BillingMonths(period=period.previous, so_far=so_far) if in_own_months else None,
+        compared_billing=BillingMonths(period=period.previous, so_far=so_far)
+        if in_own_months and compare is not Compare.NONE
+        else None,
         compare=compare,
     )
 

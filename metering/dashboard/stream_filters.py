@@ -175,9 +175,11 @@ def _used(request: PageRequest, name: str) -> Sequence[str]:
         # Of all customers together there may be very many.
         return []
     groups = [Group.API_KEY_ID] if name == "api_key_id" else [Group.PROVIDER, Group.MODEL]
+    # Whole days: parts of an hour would be read from its bills.
+    until = request.now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     question = TotalsQuestion(
-        from_=request.now - _RECENT,
-        to=request.now,
+        from_=until - _RECENT,
+        to=until,
         group_by=groups,
         customer_id=customer_id,
         order=Order.COST,
