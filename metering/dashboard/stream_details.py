@@ -224,8 +224,8 @@ def _entries(request: PageRequest, receipt: Receipt) -> Table:
         title="Ledger entries",
         columns=[
             Column("booked_at", "Booked", Kind.TIME),
-            Column("what", "Description", Kind.PROSE),
             Column("amount", "Amount", Kind.EXACT_MONEY),
+            Column("what", "Description", Kind.PROSE),
             Column("invoice", "Invoice line"),
             Column("period", "Month"),
             Column("id", "ID", Kind.CODE),
