@@ -11,7 +11,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, text
 
 # Read newest first by the index of their ends: some 20 ms.
-_LATEST_CHARGES = 20_000
+_LATEST_CHARGES = 10_000
 _LIMIT = 8
 _CHARGE, _ADJUSTMENT = "ch_", "adj_"
 
