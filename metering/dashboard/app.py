@@ -22,6 +22,7 @@ from metering.dashboard.month_end_forms import month_end_form_routes
 from metering.dashboard.page_rendering import open_page_request, problem_page, render_page
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages import PAGES
+from metering.dashboard.preferences import preference_routes
 from metering.dashboard.rendering import HEADERS, STATIC
 from metering.dashboard.sign_in import sign_in_routes
 from metering.dashboard.webhook_forms import webhook_form_routes
@@ -52,6 +53,7 @@ def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
             *adjust_form_routes(service),
             *alert_form_routes(service),
             *webhook_form_routes(service),
+            *preference_routes(service),
             *(
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_page(service, build)), methods=["GET"])
                 for path, build in PAGES

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from metering.dashboard.errors import InvalidFilterError
@@ -162,6 +162,8 @@ def _key(cell: Cell) -> tuple[bool, Decimal, str] | None:
             return None
         case datetime():
             return (False, Decimal(value.timestamp()), "")
+        case timedelta():
+            return (False, Decimal(value // timedelta(microseconds=1)), "")
         case tuple():
             part, whole = value
             return (False, Decimal(part) / Decimal(whole), "") if whole else None

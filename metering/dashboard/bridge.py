@@ -15,7 +15,12 @@ from metering.totals.queries.totals import TotalsQuestion, read_totals
 
 
 def bridge(request: PageRequest, month: Month, *, customer_id: str | None, final: Decimal) -> Table | None:
-    """The table; None while the month has no invoice. `final` is the month's final cost on the page, in cents."""
+    """The table; None while the month has no invoice, and for days.
+
+    `final` is the month's final cost on the page, in cents.
+    """
+    if month.picked:
+        return None
     bills = invoiced(request.connection, period=str(month.period), customer_id=customer_id)
     if not bills.count:
         return None

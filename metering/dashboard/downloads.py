@@ -75,9 +75,7 @@ def table_file(request: PageRequest, build: Callable[[PageRequest], Page], name:
 def _file_name(request: PageRequest, page: Page, table: str) -> str:
     """`umbrella-2026-11-models.csv`: whose, of which month, what; a table without months has the day."""
     month = page.context.get("month")
-    when = (
-        str(month.period) if isinstance(month, Month) else request.query.get("month") or f"{request.now:%Y-%m-%d}"
-    )
+    when = month.name if isinstance(month, Month) else request.query.get("month") or f"{request.now:%Y-%m-%d}"
     whose = request.query.get("customer_id") or request.viewer.customer_id if request.viewer else None
     return plain_name(*([whose] if whose else []), when, f"{table}.csv")
 

@@ -81,6 +81,16 @@ def stream_page(customer_id: str, stream_id: str) -> str:
     return link("stream", customer_id=customer_id, stream_id=stream_id)
 
 
+def stream_sheet(customer_id: str, stream_id: str) -> str:
+    """The address of the part that opens beside a list of streams."""
+    return link("stream/sheet", customer_id=customer_id, stream_id=stream_id)
+
+
+def line_page(invoice_id: str, line_key: str) -> str:
+    """The address of the entries of an invoice line."""
+    return link("invoice/entries", invoice_id=invoice_id, line=line_key)
+
+
 def invoice_page(invoice_id: str) -> str:
     """The address of an invoice's page, by its id or number."""
     return link("invoice", invoice_id=invoice_id)

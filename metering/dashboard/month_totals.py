@@ -70,7 +70,9 @@ def totals_by_day(
 
 
 def before_by_day(request: PageRequest, month: Month, *, customer_id: str | None) -> Sequence[Decimal]:
-    """The final amount of each day of the month before, in cents."""
+    """The final amount of each day of what the month is compared with, in cents; empty if that is nothing."""
+    if month.compared is None:
+        return []
     from_, to = month.whole_before
     question = TotalsQuestion(
         from_=from_,

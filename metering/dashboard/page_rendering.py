@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlencode
 
 from sqlalchemy import text
 from starlette.requests import Request
@@ -17,8 +18,10 @@ from metering.dashboard.deployment import deployment_of
 from metering.dashboard.errors import DashboardError
 from metering.dashboard.links import navigation
 from metering.dashboard.page_request import Page, PageRequest
+from metering.dashboard.preferences import clock_of, preferences_of
 from metering.dashboard.rendering import render
 from metering.dashboard.sessions import viewer_of
+from metering.dashboard.times import Clock
 from metering.db.cancellation import Cancellation
 from metering.db.engine import read_transaction
 from metering.server.bootstrap import Service
@@ -44,6 +47,7 @@ def open_page_request(service: Service, request: Request) -> Iterator[PageReques
             now=now,
             refreshes="hx-request" in request.headers,
             origin=f"{request.url.scheme}://{request.url.netloc}",
+            preferences=preferences_of(request.cookies),
         )
 
 
@@ -74,7 +78,21 @@ def render_page(wanted: PageRequest, page: Page, *, here: str, status: int = 200
         "deployment": deployment_of(wanted.service.settings) if viewer.customer_id is None else (),
         "behind": finalizing_behind(wanted.connection, now=wanted.now),
         "backlog_count": waiting,
+        "clock": _clock(wanted, page),
+        "back": f"{here}?{urlencode(wanted.query.multi_items())}",
         "here": here,
         "query": wanted.filters,
     }
-    return render(page.template, context, status=status)
+    return render(page.template, context, status=status, theme=wanted.preferences.theme)
+
+
+def _clock(wanted: PageRequest, page: Page) -> Clock:
+    """The clock for the page's times: of the customers in its tables, if the viewer wants each one's own."""
+    customers = {table.customer_of(row) for table in page.tables for row in table.rows}
+    return clock_of(
+        wanted.connection,
+        wanted.preferences,
+        viewer_customer=wanted.viewer.customer_id,
+        about=page.customer_id,
+        customers={each for each in customers if each is not None},
+    )

@@ -11,6 +11,7 @@ from metering.core.cursors import decode_cursor, encode_cursor
 from metering.dashboard.arranging import Sort, sort_name
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import link
+from metering.dashboard.preferences import NO_PREFERENCES, Preferences
 from metering.dashboard.sessions import Viewer
 from metering.dashboard.tables import Table
 from metering.server.bootstrap import Service
@@ -18,15 +19,17 @@ from metering.server.bootstrap import Service
 _MAX_TEXT = 256
 # Rows that a CSV file reads at once: of a list with pages, and of a list without.
 _ROWS_PER_READ, _MAX_ROWS = 5_000, 50_000
-# Query parameters that are not filters.
-_NOT_FILTERS = ("csv", "behind")
+# Query parameters that are not filters; `open_…` name what is open beside a list.
+OPEN_PARAMETERS = ("open_customer", "open_stream")
+_NOT_FILTERS = ("csv", "behind", *OPEN_PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRequest:
     """A signed-in request, with the snapshot that answers it. `refreshes` when htmx reloads a part of the page.
 
-    `origin` is the address that the browser has of this service, without a path.
+    `origin` is the address that the browser has of this service, without a path. `preferences` are those in
+    its cookies.
     """
 
     service: Service
@@ -36,6 +39,7 @@ class PageRequest:
     now: datetime
     refreshes: bool
     origin: str
+    preferences: Preferences = NO_PREFERENCES
 
     @property
     def for_file(self) -> bool:
@@ -143,7 +147,7 @@ class Page:
     """What to render. `section` is its place in the navigation; `tables` are available as CSV files.
 
     `calendar` says what its months and days are, where that is not plain. `customers` are the ids of those that it
-    names outside its tables.
+    names outside its tables. `customer_id` is set if all of it is about one customer.
     """
 
     template: str
@@ -153,4 +157,5 @@ class Page:
     tables: Sequence[Table] = ()
     calendar: str = ""
     customers: Collection[str] = ()
+    customer_id: str | None = None
     crumbs: Sequence[tuple[str, str]] = field(default=())

@@ -50,10 +50,13 @@ def ranking(
         Column("share", "Share", Kind.SHARE),
         Column("streams", "Streams", Kind.COUNT),
         *more,
-        Column("before", month.compared_short, Kind.MONEY),
-        Column("change", "Change", Kind.CHANGE),
-        Column("percent", "Change, %", Kind.PERCENT),
     ]
+    if month.compared is not None:
+        columns += [
+            Column("before", month.compared_short, Kind.MONEY),
+            Column("change", "Change", Kind.CHANGE),
+            Column("percent", "Change, %", Kind.PERCENT),
+        ]
     shown = (cost(rows), previous_cost(rows))
     now, before = whole or shown
     extra = list(more_of) or [{} for _ in rows]

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
+from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from urllib.parse import urlencode
@@ -28,6 +29,23 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 STATIC = files("metering.dashboard").joinpath("static")
+
+
+THEME_COOKIE = "metering_theme"
+
+
+class Theme(StrEnum):
+    """The colours of pages. SYSTEM is what the browser says."""
+
+    SYSTEM = "system"
+    LIGHT = "light"
+    DARK = "dark"
+
+
+def theme_of(cookies: Mapping[str, str]) -> Theme:
+    """The theme that a browser's cookies ask for."""
+    found = cookies.get(THEME_COOKIE, "")
+    return Theme(found) if found in set(Theme) else Theme.SYSTEM
 
 
 def query_with(query: Mapping[str, str], **changes: str) -> str:
@@ -91,8 +109,12 @@ def _environment() -> Environment:
 _templates = _environment()
 
 
-def render(template: str, context: Mapping[str, object], *, status: int = 200) -> Response:
+def render(
+    template: str, context: Mapping[str, object], *, status: int = 200, theme: Theme = Theme.SYSTEM
+) -> Response:
     """A page, never cached by browsers or proxies: it contains what only its viewer may see."""
-    html = _templates.get_template(template).render(context)
+    # Macros see the context and would find these names in place of the functions.
+    assert not context.keys() & _templates.globals.keys()
+    html = _templates.get_template(template).render(context, theme=theme.value)
     headers = {**HEADERS, "cache-control": "no-store"}
     return Response(html, status, headers, media_type="text/html")

@@ -7,6 +7,8 @@ from metering.core.money import EXACT, cents_text
 from metering.prices.rates import ALWAYS
 
 _CENT = Decimal("0.01")
+# The smallest amount that columns of small amounts show.
+_SMALLEST = Decimal("0.0001")
 # Significant digits of an amount below a cent.
 _SMALL_DIGITS = 2
 _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
@@ -47,6 +49,34 @@ def exact_money(usd_cents: Decimal) -> str:
     text = cents_text(EXACT.scaleb(usd_cents, -2))
     whole, _, digits = text.lstrip("-").partition(".")
     return f"{'-' if usd_cents < 0 else ''}${int(whole):,}.{digits.ljust(2, '0')}"
+
+
+def small_money(usd_cents: Decimal) -> str:
+    """An amount in dollars to four digits; one that is smaller says so.
+
+    >>> small_money(Decimal("36.123")), small_money(Decimal("0.0026")), small_money(Decimal(0))
+    ('$0.3612', '<$0.0001', '$0.0000')
+    """
+    dollars = EXACT.scaleb(usd_cents, -2)
+    sign, size = ("-" if dollars < 0 else ""), abs(dollars)
+    if 0 < size < _SMALLEST:
+        return f"{'>-' if sign else '<'}${_SMALLEST}"
+    return f"{sign}${size.quantize(_SMALLEST, ROUND_HALF_EVEN):,f}"
+
+
+def duration(length: timedelta) -> str:
+    """How long something took, in the two largest units; below a minute in seconds to a tenth.
+
+    >>> duration(timedelta(seconds=4.23)), duration(timedelta(seconds=200)), duration(timedelta(hours=30))
+    ('4.2 s', '3 min 20 s', '1 d 6 h')
+    """
+    if length < timedelta(minutes=1):
+        return f"{Decimal(length // timedelta(milliseconds=1)) / 1000:.1f} s"
+    units = (*_UNITS, (timedelta(seconds=1), "s"))
+    first = next(place for place, (unit, _) in enumerate(units) if length >= unit)
+    whole, (smaller, name) = length // units[first][0], units[first + 1]
+    rest = (length - whole * units[first][0]) // smaller
+    return f"{whole} {units[first][1]}" + (f" {rest} {name}" if rest else "")
 
 
 def dollars_text(usd_cents: Decimal) -> str:

@@ -225,7 +225,7 @@ def test_the_dashboard_of_a_bound_key_shows_nothing_of_another_customer(
 ) -> None:
     browser.post("/dashboard/sign-in", data={"key": world.keys["read of one"]})
     of_one = ("/customer", "/stream", "/receipt.json", "/invoice", "/invoice/entries", "/statement.pdf",
-              "/statement.html", "/exports/{name}", "/streams")  # fmt: skip
+              "/statement.html", "/exports/{name}", "/streams", "/stream/sheet")  # fmt: skip
     if path in of_one:
         assert _open(browser, world, "GET", path, OTHER) == 404
     else:

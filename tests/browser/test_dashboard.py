@@ -56,10 +56,11 @@ def test_last_months_number_is_explained_in_three_clicks(dashboard: Dashboard, s
     page = dashboard.open(f"customer?customer_id=hooli&month={seeded.period}")
     page.locator("#models tbody tr").first.get_by_role("link").click()
     expect(page.locator("p.sum")).to_contain_text("in total")
-    page.locator("#streams tbody tr").first.locator("td.code a").click()
-    expect(page.locator("#lines")).to_contain_text("USD per million")
-    expect(page.locator(".checks li")).to_have_count(6)
-    expect(page.locator('.checks [data-ok="no"]')).to_have_count(0)
+    page.locator("#streams tbody tr").first.locator("th a").click()
+    sheet = page.locator("#sheet")
+    expect(sheet).to_contain_text("USD per million")
+    expect(sheet.locator(".checks li")).to_have_count(6)
+    expect(sheet.locator('.checks [data-ok="no"]')).to_have_count(0)
 
 
 def test_an_invoice_is_explained_down_to_a_stream(dashboard: Dashboard, seeded: Seeded) -> None:
@@ -141,7 +142,7 @@ def test_an_accrued_amount_grows_on_the_open_page_and_becomes_final(dashboard: D
     post("stream-end", {"outcome": "completed", "usage": usage, "usage_source": "provider"})
     seeded.api.finalize()
     expect(page.locator(".figure")).to_contain_text("$0.007085", timeout=60_000)
-    expect(page.locator(".tile")).to_contain_text("final")
+    expect(page.locator(".tile")).to_contain_text("Cost, final")
 
 
 def test_a_stream_of_the_backlog_is_settled(dashboard: Dashboard, seeded: Seeded) -> None:
@@ -229,7 +230,9 @@ def test_names_that_look_like_markup_stay_names(dashboard: Dashboard, seeded: Se
     assert seeded.api.post(sent).json()["rejected"] == []
     seeded.api.finalize()
     page = dashboard.open("streams")
-    page.get_by_role("link", name=hostile).last.click()
+    page.locator("#streams tbody tr", has_text=hostile).locator("th a").click()
+    expect(page.locator("#sheet-body")).to_contain_text(hostile)
+    page.get_by_role("link", name="Open its page").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(hostile)
     page.goto(f"{dashboard.url}/dashboard/")
     expect(page.locator("#top")).to_be_visible()

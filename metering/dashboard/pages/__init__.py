@@ -16,10 +16,11 @@ from metering.dashboard.pages.rates import rate, rates
 from metering.dashboard.pages.search import search
 from metering.dashboard.pages.settle import settle
 from metering.dashboard.pages.start import start
-from metering.dashboard.pages.stream import stream
+from metering.dashboard.pages.stream import sheet, stream
 from metering.dashboard.pages.streams import streams
 from metering.dashboard.pages.system import system
 from metering.dashboard.pages.webhook import new_webhook, webhook
+from metering.dashboard.stream_filters import suggestions
 
 PAGES = (
     ("/", overview),
@@ -29,7 +30,9 @@ PAGES = (
     ("/adjust", adjust),
     ("/models", models),
     ("/streams", streams),
+    ("/streams/suggestions", suggestions),
     ("/stream", stream),
+    ("/stream/sheet", sheet),
     ("/month-end", month_end),
     ("/invoices", invoices),
     ("/invoice", invoice),

@@ -21,7 +21,7 @@ from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, link
 from metering.dashboard.month_summary import Tile, cost_by_day, headline, money_tile, quality_tiles
 from metering.dashboard.month_totals import BY_COST, SORTS, cost, previous_cost, totals_by
-from metering.dashboard.months import Month, requested_month
+from metering.dashboard.months import Month, month_menu, requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.invoices import invoice_table
 from metering.dashboard.rankings import ranking
@@ -53,6 +53,7 @@ def customers(request: PageRequest) -> Page:
         calendar=month.calendar,
         context={
             "month": month,
+            "menu": month_menu(request, month),
             "table": table,
             "searched": searched,
             "similar": _groups(similar_customers(request.connection, shown)),
@@ -173,9 +174,11 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
         title=view.name or customer_id,
         section="customers" if request.viewer.customer_id is None else "overview",
         calendar=month.calendar,
+        customer_id=customer_id,
         crumbs=[("Customers", link("customers"))] if request.viewer.customer_id is None else [],
         context={
             "month": month,
+            "menu": month_menu(request, month),
             "customer": view,
             "zone_problem": problem,
             "similar": similar.get(customer_id, ()),

@@ -142,6 +142,7 @@ def invoice(request: PageRequest) -> Page:
         template="invoice.html.j2",
         title=f"Invoice {stored.number}",
         section="invoices",
+        customer_id=mine.customer_id,
         calendar=f"Days and months are in {stored.closed.time_zone}." if stored.closed.time_zone != "UTC" else "",
         crumbs=[("Invoices", link("invoices")), (mine.customer_id, customer_page(mine.customer_id))],
         context={
@@ -234,6 +235,7 @@ def entries(request: PageRequest) -> Page:
         template="entries.html.j2",
         title=f"Entries of {stored.number}",
         section="invoices",
+        customer_id=customer_id,
         crumbs=[("Invoices", link("invoices")), (stored.number, invoice_page(stored.invoice.invoice_id))],
         context={"table": table, "line": line, "agrees": found.usd_cents == line.sum.usd_cents},
         tables=[table],

@@ -42,7 +42,7 @@ def keys_page(request: PageRequest, *, shown: ShownSecret | None) -> Page:
         section="keys",
         context={
             "table": table,
-            "shown": shown,
+            "secret": shown,
             "revoked": request.text("revoked"),
             "limited": request.text("limited"),
             "chosen": next((key for key in found if key.key_id == chosen), None),

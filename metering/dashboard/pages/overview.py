@@ -12,7 +12,7 @@ from metering.dashboard.bridge import bridge
 from metering.dashboard.links import link
 from metering.dashboard.month_summary import cost_by_day, headline, quality_tiles
 from metering.dashboard.month_totals import BY_COST, SORTS, cost, previous_cost, totals_by
-from metering.dashboard.months import Month, requested_month
+from metering.dashboard.months import Month, month_menu, requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.customers import customer_of
 from metering.dashboard.pages.start import start_of
@@ -83,6 +83,7 @@ def overview(request: PageRequest) -> Page:
         calendar=month.calendar,
         context={
             "month": month,
+            "menu": month_menu(request, month),
             "headline": headline(request, month, customer_id=None, outcomes=outcomes, chart=chart),
             "attention": list(_attention(request)) if month.is_current else [],
             "tiles": quality_tiles(request, month, customer_id=None, outcomes=outcomes),
