@@ -92,3 +92,15 @@ def cents_text(amount: Decimal) -> str:
     if not amount:
         return "0"
     return format(EXACT.normalize(amount), "f")
+
+
+def dollars(usd_cents: Decimal) -> str:
+    """An amount in dollars with all of its digits, and at least two decimals.
+
+    >>> dollars(Decimal("0.4985")), dollars(Decimal("-123456")), dollars(Decimal(0))
+    ('$0.004985', '-$1,234.56', '$0.00')
+    """
+    amount = EXACT.normalize(EXACT.scaleb(usd_cents, -2))
+    exponent = amount.as_tuple().exponent
+    digits = max(2, -exponent) if isinstance(exponent, int) else 2
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.{digits}f}"

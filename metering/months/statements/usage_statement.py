@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from metering.core.money import EXACT
+from metering.core.money import EXACT, dollars
 from metering.core.time_zones import shown_zone
 from metering.months.invoice import InvoiceLine, describe
 from metering.months.store.invoices import StoredInvoice
@@ -76,18 +76,6 @@ def usage_statement(
         total=("Billed", dollars(Decimal(invoice.billed_cents))),
         notes=_notes(stored),
     )
-
-
-def dollars(usd_cents: Decimal) -> str:
-    """An amount in dollars with all of its digits, and at least two decimals.
-
-    >>> dollars(Decimal("0.4985")), dollars(Decimal("-123456")), dollars(Decimal(0))
-    ('$0.004985', '-$1,234.56', '$0.00')
-    """
-    amount = EXACT.normalize(EXACT.scaleb(usd_cents, -2))
-    exponent = amount.as_tuple().exponent
-    digits = max(2, -exponent) if isinstance(exponent, int) else 2
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.{digits}f}"
 
 
 def _row(line: InvoiceLine, zone: ZoneInfo, *, deferred: bool) -> StatementRow:
