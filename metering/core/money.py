@@ -94,13 +94,23 @@ def cents_text(amount: Decimal) -> str:
     return format(EXACT.normalize(amount), "f")
 
 
-def dollars(usd_cents: Decimal) -> str:
-    """An amount in dollars with all of its digits, and at least two decimals.
+def dollars(usd_cents: Decimal, *, decimals: int = 2) -> str:
+    """An amount in dollars with all of its digits, and at least this many decimals.
 
     >>> dollars(Decimal("0.4985")), dollars(Decimal("-123456")), dollars(Decimal(0))
     ('$0.004985', '-$1,234.56', '$0.00')
+    >>> dollars(Decimal(5), decimals=4)
+    '$0.0500'
     """
     amount = EXACT.normalize(EXACT.scaleb(usd_cents, -2))
-    exponent = amount.as_tuple().exponent
-    digits = max(2, -exponent) if isinstance(exponent, int) else 2
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.{digits}f}"
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.{max(decimals, decimals_of([usd_cents]))}f}"
+
+
+def decimals_of(amounts: Iterable[Decimal]) -> int:
+    """The decimals that amounts of cents need as dollars: one precision for a column of them, at least two.
+
+    >>> decimals_of([Decimal("0.4985"), Decimal(100)]), decimals_of([])
+    (6, 2)
+    """
+    exponents = (EXACT.normalize(each).as_tuple().exponent for each in amounts)
+    return max((2 - each for each in exponents if isinstance(each, int) and each < 0), default=2)

@@ -11,6 +11,7 @@ from fractions import Fraction
 import pytest
 
 from metering.audit.queries.invoice_checks import INVOICE_CHECKS
+from metering.audit.queries.rate_checks import RATE_CHECKS
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
 from metering.ledger.store.rollups import roll_up_totals
@@ -155,6 +156,6 @@ def _check_invariants(books: Books) -> None:
     _, end = BillingPeriod.parse("2027-12").in_any_zone
     found = defaultdict(list)
     with transaction(books.service.engine) as connection:
-        for check in INVOICE_CHECKS:
+        for check in (*INVOICE_CHECKS, *RATE_CHECKS):
             found[check.__name__] += check(connection, begin, end)
-    assert dict(found) == {check.__name__: [] for check in INVOICE_CHECKS}
+    assert dict(found) == {check.__name__: [] for check in (*INVOICE_CHECKS, *RATE_CHECKS)}
