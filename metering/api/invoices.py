@@ -67,8 +67,8 @@ class SummedUsage(RareCounts):
 class LineRate(TypedDict):
     """What a line sums of one kind at one rate: `usd_cents` = `quantity` x `usd_per_million` / 10,000.
 
-    A kind in seconds has `usd_per_hour`: `usd_cents` sums `quantity` x `usd_per_hour` / 36 of each stream, rounded to
-    12 decimal places. Without a rate, each stream was priced by itself.
+    A kind in seconds has `usd_per_hour`: `usd_cents` sums `quantity` x `usd_per_hour` / 36 of each stream, rounded
+    to 12 decimal places. Without a rate, each stream was priced by itself.
     """
 
     kind: Annotated[UsageKind | None, described("What is counted; null for streams without a charge.")]
@@ -249,9 +249,8 @@ def read_invoice(invoice_id: InvoicePath, key: Caller, connection: Db) -> Invoic
     stored = _stored(connection, key, invoice_id)
     invoice_id = stored.invoice.invoice_id
     keys = [(stored.invoice.customer_id, invoice_id)]
-    return invoice_shape(
-        stored, push_views(connection, keys)[invoice_id], kept_line_rates(connection, keys)[invoice_id]
-    )
+    rates = kept_line_rates(connection, keys)[invoice_id]
+    return invoice_shape(stored, push_views(connection, keys)[invoice_id], rates)
 
 
 class StatementFormat(StrEnum):

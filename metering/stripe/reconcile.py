@@ -200,16 +200,14 @@ def _compare_one(
 def _compare_dates(report: Reconciliation, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]) -> None:
     """Note the due date and the payment of an invoice that Stripe has in the state that we know."""
     for each in snapshots:
-        is_known = each.stripe_invoice_id == invoice.stripe_invoice_id
-        if is_known and state_at_stripe(each.status) is invoice.state:
-            if each.payment_dates != invoice.payment_dates:
-                mine = invoice.stored.invoice
-                key = {
-                    "customer_id": mine.customer_id,
-                    "invoice_id": mine.invoice_id,
-                    "state": invoice.state.value,
-                }
-                report.dated.append({**key, **each.payment_dates})
+        known = (each.stripe_invoice_id, state_at_stripe(each.status)) == (
+            invoice.stripe_invoice_id,
+            invoice.state,
+        )
+        if known and each.payment_dates != invoice.payment_dates:
+            mine = invoice.stored.invoice
+            key = {"customer_id": mine.customer_id, "invoice_id": mine.invoice_id}
+            report.dated.append({**key, "state": invoice.state.value, **each.payment_dates})
 
 
 def _read_again(pusher: Pusher, invoice: ReconciledInvoice) -> Sequence[Snapshot]:

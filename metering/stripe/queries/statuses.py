@@ -67,7 +67,8 @@ def sums_by_status(
 MOST_COUNTED = 10_000
 _TO_DO = " UNION ALL ".join(
     f"""
-    SELECT '{status.value}' AS status, count(*) AS count, CAST(coalesce(sum(billed_cents), 0) AS bigint) AS billed_cents
+    SELECT '{status.value}' AS status, count(*) AS count,
+           CAST(coalesce(sum(billed_cents), 0) AS bigint) AS billed_cents
     FROM (SELECT i.billed_cents {_FROM} WHERE {_CONDITIONS[status]} LIMIT {MOST_COUNTED}) AS {status.value}
     """
     for status in TO_DO
@@ -112,9 +113,12 @@ _PAGES = {status: text(_page(condition)) for status, condition in _CONDITIONS.it
 def invoices_by_status(
     connection: Connection, *, where: StatusFilter, before: tuple[str, str] | None, limit: int, now: datetime
 ) -> Sequence[tuple[str, str]]:
-    """Up to `limit` (customer_id, invoice_id), the newest month first, behind the position (period, customer_id)."""
+    """Up to `limit` (customer_id, invoice_id), the newest month first, that come after the position `before`.
+
+    A position is (period, customer_id).
+    """
     period, customer_id = before or (None, None)
-    parameters = {
+    parameters: dict[str, object] = {
         "customer_id": where.customer_id,
         "period": where.period,
         "state": where.state,

@@ -224,7 +224,8 @@ def record_relinked(connection: Connection, rows: Sequence[Mapping[str, str]]) -
 
 _PAYMENTS = text(
     """
-    UPDATE invoice_pushes p SET finalized_at = r.finalized_at, payment_due_at = r.payment_due_at, paid_at = r.paid_at
+    UPDATE invoice_pushes p
+    SET finalized_at = r.finalized_at, payment_due_at = r.payment_due_at, paid_at = r.paid_at
     FROM json_to_recordset(CAST(:rows AS json)) AS r (
         customer_id text, invoice_id text, state text, finalized_at timestamptz, payment_due_at timestamptz,
         paid_at timestamptz)
