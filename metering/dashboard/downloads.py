@@ -19,7 +19,7 @@ from metering.dashboard.access import needs
 from metering.dashboard.errors import InvalidFilterError, NotFoundError
 from metering.dashboard.months import Month
 from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.pages.invoices import stored_invoice
+from metering.dashboard.pages.invoice import stored_invoice
 from metering.dashboard.rendering import HEADERS
 from metering.dashboard.sessions import viewer_of
 from metering.dashboard.tables import Table, table_csv

@@ -74,6 +74,22 @@ def push_views(connection: Connection, keys: Sequence[tuple[str, str]]) -> Mappi
     }
 
 
+_PUSHED = text(
+    """
+    SELECT min(coalesce(answered_at, sent_at)) FROM stripe_operations
+    WHERE customer_id = :customer_id AND invoice_id = :invoice_id AND operation = 'create' AND outcome = 'done'
+    """
+)
+
+
+def pushed_at(connection: Connection, *, customer_id: str, invoice_id: str) -> datetime | None:
+    """When the invoice was created at Stripe; None before, and where that is not known."""
+    at: datetime | None = connection.execute(
+        _PUSHED, {"customer_id": customer_id, "invoice_id": invoice_id}
+    ).scalar_one()
+    return at
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftView:
     """A finding of a reconciliation. `drift_cents` is what Stripe had minus what it should have had."""
