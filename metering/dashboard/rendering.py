@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from metering.dashboard import values
 from metering.dashboard.tables import exact, shown
+from metering.months.line_rates import quantity_text
 
 # Nothing from other origins, no inline script or style, no framing, forms only to us.
 POLICY = (
@@ -75,6 +76,7 @@ def _environment() -> Environment:
         "shown": shown,
         "percent_of": values.percent_of,
         "exact": exact,
+        "shown_exact": values.exact_money,
     }
     environment.filters |= {
         "money": values.money,
@@ -84,6 +86,7 @@ def _environment() -> Environment:
         "timestamp": values.timestamp,
         "cents": lambda cents: values.money(Decimal(cents)),
         "age": values.age,
+        "quantity": quantity_text,
     }
     return environment
 

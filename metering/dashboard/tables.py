@@ -12,6 +12,7 @@ from enum import StrEnum
 from io import StringIO
 from typing import TypeAlias
 
+from metering.core.money import decimals_of
 from metering.dashboard import values
 from metering.exports.csv_file import defused
 
@@ -88,9 +89,21 @@ class Table:
         found = row.get(column.key)
         return found if isinstance(found, Cell) else Cell(found)
 
+    def decimals(self, column: Column) -> int:
+        """The decimals of a column of exact amounts: as many as one of them needs, so that the points align."""
+        if column.kind is not Kind.EXACT_MONEY:
+            return 2
+        rows = [*self.rows, self.total] if self.total else self.rows
+        values_ = (self.cell(row, column).value for row in rows)
+        return decimals_of(value for value in values_ if isinstance(value, Decimal))
 
-def shown(value: Value, kind: Kind) -> str:
-    """A value as a page shows it."""
+    def all_decimals(self) -> Mapping[str, int]:
+        """The decimals of every column, by its key."""
+        return {column.key: self.decimals(column) for column in self.columns}
+
+
+def shown(value: Value, kind: Kind, decimals: int = 2) -> str:
+    """A value as a page shows it; an exact amount has at least this many decimals."""
     match value:
         case None | "":
             return "–"
@@ -101,7 +114,7 @@ def shown(value: Value, kind: Kind) -> str:
         case Decimal() if kind is Kind.CHANGE:
             return f"{'+' if value > 0 else ''}{values.money(value)}"
         case Decimal():
-            return values.exact_money(value) if kind is Kind.EXACT_MONEY else values.money(value)
+            return values.exact_money(value, decimals) if kind is Kind.EXACT_MONEY else values.money(value)
         case int():
             return values.count(value)
     return value

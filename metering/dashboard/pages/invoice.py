@@ -69,7 +69,7 @@ def invoice(request: PageRequest) -> Page:
         before=None, limit=_FINDINGS,
     )  # fmt: skip
     lines = _lines(stored, rates)
-    tables = [_lines_table(stored, lines), _rates_table(lines)]
+    tables = [_lines_table(lines), _rates_table(lines)]
     amounts = [row.usd_cents for each in lines for row in each.rates] + [each.line.sum.usd_cents for each in lines]
     carried = next((each.line for each in lines if each.line.sum.kind is LineKind.CARRIED_IN), None)
     return Page(
@@ -88,6 +88,7 @@ def invoice(request: PageRequest) -> Page:
             "customer": get_customer(request.connection, customer_id=mine.customer_id, now=request.now),
             "shown_lines": [each for each in lines if each.line.sum.kind is not LineKind.CARRIED_IN],
             "carried": carried,
+            "billed": Decimal(mine.billed_cents),
             "exact_total": EXACT.add(mine.exact_usd_cents, mine.carried_in_usd_cents),
             "decimals": decimals_of([*amounts, mine.remainder_usd_cents, mine.exact_usd_cents]),
             "timeline": _timeline(request, stored, push),
@@ -110,7 +111,7 @@ def _lines(stored: StoredInvoice, rates: RatesOfLines) -> list[ShownLine]:
     ]
 
 
-def _lines_table(stored: StoredInvoice, lines: Sequence[ShownLine]) -> Table:
+def _lines_table(lines: Sequence[ShownLine]) -> Table:
     return Table(
         name="lines",
         title="Lines",
@@ -170,9 +171,8 @@ def _timeline(request: PageRequest, stored: StoredInvoice, push: PushView) -> Se
     mine, at_stripe = stored.invoice, push.state in AT_STRIPE
     pushed = pushed_at(request.connection, customer_id=mine.customer_id, invoice_id=mine.invoice_id)
     is_paid, late = push.state is PushState.PAID, shown_status(request, push) == InvoiceStatus.PAST_DUE
-    steps.append(
-        Step("Pushed", pushed, "" if pushed or at_stripe else "not at Stripe yet", at_stripe or bool(pushed))
-    )
+    is_there = at_stripe or pushed is not None
+    steps.append(Step("Pushed", pushed, "" if is_there else "not at Stripe yet", is_there))
     steps.append(Step("Finalized", push.finalized_at, "", at_stripe))
     if push.state in (PushState.VOID, PushState.UNCOLLECTIBLE):
         return [*steps, Step(push.state.value.capitalize(), None, "at Stripe", True)]

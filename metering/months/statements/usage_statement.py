@@ -151,8 +151,8 @@ def _row(
 def _notes(stored: StoredInvoice) -> list[str]:
     invoice = stored.invoice
     rounding = (
-        "Every completion is charged exactly, to fractions of a cent. Beneath a line, quantity x rate is the amount"
-        " of each kind of usage; cached input is not among its input tokens. The total is rounded down once to"
+        "Every completion is charged exactly, to fractions of a cent. Beneath a line, quantity x rate is the"
+        " amount of each kind of usage; cached input is not among its input tokens. The total is rounded down once to"
         " whole cents, which the lines share."
     )
     if invoice.deferred:
