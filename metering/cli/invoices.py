@@ -15,7 +15,7 @@ from metering.core.errors import MeteringError
 from metering.core.money import cents_text
 from metering.db.engine import transaction
 from metering.months.invoice import InvoiceLine, LineKind
-from metering.months.line_rates import LineRate, quantity_text, rate_rows
+from metering.months.line_rates import LineRate, quantity_text, rate_decimals, rate_rows
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
 from metering.months.queries.line_rates import kept_line_rates
 from metering.months.store.invoices import StoredInvoice
@@ -116,12 +116,14 @@ def _line_rows(line: InvoiceLine, rates: Sequence[LineRate]) -> Iterator[dict[st
         "usd_cents": cents_text(line.sum.usd_cents),
         "billed_cents": line.billed_cents,
     }
-    for row in rate_rows(rates):
+    rows = rate_rows(rates)
+    decimals = rate_decimals(rows)
+    for row in rows:
         yield {
             "line": f"· {row.what}",
             "streams": None,
             "quantity": None if row.quantity is None else quantity_text(row.quantity),
-            "rate": row.rate or None,
+            "rate": row.rate(decimals) or None,
             "usd_cents": cents_text(row.usd_cents),
             "billed_cents": None,
         }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from metering.core.money import EXACT, ZERO, cents_of_time, dollars, sum_cents
+from metering.core.money import EXACT, ZERO, cents_of_time, decimals_of, dollars, sum_cents
 from metering.events.usage import Quantity, UsageKind
 from metering.months.invoice import LineKind, LineSum
 
@@ -57,10 +57,11 @@ class RateRow:
     usd: Decimal | None = None
     per: str = ""
 
-    @property
-    def rate(self) -> str:
-        """The rate in words, such as `$5.00 per 1M`; empty without one."""
-        return f"{dollars(EXACT.scaleb(self.usd, 2))} {self.per}" if self.usd is not None else ""
+    def rate(self, decimals: int = 2) -> str:
+        """The rate in words, such as `$5.00 per 1M`, with at least this many decimals; empty without one."""
+        if self.usd is None:
+            return ""
+        return f"{dollars(EXACT.scaleb(self.usd, 2), decimals=decimals)} {self.per}"
 
 
 # The kinds that are priced by the thousand, by the companies that sell them, and so by the rates that people know.
@@ -127,6 +128,11 @@ def _row(rate: LineRate) -> RateRow:
         per=per if usd is not None else "",
         usd_cents=EXACT.subtract(rate.usd_cents, rate.rounding_usd_cents),
     )
+
+
+def rate_decimals(rows: Iterable[RateRow]) -> int:
+    """The decimals that the rates of rows need: one precision for a column of them."""
+    return decimals_of(EXACT.scaleb(row.usd, 2) for row in rows if row.usd is not None)
 
 
 def quantity_text(quantity: Quantity) -> str:

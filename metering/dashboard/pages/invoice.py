@@ -13,7 +13,7 @@ from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.invoices import shown_status, sync_of
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from metering.months.invoice import InvoiceLine, LineKind, describe
-from metering.months.line_rates import RateRow, RatesOfLines, quantity_text, rate_rows
+from metering.months.line_rates import RateRow, RatesOfLines, quantity_text, rate_decimals, rate_rows
 from metering.months.queries.invoices import find_invoice, line_entries
 from metering.months.queries.line_rates import kept_line_rates
 from metering.months.store.invoices import StoredInvoice
@@ -91,6 +91,7 @@ def invoice(request: PageRequest) -> Page:
             "billed": Decimal(mine.billed_cents),
             "exact_total": EXACT.add(mine.exact_usd_cents, mine.carried_in_usd_cents),
             "decimals": decimals_of([*amounts, mine.remainder_usd_cents, mine.exact_usd_cents]),
+            "rate_decimals": rate_decimals(row for each in lines for row in each.rates),
             "timeline": _timeline(request, stored, push),
             "tables": tables,
             "findings": [each for each in findings if each.repaired_at is None] if of_staff else [],
@@ -150,7 +151,7 @@ def _rates_table(lines: Sequence[ShownLine]) -> Table:
                 "line": each.line.sum.line_key,
                 "what": row.what,
                 "quantity": "" if row.quantity is None else quantity_text(row.quantity).replace(",", ""),
-                "rate": row.rate,
+                "rate": row.rate(),
                 "amount": row.usd_cents,
             }
             for each in lines

@@ -40,9 +40,9 @@ _OF_STAFF = frozenset({InvoiceStatus.DRAFT, InvoiceStatus.ATTENTION})
 _COLUMNS = (
     Column("number", "Number"),
     Column("customer_id", "Customer"),
+    Column("billed", "Billed", Kind.MONEY),
     Column("period", "Month"),
     Column("status", "Status", Kind.STATE),
-    Column("billed", "Billed", Kind.MONEY),
     Column("due", "Due", Kind.DAY),
     Column("sync", "Stripe", Kind.STATE),
     Column("exact", "Exact", Kind.EXACT_MONEY),
@@ -106,6 +106,7 @@ def invoices(request: PageRequest) -> Page:
         empty=_EMPTY,
         with_why=wanted.status is InvoiceStatus.ATTENTION or wanted.state is not None,
         total=_total(wanted, sums),
+        fixed=frozenset(name for name, given in (("period", wanted.period),) if given),
     )
     return Page(
         template="invoices.html.j2",
@@ -115,6 +116,7 @@ def invoices(request: PageRequest) -> Page:
             "table": table,
             "tabs": _tabs(request, wanted, sums),
             "period": wanted.period,
+            "files_of": wanted.month or _newest_of_customer(request, wanted),
             "state": wanted.state,
             "status": wanted.status.value if wanted.status else None,
             "customer_id": wanted.customer_id,
@@ -138,6 +140,12 @@ def _wanted(request: PageRequest) -> _Wanted:
         customer_id=customer_id,
         state=state,
     )
+
+
+def _newest_of_customer(request: PageRequest, wanted: _Wanted) -> str | None:
+    if wanted.customer_id is None:
+        return None
+    return newest_invoiced(request.connection, customer_id=wanted.customer_id)
 
 
 _Sums = Mapping[InvoiceStatus, StatusSum]
@@ -230,18 +238,19 @@ def invoice_table(
     whole: bool = True,
     with_why: bool = False,
     total: Row | None = None,
+    fixed: frozenset[str] = frozenset(),
 ) -> Table:
-    """A table of invoices."""
+    """A table of invoices, without the columns that are `fixed` by the filter."""
     pushes = push_views(
         request.connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found]
     )
     names = customer_names(request.connection, [each.invoice.customer_id for each in found])
     of_staff = request.viewer.customer_id is None
-    columns = _WITH_WHY if with_why else _COLUMNS
+    left_out = fixed if of_staff else fixed | {"customer_id", "sync", "why"}
     return Table(
         name="invoices",
         title="Invoices, newest month first",
-        columns=[column for column in columns if of_staff or column.key not in ("customer_id", "sync", "why")],
+        columns=[each for each in (_WITH_WHY if with_why else _COLUMNS) if each.key not in left_out],
         rows=[_row(request, each, pushes[each.invoice.invoice_id], names) for each in found],
         empty=empty,
         more=more,

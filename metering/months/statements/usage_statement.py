@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from metering.core.money import EXACT, decimals_of, dollars
 from metering.core.time_zones import shown_zone
 from metering.months.invoice import Invoice, InvoiceLine, LineKind, describe
-from metering.months.line_rates import RateRow, RatesOfLines, quantity_text, rate_rows
+from metering.months.line_rates import RateRow, RatesOfLines, quantity_text, rate_decimals, rate_rows
 from metering.months.store.invoices import StoredInvoice
 
 
@@ -86,7 +86,10 @@ def usage_statement(
     rows = {key: rate_rows(found) for key, found in rates.items()}
     amounts = [line.sum.usd_cents for line in invoice.lines]
     amounts += [row.usd_cents for found in rows.values() for row in found]
-    exact = _Exact(decimals_of([*amounts, invoice.remainder_usd_cents]))
+    exact = _Exact(
+        decimals_of([*amounts, invoice.remainder_usd_cents]),
+        rate_decimals(row for found in rows.values() for row in found),
+    )
     return UsageStatement(
         title="Usage statement",
         issuer=issuer,
@@ -105,7 +108,10 @@ def usage_statement(
 
 @dataclass(frozen=True, slots=True)
 class _Exact:
+    """The decimals of exact amounts, and of rates."""
+
     decimals: int
+    of_rates: int
 
     def text(self, usd_cents: Decimal) -> str:
         return dollars(usd_cents, decimals=self.decimals)
@@ -140,7 +146,7 @@ def _row(
             RateText(
                 rate.what,
                 "" if rate.quantity is None else quantity_text(rate.quantity),
-                rate.rate,
+                rate.rate(exact.of_rates),
                 exact.text(rate.usd_cents),
             )
             for rate in rates
@@ -152,8 +158,8 @@ def _notes(stored: StoredInvoice) -> list[str]:
     invoice = stored.invoice
     rounding = (
         "Every completion is charged exactly, to fractions of a cent. Beneath a line, quantity x rate is the"
-        " amount of each kind of usage; cached input is not among its input tokens. The total is rounded down once to"
-        " whole cents, which the lines share."
+        " amount of each kind of usage; cached input is not among its input tokens. The total is rounded down"
+        " once to whole cents, which the lines share."
     )
     if invoice.deferred:
         minimum = dollars(Decimal(invoice.minimum_cents))
