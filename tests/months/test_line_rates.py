@@ -1,4 +1,4 @@
-"""What an invoice line consists of: quantity x rate by kind, one row for each rate, as a payer computes it again."""
+"""What an invoice line consists of: quantity x rate by kind, one row for each rate, as a payer computes it."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -6,6 +6,7 @@ from decimal import Decimal
 import psycopg
 import pytest
 
+from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
@@ -16,6 +17,7 @@ from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
 from metering.prices.set_terms import set_cancel_policy, set_markup, set_upstream_price
+from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
 
 EARLY, LATE = datetime(2026, 11, 5, 9, tzinfo=UTC), datetime(2026, 11, 20, 9, tzinfo=UTC)
@@ -39,20 +41,13 @@ def price(books: Books, since: datetime, **usd: str) -> None:
 
 def use(books: Books, name: str, at: datetime, usage: Usage, **changes: object) -> None:
     outcome = changes.pop("outcome", Outcome.COMPLETED)
+    source = changes.pop("usage_source", UsageSource.PROVIDER)
     given = {"model": MODEL, **changes}
-    books.receive(
-        [
-            start(name, time=at, **given),
-            end(
-                name,
-                time=at + timedelta(seconds=4),
-                usage=usage,
-                usage_source=UsageSource.PROVIDER,
-                outcome=outcome,
-            ),
-        ],
-        at=at,
-    )
+    begun = start(name, time=at, **given)
+    customer_id = begun.customer_id
+    ended_at = at + timedelta(seconds=4)
+    ended = end(name, time=ended_at, customer_id=customer_id, usage=usage, usage_source=source, outcome=outcome)
+    books.receive([begun, ended], at=at)
     books.finalize(now=at + timedelta(minutes=1))
 
 
@@ -121,9 +116,11 @@ def test_a_markup_is_in_the_rate_and_a_waived_completion_is_a_row_without_a_char
 
 def test_an_adjustment_of_an_earlier_month_shows_what_it_changed(books: Books) -> None:
     price(books, SINCE, input="3", output="15")
-    use(books, "s", EARLY, Usage(input_tokens=1_000, output_tokens=100))
+    counted = Usage(input_tokens=1_000, output_tokens=100)
+    use(books, "s", EARLY, counted, usage_source=UsageSource.GATEWAY_COUNT)
     books.close("2026-11")
-    better = end("s", time=EARLY + timedelta(seconds=9), usage=Usage(input_tokens=1_000, output_tokens=160))
+    reported = Usage(input_tokens=1_000, output_tokens=160)
+    better = end("s", time=EARLY + timedelta(seconds=4), usage=reported, usage_source=UsageSource.PROVIDER)
     books.receive([better], at=DECEMBER)
     books.finalize(now=DECEMBER)
     books.close("2026-12")
@@ -183,6 +180,7 @@ def test_an_invoice_whose_rates_do_not_sum_is_left_out_and_holds_up_no_other(
 ) -> None:
     price(books, SINCE, input="3", output="15")
     use(books, "s", EARLY, Usage(input_tokens=1_000, output_tokens=100))
+    put_customer(engine=books.service.engine, customer_id="zed", details=CustomerDetails(), now=EARLY)
     use(books, "t", EARLY, Usage(input_tokens=1_000, output_tokens=100), customer_id="zed")
     books.close("2026-11")
     with psycopg.connect(books.database.url) as connection:
@@ -192,3 +190,6 @@ def test_an_invoice_whose_rates_do_not_sum_is_left_out_and_holds_up_no_other(
     assert add_missing_rates(engine=books.service.engine, may_go_on=lambda: True) == 1
     assert kept(books, books.invoices()[0].invoice.invoice_id) == {}
     assert "rates of an invoice not kept" in caplog.text
+    with psycopg.connect(books.database.url) as connection:
+        connection.execute("UPDATE invoice_lines SET usd_cents = usd_cents - 1 WHERE customer_id = 'acme'")
+    assert add_missing_rates(engine=books.service.engine, may_go_on=lambda: True) == 1

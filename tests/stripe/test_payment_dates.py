@@ -2,10 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from metering.stripe.invoice_status import EXPLANATIONS, InvoiceStatus, status_of
-from metering.stripe.push import PushState
 from tests.builders import Months
 from tests.stripe.reconciling import invoice_of, look
 
@@ -54,29 +50,3 @@ def test_a_due_date_that_was_changed_at_stripe_is_read_by_a_reconciliation(month
     months.stripe.control.edit(invoice_of(months).id, {"due_date": later})
     assert look(months).found == []
     assert dates(months)[1] == at(later)
-
-
-@pytest.mark.parametrize(
-    ("state", "due", "status"),
-    [
-        (PushState.PENDING, None, InvoiceStatus.DRAFT),
-        (PushState.UNKNOWN, None, InvoiceStatus.ATTENTION),
-        (PushState.STUCK, None, InvoiceStatus.ATTENTION),
-        (PushState.FINAL, None, InvoiceStatus.OPEN),
-        (PushState.FINAL, NOW, InvoiceStatus.OPEN),
-        (PushState.FINAL, NOW - timedelta(seconds=1), InvoiceStatus.PAST_DUE),
-        (PushState.PAID, NOW - timedelta(days=9), InvoiceStatus.PAID),
-        (PushState.DEFERRED, None, InvoiceStatus.CARRIED_OVER),
-    ],
-)
-def test_an_invoice_is_past_due_only_while_it_is_open(
-    state: PushState, due: datetime | None, status: InvoiceStatus
-) -> None:
-    assert status_of(state, payment_due_at=due, now=NOW) is status
-
-
-def test_every_push_state_has_a_status_and_an_explanation() -> None:
-    assert {status_of(state, payment_due_at=NOW - timedelta(1), now=NOW) for state in PushState} < set(
-        InvoiceStatus
-    )
-    assert set(EXPLANATIONS) == set(PushState)
