@@ -62,6 +62,9 @@ WHERE e.kind = 'adjustment' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 )
 
 
+# PostgreSQL expects a hundred lines in each bill, so many groups, and would sort all lines on disk: 15 times slower.
+_HASHED, _AS_PLANNED = text("SET LOCAL enable_sort = off"), text("SET LOCAL enable_sort = DEFAULT")
+
 # A kind, USD per million, and USD per hour; and a quantity and exact cents.
 _Rate = tuple[str | None, Decimal | None, Decimal | None]
 _Sum = tuple[Decimal, Decimal]
@@ -73,6 +76,7 @@ def sum_line_rates(connection: Connection, months: Sequence[OpenMonth]) -> Mappi
     Lines that an invoice leaves out, because their adjustments sum to 0, have rates as well.
     """
     parameters = months_parameter(months)
+    connection.execute(_HASHED)
     sums: dict[MonthKey, dict[str, dict[_Rate, _Sum]]] = defaultdict(dict)
     for query in (_CHARGES, _ADJUSTMENTS):
         for row in connection.execute(query, parameters):
@@ -90,6 +94,7 @@ def sum_line_rates(connection: Connection, months: Sequence[OpenMonth]) -> Mappi
             rate = (row.usage_kind, row.usd_per_million, row.usd_per_hour)
             quantity, usd_cents = rates.get(rate, (ZERO, ZERO))
             rates[rate] = (EXACT.add(quantity, row.quantity), EXACT.add(usd_cents, row.usd_cents))
+    connection.execute(_AS_PLANNED)
     return {month: {key: _rates(found) for key, found in lines.items()} for month, lines in sums.items()}
 
 
