@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
+from psycopg.errors import QueryCanceled
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -13,7 +14,7 @@ from metering.months.line_rates import unexplained
 from metering.months.queries.entries import OpenMonth
 from metering.months.queries.invoices import get_invoice
 from metering.months.queries.line_rates import WithoutRates, invoices_without_rates, sum_line_rates
-from metering.months.store.line_rates import add_line_rates, claim_without_rates
+from metering.months.store.line_rates import add_line_rates, claim_without_rates, record_without_rates
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,22 @@ def keep_rates(connection: Connection, invoices: Sequence[Invoice], months: Sequ
                     f" {line.sum.line_key!r} leave {left} cents of its {line.sum.usd_cents} cents"
                 )
     add_line_rates(connection, found)
+
+
+def keep_rates_in_time(connection: Connection, invoices: Sequence[Invoice], months: Sequence[OpenMonth]) -> None:
+    """The same; where it takes longer than a statement may, the invoices stay without rates, for a worker to add.
+
+    Raises:
+        UnexplainedLineError: the rates of a line do not sum to it.
+    """
+    try:
+        with connection.begin_nested():
+            keep_rates(connection, invoices, months)
+    except DBAPIError as error:
+        if not isinstance(error.orig, QueryCanceled):
+            raise
+        log.warning("rates not kept in time, left to a worker", extra={"invoices": len(invoices)})
+        record_without_rates(connection, [(each.customer_id, each.invoice_id) for each in invoices])
 
 
 def add_missing_rates(*, engine: Engine, may_go_on: Callable[[], bool]) -> int:

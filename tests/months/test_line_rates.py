@@ -7,9 +7,10 @@ import psycopg
 import pytest
 
 from metering.customers.store import CustomerDetails
-from metering.db.engine import transaction
+from metering.db.engine import service_engine, transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
+from metering.months.close_months import close_step
 from metering.months.keep_rates import add_missing_rates
 from metering.months.line_rates import LineRate, rate_rows
 from metering.months.queries.line_rates import kept_line_rates
@@ -19,6 +20,7 @@ from metering.prices.set_rate import set_rate
 from metering.prices.set_terms import set_cancel_policy, set_markup, set_upstream_price
 from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
+from tests.builders.books import CLOSE_TERMS
 
 EARLY, LATE = datetime(2026, 11, 5, 9, tzinfo=UTC), datetime(2026, 11, 20, 9, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 12, 9, tzinfo=UTC)
@@ -193,3 +195,20 @@ def test_an_invoice_whose_rates_do_not_sum_is_left_out_and_holds_up_no_other(
     with psycopg.connect(books.database.url) as connection:
         connection.execute("UPDATE invoice_lines SET usd_cents = usd_cents - 1 WHERE customer_id = 'acme'")
     assert add_missing_rates(engine=books.service.engine, may_go_on=lambda: True) == 1
+
+
+def test_a_month_whose_rates_take_too_long_is_invoiced_and_a_worker_adds_them(books: Books) -> None:
+    price(books, SINCE, input="3", output="15")
+    use(books, "s", EARLY, Usage(input_tokens=1_000, output_tokens=100))
+    run = books.start_run("2026-11")
+    impatient = service_engine(books.database.url, statement_timeout=timedelta(seconds=2))
+    with psycopg.connect(books.database.url) as connection:
+        connection.execute("LOCK TABLE invoice_line_rates")
+        while not close_step(engine=impatient, run=run, terms=CLOSE_TERMS, now=DECEMBER, limit=9).done:
+            pass
+    impatient.dispose()
+    (stored,) = books.invoices()
+    assert stored.invoice.exact_usd_cents == Decimal("0.45")
+    assert kept(books, stored.invoice.invoice_id) == {}
+    assert add_missing_rates(engine=books.service.engine, may_go_on=lambda: True) == 1
+    assert [kind for kind, *_ in rates(books)] == ["input", "output"]

@@ -62,7 +62,7 @@ WHERE e.kind = 'adjustment' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 )
 
 
-# PostgreSQL expects a hundred lines in each bill, so many groups, and would sort all lines on disk: 15 times slower.
+# PostgreSQL expects many lines in each bill, and would sort the lines of all bills on disk.
 _HASHED, _AS_PLANNED = text("SET LOCAL enable_sort = off"), text("SET LOCAL enable_sort = DEFAULT")
 
 # A kind, USD per million, and USD per hour; and a quantity and exact cents.

@@ -1,6 +1,6 @@
 """SQL that keeps the rates of invoice lines. Kept rates never change."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -43,6 +43,21 @@ def _rows(invoice: Invoice, rates: RatesOfLines) -> Iterable[tuple[Any, ...]]:
                 rate.usd_per_hour,
                 rate.usd_cents,
             )
+
+
+_WITHOUT = text(
+    """
+    UPDATE invoices i SET rates_kept = false
+    FROM unnest(CAST(:customer_ids AS text[]), CAST(:invoice_ids AS text[])) AS these (customer_id, invoice_id)
+    WHERE i.customer_id = these.customer_id AND i.invoice_id = these.invoice_id
+    """
+)
+
+
+def record_without_rates(connection: Connection, keys: Sequence[tuple[str, str]]) -> None:
+    """Record that the rates of these (customer_id, invoice_id) are not kept."""
+    customer_ids, invoice_ids = [each[0] for each in keys], [each[1] for each in keys]
+    connection.execute(_WITHOUT, {"customer_ids": customer_ids, "invoice_ids": invoice_ids})
 
 
 _CLAIM = text(
