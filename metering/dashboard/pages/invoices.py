@@ -246,7 +246,9 @@ def invoice_table(
     )
     names = customer_names(request.connection, [each.invoice.customer_id for each in found])
     of_staff = request.viewer.customer_id is None
-    left_out = fixed if of_staff else fixed | {"customer_id", "sync", "why"}
+    left_out = frozenset() if request.for_file else fixed
+    if not of_staff:
+        left_out |= {"customer_id", "sync", "why"}
     return Table(
         name="invoices",
         title="Invoices, newest month first",
