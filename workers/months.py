@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
+from metering.months.keep_rates import add_missing_rates
 from metering.months.run_invoices import begin_scheduled_run, close_steps
 from metering.months.store.runs import open_run
 from metering.server.bootstrap import NotConfiguredError, Service
@@ -68,6 +69,17 @@ class Months:
         if run is not None:
             log.info("closing a month", extra={"period": str(run.period), "run_id": run.run_id})
             self.work()
+
+    def add_missing_rates(self) -> None:
+        """Add the rates of invoices that older code made, for at most MAX_SECONDS."""
+        until = monotonic() + MAX_SECONDS
+        try:
+            added = add_missing_rates(engine=self._service().engine, may_go_on=lambda: monotonic() < until)
+        except (SQLAlchemyError, MeteringError) as error:
+            log.error("adding rates failed, will retry", extra={"error": str(error).splitlines()[0]})
+            return
+        if added:
+            log.info("rates of older invoices added", extra={"invoices": added})
 
     def reconcile_if_due(self) -> None:
         """Compare the newest invoiced month with Stripe, if that is due."""

@@ -65,6 +65,7 @@ from metering.exports.export_month import ExportStoppedError, NotForExcelError
 from metering.exports.month_rows import UnequalExportError
 from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.months.close_months import UnequalSumsError
+from metering.months.keep_rates import UnexplainedLineError
 from metering.months.run_invoices import ForceReasonMissingError, MonthNotOverError
 from metering.prices.check_rates import InvalidRateError
 from metering.prices.model_names import UnknownClauseError
@@ -278,6 +279,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         StripeUncertainError,
         UnequalExportError,
         UnequalSumsError,
+        UnexplainedLineError,
         UnknownClauseError,
         UnknownReaderError,
         UnknownSchemaError,

@@ -94,12 +94,24 @@ def cents_text(amount: Decimal) -> str:
     return format(EXACT.normalize(amount), "f")
 
 
-def dollars_text(cents: Decimal | int) -> str:
-    """Cents as dollars, with every digit and at least cents.
+def dollars_text(cents: Decimal | int, *, decimals: int = 2) -> str:
+    """Cents as dollars, with every digit, and at least this many decimals.
 
-    >>> dollars_text(Decimal("0.4985")), dollars_text(-1458), dollars_text(0)
-    ('$0.004985', '-$14.58', '$0.00')
+    >>> dollars_text(Decimal("0.4985")), dollars_text(-123456), dollars_text(0)
+    ('$0.004985', '-$1,234.56', '$0.00')
+    >>> dollars_text(5, decimals=4)
+    '$0.0500'
     """
     amount = EXACT.scaleb(Decimal(cents), -2)
     whole, _, digits = cents_text(abs(amount)).partition(".")
-    return f"{'-' if amount < 0 else ''}${int(whole):,}.{digits.ljust(2, '0')}"
+    return f"{'-' if amount < 0 else ''}${int(whole):,}.{digits.ljust(decimals, '0')}"
+
+
+def decimals_of(amounts: Iterable[Decimal]) -> int:
+    """The decimals that amounts of cents need as dollars: one precision for a column of them, at least two.
+
+    >>> decimals_of([Decimal("0.4985"), Decimal(100)]), decimals_of([])
+    (6, 2)
+    """
+    exponents = (EXACT.normalize(each).as_tuple().exponent for each in amounts)
+    return max((2 - each for each in exponents if isinstance(each, int) and each < 0), default=2)

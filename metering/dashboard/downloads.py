@@ -20,7 +20,7 @@ from metering.dashboard.arranging import Arrangement
 from metering.dashboard.errors import InvalidFilterError, NotFoundError
 from metering.dashboard.months import Month
 from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.pages.invoices import stored_invoice
+from metering.dashboard.pages.invoice import stored_invoice
 from metering.dashboard.rendering import HEADERS
 from metering.dashboard.sessions import viewer_of
 from metering.dashboard.tables import Table, table_csv

@@ -116,6 +116,11 @@ def invoice_cell(text: str | None, invoice_id: str | None) -> Cell:
     return Cell(text, invoice_page(invoice_id) if invoice_id else None)
 
 
+def safe_url(url: str | None) -> str | None:
+    """An address at Stripe, if it is http or https; else None."""
+    return url if url is not None and url.startswith(("https://", "http://")) else None
+
+
 def _text(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from metering.dashboard import values
 from metering.dashboard.tables import exact, shown
+from metering.months.line_rates import quantity_text
 
 # Nothing from other origins, no inline script or style, no framing, forms only to us.
 POLICY = (
@@ -93,6 +94,7 @@ def _environment() -> Environment:
         "shown_value": shown,
         "percent_of": values.percent_of,
         "exact": exact,
+        "shown_exact": values.exact_money,
     }
     environment.filters |= {
         "money": values.money,
@@ -102,6 +104,7 @@ def _environment() -> Environment:
         "timestamp": values.timestamp,
         "cents": lambda cents: values.money(Decimal(cents)),
         "age": values.age,
+        "quantity": quantity_text,
     }
     return environment
 

@@ -40,15 +40,15 @@ def money_to(usd_cents: Decimal, places: int) -> str:
     return f"{sign}<${step:f}" if size and not rounded else f"{sign}${rounded:,f}"
 
 
-def exact_money(usd_cents: Decimal) -> str:
-    """An amount in dollars with every digit.
+def exact_money(usd_cents: Decimal, decimals: int = 2) -> str:
+    """An amount in dollars with every digit, and at least this many decimals.
 
-    >>> exact_money(Decimal("0.0026175")), exact_money(Decimal(5000)), exact_money(Decimal("-1"))
-    ('$0.000026175', '$50.00', '-$0.01')
+    >>> exact_money(Decimal("0.0026175")), exact_money(Decimal(5000)), exact_money(Decimal("-1"), 4)
+    ('$0.000026175', '$50.00', '-$0.0100')
     """
     text = cents_text(EXACT.scaleb(usd_cents, -2))
     whole, _, digits = text.lstrip("-").partition(".")
-    return f"{'-' if usd_cents < 0 else ''}${int(whole):,}.{digits.ljust(2, '0')}"
+    return f"{'-' if usd_cents < 0 else ''}${int(whole):,}.{digits.ljust(decimals, '0')}"
 
 
 def small_money(usd_cents: Decimal) -> str:
@@ -144,13 +144,13 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, what: str, several: str | None = None) -> str:
     """A number with its noun.
 
-    >>> counted(1, "stream"), counted(1200, "stream")
-    ('1 stream', '1,200 streams')
+    >>> counted(1, "stream"), counted(1200, "stream"), counted(2, "entry", "entries")
+    ('1 stream', '1,200 streams', '2 entries')
     """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def size(octets: int) -> str:

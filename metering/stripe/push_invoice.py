@@ -44,8 +44,7 @@ from metering.stripe.store.pushes import ClaimedPush, park_push, record_push
 
 log = logging.getLogger(__name__)
 
-# Failed verifications and refusals of an invoice before its push is stuck.
-MAX_FAILURES = 3
+MAX_FAILURES = 3  # failed verifications and refusals before a push is stuck
 _LINES_PER_CALL = 100
 
 
@@ -291,6 +290,7 @@ class Push:
             stripe_invoice_id=snapshot.stripe_invoice_id,
             stripe_number=snapshot.number,
             stripe_url=snapshot.url,
+            **snapshot.payment_dates,
             problem=None,
             attempts=0,
             failures=0,

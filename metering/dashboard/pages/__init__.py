@@ -7,7 +7,8 @@ from metering.dashboard.pages.audit_log import audit_log
 from metering.dashboard.pages.backlog import backlog
 from metering.dashboard.pages.customers import customer, customers
 from metering.dashboard.pages.drift import drift
-from metering.dashboard.pages.invoices import entries, invoice, invoices
+from metering.dashboard.pages.invoice import entries, invoice
+from metering.dashboard.pages.invoices import invoices
 from metering.dashboard.pages.keys import keys
 from metering.dashboard.pages.models import models
 from metering.dashboard.pages.month_end import month_end

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from metering.core.cursors import parse_number, parse_time, time_part
-from metering.dashboard.links import customer_cell, invoice_cell
+from metering.dashboard.links import customer_cell, invoice_cell, safe_url
 from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.pages.invoices import safe_url
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.stripe.drift import DriftClass
 from metering.stripe.queries.drift_history import DriftEpisode, list_drift_history

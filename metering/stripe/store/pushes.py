@@ -222,6 +222,27 @@ def record_relinked(connection: Connection, rows: Sequence[Mapping[str, str]]) -
     connection.execute(_RELINKED, {"rows": json_rows(rows)})
 
 
+_PAYMENTS = text(
+    """
+    UPDATE invoice_pushes p
+    SET finalized_at = r.finalized_at, payment_due_at = r.payment_due_at, paid_at = r.paid_at
+    FROM json_to_recordset(CAST(:rows AS json)) AS r (
+        customer_id text, invoice_id text, state text, finalized_at timestamptz, payment_due_at timestamptz,
+        paid_at timestamptz)
+    WHERE p.customer_id = r.customer_id AND p.invoice_id = r.invoice_id AND p.state = r.state
+    """
+)
+
+
+def record_payment_dates(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Record when invoices were finalized, are due and were paid, if their states are still those that were read.
+
+    Each row has customer_id, invoice_id, state, finalized_at, payment_due_at and paid_at.
+    """
+    if rows:
+        connection.execute(_PAYMENTS, {"rows": json_rows(rows)})
+
+
 _WAKE = text(
     "UPDATE invoice_pushes SET due_at = :now WHERE stripe_invoice_id = :stripe_invoice_id RETURNING invoice_id"
 )
