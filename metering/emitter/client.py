@@ -83,10 +83,13 @@ class Emitter:
         done, also when it has failed; it must return at once and not raise.
         """
         pump = self._pump or self._reopened()
-        if pump is not None:
-            pump.put(event, on_spooled)
-        elif on_spooled is not None:
-            on_spooled()
+        if pump is None:
+            if on_spooled is not None:
+                on_spooled()
+        elif on_spooled is None:
+            pump.put(event)
+        else:
+            pump.put_awaited(event, on_spooled)
 
     def stream(
         self,
@@ -146,7 +149,7 @@ class Emitter:
     def stats(self) -> EmitterStats:
         """The number of events of this process by what happened to them so far."""
         pump = self._pump
-        return EmitterStats() if pump is None else pump.counters.snapshot(spooled=pump.spooled)
+        return EmitterStats() if pump is None else pump.stats()
 
     def close(self, timeout: float = 5.0) -> bool:
         """Spool all emitted events, and send until all are acknowledged or `timeout` seconds have passed.
