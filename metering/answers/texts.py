@@ -48,7 +48,11 @@ def plain_piece(document: dict[str, Any]) -> TextPiece | None:
         return None
     choice: dict[str, Any] = choices[0]
     delta = choice.get("delta")
-    if not isinstance(delta, dict) or choice.get("finish_reason") is not None or not choice.keys() <= _PLAIN_CHOICE:
+    if (
+        not isinstance(delta, dict)
+        or choice.get("finish_reason") is not None
+        or not choice.keys() <= _PLAIN_CHOICE
+    ):
         return None
     content, index = delta.get("content"), choice.get("index")
     if not isinstance(content, str) or not content or type(index) is not int or not delta.keys() <= _PLAIN_DELTA:

@@ -27,6 +27,44 @@ def test_pieces_of_any_size_count_as_the_whole_text_does(seed: int, longest_piec
     assert abs(count.counts()[0] - counter.count(text)) <= len(text) // 400
 
 
+_ODD = (
+    "Hello",
+    "I'm",
+    "foo.",
+    "bar\n",
+    "  x",
+    "日本",
+    "3.14",
+    "(a)",
+    "é",
+    "'s",
+    "\t",
+    "a/b",
+    "//",
+    "\r\n",
+    "🙂",
+    " ",
+    "x'",
+    " 'll",
+)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4"])
+def test_looking_often_at_a_text_with_words_changes_nothing(model: str) -> None:
+    counter = counter_for(model=model)
+    for seed in range(300):
+        chance = random.Random(seed)
+        text = "".join(chance.choice(_ODD) + chance.choice(("", " ", " ")) for _ in range(chance.randint(1, 60)))
+        count, at = OutputCount(counter=counter), 0
+        while at < len(text):
+            size = chance.randint(1, 9)
+            count.add(lane=(False, 0, "content"), text=text[at : at + size])
+            at += size
+            if chance.random() < 0.3:
+                count.counts()
+        assert count.counts()[0] == counter.count(text), repr(text)
+
+
 def test_text_without_spaces_counts_within_a_token_in_four_hundred_characters() -> None:
     text = "".join(random.Random(7).choices("0123456789abcdef漢字", k=8_000))
     counter = counter_for(model="gpt-5.5-pro")

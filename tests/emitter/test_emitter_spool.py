@@ -214,7 +214,7 @@ def test_an_event_that_comes_as_the_emitter_closes_is_counted_as_dropped(start_e
     emitter = start_emitter(f"http://127.0.0.1:{free_port()}")
     is_about_to_append, is_closed = threading.Event(), threading.Event()
 
-    def stop_before_appending(frame: FrameType, kind: str, _: object) -> Any:
+    def stop_before_appending(frame: FrameType, *_: object) -> Any:
         if frame.f_code is not Pump.put.__code__:
             return None
         if linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() == "queue.append(event)":
