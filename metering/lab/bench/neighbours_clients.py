@@ -1,4 +1,4 @@
-"""The clients of `metering bench neighbours`, each a process of its own: a quiet one that is timed, and noisy ones.
+"""The clients of `metering bench neighbours`, each in a process: a quiet one that is timed, and noisy ones.
 
 Run as `python -m metering.lab.bench.neighbours_clients` with an Order as JSON on stdin; it prints what it saw as
 JSON. Times are of the monotonic clock, which all processes of a machine share.
@@ -28,7 +28,7 @@ _PLACEHOLDER = "0" * 16
 _BATCH = "application/cloudevents-batch+json"
 _LARGE_EVENTS, _BAD_EVENTS, _QUIET_EVENTS = 8_000, 10_000, 10
 _LIVEZ_SECONDS, _GIVE_UP_SECONDS = 0.25, 60.0
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS, _BACK_SECONDS = 1.0, 10.0
 # A month by hour and by everything: the most expensive question about totals.
 _TOTALS = (
     "/v1/totals?from=2026-10-01T00:00:00Z&to=2026-11-01T00:00:00Z&granularity=hour&limit=1000"
@@ -226,7 +226,7 @@ async def _hold(order: Order) -> Seen:
                         await loop.sock_sendall(connection, _request("", _LARGE_FILE) * 8)
                         await asyncio.sleep(until - monotonic())
                     await loop.sock_recv(connection, 1)
-            await asyncio.sleep(min(_PAUSE_SECONDS, max(0.0, until - monotonic())))
+            await asyncio.sleep(min(_BACK_SECONDS, max(0.0, until - monotonic())))
 
     turns = itertools.cycle((False, True))
     await _in_windows(order, lambda until: one_connection(until, asks=next(turns)))

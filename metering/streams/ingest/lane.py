@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -36,6 +36,7 @@ from metering.streams.stream import StreamFacts, join_all
 log = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_COMMIT = 50_000
+MAX_STREAMS_PER_STATEMENT = 500
 MAX_KNOWN_CUSTOMERS = 100_000
 _ATTEMPTS = 3
 # While several keys wait, a commit has as many events as take about this long, but not fewer than these.
@@ -189,9 +190,9 @@ class CommitLane:
                     await copy.write_row(submission.entry.copy_row())
             if new_customers:
                 await cursor.execute(ADD_CUSTOMERS, (received_at, new_customers))
-            if streams:
+            for part in _parts(streams):
                 parameters = upsert_parameters(
-                    streams.values(),
+                    part,
                     first_received_at=min(arrivals),
                     received_at=received_at,
                     abandon_after=self._abandon_after,
@@ -243,6 +244,16 @@ def _joined(group: Sequence[Submission]) -> dict[StreamKey, StreamFacts]:
     if len(group) == 1:
         return group[0].streams
     return join_all(facts for submission in group for facts in submission.streams.values())
+
+
+def _parts(streams: Mapping[StreamKey, StreamFacts]) -> Iterator[Sequence[StreamFacts]]:
+    """The streams in parts: encoding thousands at once would hold up the event loop, and so all other requests.
+
+    In the order of their keys, in which each statement locks them, so that two writers cannot deadlock.
+    """
+    keys = sorted(streams) if len(streams) > MAX_STREAMS_PER_STATEMENT else list(streams)
+    for begin in range(0, len(keys), MAX_STREAMS_PER_STATEMENT):
+        yield [streams[key] for key in keys[begin : begin + MAX_STREAMS_PER_STATEMENT]]
 
 
 def _succeed(group: Sequence[Submission]) -> None:
