@@ -21,6 +21,7 @@ from metering.lab.bench.neighbours import NOISES, bench_neighbours
 from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
+from metering.lab.bench.resume import bench_resume
 from metering.lab.bench.totals import bench_totals
 from metering.lab.chaos.report import render_page as render_reliability
 from metering.lab.chaos.run import Plan, run_chaos, summary
@@ -186,6 +187,19 @@ def emitter(
     report = bench_emitter(calls=calls, say=say)
     say(f"ratio of emit to an append under a lock: {report.ratio:.1f}; p99 at 1/ms: {report.paced_ratio:.1f}")
     _finish(report, out, as_json)
+
+
+@app.command("resume", epilog="Example: metering bench resume --streams 50 --rounds 3")
+def resume(
+    streams: Annotated[int, typer.Option(min=1, max=5_000, help="Streams at the same time.")] = 100,
+    rate: Annotated[int, typer.Option(min=1, help="Tokens a second and stream.")] = 20,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured seconds of each turn.")] = 6.0,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of each kind.")] = 5,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what an X-Resume-Key costs: the first chunk, and CPU per chunk, also with a second reader."""
+    _finish(bench_resume(streams=streams, rate=rate, seconds=seconds, rounds=rounds, say=say), out, as_json)
 
 
 @app.command("neighbours", epilog="Example: metering bench neighbours --seconds 3 --rounds 2")
