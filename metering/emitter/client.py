@@ -115,8 +115,8 @@ class Emitter:
 
         Its id is made up if you give none. The input is `input_tokens`, or counted from the `request` in OpenAI's
         format, or what the upstream reports; for speech also `input_characters`. `inlet` names who watches
-        the stream, where that is no gateway of yours. With `durable`, `async with` waits until the start is on disk, one second at most; else that takes
-        up to `flush_interval`.
+        the stream, where that is no gateway of yours. With `durable`, `async with` waits until the start is on
+        disk, one second at most; else that takes up to `flush_interval`.
 
         Raises:
             TypeError, ValueError: a field is wrong; the message names it.

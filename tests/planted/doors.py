@@ -116,6 +116,20 @@ DOORS = (
         ("tests/emitter/test_emitter_spool.py::test_a_process_never_takes_the_folder_of_a_living_one",),
     ),
     Fault(
+        "the kernel takes all of an answer that is not read",
+        "metering/api/protocol.py",
+        "        _bound_kernel_buffer(transport)\n",
+        "",
+        ("tests/api/test_slow_clients.py::test_the_kernel_takes_little_of_an_answer_that_is_not_read",),
+    ),
+    Fault(
+        "what follows a deflated body is left out",
+        "metering/streams/ingest/body.py",
+        "    if inflater.unused_data:\n",
+        "    if not inflater.eof:\n",
+        ("tests/api/test_ingest.py::test_a_bad_body_gets_the_right_answer",),
+    ),
+    Fault(
         "an event that comes as the emitter closes is neither spooled nor counted",
         "metering/emitter/pump.py",
         "            item = self._queue.pop()\n",

@@ -183,10 +183,11 @@ def _line(row: Row) -> str:
     return (
         f"{row.what}: p50 {row.alone_p50_ms:.1f} -> {row.beside_p50_ms:.1f} ms,"
         f" p99 {row.alone_p99_ms:.1f} -> {row.beside_p99_ms:.1f} ms, {row.ratio:.1f} x{aim};"
-        f" quiet {_counts(row.quiet)}; noisy {_counts(row.noisy)};"
+        f" quiet {counts_of(row.quiet)}; noisy {counts_of(row.noisy)};"
         f" livez {row.livez - row.livez_failed} of {row.livez}, worst {row.livez_worst_ms:.0f} ms; load {row.load}"
     )
 
 
-def _counts(statuses: dict[str, int]) -> str:
+def counts_of(statuses: dict[str, int]) -> str:
+    """How many answers had each status, as text."""
     return ", ".join(f"{count:,} x {status}" for status, count in sorted(statuses.items())) or "nothing"

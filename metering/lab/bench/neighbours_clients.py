@@ -198,6 +198,7 @@ async def _flood(order: Order) -> Seen:
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + until - monotonic()):
                     statuses[str(await connection.send(next(requests)))] += 1
             except TimeoutError:
+                statuses["unanswered"] += 1
                 break
             except ClosedError:
                 statuses["closed"] += 1
