@@ -163,8 +163,8 @@ DOORS = (
     Fault(
         "a reported count falls",
         "metering/emitter/meter.py",
-        "self._reported_tokens = max(self._reported_tokens, counted.output_tokens or 0)",
-        "self._reported_tokens = counted.output_tokens or 0",
+        "self._reported_tokens = max(self._reported_tokens, output)",
+        "self._reported_tokens = output",
         ("tests/emitter/test_meter.py::test_a_count_that_falls_when_pieces_merge_is_told_as_it_was",),
     ),
     Fault(
