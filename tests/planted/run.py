@@ -75,7 +75,7 @@ def failing_tests(tree: Path, ids: Iterable[str]) -> set[str]:
     said = output.read_text()
     failed, errors = (set(pattern.findall(said)) for pattern in (_FAILED, _ERROR))
     code = os.waitstatus_to_exitcode(status)
-    # A test that could not begin says nothing about the fault. One that failed may find more when it is cleaned up.
+    # A test that could not begin says nothing about the fault. One that failed may find more at its end.
     if errors - failed or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest could not run {ids}:\n{said[-3_000:]}")
     return failed

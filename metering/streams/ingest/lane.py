@@ -43,6 +43,7 @@ _ATTEMPTS = 3
 _SHARED_SECONDS, _LEAST_SHARED = 0.025, 500
 # A connection that was idle for a while is asked whether it still works, which takes less than a millisecond.
 _IDLE_SECONDS, _PING_SECONDS = 1.0, 2.0
+_MOST_REST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,8 @@ class LaneTerms:
 class CommitLane:
     """One connection that commits what is in its queue. Use as: `start()`, any number of `put()`, `stop()`."""
 
-    def __init__(self, terms: LaneTerms) -> None:
+    def __init__(self, terms: LaneTerms, *, makes_room_for: "CommitLane | None" = None) -> None:
+        self._makes_room_for = makes_room_for
         self._connect = terms.connect
         self._commit_timeout = terms.commit_timeout.total_seconds()
         self._abandon_after = terms.abandon_after
@@ -69,9 +71,10 @@ class CommitLane:
         self._known_customers: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._used_at = 0.0
+        self.used_at = 0.0
         self._events_per_second = MAX_EVENTS_PER_COMMIT / 1.0
         self.retries = 0
+        self.rests = 0
 
     @property
     def is_alive(self) -> bool:
@@ -102,12 +105,21 @@ class CommitLane:
                 await self._wake.wait()
                 continue
             group = self.queue.take(self._most_events())
+            began = monotonic()
             try:
                 await self._commit(group)
+                await self._make_room(monotonic() - began)
             except Exception:
                 log.exception("ingest writer failed unexpectedly, requests get 503")
                 _fail(group, NotCommittedError("the events could not be stored: send them again"))
                 await self._discard_connection()
+
+    async def _make_room(self, seconds: float) -> None:
+        """Rest as long as a commit took, while the other lane is in use: PostgreSQL works for both."""
+        other = self._makes_room_for
+        if other is not None and not self._stopping and monotonic() - other.used_at < _IDLE_SECONDS:
+            self.rests += 1
+            await asyncio.sleep(min(seconds, _MOST_REST_SECONDS))
 
     async def _commit(self, group: Sequence[Submission]) -> None:
         began = monotonic()
@@ -155,13 +167,13 @@ class CommitLane:
 
     async def _write_before_deadline(self, group: Sequence[Submission]) -> None:
         connection = self._connection
-        if connection is not None and monotonic() - self._used_at > _IDLE_SECONDS:
+        if connection is not None and monotonic() - self.used_at > _IDLE_SECONDS:
             try:
                 await self._before_deadline(connection.execute(PING), seconds=_PING_SECONDS)
             except (psycopg.Error, OSError):
                 await self._discard_connection()
         await self._before_deadline(self._write(group), seconds=self._commit_timeout)
-        self._used_at = monotonic()
+        self.used_at = monotonic()
 
     async def _before_deadline(self, waiting: Coroutine[Any, Any, Any], *, seconds: float) -> None:
         task = asyncio.create_task(waiting, name="ingest-commit")
