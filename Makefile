@@ -59,7 +59,7 @@ check: setup ## Lint, types, layers, tidy, licences
 	@echo "==> import-linter"; $(VENV)/bin/lint-imports --no-cache
 	@echo "==> tidy, licences"; $(PY) -m pytest -q tests/test_tidy.py tests/test_licences.py
 
-bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway, emitter (about 55 minutes)
+bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway, emitter, neighbours (about an hour)
 	@$(VENV)/bin/metering bench ingest --out docs/performance/ingest.json
 	@$(VENV)/bin/metering bench finalize --out docs/performance/finalize.json
 	@$(VENV)/bin/metering bench totals --out docs/performance/totals.json
@@ -70,7 +70,9 @@ bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit,
 	@$(VENV)/bin/metering bench exports --out docs/performance/exports.json
 	@$(VENV)/bin/metering bench alerts --out docs/performance/alerts.json
 	@$(VENV)/bin/metering bench gateway --out docs/performance/gateway.json
+	@$(VENV)/bin/metering bench resume --out docs/performance/resume.json
 	@$(VENV)/bin/metering bench emitter --out docs/performance/emitter.json
+	@$(VENV)/bin/metering bench neighbours --out docs/performance/neighbours.json
 	@$(VENV)/bin/metering bench page docs/performance --out docs/performance.md
 
 chaos: setup ## The whole product under faults, compared with an oracle: make chaos MINUTES=30 SEED=7

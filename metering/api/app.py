@@ -52,6 +52,7 @@ from metering.api.problem_handlers import install_problem_handlers
 from metering.api.shares import Shares
 from metering.core.clock import utc_now
 from metering.dashboard.app import create_dashboard
+from metering.dashboard.static_files import StaticFiles
 from metering.db.engine import service_conninfo
 from metering.server.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.server.database_watch import DatabaseWatch
@@ -141,7 +142,8 @@ def create_app(service: Service) -> FastAPI:
     for router in ROUTERS:
         # The routes as they are: `include_router` makes each again, with its models, at an app's first request.
         app.router.routes.extend(router.routes)
-    app.mount("/dashboard", create_dashboard(service, exports=pools.exports))
+    app.state.files = StaticFiles()
+    app.mount("/dashboard", create_dashboard(service, exports=pools.exports, files=app.state.files))
     app.add_route("/", lambda _: RedirectResponse("/dashboard/"), include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     _serve_description_encoded(app)

@@ -89,8 +89,8 @@ batches.
 | `application/cloudevents-batch+json` | one event, or an array of events |
 | `{NDJSON}` | one event a line |
 
-The only charset is UTF-8. `Content-Encoding` may be `gzip` or `zstd`. A body has at most 8 MiB, as sent and
-decompressed, and {MAX_EVENTS:,} events.
+The only charset is UTF-8. `Content-Encoding` may be `gzip`, `deflate` or `zstd`. A body has at most 8 MiB, as
+sent and decompressed, and {MAX_EVENTS:,} events.
 """.strip()
 _SINGLE = {"$ref": f"{_REF}Event"}
 _EXAMPLE = {

@@ -239,6 +239,10 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
             "gateway": "Measure chunks per second, latency and CPU of the gateway, against a bare TCP"
             " pass-through.",
             "emitter": "Measure the microseconds of a call of the embedded emitter, against an append to a queue.",
+            "resume": "Measure what an X-Resume-Key costs: the first chunk, and CPU per chunk, also with a second"
+            " reader.",
+            "neighbours": "Measure how long a quiet client waits beside noisy ones: large and bad bodies, readers,"
+            " connections.",
             "chaos": "Run the whole product under faults, and compare every cost, month and invoice.",
             "reliability-page": "Write the report of a chaos run as a Markdown page.",
             "page": "Write the results of a folder as a Markdown page.",

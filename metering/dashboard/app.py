@@ -7,8 +7,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 from metering.core.errors import MeteringError
 from metering.dashboard.access import SCOPES_OF_PAGES, needs
@@ -23,28 +21,17 @@ from metering.dashboard.page_rendering import open_page_request, problem_page, r
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages import PAGES
 from metering.dashboard.preferences import preference_routes
-from metering.dashboard.rendering import HEADERS, STATIC
 from metering.dashboard.sign_in import sign_in_routes
+from metering.dashboard.static_files import StaticFiles
 from metering.dashboard.webhook_forms import webhook_form_routes
 from metering.server.bootstrap import Service
 
-_IMMUTABLE = "public, max-age=31536000, immutable"
 
-
-class _Static(StaticFiles):
-    """Files whose addresses change with their content."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers.update({**HEADERS, "cache-control": _IMMUTABLE})
-        return response
-
-
-def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
+def create_dashboard(service: Service, *, exports: Engine, files: StaticFiles) -> Starlette:
     """The application; mount it at `/dashboard`. Downloads of months use the engine `exports`."""
     return Starlette(
         routes=[
-            Mount("/static", _Static(directory=str(STATIC))),
+            Mount("/static", files),
             *sign_in_routes(service),
             *backlog_form_routes(service),
             export_route(service, engine=exports),

@@ -12,7 +12,7 @@ from typing import Any
 
 from metering.answers.inputs import count_input
 from metering.answers.tokens import counter_for
-from metering.emitter.events import check_start, inlet_of
+from metering.emitter.events import check_count, check_start, inlet_of
 from metering.emitter.identity import StreamIdentity
 from metering.emitter.meter import Output, StreamMeter
 from metering.emitter.pump import Options, Pump
@@ -83,10 +83,13 @@ class Emitter:
         done, also when it has failed; it must return at once and not raise.
         """
         pump = self._pump or self._reopened()
-        if pump is not None:
-            pump.put(event, on_spooled)
-        elif on_spooled is not None:
-            on_spooled()
+        if pump is None:
+            if on_spooled is not None:
+                on_spooled()
+        elif on_spooled is None:
+            pump.put(event)
+        else:
+            pump.put_awaited(event, on_spooled)
 
     def stream(
         self,
@@ -96,6 +99,7 @@ class Emitter:
         model: str,
         stream_id: str | None = None,
         input_tokens: int | None = None,
+        input_characters: int | None = None,
         request: Mapping[str, Any] | None = None,
         streaming: bool = True,
         operation: str = "chat",
@@ -110,14 +114,16 @@ class Emitter:
         """A stream, for `with` or `async with`; see `MeteredStream`.
 
         Its id is made up if you give none. The input is `input_tokens`, or counted from the `request` in OpenAI's
-        format, or what the upstream reports. `inlet` names who watches the stream, where that is no gateway of
-        yours. With `durable`, `async with` waits until the start is on disk, one second at most; else that takes
-        up to `flush_interval`.
+        format, or what the upstream reports; for speech also `input_characters`. `inlet` names who watches
+        the stream, where that is no gateway of yours. With `durable`, `async with` waits until the start is on
+        disk, one second at most; else that takes up to `flush_interval`.
 
         Raises:
             TypeError, ValueError: a field is wrong; the message names it.
         """
         counter = counter_for(model=model)
+        if input_characters is not None:
+            check_count("input_characters", input_characters)
         exact = True
         if input_tokens is None and request is not None:
             counted = count_input(request=dict(request), counter=counter)
@@ -130,6 +136,7 @@ class Emitter:
             streaming=streaming,
             input_tokens=input_tokens,
             input_exact=exact,
+            input_characters=input_characters,
             operation=operation,
             max_output_tokens=max_output_tokens,
             api_key_id=api_key_id,
@@ -146,7 +153,7 @@ class Emitter:
     def stats(self) -> EmitterStats:
         """The number of events of this process by what happened to them so far."""
         pump = self._pump
-        return EmitterStats() if pump is None else pump.counters.snapshot(spooled=pump.spooled)
+        return EmitterStats() if pump is None else pump.stats()
 
     def close(self, timeout: float = 5.0) -> bool:
         """Spool all emitted events, and send until all are acknowledged or `timeout` seconds have passed.

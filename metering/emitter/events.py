@@ -74,8 +74,7 @@ def check_start(start: events.StreamStart) -> None:
     inlet_of(start.inlet)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenDelivered(events.TokenDelivered):
+class TokenDelivered(events.TokenDelivered, frozen=True, kw_only=True, gc=False):
     """Counts since the start of the stream, cumulative; `seq` grows with each.
 
     Raises:

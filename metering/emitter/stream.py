@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 from metering.answers.end_usage import EndUsage
 from metering.answers.usage import counters, usage_parts
 from metering.emitter.events import MAX_NOTE, Usage, check_count, outcome_of, source_of
-from metering.emitter.meter import Answered, StreamMeter, Told
+from metering.emitter.meter import Answered, StreamMeter
 from metering.events.events import Outcome, StreamStart, UsageEvent
 from metering.events.usage import Usage as AnyUsage
 
@@ -83,7 +83,7 @@ class MeteredStream:
         """
         check_count("output_tokens", output_tokens)
         check_count("reasoning_output_tokens", reasoning_output_tokens)
-        self._meter.take_count(Told(output_tokens=output_tokens, reasoning_tokens=reasoning_output_tokens))
+        self._meter.take_count(output_tokens=output_tokens, reasoning_tokens=reasoning_output_tokens)
 
     def answered_by(
         self,

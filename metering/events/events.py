@@ -14,6 +14,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import ClassVar
 
+import msgspec
+
 from metering.events.usage import Quantity, Usage
 
 
@@ -118,8 +120,7 @@ class StreamStart(_DescribedOnce):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenDelivered:
+class TokenDelivered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Cumulative counts since the start of the stream; only the highest matters."""
 
     EVENT_TYPE: ClassVar[str] = "token-delivered"

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from typing import Any
 
 import msgspec
@@ -29,6 +30,8 @@ FORMS = {
 ENCODINGS = {
     "identity": lambda body: body,
     "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": lambda body: zlib.compress(body, wbits=-15),
     "zstd": zstandard.ZstdCompressor().compress,
 }
 
@@ -129,11 +132,17 @@ BAD_BODIES: list[tuple[bytes, dict[str, str], int, str]] = [
     (gzip.compress(b"[]")[:-4], {"content-encoding": "gzip"}, 422, "invalid-encoding"),
     (b"nope", {"content-encoding": "zstd"}, 422, "invalid-encoding"),
     (zstandard.ZstdCompressor().compress(b"[]" * 99)[:-2], {"content-encoding": "zstd"}, 422, "invalid-encoding"),
+    (b"nope", {"content-encoding": "deflate"}, 422, "invalid-encoding"),
+    (zlib.compress(b"[]")[:-1], {"content-encoding": "deflate"}, 422, "invalid-encoding"),
+    (zlib.compress(b"[]", wbits=-15)[:-1], {"content-encoding": "deflate"}, 422, "invalid-encoding"),
+    (zlib.compress(b"[]") * 2, {"content-encoding": "deflate"}, 422, "invalid-encoding"),
     (b"[]", {"content-encoding": "br"}, 415, "unsupported-body"),
     (b"[]", {"content-type": "text/plain"}, 415, "unsupported-body"),
     (b"[]", {"content-type": "application/json; charset=utf-16"}, 415, "unsupported-body"),
     (b" " * (8 * 1024 * 1024 + 1), {}, 413, "body-too-large"),
     (gzip.compress(b" " * 50_000_000), {"content-encoding": "gzip"}, 413, "body-too-large"),
+    (zlib.compress(b" " * 50_000_000), {"content-encoding": "deflate"}, 413, "body-too-large"),
+    (zlib.compress(b" " * 50_000_000, wbits=-15), {"content-encoding": "deflate"}, 413, "body-too-large"),
     (zstandard.compress(b" " * 50_000_000), {"content-encoding": "zstd"}, 413, "body-too-large"),
     (b"[" + b"{}," * 10_000 + b"{}]", {}, 413, "too-many-events"),
 ]

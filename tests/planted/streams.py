@@ -227,4 +227,11 @@ STREAMS = (
         "",
         ("tests/workers/test_silent_links.py::test_a_heartbeat_whose_commit_was_not_answered_is_counted_once",),
     ),
+    Fault(
+        "large requests never rest",
+        "metering/streams/ingest/writer.py",
+        "CommitLane(terms, makes_room_for=self._small)",
+        "CommitLane(terms)",
+        ("tests/streams/test_writer.py::test_large_requests_rest_while_small_ones_are_committed",),
+    ),
 )
