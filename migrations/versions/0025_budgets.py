@@ -120,7 +120,8 @@ CREATE INDEX overruns_by_time ON overruns (booked_at, customer_id, entry_id);
 
 GRANTS = """
 GRANT SELECT, INSERT ON budgets, budget_versions, budget_windows, budget_postings, holds, overruns TO metering_service;
-GRANT UPDATE (limit_usd_cents, action, unknown_price_usd_cents, version, held_usd_cents, opened_at, ended_at)
+GRANT UPDATE (limit_usd_cents, action, unknown_price_usd_cents, version, held_usd_cents, counted_from,
+              opened_at, ended_at)
     ON budgets TO metering_service;
 GRANT UPDATE (opening_usd_cents, spent_usd_cents) ON budget_windows TO metering_service;
 GRANT UPDATE (held_usd_cents, covers_output_tokens, state, is_stopped, expires_at, closed_at, settled_usd_cents,

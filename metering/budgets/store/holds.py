@@ -80,6 +80,20 @@ def _copied(hold: Hold) -> tuple[Any, ...]:
     )
 
 
+_REMOVE = text(
+    """
+    DELETE FROM holds h USING json_to_recordset(CAST(:keys AS json)) AS r (customer_id text, stream_id text)
+    WHERE h.customer_id = r.customer_id AND h.stream_id = r.stream_id AND h.state <> 'open'
+    """
+)
+
+
+def remove_holds(connection: Connection, streams: Sequence[tuple[str, str]]) -> None:
+    """Remove closed holds whose streams get new ones."""
+    if streams:
+        connection.execute(_REMOVE, {"keys": json_keys(streams)})
+
+
 class ClosedHold(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How an open hold ends. `settled_usd_cents` is what the stream's charge booked."""
 

@@ -1,0 +1,182 @@
+"""Group commit of holds: a thread admits and extends all that waits in one transaction, then answers.
+
+There are no timers: while one transaction runs, the next group gathers. The thread has a connection of its own
+with short deadlines. What was not confirmed is reported as failed; asking again is harmless.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from metering.budgets.admit_holds import admit_holds
+from metering.budgets.extend_holds import extend_delivering
+from metering.budgets.holds import Hold, HoldRequest
+from metering.budgets.store.locks import lock_accounts, share_budgets
+from metering.core.errors import MeteringError
+from metering.db.engine import transaction, will_pass
+from metering.prices.price_book import PriceBook
+from metering.prices.store.book import PriceBooks
+
+log = logging.getLogger(__name__)
+
+StreamKey = tuple[str, str]
+MAX_GROUP = 500
+# Reading whether prices have changed takes as long as admitting ten holds. A new price applies to holds this late.
+_PRICES_SECONDS = 1.0
+
+
+class HoldQueueFullError(MeteringError):
+    """More holds wait than can be admitted soon; the gateway has to try again."""
+
+    def __init__(self) -> None:
+        super().__init__("too many holds wait to be admitted: try again shortly")
+
+
+class HoldNotCommittedError(MeteringError):
+    """The database did not confirm; the gateway has to ask again."""
+
+    def __init__(self) -> None:
+        super().__init__("the database did not confirm the hold: ask again with the same body")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """What waits: a request for a hold, or streams with what they have delivered."""
+
+    work: HoldRequest | Mapping[StreamKey, int]
+    done: "asyncio.Future[Any]"
+
+    @property
+    def customers(self) -> set[str]:
+        if isinstance(self.work, HoldRequest):
+            return {self.work.customer_id}
+        return {customer_id for customer_id, _ in self.work}
+
+
+class HoldWriter:
+    """The one writer of holds of an API process. Use as: `start()`, any number of calls, `stop()`."""
+
+    def __init__(
+        self, *, engine: Engine, price_books: PriceBooks, clock: Callable[[], datetime], max_waiting: int = 10_000
+    ) -> None:
+        self._engine, self._price_books, self._clock = engine, price_books, clock
+        self._max_waiting = max_waiting
+        self._waiting: deque[_Job] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._prices: PriceBook | None = None
+        self._prices_at = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="holds", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether holds are still admitted."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start admitting; call it on the event loop on which holds are asked for."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Answer what waits, then stop."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    async def admit(self, request: HoldRequest) -> Hold:
+        """The hold of a stream, once it is durable.
+
+        Raises:
+            BudgetExhaustedError, PriceUnknownError, OutputUnknownError, HoldDiffersError, StreamFinalError: it is
+                refused.
+            HoldQueueFullError, HoldNotCommittedError: it may be asked for again.
+        """
+        answer: Hold = await self._put(request)
+        return answer
+
+    async def extend(self, delivered: Mapping[StreamKey, int]) -> Sequence[StreamKey]:
+        """Extend the sliding holds of streams that have delivered so much; return the streams that have to end.
+
+        Raises:
+            HoldQueueFullError, HoldNotCommittedError: the next delivery tries again.
+        """
+        stopped: Sequence[StreamKey] = await self._put(delivered)
+        return stopped
+
+    async def _put(self, work: HoldRequest | Mapping[StreamKey, int]) -> Any:
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        with self._wake:
+            if self._stopping or len(self._waiting) >= self._max_waiting:
+                raise HoldQueueFullError
+            self._waiting.append(job)
+            self._wake.notify()
+        return await job.done
+
+    def _run(self) -> None:
+        while (group := self._next_group()) is not None:
+            answers = self._answer(group)
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(_resolve, group, answers)
+
+    def _next_group(self) -> list[_Job] | None:
+        with self._wake:
+            while not self._waiting:
+                if self._stopping:
+                    return None
+                self._wake.wait()
+            return [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
+
+    def _answer(self, group: Sequence[_Job]) -> Sequence[object]:
+        try:
+            with transaction(self._engine) as connection:
+                return self._work(connection, group)
+        except Exception as error:
+            if len(group) > 1 and not will_pass(error):
+                # It is about one of them: each has a transaction of its own.
+                return [self._answer([job])[0] for job in group]
+            log.exception("holds were not committed", extra={"requests": len(group)})
+            return [HoldNotCommittedError()] * len(group)
+
+    def _work(self, connection: Connection, group: Sequence[_Job]) -> Sequence[object]:
+        share_budgets(connection)
+        lock_accounts(connection, set().union(*(job.customers for job in group)))
+        prices, now = self._current_prices(connection), self._clock()
+        asked = [job.work for job in group if isinstance(job.work, HoldRequest)]
+        admitted = iter(admit_holds(connection, asked, prices=prices, now=now) if asked else ())
+        delivered: dict[StreamKey, int] = {}
+        for job in group:
+            if not isinstance(job.work, HoldRequest):
+                for key, tokens in job.work.items():
+                    delivered[key] = max(tokens, delivered.get(key, 0))
+        stopped = frozenset(extend_delivering(connection, delivered, prices=prices, now=now)) if delivered else ()
+        return [
+            next(admitted) if isinstance(job.work, HoldRequest) else [key for key in job.work if key in stopped]
+            for job in group
+        ]
+
+    def _current_prices(self, connection: Connection) -> PriceBook:
+        at = monotonic()
+        if self._prices is None or at - self._prices_at > _PRICES_SECONDS:
+            self._prices, self._prices_at = self._price_books.current(connection), at
+        return self._prices
+
+
+def _resolve(group: Sequence[_Job], answers: Sequence[object]) -> None:
+    for job, answer in zip(group, answers, strict=True):
+        if job.done.done():
+            continue
+        if isinstance(answer, Exception):
+            job.done.set_exception(answer)
+        else:
+            job.done.set_result(answer)
