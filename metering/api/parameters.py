@@ -247,13 +247,15 @@ _StreamPath = Annotated[
 ]
 
 
-def stream_key_before(suffix: str) -> Callable[[Request, str, str], tuple[str, str]]:
-    """A dependency that gives (customer_id, stream_id) of a path that ends in `suffix`."""
+def stream_key_before(
+    suffix: str, *, under: bytes = b"/v1/streams/"
+) -> Callable[[Request, str, str], tuple[str, str]]:
+    """A dependency that gives (customer_id, stream_id) of a path `under` another that ends in `suffix`."""
 
     def stream_key(request: Request, customer_id: _CustomerPath, stream_id: _StreamPath) -> tuple[str, str]:
         """Both ids as they were sent: routing has undone %2F, and cannot tell an id's slash from another."""
         raw: bytes = request.scope["raw_path"]
-        sent = raw.partition(b"/v1/streams/")[2].decode("ascii", "replace").removesuffix(suffix)
+        sent = raw.partition(under)[2].decode("ascii", "replace").removesuffix(suffix)
         encoded_customer, slash, encoded_stream = sent.partition("/")
         key = (unquote(encoded_customer), unquote(encoded_stream)) if slash else (customer_id, stream_id)
         if "\0" in "".join(key):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 
 from metering.budgets.budget import Budget, BudgetAction, Span, Standing, standing_of
@@ -46,7 +45,6 @@ class BudgetExhaustedError(MeteringError):
         self.standing = standing
         self.needed_usd_cents = needed
         self.max_output_tokens_that_fit = max_output_tokens_that_fit
-        self.resets_at: datetime | None = standing.resets_at
 
 
 def refusing(accounts: Iterable[Account], *, amount: Decimal) -> Account | None:

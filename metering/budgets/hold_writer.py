@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine
 from metering.budgets.admit_holds import admit_holds
 from metering.budgets.extend_holds import extend_delivering
 from metering.budgets.holds import Hold, HoldRequest
+from metering.budgets.queries.holds import customers_with_sliding_holds
 from metering.budgets.store.locks import lock_accounts, share_budgets
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction, will_pass
@@ -31,6 +32,8 @@ StreamKey = tuple[str, str]
 MAX_GROUP = 500
 # Reading whether prices have changed takes as long as admitting ten holds. A new price applies to holds this late.
 _PRICES_SECONDS = 1.0
+# Other processes admit sliding holds, too: how often to look whose they are.
+_LOOK_SECONDS = 1.0
 
 
 class HoldQueueFullError(MeteringError):
@@ -62,7 +65,11 @@ class _Job:
 
 
 class HoldWriter:
-    """The one writer of holds of an API process. Use as: `start()`, any number of calls, `stop()`."""
+    """The one writer of holds of an API process. Use as: `start()`, any number of calls, `stop()`.
+
+    `sliding_customers` are those with open sliding holds, as they were at most a second ago: a slice has room for
+    what a stream delivers meanwhile.
+    """
 
     def __init__(
         self, *, engine: Engine, price_books: PriceBooks, clock: Callable[[], datetime], max_waiting: int = 10_000
@@ -74,6 +81,7 @@ class HoldWriter:
         self._stopping = False
         self._prices: PriceBook | None = None
         self._prices_at = 0.0
+        self.sliding_customers: frozenset[str] = frozenset()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="holds", daemon=True)
 
@@ -124,18 +132,32 @@ class HoldWriter:
         return await job.done
 
     def _run(self) -> None:
+        looked_at = float("-inf")
         while (group := self._next_group()) is not None:
-            answers = self._answer(group)
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(_resolve, group, answers)
+            if group:
+                answers = self._answer(group)
+                assert self._loop is not None
+                self._loop.call_soon_threadsafe(_resolve, group, answers)
+            if monotonic() - looked_at >= _LOOK_SECONDS:
+                self._look_for_sliding()
+                looked_at = monotonic()
 
     def _next_group(self) -> list[_Job] | None:
+        """What waits; empty when nothing came for a while, None at the end."""
         with self._wake:
-            while not self._waiting:
-                if self._stopping:
-                    return None
-                self._wake.wait()
+            if not self._waiting and not self._stopping:
+                self._wake.wait(_LOOK_SECONDS)
+            if not self._waiting and self._stopping:
+                return None
             return [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
+
+    def _look_for_sliding(self) -> None:
+        try:
+            with transaction(self._engine) as connection:
+                self.sliding_customers = customers_with_sliding_holds(connection)
+        except Exception as error:
+            if not will_pass(error):
+                log.exception("open sliding holds cannot be read")
 
     def _answer(self, group: Sequence[_Job]) -> Sequence[object]:
         try:

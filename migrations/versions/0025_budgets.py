@@ -101,7 +101,8 @@ CREATE TABLE holds (
     CHECK ((state = 'settled') = (settled_usd_cents IS NOT NULL))
 ) WITH (fillfactor = 80);
 CREATE INDEX holds_open ON holds (expires_at, customer_id, stream_id) WHERE state = 'open';
-CREATE INDEX holds_open_of_customer ON holds (customer_id) WHERE state = 'open';
+CREATE INDEX holds_open_of_customer ON holds (customer_id, stream_id) WHERE state = 'open';
+CREATE INDEX holds_sliding ON holds (customer_id) WHERE state = 'open' AND mode = 'sliding';
 CREATE INDEX holds_closed ON holds (closed_at) WHERE closed_at IS NOT NULL;
 
 CREATE TABLE overruns (
