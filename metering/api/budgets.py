@@ -54,7 +54,7 @@ class ScopeInput(Input):
     )
 
 
-class FlatPrice(Input):
+class FlatPriceInput(Input):
     """An amount for each stream whose model has no price."""
 
     flat_usd_cents: Annotated[CentsInput, Field(description="What is held for such a stream.", ge=0)]
@@ -80,7 +80,7 @@ class BudgetInput(Input):
         Field(description="`refuse` refuses holds that do not fit; `warn` admits and counts them."),
     ] = BudgetAction.REFUSE
     unknown_price: Annotated[
-        Literal["refuse"] | FlatPrice,
+        Literal["refuse"] | FlatPriceInput,
         Field(description="What happens to a stream whose model has no price.", examples=["refuse"]),
     ] = "refuse"
 

@@ -63,17 +63,30 @@ _EXAMPLE = {
     "input_tokens": 812,
     "max_output_tokens": 4096,
 }
+_CENTS = {"type": "string", "format": "decimal"}
 _FIGURES: dict[str, Schema] = {
     "budget_id": {"type": "string", "description": "The budget that refuses the hold."},
-    "limit_usd_cents": {"type": "string", "description": "Its limit, in exact cents."},
-    "spent_usd_cents": {"type": "string", "description": "What was booked in its window."},
-    "held_usd_cents": {"type": "string", "description": "What open streams hold."},
-    "needed_usd_cents": {"type": "string", "description": "What this stream would hold."},
+    "limit_usd_cents": {**_CENTS, "description": "Its limit, in exact cents."},
+    "spent_usd_cents": {**_CENTS, "description": "What was booked in its window."},
+    "held_usd_cents": {**_CENTS, "description": "What open streams hold."},
+    "needed_usd_cents": {**_CENTS, "description": "What this stream would hold."},
     "max_output_tokens_that_fit": {
         "type": ["integer", "null"],
         "description": "With this `max_output_tokens` the hold would fit; 0: not even the input does.",
     },
-    "resets_at": {"type": ["string", "null"], "description": "When its next window begins; null: never."},
+    "resets_at": {
+        "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}],
+        "description": "When its next window begins; null: never.",
+    },
+}
+_REFUSED = {
+    "budget_id": "acme-monthly",
+    "limit_usd_cents": "50000",
+    "spent_usd_cents": "49990.25",
+    "held_usd_cents": "8",
+    "needed_usd_cents": "3.125",
+    "max_output_tokens_that_fit": 512,
+    "resets_at": "2026-12-01T00:00:00Z",
 }
 
 
@@ -96,7 +109,9 @@ def hold_paths() -> dict[str, Schema]:
         UnsafeDatabaseError,
     )
     refused: dict[str, Any] = problems[402]
-    refused["content"]["application/problem+json"]["schema"] = {"$ref": f"{_REF}BudgetProblem"}
+    content = refused["content"]["application/problem+json"]
+    content["schema"] = {"$ref": f"{_REF}BudgetProblem"}
+    content["examples"]["budget-exhausted"]["value"] |= _REFUSED
     held = {
         "description": "The hold is durable: the stream may begin.",
         "content": {"application/json": {"schema": {"$ref": f"{_REF}Hold"}}},
@@ -128,7 +143,8 @@ def hold_schemas() -> dict[str, Schema]:
     schemas: dict[str, Schema] = {}
     for name, schema in derived.items():
         properties = {
-            field: {**value, "description": _DESCRIPTIONS[field]} for field, value in schema["properties"].items()
+            field: {**value, **_formats(field, value), "description": _DESCRIPTIONS[field]}
+            for field, value in schema["properties"].items()
         }
         schemas[_NAMES[name]] = {**schema, "title": _NAMES[name], "properties": properties}
     schemas["HoldRequest"]["additionalProperties"] = False
@@ -140,3 +156,15 @@ def hold_schemas() -> dict[str, Schema]:
         "required": [*problem["required"], *_FIGURES],
     }
     return schemas
+
+
+def _formats(field: str, value: Schema) -> Schema:
+    """The format of amounts and times, which msgspec sees as text."""
+    kind = "decimal" if field.endswith("_cents") else "date-time" if field.endswith("_at") else None
+    if kind is None:
+        return {}
+    if "anyOf" in value:
+        return {
+            "anyOf": [{**each, "format": kind} if each["type"] == "string" else each for each in value["anyOf"]]
+        }
+    return {"format": kind}

@@ -33,7 +33,7 @@ class Account:
 
 
 class BudgetExhaustedError(MeteringError):
-    """A hold does not fit a budget. `max_output_tokens_that_fit` is None for a hold that was to be made longer."""
+    """The hold does not fit a budget. `max_output_tokens_that_fit` is None where a hold was to be made longer."""
 
     def __init__(
         self, standing: Standing, *, needed: Decimal, max_output_tokens_that_fit: int | None = None
