@@ -16,9 +16,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from metering.budgets.admit_holds import admit_holds
+from metering.budgets.admission import BudgetExhaustedError
+from metering.budgets.admit_holds import HoldDiffersError, StreamFinalError, admit_holds
 from metering.budgets.extend_holds import extend_delivering
+from metering.budgets.hold_price import OutputUnknownError, PriceUnknownError
 from metering.budgets.holds import Hold, HoldRequest
+from metering.budgets.metrics import (
+    HOLD_COMMIT_SECONDS,
+    HOLDS_ADMITTED,
+    HOLDS_NOT_COMMITTED,
+    HOLDS_REFUSED,
+    STREAMS_STOPPED,
+)
 from metering.budgets.queries.holds import customers_with_sliding_holds
 from metering.budgets.store.locks import lock_accounts, share_budgets
 from metering.core.errors import MeteringError
@@ -48,6 +57,16 @@ class HoldNotCommittedError(MeteringError):
 
     def __init__(self) -> None:
         super().__init__("the database did not confirm the hold: ask again with the same body")
+
+
+# What a refusal is called in the metric.
+_REASONS: dict[type[MeteringError], str] = {
+    BudgetExhaustedError: "budget_exhausted",
+    PriceUnknownError: "price_unknown",
+    OutputUnknownError: "output_unknown",
+    HoldDiffersError: "hold_differs",
+    StreamFinalError: "stream_final",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +129,15 @@ class HoldWriter:
                 refused.
             HoldQueueFullError, HoldNotCommittedError: it may be asked for again.
         """
-        answer: Hold = await self._put(request)
+        try:
+            answer: Hold = await self._put(request)
+        except (HoldQueueFullError, HoldNotCommittedError):
+            HOLDS_NOT_COMMITTED.inc()
+            raise
+        except MeteringError as error:
+            HOLDS_REFUSED.labels(_REASONS.get(type(error), "other")).inc()
+            raise
+        HOLDS_ADMITTED.inc()
         return answer
 
     async def extend(self, delivered: Mapping[StreamKey, int]) -> Sequence[StreamKey]:
@@ -120,6 +147,7 @@ class HoldWriter:
             HoldQueueFullError, HoldNotCommittedError: the next delivery tries again.
         """
         stopped: Sequence[StreamKey] = await self._put(delivered)
+        STREAMS_STOPPED.inc(len(stopped))
         return stopped
 
     async def _put(self, work: HoldRequest | Mapping[StreamKey, int]) -> Any:
@@ -161,7 +189,7 @@ class HoldWriter:
 
     def _answer(self, group: Sequence[_Job]) -> Sequence[object]:
         try:
-            with transaction(self._engine) as connection:
+            with HOLD_COMMIT_SECONDS.time(), transaction(self._engine) as connection:
                 return self._work(connection, group)
         except Exception as error:
             if len(group) > 1 and not will_pass(error):
