@@ -12,6 +12,7 @@ from metering.server.bootstrap import Service
 from workers.alerts import Alerts
 from workers.finalizing import Finalizing
 from workers.heartbeat import Heartbeat
+from workers.holds import Holds
 from workers.months import Months
 from workers.rates import Rates
 
@@ -36,6 +37,7 @@ class Worker:
         self.months = Months(self.service)
         self.alerts = Alerts(self.service)
         self.rates = Rates(self.service)
+        self.holds = Holds(self.service)
 
     def service(self) -> Service:
         """The service, built once; all threads share its connection pool."""
@@ -52,6 +54,7 @@ class Worker:
             "months": (self.months.work,),
             "alerts": (self.alerts.evaluate_due,),
             "webhooks": (self.alerts.send_due,),
+            "holds": (self.holds.expire_due,),
         }.items():
             threading.Thread(target=self._look, args=looks, name=name, daemon=True).start()
 

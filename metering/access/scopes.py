@@ -16,6 +16,8 @@ class Scope(StrEnum):
     TOTALS_READ = "totals:read"
     CUSTOMERS_READ = "customers:read"
     RATES_READ = "rates:read"
+    HOLDS_WRITE = "holds:write"
+    BUDGETS_READ = "budgets:read"
     CORRECTIONS_READ = "corrections:read"
     INVOICES_READ = "invoices:read"
     EXPORTS_READ = "exports:read"
@@ -23,6 +25,7 @@ class Scope(StrEnum):
     SYSTEM_READ = "system:read"
     CUSTOMERS_WRITE = "customers:write"
     RATES_WRITE = "rates:write"
+    BUDGETS_WRITE = "budgets:write"
     CORRECTIONS_WRITE = "corrections:write"
     INVOICES_WRITE = "invoices:write"
     ALERTS_WRITE = "alerts:write"
@@ -46,7 +49,7 @@ class InvalidScopeError(MeteringError):
     """There is no such scope, a custom key lists none, or a key of another role lists some."""
 
 
-_INGEST = frozenset({Scope.EVENTS_WRITE, Scope.POLICIES_READ, Scope.GENERATIONS_READ})
+_INGEST = frozenset({Scope.EVENTS_WRITE, Scope.HOLDS_WRITE, Scope.POLICIES_READ, Scope.GENERATIONS_READ})
 _READ_ONE_CUSTOMER = frozenset(
     {
         Scope.POLICIES_READ,
@@ -55,6 +58,7 @@ _READ_ONE_CUSTOMER = frozenset(
         Scope.TOTALS_READ,
         Scope.CUSTOMERS_READ,
         Scope.RATES_READ,
+        Scope.BUDGETS_READ,
         Scope.CORRECTIONS_READ,
         Scope.INVOICES_READ,
         Scope.EXPORTS_READ,

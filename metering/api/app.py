@@ -21,6 +21,7 @@ from metering.api import (
     alerts,
     audit_log,
     backlog,
+    budgets,
     charges,
     corrections,
     customers,
@@ -43,6 +44,7 @@ from metering.api.auth import Authenticator
 from metering.api.description import describe_app
 from metering.api.failures import Failures
 from metering.api.gate import Gate, Limits
+from metering.api.holds import HoldsEndpoint
 from metering.api.ingest import IngestEndpoint
 from metering.api.inlets.build_doors import build_doors
 from metering.api.key_limits import KeyLimiter
@@ -50,6 +52,7 @@ from metering.api.metrics import build_work_collector
 from metering.api.pools import open_pools
 from metering.api.problem_handlers import install_problem_handlers
 from metering.api.shares import Shares
+from metering.budgets.hold_writer import HoldWriter
 from metering.core.clock import utc_now
 from metering.dashboard.app import create_dashboard
 from metering.dashboard.static_files import StaticFiles
@@ -75,6 +78,7 @@ ROUTERS = (
     terms.router,
     backlog.router,
     corrections.router,
+    budgets.router,
     invoices.router,
     exports.router,
     alerts.router,
@@ -114,16 +118,20 @@ def create_app(service: Service) -> FastAPI:
         )
         app.state.writer = writer
         app.state.work_collector = build_work_collector(settings, engine=pools.metrics)
-        app.state.ingest = IngestEndpoint(doors=doors, writer=writer, limits=limits, clock=utc_now)
+        holds = HoldWriter(engine=pools.holds, price_books=service.price_books, clock=utc_now)
+        app.state.ingest = IngestEndpoint(doors=doors, writer=writer, holds=holds, limits=limits, clock=utc_now)
+        app.state.holds = HoldsEndpoint(writer=holds, limits=limits)
         await limits.watch.start()
         nudger.start()
         writer.start()
+        holds.start()
         noting_use = asyncio.create_task(_note_use(limits.authenticator))
         # A request makes some hundred objects and frees them; searching them for cycles finds none.
         freeze_collector(young_objects=50_000)
         yield
         noting_use.cancel()
         await writer.stop()
+        await holds.stop()
         nudger.stop()
         await limits.watch.stop()
         limits.authenticator.close()

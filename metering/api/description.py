@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from metering.access.scopes import Scope
+from metering.api.holds_description import hold_paths, hold_schemas
 from metering.api.ingest_problems import INGEST_PROBLEMS
 from metering.api.inlets.description import inlet_paths, inlet_schemas
 from metering.api.inlets.otlp_description import otlp_paths, otlp_schemas
@@ -58,6 +59,7 @@ _TAGS = {
     "totals": "Sums of usage and cost by group and time.",
     "customers": "Who pays.",
     "prices": "Rate cards, cancel policies and markups. A change is a new dated row.",
+    "budgets": "Limits on what may be spent, and money held for open streams.",
     "corrections": "Manual adjustments, and the backlog of streams that need attention.",
     "invoices": "Monthly invoices and their usage statements.",
     "exports": "A month as a CSV or Parquet file.",
@@ -116,7 +118,7 @@ def describe_app(app: FastAPI) -> Schema:
     components = schema["components"]
     components["schemas"] = derived_schemas() | components["schemas"]
     components["schemas"] |= {"Problem": _problem(), "EventsProblem": _events_problem()}
-    components["schemas"] |= inlet_schemas() | otlp_schemas()
+    components["schemas"] |= inlet_schemas() | otlp_schemas() | hold_schemas()
     components["schemas"]["StreamEvent"]["properties"]["event"] = {
         "$ref": f"{_REF}Event",
         "description": "The event exactly as it was sent, unknown fields included.",
@@ -124,6 +126,8 @@ def describe_app(app: FastAPI) -> Schema:
     add_examples(components["schemas"])
     ours = {"/v1/events": {"post": _post_events()}, **inlet_paths(), **otlp_paths()}
     schema["paths"] = {**ours, **schema["paths"]}
+    for path, operations in hold_paths().items():
+        schema["paths"][path] = {**operations, **schema["paths"].get(path, {})}
     add_bodies(schema["paths"])
     add_answers(schema["paths"], components["schemas"])
     for part in (schema["paths"], components):

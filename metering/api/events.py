@@ -31,11 +31,15 @@ stream_events_router = v1_router("events", route_class=route_ending_in(_EVENTS))
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer once the accepted events are durable. `warnings` names unknown fields."""
+    """The answer once the accepted events are durable.
+
+    `warnings` names unknown fields. The streams in `stop` have to end: their budget is exhausted.
+    """
 
     accepted: int
     rejected: list[Rejection]
     warnings: list[FieldWarning] = []
+    stop: list[str] = []
 
 
 class EventsDoor:
@@ -53,7 +57,7 @@ class EventsDoor:
         decoded = taken.decoded
         if not decoded.events:
             raise NoEventAcceptedError(decoded.rejections)
-        answer = Accepted(len(decoded.events), list(decoded.rejections), list(decoded.warnings))
+        answer = Accepted(len(decoded.events), list(decoded.rejections), list(decoded.warnings), list(taken.stop))
         return Response(_encode(answer), media_type="application/json")
 
 

@@ -36,6 +36,7 @@ MAX_FORM_BYTES = 32 * 1024
 _REFUSAL_SECONDS = (0.5, 1.5)
 
 _WEBHOOK = "/v1/stripe/webhook"
+HOLDS_PATH = "/v1/holds"
 _EXPORTS = ("/v1/exports/", "/dashboard/exports/")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -86,6 +87,8 @@ class Gate:
         limits: Limits = scope["app"].state.limits
         if path in scope["app"].state.ingest.doors:
             await _ingest(scope, receive, send)
+        elif path == HOLDS_PATH and scope["method"] == "POST":
+            await scope["app"].state.holds(scope, receive, send)
         elif path.startswith("/v1/") and path != _WEBHOOK:
             authorization = Headers(scope=scope).get("authorization")
             limits.watch.require_schema()

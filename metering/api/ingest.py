@@ -22,6 +22,7 @@ from metering.access.keys import Key
 from metering.access.scopes import Scope
 from metering.api.auth import require_scope
 from metering.api.gate import Limits
+from metering.budgets.hold_writer import HoldNotCommittedError, HoldQueueFullError, HoldWriter
 from metering.events.events import Inlet
 from metering.events.store import JournalEntry, stream_hashes
 from metering.events.wire.admission import admit
@@ -67,7 +68,8 @@ class Taken:
     """The events of a request, and their body as the journal keeps it: JSON of the contract.
 
     Where a door translates, `records` has the place in the request of each event in the body, and `left_out` what
-    became no event. `answer_type` is the media type of the answer, where the request chooses it.
+    became no event. `answer_type` is the media type of the answer, where the request chooses it. `stop` are the
+    ids of streams whose budget is exhausted.
     """
 
     decoded: Decoded
@@ -77,6 +79,7 @@ class Taken:
     left_out: Sequence[LeftOut] = ()
     inlet: Inlet = Inlet.EVENTS
     answer_type: str = "application/json"
+    stop: Sequence[str] = ()
 
 
 class Door(Protocol):
@@ -117,11 +120,13 @@ class IngestEndpoint:
         *,
         doors: Mapping[str, Door],
         writer: IngestWriter,
+        holds: HoldWriter,
         limits: Limits,
         clock: Callable[[], datetime],
     ) -> None:
         self.doors = doors
         self._writer = writer
+        self._holds = holds
         self._limits = limits
         self._clock = clock
         # One request is decoded per turn of the event loop, so that the writer waits for one decoding at most.
@@ -171,7 +176,29 @@ class IngestEndpoint:
         if submission is not None:
             EVENTS_ACCEPTED.inc(len(decoded.events))
             self._report(key.key_id, decoded, submission)
+            if stop := await self._extend_holds(submission):
+                taken = replace(taken, stop=stop)
         return door.answer(taken)
+
+    async def _extend_holds(self, submission: Submission) -> list[str]:
+        """The ids of the streams that have to end, because their sliding holds cannot follow what they deliver."""
+        sliding = self._holds.sliding_customers
+        if not sliding:
+            return []
+        delivering = {
+            key: facts.delivered.output_tokens
+            for key, facts in submission.streams.items()
+            if facts.delivered is not None and facts.end is None and key[0] in sliding
+        }
+        if not delivering:
+            return []
+        try:
+            return [stream_id for _, stream_id in await self._holds.extend(delivering)]
+        except (HoldQueueFullError, HoldNotCommittedError) as error:
+            # The events are durable; the next ones of these streams try again.
+            details = {"streams": len(delivering), "error": str(error)}
+            log.warning("sliding holds were not extended", extra=details)
+            return []
 
     def _report_left_out(self, key_id: str, taken: Taken) -> None:
         """The same for records that became no event: many senders read no answer."""

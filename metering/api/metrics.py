@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from metering.alerts.queries.webhooks import alert_health
 from metering.alerts.store.endpoints import EndpointState
+from metering.budgets.queries.health import budget_health
 from metering.core.clock import utc_now
 from metering.customers.queries.time_zones import count_overdue_customers, unusable_zones
 from metering.db.engine import DatabaseUnavailableError, transaction
@@ -57,6 +58,7 @@ class WorkCollector(Collector):
             "drift": _drift,
             "alerts": _alerts,
             "rates": _rates,
+            "budgets": _budgets,
         }
         self._lock = threading.Lock()
         self._read_at = float("-inf")
@@ -262,3 +264,14 @@ def _rates(connection: Connection, now: datetime) -> Iterator[Metric]:
     yield GaugeMetricFamily("metering_price_changes", says, value=health.open_changes)
     says = "Seconds since the installed catalogue was last compared with the stored rates"
     yield from _age("metering_rates_compared_seconds", says, at=health.compared_at, now=now)
+
+
+def _budgets(connection: Connection, now: datetime) -> Iterator[Metric]:
+    health = budget_health(connection, now=now)
+    yield GaugeMetricFamily("metering_holds_open", "Holds of streams that are not final", value=health.open_holds)
+    says = "Open holds whose stream is final and whose lease has ended; not 0 for long"
+    yield GaugeMetricFamily("metering_holds_stale", says, value=health.stale_holds)
+    held = float(health.held_usd_cents)
+    yield GaugeMetricFamily("metering_held_usd_cents", "What open holds set aside, in cents", value=held)
+    says = "Budgets of which all is spent in the current window"
+    yield GaugeMetricFamily("metering_budgets_exhausted", says, value=health.exhausted)

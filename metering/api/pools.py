@@ -15,6 +15,8 @@ from metering.server.settings import Settings
 
 # What these ask for takes milliseconds.
 _QUICK = timedelta(seconds=3)
+# Admitting holds waits for bookings of the same customers to commit.
+_HOLDS = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +27,11 @@ class Pools:
     watch: Engine
     metrics: Engine
     exports: Engine
+    holds: Engine
 
     def close(self) -> None:
         """Close all connections."""
-        for engine in (self.keys, self.watch, self.metrics, self.exports):
+        for engine in (self.keys, self.watch, self.metrics, self.exports, self.holds):
             engine.dispose()
 
 
@@ -39,6 +42,9 @@ def open_pools(settings: Settings) -> Pools:
         keys=service_engine(url, pool_size=1, overflow=0, wait=_QUICK, statement_timeout=_QUICK),
         watch=service_engine(url, pool_size=1, overflow=0, wait=_QUICK, statement_timeout=_QUICK),
         metrics=service_engine(url, pool_size=1, overflow=0, wait=_QUICK, statement_timeout=_QUICK),
+        holds=service_engine(
+            url, pool_size=1, overflow=0, wait=_QUICK, statement_timeout=_HOLDS, idle_timeout=_HOLDS
+        ),
         exports=service_engine(
             url,
             pool_size=MAX_CONCURRENT,

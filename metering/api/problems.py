@@ -34,12 +34,20 @@ from metering.alerts.replay_webhooks import EndpointDisabledError
 from metering.alerts.store.alerts import UnknownAlertError
 from metering.alerts.store.deliveries import UnknownDeliveryError
 from metering.alerts.store.endpoints import UnknownEndpointError
+from metering.api.answers import time_text
 from metering.api.auth import ForbiddenError, UnauthorizedError
 from metering.api.key_limits import TooManyRequestsError
 from metering.api.shares import BusyError
 from metering.audit.receipt_document import UnreadableReceiptError
+from metering.budgets.admission import BudgetExhaustedError
+from metering.budgets.admit_holds import HoldDiffersError, StreamFinalError
+from metering.budgets.hold_price import OutputUnknownError, PriceUnknownError
+from metering.budgets.hold_writer import HoldNotCommittedError, HoldQueueFullError
+from metering.budgets.release_hold import StreamStartedError, UnknownHoldError
+from metering.budgets.set_budget import BudgetDiffersError, InvalidBudgetError, UnknownBudgetError
 from metering.core.cursors import InvalidCursorError
 from metering.core.errors import MeteringError
+from metering.core.money import cents_text
 from metering.core.period import InvalidPeriodError
 from metering.core.request_id import REQUEST_ID_HEADER, current_request_id
 from metering.corrections.adjust_manually import InvalidAdjustmentError
@@ -239,6 +247,18 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     InvalidScopeError: ProblemType(422, "invalid-key", "Invalid key"),
     InvalidOverlapError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     ScopeExceededError: ProblemType(403, "forbidden", "Key not allowed"),
+    BudgetExhaustedError: ProblemType(402, "budget-exhausted", "Budget exhausted"),
+    PriceUnknownError: ProblemType(422, "price-unknown", "Price unknown"),
+    OutputUnknownError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
+    HoldDiffersError: ProblemType(409, "hold-differs", "Hold differs"),
+    StreamFinalError: ProblemType(409, "stream-final", "Stream final"),
+    StreamStartedError: ProblemType(409, "stream-started", "Stream started"),
+    UnknownHoldError: ProblemType(404, "not-found", "Not found"),
+    HoldQueueFullError: ProblemType(503, "queue-full", "Ingest queue full", retry_after_seconds=1),
+    HoldNotCommittedError: ProblemType(503, "not-committed", "Commit not confirmed", retry_after_seconds=1),
+    InvalidBudgetError: ProblemType(422, "invalid-budget", "Invalid budget"),
+    BudgetDiffersError: ProblemType(409, "budget-differs", "Budget differs"),
+    UnknownBudgetError: ProblemType(404, "not-found", "Not found"),
     InvalidCustomerIdError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     StripeCustomerTakenError: ProblemType(409, "stripe-customer-taken", "Stripe customer taken"),
 }
@@ -321,6 +341,20 @@ def problem_response(
     return Response(msgspec.json.encode(body), problem.status, headers, MEDIA_TYPE)
 
 
+def _budget_members(error: BudgetExhaustedError) -> dict[str, Any]:
+    """What a refused hold says beside the usual members: the figures of the budget that refuses it."""
+    standing = error.standing
+    return {
+        "budget_id": standing.budget_id,
+        "limit_usd_cents": cents_text(standing.limit_usd_cents),
+        "spent_usd_cents": cents_text(standing.spent_usd_cents),
+        "held_usd_cents": cents_text(standing.held_usd_cents),
+        "needed_usd_cents": cents_text(error.needed_usd_cents),
+        "max_output_tokens_that_fit": error.max_output_tokens_that_fit,
+        "resets_at": time_text(standing.resets_at) if standing.resets_at else None,
+    }
+
+
 def public_detail(error: MeteringError) -> str:
     """What a client may know about a failure."""
     return next((says for kind, says in _PRIVATE.items() if isinstance(error, kind)), str(error))
@@ -333,5 +367,7 @@ def error_response(error: MeteringError) -> Response:
         raise error
     told = NoEventAcceptedError | NoRecordAcceptedError
     members = {"rejected": error.rejected} if isinstance(error, told) else {}
+    if isinstance(error, BudgetExhaustedError):
+        members = _budget_members(error)
     wait = error.retry_after_seconds if isinstance(error, TooManyRequestsError) else None
     return problem_response(problem, public_detail(error), retry_after_seconds=wait, **members)

@@ -49,6 +49,8 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "request_hash": "A hash of the request. Streams with the same hash can be linked as retries.",
     "service_tier": "The service tier that was requested or, at the end, reported.",
     "tags": "Up to 16 tags of the customer's own.",
+    "failed_open": "True: the gateway could not ask for a hold, and let the stream pass.",
+    "stop": "Streams that have to end, because their sliding holds cannot be extended.",
     "seq": "Grows with each event of the stream.",
     "output_tokens": "Output tokens, reasoning and audio output included; cumulative in token-delivered.",
     "reasoning_output_tokens": "Reasoning tokens among the output tokens.",

@@ -1,6 +1,7 @@
 """Adjust manually: book a credit or a correction, once per idempotency key."""
 
 import secrets
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,7 +14,9 @@ from metering.core.errors import MeteringError
 from metering.core.money import cents_text
 from metering.customers.store import UnknownCustomerError
 from metering.db.engine import transaction
+from metering.events.events import StreamStart
 from metering.ledger.entries import ManualAdjustment, ManualKind
+from metering.ledger.post_bookings import booking_of_manual, post_bookings
 from metering.ledger.store.adjustments import book_manual_adjustment, get_manual_adjustment
 from metering.ledger.store.charges import newest_bills
 from metering.ledger.store.open_periods import lock_open_periods
@@ -59,7 +62,8 @@ def adjust_manually(
         periods = lock_open_periods(connection, [customer_id])
         if customer_id not in periods:
             raise UnknownCustomerError(f"customer_id: there is no customer {customer_id!r}")
-        bill = _bill_of(connection, customer_id, stream_id) if stream_id is not None else None
+        billed = _billed(connection, customer_id, stream_id) if stream_id is not None else None
+        bill = billed.bill if billed else None
         adjustment = ManualAdjustment(
             customer_id=customer_id,
             adjustment_id=f"adj_{secrets.token_hex(12)}",
@@ -73,6 +77,8 @@ def adjust_manually(
             filed_at=bill.ended_at if bill else now,
         )
         book_manual_adjustment(connection, adjustment, bill=bill)
+        booking = booking_of_manual(adjustment, bill, billed.start if billed else None)
+        post_bookings(connection, customer_ids=[customer_id], bookings=lambda _: [booking], now=now)
         remember_result(connection, key, result_id=adjustment.adjustment_id, now=now)
         log_action(
             connection,
@@ -108,13 +114,22 @@ def _check(kind: ManualKind, usd_cents: Decimal, reason: str) -> None:
         raise InvalidAdjustmentError("reason: required, the invoice shows it")
 
 
-def _bill_of(connection: Connection, customer_id: str, stream_id: str) -> Bill:
+@dataclass(frozen=True, slots=True)
+class _Billed:
+    """A stream's newest bill, and its start."""
+
+    bill: Bill
+    start: StreamStart | None
+
+
+def _billed(connection: Connection, customer_id: str, stream_id: str) -> _Billed:
     # The bill decides where totals file the amount. The lock keeps it from changing until the commit.
-    read_streams(connection, [(customer_id, stream_id)], lock=True)
+    found = read_streams(connection, [(customer_id, stream_id)], lock=True)
     bill = newest_bills(connection, [(customer_id, stream_id)]).get((customer_id, stream_id))
     if bill is None:
         raise InvalidAdjustmentError(
             f"stream_id: customer {customer_id!r} has no charge for {stream_id!r}; leave out stream_id to adjust"
             " the customer as a whole"
         )
-    return bill
+    starts = [each.facts.start.event for each in found if each.facts.start is not None]
+    return _Billed(bill, starts[0] if starts else None)

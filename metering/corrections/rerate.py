@@ -4,7 +4,7 @@ A new price never changes booked bills by itself. Rerating is the explicit way t
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -15,8 +15,10 @@ from sqlalchemy import Connection, Engine
 from metering.access.actors import Author
 from metering.access.store.audit_log import log_action
 from metering.core.money import EXACT, ZERO, cents_text, sum_cents
+from metering.credits.booking import Booking
 from metering.db.engine import transaction
 from metering.ledger.entries import Adjustment, AdjustmentReason, adjust
+from metering.ledger.post_bookings import booking_of_adjustment, post_bookings
 from metering.ledger.queries.charges import BillFilter, iterate_charged_streams
 from metering.ledger.store.charges import book_adjustments, newest_bills
 from metering.ledger.store.open_periods import lock_open_periods
@@ -169,7 +171,25 @@ def _book(connection: Connection, changes: Sequence[_Change], now: datetime) -> 
         book_adjustments(connection, adjustments)
         add_to_totals(connection, bill_changes)
         mark_streams(connection, [_mark(adjustment) for adjustment in adjustments])
+        _post(connection, adjustments, kept, now)
     return kept
+
+
+def _post(
+    connection: Connection, adjustments: Sequence[Adjustment], changes: Sequence[_Change], now: datetime
+) -> None:
+    by_key = {(each.stream.facts.customer_id, each.stream.facts.stream_id): each for each in changes}
+
+    def bookings(customer_ids: Collection[str]) -> list[Booking]:
+        made: list[Booking] = []
+        for each in adjustments:
+            if each.customer_id in customer_ids:
+                change = by_key[each.customer_id, each.stream_id]
+                start = change.stream.facts.start
+                made.append(booking_of_adjustment(each, change.before, start.event if start else None))
+        return made
+
+    post_bookings(connection, customer_ids={each.customer_id for each in adjustments}, bookings=bookings, now=now)
 
 
 def _log(connection: Connection, where: BillFilter, changes: Sequence[_Change], by: Author, now: datetime) -> None:

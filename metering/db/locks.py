@@ -3,7 +3,9 @@
 All are held until the transaction ends. A number only has to be the same in every process, and used for one thing.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
+from zlib import crc32
 
 from sqlalchemy import Connection, text
 
@@ -17,6 +19,7 @@ class Lock(IntEnum):
     NEW_ALERT = 5_206_841_180
     NEW_ENDPOINT = 5_206_841_181
     ALERT_PRUNING = 5_206_841_182
+    BUDGETS = 5_206_841_183
 
 
 _TAKE = text("SELECT pg_advisory_xact_lock(:lock)")
@@ -34,6 +37,25 @@ def take(connection: Connection, lock: Lock) -> None:
 def share(connection: Connection, lock: Lock) -> None:
     """Wait until no other transaction holds the lock, and hold a share of it."""
     connection.execute(_SHARE, {"lock": int(lock)})
+
+
+# A key of two numbers shares no lock with those of one. Two customers may share a number, and then wait for each
+# other.
+_MONEY, _NUMBERS = 520_684_118, 4_096
+_TAKE_EACH = text(
+    "SELECT pg_advisory_xact_lock(:space, number) FROM unnest(CAST(:numbers AS integer[])) AS t (number)"
+)
+
+
+def take_money(connection: Connection, customer_ids: Iterable[str]) -> None:
+    """Hold the locks of these customers' budgets, holds and grants; `""` stands for the whole deployment.
+
+    Always in the same order, so that two transactions cannot wait for each other. Call it once in a transaction.
+    """
+    numbers = sorted(
+        {crc32(customer_id.encode("utf-8", "surrogatepass")) % _NUMBERS for customer_id in customer_ids}
+    )
+    connection.execute(_TAKE_EACH, {"space": _MONEY, "numbers": numbers})
 
 
 def try_to_take(connection: Connection, lock: Lock) -> bool:

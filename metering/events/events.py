@@ -99,6 +99,7 @@ class StreamStart(_DescribedOnce):
     service_tier: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     inlet: Inlet = Inlet.EVENTS
+    failed_open: bool = False
 
     @property
     def event_id(self) -> str:
@@ -117,6 +118,7 @@ class StreamStart(_DescribedOnce):
             service_tier=self.service_tier,
             tags=dict(self.tags) or None,
             inlet=_said(self.inlet),
+            failed_open=self.failed_open or None,
         )
 
 

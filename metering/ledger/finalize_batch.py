@@ -4,14 +4,17 @@ Charges, streams and totals change in one transaction.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
 
+from metering.credits.booking import Booking
+from metering.events.events import StreamStart
 from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, adjust, charge_id_of
+from metering.ledger.post_bookings import booking_of_adjustment, booking_of_charge, post_bookings
 from metering.ledger.store.charges import book_adjustments, book_charges, newest_bills
 from metering.ledger.store.open_periods import OpenPeriods, lock_open_periods
 from metering.ledger.store.rollups import BillChange, add_to_totals
@@ -89,7 +92,39 @@ def finalize_batch(
         book_adjustments(connection, work.adjustments)
     add_to_totals(connection, work.changes)
     mark_streams(connection, work.marks)
+    bookings = partial(_bookings, work=work, claimed=by_key, bills=bills)
+    post_bookings(connection, customer_ids={key[0] for key in by_key}, bookings=bookings, now=now)
     return work
+
+
+def _bookings(
+    customer_ids: Collection[str],
+    *,
+    work: BatchWork,
+    claimed: Mapping[tuple[str, str], StoredStream],
+    bills: Mapping[tuple[str, str], Bill | None],
+) -> list[Booking]:
+    """What this batch books for these customers."""
+    wanted = frozenset(customer_ids)
+    charges = (
+        booking_of_charge(each, _start_of(claimed[each.customer_id, each.stream_id]))
+        for each in work.charges
+        if each.customer_id in wanted
+    )
+    adjustments = (
+        booking_of_adjustment(
+            each,
+            bills.get((each.customer_id, each.stream_id)),
+            _start_of(claimed[each.customer_id, each.stream_id]),
+        )
+        for each in work.adjustments
+        if each.customer_id in wanted
+    )
+    return [*charges, *adjustments]
+
+
+def _start_of(stream: StoredStream) -> StreamStart | None:
+    return stream.facts.start.event if stream.facts.start else None
 
 
 def _settle(

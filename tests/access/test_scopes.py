@@ -9,8 +9,8 @@ def scopes(role: Role, *, listed: list[str] | None = None, customer_id: str | No
     return {str(each) for each in scopes_of(role=role, listed=listed, customer_id=customer_id)}
 
 
-def test_an_ingest_key_posts_events_and_reads_cancel_policies_and_nothing_else() -> None:
-    assert scopes(Role.INGEST) == {"events:write", "cancel-policies:read", "generations:read"}
+def test_an_ingest_key_posts_events_asks_for_holds_and_reads_cancel_policies_and_nothing_else() -> None:
+    assert scopes(Role.INGEST) == {"events:write", "holds:write", "cancel-policies:read", "generations:read"}
 
 
 def test_a_read_key_changes_nothing_and_sees_neither_keys_nor_secrets_nor_the_audit_log() -> None:
@@ -33,7 +33,7 @@ def test_a_custom_key_has_what_it_lists_and_an_unknown_scope_gives_nothing() -> 
 def test_a_key_of_one_customer_changes_nothing_of_the_deployment(role: Role) -> None:
     everything = [str(each) for each in Scope]
     found = scopes(role, listed=everything, customer_id="acme")
-    assert {each for each in found if each.endswith(":write")} <= {"events:write"}
+    assert {each for each in found if each.endswith(":write")} <= {"events:write", "holds:write"}
     assert not found & {"system:read", "keys:read", "webhooks:read", "audit-log:read"}
 
 

@@ -86,6 +86,7 @@ class StartData(Struct, frozen=True, gc=False, omit_defaults=True):
     service_tier: Note | None = None
     tags: Annotated[dict[Id, Note], Meta(max_length=16)] | None = None
     inlet: InletName | None = None
+    failed_open: bool | None = None
 
 
 class DeliveredData(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -210,6 +211,7 @@ def _start(event: StartEvent) -> StreamStart:
         service_tier=data.service_tier,
         tags=data.tags or {},
         inlet=Inlet.EVENTS if data.inlet is None else Inlet(data.inlet),
+        failed_open=bool(data.failed_open),
     )
 
 

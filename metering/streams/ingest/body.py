@@ -47,19 +47,22 @@ def is_longer(declared: str | None, most: int) -> bool:
     return len(digits) > len(str(most)) or int(digits) > most
 
 
-async def receive_body(chunks: AsyncIterator[bytes], *, declared: str | None = None) -> bytes:
+async def receive_body(
+    chunks: AsyncIterator[bytes], *, declared: str | None = None, most: int = MAX_BODY_BYTES
+) -> bytes:
     """The whole body as sent. `metering.api.server` limits how long this takes.
 
     Raises:
-        BodyTooLargeError: the body has more than 8 MiB, or its length as `declared` is more; the rest is not read.
+        BodyTooLargeError: the body has more than `most` bytes, or its length as `declared` is more; the rest is
+            not read.
     """
-    if is_longer(declared, MAX_BODY_BYTES):
+    if is_longer(declared, most):
         raise BodyTooLargeError
     received: list[bytes] = []
     size = 0
     async for chunk in chunks:
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
+        if size > most:
             raise BodyTooLargeError
         received.append(chunk)
     return received[0] if len(received) == 1 else b"".join(received)

@@ -1,0 +1,183 @@
+"""`POST /v1/holds` for gateways: money set aside before a stream. Plain ASGI, as posting events is."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import jiter
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import fields
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from metering.access.keys import Key
+from metering.access.scopes import Scope
+from metering.api.answers import time_text
+from metering.api.auth import ForbiddenError, require_scope
+from metering.api.gate import Limits
+from metering.api.parameters import unknown_names
+from metering.api.problems import InvalidParameterError, PayloadTooLargeError
+from metering.budgets.budget import Standing
+from metering.budgets.hold_writer import HoldWriter
+from metering.budgets.holds import Hold, HoldMode, HoldRequest
+from metering.core.money import cents_text
+from metering.events.wire.admission import CONTROL
+from metering.events.wire.events import Count, Id, Name, Note
+from metering.events.wire.rejections import rejection_of
+from metering.streams.ingest.body import BodyTooLargeError, media_type_of, receive_body
+
+MAX_BODY_BYTES = 64 * 1024
+_encode = msgspec.json.Encoder().encode
+
+
+class HoldBody(Struct, frozen=True):
+    """A request for a hold."""
+
+    customer_id: Id
+    stream_id: Id
+    provider: Id
+    model: Name
+    input_tokens: Count
+    service_tier: Note | None = None
+    api_key_id: Id | None = None
+    tags: Annotated[dict[Id, Note], Meta(max_length=16)] | None = None
+    max_output_tokens: Count | None = None
+    mode: Literal["worst_case", "sliding"] = "worst_case"
+    slice_output_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 2_000
+    lease_seconds: Annotated[int, Meta(ge=1, le=3_600)] = 120
+
+
+class HoldBudget(Struct, frozen=True):
+    """A budget that a hold counts against, as it was when the hold was made."""
+
+    budget_id: str
+    headroom_usd_cents: str
+    resets_at: str | None
+
+
+class HeldAnswer(Struct, frozen=True):
+    """A hold. The stream may begin."""
+
+    hold_id: str
+    held_usd_cents: str
+    max_output_tokens: int | None
+    expires_at: str
+    budgets: Sequence[HoldBudget]
+
+
+_FIELDS = frozenset(field.name for field in fields(HoldBody))
+
+
+class HoldsEndpoint:
+    """Authenticates, decodes, has the writer admit the hold, and answers only then. An ASGI application."""
+
+    scope = Scope.HOLDS_WRITE
+
+    def __init__(self, *, writer: HoldWriter, limits: Limits) -> None:
+        self._writer = writer
+        self._limits = limits
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            MeteringError: it is refused; the gate answers.
+        """
+        request = Request(scope, receive)
+        self._limits.watch.require_durable()
+        key = await self._limits.authenticator.key_async(request.headers.get("authorization"))
+        require_scope(key, self.scope)
+        self._limits.keys.enter(key)
+        try:
+            hold = await self._writer.admit(await _read(request, key))
+        except ClientDisconnect:
+            return
+        finally:
+            self._limits.keys.leave(key)
+        response = Response(_encode(held_answer(hold)), 201, media_type="application/json")
+        await response(scope, receive, send)
+
+
+async def _read(request: Request, key: Key) -> HoldRequest:
+    headers = request.headers
+    media_type_of(headers.get("content-type", ""))
+    declared = headers.get("content-length")
+    try:
+        body = await receive_body(request.stream(), declared=declared, most=MAX_BODY_BYTES)
+    except BodyTooLargeError as error:
+        raise PayloadTooLargeError(MAX_BODY_BYTES) from error
+    return read_request(body, customer_id=key.customer_id)
+
+
+def read_request(body: bytes, *, customer_id: str | None) -> HoldRequest:
+    """The request for a hold in a body; `customer_id` is what the key is bound to.
+
+    Raises:
+        InvalidParameterError: it is not valid; the message names the field.
+        ForbiddenError: the key is for another customer.
+    """
+    try:
+        given = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise InvalidParameterError(f"the body is not JSON: {error}") from error
+    if isinstance(given, dict) and (unknown := [name for name in given if name not in _FIELDS]):
+        raise InvalidParameterError(unknown_names(unknown, known=sorted(_FIELDS), what="field"))
+    try:
+        asked = msgspec.convert(given, HoldBody)
+    except msgspec.ValidationError as error:
+        raise InvalidParameterError(rejection_of(index=0, event=given, error=str(error)).detail) from error
+    _check_text(asked)
+    if customer_id is not None and asked.customer_id != customer_id:
+        raise ForbiddenError(f"customer_id: this key asks only for holds of customer {customer_id!r}")
+    return HoldRequest(
+        customer_id=asked.customer_id,
+        stream_id=asked.stream_id,
+        provider=asked.provider,
+        model=asked.model,
+        service_tier=asked.service_tier,
+        api_key_id=asked.api_key_id,
+        tags=asked.tags or {},
+        input_tokens=asked.input_tokens,
+        max_output_tokens=asked.max_output_tokens,
+        mode=HoldMode(asked.mode),
+        slice_output_tokens=asked.slice_output_tokens,
+        lease_seconds=asked.lease_seconds,
+    )
+
+
+def _check_text(asked: HoldBody) -> None:
+    if CONTROL.search(asked.customer_id):
+        raise InvalidParameterError("customer_id: expected an id without control characters")
+    tags = asked.tags or {}
+    named: list[tuple[str, str | None]] = [
+        ("stream_id", asked.stream_id),
+        ("provider", asked.provider),
+        ("model", asked.model),
+        ("service_tier", asked.service_tier),
+        ("api_key_id", asked.api_key_id),
+        *(("tags", text) for each in tags.items() for text in each),
+    ]
+    for name, text in named:
+        if text is not None and "\0" in text:
+            raise InvalidParameterError(f"{name}: contains NUL, which no text here may")
+
+
+def held_answer(hold: Hold) -> HeldAnswer:
+    """A hold as it is answered."""
+    return HeldAnswer(
+        hold_id=hold.hold_id,
+        held_usd_cents=cents_text(hold.held_usd_cents),
+        max_output_tokens=hold.request.max_output_tokens,
+        expires_at=time_text(hold.expires_at),
+        budgets=[_hold_budget(each) for each in hold.standings],
+    )
+
+
+def _hold_budget(standing: Standing) -> HoldBudget:
+    return HoldBudget(
+        budget_id=standing.budget_id,
+        headroom_usd_cents=cents_text(standing.headroom_usd_cents),
+        resets_at=time_text(standing.resets_at) if standing.resets_at else None,
+    )

@@ -1,0 +1,1 @@
+"""SQL that reads budgets, holds and overruns."""

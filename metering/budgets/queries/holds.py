@@ -1,0 +1,98 @@
+"""Queries for holds and overruns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, text
+
+from metering.budgets.holds import Hold, OverrunReason
+from metering.budgets.store.holds import HOLD_ROW, hold_of_row
+
+
+def _open(condition: str) -> str:
+    return f"""
+    SELECT {HOLD_ROW} FROM holds h
+    WHERE h.state = 'open' AND (h.customer_id, h.stream_id) > (:after_customer, :after_stream) {condition}
+    ORDER BY h.customer_id, h.stream_id LIMIT :limit
+    """
+
+
+_OPEN, _OPEN_OF = text(_open("")), text(_open("AND h.customer_id = :customer_id"))
+
+
+def list_open_holds(
+    connection: Connection, *, customer_id: str | None, after: tuple[str, str] | None, limit: int
+) -> Sequence[Hold]:
+    """Open holds in the order of (customer_id, stream_id), of one customer or of all."""
+    after_customer, after_stream = after or ("", "")
+    parameters: dict[str, object] = {
+        "after_customer": after_customer,
+        "after_stream": after_stream,
+        "limit": limit,
+    }
+    statement = _OPEN
+    if customer_id is not None:
+        statement, parameters["customer_id"] = _OPEN_OF, customer_id
+    return [hold_of_row(row) for row in connection.execute(statement, parameters)]
+
+
+_SLIDING_CUSTOMERS = text(
+    """
+    WITH RECURSIVE found (customer_id) AS (
+        (SELECT customer_id FROM holds WHERE state = 'open' AND mode = 'sliding' ORDER BY customer_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT h.customer_id FROM holds h WHERE h.state = 'open' AND h.mode = 'sliding'
+                AND h.customer_id > found.customer_id ORDER BY 1 LIMIT 1)
+        FROM found WHERE found.customer_id IS NOT NULL
+    )
+    SELECT customer_id FROM found WHERE customer_id IS NOT NULL
+    """
+)
+
+
+def customers_with_sliding_holds(connection: Connection) -> frozenset[str]:
+    """Whose streams have open sliding holds. It takes one step in the index for each customer."""
+    return frozenset(connection.execute(_SLIDING_CUSTOMERS).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class OverrunRow:
+    """What an entry booked beyond the hold of its stream, in exact cents."""
+
+    customer_id: str
+    entry_id: str
+    stream_id: str
+    reason: OverrunReason
+    usd_cents: Decimal
+    held_usd_cents: Decimal
+    booked_at: datetime
+
+
+_OVERRUNS = text(
+    """
+    SELECT customer_id, entry_id, stream_id, reason, usd_cents, held_usd_cents, booked_at FROM overruns
+    WHERE booked_at >= :since AND (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
+    ORDER BY booked_at DESC, customer_id, entry_id LIMIT :limit
+    """
+)
+
+
+def newest_overruns(
+    connection: Connection, *, since: datetime, customer_id: str | None = None, limit: int
+) -> Sequence[OverrunRow]:
+    """The newest overruns that were booked from `since` on."""
+    rows = connection.execute(_OVERRUNS, {"since": since, "customer_id": customer_id, "limit": limit})
+    return [
+        OverrunRow(
+            row.customer_id,
+            row.entry_id,
+            row.stream_id,
+            OverrunReason(row.reason),
+            row.usd_cents,
+            row.held_usd_cents,
+            row.booked_at,
+        )
+        for row in rows
+    ]

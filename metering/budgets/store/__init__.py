@@ -1,0 +1,1 @@
+"""SQL that writes budgets, their windows and postings, holds and overruns."""

@@ -1,0 +1,5 @@
+"""Credits: prepaid and promotional grants, what they pay of each booking, balances and deferred revenue.
+
+A grant's entries are appended and never changed; balances are sums of them. Drawing happens in the transaction
+that books. Start with `booking.py`, which is what the ledger hands over.
+"""
