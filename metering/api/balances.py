@@ -1,0 +1,114 @@
+"""Balances of prepaid customers, and the deferred revenue of grants."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from typing_extensions import TypedDict
+
+from metering.access.scopes import Scope
+from metering.api.answers import Cents, CustomerId, Month, Time, described, optional_time, time_text
+from metering.api.auth import Caller, needs, require_customer
+from metering.api.paging import Limit, NextCursor, cursor_of, page_of
+from metering.api.parameters import CustomerFilter, Db, RequiredMonth, Timestamp, customer_id_before, month_text
+from metering.api.problems import NotFoundError
+from metering.api.routes import raises, route_ending_in, v1_router
+from metering.budgets.queries.held import held_of
+from metering.core.clock import utc_now
+from metering.core.cursors import TEXT, decode_cursor
+from metering.core.money import EXACT, ZERO, cents_text, sum_cents
+from metering.credits.queries.balances import GrantBalance, balance_as_of, balance_now
+from metering.credits.queries.deferred_revenue import (
+    DeferredRevenue,
+    GrantRevenue,
+    deferred_revenue,
+    deferred_revenue_in_all,
+)
+from metering.customers.store import is_customer
+
+_BALANCE = "/balance"
+
+balance_router = v1_router("credits", route_class=route_ending_in(_BALANCE))
+router = v1_router("credits")
+
+
+class BalanceOfGrant(TypedDict):
+    """What is left of a grant."""
+
+    grant_id: Annotated[str, described("The grant.", example="gr_5d4c0a9b")]
+    balance_usd_cents: Annotated[Cents, described("What is left of it.", example="8123.4985")]
+    priority: Annotated[int, described("Grants with a lower number pay first.")]
+    effective_from: Annotated[Time, described("From when on it pays.")]
+    expires_at: Annotated[Time | None, described("When what is left expires; null: never.")]
+    limited: Annotated[bool, described("Whether it pays for some providers or models only.")]
+
+
+class Balance(TypedDict):
+    """What a customer has left of its grants.
+
+    `available_usd_cents` is what the next stream of any model may cost: the balance, without grants that are limited
+    to some models, minus what is held.
+    """
+
+    customer_id: CustomerId
+    as_of: Annotated[Time, described("The time of these figures.")]
+    balance_usd_cents: Annotated[Cents, described("What is left of grants that are effective.", example="8123.4985")]
+    limited_usd_cents: Annotated[Cents, described("The part of it that pays for some models only.")]
+    held_usd_cents: Annotated[Cents | None, described("What open streams hold; null for a time in the past.")]
+    available_usd_cents: Annotated[Cents | None, described("What may be spent; null for a time in the past.")]
+    upcoming_usd_cents: Annotated[Cents, described("What is left of grants that are not effective yet.")]
+    grants: Annotated[list[BalanceOfGrant], described("The grants with something left, in the order of drawing.")]
+
+
+class DeferredMonth(TypedDict):
+    """A month: opening + sold - recognised - breakage - refunded = closing, in whole cents."""
+
+    opening_cents: Annotated[int, described("What is deferred at the start of the month.", example=1000)]
+    sold_cents: Annotated[int, described("The price of grants that became active.")]
+    recognised_cents: Annotated[int, described("The part of the price of what was drawn.", example=231)]
+    breakage_cents: Annotated[int, described("The part of the price of what expired.")]
+    refunded_cents: Annotated[int, described("The part of the price of what was refunded or voided.")]
+    closing_cents: Annotated[int, described("What is deferred at the end of the month.", example=769)]
+
+
+class DeferredGrant(DeferredMonth):
+    """A grant's month."""
+
+    customer_id: CustomerId
+    grant_id: Annotated[str, described("The grant.", example="gr_5d4c0a9b")]
+
+
+class DeferredPage(TypedDict):
+    """Grants with something deferred in a month, and the sum over all of them, not only those of this page."""
+
+    period: Month
+    in_all: Annotated[DeferredMonth, described("The sum of all grants.")]
+    data: Annotated[list[DeferredGrant], described("The grants of this page.")]
+    next_cursor: NextCursor
+
+
+_CustomerPath = Annotated[str, Depends(customer_id_before(_BALANCE))]
+
+
+@balance_router.get(
+    "/customers/{customer_id:id}/balance", operation_id="getBalance", summary="Get a customer's balance"
+)
+@needs(Scope.CREDITS_READ)
+@raises(NotFoundError)
+def read_balance(
+    customer_id: _CustomerPath,
+    key: Caller,
+    connection: Db,
+    as_of: Annotated[
+        Timestamp | None, Query(description="A time in the past. Default: now.", examples=["2026-11-30T00:00:00Z"])
+    ] = None,
+) -> Balance:
+    """What is left of a customer's grants: now, or as it was at a time in the past."""
+    require_customer(key, customer_id)
+    if not is_customer(connection, customer_id=customer_id):
+        raise NotFoundError(f"there is no customer {customer_id!r}")
+    now = utc_now()
+    if as_of is not None and as_of < now:
+        return balance_shape(customer_id, balance_as_of(connection, customer_id=customer_id, at=as_of), at=as_of)
+    found = balance_now(connection, customer_id=customer_id, at=now)
+    return balance_shape(customer_id, found, at=now, held=held_of(connection, customer_id=customer_id))
