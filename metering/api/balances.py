@@ -1,22 +1,25 @@
 """Balances of prepaid customers, and the deferred revenue of grants."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Path, Query
 from typing_extensions import TypedDict
 
 from metering.access.scopes import Scope
 from metering.api.answers import Cents, CustomerId, Month, Time, described, optional_time, time_text
 from metering.api.auth import Caller, needs, require_customer
 from metering.api.paging import Limit, NextCursor, cursor_of, page_of
-from metering.api.parameters import CustomerFilter, Db, RequiredMonth, Timestamp, customer_id_before, month_text
+from metering.api.parameters import CustomerFilter, Db, Id, RequiredMonth, Timestamp
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, route_ending_in, v1_router
 from metering.budgets.queries.held import held_of
 from metering.core.clock import utc_now
 from metering.core.cursors import TEXT, decode_cursor
 from metering.core.money import EXACT, ZERO, cents_text, sum_cents
+from metering.core.period import BillingPeriod
 from metering.credits.queries.balances import GrantBalance, balance_as_of, balance_now
 from metering.credits.queries.deferred_revenue import (
     DeferredRevenue,
@@ -46,13 +49,15 @@ class BalanceOfGrant(TypedDict):
 class Balance(TypedDict):
     """What a customer has left of its grants.
 
-    `available_usd_cents` is what the next stream of any model may cost: the balance, without grants that are limited
-    to some models, minus what is held.
+    `available_usd_cents` is what the next stream of any model may cost: the balance, without grants that are
+    limited to some models, minus what is held.
     """
 
     customer_id: CustomerId
     as_of: Annotated[Time, described("The time of these figures.")]
-    balance_usd_cents: Annotated[Cents, described("What is left of grants that are effective.", example="8123.4985")]
+    balance_usd_cents: Annotated[
+        Cents, described("What is left of grants that are effective.", example="8123.4985")
+    ]
     limited_usd_cents: Annotated[Cents, described("The part of it that pays for some models only.")]
     held_usd_cents: Annotated[Cents | None, described("What open streams hold; null for a time in the past.")]
     available_usd_cents: Annotated[Cents | None, described("What may be spent; null for a time in the past.")]
@@ -87,7 +92,9 @@ class DeferredPage(TypedDict):
     next_cursor: NextCursor
 
 
-_CustomerPath = Annotated[str, Depends(customer_id_before(_BALANCE))]
+_CustomerPath = Annotated[
+    Id, Path(description="The customer; a slash in the id is written `%2F`.", examples=["acme"])
+]
 
 
 @balance_router.get(
@@ -112,3 +119,86 @@ def read_balance(
         return balance_shape(customer_id, balance_as_of(connection, customer_id=customer_id, at=as_of), at=as_of)
     found = balance_now(connection, customer_id=customer_id, at=now)
     return balance_shape(customer_id, found, at=now, held=held_of(connection, customer_id=customer_id))
+
+
+def balance_shape(
+    customer_id: str, found: Sequence[GrantBalance], *, at: datetime, held: Decimal | None = None
+) -> Balance:
+    """What a customer has left of its grants at a time; `held` for the present only."""
+    effective = [each for each in found if each.grant.effective_from <= at]
+    balance = sum_cents(each.balance_usd_cents for each in effective)
+    limited = sum_cents(each.balance_usd_cents for each in effective if each.grant.limits.limited)
+    upcoming = sum_cents(each.balance_usd_cents for each in found if each.grant.effective_from > at)
+    free = None if held is None else EXACT.subtract(EXACT.subtract(balance, limited), held)
+    return {
+        "customer_id": customer_id,
+        "as_of": time_text(at),
+        "balance_usd_cents": cents_text(balance),
+        "limited_usd_cents": cents_text(limited),
+        "held_usd_cents": None if held is None else cents_text(held),
+        "available_usd_cents": None if free is None else cents_text(max(free, ZERO)),
+        "upcoming_usd_cents": cents_text(upcoming),
+        "grants": [
+            {
+                "grant_id": each.grant.grant_id,
+                "balance_usd_cents": cents_text(each.balance_usd_cents),
+                "priority": each.grant.priority,
+                "effective_from": time_text(each.grant.effective_from),
+                "expires_at": optional_time(each.grant.expires_at),
+                "limited": each.grant.limits.limited,
+            }
+            for each in found
+        ],
+    }
+
+
+@router.get("/deferred-revenue", operation_id="listDeferredRevenue", summary="List deferred revenue")
+@needs(Scope.CREDITS_READ)
+def read_deferred_revenue(
+    key: Caller,
+    connection: Db,
+    period: RequiredMonth,
+    customer_id: CustomerFilter = None,
+    limit: Limit = 100,
+    cursor: Annotated[str | None, cursor_of(TEXT, TEXT)] = None,
+) -> DeferredPage:
+    """The deferred part of the price of grants in a month, by grant, and in all. Promotional grants have none."""
+    position = decode_cursor(cursor, length=2)
+    month, now = str(BillingPeriod.parse(period)), utc_now()
+    customer = require_customer(key, customer_id)
+    page = page_of(
+        deferred_revenue(
+            connection,
+            period=month,
+            customer_id=customer,
+            now=now,
+            after=(position[0], position[1]) if position else None,
+            limit=limit + 1,
+        ),
+        limit=limit,
+        shape=_deferred_grant,
+        position=lambda each: [each.customer_id, each.grant_id],
+    )
+    in_all = deferred_revenue_in_all(connection, period=month, customer_id=customer, now=now)
+    return {
+        "period": month,
+        "in_all": month_shape(in_all),
+        "data": page["data"],
+        "next_cursor": page["next_cursor"],
+    }
+
+
+def month_shape(revenue: DeferredRevenue) -> DeferredMonth:
+    """A month of deferred revenue."""
+    return {
+        "opening_cents": revenue.opening_cents,
+        "sold_cents": revenue.sold_cents,
+        "recognised_cents": revenue.recognised_cents,
+        "breakage_cents": revenue.breakage_cents,
+        "refunded_cents": revenue.refunded_cents,
+        "closing_cents": revenue.closing_cents,
+    }
+
+
+def _deferred_grant(each: GrantRevenue) -> DeferredGrant:
+    return {"customer_id": each.customer_id, "grant_id": each.grant_id, **month_shape(each.revenue)}

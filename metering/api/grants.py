@@ -1,6 +1,6 @@
 """Grants: prepaid and promotional money of customers, with what each paid for."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header, Path, Query
 from pydantic import Field
@@ -49,7 +49,7 @@ from metering.customers.store import UnknownCustomerError
 
 router = v1_router("credits")
 
-_Names = Annotated[list[Id], Field(max_length=MAX_LIMITS)]
+_Names = Annotated[tuple[Id, ...], Field(max_length=MAX_LIMITS)]
 
 
 class Limits(TypedDict):
@@ -64,10 +64,10 @@ class LimitsInput(Input):
 
     providers: Annotated[
         _Names, Field(description="Only usage of these providers.", examples=[["anthropic"]])
-    ] = []
+    ] = ()
     models: Annotated[
         _Names, Field(description="Only usage of these models, as requested.", examples=[["claude-opus-4.7"]])
-    ] = []
+    ] = ()
 
 
 class Grant(TypedDict):
@@ -124,15 +124,16 @@ class GrantInput(Input):
     funding: Annotated[
         Funding,
         Field(
-            description="`invoice`: an invoice at Stripe; it is active once that is paid. `external`: paid in another"
-            " way. `none`: promotional."
+            description="`invoice`: an invoice at Stripe; it is active once that is paid. `external`: paid"
+            " in another way. `none`: promotional."
         ),
     ]
     priority: Annotated[
         int, WHOLE_NUMBER, Field(ge=0, le=MAX_PRIORITY, description="Grants with a lower number pay first.")
     ] = 500
     effective_from: Annotated[
-        Timestamp | None, Field(description="From when on it pays. Default: now.", examples=["2026-12-01T00:00:00Z"])
+        Timestamp | None,
+        Field(description="From when on it pays. Default: now.", examples=["2026-12-01T00:00:00Z"]),
     ] = None
     expires_at: Annotated[
         Timestamp | None,
@@ -174,8 +175,8 @@ _IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=255,
-        description="Any text that is unique to this request. Repeating the request with it changes nothing and gets"
-        " the same answer.",
+        description="Any text that is unique to this request. Repeating the request with it changes nothing and"
+        " gets the same answer.",
     ),
 ]
 
@@ -268,7 +269,7 @@ def write_grant(given: GrantInput, idempotency_key: _IdempotencyKey, by: By, ser
             priority=given.priority,
             effective_from=given.effective_from,
             expires_at=given.expires_at,
-            limits=GrantLimits(tuple(given.only.providers), tuple(given.only.models)),
+            limits=GrantLimits(given.only.providers, given.only.models),
         ),
         by=by,
         now=utc_now(),
@@ -302,8 +303,7 @@ def read_grant(
         shape=entry_shape,
         position=lambda each: [str(each.entry_number)],
     )
-    shape: Any = grant_shape(grant)
-    return {**shape, "entries": page["data"], "next_cursor": page["next_cursor"]}
+    return {**grant_shape(grant), "entries": page["data"], "next_cursor": page["next_cursor"]}
 
 
 @router.post("/grants/{grant_id}/void", operation_id="voidGrant", summary="Void a grant")
@@ -327,7 +327,7 @@ def write_void(grant_id: GrantPath, given: EndInput, by: By, service: TheService
 def write_refund(
     grant_id: GrantPath, given: RefundInput, idempotency_key: _IdempotencyKey, by: By, service: TheService
 ) -> Refund:
-    """Take what is left out of a grant, exactly once for each `Idempotency-Key`. Pay back `refund_cents` yourself."""
+    """Take what is left out of a grant, once for each `Idempotency-Key`. Pay back `refund_cents` yourself."""
     entry = refund_grant(
         engine=service.engine,
         idempotency_key=idempotency_key,

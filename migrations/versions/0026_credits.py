@@ -215,9 +215,10 @@ WITH moves AS (
         ON m.customer_id = n.customer_id AND m.grant_id = n.grant_id AND m.period = n.period
 )
 SELECT t.period, t.customer_id, c.name AS customer_name, t.grant_id, g.funding, g.expires_at,
-       t.closing - t.sold + t.recognised + t.breakage + t.refunded AS opening_cents, t.sold AS sold_cents,
-       t.recognised AS recognised_cents, t.breakage AS breakage_cents, t.refunded AS refunded_cents,
-       t.closing AS closing_cents, t.closing {DOLLARS} AS closing_usd
+       CAST(t.closing - t.sold + t.recognised + t.breakage + t.refunded AS bigint) AS opening_cents,
+       CAST(t.sold AS bigint) AS sold_cents, CAST(t.recognised AS bigint) AS recognised_cents,
+       CAST(t.breakage AS bigint) AS breakage_cents, CAST(t.refunded AS bigint) AS refunded_cents,
+       CAST(t.closing AS bigint) AS closing_cents, t.closing {DOLLARS} AS closing_usd
 FROM totals t
 JOIN public.grants g ON g.customer_id = t.customer_id AND g.grant_id = t.grant_id AND g.paid_usd_cents > 0
 LEFT JOIN public.customers c ON c.customer_id = t.customer_id

@@ -47,7 +47,7 @@ def give(
 
 def use(books: Books, stream_id: str = "s", *, now: datetime = NOW, **event: Any) -> None:
     """A stream of acme, booked."""
-    books.receive([start(stream_id, **event), end(stream_id, **event)])
+    books.receive([start(stream_id, **event), end(stream_id, **event)], at=now)
     books.finalize(now=now)
 
 

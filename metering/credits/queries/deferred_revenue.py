@@ -69,7 +69,8 @@ _SOLD = """
 """
 _BY_GRANT = text(
     f"""
-    SELECT g.customer_id, g.grant_id, s.* FROM grants g CROSS JOIN LATERAL (SELECT {_SUMS} FROM ({_MONTHS}) AS m) AS s
+    SELECT g.customer_id, g.grant_id, s.*
+    FROM grants g CROSS JOIN LATERAL (SELECT {_SUMS} FROM ({_MONTHS}) AS m) AS s
     WHERE {_SOLD} AND (s.moved OR s.opening_cents <> 0) AND (g.customer_id, g.grant_id) > (:after, :after_id)
     ORDER BY g.customer_id, g.grant_id LIMIT :limit
     """
