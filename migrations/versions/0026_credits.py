@@ -86,6 +86,7 @@ CREATE TABLE grant_entries (
     CHECK (kind <> 'restored' OR stream_id IS NOT NULL),
     CHECK (kind <> 'granted' OR released_cents = 0)
 );
+CREATE INDEX grant_entries_by_invoice ON grant_entries (customer_id, entry_period) WHERE entry_period IS NOT NULL;
 CREATE INDEX grant_entries_by_stream ON grant_entries (customer_id, stream_id) WHERE stream_id IS NOT NULL;
 
 -- The sums of a grant's entries by month: in exact cents, and of its price in whole cents.

@@ -47,7 +47,9 @@ def give(
 
 def use(books: Books, stream_id: str = "s", *, now: datetime = NOW, **event: Any) -> None:
     """A stream of acme, booked."""
-    books.receive([start(stream_id, **event), end(stream_id, **event)], at=now)
+    ends = {"output": event.pop("output")} if "output" in event else {}
+    time = {"time": event["time"]} if "time" in event else {}
+    books.receive([start(stream_id, **event), end(stream_id, **ends, **time)], at=now)
     books.finalize(now=now)
 
 

@@ -179,7 +179,9 @@ def _lines(stored: StoredInvoice) -> Table:
         ],
         total={
             "what": "Sum",
-            "exact": EXACT.add(mine.exact_usd_cents, mine.carried_in_usd_cents),
+            "exact": EXACT.subtract(
+                EXACT.add(mine.exact_usd_cents, mine.carried_in_usd_cents), mine.prepaid_usd_cents
+            ),
             "billed": Decimal(mine.billed_cents),
         },
         empty="No lines.",
@@ -190,6 +192,8 @@ def _line_href(stored: StoredInvoice, kind: LineKind, line_key: str) -> str | No
     if kind is LineKind.CARRIED_IN:
         before = stored.invoice.previous_invoice_id
         return invoice_page(before) if before else None
+    if kind is LineKind.PREPAID:
+        return None
     return link("invoice/entries", invoice_id=stored.invoice.invoice_id, line=line_key)
 
 

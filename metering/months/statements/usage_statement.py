@@ -70,6 +70,7 @@ def usage_statement(
         rows=[_row(line, zone, deferred=invoice.deferred) for line in invoice.lines],
         sums=[
             ("Usage, adjustments and credits", dollars(invoice.exact_usd_cents)),
+            *_prepaid(invoice.prepaid_usd_cents),
             ("Carried over from the previous statement", dollars(invoice.carried_in_usd_cents)),
             ("Carried over to the next statement", dollars(EXACT.minus(invoice.remainder_usd_cents))),
         ],
@@ -99,6 +100,10 @@ def _row(line: InvoiceLine, zone: ZoneInfo, *, deferred: bool) -> StatementRow:
         exact=dollars(each.usd_cents),
         billed="" if deferred else dollars(Decimal(line.billed_cents)),
     )
+
+
+def _prepaid(usd_cents: Decimal) -> list[tuple[str, str]]:
+    return [("Paid from prepaid credit", dollars(EXACT.minus(usd_cents)))] if usd_cents else []
 
 
 def _notes(stored: StoredInvoice) -> list[str]:
