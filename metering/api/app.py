@@ -73,6 +73,7 @@ _ROUTERS = (
     totals.router,
     month_totals.router,
     balances.balance_router,
+    balances.top_up_router,
     customers.router,
     prices.router,
     terms.router,

@@ -6,13 +6,24 @@ from decimal import Decimal
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from metering.access.scopes import Scope
-from metering.api.answers import Cents, CustomerId, Month, Time, described, optional_time, time_text
-from metering.api.auth import Caller, needs, require_customer
+from metering.api.answers import BookedBy, Cents, CustomerId, Month, Time, described, optional_time, time_text
+from metering.api.auth import By, Caller, needs, require_customer
 from metering.api.paging import Limit, NextCursor, cursor_of, page_of
-from metering.api.parameters import CustomerFilter, Db, Id, RequiredMonth, Timestamp
+from metering.api.parameters import (
+    WHOLE_NUMBER,
+    CentsInput,
+    CustomerFilter,
+    Db,
+    Id,
+    Input,
+    RequiredMonth,
+    TheService,
+    Timestamp,
+)
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, route_ending_in, v1_router
 from metering.budgets.queries.held import held_of
@@ -20,6 +31,7 @@ from metering.core.clock import utc_now
 from metering.core.cursors import TEXT, decode_cursor
 from metering.core.money import EXACT, ZERO, cents_text, sum_cents
 from metering.core.period import BillingPeriod
+from metering.credits.buy_top_ups import set_top_up
 from metering.credits.queries.balances import GrantBalance, balance_as_of, balance_now
 from metering.credits.queries.deferred_revenue import (
     DeferredRevenue,
@@ -27,10 +39,14 @@ from metering.credits.queries.deferred_revenue import (
     deferred_revenue,
     deferred_revenue_in_all,
 )
-from metering.customers.store import is_customer
+from metering.credits.store.top_ups import find_top_up
+from metering.credits.top_up import MAX_A_DAY, InvalidTopUpError
+from metering.credits.top_up import TopUp as StoredTopUp
+from metering.customers.store import UnknownCustomerError, is_customer
 
-_BALANCE = "/balance"
+_BALANCE, _TOP_UP = "/balance", "/top-up"
 
+top_up_router = v1_router("credits", route_class=route_ending_in(_TOP_UP))
 balance_router = v1_router("credits", route_class=route_ending_in(_BALANCE))
 router = v1_router("credits")
 
@@ -202,3 +218,72 @@ def month_shape(revenue: DeferredRevenue) -> DeferredMonth:
 
 def _deferred_grant(each: GrantRevenue) -> DeferredGrant:
     return {"customer_id": each.customer_id, "grant_id": each.grant_id, **month_shape(each.revenue)}
+
+
+class TopUp(TypedDict):
+    """When a customer's balance is topped up, and by how much."""
+
+    customer_id: CustomerId
+    when_below_usd_cents: Annotated[Cents, described("Bought when the balance is below this.", example="1000")]
+    buy_usd_cents: Annotated[Cents, described("What is bought and invoiced, in whole cents.", example="5000")]
+    at_most_a_day: Annotated[int, described("How often it may be bought in 24 hours; 0: never.", example=3)]
+    set_at: Annotated[Time, described("When this was set.")]
+    set_by: BookedBy
+
+
+class TopUpInput(Input):
+    """When to buy, and how much."""
+
+    when_below_usd_cents: Annotated[
+        CentsInput, Field(description="Buy when the balance of grants without limits is below this.")
+    ]
+    buy_usd_cents: Annotated[CentsInput, Field(description="What to buy and invoice, in whole cents; 50 or more.")]
+    at_most_a_day: Annotated[
+        int,
+        WHOLE_NUMBER,
+        Field(ge=0, le=MAX_A_DAY, description="How often it may be bought in 24 hours; 0 switches it off."),
+    ]
+
+
+@top_up_router.get(
+    "/customers/{customer_id:id}/top-up", operation_id="getTopUp", summary="Get a customer's top-up"
+)
+@needs(Scope.CREDITS_READ)
+@raises(NotFoundError)
+def read_top_up(customer_id: _CustomerPath, key: Caller, connection: Db) -> TopUp:
+    """When a customer's balance is topped up."""
+    require_customer(key, customer_id)
+    found = find_top_up(connection, customer_id)
+    if found is None:
+        raise NotFoundError(f"customer {customer_id!r} has no top-up")
+    return _top_up_shape(found)
+
+
+@top_up_router.put(
+    "/customers/{customer_id:id}/top-up", operation_id="putTopUp", summary="Set a customer's top-up"
+)
+@needs(Scope.CREDITS_WRITE)
+@raises(UnknownCustomerError, InvalidTopUpError)
+def write_top_up(customer_id: _CustomerPath, given: TopUpInput, by: By, service: TheService) -> TopUp:
+    """Set when a customer's balance is topped up: by a grant that Stripe invoices, and that counts once paid."""
+    now = utc_now()
+    wanted = StoredTopUp(
+        customer_id=customer_id,
+        when_below_usd_cents=given.when_below_usd_cents,
+        buy_usd_cents=given.buy_usd_cents,
+        at_most_a_day=given.at_most_a_day,
+        set_at=now,
+        set_by=str(by),
+    )
+    return _top_up_shape(set_top_up(engine=service.engine, top_up=wanted, by=by, now=now))
+
+
+def _top_up_shape(top_up: StoredTopUp) -> TopUp:
+    return {
+        "customer_id": top_up.customer_id,
+        "when_below_usd_cents": cents_text(top_up.when_below_usd_cents),
+        "buy_usd_cents": cents_text(top_up.buy_usd_cents),
+        "at_most_a_day": top_up.at_most_a_day,
+        "set_at": time_text(top_up.set_at),
+        "set_by": top_up.set_by,
+    }

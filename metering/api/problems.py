@@ -55,6 +55,7 @@ from metering.corrections.resolve_stream import InvalidResolutionError, NotInBac
 from metering.credits.create_grant import TooManyGrantsError
 from metering.credits.end_grant import GrantNotActiveError, UnknownGrantError
 from metering.credits.terms import InvalidGrantError
+from metering.credits.top_up import InvalidTopUpError
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import InvalidCustomerIdError, StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
@@ -225,6 +226,7 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     IdempotencyKeyReusedError: ProblemType(422, "idempotency-key-reused", "Idempotency key reused"),
     RequestInFlightError: ProblemType(409, "request-in-flight", "Request in progress", retry_after_seconds=1),
     InvalidGrantError: ProblemType(422, "invalid-grant", "Invalid grant"),
+    InvalidTopUpError: ProblemType(422, "invalid-top-up", "Invalid top-up"),
     UnknownGrantError: ProblemType(404, "not-found", "Not found"),
     TooManyGrantsError: ProblemType(409, "too-many-grants", "Grant limit reached"),
     GrantNotActiveError: ProblemType(409, "grant-not-active", "Grant not active"),

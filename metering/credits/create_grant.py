@@ -15,6 +15,7 @@ from metering.core.time_zones import UTC_ZONE
 from metering.credits.drawing import add_entry, expire, month_of
 from metering.credits.grant import EntryKind, Funding, Grant, GrantState
 from metering.credits.store.grants import add_entries, add_grant, find_grant, grants_with_balance, zones_of
+from metering.credits.store.top_ups import add_grant_invoice
 from metering.credits.terms import GrantTerms, check_terms, new_grant
 from metering.customers.store import require_customer
 from metering.db.engine import transaction
@@ -62,7 +63,9 @@ def create_grant(*, engine: Engine, idempotency_key: str, terms: GrantTerms, by:
     return grant
 
 
-def put_grant(connection: Connection, terms: GrantTerms, *, by: Author, now: datetime) -> Grant:
+def put_grant(
+    connection: Connection, terms: GrantTerms, *, by: Author, now: datetime, is_top_up: bool = False
+) -> Grant:
     """Store a grant with these terms, which are valid, under the lock of the customer's money.
 
     Raises:
@@ -74,7 +77,10 @@ def put_grant(connection: Connection, terms: GrantTerms, *, by: Author, now: dat
         )
     grant = new_grant(terms, grant_id=f"gr_{secrets.token_hex(12)}", by=str(by), now=now)
     add_grant(connection, grant)
-    return grant if grant.funding is Funding.INVOICE else activate(connection, grant, now=now)
+    if grant.funding is Funding.INVOICE:
+        add_grant_invoice(connection, grant, is_top_up=is_top_up, now=now)
+        return grant
+    return activate(connection, grant, now=now)
 
 
 def activate(connection: Connection, grant: Grant, *, now: datetime) -> Grant:

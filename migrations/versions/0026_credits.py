@@ -122,7 +122,7 @@ CREATE TABLE top_ups (
     when_below_usd_cents numeric NOT NULL CHECK (when_below_usd_cents > 0 AND when_below_usd_cents {FINITE}),
     buy_usd_cents        numeric NOT NULL CHECK (buy_usd_cents >= 50 AND buy_usd_cents {FINITE}
                                                  AND buy_usd_cents = trunc(buy_usd_cents)),
-    at_most_a_day        integer NOT NULL CHECK (at_most_a_day BETWEEN 1 AND 100),
+    at_most_a_day        integer NOT NULL CHECK (at_most_a_day BETWEEN 0 AND 100),
     set_at               timestamptz NOT NULL,
     set_by               text NOT NULL
 );

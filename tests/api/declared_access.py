@@ -40,6 +40,8 @@ API: dict[tuple[str, str], str | None] = {
     ("POST", "/v1/grants/{grant_id}/void"): "credits:write",
     ("POST", "/v1/grants/{grant_id}/refund"): "credits:write",
     ("GET", "/v1/customers/{customer_id}/balance"): "credits:read",
+    ("GET", "/v1/customers/{customer_id}/top-up"): "credits:read",
+    ("PUT", "/v1/customers/{customer_id}/top-up"): "credits:write",
     ("GET", "/v1/deferred-revenue"): "credits:read",
     ("GET", "/v1/budgets"): "budgets:read",
     ("GET", "/v1/budgets/{budget_id}"): "budgets:read",
