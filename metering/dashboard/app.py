@@ -14,6 +14,7 @@ from metering.core.errors import MeteringError
 from metering.dashboard.access import SCOPES_OF_PAGES, needs
 from metering.dashboard.adjust_form import adjust_form_routes
 from metering.dashboard.backlog_form import backlog_form_routes
+from metering.dashboard.credit_forms import credit_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
 from metering.dashboard.errors import HANDLERS, as_dashboard_error, is_of_a_page
 from metering.dashboard.key_forms import key_form_routes
@@ -48,6 +49,7 @@ def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
             *key_form_routes(service),
             *month_end_form_routes(service),
             *adjust_form_routes(service),
+            *credit_form_routes(service),
             *(
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_page(service, build)), methods=["GET"])
                 for path, build in PAGES

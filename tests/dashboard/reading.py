@@ -65,3 +65,14 @@ def _read(page: str) -> _Reader:
 def rows_of(text: str) -> list[dict[str, str]]:
     """The rows of a CSV file."""
     return list(csv.DictReader(StringIO(text.removeprefix("\ufeff"))))
+
+
+_HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
+
+
+def hidden_fields(page: str) -> dict[str, str]:
+    """The hidden fields of the forms of a page; the first one where a name repeats."""
+    found: dict[str, str] = {}
+    for name, value in _HIDDEN.findall(page):
+        found.setdefault(name, value)
+    return found

@@ -173,7 +173,15 @@ _MOVED = """
     FROM grants g JOIN grant_entries e ON e.customer_id = g.customer_id AND e.grant_id = g.grant_id
     WHERE {audited} GROUP BY 1, 2, 3
 """
-_MONTH = "granted_usd_cents, drawn_usd_cents, ended_usd_cents, sold_cents, recognised_cents, breakage_cents, refunded_cents"
+_MONTH = (
+    "granted_usd_cents",
+    "drawn_usd_cents",
+    "ended_usd_cents",
+    "sold_cents",
+    "recognised_cents",
+    "breakage_cents",
+    "refunded_cents",
+)
 
 
 def check_grant_months(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
