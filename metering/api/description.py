@@ -60,6 +60,7 @@ _TAGS = {
     "customers": "Who pays.",
     "prices": "Rate cards, cancel policies and markups. A change is a new dated row.",
     "budgets": "Limits on what may be spent, and money held for open streams.",
+    "credits": "Prepaid and promotional grants, balances, and deferred revenue.",
     "corrections": "Manual adjustments, and the backlog of streams that need attention.",
     "invoices": "Monthly invoices and their usage statements.",
     "exports": "A month as a CSV or Parquet file.",

@@ -104,7 +104,7 @@ class InvoiceLine(TypedDict):
 class Invoice(TypedDict):
     """An invoice: its lines, how it was rounded, and its state at Stripe.
 
-    `exact_usd_cents` + `carried_in_usd_cents` = `billed_cents` + `remainder_usd_cents`.
+    `exact_usd_cents` + `carried_in_usd_cents` - `prepaid_usd_cents` = `billed_cents` + `remainder_usd_cents`.
     """
 
     invoice_id: Annotated[str, described("The id of the invoice.", example="inv_5d4c0a9b")]
@@ -120,6 +120,7 @@ class Invoice(TypedDict):
     force_reason: Annotated[str | None, described("Why the month was closed although streams were not final.")]
     exact_usd_cents: Annotated[Cents, described("The exact sum of the month.", example="1284.4985")]
     carried_in_usd_cents: Annotated[Cents, described("The remainder of the invoice before.", example="0.2")]
+    prepaid_usd_cents: Annotated[Cents, described("What prepaid credit paid of the month.", example="0")]
     billed_cents: Annotated[int, described("The whole cents that are billed.", example=1284)]
     remainder_usd_cents: Annotated[
         Cents, described("What is carried to the next invoice: from 0 to less than 1 cent.", example="0.6985")
@@ -155,6 +156,7 @@ def invoice_shape(stored: StoredInvoice, push: PushView, rates: RatesOfLines) ->
         "force_reason": closed.force_reason,
         "exact_usd_cents": cents_text(invoice.exact_usd_cents),
         "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
+        "prepaid_usd_cents": cents_text(invoice.prepaid_usd_cents),
         "billed_cents": invoice.billed_cents,
         "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),
         "minimum_cents": invoice.minimum_cents,

@@ -53,6 +53,10 @@ from metering.core.request_id import REQUEST_ID_HEADER, current_request_id
 from metering.corrections.adjust_manually import InvalidAdjustmentError
 from metering.corrections.examine_stream import StreamChangedError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
+from metering.credits.create_grant import TooManyGrantsError
+from metering.credits.end_grant import GrantNotActiveError, UnknownGrantError
+from metering.credits.terms import InvalidGrantError
+from metering.credits.top_up import InvalidTopUpError
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import InvalidCustomerIdError, StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
@@ -223,6 +227,11 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     UnknownCustomerError: ProblemType(404, "not-found", "Not found"),
     IdempotencyKeyReusedError: ProblemType(422, "idempotency-key-reused", "Idempotency key reused"),
     RequestInFlightError: ProblemType(409, "request-in-flight", "Request in progress", retry_after_seconds=1),
+    InvalidGrantError: ProblemType(422, "invalid-grant", "Invalid grant"),
+    InvalidTopUpError: ProblemType(422, "invalid-top-up", "Invalid top-up"),
+    UnknownGrantError: ProblemType(404, "not-found", "Not found"),
+    TooManyGrantsError: ProblemType(409, "too-many-grants", "Grant limit reached"),
+    GrantNotActiveError: ProblemType(409, "grant-not-active", "Grant not active"),
     InvalidResolutionError: ProblemType(422, "invalid-resolution", "Invalid resolution"),
     NotInBacklogError: ProblemType(409, "not-in-backlog", "Stream not in backlog"),
     StreamChangedError: ProblemType(409, "stream-changed", "Stream has changed"),

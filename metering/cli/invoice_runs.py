@@ -125,6 +125,7 @@ def _preview(service: Service, request: RunRequest, *, as_json: bool) -> None:
             "period": str(invoice.period),
             "lines": len(invoice.lines),
             "usd_cents": cents_text(invoice.exact_usd_cents),
+            "prepaid_usd_cents": cents_text(invoice.prepaid_usd_cents),
             "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
             "billed_cents": invoice.billed_cents,
             "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),

@@ -173,6 +173,7 @@ def _row(stored: StoredInvoice, push: PushView) -> dict[str, Any]:
         "customer_id": invoice.customer_id,
         "period": str(invoice.period),
         "usd_cents": cents_text(invoice.exact_usd_cents),
+        "prepaid_usd_cents": cents_text(invoice.prepaid_usd_cents),
         "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
         "billed_cents": invoice.billed_cents,
         "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),

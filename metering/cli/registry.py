@@ -112,6 +112,28 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         list="List open holds: money set aside for streams whose charge is not booked yet.",
         release="Give back the hold of a stream that was not sent upstream.",
     ),
+    "grants": _group(
+        "grants:app",
+        MONEY,
+        "Prepaid and promotional money of customers, which pays for what they use.",
+        create="Make a grant: money that pays for what the customer uses from now on.",
+        list="List grants with what is left of each, newest first.",
+        show="Show a grant, and its newest entries with the charges that it paid for.",
+        void="Take back what is left of a grant, without money back.",
+        refund="Take what is left out of a grant, and show which part of its price to pay back.",
+    ),
+    "balance": _command(
+        "balances:balance_command",
+        MONEY,
+        "Show what a customer has left of its grants, and what of it expires when.",
+        "balance acme",
+    ),
+    "deferred-revenue": _command(
+        "balances:deferred_revenue_command",
+        MONEY,
+        "Show which part of the price of grants is deferred in a month, by grant and in all.",
+        "deferred-revenue --period 2026-10",
+    ),
     "backlog": _group(
         "backlog:app",
         MONEY,

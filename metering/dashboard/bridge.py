@@ -38,6 +38,7 @@ def bridge(request: PageRequest, month: Month, *, customer_id: str | None, final
         ("Not invoiced yet", EXACT.subtract(of_invoiced, whole), link("customers", month=str(month.period))),
         ("Late usage, adjustments and credits of other months", EXACT.subtract(bills.exact_usd_cents, of_invoiced),
          invoices),
+        ("Paid from prepaid credit", EXACT.minus(bills.prepaid_usd_cents), invoices),
         ("Carried from earlier invoices", bills.carried_in_usd_cents, invoices),
         ("Carried to later invoices", EXACT.minus(bills.remainder_usd_cents), invoices),
     ]  # fmt: skip

@@ -29,6 +29,7 @@ _GROUPS = (
         (
             ("month_end", "Month end", "month-end", "calendar"),
             ("invoices", "Invoices", "invoices", "file-invoice"),
+            ("credits", "Credits", "credits", "coin"),
             ("drift", "Reconciliation", "drift", "scale"),
         ),
     ),
@@ -94,6 +95,11 @@ def line_page(invoice_id: str, line_key: str) -> str:
 def invoice_page(invoice_id: str) -> str:
     """The address of an invoice's page, by its id or number."""
     return link("invoice", invoice_id=invoice_id)
+
+
+def grant_page(grant_id: str) -> str:
+    """The address of a grant's page."""
+    return link("grant", grant_id=grant_id)
 
 
 def rate_page(provider: str, model: str) -> str:

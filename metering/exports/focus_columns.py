@@ -67,7 +67,7 @@ FOCUS_COLUMNS = (
     Column("Tags", Kind.JSON, "the streams' tags, as an object"),
     Column("x_ApiKeyId", Kind.TEXT, "the gateway's API key"),
     Column("x_InvoiceNumber", Kind.TEXT, "the invoice's number"),
-    Column("x_LineKind", Kind.TEXT, "the kind of the invoice line, or `remainder`"),
+    Column("x_LineKind", Kind.TEXT, "the kind of the invoice line, `purchase`, or `remainder`"),
     Column("x_Model", Kind.TEXT, "the requested model"),
     Column("x_Outcome", Kind.TEXT, "completed, cancelled, failed, timed_out or abandoned"),
     Column("x_Provider", Kind.TEXT, "the upstream, as the gateway names it"),

@@ -9,6 +9,7 @@ from metering.budgets.post_to_budgets import post_to_budgets
 from metering.budgets.queries.posting import customers_to_post
 from metering.budgets.store.locks import lock_accounts, share_budgets
 from metering.credits.booking import Booking, BookingKind
+from metering.credits.draw_grants import draw_grants
 from metering.events.events import StreamStart
 from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, ManualAdjustment
 from metering.streams.bill import Bill
@@ -36,6 +37,7 @@ def post_bookings(
     posted = bookings(concerned) if concerned else ()
     if posted:
         lock_accounts(connection, concerned)
+        draw_grants(connection, posted, now=now)
         post_to_budgets(connection, posted, now=now)
 
 

@@ -164,6 +164,6 @@ def unexplained(line: LineSum, rates: Sequence[LineRate]) -> Decimal:
 
     Credits, corrections and what is carried over have no rates.
     """
-    if line.kind in (LineKind.CREDIT, LineKind.CORRECTION, LineKind.CARRIED_IN):
+    if line.kind in (LineKind.CREDIT, LineKind.CORRECTION, LineKind.CARRIED_IN, LineKind.PREPAID):
         return ZERO
     return EXACT.subtract(line.usd_cents, sum_cents(rate.usd_cents for rate in rates))

@@ -23,6 +23,7 @@ from metering.dashboard.month_summary import Tile, cost_by_day, headline, money_
 from metering.dashboard.month_totals import BY_COST, SORTS, cost, previous_cost, totals_by
 from metering.dashboard.months import Month, month_menu, requested_month
 from metering.dashboard.page_request import Page, PageRequest
+from metering.dashboard.pages.credits import balance_tile
 from metering.dashboard.pages.invoices import invoice_table
 from metering.dashboard.rankings import ranking
 from metering.dashboard.tables import Column, Kind, Table
@@ -158,6 +159,7 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
         ranking(name, title, rows[name], month, groups=by, empty=EMPTY, customer_id=customer_id)
         for name, title, by in groups
     ]
+    credit = balance_tile(request, customer_id)
     bridged = bridge(request, month, customer_id=customer_id, final=cost(rows["outcomes"]))
     if bridged is not None:
         tables.insert(0, bridged)
@@ -184,6 +186,7 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
             "similar": similar.get(customer_id, ()),
             "headline": headline(request, month, customer_id=customer_id, outcomes=rows["outcomes"], chart=chart),
             "tiles": [
+                *([credit] if credit else []),
                 *_budgets(request, customer_id, spent=cost(rows["outcomes"])),
                 *quality_tiles(request, month, customer_id=customer_id, outcomes=rows["outcomes"]),
             ],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from metering.core.money import EXACT, decimals_of
+from metering.core.money import decimals_of
 from metering.customers.queries.customers import get_customer
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_page, invoice_page, link, safe_url, stream_cell
@@ -90,7 +90,7 @@ def invoice(request: PageRequest) -> Page:
             "shown_lines": [each for each in lines if each.line.sum.kind is not LineKind.CARRIED_IN],
             "carried": carried,
             "billed": Decimal(mine.billed_cents),
-            "exact_total": EXACT.add(mine.exact_usd_cents, mine.carried_in_usd_cents),
+            "exact_total": mine.total_usd_cents,
             "decimals": decimals_of([*amounts, mine.remainder_usd_cents, mine.exact_usd_cents]),
             "rate_decimals": rate_decimals(row for each in lines for row in each.rates),
             "timeline": _timeline(request, stored, push),
@@ -188,6 +188,8 @@ def _line_href(stored: StoredInvoice, kind: LineKind, line_key: str) -> str | No
     if kind is LineKind.CARRIED_IN:
         before = stored.invoice.previous_invoice_id
         return invoice_page(before) if before else None
+    if kind is LineKind.PREPAID:
+        return None
     return link("invoice/entries", invoice_id=stored.invoice.invoice_id, line=line_key)
 
 

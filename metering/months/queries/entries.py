@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from metering.core.money import EXACT
+from metering.credits.queries.drawn_of_months import drawn_of_months
 from metering.events.usage import COUNTERS, TIMED_COUNTERS, Quantity, Usage
 from metering.ledger.entries import ManualKind
 from metering.months.invoice import LineKind, LineSum
@@ -133,7 +134,10 @@ def seals(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthK
 
 
 def line_sums(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthKey, Sequence[LineSum]]:
-    """The exact sums of these months' entries by invoice line. A month without entries is left out."""
+    """The exact sums of these months' entries by invoice line, and what grants paid of them.
+
+    A month without entries is left out.
+    """
     parameters = months_parameter(months)
     bounds = {(month.customer_id, month.period): month for month in months}
     lines: dict[MonthKey, dict[str, LineSum]] = defaultdict(dict)
@@ -152,6 +156,9 @@ def line_sums(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[Mo
     for row in connection.execute(_MANUAL, parameters):
         line = _manual_line(row)
         lines[row.customer_id, row.period][line.line_key] = line
+    for key, drawn in drawn_of_months(connection, bounds).items():
+        line = _prepaid_line(drawn, bounds[key])
+        lines[key][line.line_key] = line
     return {key: list(found.values()) for key, found in lines.items()}
 
 
@@ -185,6 +192,15 @@ def _adjustment_line(row: Any) -> LineSum:
         model=row.model,
         month=row.month,
         stream_count=row.streams,
+    )
+
+
+def _prepaid_line(drawn: Decimal, month: OpenMonth) -> LineSum:
+    return LineSum(
+        kind=LineKind.PREPAID,
+        usd_cents=EXACT.minus(drawn),
+        starts_at=month.starts_at,
+        ends_at=month.ends_at,
     )
 
 

@@ -191,8 +191,8 @@ class LineEntries:
 def line_entries(
     connection: Connection, *, closed: ClosedPeriod, line: InvoiceLine, limit: int
 ) -> LineEntries | None:
-    """Up to `limit` entries of a line. None for a carried-in line: its entries are on earlier invoices."""
-    if line.sum.kind is LineKind.CARRIED_IN:
+    """Up to `limit` entries of a line. None for a line without any: what is carried in, and what grants paid."""
+    if line.sum.kind in (LineKind.CARRIED_IN, LineKind.PREPAID):
         return None
     parameters: dict[str, Any] = {
         "customer_id": closed.customer_id,
@@ -260,13 +260,15 @@ def lines_of_stream(connection: Connection, *, customer_id: str, stream_id: str)
 class Invoiced:
     """The number of a month's invoices, the cents that they bill, and what these come from, in exact cents.
 
-    `exact_usd_cents` plus `carried_in_usd_cents` is `billed_cents` plus `remainder_usd_cents`.
+    `exact_usd_cents` plus `carried_in_usd_cents` minus `prepaid_usd_cents` is `billed_cents` plus
+    `remainder_usd_cents`.
     """
 
     count: int
     billed_cents: int
     exact_usd_cents: Decimal
     carried_in_usd_cents: Decimal
+    prepaid_usd_cents: Decimal
     remainder_usd_cents: Decimal
 
 
@@ -275,6 +277,7 @@ _INVOICED = text(
     SELECT count(*) AS count, CAST(coalesce(sum(billed_cents), 0) AS bigint) AS billed_cents,
            coalesce(sum(exact_usd_cents), 0) AS exact_usd_cents,
            coalesce(sum(carried_in_usd_cents), 0) AS carried_in_usd_cents,
+           coalesce(sum(prepaid_usd_cents), 0) AS prepaid_usd_cents,
            coalesce(sum(remainder_usd_cents), 0) AS remainder_usd_cents
     FROM invoices WHERE period = :period AND (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
     """

@@ -123,8 +123,10 @@ def _rounding(invoice: Invoice, exact: _Exact) -> list[tuple[str, str, str]]:
     if carried is not None:
         shared = "" if invoice.deferred else dollars_text(Decimal(carried.billed_cents))
         steps.append((describe(carried), exact.text(carried.sum.usd_cents), shared))
-        total = EXACT.add(invoice.exact_usd_cents, invoice.carried_in_usd_cents)
-        steps.append(("Exact total", exact.text(total), ""))
+    if invoice.prepaid_usd_cents:
+        steps.append(("Paid from prepaid credit", exact.text(EXACT.minus(invoice.prepaid_usd_cents)), ""))
+    if carried is not None or invoice.prepaid_usd_cents:
+        steps.append(("Exact total", exact.text(invoice.total_usd_cents), ""))
     billed = Decimal(invoice.billed_cents)
     how = "Below the minimum: not billed" if invoice.deferred else "Rounded down once, to whole cents"
     steps.append((how, exact.text(billed), ""))

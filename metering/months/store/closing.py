@@ -264,6 +264,7 @@ def _invoice_row(invoice: Invoice, number: str, now: datetime) -> tuple[Any, ...
         invoice.billed_cents,
         invoice.remainder_usd_cents,
         invoice.minimum_cents,
+        invoice.prepaid_usd_cents,
         moment(now),
         True,
     )

@@ -19,6 +19,7 @@ _HEADINGS = {
     "exact_usd_cents": "Exact",
     "cost_usd_cents": "Final",
     "accrued_usd_cents": "Accrued",
+    "prepaid_usd_cents": "Prepaid",
     "carried_in_usd_cents": "Carried from previous",
     "remainder_usd_cents": "Carried to next",
     "new_usd_cents": "New",
