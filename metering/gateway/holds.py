@@ -67,7 +67,7 @@ class Holds:
         except HoldUnavailable as error:
             self._metrics.problem("holds")
             raise NoHoldError(_UNAVAILABLE) from error
-        if asked.mode == "sliding" and not hold.failed_open:
+        if asked.mode == "sliding":
             self._emitter.on_stop(start.stream_id, on_stop)
         return hold
 
