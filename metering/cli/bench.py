@@ -15,6 +15,7 @@ from metering.lab.bench.emitter import bench_emitter
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
 from metering.lab.bench.gateway import bench_gateway
+from metering.lab.bench.holds import bench_holds
 from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
 from metering.lab.bench.page import render_page
@@ -59,6 +60,20 @@ def finalize(
     """Measure streams per second that workers finalize, against a bare COPY and UPDATE."""
     report = bench_finalize(streams=streams, say=say)
     say(f"ratio to bare COPY + UPDATE: {report.ratio:.2f}")
+    _finish(report, out, as_json)
+
+
+@app.command("holds", epilog="Example: metering bench holds --seconds 5")
+def holds(
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured seconds of each run.")] = 8.0,
+    connections: Annotated[int, typer.Option(min=1, max=500, help="Connections that ask for holds.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Rounds of all runs, in turn.")] = 3,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure holds per second over HTTP, of one customer and of many, against a conditional UPDATE."""
+    report = bench_holds(seconds=seconds, connections=connections, rounds=rounds, say=say)
+    say(f"one customer / many: {report.hot_ratio:.2f}; ratio to the UPDATE of one row: {report.floor_ratio:.2f}")
     _finish(report, out, as_json)
 
 

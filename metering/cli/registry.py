@@ -96,6 +96,22 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         create="Book a credit or a correction, after showing what it does.",
         list="List credits and corrections, newest first.",
     ),
+    "budgets": _group(
+        "budgets:budgets",
+        MONEY,
+        "Limits on what may be spent, checked before each stream.",
+        set="Make a budget, or change its limit, action or unknown price.",
+        list="List budgets with what is spent, held and left in the current window.",
+        end="End a budget: it refuses nothing from now on.",
+        overruns="List what was booked beyond holds, newest first, with the reason of each.",
+    ),
+    "holds": _group(
+        "budgets:holds",
+        MONEY,
+        "Money set aside for open streams.",
+        list="List open holds: money set aside for streams whose charge is not booked yet.",
+        release="Give back the hold of a stream that was not sent upstream.",
+    ),
     "backlog": _group(
         "corrections:backlog",
         MONEY,
@@ -224,6 +240,8 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         **{
             "ingest": "Measure durable events per second over HTTP, by request size and connections, against"
             " bare psycopg.",
+            "holds": "Measure holds per second over HTTP, of one customer and of many, against a conditional"
+            " UPDATE.",
             "finalize": "Measure streams per second that workers finalize, against a bare COPY and UPDATE.",
             "totals": "How long totals of a month take to read, question by question and a dashboard's page"
             " of them.",

@@ -8,6 +8,7 @@ import pytest
 from metering.access.manage_access import NewKey, issue_key
 from metering.access.scopes import Role
 from metering.core.clock import utc_now
+from tests.metrics import Scrape, scrape_work
 from tests.running_api import Api, http_client
 from tests.waiting import eventually
 
@@ -190,3 +191,23 @@ def test_budgets_are_listed_changed_and_ended(client: httpx2.Client) -> None:
     log = client.get("/v1/audit-log", params={"limit": 10}).json()["data"]
     done = [(each["action"], each["subject"]) for each in log if each["kind"] == "budget"]
     assert sorted(done) == [("end", "a"), ("set", "a"), ("set", "a"), ("set", "b")]
+
+
+def test_holds_are_counted_by_their_result(client: httpx2.Client) -> None:
+    client.put("/v1/budgets/acme-monthly", json=MONTHLY)
+    before = Scrape(client.get("/metrics").text)
+    client.post("/v1/holds", json=BODY)
+    client.post("/v1/holds", json={**BODY, "stream_id": "t"})
+    after = Scrape(client.get("/metrics").text)
+    admitted, refused = "metering_holds_admitted_total", "metering_holds_refused_total"
+    assert after(admitted) == before(admitted) + 1
+    assert after(refused, reason="budget_exhausted") >= 1
+
+
+def test_open_holds_and_exhausted_budgets_are_metrics(api: Api, client: httpx2.Client) -> None:
+    client.put("/v1/budgets/acme-monthly", json=MONTHLY)
+    client.put("/v1/budgets/nothing-left", json={**MONTHLY, "limit_usd_cents": "0", "action": "warn"})
+    client.post("/v1/holds", json=BODY)
+    found = scrape_work(api.service)
+    assert (found("metering_holds_open"), found("metering_held_usd_cents")) == (1, 0.656)
+    assert (found("metering_holds_stale"), found("metering_budgets_exhausted")) == (0, 1)

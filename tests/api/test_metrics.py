@@ -34,7 +34,7 @@ from tests.running_api import Api, signed_in
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 NOWHERE = "unix:///nonexistent/valkey.sock"
-PARTS = {"streams", "totals", "workers", "months", "pushes", "drift", "alerts", "rates"}
+PARTS = {"streams", "totals", "workers", "months", "pushes", "drift", "alerts", "rates", "budgets"}
 OUTSIDE = "<script>planted"
 
 

@@ -9,6 +9,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import count
 from time import perf_counter, process_time
 from typing import cast
 
@@ -20,10 +21,14 @@ from metering.lab.bench.workload import Workload, play, write_script
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 _EVENTS_PER_SCRIPT = 10_000
 _RETRY_SECONDS = 0.05
+_ACCEPTED = (b"200", b"201")
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to post, where and for how long. Only requests sent after `warm_up_seconds` are timed."""
+    """What to post, where and for how long. Only requests sent after `warm_up_seconds` are timed.
+
+    With `hold_customers`, requests for holds of so many customers are posted instead of events.
+    """
 
     host: str
     port: int
@@ -33,6 +38,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     warm_up_seconds: float = 2.0
     seed: int = 1
+    hold_customers: int = 0
 
 
 class Driven(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +68,7 @@ class _Record:
         self.refused: Counter[str] = Counter()
 
     def note(self, *, status: bytes, sent_at: float, now: float) -> None:
-        if status != b"200":
+        if status not in _ACCEPTED:
             self.refused[status.decode()] += 1
             return
         self.all_requests += 1
@@ -77,10 +83,12 @@ class _Gateway(asyncio.Protocol):
         order = record.order
         self.done = asyncio.get_running_loop().create_future()
         self._record = record
-        self._requests = self._play(script, number)
+        asks = order.hold_customers > 0
+        self._requests = self._ask(order.hold_customers, number) if asks else self._play(script, number)
+        path, media_type = ("holds", "json") if asks else ("events", "cloudevents-batch+json")
         self._head = (
-            f"POST /v1/events HTTP/1.1\r\nHost: {order.host}\r\nAuthorization: Bearer {order.key}\r\n"
-            "Content-Type: application/cloudevents-batch+json\r\nContent-Length: "
+            f"POST /v1/{path} HTTP/1.1\r\nHost: {order.host}\r\nAuthorization: Bearer {order.key}\r\n"
+            f"Content-Type: application/{media_type}\r\nContent-Length: "
         ).encode()
         self._answer = b""
         self._request = b""
@@ -91,6 +99,15 @@ class _Gateway(asyncio.Protocol):
             for body in play(script, connection=number, turn=turn):
                 yield b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
             turn += 1
+
+    def _ask(self, customers: int, number: int) -> Iterator[bytes]:
+        for turn in count():
+            customer = (number * 7_919 + turn) % customers
+            body = (
+                f'{{"customer_id":"held_{customer:06d}","stream_id":"h{number}-{turn}","provider":"anthropic",'
+                f'"model":"claude-opus-4.7","input_tokens":812,"max_output_tokens":1000}}'
+            ).encode()
+            yield b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -115,7 +132,7 @@ class _Gateway(asyncio.Protocol):
         if now >= self._record.deadline:
             self.done.set_result(None)
             self._transport.close()
-        elif status == b"200":
+        elif status in _ACCEPTED:
             self._send(next(self._requests))
         else:
             asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._send, self._request)

@@ -80,6 +80,7 @@ class Stage:
         seconds: float,
         seed: int,
         warm_up_seconds: float = 2.0,
+        hold_customers: int = 0,
         meanwhile: Callable[[], None] | None = None,
     ) -> Driven:
         """Post a workload from another process; calls `meanwhile` every second until it ends.
@@ -96,6 +97,7 @@ class Stage:
             seconds=seconds,
             warm_up_seconds=warm_up_seconds,
             seed=seed,
+            hold_customers=hold_customers,
         )
         driver = subprocess.Popen(
             [sys.executable, "-m", "metering.lab.bench.driver"],
