@@ -39,7 +39,7 @@ class HoldBody(Struct, frozen=True):
     stream_id: Id
     provider: Id
     model: Name
-    input_tokens: Count
+    input_tokens: Count | None
     service_tier: Note | None = None
     api_key_id: Id | None = None
     tags: Annotated[dict[Id, Note], Meta(max_length=16)] | None = None

@@ -39,7 +39,7 @@ _DESCRIPTIONS = {
     "stream_id": "The stream, as its events will name it.",
     "provider": "The upstream provider.",
     "model": "The requested model.",
-    "input_tokens": "The input tokens of the request.",
+    "input_tokens": "The input tokens of the request; null: known only afterwards, so the price is unknown.",
     "service_tier": "The requested service tier.",
     "api_key_id": "The customer's API key that is used; an id, never the key itself.",
     "tags": "Up to 16 tags of the customer's own, as the stream-start will have them.",

@@ -22,6 +22,10 @@ class PriceUnknownError(MeteringError):
     """The model has no price, and a budget of the stream does not take streams without a price."""
 
 
+class InputUnknownError(PriceUnknownError):
+    """The model has a price, and the request does not say how much input there is."""
+
+
 class OutputUnknownError(MeteringError):
     """A hold for the worst case needs to know the most that the stream can deliver."""
 
@@ -58,6 +62,7 @@ def price_hold(request: HoldRequest, *, prices: PriceBook, at: datetime) -> Hold
 
     Raises:
         PriceUnknownError: the model, its input or its output has no rate.
+        InputUnknownError: the same for a model with a rate, because the request has no `input_tokens`.
         OutputUnknownError: the request does not say how much output there can be, and it has a price.
     """
     match = prices.rates.find(
@@ -66,6 +71,11 @@ def price_hold(request: HoldRequest, *, prices: PriceBook, at: datetime) -> Hold
     if match is None:
         why = prices.rates.explain(provider=request.provider, model=request.model, at=at)
         raise PriceUnknownError(f"no rate for {request.provider}/{request.model}: {why}")
+    if request.input_tokens is None:
+        raise InputUnknownError(
+            f"input_tokens: what {request.provider}/{request.model} costs is not known before the stream, and a"
+            " budget does not take such streams; give the budget an unknown_price"
+        )
     card = match.card
     percent = ZERO
     if card.customer_id is None:

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Engine
 from metering.budgets.admission import BudgetExhaustedError
 from metering.budgets.admit_holds import HoldDiffersError, StreamFinalError, admit_holds
 from metering.budgets.extend_holds import extend_delivering
-from metering.budgets.hold_price import OutputUnknownError, PriceUnknownError
-from metering.budgets.holds import Hold, HoldRequest
+from metering.budgets.hold_price import InputUnknownError, OutputUnknownError, PriceUnknownError
+from metering.budgets.holds import Hold, HoldMode, HoldRequest
 from metering.budgets.metrics import (
     HOLD_COMMIT_SECONDS,
     HOLDS_ADMITTED,
@@ -63,6 +63,7 @@ class HoldNotCommittedError(MeteringError):
 _REASONS: dict[type[MeteringError], str] = {
     BudgetExhaustedError: "budget_exhausted",
     PriceUnknownError: "price_unknown",
+    InputUnknownError: "price_unknown",
     OutputUnknownError: "output_unknown",
     HoldDiffersError: "hold_differs",
     StreamFinalError: "stream_final",
@@ -86,8 +87,8 @@ class _Job:
 class HoldWriter:
     """The one writer of holds of an API process. Use as: `start()`, any number of calls, `stop()`.
 
-    `sliding_customers` are those with open sliding holds, as they were at most a second ago: a slice has room for
-    what a stream delivers meanwhile.
+    `sliding_customers` are those with open sliding holds: of this process at once, of others as they were at most
+    a second ago. A slice has room for what a stream delivers meanwhile.
     """
 
     def __init__(
@@ -164,6 +165,8 @@ class HoldWriter:
         while (group := self._next_group()) is not None:
             if group:
                 answers = self._answer(group)
+                # Known at once: the stream's first events may arrive within the second.
+                self.sliding_customers |= _sliding(answers)
                 assert self._loop is not None
                 self._loop.call_soon_threadsafe(_resolve, group, answers)
             if monotonic() - looked_at >= _LOOK_SECONDS:
@@ -220,6 +223,12 @@ class HoldWriter:
         if self._prices is None or at - self._prices_at > _PRICES_SECONDS:
             self._prices, self._prices_at = self._price_books.current(connection), at
         return self._prices
+
+
+def _sliding(answers: Sequence[object]) -> set[str]:
+    """The customers with sliding holds among these answers."""
+    holds = [each for each in answers if isinstance(each, Hold)]
+    return {each.request.customer_id for each in holds if each.request.mode is HoldMode.SLIDING}
 
 
 def _resolve(group: Sequence[_Job], answers: Sequence[object]) -> None:

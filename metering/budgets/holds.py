@@ -48,14 +48,15 @@ class HoldRequest(Struct, frozen=True, kw_only=True):
     """What a gateway asks for before it sends a stream upstream.
 
     `max_output_tokens` is the most that the stream can deliver; None: unknown, which only a sliding hold can
-    take, or a model without priced output.
+    take, or a model without priced output. `input_tokens` is None where the input is known only afterwards, such
+    as the length of a recording: then the price is not known before the stream.
     """
 
     customer_id: str
     stream_id: str
     provider: str
     model: str
-    input_tokens: int
+    input_tokens: int | None
     service_tier: str | None = None
     api_key_id: str | None = None
     tags: Mapping[str, str] = {}

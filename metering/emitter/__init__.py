@@ -7,6 +7,8 @@ It needs httpx2 and msgspec. With the extra `count` it counts tokens with OpenAI
 
 from metering.emitter.client import Emitter
 from metering.emitter.events import StreamEnd, StreamStart, TokenDelivered, Usage
+from metering.emitter.hold import Hold, HoldRefused, HoldRequest, HoldSettings, HoldUnavailable, PriceUnknown
+from metering.emitter.holds import HoldStats
 from metering.emitter.reports import EmitterStats
 from metering.emitter.spool import SpoolError
 from metering.emitter.stream import MeteredStream, usage_of
@@ -15,8 +17,15 @@ from metering.events.events import Outcome, UsageSource
 __all__ = [
     "Emitter",
     "EmitterStats",
+    "Hold",
+    "HoldRefused",
+    "HoldRequest",
+    "HoldSettings",
+    "HoldStats",
+    "HoldUnavailable",
     "MeteredStream",
     "Outcome",
+    "PriceUnknown",
     "SpoolError",
     "StreamEnd",
     "StreamStart",

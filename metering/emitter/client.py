@@ -4,22 +4,26 @@ import atexit
 import logging
 import os
 import threading
+import time
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metering.answers.inputs import count_input
 from metering.answers.tokens import counter_for
 from metering.emitter.events import check_count, check_start, inlet_of
+from metering.emitter.hold import Hold, HoldMode, HoldRequest, HoldSettings, hold_of_start
+from metering.emitter.holds import Holds, HoldStats
 from metering.emitter.identity import StreamIdentity
 from metering.emitter.meter import Output, StreamMeter
 from metering.emitter.pump import Options, Pump
 from metering.emitter.reports import EmitterStats, ErrorLog
 from metering.emitter.spool import SpoolError
-from metering.emitter.stream import MeteredStream
-from metering.events.events import Inlet, UsageEvent
+from metering.emitter.stops import Stops
+from metering.emitter.stream import Held, MeteredStream
+from metering.events.events import Inlet, StreamEnd, UsageEvent
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +49,15 @@ class Emitter:
         slow_retry: float = 30.0,
         keep_sent: float = 0.0,
         max_sent_bytes: int = 1 << 30,
+        holds: HoldSettings | None = None,
     ) -> None:
         """Start its threads, and resend the events that dead processes left in the same spool.
 
         `url` is the root of the API, `key` has the role `ingest`, and `source` names this gateway instance. A
         function as `key` is asked for each request, so that a key can be replaced while the process runs. Times
         are in seconds: `timeout` is that of one request, `slow_retry` the pause while a setting is wrong.
-        Acknowledged events are kept for `keep_sent`, in up to `max_sent_bytes`, for a restored server.
+        Acknowledged events are kept for `keep_sent`, in up to `max_sent_bytes`, for a restored server. `holds`
+        says how long a hold is waited for, and what passes without one.
 
         Raises:
             SpoolError: the spool folder cannot be created or written.
@@ -71,7 +77,9 @@ class Emitter:
             max_sent_bytes=max_sent_bytes,
         )
         self._lock = threading.Lock()
-        self._pump: Pump | None = Pump(self._options)
+        self._stops = Stops()
+        self._holds = Holds(url=url, key=key, settings=holds or HoldSettings())
+        self._pump: Pump | None = Pump(self._options, on_stop=self._stop)
         self._closed = False
         _all.add(self)
         atexit.register(self.close)
@@ -82,6 +90,8 @@ class Emitter:
         With `on_spooled`, the event is written without delay. The spooler's thread calls `on_spooled` when that is
         done, also when it has failed; it must return at once and not raise.
         """
+        if isinstance(event, StreamEnd):
+            self._stops.forget(event.stream_id)
         pump = self._pump or self._reopened()
         if pump is None:
             if on_spooled is not None:
@@ -110,6 +120,10 @@ class Emitter:
         tags: Mapping[str, str] | None = None,
         inlet: str = Inlet.EVENTS,
         durable: bool = False,
+        hold: HoldMode | None = None,
+        slice_output_tokens: int | None = None,
+        lease_seconds: int | None = None,
+        start_now: bool = True,
     ) -> MeteredStream:
         """A stream, for `with` or `async with`; see `MeteredStream`.
 
@@ -117,6 +131,11 @@ class Emitter:
         format, or what the upstream reports; for speech also `input_characters`. `inlet` names who watches
         the stream, where that is no gateway of yours. With `durable`, `async with` waits until the start is on
         disk, one second at most; else that takes up to `flush_interval`.
+
+        With `hold`, entering asks for money first: for the input and `max_output_tokens` (`worst_case`), or for
+        the input and a slice of output, which follows what is delivered (`sliding`). Without an event for
+        `lease_seconds`, a hold expires. With `start_now=False`, nothing is emitted before `started()` or the first
+        delivery: a block that ends before has no stream, and its hold is released.
 
         Raises:
             TypeError, ValueError: a field is wrong; the message names it.
@@ -148,7 +167,56 @@ class Emitter:
         meter = StreamMeter(identity=identity, counter=counter, emit=self.emit, output=Output.UNTOLD)
         start = meter.make_start()
         check_start(start)
-        return MeteredStream(meter=meter, start=start, emit=self.emit, durable=durable)
+        held = None
+        if hold is not None:
+            asked = hold_of_start(
+                start, mode=hold, slice_output_tokens=slice_output_tokens, lease_seconds=lease_seconds
+            )
+            held = Held(request=asked, holds=self._holds, stops=self._stops)
+        return MeteredStream(
+            meter=meter, start=start, emit=self.emit, durable=durable, held=held, start_now=start_now
+        )
+
+    def hold(self, request: HoldRequest) -> Hold:
+        """The hold of a stream whose events you make yourself. Ask before anything goes upstream.
+
+        If the hold has `failed_open`, the stream-start has to have it, too.
+
+        Raises:
+            HoldRefused: the stream must not begin: the budget is exhausted, or its price is unknown.
+            HoldUnavailable: the service did not answer in time, and streams do not pass without an answer.
+        """
+        return self._holds.take(request)
+
+    async def hold_async(self, request: HoldRequest) -> Hold:
+        """The same, for an event loop. If it is cancelled, the hold is released."""
+        return await self._holds.take_async(request)
+
+    def release(self, *, customer_id: str, stream_id: str) -> bool:
+        """Release a hold of which nothing went upstream; False if the stream has begun: then post its stream-end.
+
+        Raises:
+            HoldUnavailable: the service did not answer in time. The hold expires after its lease.
+        """
+        return self._holds.release(customer_id=customer_id, stream_id=stream_id)
+
+    def release_later(self, *, customer_id: str, stream_id: str) -> None:
+        """The same in the background, without waiting."""
+        self._holds.release_later(customer_id=customer_id, stream_id=stream_id)
+
+    def on_stop(self, stream_id: str, call: Callable[[], None]) -> None:
+        """Call this function once if the stream has to end, on the thread that posts events; it returns at once.
+
+        It is forgotten when the stream-end is emitted.
+        """
+        self._stops.watch(stream_id, call)
+
+    def hold_stats(self) -> HoldStats:
+        """The number of holds of this process by what became of them."""
+        return self._holds.stats()
+
+    def _stop(self, stream_ids: Sequence[str]) -> None:
+        self._holds.count_stopped(self._stops.tell(stream_ids))
 
     def stats(self) -> EmitterStats:
         """The number of events of this process by what happened to them so far."""
@@ -163,15 +231,17 @@ class Emitter:
         """
         self._closed = True
         atexit.unregister(self.close)
+        deadline = time.monotonic() + timeout
+        self._holds.close(timeout)
         pump = self._pump
-        return pump is None or pump.close(timeout)
+        return pump is None or pump.close(max(0.0, deadline - time.monotonic()))
 
     def _reopened(self) -> Pump | None:
         """The pump of this process, a forked child; None if there can be none."""
         with self._lock:
             if self._pump is None and not self._closed:
                 try:
-                    self._pump = Pump(self._options)
+                    self._pump = Pump(self._options, on_stop=self._stop)
                 except SpoolError as error:
                     _errors.error("usage events are being lost in a forked process: %s", error)
             return self._pump
@@ -180,6 +250,7 @@ class Emitter:
         """In a forked child: the parent's queue, files and threads are the parent's."""
         pump, self._pump = self._pump, None
         self._lock = threading.Lock()
+        self._stops, self._holds = Stops(), self._holds.again()
         if pump is not None:
             pump.disown()
 

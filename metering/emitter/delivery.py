@@ -28,13 +28,15 @@ class Verdict:
     """The result of posting a batch.
 
     `done`: the server has answered for every event; `rejected` has the reasons for rejected ones by index, and
-    `warnings` says of accepted ones which fields the server does not know. If not done, the batch is sent again;
-    `misconfigured` means that a person has to change a setting first.
+    `warnings` says of accepted ones which fields the server does not know. The streams in `stop` have to end:
+    their budget is exhausted. If not done, the batch is sent again; `misconfigured` means that a person has to
+    change a setting first.
     """
 
     done: bool
     rejected: Mapping[int, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    stop: Sequence[str] = ()
     problem: str = ""
     retry_after: float | None = None
     misconfigured: bool = False
@@ -60,7 +62,7 @@ class Delivery:
         body = json_array(lines)
         headers = {"content-type": "application/cloudevents-batch+json"}
         try:
-            headers["authorization"] = f"Bearer {self._current_key()}"
+            headers["authorization"] = f"Bearer {current_key(self._key)}"
         except Exception as error:  # noqa: BLE001 - the caller's function; the events wait for the next try
             problem = f"the emitter's `key` cannot be read: {error}"
             return Verdict(done=False, problem=problem, misconfigured=True)
@@ -75,13 +77,6 @@ class Delivery:
         if response.status_code == 413:
             return self._post_halves(lines)
         return self._judge(response, answer, len(lines))
-
-    def _current_key(self) -> str:
-        if isinstance(self._key, str):
-            return self._key
-        key = self._key()
-        _check_key(key)
-        return key
 
     def _post_halves(self, lines: Sequence[bytes]) -> Verdict:
         """Post each half. A batch has 1,000 events, so this recurses ten times at most."""
@@ -98,12 +93,15 @@ class Delivery:
             done=True,
             rejected={**first.rejected, **{middle + index: why for index, why in second.rejected.items()}},
             warnings=(*first.warnings, *second.warnings),
+            stop=(*first.stop, *second.stop),
         )
 
     def _judge(self, response: httpx2.Response, answer: bytes, count: int) -> Verdict:
         status = response.status_code
         if status == 200:
-            return Verdict(done=True, rejected=_rejections(answer, count), warnings=_warnings(answer))
+            return Verdict(
+                done=True, rejected=_rejections(answer, count), warnings=_warnings(answer), stop=_stop(answer)
+            )
         if status == 422:
             named = _rejections(answer, count)
             overall = f"422: {answer[:300].decode(errors='replace')}"
@@ -116,6 +114,19 @@ class Delivery:
             return Verdict(done=False, problem=problem, retry_after=_retry_after(response))
         problem = f"{status} from {self._endpoint}: the emitter's `url` does not lead to the ingest API"
         return Verdict(done=False, problem=problem, misconfigured=True)
+
+
+def current_key(key: str | Callable[[], str]) -> str:
+    """The key to send now; a function is asked for it each time.
+
+    Raises:
+        ValueError: it has other characters than a key can have; also what the function raises.
+    """
+    if isinstance(key, str):
+        return key
+    found = key()
+    _check_key(found)
+    return found
 
 
 def _check_key(key: str) -> None:
@@ -148,6 +159,19 @@ def _warnings(answer: bytes) -> Sequence[str]:
     """Each different warning once: the events of a batch usually have the same."""
     told = (f"{item.get('field', '')}: {item.get('hint', '')}" for item in _items(answer, "warnings"))
     return tuple(dict.fromkeys(told))
+
+
+def _stop(answer: bytes) -> Sequence[str]:
+    """The ids of the streams that have to end."""
+    # Most answers have none, and are not decoded once more.
+    if b'"stop"' not in answer:
+        return ()
+    try:
+        document = json.loads(answer)
+    except (ValueError, RecursionError):
+        return ()
+    streams = document.get("stop") if isinstance(document, dict) else None
+    return tuple(each for each in streams if isinstance(each, str)) if isinstance(streams, list) else ()
 
 
 def _items(answer: bytes, name: str) -> Sequence[Mapping[str, Any]]:

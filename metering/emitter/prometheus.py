@@ -10,6 +10,9 @@ from metering.emitter.client import Emitter
 # What becomes of events, and the names under which EmitterStats has it.
 _RESULTS = ("sent", "coalesced", "rejected", "dropped")
 
+# What becomes of holds, and the names under which HoldStats has it.
+_HOLD_RESULTS = ("held", "refused", "price_unknown", "unavailable", "failed_open", "released")
+
 
 class EmitterCollector(Collector):
     """Collects an emitter's counts whenever metrics are read: `REGISTRY.register(EmitterCollector(emitter))`."""
@@ -37,3 +40,13 @@ class EmitterCollector(Collector):
         spooled = GaugeMetricFamily("metering_emitter_spooled", "Usage events on disk that are not acknowledged.")
         spooled.add_metric([], stats.spooled)
         yield spooled
+        holds = self._emitter.hold_stats()
+        became = CounterMetricFamily("metering_emitter_holds", "Holds by what became of them.", labels=["result"])
+        for result in _HOLD_RESULTS:
+            became.add_metric([result], getattr(holds, result))
+        yield became
+        stopped = CounterMetricFamily(
+            "metering_emitter_streams_stopped", "Streams that had to end, because their budget was exhausted."
+        )
+        stopped.add_metric([], holds.stopped)
+        yield stopped

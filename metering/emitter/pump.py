@@ -62,14 +62,17 @@ class _Awaited(NamedTuple):
 class Pump:
     """The queue, the spool and the threads of one process."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, *, on_stop: Callable[[Sequence[str]], None] | None = None) -> None:
         """Start both threads, and resend the events that dead processes left in the same spool.
+
+        The sender calls `on_stop` with the ids of streams that have to end, as the server's answer says.
 
         Raises:
             SpoolError: the spool folder cannot be created or written.
             ValueError: the key has other characters than a key can have.
         """
         self._options = options
+        self._on_stop = on_stop
         self.counters = Counters()
         self._errors = ErrorLog(log)
         self._troubles = Troubles(log)
@@ -269,6 +272,8 @@ class Pump:
         self.counters.add(sent=len(lines) - len(verdict.rejected))
         self._sent.keep([line for index, line in enumerate(lines) if index not in verdict.rejected])
         self._spool.remove(segment)
+        if verdict.stop and self._on_stop is not None:
+            self._on_stop(verdict.stop)
         self._backoff.reset()
         self._troubles.passes(_SERVER, "the server accepts usage events again")
 

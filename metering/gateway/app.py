@@ -48,6 +48,7 @@ def create_app(*, settings: GatewaySettings, on_start: OnStart | None = None) ->
             source=settings.source,
             spool=settings.spool,
             keep_sent=settings.keep_sent_seconds,
+            holds=settings.holds.of_worker(settings.workers) if settings.holds else None,
         )
         gateway = Gateway(settings=settings, emitter=emitter)
         watching = [asyncio.create_task(gateway.tick()), asyncio.create_task(check_policies(gateway))]

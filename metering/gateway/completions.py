@@ -6,21 +6,21 @@ usage at its end. The stream-end is emitted without an await, so that no cancell
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.datastructures import Headers
 
-from metering.answers.inputs import count_input, input_characters
-from metering.answers.tokens import counter_for
-from metering.emitter.identity import StreamIdentity
 from metering.emitter.meter import StreamMeter
-from metering.events.events import Outcome
+from metering.emitter.stream import BUDGET
+from metering.events.events import Outcome, StreamStart
 from metering.gateway.client import Client
-from metering.gateway.endpoints import Body
 from metering.gateway.gateway import Gateway
+from metering.gateway.holds import STOPPED, NoHoldError
+from metering.gateway.meters import make_meter
 from metering.gateway.problems import Problem, UpstreamFailedError, upstream_failed
 from metering.gateway.relay import LINGER_SECONDS, Progress, Relay
 from metering.gateway.requests import CompletionRequest
@@ -28,8 +28,6 @@ from metering.gateway.upstream import UpstreamAnswer
 
 log = logging.getLogger(__name__)
 
-# Encoding a larger request in the event loop would delay the other streams.
-_COUNT_INLINE_BYTES = 64 << 10
 # How long the usage is waited for when the client has left after the last token, whatever `drain_seconds` is.
 _FINISH_SECONDS = 1.5
 # Reading what has arrived: at most this long, and until the event loop found nothing new this many times.
@@ -78,6 +76,7 @@ class Completion:
         self._interrupted = asyncio.Event()
         self._stop: asyncio.Task[bool] | None = None
         self._stop_reason: _Verdict | None = None
+        self._goodbye = _STOPPED
 
     async def serve(self) -> None:
         """Answer the client; returns after the stream-end is emitted and the upstream connection closed."""
@@ -109,7 +108,7 @@ class Completion:
             watch.cancel()
             stop.cancel()
         if self._stop_reason is not None and not self._client.is_complete:
-            await self._client.say_goodbye(_STOPPED)
+            await self._client.say_goodbye(self._goodbye)
         if not work.cancelled():
             work.result()
 
@@ -132,6 +131,14 @@ class Completion:
     def stop_for_shutdown(self) -> None:
         """End the stream as failed, with an error for the client."""
         self._interrupt(_Verdict(Outcome.FAILED, "gateway_shutdown"))
+
+    def stop_for_budget(self) -> None:
+        """Cut the answer off: the budget has no room for more of it. What is complete already stays so."""
+        meter = self._meter
+        if self._progress.upstream_finished or (meter is not None and meter.is_finished and meter.has_final_usage):
+            return
+        self._goodbye = STOPPED if self._stop_reason is None else self._goodbye
+        self._interrupt(_Verdict(Outcome.CANCELLED, BUDGET))
 
     def _interrupt(self, verdict: _Verdict) -> None:
         self._stop_reason = self._stop_reason or verdict
@@ -196,10 +203,18 @@ class Completion:
             quiet, known = (quiet + 1 if arrived == known else 0), arrived
 
     async def _work(self) -> None:
-        meter = self._meter = await self._make_meter()
+        gateway = self._gateway
+        meter = await make_meter(request=self._request, stream_id=self._stream_id, emit=gateway.emitter.emit)
+        try:
+            start = await self._admitted(meter.make_start())
+        except NoHoldError as refused:
+            # Nothing goes upstream: there is no stream.
+            await self._client.send_problem(refused.problem)
+            return
+        self._meter = meter
         verdict = _Verdict(Outcome.FAILED, "gateway_error")
         try:
-            await self._gateway.make_durable(meter.make_start())
+            await gateway.make_durable(start)
             verdict = await self._relay(meter)
         except UpstreamFailedError as failure:
             if self._progress.leaving:
@@ -214,6 +229,19 @@ class Completion:
         finally:
             self._end(meter, verdict)
 
+    async def _admitted(self, start: StreamStart) -> StreamStart:
+        """The stream-start, once there is money for the stream."""
+        if self._gateway.holds is None:
+            return start
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self.stop_for_budget)
+
+        hold = await self._gateway.holds.take(self._request, start, on_stop=stop)
+        return replace(start, failed_open=True) if hold.failed_open else start
+
     def _end(self, meter: StreamMeter, verdict: _Verdict) -> None:
         usage = meter.end(outcome=verdict.outcome, error_type=verdict.error_type)
         completed = verdict.outcome is Outcome.COMPLETED
@@ -225,36 +253,6 @@ class Completion:
                 self._stream_id,
                 self._request.upstream.provider,
             )
-
-    async def _make_meter(self) -> StreamMeter:
-        request = self._request
-        counter, endpoint = counter_for(model=request.model), request.endpoint
-        if endpoint.body is Body.FORM:
-            # A form has files, whose tokens only the upstream knows.
-            counted = None
-        elif len(request.content) <= _COUNT_INLINE_BYTES:
-            counted = count_input(request=request.document, counter=counter)
-        else:
-            counted = await asyncio.to_thread(count_input, request=request.document, counter=counter)
-        identity = StreamIdentity(
-            customer_id=request.key.customer_id,
-            stream_id=self._stream_id,
-            provider=request.upstream.provider,
-            model=request.model,
-            streaming=request.streaming,
-            operation=endpoint.operation,
-            input_tokens=counted.tokens if counted else None,
-            input_exact=counted is None or counted.exact,
-            input_characters=input_characters(request.document) if endpoint.speaks else None,
-            max_output_tokens=request.max_output_tokens,
-            api_key_id=request.key.api_key_id,
-            request_hash=request.request_hash,
-            service_tier=request.service_tier,
-            tags=request.tags,
-            choices=request.choices,
-        )
-        emit = self._gateway.emitter.emit
-        return StreamMeter(identity=identity, counter=counter, emit=emit, output=endpoint.output)
 
     async def _relay(self, meter: StreamMeter) -> _Verdict:
         request, gateway = self._request, self._gateway

@@ -10,6 +10,7 @@ from metering.emitter.reports import ErrorLog
 from metering.emitter.stream import emit_durably
 from metering.events.events import StreamStart
 from metering.gateway.generations import Generations
+from metering.gateway.holds import Holds
 from metering.gateway.metrics import Metrics
 from metering.gateway.models import Models
 from metering.gateway.resume.copies import Copies
@@ -49,6 +50,12 @@ class Gateway:
         # What is kept for clients that come back; None if resume is off.
         self.copies = Copies(settings=settings.resume, metrics=self.metrics) if settings.resume else None
         self.errors = ErrorLog(log)
+        # What asks for holds before the upstream; None if no budget is asked.
+        self.holds = (
+            Holds(settings=settings.holds, emitter=emitter, metrics=self.metrics, errors=self.errors)
+            if settings.holds
+            else None
+        )
         self.running: set[Running] = set()
         # The base URLs of upstreams that refused `stream_options`.
         self.without_usage_option: set[str] = set()
@@ -85,7 +92,7 @@ class Gateway:
         """Bring the metrics up to date."""
         stats = self.emitter.stats()
         self._dropped = stats.dropped
-        self.metrics.publish(open_streams=len(self.running), emitter=stats)
+        self.metrics.publish(open_streams=len(self.running), emitter=stats, holds=self.emitter.hold_stats())
 
     def why_not_ready(self) -> str | None:
         """Why no new streams should be sent here; None if they can."""

@@ -17,7 +17,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-from metering.emitter import EmitterStats
+from metering.emitter import EmitterStats, HoldStats
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -25,6 +25,8 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "metering_gateway_"
 # What the emitter counts up; `spooled` goes up and down.
 _EMITTER_COUNTERS = ("emitted", "inherited", "coalesced", "sent", "rejected", "dropped", "retries")
+# What becomes of holds.
+_HOLD_RESULTS = ("held", "refused", "price_unknown", "unavailable", "failed_open", "released")
 
 
 class Metrics:
@@ -42,6 +44,8 @@ class Metrics:
         self._resumes = self._counter("resume", "Requests with an X-Resume-Key, and kept answers.", ("result",))
         self._chunks = self._counter("chunks", "Events of upstreams that were passed on or hidden.")
         self._unreadable = self._counter("unreadable_chunks", "Events of upstreams that could not be read.")
+        self._holds = self._counter("holds", "Requests for holds by what became of them.", ("result",))
+        self._stopped = self._counter("streams_stopped", "Streams that were cut off: their budget was exhausted.")
         for name in _EMITTER_COUNTERS:
             self._counter(f"emitter_{name}", f"Usage events: {name}, as in EmitterStats.")
         self._open = self._gauge("open_streams", "Streams that are running.")
@@ -60,13 +64,16 @@ class Metrics:
         """Count what came of a request with an `X-Resume-Key`, or of what was kept for it."""
         self._resumes.labels(result).inc()
 
-    def publish(self, *, open_streams: int, emitter: EmitterStats) -> None:
+    def publish(self, *, open_streams: int, emitter: EmitterStats, holds: HoldStats) -> None:
         """Bring the metrics up to date."""
         self._raise(self._chunks, "chunks", self.chunks)
         self._raise(self._unreadable, "unreadable_chunks", self.unreadable)
         counts: Mapping[str, int] = asdict(emitter)
         for name in _EMITTER_COUNTERS:
             self._raise(self._counters[f"emitter_{name}"], f"emitter_{name}", counts[name])
+        for result in _HOLD_RESULTS:
+            self._raise(self._holds.labels(result), f"holds_{result}", getattr(holds, result))
+        self._raise(self._stopped, "streams_stopped", holds.stopped)
         self._open.set(open_streams)
         self._spooled.set(emitter.spooled)
 

@@ -1,6 +1,8 @@
 """Errors of client and upstream, in the form that the SDKs of the endpoint's vendor read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -11,6 +13,7 @@ from metering.gateway.endpoints import Vendor
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
@@ -22,21 +25,32 @@ _ANTHROPIC_TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """An error answer."""
+    """An error answer. `details` are for programs; the SDKs of both vendors show them."""
 
     status: int
     message: str
     type: str
     code: str
     param: str | None = None
+    details: Mapping[str, Any] | None = None
 
     def body(self, vendor: Vendor = Vendor.OPENAI) -> bytes:
         """The vendor's error object as JSON."""
         if vendor is Vendor.ANTHROPIC:
             default = "invalid_request_error" if self.status < 500 else "api_error"
             type_ = _ANTHROPIC_TYPES.get(self.status, default)
-            return msgspec.json.encode({"type": "error", "error": {"type": type_, "message": self.message}})
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+            said: dict[str, Any] = {"type": type_, "message": self.message}
+            if self.details is not None:
+                said["details"] = {"error_code": self.code, **self.details}
+            return msgspec.json.encode({"type": "error", "error": said})
+        error: dict[str, Any] = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        if self.details:
+            error["details"] = self.details
         return msgspec.json.encode({"error": error})
 
     def sse_event(self, vendor: Vendor = Vendor.OPENAI) -> bytes:

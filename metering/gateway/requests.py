@@ -27,6 +27,7 @@ _MAX_TAGS = 16
 _MAX_TAG_NAME = 128
 _MAX_TAG_VALUE = 1_024
 _MAX_MODEL = 256
+_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 # What upstreams with a lenient validation take for true: pydantic's lax mode, among others.
 _TRUE_WORDS = frozenset({"true", "t", "yes", "y", "on", "1"})
 
@@ -58,7 +59,7 @@ class CompletionRequest:
 
     @property
     def max_output_tokens(self) -> int | None:
-        for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"):
+        for name in _LIMITS:
             value = self.document.get(name)
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
                 return value
@@ -73,6 +74,23 @@ class CompletionRequest:
         each = value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_024 else 1
         several = isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list)
         return each * len(prompts) if several and isinstance(prompts, list) else each
+
+    @property
+    def billed_choices(self) -> int:
+        """The number of answers that are billed: `best_of` of each prompt are written, and `n` of them shown."""
+        value = self.document.get("best_of")
+        best_of = value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_024 else 1
+        shown = self.document.get("n")
+        each = shown if isinstance(shown, int) and not isinstance(shown, bool) and 1 <= shown <= 1_024 else 1
+        if not self.endpoint.usage_option or best_of <= each:
+            return self.choices
+        return self.choices // each * best_of
+
+    @property
+    def limit_name(self) -> str:
+        """The field with which the client limits the output."""
+        given = next((name for name in _LIMITS if name in self.document), None)
+        return given or ("max_output_tokens" if self.endpoint.operation == "responses" else "max_tokens")
 
     @property
     def service_tier(self) -> str | None:

@@ -19,6 +19,7 @@ from metering.gateway.environment import (
     seconds_of,
     whole_number_of,
 )
+from metering.gateway.hold_settings import GatewayHolds, read_hold_settings
 from metering.gateway.resume.settings import ResumeSettings, read_resume_settings
 
 _INGEST_KEY = "a key of the metering API with the role ingest"
@@ -61,7 +62,7 @@ class GatewaySettings:
 
     A client that takes nothing for `stall_seconds` is disconnected. After SIGTERM, running streams get
     `grace_seconds`. Acknowledged events are kept for `keep_sent_seconds`. Browsers may call from `cors_origins`.
-    Without `resume`, no answer is kept for clients that come back.
+    Without `resume`, no answer is kept for clients that come back. Without `holds`, no budget is asked.
     """
 
     metering_url: str
@@ -79,6 +80,7 @@ class GatewaySettings:
     cors_origins: tuple[str, ...] = ()
     ingest_key_file: Path | None = None
     resume: ResumeSettings | None = None
+    holds: GatewayHolds | None = None
 
     def current_ingest_key(self) -> str:
         """The key, read again from its file if it is in one: it can be replaced while the gateway runs.
@@ -142,6 +144,7 @@ def settings_from_environment(*, environment: Mapping[str, str] = os.environ) ->
         workers=whole_number_of(environment, "WORKERS", 1, most=64),
         cors_origins=_origins(environment.get(f"{PREFIX}CORS_ORIGINS", "")),
         resume=read_resume_settings(environment),
+        holds=read_hold_settings(environment),
     )
 
 

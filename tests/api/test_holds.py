@@ -90,7 +90,7 @@ def test_a_key_of_one_customer_holds_only_for_it(api: Api) -> None:
     ("change", "says"),
     [
         ({"input_tokens": -1}, "input_tokens: expected an integer >= 0, got -1"),
-        ({"input_tokens": None}, "input_tokens: expected an integer, got null"),
+        ({"input_tokens": "1"}, "input_tokens: expected an integer, got"),
         ({"inputtokens": 1}, "inputtokens: unknown field, did you mean input_tokens?"),
         ({"mode": "some"}, "mode: expected an allowed value"),
         ({"customer_id": "a\nb"}, "customer_id: expected an id without control characters"),
@@ -105,6 +105,20 @@ def test_a_request_that_is_not_valid_gets_an_answer_that_names_the_field(
     answer = client.post("/v1/holds", json={**BODY, **change})
     assert answer.status_code == 422
     assert says in answer.json()["detail"]
+
+
+def test_a_stream_whose_input_is_not_known_before_takes_the_budgets_price_for_unknown_ones(
+    client: httpx2.Client,
+) -> None:
+    unknown = {**BODY, "input_tokens": None, "max_output_tokens": None}
+    assert client.post("/v1/holds", json=unknown).json()["held_usd_cents"] == "0"
+    client.put("/v1/budgets/acme-monthly", json={**MONTHLY, "limit_usd_cents": "10"})
+    refused = client.post("/v1/holds", json={**unknown, "stream_id": "t"})
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/price-unknown")
+    assert "input_tokens: what anthropic/claude-opus-4.7 costs is not known before" in refused.json()["detail"]
+    flat = {**MONTHLY, "limit_usd_cents": "10", "unknown_price": {"flat_usd_cents": "3"}}
+    assert client.put("/v1/budgets/acme-monthly", json=flat).status_code == 200
+    assert client.post("/v1/holds", json={**unknown, "stream_id": "t"}).json()["held_usd_cents"] == "3"
 
 
 def test_another_body_for_the_same_stream_is_a_conflict(client: httpx2.Client) -> None:

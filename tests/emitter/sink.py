@@ -71,7 +71,10 @@ class Answer:
 
 
 class IngestSink:
-    """Keeps each accepted event by id. `plan` holds answers for the next requests, `always` for all others."""
+    """Keeps each accepted event by id. `plan` holds answers for the next requests, `always` for all others.
+
+    `stop` names streams that have to end.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -79,6 +82,7 @@ class IngestSink:
         self.requests: list[dict[str, Any]] = []
         self.plan: deque[Answer] = deque()
         self.always = Answer()
+        self.stop: set[str] = set()
         self.app = Starlette(routes=[Route("/v1/events", self._take, methods=["POST"])])
 
     def of_stream(self, stream_id: str) -> list[dict[str, Any]]:
@@ -112,4 +116,7 @@ class IngestSink:
             warned = [(index, field) for index in range(len(events)) for field in answer.warn_of]
             hints = {"hint": "unknown field: it is kept and not used"}
             content["warnings"] = [{"index": index, "field": field, **hints} for index, field in warned]
+        named = {event["data"]["stream_id"] for event in events if event["type"] == "token-delivered"}
+        if stop := sorted(self.stop & named):
+            content["stop"] = stop
         return JSONResponse(content, status_code=200 if accepted or not events else 422)

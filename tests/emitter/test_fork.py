@@ -1,31 +1,13 @@
 """An emitter that was made before a fork works in parent and child, each with a spool and threads of its own."""
 
 import os
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from metering.emitter import Emitter
 from tests.builders import start
+from tests.emitter.forking import in_child, result_of
 from tests.emitter.sink import Answer, IngestSink, StartEmitter, eventually
-
-
-def in_child(work: Callable[[], bool]) -> int:
-    """Fork, do the work in the child, and return the child's pid; it exits with 0 if the work returned True."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 3
-    try:
-        code = 0 if work() else 1
-    except BaseException:  # noqa: BLE001 - a child must not go on with the test of its parent
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def result_of(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_events_of_parent_and_children_all_arrive(

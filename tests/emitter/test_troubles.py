@@ -12,6 +12,7 @@ from metering.emitter.prometheus import EmitterCollector
 from tests.builders import start
 from tests.emitter.sink import Answer, IngestSink, StartEmitter, eventually
 
+HOLDS = ("held", "refused", "price_unknown", "unavailable", "failed_open", "released")
 SLOW = {"slow_retry": 0.05}
 
 
@@ -102,4 +103,6 @@ def test_the_counts_are_metrics_of_the_gateways_own_registry(
         'metering_emitter_results_total{result="dropped"} 1.0',
         "metering_emitter_retries_total 1.0",
         "metering_emitter_spooled 0.0",
+        *(f'metering_emitter_holds_total{{result="{result}"}} 0.0' for result in HOLDS),
+        "metering_emitter_streams_stopped_total 0.0",
     }

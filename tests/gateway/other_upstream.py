@@ -1,7 +1,8 @@
 """An upstream for the endpoints beside chat, as OpenAI and Anthropic describe them; its model says how it ends.
 
 `…-plain` reports usage; `-silent` reports none, or zeros; `-drop` breaks off after three words; `-error` sends an
-error then; `-slow` waits between words; `-refused` answers 429. It keeps what it was sent and what it has written.
+error then; `-slow` waits between words; `-endless` repeats each word; `-refused` answers 429. It keeps what it was
+sent and what it has written.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from starlette.routing import Route
 
 WORDS = tuple(f" {word}" for word in ["three", "rings", "for", "the", "old", "kings", "under", "the", "sky"])
 BROKEN_AFTER = 3
+_REPEATED = 500
+_PAUSES = {"slow": 0.25, "endless": 0.02}
 AUDIO = bytes(range(256)) * 40
 Event = dict[str, Any]
 
@@ -100,9 +103,10 @@ class OtherUpstream:
                 error = {"type": "overloaded_error", "message": "overloaded", "code": "overloaded"}
                 yield _framed({"type": "error", "error": error}, named=named)
                 return
-            yield _framed(event, named=named)
-            asked.words += is_word  # once it is written
-            await asyncio.sleep(0.25 if model.endswith("-slow") else 0)
+            for _ in range(_REPEATED if is_word and model.endswith("-endless") else 1):
+                yield _framed(event, named=named)
+                asked.words += is_word  # once it is written
+                await asyncio.sleep(_PAUSES.get(model.rpartition("-")[2], 0.0))
         asked.done = True
 
     async def _embeddings(self, request: Request) -> Response:

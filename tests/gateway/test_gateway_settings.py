@@ -1,10 +1,12 @@
 """A configuration that is wrong says which field and what to do."""
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from metering.gateway import GatewayConfigError, settings_from_environment
+from metering.gateway.hold_settings import GatewayHolds
 from metering.gateway.settings import hash_key
 
 _UPSTREAM = (
@@ -101,3 +103,61 @@ def test_the_ingest_key_may_be_in_a_file_and_is_read_anew(tmp_path: Path) -> Non
     assert settings.current_ingest_key() == "mk_new_secret"
     with pytest.raises(GatewayConfigError, match="are both set: set one of them"):
         settings_from_environment(environment={**environment, "METERING_GATEWAY_INGEST_KEY": "mk_a_b"})
+
+
+HOLDS = {
+    "METERING_GATEWAY_HOLDS": "sliding",
+    "METERING_GATEWAY_HOLD_SLICE_OUTPUT_TOKENS": "500",
+    "METERING_GATEWAY_HOLD_LEASE_SECONDS": "60",
+    "METERING_GATEWAY_HOLD_TIMEOUT_SECONDS": "2.5",
+    "METERING_GATEWAY_FAIL_OPEN_USD_CENTS_PER_MINUTE": "300",
+    "METERING_GATEWAY_FAIL_OPEN_USD_CENTS_PER_STREAM": "0.5",
+}
+
+
+def test_holds_are_off_until_they_are_turned_on(tmp_path: Path) -> None:
+    toml = _UPSTREAM + _KEY
+    for off in ({}, {"METERING_GATEWAY_HOLDS": "off"}, {"METERING_GATEWAY_HOLDS": ""}):
+        assert settings_from_environment(environment=_environment(tmp_path, toml, **off)).holds is None
+    plain = settings_from_environment(
+        environment=_environment(tmp_path, toml, METERING_GATEWAY_HOLDS="worst_case")
+    ).holds
+    assert plain == GatewayHolds(mode="worst_case")
+    assert plain.of_worker(4).fail_open_usd_cents_per_minute is None
+    holds = settings_from_environment(environment=_environment(tmp_path, toml, **HOLDS)).holds
+    assert holds == GatewayHolds(
+        mode="sliding",
+        slice_output_tokens=500,
+        lease_seconds=60,
+        timeout_seconds=2.5,
+        fail_open_usd_cents_per_minute=Decimal(300),
+        fail_open_usd_cents_per_stream=Decimal("0.5"),
+    )
+    # Workers do not know what the others let pass: each has its part.
+    assert holds.of_worker(4).fail_open_usd_cents_per_minute == Decimal(75)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("HOLDS", "on", "HOLDS: expected off, worst_case or sliding, got 'on'"),
+        ("HOLD_SLICE_OUTPUT_TOKENS", "0", "HOLD_SLICE_OUTPUT_TOKENS: expected a number from 1 to 1000000"),
+        ("HOLD_LEASE_SECONDS", "7200", "HOLD_LEASE_SECONDS: expected a number from 1 to 3600"),
+        ("HOLD_TIMEOUT_SECONDS", "61", "HOLD_TIMEOUT_SECONDS: expected at most 60, got 61"),
+        (
+            "FAIL_OPEN_USD_CENTS_PER_MINUTE",
+            "-1",
+            "FAIL_OPEN_USD_CENTS_PER_MINUTE: expected an amount of 0 or more",
+        ),
+        ("FAIL_OPEN_USD_CENTS_PER_STREAM", "much", "FAIL_OPEN_USD_CENTS_PER_STREAM: expected an amount of 0"),
+    ],
+)
+def test_a_wrong_setting_of_holds_is_named(tmp_path: Path, name: str, value: str, complaint: str) -> None:
+    environment = _environment(tmp_path, _UPSTREAM + _KEY, **{**HOLDS, f"METERING_GATEWAY_{name}": value})
+    with pytest.raises(GatewayConfigError, match=complaint):
+        settings_from_environment(environment=environment)
+
+
+def test_every_setting_of_holds_is_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    assert [name for name in HOLDS if f"`{name}`" not in page] == []
