@@ -114,14 +114,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         nudger = Nudger(redis_url=redis_url(settings))
-        conninfo = service_conninfo(database_url(settings))
-        writer = IngestWriter(
-            connect=lambda: psycopg.AsyncConnection.connect(conninfo, autocommit=True),
-            max_queued_events=settings.ingest_queue_events,
-            commit_timeout=settings.ingest_commit_timeout,
-            abandon_after=settings.abandon_after,
-            on_ended=nudger.nudge,
-        )
+        writer = _ingest_writer(settings, nudger)
         app.state.writer = writer
         app.state.work_collector = build_work_collector(settings, engine=pools.metrics)
         holds = HoldWriter(engine=pools.holds, price_books=service.price_books, clock=utc_now)
@@ -162,6 +155,17 @@ def create_app(service: Service) -> FastAPI:
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     _serve_description_encoded(app)
     return app
+
+
+def _ingest_writer(settings: Settings, nudger: Nudger) -> IngestWriter:
+    conninfo = service_conninfo(database_url(settings))
+    return IngestWriter(
+        connect=lambda: psycopg.AsyncConnection.connect(conninfo, autocommit=True),
+        max_queued_events=settings.ingest_queue_events,
+        commit_timeout=settings.ingest_commit_timeout,
+        abandon_after=settings.abandon_after,
+        on_ended=nudger.nudge,
+    )
 
 
 def _key_limits(settings: Settings) -> KeyLimits:

@@ -177,6 +177,7 @@ _IdempotencyKey = Annotated[
         max_length=255,
         description="Any text that is unique to this request. Repeating the request with it changes nothing and"
         " gets the same answer.",
+        examples=["grant-2026-11-acme"],
     ),
 ]
 

@@ -32,6 +32,15 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
         " elsewhere.",
         "Split the batch and send the parts.",
     ),
+    "budget-differs": ProblemHelp(
+        "A budget with this id exists with another scope or window, which cannot change.",
+        "Choose another id, or end the budget: `DELETE /v1/budgets/{budget_id}`.",
+    ),
+    "budget-exhausted": ProblemHelp(
+        "The hold does not fit a budget. The problem has the figures: limit, spent, held, needed, and when it"
+        " resets.",
+        "Ask for at most `max_output_tokens_that_fit`, wait until `resets_at`, or have the limit raised.",
+    ),
     "busy": ProblemHelp(
         "`METERING_CONCURRENT_READS` requests are being answered, and this one waited for its turn too long.",
         f"{_SAME_LATER} If it happens often, send fewer requests at a time, or raise the setting.",
@@ -39,6 +48,14 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
     "forbidden": ProblemHelp(
         "The key is valid, but lacks the scope, or is bound to another customer or source. `detail` says which.",
         "Use a key with the scope that `detail` names. An admin creates it: `metering keys create`.",
+    ),
+    "grant-not-active": ProblemHelp(
+        "The grant has ended, or its Stripe invoice is not paid yet, so it cannot be voided or refunded.",
+        "Read the grant: `GET /v1/grants/{grant_id}`.",
+    ),
+    "hold-differs": ProblemHelp(
+        "The stream has a hold that was made for another request.",
+        "Repeat the request of the hold unchanged, or give the new stream an id of its own.",
     ),
     "http-version": ProblemHelp(
         "The client or a proxy uses HTTP/1.0, in which a broken export looks like a complete one.",
@@ -61,6 +78,10 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
         "The alert's kind, scope, thresholds and floor do not fit together.",
         "Correct the field that `detail` names. The alerts page of the documentation lists what each kind takes.",
     ),
+    "invalid-budget": ProblemHelp(
+        "The terms of the budget do not go together. `detail` names the field.",
+        "Correct the field that `detail` names.",
+    ),
     "invalid-encoding": ProblemHelp(
         "The body is not what `Content-Encoding` says, or it is damaged.",
         "Compress the body as `Content-Encoding` says (`gzip` or `zstd`), or send it without.",
@@ -68,6 +89,10 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
     "invalid-events": ProblemHelp(
         "Every event of the request was rejected, or the batch is empty. `rejected` has the reason for each.",
         "Correct the sender and send the events again. Do not retry without a change: the answer stays the same.",
+    ),
+    "invalid-grant": ProblemHelp(
+        "The terms of the grant do not go together. `detail` names the field.",
+        "Correct the field that `detail` names.",
     ),
     "invalid-json": ProblemHelp(
         "The body is not JSON, or is not UTF-8. `detail` says at which byte.",
@@ -92,6 +117,10 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
     "invalid-resolution": ProblemHelp(
         "The action does not fit the state of the stream.",
         "Use an action that `GET /v1/backlog` lists for this stream.",
+    ),
+    "invalid-top-up": ProblemHelp(
+        "The terms of the top-up do not go together, or the customer is not linked to Stripe.",
+        "Correct what `detail` names.",
     ),
     "invalid-webhook": ProblemHelp(
         "The signature of the webhook is missing, wrong, too old or dated in the future, or the body is no event.",
@@ -130,6 +159,10 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
         "The stream waits for no decision: it is still open, or it is already final.",
         "Read the stream: `GET /v1/streams/{customer_id}/{stream_id}`. For a booked one, book an adjustment.",
     ),
+    "price-unknown": ProblemHelp(
+        "The model, its input or its output has no price, and a budget does not take streams without one.",
+        "Set the rate (`metering rates set`), or give the budgets an `unknown_price`.",
+    ),
     "query-timeout": ProblemHelp(
         "The database took longer than `METERING_READ_TIMEOUT` to answer.",
         "Ask for less: a shorter range, or a single customer.",
@@ -155,6 +188,19 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
         "PostgreSQL could lose what it confirms: `fsync`, `full_page_writes` or `synchronous_commit` is off.",
         "Nothing that a client can do. The operator turns the setting on; then send the same request again.",
     ),
+    "stream-changed": ProblemHelp(
+        "The stream, or what it would cost, has changed since the `version` that the decision was made on."
+        " `detail` says what changed.",
+        "Read the stream of the backlog again, and decide with its new `version`.",
+    ),
+    "stream-final": ProblemHelp(
+        "The stream has its charge already, so there is nothing to hold.",
+        "Give the new stream an id of its own.",
+    ),
+    "stream-started": ProblemHelp(
+        "An event of the stream has arrived, so its hold ends when its charge is booked.",
+        "Post the stream-end.",
+    ),
     "stripe-customer-taken": ProblemHelp(
         "Another customer here is linked to this Stripe customer.",
         "Link each Stripe customer to one customer only.",
@@ -174,6 +220,10 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
     "too-many-exports": ProblemHelp(
         "As many exports as the service allows are running.",
         _SAME_LATER,
+    ),
+    "too-many-grants": ProblemHelp(
+        "The customer has as many active grants as are allowed.",
+        "Let grants be used up, void those that are not needed, or make one larger grant.",
     ),
     "too-many-requests": ProblemHelp(
         "The key is over one of its limits: events per second, requests per second or concurrent requests.",

@@ -156,8 +156,8 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         **{
             "import": "Compare the installed genai-prices package with the current rates; add the changes with"
             " --approve.",
-            "diff": "Show each price that an import would change, for each customer with what a month would have"
-            " cost by it.",
+            "diff": "Show each price that an import would change, and what it changes for each customer in a"
+            " month.",
             "list": "List rate cards, oldest first within a model.",
             "set": "Add a dated rate card for a model.",
         },

@@ -23,7 +23,7 @@ from metering.emitter.reports import EmitterStats, ErrorLog
 from metering.emitter.spool import SpoolError
 from metering.emitter.stops import Stops
 from metering.emitter.stream import Held, MeteredStream
-from metering.events.events import Inlet, StreamEnd, UsageEvent
+from metering.events.events import Inlet, StreamEnd, StreamStart, UsageEvent
 
 log = logging.getLogger(__name__)
 
@@ -167,15 +167,21 @@ class Emitter:
         meter = StreamMeter(identity=identity, counter=counter, emit=self.emit, output=Output.UNTOLD)
         start = meter.make_start()
         check_start(start)
-        held = None
-        if hold is not None:
-            asked = hold_of_start(
-                start, mode=hold, slice_output_tokens=slice_output_tokens, lease_seconds=lease_seconds
-            )
-            held = Held(request=asked, holds=self._holds, stops=self._stops)
+        held = self._held(start, hold, slice_output_tokens, lease_seconds)
         return MeteredStream(
             meter=meter, start=start, emit=self.emit, durable=durable, held=held, start_now=start_now
         )
+
+    def _held(
+        self, start: StreamStart, mode: HoldMode | None, slice_output_tokens: int | None, lease_seconds: int | None
+    ) -> Held | None:
+        """How a stream gets its hold; None where none is wanted."""
+        if mode is None:
+            return None
+        asked = hold_of_start(
+            start, mode=mode, slice_output_tokens=slice_output_tokens, lease_seconds=lease_seconds
+        )
+        return Held(request=asked, holds=self._holds, stops=self._stops)
 
     def hold(self, request: HoldRequest) -> Hold:
         """The hold of a stream whose events you make yourself. Ask before anything goes upstream.

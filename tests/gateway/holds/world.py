@@ -1,6 +1,6 @@
 """The gateway with holds before real upstreams, and behind it the real service: budgets, holds and charges."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +26,9 @@ MODELS = ("words-plain", "words-slow", "words-endless", "words-refused", "words-
 RATES = [{"kind": "input", "usd_per_million": "0"}, {"kind": "output", "usd_per_million": "10000"}]
 WORST_CASE = GatewayHolds(mode="worst_case", lease_seconds=30, timeout_seconds=20)
 SLIDING = GatewayHolds(mode="sliding", slice_output_tokens=20, lease_seconds=30, timeout_seconds=20)
+
+
+StartHeld = Callable[..., "HeldWorld"]
 
 
 @dataclass
