@@ -23,6 +23,7 @@ SECTIONS = (
     "Streams",
     "Month end",
     "Invoices",
+    "Credits",
     "Reconciliation",
     "Alerts",
     "Backlog",
@@ -35,7 +36,7 @@ PAGES = (
     "", "customers", "customer?customer_id=hooli", "models", "streams", "streams?state=open", "invoices", "drift",
     "month-end", "search?q=hooli", "adjust?customer_id=hooli&kind=credit&usd=1&reason=x", "?by=models&sort=change",
     "alerts", "backlog", "rates?q=opus", "rate?provider=anthropic&model=claude-opus-4-7", "system", "nowhere",
-    "sign-in", "keys", "audit-log",
+    "sign-in", "keys", "audit-log", "credits", "credits?customer_id=hooli",
     f"stream?customer_id=hooli&stream_id={OPEN}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
 )  # fmt: skip
 

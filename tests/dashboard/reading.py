@@ -1,6 +1,7 @@
 """Reading a page as a person does: its amounts, what they lead to, its tables."""
 
 import csv
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from html.parser import HTMLParser

@@ -64,6 +64,7 @@ def _of_all(request: PageRequest) -> Page:
             "tiles": tiles,
             "tables": [table],
             "once": secrets.token_hex(16),
+            "done": request.text("done"),
         },
         tables=[table],
     )
