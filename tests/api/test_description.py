@@ -64,7 +64,7 @@ def test_every_operation_has_a_name_of_its_own_a_summary_and_a_description(schem
     names = [operation["operationId"] for _, _, operation in operations(schema)]
     assert len(set(names)) == len(names)
     assert {"postEvents", "listCharges", "getStream", "putCustomer", "listTotals", "getStatement"} <= set(names)
-    verbs = "list|get|put|post|create|patch|delete|end|release|resolve|revoke|rotate|test|replay|take"
+    verbs = "list|get|put|post|create|patch|delete|end|refund|release|resolve|revoke|rotate|test|replay|take|void"
     assert not [name for name in names if not re.fullmatch(rf"({verbs})[A-Z]\w+", name)]
     for _, _, operation in operations(schema):
         assert operation["summary"]

@@ -220,3 +220,32 @@ def test_a_key_of_one_customer_reads_its_own_grants_only(api: Api) -> None:
         assert [each["customer_id"] for each in deferred["data"]] == ["acme"]
         assert deferred["in_all"]["sold_cents"] == 10_000
         assert reader.post(f"/v1/grants/{own['grant_id']}/void", json={"reason": "x"}).status_code == 403
+
+
+TOP_UP = {"when_below_usd_cents": "1000", "buy_usd_cents": "5000", "at_most_a_day": 2}
+
+
+def test_a_top_up_is_set_read_and_on_the_audit_log(api: Api) -> None:
+    put(api, "/v1/customers/acme")
+    assert api.client.get("/v1/customers/acme/top-up").status_code == 404
+    first = put(api, "/v1/customers/acme/top-up", **TOP_UP)
+    assert api.client.get("/v1/customers/acme/top-up").json() == first
+    put(api, "/v1/customers/acme/top-up", **{**TOP_UP, "at_most_a_day": 0})
+    newest, oldest = api.client.get("/v1/audit-log", params={"kind": "top-up"}).json()["data"]
+    assert (oldest["before"], newest["before"]["at_most_a_day"], newest["after"]["at_most_a_day"]) == (None, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "field"),
+    [
+        ({"buy_usd_cents": "49"}, 422, "buy_usd_cents"),
+        ({"when_below_usd_cents": "0"}, 422, "when_below_usd_cents"),
+        ({"at_most_a_day": 101}, 422, "at_most_a_day"),
+        ({"at_most_a_day": "2"}, 422, "at_most_a_day"),
+    ],
+)
+def test_a_top_up_with_other_terms_is_refused(api: Api, changes: dict[str, Any], status: int, field: str) -> None:
+    put(api, "/v1/customers/acme")
+    answer = api.client.put("/v1/customers/acme/top-up", json={**TOP_UP, **changes})
+    assert (answer.status_code, field in answer.json()["detail"]) == (status, True)
+    assert api.client.put("/v1/customers/none/top-up", json=TOP_UP).status_code == 404

@@ -247,6 +247,14 @@ def test_the_service_cannot_change_what_was_granted_or_booked(books: Books, stat
         connection.execute(statement.encode())
 
 
+def test_a_grant_that_is_used_up_gets_back_what_is_taken_back(books: Books) -> None:
+    made = give(books, "0.4")
+    use(books)
+    assert again(books, made).balance_usd_cents == 0
+    credit(books, "-0.3")
+    assert again(books, made).balance_usd_cents == Decimal("0.3")
+
+
 def test_a_deployment_without_grants_pays_one_query_for_them(books: Books) -> None:
     use(books)
     assert rows(books, "SELECT count(*) FROM prepaid_months") == [(0,)]

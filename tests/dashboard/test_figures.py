@@ -15,12 +15,12 @@ from tests.dashboard.reading import amounts_of, links_of, rows_of
 
 PAGES = (
     "", "customers", "customer?customer_id=hooli", "customer?customer_id=nakatomi", "models", "streams",
-    "credits", "credits?customer_id=hooli",
     "streams?state=open", f"streams?q={OPEN}", "invoices", "drift", "backlog", "rates", "system", "alerts",
     "alert/new", "webhook/new", f"settle?customer_id=hooli&stream_id={CONFLICTING}",
     f"settle?customer_id=hooli&stream_id={UNPRICED}&action=write_off&reason=x",
     "rate?provider=anthropic&model=claude-opus-4-7", f"stream?customer_id=hooli&stream_id={OPEN}",
     f"stream?customer_id=hooli&stream_id={UNPRICED}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
+    "credits", "credits?customer_id=hooli",
 )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
     _check_unbilled(months)
     assert grand_billed + remainders + still_open == booked
     _check_invariants(books)
-    for kind in LineKind:
+    for kind in set(LineKind) - {LineKind.PREPAID}:  # see tests/credits/test_random_credits.py
         assert months.reached[f"a line of {kind}"] > 0, kind
     for what in (
         "late",

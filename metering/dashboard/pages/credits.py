@@ -25,7 +25,7 @@ from metering.dashboard.month_summary import Tile, money_tile
 from metering.dashboard.month_totals import cost
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.dashboard.values import money
+from metering.dashboard.values import counted, exact_money, money
 from metering.totals.queries.totals import TotalsQuestion, read_totals
 
 _SHOWN = 50
@@ -64,6 +64,7 @@ def _of_all(request: PageRequest) -> Page:
             "tiles": tiles,
             "tables": [table],
             "once": secrets.token_hex(16),
+            "done": request.text("done"),
         },
         tables=[table],
     )
@@ -85,7 +86,6 @@ def _of_customer(request: PageRequest, view: CustomerView) -> Page:
             "tiles": _balance_tiles(request, customer_id),
             "tables": [table],
             "once": secrets.token_hex(16),
-            "top_up": find_top_up(request.connection, customer_id),
             "done": request.text("done"),
         },
         tables=[table],
@@ -167,16 +167,16 @@ def _grants(request: PageRequest, *, customer_id: str | None) -> Table:
         name="grants",
         title="Grants",
         columns=[
-            Column("grant_id", "Grant", Kind.CODE),
+            Column("grant_id", "Grant"),
             *whose,
             Column("left", "Left", Kind.EXACT_MONEY),
             Column("amount", "Amount", Kind.MONEY),
             Column("paid", "Price", Kind.MONEY),
             Column("state", "State", Kind.STATE),
             Column("expires_at", "Expires", Kind.TIME),
+            Column("reason", "Reason", Kind.PROSE),
             Column("for", "Pays for", Kind.PROSE),
             Column("priority", "Priority", Kind.COUNT),
-            Column("reason", "Reason", Kind.PROSE),
             Column("created_at", "Made", Kind.TIME),
         ],
         rows=[
@@ -188,7 +188,17 @@ def _grants(request: PageRequest, *, customer_id: str | None) -> Table:
         ],
         empty="No grants: prepaid and promotional money of customers is made below, or with POST /v1/grants.",
         more=request.next_page("credits", [time_part(last.created_at), last.grant_id]) if last else None,
+        note=_top_up_note(request, customer_id),
     )
+
+
+def _top_up_note(request: PageRequest, customer_id: str | None) -> str:
+    top_up = None if customer_id is None else find_top_up(request.connection, customer_id)
+    if top_up is None or not top_up.at_most_a_day:
+        return ""
+    buy, below = exact_money(top_up.buy_usd_cents), exact_money(top_up.when_below_usd_cents)
+    often = counted(top_up.at_most_a_day, "time")
+    return f"Topped up with {buy} when the balance is below {below}, at most {often} in 24 hours."
 
 
 def _row(grant: Grant, now: datetime) -> Row:
@@ -265,7 +275,7 @@ def grant(request: PageRequest) -> Page:
         template="grant.html.j2",
         title=f"Grant {found.grant_id}",
         section="credits",
-        crumbs=[("Credits", of_customer)],
+        crumbs=[("Credits" if is_alone else f"Credits of {found.customer_id}", of_customer)],
         context={
             "grant": found,
             "left": found.balance_at(request.now),
