@@ -1,9 +1,10 @@
 """All planted faults."""
 
 from tests.planted.doors import DOORS
+from tests.planted.holds import HOLDS
 from tests.planted.inlets import INLETS
 from tests.planted.months import MONTHS
 from tests.planted.otlp import OTLP
 from tests.planted.streams import STREAMS
 
-FAULTS = (*STREAMS, *MONTHS, *DOORS, *INLETS, *OTLP)
+FAULTS = (*STREAMS, *MONTHS, *DOORS, *HOLDS, *INLETS, *OTLP)
