@@ -132,10 +132,9 @@ class Emitter:
         the stream, where that is no gateway of yours. With `durable`, `async with` waits until the start is on
         disk, one second at most; else that takes up to `flush_interval`.
 
-        With `hold`, entering asks for money first: for the input and `max_output_tokens` (`worst_case`), or for
-        the input and a slice of output, which follows what is delivered (`sliding`). Without an event for
-        `lease_seconds`, a hold expires. With `start_now=False`, nothing is emitted before `started()` or the first
-        delivery: a block that ends before has no stream, and its hold is released.
+        With `hold`, entering asks for money first, as docs/budgets.md describes. With `start_now=False`, nothing
+        is emitted before `started()` or the first delivery: a block that ends before has no stream, and its hold
+        is released.
 
         Raises:
             TypeError, ValueError: a field is wrong; the message names it.
@@ -143,18 +142,17 @@ class Emitter:
         counter = counter_for(model=model)
         if input_characters is not None:
             check_count("input_characters", input_characters)
-        exact = True
+        counted = None
         if input_tokens is None and request is not None:
             counted = count_input(request=dict(request), counter=counter)
-            input_tokens, exact = counted.tokens, counted.exact
         identity = StreamIdentity(
             customer_id=customer_id,
             stream_id=uuid.uuid4().hex if stream_id is None else stream_id,
             provider=provider,
             model=model,
             streaming=streaming,
-            input_tokens=input_tokens,
-            input_exact=exact,
+            input_tokens=counted.tokens if counted else input_tokens,
+            input_exact=counted is None or counted.exact,
             input_characters=input_characters,
             operation=operation,
             max_output_tokens=max_output_tokens,
