@@ -125,26 +125,19 @@ class Emitter:
         lease_seconds: int | None = None,
         start_now: bool = True,
     ) -> MeteredStream:
-        """A stream, for `with` or `async with`; see `MeteredStream`.
+        """A stream, for `with` or `async with`; `MeteredStream` describes `durable`, `hold` and `start_now`.
 
         Its id is made up if you give none. The input is `input_tokens`, or counted from the `request` in OpenAI's
         format, or what the upstream reports; for speech also `input_characters`. `inlet` names who watches
-        the stream, where that is no gateway of yours. With `durable`, `async with` waits until the start is on
-        disk, one second at most; else that takes up to `flush_interval`.
-
-        With `hold`, entering asks for money first, as docs/budgets.md describes. With `start_now=False`, nothing
-        is emitted before `started()` or the first delivery: a block that ends before has no stream, and its hold
-        is released.
+        the stream, where that is no gateway of yours.
 
         Raises:
             TypeError, ValueError: a field is wrong; the message names it.
         """
-        counter = counter_for(model=model)
         if input_characters is not None:
             check_count("input_characters", input_characters)
-        counted = None
-        if input_tokens is None and request is not None:
-            counted = count_input(request=dict(request), counter=counter)
+        counter = counter_for(model=model)
+        counted = count_input(request=dict(request), counter=counter) if request and input_tokens is None else None
         identity = StreamIdentity(
             customer_id=customer_id,
             stream_id=uuid.uuid4().hex if stream_id is None else stream_id,

@@ -58,9 +58,15 @@ class MeteredStream:
     ends the stream, unless `end` has: without an error as completed; by cancellation, a closed generator or a
     client that has left as cancelled; by a time-out as timed out; by any other error as failed. Errors pass on.
 
-    With a hold, entering raises `HoldRefused` or `HoldUnavailable`. Once the budget is exhausted, `stopped` is
-    set, and the function of `on_stop` is called: stop reading, and leave. The stream ends as cancelled, with the
-    error type `budget`.
+    With `durable`, `async with` waits until the start is on disk, one second at most; else that takes up to
+    `flush_interval`. With `start_now=False`, nothing is emitted before `started()` or the first delivery: a block
+    that ends before has no stream, and its hold is released.
+
+    With a `hold`, entering asks for money first: for the input and `max_output_tokens` (`worst_case`), or for the
+    input and a slice of output, which follows what is delivered (`sliding`). It raises `HoldRefused` or
+    `HoldUnavailable`. Once the budget is exhausted, `stopped` is set, and the function of `on_stop` is called:
+    stop reading, and leave. The stream ends as cancelled, with the error type `budget`. Without an event for
+    `lease_seconds`, a hold expires.
     """
 
     def __init__(
