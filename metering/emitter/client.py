@@ -156,8 +156,7 @@ class Emitter:
             inlet=inlet_of(inlet),
         )
         meter = StreamMeter(identity=identity, counter=counter, emit=self.emit, output=Output.UNTOLD)
-        start = meter.make_start()
-        check_start(start)
+        start = check_start(meter.make_start())
         held = self._held(start, hold, slice_output_tokens, lease_seconds)
         return MeteredStream(
             meter=meter, start=start, emit=self.emit, durable=durable, held=held, start_now=start_now
