@@ -79,9 +79,10 @@ def test_what_no_grant_can_pay_stays_owed() -> None:
 
 
 def test_amounts_of_many_digits_are_not_rounded() -> None:
-    tiny = Decimal("0.000000000000000000000000000123456789")
-    drawing = posted(grant("a", "999999999999999"), bookings=[booking(tiny), booking(-tiny, number=2)])
-    assert [each.usd_cents for each in drawing.entries] == [-tiny, tiny]
+    long = Decimal("123456789.123456789012345678901234567")
+    bookings = [booking(long), booking(long.copy_negate(), number=2)]
+    drawing = posted(grant("a", "999999999999999"), bookings=bookings)
+    assert [each.usd_cents for each in drawing.entries] == [long.copy_negate(), long]
     assert drawing.grants["a"].balance_usd_cents == Decimal(999999999999999)
 
 

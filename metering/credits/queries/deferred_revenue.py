@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Struct
@@ -75,9 +76,27 @@ _BY_GRANT = text(
     ORDER BY g.customer_id, g.grant_id LIMIT :limit
     """
 )
+# Deferred at the end of a month is what is deferred now, without what moved in later months: older months are not
+# read, and of grants those with something left.
+_OF_CUSTOMER = "(CAST(:customer_id AS text) IS NULL OR {0}.customer_id = :customer_id)"
 _IN_ALL = text(
     f"""
-    SELECT {_SUMS} FROM grants g CROSS JOIN LATERAL ({_MONTHS}) AS m WHERE {_SOLD}
+    WITH moves AS (
+        SELECT m.period, m.sold_cents, m.recognised_cents, m.breakage_cents, m.refunded_cents FROM grant_months m
+        WHERE m.period >= :period AND {_OF_CUSTOMER.format("m")}
+        UNION ALL
+        SELECT expired.* FROM grants g CROSS JOIN LATERAL ({_EXPIRED}) AS expired
+        WHERE g.balance_usd_cents > 0 AND {_OF_CUSTOMER.format("g")}
+    )
+    SELECT (SELECT coalesce(sum(g.paid_usd_cents - g.released_cents), 0) FROM grants g
+            WHERE g.balance_usd_cents > 0 AND (g.expires_at IS NULL OR g.expires_at > :now)
+              AND {_OF_CUSTOMER.format("g")}) AS deferred_cents,
+           coalesce(sum(sold_cents - recognised_cents - breakage_cents - refunded_cents), 0) AS since_cents,
+           coalesce(sum(sold_cents) FILTER (WHERE period = :period), 0) AS sold_cents,
+           coalesce(sum(recognised_cents) FILTER (WHERE period = :period), 0) AS recognised_cents,
+           coalesce(sum(breakage_cents) FILTER (WHERE period = :period), 0) AS breakage_cents,
+           coalesce(sum(refunded_cents) FILTER (WHERE period = :period), 0) AS refunded_cents
+    FROM moves WHERE period >= :period
     """
 )
 
@@ -102,7 +121,9 @@ def deferred_revenue(
         "limit": limit,
     }
     return [
-        GrantRevenue(customer_id=row.customer_id, grant_id=row.grant_id, revenue=_revenue(row))
+        GrantRevenue(
+            customer_id=row.customer_id, grant_id=row.grant_id, revenue=_revenue(row, opening=row.opening_cents)
+        )
         for row in connection.execute(_BY_GRANT, parameters)
     ]
 
@@ -112,12 +133,13 @@ def deferred_revenue_in_all(
 ) -> DeferredRevenue:
     """The same for all grants together."""
     parameters = {"period": period, "customer_id": customer_id, "now": now}
-    return _revenue(connection.execute(_IN_ALL, parameters).one())
+    row = connection.execute(_IN_ALL, parameters).one()
+    return _revenue(row, opening=row.deferred_cents - row.since_cents)
 
 
-def _revenue(row: Any) -> DeferredRevenue:
+def _revenue(row: Any, *, opening: Decimal) -> DeferredRevenue:
     return DeferredRevenue(
-        opening_cents=int(row.opening_cents),
+        opening_cents=int(opening),
         sold_cents=int(row.sold_cents),
         recognised_cents=int(row.recognised_cents),
         breakage_cents=int(row.breakage_cents),
