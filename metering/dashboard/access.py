@@ -17,6 +17,7 @@ SCOPES_OF_PAGES: Mapping[str, tuple[Scope, ...]] = {
     "/customers": (Scope.CUSTOMERS_READ, Scope.TOTALS_READ),
     "/customer": (Scope.CUSTOMERS_READ, Scope.TOTALS_READ, Scope.INVOICES_READ, Scope.ALERTS_READ),
     "/adjust": (Scope.CUSTOMERS_READ, Scope.CORRECTIONS_WRITE),
+    "/budgets": (Scope.BUDGETS_READ, Scope.CUSTOMERS_READ),
     "/credits": (Scope.CREDITS_READ, Scope.CUSTOMERS_READ, Scope.TOTALS_READ),
     "/grant": (Scope.CREDITS_READ,),
     "/models": (Scope.TOTALS_READ,),

@@ -13,6 +13,7 @@ from metering.dashboard.access import SCOPES_OF_PAGES, needs
 from metering.dashboard.adjust_form import adjust_form_routes
 from metering.dashboard.alert_forms import alert_form_routes
 from metering.dashboard.backlog_form import backlog_form_routes
+from metering.dashboard.budget_forms import budget_form_routes
 from metering.dashboard.credit_forms import credit_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
 from metering.dashboard.errors import HANDLERS, as_dashboard_error, is_of_a_page
@@ -42,6 +43,7 @@ def create_dashboard(service: Service, *, exports: Engine, files: StaticFiles) -
             *alert_form_routes(service),
             *webhook_form_routes(service),
             *preference_routes(service),
+            *budget_form_routes(service),
             *credit_form_routes(service),
             *(
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_page(service, build)), methods=["GET"])

@@ -29,6 +29,7 @@ _GROUPS = (
         (
             ("month_end", "Month end", "month-end", "calendar"),
             ("invoices", "Invoices", "invoices", "file-invoice"),
+            ("budgets", "Budgets", "budgets", "gauge"),
             ("credits", "Credits", "credits", "coin"),
             ("drift", "Reconciliation", "drift", "scale"),
         ),

@@ -95,6 +95,7 @@ def _environment() -> Environment:
         "percent_of": values.percent_of,
         "exact": exact,
         "shown_exact": values.exact_money,
+        "exact_dollars": values.dollars_text,
     }
     environment.filters |= {
         "money": values.money,

@@ -39,7 +39,7 @@ PAGES = (
     "alerts", "backlog", "rates?q=opus", "rate?provider=anthropic&model=claude-opus-4-7", "system", "nowhere",
     "sign-in", "keys", "audit-log", "alert/new?kind=daily_change", "webhook/new",
     f"settle?customer_id=hooli&stream_id={CONFLICTING}&action=bill_as_is&reason=x",
-    "credits", "credits?customer_id=hooli",
+    "credits", "credits?customer_id=hooli", "budgets",
     f"stream?customer_id=hooli&stream_id={OPEN}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ PAGES = (
     f"settle?customer_id=hooli&stream_id={UNPRICED}&action=write_off&reason=x",
     "rate?provider=anthropic&model=claude-opus-4-7", f"stream?customer_id=hooli&stream_id={OPEN}",
     f"stream?customer_id=hooli&stream_id={UNPRICED}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
-    "credits", "credits?customer_id=hooli",
+    "credits", "credits?customer_id=hooli", "budgets",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from metering.dashboard.pages.alert import alert, new_alert
 from metering.dashboard.pages.alerts import alerts
 from metering.dashboard.pages.audit_log import audit_log
 from metering.dashboard.pages.backlog import backlog
+from metering.dashboard.pages.budgets import budgets
 from metering.dashboard.pages.credits import credits_page, grant
 from metering.dashboard.pages.customers import customer, customers
 from metering.dashboard.pages.drift import drift
@@ -30,6 +31,7 @@ PAGES = (
     ("/customers", customers),
     ("/customer", customer),
     ("/adjust", adjust),
+    ("/budgets", budgets),
     ("/credits", credits_page),
     ("/grant", grant),
     ("/models", models),
