@@ -77,8 +77,8 @@ STREAMS = (
     Fault(
         "an upsert locks its rows in any order",
         "metering/streams/store/streams.py",
-        "ORDER BY customer_id, stream_id\nON CONFLICT (customer_id, stream_id) DO UPDATE SET",
-        "ORDER BY random()\nON CONFLICT (customer_id, stream_id) DO UPDATE SET",
+        'ORDER BY customer_id COLLATE "C", stream_id COLLATE "C"\nON CONFLICT (customer_id, stream_id) DO UPDATE',
+        "ORDER BY random()\nON CONFLICT (customer_id, stream_id) DO UPDATE",
         ("tests/streams/test_many_writers.py",),
     ),
     Fault(
