@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metering.answers.inputs import count_input
-from metering.answers.tokens import counter_for
+from metering.answers.tokens import TokenCounter, counter_for
 from metering.emitter.events import check_start, inlet_of
 from metering.emitter.hold import Hold, HoldMode, HoldRequest, HoldSettings, hold_of_start
 from metering.emitter.holds import Holds, HoldStats
@@ -23,7 +23,7 @@ from metering.emitter.reports import EmitterStats, ErrorLog
 from metering.emitter.spool import SpoolError
 from metering.emitter.stops import Stops
 from metering.emitter.stream import Held, MeteredStream
-from metering.events.events import Inlet, StreamEnd, UsageEvent
+from metering.events.events import Inlet, StreamEnd, StreamStart, UsageEvent
 
 log = logging.getLogger(__name__)
 
@@ -126,21 +126,13 @@ class Emitter:
         Its id is made up if you give none. The input is `input_tokens`, or counted from the `request` in OpenAI's
         format, or what the upstream reports. `inlet` names who watches the stream, where that is no gateway of
         yours. With `durable`, `async with` waits until the start is on disk, one second at most; else that takes
-        up to `flush_interval`.
-
-        With `hold`, entering asks for money first: for the input and `max_output_tokens` (`worst_case`), or for
-        the input and a slice of output, which follows what is delivered (`sliding`). Without an event for
-        `lease_seconds`, a hold expires. With `start_now=False`, nothing is emitted before `started()` or the first
-        delivery: a block that ends before has no stream, and its hold is released.
+        up to `flush_interval`. `hold`, and what follows it: see `Held`.
 
         Raises:
             TypeError, ValueError: a field is wrong; the message names it.
         """
         counter = counter_for(model=model)
-        exact = True
-        if input_tokens is None and request is not None:
-            counted = count_input(request=dict(request), counter=counter)
-            input_tokens, exact = counted.tokens, counted.exact
+        input_tokens, exact = _input_of(input_tokens, request, counter)
         identity = StreamIdentity(
             customer_id=customer_id,
             stream_id=uuid.uuid4().hex if stream_id is None else stream_id,
@@ -160,15 +152,20 @@ class Emitter:
         meter = StreamMeter(identity=identity, counter=counter, emit=self.emit, output=Output.UNTOLD)
         start = meter.make_start()
         check_start(start)
-        held = None
-        if hold is not None:
-            asked = hold_of_start(
-                start, mode=hold, slice_output_tokens=slice_output_tokens, lease_seconds=lease_seconds
-            )
-            held = Held(request=asked, holds=self._holds, stops=self._stops)
+        held = self._held(start, hold, slice_output_tokens, lease_seconds)
         return MeteredStream(
             meter=meter, start=start, emit=self.emit, durable=durable, held=held, start_now=start_now
         )
+
+    def _held(
+        self, start: StreamStart, mode: HoldMode | None, slice_output_tokens: int | None, lease_seconds: int | None
+    ) -> Held | None:
+        if mode is None:
+            return None
+        asked = hold_of_start(
+            start, mode=mode, slice_output_tokens=slice_output_tokens, lease_seconds=lease_seconds
+        )
+        return Held(request=asked, holds=self._holds, stops=self._stops)
 
     def hold(self, request: HoldRequest) -> Hold:
         """The hold of a stream whose events you make yourself. Ask before anything goes upstream.
@@ -246,6 +243,16 @@ class Emitter:
         self._stops, self._holds = Stops(), self._holds.again()
         if pump is not None:
             pump.disown()
+
+
+def _input_of(
+    given: int | None, request: Mapping[str, Any] | None, counter: TokenCounter
+) -> tuple[int | None, bool]:
+    """The input tokens, and whether they are exact: those that the caller gives, else those of the request."""
+    if given is not None or request is None:
+        return given, True
+    counted = count_input(request=dict(request), counter=counter)
+    return counted.tokens, counted.exact
 
 
 _all: "weakref.WeakSet[Emitter]" = weakref.WeakSet()

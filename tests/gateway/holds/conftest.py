@@ -1,6 +1,6 @@
 """Gateways with holds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,9 @@ import pytest
 
 from metering.gateway.hold_settings import GatewayHolds
 from tests.emitter.sink import RunningServer
-from tests.gateway.holds.world import WORST_CASE, HeldWorld, held_world
+from tests.gateway.holds.world import WORST_CASE, HeldWorld, StartHeld, held_world
 from tests.gateway.other_upstream import OtherUpstream
 from tests.running_api import Api
-
-StartHeld = Callable[..., HeldWorld]
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import pytest
 from metering.gateway.hold_settings import GatewayHolds
 from tests.emitter.sink import eventually
 from tests.gateway.asking import MESSAGES, scenario
-from tests.gateway.holds.conftest import StartHeld
-from tests.gateway.holds.world import SLIDING, HeldWorld
+from tests.gateway.holds.world import SLIDING, HeldWorld, StartHeld
 
 ENDLESS: Any = {"model": "words-endless", "stream": True}
 USER: Any = [{"role": "user", "content": "Tell me of the rings."}]

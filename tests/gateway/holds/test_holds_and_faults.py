@@ -19,8 +19,7 @@ from metering.ledger.finalize_due import finalize_due
 from metering.server.bootstrap import Service
 from tests.emitter.sink import RunningServer, free_port
 from tests.gateway.asking import MESSAGES, scenario
-from tests.gateway.holds.conftest import StartHeld
-from tests.gateway.holds.world import SLIDING, WORST_CASE, HeldWorld, set_up, settings_for
+from tests.gateway.holds.world import SLIDING, WORST_CASE, HeldWorld, StartHeld, set_up, settings_for
 from tests.gateway.other_upstream import OtherUpstream
 from tests.gateway.process import gateway_process
 from tests.gateway.world import KEY, running_gateway

@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.gateway.holds.conftest import StartHeld
-from tests.gateway.holds.world import SLIDING, HeldWorld
+from tests.gateway.holds.world import SLIDING, HeldWorld, StartHeld
 from tests.gateway.world import KEY
 from tests.tools import need, openai_module
 

@@ -7,8 +7,7 @@ import openai
 import pytest
 
 from tests.gateway.asking import MESSAGES
-from tests.gateway.holds.conftest import StartHeld
-from tests.gateway.holds.world import SLIDING
+from tests.gateway.holds.world import SLIDING, StartHeld
 from tests.running_api import put
 
 ASKED: Any = {"model": "chat-1", "messages": MESSAGES}

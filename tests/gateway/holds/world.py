@@ -1,6 +1,6 @@
 """The gateway with holds before real upstreams, and behind it the real service: budgets, holds and charges."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -112,6 +112,10 @@ def settings_for(
         Upstream(provider="openai", base_url=f"{other_url}/v1", models=("*",), api_key="sk-o"),
     )
     return settings_of(sink_url=sink_url, spool=spool, upstreams=upstreams, ingest_key=key, holds=holds, **options)
+
+
+# Starts a gateway for a customer with a budget of `limit` cents.
+StartHeld = Callable[..., HeldWorld]
 
 
 @contextmanager
