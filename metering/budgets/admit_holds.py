@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from metering.budgets.accounts import Accounts, open_accounts
 from metering.budgets.admission import Account, BudgetExhaustedError, admit, amount_without_price
 from metering.budgets.expire_holds import expire_holds_of
-from metering.budgets.hold_price import HoldPrice, InputUnknownError, PriceUnknownError, price_hold
+from metering.budgets.hold_price import HoldPrice, PriceUnknownError, price_hold
 from metering.budgets.holds import Hold, HoldRequest, HoldState, expiry_of
 from metering.budgets.queries.streams import final_streams
 from metering.budgets.store.holds import add_holds, read_holds, remove_holds
@@ -125,7 +125,7 @@ class _Group:
         try:
             price = price_hold(request, prices=self._prices, at=self._now)
         except PriceUnknownError as error:
-            if isinstance(error, InputUnknownError) and not accounts:
+            if error.has_rate and not accounts:
                 return ZERO, None
             flat = amount_without_price(accounts)
             if flat is None:

@@ -19,11 +19,14 @@ _MOST_TOKENS = 9_007_199_254_740_991
 
 
 class PriceUnknownError(MeteringError):
-    """The model has no price, and a budget of the stream does not take streams without a price."""
+    """The stream has no price before it starts, and a budget of the stream does not take streams without one.
 
+    `has_rate`: the model has a price, but how much input there is, is known only afterwards.
+    """
 
-class InputUnknownError(PriceUnknownError):
-    """The model has a price, and the request does not say how much input there is."""
+    def __init__(self, message: str, *, has_rate: bool = False) -> None:
+        super().__init__(message)
+        self.has_rate = has_rate
 
 
 class OutputUnknownError(MeteringError):
@@ -61,8 +64,7 @@ def price_hold(request: HoldRequest, *, prices: PriceBook, at: datetime) -> Hold
     """The price of a stream that starts at `at`, with the customer's own rates and markup.
 
     Raises:
-        PriceUnknownError: the model, its input or its output has no rate.
-        InputUnknownError: the same for a model with a rate, because the request has no `input_tokens`.
+        PriceUnknownError: the model, its input or its output has no rate, or the request has no `input_tokens`.
         OutputUnknownError: the request does not say how much output there can be, and it has a price.
     """
     match = prices.rates.find(
@@ -72,9 +74,10 @@ def price_hold(request: HoldRequest, *, prices: PriceBook, at: datetime) -> Hold
         why = prices.rates.explain(provider=request.provider, model=request.model, at=at)
         raise PriceUnknownError(f"no rate for {request.provider}/{request.model}: {why}")
     if request.input_tokens is None:
-        raise InputUnknownError(
+        raise PriceUnknownError(
             f"input_tokens: what {request.provider}/{request.model} costs is not known before the stream, and a"
-            " budget does not take such streams; give the budget an unknown_price"
+            " budget does not take such streams; give the budget an unknown_price",
+            has_rate=True,
         )
     card = match.card
     percent = ZERO

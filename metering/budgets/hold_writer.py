@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine
 from metering.budgets.admission import BudgetExhaustedError
 from metering.budgets.admit_holds import HoldDiffersError, StreamFinalError, admit_holds
 from metering.budgets.extend_holds import extend_delivering
-from metering.budgets.hold_price import InputUnknownError, OutputUnknownError, PriceUnknownError
+from metering.budgets.hold_price import OutputUnknownError, PriceUnknownError
 from metering.budgets.holds import Hold, HoldMode, HoldRequest
 from metering.budgets.metrics import (
     HOLD_COMMIT_SECONDS,
@@ -63,7 +63,6 @@ class HoldNotCommittedError(MeteringError):
 _REASONS: dict[type[MeteringError], str] = {
     BudgetExhaustedError: "budget_exhausted",
     PriceUnknownError: "price_unknown",
-    InputUnknownError: "price_unknown",
     OutputUnknownError: "output_unknown",
     HoldDiffersError: "hold_differs",
     StreamFinalError: "stream_final",

@@ -43,7 +43,12 @@ class EmitDurably(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """The hold that a stream asks for, and where it is told that it has to end."""
+    """The hold that a stream asks for on entering, and where it learns that it has to end.
+
+    `worst_case` asks for the input and `max_output_tokens`, `sliding` for the input and a slice of output, which
+    follows what is delivered. Without an event for `lease_seconds`, a hold expires. With `start_now=False`,
+    nothing is emitted before `started()` or the first delivery: a block that ends before has no stream.
+    """
 
     request: HoldRequest
     holds: Holds

@@ -117,6 +117,10 @@ def settings_for(
     return settings_of(sink_url=sink_url, spool=spool, upstreams=upstreams, ingest_key=key, holds=holds, **options)
 
 
+# Starts a gateway for a customer with a budget of `limit` cents.
+StartHeld = Callable[..., HeldWorld]
+
+
 @contextmanager
 def held_world(
     api: Api,

@@ -76,6 +76,7 @@ function startData({ fields }: StreamStart): Record<string, unknown> {
     request_hash: fields.requestHash,
     service_tier: fields.serviceTier,
     tags: fields.tags !== undefined && Object.keys(fields.tags).length > 0 ? fields.tags : undefined,
+    failed_open: fields.failedOpen === true ? true : undefined,
   };
 }
 

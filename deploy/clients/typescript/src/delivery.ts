@@ -18,13 +18,15 @@ export type Key = string | (() => string | Promise<string>);
  * The result of posting a batch.
  *
  * `done`: the server has answered for every event; `rejected` has the reasons for rejected ones by index, and
- * `warnings` says of accepted ones which fields the server does not know. If not done, the batch is sent again;
+ * `warnings` says of accepted ones which fields the server does not know. The streams in `stop` have to end: their
+ * budget is exhausted. If not done, the batch is sent again;
  * `misconfigured` means that a person has to change a setting first.
  */
 export interface Verdict extends PauseReason {
   readonly done: boolean;
   readonly rejected: ReadonlyMap<number, string>;
   readonly warnings: readonly string[];
+  readonly stop: readonly string[];
   readonly problem: string;
 }
 
@@ -32,6 +34,7 @@ const NONE: Verdict = {
   done: false,
   rejected: new Map(),
   warnings: [],
+  stop: [],
   problem: "",
   retryAfterMs: undefined,
   misconfigured: false,
@@ -124,14 +127,15 @@ export class Delivery {
     if (!second.done) return second;
     const rejected = new Map(first.rejected);
     for (const [index, reason] of second.rejected) rejected.set(middle + index, reason);
-    return { ...NONE, done: true, rejected, warnings: [...first.warnings, ...second.warnings] };
+    const stop = [...first.stop, ...second.stop];
+    return { ...NONE, done: true, rejected, warnings: [...first.warnings, ...second.warnings], stop };
   }
 
   #judge(answer: Answer, count: number): Verdict {
     const { status, body } = answer;
     const from = `${status} from ${this.#endpoint}`;
     if (status === 200) {
-      return { ...NONE, done: true, rejected: rejections(body, count), warnings: warnings(body) };
+      return { ...NONE, done: true, rejected: rejections(body, count), warnings: warnings(body), stop: stops(body) };
     }
     if (status === 422) {
       const named = rejections(body, count);
@@ -155,7 +159,7 @@ export class Delivery {
 }
 
 /** Refuse what cannot be sent in a header, such as the `…` of an example. */
-function checkKey(key: unknown): void {
+export function checkKey(key: unknown): void {
   if (typeof key !== "string" || !/^[\x21-\x7e]+$/.test(key)) {
     throw new RangeError("key: expected a key as `metering keys create` prints it: mk_<id>_<secret>");
   }
@@ -189,12 +193,21 @@ function warnings(body: string): string[] {
   return [...new Set(told)];
 }
 
+/** The ids of the streams that have to end. */
+function stops(body: string): string[] {
+  return body.includes('"stop"') ? listOf(body, "stop").filter((each) => typeof each === "string") : [];
+}
+
 /** The objects of a list in the answer, without anything else that may be there. */
 function items(body: string, name: string): Record<string, unknown>[] {
+  return listOf(body, name).filter((item) => typeof item === "object" && item !== null) as Record<string, unknown>[];
+}
+
+function listOf(body: string, name: string): unknown[] {
   try {
     const document = JSON.parse(body) as Record<string, unknown> | null;
     const list = document?.[name];
-    return Array.isArray(list) ? list.filter((item) => typeof item === "object" && item !== null) : [];
+    return Array.isArray(list) ? list : [];
   } catch {
     return [];
   }

@@ -5,6 +5,8 @@ import { randomUUID } from "node:crypto";
 import { type Tokenizer, estimateTokens } from "./answers/outputCount.js";
 import type { Key } from "./delivery.js";
 import { StreamEnd, StreamStart, TokenDelivered, type UsageEvent } from "./events.js";
+import type { Hold, HoldOptions, HoldRequest } from "./hold.js";
+import { type HoldSettings, type HoldStats, Holds } from "./holds.js";
 import { type StreamIdentity, StreamMeter, type TextCounter } from "./meter.js";
 import { Pump } from "./pump.js";
 import { type EmitterStats, type Log, safeLog } from "./reports.js";
@@ -39,6 +41,8 @@ export interface EmitterOptions {
   readonly tokenizer?: Tokenizer;
   /** Default: `console.warn` and `console.error`. */
   readonly log?: Log;
+  /** How long a hold is waited for, and what passes without one. */
+  readonly holds?: HoldSettings;
 }
 
 /** Options of one stream: the fields of its start, and how it is metered. */
@@ -51,8 +55,8 @@ export interface StreamOptions extends Omit<StreamIdentity, "streamId"> {
   readonly tokenizer?: Tokenizer | undefined;
 }
 
-/** Options of `metered`. */
-export interface MeteredOptions extends StreamOptions {
+/** Options of `metered`. With `hold`, money is set aside first. */
+export interface MeteredOptions extends StreamOptions, Partial<HoldOptions> {
   /** Wait until the stream-start is on disk, one second at most, before the function is called. Default: false. */
   readonly durable?: boolean;
 }
@@ -62,6 +66,9 @@ const CLOSE_MS = 5_000;
 /** Posts usage events to the ingest API; one per process and spool is enough. */
 export class Emitter {
   readonly #pump: Pump;
+  readonly #holds: Holds;
+  /** The open streams with a hold, which the service may stop. */
+  readonly #held = new Map<string, MeteredStream>();
   readonly #log: Log;
   readonly #tokenizer: Tokenizer | undefined;
   /** The calls of `metered` that have not returned. */
@@ -90,7 +97,9 @@ export class Emitter {
       keepSentMs: options.keepSentMs ?? 0,
       maxSentBytes: options.maxSentBytes ?? gib,
       log: this.#log,
+      onStop: (streamIds) => this.#stop(streamIds),
     });
+    this.#holds = new Holds(options.url, options.key, options.holds ?? {}, this.#log);
     openAtExit(this, this.#pump);
   }
 
@@ -109,21 +118,45 @@ export class Emitter {
    * Throws a TypeError or a RangeError that names the field which is wrong.
    */
   stream(options: StreamOptions): MeteredStream {
+    return this.#begin(options);
+  }
+
+  #begin(options: StreamOptions, hold?: Hold): MeteredStream {
     const { signal, tokenizer, streamId, ...identity } = options;
     const counter = this.#counterFor(options.model, tokenizer ?? this.#tokenizer);
     const known = { ...identity, streamId: streamId ?? randomUUID().replaceAll("-", "") };
     const meter = new StreamMeter(known, counter, (event) => this.emit(event));
     this.emit(meter.start);
-    return new MeteredStream(meter, signal, () => this.#pump.spooledSoFar());
+    const onEnd = (): boolean => this.#held.delete(known.streamId);
+    return new MeteredStream(meter, signal, () => this.#pump.spooledSoFar(), { hold, onEnd });
+  }
+
+  #stop(streamIds: readonly string[]): void {
+    for (const streamId of streamIds) {
+      const stream = this.#held.get(streamId);
+      if (stream === undefined || !this.#held.delete(streamId)) continue;
+      this.#holds.counters.stopped += 1;
+      try {
+        stream.stop();
+      } catch (error) {
+        this.#log("error", `onStop of a stream throws ${String(error)}`);
+      }
+    }
   }
 
   /**
    * Call a function with a stream that ends exactly once: as completed when the function returns, as cancelled
    * with an AbortError, as timed out with a TimeoutError, and as failed with any other error. Errors pass on.
+   *
+   * With `hold`, it rejects with a HoldRefused or a HoldUnavailable, calls nothing and emits nothing if there is no
+   * money. After a stop, the stream ends as cancelled, with the error type `budget`.
    */
   async metered<T>(options: MeteredOptions, run: (stream: MeteredStream) => T | PromiseLike<T>): Promise<T> {
-    const { durable = false, ...known } = options;
-    const stream = this.stream(known);
+    const { durable = false, hold, sliceOutputTokens, leaseSeconds, ...known } = options;
+    const stream =
+      hold === undefined
+        ? this.stream(known)
+        : await this.heldStream({ ...known, hold, sliceOutputTokens, leaseSeconds });
     this.#running += 1;
     try {
       if (durable) await stream.startOnDisk();
@@ -137,6 +170,37 @@ export class Emitter {
       this.#running -= 1;
       this.#ran.notify();
     }
+  }
+
+  /**
+   * Ask for a hold, and begin the stream once there is one. Rejects with a HoldRefused if the stream must not begin,
+   * with a HoldUnavailable if the service did not answer in time; then nothing is emitted.
+   */
+  async heldStream(options: StreamOptions & HoldOptions): Promise<MeteredStream> {
+    const { hold, sliceOutputTokens, leaseSeconds, ...known } = options;
+    const { customerId, provider, model, inputTokens, maxOutputTokens, serviceTier, apiKeyId, tags } = known;
+    const streamId = known.streamId ?? randomUUID().replaceAll("-", "");
+    const asked = { customerId, streamId, provider, model, inputTokens, maxOutputTokens, serviceTier, apiKeyId, tags };
+    const held = await this.#holds.take({ ...asked, hold, sliceOutputTokens, leaseSeconds }, known.signal);
+    const failedOpen = held.failedOpen ? true : undefined;
+    const stream = this.#begin({ ...known, streamId, failedOpen }, held);
+    this.#held.set(streamId, stream);
+    return stream;
+  }
+
+  /** The hold of a stream whose events you make yourself. If it has `failedOpen`, its stream-start has it, too. */
+  hold(request: HoldRequest): Promise<Hold> {
+    return this.#holds.take(request);
+  }
+
+  /** Release a hold of which nothing went upstream; false if the stream has begun: then post its stream-end. */
+  release(customerId: string, streamId: string): Promise<boolean> {
+    return this.#holds.release(customerId, streamId);
+  }
+
+  /** The number of holds of this process by what became of them. */
+  holdStats(): HoldStats {
+    return { ...this.#holds.counters };
   }
 
   /** The number of events by what happened to them so far. */

@@ -48,6 +48,8 @@ export interface StreamStartFields extends Envelope {
   readonly requestHash?: string | undefined;
   readonly serviceTier?: string | undefined;
   readonly tags?: Readonly<Record<string, string>> | undefined;
+  /** The service could not be asked for a hold, and the stream passed. Default: false. */
+  readonly failedOpen?: boolean | undefined;
 }
 
 export interface TokenDeliveredFields extends Envelope {

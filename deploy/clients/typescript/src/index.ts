@@ -17,6 +17,18 @@ export {
   type UsageEvent,
   type UsageSource,
 } from "./events.js";
+export {
+  BudgetExhausted,
+  HOLD_MODES,
+  type Hold,
+  type HoldFigures,
+  type HoldMode,
+  type HoldOptions,
+  HoldRefused,
+  type HoldRequest,
+  HoldUnavailable,
+} from "./hold.js";
+export type { HoldSettings, HoldStats } from "./holds.js";
 export { type EndOptions, MeteredStream, type UsageOptions, usageOf } from "./stream.js";
 export type { Answered, Told } from "./meter.js";
 export type { Tokenizer } from "./answers/outputCount.js";

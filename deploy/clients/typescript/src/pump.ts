@@ -41,6 +41,8 @@ export interface PumpOptions {
   readonly keepSentMs: number;
   readonly maxSentBytes: number;
   readonly log: Log;
+  /** Called with the ids of streams that have to end, as the server's answer says. */
+  readonly onStop: (streamIds: readonly string[]) => void;
 }
 
 export class Pump {
@@ -286,6 +288,7 @@ export class Pump {
     this.counters.sent += lines.length - rejected.size;
     await this.#sent.keep(lines.filter((_, index) => !rejected.has(index)));
     await this.#spool.remove(segment);
+    if (verdict.stop.length > 0) this.#options.onStop(verdict.stop);
     this.#backoff.reset();
     this.#troubles.passes(SERVER, "the server accepts usage events again");
   }

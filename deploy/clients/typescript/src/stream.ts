@@ -5,6 +5,7 @@ import type { EndUsage } from "./answers/endUsage.js";
 import { MAX_ID, MAX_NAME, MAX_NOTE, checkCount, checkOneOf, checkOptional } from "./checks.js";
 import { OUTCOMES, type Outcome, USAGE_SOURCES, type UsageSource } from "./events.js";
 import type { Answered, StreamMeter, Told } from "./meter.js";
+import { BudgetExhausted, type Hold } from "./hold.js";
 import { outcomeOf } from "./outcome.js";
 import { type Usage, checkedUsage, isUsage } from "./usage.js";
 
@@ -35,18 +36,50 @@ export class MeteredStream {
   readonly #meter: StreamMeter;
   readonly #signal: AbortSignal | undefined;
   readonly #spooled: () => Promise<void>;
+  readonly #stop = new AbortController();
+  readonly #onEnd: () => void;
   #given: EndUsage | undefined;
+  /** The hold of the stream, if it asked for one. */
+  readonly hold: Hold | undefined;
 
   /** Made by the emitter; `spooled` resolves when what was emitted so far is written. */
-  constructor(meter: StreamMeter, signal: AbortSignal | undefined, spooled: () => Promise<void>) {
+  constructor(
+    meter: StreamMeter,
+    signal: AbortSignal | undefined,
+    spooled: () => Promise<void>,
+    held: { readonly hold?: Hold | undefined; readonly onEnd?: () => void } = {},
+  ) {
     this.#meter = meter;
     this.#signal = signal;
     this.#spooled = spooled;
+    this.hold = held.hold;
+    this.#onEnd = held.onEnd ?? (() => undefined);
   }
 
   /** The id under which the service knows the stream. */
   get streamId(): string {
     return this.#meter.start.fields.streamId;
+  }
+
+  /** Whether the stream has to end, because its budget is exhausted. Then it ends as cancelled, `budget`. */
+  get stopped(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  /** Aborted when the stream has to end: give it to `fetch`, to stop reading the upstream. */
+  get stopSignal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** Call a function once, when the stream has to end. */
+  onStop(call: () => void): void {
+    if (this.stopped) call();
+    else this.#stop.signal.addEventListener("abort", () => call(), { once: true });
+  }
+
+  /** The emitter calls it when an answer to posted events names the stream. */
+  stop(): void {
+    this.#stop.abort(new BudgetExhausted("the budget of the stream is exhausted"));
   }
 
   /** Writes the stream-start without delay, and resolves when it is on disk, after one second at the latest. */
@@ -141,7 +174,7 @@ export class MeteredStream {
     checkOptional("errorType", errorType, MAX_NOTE);
     checkOptional("finishReason", finishReason, MAX_NOTE);
     this.usage(options);
-    this.#finish({ outcome, errorType, finishReason });
+    this.#finish({ outcome, errorType, finishReason }, true);
   }
 
   /** End the stream by an error: as cancelled, timed out or failed. Without one, as completed. */
@@ -164,11 +197,14 @@ export class MeteredStream {
     this[Symbol.dispose]();
   }
 
-  #finish(ending: { outcome: Outcome; errorType?: string | undefined; finishReason?: string | undefined }): void {
+  #finish(said: { outcome: Outcome; errorType?: string | undefined; finishReason?: string | undefined }, asSaid = false): void {
+    this.#onEnd();
+    const isCut = this.stopped && !asSaid && !(said.outcome === "completed" && this.#meter.isFinished);
+    const ending = isCut ? { outcome: "cancelled" as Outcome, errorType: "budget" } : said;
     // Who leaves after the last token, and its usage, has got everything.
     const hasAll = this.#meter.isFinished && this.#meter.hasFinalUsage;
-    const outcome = ending.outcome === "cancelled" && hasAll ? "completed" : ending.outcome;
-    this.#meter.end({ ...ending, outcome, given: this.#given });
+    if (ending.outcome === "cancelled" && hasAll) this.#meter.end({ outcome: "completed", given: this.#given });
+    else this.#meter.end({ ...ending, given: this.#given });
   }
 }
 
