@@ -33,7 +33,7 @@ from metering.api.key_limits import TooManyRequestsError
 from metering.api.shares import BusyError
 from metering.budgets.admission import BudgetExhaustedError
 from metering.budgets.admit_holds import HoldDiffersError, StreamFinalError
-from metering.budgets.hold_price import InputUnknownError, OutputUnknownError, PriceUnknownError
+from metering.budgets.hold_price import OutputUnknownError, PriceUnknownError
 from metering.budgets.hold_writer import HoldNotCommittedError, HoldQueueFullError
 from metering.budgets.release_hold import StreamStartedError, UnknownHoldError
 from metering.budgets.set_budget import BudgetDiffersError, InvalidBudgetError, UnknownBudgetError
@@ -220,7 +220,6 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     ScopeExceededError: ProblemType(403, "forbidden", "Key not allowed"),
     BudgetExhaustedError: ProblemType(402, "budget-exhausted", "Budget exhausted"),
     PriceUnknownError: ProblemType(422, "price-unknown", "Price unknown"),
-    InputUnknownError: ProblemType(422, "price-unknown", "Price unknown"),
     OutputUnknownError: ProblemType(422, "invalid-parameter", "Invalid parameter"),
     HoldDiffersError: ProblemType(409, "hold-differs", "Hold differs"),
     StreamFinalError: ProblemType(409, "stream-final", "Stream final"),
