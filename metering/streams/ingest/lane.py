@@ -36,7 +36,7 @@ from metering.streams.stream import StreamFacts, join_all
 log = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_COMMIT = 50_000
-MAX_STREAMS_PER_STATEMENT = 500
+MAX_STREAMS_PER_STATEMENT = 1_000
 MAX_KNOWN_CUSTOMERS = 100_000
 _ATTEMPTS = 3
 # While several keys wait, a commit has as many events as take about this long, but not fewer than these.
