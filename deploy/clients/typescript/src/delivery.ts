@@ -135,7 +135,8 @@ export class Delivery {
     const { status, body } = answer;
     const from = `${status} from ${this.#endpoint}`;
     if (status === 200) {
-      return { ...NONE, done: true, rejected: rejections(body, count), warnings: warnings(body), stop: stops(body) };
+      const told = { rejected: rejections(body, count), warnings: warnings(body), stop: stops(body) };
+      return { ...NONE, done: true, ...told };
     }
     if (status === 422) {
       const named = rejections(body, count);
@@ -200,7 +201,8 @@ function stops(body: string): string[] {
 
 /** The objects of a list in the answer, without anything else that may be there. */
 function items(body: string, name: string): Record<string, unknown>[] {
-  return listOf(body, name).filter((item) => typeof item === "object" && item !== null) as Record<string, unknown>[];
+  const isObject = (item: unknown): item is Record<string, unknown> => typeof item === "object" && item !== null;
+  return listOf(body, name).filter(isObject);
 }
 
 function listOf(body: string, name: string): unknown[] {

@@ -128,7 +128,7 @@ export class Emitter {
     const meter = new StreamMeter(known, counter, (event) => this.emit(event));
     this.emit(meter.start);
     const onEnd = (): boolean => this.#held.delete(known.streamId);
-    return new MeteredStream(meter, signal, () => this.#pump.spooledSoFar(), { hold, onEnd });
+    return new MeteredStream(meter, signal, () => this.#pump.spooledSoFar(), { hold, onEnd, log: this.#log });
   }
 
   #stop(streamIds: readonly string[]): void {
@@ -136,11 +136,7 @@ export class Emitter {
       const stream = this.#held.get(streamId);
       if (stream === undefined || !this.#held.delete(streamId)) continue;
       this.#holds.counters.stopped += 1;
-      try {
-        stream.stop();
-      } catch (error) {
-        this.#log("error", `onStop of a stream throws ${String(error)}`);
-      }
+      stream.stop();
     }
   }
 
@@ -148,7 +144,7 @@ export class Emitter {
    * Call a function with a stream that ends exactly once: as completed when the function returns, as cancelled
    * with an AbortError, as timed out with a TimeoutError, and as failed with any other error. Errors pass on.
    *
-   * With `hold`, it rejects with a HoldRefused or a HoldUnavailable, calls nothing and emits nothing if there is no
+   * With `hold`, it rejects with a HoldRefused or a HoldUnavailable, and calls and emits nothing, if there is no
    * money. After a stop, the stream ends as cancelled, with the error type `budget`.
    */
   async metered<T>(options: MeteredOptions, run: (stream: MeteredStream) => T | PromiseLike<T>): Promise<T> {
@@ -173,15 +169,14 @@ export class Emitter {
   }
 
   /**
-   * Ask for a hold, and begin the stream once there is one. Rejects with a HoldRefused if the stream must not begin,
+   * Ask for a hold, and begin the stream once there is one. Rejects with a HoldRefused if it must not begin, and
    * with a HoldUnavailable if the service did not answer in time; then nothing is emitted.
    */
   async heldStream(options: StreamOptions & HoldOptions): Promise<MeteredStream> {
     const { hold, sliceOutputTokens, leaseSeconds, ...known } = options;
-    const { customerId, provider, model, inputTokens, maxOutputTokens, serviceTier, apiKeyId, tags } = known;
     const streamId = known.streamId ?? randomUUID().replaceAll("-", "");
-    const asked = { customerId, streamId, provider, model, inputTokens, maxOutputTokens, serviceTier, apiKeyId, tags };
-    const held = await this.#holds.take({ ...asked, hold, sliceOutputTokens, leaseSeconds }, known.signal);
+    const asked = { ...known, streamId, hold, sliceOutputTokens, leaseSeconds };
+    const held = await this.#holds.take(asked, known.signal);
     const failedOpen = held.failedOpen ? true : undefined;
     const stream = this.#begin({ ...known, streamId, failedOpen }, held);
     this.#held.set(streamId, stream);

@@ -1,8 +1,18 @@
 /** Holds: money that the service sets aside for one stream, before it goes upstream. */
 
-import { checkCount, checkId, checkOneOf, checkOptional, checkTags, checkText, MAX_ID, MAX_NAME, MAX_NOTE } from "./checks.js";
+import {
+  MAX_ID,
+  MAX_NAME,
+  MAX_NOTE,
+  checkCount,
+  checkId,
+  checkOneOf,
+  checkOptional,
+  checkTags,
+  checkText,
+} from "./checks.js";
 
-/** `worst_case` holds the input and `maxOutputTokens`; `sliding` the input and a slice, which follows the stream. */
+/** `worst_case` holds the input and `maxOutputTokens`; `sliding` the input and a slice that follows the stream. */
 export const HOLD_MODES = ["worst_case", "sliding"] as const;
 export type HoldMode = (typeof HOLD_MODES)[number];
 
@@ -69,7 +79,7 @@ export class HoldRefused extends Error {
   }
 }
 
-/** The service did not answer in time, and streams do not pass without an answer, or no more of them this minute. */
+/** The service did not answer in time, and streams do not pass without an answer, or no more this minute. */
 export class HoldUnavailable extends Error {
   override readonly name = "HoldUnavailable";
 }

@@ -2,7 +2,16 @@
 
 import { picounits } from "./answers/decimal.js";
 import { type Key, checkKey } from "./delivery.js";
-import { type Hold, type HoldRequest, HoldRefused, HoldUnavailable, checkHold, heldBy, holdBody, refusalOf } from "./hold.js";
+import {
+  type Hold,
+  HoldRefused,
+  type HoldRequest,
+  HoldUnavailable,
+  checkHold,
+  heldBy,
+  holdBody,
+  refusalOf,
+} from "./hold.js";
 import { type Log, Troubles } from "./reports.js";
 
 const MAX_ANSWER_BYTES = 2 ** 20;
@@ -21,8 +30,8 @@ export interface HoldSettings {
   /** How long an answer is waited for. Default: 1,000. */
   readonly timeoutMs?: number;
   /**
-   * While the service does not answer, streams pass up to this amount in any minute. Each counts with what the last
-   * hold of its model held. Default: none, so that nothing passes.
+   * While the service does not answer, streams pass up to this amount in any minute. Each counts with what the
+   * last hold of its model held. Default: none, so that nothing passes.
    */
   readonly failOpenUsdCentsPerMinute?: string;
   /** What a stream counts with whose model has had no hold yet. Default: "10". */
@@ -72,7 +81,8 @@ export class Holds {
     if (!(this.#timeoutMs > 0 && this.#timeoutMs <= MINUTE_MS)) {
       throw new RangeError(`holds.timeoutMs: expected more than 0 and up to 60000, got ${this.#timeoutMs}`);
     }
-    this.#allowance = new Allowance(settings.failOpenUsdCentsPerMinute, settings.failOpenUsdCentsPerStream ?? "10");
+    const { failOpenUsdCentsPerMinute: most, failOpenUsdCentsPerStream: perStream = "10" } = settings;
+    this.#allowance = new Allowance(most, perStream);
     this.#troubles = new Troubles(log);
   }
 
@@ -122,7 +132,8 @@ export class Holds {
     const deadline = performance.now() + this.#timeoutMs;
     const body = holdBody(request);
     let mayHaveArrived = false;
-    let failed: NoAnswer = { problem: `no answer within ${this.#timeoutMs} ms`, mayHaveArrived, misconfigured: false };
+    const late = `no answer within ${this.#timeoutMs} ms`;
+    let failed: NoAnswer = { problem: late, mayHaveArrived, misconfigured: false };
     for (const pause of [...PAUSES_MS, 0]) {
       const left = deadline - performance.now();
       if (left <= 0 || signal?.aborted === true) break;
@@ -151,7 +162,8 @@ export class Holds {
   #judge(status: number): NoAnswer {
     const from = `${status} from ${this.#endpoint}`;
     if (status >= 500 || PASSING.has(status)) return { problem: from, mayHaveArrived: true, misconfigured: false };
-    const why = status === 401 || status === 403 ? "`key` is wrong or lacks the role ingest" : "`url` has no holds";
+    const isKey = status === 401 || status === 403;
+    const why = isKey ? "`key` is wrong or lacks the role ingest" : "`url` has no holds";
     return { problem: `${from}: the emitter's ${why}`, mayHaveArrived: false, misconfigured: true };
   }
 
@@ -171,7 +183,8 @@ export class Holds {
       const response = await fetch(url, { method, headers, signal, redirect: "manual", ...(body && { body }) });
       return { status: response.status, document: await documentOf(response) };
     } catch (error) {
-      return { problem: `${this.#endpoint} does not answer: ${String(error)}`, mayHaveArrived: true, misconfigured: false };
+      const problem = `${this.#endpoint} does not answer: ${String(error)}`;
+      return { problem, mayHaveArrived: true, misconfigured: false };
     }
   }
 }
@@ -232,6 +245,6 @@ class Allowance {
 
 function amountOf(name: string, value: string): bigint {
   const amount = picounits(value, PLACES);
-  if (amount === undefined || amount < 0n) throw new RangeError(`${name}: expected an amount of 0 or more, got ${value}`);
+  if (amount === undefined) throw new RangeError(`${name}: expected an amount of 0 or more, got ${value}`);
   return amount;
 }

@@ -7,6 +7,7 @@ import { OUTCOMES, type Outcome, USAGE_SOURCES, type UsageSource } from "./event
 import type { Answered, StreamMeter, Told } from "./meter.js";
 import { BudgetExhausted, type Hold } from "./hold.js";
 import { outcomeOf } from "./outcome.js";
+import type { Log } from "./reports.js";
 import { type Usage, checkedUsage, isUsage } from "./usage.js";
 
 /** A start that is not on disk by then holds up nothing any longer. */
@@ -38,6 +39,7 @@ export class MeteredStream {
   readonly #spooled: () => Promise<void>;
   readonly #stop = new AbortController();
   readonly #onEnd: () => void;
+  readonly #log: Log;
   #given: EndUsage | undefined;
   /** The hold of the stream, if it asked for one. */
   readonly hold: Hold | undefined;
@@ -47,13 +49,14 @@ export class MeteredStream {
     meter: StreamMeter,
     signal: AbortSignal | undefined,
     spooled: () => Promise<void>,
-    held: { readonly hold?: Hold | undefined; readonly onEnd?: () => void } = {},
+    held: { readonly hold?: Hold | undefined; readonly onEnd?: () => void; readonly log?: Log } = {},
   ) {
     this.#meter = meter;
     this.#signal = signal;
     this.#spooled = spooled;
     this.hold = held.hold;
     this.#onEnd = held.onEnd ?? (() => undefined);
+    this.#log = held.log ?? (() => undefined);
   }
 
   /** The id under which the service knows the stream. */
@@ -73,8 +76,16 @@ export class MeteredStream {
 
   /** Call a function once, when the stream has to end. */
   onStop(call: () => void): void {
-    if (this.stopped) call();
-    else this.#stop.signal.addEventListener("abort", () => call(), { once: true });
+    const once = (): void => {
+      try {
+        call();
+      } catch (error) {
+        // It runs in the task that posts events, which has to go on.
+        this.#log("error", `onStop of a stream throws ${String(error)}`);
+      }
+    };
+    if (this.stopped) once();
+    else this.#stop.signal.addEventListener("abort", once, { once: true });
   }
 
   /** The emitter calls it when an answer to posted events names the stream. */
@@ -197,7 +208,10 @@ export class MeteredStream {
     this[Symbol.dispose]();
   }
 
-  #finish(said: { outcome: Outcome; errorType?: string | undefined; finishReason?: string | undefined }, asSaid = false): void {
+  #finish(
+    said: { outcome: Outcome; errorType?: string | undefined; finishReason?: string | undefined },
+    asSaid = false,
+  ): void {
     this.#onEnd();
     const isCut = this.stopped && !asSaid && !(said.outcome === "completed" && this.#meter.isFinished);
     const ending = isCut ? { outcome: "cancelled" as Outcome, errorType: "budget" } : said;

@@ -12,10 +12,19 @@ import { Emitter } from "stream-metering-emitter";
 
 /** Start a sink. `answers` are used up first: functions of (events, response) that may answer in place of it. */
 export async function startSink(test, { port = 0, answers = [] } = {}) {
-  const sink = { requests: [], events: new Map(), answers };
+  const sink = { requests: [], events: new Map(), answers, asked: [], holds: [], stopping: new Set() };
   const server = createServer(async (request, response) => {
     const parts = [];
     for await (const part of request) parts.push(part);
+    if (request.url.startsWith("/v1/holds")) {
+      const text = Buffer.concat(parts).toString();
+      sink.asked.push({ method: request.method, url: request.url, body: text });
+      const own = request.method === "POST" ? sink.holds.shift() : undefined;
+      if (own !== undefined) own(text, response, sink);
+      else if (request.method === "DELETE") response.writeHead(204).end();
+      else json(response, 201, { hold_id: "hold_1", held_usd_cents: "2.5", max_output_tokens: 100 });
+      return;
+    }
     const zipped = request.headers["content-encoding"] === "gzip";
     const body = zipped ? gunzipSync(Buffer.concat(parts)) : Buffer.concat(parts);
     const events = JSON.parse(body.toString());
@@ -48,7 +57,9 @@ export async function startSink(test, { port = 0, answers = [] } = {}) {
 /** Answer as the API does when all events are good. */
 export function accept(events, response, sink) {
   for (const event of events) sink.events.set(event.id, event);
-  json(response, 200, { accepted: events.length, rejected: [] });
+  const named = events.filter(({ type }) => type === "token-delivered").map(({ data }) => data.stream_id);
+  const stop = named.filter((streamId) => sink.stopping.has(streamId));
+  json(response, 200, { accepted: events.length, rejected: [], ...(stop.length > 0 && { stop }) });
 }
 
 /** An answer with a status and a document. */
