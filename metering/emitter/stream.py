@@ -67,11 +67,9 @@ class MeteredStream:
     `flush_interval`. With `start_now=False`, nothing is emitted before `started()` or the first delivery: a block
     that ends before has no stream, and its hold is released.
 
-    With a `hold`, entering asks for money first: for the input and `max_output_tokens` (`worst_case`), or for the
-    input and a slice of output, which follows what is delivered (`sliding`). It raises `HoldRefused` or
-    `HoldUnavailable`. Once the budget is exhausted, `stopped` is set, and the function of `on_stop` is called:
-    stop reading, and leave. The stream ends as cancelled, with the error type `budget`. Without an event for
-    `lease_seconds`, a hold expires.
+    With a `hold`, entering asks for money first (docs/budgets.md), and raises `HoldRefused` or `HoldUnavailable`.
+    Once the budget is exhausted, `stopped` is set, and the function of `on_stop` is called: stop reading, and
+    leave. The stream ends as cancelled, with the error type `budget`.
     """
 
     def __init__(
