@@ -63,9 +63,8 @@ class MeteredStream:
     ends the stream, unless `end` has: without an error as completed; by cancellation, a closed generator or a
     client that has left as cancelled; by a time-out as timed out; by any other error as failed. Errors pass on.
 
-    With `durable`, `async with` waits until the start is on disk, one second at most; else that takes up to
-    `flush_interval`. With `start_now=False`, nothing is emitted before `started()` or the first delivery: a block
-    that ends before has no stream, and its hold is released.
+    With `durable`, `async with` waits a second at most until the start is on disk. With `start_now=False`, nothing
+    is emitted before `started()` or the first delivery: a block that ends before has no stream and no hold.
 
     With a `hold`, entering asks for money first (docs/budgets.md), and raises `HoldRefused` or `HoldUnavailable`.
     Once the budget is exhausted, `stopped` is set, and the function of `on_stop` is called: stop reading, and
