@@ -30,7 +30,7 @@ def post_bookings(
     """Post the bookings of this transaction, in the order of booking. Call it last: it takes locks of customers.
 
     `bookings` is called with those customers that have a budget, an open hold or a grant, and only if there are
-    any: where there are none, this is one small query.
+    any: where there are none, this is a lock and one small query.
     """
     share_budgets(connection)
     concerned = customers_to_post(connection, customer_ids)
