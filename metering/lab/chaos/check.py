@@ -110,6 +110,9 @@ class Checker:
         while (left := {state: n for state, n in self._rows(_PUSHES) if state not in _PUSHED}) and (
             time.monotonic() < deadline
         ):
+            if "unlinked" in left:
+                # Stripe may have failed for some customers when all were linked; the workers push once they are.
+                self._commands.link_customers()
             time.sleep(0.5)
         if left:
             self._problems.append(f"invoices that are not at Stripe, by state: {left}")
