@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from metering.api.gate import HOLDS_PATH
 from metering.api.problems import (
     INTERNAL,
     METHOD_NOT_ALLOWED,
@@ -88,6 +89,9 @@ def _allowed_methods(request: Request) -> list[str]:
         if isinstance(route, Route) and route.matches({**scope, "method": "GET"})[0] is not Match.NONE
     ]
     methods = {method for route in matching if route.path == matching[0].path for method in (route.methods or ())}
+    if request.url.path == HOLDS_PATH:
+        # Posting is answered before the routes.
+        methods.add("POST")
     return [method for method in _METHODS if method in methods]
 
 
