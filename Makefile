@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-litellm planted simulation fuzz check bench chaos lock sbom clean
+.PHONY: help setup demo up test test-litellm planted simulation fuzz check bench chaos reference lock sbom clean
 
 help: ## Show what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,7 +59,7 @@ check: setup ## Lint, types, layers, tidy, licences
 	@echo "==> import-linter"; $(VENV)/bin/lint-imports --no-cache
 	@echo "==> tidy, licences"; $(PY) -m pytest -q tests/test_tidy.py tests/test_licences.py
 
-bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway, emitter (about 55 minutes)
+bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway, emitter, neighbours (about an hour)
 	@$(VENV)/bin/metering bench ingest --out docs/performance/ingest.json
 	@$(VENV)/bin/metering bench finalize --out docs/performance/finalize.json
 	@$(VENV)/bin/metering bench totals --out docs/performance/totals.json
@@ -70,12 +70,17 @@ bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit,
 	@$(VENV)/bin/metering bench exports --out docs/performance/exports.json
 	@$(VENV)/bin/metering bench alerts --out docs/performance/alerts.json
 	@$(VENV)/bin/metering bench gateway --out docs/performance/gateway.json
+	@$(VENV)/bin/metering bench resume --out docs/performance/resume.json
 	@$(VENV)/bin/metering bench emitter --out docs/performance/emitter.json
+	@$(VENV)/bin/metering bench neighbours --out docs/performance/neighbours.json
 	@$(VENV)/bin/metering bench page docs/performance --out docs/performance.md
 
 chaos: setup ## The whole product under faults, compared with an oracle: make chaos MINUTES=30 SEED=7
 	@$(VENV)/bin/metering bench chaos --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED)) --log chaos.log --out docs/reliability/chaos.json; \
 	  result=$$?; test $$result -eq 1 || $(VENV)/bin/metering bench reliability-page docs/reliability --out docs/reliability.md; exit $$result
+
+reference: setup ## Write the API reference (docs/api.md, docs/api/) from the API's own description
+	@$(PY) -m tests.docs.api_reference
 
 lock: ## Resolve the newest allowed versions into the lock files (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --all-extras --output-file requirements.lock pyproject.toml

@@ -36,9 +36,17 @@ class Seen:
 
 
 def in_terminal(
-    command: Sequence[str], *, columns: int, environment: Mapping[str, str], interrupt_at: str | None = None
+    command: Sequence[str],
+    *,
+    columns: int,
+    environment: Mapping[str, str],
+    interrupt_at: str | None = None,
+    answer: tuple[str, str] | None = None,
 ) -> Seen:
-    """Run a program in a terminal of this width; press Ctrl-C when this text has appeared ("": at once)."""
+    """Run a program in a terminal of this width; press Ctrl-C when this text has appeared ("": at once).
+
+    `answer` is a text, and what is typed when it has appeared.
+    """
     given = {**environment, "TERM": "xterm-256color"}
     given.pop("COLUMNS", None)
     pid, terminal = pty.fork()
@@ -46,20 +54,23 @@ def in_terminal(
         os.execvpe(command[0], command, given)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     try:
-        written = _read(terminal, interrupt_at)
+        written = _read(terminal, interrupt_at, answer)
     finally:
         os.close(terminal)
         _, status = os.waitpid(pid, 0)
     return Seen(written.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(status))
 
 
-def _read(terminal: int, interrupt_at: str | None) -> bytes:
+def _read(terminal: int, interrupt_at: str | None, answer: tuple[str, str] | None) -> bytes:
     written = b""
     deadline = monotonic() + TIMEOUT_SECONDS
     while monotonic() < deadline:
         if interrupt_at is not None and interrupt_at.encode() in written:
             os.write(terminal, CTRL_C)
             interrupt_at = None
+        if answer is not None and answer[0].encode() in written:
+            os.write(terminal, f"{answer[1]}\n".encode())
+            answer = None
         if not select.select([terminal], [], [], 0.05)[0]:
             continue
         try:

@@ -12,8 +12,9 @@ import pytest
 
 import metering
 import workers
-from metering.api.problems import NOT_OVER_HTTP, PROBLEMS
+from metering.api.problems import PROBLEMS
 from metering.core.errors import MeteringError
+from tests.not_over_http import NOT_OVER_HTTP
 from tests.order import LONG
 
 ROOT = Path(__file__).parent.parent

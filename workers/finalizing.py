@@ -143,4 +143,4 @@ def _log(result: FinalizeResult) -> None:
     )
     for state in NEEDS_PERSON:
         if count := result.states.get(state, 0):
-            log.warning("streams need a person", extra={"state": state.value, "streams": count})
+            log.warning("streams need attention", extra={"state": state.value, "streams": count})

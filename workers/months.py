@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
+from metering.months.keep_rates import add_missing_rates
 from metering.months.run_invoices import begin_scheduled_run, close_steps
 from metering.months.store.runs import open_run
 from metering.server.bootstrap import NotConfiguredError, Service
@@ -69,6 +70,17 @@ class Months:
             log.info("closing a month", extra={"period": str(run.period), "run_id": run.run_id})
             self.work()
 
+    def add_missing_rates(self) -> None:
+        """Add the rates of invoices that older code made, for at most MAX_SECONDS."""
+        until = monotonic() + MAX_SECONDS
+        try:
+            added = add_missing_rates(engine=self._service().engine, may_go_on=lambda: monotonic() < until)
+        except (SQLAlchemyError, MeteringError) as error:
+            log.error("adding rates failed, will retry", extra={"error": str(error).splitlines()[0]})
+            return
+        if added:
+            log.info("rates of older invoices added", extra={"invoices": added})
+
     def reconcile_if_due(self) -> None:
         """Compare the newest invoiced month with Stripe, if that is due."""
         service = self._service()
@@ -104,7 +116,7 @@ class Months:
             while monotonic() < until and (states := push_round(pusher=pusher)):
                 log.info("pushed", extra={state.value: count for state, count in states.items()})
                 if stuck := states.get(PushState.STUCK, 0):
-                    log.warning("invoices need a person", extra={"stuck": stuck})
+                    log.warning("invoices need attention", extra={"stuck": stuck})
         except StripeUnauthorizedError as error:
             self._refused_at = monotonic()
             log.error("Stripe does not accept STRIPE_API_KEY", extra={"error": str(error)})

@@ -21,6 +21,7 @@ def finalize_due_streams() -> None:
 def close_last_month() -> None:
     """Close the last month for all customers whose grace is over, and push its invoices."""
     worker.months.begin_last_month()
+    worker.months.add_missing_rates()
 
 
 @app.task(name=RECONCILE_TASK)  # type: ignore[untyped-decorator]

@@ -15,6 +15,7 @@ from workers.heartbeat import Heartbeat
 from workers.holds import Holds
 from workers.months import Months
 from workers.rates import Rates
+from workers.top_ups import TopUps
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Worker:
         self.alerts = Alerts(self.service)
         self.rates = Rates(self.service)
         self.holds = Holds(self.service)
+        self.top_ups = TopUps(self.service)
 
     def service(self) -> Service:
         """The service, built once; all threads share its connection pool."""
@@ -55,6 +57,7 @@ class Worker:
             "alerts": (self.alerts.evaluate_due,),
             "webhooks": (self.alerts.send_due,),
             "holds": (self.holds.expire_due,),
+            "top-ups": (self.top_ups.work,),
         }.items():
             threading.Thread(target=self._look, args=looks, name=name, daemon=True).start()
 

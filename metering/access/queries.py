@@ -50,14 +50,18 @@ WHERE (CAST(:kind AS text) IS NULL OR kind = :kind) AND (CAST(:subject AS text) 
 _NEWEST = text(
     f"{_ROWS} AND (CAST(:before AS bigint) IS NULL OR audit_id < :before) ORDER BY audit_id DESC LIMIT :limit"
 )
+_OLDEST = text(
+    f"{_ROWS} AND (CAST(:before AS bigint) IS NULL OR audit_id > :before) ORDER BY audit_id LIMIT :limit"
+)
 _ALL = text(f"{_ROWS} ORDER BY audit_id")
 
 
 def list_audit_log(
-    connection: Connection, *, where: AuditLogFilter, before: int | None, limit: int
+    connection: Connection, *, where: AuditLogFilter, before: int | None, limit: int, oldest_first: bool = False
 ) -> list[LoggedAction]:
-    """Rows, the newest first; `before` is the number of the last row of the page before."""
-    rows = connection.execute(_NEWEST, {**_parameters(where), "before": before, "limit": limit})
+    """Rows, the newest first or the oldest; `before` is the number of the last row of the page before."""
+    statement = _OLDEST if oldest_first else _NEWEST
+    rows = connection.execute(statement, {**_parameters(where), "before": before, "limit": limit})
     return [LoggedAction(**row._mapping) for row in rows]
 
 

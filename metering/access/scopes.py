@@ -19,6 +19,7 @@ class Scope(StrEnum):
     HOLDS_WRITE = "holds:write"
     BUDGETS_READ = "budgets:read"
     CORRECTIONS_READ = "corrections:read"
+    CREDITS_READ = "credits:read"
     INVOICES_READ = "invoices:read"
     EXPORTS_READ = "exports:read"
     ALERTS_READ = "alerts:read"
@@ -27,6 +28,7 @@ class Scope(StrEnum):
     RATES_WRITE = "rates:write"
     BUDGETS_WRITE = "budgets:write"
     CORRECTIONS_WRITE = "corrections:write"
+    CREDITS_WRITE = "credits:write"
     INVOICES_WRITE = "invoices:write"
     ALERTS_WRITE = "alerts:write"
     WEBHOOKS_READ = "webhooks:read"
@@ -60,6 +62,7 @@ _READ_ONE_CUSTOMER = frozenset(
         Scope.RATES_READ,
         Scope.BUDGETS_READ,
         Scope.CORRECTIONS_READ,
+        Scope.CREDITS_READ,
         Scope.INVOICES_READ,
         Scope.EXPORTS_READ,
         Scope.ALERTS_READ,

@@ -45,7 +45,7 @@ class EndUsage:
 
     @property
     def upstream_cost_usd(self) -> Decimal | None:
-        """What the upstream says that it cost; it is told with a usage only."""
+        """What the upstream says that it cost; it stands beside a usage only."""
         return None if self.counters is None or _COST not in self.counters else Decimal(self.counters[_COST])
 
 

@@ -42,16 +42,20 @@ def plain_piece(document: dict[str, Any]) -> TextPiece | None:
     Nearly all chunks are like this, and need no search through all the places where upstreams put things.
     """
     choices = document.get("choices")
-    if document.keys() - _PLAIN_DOCUMENT or document.get("usage") is not None:
+    if not document.keys() <= _PLAIN_DOCUMENT or document.get("usage") is not None:
         return None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         return None
     choice: dict[str, Any] = choices[0]
     delta = choice.get("delta")
-    if not isinstance(delta, dict) or choice.get("finish_reason") is not None or choice.keys() - _PLAIN_CHOICE:
+    if (
+        not isinstance(delta, dict)
+        or choice.get("finish_reason") is not None
+        or not choice.keys() <= _PLAIN_CHOICE
+    ):
         return None
     content, index = delta.get("content"), choice.get("index")
-    if not isinstance(content, str) or not content or type(index) is not int or delta.keys() - _PLAIN_DELTA:
+    if not isinstance(content, str) or not content or type(index) is not int or not delta.keys() <= _PLAIN_DELTA:
         return None
     return TextPiece((False, index, "content"), content)
 

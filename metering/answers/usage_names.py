@@ -120,5 +120,5 @@ MODALITIES: dict[str, str] = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "i
 REASONING_BESIDE = frozenset({"x-ai", "xai", "grok", "perplexity"})
 # These report citations and reasoning in no total.
 OUTSIDE_TOTAL = frozenset({"perplexity"})
-# Of these, the total shows reasoning that is reported nowhere else.
+# The total shows which of these are reasoning that is reported nowhere else.
 HIDDEN_REASONING = frozenset({"google", "gemini", "vertex", "vertex-ai", "google-vertex", "x-ai", "xai", "grok"})

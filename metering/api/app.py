@@ -20,6 +20,8 @@ from metering.access.store.keys import LAST_USE_EVERY
 from metering.api import (
     alerts,
     audit_log,
+    backlog,
+    balances,
     budgets,
     charges,
     corrections,
@@ -27,11 +29,13 @@ from metering.api import (
     events,
     exports,
     generations,
+    grants,
     health,
     invoices,
     keys,
     month_totals,
     prices,
+    problem_pages,
     streams,
     stripe,
     terms,
@@ -53,6 +57,7 @@ from metering.api.shares import Shares
 from metering.budgets.hold_writer import HoldWriter
 from metering.core.clock import utc_now
 from metering.dashboard.app import create_dashboard
+from metering.dashboard.static_files import StaticFiles
 from metering.db.engine import service_conninfo
 from metering.server.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.server.database_watch import DatabaseWatch
@@ -61,20 +66,25 @@ from metering.streams.ingest.nudge import Nudger
 from metering.streams.ingest.writer import IngestWriter
 
 # Paths that end in a fixed name go before a stream's own path: its id may contain slashes.
-_ROUTERS = (
+ROUTERS = (
     events.stream_events_router,
-    corrections.resolution_router,
+    backlog.resolution_router,
     generations.router,
     streams.receipt_router,
     streams.router,
     charges.router,
     totals.router,
     month_totals.router,
+    balances.balance_router,
+    balances.top_up_router,
     customers.router,
     prices.router,
     terms.router,
+    backlog.router,
     corrections.router,
     budgets.router,
+    grants.router,
+    balances.router,
     invoices.router,
     exports.router,
     alerts.router,
@@ -84,6 +94,7 @@ _ROUTERS = (
     stripe.router,
     stripe.webhook_router,
     health.router,
+    problem_pages.router,
 )
 
 
@@ -103,14 +114,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         nudger = Nudger(redis_url=redis_url(settings))
-        conninfo = service_conninfo(database_url(settings))
-        writer = IngestWriter(
-            connect=lambda: psycopg.AsyncConnection.connect(conninfo, autocommit=True),
-            max_queued_events=settings.ingest_queue_events,
-            commit_timeout=settings.ingest_commit_timeout,
-            abandon_after=settings.abandon_after,
-            on_ended=nudger.nudge,
-        )
+        writer = _ingest_writer(settings, nudger)
         app.state.writer = writer
         app.state.work_collector = build_work_collector(settings, engine=pools.metrics)
         holds = HoldWriter(engine=pools.holds, price_books=service.price_books, clock=utc_now)
@@ -134,7 +138,7 @@ def create_app(service: Service) -> FastAPI:
         service.dispose()
 
     # The documentation page serves its own scripts: it must work without a network.
-    app = FastAPIOffline(title="Stream metering", version="1", redoc_url=None, lifespan=lifespan)
+    app = FastAPIOffline(title="Metering", version="1", redoc_url=None, lifespan=lifespan)
     app.state.service = service
     app.state.doors = doors
     app.state.pools = pools
@@ -142,14 +146,26 @@ def create_app(service: Service) -> FastAPI:
     app.state.authenticator = limits.authenticator
     install_problem_handlers(app)
     app.add_middleware(Gate)
-    for router in _ROUTERS:
+    for router in ROUTERS:
         # The routes as they are: `include_router` makes each again, with its models, at an app's first request.
         app.router.routes.extend(router.routes)
-    app.mount("/dashboard", create_dashboard(service, exports=pools.exports))
+    app.state.files = StaticFiles()
+    app.mount("/dashboard", create_dashboard(service, exports=pools.exports, files=app.state.files))
     app.add_route("/", lambda _: RedirectResponse("/dashboard/"), include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     _serve_description_encoded(app)
     return app
+
+
+def _ingest_writer(settings: Settings, nudger: Nudger) -> IngestWriter:
+    conninfo = service_conninfo(database_url(settings))
+    return IngestWriter(
+        connect=lambda: psycopg.AsyncConnection.connect(conninfo, autocommit=True),
+        max_queued_events=settings.ingest_queue_events,
+        commit_timeout=settings.ingest_commit_timeout,
+        abandon_after=settings.abandon_after,
+        on_ended=nudger.nudge,
+    )
 
 
 def _key_limits(settings: Settings) -> KeyLimits:

@@ -63,7 +63,7 @@ def read_audit_log(
     connection: Db,
     kind: Annotated[Text | None, Query(description="Only actions about this.", examples=["key"])] = None,
     subject: Annotated[Text | None, Query(description="Only actions about the thing with this id.")] = None,
-    actor: Annotated[Text | None, Query(description="Only what this one did.", examples=["key k1"])] = None,
+    actor: Annotated[Text | None, Query(description="Only actions by this actor.", examples=["key k1"])] = None,
     start: FromFilter = None,
     to: ToFilter = None,
     limit: Limit = 100,

@@ -307,7 +307,7 @@ def read_holds(
 @needs(Scope.HOLDS_WRITE)
 @raises(UnknownHoldError, StreamStartedError)
 def remove_hold(
-    stream: Annotated[tuple[str, str], Depends(stream_key_before("", under=b"/v1/holds/"))],
+    stream: Annotated[tuple[str, str], Depends(stream_key_before("", under="/v1/holds/"))],
     key: Caller,
     service: TheService,
 ) -> None:

@@ -171,7 +171,7 @@ def read_charges(
     from_: FromFilter = None,
     to: ToFilter = None,
     model: ModelFilter = None,
-    outcome: Annotated[Outcome | None, Query(description="Only streams that ended like this.")] = None,
+    outcome: Annotated[Outcome | None, Query(description="Only streams with this outcome.")] = None,
     api_key_id: Annotated[Text | None, Query(description="Only streams of this API key of the customer.")] = None,
     usage_source: Annotated[
         UsageSource | None, Query(description="Only usage that was counted like this.")

@@ -6,7 +6,8 @@ answered does not. So idle and stalled connections never keep others out.
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from time import monotonic
 from typing import Protocol
@@ -29,7 +30,7 @@ _IPV6_PREFIX = 64
 Network = IPv4Network | IPv6Network
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """What a connection does. Only one that is being answered cannot make room."""
 
     IDLE = "idle"
@@ -59,16 +60,17 @@ class _Room:
 
     def __init__(self) -> None:
         self.size = 0
-        self._waiting: dict[Phase, OrderedDict[Droppable, float]] = {
-            phase: OrderedDict() for phase in Phase if phase is not Phase.ANSWERING
+        self._waiting: dict[Phase | None, OrderedDict[Droppable, float]] = {
+            phase: OrderedDict() for phase in (Phase.IDLE, Phase.RECEIVING, Phase.STALLED)
         }
 
     def move(self, connection: Droppable, before: Phase | None, after: Phase | None) -> None:
         """Note that a connection changed its phase; None before it is open, and after it was closed."""
-        if before in self._waiting:
-            self._waiting[before].pop(connection, None)
-        if after in self._waiting:
-            self._waiting[after][connection] = monotonic()
+        waited, waits = self._waiting.get(before), self._waiting.get(after)
+        if waited is not None:
+            waited.pop(connection, None)
+        if waits is not None:
+            waits[connection] = monotonic()
         self.size += (before is None) - (after is None)
 
     def to_evict(self) -> Droppable | None:
@@ -95,7 +97,7 @@ class Connections:
 
     def admit(self, connection: Droppable, host: str | None) -> bool:
         """Count a new connection, after closing another one if there is no room; False if none can be spared."""
-        address = self._limited_address(host)
+        address = _limited_address(host, self._limits.proxies)
         room = self._by_address.get(address) if address is not None else None
         full = [
             *([room] if room is not None and room.size >= self._limits.per_address else []),
@@ -128,26 +130,31 @@ class Connections:
 
     def _move(self, connection: Droppable, address: str | None, before: Phase | None, after: Phase | None) -> None:
         self._all.move(connection, before, after)
-        CONNECTIONS_OPEN.set(self._all.size)
+        if before is None or after is None:
+            CONNECTIONS_OPEN.set(self._all.size)
         if address is None:
             return
-        room = self._by_address.setdefault(address, _Room())
+        room = self._by_address.get(address)
+        if room is None:
+            room = self._by_address[address] = _Room()
         room.move(connection, before, after)
         if room.size == 0:
             del self._by_address[address]
 
-    def _limited_address(self, host: str | None) -> str | None:
-        """What counts as one address; None where no limit applies: to proxies, and to Unix sockets."""
-        if host is None:
-            return None
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return None
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if any(address in network for network in self._limits.proxies):
-            return None
-        if isinstance(address, IPv6Address):
-            return str(IPv6Network((address, _IPV6_PREFIX), strict=False))
-        return str(address)
+
+@lru_cache(maxsize=10_000)
+def _limited_address(host: str | None, proxies: tuple[Network, ...]) -> str | None:
+    """What counts as one address; None where no limit applies: to proxies, and to Unix sockets."""
+    if host is None:
+        return None
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if any(address in network for network in proxies):
+        return None
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, _IPV6_PREFIX), strict=False))
+    return str(address)

@@ -1,8 +1,8 @@
-"""Manual adjustments, and the backlog: streams that need a person, and what an admin decides about them."""
+"""Manual adjustments: credits and corrections that an admin books."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import Depends, Header, Query
+from fastapi import Header
 from pydantic import Field
 from typing_extensions import TypedDict
 
@@ -13,12 +13,9 @@ from metering.api.answers import (
     Cents,
     CustomerId,
     Month,
-    StreamId,
     Time,
-    UsageCounts,
     described,
     time_text,
-    usage_shape,
 )
 from metering.api.auth import By, Caller, needs, require_customer
 from metering.api.paging import Limit, Page, cursor_of, page_of
@@ -32,35 +29,19 @@ from metering.api.parameters import (
     Reason,
     TheService,
     month_text,
-    stream_key_before,
 )
-from metering.api.routes import raises, route_ending_in, v1_router
+from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
 from metering.core.cursors import TEXT, TIME, decode_cursor, parse_time, time_part
 from metering.core.money import cents_text
 from metering.corrections.adjust_manually import InvalidAdjustmentError, adjust_manually
-from metering.corrections.queries import BacklogItem, list_backlog
-from metering.corrections.resolve_stream import (
-    InvalidResolutionError,
-    NotInBacklogError,
-    UnknownStreamError,
-    resolve_stream,
-)
 from metering.customers.store import UnknownCustomerError
-from metering.events.events import Outcome
 from metering.ledger.entries import ManualAdjustment as BookedAdjustment
 from metering.ledger.entries import ManualKind
 from metering.ledger.queries.charges import list_manual_adjustments
 from metering.ledger.store.open_periods import UnusableTimeZoneError
-from metering.streams.resolutions import Resolution as StoredResolution
-from metering.streams.resolutions import ResolutionAction
-from metering.streams.settlement import NEEDS_PERSON, State
-from metering.streams.stream import billable_usage
-
-_RESOLUTION = "/resolution"
 
 router = v1_router("corrections")
-resolution_router = v1_router("corrections", route_class=route_ending_in(_RESOLUTION))
 
 
 class ManualAdjustment(TypedDict):
@@ -92,49 +73,6 @@ class AdjustmentInput(Input):
     reason: Reason
 
 
-class Resolution(TypedDict):
-    """What an admin decided about a stream, and why."""
-
-    customer_id: CustomerId
-    stream_id: StreamId
-    action: Annotated[ResolutionAction, described("What was decided.")]
-    reason: Annotated[str, described("Why.", example="Upstream confirmed the first end")]
-    resolved_by: BookedBy
-    resolved_at: Annotated[Time, described("When it was decided.")]
-
-
-class ResolutionInput(Input):
-    """A decision about a stream in the backlog, with the reason that is stored."""
-
-    action: Annotated[
-        ResolutionAction,
-        Field(
-            description="`bill_as_is`: bill the start and the end that win the merge. "
-            "`bill_as_received`: price and file a misdated stream by the time of receipt. "
-            "`write_off`: bill nothing. "
-            "`actions` of the backlog item lists what is possible."
-        ),
-    ]
-    reason: Reason
-
-
-class BacklogStream(TypedDict):
-    """A stream that needs a person. It is not billed until it is resolved."""
-
-    customer_id: CustomerId
-    stream_id: StreamId
-    state: Annotated[State, described(f"{', '.join(NEEDS_PERSON)}.", example="unpriced")]
-    reason: Annotated[str | None, described("Why it is in this state.")]
-    fix: Annotated[str, described("What resolves it.")]
-    actions: Annotated[list[ResolutionAction], described("The decisions that an admin can take.")]
-    since: Annotated[Time, described("Since when it has waited.")]
-    provider: Annotated[str | None, described("The provider; null without a start.", example="anthropic")]
-    model: Annotated[str | None, described("The requested model; null without a start.")]
-    response_model: Annotated[str | None, described("The model that answered, where the upstream named it.")]
-    outcome: Annotated[Outcome | None, described("How it ended; null without an end.")]
-    usage: Annotated[UsageCounts, described("The usage that would be billed.")]
-
-
 def manual_adjustment_shape(adjustment: BookedAdjustment) -> ManualAdjustment:
     """A credit or a correction that an admin booked."""
     return {
@@ -148,39 +86,6 @@ def manual_adjustment_shape(adjustment: BookedAdjustment) -> ManualAdjustment:
         "reason": adjustment.kind,
         "note": adjustment.reason,
         "usd_cents": cents_text(adjustment.usd_cents),
-    }
-
-
-def resolution_shape(resolution: StoredResolution) -> Resolution:
-    """What an admin decided about a stream, and why."""
-    return {
-        "customer_id": resolution.customer_id,
-        "stream_id": resolution.stream_id,
-        "action": resolution.action,
-        "reason": resolution.reason,
-        "resolved_by": resolution.resolved_by,
-        "resolved_at": time_text(resolution.resolved_at),
-    }
-
-
-def backlog_shape(item: BacklogItem) -> BacklogStream:
-    """A stream that needs a person."""
-    stream, facts = item.stream, item.stream.facts
-    start = facts.start.event if facts.start else None
-    end = facts.end.event if facts.end else None
-    return {
-        "customer_id": facts.customer_id,
-        "stream_id": facts.stream_id,
-        "state": stream.state,
-        "reason": stream.state_reason,
-        "fix": item.fix,
-        "actions": list(item.actions),
-        "since": time_text(item.since),
-        "provider": start.provider if start else None,
-        "model": start.model if start else None,
-        "response_model": end.response_model if end else None,
-        "outcome": end.outcome if end else None,
-        "usage": usage_shape(billable_usage(facts).usage),
     }
 
 
@@ -229,6 +134,7 @@ def write_adjustment(
             max_length=255,
             description="Any text that is unique to this adjustment. Repeating the request with it books nothing "
             "and gets the same answer.",
+            examples=["outage-2026-11-20-acme"],
         ),
     ],
     by: By,
@@ -247,58 +153,3 @@ def write_adjustment(
         now=utc_now(),
     )
     return manual_adjustment_shape(adjustment)
-
-
-@router.get("/backlog", operation_id="listBacklog", summary="List streams that need a person")
-@needs(Scope.CORRECTIONS_READ)
-def read_backlog(
-    key: Caller,
-    connection: Db,
-    state: Annotated[
-        Literal["orphaned", "unpriced", "conflicting", "unmeasured", "misdated", "failed"] | None,
-        Query(description="Only streams in this state."),
-    ] = None,
-    customer_id: CustomerFilter = None,
-    limit: Limit = 100,
-    cursor: Annotated[str | None, cursor_of(TIME, TEXT, TEXT)] = None,
-) -> Page[BacklogStream]:
-    """Streams that need a person, the longest waiting first. They are not billed until they are resolved."""
-    position = decode_cursor(cursor, length=3)
-    items = list_backlog(
-        connection,
-        state=State(state) if state else None,
-        customer_id=require_customer(key, customer_id),
-        after=(parse_time(position[0]), position[1], position[2]) if position else None,
-        limit=limit + 1,
-    )
-    return page_of(items, limit=limit, shape=backlog_shape, position=_position)
-
-
-def _position(item: BacklogItem) -> list[str]:
-    facts = item.stream.facts
-    return [time_part(item.since), facts.customer_id, facts.stream_id]
-
-
-@resolution_router.post(
-    "/streams/{customer_id}/{stream_id:id}/resolution", operation_id="resolveStream", summary="Resolve a stream"
-)
-@needs(Scope.CORRECTIONS_WRITE)
-@raises(UnknownStreamError, NotInBacklogError, InvalidResolutionError)
-def write_resolution(
-    stream: Annotated[tuple[str, str], Depends(stream_key_before(_RESOLUTION))],
-    given: ResolutionInput,
-    by: By,
-    service: TheService,
-) -> Resolution:
-    """Decide about a stream of the backlog. The decision holds until newer facts contradict it."""
-    customer_id, stream_id = stream
-    resolution = resolve_stream(
-        engine=service.engine,
-        customer_id=customer_id,
-        stream_id=stream_id,
-        action=given.action,
-        reason=given.reason,
-        resolved_by=by,
-        now=utc_now(),
-    )
-    return resolution_shape(resolution)

@@ -15,6 +15,7 @@ from metering.api.inlets.description import inlet_paths, inlet_schemas
 from metering.api.inlets.otlp_description import otlp_paths, otlp_schemas
 from metering.api.problems import NoEventAcceptedError, Problem
 from metering.api.routes import problem_responses
+from metering.api.schema_examples import add_answers, add_bodies, add_examples
 from metering.api.schemas import Schema, derived_schemas
 from metering.events.wire.decode import MAX_EVENTS, NDJSON, TooManyEventsError, TooManyValuesError
 from metering.events.wire.split import InvalidJsonError
@@ -39,10 +40,10 @@ have one. Ranges are half-open: `from` is inclusive, `to` is exclusive. Months a
 `next_cursor` until it is null. `limit` is 100 unless given, and at most 1,000.
 
 **Errors.** Every error is an `application/problem+json` document (RFC 9457), except the 503 of `/livez` and
-`/readyz`. Its `type`, such as `/problems/not-found`, is stable; `detail` says what is wrong with this request. An
-unknown path gets 404, and a method that a path does not have gets 405 with `Allow`. Unknown query parameters, and
-unknown fields of a body other than an event, get 422 with their name. An answer with `Retry-After` may be
-requested again after that many seconds.
+`/readyz`. Its `type`, such as `/problems/not-found`, is stable, and the path of a page that says what to do;
+`detail` says what is wrong with this request. An unknown path gets 404, and a method that a path does not have
+gets 405 with `Allow`. Unknown query parameters, and unknown fields of a body other than an event, get 422 with
+their name. An answer with `Retry-After` may be requested again after that many seconds.
 
 **Repeating requests.** Events may be sent again at any time, in any order and in any batches: they are counted
 once. `PUT /v1/customers/{customer_id}` can be repeated. `POST /v1/adjustments` books once for each
@@ -59,7 +60,8 @@ _TAGS = {
     "customers": "Who pays.",
     "prices": "Rate cards, cancel policies and markups. A change is a new dated row.",
     "budgets": "Limits on what may be spent, and money held for open streams.",
-    "corrections": "Manual adjustments, and the backlog of streams that need a person.",
+    "credits": "Prepaid and promotional grants, balances, and deferred revenue.",
+    "corrections": "Manual adjustments, and the backlog of streams that need attention.",
     "invoices": "Monthly invoices and their usage statements.",
     "exports": "A month as a CSV or Parquet file.",
     "alerts": "Thresholds on spend and other figures, and when they were reached.",
@@ -90,8 +92,8 @@ batches.
 | `application/cloudevents-batch+json` | one event, or an array of events |
 | `{NDJSON}` | one event a line |
 
-The only charset is UTF-8. `Content-Encoding` may be `gzip` or `zstd`. A body has at most 8 MiB, as sent and
-decompressed, and {MAX_EVENTS:,} events.
+The only charset is UTF-8. `Content-Encoding` may be `gzip`, `deflate` or `zstd`. A body has at most 8 MiB, as
+sent and decompressed, and {MAX_EVENTS:,} events.
 """.strip()
 _SINGLE = {"$ref": f"{_REF}Event"}
 _EXAMPLE = {
@@ -122,10 +124,13 @@ def describe_app(app: FastAPI) -> Schema:
         "$ref": f"{_REF}Event",
         "description": "The event exactly as it was sent, unknown fields included.",
     }
+    add_examples(components["schemas"])
     ours = {"/v1/events": {"post": _post_events()}, **inlet_paths(), **otlp_paths()}
     schema["paths"] = {**ours, **schema["paths"]}
     for path, operations in hold_paths().items():
         schema["paths"][path] = {**operations, **schema["paths"].get(path, {})}
+    add_bodies(schema["paths"])
+    add_answers(schema["paths"], components["schemas"])
     for part in (schema["paths"], components):
         _drop_titles(part)
     return _with_names_of_pages(schema)

@@ -33,7 +33,7 @@ stream_events_router = v1_router("events", route_class=route_ending_in(_EVENTS))
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer once the accepted events are durable.
 
-    `warnings` name fields that are not known. The streams in `stop` have to end: their budget is exhausted.
+    `warnings` names unknown fields. The streams in `stop` have to end: their budget is exhausted.
     """
 
     accepted: int

@@ -5,6 +5,7 @@ request has its turn, and the turn ends when the answer is ready: no slow sender
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from time import monotonic
@@ -20,6 +21,7 @@ from metering.api.problems import METHOD_NOT_ALLOWED, PayloadTooLargeError, erro
 from metering.api.shares import BusyError, Shares
 from metering.core.errors import MeteringError
 from metering.core.request_id import REQUEST_ID_HEADER, enter_request
+from metering.dashboard.static_files import FILES
 from metering.db.cancellation import Cancellation
 from metering.server.database_watch import DatabaseWatch
 from metering.streams.ingest.body import is_longer
@@ -29,8 +31,9 @@ from metering.streams.ingest.submission import KeyQueueFullError
 MAX_BODY_BYTES = 256 * 1024
 # A form of the dashboard; a session may be missing.
 MAX_FORM_BYTES = 32 * 1024
-# Refused clients wait for their answer, so that asking again and again costs us little.
-_REFUSAL_SECONDS = 1.0
+# Refused clients wait for their answer, so that asking again and again costs us little: a second on average, of
+# different length, so that hundreds which were refused together do not come back together.
+_REFUSAL_SECONDS = (0.5, 1.5)
 
 _WEBHOOK = "/v1/stripe/webhook"
 HOLDS_PATH = "/v1/holds"
@@ -96,7 +99,9 @@ class Gate:
                 await _Turn(self._app, limits.shares, f"key {key.key_id}").run(scope, body, receive, send)
             finally:
                 limits.keys.leave(key)
-        elif path.startswith("/dashboard/") and not path.startswith("/dashboard/static/"):
+        elif path.startswith(FILES):
+            await scope["app"].state.files(scope, receive, send)
+        elif path.startswith("/dashboard/"):
             limits.watch.require_schema()
             body = await _read_body(scope, receive, most=MAX_FORM_BYTES)
             await _Turn(self._app, limits.shares, f"address {_address(scope)}").run(scope, body, receive, send)
@@ -108,7 +113,7 @@ class Gate:
             failures: Failures = scope["app"].state.limits.failures
             await asyncio.sleep(failures.add(_address(scope)))
         elif isinstance(error, TooManyRequestsError | KeyQueueFullError | BusyError):
-            await asyncio.sleep(_REFUSAL_SECONDS)
+            await asyncio.sleep(random.uniform(*_REFUSAL_SECONDS))
         await error_response(error)(scope, receive, send)
 
 

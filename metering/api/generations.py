@@ -50,7 +50,9 @@ def read_generation(
     connection: Db,
     service: TheService,
     customer_id: Annotated[Text, Query(description="The customer who asks.", examples=["acme"])],
-    id: Annotated[Text, Query(description="The stream's id, or the upstream's id of the response.")],
+    id: Annotated[
+        Text, Query(description="The stream's id, or the upstream's id of the response.", examples=["01J9"])
+    ],
 ) -> Generation:
     """A completion by the id of its stream, or by the id that the upstream gave its response."""
     require_customer(key, customer_id)

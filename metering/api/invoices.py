@@ -1,5 +1,7 @@
 """`GET /v1/invoices`, one invoice, and its usage statement as a PDF or a page."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NotRequired, cast
 
@@ -29,11 +31,14 @@ from metering.api.problems import NotFoundError
 from metering.api.routes import raises, v1_router
 from metering.core.cursors import TEXT, decode_cursor
 from metering.core.money import cents_text
-from metering.events.usage import Usage
+from metering.events.usage import Usage, UsageKind
 from metering.exports.make_statement import make_statement
 from metering.months.invoice import InvoiceLine as StoredLine
 from metering.months.invoice import LineKind, describe
+from metering.months.line_rates import LineRate as KeptRate
+from metering.months.line_rates import RatesOfLines
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
+from metering.months.queries.line_rates import kept_line_rates
 from metering.months.statements.rendering import statement_html, statement_pdf
 from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import issuer
@@ -59,6 +64,20 @@ class SummedUsage(RareCounts):
     output_audio_tokens: NotRequired[Annotated[Count, described("Audio tokens of the output.")]]
 
 
+class LineRate(TypedDict):
+    """What a line sums of one kind at one rate: `usd_cents` = `quantity` x `usd_per_million` / 10,000.
+
+    A kind in seconds has `usd_per_hour`: `usd_cents` sums `quantity` x `usd_per_hour` / 36 of each stream, rounded
+    to 12 decimal places. Without a rate, each stream was priced by itself.
+    """
+
+    kind: Annotated[UsageKind | None, described("What is counted; null for streams without a charge.")]
+    quantity: Annotated[int | str, described("The units, or seconds as a string.", example=980112)]
+    usd_per_million: Annotated[str | None, described("US dollars per million units, with markup.", example="5")]
+    usd_per_hour: Annotated[str | None, described("US dollars per hour of a kind in seconds, with markup.")]
+    usd_cents: Annotated[Cents, described("The exact amount; the rates of a line sum to it.", example="490.056")]
+
+
 class InvoiceLine(TypedDict):
     """A line of an invoice: its exact cents, and its share of the whole cents that are billed."""
 
@@ -70,18 +89,22 @@ class InvoiceLine(TypedDict):
     model: Annotated[str | None, described("The model; null where the line has none.", example="claude-opus-4.7")]
     adjustment_id: Annotated[str | None, described("The manual adjustment that the line is for.")]
     reason: Annotated[str | None, described("Why the manual adjustment was booked.")]
-    starts_at: Annotated[Time, described("Begin of the time that the line covers.")]
+    starts_at: Annotated[Time, described("Start of the time that the line covers.")]
     ends_at: Annotated[Time, described("Its end, exclusive.")]
     stream_count: Annotated[Count, described("How many streams the line sums.")]
     usage: Annotated[SummedUsage, described("The usage that the line sums.")]
     usd_cents: Annotated[Cents, described("The exact amount of the line.")]
     billed_cents: Annotated[int, described("Its whole cents on the invoice; they add up to the invoice's.")]
+    rates: Annotated[
+        list[LineRate],
+        described("What usage and adjustments consist of; empty for other lines, and before a worker added them."),
+    ]
 
 
 class Invoice(TypedDict):
     """An invoice: its lines, how it was rounded, and its state at Stripe.
 
-    `exact_usd_cents` + `carried_in_usd_cents` = `billed_cents` + `remainder_usd_cents`.
+    `exact_usd_cents` + `carried_in_usd_cents` - `prepaid_usd_cents` = `billed_cents` + `remainder_usd_cents`.
     """
 
     invoice_id: Annotated[str, described("The id of the invoice.", example="inv_5d4c0a9b")]
@@ -90,13 +113,14 @@ class Invoice(TypedDict):
     period: Annotated[Month, described("The month that it bills.")]
     state: Annotated[PushState, described("How far it is at Stripe.")]
     time_zone: TimeZone
-    starts_at: Annotated[Time, described("Begin of the month in the customer's time zone.")]
+    starts_at: Annotated[Time, described("Start of the month in the customer's time zone.")]
     ends_at: Annotated[Time, described("Its end, exclusive.")]
     closed_at: Annotated[Time, described("When the month was closed.")]
     created_at: Annotated[Time, described("When the invoice was created.")]
     force_reason: Annotated[str | None, described("Why the month was closed although streams were not final.")]
     exact_usd_cents: Annotated[Cents, described("The exact sum of the month.", example="1284.4985")]
     carried_in_usd_cents: Annotated[Cents, described("The remainder of the invoice before.", example="0.2")]
+    prepaid_usd_cents: Annotated[Cents, described("What prepaid credit paid of the month.", example="0")]
     billed_cents: Annotated[int, described("The whole cents that are billed.", example=1284)]
     remainder_usd_cents: Annotated[
         Cents, described("What is carried to the next invoice: from 0 to less than 1 cent.", example="0.6985")
@@ -108,11 +132,14 @@ class Invoice(TypedDict):
     stripe_invoice_id: Annotated[str | None, described("Stripe's invoice; null until there is one.")]
     stripe_number: Annotated[str | None, described("Stripe's number of it.")]
     stripe_url: Annotated[str | None, described("Where the customer sees and pays it.")]
+    finalized_at: Annotated[Time | None, described("When it was finalized at Stripe.")]
+    payment_due_at: Annotated[Time | None, described("When it has to be paid; null where Stripe has no due date.")]
+    paid_at: Annotated[Time | None, described("When it was paid at Stripe.")]
     problem: Annotated[str | None, described("What keeps it from going on at Stripe.")]
     lines: Annotated[list[InvoiceLine], described("Its lines.")]
 
 
-def invoice_shape(stored: StoredInvoice, push: PushView) -> Invoice:
+def invoice_shape(stored: StoredInvoice, push: PushView, rates: RatesOfLines) -> Invoice:
     """An invoice with its lines, its rounding and its state at Stripe."""
     invoice, closed = stored.invoice, stored.closed
     return {
@@ -129,6 +156,7 @@ def invoice_shape(stored: StoredInvoice, push: PushView) -> Invoice:
         "force_reason": closed.force_reason,
         "exact_usd_cents": cents_text(invoice.exact_usd_cents),
         "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
+        "prepaid_usd_cents": cents_text(invoice.prepaid_usd_cents),
         "billed_cents": invoice.billed_cents,
         "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),
         "minimum_cents": invoice.minimum_cents,
@@ -138,12 +166,19 @@ def invoice_shape(stored: StoredInvoice, push: PushView) -> Invoice:
         "stripe_invoice_id": push.stripe_invoice_id,
         "stripe_number": push.stripe_number,
         "stripe_url": push.stripe_url,
+        "finalized_at": _time_or_none(push.finalized_at),
+        "payment_due_at": _time_or_none(push.payment_due_at),
+        "paid_at": _time_or_none(push.paid_at),
         "problem": push.problem,
-        "lines": [_line_shape(line) for line in invoice.lines],
+        "lines": [_line_shape(line, rates.get(line.sum.line_key, ())) for line in invoice.lines],
     }
 
 
-def _line_shape(line: StoredLine) -> InvoiceLine:
+def _time_or_none(at: datetime | None) -> str | None:
+    return None if at is None else time_text(at)
+
+
+def _line_shape(line: StoredLine, rates: Sequence[KeptRate]) -> InvoiceLine:
     each = line.sum
     return {
         "line_key": each.line_key,
@@ -160,6 +195,17 @@ def _line_shape(line: StoredLine) -> InvoiceLine:
         "usage": _usage_shape(each.usage),
         "usd_cents": cents_text(each.usd_cents),
         "billed_cents": line.billed_cents,
+        "rates": [_rate_shape(rate) for rate in rates],
+    }
+
+
+def _rate_shape(rate: KeptRate) -> LineRate:
+    return {
+        "kind": rate.kind,
+        "quantity": rate.quantity if isinstance(rate.quantity, int) else cents_text(rate.quantity),
+        "usd_per_million": None if rate.usd_per_million is None else cents_text(rate.usd_per_million),
+        "usd_per_hour": None if rate.usd_per_hour is None else cents_text(rate.usd_per_hour),
+        "usd_cents": cents_text(rate.usd_cents),
     }
 
 
@@ -187,11 +233,12 @@ def read_invoices(
     position = decode_cursor(cursor, length=2)
     before = (position[0], position[1]) if position else None
     found = list_invoices(connection, where=where, before=before, limit=limit + 1)
-    pushes = push_views(connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found])
+    keys = [(each.invoice.customer_id, each.invoice.invoice_id) for each in found]
+    pushes, rates = push_views(connection, keys), kept_line_rates(connection, keys)
     return page_of(
         found,
         limit=limit,
-        shape=lambda each: invoice_shape(each, pushes[each.invoice.invoice_id]),
+        shape=lambda each: invoice_shape(each, pushes[each.invoice.invoice_id], rates[each.invoice.invoice_id]),
         position=lambda each: [str(each.invoice.period), each.invoice.customer_id],
     )
 
@@ -202,8 +249,10 @@ def read_invoices(
 def read_invoice(invoice_id: InvoicePath, key: Caller, connection: Db) -> Invoice:
     """One invoice, by its id or its number."""
     stored = _stored(connection, key, invoice_id)
-    keys = [(stored.invoice.customer_id, stored.invoice.invoice_id)]
-    return invoice_shape(stored, push_views(connection, keys)[stored.invoice.invoice_id])
+    invoice_id = stored.invoice.invoice_id
+    keys = [(stored.invoice.customer_id, invoice_id)]
+    rates = kept_line_rates(connection, keys)[invoice_id]
+    return invoice_shape(stored, push_views(connection, keys)[invoice_id], rates)
 
 
 class StatementFormat(StrEnum):

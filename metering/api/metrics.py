@@ -110,7 +110,7 @@ class WorkCollector(Collector):
 
 
 class WithoutMoney(Collector):
-    """The same metrics without amounts of money, which are nobody's business who has no token."""
+    """The same metrics without amounts of money, which need the token."""
 
     def __init__(self, whole: WorkCollector) -> None:
         self._whole = whole

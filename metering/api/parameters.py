@@ -123,8 +123,15 @@ ModelFilter = Annotated[Text | None, Query(description="Only this model.", examp
 ProviderFilter = Annotated[Text | None, Query(description="Only this provider.", examples=["anthropic"])]
 
 
+# An offset whose `+` was not escaped in a URL, where it means a space.
+_UNESCAPED = re.compile(r"\S+ \d\d:\d\d")
+
+
 def _rfc3339(given: Any) -> Any:
     """Refuse the numbers that pydantic would read as seconds since 1970."""
+    if isinstance(given, str) and _UNESCAPED.fullmatch(given) and "T" in given:
+        escaped = {"escaped": given.replace(" ", "%2B")}
+        raise PydanticCustomError("unescaped", "write + as %2B in a URL, such as {escaped}", escaped)
     if isinstance(given, datetime) or (isinstance(given, str) and re.match(r"\d{4}-\d{2}-\d{2}", given)):
         return given
     raise PydanticCustomError("rfc3339", "expected RFC 3339 with an offset, such as 2026-11-23T15:00:00Z")
@@ -248,14 +255,14 @@ _StreamPath = Annotated[
 
 
 def stream_key_before(
-    suffix: str, *, under: bytes = b"/v1/streams/"
+    suffix: str, *, under: str = "/v1/streams/"
 ) -> Callable[[Request, str, str], tuple[str, str]]:
-    """A dependency that gives (customer_id, stream_id) of a path `under` another that ends in `suffix`."""
+    """A dependency that gives (customer_id, stream_id) of a path under `under` that ends in `suffix`."""
 
     def stream_key(request: Request, customer_id: _CustomerPath, stream_id: _StreamPath) -> tuple[str, str]:
         """Both ids as they were sent: routing has undone %2F, and cannot tell an id's slash from another."""
         raw: bytes = request.scope["raw_path"]
-        sent = raw.partition(under)[2].decode("ascii", "replace").removesuffix(suffix)
+        sent = raw.partition(under.encode())[2].decode("ascii", "replace").removesuffix(suffix)
         encoded_customer, slash, encoded_stream = sent.partition("/")
         key = (unquote(encoded_customer), unquote(encoded_stream)) if slash else (customer_id, stream_id)
         if "\0" in "".join(key):

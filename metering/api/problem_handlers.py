@@ -16,6 +16,7 @@ from metering.api.problems import (
     INTERNAL,
     METHOD_NOT_ALLOWED,
     InvalidParameterError,
+    NotFoundError,
     ProblemType,
     QueryTimeoutError,
     error_response,
@@ -26,6 +27,7 @@ from metering.db.engine import DatabaseUnavailableError
 
 log = logging.getLogger(__name__)
 
+_MAX_SHOWN = 200
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
@@ -57,7 +59,11 @@ def install_problem_handlers(app: FastAPI) -> None:
             response = problem_response(METHOD_NOT_ALLOWED, f"this path allows {allowed}")
             response.headers["allow"] = allowed
             return response
-        slug = "not-found" if error.status_code == 404 else "http-error"
+        if error.status_code == 404:
+            return error_response(
+                NotFoundError(f"there is no path {request.url.path[:_MAX_SHOWN]}; /docs lists all")
+            )
+        slug = "http-error"
         response = problem_response(ProblemType(error.status_code, slug, error.detail), error.detail)
         response.headers.update(error.headers or {})
         return response

@@ -10,23 +10,16 @@ from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from metering.access.keys import InvalidKeyError, UnknownKeyError
+from metering.access.keys import UnknownKeyError
 from metering.access.manage_access import (
     InvalidOverlapError,
     KeyBindingError,
-    KeyIdTakenError,
     KeyNotActiveError,
     ScopeExceededError,
 )
 from metering.access.scopes import InvalidScopeError
 from metering.access.store.idempotency import IdempotencyKeyReusedError, RequestInFlightError
-from metering.access.store.readers import (
-    InvalidReaderNameError,
-    ReaderExistsError,
-    ReaderRefusedError,
-    UnknownReaderError,
-)
-from metering.alerts.addresses import InvalidUrlError, RefusedAddressError
+from metering.alerts.addresses import InvalidUrlError
 from metering.alerts.alerts import InvalidAlertError
 from metering.alerts.manage_alerts import TooManyAlertsError
 from metering.alerts.manage_endpoints import InvalidEndpointError, TooManyEndpointsError
@@ -38,7 +31,6 @@ from metering.api.answers import time_text
 from metering.api.auth import ForbiddenError, UnauthorizedError
 from metering.api.key_limits import TooManyRequestsError
 from metering.api.shares import BusyError
-from metering.audit.receipt_document import UnreadableReceiptError
 from metering.budgets.admission import BudgetExhaustedError
 from metering.budgets.admit_holds import HoldDiffersError, StreamFinalError
 from metering.budgets.hold_price import OutputUnknownError, PriceUnknownError
@@ -51,51 +43,27 @@ from metering.core.money import cents_text
 from metering.core.period import InvalidPeriodError
 from metering.core.request_id import REQUEST_ID_HEADER, current_request_id
 from metering.corrections.adjust_manually import InvalidAdjustmentError
+from metering.corrections.examine_stream import StreamChangedError
 from metering.corrections.resolve_stream import InvalidResolutionError, NotInBacklogError, UnknownStreamError
+from metering.credits.create_grant import TooManyGrantsError
+from metering.credits.end_grant import GrantNotActiveError, UnknownGrantError
+from metering.credits.terms import InvalidGrantError
+from metering.credits.top_up import InvalidTopUpError
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import InvalidCustomerIdError, StripeCustomerTakenError, UnknownCustomerError
 from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError
-from metering.db.schema import (
-    MigrationBlockedError,
-    RetentionRefusedError,
-    RoleMissingError,
-    SchemaOutdatedError,
-    SchemaTooNewError,
-    UnknownSchemaError,
-)
 from metering.events.wire.decode import TooManyEventsError, TooManyValuesError
 from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
-from metering.exports.columns import UnrepresentableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
-from metering.exports.export_month import ExportStoppedError, NotForExcelError
-from metering.exports.month_rows import UnequalExportError
+from metering.exports.export_month import NotForExcelError
 from metering.ledger.store.open_periods import UnusableTimeZoneError
-from metering.months.close_months import UnequalSumsError
-from metering.months.run_invoices import ForceReasonMissingError, MonthNotOverError
 from metering.prices.check_rates import InvalidRateError
-from metering.prices.model_names import UnknownClauseError
-from metering.prices.rating import RateMissingError
-from metering.prices.read_prices import InvalidOwnPriceError
 from metering.prices.set_rate import RateDateTakenError
 from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError
-from metering.server.bootstrap import NotConfiguredError
-from metering.server.settings import ConfigurationError
-from metering.streams.billing import UnmeasuredError, UnpricedError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError
-from metering.stripe.client.errors import (
-    StripeError,
-    StripeMissingError,
-    StripeRefusedError,
-    StripeThrottledError,
-    StripeUnauthorizedError,
-    StripeUncertainError,
-)
 from metering.stripe.client.webhook import InvalidWebhookError
-from metering.stripe.push_invoice import StartOverError
-from metering.stripe.store.pushes import LeaseLostError
-from metering.translations.openmeter_types import OpenMeterTypesError
 from metering.translations.otlp.records import InvalidOtlpError, TooManyFieldsError
 from metering.translations.otlp.translate import TooManyCallsError
 
@@ -221,8 +189,14 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     UnknownCustomerError: ProblemType(404, "not-found", "Not found"),
     IdempotencyKeyReusedError: ProblemType(422, "idempotency-key-reused", "Idempotency key reused"),
     RequestInFlightError: ProblemType(409, "request-in-flight", "Request in progress", retry_after_seconds=1),
+    InvalidGrantError: ProblemType(422, "invalid-grant", "Invalid grant"),
+    InvalidTopUpError: ProblemType(422, "invalid-top-up", "Invalid top-up"),
+    UnknownGrantError: ProblemType(404, "not-found", "Not found"),
+    TooManyGrantsError: ProblemType(409, "too-many-grants", "Grant limit reached"),
+    GrantNotActiveError: ProblemType(409, "grant-not-active", "Grant not active"),
     InvalidResolutionError: ProblemType(422, "invalid-resolution", "Invalid resolution"),
     NotInBacklogError: ProblemType(409, "not-in-backlog", "Stream not in backlog"),
+    StreamChangedError: ProblemType(409, "stream-changed", "Stream has changed"),
     UnknownStreamError: ProblemType(404, "not-found", "Not found"),
     TooManyExportsError: ProblemType(
         503, "too-many-exports", "Too many concurrent exports", retry_after_seconds=30
@@ -262,49 +236,6 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
 
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "Method not allowed")
 INTERNAL = ProblemType(500, "internal", "Internal error")
-
-# Raised at start, in workers, by the command line, or within an export whose answer has begun: no request is
-# answered with them.
-NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
-    {
-        ConfigurationError,
-        ExportStoppedError,
-        ForceReasonMissingError,
-        InvalidKeyError,
-        InvalidOwnPriceError,
-        InvalidReaderNameError,
-        KeyIdTakenError,
-        LeaseLostError,
-        MigrationBlockedError,
-        MonthNotOverError,
-        NotConfiguredError,
-        OpenMeterTypesError,
-        RateMissingError,
-        ReaderExistsError,
-        ReaderRefusedError,
-        RefusedAddressError,
-        RetentionRefusedError,
-        RoleMissingError,
-        SchemaOutdatedError,
-        SchemaTooNewError,
-        StartOverError,
-        StripeError,
-        StripeMissingError,
-        StripeRefusedError,
-        StripeThrottledError,
-        StripeUnauthorizedError,
-        StripeUncertainError,
-        UnequalExportError,
-        UnequalSumsError,
-        UnknownClauseError,
-        UnknownReaderError,
-        UnknownSchemaError,
-        UnmeasuredError,
-        UnpricedError,
-        UnreadableReceiptError,
-        UnrepresentableError,
-    }
-)
 
 
 # What these say names hosts, sockets and settings, which belong into the log.

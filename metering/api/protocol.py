@@ -3,6 +3,7 @@ without an end, and on clients that do not read their answers."""
 
 import asyncio
 import contextlib
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -16,6 +17,10 @@ MAX_HEADERS = 128
 # A client that reads its answer more slowly than this is not reading it.
 MIN_BYTES_PER_SECOND = 1024
 _LOOK_SECONDS = 1.0
+
+# The kernel takes no more than this of what it cannot send yet. Else it takes megabytes for a client that does not
+# read, and the copying delays all others.
+_MAX_UNSENT_BYTES = 64 * 1024
 
 _REFUSED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 2\r\nconnection: close\r\n\r\n"
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -92,6 +97,7 @@ class LimitedProtocol(HttpToolsProtocol):
             quiet.write(_REFUSED)
             quiet.close()
             return
+        _bound_kernel_buffer(transport)
         super().connection_made(quiet)
         self._expect_request()
 
@@ -207,6 +213,13 @@ class LimitedProtocol(HttpToolsProtocol):
     def _stop(timer: asyncio.TimerHandle | None) -> None:
         if timer is not None:
             timer.cancel()
+
+
+def _bound_kernel_buffer(transport: Any) -> None:
+    connection = transport.get_extra_info("socket")
+    # Not every system has it, and a Unix socket has not.
+    with contextlib.suppress(OSError, AttributeError):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT_BYTES)
 
 
 def limited_protocol(limits: ServerLimits) -> type[LimitedProtocol]:

@@ -63,7 +63,7 @@ Responses = dict[int | str, dict[str, Any]]
 _WITH_REJECTED = frozenset({PROBLEMS[NoEventAcceptedError], PROBLEMS[NoRecordAcceptedError]})
 
 _encode = msgspec.json.Encoder().encode
-_ANY_ROUTE = (
+ANY_ROUTE = (
     UnauthorizedError,
     ForbiddenError,
     InvalidParameterError,
@@ -93,7 +93,7 @@ class ApiRoute(APIRoute):
         self.scope: Scope = endpoint.scope  # type: ignore[attr-defined]
         options["openapi_extra"] = {**(options.get("openapi_extra") or {}), "x-scope": self.scope.value}
         declared: Sequence[type[MeteringError]] = getattr(endpoint, "problems", ())
-        options["responses"] = problem_responses(*_ANY_ROUTE, *declared) | (options.get("responses") or {})
+        options["responses"] = problem_responses(*ANY_ROUTE, *declared) | (options.get("responses") or {})
         super().__init__(path, _encoding(endpoint, options.get("status_code") or 200), **options)
         self.query_names = frozenset(_query_names(self.dependant))
 

@@ -34,7 +34,9 @@ def server_config(service: Service, **options: Any) -> uvicorn.Config:
         "forwarded_allow_ips": [str(each) for each in settings.proxy_networks],
         "timeout_keep_alive": 60,
         "timeout_graceful_shutdown": 5,
-        "backlog": 1024,
+        # New connections that the kernel keeps (net.core.somaxconn at most) while the process accepts others. A
+        # client beyond that tries again after 1, 3 and 7 seconds.
+        "backlog": 4096,
     }
     return uvicorn.Config(create_app(service), **{**given, **options})
 

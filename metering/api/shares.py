@@ -18,7 +18,7 @@ READS_RUNNING = Gauge("metering_reads_running", "Requests other than ingest that
 READS_WAITING = Gauge("metering_reads_waiting", "Requests other than ingest that wait for their turn")
 READS_REFUSED = Counter("metering_reads_refused", "Requests refused with 503 because their turn did not come")
 
-# A client with more waiting requests than this is told to wait itself.
+# A client with more waiting requests than this is asked to wait itself.
 MAX_WAITING_PER_CLIENT = 32
 MAX_WAITING = 512
 _MOST_REST_SECONDS = 1.0

@@ -22,8 +22,9 @@ from metering.api.answers import (
     usage_shape,
 )
 from metering.api.auth import Caller, needs, require_customer
+from metering.api.backlog import Resolution, resolution_shape
 from metering.api.charges import ChargeDetail, ChargeLine, charge_detail, line_shape
-from metering.api.corrections import ManualAdjustment, Resolution, manual_adjustment_shape, resolution_shape
+from metering.api.corrections import ManualAdjustment, manual_adjustment_shape
 from metering.api.parameters import Db, TheService, stream_key, stream_key_before
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, route_ending_in, v1_router
@@ -74,8 +75,8 @@ class Stream(TypedDict):
 
     customer_id: CustomerId
     stream_id: StreamId
-    state: Annotated[State, described("open, ended, finalized, or one of those that need a person.")]
-    state_reason: Annotated[str | None, described("Why it is in a state that needs a person.")]
+    state: Annotated[State, described("open, ended, finalized, or one of those that need attention.")]
+    state_reason: Annotated[str | None, described("Why it is in a state that needs attention.")]
     outcome: Annotated[Outcome | None, described("How it ended; null while it is open.")]
     provider: Annotated[str | None, described("The provider; null without a start.", example="anthropic")]
     model: Annotated[

@@ -109,7 +109,7 @@ def read_drift(
                 "in": "header",
                 "required": True,
                 "description": "Stripe's signature of the body.",
-                "schema": {"type": "string"},
+                "schema": {"type": "string", "examples": ["t=1795446000,v1=5257a869e7ec"]},
             }
         ],
     },

@@ -51,7 +51,7 @@ class Total(RareCounts):
     compare with. A group's field is null for streams that do not have it.
     """
 
-    start: NotRequired[Annotated[Time, described("Begin of the hour, day or month.")]]
+    start: NotRequired[Annotated[Time, described("Start of the hour, day or month.")]]
     customer_id: NotRequired[Annotated[str | None, described("The customer.", example="acme")]]
     provider: NotRequired[Annotated[str | None, described("The provider.", example="anthropic")]]
     model: NotRequired[Annotated[str | None, described("The requested model.", example="claude-opus-4.7")]]
@@ -127,7 +127,7 @@ def _compared(
     granularity: GranularityChoice = Granularity.NONE,
     compare_from: Annotated[
         Timestamp | None,
-        Query(description="Begin of a range to compare each group with; RFC 3339 with an offset."),
+        Query(description="Start of a range to compare each group with; RFC 3339 with an offset."),
     ] = None,
     compare_to: Annotated[Timestamp | None, Query(description="Its end, exclusive.")] = None,
 ) -> Range | None:

@@ -22,8 +22,10 @@ from metering.audit.difference import Difference, stream_key
 from metering.audit.journaled import JournaledStream, JournalFold, Key, join_journaled
 from metering.audit.queries.booking_checks import BOOKING_CHECKS
 from metering.audit.queries.budget_checks import BUDGET_CHECKS
+from metering.audit.queries.grant_checks import GRANT_CHECKS
 from metering.audit.queries.invoice_checks import INVOICE_CHECKS
 from metering.audit.queries.log_checks import LOG_CHECKS
+from metering.audit.queries.rate_checks import RATE_CHECKS
 from metering.audit.queries.stored import (
     AuditedStream,
     count_streams,
@@ -149,7 +151,15 @@ def audit(
     report = AuditReport()
     with read_transaction(engine) as connection:
         scope = _scope(connection, period)
-        checks = [*BOOKING_CHECKS, *TOTAL_CHECKS, *INVOICE_CHECKS, *LOG_CHECKS, *BUDGET_CHECKS]
+        checks = [
+            *BOOKING_CHECKS,
+            *TOTAL_CHECKS,
+            *INVOICE_CHECKS,
+            *RATE_CHECKS,
+            *LOG_CHECKS,
+            *BUDGET_CHECKS,
+            *GRANT_CHECKS,
+        ]
         for number, check in enumerate(checks, start=1):
             progress("checking invariants", number, len(checks))
             report.add(check(connection, *scope.ended))

@@ -29,7 +29,7 @@ def compare_stream(
     """All differences of one stored stream.
 
     The journal no longer has what arrived before `journal_from`: for a stream that began earlier, the stored facts
-    are taken as they are and joined with the journaled ones. `has_request_at` tells whether the journal has a
+    are taken as they are and joined with the journaled ones. `has_request_at` says whether the journal has a
     request of exactly that time.
     """
     yield from _check_facts(journaled, stored, journal_from)

@@ -43,7 +43,7 @@ def create_one_key(
         str | None, typer.Option(help="Bind the key to one customer. Not with --role admin.")
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="Bind a key that posts events to their source, e.g. /gateways/eu-1.")
+        str | None, typer.Option(help="Bind a key that posts events to one source, e.g. /gateways/eu-1.")
     ] = None,
     scope: Annotated[
         list[Scope] | None, typer.Option(help="Only with --role custom: what the key may do. Repeat it for more.")
@@ -123,7 +123,7 @@ def limit_one_key(
     concurrent_requests: Annotated[int | None, typer.Option(min=0, help="Requests in progress at a time.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set the limits of a key, to each API process. 0 removes one, so that METERING_KEY_… applies again.
+    """Set the limits of a key, in each API process. 0 removes a limit: METERING_KEY_… applies again.
 
     Limits that are not given stay as they are. Running servers apply them within seconds.
     """

@@ -43,7 +43,7 @@ def create(
     idempotency_key: Annotated[
         str | None,
         typer.Option(
-            help="Any text that is unique to this adjustment: run again with it, nothing is booked twice."
+            help="Any text that is unique to this adjustment. With the same text, the command books nothing again."
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Book without confirmation.")] = False,

@@ -1,5 +1,6 @@
 """`metering alerts`: alerts with their thresholds, and their occurrences."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from metering.cli.options import AsJson, Limit, parse_decimal, time_text
 from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.core.money import cents_text
+from metering.customers.queries.customers import customer_names
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 from metering.server.terminal.output import done, show, show_one
@@ -80,7 +82,7 @@ def create(
 
 @app.command("list")
 def list_them(
-    customer: Annotated[str | None, typer.Option(help="Only alerts of this customer alone.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only alerts that watch this customer only.")] = None,
     kind: Annotated[AlertKind | None, typer.Option(help="Only this kind.")] = None,
     limit: Limit = 1000,
     as_json: AsJson = False,
@@ -90,9 +92,10 @@ def list_them(
         found = list_alerts(
             connection, customer_id=customer, kind=kind.value if kind else None, after="", limit=limit
         )
+        names = customer_names(connection, {each.terms.customer_id for each in found if each.terms.customer_id})
     where = " match" if customer or kind else ""
     show(
-        [_row(alert) for alert in found],
+        [{**_row(alert), **_name_of(alert.terms.customer_id, names)} for alert in found],
         as_json=as_json,
         empty=f"no alerts{where}: create one, `metering alerts create`",
         important=("alert_id", "name", "of", "thresholds"),
@@ -145,8 +148,9 @@ def occurrences(
     where = OccurrenceFilter(customer_id=customer, alert_id=alert)
     with database() as connection:
         found = list_occurrences(connection, where=where, before=None, limit=limit)
+        names = customer_names(connection, {each.customer_id for each in found if each.customer_id})
     show(
-        [_occurrence_row(each) for each in found],
+        [{**_occurrence_row(each), **_name_of(each.customer_id, names)} for each in found],
         as_json=as_json,
         empty="no alert has fired" if customer is None and alert is None else "no occurrence matches",
         important=("occurred_at", "name", "customer_id", "threshold", "value", "unit"),
@@ -181,6 +185,10 @@ def _occurrence_row(occurrence: OccurrenceView) -> dict[str, Any]:
         "unit": occurrence.data["unit"],
         "message_id": occurrence.message_id,
     }
+
+
+def _name_of(customer_id: str | None, names: Mapping[str, str]) -> dict[str, Any]:
+    return {"customer_name": names.get(customer_id or "")}
 
 
 def _optional(option: str, text: str | None) -> Decimal | None:

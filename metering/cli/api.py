@@ -29,5 +29,5 @@ def api_command(host: Host = None, port: Port = None) -> None:
         check_usable(service.engine)
         check_safe(service.engine)
     except DatabaseUnavailableError as error:
-        log.warning("PostgreSQL is away: requests get 503 until it is back", extra={"error": str(error)})
+        log.warning("PostgreSQL is unavailable: requests get 503 until it is back", extra={"error": str(error)})
     run_api(service)

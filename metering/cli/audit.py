@@ -15,7 +15,7 @@ from metering.cli.progress import phases
 from metering.core.clock import utc_now
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
-from metering.server.terminal.output import say, show
+from metering.server.terminal.output import counted, say, show
 
 
 def audit_command(
@@ -56,10 +56,8 @@ def _show(report: AuditReport, *, seconds: float) -> None:
     show([asdict(difference) for difference in report.differences], as_json=False, empty="nothing differs")
     if report.difference_count > MAX_SHOWN:
         say(f"and {report.difference_count - MAX_SHOWN:,} more")
-    say(
-        f"{report.streams:,} streams of {report.events:,} journaled events compared in {seconds:,.1f} s: "
-        f"{report.difference_count:,} differences"
-    )
+    compared = f"{counted(report.streams, 'stream')} of {counted(report.events, 'journaled event')} compared"
+    say(f"{compared} in {seconds:,.1f} s: {counted(report.difference_count, 'difference')}")
     if report.pending:
         say(f"{report.pending:,} streams wait for the finalizer: their facts and bookings were compared")
     if report.before_journal:

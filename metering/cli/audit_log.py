@@ -21,8 +21,8 @@ from metering.server.terminal.output import done, show
 app = typer.Typer()
 
 OnlyKind = Annotated[str | None, typer.Option("--kind", help="Only actions about this, e.g. key or customer.")]
-OnlySubject = Annotated[str | None, typer.Option("--subject", help="Only actions about the thing with this ID.")]
-OnlyActor = Annotated[str | None, typer.Option("--actor", help="Only what this one did, e.g. 'key 3f2a9c1e'.")]
+OnlySubject = Annotated[str | None, typer.Option("--subject", help="Only actions about the object with this ID.")]
+OnlyActor = Annotated[str | None, typer.Option("--actor", help="Only actions by this actor, e.g. 'key 3f2a9c1e'.")]
 Since = Annotated[datetime | None, typer.Option(help="Only from this time on, in UTC.")]
 Until = Annotated[datetime | None, typer.Option(help="Only before this time, in UTC.")]
 

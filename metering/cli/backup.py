@@ -16,7 +16,7 @@ from metering.server.backup.manifest import Manifest
 from metering.server.backup.restore import Restored, restore_database, restore_folder
 from metering.server.bootstrap import owner_url
 from metering.server.settings import load_settings
-from metering.server.terminal.output import say
+from metering.server.terminal.output import counted, say
 
 # Gateways note the time of an acknowledgement by their own clocks.
 RESEND_MARGIN = timedelta(minutes=10)
@@ -40,7 +40,7 @@ def backup_command(
         print(json.dumps({"backup": str(folder), **_facts(manifest)}, indent=2))
         return
     say(
-        f"{folder}: {manifest.total_rows:,} rows of schema {manifest.schema_version}, as of"
+        f"{folder}: {counted(manifest.total_rows, 'row')} of schema {manifest.schema_version}, as of"
         f" {manifest.taken_at.isoformat(timespec='seconds')}, in {manifest.total_bytes:,} bytes and"
         f" {perf_counter() - began:,.1f} s"
     )
@@ -100,7 +100,7 @@ def _resend_since(manifest: Manifest) -> str:
 
 def _tell_what_is_next(restored: Restored) -> None:
     manifest = restored.manifest
-    say(f"{manifest.total_rows:,} rows restored, as of {manifest.taken_at.isoformat(timespec='seconds')}")
+    say(f"{counted(manifest.total_rows, 'row')} restored, as of {manifest.taken_at.isoformat(timespec='seconds')}")
     if restored.created_roles:
         say(f"roles created: {', '.join(restored.created_roles)}")
     for name in restored.without_password:

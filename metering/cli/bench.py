@@ -18,9 +18,11 @@ from metering.lab.bench.gateway import bench_gateway
 from metering.lab.bench.holds import bench_holds
 from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
+from metering.lab.bench.neighbours import NOISES, bench_neighbours
 from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
+from metering.lab.bench.resume import bench_resume
 from metering.lab.bench.totals import bench_totals
 from metering.lab.chaos.report import render_page as render_reliability
 from metering.lab.chaos.run import Plan, run_chaos, summary
@@ -198,7 +200,37 @@ def emitter(
 ) -> None:
     """Measure the microseconds of a call of the embedded emitter, against an append to a queue."""
     report = bench_emitter(calls=calls, say=say)
-    say(f"ratio of emit to an append under a lock: {report.ratio:.1f}")
+    say(f"ratio of emit to an append under a lock: {report.ratio:.1f}; p99 at 1/ms: {report.paced_ratio:.1f}")
+    _finish(report, out, as_json)
+
+
+@app.command("resume", epilog="Example: metering bench resume --streams 50 --rounds 3")
+def resume(
+    streams: Annotated[int, typer.Option(min=1, max=5_000, help="Streams at the same time.")] = 100,
+    rate: Annotated[int, typer.Option(min=1, help="Tokens a second and stream.")] = 20,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured seconds of each turn.")] = 6.0,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of each kind.")] = 5,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what an X-Resume-Key costs: the first chunk, and CPU per chunk, also with a second reader."""
+    _finish(bench_resume(streams=streams, rate=rate, seconds=seconds, rounds=rounds, say=say), out, as_json)
+
+
+@app.command("neighbours", epilog="Example: metering bench neighbours --seconds 3 --rounds 2")
+def neighbours(
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Seconds of each window.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Windows alone, and as many beside.")] = 5,
+    charges: Annotated[int, typer.Option(min=0, help="Stored charges, for the readers.")] = 150_000,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Only these: {', '.join(noise.kind for noise in NOISES)}.")
+    ] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how long a quiet client waits beside noisy ones: large and bad bodies, readers, connections."""
+    noises = [noise for noise in NOISES if only is None or noise.kind in only]
+    report = bench_neighbours(seconds=seconds, rounds=rounds, charges=charges, noises=noises, say=say)
     _finish(report, out, as_json)
 
 

@@ -14,7 +14,7 @@ from metering.customers.queries.customers import UnlinkedCustomer
 from metering.server.bootstrap import Service, build_service
 from metering.server.outgoing import build_pusher
 from metering.server.settings import load_settings
-from metering.server.terminal.output import say, show
+from metering.server.terminal.output import counted, say, show
 from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked
 from metering.stripe.push_due import Pusher
 
@@ -53,7 +53,7 @@ def link_them(
         rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
         show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
         if yes:
-            say(f"{_create(service, pusher, missing):,} Stripe customers created and linked")
+            say(f"{counted(_create(service, pusher, missing), 'Stripe customer')} created and linked")
     else:
         rows = [
             {
@@ -69,7 +69,7 @@ def link_them(
         show(rows, as_json=as_json, empty="no Stripe customer matches one of ours")
         if yes:
             linked = link(engine=service.engine, links=links, by=operator(), now=utc_now())
-            say(f"{linked:,} customers linked")
+            say(f"{counted(linked, 'customer')} linked")
     if rows and not yes:
         say("nothing was changed: run it with --yes")
 

@@ -21,7 +21,7 @@ from metering.core.period import BillingPeriod
 from metering.exports.export_month import ExportFormat, ExportKind, ExportProgress, ExportRequest, MonthExport
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
-from metering.server.terminal.output import say, show_one
+from metering.server.terminal.output import counted, say, show_one
 
 Format = Annotated[ExportFormat, typer.Option("--format", help="The file format.")]
 Out = Annotated[
@@ -41,7 +41,9 @@ def export_command(
     out: Out = None,
     excel: Annotated[
         bool,
-        typer.Option("--excel", help="As Excel opens it by a double-click: with a UTF-8 mark and plain times."),
+        typer.Option(
+            "--excel", help="For Excel: with a UTF-8 mark and plain times, so that a double-click opens it."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +84,7 @@ def export_command(
         result = {"file": str(out), "rows": running.rows, "bytes": size, "seconds": round(seconds, 3)}
         show_one(result, as_json=True)
         return
-    say(f"wrote {out}: {running.rows:,} rows, {size / 1e6:,.1f} MB, in {seconds:,.1f} s")
+    say(f"wrote {out}: {counted(running.rows, 'row')}, {size / 1e6:,.1f} MB, in {seconds:,.1f} s")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from metering.months.store.runs import InvoiceRun
 from metering.server.bootstrap import NotConfiguredError, Service, build_service
 from metering.server.outgoing import build_pusher, close_terms
 from metering.server.settings import load_settings
-from metering.server.terminal.output import fail, say, show, show_one
+from metering.server.terminal.output import counted, fail, say, show, show_one
 from metering.stripe.push_due import Pusher, push_month
 from metering.stripe.queries.pushes import list_waiting, pushes_by_state
 
@@ -125,6 +125,7 @@ def _preview(service: Service, request: RunRequest, *, as_json: bool) -> None:
             "period": str(invoice.period),
             "lines": len(invoice.lines),
             "usd_cents": cents_text(invoice.exact_usd_cents),
+            "prepaid_usd_cents": cents_text(invoice.prepaid_usd_cents),
             "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
             "billed_cents": invoice.billed_cents,
             "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),
@@ -186,7 +187,7 @@ def _report(service: Service, run: InvoiceRun, *, pushed: bool, as_json: bool) -
 
 
 def _say_closed(period: str, customers: int, closed: int, refused: int) -> None:
-    print(f"{period} is closed for {closed:,} of {customers:,} customers")
+    print(f"{period} is closed for {closed:,} of {counted(customers, 'customer')}")
     not_over = customers - closed - refused
     if not_over > 0:
         say(f"for {not_over:,} customers the month is not over yet in their time zone")

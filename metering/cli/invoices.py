@@ -1,5 +1,6 @@
 """`metering invoices list` and `metering invoices show`."""
 
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,10 @@ from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.core.money import cents_text
 from metering.db.engine import transaction
+from metering.months.invoice import InvoiceLine, LineKind
+from metering.months.line_rates import LineRate, quantity_text, rate_decimals, rate_rows
 from metering.months.queries.invoices import InvoiceFilter, find_invoice, list_invoices
+from metering.months.queries.line_rates import kept_line_rates
 from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
@@ -75,6 +79,7 @@ def show_it(
             raise UnknownInvoiceError(f"there is no invoice {invoice!r}: see `metering invoices list`")
         key = (found.invoice.customer_id, found.invoice.invoice_id)
         push = push_views(connection, [key])[found.invoice.invoice_id]
+        rates = kept_line_rates(connection, [key])[found.invoice.invoice_id]
         if pdf is not None or html is not None:
             # It takes as long to import as all else together.
             files = import_module("metering.cli.statement_files")
@@ -88,6 +93,7 @@ def show_it(
             "streams": line.sum.stream_count,
             "usd_cents": cents_text(line.sum.usd_cents),
             "billed_cents": line.billed_cents,
+            "rates": [_rate(rate) for rate in rates.get(line.sum.line_key, ())],
         }
         for line in found.invoice.lines
     ]
@@ -96,7 +102,53 @@ def show_it(
         return
     show_one({**_row(found, push), **_details(found, push)}, as_json=False)
     print()
-    show(lines, as_json=False, empty="no lines", important=("kind", "model", "billed_cents"))
+    rows = [row for line in found.invoice.lines for row in _line_rows(line, rates.get(line.sum.line_key, ()))]
+    show(rows, as_json=False, empty="no lines", important=("line", "usd_cents", "rate", "quantity"))
+
+
+def _line_rows(line: InvoiceLine, rates: Sequence[LineRate]) -> Iterator[dict[str, Any]]:
+    """A line, and beneath it quantity x rate of each kind."""
+    yield {
+        "line": _name(line),
+        "streams": line.sum.stream_count or None,
+        "quantity": None,
+        "rate": None,
+        "usd_cents": cents_text(line.sum.usd_cents),
+        "billed_cents": line.billed_cents,
+    }
+    rows = rate_rows(rates)
+    decimals = rate_decimals(rows)
+    for row in rows:
+        yield {
+            "line": f"· {row.what}",
+            "streams": None,
+            "quantity": None if row.quantity is None else quantity_text(row.quantity),
+            "rate": row.rate(decimals) or None,
+            "usd_cents": cents_text(row.usd_cents),
+            "billed_cents": None,
+        }
+
+
+def _name(line: InvoiceLine) -> str:
+    each = line.sum
+    match each.kind:
+        case LineKind.USAGE:
+            return f"{each.provider}/{each.model}"
+        case LineKind.CARRIED_IN:
+            return f"carried over from {each.month}"
+        case LineKind.CREDIT | LineKind.CORRECTION:
+            return f"{each.kind.value}: {each.reason}"
+    return f"{each.kind.value.replace('_', ' ')} of {each.month}, {each.provider}/{each.model}"
+
+
+def _rate(rate: LineRate) -> dict[str, Any]:
+    return {
+        "kind": rate.kind.value if rate.kind else None,
+        "quantity": rate.quantity if isinstance(rate.quantity, int) else cents_text(rate.quantity),
+        "usd_per_million": None if rate.usd_per_million is None else cents_text(rate.usd_per_million),
+        "usd_per_hour": None if rate.usd_per_hour is None else cents_text(rate.usd_per_hour),
+        "usd_cents": cents_text(rate.usd_cents),
+    }
 
 
 def _details(stored: StoredInvoice, push: PushView) -> dict[str, Any]:
@@ -107,6 +159,8 @@ def _details(stored: StoredInvoice, push: PushView) -> dict[str, Any]:
         "seal": stored.closed.seal.hex(),
         "stripe_invoice_id": push.stripe_invoice_id,
         "stripe_url": push.stripe_url,
+        "payment_due_at": push.payment_due_at.isoformat() if push.payment_due_at else None,
+        "paid_at": push.paid_at.isoformat() if push.paid_at else None,
         "problem": push.problem,
     }
 
@@ -119,6 +173,7 @@ def _row(stored: StoredInvoice, push: PushView) -> dict[str, Any]:
         "customer_id": invoice.customer_id,
         "period": str(invoice.period),
         "usd_cents": cents_text(invoice.exact_usd_cents),
+        "prepaid_usd_cents": cents_text(invoice.prepaid_usd_cents),
         "carried_in_usd_cents": cents_text(invoice.carried_in_usd_cents),
         "billed_cents": invoice.billed_cents,
         "remainder_usd_cents": cents_text(invoice.remainder_usd_cents),

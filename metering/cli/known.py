@@ -33,7 +33,7 @@ def customer_hint(connection: Connection, customer_id: str | None) -> str | None
     """What to say if there is no such customer yet: its first event creates it, however its id is spelt there."""
     if customer_id is None or get_customer(connection, customer_id=customer_id, now=utc_now()) is not None:
         return None
-    return f"note: there was no customer {customer_id!r} yet{_similar_customer(connection, customer_id)}"
+    return f"note: there is no customer {customer_id!r} yet{_similar_customer(connection, customer_id)}"
 
 
 def provider_hint(connection: Connection, provider: str) -> str | None:
@@ -41,7 +41,7 @@ def provider_hint(connection: Connection, provider: str) -> str | None:
     known = {each.card.provider for each in load_rate_cards(connection)}
     if provider.lower() in known:
         return None
-    return f"note: no rate card is of provider {provider!r}{did_you_mean(provider.lower(), known)}"
+    return f"note: provider {provider!r} has no rate card{did_you_mean(provider.lower(), known)}"
 
 
 def say_hint(hint: str | None) -> None:

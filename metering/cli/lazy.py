@@ -37,6 +37,14 @@ class PlainCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_types_of_flags(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            # Typer validates with pydantic, which puts this in front of every message.
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
 
 class _Listed(TyperCommand):
     """A command that is listed but not imported. `load` makes the command that runs."""

@@ -85,7 +85,7 @@ def diff(
     model: OnlyModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show each price that an import would change, for each customer with what a month would have cost by it.
+    """Show each price that an import would change, and what it changes for each customer in a month.
 
     The month's usage is priced once more, exactly; nothing is written. Cards that change no current price follow.
     """
@@ -101,7 +101,7 @@ def diff(
     rows = [row for change, of in zip(plan.price_changes, costs, strict=True) for row in _difference(change, of)]
     shown = {(change.provider, change.model) for change in plan.price_changes}
     rows += [
-        {**_change(change), **_NOBODY}
+        {**_change(change), **_NO_CUSTOMER}
         for change in plan.changes
         if (change.card.provider, change.card.model) not in shown
     ]
@@ -197,7 +197,7 @@ def _say_changes(plan: ImportPlan) -> None:
         say(f"{count:,} models were skipped: {reason} (list them with --omissions)")
 
 
-_NOBODY = {
+_NO_CUSTOMER = {
     "customer": None,
     "stream_count": 0,
     "usd_cents": "0",
@@ -218,7 +218,7 @@ def _difference(change: PriceChange, costs: Sequence[RateCost]) -> Iterator[dict
         "rate_card_id": change.becomes.rate_card_id,
     }
     if not costs:
-        yield {**what, **_NOBODY}
+        yield {**what, **_NO_CUSTOMER}
     for cost in costs:
         yield {
             **what,

@@ -16,7 +16,7 @@ from metering.server.bootstrap import build_service
 from metering.server.outgoing import build_pusher
 from metering.server.settings import load_settings
 from metering.server.terminal.columns import dollars
-from metering.server.terminal.output import say, show, show_one
+from metering.server.terminal.output import counted, say, show, show_one
 from metering.stripe.reconcile import reconcile
 from metering.stripe.repair_drift import Caps
 from metering.stripe.store.reconciliations import FoundDrift
@@ -75,7 +75,7 @@ def reconcile_command(
         )
         if report.compared or rows:
             print(
-                f"{report.compared:,} invoices compared: {_dollars(report.ours_cents)} ours,"
+                f"{counted(report.compared, 'invoice')} compared: {_dollars(report.ours_cents)} ours,"
                 f" {_dollars(report.theirs_cents)} at Stripe, {_dollars(drift)} difference before repairs"
             )
         if report.problem:

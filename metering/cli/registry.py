@@ -112,12 +112,36 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         list="List open holds: money set aside for streams whose charge is not booked yet.",
         release="Give back the hold of a stream that was not sent upstream.",
     ),
+    "grants": _group(
+        "grants:app",
+        MONEY,
+        "Prepaid and promotional money of customers, which pays for what they use.",
+        create="Make a grant: money that pays for what the customer uses from now on.",
+        list="List grants with what is left of each, newest first.",
+        show="Show a grant, and its newest entries with the charges that it paid for.",
+        void="Take back what is left of a grant, without money back.",
+        refund="Take what is left out of a grant, and show which part of its price to pay back.",
+    ),
+    "balance": _command(
+        "balances:balance_command",
+        MONEY,
+        "Show what a customer has left of its grants, and what of it expires when.",
+        "balance acme",
+    ),
+    "deferred-revenue": _command(
+        "balances:deferred_revenue_command",
+        MONEY,
+        "Show which part of the price of grants is deferred in a month, by grant and in all.",
+        "deferred-revenue --period 2026-10",
+    ),
     "backlog": _group(
-        "corrections:backlog",
+        "backlog:app",
         MONEY,
         "Streams that need attention or a missing fact. They are not billed until they are settled.",
         list="List the streams in the backlog, longest waiting first, with the fix for each.",
-        resolve="Settle a stream by decision.",
+        show="Show what a stream may be billed for, the facts that contradict each other, and what each decision"
+        " books.",
+        resolve="Settle a stream by decision. A terminal asks first, and says what is booked.",
     ),
     "verify": _command(
         "verify:verify_command",
@@ -132,8 +156,8 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         **{
             "import": "Compare the installed genai-prices package with the current rates; add the changes with"
             " --approve.",
-            "diff": "Show each price that an import would change, for each customer with what a month would have"
-            " cost by it.",
+            "diff": "Show each price that an import would change, and what it changes for each customer in a"
+            " month.",
             "list": "List rate cards, oldest first within a model.",
             "set": "Add a dated rate card for a model.",
         },
@@ -167,7 +191,7 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         list="List all keys, without their secrets.",
         rotate="Give a key a new secret, under the same ID, and show it once.",
         revoke="Revoke a key for good.",
-        limit="Set the limits of a key, to each API process.",
+        limit="Set the limits of a key.",
     ),
     "reader": _group(
         "access:reader",
@@ -255,6 +279,10 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
             "gateway": "Measure chunks per second, latency and CPU of the gateway, against a bare TCP"
             " pass-through.",
             "emitter": "Measure the microseconds of a call of the embedded emitter, against an append to a queue.",
+            "resume": "Measure what an X-Resume-Key costs: the first chunk, and CPU per chunk, also with a second"
+            " reader.",
+            "neighbours": "Measure how long a quiet client waits beside noisy ones: large and bad bodies, readers,"
+            " connections.",
             "chaos": "Run the whole product under faults, and compare every cost, month and invoice.",
             "reliability-page": "Write the report of a chaos run as a Markdown page.",
             "page": "Write the results of a folder as a Markdown page.",

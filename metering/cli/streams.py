@@ -20,7 +20,13 @@ from metering.corrections.resolve_stream import UnknownStreamError
 from metering.db.engine import transaction
 from metering.events.events import Outcome
 from metering.events.usage import COUNTERS, Usage
-from metering.ledger.queries.found_streams import FinalFilter, FoundStream, find_streams, list_under_way
+from metering.ledger.queries.found_streams import (
+    FinalFilter,
+    FoundStream,
+    OpenFilter,
+    find_streams,
+    list_under_way,
+)
 from metering.ledger.queries.streams import StreamView, get_stream
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
@@ -47,7 +53,7 @@ def list_them(
     until: Annotated[datetime | None, typer.Option(help="Ended before this time, UTC. Default: now.")] = None,
     provider: OnlyProvider = None,
     model: Annotated[str | None, typer.Option(help="Only this model, as in the events.")] = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="Only streams that ended like this.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only streams with this outcome.")] = None,
     in_progress: Annotated[
         bool, typer.Option("--in-progress", help="Streams that are not final, instead of final ones.")
     ] = False,
@@ -61,7 +67,7 @@ def list_them(
     now = utc_now()
     if in_progress:
         with database() as connection:
-            waiting = list_under_way(connection, customer_id=customer, limit=limit)
+            waiting = list_under_way(connection, where=OpenFilter(customer_id=customer), limit=limit)
         rows = [_in_progress(each) for each in waiting]
         show(rows, as_json=as_json, empty="no stream is in progress", important=_IDENTITY)
         return

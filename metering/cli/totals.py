@@ -25,7 +25,8 @@ from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 from metering.server.terminal.output import say, show
 from metering.streams.accrue_streams import Accrual, accrue_streams
-from metering.totals.queries.totals import Group, Order, TotalRow, TotalsQuestion, read_totals
+from metering.totals.queries.orders import Order
+from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
 
 _COUNTED = ("input_tokens", "cache_read_input_tokens", "output_tokens", "reasoning_output_tokens")
@@ -36,18 +37,18 @@ def totals_command(
     period: Annotated[
         str | None, typer.Option(help="The month, e.g. 2026-10. Default: the current one, unless --from is given.")
     ] = None,
-    from_: Annotated[datetime | None, typer.Option("--from", help="Begin of a range, in UTC.")] = None,
-    to: Annotated[datetime | None, typer.Option(help="Its end, exclusive, in UTC. Default: now.")] = None,
+    from_: Annotated[datetime | None, typer.Option("--from", help="Start of a range, in UTC.")] = None,
+    to: Annotated[datetime | None, typer.Option(help="End of the range, exclusive, in UTC. Default: now.")] = None,
     by: Annotated[
         list[Group] | None,
         typer.Option("--by", help="A row for each; repeatable. Default: customer_id, or model with --customer."),
     ] = None,
     granularity: Annotated[
-        Granularity, typer.Option(help="Also a row for each of these; days and hours of a month are those of UTC.")
+        Granularity, typer.Option(help="Also a row for each of these. Days and hours are in UTC.")
     ] = Granularity.NONE,
     customer: OnlyCustomer = None,
     time_zone: Annotated[
-        str | None, typer.Option(help="Sum the month of this time zone, e.g. Europe/Berlin, for all alike.")
+        str | None, typer.Option(help="Sum every customer's month in this time zone, e.g. Europe/Berlin.")
     ] = None,
     limit: Limit = 1000,
     as_json: AsJson = False,

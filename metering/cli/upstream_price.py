@@ -29,7 +29,7 @@ class Decision(StrEnum):
 
 @app.command("list")
 def list_them(provider: OnlyProvider = None, as_json: AsJson = False) -> None:
-    """List the settings. The cost of a provider without one is kept beside ours, and is no price."""
+    """List the settings. Without a setting, a provider's own cost is stored but sets no price."""
     with database() as connection:
         found = list_upstream_prices(connection, provider=provider)
     show(

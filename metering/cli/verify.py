@@ -13,7 +13,7 @@ from metering.server.terminal.output import fail, show
 
 def verify_command(
     receipt: Annotated[
-        str, typer.Argument(metavar="RECEIPT|CUSTOMER", help="A receipt's file, or the customer of a stream.")
+        str, typer.Argument(metavar="RECEIPT|CUSTOMER", help="A receipt file, or the customer of a stream.")
     ],
     stream_id: Annotated[
         str | None, typer.Argument(metavar="[STREAM]", help="The stream's ID, whose receipt is made now.")
@@ -22,7 +22,7 @@ def verify_command(
 ) -> None:
     """Recompute a receipt's usage, lines and sums.
 
-    A receipt's file (of `metering streams receipt`, or GET /v1/streams/…/receipt) needs no database. With a
+    A receipt file (from `metering streams receipt`, or GET /v1/streams/…/receipt) needs no database. With a
     customer and a stream, the receipt is made from the database first. Exit code 2: a check fails.
     """
     checks = verify_document(_read(Path(receipt)) if stream_id is None else _made(receipt, stream_id))

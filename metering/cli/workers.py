@@ -35,5 +35,5 @@ def _become_celery(*arguments: str) -> None:
         # Checked here, so that a wrong configuration is one clear line and not a Celery traceback.
         build_service(settings).dispose()
     except DatabaseUnavailableError as error:
-        log.warning("PostgreSQL is away: nothing is done until it is back", extra={"error": str(error)})
+        log.warning("PostgreSQL is unavailable: work waits until it is back", extra={"error": str(error)})
     os.execv(sys.executable, [sys.executable, "-m", "celery", *arguments])

@@ -65,7 +65,7 @@ _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def plain_decimal(text: str) -> Decimal:
-    """A number that somebody wrote in plain digits. There is no negative zero.
+    """A number written in plain digits. There is no negative zero.
 
     >>> plain_decimal("-0.50")
     Decimal('-0.50')
@@ -92,3 +92,26 @@ def cents_text(amount: Decimal) -> str:
     if not amount:
         return "0"
     return format(EXACT.normalize(amount), "f")
+
+
+def dollars_text(cents: Decimal | int, *, decimals: int = 2) -> str:
+    """Cents as dollars, with every digit, and at least this many decimals.
+
+    >>> dollars_text(Decimal("0.4985")), dollars_text(-123456), dollars_text(0)
+    ('$0.004985', '-$1,234.56', '$0.00')
+    >>> dollars_text(5, decimals=4)
+    '$0.0500'
+    """
+    amount = EXACT.scaleb(Decimal(cents), -2)
+    whole, _, digits = cents_text(abs(amount)).partition(".")
+    return f"{'-' if amount < 0 else ''}${int(whole):,}.{digits.ljust(decimals, '0')}"
+
+
+def decimals_of(amounts: Iterable[Decimal]) -> int:
+    """The decimals that amounts of cents need as dollars: one precision for a column of them, at least two.
+
+    >>> decimals_of([Decimal("0.4985"), Decimal(100)]), decimals_of([])
+    (6, 2)
+    """
+    exponents = (EXACT.normalize(each).as_tuple().exponent for each in amounts)
+    return max((2 - each for each in exponents if isinstance(each, int) and each < 0), default=2)

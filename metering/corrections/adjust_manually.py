@@ -80,16 +80,20 @@ def adjust_manually(
         booking = booking_of_manual(adjustment, bill, billed.start if billed else None)
         post_bookings(connection, customer_ids=[customer_id], bookings=lambda _: [booking], now=now)
         remember_result(connection, key, result_id=adjustment.adjustment_id, now=now)
-        log_action(
-            connection,
-            by=booked_by,
-            now=now,
-            kind="adjustment",
-            action="book",
-            subject=adjustment.adjustment_id,
-            after=_state(adjustment),
-        )
+        _log(connection, adjustment, booked_by)
     return adjustment
+
+
+def _log(connection: Connection, adjustment: ManualAdjustment, by: Author) -> None:
+    log_action(
+        connection,
+        by=by,
+        now=adjustment.booked_at,
+        kind="adjustment",
+        action="book",
+        subject=adjustment.adjustment_id,
+        after=_state(adjustment),
+    )
 
 
 def _state(adjustment: ManualAdjustment) -> State:

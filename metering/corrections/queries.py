@@ -1,10 +1,10 @@
-"""The backlog: streams that need a person or a fact that is missing, the longest waiting first."""
+"""The backlog: streams that need attention or a fact that is missing, the longest waiting first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from metering.events.events import UsageSource
 from metering.streams.resolutions import ResolutionAction
@@ -59,30 +59,37 @@ def _conflict_fix(facts: StreamFacts) -> str:
     return f"{resolve}; no usage_source ranks higher than that of these stream-ends"
 
 
-_BACKLOG = text(
-    f"""
-    SELECT {STREAM_COLUMNS}, s.first_received_at FROM streams s
-    WHERE {IN_BACKLOG}
-      AND (CAST(:state AS text) IS NULL OR s.state = :state)
-      AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
-      AND (CAST(:since AS timestamptz) IS NULL
-           OR (s.first_received_at, s.customer_id, s.stream_id) > (:since, :after_customer, :after_stream))
-    ORDER BY s.first_received_at, s.customer_id, s.stream_id LIMIT :limit
-    """
-)
+def _backlog(after: str, order: str) -> TextClause:
+    return text(
+        f"""
+        SELECT {STREAM_COLUMNS}, s.first_received_at FROM streams s
+        WHERE {IN_BACKLOG}
+          AND (CAST(:state AS text) IS NULL OR s.state = :state)
+          AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
+          AND (CAST(:since AS timestamptz) IS NULL
+               OR (s.first_received_at, s.customer_id, s.stream_id) {after}
+                  (:since, :after_customer, :after_stream))
+        ORDER BY s.first_received_at {order}, s.customer_id {order}, s.stream_id {order} LIMIT :limit
+        """
+    )
+
+
+_LONGEST_FIRST, _NEWEST_FIRST = _backlog(">", "ASC"), _backlog("<", "DESC")
 
 
 _COUNT = text(
     f"""
     SELECT count(*) FROM streams s WHERE {IN_BACKLOG}
+      AND (CAST(:state AS text) IS NULL OR s.state = :state)
       AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
     """
 )
 
 
-def count_backlog(connection: Connection, *, customer_id: str | None) -> int:
-    """The number of streams in the backlog, of one customer or of all (None)."""
-    count: int = connection.execute(_COUNT, {"customer_id": customer_id}).scalar_one()
+def count_backlog(connection: Connection, *, customer_id: str | None, state: State | None = None) -> int:
+    """The number of streams in the backlog, of one customer or of all (None), in one state or in all (None)."""
+    parameters = {"customer_id": customer_id, "state": state.value if state else None}
+    count: int = connection.execute(_COUNT, parameters).scalar_one()
     return count
 
 
@@ -93,14 +100,15 @@ def list_backlog(
     customer_id: str | None,
     after: tuple[datetime, str, str] | None,
     limit: int,
+    newest_first: bool = False,
 ) -> Sequence[BacklogItem]:
     """Up to `limit` streams of the backlog after the position `after`, a (since, customer_id, stream_id).
 
-    None does not filter.
+    None does not filter. The longest waiting are first, or the newest.
     """
     since, after_customer, after_stream = after or (None, None, None)
     rows = connection.execute(
-        _BACKLOG,
+        _NEWEST_FIRST if newest_first else _LONGEST_FIRST,
         {
             "state": state.value if state else None,
             "customer_id": customer_id,
@@ -111,3 +119,17 @@ def list_backlog(
         },
     )
     return [BacklogItem(stream=stored_stream(row), since=row.first_received_at) for row in rows]
+
+
+_ONE = text(
+    f"""
+    SELECT {STREAM_COLUMNS}, s.first_received_at FROM streams s
+    WHERE s.customer_id = :customer_id AND s.stream_id = :stream_id AND {IN_BACKLOG}
+    """
+)
+
+
+def get_backlog_item(connection: Connection, *, customer_id: str, stream_id: str) -> BacklogItem | None:
+    """A stream of the backlog; None if it is not in it."""
+    row = connection.execute(_ONE, {"customer_id": customer_id, "stream_id": stream_id}).first()
+    return BacklogItem(stream=stored_stream(row), since=row.first_received_at) if row else None

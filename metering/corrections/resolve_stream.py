@@ -7,7 +7,9 @@ from sqlalchemy import Engine
 from metering.access.actors import Author
 from metering.access.store.audit_log import log_action
 from metering.core.errors import MeteringError
+from metering.corrections.examine_stream import check_version
 from metering.db.engine import transaction
+from metering.prices.store.book import PriceBooks
 from metering.streams.resolutions import Resolution, ResolutionAction, fingerprints_of
 from metering.streams.settlement import NEEDS_PERSON, SETTLED_BY, State
 from metering.streams.store.due import wake_stream
@@ -36,14 +38,19 @@ def resolve_stream(
     reason: str,
     resolved_by: Author,
     now: datetime,
+    version: str | None = None,
+    price_books: PriceBooks | None = None,
 ) -> Resolution:
     """Record a resolution and make the stream due. It holds while the winning start and end stay the same.
+
+    `version` is that of the examination that the decision is about; checking it needs `price_books`.
 
     Raises:
         UnknownStreamError: no event of the stream has arrived.
         NotInBacklogError: the stream is not in the backlog.
         InvalidResolutionError: `bill_as_is` for a stream that is not conflicting or has no start,
             `bill_as_received` for one that is not misdated, any for one that failed, or the reason is empty.
+        StreamChangedError: `version` is given, and the stream or its price has changed since.
     """
     if not reason.strip():
         raise InvalidResolutionError("reason: required, it is kept with the resolution")
@@ -52,6 +59,8 @@ def resolve_stream(
         if not locked:
             raise UnknownStreamError(f"customer {customer_id!r} has no stream {stream_id!r}")
         stream = locked[0]
+        if version is not None and price_books is not None and stream.state in NEEDS_PERSON:
+            check_version(stream, version, price_books.current(connection))
         _check(stream, action)
         start_fingerprint, end_fingerprint = fingerprints_of(stream.facts)
         resolution = Resolution(

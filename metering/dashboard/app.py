@@ -7,13 +7,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 from metering.core.errors import MeteringError
 from metering.dashboard.access import SCOPES_OF_PAGES, needs
 from metering.dashboard.adjust_form import adjust_form_routes
+from metering.dashboard.alert_forms import alert_form_routes
 from metering.dashboard.backlog_form import backlog_form_routes
+from metering.dashboard.budget_forms import budget_form_routes
+from metering.dashboard.credit_forms import credit_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
 from metering.dashboard.errors import HANDLERS, as_dashboard_error, is_of_a_page
 from metering.dashboard.key_forms import key_form_routes
@@ -21,33 +22,29 @@ from metering.dashboard.month_end_forms import month_end_form_routes
 from metering.dashboard.page_rendering import open_page_request, problem_page, render_page
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages import PAGES
-from metering.dashboard.rendering import HEADERS, STATIC
+from metering.dashboard.preferences import preference_routes
 from metering.dashboard.sign_in import sign_in_routes
+from metering.dashboard.static_files import StaticFiles
+from metering.dashboard.webhook_forms import webhook_form_routes
 from metering.server.bootstrap import Service
 
-_IMMUTABLE = "public, max-age=31536000, immutable"
 
-
-class _Static(StaticFiles):
-    """Files whose addresses change with their content."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers.update({**HEADERS, "cache-control": _IMMUTABLE})
-        return response
-
-
-def create_dashboard(service: Service, *, exports: Engine) -> Starlette:
+def create_dashboard(service: Service, *, exports: Engine, files: StaticFiles) -> Starlette:
     """The application; mount it at `/dashboard`. Downloads of months use the engine `exports`."""
     return Starlette(
         routes=[
-            Mount("/static", _Static(directory=str(STATIC))),
+            Mount("/static", files),
             *sign_in_routes(service),
             *backlog_form_routes(service),
             export_route(service, engine=exports),
             *key_form_routes(service),
             *month_end_form_routes(service),
             *adjust_form_routes(service),
+            *alert_form_routes(service),
+            *webhook_form_routes(service),
+            *preference_routes(service),
+            *budget_form_routes(service),
+            *credit_form_routes(service),
             *(
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_page(service, build)), methods=["GET"])
                 for path, build in PAGES

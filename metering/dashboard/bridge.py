@@ -15,7 +15,12 @@ from metering.totals.queries.totals import TotalsQuestion, read_totals
 
 
 def bridge(request: PageRequest, month: Month, *, customer_id: str | None, final: Decimal) -> Table | None:
-    """The table; None while the month has no invoice. `final` is the month's final cost on the page, in cents."""
+    """The table; None while the month has no invoice, and for days.
+
+    `final` is the month's final cost on the page, in cents.
+    """
+    if month.picked:
+        return None
     bills = invoiced(request.connection, period=str(month.period), customer_id=customer_id)
     if not bills.count:
         return None
@@ -33,10 +38,12 @@ def bridge(request: PageRequest, month: Month, *, customer_id: str | None, final
         ("Not invoiced yet", EXACT.subtract(of_invoiced, whole), link("customers", month=str(month.period))),
         ("Late usage, adjustments and credits of other months", EXACT.subtract(bills.exact_usd_cents, of_invoiced),
          invoices),
+        ("Paid from prepaid credit", EXACT.minus(bills.prepaid_usd_cents), invoices),
         ("Carried from earlier invoices", bills.carried_in_usd_cents, invoices),
         ("Carried to later invoices", EXACT.minus(bills.remainder_usd_cents), invoices),
     ]  # fmt: skip
     return Table(
+        fixed=True,
         name="bridge",
         title="From final to invoiced",
         columns=[Column("part", "Part"), Column("amount", "Amount", Kind.EXACT_MONEY)],

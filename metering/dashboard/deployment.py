@@ -13,6 +13,11 @@ def deployment_of(settings: Settings) -> Sequence[tuple[str, str]]:
     return (settings.environment, "environment"), _stripe(settings)
 
 
+def bills_with_stripe(settings: Settings) -> bool:
+    """Whether invoices go to Stripe itself, and not to the local stand-in."""
+    return _stripe(settings)[1] in ("live", "test")
+
+
 def _stripe(settings: Settings) -> tuple[str, str]:
     if settings.stripe_api_base is not None and urlsplit(settings.stripe_api_base).hostname in _OURS:
         return "Local Stripe: no money moves", "local"

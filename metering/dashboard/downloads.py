@@ -16,10 +16,11 @@ from metering.audit.receipt_document import receipt_document
 from metering.core.clock import utc_now
 from metering.core.period import BillingPeriod
 from metering.dashboard.access import needs
+from metering.dashboard.arranging import Arrangement
 from metering.dashboard.errors import InvalidFilterError, NotFoundError
 from metering.dashboard.months import Month
 from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.pages.invoices import stored_invoice
+from metering.dashboard.pages.invoice import stored_invoice
 from metering.dashboard.rendering import HEADERS
 from metering.dashboard.sessions import viewer_of
 from metering.dashboard.tables import Table, table_csv
@@ -74,9 +75,7 @@ def table_file(request: PageRequest, build: Callable[[PageRequest], Page], name:
 def _file_name(request: PageRequest, page: Page, table: str) -> str:
     """`umbrella-2026-11-models.csv`: whose, of which month, what; a table without months has the day."""
     month = page.context.get("month")
-    when = (
-        str(month.period) if isinstance(month, Month) else request.query.get("month") or f"{request.now:%Y-%m-%d}"
-    )
+    when = month.name if isinstance(month, Month) else request.query.get("month") or f"{request.now:%Y-%m-%d}"
     whose = request.query.get("customer_id") or request.viewer.customer_id if request.viewer else None
     return plain_name(*([whose] if whose else []), when, f"{table}.csv")
 
@@ -93,7 +92,7 @@ def _pages(request: PageRequest, build: Callable[[PageRequest], Page], name: str
                 f"{table.title}: more than {rows:,} rows, too many for this file. Add filters, or export a month"
                 " without a row limit: Invoices, Downloads"
             )
-        yield table
+        yield Arrangement(request.query, rows == len(table.rows)).in_order(table)
         if table.more is None:
             return
         request = replace(request, query=QueryParams(urlsplit(table.more).query))

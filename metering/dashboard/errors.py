@@ -15,7 +15,7 @@ from metering.core.errors import MeteringError
 from metering.core.period import InvalidPeriodError
 from metering.core.request_id import current_request_id
 from metering.customers.store import UnknownCustomerError
-from metering.dashboard.rendering import HEADERS, render
+from metering.dashboard.rendering import HEADERS, Theme, render, theme_of
 from metering.db.engine import DatabaseUnavailableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
 from metering.exports.export_month import NotForExcelError
@@ -44,6 +44,13 @@ class InvalidFormError(DashboardError):
 
     status = 422
     title = "Invalid form"
+
+
+class ChangedError(DashboardError):
+    """What a form is about has changed since its page was read."""
+
+    status = 409
+    title = "Changed since"
 
 
 class NotFoundError(DashboardError):
@@ -92,12 +99,12 @@ def error_page(request: Request, error: DashboardError) -> Response:
     """The answer to a failed request; without a session, a redirect to the sign-in form."""
     if isinstance(error, SignedOutError):
         return _to_sign_in(request)
-    return _page(error.title, str(error), error.status)
+    return _page(error.title, str(error), error.status, theme_of(request.cookies))
 
 
-def _page(title: str, detail: str, status: int) -> Response:
+def _page(title: str, detail: str, status: int, theme: Theme) -> Response:
     context = {"title": title, "detail": detail, "status": status, "request_id": current_request_id()}
-    return render("error.html.j2", context, status=status)
+    return render("error.html.j2", context, status=status, theme=theme)
 
 
 def _to_sign_in(request: Request) -> Response:
@@ -162,7 +169,7 @@ def _answer_http(request: Request, error: Exception) -> Response:
 def _answer_unexpected(request: Request, error: Exception) -> Response:
     # The server logs the traceback; this line adds the path.
     log.error("unexpected error", extra={"path": request.url.path, "error": type(error).__name__})
-    return _page("Internal error", "The error was logged. Try again.", 500)
+    return _page("Internal error", "The error was logged. Try again.", 500, theme_of(request.cookies))
 
 
 HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {

@@ -16,6 +16,16 @@ _MAX_SHOWN = 80
 _TOKEN_FIELD = "token"
 
 
+HOME = "/dashboard/"
+
+
+def own_page(address: str | None) -> str:
+    """Where to go after a form: a page of the dashboard, never another site."""
+    if address is None or not address.startswith(HOME):
+        return HOME
+    return HOME if any(character in address for character in "\\\r\n\t") else address
+
+
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form; the first one where a name repeats.
 

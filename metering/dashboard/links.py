@@ -29,6 +29,8 @@ _GROUPS = (
         (
             ("month_end", "Month end", "month-end", "calendar"),
             ("invoices", "Invoices", "invoices", "file-invoice"),
+            ("budgets", "Budgets", "budgets", "gauge"),
+            ("credits", "Credits", "credits", "coin"),
             ("drift", "Reconciliation", "drift", "scale"),
         ),
     ),
@@ -81,9 +83,24 @@ def stream_page(customer_id: str, stream_id: str) -> str:
     return link("stream", customer_id=customer_id, stream_id=stream_id)
 
 
+def stream_sheet(customer_id: str, stream_id: str) -> str:
+    """The address of the part that opens beside a list of streams."""
+    return link("stream/sheet", customer_id=customer_id, stream_id=stream_id)
+
+
+def line_page(invoice_id: str, line_key: str) -> str:
+    """The address of the entries of an invoice line."""
+    return link("invoice/entries", invoice_id=invoice_id, line=line_key)
+
+
 def invoice_page(invoice_id: str) -> str:
     """The address of an invoice's page, by its id or number."""
     return link("invoice", invoice_id=invoice_id)
+
+
+def grant_page(grant_id: str) -> str:
+    """The address of a grant's page."""
+    return link("grant", grant_id=grant_id)
 
 
 def rate_page(provider: str, model: str) -> str:
@@ -91,9 +108,9 @@ def rate_page(provider: str, model: str) -> str:
     return link("rate", provider=provider, model=model)
 
 
-def customer_cell(customer_id: str | None, *, name: str | None = None) -> Cell:
-    """A customer's id, under its name if that is known, linked to its page."""
-    return Cell(customer_id, customer_page(customer_id) if customer_id else None, name=name)
+def customer_cell(customer_id: str | None) -> Cell:
+    """A customer's id, linked to its page. Rendering adds the customer's name."""
+    return Cell(customer_id, customer_page(customer_id) if customer_id else None, customer=customer_id is not None)
 
 
 def stream_cell(customer_id: str, stream_id: str | None) -> Cell:
@@ -104,6 +121,11 @@ def stream_cell(customer_id: str, stream_id: str | None) -> Cell:
 def invoice_cell(text: str | None, invoice_id: str | None) -> Cell:
     """A text about an invoice, linked to its page."""
     return Cell(text, invoice_page(invoice_id) if invoice_id else None)
+
+
+def safe_url(url: str | None) -> str | None:
+    """An address at Stripe, if it is http or https; else None."""
+    return url if url is not None and url.startswith(("https://", "http://")) else None
 
 
 def _text(at: datetime) -> str:

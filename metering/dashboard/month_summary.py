@@ -79,7 +79,7 @@ def cost_by_day(request: PageRequest, month: Month, *, customer_id: str | None, 
         hrefs=[month.streams(customer_id=customer_id, day=month.day(day)) for day in days],
         empty=empty,
         partial=len(month.days) - 1 if month.is_current else None,
-        compared=(f"{month.before:%B}", before) if any(before) else None,
+        compared=(month.compared_short if month.picked else f"{month.before:%B}", before) if any(before) else None,
     )
 
 
@@ -112,23 +112,29 @@ def headline(
     ]  # fmt: skip
     if expected is not None:
         beside.append(money_tile("Forecast", expected, "at month end, if costs go on as in the last week"))
-    bills = invoiced(request.connection, period=str(month.period), customer_id=customer_id)
-    detail = counted(bills.count, "invoice") if bills.count else "after the end of the month"
-    invoices = link("invoices", month=str(month.period), customer_id=customer_id)
-    beside.append(money_tile("Invoiced", Decimal(bills.billed_cents), detail, href=invoices))
+    if not month.picked:
+        beside.append(_invoiced(request, month, customer_id=customer_id))
     whole = max(so_far, expected or ZERO)
+    change = f"{percent(final, before)} from {month.compared_title}: {money(before)}"
     return Headline(
-        title="Month to date" if month.is_current else month.title,
+        title="Month to date" if month.is_current and not month.picked else month.title,
         final=money_tile(
             "Final",
             final,
-            f"{percent(final, before)} from {month.compared_title}: {money(before)}",
+            change if month.compared else "",
             href=month.streams(customer_id=customer_id),
         ),
-        up=None if final == before else final > before,
+        up=None if final == before or month.compared is None else final > before,
         beside=beside,
         parts=_parts(final, accrued, whole) if whole > 0 else (),
     )
+
+
+def _invoiced(request: PageRequest, month: Month, *, customer_id: str | None) -> Tile:
+    bills = invoiced(request.connection, period=str(month.period), customer_id=customer_id)
+    detail = counted(bills.count, "invoice") if bills.count else "after the end of the month"
+    href = link("invoices", month=str(month.period), customer_id=customer_id)
+    return money_tile("Invoiced", Decimal(bills.billed_cents), detail, href=href)
 
 
 def _parts(final: Decimal, accrued: Decimal, whole: Decimal) -> Sequence[tuple[str, str]]:

@@ -6,14 +6,19 @@ from decimal import Decimal
 
 from metering.core.money import ZERO, sum_cents
 from metering.customers.queries.month_bounds import BillingMonths, month_bounds
+from metering.dashboard.arranging import Sort
 from metering.dashboard.months import Month
 from metering.dashboard.page_request import PageRequest
 from metering.streams.accrue_streams import Accrual, accrue_streams
-from metering.totals.queries.totals import Group, Order, TotalRow, TotalsQuestion, read_totals
+from metering.totals.queries.orders import Order
+from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
 
 # More than a month has by day and model.
 _MAX_ROWS = 100_000
+# The columns by which a ranking of many groups is sorted, with the order of the totals.
+SORTS = {"cost": Order.COST, "streams": Order.STREAMS, "before": Order.BEFORE, "change": Order.RISE}
+BY_COST = Sort("cost", descending=True)
 
 
 def totals_by(
@@ -22,11 +27,15 @@ def totals_by(
     groups: Sequence[Group],
     *,
     customer_id: str | None,
-    order: Order = Order.COST,
+    sort: Sort = BY_COST,
+    after: Sequence[str] | None = None,
     limit: int = _MAX_ROWS,
     compared: bool = True,
 ) -> Sequence[TotalRow]:
-    """A month's final amounts by these groups, with those of the month before if `compared`."""
+    """A month's final amounts by these groups, with those of the month before if `compared`.
+
+    `sort` is one of `SORTS`; `after` the position of the last row of the page before.
+    """
     question = TotalsQuestion(
         from_=month.range_[0],
         to=month.range_[1],
@@ -35,7 +44,9 @@ def totals_by(
         compared=month.compared if compared else None,
         months=month.billing,
         compared_months=month.compared_billing if compared else None,
-        order=order,
+        order=SORTS[sort.column],
+        smallest_first=not sort.descending,
+        after=after,
         limit=limit,
     )
     return read_totals(request.connection, question=question)
@@ -59,7 +70,9 @@ def totals_by_day(
 
 
 def before_by_day(request: PageRequest, month: Month, *, customer_id: str | None) -> Sequence[Decimal]:
-    """The final amount of each day of the month before, in cents."""
+    """The final amount of each day of what the month is compared with, in cents; empty if that is nothing."""
+    if month.compared is None:
+        return []
     from_, to = month.whole_before
     question = TotalsQuestion(
         from_=from_,

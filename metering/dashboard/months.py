@@ -1,4 +1,4 @@
-"""The month that a page shows: its bounds, days and forecast, and what it is compared with.
+"""The month, or the days, that a page shows: bounds, days and forecast, and what it is compared with.
 
 A month of all customers has the bounds of each one's invoice, so that it has one figure on every page. Its days
 are those of UTC. A month by UTC is a choice.
@@ -13,11 +13,20 @@ from zoneinfo import ZoneInfo
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.core.period import BillingPeriod, day_bounds
 from metering.core.time_zones import UTC_ZONE, shown_zone
-from metering.customers.queries.customers import get_customer
 from metering.customers.queries.month_bounds import BillingMonths, month_bounds
+from metering.customers.queries.time_zones import time_zones_of
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import key_filter, link, range_filters, streams_of
 from metering.dashboard.page_request import PageRequest
+from metering.dashboard.ranges import (
+    Compare,
+    Days,
+    RangeMenu,
+    compared_so_far,
+    range_menu,
+    requested_span,
+)
+from metering.dashboard.values import counted
 from metering.totals.ranges import Range
 
 # A forecast uses the mean of at most this many whole days.
@@ -33,6 +42,10 @@ _BY_UTC = "utc"
 class Month:
     """`range_` is all of it; `compared` is the month before, up to the same hour while this month is running.
 
+    With `picked`, it is those days in place of a month: `period` is the month in which they begin, and `compared`
+    are as many days before, or a month earlier. `whole_before` is all of what it is compared with. `compared` is
+    None if it is compared with nothing.
+
     `billing` and `compared_billing` are set where each customer has the bounds of its own month. Then the ranges
     are those of customers in UTC. `customer_id` is the one customer that the month is of. `is_by_utc` if UTC was
     chosen.
@@ -41,12 +54,15 @@ class Month:
     period: BillingPeriod
     zone: ZoneInfo
     range_: Range
-    compared: Range
+    compared: Range | None
+    whole_before: Range
     now: datetime
     customer_id: str | None = None
     is_by_utc: bool = False
     billing: BillingMonths | None = None
     compared_billing: BillingMonths | None = None
+    picked: Days | None = None
+    compare: Compare = Compare.BEFORE
 
     @property
     def is_current(self) -> bool:
@@ -86,7 +102,7 @@ class Month:
             )
         if self.is_by_utc:
             return "Months and days are in UTC, whatever the time zone of the invoices."
-        return "" if str(self.zone) == "UTC" else f"Days and months are in {self.zone}."
+        return f"Days and months are in {self.zone}."
 
     def date(self, day: datetime) -> str:
         """A day as tables and files have it, e.g. `2026-11-01`."""
@@ -103,18 +119,26 @@ class Month:
 
     @property
     def title(self) -> str:
-        """The month as text, e.g. `November 2026`."""
-        return f"{self.period.start(time_zone=self.zone):%B %Y}"
+        """The month or the days as text, e.g. `November 2026`."""
+        return self.picked.title if self.picked else f"{self.period.start(time_zone=self.zone):%B %Y}"
+
+    @property
+    def name(self) -> str:
+        """The same for names of files, e.g. `2026-11`."""
+        return f"{self.picked.first}-{self.picked.last}" if self.picked else str(self.period)
 
     @property
     def compared_title(self) -> str:
         """The range that it is compared with, as text."""
-        before = self.before
-        return f"the same days of {before:%B}" if self.is_current else f"{before:%B %Y}"
+        if self.picked is not None:
+            return _COMPARED_DAYS[self.compare].format(days=counted(self.picked.count, "day"))
+        return f"the same days of {self.before:%B}" if self.is_current else f"{self.before:%B %Y}"
 
     @property
     def compared_short(self) -> str:
         """The same as a column heading."""
+        if self.picked is not None:
+            return "A month earlier" if self.compare is Compare.MONTH else "Days before"
         return f"{self.before:%B}, same days" if self.is_current else f"{self.before:%B}"
 
     @property
@@ -122,51 +146,98 @@ class Month:
         """The start of the month before."""
         return self.period.previous.start(time_zone=self.zone)
 
-    @property
-    def whole_before(self) -> Range:
-        """All of the month before."""
-        return self.compared[0], self.range_[0]
+
+_COMPARED_DAYS = {
+    Compare.BEFORE: "the {days} before",
+    Compare.MONTH: "the same days a month earlier",
+    Compare.NONE: "",
+}
 
 
 def requested_month(request: PageRequest, *, customer_id: str | None = None) -> Month:
-    """The month in the filter `month`, or the current one: of a customer, or of all customers.
+    """The month or the days that a request asks for, by default the current month: of a customer, or of all.
 
     Raises:
-        InvalidPeriodError: the filter is not a month.
-        InvalidFilterError: the month has not begun, or the filter `calendar` is neither billing nor utc.
+        InvalidPeriodError: the month is none.
+        InvalidFilterError: the month or the days are none or have not begun, or a filter beside them is invalid.
     """
     customer_id = customer_id or request.viewer.customer_id
     by_utc = request.one_of("calendar", ("billing", _BY_UTC)) == _BY_UTC
+    compare = Compare(request.one_of("compare", tuple(Compare)) or Compare.BEFORE)
     zone = UTC_ZONE if customer_id is None or by_utc else _zone_of(request, customer_id)
-    given = request.text("month")
-    period = BillingPeriod.parse(given) if given else BillingPeriod.containing(at=request.now, time_zone=zone)
+    span = requested_span(request, zone=zone)
+    if isinstance(span, Days):
+        return _of_days(request, span, zone, customer_id=customer_id, compare=compare)
+    return _of_month(request, span, zone, customer_id=customer_id, by_utc=by_utc, compare=compare)
+
+
+def _of_days(
+    request: PageRequest, days: Days, zone: ZoneInfo, *, customer_id: str | None, compare: Compare
+) -> Month:
+    shown = days.bounds(zone)
+    whole_before = (days.month_earlier if compare is Compare.MONTH else days.before).bounds(zone)
+    return Month(
+        period=BillingPeriod.containing(at=shown[0], time_zone=zone),
+        zone=zone,
+        range_=shown,
+        compared=None if compare is Compare.NONE else compared_so_far(shown, whole_before, request.now),
+        whole_before=whole_before,
+        now=request.now,
+        customer_id=customer_id,
+        picked=days,
+        compare=compare,
+    )
+
+
+def _of_month(
+    request: PageRequest,
+    period: BillingPeriod,
+    zone: ZoneInfo,
+    *,
+    customer_id: str | None,
+    by_utc: bool,
+    compare: Compare,
+) -> Month:
     with_bounds_of = None if by_utc else customer_id
     start, end = _bounds(request, period, zone, with_bounds_of)
     if start - _EARLIEST > request.now:
         raise InvalidFilterError(f"month: {period} has not begun")
     before, _ = _bounds(request, period.previous, zone, with_bounds_of)
-    compared, so_far = (before, start), None
-    if start <= request.now < end:
-        # To the hour, as roll-ups are by hour; at most to the end of the month before.
-        so_far = max(request.now.replace(minute=0, second=0, microsecond=0) - start, timedelta(hours=1))
-        compared = (before, min(before + so_far, start))
+    compared = compared_so_far((start, end), (before, start), request.now)
+    # To the hour, as roll-ups are by hour; at most to the end of the month before.
+    so_far = compared[1] - before if start <= request.now < end else None
     in_own_months = customer_id is None and not by_utc
     return Month(
         period=period,
         zone=zone,
         range_=(start, end),
-        compared=compared,
+        compared=None if compare is Compare.NONE else compared,
+        whole_before=(before, start),
         now=request.now,
         customer_id=customer_id,
         is_by_utc=by_utc,
         billing=BillingMonths(period=period) if in_own_months else None,
-        compared_billing=BillingMonths(period=period.previous, so_far=so_far) if in_own_months else None,
+        compared_billing=BillingMonths(period=period.previous, so_far=so_far)
+        if in_own_months and compare is not Compare.NONE
+        else None,
+        compare=compare,
+    )
+
+
+def month_menu(request: PageRequest, month: Month) -> RangeMenu:
+    """The range button of a page that shows a month or days, and compares them."""
+    return range_menu(
+        request,
+        shown=month.range_,
+        zone=month.zone,
+        month=None if month.picked else month.period,
+        month_is_over=month.is_over,
+        compare=month.compare,
     )
 
 
 def _zone_of(request: PageRequest, customer_id: str) -> ZoneInfo:
-    view = get_customer(request.connection, customer_id=customer_id, now=request.now)
-    return shown_zone(view.time_zone) if view else UTC_ZONE
+    return shown_zone(time_zones_of(request.connection, [customer_id]).get(customer_id, "UTC"))
 
 
 def _bounds(request: PageRequest, period: BillingPeriod, zone: ZoneInfo, customer_id: str | None) -> Range:
@@ -184,7 +255,7 @@ def forecast(month: Month, *, by_day: Sequence[Decimal], spent: Decimal) -> Deci
     """
     before_today = len(month.days) - 1
     whole = by_day[:before_today][-_FORECAST_DAYS:]
-    if not month.is_current or not whole:
+    if month.picked or not month.is_current or not whole:
         return None
     left = month.range_[1] - month.now
     days_left = Decimal(left // timedelta(seconds=1)) / Decimal(86_400)

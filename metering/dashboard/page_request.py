@@ -1,15 +1,17 @@
 """A request for a page (viewer, filters, database snapshot), and the page that answers it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 from starlette.datastructures import QueryParams
 
 from metering.core.cursors import decode_cursor, encode_cursor
+from metering.dashboard.arranging import Sort, sort_name
 from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.links import link
+from metering.dashboard.preferences import NO_PREFERENCES, Preferences
 from metering.dashboard.sessions import Viewer
 from metering.dashboard.tables import Table
 from metering.server.bootstrap import Service
@@ -17,15 +19,17 @@ from metering.server.bootstrap import Service
 _MAX_TEXT = 256
 # Rows that a CSV file reads at once: of a list with pages, and of a list without.
 _ROWS_PER_READ, _MAX_ROWS = 5_000, 50_000
-# Query parameters that are not filters.
-_NOT_FILTERS = ("csv", "behind")
+# Query parameters that are not filters; `open_…` name what is open beside a list.
+OPEN_PARAMETERS = ("open_customer", "open_stream")
+_NOT_FILTERS = ("csv", "behind", *OPEN_PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRequest:
     """A signed-in request, with the snapshot that answers it. `refreshes` when htmx reloads a part of the page.
 
-    `origin` is the address that the browser has of this service, without a path.
+    `origin` is the address that the browser has of this service, without a path. `preferences` are those in
+    its cookies.
     """
 
     service: Service
@@ -35,11 +39,16 @@ class PageRequest:
     now: datetime
     refreshes: bool
     origin: str
+    preferences: Preferences = NO_PREFERENCES
 
     @property
     def for_file(self) -> bool:
         """Whether a table is requested as a CSV file."""
         return "csv" in self.query
+
+    def asking(self, **query: str) -> "PageRequest":
+        """The same request with the query of a page, for a form that is answered with that page."""
+        return replace(self, query=QueryParams(query))
 
     def page_limit(self, table: str, shown: int) -> int:
         """How many rows to read at once of a list with pages: `shown`, or more for the table's file."""
@@ -89,6 +98,11 @@ class PageRequest:
         """All filters that are set, without the position."""
         return {name: value for name, value in self.query.items() if name not in _NOT_FILTERS}
 
+    def sort(self, table: str, *, by: Sequence[str], default: str) -> Sort:
+        """The sort of a list with several pages: one of the columns `by` that the database sorts by."""
+        given = Sort.parse(self.query.get(sort_name(table), default))
+        return given if given.column in by else Sort.parse(default)
+
     def time(self, name: str) -> datetime | None:
         """A time or a day, in UTC unless it has an offset.
 
@@ -132,7 +146,9 @@ class PageRequest:
 class Page:
     """What to render. `section` is its place in the navigation; `tables` are available as CSV files.
 
-    `calendar` says what its months and days are, where that is not plain."""
+    `calendar` says what its months and days are, where that is not plain. `customers` are the ids of those that it
+    names outside its tables. `customer_id` is set if all of it is about one customer.
+    """
 
     template: str
     title: str
@@ -140,4 +156,6 @@ class Page:
     context: Mapping[str, object]
     tables: Sequence[Table] = ()
     calendar: str = ""
+    customers: Collection[str] = ()
+    customer_id: str | None = None
     crumbs: Sequence[tuple[str, str]] = field(default=())

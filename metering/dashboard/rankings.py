@@ -1,11 +1,12 @@
 """Rankings: the cost of each group compared with the month before; each row links to its streams."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 from metering.core.money import EXACT
+from metering.dashboard.arranging import Sort
 from metering.dashboard.links import customer_cell, customer_page
-from metering.dashboard.month_totals import cost, previous_cost
+from metering.dashboard.month_totals import BY_COST, SORTS, cost, previous_cost
 from metering.dashboard.months import Month
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table, Value
 from metering.totals.queries.totals import Group, TotalRow
@@ -22,7 +23,6 @@ TITLES = {
     Group.RETRY: "Retry",
     Group.INLET: "Inlet",
 }
-NO_NAMES: Mapping[str, str] = {}
 
 
 def ranking(
@@ -35,14 +35,14 @@ def ranking(
     empty: str,
     whole: tuple[Decimal, Decimal] | None = None,
     customer_id: str | None = None,
-    names: Mapping[str, str] = NO_NAMES,
+    sort: Sort = BY_COST,
     more: Sequence[Column] = (),
     more_of: Sequence[Row] = (),
 ) -> Table:
     """Groups with their cost, share and change. `more` are further columns, `more_of` their values by row.
 
     `whole` is the cost in cents of all groups, now and before, where the rows are only some of them: the others
-    are a row of their own. `names` has the names of customers.
+    are a row of their own. `sort` is the order of the rows.
     """
     columns = [
         *(Column(group.value, TITLES[group]) for group in groups),
@@ -50,16 +50,19 @@ def ranking(
         Column("share", "Share", Kind.SHARE),
         Column("streams", "Streams", Kind.COUNT),
         *more,
-        Column("before", month.compared_short, Kind.MONEY),
-        Column("change", "Change", Kind.CHANGE),
-        Column("percent", "Change, %", Kind.PERCENT),
     ]
+    if month.compared is not None:
+        columns += [
+            Column("before", month.compared_short, Kind.MONEY),
+            Column("change", "Change", Kind.CHANGE),
+            Column("percent", "Change, %", Kind.PERCENT),
+        ]
     shown = (cost(rows), previous_cost(rows))
     now, before = whole or shown
     extra = list(more_of) or [{} for _ in rows]
     body = [
         {
-            **_group_cells(row, groups, names),
+            **_group_cells(row, groups),
             **_figures(row.usd_cents, row.compared_usd_cents, now, href=_href(row, groups, month, customer_id)),
             "streams": row.stream_count,
             **beside,
@@ -67,13 +70,20 @@ def ranking(
         for row, beside in zip(rows, extra, strict=True)
     ]
     rest = (EXACT.subtract(now, shown[0]), EXACT.subtract(before, shown[1]))
-    if any(rest):
-        body.append({groups[0].value: "All others", **_figures(*rest, now)})
+    others: Row | None = {groups[0].value: "All others", **_figures(*rest, now)} if any(rest) else None
     total: Row = {groups[0].value: "Total", **_figures(now, before, now)}
-    if not any(rest):
+    if others is None:
         total = {**total, "streams": sum(row.stream_count for row in rows)}
     return Table(
-        name=name, title=title, columns=columns, rows=body, total=total if len(body) > 1 else None, empty=empty
+        name=name,
+        title=title,
+        columns=columns,
+        rows=body,
+        rest=others,
+        total=total if len(body) > 1 or others else None,
+        empty=empty,
+        sorted_by=str(sort),
+        sorts=tuple(SORTS),
     )
 
 
@@ -87,15 +97,14 @@ def _figures(usd_cents: Decimal, before: Decimal, whole: Decimal, *, href: str |
     }
 
 
-def _group_cells(row: TotalRow, groups: Sequence[Group], names: Mapping[str, str]) -> dict[str, Value | Cell]:
+def _group_cells(row: TotalRow, groups: Sequence[Group]) -> dict[str, Value | Cell]:
     cells: dict[str, Value | Cell] = {}
     for group in groups:
         value = row.group[group.value]
         text = value if isinstance(value, str) else {True: "retry", False: "first", None: None}[value]
         if text is None and _is_manual(row) and group is groups[0]:
             text = CREDITS
-        is_customer = group is Group.CUSTOMER_ID
-        cells[group.value] = customer_cell(text, name=names.get(text or "")) if is_customer else text
+        cells[group.value] = customer_cell(text) if group is Group.CUSTOMER_ID else text
     return cells
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from decimal import Decimal
+from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from urllib.parse import urlencode
@@ -13,6 +14,7 @@ from starlette.responses import Response
 
 from metering.dashboard import values
 from metering.dashboard.tables import exact, shown
+from metering.months.line_rates import quantity_text
 
 # Nothing from other origins, no inline script or style, no framing, forms only to us.
 POLICY = (
@@ -30,13 +32,30 @@ HEADERS = {
 STATIC = files("metering.dashboard").joinpath("static")
 
 
+THEME_COOKIE = "metering_theme"
+
+
+class Theme(StrEnum):
+    """The colours of pages. SYSTEM is what the browser says."""
+
+    SYSTEM = "system"
+    LIGHT = "light"
+    DARK = "dark"
+
+
+def theme_of(cookies: Mapping[str, str]) -> Theme:
+    """The theme that a browser's cookies ask for."""
+    found = cookies.get(THEME_COOKIE, "")
+    return Theme(found) if found in set(Theme) else Theme.SYSTEM
+
+
 def query_with(query: Mapping[str, str], **changes: str) -> str:
     """A page's query with changes, URL-encoded."""
     return urlencode({**query, **changes})
 
 
 def static_url(name: str) -> str:
-    """The address of a static file, with a hash of its content so that browsers may cache it for ever."""
+    """The address of a static file, with a hash of its content so that browsers may cache it forever."""
     return f"/dashboard/static/{name}?v={_VERSIONS[name]}"
 
 
@@ -72,9 +91,11 @@ def _environment() -> Environment:
         "static_url": static_url,
         "query_with": query_with,
         "icon": icon,
-        "shown": shown,
+        "shown_value": shown,
         "percent_of": values.percent_of,
         "exact": exact,
+        "shown_exact": values.exact_money,
+        "exact_dollars": values.dollars_text,
     }
     environment.filters |= {
         "money": values.money,
@@ -84,6 +105,7 @@ def _environment() -> Environment:
         "timestamp": values.timestamp,
         "cents": lambda cents: values.money(Decimal(cents)),
         "age": values.age,
+        "quantity": quantity_text,
     }
     return environment
 
@@ -91,8 +113,12 @@ def _environment() -> Environment:
 _templates = _environment()
 
 
-def render(template: str, context: Mapping[str, object], *, status: int = 200) -> Response:
+def render(
+    template: str, context: Mapping[str, object], *, status: int = 200, theme: Theme = Theme.SYSTEM
+) -> Response:
     """A page, never cached by browsers or proxies: it contains what only its viewer may see."""
-    html = _templates.get_template(template).render(context)
+    # Macros see the context and would find these names in place of the functions.
+    assert not context.keys() & _templates.globals.keys()
+    html = _templates.get_template(template).render(context, theme=theme.value)
     headers = {**HEADERS, "cache-control": "no-store"}
     return Response(html, status, headers, media_type="text/html")

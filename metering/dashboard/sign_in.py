@@ -1,4 +1,4 @@
-"""Signing in with a key, and signing out. An address that fails often is told to wait; a right key always passes.
+"""Signing in with a key, and signing out. An address that fails often has to wait; a right key always passes.
 
 Keys are too long to be guessed. So the limit only slows guessing down, and does not lock out those who share the
 address.
@@ -16,12 +16,11 @@ from starlette.routing import Route
 from metering.core.clock import utc_now
 from metering.dashboard.access import needs, open_to_all
 from metering.dashboard.errors import SIGN_IN, DashboardError, TooManyAttemptsError
-from metering.dashboard.forms import read_form, read_signed_form
-from metering.dashboard.rendering import HEADERS, render
+from metering.dashboard.forms import own_page, read_form, read_signed_form
+from metering.dashboard.rendering import HEADERS, render, theme_of
 from metering.dashboard.sessions import delete_cookie, set_cookie, sign_in, sign_out
 from metering.server.bootstrap import Service
 
-_HOME = "/dashboard/"
 _MAX_FAILURES, _WINDOW_SECONDS = 10, 60.0
 _MAX_ADDRESSES = 10_000
 
@@ -60,13 +59,13 @@ def sign_in_routes(service: Service) -> list[Route]:
 
     @open_to_all
     async def show(request: Request) -> Response:
-        return _form(_destination(request.query_params.get("next")))
+        return _form(request, own_page(request.query_params.get("next")))
 
     @open_to_all
     async def submit(request: Request) -> Response:
         form = await read_form(request)
         address = request.client.host if request.client else "unknown"
-        destination = _destination(form.get("next"))
+        destination = own_page(form.get("next"))
         lifetime = service.settings.session_lifetime
         try:
             session = await run_in_threadpool(
@@ -75,9 +74,9 @@ def sign_in_routes(service: Service) -> list[Route]:
         except DashboardError as error:
             if wait := failed.wait_seconds(address):
                 refusal = TooManyAttemptsError(f"too many failed sign-ins from this address: wait {wait} s")
-                return _form(destination, refusal, headers={"retry-after": str(wait)})
+                return _form(request, destination, refusal, headers={"retry-after": str(wait)})
             failed.add(address)
-            return _form(destination, error)
+            return _form(request, destination, error)
         response = RedirectResponse(destination, status_code=303, headers=HEADERS)
         set_cookie(response, session, secure=request.url.scheme == "https", lifetime=lifetime)
         return response
@@ -98,16 +97,14 @@ def sign_in_routes(service: Service) -> list[Route]:
 
 
 def _form(
-    destination: str, error: DashboardError | None = None, *, headers: dict[str, str] | None = None
+    request: Request,
+    destination: str,
+    error: DashboardError | None = None,
+    *,
+    headers: dict[str, str] | None = None,
 ) -> Response:
     context = {"title": "Sign in", "next": destination, "problem": str(error) if error else None}
-    response = render("sign_in.html.j2", context, status=error.status if error else 200)
+    theme = theme_of(request.cookies)
+    response = render("sign_in.html.j2", context, status=error.status if error else 200, theme=theme)
     response.headers.update(headers or {})
     return response
-
-
-def _destination(given: str | None) -> str:
-    """Where to go after sign-in: a page of the dashboard, never another site."""
-    if given is None or not given.startswith("/dashboard/"):
-        return _HOME
-    return _HOME if any(character in given for character in "\\\r\n\t") else given

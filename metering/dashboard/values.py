@@ -7,6 +7,8 @@ from metering.core.money import EXACT, cents_text
 from metering.prices.rates import ALWAYS
 
 _CENT = Decimal("0.01")
+# The smallest amount that columns of small amounts show.
+_SMALLEST = Decimal("0.0001")
 # Significant digits of an amount below a cent.
 _SMALL_DIGITS = 2
 _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
@@ -26,15 +28,55 @@ def money(usd_cents: Decimal) -> str:
     return f"{sign}${size.quantize(step, ROUND_HALF_EVEN):,f}"
 
 
-def exact_money(usd_cents: Decimal) -> str:
-    """An amount in dollars with every digit.
+def money_to(usd_cents: Decimal, places: int) -> str:
+    """An amount in dollars with so many digits after the point; what would be shown as 0 is not.
 
-    >>> exact_money(Decimal("0.0026175")), exact_money(Decimal(5000)), exact_money(Decimal("-1"))
-    ('$0.000026175', '$50.00', '-$0.01')
+    >>> money_to(Decimal("0.0026175"), 4), money_to(Decimal("0.26"), 4), money_to(Decimal("-1234.5"), 2)
+    ('<$0.0001', '$0.0026', '-$12.34')
+    """
+    dollars = EXACT.scaleb(usd_cents, -2)
+    sign, size, step = ("-" if dollars < 0 else ""), abs(dollars), Decimal(1).scaleb(-places)
+    rounded = size.quantize(step, ROUND_HALF_EVEN)
+    return f"{sign}<${step:f}" if size and not rounded else f"{sign}${rounded:,f}"
+
+
+def exact_money(usd_cents: Decimal, decimals: int = 2) -> str:
+    """An amount in dollars with every digit, and at least this many decimals.
+
+    >>> exact_money(Decimal("0.0026175")), exact_money(Decimal(5000)), exact_money(Decimal("-1"), 4)
+    ('$0.000026175', '$50.00', '-$0.0100')
     """
     text = cents_text(EXACT.scaleb(usd_cents, -2))
     whole, _, digits = text.lstrip("-").partition(".")
-    return f"{'-' if usd_cents < 0 else ''}${int(whole):,}.{digits.ljust(2, '0')}"
+    return f"{'-' if usd_cents < 0 else ''}${int(whole):,}.{digits.ljust(decimals, '0')}"
+
+
+def small_money(usd_cents: Decimal) -> str:
+    """An amount in dollars to four digits; one that is smaller says so.
+
+    >>> small_money(Decimal("36.123")), small_money(Decimal("0.0026")), small_money(Decimal(0))
+    ('$0.3612', '<$0.0001', '$0.0000')
+    """
+    dollars = EXACT.scaleb(usd_cents, -2)
+    sign, size = ("-" if dollars < 0 else ""), abs(dollars)
+    if 0 < size < _SMALLEST:
+        return f"{'>-' if sign else '<'}${_SMALLEST}"
+    return f"{sign}${size.quantize(_SMALLEST, ROUND_HALF_EVEN):,f}"
+
+
+def duration(length: timedelta) -> str:
+    """How long something took, in the two largest units; below a minute in seconds to a tenth.
+
+    >>> duration(timedelta(seconds=4.23)), duration(timedelta(seconds=200)), duration(timedelta(hours=30))
+    ('4.2 s', '3 min 20 s', '1 d 6 h')
+    """
+    if length < timedelta(minutes=1):
+        return f"{Decimal(length // timedelta(milliseconds=1)) / 1000:.1f} s"
+    units = (*_UNITS, (timedelta(seconds=1), "s"))
+    first = next(place for place, (unit, _) in enumerate(units) if length >= unit)
+    whole, (smaller, name) = length // units[first][0], units[first + 1]
+    rest = (length - whole * units[first][0]) // smaller
+    return f"{whole} {units[first][1]}" + (f" {rest} {name}" if rest else "")
 
 
 def dollars_text(usd_cents: Decimal) -> str:
@@ -102,13 +144,13 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, what: str, several: str | None = None) -> str:
     """A number with its noun.
 
-    >>> counted(1, "stream"), counted(1200, "stream")
-    ('1 stream', '1,200 streams')
+    >>> counted(1, "stream"), counted(1200, "stream"), counted(2, "entry", "entries")
+    ('1 stream', '1,200 streams', '2 entries')
     """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def size(octets: int) -> str:

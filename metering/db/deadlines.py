@@ -1,4 +1,4 @@
-"""Connections that do not wait for ever: each wait for PostgreSQL ends, whatever lies between it and us.
+"""Connections that do not wait forever: each wait for PostgreSQL ends, whatever lies between it and us.
 
 PostgreSQL ends a statement that runs too long, and the kernel ends a connection whose packets are not confirmed.
 Neither helps when something in between, such as a proxy or a paused host, confirms packets and forwards nothing.

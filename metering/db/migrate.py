@@ -98,7 +98,7 @@ def _upgrade(owner: Engine, *, patience: timedelta) -> None:
                     f"another session holds a table that the migration needs ({what}): end it, and run"
                     " `metering migrate` again; pg_stat_activity names it, by the age of its transaction"
                 ) from error
-            log.warning("a migration did not get a lock within a second, and is tried again")
+            log.warning("a migration did not get its lock within a second, will retry")
         # Whatever queued behind the migration goes on before it is tried again.
         sleep(random.uniform(0.5, 1.0) * _MAX_PAUSE_SECONDS)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from metering.answers.inputs import count_input
-from metering.answers.tokens import TokenCounter, counter_for
-from metering.emitter.events import check_start, inlet_of
+from metering.answers.tokens import counter_for
+from metering.emitter.events import check_count, check_start, inlet_of
 from metering.emitter.hold import Hold, HoldMode, HoldRequest, HoldSettings, hold_of_start
 from metering.emitter.holds import Holds, HoldStats
 from metering.emitter.identity import StreamIdentity
@@ -93,10 +93,13 @@ class Emitter:
         if isinstance(event, StreamEnd):
             self._stops.forget(event.stream_id)
         pump = self._pump or self._reopened()
-        if pump is not None:
-            pump.put(event, on_spooled)
-        elif on_spooled is not None:
-            on_spooled()
+        if pump is None:
+            if on_spooled is not None:
+                on_spooled()
+        elif on_spooled is None:
+            pump.put(event)
+        else:
+            pump.put_awaited(event, on_spooled)
 
     def stream(
         self,
@@ -106,6 +109,7 @@ class Emitter:
         model: str,
         stream_id: str | None = None,
         input_tokens: int | None = None,
+        input_characters: int | None = None,
         request: Mapping[str, Any] | None = None,
         streaming: bool = True,
         operation: str = "chat",
@@ -121,26 +125,28 @@ class Emitter:
         lease_seconds: int | None = None,
         start_now: bool = True,
     ) -> MeteredStream:
-        """A stream, for `with` or `async with`; see `MeteredStream`.
+        """A stream, for `with` or `async with`; `MeteredStream` describes `durable`, `hold` and `start_now`.
 
         Its id is made up if you give none. The input is `input_tokens`, or counted from the `request` in OpenAI's
-        format, or what the upstream reports. `inlet` names who watches the stream, where that is no gateway of
-        yours. With `durable`, `async with` waits until the start is on disk, one second at most; else that takes
-        up to `flush_interval`. `hold`, and what follows it: see `Held`.
+        format, or what the upstream reports; for speech also `input_characters`. `inlet` names who watches
+        the stream, where that is no gateway of yours.
 
         Raises:
             TypeError, ValueError: a field is wrong; the message names it.
         """
+        if input_characters is not None:
+            check_count("input_characters", input_characters)
         counter = counter_for(model=model)
-        input_tokens, exact = _input_of(input_tokens, request, counter)
+        counted = count_input(request=dict(request), counter=counter) if request and input_tokens is None else None
         identity = StreamIdentity(
             customer_id=customer_id,
             stream_id=uuid.uuid4().hex if stream_id is None else stream_id,
             provider=provider,
             model=model,
             streaming=streaming,
-            input_tokens=input_tokens,
-            input_exact=exact,
+            input_tokens=counted.tokens if counted else input_tokens,
+            input_exact=counted is None or counted.exact,
+            input_characters=input_characters,
             operation=operation,
             max_output_tokens=max_output_tokens,
             api_key_id=api_key_id,
@@ -150,8 +156,7 @@ class Emitter:
             inlet=inlet_of(inlet),
         )
         meter = StreamMeter(identity=identity, counter=counter, emit=self.emit, output=Output.UNTOLD)
-        start = meter.make_start()
-        check_start(start)
+        start = check_start(meter.make_start())
         held = self._held(start, hold, slice_output_tokens, lease_seconds)
         return MeteredStream(
             meter=meter, start=start, emit=self.emit, durable=durable, held=held, start_now=start_now
@@ -160,6 +165,7 @@ class Emitter:
     def _held(
         self, start: StreamStart, mode: HoldMode | None, slice_output_tokens: int | None, lease_seconds: int | None
     ) -> Held | None:
+        """How a stream gets its hold; None where none is wanted."""
         if mode is None:
             return None
         asked = hold_of_start(
@@ -211,7 +217,7 @@ class Emitter:
     def stats(self) -> EmitterStats:
         """The number of events of this process by what happened to them so far."""
         pump = self._pump
-        return EmitterStats() if pump is None else pump.counters.snapshot(spooled=pump.spooled)
+        return EmitterStats() if pump is None else pump.stats()
 
     def close(self, timeout: float = 5.0) -> bool:
         """Spool all emitted events, and send until all are acknowledged or `timeout` seconds have passed.
@@ -243,16 +249,6 @@ class Emitter:
         self._stops, self._holds = Stops(), self._holds.again()
         if pump is not None:
             pump.disown()
-
-
-def _input_of(
-    given: int | None, request: Mapping[str, Any] | None, counter: TokenCounter
-) -> tuple[int | None, bool]:
-    """The input tokens, and whether they are exact: those that the caller gives, else those of the request."""
-    if given is not None or request is None:
-        return given, True
-    counted = count_input(request=dict(request), counter=counter)
-    return counted.tokens, counted.exact
 
 
 _all: "weakref.WeakSet[Emitter]" = weakref.WeakSet()

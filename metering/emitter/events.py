@@ -52,8 +52,8 @@ class StreamStart(events.StreamStart):
         object.__setattr__(self, "inlet", inlet_of(self.inlet))
 
 
-def check_start(start: events.StreamStart) -> None:
-    """Check the fields of a stream-start.
+def check_start(start: events.StreamStart) -> events.StreamStart:
+    """The stream-start, whose fields are right.
 
     Raises:
         TypeError, ValueError: a field is wrong; the message names it.
@@ -72,10 +72,10 @@ def check_start(start: events.StreamStart) -> None:
             check_count(name, count)
     _check_tags(start.tags)
     inlet_of(start.inlet)
+    return start
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenDelivered(events.TokenDelivered):
+class TokenDelivered(events.TokenDelivered, frozen=True, kw_only=True, gc=False):
     """Counts since the start of the stream, cumulative; `seq` grows with each.
 
     Raises:

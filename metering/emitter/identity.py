@@ -9,7 +9,7 @@ from metering.events.events import Inlet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamIdentity:
-    """The facts about a stream that are known at its start. `input_tokens` is None if nobody has counted them."""
+    """The facts about a stream that are known at its start. `input_tokens` is None if they were not counted."""
 
     customer_id: str
     stream_id: str

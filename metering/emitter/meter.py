@@ -47,14 +47,6 @@ class Output(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """The output tokens of which the caller says that they were delivered so far."""
-
-    output_tokens: int
-    reasoning_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """What the caller knows of the answer, beside what the documents say. None: what they say."""
 
@@ -68,7 +60,7 @@ class Answered:
 class StreamMeter:
     """Emits a stream-start, a token-delivered from time to time, and exactly one stream-end.
 
-    Where it reads all `output`, no output means that there was none. Else it is not known until some is told.
+    Where it reads all `output`, no output means that there was none. Otherwise it is unknown until it is reported.
     """
 
     def __init__(
@@ -85,7 +77,8 @@ class StreamMeter:
         self._reported_tokens = 0
         self._pieces = 0
         self._characters = 0
-        self._told: Told | None = None
+        # The output and reasoning tokens of which the caller says that they were delivered so far.
+        self._told: tuple[int, int] | None = None
         self._last_report = time.monotonic()
         self._usage: Parts = {}
         self._usage_is_current = False
@@ -174,15 +167,13 @@ class StreamMeter:
         if self._report_is_due():
             self._report()
 
-    def take_count(self, told: Told) -> None:
+    def take_count(self, *, output_tokens: int, reasoning_tokens: int) -> None:
         """Take the caller's count of what was delivered so far, in place of a count of texts."""
         before = self._told
-        self._told = told
+        self._told = (output_tokens, reasoning_tokens)
         self._usage_is_current = False
         self._pieces += 1
-        self._characters += _CHARACTERS_PER_TOKEN * (
-            told.output_tokens - (before.output_tokens if before is not None else 0)
-        )
+        self._characters += _CHARACTERS_PER_TOKEN * (output_tokens - (before[0] if before is not None else 0))
         if self._report_is_due():
             self._report()
 
@@ -243,22 +234,24 @@ class StreamMeter:
         return usage
 
     def _counted(self) -> Counted:
-        unreadable = -(-self._unreadable_bytes // _BYTES_PER_TOKEN)
-        is_estimate = bool(unreadable) or self._has_audio
-        told = self._told
-        if told is not None:
-            output, reasoning = told.output_tokens, told.reasoning_tokens
-        else:
-            output, reasoning = self._output.tokens() + unreadable, self._output.reasoning_tokens()
+        output, reasoning = self._delivered()
+        is_estimate = bool(self._unreadable_bytes) or self._has_audio
         return Counted(
             input_tokens=self._identity.input_tokens,
-            output_tokens=output if self._has_read or told is not None else None,
+            output_tokens=output if self._has_read or self._told is not None else None,
             reasoning_tokens=reasoning,
             source=UsageSource.ESTIMATE if is_estimate else self._count_source,
             has_unreadable=is_estimate,
             no_output=self._kind is Output.NONE,
             input_characters=self._identity.input_characters,
         )
+
+    def _delivered(self) -> tuple[int, int]:
+        """The output tokens so far, and those of reasoning among them."""
+        if self._told is not None:
+            return self._told
+        output, reasoning = self._output.counts()
+        return output - (-self._unreadable_bytes // _BYTES_PER_TOKEN), reasoning
 
     def _pieces_of(self, document: dict[str, Any], form: Format) -> list[TextPiece]:
         """The output in a document. A message that repeats its deltas at the end is no output again."""
@@ -293,15 +286,16 @@ class StreamMeter:
         """Guesses the number of tokens since the last report without encoding them, which is cheap."""
         if not self._identity.streaming:
             return False
-        guess = max(self._pieces, self._characters // _CHARACTERS_PER_TOKEN)
-        return guess >= _REPORT_TOKENS or time.monotonic() - self._last_report >= _REPORT_SECONDS
+        if self._pieces >= _REPORT_TOKENS or self._characters >= _REPORT_TOKENS * _CHARACTERS_PER_TOKEN:
+            return True
+        return time.monotonic() - self._last_report >= _REPORT_SECONDS
 
     def _report(self) -> None:
         self._pieces = self._characters = 0
         self._last_report = time.monotonic()
         # A piece can merge with the one before it, so that a count falls by one. Reported counts never fall.
-        counted = self._counted()
-        self._reported_tokens = max(self._reported_tokens, counted.output_tokens or 0)
+        output, reasoning = self._delivered()
+        self._reported_tokens = max(self._reported_tokens, output)
         self._seq += 1
         self._emit(
             TokenDelivered(
@@ -310,6 +304,6 @@ class StreamMeter:
                 time=self._clock.now(),
                 seq=self._seq,
                 output_tokens=self._reported_tokens,
-                reasoning_output_tokens=counted.reasoning_tokens or None,
+                reasoning_output_tokens=reasoning or None,
             )
         )

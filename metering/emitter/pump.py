@@ -10,12 +10,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from metering.emitter.cloudevents import coalesce, encode_event
 from metering.emitter.delivery import Backoff, Delivery, Verdict
-from metering.emitter.reports import Counters, ErrorLog, Troubles
+from metering.emitter.reports import Counters, EmitterStats, ErrorLog, Troubles
 from metering.emitter.segments import Segment, read_segment
 from metering.emitter.sent import SentEvents
 from metering.emitter.spool import Spool
@@ -51,6 +52,13 @@ class Options:
     max_sent_bytes: int
 
 
+class _Awaited(NamedTuple):
+    """An event in the queue whose emitter wants to know when it is on disk."""
+
+    event: UsageEvent
+    on_spooled: Callable[[], None]
+
+
 class Pump:
     """The queue, the spool and the threads of one process."""
 
@@ -69,11 +77,14 @@ class Pump:
         self._errors = ErrorLog(log)
         self._troubles = Troubles(log)
         self._wake = threading.Condition()
-        self._queue: deque[UsageEvent] = deque()
-        # Who waits for an event to be on disk, with the number of the event, in order.
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        self._queued = self._taken = 0
+        # Any thread appends to it, without a lock; the spooler alone takes from its front.
+        self._queue: deque[UsageEvent | _Awaited] = deque()
+        # Whether the queue is to be written without delay.
+        self._urgent = False
         self._deadline: float | None = None
+        # Whether the spooler has looked at the queue for the last time.
+        self._sealed = False
+        self._room = options.max_queue_events
         self._delivery = Delivery(url=options.url, key=options.key, timeout=options.timeout)
         self._spool = Spool(
             root=options.spool,
@@ -94,26 +105,59 @@ class Pump:
         """The number of events on disk that are not acknowledged."""
         return self._spool.pending_events
 
-    def put(self, event: UsageEvent, on_spooled: Callable[[], None] | None) -> None:
-        """Take one event; see `Emitter.emit`."""
+    def stats(self) -> EmitterStats:
+        """The counts so far. Events are counted when they leave the queue, so that `put` does not have to."""
         with self._wake:
-            closed = self._deadline is not None
-            full = len(self._queue) >= self._queue_limit(event)
-            if not closed and not full:
-                self._queue.append(event)
-                self._queued += 1
-                if on_spooled is not None:
-                    self._waiting.append((self._queued, on_spooled))
-                # The spooler looks by itself after each flush interval: to wake it costs more than all of this.
-                if on_spooled is not None or len(self._queue) == MAX_BATCH_EVENTS:
-                    self._wake.notify()
+            counted = self.counters.snapshot(spooled=self.spooled)
+            return replace(counted, emitted=counted.emitted + len(self._queue))
+
+    def put(self, event: UsageEvent) -> None:
+        """Take one event; see `Emitter.emit`. This path takes no lock and makes nothing."""
+        queue = self._queue
+        waiting = len(queue)
+        if waiting >= self._room or self._deadline is not None:
+            self._put_if_possible(event, event)
+            return
+        queue.append(event)
+        # The spooler looks by itself after each flush interval: to wake it costs more than all of this.
+        if waiting == MAX_BATCH_EVENTS - 1:
+            self._hurry()
+        if self._sealed:
+            self._take_back()
+
+    def put_awaited(self, event: UsageEvent, on_spooled: Callable[[], None]) -> None:
+        """Take one event, have it written at once, and have `on_spooled` called when it is."""
+        self._put_if_possible(event, _Awaited(event, on_spooled))
+
+    def _put_if_possible(self, event: UsageEvent, item: UsageEvent | _Awaited) -> None:
+        if self._deadline is not None:
+            self._refuse(item, "the emitter is closed")
+        elif len(self._queue) >= self._queue_limit(event):
+            self._refuse(item, "the queue in memory is full: the spool's disk is too slow")
+        else:
+            self._queue.append(item)
+            self._hurry()
+            if self._sealed:
+                self._take_back()
+
+    def _hurry(self) -> None:
+        with self._wake:
+            self._urgent = True
+            self._wake.notify()
+
+    def _take_back(self) -> None:
+        """An event came too late for the spooler, or just in time: take one back, if it is still there."""
+        try:
+            item = self._queue.pop()
+        except IndexError:
+            return
+        self._refuse(item, "the emitter is closed")
+
+    def _refuse(self, item: UsageEvent | _Awaited, reason: str) -> None:
         self.counters.add(emitted=1)
-        if on_spooled is not None and (closed or full):
-            on_spooled()
-        if closed:
-            self.drop(1, "the emitter is closed")
-        elif full:
-            self.drop(1, "the queue in memory is full: the spool's disk is too slow")
+        if isinstance(item, _Awaited):
+            item.on_spooled()
+        self.drop(1, reason)
 
     def drop(self, count: int, reason: str) -> None:
         """Count and log events that are lost."""
@@ -144,38 +188,30 @@ class Pump:
         return most if isinstance(event, TokenDelivered) else most + most // HEADROOM
 
     def _run_spooler(self) -> None:
-        while True:
+        while not self._sealed:
             batch = self._next_batch()
-            if batch is None:
-                return
-            self._spool_batch(batch)
-            self._tell_spooled()
+            if batch:
+                self._spool_batch([item.event if isinstance(item, _Awaited) else item for item in batch])
+            for item in batch:
+                if isinstance(item, _Awaited):
+                    item.on_spooled()
 
-    def _tell_spooled(self) -> None:
-        """Call those whose events were in the batches so far."""
-        with self._wake:
-            told = []
-            while self._waiting and self._waiting[0][0] <= self._taken:
-                told.append(self._waiting.popleft()[1])
-        for call in told:
-            call()
-
-    def _next_batch(self) -> Sequence[UsageEvent] | None:
-        """Up to 1,000 events, gathered for one flush interval at most; None when closed and empty."""
+    def _next_batch(self) -> Sequence[UsageEvent | _Awaited]:
+        """Up to 1,000 events, gathered for one flush interval at most. Seals an empty queue, once closed."""
         interval = max(self._options.flush_interval, _SHORTEST_INTERVAL)
+        queue = self._queue
         with self._wake:
-            while self._deadline is None and not self._is_urgent():
-                if not self._wake.wait(interval) and self._queue:
+            while self._deadline is None and not self._urgent:
+                if not self._wake.wait(interval) and queue:
                     break
-            if not self._queue:
-                return None
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH_EVENTS))]
-            self._taken += len(batch)
+            if not queue:
+                # From here on, `put` takes its event back. One that came before is still taken.
+                self._sealed = self._deadline is not None
+            batch = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH_EVENTS))]
+            # What was added since then is followed by a call of `_hurry`, which waits for this lock.
+            self._urgent = len(batch) == MAX_BATCH_EVENTS and bool(queue)
+            self.counters.add(emitted=len(batch))
             return batch
-
-    def _is_urgent(self) -> bool:
-        """Whether the queue is to be written without delay: somebody waits for that, or it fills a batch."""
-        return bool(self._queue) and (bool(self._waiting) or len(self._queue) >= MAX_BATCH_EVENTS)
 
     def _spool_batch(self, batch: Sequence[UsageEvent]) -> None:
         coalesced = coalesce(batch)

@@ -16,7 +16,7 @@ from metering.answers.usage import counters, usage_parts
 from metering.emitter.events import MAX_NOTE, Usage, check_count, outcome_of, source_of
 from metering.emitter.hold import Hold, HoldRequest
 from metering.emitter.holds import Holds
-from metering.emitter.meter import Answered, StreamMeter, Told
+from metering.emitter.meter import Answered, StreamMeter
 from metering.emitter.reports import ErrorLog
 from metering.emitter.stops import Stops, StopSignal
 from metering.events.events import Outcome, StreamStart, UsageEvent
@@ -63,9 +63,12 @@ class MeteredStream:
     ends the stream, unless `end` has: without an error as completed; by cancellation, a closed generator or a
     client that has left as cancelled; by a time-out as timed out; by any other error as failed. Errors pass on.
 
-    With a hold, entering raises `HoldRefused` or `HoldUnavailable`. Once the budget is exhausted, `stopped` is
-    set, and the function of `on_stop` is called: stop reading, and leave. The stream ends as cancelled, with the
-    error type `budget`.
+    With `durable`, `async with` waits a second at most until the start is on disk. With `start_now=False`, nothing
+    is emitted before `started()` or the first delivery: a block that ends before has no stream and no hold.
+
+    With a `hold`, entering asks for money first (docs/budgets.md), and raises `HoldRefused` or `HoldUnavailable`.
+    Once the budget is exhausted, `stopped` is set, and the function of `on_stop` is called: stop reading, and
+    leave. The stream ends as cancelled, with the error type `budget`.
     """
 
     def __init__(
@@ -150,7 +153,7 @@ class MeteredStream:
         check_count("output_tokens", output_tokens)
         check_count("reasoning_output_tokens", reasoning_output_tokens)
         self.started()
-        self._meter.take_count(Told(output_tokens=output_tokens, reasoning_tokens=reasoning_output_tokens))
+        self._meter.take_count(output_tokens=output_tokens, reasoning_tokens=reasoning_output_tokens)
 
     def answered_by(
         self,

@@ -4,6 +4,7 @@ Names and meanings are public (docs/events.md). Events contain no prompt or comp
 """
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from decimal import Decimal
 from enum import StrEnum
 from hashlib import blake2b
 from typing import ClassVar
+
+import msgspec
 
 from metering.events.usage import Quantity, Usage
 
@@ -119,8 +122,7 @@ class StreamStart(_DescribedOnce):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenDelivered:
+class TokenDelivered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Cumulative counts since the start of the stream; only the highest matters."""
 
     EVENT_TYPE: ClassVar[str] = "token-delivered"
@@ -202,6 +204,19 @@ def fingerprint(event: StreamStart | StreamEnd) -> int:
     the canonical JSON: keys sorted, no spaces, characters not escaped.
     """
     return hash64(_canonical(event.attributes()).encode())
+
+
+_EVENT_ID = re.compile(r"(.+):(?:start|end|t:[0-9]{1,18})", re.DOTALL)
+
+
+def stream_of_event(event_id: str) -> str | None:
+    """The stream that an event is of, by the id that our emitters give it; None for any other id.
+
+    >>> stream_of_event("cmpl-1:t:12"), stream_of_event("cmpl-1:start"), stream_of_event("cmpl-1")
+    ('cmpl-1', 'cmpl-1', None)
+    """
+    found = _EVENT_ID.fullmatch(event_id)
+    return found[1] if found else None
 
 
 def hash64(content: bytes) -> int:

@@ -34,10 +34,15 @@ class JournalEntry:
             self.received_at,
             self.media_type,
             self.event_count,
-            self.rejected,
+            None if self.rejected is None else _array(self.rejected),
             self.body,
-            list(self.stream_hashes),
+            _array(self.stream_hashes),
         )
+
+
+def _array(numbers: Sequence[int]) -> str:
+    """An array as PostgreSQL reads it. psycopg takes fifteen times as long for a list."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def stream_hash(customer_id: str, stream_id: str) -> int:

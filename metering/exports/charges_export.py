@@ -18,8 +18,9 @@ CHARGE_COLUMNS = (
     Column(
         "row_kind",
         Kind.TEXT,
-        "`charge`, `adjustment`, `credit` or `correction`; for a closed month also `carried_in` (the"
-        " remainder of the previous invoice) and `remainder` (the remainder of this invoice, subtracted)",
+        "`charge`, `adjustment`, `credit` or `correction`; for a closed month also `prepaid` (what grants paid,"
+        " subtracted), `carried_in` (the remainder of the previous invoice) and `remainder` (the remainder of this"
+        " invoice, subtracted)",
     ),
     Column("period", Kind.TEXT, "the billing month of the entry, in the customer's time zone"),
     Column("customer_id", Kind.TEXT, "the customer that pays"),
@@ -126,12 +127,13 @@ class _ChargeRows:
         )
 
     def closing(self) -> list[Row]:
-        """The carried-in remainder of the previous invoice, and the remainder of this one."""
+        """What grants paid, the carried-in remainder of the previous invoice, and the remainder of this one."""
         invoice = self._invoice
         if invoice is None:
             return []
-        carried_in = LineKind.CARRIED_IN.value
+        carried_in, prepaid = LineKind.CARRIED_IN.value, LineKind.PREPAID.value
         rows = [
+            (prepaid, line_key(prepaid), EXACT.minus(invoice.prepaid_usd_cents)),
             (carried_in, line_key(carried_in, invoice.carried_from), invoice.carried_in_usd_cents),
             (REMAINDER, REMAINDER, EXACT.minus(invoice.remainder_usd_cents)),
         ]

@@ -152,7 +152,7 @@ class MonthExport:
                 raise DatabaseUnavailableError(f"the export ended early: {why_failed(error)}") from error
 
     def interrupt(self) -> None:
-        """Stop the export and cancel its running query. It still has to be closed."""
+        """Stop the export and cancel its running query. The caller closes it."""
         self._stopped = True
         with self._guard:
             if self._connection is not None:

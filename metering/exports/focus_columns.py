@@ -1,7 +1,7 @@
 """The columns of a FOCUS export: Cost and Usage of FOCUS 1.2, and column names that 1.3 and 1.4 added.
 
 https://focus.finops.org/focus-specification/v1-2/. Its columns come first, by name, then our own (`x_…`).
-As the specification asks, columns for things that are not sold here are left out: commitment discounts, capacity
+As the specification requires, columns for things not sold here are left out: commitment discounts, capacity
 reservations, regions, resources, sub accounts, other currencies.
 """
 
@@ -67,7 +67,7 @@ FOCUS_COLUMNS = (
     Column("Tags", Kind.JSON, "the streams' tags, as an object"),
     Column("x_ApiKeyId", Kind.TEXT, "the gateway's API key"),
     Column("x_InvoiceNumber", Kind.TEXT, "the invoice's number"),
-    Column("x_LineKind", Kind.TEXT, "the kind of the invoice line, or `remainder`"),
+    Column("x_LineKind", Kind.TEXT, "the kind of the invoice line, `purchase`, or `remainder`"),
     Column("x_Model", Kind.TEXT, "the requested model"),
     Column("x_Outcome", Kind.TEXT, "completed, cancelled, failed, timed_out or abandoned"),
     Column("x_Provider", Kind.TEXT, "the upstream, as the gateway names it"),

@@ -1,16 +1,17 @@
 """The FOCUS export: usage by day, price and dimensions, and all other amounts of an invoice, in FOCUS's terms."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from metering.core.money import EXACT, cents_of_time, cents_text
+from metering.core.money import EXACT, ZERO, cents_of_time, cents_text
 from metering.core.period import day_bounds
 from metering.events.usage import TIMED_KINDS, UsageKind
 from metering.exports.columns import Row
@@ -60,6 +61,10 @@ _HUNDRED = Decimal(100)
 _SECONDS_PER_HOUR = Decimal(3600)
 _LAST_PRICED_DIGIT = EXACT.scaleb(Decimal(1), -PRICING_SCALE)
 _ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN)
+
+
+# The sale of grants; it is billed apart from the month's invoice.
+PURCHASE = "purchase"
 
 
 def focus_rows(connection: Connection, months: Sequence[ExportMonth], *, issuer: str) -> Iterator[list[Row]]:
@@ -116,10 +121,11 @@ class _FocusRows:
         return tuple(map(values.get, _NAMES))
 
     def closing(self) -> list[Row]:
-        """The carried-in remainder of the previous invoice, and the remainder of this one."""
+        """What grants paid and cost, the previous invoice's remainder, and the remainder of this one."""
         invoice = self._month.invoice
+        grants = self._grants()
         if invoice is None:
-            return []
+            return grants
         carried = invoice.carried_in_usd_cents
         left = EXACT.minus(invoice.remainder_usd_cents)
         key = line_key(LineKind.CARRIED_IN.value, invoice.carried_from)
@@ -128,7 +134,23 @@ class _FocusRows:
             (LineKind.CARRIED_IN.value, key, f"Carried over from {invoice.carried_from}", carried),
             (REMAINDER, REMAINDER, f"{why}; carried over to the next invoice", left),
         ]
-        return [self._closing_row(*row) for row in rows if row[-1]]
+        return grants + [self._closing_row(*row) for row in rows if row[-1]]
+
+    def _grants(self) -> list[Row]:
+        """The sale of grants, which is billed apart; and what they paid, with what that earned of their price."""
+        grants, rows = self._month.grants, []
+        if grants.sold_cents:
+            sold = _usd(Decimal(grants.sold_cents))
+            elsewhere = dict.fromkeys(("InvoiceId", "InvoiceDetailId", "x_InvoiceNumber", "x_StripeInvoiceNumber"))
+            values = {**elsewhere, **_costs(sold), "EffectiveCost": ZERO, "ChargeCategory": "Purchase"}
+            rows.append(self._closing_row(PURCHASE, PURCHASE, "Prepaid credit", ZERO, values))
+        if grants.drawn_usd_cents:
+            paid = _usd(EXACT.minus(grants.drawn_usd_cents))
+            values = {"EffectiveCost": EXACT.add(paid, _usd(Decimal(grants.recognised_cents)))}
+            kind = LineKind.PREPAID.value
+            text = "Paid from prepaid credit"
+            rows.append(self._closing_row(kind, kind, text, EXACT.minus(grants.drawn_usd_cents), values))
+        return rows
 
     def _usage(self, found: UsageSum) -> dict[str, Any]:
         price, markup_percent, quantity = found.usd_per_million, found.markup_percent, found.quantity
@@ -175,7 +197,14 @@ class _FocusRows:
             "InvoiceDetailId": self._detail_id(key),
         }
 
-    def _closing_row(self, kind: str, key: str, description: str, usd_cents: Decimal) -> Row:
+    def _closing_row(
+        self,
+        kind: str,
+        key: str,
+        description: str,
+        usd_cents: Decimal,
+        changes: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Row:
         values = {
             **self._shared,
             **_costs(_usd(usd_cents)),
@@ -189,6 +218,7 @@ class _FocusRows:
             "InvoiceDetailId": self._detail_id(key),
             "x_LineKind": kind,
             "x_StreamCount": 0,
+            **changes,
         }
         return tuple(map(values.get, _NAMES))
 
@@ -198,7 +228,7 @@ class _FocusRows:
 
 def _billed_usd(month: ExportMonth) -> Decimal | None:
     cents = billed(month)
-    return None if cents is None else _usd(cents)
+    return None if cents is None else _usd(EXACT.add(cents, Decimal(month.grants.sold_cents)))
 
 
 def _usd(cents: Decimal) -> Decimal:

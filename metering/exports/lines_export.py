@@ -22,7 +22,9 @@ LINE_COLUMNS = (
     Column("period_ends_at", Kind.MOMENT, "the end of the month, exclusive"),
     Column("line_key", Kind.TEXT, "the line's key, unique in its invoice; `line_key` of the charges export"),
     Column(
-        "kind", Kind.TEXT, "usage, late_usage, adjustment, credit, correction or carried_in: [months](months.md)"
+        "kind",
+        Kind.TEXT,
+        "usage, late_usage, adjustment, credit, correction, prepaid or carried_in: [months](months.md)",
     ),
     Column("provider", Kind.TEXT, "the upstream"),
     Column("model", Kind.TEXT, "the requested model"),
@@ -49,6 +51,7 @@ LINE_COLUMNS = (
     Column("exact_usd", Kind.NUMBER, "exact_usd_cents in US dollars", scale=USD_SCALE),
     Column("billed_usd", Kind.NUMBER, "billed_cents in US dollars", scale=USD_SCALE),
     Column("invoice_billed_usd", Kind.NUMBER, "invoice_billed_cents in US dollars", scale=USD_SCALE),
+    Column("invoice_prepaid_usd_cents", Kind.NUMBER, "what grants paid of the month", scale=CENTS_SCALE),
 )
 # The last columns of the query are the state and Stripe's ids, behind the exact and the billed amount.
 _STRIPE_COLUMNS = 3
@@ -88,6 +91,7 @@ class _LineRows:
             usd(exact),
             usd(Decimal(billed_cents)),
             usd(Decimal(invoice.billed_cents)),
+            invoice.prepaid_usd_cents,
         )
 
     def closing(self) -> list[Row]:
@@ -97,7 +101,10 @@ class _LineRows:
 
 def _exact(month: ExportMonth) -> Decimal | None:
     invoice = month.invoice
-    return EXACT.add(invoice.exact_usd_cents, invoice.carried_in_usd_cents) if invoice else None
+    if invoice is None:
+        return None
+    due = EXACT.add(invoice.exact_usd_cents, invoice.carried_in_usd_cents)
+    return EXACT.subtract(due, invoice.prepaid_usd_cents)
 
 
 _SUMS = (

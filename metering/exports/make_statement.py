@@ -3,6 +3,7 @@
 from sqlalchemy import Connection
 
 from metering.customers.store import name_of
+from metering.months.queries.line_rates import kept_line_rates
 from metering.months.statements.usage_statement import Issuer, UsageStatement, usage_statement
 from metering.months.store.invoices import StoredInvoice
 from metering.stripe.queries.pushes import push_views
@@ -13,6 +14,7 @@ def make_statement(connection: Connection, *, stored: StoredInvoice, issuer: Iss
     customer_id, invoice_id = stored.invoice.customer_id, stored.invoice.invoice_id
     return usage_statement(
         stored=stored,
+        rates=kept_line_rates(connection, [(customer_id, invoice_id)])[invoice_id],
         issuer=issuer,
         customer_name=name_of(connection, customer_id=customer_id),
         stripe_number=push_views(connection, [(customer_id, invoice_id)])[invoice_id].stripe_number,

@@ -317,7 +317,7 @@ class Completion:
         return _Verdict(outcome, failure.problem.code)
 
     def _verdict_when_stopped(self, meter: StreamMeter) -> _Verdict:
-        # That the answer breaks off when the upstream notices that nobody reads is no error.
+        # The upstream breaks off when it notices that its answer is not read. That is no error.
         if self._progress.error is not None and not self._progress.leaving:
             return _Verdict(Outcome.FAILED, self._progress.error)
         is_complete = meter.is_finished and meter.has_final_usage

@@ -28,7 +28,7 @@ def seconds_of(environment: Mapping[str, str], name: str, default: float, *, or_
     """The setting's value, in seconds.
 
     Raises:
-        GatewayConfigError: it is no number above 0; 0 is allowed with `or_zero`.
+        GatewayConfigError: it is not a number above 0; 0 is allowed with `or_zero`.
     """
     value = environment.get(f"{PREFIX}{name}") or str(default)
     if or_zero and value == "0":
@@ -54,7 +54,7 @@ def whole_number_of(environment: Mapping[str, str], name: str, default: int, *, 
     """The setting's value.
 
     Raises:
-        GatewayConfigError: it is no whole number from `least` to `most`.
+        GatewayConfigError: it is not a whole number from `least` to `most`.
     """
     value = environment.get(f"{PREFIX}{name}") or str(default)
     if not value.isdecimal() or not least <= int(value) <= most:

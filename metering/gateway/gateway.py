@@ -64,7 +64,7 @@ class Gateway:
         self._dropped = 0
 
     async def make_durable(self, start: StreamStart) -> None:
-        """Emit a start, and wait until it is on disk; not for ever, since completions outlive a broken disk."""
+        """Emit a start, and wait until it is on disk; not forever, since completions outlive a broken disk."""
         if not await emit_durably(self.emitter.emit, start, seconds=_DURABLE_SECONDS):
             self.metrics.problem("slow_spool")
             self.errors.error(

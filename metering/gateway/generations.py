@@ -87,7 +87,7 @@ class Generations:
             answer.raise_for_status()
             found: Mapping[str, Any] = answer.json()
         except (OSError, httpx2.HTTPError, ValueError) as error:
-            log.warning("the metering API does not tell what a completion costs: %r", error)
+            log.warning("the metering API did not say what a completion costs: %r", error)
             raise _away() from error
         return found
 

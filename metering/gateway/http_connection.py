@@ -22,7 +22,7 @@ _CODED = frozenset({b"gzip", b"x-gzip", b"deflate"})
 
 
 class HttpError(MeteringError):
-    """The connection broke, or what arrived is no HTTP; the message names what happened."""
+    """The connection broke, or what arrived is not HTTP; the message names what happened."""
 
 
 class HttpTimeoutError(HttpError):
@@ -105,7 +105,7 @@ class HttpConnection(asyncio.Protocol):
         return self.is_open and self._complete and self._keeps_alive and not self._body
 
     def request(self, head: bytes, body: bytes, *, read_timeout: float) -> None:
-        """Send a request; `read_timeout` bounds each silence of the server while somebody waits for it."""
+        """Send a request; `read_timeout` bounds each silence of the server while a reader waits for it."""
         assert self._transport is not None
         self._begin(read_timeout=read_timeout)
         self._timer = self._loop.call_later(read_timeout, self._look_for_silence)
@@ -138,7 +138,7 @@ class HttpConnection(asyncio.Protocol):
         return data
 
     def close(self) -> None:
-        """Close at once, whatever is under way; the upstream notices without delay."""
+        """Close at once, whatever is in progress; the upstream notices without delay."""
         self._stop_timer()
         if self._transport is not None:
             self._transport.abort()
@@ -208,7 +208,7 @@ class HttpConnection(asyncio.Protocol):
         self._last_received = self._loop.time()
         self.arrived_bytes += len(data)
         if self._complete or self._error is not None:
-            # Bytes that nobody asked for: the connection cannot be used again.
+            # Bytes without a request: the connection cannot be used again.
             self._keeps_alive = False
             return
         try:

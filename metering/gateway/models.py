@@ -26,7 +26,7 @@ _ANTHROPIC = {"anthropic-version": "2023-06-01"}
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that clients can ask for, and whose it is."""
+    """A model that clients can request, and its owner."""
 
     name: str
     provider: str

@@ -240,7 +240,7 @@ def is_usage_only(document: dict[str, Any]) -> bool:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Run work in a thread; a cancellation waits for it, so that nobody else touches what it changes."""
+    """Run work in a thread; a cancellation waits for it, so that no other task touches what it changes."""
     future = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(future)

@@ -54,7 +54,7 @@ def read_request(body: bytes) -> dict[str, Any]:
     """The JSON object in a body; lone surrogates and NaN are no reason to refuse it.
 
     Raises:
-        RefusedError: 400, it is no JSON object.
+        RefusedError: 400, it is not a JSON object.
     """
     try:
         document = read_json(body)
@@ -69,7 +69,7 @@ async def form_fields(body: bytes, content_type: str) -> dict[str, Any]:
     """The fields of a form without its files.
 
     Raises:
-        RefusedError: 400, it is no form, or has a decisive field twice.
+        RefusedError: 400, it is not a form, or has a decisive field twice.
     """
 
     async def once() -> AsyncGenerator[bytes]:

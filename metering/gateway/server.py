@@ -128,7 +128,7 @@ class _Server(uvicorn.Server):
         try:
             settings = settings_from_environment()
         except GatewayConfigError as error:
-            log.error("the configuration is not reloaded, the old one stays in force: %s", error)
+            log.error("configuration not reloaded, the old one stays in use: %s", error)
             return
         if self._gateway is not None:
             self._gateway.reload(Routing(upstreams=settings.upstreams, keys=settings.keys))

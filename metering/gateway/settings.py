@@ -83,7 +83,7 @@ class GatewaySettings:
     holds: GatewayHolds | None = None
 
     def current_ingest_key(self) -> str:
-        """The key, read anew from its file if it is in one: it can be replaced while the gateway runs.
+        """The key, read again from its file if it is in one: it can be replaced while the gateway runs.
 
         Raises:
             OSError: the file cannot be read.

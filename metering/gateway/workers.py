@@ -68,7 +68,7 @@ class Workers:
         for place, worker in enumerate(self._workers):
             if worker.poll() is None:
                 continue
-            log.error("worker %d has ended with %d and is started again", worker.pid, worker.returncode)
+            log.error("worker %d ended with %d, starting another", worker.pid, worker.returncode)
             time.sleep(_RESTART_SECONDS)
             if not self._stopping.is_set():
                 self._workers[place] = self._start()
@@ -79,7 +79,7 @@ class Workers:
             try:
                 worker.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.error("worker %d has not ended in time and is killed", worker.pid)
+                log.error("worker %d did not stop in time, killing it", worker.pid)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         self._stopping.set()

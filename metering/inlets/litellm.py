@@ -93,7 +93,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
             else:
                 self._end(attempt, outcome="cancelled")
         if kwargs.get(_NO_UPSTREAM) or kwargs.get("call_type") == PASSED_THROUGH:
-            # Of these, LiteLLM knows the model only at their end.
+            # LiteLLM knows the model of these only at their end.
             return
         before = self._attempts.of(kwargs)
         if before is not None:
@@ -238,7 +238,7 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
 
     @guarded
     def _take_whole(self, details: Mapping[str, Any] | None, response: Any, logging_object: Any = None) -> None:
-        """Meter an unstreamed answer, or a stream that nobody has watched, by what LiteLLM made of it."""
+        """Meter an unstreamed answer, or a stream that was not watched, by what LiteLLM made of it."""
         attempt = None if details is None else self._attempts.find(details)
         if attempt is None or details is None or attempt.is_watched:
             return

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from metering.answers.inputs import input_characters
 from metering.answers.litellm_names import about, first_known, operation_of, provider_of, tags_of
 from metering.answers.tokens import counter_for
 from metering.answers.words import MAX_ID, MAX_NAME, MAX_NOTE, exact_text
@@ -23,6 +24,8 @@ from metering.inlets.litellm_settings import LiteLLMSettings
 PASSED_THROUGH = "pass_through_endpoint"
 # Calls whose input is messages; of others, LiteLLM makes messages too.
 _CHATS = frozenset({None, "completion", "acompletion", "anthropic_messages", PASSED_THROUGH})
+# Calls whose input is a file: LiteLLM gives its name and its checksum for a text.
+_OF_FILES = frozenset({"transcription", "atranscription"})
 _DESCRIPTIONS = ("tools", "functions", "response_format")
 # The fields of a client's request that two attempts at it have in common.
 _REQUEST = ("model", "messages", "input", "prompt", "system", "instructions", "n", *_DESCRIPTIONS)
@@ -40,6 +43,7 @@ class Call:
     streaming: bool
     request: Mapping[str, Any] | None
     input_tokens: int | None
+    input_characters: int | None
     max_output_tokens: int | None
     request_hash: str | None
     service_tier: str | None
@@ -57,6 +61,7 @@ def open_stream(emitter: Emitter, call: Call) -> MeteredStream:
         provider=call.provider,
         model=call.model,
         input_tokens=call.input_tokens,
+        input_characters=call.input_characters,
         request=call.request,
         streaming=call.streaming,
         operation=call.operation,
@@ -95,15 +100,17 @@ def read_call(details: Mapping[str, Any], settings: LiteLLMSettings) -> Call:
     model = model.removeprefix(f"{provider}/")
     known = _about(details, parameters)
     request, counted = _input(details, options, model)
+    operation = operation_of(exact_text(details.get("call_type"), MAX_NAME))
     return Call(
         customer_id=first_known(known, settings.payers) or settings.default_customer,
         api_key_id=first_known(known, ("key_alias", "key_hash")),
         provider=provider_of(provider),
         model=model,
-        operation=operation_of(exact_text(details.get("call_type"), MAX_NAME)),
+        operation=operation,
         streaming=bool(details.get("stream") or options.get("stream")),
         request=request,
         input_tokens=counted,
+        input_characters=input_characters(details) if operation == "speech" else None,
         max_output_tokens=_limit(options),
         request_hash=_request_hash(details, parameters),
         service_tier=exact_text(options.get("service_tier"), MAX_NOTE),
@@ -137,6 +144,8 @@ def _input(
     details: Mapping[str, Any], options: Mapping[str, Any], model: str
 ) -> tuple[Mapping[str, Any] | None, int | None]:
     """The messages, to be counted; or the tokens of an input that is plain text."""
+    if details.get("call_type") in _OF_FILES:
+        return None, None
     given = details.get("messages") or details.get("input")
     if isinstance(given, list) and given and all(isinstance(each, dict) for each in given):
         described = {name: options[name] for name in _DESCRIPTIONS if options.get(name)}

@@ -1,4 +1,4 @@
-"""Meters a whole answer: of an unstreamed request, or of a stream that nobody has followed."""
+"""Meters a whole answer: of an unstreamed request, or of a stream that was not followed."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -166,7 +166,7 @@ def _retries(
     request_keys: Mapping[tuple[str, str], int],
     waits: WaitingTimes,
 ) -> dict[tuple[str, str], str]:
-    """The id of the interrupted stream that each of these repeats; streams that are no retry are left out."""
+    """The id of the interrupted stream that each of these repeats; streams that are not retries are left out."""
     interrupted = interrupted_requests(connection, request_keys.values())
     attempts = [
         Attempt(customer_id=key[0], stream_id=key[1], request_key=request_key, started_at=start.at)
@@ -201,7 +201,7 @@ def _record_interruptions(
         elif is_over(facts=stream.facts, last_received_at=stream.last_received_at, now=now, waits=waits):
             interrupted.append(interruption)
         elif stream.state in NEEDS_PERSON:
-            # It waits again, and if it completes then, its state does not tell of the backlog any more.
+            # It waits again, and if it completes then, its state no longer shows the backlog.
             taken_back.append(key)
     add_interruptions(connection, interrupted)
     withdraw_interruptions(connection, taken_back)

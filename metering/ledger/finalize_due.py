@@ -106,7 +106,7 @@ def _isolating_failures(run: _Run, limit: int) -> FinalizeResult:
         # Whatever it is, it must not hold up the streams that it is not about.
         if will_pass(error):
             raise
-        log.warning("a batch failed, its halves are tried", extra={"limit": limit, "error": _told(error)})
+        log.warning("a batch failed, trying its halves", extra={"limit": limit, "error": _told(error)})
     half = limit // 2
     return _sum(_isolating_failures(run, half), _isolating_failures(run, limit - half))
 

@@ -9,6 +9,7 @@ from metering.budgets.post_to_budgets import post_to_budgets
 from metering.budgets.queries.posting import customers_to_post
 from metering.budgets.store.locks import lock_accounts, share_budgets
 from metering.credits.booking import Booking, BookingKind
+from metering.credits.draw_grants import draw_grants
 from metering.events.events import StreamStart
 from metering.ledger.entries import Adjustment, AdjustmentReason, Charge, ManualAdjustment
 from metering.streams.bill import Bill
@@ -29,13 +30,14 @@ def post_bookings(
     """Post the bookings of this transaction, in the order of booking. Call it last: it takes locks of customers.
 
     `bookings` is called with those customers that have a budget, an open hold or a grant, and only if there are
-    any: where there are none, this is one small query.
+    any: where there are none, this is a lock and one small query.
     """
     share_budgets(connection)
     concerned = customers_to_post(connection, customer_ids)
     posted = bookings(concerned) if concerned else ()
     if posted:
         lock_accounts(connection, concerned)
+        draw_grants(connection, posted, now=now)
         post_to_budgets(connection, posted, now=now)
 
 

@@ -19,6 +19,7 @@ from metering.customers.queries.time_zones import time_zones_in_use, zone_proble
 from metering.db.engine import transaction, will_pass
 from metering.ledger.store.open_periods import UnusableTimeZoneError, wait_for_bookings
 from metering.months.invoice import ClosedPeriod, Invoice, Previous, make_invoice
+from metering.months.keep_rates import keep_rates_in_time
 from metering.months.queries.entries import MonthKey, OpenMonth, Seal, line_sums, seals
 from metering.months.store.closing import (
     MarkedCustomer,
@@ -179,6 +180,7 @@ def _invoice(
         closed, invoices = derive(connection, run, terms, run.as_of or now, marked)
         add_closed_periods(connection, closed)
         add_invoices(connection, invoices, now=now)
+        keep_rates_in_time(connection, invoices, [month for each in marked for month in _months(each)])
         terms.hand_over(connection, invoices, now)
     return len(marked)
 

@@ -24,6 +24,7 @@ class LineKind(StrEnum):
     model.
     `ADJUSTMENT`: changes of charges on an earlier invoice; by month and model.
     `CREDIT`, `CORRECTION`: manual adjustments, each a line of its own.
+    `PREPAID`: what grants paid of the month; below zero.
     `CARRIED_IN`: the remainder of the invoice before.
     """
 
@@ -32,6 +33,7 @@ class LineKind(StrEnum):
     ADJUSTMENT = "adjustment"
     CREDIT = "credit"
     CORRECTION = "correction"
+    PREPAID = "prepaid"
     CARRIED_IN = "carried_in"
 
 
@@ -111,8 +113,9 @@ class ClosedPeriod:
 class Invoice:
     """What a customer owes for a closed month, in exact cents and in whole cents.
 
-    The lines sum to `exact + carried_in`, their billed cents to `billed`, and `billed + remainder = exact +
-    carried_in`. The remainder is below one cent, or the whole total when that is below the minimum (`deferred`).
+    `exact` is the sum of the month's entries, `prepaid` what grants paid of them. The lines sum to `exact +
+    carried_in - prepaid`, their billed cents to `billed`, and `billed + remainder` is that sum. The remainder is
+    below one cent, or the whole total when that is below the minimum (`deferred`).
     """
 
     invoice_id: str
@@ -124,7 +127,13 @@ class Invoice:
     billed_cents: int
     remainder_usd_cents: Decimal
     minimum_cents: int
+    prepaid_usd_cents: Decimal = ZERO
     lines: tuple[InvoiceLine, ...]
+
+    @property
+    def total_usd_cents(self) -> Decimal:
+        """What the lines sum to: the entries, what was carried in, minus what grants paid; exact."""
+        return EXACT.subtract(EXACT.add(self.exact_usd_cents, self.carried_in_usd_cents), self.prepaid_usd_cents)
 
     @property
     def deferred(self) -> bool:
@@ -157,10 +166,11 @@ def make_invoice(
 
     A total below `minimum_cents`, or below one cent, is not billed: the payment provider would not collect it.
     """
-    exact = sum_cents(each.usd_cents for each in sums)
+    exact = sum_cents(each.usd_cents for each in sums if each.kind is not LineKind.PREPAID)
+    prepaid = EXACT.minus(sum_cents(each.usd_cents for each in sums if each.kind is LineKind.PREPAID))
     carried_in = previous.remainder_usd_cents if previous else ZERO
     all_sums = [*sums, _carried_in_line(closed, previous)] if previous and carried_in else list(sums)
-    total = EXACT.add(exact, carried_in)
+    total = EXACT.subtract(EXACT.add(exact, carried_in), prepaid)
     whole = floor_cents(total)
     billed = whole if whole >= max(minimum_cents, 1) else 0
     cents = share_cents(all_sums, total=billed) if billed else {each.line_key: 0 for each in all_sums}
@@ -175,6 +185,7 @@ def make_invoice(
         billed_cents=billed,
         remainder_usd_cents=EXACT.subtract(total, Decimal(billed)),
         minimum_cents=minimum_cents,
+        prepaid_usd_cents=prepaid,
         lines=tuple(in_order(lines)),
     )
 
@@ -238,6 +249,8 @@ def describe(line: InvoiceLine) -> str:
             return f"Credit: {each.reason}"
         case LineKind.CORRECTION:
             return f"Correction: {each.reason}"
+        case LineKind.PREPAID:
+            return "Paid from prepaid credit"
         case LineKind.CARRIED_IN:
             return f"Carried over from {each.month}"
 

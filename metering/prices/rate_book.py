@@ -99,6 +99,10 @@ class RateBook:
                 return own
         return self._shared.find(provider, model, at)
 
+    def history(self, *, provider: str, model: str) -> Sequence[RateCard]:
+        """All shared cards of a model as a gateway writes it, the oldest first."""
+        return self._shared.history(provider, model)
+
     def explain(self, *, provider: str, model: str, at: datetime) -> str:
         """Why no card is found for a model, and which model has a similar name; for a person who sets a rate."""
         key = (provider.strip().lower(), model.strip().lower())
@@ -181,6 +185,9 @@ class _CardsOfOwner:
 
     def find(self, provider: str, model: str, at: datetime) -> CardMatch | None:
         return in_force(self._named(provider.lower(), model.lower()), at)
+
+    def history(self, provider: str, model: str) -> Sequence[RateCard]:
+        return [match.card for match in self._named(provider.lower(), model.lower())]
 
     def first_from(self, provider: str, model: str) -> datetime | None:
         """When the first card of the model takes effect; None without a card."""

@@ -148,6 +148,6 @@ class DatabaseWatch:
         if problem is None:
             log.info("the database is ready")
         elif isinstance(problem, UnsafeDatabaseError):
-            log.error("events are refused: they could be lost", extra={"error": says})
+            log.error("events are refused: PostgreSQL could lose them", extra={"error": says})
         else:
             log.warning("the database is not ready, requests get 503", extra={"error": says})

@@ -55,7 +55,7 @@ def configure_logging(*, log_format: Literal["text", "json"], level: int = loggi
 def mute_repetitions() -> None:
     """Keep libraries from logging, with tracebacks, that a broken connection could not be closed in order.
 
-    What broke it was raised, and is told by whoever used it.
+    The error was raised to the caller, who reports it.
     """
     for name in ("sqlalchemy.pool", "psycopg"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

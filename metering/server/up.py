@@ -177,7 +177,7 @@ def run_all_in_one(
 ) -> Iterator[Running]:
     """Start the servers that are not configured, then API, worker and beat; all stop when the block ends.
 
-    `tell` is called with what is done next, once nothing is in the way.
+    `tell` is called with each next step.
 
     Raises:
         PortTakenError: the port cannot be used.

@@ -19,7 +19,7 @@ class Flag(StrEnum):
 
     `CLOCK_SKEW`: an event was dated over five minutes ahead of its receipt, or the end before the start.
     `INCONSISTENT_USAGE`: counters contradict each other, and were read so that no token is lost.
-    `OUTPUT_UNKNOWN`: the stream completed, and nobody reported its output.
+    `OUTPUT_UNKNOWN`: the stream completed, and its output was not reported.
     `PARENT_RATE`: a kind has no rate of its own, and was priced as what it nests in.
     """
 

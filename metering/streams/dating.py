@@ -1,4 +1,4 @@
-"""Event times that cannot be right: what is told of them, and which are not believed.
+"""Event times that cannot be right: what is said about them, and which are not used.
 
 A gateway's clock is not ours. An event that is dated a little ahead of its receipt is flagged. One that is dated
 far ahead, or before there was anything to meter, is not billed by its time.
@@ -18,7 +18,7 @@ def is_plausible(time: datetime, *, received_at: datetime) -> bool:
 
 
 def is_misdated(time: datetime, *, received_at: datetime) -> bool:
-    """Whether an event's time is not believed: before 2020, or more than 24 hours ahead of its receipt."""
+    """Whether an event's time is not trusted: before 2020, or more than 24 hours ahead of its receipt."""
     return time < EARLIEST or time > received_at + MAX_AHEAD
 
 

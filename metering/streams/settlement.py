@@ -15,7 +15,7 @@ from metering.streams.stream import StreamFacts
 
 
 class State(StrEnum):
-    """The state of a stream. Those from `ORPHANED` on need a person, or a fact that is missing."""
+    """The state of a stream. Those from `ORPHANED` on need attention, or a fact that is missing."""
 
     OPEN = "open"
     ENDED = "ended"

@@ -38,7 +38,7 @@ SOURCE_RANK: dict[UsageSource | None, int] = {
 class Winner(Struct, Generic[EventT], frozen=True, gc=False):
     """The start (or end) that wins the merge; `conflicting` if another one of the same rank differs.
 
-    `received_at` is known only if the time of the event is not believed: when the event arrived.
+    `received_at` is known only if the time of the event is not trusted: when the event arrived.
     """
 
     event: EventT
@@ -48,7 +48,7 @@ class Winner(Struct, Generic[EventT], frozen=True, gc=False):
 
     @property
     def at(self) -> datetime:
-        """When it happened, as far as known: the event's time, or its receipt if that time is not believed."""
+        """When it happened, as far as known: the event's time, or its receipt if that time is not trusted."""
         return self.received_at or self.event.time
 
     @property
@@ -92,7 +92,7 @@ class StreamFacts(Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def misdated(self) -> bool:
-        """Whether the time of the start or of the end is not believed."""
+        """Whether the time of the start or of the end is not trusted."""
         start, end = self.start, self.end
         return (start is not None and start.received_at is not None) or (
             end is not None and end.received_at is not None
@@ -111,7 +111,7 @@ def facts_of(
     received_at: datetime | None = None,
     fingerprint: Callable[[StreamStart | StreamEnd], int] = fingerprint,
 ) -> StreamFacts:
-    """The facts of one event. Without `received_at` its time is believed.
+    """The facts of one event. Without `received_at` its time is trusted.
 
     A caller can pass a faster function for the same fingerprint.
     """
@@ -182,7 +182,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def _precedence(winner: Winner[EventT]) -> tuple[bool, datetime, int, datetime]:
-    """The least wins: a time that is believed, then the earliest one."""
+    """The least wins: a time that is trusted, then the earliest one."""
     misdated_at = winner.received_at
     return (misdated_at is not None, winner.event.time, winner.fingerprint, misdated_at or _NEVER)
 

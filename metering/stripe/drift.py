@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from metering.core.money import dollars_text
 from metering.stripe.push import (
     AT_STRIPE,
     CURRENCY,
@@ -215,7 +216,7 @@ def _draft_findings(
         _finding(
             DriftClass.DUPLICATE_LINE if marks[line.metadata.get(LINE_MARK)] > 1 else DriftClass.EXTRA_LINE,
             Remedy.PUSH,
-            f"an extra line of {line.amount} cents: {line.description}",
+            f"an extra line of {dollars_text(line.amount)}: {line.description}",
             snapshot,
             cents=line.amount,
         )
@@ -225,7 +226,7 @@ def _draft_findings(
         _finding(
             DriftClass.LINE,
             Remedy.PUSH,
-            f"a line has {was.amount} cents, not {line.amount}: {line.description}",
+            f"a line has {dollars_text(was.amount)}, not {dollars_text(line.amount)}: {line.description}",
             snapshot,
             cents=was.amount - line.amount,
         )
@@ -235,7 +236,7 @@ def _draft_findings(
         _finding(
             DriftClass.LINE,
             Remedy.PUSH,
-            f"a line of {line.amount} cents is missing: {line.description}",
+            f"a line of {dollars_text(line.amount)} is missing: {line.description}",
             snapshot,
             cents=-line.amount,
         )
@@ -265,7 +266,7 @@ def _finalized_findings(
     marks = Counter(line.metadata.get(LINE_MARK) for line in snapshot.lines)
     foreign = [line for line in changes.remove if marks[line.metadata.get(LINE_MARK)] == 1]
     if foreign:
-        detail = "; ".join(f"{line.amount} cents: {line.description}" for line in foreign)
+        detail = "; ".join(f"{dollars_text(line.amount)}: {line.description}" for line in foreign)
         return [
             _finding(
                 DriftClass.EXTRA_LINE, Remedy.REPORT, f"lines that are not ours: {detail}", snapshot, cents=excess
@@ -273,16 +274,16 @@ def _finalized_findings(
         ]
     remedy = Remedy.CREDIT_NOTE if excess > 0 else Remedy.ADJUSTMENT_INVOICE
     if changes.remove and excess > 0:
-        detail = f"duplicate lines: {excess} cents too much"
+        detail = f"duplicate lines: {dollars_text(excess)} too much"
         return [_finding(DriftClass.DUPLICATE_LINE, remedy, detail, snapshot, cents=excess)]
     if changes.none:
         return [_amount(wanted, snapshot, remedy, net)]
-    detail = f"its lines sum to {net} cents, not {wanted.billed_cents}"
+    detail = f"its lines sum to {dollars_text(net)}, not {dollars_text(wanted.billed_cents)}"
     return [_finding(DriftClass.LINE, remedy, detail, snapshot, cents=excess)]
 
 
 def _amount(wanted: WantedInvoice, snapshot: Snapshot, remedy: Remedy, net: int) -> Finding:
-    detail = f"its total is {net} cents, not {wanted.billed_cents}"
+    detail = f"its total is {dollars_text(net)}, not {dollars_text(wanted.billed_cents)}"
     return _finding(DriftClass.AMOUNT, remedy, detail, snapshot, cents=net - wanted.billed_cents)
 
 

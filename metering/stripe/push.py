@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from metering.core.ids import digest
 from metering.months.invoice import Invoice, InvoiceLine, describe
+from metering.months.line_rates import LineRate, RatesOfLines, quantity_text, rate_rows
 from metering.stripe.snapshot import Snapshot
 
 CURRENCY = "usd"
@@ -23,7 +24,7 @@ _MARK = re.compile(r"(?P<environment>[\w.-]+)/(?P<invoice_id>inv_[0-9a-f]{24})(?
 
 
 class PushState(StrEnum):
-    """How far an invoice is at Stripe.
+    """The progress of an invoice at Stripe.
 
     Up to `UNKNOWN` a worker goes on with the push. From `FINAL` on, the push waits until something wakes it: a
     Stripe event, a repair, or for `UNLINKED` and `STUCK` a Stripe id of the customer.
@@ -96,8 +97,18 @@ class WantedInvoice:
     lines: tuple[WantedLine, ...]
 
 
-def wanted_invoice(*, invoice: Invoice, number: str, environment: str, stripe_customer_id: str) -> WantedInvoice:
-    """What Stripe should have of an invoice: the same whole cents, in at most MAX_LINES lines."""
+def wanted_invoice(
+    *,
+    invoice: Invoice,
+    number: str,
+    environment: str,
+    stripe_customer_id: str,
+    rates: RatesOfLines | None = None,
+) -> WantedInvoice:
+    """What Stripe should have of an invoice: the same whole cents, in at most MAX_LINES lines.
+
+    Descriptions end with quantity x rate of each kind, where `rates` are given; nothing depends on them.
+    """
     mark = Mark(environment=environment, invoice_id=invoice.invoice_id)
     return WantedInvoice(
         mark=mark,
@@ -111,7 +122,7 @@ def wanted_invoice(*, invoice: Invoice, number: str, environment: str, stripe_cu
             "metering_statement": number,
         },
         billed_cents=invoice.billed_cents,
-        lines=tuple(_wanted_lines(invoice.lines)),
+        lines=tuple(_wanted_lines(invoice.lines, rates or {})),
     )
 
 
@@ -128,16 +139,16 @@ def mark_of(snapshot: Snapshot) -> Mark | None:
     return None
 
 
-def _wanted_lines(lines: Sequence[InvoiceLine]) -> list[WantedLine]:
+def _wanted_lines(lines: Sequence[InvoiceLine], rates: RatesOfLines) -> list[WantedLine]:
     """The lines that bill cents, in the invoice's order; above MAX_LINES the smallest become one line."""
     billed = [line for line in lines if line.billed_cents]
     if len(billed) <= MAX_LINES:
-        return [_wanted_line(line) for line in billed]
+        return [_wanted_line(line, rates) for line in billed]
     by_size = sorted(billed, key=lambda line: (-abs(line.billed_cents), line.sum.line_key))
     kept = {line.sum.line_key for line in by_size[: MAX_LINES - 1]}
     rest = [line for line in billed if line.sum.line_key not in kept]
     return [
-        *(_wanted_line(line) for line in billed if line.sum.line_key in kept),
+        *(_wanted_line(line, rates) for line in billed if line.sum.line_key in kept),
         WantedLine(
             mark=_OTHER,
             amount=sum(line.billed_cents for line in rest),
@@ -148,11 +159,30 @@ def _wanted_lines(lines: Sequence[InvoiceLine]) -> list[WantedLine]:
     ]
 
 
-def _wanted_line(line: InvoiceLine) -> WantedLine:
+def _wanted_line(line: InvoiceLine, rates: RatesOfLines) -> WantedLine:
     return WantedLine(
         mark=digest(line.sum.line_key),
         amount=line.billed_cents,
-        description=describe(line)[:500],
+        description=_described(line, rates.get(line.sum.line_key, ())),
         starts_at=line.sum.starts_at,
         ends_at=line.sum.ends_at,
     )
+
+
+# The longest description that Stripe takes.
+_LONGEST = 500
+_ON_STATEMENT = "; more rates on the statement"
+
+
+def _described(line: InvoiceLine, rates: Sequence[LineRate]) -> str:
+    """A line in words, with as many of its rates as fit."""
+    text = describe(line)[:_LONGEST]
+    rows = [row for row in rate_rows(rates) if row.usd is not None and row.quantity is not None]
+    for place, row in enumerate(rows):
+        joint = "; " if place else ". "
+        more = f"{joint}{row.what} {quantity_text(row.quantity or 0)} x {row.rate()}"
+        is_last = place == len(rows) - 1
+        if len(text) + len(more) + (0 if is_last else len(_ON_STATEMENT)) > _LONGEST:
+            return text + _ON_STATEMENT if len(text) + len(_ON_STATEMENT) <= _LONGEST else text
+        text += more
+    return text

@@ -16,6 +16,7 @@ from metering.core.period import BillingPeriod
 from metering.customers.store import stripe_customer_id_of
 from metering.db.engine import transaction, will_pass
 from metering.months.queries.invoices import get_invoice
+from metering.months.queries.line_rates import kept_line_rates
 from metering.stripe.client.errors import StripeError, StripeUnauthorizedError
 from metering.stripe.client.port import StripePort
 from metering.stripe.push import AT_STRIPE, PushState, owner_of, wanted_invoice
@@ -154,6 +155,7 @@ def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
     with transaction(pusher.engine) as connection:
         stored = get_invoice(connection, customer_id=claimed.customer_id, invoice_id=claimed.invoice_id)
         linked = stripe_customer_id_of(connection, customer_id=claimed.customer_id)
+        rates = kept_line_rates(connection, [(claimed.customer_id, claimed.invoice_id)])[claimed.invoice_id]
     stripe_customer_id = owner_of(claimed.state, pushed_to=claimed.stripe_customer_id, linked=linked)
     assert stored is not None
     if stripe_customer_id is None:
@@ -170,6 +172,7 @@ def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
             number=stored.number,
             environment=pusher.terms.environment,
             stripe_customer_id=stripe_customer_id,
+            rates=rates,
         ),
         version=claimed.version,
         failures=claimed.failures,
@@ -219,7 +222,7 @@ def _park(pusher: Pusher, claimed: ClaimedPush, problem: str) -> PushState:
 
 
 def _failed(pusher: Pusher, claimed: ClaimedPush, what: str) -> PushState:
-    """Try a push again later; after three failures it needs a person. An invoice at Stripe keeps its state."""
+    """Try a push again later; after three failures it needs attention. An invoice at Stripe keeps its state."""
     failures, attempts = claimed.failures + 1, claimed.attempts + 1
     known = claimed.state in AT_STRIPE or claimed.state is PushState.STUCK
     if failures >= MAX_FAILURES and not known:

@@ -44,8 +44,7 @@ from metering.stripe.store.pushes import ClaimedPush, park_push, record_push
 
 log = logging.getLogger(__name__)
 
-# Failed verifications and refusals of an invoice before its push is stuck.
-MAX_FAILURES = 3
+MAX_FAILURES = 3  # failed verifications and refusals before a push is stuck
 _LINES_PER_CALL = 100
 
 
@@ -291,6 +290,7 @@ class Push:
             stripe_invoice_id=snapshot.stripe_invoice_id,
             stripe_number=snapshot.number,
             stripe_url=snapshot.url,
+            **snapshot.payment_dates,
             problem=None,
             attempts=0,
             failures=0,
@@ -311,7 +311,7 @@ class Push:
         return PushState.UNKNOWN
 
     def _stuck(self, problem: str) -> PushState:
-        log.error("push stuck, needs a person", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
+        log.error("push stuck, needs attention", extra={"invoice_id": self.claimed.invoice_id, "problem": problem})
         self._park(PushState.STUCK, problem=problem)
         return PushState.STUCK
 

@@ -10,7 +10,7 @@ from metering.access.store.audit_log import log_action
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
 from metering.stripe.client.port import CLOCK_SKEW, marked_snapshots
-from metering.stripe.drift import DriftClass, Finding, Remedy, find_drift, former_customer
+from metering.stripe.drift import DriftClass, Finding, Remedy, find_drift, former_customer, state_at_stripe
 from metering.stripe.push import WantedInvoice, mark_of, wanted_invoice
 from metering.stripe.push_due import Pusher
 from metering.stripe.queries.pushes import pushes_under_way
@@ -24,7 +24,7 @@ from metering.stripe.queries.reconciliations import (
 )
 from metering.stripe.repair_drift import NO_REPAIRS, Caps, over_caps, repair_drift
 from metering.stripe.snapshot import Snapshot
-from metering.stripe.store.pushes import record_relinked
+from metering.stripe.store.pushes import record_payment_dates, record_relinked
 from metering.stripe.store.reconciliations import (
     FoundDrift,
     add_findings,
@@ -50,7 +50,8 @@ class Reconciliation:
 
     `ours_cents` and `theirs_cents` are the sums of all compared invoices, in whole cents. `repaired` has the
     numbers of the repaired findings. `relinked` has the invoices that are at a former Stripe customer, which is
-    reported once. `problem` says why a requested repair was not attempted.
+    reported once. `problem` says why a requested repair was not attempted. `dated` has the invoices whose due date
+    or payment is another one at Stripe than was last read.
     """
 
     reconciliation_id: str
@@ -62,6 +63,7 @@ class Reconciliation:
     repaired: set[int] = field(default_factory=set)
     relinked: list[Mapping[str, str]] = field(default_factory=list)
     problem: str | None = None
+    dated: list[Mapping[str, object]] = field(default_factory=list)
 
     @property
     def left(self) -> list[FoundDrift]:
@@ -69,7 +71,7 @@ class Reconciliation:
         return [each for each in self.found if each.number not in self.repaired]
 
     def add(self, invoice: ReconciledInvoice | None, finding: Finding) -> None:
-        """Add a finding; `invoice` is None when it belongs to none of ours."""
+        """Add a finding; `invoice` is None if it belongs to no invoice here."""
         self.found.append(
             FoundDrift(
                 number=len(self.found) + 1,
@@ -111,6 +113,7 @@ def reconcile(
     with transaction(pusher.engine) as connection:
         add_findings(connection, reconciliation_id, report.found, now=now)
         record_relinked(connection, report.relinked)
+        record_payment_dates(connection, report.dated)
     if repair:
         _repair(pusher, report, caps, requested_by, progress)
     with transaction(pusher.engine) as connection:
@@ -179,6 +182,7 @@ def _compare_one(
     report.theirs_cents += sum(each.net for each in snapshots)
     for finding in drift_of(pusher, invoice, snapshots):
         report.add(invoice, finding)
+    _compare_dates(report, invoice, snapshots)
     former = former_customer(
         invoice.state, pushed_to=invoice.pushed_to, linked=invoice.stripe_customer_id, snapshots=snapshots
     )
@@ -191,6 +195,19 @@ def _compare_one(
                 "relinked_to": invoice.stripe_customer_id or "",
             }
         )
+
+
+def _compare_dates(report: Reconciliation, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]) -> None:
+    """Note the due date and the payment of an invoice that Stripe has in the state that we know."""
+    for each in snapshots:
+        known = (each.stripe_invoice_id, state_at_stripe(each.status)) == (
+            invoice.stripe_invoice_id,
+            invoice.state,
+        )
+        if known and each.payment_dates != invoice.payment_dates:
+            mine = invoice.stored.invoice
+            key = {"customer_id": mine.customer_id, "invoice_id": mine.invoice_id}
+            report.dated.append({**key, "state": invoice.state.value, **each.payment_dates})
 
 
 def _read_again(pusher: Pusher, invoice: ReconciledInvoice) -> Sequence[Snapshot]:

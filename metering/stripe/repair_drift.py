@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from metering.core.money import dollars_text
 from metering.db.engine import transaction
 from metering.stripe.client.errors import StripeError, StripeUnauthorizedError
 from metering.stripe.client.port import marked_snapshots
@@ -154,7 +155,7 @@ def _credit(push: Push, finding: Finding) -> str:
             parameters=operation.parameters, idempotency_key=operation.idempotency_key
         ),
     )
-    return f"{excess} cents credited"
+    return f"{dollars_text(excess)} credited"
 
 
 def _bill_adjustment(push: Push, finding: Finding) -> str:
@@ -167,7 +168,7 @@ def _bill_adjustment(push: Push, finding: Finding) -> str:
     adjustment = replace(
         push, wanted=_adjustment(push.wanted, mark, -excess), part=f"adjustment-{mark.adjustment}-"
     )
-    return f"{-excess} cents billed by an adjustment invoice, {adjustment.walk()}"
+    return f"{dollars_text(-excess)} billed by an adjustment invoice, {adjustment.walk()}"
 
 
 def _adjustment(wanted: WantedInvoice, mark: Mark, cents: int) -> WantedInvoice:

@@ -31,6 +31,7 @@ class Snapshot:
     """An invoice at Stripe with all of its lines.
 
     `subtotal` is the sum of the lines. `credited` is the sum of its credit notes, which do not change `subtotal`.
+    `due_at` is when it has to be paid: Stripe has none for an invoice that it charges to a card.
     """
 
     stripe_invoice_id: str
@@ -45,11 +46,23 @@ class Snapshot:
     created_at: datetime
     url: str | None
     lines: tuple[SnapshotLine, ...]
+    finalized_at: datetime | None = None
+    due_at: datetime | None = None
+    paid_at: datetime | None = None
 
     @property
     def finalized(self) -> bool:
         """Whether it is no longer a draft, so its lines cannot change."""
         return self.status is not StripeStatus.DRAFT
+
+    @property
+    def payment_dates(self) -> Mapping[str, datetime | None]:
+        """When it was finalized, is due and was paid, as columns of a push."""
+        return {
+            "finalized_at": self.finalized_at,
+            "payment_due_at": self.due_at,
+            "paid_at": self.paid_at,
+        }
 
     @property
     def net(self) -> int:

@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 
 from metering.db.engine import transaction
 from metering.stripe.snapshot import StripeEvent
+from metering.stripe.store.grant_invoices import wake_grant_invoice
 from metering.stripe.store.pushes import add_stripe_event, wake_pushes_of
 
 
@@ -16,4 +17,5 @@ def take_stripe_event(*, engine: Engine, event: StripeEvent, now: datetime) -> b
             return False
         if event.stripe_object_id is not None:
             wake_pushes_of(connection, stripe_invoice_id=event.stripe_object_id, now=now)
+            wake_grant_invoice(connection, stripe_invoice_id=event.stripe_object_id, now=now)
         return True

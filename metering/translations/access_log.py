@@ -1,7 +1,7 @@
 """Lines of gateways' access logs: what all dialects have in common.
 
 A log line is written when a request is over. It knows the tokens that the upstream has reported until then, and
-not what a stream had delivered when it was cut: upstreams report their usage at the end. A line that tells of no
+not what a stream had delivered when it was cut: upstreams report their usage at the end. A line that reports no
 completion, such as that of a health check, is passed over.
 """
 
@@ -94,7 +94,7 @@ class Logged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """A gateway's log: how a line is read (None: it tells of no completion), and where each thing stands.
+    """A gateway's log: how a line is read (None: it reports no completion), and where each thing stands.
 
     `opened` makes objects of texts that hold one.
     """
@@ -110,13 +110,13 @@ class Dialect:
 
 
 class _UnusableError(ValueError):
-    """A line that tells of a completion, and not enough of it; the message says which field, and the fix."""
+    """A line that reports a completion, but lacks a part of it; the message says which field, and the fix."""
 
 
 def translate_access_log(
     lines: Sequence[Any], *, dialect: Dialect, rules: AccessLogRules, sender: Sender
 ) -> Translated:
-    """The completions that log lines tell of."""
+    """The completions that log lines report."""
     events: list[TranslatedEvent] = []
     left_out: list[LeftOut] = []
     for record, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""A completion as a record tells of it when it is over, and the two events that it becomes."""
+"""A completion as a record reports it at its end, and the two events that it becomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

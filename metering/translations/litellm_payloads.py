@@ -164,7 +164,7 @@ def translate_litellm(payloads: Sequence[Payload | None], *, rules: LiteLLMRules
 
 
 def _completion(payload: Payload, rules: LiteLLMRules, sender: Sender) -> Completion | None:
-    """The attempt that a payload tells of; None if no upstream was asked, or no model was used."""
+    """The attempt that a payload reports; None if no upstream was asked, or no model was used."""
     if payload.cache_hit is True:
         return None
     operation = operation_of(exact_text(payload.call_type, MAX_NAME))

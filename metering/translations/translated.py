@@ -23,7 +23,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translated:
-    """The events of a request in the order of its records. Records that tell of no usage are in neither list."""
+    """The events of a request in the order of its records. Records without usage are in neither list."""
 
     events: Sequence[TranslatedEvent]
     left_out: Sequence[LeftOut] = ()

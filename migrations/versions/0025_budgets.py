@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0025_budgets"
-down_revision = "0022_month_bounds"
+down_revision = "0024_invoice_rates"
 branch_labels = None
 depends_on = None
 

@@ -22,9 +22,47 @@ def test_pieces_of_any_size_count_as_the_whole_text_does(seed: int, longest_piec
         size = chance.randint(1, longest_piece)
         count.add(lane=(False, 0, "content"), text=text[at : at + size])
         if chance.random() < 0.1:
-            count.tokens()
+            count.counts()
         at += size
-    assert abs(count.tokens() - counter.count(text)) <= len(text) // 400
+    assert abs(count.counts()[0] - counter.count(text)) <= len(text) // 400
+
+
+_ODD = (
+    "Hello",
+    "I'm",
+    "foo.",
+    "bar\n",
+    "  x",
+    "日本",
+    "3.14",
+    "(a)",
+    "é",
+    "'s",
+    "\t",
+    "a/b",
+    "//",
+    "\r\n",
+    "🙂",
+    " ",
+    "x'",
+    " 'll",
+)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4"])
+def test_looking_often_at_a_text_with_words_changes_nothing(model: str) -> None:
+    counter = counter_for(model=model)
+    for seed in range(300):
+        chance = random.Random(seed)
+        text = "".join(chance.choice(_ODD) + chance.choice(("", " ", " ")) for _ in range(chance.randint(1, 60)))
+        count, at = OutputCount(counter=counter), 0
+        while at < len(text):
+            size = chance.randint(1, 9)
+            count.add(lane=(False, 0, "content"), text=text[at : at + size])
+            at += size
+            if chance.random() < 0.3:
+                count.counts()
+        assert count.counts()[0] == counter.count(text), repr(text)
 
 
 def test_text_without_spaces_counts_within_a_token_in_four_hundred_characters() -> None:
@@ -33,21 +71,22 @@ def test_text_without_spaces_counts_within_a_token_in_four_hundred_characters() 
     count = OutputCount(counter=counter)
     for at in range(0, len(text), 3):
         count.add(lane=(False, 0, "content"), text=text[at : at + 3])
-    assert abs(count.tokens() - counter.count(text)) <= len(text) // 400
+    assert abs(count.counts()[0] - counter.count(text)) <= len(text) // 400
 
 
 def test_reasoning_is_part_of_the_output_and_counted_separately() -> None:
     count = OutputCount(counter=counter_for(model="gpt-5"))
     count.add(lane=(True, 0, "reasoning"), text="Let me count the crates.")
     count.add(lane=(False, 0, "content"), text="Seven.")
-    assert 0 < count.reasoning_tokens() < count.tokens()
+    output, reasoning = count.counts()
+    assert 0 < reasoning < output
 
 
 def test_any_number_of_parallel_texts_is_counted_in_bounded_memory() -> None:
     count = OutputCount(counter=counter_for(model="gpt-5"))
     for number in range(5_000):
         count.add(lane=(False, number, "content"), text=" word")
-    assert count.tokens() == 5_000
+    assert count.counts() == (5_000, 0)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from metering.api.gate import HOLDS_PATH
 from metering.api.holds import HoldsEndpoint
 from metering.api.ingest import Door, IngestEndpoint
 from tests.api.declared_access import API, BOUND, DASHBOARD, FRAMEWORK, REFUSED, SCOPES
-from tests.builders.seeded import Seeded
+from tests.builders.seeded import CONFLICTING, Seeded
 from tests.running_api import Api, http_client
 
 OWN, OTHER = "hooli", "umbrella"
@@ -107,8 +107,15 @@ def _ids(seeded: Seeded, customer_id: str) -> dict[str, str]:
     made = client.post("/v1/alerts", json={**alert, "thresholds": ["9000"], "budget_usd_cents": "9000000"})
     budget = {"scope": {"customer_id": customer_id}, "window": "month", "limit_usd_cents": "9000000"}
     client.put(f"/v1/budgets/of-{customer_id}", json=budget)
+    grant = {"customer_id": customer_id, "amount_usd_cents": "1", "paid_usd_cents": "0", "funding": "none"}
+    key = {"idempotency-key": f"grant of {customer_id}"}
+    granted = client.post("/v1/grants", json={**grant, "reason": "test"}, headers=key).json()
+    client.post(f"/v1/grants/{granted['grant_id']}/void", json={"reason": "test"})
+    top_up = {"when_below_usd_cents": "1", "buy_usd_cents": "50", "at_most_a_day": 0}
+    client.put(f"/v1/customers/{customer_id}/top-up", json=top_up)
     return {
         "customer_id": customer_id,
+        "grant_id": granted["grant_id"],
         "stream_id": charge["stream_id"],
         "invoice_id": invoice["invoice_id"],
         "alert_id": made.json()["alert_id"],
@@ -123,6 +130,7 @@ _QUERIES = {
     "/v1/generations": {"id": "{stream_id}"},
     "/v1/totals": {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"},
     "/v1/exports/{kind}.{format}": {"period": "{period}"},
+    "/v1/deferred-revenue": {"period": "{period}"},
 }
 # Answers of their own rows, or of nobody's: they name no customer.
 _OF_NO_CUSTOMER = {"/v1/customers", "/v1/rates", "/v1/cancel-policies", "/v1/upstream-prices"}
@@ -136,6 +144,8 @@ def _send(client: httpx2.Client, app: Starlette, world: World, method: str, path
     changes_it = method in ("PATCH", "DELETE")
     for name in ("endpoint_id", "delivery_id", "key_id", *(("alert_id", "budget_id") if changes_it else ())):
         ids[name] = "nothing"
+    if path.startswith("/v1/backlog/"):
+        ids["stream_id"] = CONFLICTING
     if path.endswith("statement.{format}"):
         ids["format"] = "html"
     query = {name: value.format(**ids) for name, value in _QUERIES.get(path, {}).items()}
@@ -194,7 +204,7 @@ def browser(world: World) -> Iterator[httpx2.Client]:
         yield client
 
 
-_PARAMETERS = ("customer_id", "stream_id", "invoice_id")
+_PARAMETERS = ("customer_id", "stream_id", "invoice_id", "grant_id")
 
 
 def _open(client: httpx2.Client, world: World, method: str, path: str, whose: str) -> int:
@@ -233,7 +243,7 @@ def test_the_dashboard_of_a_bound_key_shows_nothing_of_another_customer(
 ) -> None:
     browser.post("/dashboard/sign-in", data={"key": world.keys["read of one"]})
     of_one = ("/customer", "/stream", "/receipt.json", "/invoice", "/invoice/entries", "/statement.pdf",
-              "/statement.html", "/exports/{name}", "/streams")  # fmt: skip
+              "/statement.html", "/exports/{name}", "/streams", "/stream/sheet")  # fmt: skip
     if path in of_one:
         assert _open(browser, world, "GET", path, OTHER) == 404
     else:

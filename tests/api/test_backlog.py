@@ -1,4 +1,4 @@
-"""What needs a person is listed with its reason and its fix, and settled by one with a reason that is kept."""
+"""What needs attention is listed with its reason and its fix, and settled by one with a reason that is kept."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from typing import Any
 
 import msgspec
@@ -29,6 +30,8 @@ FORMS = {
 ENCODINGS = {
     "identity": lambda body: body,
     "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": lambda body: zlib.compress(body, wbits=-15),
     "zstd": zstandard.ZstdCompressor().compress,
 }
 
@@ -87,7 +90,18 @@ BAD_EVENTS: list[tuple[Any, str, str]] = [
     ({**start(), "time": "0001-01-01T00:00:00+14:00"}, "invalid-field", "time: expected a year"),
     ({**start(), "subject": None}, "invalid-field", "subject: expected a string"),
     (start(tags={str(n): "x" for n in range(17)}), "invalid-field", "data.tags"),
-    ({}, "missing-field", "type: required"),
+    ({}, "missing-field", "type, specversion, source, id, subject, time, data: required"),
+    (
+        {"type": "stream-start", "id": "x", "data": {"stream_id": "s"}},
+        "missing-field",
+        "specversion, source, subject, time, data.provider, data.model: required",
+    ),
+    (
+        {"type": "token-delivered", "source": "g", "data": {}},
+        "missing-field",
+        "specversion, id, subject, time, data.stream_id, data.seq, data.output_tokens: required",
+    ),
+    (event("stream-end", {}), "missing-field", "data.stream_id, data.outcome: required"),
     (7, "invalid-event", "expected an object, got 7"),
     (None, "invalid-event", "expected an object, got null"),
 ]
@@ -118,11 +132,17 @@ BAD_BODIES: list[tuple[bytes, dict[str, str], int, str]] = [
     (gzip.compress(b"[]")[:-4], {"content-encoding": "gzip"}, 422, "invalid-encoding"),
     (b"nope", {"content-encoding": "zstd"}, 422, "invalid-encoding"),
     (zstandard.ZstdCompressor().compress(b"[]" * 99)[:-2], {"content-encoding": "zstd"}, 422, "invalid-encoding"),
+    (b"nope", {"content-encoding": "deflate"}, 422, "invalid-encoding"),
+    (zlib.compress(b"[]")[:-1], {"content-encoding": "deflate"}, 422, "invalid-encoding"),
+    (zlib.compress(b"[]", wbits=-15)[:-1], {"content-encoding": "deflate"}, 422, "invalid-encoding"),
+    (zlib.compress(b"[]") * 2, {"content-encoding": "deflate"}, 422, "invalid-encoding"),
     (b"[]", {"content-encoding": "br"}, 415, "unsupported-body"),
     (b"[]", {"content-type": "text/plain"}, 415, "unsupported-body"),
     (b"[]", {"content-type": "application/json; charset=utf-16"}, 415, "unsupported-body"),
     (b" " * (8 * 1024 * 1024 + 1), {}, 413, "body-too-large"),
     (gzip.compress(b" " * 50_000_000), {"content-encoding": "gzip"}, 413, "body-too-large"),
+    (zlib.compress(b" " * 50_000_000), {"content-encoding": "deflate"}, 413, "body-too-large"),
+    (zlib.compress(b" " * 50_000_000, wbits=-15), {"content-encoding": "deflate"}, 413, "body-too-large"),
     (zstandard.compress(b" " * 50_000_000), {"content-encoding": "zstd"}, 413, "body-too-large"),
     (b"[" + b"{}," * 10_000 + b"{}]", {}, 413, "too-many-events"),
 ]

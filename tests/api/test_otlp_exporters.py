@@ -39,11 +39,13 @@ def headers(api: Api) -> dict[str, str]:
 SPAN_EXPORTERS: dict[str, Callable[..., SpanExporter]] = {
     "protobuf": OTLPSpanExporter,
     "protobuf, gzip": lambda **more: OTLPSpanExporter(**more, compression=Compression.Gzip),
+    "protobuf, deflate": lambda **more: OTLPSpanExporter(**more, compression=Compression.Deflate),
     "JSON": JsonSpanExporter,
 }
 LOG_EXPORTERS: dict[str, Callable[..., Any]] = {
     "protobuf": OTLPLogExporter,
     "protobuf, gzip": lambda **more: OTLPLogExporter(**more, compression=Compression.Gzip),
+    "protobuf, deflate": lambda **more: OTLPLogExporter(**more, compression=Compression.Deflate),
     "JSON": JsonLogExporter,
 }
 

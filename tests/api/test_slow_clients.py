@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -73,6 +74,29 @@ def impatient(rated_database: Database) -> Iterator[Api]:
     settings = {"send_timeout": timedelta(seconds=1), "max_connections_per_address": 40}
     with rated_database.service(**settings) as service, signed_in(service) as running:
         yield running
+
+
+def unsent_by_kernel(client: socket.socket) -> int:
+    """The bytes that the kernel holds for the server, and has not sent to this client."""
+    end = f":{client.getpeername()[1]:04X}", f":{client.getsockname()[1]:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if local.endswith(end[0]) and remote.endswith(end[1]):
+            return int(queues.partition(":")[0], 16)
+    raise AssertionError("the connection is gone")
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of connections")
+def test_the_kernel_takes_little_of_an_answer_that_is_not_read(api: Api) -> None:
+    asked = b"GET /dashboard/static/vendor/tabler-1.6.1.min.css HTTP/1.1\r\nhost: x\r\n\r\n"
+    with several(api.url, 1, asked * 8) as (client,):
+        assert client.recv(1)
+        held = []
+        for _ in range(20):
+            time.sleep(0.05)
+            held.append(unsent_by_kernel(client))
+    # Without a bound it takes all eight files, five megabytes, as fast as it can copy them.
+    assert max(held) < 300_000
 
 
 def test_clients_that_read_nothing_hold_no_database_connection(api: Api) -> None:

@@ -94,6 +94,19 @@ def test_unknown_fields_of_events_are_accepted_and_told(api: Api) -> None:
     ]
 
 
+@pytest.mark.parametrize("path", ["/v1/totals", "/v1/charges"])
+def test_a_plus_that_the_url_turned_into_a_space_is_named(shared_api: Api, path: str) -> None:
+    says = refused(shared_api.client.get(f"{path}?from=2026-11-01T00:00:00+01:00&to=2026-12-01T00:00:00Z"))
+    assert says == "from: write + as %2B in a URL, such as 2026-11-01T00:00:00%2B01:00"
+
+
+def test_an_unknown_path_is_named_with_where_all_paths_are(shared_api: Api) -> None:
+    answer = shared_api.client.get("/v1/nosuch")
+    assert answer.status_code == 404
+    assert answer.json()["title"] == "Not found"
+    assert answer.json()["detail"] == "there is no path /v1/nosuch; /docs lists all"
+
+
 def test_without_a_key_the_names_are_not_looked_at(shared_api: Api) -> None:
     with shared_api.client_with(Role.INGEST) as ingest:
         assert ingest.get("/v1/charges?form=x").status_code == 403

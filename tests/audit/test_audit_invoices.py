@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from metering.months.queries import entries
+from metering.months.queries import entries, line_rates
 from tests.audit.planting import Planting
 
 
@@ -46,6 +46,14 @@ PLANTED = [
     ),
     ("UPDATE invoices SET minimum_cents = 0", "invoices", "billed_cents"),
     ("UPDATE invoices SET number = '2026-11-000002'", "invoices", "number"),
+    ("UPDATE invoice_line_rates SET quantity = quantity + 1", "invoice_line_rates", "quantity"),
+    (
+        "UPDATE invoice_line_rates SET usd_per_million = usd_per_million + 1 WHERE usd_per_million > 0",
+        "invoice_line_rates",
+        "no bill has this rate",
+    ),
+    ("UPDATE invoice_line_rates SET usd_cents = usd_cents + 1", "invoice_line_rates", "line"),
+    ("DELETE FROM invoice_line_rates WHERE kind = 'output'", "invoice_line_rates", "is missing"),
     ("DELETE FROM invoice_pushes", "invoices", "no push"),
     ("UPDATE customers SET closed_through = '2026-01'", "customers", "closed_through"),
     # Swapped between two charges: no sum shows it, the seal does.
@@ -83,6 +91,8 @@ FAULTS = [
     ("count(*) AS stream_count", "2 * count(*) AS stream_count", "invoice_lines", "stream_count"),
     ("FILTER (WHERE last)", "FILTER (WHERE false)", "invoice_lines", "usage"),
     ("e.entry_id AS id", "e.stream_id AS id", "billing_periods", "seal"),
+    ("sum(l.sign * coalesce(l.quantity, 1))", "sum(coalesce(l.quantity, 1))", "invoice_line_rates", "quantity"),
+    ("sum(coalesce(l.quantity, 1))", "count(*)", "invoice_line_rates", "quantity"),
 ]
 
 
@@ -90,9 +100,11 @@ FAULTS = [
 def test_a_fault_in_the_queries_that_close_a_month_is_found(
     planting: Planting, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, table: str, says: str
 ) -> None:
-    queries = {name: str(getattr(entries, name)) for name in ("_CHARGES", "_ADJUSTMENTS", "_MANUAL", "_SEALS")}
+    named = [(entries, name) for name in ("_CHARGES", "_ADJUSTMENTS", "_MANUAL", "_SEALS")]
+    named += [(line_rates, name) for name in ("_CHARGES", "_ADJUSTMENTS")]
+    queries = {(module, name): str(getattr(module, name)) for module, name in named}
     assert any(right in query for query in queries.values())
-    for name, query in queries.items():
-        monkeypatch.setattr(entries, name, text(query.replace(right, wrong)))
+    for (module, name), query in queries.items():
+        monkeypatch.setattr(module, name, text(query.replace(right, wrong)))
     assert planting.books.close("2026-11", force_reason="for the audit") == {}
     assert [found for found in planting.audit() if found[0] == table and says in found[2]]

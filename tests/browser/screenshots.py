@@ -24,7 +24,8 @@ def main(url: str, key: str, folder: Path) -> None:
             path=folder / "overview.png", clip={"x": 0, "y": 0, "width": 1360, "height": 1080}, full_page=True
         )
         page.goto(f"{url}/dashboard/streams?customer_id=globex&model=claude-opus-4.7")
-        page.locator("#streams td.code a").first.click()
+        page.locator("#streams tbody th a").first.click()
+        page.get_by_role("link", name="Open its page").click()
         page.screenshot(path=folder / "stream.png", full_page=True)
         page.goto(f"{url}/dashboard/invoices")
         page.locator("#invoices tbody tr", has_text="umbrella").locator("th a").first.click()

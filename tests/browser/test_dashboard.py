@@ -23,6 +23,7 @@ SECTIONS = (
     "Streams",
     "Month end",
     "Invoices",
+    "Credits",
     "Reconciliation",
     "Alerts",
     "Backlog",
@@ -33,9 +34,12 @@ SECTIONS = (
 )
 PAGES = (
     "", "customers", "customer?customer_id=hooli", "models", "streams", "streams?state=open", "invoices", "drift",
-    "month-end", "search?q=hooli", "adjust?customer_id=hooli&kind=credit&usd=1&reason=x", "?by=models&sort=change",
+    "month-end", "search?q=hooli", "adjust?customer_id=hooli&kind=credit&usd=1&reason=x",
+    "?by=models&sort-models=-change",
     "alerts", "backlog", "rates?q=opus", "rate?provider=anthropic&model=claude-opus-4-7", "system", "nowhere",
-    "sign-in", "keys", "audit-log",
+    "sign-in", "keys", "audit-log", "alert/new?kind=daily_change", "webhook/new",
+    f"settle?customer_id=hooli&stream_id={CONFLICTING}&action=bill_as_is&reason=x",
+    "credits", "credits?customer_id=hooli", "budgets",
     f"stream?customer_id=hooli&stream_id={OPEN}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
 )  # fmt: skip
 
@@ -54,10 +58,11 @@ def test_last_months_number_is_explained_in_three_clicks(dashboard: Dashboard, s
     page = dashboard.open(f"customer?customer_id=hooli&month={seeded.period}")
     page.locator("#models tbody tr").first.get_by_role("link").click()
     expect(page.locator("p.sum")).to_contain_text("in total")
-    page.locator("#streams tbody tr").first.locator("td.code a").click()
-    expect(page.locator("#lines")).to_contain_text("USD per million")
-    expect(page.locator(".checks li")).to_have_count(6)
-    expect(page.locator('.checks [data-ok="no"]')).to_have_count(0)
+    page.locator("#streams tbody tr").first.locator("th a").click()
+    sheet = page.locator("#sheet")
+    expect(sheet).to_contain_text("USD per million")
+    expect(sheet.locator(".checks li")).to_have_count(6)
+    expect(sheet.locator('.checks [data-ok="no"]')).to_have_count(0)
 
 
 def test_an_invoice_is_explained_down_to_a_stream(dashboard: Dashboard, seeded: Seeded) -> None:
@@ -139,7 +144,7 @@ def test_an_accrued_amount_grows_on_the_open_page_and_becomes_final(dashboard: D
     post("stream-end", {"outcome": "completed", "usage": usage, "usage_source": "provider"})
     seeded.api.finalize()
     expect(page.locator(".figure")).to_contain_text("$0.007085", timeout=60_000)
-    expect(page.locator(".tile")).to_contain_text("final")
+    expect(page.locator(".tile")).to_contain_text("Cost, final")
 
 
 def test_a_stream_of_the_backlog_is_settled(dashboard: Dashboard, seeded: Seeded) -> None:
@@ -152,15 +157,17 @@ def test_a_stream_of_the_backlog_is_settled(dashboard: Dashboard, seeded: Seeded
     assert seeded.api.post(sent).json()["rejected"] == []
     seeded.api.finalize()
     page = dashboard.open("backlog")
-    form = page.locator("form.settle", has_text=stream_id)
-    form.get_by_role("button", name="Write off").click()  # without a reason the browser does not send it
-    expect(page.locator("form.settle", has_text=stream_id)).to_be_visible()
-    form.get_by_label("Reason").fill("nobody agreed on a price")
-    form.get_by_role("button", name="Write off").click()
+    page.locator("#backlog tbody tr", has_text=stream_id).get_by_role("link", name="Settle…", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(stream_id)
+    page.get_by_role("button", name="Write off").click()  # without a reason the browser does not send it
+    page.get_by_label("Reason").fill("no price was agreed")
+    page.get_by_role("button", name="Write off").click()
+    expect(page.locator("form.confirm")).to_contain_text(f"Write off stream {stream_id}")
+    page.get_by_role("button", name="Book $0.00").click()
     expect(page.get_by_role("status")).to_contain_text("Decision recorded")
     seeded.api.finalize()
     page.get_by_role("status").get_by_role("link").click()
-    expect(page.locator(".factlist")).to_contain_text("nobody agreed on a price")
+    expect(page.locator(".factlist")).to_contain_text("no price was agreed")
 
 
 def test_signing_out_leads_to_the_form_and_back_needs_the_key(dashboard: Dashboard) -> None:
@@ -225,7 +232,9 @@ def test_names_that_look_like_markup_stay_names(dashboard: Dashboard, seeded: Se
     assert seeded.api.post(sent).json()["rejected"] == []
     seeded.api.finalize()
     page = dashboard.open("streams")
-    page.get_by_role("link", name=hostile).last.click()
+    page.locator("#streams tbody tr", has_text=hostile).locator("th a").click()
+    expect(page.locator("#sheet-body")).to_contain_text(hostile)
+    page.get_by_role("link", name="Open its page").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(hostile)
     page.goto(f"{dashboard.url}/dashboard/")
     expect(page.locator("#top")).to_be_visible()

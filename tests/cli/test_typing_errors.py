@@ -22,7 +22,7 @@ def metering(rated_database: Database) -> CommandLine:
         ),
         (("customers", "markup", "amce", "10"), "no customer 'amce' yet; did you mean 'acme'?"),
         (("rates", "set", "house", "m", "input=5", "--customer", "ACMEE"), "did you mean 'acme'?"),
-        (("cancel-policy", "set", "opnai", "zero"), "no rate card is of provider 'opnai'; did you mean 'openai'?"),
+        (("cancel-policy", "set", "opnai", "zero"), "provider 'opnai' has no rate card; did you mean 'openai'?"),
         (("upstream-price", "set", "anthropc", "accept"), "did you mean 'anthropic'?"),
         (("customers", "set", "Acme"), "created customer 'Acme'; its id differs only slightly from 'acme'"),
         (("customers", "set", "new"), "created customer 'new'"),
@@ -33,6 +33,11 @@ def test_a_new_name_is_said_beside_what_it_may_mean(
     metering: CommandLine, arguments: tuple[str, ...], hint: str
 ) -> None:
     assert hint in metering(*arguments).stderr
+
+
+def test_a_state_that_does_not_exist_is_answered_with_those_that_do(metering: CommandLine) -> None:
+    refused = " ".join(metering("backlog", "list", "--state", "done", exits=2).stderr.split())
+    assert "Invalid value for '--state': 'done' is not one of 'orphaned'" in refused
 
 
 def test_known_names_get_no_hint(metering: CommandLine) -> None:

@@ -1,6 +1,7 @@
 """Reading a page as a person does: its amounts, what they lead to, its tables."""
 
 import csv
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -65,3 +66,14 @@ def _read(page: str) -> _Reader:
 def rows_of(text: str) -> list[dict[str, str]]:
     """The rows of a CSV file."""
     return list(csv.DictReader(StringIO(text.removeprefix("\ufeff"))))
+
+
+_HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
+
+
+def hidden_fields(page: str) -> dict[str, str]:
+    """The hidden fields of the forms of a page; the first one where a name repeats."""
+    found: dict[str, str] = {}
+    for name, value in _HIDDEN.findall(page):
+        found.setdefault(name, value)
+    return found

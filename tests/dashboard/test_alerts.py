@@ -18,8 +18,9 @@ def test_what_occurred_leads_to_the_amount_that_reached_it(admin: Browser, seede
     spends = occurrences(seeded, "spend")
     assert spends
     rows = rows_of(admin.get("alerts", kind="spend", csv="occurrences").text)
-    assert [row["threshold"] for row in rows] == [f"{each['threshold']}%" for each in spends]
-    assert [row["value"] for row in rows] == [f"{each['data']['value']}%" for each in spends]
+    assert [row["threshold"] for row in rows] == [each["threshold"] for each in spends]
+    assert [row["value"] for row in rows] == [each["data"]["value"] for each in spends]
+    assert {row["unit"] for row in rows} == {"percent_of_budget"}
     page = admin.get("alerts", kind="spend").text
     explained = next(link for link in links_of(page) if "customer?" in link and "month=" in link)
     days = rows_of(admin.http.get(f"{explained}&csv=cost-by-day").text)

@@ -1,5 +1,6 @@
 """Figures: what a page shows is what the API says; each sum leads to rows that sum to it, also in files."""
 
+import re
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,9 +15,12 @@ from tests.dashboard.reading import amounts_of, links_of, rows_of
 
 PAGES = (
     "", "customers", "customer?customer_id=hooli", "customer?customer_id=nakatomi", "models", "streams",
-    "streams?state=open", f"streams?q={OPEN}", "invoices", "drift", "backlog", "rates", "system",
+    "streams?state=open", f"streams?q={OPEN}", "invoices", "drift", "backlog", "rates", "system", "alerts",
+    "alert/new", "webhook/new", f"settle?customer_id=hooli&stream_id={CONFLICTING}",
+    f"settle?customer_id=hooli&stream_id={UNPRICED}&action=write_off&reason=x",
     "rate?provider=anthropic&model=claude-opus-4-7", f"stream?customer_id=hooli&stream_id={OPEN}",
     f"stream?customer_id=hooli&stream_id={UNPRICED}", f"stream?customer_id=hooli&stream_id={CONFLICTING}",
+    "credits", "credits?customer_id=hooli", "budgets",
 )  # fmt: skip
 
 
@@ -177,14 +181,26 @@ def test_a_stream_under_way_shows_what_it_has_accrued_and_says_that_it_is_not_fi
     assert "$0.00506" in page
     assert "not final" in page
     assert 'hx-trigger="every 2s"' in page
-    assert "$0.0051" in admin.get("streams", state="open").text
+    assert [(each.usd, each.shown) for each in amounts_of(admin.get("streams", state="open").text)] == [
+        (Decimal("0.00506"), "$0.0051")
+    ]
 
 
 def test_drift_that_is_left_is_on_the_first_page_and_on_its_own(admin: Browser) -> None:
     assert "Stripe differs by $0.30 in 1 finding" in admin.get("").text
     (row,) = rows_of(admin.get("drift", csv="drift").text)
-    assert row["drift_usd"] == "0.3"
+    assert (row["drift_usd"], row["status"], row["drift_class"]) == ("0.3", "open", "line")
+    assert Decimal(row["theirs_usd"]) - Decimal(row["ours_usd"]) == Decimal("0.3")
+    links = links_of(admin.get("drift").text)
+    assert any("/dashboard/invoice?" in each for each in links)
+    assert any(each.startswith("http://127.0.0.1") for each in links)
     assert "$0.30" in admin.get("drift").text
+
+
+def test_the_first_page_says_what_the_backlog_would_cost_as_far_as_that_is_known(admin: Browser) -> None:
+    found = re.search(r"<span>(2 ended streams cannot be billed yet[^<]*)</span>", admin.get("").text)
+    assert found is not None
+    assert found[1].endswith("yet: $0.0051 as they are, without those whose cost is not known")
 
 
 def test_the_footer_counts_ended_streams_that_wait_in_the_backlog(admin: Browser, empty: Browser) -> None:

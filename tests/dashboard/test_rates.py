@@ -8,6 +8,7 @@ from metering.prices.rate_text import parse_rate
 from metering.prices.set_rate import set_rate
 from tests.builders.catalogues import dearer
 from tests.dashboard.browsing import Browser
+from tests.dashboard.reading import rows_of
 from tests.running_api import Api
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -44,3 +45,15 @@ def test_a_rate_on_days_of_the_week_is_shown_with_them(api: Api) -> None:
         now=NOW,
     )
     assert "mon-fri/09:30-16:30 UTC" in page(api, "rate", provider="house", model="own-1")
+
+
+def test_rates_beside_the_usual_ones_open_in_the_row_and_are_in_words_in_the_file(api: Api) -> None:
+    shown = page(api, provider="google")
+    assert "<summary>" in shown
+    browser = Browser(api, Role.READ)
+    browser.sign_in()
+    rows = rows_of(browser.get("rates", provider="anthropic", csv="rates").text)
+    assert {row["customer_id"] for row in rows} == {""}
+    (opus,) = [row for row in rows if row["model"] == "claude-opus-4-7"]
+    assert (opus["input_usd"], opus["output_usd"]) == ("5", "25")
+    assert "service tier" in opus["more"]

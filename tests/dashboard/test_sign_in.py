@@ -181,6 +181,22 @@ def test_pages_name_nothing_from_elsewhere_and_have_no_inline_script(admin: Brow
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
 
 
+def test_a_file_that_the_browser_has_is_not_sent_again(seeded: Seeded) -> None:
+    with http_client(seeded.api.url) as anybody:
+        path = "/dashboard/static/app.css"
+        first = anybody.get(path)
+        assert (first.status_code, first.headers["content-type"]) == (200, "text/css; charset=utf-8")
+        again = anybody.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["cache-control"] == first.headers["cache-control"]
+        head = anybody.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["content-length"]) == len(first.content)
+        assert anybody.post(path).status_code == 405
+        for wrong in ("nothing.css", "../app.py", "%2e%2e/app.py", "vendor", ""):
+            assert anybody.get(f"/dashboard/static/{wrong}").status_code == 404
+
+
 def test_static_files_are_those_whose_checksums_are_beside_them(seeded: Seeded) -> None:
     with http_client(seeded.api.url) as anybody:
         sums = (STATIC / "vendor/SHA256SUMS").read_text().split()

@@ -7,8 +7,10 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from metering.access.scopes import Role
+from metering.dashboard.deployment import bills_with_stripe
 from tests.dashboard.browsing import Browser
 from tests.running_api import Api
 from tests.tools import need
@@ -43,6 +45,22 @@ def test_a_new_deployment_says_what_to_do_and_waits_for_the_first_event(new: Bro
     }
     assert 'hx-get="/dashboard/start?' in page
     assert "metering keys create --role ingest" in page
+
+
+@pytest.mark.parametrize(
+    ("key", "base", "connected"),
+    [
+        ("sk_test_1", "http://127.0.0.1:8420", False),
+        ("sk_test_1", None, True),
+        ("rk_live_1", None, True),
+        (None, None, False),
+    ],
+)
+def test_the_local_stand_in_is_not_a_connection_to_stripe(
+    api: Api, key: str | None, base: str | None, connected: bool
+) -> None:
+    stripe = {"stripe_api_key": key and SecretStr(key), "stripe_api_base": base}
+    assert bills_with_stripe(api.service.settings.model_copy(update=stripe)) is connected
 
 
 def test_the_command_of_the_page_leads_to_the_first_final_stream(new: Browser, api: Api) -> None:

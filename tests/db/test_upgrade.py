@@ -157,7 +157,7 @@ def test_the_previous_release_goes_on_and_restarts_on_the_schema_of_the_next(
                 report.execute("SELECT count(*) FROM streams")
                 migration = new.start("migrate")
                 waits = new.log_of("migrate")
-                assert eventually(lambda: "is tried again" in waits.read_text()), waits.read_text()
+                assert eventually(lambda: "will retry" in waits.read_text()), waits.read_text()
                 assert gateway.goes_on(), "ingest goes on while the migration waits for a report"
                 assert _version(rated_database) != NEXT_HEAD
             assert migration.wait(120) == 0, waits.read_text()

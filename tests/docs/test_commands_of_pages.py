@@ -55,9 +55,10 @@ def test_every_command_of_a_page_is_one(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The addresses of a page's headings, as GitHub makes them."""
+    """The addresses of a page's headings, as GitHub makes them, and those that it sets itself."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    own = set(re.findall(r'<a id="([^"]+)">', page.read_text()))
+    return own | {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

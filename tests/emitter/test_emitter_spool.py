@@ -1,15 +1,19 @@
 """What the emitter keeps on disk: over a crash, over a down server, and within its bounds."""
 
+import linecache
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from metering.emitter import Emitter, SpoolError
+from metering.emitter.pump import Pump
 from tests.builders import delivered, end, start
 from tests.emitter.sink import IngestSink, StartEmitter, eventually, free_port
 
@@ -204,3 +208,30 @@ def test_a_full_disk_leaves_no_empty_files_and_a_quiet_log(tmp_path: Path) -> No
     )
     assert "files 0 waiting 30" in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("cannot write to the spool folder") == 1
+
+
+def test_an_event_that_comes_as_the_emitter_closes_is_counted_as_dropped(start_emitter: StartEmitter) -> None:
+    emitter = start_emitter(f"http://127.0.0.1:{free_port()}")
+    is_about_to_append, is_closed = threading.Event(), threading.Event()
+
+    def stop_before_appending(frame: FrameType, *_: object) -> Any:
+        if frame.f_code is not Pump.put.__code__:
+            return None
+        if linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() == "queue.append(event)":
+            is_about_to_append.set()
+            assert is_closed.wait(60)
+        return stop_before_appending
+
+    def gateway_thread() -> None:
+        sys.settrace(stop_before_appending)
+        emitter.emit(start("late"))
+        sys.settrace(None)
+
+    thread = threading.Thread(target=gateway_thread)
+    thread.start()
+    assert is_about_to_append.wait(60)
+    assert emitter.close(timeout=60)
+    is_closed.set()
+    thread.join(60)
+    stats = emitter.stats()
+    assert (stats.emitted, stats.spooled, stats.dropped) == (1, 0, 1)

@@ -192,6 +192,7 @@ def test_an_invoice_line_has_every_column(shared_scene: Scene) -> None:
         "exact_usd": Decimal("4.600876875"),
         "billed_usd": Decimal("4.6"),
         "invoice_billed_usd": Decimal("4.47"),
+        "invoice_prepaid_usd_cents": Decimal(0),
     }
 
 

@@ -87,10 +87,25 @@ _GOOD = {
 _DASHBOARD = [
     *("/", "/customers", "/customer", "/models", "/streams", "/stream", "/receipt.json", "/invoices", "/invoice"),
     *("/invoice/entries", "/statement.pdf", "/exports/charges.csv", "/drift", "/alerts", "/backlog", "/rates"),
-    *("/rate", "/keys", "/audit-log", "/system", "/sign-in", "/nowhere", "/static/app.css", "/static/%2e%2e"),
+    *(
+        "/settle",
+        "/alert",
+        "/alert/new",
+        "/webhook",
+        "/webhook/new",
+        "/rate",
+        "/keys",
+        "/audit-log",
+        "/system",
+        "/sign-in",
+        "/nowhere",
+        "/static/app.css",
+        "/static/%2e%2e",
+    ),
 ]
 _FILTERS = [
     *("customer", "stream", "month", "behind", "csv", "model", "from", "to", "state", "flag", "id", "next", "q"),
+    *("sort-customers", "sort-backlog", "version", "action", "reason", "kind", "alert_id", "endpoint_id"),
 ]
 _HEADERS = [
     *(b"x-request-id", b"x-forwarded-for", b"if-none-match", b"accept", b"range", b"origin", b"hx-request"),
@@ -170,7 +185,12 @@ _FORMS = {
     "/keys/create": ["name", "role", "scopes", "customer_id", "source", "expires_on"],
     "/keys/rotate": ["key_id", "overlap_hours"],
     "/keys/revoke": ["key_id"],
-    "/backlog/settle": ["customer_id", "stream_id", "action", "reason"],
+    "/backlog/settle": ["customer_id", "stream_id", "action", "reason", "version"],
+    "/alert/create": ["kind", "name", "scope", "customer_id", "thresholds", "budget", "minimum", "trailing_days"],
+    "/alert/change": ["alert_id", "name", "thresholds", "budget", "minimum", "trailing_days"],
+    "/webhook/create": ["url", "description"],
+    "/webhook/replay": ["endpoint_id", "delivery_id", "since"],
+    "/webhook/rotate": ["endpoint_id", "overlap_hours"],
     "/sign-in": ["key", "next"],
 }
 FORM_FIELDS = {
@@ -182,13 +202,17 @@ FORM_FIELDS = {
     "stream_id": "s",
     "action": "write_off",
     "reason": "x",
+    "kind": "daily_change",
+    "scope": "deployment",
+    "thresholds": "50",
+    "minimum": "1",
 }
 
 
 @examples(60)
 @given(
     path=st.sampled_from(sorted(_FORMS)),
-    place=st.integers(0, 5),
+    place=st.integers(0, 7),
     value=VALUES,
     tail=st.binary(max_size=6),
     media_type=st.sampled_from([b"application/x-www-form-urlencoded"] * 4 + [b"multipart/form-data", b"\xff"]),

@@ -180,7 +180,7 @@ def test_keys_and_upstreams_are_reloaded_while_streams_go_on(
         connection.recv(1_024)
         gateway.config.write_text("nonsense = [")
         gateway.signal(signal.SIGHUP)
-        eventually(lambda: "the old one stays in force" in gateway.log, what="the file is refused")
+        eventually(lambda: "the old one stays in use" in gateway.log, what="the file is refused")
         assert _ask(gateway, "good")[1] == TEXT
         gateway.write_config(upstream.url, key="gk_new")
         gateway.signal(signal.SIGHUP)
@@ -265,7 +265,7 @@ def test_workers_share_one_port_and_are_replaced(
         worker = int(next(path.name.partition("-")[0] for path in spools))
         httpx2.get(f"{gateway.url}/livez", timeout=60)
         os.kill(worker, signal.SIGKILL)
-        eventually(lambda: "is started again" in gateway.log, what="the dead worker is replaced")
+        eventually(lambda: "starting another" in gateway.log, what="the dead worker is replaced")
         eventually(lambda: gateway.log.count("listens on") == 3, what="the new one listens")
         for _ in range(6):
             assert _ask(gateway, "good")[1] == TEXT

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from tests.gateway.hostile.behaviours import (
     usage_chunk,
     words,
 )
+from tests.gateway.hostile.upstream import HostileUpstream
 from tests.inlets.litellm_proxy import ROOT, litellm_world
 from tests.running_api import Api, put, signed_in
 
@@ -55,6 +57,7 @@ _BEHAVIOURS = [
     Behaviour("slow", [*words(4), Pause(5), *words(), finish(), usage_chunk(_CACHED), DONE], _NOTHING),
     _whole("whole", usage=openai_usage()),
     _whole("whole-silent"),
+    Behaviour("busy", [Write(b'{"error": {"message": "slow down"}}')], _NOTHING, status=429),
     Behaviour("refused", [Write(b'{"error": {"message": "no"}}')], _NOTHING, status=500),
 ]
 
@@ -75,6 +78,7 @@ class World:
     client: openai.OpenAI
     api: Api
     database: Database
+    upstream: HostileUpstream
 
     def ask(self, model: str, payer: str, **options: Any) -> Any:
         return self.client.chat.completions.create(model=model, messages=MESSAGES, user=payer, **options)
@@ -101,9 +105,20 @@ def world(
     config["model_list"] = [
         {"model_name": name, "litellm_params": {"model": f"openai/gpt-4o:{name}", "api_key": "sk"}}
         for name in names
-    ] + [{"model_name": "falls", "litellm_params": {"model": "openai/gpt-4o:refused", "api_key": "sk"}}]
+    ] + [
+        {"model_name": name, "litellm_params": {"model": f"openai/gpt-4o:{asked}", "api_key": "sk", **more}}
+        for name, asked, more in (
+            ("falls", "refused", {}),
+            ("repeats", "refused", {"num_retries": 2}),
+            ("repeats-busy", "busy", {"num_retries": 2}),
+        )
+    ]
     config["litellm_settings"] |= {"num_retries": 0, "cache": True, "cache_params": {"type": "local"}}
-    config["router_settings"] = {"fallbacks": [{"falls": ["whole"]}], "num_retries": 0, "disable_cooldowns": True}
+    config["router_settings"] = {
+        "fallbacks": [{name: ["whole"]} for name in ("falls", "repeats", "repeats-busy")],
+        "num_retries": 0,
+        "disable_cooldowns": True,
+    }
     with (
         clone(services, rated_template) as database,
         database.service() as service,
@@ -129,7 +144,7 @@ def world(
             litellm_world(litellm_python, _BEHAVIOURS, folder, config=config, **asked) as proxy,
             proxy.client() as litellm,
         ):
-            yield World(litellm, api, database)
+            yield World(litellm, api, database, proxy.upstream)
 
 
 NO_CACHE = {"extra_body": {"cache": {"no-cache": True}}}
@@ -182,6 +197,27 @@ def test_a_fallback_is_a_stream_of_its_own_that_is_linked(world: World) -> None:
     assert (first["outcome"], first["cost_usd_cents"]) == ("failed", "0")
     assert usage_of(second) == ("completed", PROMPT, TOKENS, "provider")
     assert second["retry_of"] == first["stream_id"]
+
+
+@pytest.mark.parametrize(("model", "asked"), [("repeats", "refused"), ("repeats-busy", "busy")])
+def test_a_fallback_is_linked_to_the_one_failure_that_litellm_tells_of_several_retries(
+    world: World, model: str, asked: str
+) -> None:
+    before = len(world.upstream.records.get(asked, ()))
+    world.ask(model, model, **NO_CACHE)
+    assert len(world.upstream.records[asked]) - before == 3
+    failed, answered = world.streams_of(model, count=2)
+    assert (failed["outcome"], failed["cost_usd_cents"]) == ("failed", "0")
+    assert usage_of(answered) == ("completed", PROMPT, TOKENS, "provider")
+    assert answered["retry_of"] == failed["stream_id"]
+
+
+def test_two_requests_at_once_are_not_retries_of_each_other(world: World) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: world.ask("falls", "twice", **NO_CACHE), range(2)))
+    charges = world.streams_of("twice", count=4)
+    linked = {charge["retry_of"] for charge in charges if charge["outcome"] == "completed"}
+    assert linked == {charge["stream_id"] for charge in charges if charge["outcome"] == "failed"}
 
 
 def test_an_answer_without_usage_is_left_out_and_a_failure_costs_nothing(world: World) -> None:

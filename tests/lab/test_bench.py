@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from msgspec import structs
 
 from metering.alerts.alerts import AlertKind
 from metering.events.wire.decode import decode_json
@@ -22,9 +23,11 @@ from metering.lab.bench.finalize import bench_finalize
 from metering.lab.bench.gateway import bench_gateway
 from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
+from metering.lab.bench.neighbours import NOISES, bench_neighbours
 from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
+from metering.lab.bench.resume import bench_resume
 from metering.lab.bench.stage import Stage, Stages, stage, stage_on
 from metering.lab.bench.totals import PAGES, QUERIES, VIEWS, bench_totals
 from metering.lab.bench.workload import Workload, play, write_script
@@ -119,8 +122,35 @@ def test_each_call_of_the_emitter_is_timed(said: list[str], shown: Shown) -> Non
     assert {row.call for row in report.rows} == {"floor", "emit", "delivered", "take"}
     assert all(0 < row.p50 <= row.p99 <= row.p999 for row in report.rows)
     assert report.dropped == 0
-    assert report.ratio > 1
+    assert report.ratio > 0
+    assert report.paced_ratio > 0
     assert "| emit | tight | 2,000 |" in shown("emitter", report)
+
+
+def test_what_a_resume_key_costs_is_measured(said: list[str], shown: Shown) -> None:
+    report = bench_resume(streams=3, rate=20, seconds=1.0, rounds=1, say=said.append)
+    off, on, followed = report.rows
+    assert [row.completed for row in report.rows] == [3, 3, 3]
+    assert (off.follower_p50_ms, off.first_ratio) == (None, 1.0)
+    assert on.valkey_microseconds >= 0
+    assert followed.follower_first_p50_ms is not None
+    assert followed.follower_first_p50_ms > 0
+    assert "with it, and a second reader" in shown("resume", report)
+
+
+def test_a_quiet_client_is_timed_alone_and_beside_each_noise(
+    stages: Stages, said: list[str], shown: Shown
+) -> None:
+    noises = [structs.replace(noise, connections=min(noise.connections, 10)) for noise in NOISES]
+    report = bench_neighbours(seconds=1.0, rounds=1, charges=1_000, noises=noises, say=said.append, stages=stages)
+    assert [row.what for row in report.rows] == [noise.what for noise in NOISES]
+    for row in report.rows:
+        assert row.quiet == {"200": row.requests}
+        assert row.requests > 20
+        assert row.livez > row.livez_failed == 0
+        assert row.noisy
+        assert not any(status.startswith("5") for status in row.noisy)
+    assert NOISES[0].what in shown("neighbours", report)
 
 
 def test_the_audit_is_measured(stages: Stages, said: list[str], shown: Shown) -> None:

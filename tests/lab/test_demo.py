@@ -111,7 +111,7 @@ def test_the_demo_plays_to_its_end_and_leaves_no_process() -> None:
     assert played.returncode == 0, played.stdout + played.stderr
     assert "every figure is right" in played.stderr
     assert played.stdout.count(" ok") == 9
-    for figure in ("$14.58773", "$6.189722", "paid", "deferred", "30 cents credited", "duplicate_invoice"):
+    for figure in ("$14.58773", "$6.189722", "paid", "deferred", "$0.30 credited", "duplicate_invoice"):
         assert figure in played.stdout
     assert not [process for process in psutil.process_iter() if _is_of_the_demo(process)]
 

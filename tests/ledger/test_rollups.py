@@ -17,7 +17,8 @@ from metering.ledger.store.rollups import BillChange, add_to_totals, roll_up_tot
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
 from metering.streams.bill import Bill
-from metering.totals.queries.totals import Group, Order, TotalsQuestion, read_totals
+from metering.totals.queries.orders import Order
+from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 from metering.totals.ranges import Granularity
 
 NARROWED = [(Group.OUTCOME, "cancelled"), (Group.API_KEY_ID, ""), (Group.RETRY, "true"), (Group.MODEL, "m1")]

@@ -233,6 +233,8 @@ def _line(source: random.Random) -> ChargeLine:
     """Quantities and rates of every size, with as many digits as a rate may have."""
     quantity = source.randrange(10 ** source.randint(1, 8))
     rate = Decimal(source.randrange(10 ** source.randint(1, 9))).scaleb(-source.randint(0, 9))
+    if source.random() < 0.3:  # rates in common, that lines sum
+        rate = source.choice((Decimal("2.5"), Decimal("0.36"), Decimal("7.77")))
     kind = source.choice(list(UsageKind))
     if kind in TIMED_KINDS:
         seconds = Decimal(quantity).scaleb(-3)

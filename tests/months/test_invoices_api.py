@@ -40,6 +40,12 @@ def test_an_invoice_is_shown_with_its_lines_rounding_and_place_at_stripe(months:
         "100.406",
         100,
     )
+    assert line["rates"] == [
+        {"kind": "input", "quantity": 812, "usd_per_million": "5", "usd_per_hour": None, "usd_cents": "0.406"},
+        {"kind": "output", "quantity": 40_000, "usd_per_million": "25", "usd_per_hour": None, "usd_cents": "100"},
+    ]
+    assert invoice["finalized_at"] is not None
+    assert (invoice["payment_due_at"], invoice["paid_at"]) == (None, None)
     for name in (invoice["invoice_id"], invoice["number"]):
         assert api.client.get(f"/v1/invoices/{name}").json() == invoice
 
@@ -106,7 +112,7 @@ def test_drift_is_listed_with_what_was_done_about_it(months: Months, api: Api) -
     assert report.left == []
     page = api.client.get("/v1/drift", params={"limit": 1}).json()
     (first,) = page["data"]
-    assert (first["drift_class"], first["drift_cents"], first["repair"]) == ("line", 30, "30 cents credited")
+    assert (first["drift_class"], first["drift_cents"], first["repair"]) == ("line", 30, "$0.30 credited")
     rest = api.client.get("/v1/drift", params={"cursor": page["next_cursor"]}).json()
     assert {first["customer_id"], *(each["customer_id"] for each in rest["data"])} == {"acme", "other"}
     bound = api.client_with(Role.READ, customer_id="acme")

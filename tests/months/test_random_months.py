@@ -11,11 +11,14 @@ from fractions import Fraction
 import pytest
 
 from metering.audit.queries.invoice_checks import INVOICE_CHECKS
+from metering.audit.queries.rate_checks import RATE_CHECKS
 from metering.core.period import BillingPeriod
 from metering.db.engine import transaction
 from metering.ledger.store.rollups import roll_up_totals
 from metering.months.invoice import LineKind
+from metering.months.line_rates import RateRow, rate_rows
 from metering.months.queries.invoices import line_entries
+from metering.months.queries.line_rates import kept_line_rates
 from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import Service
 from tests.builders import Books
@@ -49,7 +52,7 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
         assert [_facts(each) for each in found] == list(months.expected(customer_id))
         for each in found:
             _check_ties(each)
-            months.reached |= _check_entries(books, each)
+            months.reached |= _check_entries(books, each) | _check_rates(books, each)
         grand_billed += sum(each.invoice.billed_cents for each in found)
         remainders += Fraction(found[-1].invoice.remainder_usd_cents) if found else 0
     booked = sum(
@@ -59,7 +62,7 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
     _check_unbilled(months)
     assert grand_billed + remainders + still_open == booked
     _check_invariants(books)
-    for kind in LineKind:
+    for kind in set(LineKind) - {LineKind.PREPAID}:  # see tests/credits/test_random_credits.py
         assert months.reached[f"a line of {kind}"] > 0, kind
     for what in (
         "late",
@@ -70,6 +73,9 @@ def test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_s
         "credit",
         "correction",
         "two open months",
+        *(f"a row {per}" for per in UNITS),
+        "a row Rounding of",
+        "a row Completions",
     ):
         assert months.reached[what] > 0, what
     assert still_open != 0
@@ -118,11 +124,38 @@ def _check_entries(books: Books, stored: StoredInvoice) -> Counter[str]:
     return kinds
 
 
+def _check_rates(books: Books, stored: StoredInvoice) -> Counter[str]:
+    """The rows beneath a line are quantity x rate, and sum to it; counts what they are."""
+    key = (stored.invoice.customer_id, stored.invoice.invoice_id)
+    with transaction(books.service.engine) as connection:
+        kept = kept_line_rates(connection, [key])[stored.invoice.invoice_id]
+    reached: Counter[str] = Counter()
+    for line in stored.invoice.lines:
+        rows = rate_rows(kept.get(line.sum.line_key, ()))
+        if line.sum.kind not in (LineKind.CREDIT, LineKind.CORRECTION, LineKind.CARRIED_IN):
+            assert sum((Fraction(row.usd_cents) for row in rows), Fraction(0)) == Fraction(line.sum.usd_cents)
+        for row in rows:
+            assert _as_computed(row), row
+            reached[f"a row {row.per or row.what[:11]}"] += 1
+    return reached
+
+
+UNITS = {"per 1M": 1_000_000, "per 1,000": 1_000, "per hour": 3_600}
+
+
+def _as_computed(row: RateRow) -> bool:
+    """Whether its amount is quantity x rate, as with paper and pencil; time to 12 decimals of a cent."""
+    if row.usd is None or row.quantity is None:
+        return True
+    cents = Fraction(row.quantity) * Fraction(row.usd) * 100 / UNITS[row.per]
+    return Fraction(row.usd_cents) == (round(cents, 12) if row.per == "per hour" else cents)
+
+
 def _check_invariants(books: Books) -> None:
     begin, _ = BillingPeriod.parse("2025-01").in_any_zone
     _, end = BillingPeriod.parse("2027-12").in_any_zone
     found = defaultdict(list)
     with transaction(books.service.engine) as connection:
-        for check in INVOICE_CHECKS:
+        for check in (*INVOICE_CHECKS, *RATE_CHECKS):
             found[check.__name__] += check(connection, begin, end)
-    assert dict(found) == {check.__name__: [] for check in INVOICE_CHECKS}
+    assert dict(found) == {check.__name__: [] for check in (*INVOICE_CHECKS, *RATE_CHECKS)}

@@ -116,6 +116,20 @@ MONTHS = (
         ),
     ),
     Fault(
+        "an adjustment's rates forget the bill before it",
+        "metering/months/queries/line_rates.py",
+        "(-1, CASE WHEN e.revision = 1 THEN c.lines ELSE a.lines END, coalesce(a.taken_back, false))",
+        "(-1, json '[]', true)",
+        ("tests/months/test_line_rates.py::test_an_adjustment_of_an_earlier_month_shows_what_it_changed",),
+    ),
+    Fault(
+        "an invoice is open although its due date is over",
+        "metering/stripe/invoice_status.py",
+        "payment_due_at is not None and payment_due_at < now",
+        "payment_due_at is not None and payment_due_at > now",
+        ("tests/stripe/test_invoice_status.py::test_an_invoice_is_past_due_only_while_it_is_open",),
+    ),
+    Fault(
         "two runs invoice the same customer at once",
         "metering/months/store/closing.py",
         "ORDER BY c.customer_id FOR UPDATE SKIP LOCKED",

@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "dist")
 OUTPUT = "planted.out"
 _OURS = ("metering", "workers", "tests")
-_FAILED = re.compile(r"^FAILED ((?:[^\s\[]|\[.*?\](?= - |$))+)", re.MULTILINE)
+_FAILED, _ERROR = (
+    re.compile(rf"^{what} ((?:[^\s\[]|\[.*?\](?= - |$))+)", re.MULTILINE) for what in ("FAILED", "ERROR")
+)
 
 
 def main(words: Sequence[str]) -> int:
@@ -71,13 +73,12 @@ def failing_tests(tree: Path, ids: Iterable[str]) -> set[str]:
         _run_in(tree, sorted(ids), output)
     _, status = os.waitpid(child, 0)
     said = output.read_text()
-    # A test that could not begin says nothing about the fault.
-    if "\nERROR " in said or os.waitstatus_to_exitcode(status) not in (
-        pytest.ExitCode.OK,
-        pytest.ExitCode.TESTS_FAILED,
-    ):
+    failed, errors = (set(pattern.findall(said)) for pattern in (_FAILED, _ERROR))
+    code = os.waitstatus_to_exitcode(status)
+    # A test that could not begin says nothing about the fault. One that failed may find more at its end.
+    if errors - failed or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest could not run {ids}:\n{said[-3_000:]}")
-    return set(_FAILED.findall(said))
+    return failed
 
 
 def _run_in(tree: Path, ids: Sequence[str], output: Path) -> None:

@@ -1,5 +1,6 @@
 """All planted faults."""
 
+from tests.planted.credits import CREDITS
 from tests.planted.doors import DOORS
 from tests.planted.holds import HOLDS
 from tests.planted.inlets import INLETS
@@ -7,4 +8,4 @@ from tests.planted.months import MONTHS
 from tests.planted.otlp import OTLP
 from tests.planted.streams import STREAMS
 
-FAULTS = (*STREAMS, *MONTHS, *DOORS, *HOLDS, *INLETS, *OTLP)
+FAULTS = (*STREAMS, *MONTHS, *DOORS, *INLETS, *OTLP, *CREDITS, *HOLDS)

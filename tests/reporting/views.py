@@ -49,6 +49,9 @@ PROMISED = {
     "effective_to timestamptz, kind text, service_tier text, daily_start time, daily_end time, "
     "above_input_tokens bigint, usd_per_million numeric, provenance text, created_at timestamptz, "
     "usd_per_hour numeric, weekdays text",
+    "deferred_revenue": "period text, customer_id text, customer_name text, grant_id text, funding text, "
+    "expires_at timestamptz, opening_cents bigint, sold_cents bigint, recognised_cents bigint, "
+    "breakage_cents bigint, refunded_cents bigint, closing_cents bigint, closing_usd numeric",
 }
 
 

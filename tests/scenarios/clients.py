@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -171,10 +172,12 @@ def pack(batch: Sequence[dict], rng: random.Random, tally: Tally) -> tuple[bytes
         kind, body = PLAIN, encode(batch, SINGLE)
     else:
         body = encode(batch, kind)
-    coding = rng.choice(("identity", "gzip", "zstd"))
+    coding = rng.choice(("identity", "gzip", "deflate", "zstd"))
     headers = {"Content_Type": kind + rng.choice(("", "; charset=utf-8", ";charset=UTF-8", '; charset="utf-8"'))}
     if coding == "gzip":
         body = gzip.compress(body, compresslevel=1)
+    elif coding == "deflate":
+        body = zlib.compress(body, level=1)
     elif coding == "zstd":
         body = zstandard.compress(body)
     if coding != "identity":

@@ -86,6 +86,21 @@ def test_what_waits_is_committed_together_and_answered_after(database: Database)
     assert rows[1] < 10
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_large_requests_rest_while_small_ones_are_committed(database: Database, beside: bool) -> None:
+    large = [start(f"large{number}") for number in range(1_001)]
+
+    async def run() -> int:
+        async with writing(connect_to(database.url), max_queued=5_000) as writer:
+            if beside:
+                await writer.submit(submission(start("small"), key_id="other"))
+            await writer.submit(submission(*large))
+            return writer.rests
+
+    assert asyncio.run(run()) == int(beside)
+    assert len(stored(database)) == 1_001 + beside
+
+
 def test_one_poisoned_request_does_not_fail_its_neighbours(database: Database) -> None:
     async def run() -> list[BaseException | None]:
         async with writing(connect_to(database.url)) as writer:

@@ -1,11 +1,14 @@
 """What is pushed: the same whole cents in at most ten lines, with marks by which it is known again."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.events.usage import UsageKind
+from metering.months.line_rates import LineRate
 from metering.stripe.push import (
     AT_STRIPE,
     INVOICE_MARK,
@@ -82,3 +85,26 @@ def test_a_state_is_at_stripe_under_way_or_waits_for_something_else() -> None:
     waiting = {PushState.DEFERRED, PushState.UNLINKED, PushState.STUCK}
     assert set(PushState) == AT_STRIPE | UNDER_WAY | waiting
     assert {PushState.PENDING, PushState.UNKNOWN, PushState.FINALIZING} <= UNDER_WAY
+
+
+def test_a_line_says_quantity_times_rate_as_far_as_it_fits_and_bills_the_same() -> None:
+    invoice = invoice_of(70, 30)
+    key = invoice.lines[0].sum.line_key
+    rates = {
+        key: [
+            LineRate(
+                kind=UsageKind.INPUT, quantity=1_204, usd_per_million=Decimal(number), usd_cents=Decimal(number)
+            )
+            for number in range(1, 30)
+        ]
+    }
+    given = {"invoice": invoice, "number": "n", "environment": "tests", "stripe_customer_id": "cus_1"}
+    plain, told = wanted_invoice(**given), wanted_invoice(**given, rates=rates)  # type: ignore[arg-type]
+    first = told.lines[0].description
+    assert first.startswith(
+        f"{plain.lines[0].description}. Input tokens 1,204 x $1.00 per 1M; Input tokens 1,204 x $2"
+    )
+    assert first.endswith("; more rates on the statement")
+    assert len(first) <= 500
+    assert told.lines[1] == plain.lines[1]
+    assert [(line.mark, line.amount) for line in told.lines] == [(line.mark, line.amount) for line in plain.lines]

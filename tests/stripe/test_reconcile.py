@@ -264,7 +264,7 @@ def test_findings_and_repairs_are_kept(months: Months) -> None:
     ((drift, cents, repair, repaired),) = months.rows(
         "SELECT drift_class, drift_cents, repair, repaired_at IS NOT NULL FROM drift_findings"
     )
-    assert (drift, cents, repair, repaired) == ("line", 30, "30 cents credited", True)
+    assert (drift, cents, repair, repaired) == ("line", 30, "$0.30 credited", True)
 
 
 def test_another_month_is_left_alone(months: Months) -> None:

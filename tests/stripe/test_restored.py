@@ -163,7 +163,7 @@ def test_a_customer_that_was_created_at_stripe_after_the_backup_is_linked_and_no
 
     months.use("acme")
     back_up(months, tmp_path / "backup")
-    assert "1 Stripe customers created" in link(months, "--create")
+    assert "1 Stripe customer created" in link(months, "--create")
     months.close_november()
     months.push_all()
     linked = months.rows("SELECT stripe_customer_id FROM customers")
@@ -171,7 +171,7 @@ def test_a_customer_that_was_created_at_stripe_after_the_backup_is_linked_and_no
     with restored(tmp_path / "backup", months, services) as again:
         assert "link them with --from-stripe" in link(again, "--create")
         assert again.rows("SELECT stripe_customer_id FROM customers") == [(None,)]
-        assert "1 customers linked" in link(again, "--from-stripe")
+        assert "1 customer linked" in link(again, "--from-stripe")
         assert again.rows("SELECT stripe_customer_id FROM customers") == linked
         again.close_november()
         again.push_all()

@@ -91,7 +91,7 @@ def test_a_worker_starts_without_the_database_and_waits_for_it(rated_database: D
         proxy.break_after(0)
         supervisor.start([part("worker", through, NOWHERE)])
         assert eventually(lambda: "worker is running" in said.getvalue())
-        assert "PostgreSQL is away: nothing is done until it is back" in said.getvalue()
+        assert "PostgreSQL is unavailable: work waits until it is back" in said.getvalue()
         end_a_stream(rated_database, "one")
         proxy.mend()
         assert eventually(lambda: charges(rated_database) == 1)

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from metering.alerts.alerts import Alert
 from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
@@ -64,26 +64,36 @@ class OccurrenceFilter:
     alerts_of: str | None = None
 
 
-_OCCURRENCES = text(
-    """
-    SELECT o.occurrence_id, o.message_id, o.alert_id, o.kind, o.customer_id, o.alert_window, o.threshold,
-           o.occurred_at, o.data
-    FROM alert_occurrences o
-    WHERE (CAST(:customer_id AS text) IS NULL OR o.customer_id = :customer_id)
-      AND (CAST(:alert_id AS text) IS NULL OR o.alert_id = :alert_id)
-      AND (CAST(:kind AS text) IS NULL OR o.kind = :kind)
-      AND (CAST(:alerts_of AS text) IS NULL OR EXISTS (
-          SELECT FROM alerts a WHERE a.alert_id = o.alert_id AND a.customer_id = :alerts_of))
-      AND (CAST(:before AS timestamptz) IS NULL OR (o.occurred_at, o.occurrence_id) < (:before, :before_id))
-    ORDER BY o.occurred_at DESC, o.occurrence_id DESC LIMIT :limit
-    """
-)
+def _occurrences(after: str, order: str) -> TextClause:
+    return text(
+        f"""
+        SELECT o.occurrence_id, o.message_id, o.alert_id, o.kind, o.customer_id, o.alert_window, o.threshold,
+               o.occurred_at, o.data
+        FROM alert_occurrences o
+        WHERE (CAST(:customer_id AS text) IS NULL OR o.customer_id = :customer_id)
+          AND (CAST(:alert_id AS text) IS NULL OR o.alert_id = :alert_id)
+          AND (CAST(:kind AS text) IS NULL OR o.kind = :kind)
+          AND (CAST(:alerts_of AS text) IS NULL OR EXISTS (
+              SELECT FROM alerts a WHERE a.alert_id = o.alert_id AND a.customer_id = :alerts_of))
+          AND (CAST(:before AS timestamptz) IS NULL
+               OR (o.occurred_at, o.occurrence_id) {after} (:before, :before_id))
+        ORDER BY o.occurred_at {order}, o.occurrence_id {order} LIMIT :limit
+        """
+    )
+
+
+_NEWEST, _OLDEST = _occurrences("<", "DESC"), _occurrences(">", "ASC")
 
 
 def list_occurrences(
-    connection: Connection, *, where: OccurrenceFilter, before: tuple[datetime, str] | None, limit: int
+    connection: Connection,
+    *,
+    where: OccurrenceFilter,
+    before: tuple[datetime, str] | None,
+    limit: int,
+    oldest_first: bool = False,
 ) -> Sequence[OccurrenceView]:
-    """Occurrences, newest first, that are older than the position (occurred_at, occurrence_id)."""
+    """Occurrences after the position (occurred_at, occurrence_id), the newest first or the oldest."""
     at, before_id = before or (None, None)
     parameters = {
         "customer_id": where.customer_id,
@@ -94,4 +104,5 @@ def list_occurrences(
         "before_id": before_id,
         "limit": limit,
     }
-    return [OccurrenceView(**row._mapping) for row in connection.execute(_OCCURRENCES, parameters)]
+    statement = _OLDEST if oldest_first else _NEWEST
+    return [OccurrenceView(**row._mapping) for row in connection.execute(statement, parameters)]

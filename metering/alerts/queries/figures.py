@@ -161,7 +161,7 @@ _BACKLOG = """
 
 
 def oldest_backlog(*, now: datetime) -> Figures:
-    """The number of streams that need a person, and since when the oldest waits, in a window of a UTC day."""
+    """The number of streams that need attention, and since when the oldest waits, in a window of a UTC day."""
     today = day_windows(now=now, time_zone=_UTC)[-1].window
     parameters = {"today": today.key, "states": [state.value for state in NEEDS_PERSON]}
     return Figures(_BACKLOG, parameters, {(_ZONE, today.key): today})

@@ -17,9 +17,9 @@ _REF = "#/components/schemas/"
 _PROBLEMS = (*INGEST_PROBLEMS, TooManyEventsError, TooManyValuesError, NoRecordAcceptedError, InvalidJsonError)
 _SHARED = f"""
 Each record becomes a stream-start and a stream-end, and records may be sent again at any time. A request has at
-most 8 MiB and {MAX_EVENTS // 2:,} completions; `Content-Encoding` may be `gzip` or `zstd`. Records without a
-customer, a provider, a model or a usage are left out with the reason, and counted in `metering_records_left_out`.
-If none is accepted, the answer is 400.
+most 8 MiB and {MAX_EVENTS // 2:,} completions; `Content-Encoding` may be `gzip`, `deflate` or `zstd`. Records
+without a customer, a provider, a model or a usage are left out with the reason, and counted in
+`metering_records_left_out`. If none is accepted, the answer is 400.
 """.strip()
 _OPENMETER = f"""
 OpenMeter's usage events, which Kong's plugin metering-and-billing posts, too: one CloudEvent or a batch. What the
@@ -29,7 +29,7 @@ OpenMeter's usage events, which Kong's plugin metering-and-billing posts, too: o
 """.strip()
 _ACCESS_LOG = f"""
 Lines of the access logs of Envoy AI Gateway, Apache APISIX (http-logger) or Higress: an array, or one a line.
-Lines that tell of no completion are passed over.
+Lines that report no completion are passed over.
 
 {_SHARED}
 """.strip()

@@ -78,7 +78,7 @@ def taken_of(translated: Translated, *, inlet: Inlet) -> Taken:
 def refused(taken: Taken) -> list[Rejection]:
     """What became no accepted event, in the order of the request: `index` is the place of the record in it.
 
-    Events of a record that are rejected for one reason are told once.
+    Events of a record that are rejected for one reason are listed once.
     """
     records = taken.records or ()
     found = [

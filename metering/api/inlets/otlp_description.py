@@ -14,10 +14,10 @@ Schema = dict[str, Any]
 _REF = "#/components/schemas/"
 _BINARY = {"type": "string", "format": "binary"}
 _TEXT = f"""
-OTLP/HTTP: `{PROTOBUF}` or `{JSON}`, as OpenTelemetry's exporters send it, with `Content-Encoding: gzip` or
-without. {{what}} The answer comes once the streams are committed with fsync; it is in the format of the request.
-What could not be billed is counted in `partialSuccess`, with the reasons. A body has at most 8 MiB, as sent and
-decompressed, and {MAX_CALLS:,} calls. Sending a request again changes nothing.
+OTLP/HTTP: `{PROTOBUF}` or `{JSON}`, as OpenTelemetry's exporters send it, with `Content-Encoding`
+`gzip`, `deflate`, `zstd` or none. {{what}} The answer comes once the streams are committed with fsync; it is in
+the format of the request. What could not be billed is counted in `partialSuccess`, with the reasons. A body has
+at most 8 MiB, as sent and decompressed, and {MAX_CALLS:,} calls. Sending a request again changes nothing.
 """.strip()
 _SPANS = "Each span of a call to a model becomes a stream; all other spans are passed over."
 _LOGS = (

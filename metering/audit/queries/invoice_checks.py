@@ -32,7 +32,8 @@ _MonthKey = tuple[str, str]
 _MONTHS = text(
     """
     SELECT p.*, i.invoice_id, i.number, i.previous_invoice_id, i.exact_usd_cents, i.carried_in_usd_cents,
-           i.billed_cents, i.remainder_usd_cents, i.minimum_cents, before.invoice_id AS before_id,
+           i.billed_cents, i.remainder_usd_cents, i.minimum_cents, i.prepaid_usd_cents,
+           before.invoice_id AS before_id,
            before.remainder_usd_cents AS before_remainder, before.period AS before_period
     FROM billing_periods p LEFT JOIN invoices i ON i.customer_id = p.customer_id AND i.period = p.period
     LEFT JOIN LATERAL (SELECT b.invoice_id, b.remainder_usd_cents, b.period FROM invoices b
@@ -107,6 +108,16 @@ _DERIVED_LINES = text(
     HAVING kind <> 'adjustment' OR sum(usd_cents) <> 0
     """
 )
+# What grants paid of a month, by the entries of the grants.
+_PREPAID_LINES = text(
+    f"""
+    SELECT m.customer_id, m.period, 'prepaid' AS kind, NULL AS month, NULL AS provider, NULL AS model,
+           NULL AS adjustment_id, NULL AS reason, m.starts_at, m.ends_at, 0 AS stream_count,
+           CAST('{{}}' AS json) AS usage, sum(g.usd_cents) AS usd_cents
+    FROM {_THESE} JOIN grant_entries g ON g.customer_id = m.customer_id AND g.entry_period = m.period
+    GROUP BY m.customer_id, m.period, m.starts_at, m.ends_at HAVING sum(g.usd_cents) <> 0
+    """
+)
 # A seal hashes the lines `day hash` of the UTC days with entries; a day's hash is over the lines `id amount`.
 _SEALS = text(
     f"""
@@ -140,7 +151,8 @@ def _compare_months(connection: Connection, rows: Sequence[Any]) -> Iterator[Dif
         (row.customer_id, row.period): (int(row.entry_count), row.seal)
         for row in connection.execute(_SEALS, these)
     }
-    stored, derived = (_by_month(connection.execute(query, these)) for query in (_STORED_LINES, _DERIVED_LINES))
+    stored = _by_month(connection.execute(_STORED_LINES, these))
+    derived = _by_month([*connection.execute(_DERIVED_LINES, these), *connection.execute(_PREPAID_LINES, these)])
     for row in rows:
         month = (row.customer_id, row.period)
         key = f"{row.customer_id} {row.period}"
@@ -192,6 +204,7 @@ def _stored_invoice(row: Any, lines: Sequence[Any]) -> Invoice:
         billed_cents=row.billed_cents,
         remainder_usd_cents=row.remainder_usd_cents,
         minimum_cents=row.minimum_cents,
+        prepaid_usd_cents=row.prepaid_usd_cents,
         lines=tuple(
             in_order([InvoiceLine(sum=_line_sum(line), billed_cents=line.billed_cents) for line in lines])
         ),
@@ -226,7 +239,8 @@ def check_invoice_sums(connection: Connection, begin: datetime, end: datetime) -
     """An invoice's amount is the sum of its entries and of its lines, exactly and in whole cents."""
     query = """
         SELECT i.number AS key, format('exact %s, entries %s, lines %s; billed %s, lines %s',
-                   i.exact_usd_cents, e.usd_cents, l.usd_cents - i.carried_in_usd_cents, i.billed_cents,
+                   i.exact_usd_cents, e.usd_cents,
+                   l.usd_cents - i.carried_in_usd_cents + i.prepaid_usd_cents, i.billed_cents,
                    l.billed_cents) AS says
         FROM invoices i
         JOIN billing_periods p ON p.customer_id = i.customer_id AND p.period = i.period
@@ -242,7 +256,7 @@ def check_invoice_sums(connection: Connection, begin: datetime, end: datetime) -
             WHERE m.customer_id = i.customer_id AND m.period = i.period) AS entries) AS e
         WHERE p.ends_at > :begin AND p.starts_at < :end
           AND (i.exact_usd_cents <> e.usd_cents
-               OR l.usd_cents <> i.exact_usd_cents + i.carried_in_usd_cents
+               OR l.usd_cents <> i.exact_usd_cents + i.carried_in_usd_cents - i.prepaid_usd_cents
                OR l.billed_cents <> i.billed_cents)
     """
     return rows_that_differ(connection, "invoices", query, begin, end)

@@ -1,6 +1,6 @@
 """Checks of the audit log: its chain of hashes is whole, and what admins can change is as the log says.
 
-They share no code with what writes the log: the hash is computed here once more.
+They share no code with what writes the log: the hash is computed again here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,1 +1,1 @@
-"""SQL that reads grants and balances."""
+"""SQL that reads grants: their entries, balances and deferred revenue."""

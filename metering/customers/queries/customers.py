@@ -164,6 +164,14 @@ def customer_names(connection: Connection, customer_ids: Collection[str]) -> Map
     return {row.customer_id: row.name for row in rows}
 
 
+_FIRST_NAMES = text("SELECT customer_id, name FROM customers ORDER BY customer_id LIMIT :limit")
+
+
+def first_customers(connection: Connection, *, limit: int) -> Sequence[tuple[str, str | None]]:
+    """(id, name) of the first customers by id, as suggestions for a field."""
+    return [(row.customer_id, row.name) for row in connection.execute(_FIRST_NAMES, {"limit": limit})]
+
+
 _SIMILAR = text(
     """
     SELECT given.customer_id, array_agg(c.customer_id ORDER BY c.customer_id) AS similar_ids

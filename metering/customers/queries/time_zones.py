@@ -1,6 +1,6 @@
 """The time zones that customers are in, which of them are unusable, and how many months are overdue."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -129,3 +129,12 @@ def count_overdue_customers(connection: Connection, *, until: datetime) -> int:
         last.append({"time_zone": name, "period": str(period.previous), "ends_at": ends_at})
     found: int = connection.execute(_OVERDUE, {"last": json_rows(last), "latest": str(latest)}).scalar_one()
     return found
+
+
+_OF_CUSTOMERS = text("SELECT customer_id, time_zone FROM customers WHERE customer_id = ANY(:customer_ids)")
+
+
+def time_zones_of(connection: Connection, customer_ids: Collection[str]) -> Mapping[str, str]:
+    """The time zones of these customers, by id. They are stored texts, and may be unusable."""
+    rows = connection.execute(_OF_CUSTOMERS, {"customer_ids": list(customer_ids)})
+    return {row.customer_id: row.time_zone for row in rows}

@@ -16,16 +16,18 @@ def audit_log(request: PageRequest) -> Page:
     """The page."""
     kind, subject, actor = request.text("kind"), request.text("subject"), request.text("actor")
     limit, position = request.page_limit("audit-log", _PAGE), request.position(1)
+    sort = request.sort("audit-log", by=("audit_id",), default="-audit_id")
     found = list_audit_log(
         request.connection,
         where=AuditLogFilter(kind=kind, subject=subject, actor=actor),
         before=parse_number(position[0]) if position else None,
         limit=limit + 1,
+        oldest_first=not sort.descending,
     )
     shown = found[:limit]
     table = Table(
         name="audit-log",
-        title="Actions, newest first",
+        title="Actions",
         columns=[
             Column("audit_id", "Number", Kind.COUNT),
             Column("at", "Time", Kind.TIME),
@@ -40,6 +42,8 @@ def audit_log(request: PageRequest) -> Page:
         ],
         rows=[_row(each) for each in shown],
         more=request.next_page("audit-log", [str(shown[-1].audit_id)]) if len(found) > limit else None,
+        sorted_by=str(sort),
+        sorts=("audit_id",),
         empty="Nothing matches.",
         note="Rows are only added. Each has a hash of the row before; `metering audit` checks the chain.",
     )

@@ -1,10 +1,12 @@
 """The backlog page: streams that wait for a missing fact or a decision, and the fix for each."""
 
 from metering.core.cursors import parse_time, time_part
+from metering.corrections.candidates import estimate_in_backlog
 from metering.corrections.queries import BacklogItem, count_backlog, list_backlog
 from metering.dashboard.links import customer_cell, link, stream_cell, stream_page
 from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.tables import Column, Kind, Row, Table
+from metering.dashboard.tables import Cell, Column, Kind, Row, Table
+from metering.prices.price_book import PriceBook
 from metering.streams.settlement import NEEDS_PERSON, State
 
 _PAGE = 50
@@ -15,26 +17,36 @@ def backlog(request: PageRequest) -> Page:
     state = request.one_of("state", [each.value for each in NEEDS_PERSON])
     customer_id = request.customer(request.text("customer_id"))
     limit, position = request.page_limit("backlog", _PAGE), request.position(3)
+    sort = request.sort("backlog", by=("since",), default="since")
+    prices = request.service.price_books.current(request.connection)
+    waiting = count_backlog(request.connection, customer_id=customer_id, state=State(state) if state else None)
     found = list_backlog(
         request.connection,
         state=State(state) if state else None,
         customer_id=customer_id,
         after=(parse_time(position[0]), position[1], position[2]) if position else None,
         limit=limit + 1,
+        newest_first=sort.descending,
     )
     shown = found[:limit]
     table = Table(
         name="backlog",
-        title="Streams, longest waiting first",
+        title="Streams",
         columns=[
             Column("since", "Waiting since", Kind.TIME),
             Column("customer_id", "Customer"),
             Column("stream_id", "Stream", Kind.CODE),
             Column("state", "State", Kind.STATE),
+            Column("cost", "Would cost", Kind.MONEY),
+            Column("at_most", "At most", Kind.MONEY),
             Column("reason", "Reason", Kind.PROSE),
             Column("fix", "Fix", Kind.PROSE),
+            *([] if request.for_file else [Column("decide", "Decide")]),
         ],
-        rows=[_row(each) for each in shown],
+        rows=[_row(each, prices) for each in shown],
+        count=waiting,
+        sorted_by=str(sort),
+        sorts=("since",),
         more=_more(request, shown[-1]) if len(found) > limit else None,
         empty="The backlog is empty.",
     )
@@ -44,8 +56,7 @@ def backlog(request: PageRequest) -> Page:
         section="backlog",
         context={
             "table": table,
-            "items": shown,
-            "waiting": count_backlog(request.connection, customer_id=customer_id),
+            "waiting": waiting,
             "settled": request.text("settled"),
             "settled_href": _settled_href(request),
             "state": state,
@@ -55,13 +66,19 @@ def backlog(request: PageRequest) -> Page:
     )
 
 
-def _row(each: BacklogItem) -> Row:
+def _row(each: BacklogItem, prices: PriceBook) -> Row:
     facts = each.stream.facts
+    found = estimate_in_backlog(facts, each.stream.state, prices)
+    settle = link("settle", customer_id=facts.customer_id, stream_id=facts.stream_id)
     return {
         "since": each.since,
         "customer_id": customer_cell(facts.customer_id),
         "stream_id": stream_cell(facts.customer_id, facts.stream_id),
         "state": each.stream.state.value,
+        "decide": Cell("Settle…", settle),
+        "cost": found.usd_cents,
+        # The other side of a conflict may cost more.
+        "at_most": found.at_most if each.stream.state is State.CONFLICTING else found.at_most or found.usd_cents,
         "reason": each.stream.state_reason,
         "fix": each.fix,
     }

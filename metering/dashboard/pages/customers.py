@@ -1,15 +1,16 @@
 """The customers page, by cost or by search; and the page of one customer, in its time zone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 from metering.alerts.alerts import AlertKind
 from metering.alerts.queries.alerts import list_alerts
+from metering.core.cursors import InvalidCursorError
 from metering.core.time_zones import find_zone
 from metering.customers.queries.customers import (
     CustomerView,
-    customer_names,
     find_customers,
     get_customer,
     similar_customers,
@@ -19,15 +20,17 @@ from metering.dashboard.bridge import bridge
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, link
 from metering.dashboard.month_summary import Tile, cost_by_day, headline, money_tile, quality_tiles
-from metering.dashboard.month_totals import cost, previous_cost, totals_by
-from metering.dashboard.months import requested_month
+from metering.dashboard.month_totals import BY_COST, SORTS, cost, previous_cost, totals_by
+from metering.dashboard.months import Month, month_menu, requested_month
 from metering.dashboard.page_request import Page, PageRequest
+from metering.dashboard.pages.credits import balance_tile
 from metering.dashboard.pages.invoices import invoice_table
 from metering.dashboard.rankings import ranking
 from metering.dashboard.tables import Column, Kind, Table
 from metering.dashboard.values import share
 from metering.ledger.queries.charges import list_manual_adjustments
 from metering.months.queries.invoices import InvoiceFilter, list_invoices
+from metering.totals.queries.orders import position_in
 from metering.totals.queries.totals import Group
 
 _PAGE, _SHOWN, _GROUPS = 100, 24, 10
@@ -43,23 +46,7 @@ def customers(request: PageRequest) -> Page:
     if searched is not None:
         table, shown = _found(request, searched)
     else:
-        limit = request.list_limit("customers", _PAGE)
-        rows = totals_by(request, month, [Group.CUSTOMER_ID], customer_id=None, limit=limit + 1)
-        whole = len(rows) <= limit
-        title = "Customers by cost" if whole else f"Top {limit:,} customers by cost"
-        all_of_them = rows if whole else totals_by(request, month, [], customer_id=None)
-        shown = [str(row.group["customer_id"]) for row in rows[:limit]]
-        table = ranking(
-            "customers",
-            title,
-            rows[:limit],
-            month,
-            groups=[Group.CUSTOMER_ID],
-            empty=EMPTY,
-            whole=(cost(all_of_them), previous_cost(all_of_them)),
-            names=customer_names(request.connection, shown),
-        )
-        table = replace(table, whole=whole)
+        table, shown = _ranked(request, month)
     return Page(
         template="customers.html.j2",
         title="Customers",
@@ -67,12 +54,48 @@ def customers(request: PageRequest) -> Page:
         calendar=month.calendar,
         context={
             "month": month,
+            "menu": month_menu(request, month),
             "table": table,
             "searched": searched,
             "similar": _groups(similar_customers(request.connection, shown)),
         },
         tables=[table],
     )
+
+
+def _ranked(request: PageRequest, month: Month) -> tuple[Table, Sequence[str]]:
+    """The table of the customers of a month, and their ids."""
+    sort = request.sort("customers", by=tuple(SORTS), default=str(BY_COST))
+    limit, after = request.page_limit("customers", _PAGE), _position(request)
+    groups = [Group.CUSTOMER_ID]
+    rows = totals_by(request, month, groups, customer_id=None, limit=limit + 1, sort=sort, after=after)
+    last, shown = len(rows) <= limit, rows[:limit]
+    all_of_them = rows if last and after is None else totals_by(request, month, [], customer_id=None)
+    table = ranking(
+        "customers",
+        "Customers",
+        shown,
+        month,
+        groups=groups,
+        empty=EMPTY,
+        whole=None if request.for_file else (cost(all_of_them), previous_cost(all_of_them)),
+        sort=sort,
+    )
+    if not last:
+        position = position_in(shown[-1], SORTS[sort.column])
+        table = replace(table, more=request.next_page("customers", position))
+    return table, [str(row.group["customer_id"]) for row in shown]
+
+
+def _position(request: PageRequest) -> Sequence[str] | None:
+    """Two amounts, the bucket, and the customer."""
+    position = request.position(4)
+    if position is not None and not all(map(_AMOUNT.fullmatch, position[:2])):
+        raise InvalidCursorError("cursor: belongs to another query")
+    return position
+
+
+_AMOUNT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 
 
 def _groups(similar: Mapping[str, Sequence[str]]) -> Sequence[Sequence[str]]:
@@ -90,7 +113,8 @@ def _found(request: PageRequest, searched: str) -> tuple[Table, Sequence[str]]:
         title=f"Customers with an ID or name that starts with “{searched}”",
         columns=[
             Column("customer_id", "Customer"),
-            Column("name", "Name"),
+            # A page has it above the id.
+            *([Column("name", "Name")] if request.for_file else ()),
             Column("time_zone", "Time zone"),
             Column("stripe_customer_id", "Stripe ID", Kind.CODE),
             Column("month_to_date", "Month to date", Kind.MONEY),
@@ -135,6 +159,7 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
         ranking(name, title, rows[name], month, groups=by, empty=EMPTY, customer_id=customer_id)
         for name, title, by in groups
     ]
+    credit = balance_tile(request, customer_id)
     bridged = bridge(request, month, customer_id=customer_id, final=cost(rows["outcomes"]))
     if bridged is not None:
         tables.insert(0, bridged)
@@ -151,14 +176,17 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
         title=view.name or customer_id,
         section="customers" if request.viewer.customer_id is None else "overview",
         calendar=month.calendar,
+        customer_id=customer_id,
         crumbs=[("Customers", link("customers"))] if request.viewer.customer_id is None else [],
         context={
             "month": month,
+            "menu": month_menu(request, month),
             "customer": view,
             "zone_problem": problem,
             "similar": similar.get(customer_id, ()),
             "headline": headline(request, month, customer_id=customer_id, outcomes=rows["outcomes"], chart=chart),
             "tiles": [
+                *([credit] if credit else []),
                 *_budgets(request, customer_id, spent=cost(rows["outcomes"])),
                 *quality_tiles(request, month, customer_id=customer_id, outcomes=rows["outcomes"]),
             ],

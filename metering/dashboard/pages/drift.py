@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from metering.core.cursors import parse_number, parse_time, time_part
-from metering.dashboard.links import customer_cell, invoice_cell
+from metering.dashboard.links import customer_cell, invoice_cell, safe_url
 from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.tables import Column, Kind, Row, Table
-from metering.stripe.queries.pushes import DriftView, list_drift
+from metering.dashboard.tables import Cell, Column, Kind, Row, Table
+from metering.stripe.drift import DriftClass
+from metering.stripe.queries.drift_history import DriftEpisode, list_drift_history
 from metering.stripe.queries.reconciliations import ReconciliationView, drift_left, last_reconciliations
 
 _PAGE, _RUNS = 100, 10
@@ -17,7 +18,7 @@ def drift(request: PageRequest) -> Page:
     """The page. A key bound to a customer sees that customer's findings only."""
     customer_id = request.customer(request.text("customer_id"))
     limit, position = request.page_limit("drift", _PAGE), request.position(3)
-    found = list_drift(
+    found = list_drift_history(
         request.connection,
         customer_id=customer_id,
         period=request.text("month"),
@@ -27,7 +28,7 @@ def drift(request: PageRequest) -> Page:
     )
     more = _more(request, found[limit - 1]) if len(found) > limit else None
     runs = last_reconciliations(request.connection, limit=_RUNS) if request.viewer.customer_id is None else []
-    tables = [_findings(found[:limit], more, compared=bool(runs))]
+    tables = [_findings(found[:limit], more, compared=bool(runs), for_file=request.for_file)]
     if request.viewer.customer_id is None:
         tables.append(_runs(runs))
     return Page(
@@ -39,26 +40,38 @@ def drift(request: PageRequest) -> Page:
     )
 
 
-def _more(request: PageRequest, last: DriftView) -> str:
-    return request.next_page("drift", [time_part(last.found_at), last.reconciliation_id, str(last.finding)])
+def _more(request: PageRequest, last: DriftEpisode) -> str:
+    return request.next_page("drift", [time_part(last.last_seen), last.reconciliation_id, str(last.finding)])
 
 
-def _findings(found: Sequence[DriftView], more: str | None, *, compared: bool) -> Table:
+def _findings(found: Sequence[DriftEpisode], more: str | None, *, compared: bool, for_file: bool) -> Table:
     return Table(
         name="drift",
-        title="Findings, newest first",
+        title="Findings, each once",
         columns=[
-            Column("found_at", "Found", Kind.TIME),
             Column("customer_id", "Customer"),
-            Column("period", "Month"),
-            Column("drift_class", "Class", Kind.STATE),
-            Column("drift", "Difference (Stripe minus ours)", Kind.EXACT_MONEY),
+            Column("drift", "Difference", Kind.EXACT_MONEY),
+            Column("ours", "Ours", Kind.EXACT_MONEY),
+            Column("theirs", "Stripe", Kind.EXACT_MONEY),
+            Column("status", "Status", Kind.STATE),
+            Column("drift_class", "What differs"),
+            Column("invoice", "Invoice", Kind.CODE),
+            Column("first_seen", "First seen", Kind.TIME),
+            Column("repaired_at", "Repaired", Kind.TIME),
+            Column("stripe_invoice_id", "At Stripe", Kind.CODE),
             Column("detail", "Details", Kind.PROSE),
             Column("remedy", "Remedy"),
             Column("repair", "Repair", Kind.PROSE),
+            Column("period", "Month"),
+            Column("last_seen", "Last seen", Kind.TIME),
         ],
-        rows=[_finding(each) for each in found],
+        rows=[_finding(each, for_file=for_file) for each in found],
         more=more,
+        sorted_by="-last_seen",
+        note="The difference is what Stripe has minus what it should have. A finding that the next reconciliation"
+        " repeats is the same one."
+        if found
+        else "",
         empty=(
             "No differences found."
             if compared
@@ -67,16 +80,40 @@ def _findings(found: Sequence[DriftView], more: str | None, *, compared: bool) -
     )
 
 
-def _finding(each: DriftView) -> Row:
+_CLASSES = {
+    DriftClass.MISSING: "missing at Stripe",
+    DriftClass.AMOUNT: "total",
+    DriftClass.LINE: "amount of a line",
+    DriftClass.EXTRA_LINE: "line that is not ours",
+    DriftClass.DUPLICATE_LINE: "line that is there twice",
+    DriftClass.DUPLICATE_INVOICE: "invoice that is there twice",
+    DriftClass.EXTRA_INVOICE: "invoice that is not ours",
+    DriftClass.WRONG_CUSTOMER: "customer",
+    DriftClass.WRONG_CURRENCY: "currency",
+    DriftClass.WRONG_PERIOD: "month",
+    DriftClass.STATE: "state",
+    DriftClass.SETTLEMENT: "payment",
+}
+
+
+def _finding(each: DriftEpisode, *, for_file: bool) -> Row:
+    words = _CLASSES[DriftClass(each.drift_class)]
     return {
-        "found_at": each.found_at,
         "customer_id": customer_cell(each.customer_id),
-        "period": invoice_cell(each.period, each.invoice_id),
-        "drift_class": each.drift_class,
+        "period": each.period,
+        "drift_class": each.drift_class if for_file else words,
         "drift": Decimal(each.drift_cents),
+        "ours": None if each.ours_cents is None else Decimal(each.ours_cents),
+        "theirs": Decimal(each.theirs_cents),
+        "status": each.status.value,
+        "first_seen": each.first_seen,
+        "last_seen": each.last_seen,
+        "repaired_at": each.repaired_at,
+        "invoice": invoice_cell(each.number, each.invoice_id),
+        "stripe_invoice_id": Cell(each.stripe_invoice_id, safe_url(each.stripe_url)),
         "detail": each.detail,
         "remedy": each.remedy.replace("_", " "),
-        "repair": each.repair or ("not repaired" if each.repaired_at is None else "repaired"),
+        "repair": each.repair,
     }
 
 

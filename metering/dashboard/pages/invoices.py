@@ -1,74 +1,231 @@
-"""The invoices page; the page of one invoice with its lines and rounding; and the entries of a line."""
+"""The invoices page: the invoices of a month by status, with their sums, as Stripe was last read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
-from metering.core.money import EXACT
 from metering.core.period import BillingPeriod
-from metering.dashboard.errors import NotFoundError
-from metering.dashboard.links import customer_cell, customer_page, invoice_cell, invoice_page, link, stream_cell
+from metering.dashboard.links import customer_cell, invoice_cell, link, safe_url
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.months.invoice import LineKind, describe
-from metering.months.queries.invoices import InvoiceFilter, find_invoice, line_entries, list_invoices
+from metering.months.queries.invoices import get_invoices
 from metering.months.store.invoices import StoredInvoice
-from metering.stripe.push import PushState
-from metering.stripe.queries.pushes import PushView, list_drift, push_views, pushes_by_state
+from metering.stripe.invoice_status import EXPLANATIONS, InvoiceStatus, status_of
+from metering.stripe.push import UNDER_WAY, PushState
+from metering.stripe.queries.pushes import PushView, push_views
+from metering.stripe.queries.statuses import (
+    MOST_COUNTED,
+    StatusFilter,
+    StatusSum,
+    invoices_by_status,
+    newest_invoiced,
+    sums_by_status,
+    sums_to_do,
+)
 
-_PAGE, _ENTRIES = 100, 500
+_PAGE = 100
+_EMPTY = "No invoice matches. Close a month with `metering invoices run --period 2026-10`; beat also does."
+
+_NAMES = {
+    InvoiceStatus.DRAFT: "Draft",
+    InvoiceStatus.OPEN: "Open",
+    InvoiceStatus.PAID: "Paid",
+    InvoiceStatus.PAST_DUE: "Past due",
+    InvoiceStatus.ATTENTION: "Needs attention",
+}
+# A customer has no use for what is between us and Stripe.
+_OF_STAFF = frozenset({InvoiceStatus.DRAFT, InvoiceStatus.ATTENTION})
 
 _COLUMNS = (
     Column("number", "Number"),
     Column("customer_id", "Customer"),
-    Column("period", "Month"),
-    Column("state", "Stripe", Kind.STATE),
     Column("billed", "Billed", Kind.MONEY),
+    Column("period", "Month"),
+    Column("status", "Status", Kind.STATE),
+    Column("due", "Due", Kind.DAY),
+    Column("sync", "Stripe", Kind.STATE),
     Column("exact", "Exact", Kind.EXACT_MONEY),
     Column("carried_in", "Carried from previous", Kind.EXACT_MONEY),
     Column("remainder", "Carried to next", Kind.EXACT_MONEY),
-    Column("lines", "Lines", Kind.COUNT),
     Column("stripe", "Stripe number"),
 )
+_WHY = Column("why", "What to do", Kind.PROSE)
+# What has to be done stands before the exact amounts.
+_WITH_WHY = (*_COLUMNS[:7], _WHY, *_COLUMNS[7:])
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """A status with its invoices and what they bill; None where that is not counted."""
+
+    name: str
+    href: str
+    current: bool
+    count: int | None
+    billed_cents: int | None
+    capped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What a request is about. Without a month it is about all months."""
+
+    status: InvoiceStatus | None
+    period: BillingPeriod | None
+    customer_id: str | None
+    state: str | None
+
+    @property
+    def month(self) -> str | None:
+        return str(self.period) if self.period else None
+
+    def filter(self) -> StatusFilter:
+        return StatusFilter(status=self.status, customer_id=self.customer_id, period=self.month, state=self.state)
 
 
 def invoices(request: PageRequest) -> Page:
-    """The page of all invoices."""
-    month = request.text("month")
-    period = str(BillingPeriod.parse(month)) if month else None
-    state = request.one_of("state", tuple(PushState))
-    customer_id = request.customer(request.text("customer_id"))
+    """The page of invoices: of the newest month, unless another month or all of them are requested."""
+    wanted = _wanted(request)
     limit, position = request.page_limit("invoices", _PAGE), request.position(2)
-    where = InvoiceFilter(customer_id=customer_id, period=period, state=state)
     before = (position[0], position[1]) if position else None
-    found = list_invoices(request.connection, where=where, before=before, limit=limit + 1)
-    shown = found[:limit]
+    keys = invoices_by_status(
+        request.connection, where=wanted.filter(), before=before, limit=limit + 1, now=request.now
+    )
+    stored = get_invoices(request.connection, keys[:limit])
+    shown = [stored[invoice_id] for _, invoice_id in keys[:limit]]
     more = None
-    if len(found) > limit:
+    if len(keys) > limit:
         last = shown[-1].invoice
         more = request.next_page("invoices", [str(last.period), last.customer_id])
+    sums = _sums(request, wanted)
     table = invoice_table(
         request,
         shown,
         more=more,
-        empty="No invoice matches. Close a month with `metering invoices run --period 2026-10`; beat also does.",
+        empty=_EMPTY,
+        with_why=wanted.status is InvoiceStatus.ATTENTION or wanted.state is not None,
+        total=_total(wanted, sums),
+        fixed=frozenset(name for name, given in (("period", wanted.period),) if given),
     )
-    # Sums and downloads are of the requested month, or else of the newest.
-    summed = period or (str(shown[0].invoice.period) if shown else None)
     return Page(
         template="invoices.html.j2",
         title="Invoices",
         section="invoices",
         context={
             "table": table,
-            "by_state": pushes_by_state(request.connection, period=summed, only=customer_id) if summed else [],
-            "summed": summed,
-            "period": period,
-            "state": state,
-            "states": list(PushState),
-            "customer_id": customer_id,
+            "tabs": _tabs(request, wanted, sums),
+            "period": wanted.period,
+            "files_of": wanted.month or _newest_of_customer(request, wanted),
+            "state": wanted.state,
+            "status": wanted.status.value if wanted.status else None,
+            "customer_id": wanted.customer_id,
+            "elsewhere": _elsewhere(request, wanted, sums),
+            "all_months": link("invoices", month="", **_kept(wanted)),
         },
         tables=[table],
     )
+
+
+def _wanted(request: PageRequest) -> _Wanted:
+    month = request.text("month")
+    state = request.one_of("state", tuple(PushState))
+    status = request.one_of("status", tuple(InvoiceStatus))
+    customer_id = request.customer(request.text("customer_id"))
+    if month is None and "month" not in request.query and state is None and customer_id is None:
+        month = newest_invoiced(request.connection, customer_id=None)
+    return _Wanted(
+        status=InvoiceStatus(status) if status else None,
+        period=BillingPeriod.parse(month) if month else None,
+        customer_id=customer_id,
+        state=state,
+    )
+
+
+def _newest_of_customer(request: PageRequest, wanted: _Wanted) -> str | None:
+    if wanted.customer_id is None:
+        return None
+    return newest_invoiced(request.connection, customer_id=wanted.customer_id)
+
+
+_Sums = Mapping[InvoiceStatus, StatusSum]
+
+
+def _sums(request: PageRequest, wanted: _Wanted) -> _Sums | None:
+    """The sums of the month or the customer; of all months of all customers, only what is still to do."""
+    if wanted.period is None and wanted.customer_id is None:
+        return None
+    return sums_by_status(request.connection, period=wanted.month, customer_id=wanted.customer_id, now=request.now)
+
+
+def _kept(wanted: _Wanted) -> dict[str, str | None]:
+    return {"status": wanted.status.value if wanted.status else None, "customer_id": wanted.customer_id}
+
+
+def _tabs(request: PageRequest, wanted: _Wanted, sums: _Sums | None) -> Sequence[Tab]:
+    month = wanted.month or ""
+    to_do = sums_to_do(request.connection, now=request.now) if sums is None else {}
+    names = {
+        status: name
+        for status, name in _NAMES.items()
+        if request.viewer.customer_id is None or status not in _OF_STAFF
+    }
+    tabs = [_tab(wanted, None, "All", month, list(sums.values()) if sums is not None else None)]
+    for status, name in names.items():
+        found = to_do.get(status) if sums is None else sums.get(status, StatusSum())
+        tabs.append(_tab(wanted, status, name, month, None if found is None else [found]))
+    return tabs
+
+
+def _tab(
+    wanted: _Wanted, status: InvoiceStatus | None, name: str, month: str, found: Sequence[StatusSum] | None
+) -> Tab:
+    count = None if found is None else sum(each.count for each in found)
+    return Tab(
+        name=name,
+        href=link(
+            "invoices", month=month, customer_id=wanted.customer_id, status=status.value if status else None
+        ),
+        current=wanted.status is status and wanted.state is None,
+        count=count,
+        billed_cents=None if found is None else sum(each.billed_cents for each in found),
+        capped=wanted.period is None and wanted.customer_id is None and count == MOST_COUNTED,
+    )
+
+
+def _elsewhere(request: PageRequest, wanted: _Wanted, sums: _Sums | None) -> Sequence[Tab]:
+    """What is still to do in other months than the one that is shown."""
+    if wanted.customer_id is not None or wanted.period is None or sums is None:
+        return ()
+    found = sums_to_do(request.connection, now=request.now)
+    tabs = []
+    for status in (InvoiceStatus.PAST_DUE, InvoiceStatus.ATTENTION):
+        here, all_months = sums.get(status, StatusSum()), found[status]
+        tabs.append(
+            Tab(
+                name=_NAMES[status].lower(),
+                href=link("invoices", month="", status=status.value),
+                current=False,
+                count=all_months.count - here.count,
+                billed_cents=all_months.billed_cents - here.billed_cents,
+                capped=all_months.count == MOST_COUNTED,
+            )
+        )
+    return [tab for tab in tabs if tab.count and tab.count > 0]
+
+
+def _total(wanted: _Wanted, sums: _Sums | None) -> Row | None:
+    """The sum of all invoices of the tab, on whatever page of the list they are."""
+    if sums is None or wanted.state is not None:
+        return None
+    chosen = list(sums.values()) if wanted.status is None else [sums.get(wanted.status, StatusSum())]
+    count = sum(each.count for each in chosen)
+    return {
+        "number": f"Sum of {count:,}",
+        "billed": Decimal(sum(each.billed_cents for each in chosen)),
+        "exact": sum((each.exact_usd_cents for each in chosen), Decimal(0)),
+        "carried_in": sum((each.carried_in_usd_cents for each in chosen), Decimal(0)),
+        "remainder": sum((each.remainder_usd_cents for each in chosen), Decimal(0)),
+    }
 
 
 def invoice_table(
@@ -78,163 +235,65 @@ def invoice_table(
     empty: str,
     more: str | None = None,
     whole: bool = True,
+    with_why: bool = False,
+    total: Row | None = None,
+    fixed: frozenset[str] = frozenset(),
 ) -> Table:
-    """A table of invoices."""
+    """A table of invoices, without the columns that are `fixed` by the filter."""
     pushes = push_views(
         request.connection, [(each.invoice.customer_id, each.invoice.invoice_id) for each in found]
     )
+    of_staff = request.viewer.customer_id is None
+    left_out = frozenset() if request.for_file else fixed
+    if not of_staff:
+        left_out |= {"customer_id", "sync", "why"}
     return Table(
         name="invoices",
         title="Invoices, newest month first",
-        columns=_COLUMNS,
-        rows=[_row(each, pushes[each.invoice.invoice_id]) for each in found],
+        columns=[each for each in (_WITH_WHY if with_why else _COLUMNS) if each.key not in left_out],
+        rows=[_row(request, each, pushes[each.invoice.invoice_id]) for each in found],
         empty=empty,
         more=more,
         whole=whole,
+        total=total,
     )
 
 
-def _row(stored: StoredInvoice, push: PushView) -> Row:
+def _row(request: PageRequest, stored: StoredInvoice, push: PushView) -> Row:
     invoice = stored.invoice
     return {
         "number": invoice_cell(stored.number, invoice.invoice_id),
         "customer_id": customer_cell(invoice.customer_id),
         "period": str(invoice.period),
-        "state": Cell(push.state.value, note=push.problem),
-        "lines": len(invoice.lines),
+        "status": shown_status(request, push),
+        "billed": Decimal(invoice.billed_cents),
+        "due": push.payment_due_at,
+        "sync": sync_of(push),
+        "why": " ".join(filter(None, (EXPLANATIONS[push.state], push.problem))),
         "exact": invoice.exact_usd_cents,
         "carried_in": invoice.carried_in_usd_cents,
-        "billed": Decimal(invoice.billed_cents),
         "remainder": invoice.remainder_usd_cents,
         "stripe": Cell(push.stripe_number, safe_url(push.stripe_url)),
     }
 
 
-def safe_url(url: str | None) -> str | None:
-    """An address at Stripe, if it is http or https; else None."""
-    return url if url is not None and url.startswith(("https://", "http://")) else None
+def shown_status(request: PageRequest, push: PushView) -> str:
+    """The status of an invoice; to its customer, one that is not at Stripe yet is a draft."""
+    status = status_of(push.state, payment_due_at=push.payment_due_at, now=request.now)
+    if status is InvoiceStatus.ATTENTION and request.viewer.customer_id is not None:
+        return InvoiceStatus.DRAFT.value
+    return status.value
 
 
-def stored_invoice(request: PageRequest) -> StoredInvoice:
-    """The requested invoice.
-
-    Raises:
-        NotFoundError: it does not exist, or the viewer may not see it.
-    """
-    wanted = request.id("invoice_id")
-    stored = find_invoice(request.connection, invoice_id=wanted)
-    if stored is None or request.viewer.customer_id not in (None, stored.invoice.customer_id):
-        raise NotFoundError(f"there is no invoice {wanted!r}")
-    return stored
+# Whether Stripe has what we have, in a word beside an icon.
+_SYNC = {
+    PushState.UNKNOWN: "retrying",
+    PushState.STUCK: "stuck",
+    PushState.UNLINKED: "not_linked",
+    PushState.DEFERRED: "not_sent",
+}
 
 
-def invoice(request: PageRequest) -> Page:
-    """The page of one invoice."""
-    stored = stored_invoice(request)
-    mine = stored.invoice
-    push = push_views(request.connection, [(mine.customer_id, mine.invoice_id)])[mine.invoice_id]
-    findings = list_drift(
-        request.connection, customer_id=mine.customer_id, period=str(mine.period), reconciliation_id=None,
-        before=None, limit=_PAGE,
-    )  # fmt: skip
-    table = _lines(stored)
-    return Page(
-        template="invoice.html.j2",
-        title=f"Invoice {stored.number}",
-        section="invoices",
-        calendar=f"Days and months are in {stored.closed.time_zone}." if stored.closed.time_zone != "UTC" else "",
-        crumbs=[("Invoices", link("invoices")), (mine.customer_id, customer_page(mine.customer_id))],
-        context={
-            "stored": stored,
-            "push": push,
-            "stripe_url": safe_url(push.stripe_url),
-            "lines": table,
-            "findings": [each for each in findings if each.repaired_at is None],
-            "here": invoice_page(mine.invoice_id),
-            "before": invoice_page(mine.previous_invoice_id) if mine.previous_invoice_id else None,
-        },
-        tables=[table],
-    )
-
-
-def _lines(stored: StoredInvoice) -> Table:
-    mine = stored.invoice
-    return Table(
-        name="lines",
-        title="Lines",
-        columns=[
-            Column("what", "Description", Kind.PROSE),
-            Column("streams", "Streams", Kind.COUNT),
-            Column("exact", "Exact", Kind.EXACT_MONEY),
-            Column("billed", "Billed", Kind.MONEY),
-        ],
-        rows=[
-            {
-                "what": Cell(describe(line), _line_href(stored, line.sum.kind, line.sum.line_key)),
-                "streams": line.sum.stream_count or None,
-                "exact": line.sum.usd_cents,
-                "billed": Decimal(line.billed_cents),
-            }
-            for line in mine.lines
-        ],
-        total={
-            "what": "Sum",
-            "exact": EXACT.add(mine.exact_usd_cents, mine.carried_in_usd_cents),
-            "billed": Decimal(mine.billed_cents),
-        },
-        empty="No lines.",
-    )
-
-
-def _line_href(stored: StoredInvoice, kind: LineKind, line_key: str) -> str | None:
-    if kind is LineKind.CARRIED_IN:
-        before = stored.invoice.previous_invoice_id
-        return invoice_page(before) if before else None
-    return link("invoice/entries", invoice_id=stored.invoice.invoice_id, line=line_key)
-
-
-def entries(request: PageRequest) -> Page:
-    """The page of the entries that one line sums."""
-    stored = stored_invoice(request)
-    wanted = request.query.get("line", "")
-    line = next((each for each in stored.invoice.lines if each.sum.line_key == wanted), None)
-    limit = request.list_limit("entries", _ENTRIES)
-    found = line_entries(request.connection, closed=stored.closed, line=line, limit=limit) if line else None
-    if line is None or found is None:
-        raise NotFoundError("the invoice has no such line, or the line has no entries")
-    customer_id = stored.invoice.customer_id
-    table = Table(
-        name="entries",
-        title=describe(line),
-        columns=[
-            Column("at", "Time", Kind.TIME),
-            Column("what", "Kind"),
-            Column("stream_id", "Stream", Kind.CODE),
-            Column("id", "ID", Kind.CODE),
-            Column("amount", "Amount", Kind.EXACT_MONEY),
-        ],
-        rows=[
-            {
-                "at": each.at,
-                "what": each.what.replace("_", " "),
-                "stream_id": stream_cell(customer_id, each.stream_id),
-                "id": each.id,
-                "amount": each.usd_cents,
-            }
-            for each in found.entries
-        ],
-        total={"at": None, "what": f"All {found.count:,} entries", "amount": found.usd_cents},
-        empty="No entries.",
-        note=f"The first {limit:,} of {found.count:,}. Exports contain all of them."
-        if found.count > limit
-        else "",
-        whole=found.count <= limit,
-    )
-    return Page(
-        template="entries.html.j2",
-        title=f"Entries of {stored.number}",
-        section="invoices",
-        crumbs=[("Invoices", link("invoices")), (stored.number, invoice_page(stored.invoice.invoice_id))],
-        context={"table": table, "line": line, "agrees": found.usd_cents == line.sum.usd_cents},
-        tables=[table],
-    )
+def sync_of(push: PushView) -> str:
+    """Whether Stripe has the invoice as it is."""
+    return _SYNC.get(push.state, "writing" if push.state in UNDER_WAY else "in_sync")

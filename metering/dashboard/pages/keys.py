@@ -7,9 +7,13 @@ from datetime import datetime
 from metering.access.keys import Key, KeyState
 from metering.access.scopes import Role, Scope
 from metering.access.store.keys import list_keys
+from metering.customers.queries.customers import customer_names, first_customers
 from metering.dashboard.links import link
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
+
+# Customers that the form suggests.
+_SUGGESTED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ def keys(request: PageRequest) -> Page:
 def keys_page(request: PageRequest, *, shown: ShownSecret | None) -> Page:
     """The page, with the secret of a key that was just created or rotated."""
     found = list_keys(request.connection)
-    table = _table(found, request.now)
+    names = customer_names(request.connection, {key.customer_id for key in found if key.customer_id})
+    table = _table(found, request.now, names)
     chosen = request.text("key")
     return Page(
         template="keys.html.j2",
@@ -37,19 +42,20 @@ def keys_page(request: PageRequest, *, shown: ShownSecret | None) -> Page:
         section="keys",
         context={
             "table": table,
-            "shown": shown,
+            "secret": shown,
             "revoked": request.text("revoked"),
             "limited": request.text("limited"),
             "chosen": next((key for key in found if key.key_id == chosen), None),
             "active": [key for key in found if key.state(request.now) is KeyState.ACTIVE],
             "roles": [role.value for role in Role],
             "scopes": [scope.value for scope in Scope],
+            "customers": first_customers(request.connection, limit=_SUGGESTED),
         },
         tables=[table],
     )
 
 
-def _table(found: Sequence[Key], now: datetime) -> Table:
+def _table(found: Sequence[Key], now: datetime, names: Mapping[str, str]) -> Table:
     return Table(
         name="keys",
         title="Keys, oldest first",
@@ -65,14 +71,16 @@ def _table(found: Sequence[Key], now: datetime) -> Table:
             Column("expires_at", "Expires", Kind.TIME),
             Column("old_secret_ends_at", "Old secret ends", Kind.TIME),
         ],
-        rows=[_row(key, now) for key in found],
+        rows=[_row(key, now, names) for key in found],
         empty="There are no keys.",
         note="The time of the last use is stored at most once a minute.",
     )
 
 
-def _row(key: Key, now: datetime) -> Row:
-    bound: Mapping[str, str | None] = {"customer": key.customer_id, "source": key.source}
+def _row(key: Key, now: datetime, names: Mapping[str, str]) -> Row:
+    name = names.get(key.customer_id or "")
+    customer = f"customer {name}" if name else "customer"
+    bound: Mapping[str, str | None] = {customer: key.customer_id, "source": key.source}
     return {
         "key_id": Cell(key.key_id, link("audit-log", kind="key", subject=key.key_id)),
         "name": key.name,

@@ -7,7 +7,7 @@ from decimal import Decimal
 from metering.core.money import ZERO, sum_cents
 from metering.dashboard.month_summary import cost_by_day
 from metering.dashboard.month_totals import totals_by
-from metering.dashboard.months import requested_month
+from metering.dashboard.months import month_menu, requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.rankings import ranking
 from metering.dashboard.tables import Column, Kind, Row
@@ -51,7 +51,7 @@ def models(request: PageRequest) -> Page:
         title="Models",
         section="models",
         calendar=month.calendar,
-        context={"month": month, "table": table, "chart": chart},
+        context={"month": month, "menu": month_menu(request, month), "table": table, "chart": chart},
         tables=[chart.table, table],
     )
 

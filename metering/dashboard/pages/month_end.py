@@ -1,6 +1,6 @@
 """The month-end page: for each customer, whether its month can be closed, what it will bill, and how far it is."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypedDict
@@ -9,7 +9,6 @@ from metering.access.scopes import Scope
 from metering.core.money import ZERO
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE
-from metering.customers.queries.customers import customer_names
 from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_cell, invoice_cell, link
 from metering.dashboard.page_request import Page, PageRequest
@@ -152,12 +151,10 @@ def _table(
     where = InvoiceFilter(period=str(period))
     found = list_invoices(request.connection, where=where, before=None, limit=limit + 1)
     shown = found[:limit]
-    ids = [each.customer_id for each in first] + [each.invoice.customer_id for each in shown]
-    names = customer_names(request.connection, ids)
     drafts = {each.customer_id: each for each in preview.invoices if each.period == period}
-    rows: list[Row] = [_blocked(customer_id, why, names) for customer_id, why in sorted(preview.held_up.items())]
+    rows: list[Row] = [_blocked(customer_id, why) for customer_id, why in sorted(preview.held_up.items())]
     rows += [
-        _ready(each.customer_id, drafts.get(each.customer_id), names)
+        _ready(each.customer_id, drafts.get(each.customer_id))
         for each in first
         if each.customer_id not in preview.held_up
     ]
@@ -168,7 +165,7 @@ def _table(
         invoice, push = stored.invoice, pushes[stored.invoice.invoice_id]
         rows.append(
             {
-                "customer_id": customer_cell(invoice.customer_id, name=names.get(invoice.customer_id)),
+                "customer_id": customer_cell(invoice.customer_id),
                 "status": Cell(_STATUS.get(push.state, _CLOSED), note=push.problem),
                 "exact": invoice.exact_usd_cents,
                 "billed": Decimal(invoice.billed_cents),
@@ -192,17 +189,17 @@ def _table(
     )
 
 
-def _blocked(customer_id: str, why: str, names: Mapping[str, str]) -> Row:
+def _blocked(customer_id: str, why: str) -> Row:
     backlog = link("backlog", customer_id=customer_id)
     return {
-        "customer_id": customer_cell(customer_id, name=names.get(customer_id)),
+        "customer_id": customer_cell(customer_id),
         "status": Cell(_BLOCKED, backlog, note=why),
     }
 
 
-def _ready(customer_id: str, draft: Invoice | None, names: Mapping[str, str]) -> Row:
+def _ready(customer_id: str, draft: Invoice | None) -> Row:
     return {
-        "customer_id": customer_cell(customer_id, name=names.get(customer_id)),
+        "customer_id": customer_cell(customer_id),
         "status": _READY,
         "exact": draft.exact_usd_cents if draft else ZERO,
         "billed": Decimal(draft.billed_cents) if draft else ZERO,

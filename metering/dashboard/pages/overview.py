@@ -1,17 +1,18 @@
 """The overview: what the month costs, what needs attention, the cost by day, and who and what it is of."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 
-from metering.corrections.queries import count_backlog
-from metering.customers.queries.customers import customer_names
+from metering.core.money import sum_cents
+from metering.corrections.candidates import estimate_in_backlog
+from metering.corrections.queries import count_backlog, list_backlog
 from metering.dashboard.bridge import bridge
 from metering.dashboard.links import link
 from metering.dashboard.month_summary import cost_by_day, headline, quality_tiles
-from metering.dashboard.month_totals import cost, previous_cost, totals_by
-from metering.dashboard.months import Month, requested_month
+from metering.dashboard.month_totals import BY_COST, SORTS, cost, previous_cost, totals_by
+from metering.dashboard.months import Month, month_menu, requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.pages.customers import customer_of
 from metering.dashboard.pages.start import start_of
@@ -22,9 +23,11 @@ from metering.ledger.queries.streams import first_steps
 from metering.stripe.push import PushState
 from metering.stripe.queries.pushes import standing_pushes
 from metering.stripe.queries.reconciliations import drift_left, reconciled_at
-from metering.totals.queries.totals import Group, Order, TotalRow
+from metering.totals.queries.totals import Group, TotalRow
 
 _TOP = 10
+# The costs of so many streams of the backlog are added up.
+_VALUED = 100
 # By default, reconciliation runs once a day; a result older than two days is stale.
 _STALE = timedelta(days=2)
 
@@ -49,7 +52,6 @@ TABS = (
     Tab("outcomes", "Outcomes", (Group.OUTCOME, Group.USAGE_SOURCE)),
     Tab("inlets", "Inlets", (Group.INLET,)),
 )
-_SORTS = {"cost": Order.COST, "change": Order.CHANGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +83,13 @@ def overview(request: PageRequest) -> Page:
         calendar=month.calendar,
         context={
             "month": month,
+            "menu": month_menu(request, month),
             "headline": headline(request, month, customer_id=None, outcomes=outcomes, chart=chart),
             "attention": list(_attention(request)) if month.is_current else [],
             "tiles": quality_tiles(request, month, customer_id=None, outcomes=outcomes),
             "chart": chart,
             "tabs": TABS,
             "tab": tab,
-            "sort": request.text("sort") or "cost",
             "table": table,
             "bridge": bridged,
         },
@@ -104,27 +106,36 @@ def _tab(request: PageRequest) -> Tab:
 
 
 def _divided(request: PageRequest, month: Month, tab: Tab, outcomes: Sequence[TotalRow]) -> Table:
-    order = _SORTS[request.one_of("sort", tuple(_SORTS)) or "cost"]
+    sort = request.sort(tab.name, by=tuple(SORTS), default=str(BY_COST))
     limit = request.list_limit(tab.name, _TOP)
-    rows = totals_by(request, month, tab.groups, customer_id=None, limit=limit, order=order)
-    customers = [str(row.group["customer_id"]) for row in rows if "customer_id" in row.group]
-    return ranking(
-        tab.name,
-        tab.title,
-        rows,
-        month,
-        groups=tab.groups,
-        empty=EMPTY,
-        whole=(cost(outcomes), previous_cost(outcomes)),
-        names=customer_names(request.connection, customers),
+    rows = totals_by(request, month, tab.groups, customer_id=None, limit=limit + 1, sort=sort)
+    whole = (cost(outcomes), previous_cost(outcomes))
+    table = ranking(
+        tab.name, tab.title, rows[:limit], month, groups=tab.groups, empty=EMPTY, whole=whole, sort=sort
     )
+    # The rest is a row of its own.
+    return table if len(rows) <= limit or table.rest else replace(table, whole=False)
+
+
+def _at_stake(request: PageRequest) -> str:
+    """What the streams of the backlog would cost as they are, as far as that is known."""
+    prices = request.service.price_books.current(request.connection)
+    found = list_backlog(request.connection, state=None, customer_id=None, after=None, limit=_VALUED)
+    costs = [estimate_in_backlog(each.stream.facts, each.stream.state, prices).usd_cents for each in found]
+    known = [each for each in costs if each is not None]
+    if not known:
+        return ", and what they cost is not known"
+    left = "" if len(known) == len(found) else ", without those whose cost is not known"
+    return f": {money(sum_cents(known))} as they are{left}"
 
 
 def _attention(request: PageRequest) -> Iterator[Attention]:
     """What waits for a person now, the most urgent first."""
     if waiting := count_backlog(request.connection, customer_id=None):
         says = f"{counted(waiting, 'ended stream')} cannot be billed yet"
-        yield Attention(says, "Open the backlog", link("backlog"))
+        yield Attention(
+            says + (_at_stake(request) if waiting <= _VALUED else ""), "Open the backlog", link("backlog")
+        )
     stuck = sum(each.count for each in standing_pushes(request.connection) if each.state is PushState.STUCK)
     if stuck:
         yield Attention(f"{counted(stuck, 'invoice')} cannot be pushed to Stripe", "See them",

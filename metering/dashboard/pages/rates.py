@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from metering.core.money import EXACT
 from metering.dashboard.errors import NotFoundError
-from metering.dashboard.links import link, rate_page
+from metering.dashboard.links import customer_cell, link, rate_page
 from metering.dashboard.months import requested_month
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
@@ -22,14 +22,15 @@ from metering.prices.queries import (
 from metering.prices.rate_text import window_text
 from metering.prices.rates import ALWAYS, Rate, RateCard
 from metering.prices.store.cards import SourcedRateCard
-from metering.totals.queries.totals import Group, Order, TotalsQuestion, read_totals
+from metering.totals.queries.orders import Order
+from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 
 _PAGE, _MAX_CARDS = 200, 10_000
 _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CACHE_WRITE)
 _COLUMNS = (
     Column("provider", "Provider"),
     Column("model", "Model"),
-    *(Column(kind.value, kind.value.replace("_", " "), Kind.EXACT_MONEY) for kind in _SHOWN),
+    *(Column(kind.value, kind.value.replace("_", " ").capitalize(), Kind.EXACT_MONEY) for kind in _SHOWN),
     Column("more", "Other rates"),
     Column("effective_from", "Since", Kind.DAY),
 )
@@ -157,16 +158,23 @@ def _price_changes(request: PageRequest) -> Table:
 
 def _row(card: RateCard) -> Row:
     plain = {rate.kind: rate for rate in card.rates if not _conditions(rate)}
-    others = len(card.rates) - sum(1 for kind in _SHOWN if kind in plain)
+    others = [rate for rate in card.rates if rate.kind not in _SHOWN or rate is not plain.get(rate.kind)]
     href = rate_page(card.provider, card.model)
     return {
         "provider": card.provider,
         "model": Cell(card.model, href),
-        "customer_id": card.customer_id,
+        "customer_id": customer_cell(card.customer_id),
         **{kind.value: EXACT.scaleb(plain[kind].usd, 2) if kind in plain else None for kind in _SHOWN},
-        "more": f"{others} more" if others else None,
+        "more": Cell("; ".join(map(_in_words, others)), more=tuple(map(_in_words, others)), sort=len(others)),
         "effective_from": card.effective_from,
     }
+
+
+def _in_words(rate: Rate) -> str:
+    """A rate in a line: `cache write $6.25, above 200,000 input tokens`."""
+    unit = "/h" if rate.kind in TIMED_KINDS else ""
+    when = _conditions(rate)
+    return f"{rate.kind.value.replace('_', ' ')} ${rate.usd.normalize():f}{unit}{f', {when}' if when else ''}"
 
 
 def _conditions(rate: Rate) -> str:
@@ -222,6 +230,7 @@ def _history(each: SourcedRateCard, now: datetime) -> Table:
             Column("per", "Per"),
             Column("when", "Applies"),
         ],
+        fixed=True,
         rows=[
             {
                 "kind": each_rate.kind.value.replace("_", " "),

@@ -1,4 +1,4 @@
-"""The start page of a deployment without a final stream: what to do first, and how far it has come."""
+"""The start page of a deployment without a final stream: the first steps, and which of them are done."""
 
 import json
 import shlex
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from metering.access.scopes import Scope
 from metering.corrections.queries import count_backlog
+from metering.dashboard.deployment import bills_with_stripe
 from metering.dashboard.links import link
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.values import counted
@@ -39,14 +40,14 @@ def start(request: PageRequest) -> Page:
 
 
 def start_of(request: PageRequest, far: FirstSteps) -> Page:
-    """The page of a deployment that has come so far."""
+    """The page of a deployment after these steps."""
     steps = _steps(request, far)
     return Page(template="start.html.j2", title="Get started", section="overview", context={"steps": steps})
 
 
 def _steps(request: PageRequest, far: FirstSteps) -> Sequence[Step]:
     may_make_keys = request.viewer.may(Scope.KEYS_WRITE)
-    has_stripe = request.service.settings.stripe_api_key is not None
+    has_stripe = bills_with_stripe(request.service.settings)
     return (
         Step(
             title="Make a key for your gateway",
@@ -79,7 +80,7 @@ def _first_stream(request: PageRequest, far: FirstSteps) -> Step:
         return Step(title="The first stream is final", says="Its cost is exact.", done=True, live=True,
                     action="Open the overview", href=link(""))  # fmt: skip
     if not far.received:
-        return Step(title="Waiting for the first event…", says="This page shows when it has arrived.", done=False,
+        return Step(title="Waiting for the first event…", says="This page changes when it arrives.", done=False,
                     live=True)  # fmt: skip
     if waiting := count_backlog(request.connection, customer_id=None):
         return Step(title=f"{counted(waiting, 'ended stream')} cannot be billed yet", done=False, live=True,

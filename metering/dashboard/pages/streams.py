@@ -1,20 +1,29 @@
-"""The streams page: search by id, final streams by filters, and streams in progress."""
+"""The page of streams: final ones by filters with their total, ones in progress, or any by its id."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from metering.core.cursors import parse_time, time_part
 from metering.core.money import ZERO, sum_cents
+from metering.core.period import BillingPeriod
+from metering.core.time_zones import UTC_ZONE
 from metering.customers.queries.month_bounds import BillingMonths
 from metering.dashboard.errors import InvalidFilterError
-from metering.dashboard.links import NO_KEY, customer_cell, stream_cell
+from metering.dashboard.links import NO_KEY, customer_cell, link, stream_cell, stream_sheet
 from metering.dashboard.months import requested_month
-from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.tables import Column, Kind, Row, Table
+from metering.dashboard.page_request import OPEN_PARAMETERS, Page, PageRequest
+from metering.dashboard.ranges import RangeMenu, asks_for_days, range_menu
+from metering.dashboard.stream_details import opened
+from metering.dashboard.stream_filters import STATES, chips, form_fields, requested_customer, similar_names
+from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.events.events import Inlet, Outcome, UsageSource
 from metering.ledger.queries.found_streams import (
     FinalFilter,
     FoundStream,
+    OpenFilter,
     find_by_id,
     find_streams,
     list_under_way,
@@ -28,80 +37,127 @@ from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
 from metering.totals.ranges import Range
 
 _PAGE = 50
-_STATES = ("final", "open")
-_FILTERS = ("customer_id", "provider", "model", "outcome", "usage_source", "api_key_id", "retry", "flag", "inlet")
 
-_WHO = (
-    Column("ended_at", "Ended", Kind.TIME),
+# The cost is near the left, so that narrow screens show it. The rest of the columns are in the file only.
+_TOKENS = (
+    Column("input_tokens", "Tokens in", Kind.COUNT),
+    Column("cache_read_input_tokens", "→ cached", Kind.COUNT),
+    Column("output_tokens", "→ out", Kind.COUNT),
+)
+_IN_FILES = frozenset({"stream_id", "provider", "usage_source", "api_key_id", "note"})
+_FINAL_COLUMNS = (
+    Column("ended_at", "Time", Kind.TIME),
     Column("customer_id", "Customer"),
     Column("stream_id", "Stream", Kind.CODE),
-)
-_WHAT = (
+    Column("cost", "Cost", Kind.SMALL_MONEY),
     Column("provider", "Provider"),
     Column("model", "Model"),
-    Column("outcome", "Outcome", Kind.STATE),
+    *_TOKENS,
+    Column("outcome", "State", Kind.STATE),
+    Column("duration", "Duration", Kind.DURATION),
     Column("usage_source", "Usage source"),
     Column("api_key_id", "API key"),
-    Column("input_tokens", "Input", Kind.COUNT),
-    Column("output_tokens", "Output", Kind.COUNT),
+    Column("note", "Note"),
 )
-# The cost is near the left, so that narrow screens show it.
-_FINAL_COLUMNS = (*_WHO, Column("cost", "Cost", Kind.MONEY), *_WHAT, Column("note", "Note"))
 _OPEN_COLUMNS = (
     Column("last_event_at", "Last event", Kind.TIME),
-    *_WHO[1:],
-    Column("accrued", "Accrued", Kind.MONEY),
+    Column("customer_id", "Customer"),
+    Column("stream_id", "Stream", Kind.CODE),
+    Column("accrued", "Accrued", Kind.SMALL_MONEY),
+    Column("provider", "Provider"),
+    Column("model", "Model"),
+    *_TOKENS,
     Column("state", "State", Kind.STATE),
-    *(column for column in _WHAT if column.key not in ("outcome", "api_key_id")),
+    Column("duration", "Duration", Kind.DURATION),
+    Column("usage_source", "Usage source"),
 )
 
 
 def streams(request: PageRequest) -> Page:
     """The page."""
-    customer_id = request.customer(request.text("customer_id"))
+    customer_id = requested_customer(request)
     searched = request.text("q")
-    state = request.one_of("state", _STATES) or "final"
-    chosen = {name: request.query.get(name, "") for name in _FILTERS}
+    state = request.one_of("state", STATES) or "final"
+    menu, total, calendar = None, None, ""
+    limit = request.list_limit("streams", _PAGE)
     if searched is not None:
-        limit = request.list_limit("streams", _PAGE)
         found = find_by_id(request.connection, stream_id=searched, customer_id=customer_id, limit=limit + 1)
-        table, total = _stream_table(request, found, limit, f"No stream has the ID {searched!r}."), None
+        table = _open_table(request, found, limit, f"No stream has the ID {searched!r}.")
     elif state == "open":
-        limit = request.list_limit("streams", _PAGE)
-        in_progress = list_under_way(request.connection, customer_id=customer_id, limit=limit + 1)
-        table, total = _stream_table(request, in_progress, limit, "No streams in progress."), None
+        wanted = OpenFilter(
+            customer_id=customer_id,
+            provider=request.text("provider"),
+            model=request.text("model"),
+            api_key_id=_api_key(request),
+        )
+        in_progress = list_under_way(request.connection, where=wanted, limit=limit + 1)
+        table = _open_table(request, in_progress, limit, "No streams in progress.")
     else:
-        where = _where(request, customer_id)
+        chosen = _range(request, customer_id)
+        where = _where(request, customer_id, chosen)
         table, total = _final_table(request, where), None if request.for_file else _total(request, where)
+        menu, calendar = chosen.menu, chosen.calendar
     return Page(
         template="streams.html.j2",
         title="Streams",
         section="streams",
+        calendar=calendar,
+        customer_id=customer_id,
         context={
-            "table": table,
+            "table": _without_fixed(request, table),
             "total": total,
             "state": state,
             "searched": searched,
-            "chosen": chosen,
-            "outcomes": list(Outcome),
-            "sources": list(UsageSource),
-            "flags": list(Flag),
-            "inlets": list(Inlet),
-            "range": _range(request)[0] if state == "final" and searched is None else None,
+            "has_flag": request.text("flag") is not None,
+            "menu": menu,
+            "chips": chips(request, state, customer_id),
+            "fields": form_fields(request, state),
+            "similar": similar_names(request, customer_id),
+            "opened": None if request.for_file or request.refreshes else opened(request),
+            "closed": link("streams", **_all_but_open(request)),
         },
         tables=[table],
     )
 
 
-def _range(request: PageRequest) -> tuple[Range, BillingMonths | None]:
-    """The range of the filters `from` and `to`, by default the month; and the month, if it is in the filters."""
+def _all_but_open(request: PageRequest) -> Mapping[str, str]:
+    """The query without the stream that is open beside the list; with the position in the list."""
+    return {name: value for name, value in request.query.items() if name not in OPEN_PARAMETERS}
+
+
+class _Chosen:
+    """The range of the page, its menu, and a sentence on its calendar. `months` is set for billing months."""
+
+    def __init__(self, range_: Range, months: BillingMonths | None, menu: RangeMenu, calendar: str) -> None:
+        self.range_, self.months, self.menu, self.calendar = range_, months, menu, calendar
+
+
+def _range(request: PageRequest, customer_id: str | None) -> _Chosen:
+    """The range of the filters `from` and `to`; or days, by the calendar of the customer; or else a month."""
     start, end = request.time("from"), request.time("to")
-    month = requested_month(request)
-    by_month = "month" in request.query or not (start or end)
-    return (start or month.range_[0], end or month.range_[1]), month.billing if by_month else None
+    month = requested_month(request, customer_id=customer_id if asks_for_days(request) else None)
+    if not (start or end):
+        whole = None if month.picked else month.period
+        menu = range_menu(request, shown=month.range_, zone=month.zone, month=whole, month_is_over=month.is_over)
+        return _Chosen(month.range_, month.billing, menu, month.calendar)
+    shown = (start or month.range_[0], end or month.range_[1])
+    menu = range_menu(request, shown=shown, zone=UTC_ZONE, month=_month_of(shown, UTC_ZONE))
+    by_month = "month" in request.query
+    return _Chosen(shown, month.billing if by_month else None, menu, month.calendar if by_month else "")
 
 
-def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
+def _month_of(shown: Range, zone: ZoneInfo) -> BillingPeriod | None:
+    """The month that a range is, to the second."""
+    period = BillingPeriod.containing(at=shown[0], time_zone=zone)
+    bounds = (period.start(time_zone=zone), period.next.start(time_zone=zone))
+    return period if bounds == shown else None
+
+
+def _api_key(request: PageRequest) -> str | None:
+    return request.text("api_key_id") or ("" if NO_KEY in request.query else None)
+
+
+def _where(request: PageRequest, customer_id: str | None, chosen: _Chosen) -> FinalFilter:
     outcomes = request.text("outcome")
     wanted = outcomes.split(",") if outcomes else None
     for outcome in wanted or ():
@@ -109,21 +165,32 @@ def _where(request: PageRequest, customer_id: str | None) -> FinalFilter:
             raise InvalidFilterError(f"outcome: {outcome!r} is not one of {', '.join(Outcome)}")
     retry = request.one_of("retry", ("true", "false"))
     flag = request.one_of("flag", tuple(Flag))
-    (start, end), months = _range(request)
     return FinalFilter(
-        from_=start,
-        to=end,
-        months=months,
+        from_=chosen.range_[0],
+        to=chosen.range_[1],
+        months=chosen.months,
         customer_id=customer_id,
         provider=request.text("provider"),
         model=request.text("model"),
         outcomes=wanted,
         usage_source=request.one_of("usage_source", tuple(UsageSource)),
-        api_key_id=request.text("api_key_id") or ("" if NO_KEY in request.query else None),
+        api_key_id=_api_key(request),
         retry=retry == "true" if retry else None,
         flag=Flag(flag) if flag else None,
         inlet=request.one_of("inlet", tuple(Inlet)),
     )
+
+
+def _without_fixed(request: PageRequest, table: Table) -> Table:
+    """The table as the page has it: without the columns that a filter fixes, and those of the file only."""
+    fixed = {name for name in ("customer_id", "model") if request.text(name)}
+    if request.viewer.customer_id is not None:
+        fixed.add("customer_id")
+    outcome = request.text("outcome")
+    if outcome and "," not in outcome:
+        fixed.add("outcome")
+    kept = [each for each in table.columns if each.key not in fixed | _IN_FILES]
+    return replace(table, columns=kept)
 
 
 def _final_table(request: PageRequest, where: FinalFilter) -> Table:
@@ -149,18 +216,27 @@ def _final_row(each: FoundStream) -> Row:
     notes += [flag.replace("_", " ") for flag in each.flags]
     if each.inlet != Inlet.EVENTS:
         notes.append(f"by {each.inlet}".replace("_", " "))
+    note = ", ".join(notes)
+    stream = stream_cell(each.customer_id, each.stream_id)
     return {
-        "ended_at": each.ended_at,
+        "ended_at": Cell(
+            each.ended_at,
+            stream.href,
+            under=each.stream_id,
+            sheet=stream_sheet(each.customer_id, each.stream_id),
+        ),
         "customer_id": customer_cell(each.customer_id),
-        "stream_id": stream_cell(each.customer_id, each.stream_id),
+        "stream_id": stream,
         "provider": each.provider,
-        "model": each.model,
-        "outcome": each.outcome,
+        "model": Cell(each.model, under=each.provider),
+        "outcome": Cell(each.outcome, under=note or None),
         "usage_source": each.usage_source,
         "api_key_id": each.api_key_id,
+        "duration": each.ended_at - each.started_at,
         "input_tokens": each.input_tokens,
+        "cache_read_input_tokens": each.cache_read_input_tokens,
         "output_tokens": each.output_tokens,
-        "note": ", ".join(notes),
+        "note": note,
         "cost": each.usd_cents,
     }
 
@@ -196,33 +272,41 @@ def _total(request: PageRequest, where: FinalFilter) -> Mapping[str, int | Decim
     }
 
 
-def _stream_table(request: PageRequest, found: Sequence[StoredStream], limit: int, empty: str) -> Table:
+def _open_table(request: PageRequest, found: Sequence[StoredStream], limit: int, empty: str) -> Table:
     """Streams in any state, with the accrued amount of those that are not final."""
     return Table(
         name="streams",
         title="Streams",
         columns=_OPEN_COLUMNS,
-        rows=[_stream_row(request, each) for each in found[:limit]],
+        rows=[_open_row(request, each) for each in found[:limit]],
         empty=empty,
         whole=len(found) <= limit,
     )
 
 
-def _stream_row(request: PageRequest, each: StoredStream) -> Row:
+def _open_row(request: PageRequest, each: StoredStream) -> Row:
     facts = each.facts
     billable = billable_usage(facts)
     prices = request.service.price_books.current(request.connection)
     bill = accrue(facts=facts, prices=prices) if each.revision is None else None
     start = facts.start.event if facts.start else None
+    stream = stream_cell(facts.customer_id, facts.stream_id)
     return {
-        "last_event_at": facts.last_event_at,
+        "last_event_at": Cell(
+            facts.last_event_at,
+            stream.href,
+            under=facts.stream_id,
+            sheet=stream_sheet(facts.customer_id, facts.stream_id),
+        ),
         "customer_id": customer_cell(facts.customer_id),
-        "stream_id": stream_cell(facts.customer_id, facts.stream_id),
+        "stream_id": stream,
         "state": each.state.value,
         "provider": start.provider if start else None,
-        "model": start.model if start else None,
+        "model": Cell(start.model, under=start.provider) if start else None,
         "usage_source": billable.source.value,
+        "duration": max(facts.last_event_at - facts.start.at, timedelta(0)) if facts.start else None,
         "input_tokens": billable.usage.input_tokens,
+        "cache_read_input_tokens": billable.usage.cache_read_input_tokens,
         "output_tokens": billable.usage.output_tokens,
         "accrued": (bill.usd_cents if bill else ZERO) if each.revision is None else None,
     }

@@ -85,7 +85,7 @@ def _work(request: PageRequest, health: WorkHealth) -> Sequence[Row]:
 _FLAGS = {
     Flag.CLOCK_SKEW: "a gateway's clock is wrong: its streams may be filed under a wrong time",
     Flag.INCONSISTENT_USAGE: "counters contradict each other: check the gateway's integration",
-    Flag.OUTPUT_UNKNOWN: "completed streams whose output nobody reported are billed for their input only",
+    Flag.OUTPUT_UNKNOWN: "completed streams without reported output are billed for their input only",
     Flag.PARENT_RATE: "a kind of usage has no rate of its own: set one with `metering rates set`",
 }
 
@@ -153,5 +153,5 @@ def _sizes(inventory: Inventory, request: PageRequest) -> Sequence[Row]:
               ok=ahead),
         _line("Database", size(inventory.database_bytes), f"PostgreSQL {inventory.server_version}"),
         _line("Streams", count(inventory.streams), "estimate; kept with their joined facts"),
-        _line("Charges", count(inventory.charges), "estimate; kept for ever"),
+        _line("Charges", count(inventory.charges), "estimate; kept forever"),
     ]  # fmt: skip

@@ -115,6 +115,22 @@
     search.select();
   });
 
+  // Tells the service the zone of this browser. Without cookies there is nothing to tell.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const told = () => document.cookie.split("; ").includes(`metering_browser_zone=${zone}`);
+  if (zone && !told()) {
+    document.cookie = `metering_browser_zone=${zone}; path=/dashboard; max-age=31536000; samesite=lax`;
+    if (told() && document.documentElement.dataset.zone === "mine") window.location.reload();
+  }
+
+  // One menu is open at a time. Escape or a click elsewhere closes it.
+  const drops = () => [...document.querySelectorAll("details.drop[open]")];
+  document.addEventListener("click", (event) => drops().forEach((each) => { if (!each.contains(event.target)) each.open = false; }));
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    drops().forEach((each) => { each.open = false; each.querySelector("summary").focus(); });
+  });
+
   // Copies the command before the button.
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
@@ -124,11 +140,79 @@
     if (!navigator.clipboard) return getSelection().selectAllChildren(command);
     await navigator.clipboard.writeText(command.textContent);
     button.lastChild.textContent = "Copied";
+    button.dataset.copied = "";
+  });
+
+  // Filters that are not set are not in the address.
+  document.addEventListener("formdata", (event) => {
+    if (!event.target.matches("[data-without-empty]")) return;
+    [...event.formData].filter(([, value]) => !value).forEach(([name]) => event.formData.delete(name));
+  });
+
+  // A stream opens beside its list. The address says which one, so that it can be shared, and back closes it.
+  document.addEventListener("DOMContentLoaded", () => {
+    const sheet = document.getElementById("sheet");
+    if (!sheet?.showModal || !window.htmx) return;
+    const body = document.getElementById("sheet-body");
+    const names = { open_customer: "customer_id", open_stream: "stream_id" };
+    const part = "/dashboard/stream/sheet";
+
+    // The address of the part that the page's address opens; null if it opens none.
+    const wanted = () => {
+      const given = new URL(window.location.href).searchParams;
+      if (!given.get("open_customer") || !given.get("open_stream")) return null;
+      return `${part}?${new URLSearchParams(Object.entries(names).map(([ours, theirs]) => [theirs, given.get(ours)]))}`;
+    };
+    const query = (address) => new URL(address, window.location.href).search;
+    const rowOf = (address) => [...document.querySelectorAll("a[data-sheet]")].find((each) => query(each.dataset.sheet) === query(address));
+
+    const show = (address, { loaded = false } = {}) => {
+      sheet.dataset.shown = address;
+      sheet.querySelector(".whole").href = `/dashboard/stream${query(address)}`;
+      sheet.removeAttribute("open");
+      sheet.showModal();
+      if (loaded) return;
+      body.textContent = "Loading…";
+      htmx.ajax("GET", address, { source: body, target: body, swap: "innerHTML" });
+    };
+    const follow = () => {
+      const address = wanted();
+      if (address) show(address);
+      else if (sheet.open) sheet.close();
+    };
+
+    document.addEventListener("click", (event) => {
+      if (event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+      const row = event.target.closest("tr");
+      const elsewhere = event.target.closest("a:not([data-sheet]), button, summary, input");
+      const link = row?.querySelector("a[data-sheet]");
+      if (!link || elsewhere || (getSelection().toString() && !event.target.closest("a"))) return;
+      event.preventDefault();
+      const address = new URL(window.location.href);
+      const given = new URLSearchParams(query(link.dataset.sheet));
+      Object.entries(names).forEach(([ours, theirs]) => address.searchParams.set(ours, given.get(theirs)));
+      history.pushState({ sheet: true }, "", address);
+      show(link.dataset.sheet);
+    });
+    sheet.addEventListener("click", (event) => {
+      if (event.target !== sheet && !event.target.closest(".close")) return;
+      event.preventDefault();
+      sheet.close();
+    });
+    sheet.addEventListener("close", () => {
+      const row = rowOf(sheet.dataset.shown ?? "");
+      if (wanted() && history.state?.sheet) history.back();
+      else if (wanted()) history.replaceState(null, "", sheet.dataset.closed);
+      row?.focus();
+    });
+    ["htmx:responseError", "htmx:sendError"].forEach((name) => body.addEventListener(name, () => { body.textContent = "This stream could not be read. Open its page."; }));
+    window.addEventListener("popstate", follow);
+    if (wanted() && sheet.open) show(wanted(), { loaded: true });
   });
 
   // What a person chooses in a form that applies at once is sent without a button.
   document.addEventListener("change", (event) => {
-    if (event.target.closest("form[data-at-once]") && event.target.checkValidity()) event.target.form.requestSubmit();
+    if (event.target.closest("form[data-at-once], input[data-at-once]") && event.target.checkValidity()) event.target.form.requestSubmit();
   });
 
   // A reloaded part keeps its open details, and does not reload while the page is hidden or has focus inside it.

@@ -60,7 +60,7 @@ class TooManyValuesError(MeteringError):
 class Decoded:
     """The valid events of a request and the rejected ones; `count` is the number of both.
 
-    `warnings` tell of fields of the valid ones that are not known; of at most 100.
+    `warnings` names unknown fields of the valid ones; at most 100.
     """
 
     events: Sequence[WireEvent]

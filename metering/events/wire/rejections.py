@@ -24,6 +24,12 @@ _ALLOWED = {
     "data.usage_source": "provider, gateway_count or estimate",
     "data.inlet": "events, litellm, otlp, openmeter or access_log",
 }
+_REQUIRED = ("type", "specversion", "source", "id", "subject", "time", "data")
+_REQUIRED_DATA = {
+    "stream-start": ("stream_id", "provider", "model"),
+    "token-delivered": ("stream_id", "seq", "output_tokens"),
+    "stream-end": ("stream_id", "outcome"),
+}
 _MAX_SHOWN = 80
 _MAX_ID = 256
 
@@ -60,10 +66,18 @@ def shown_id(event_id: object) -> str | None:
     return event_id if len(event_id) <= _MAX_ID else f"{event_id[:_MAX_ID]}…"
 
 
+def _missing_fields(event: Mapping[str, object]) -> list[str]:
+    """All required fields that an event lacks: msgspec stops at the first."""
+    data, kind = event.get("data"), event.get("type")
+    required = _REQUIRED_DATA.get(kind, ()) if isinstance(kind, str) and isinstance(data, Mapping) else ()
+    lacking = [f"data.{field}" for field in required if isinstance(data, Mapping) and field not in data]
+    return [*(field for field in _REQUIRED if field not in event), *lacking]
+
+
 def _explain(event: Mapping[str, object], problem: str, path: str) -> tuple[str, str]:
     if missing := _MISSING.fullmatch(problem):
-        field = f"{path}.{missing[1]}".lstrip(".")
-        return "missing-field", f"{field}: required, but missing"
+        fields = _missing_fields(event) or [f"{path}.{missing[1]}".lstrip(".")]
+        return "missing-field", f"{', '.join(fields)}: required, but missing"
     if path == "type":
         expected = "stream-start, token-delivered or stream-end"
         return "unknown-type", f"type: expected {expected}, got {_show(event.get('type'))}"

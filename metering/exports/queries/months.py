@@ -34,8 +34,9 @@ def limit_export(connection: Connection, *, timeout: timedelta | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportInvoice:
-    """The amounts of a closed month: `billed + remainder = exact + carried in`. `carried_from` is a month.
+    """The amounts of a closed month: `billed + remainder = exact + carried in - prepaid`.
 
+    `carried_from` is a month.
     `stripe_number` is Stripe's number; None until Stripe has the invoice finalized.
     """
 
@@ -45,13 +46,23 @@ class ExportInvoice:
     carried_in_usd_cents: Decimal
     billed_cents: int
     remainder_usd_cents: Decimal
+    prepaid_usd_cents: Decimal
     carried_from: str | None
     stripe_number: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrantsOfMonth:
+    """What a customer's grants paid of a month, in exact cents; sold and earned of their price, in whole cents."""
+
+    drawn_usd_cents: Decimal
+    sold_cents: int
+    recognised_cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportMonth:
-    """A customer's month with entries, half-open in its time zone. It has no invoice while it is open.
+    """A customer's month with entries or sold grants, half-open in its time zone. An open one has no invoice.
 
     `time_zone` divides it into days: UTC, if this service or PostgreSQL does not know the customer's.
     """
@@ -64,6 +75,7 @@ class ExportMonth:
     ends_at: datetime
     entry_count: int
     invoice: ExportInvoice | None
+    grants: GrantsOfMonth
 
 
 _COUNTED = "(SELECT count(*) FROM entries e WHERE e.customer_id = c.customer_id AND e.period = :period)"
@@ -72,12 +84,17 @@ _MONTHS = f"""
            p.starts_at, p.ends_at,
            coalesce(p.entry_count, {_COUNTED}) AS entry_count, closed.until AS closed_until,
            i.invoice_id, i.number, i.exact_usd_cents, i.carried_in_usd_cents, i.billed_cents,
-           i.remainder_usd_cents, b.period AS carried_from, s.stripe_number
+           i.remainder_usd_cents, i.prepaid_usd_cents, b.period AS carried_from, s.stripe_number,
+           coalesce(d.drawn_usd_cents, 0) AS drawn_usd_cents, g.sold_cents, g.recognised_cents
     FROM customers c
     LEFT JOIN billing_periods p ON p.customer_id = c.customer_id AND p.period = :period
     LEFT JOIN invoices i ON i.customer_id = c.customer_id AND i.period = :period
     LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
     LEFT JOIN invoices b ON b.customer_id = i.customer_id AND b.invoice_id = i.previous_invoice_id
+    LEFT JOIN prepaid_months d ON d.customer_id = c.customer_id AND d.period = :period
+    CROSS JOIN LATERAL (SELECT coalesce(sum(sold_cents), 0) AS sold_cents,
+                               coalesce(sum(recognised_cents), 0) AS recognised_cents
+                        FROM grant_months n WHERE n.customer_id = c.customer_id AND n.period = :period) AS g
     LEFT JOIN LATERAL (SELECT l.ends_at AS until FROM billing_periods l WHERE l.customer_id = c.customer_id
                        AND p.customer_id IS NULL ORDER BY l.period DESC LIMIT 1) AS closed ON true
     WHERE CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id
@@ -85,7 +102,7 @@ _MONTHS = f"""
 _IN_ORDER = text(
     f"""
     SELECT m.*, known_time_zone(time_zone) IS NOT NULL AS is_known
-    FROM ({_MONTHS}) AS m WHERE entry_count > 0 ORDER BY customer_id COLLATE "C"
+    FROM ({_MONTHS}) AS m WHERE entry_count > 0 OR sold_cents <> 0 ORDER BY customer_id COLLATE "C"
     """
 ).execution_options(yield_per=_CHUNK)
 _ALL = text(f"SELECT coalesce(sum(entry_count), 0) FROM ({_MONTHS}) AS m")
@@ -149,6 +166,11 @@ def _month(row: Any, period: BillingPeriod) -> ExportMonth:
         ends_at=ends_at,
         entry_count=row.entry_count,
         invoice=_invoice(row) if row.invoice_id is not None else None,
+        grants=GrantsOfMonth(
+            drawn_usd_cents=row.drawn_usd_cents,
+            sold_cents=int(row.sold_cents),
+            recognised_cents=int(row.recognised_cents),
+        ),
     )
 
 
@@ -160,6 +182,7 @@ def _invoice(row: Any) -> ExportInvoice:
         carried_in_usd_cents=row.carried_in_usd_cents,
         billed_cents=row.billed_cents,
         remainder_usd_cents=row.remainder_usd_cents,
+        prepaid_usd_cents=row.prepaid_usd_cents,
         carried_from=row.carried_from,
         stripe_number=row.stripe_number,
     )

@@ -236,14 +236,14 @@ class Copies:
             copy.read_at = self._now()
 
     def _lose(self, copy: Copy) -> None:
-        """Valkey does not have it any more: its lifetime is over, or the memory was full."""
+        """Valkey no longer has it: its lifetime is over, or the memory was full."""
         if copy in self._open:
             self._open.discard(copy)
             copy.forget()
             self._metrics.resume("evicted")
 
     def _lose_all(self, error: StoreError) -> None:
-        """What was to be written may be missing: no copy can be trusted, and none is wanted any more."""
+        """What was to be written may be missing: no copy can be trusted, and none is wanted."""
         self._fails(error)
         for copy in self._open:
             copy.forget()

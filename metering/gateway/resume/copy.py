@@ -40,7 +40,7 @@ class Beginning(msgspec.Struct, frozen=True, array_like=True):
 class Copy:
     """What is added here is written soon. `on_change` is called when there is something to write, or to delete.
 
-    A copy that is not kept any more takes nothing. `read_at` is the time at which a client that came back was last
+    A copy that is no longer kept takes nothing. `read_at` is the time at which a client that came back was last
     known to read it.
     """
 
@@ -90,7 +90,7 @@ class Copy:
             self._on_drop(self, why)
 
     def forget(self) -> None:
-        """It is not in Valkey any more."""
+        """It is no longer in Valkey."""
         self.is_kept = False
         self._waiting.clear()
 

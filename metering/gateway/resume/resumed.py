@@ -74,7 +74,7 @@ class ResumedAnswer:
     def stop_for_stall(self) -> None:
         """Disconnect the client, which does not read. The completion is not touched."""
         self._gateway.metrics.problem("stalled_client")
-        log.warning("stream %s: a client that came back has stopped reading", self._kept.stream_id)
+        log.warning("stream %s: a resuming client stopped reading", self._kept.stream_id)
         self._interrupted.set()
 
     def stop_for_shutdown(self) -> None:
@@ -93,7 +93,7 @@ class ResumedAnswer:
             self._gateway.metrics.resume("lost")
             await client.send_problem(_LOST)
         except StoreError as error:
-            log.warning("stream %s: a client that came back cannot be served: %s", self._kept.stream_id, error)
+            log.warning("stream %s: cannot serve a resuming client: %s", self._kept.stream_id, error)
             await client.send_problem(_UNAVAILABLE)
         return True
 

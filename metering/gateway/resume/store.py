@@ -174,7 +174,7 @@ class Store:
         self._look = self._redis.register_script(_LOOK)
 
     async def claim(self, place: Place, owner: bytes, sealed: bytes) -> Claimed | Full | None:
-        """Claim a place; None if nobody had. A claim that finds an answer counts as a reader of it.
+        """Claim a place; None if it was free. A claim that finds an answer counts as a reader of it.
 
         Raises:
             StoreError: Valkey did not answer in time; it may have carried it out.

@@ -26,7 +26,7 @@ from metering.lab.bench.machine import Machine, cpu_seconds, describe_machine
 from metering.lab.bench.stage import Say
 
 # LiteLLM wants keys that begin so.
-_KEY = "sk-bench"
+KEY = "sk-bench"
 _START_SECONDS = 120.0
 _PAUSE_SECONDS = 1.0
 
@@ -61,7 +61,7 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
 
 
-class _Target(msgspec.Struct, frozen=True, kw_only=True):
+class Target(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     port: int
     pid: int
@@ -84,11 +84,11 @@ def bench_gateway(
         upstream, upstream_port = stack.enter_context(printing_its_port("gateway_upstream"))
         floor, floor_port = stack.enter_context(printing_its_port("gateway_floor", str(upstream_port)))
         targets = [
-            _Target(what="direct", port=upstream_port, pid=upstream),
-            _Target(what="bare TCP pass-through", port=floor_port, pid=floor),
+            Target(what="direct", port=upstream_port, pid=upstream),
+            Target(what="bare TCP pass-through", port=floor_port, pid=floor),
         ]
         for count in sorted({1, workers}):
-            targets.append(stack.enter_context(_gateway(folder / str(count), upstream_port, workers=count)))
+            targets.append(stack.enter_context(gateway(folder / str(count), upstream_port, workers=count)))
         if litellm is not None:
             targets.append(stack.enter_context(_litellm(folder, litellm, upstream_port)))
         for rate in rates:
@@ -96,7 +96,7 @@ def bench_gateway(
             for target in targets:
                 order = Order(
                     port=target.port,
-                    key=_KEY,
+                    key=KEY,
                     streams=streams,
                     rate=rate,
                     seconds=seconds,
@@ -110,7 +110,7 @@ def bench_gateway(
     return GatewayReport(machine=describe_machine(now=utc_now(), postgres="not used"), workers=workers, rows=rows)
 
 
-def _measure(target: _Target, order: Order, floor_cpu: float | None) -> Row:
+def _measure(target: Target, order: Order, floor_cpu: float | None) -> Row:
     time.sleep(_PAUSE_SECONDS)
     used = cpu_seconds(target.pid)
     clients = [sys.executable, "-m", "metering.lab.bench.gateway_clients"]
@@ -161,12 +161,15 @@ def printing_its_port(module: str, *arguments: str) -> Iterator[tuple[int, int]]
 
 
 @contextmanager
-def _gateway(folder: Path, upstream_port: int, *, workers: int) -> Iterator[_Target]:
+def gateway(
+    folder: Path, upstream_port: int, *, workers: int = 1, settings: Mapping[str, str] | None = None
+) -> Iterator[Target]:
+    """A reference gateway in front of the upstream, as `metering.gateway` runs it."""
     folder.mkdir()
     config = folder / "gateway.toml"
     config.write_text(
         f'[[upstreams]]\nprovider = "openai"\nbase_url = "http://127.0.0.1:{upstream_port}/v1"\nmodels = ["*"]\n'
-        f'[[keys]]\nkey = "{_KEY}"\ncustomer_id = "bench"\n'
+        f'[[keys]]\nkey = "{KEY}"\ncustomer_id = "bench"\n'
     )
     port = _free_port()
     environment = {
@@ -175,27 +178,28 @@ def _gateway(folder: Path, upstream_port: int, *, workers: int) -> Iterator[_Tar
         "METERING_GATEWAY_URL": f"http://127.0.0.1:{upstream_port}",
         "METERING_GATEWAY_PORT": str(port),
         "METERING_GATEWAY_SPOOL": str(folder / "spool"),
+        **(settings or {}),
     }
     command = [sys.executable, "-m", "metering.gateway", "--workers", str(workers)]
     with _process(command, environment) as pid:
         _wait_until_ready(f"http://127.0.0.1:{port}/readyz", pid)
-        yield _Target(what=f"gateway, {workers} worker{'s' if workers > 1 else ''}", port=port, pid=pid)
+        yield Target(what=f"gateway, {workers} worker{'s' if workers > 1 else ''}", port=port, pid=pid)
 
 
 @contextmanager
-def _litellm(folder: Path, environment: Path, upstream_port: int) -> Iterator[_Target]:
+def _litellm(folder: Path, environment: Path, upstream_port: int) -> Iterator[Target]:
     """LiteLLM's proxy, which runs in an environment of its own."""
     config = folder / "litellm.yaml"
     config.write_text(
         f"model_list:\n  - model_name: {MODEL}\n    litellm_params:\n      model: openai/{MODEL}\n"
         f"      api_base: http://127.0.0.1:{upstream_port}/v1\n      api_key: sk-upstream\n"
-        f"general_settings:\n  master_key: {_KEY}\n"
+        f"general_settings:\n  master_key: {KEY}\n"
     )
     port = _free_port()
     command = [str(environment / "bin" / "litellm"), "--config", str(config), "--port", str(port)]
     with _process(command, {}) as pid:
         _wait_until_ready(f"http://127.0.0.1:{port}/health/readiness", pid)
-        yield _Target(what="LiteLLM proxy", port=port, pid=pid)
+        yield Target(what="LiteLLM proxy", port=port, pid=pid)
 
 
 @contextmanager

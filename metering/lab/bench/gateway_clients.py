@@ -5,6 +5,7 @@ Run as `python -m metering.lab.bench.gateway_clients` with an Order as JSON on s
 
 import asyncio
 import re
+import secrets
 import sys
 import time
 from array import array
@@ -20,10 +21,15 @@ _END = b"data: [DONE]"
 # A stamp may be cut by the end of a read.
 _TAIL_BYTES = STAMP_DIGITS + 15
 _PATIENCE_SECONDS = 120.0
+_FOLLOWS_SECONDS = 0.5
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Streams to open over `ramp_seconds`, each with `rate` tokens a second for `seconds` after the ramp."""
+    """Streams to open over `ramp_seconds`, each with `rate` tokens a second for `seconds` after the ramp.
+
+    `resumable` streams have an `X-Resume-Key` each. Each may have a follower, a second client with the same
+    key, which comes half a second later.
+    """
 
     port: int
     key: str
@@ -31,6 +37,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     rate: int
     seconds: float
     ramp_seconds: float
+    resumable: bool = False
+    followers: bool = False
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +53,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     first_p50_ms: float
     first_p99_ms: float
     cpu_seconds: float
+    followers: "Received | None" = None
 
 
 class _Record:
@@ -60,7 +69,7 @@ class _Record:
 class _Client(asyncio.Protocol):
     """One stream on a connection of its own."""
 
-    def __init__(self, order: Order, record: _Record) -> None:
+    def __init__(self, order: Order, record: _Record, resume_key: str | None) -> None:
         self.done = asyncio.get_running_loop().create_future()
         self._record = record
         self._tail = b""
@@ -68,10 +77,11 @@ class _Client(asyncio.Protocol):
             b'{"model":"%s","stream":true,"stream_options":{"include_usage":true},"bench":[%d,%d],"messages":'
             b'[{"role":"user","content":"How did the harbour master keep his books?"}]}'
         ) % (MODEL.encode(), record.tokens, order.rate)
+        resume = f"x-resume-key: {resume_key}\r\n" if resume_key else ""
         self._request = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer %s\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer %s\r\n%s"
             b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-        ) % (order.key.encode(), len(body), body)
+        ) % (order.key.encode(), resume.encode(), len(body), body)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -102,15 +112,30 @@ class _Client(asyncio.Protocol):
 
 
 async def _run(order: Order) -> Received:
-    loop = asyncio.get_running_loop()
-    record = _Record(order)
-    clients: list[_Client] = []
+    record, following = _Record(order), _Record(order)
+    clients: list[asyncio.Task[None]] = []
     began = time.process_time()
     for number in range(order.streams):
         await asyncio.sleep(order.ramp_seconds / order.streams if number else 0)
-        _, client = await loop.create_connection(lambda: _Client(order, record), "127.0.0.1", order.port)
-        clients.append(client)
-    await asyncio.wait([client.done for client in clients], timeout=order.seconds + _PATIENCE_SECONDS)
+        resume_key = secrets.token_hex(16) if order.resumable else None
+        clients.append(asyncio.create_task(_read(order, record, resume_key)))
+        if order.followers:
+            clients.append(asyncio.create_task(_read(order, following, resume_key, after=_FOLLOWS_SECONDS)))
+    await asyncio.wait(clients, timeout=order.seconds + _PATIENCE_SECONDS)
+    received = _received(order, record, began)
+    if not order.followers:
+        return received
+    return msgspec.structs.replace(received, followers=_received(order, following, began))
+
+
+async def _read(order: Order, record: _Record, resume_key: str | None, *, after: float = 0.0) -> None:
+    await asyncio.sleep(after)
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_connection(lambda: _Client(order, record, resume_key), "127.0.0.1", order.port)
+    await client.done
+
+
+def _received(order: Order, record: _Record, began: float) -> Received:
     ordered, first = sorted(record.latencies), sorted(record.first)
     return Received(
         chunks=len(ordered),

@@ -15,8 +15,10 @@ from metering.lab.bench.gateway import GatewayReport
 from metering.lab.bench.ingest import IngestReport, Row
 from metering.lab.bench.invoices import InvoicesReport
 from metering.lab.bench.machine import Machine
+from metering.lab.bench.neighbours import NeighboursReport, counts_of
 from metering.lab.bench.push import PushReport
 from metering.lab.bench.rating import RatingReport
+from metering.lab.bench.resume import ResumeReport
 from metering.lab.bench.totals import TotalsReport
 
 Report = TypeVar("Report", bound=msgspec.Struct)
@@ -45,7 +47,9 @@ def render_page(results: Path) -> str:
             *_exports(_read(results / "exports.json", ExportsReport)),
             *_alerts(_read(results / "alerts.json", AlertsReport)),
             *_gateway(_read(results / "gateway.json", GatewayReport)),
+            *_resume(_read(results / "resume.json", ResumeReport)),
             *_emitter(_read(results / "emitter.json", EmitterReport)),
+            *_neighbours(_read(results / "neighbours.json", NeighboursReport)),
         ]
     )
 
@@ -249,6 +253,51 @@ def _gateway(report: GatewayReport) -> list[str]:
     return _section("Gateway", report.machine, what, table)
 
 
+def _resume(report: ResumeReport) -> list[str]:
+    table = _table(
+        " | first chunk p50 ms | p99 ms | ratio | chunks p50 ms | p99 ms "
+        "| CPU us per chunk: gateway, Valkey | ratio",
+        (
+            f"{row.what} | {row.first_p50_ms:.1f} | {row.first_p99_ms:.0f} | {row.first_ratio:.1f} "
+            f"| {row.p50_ms:.2f} | {row.p99_ms:.1f} "
+            f"| {row.gateway_microseconds:.0f}, {row.valkey_microseconds:.0f} | {row.cpu_ratio:.2f}"
+            for row in report.rows
+        ),
+    )
+    followed = report.rows[-1]
+    note = (
+        f"{report.streams} streams of {report.rate} tokens a second, one worker; medians of {report.rounds} turns"
+        " of each kind. Ratios are to the same gateway without the header: of the first chunk at p50, and of"
+        " the gateway's CPU time. The second reader comes half a second later and gets the whole text:"
+        f" its first chunk after {followed.follower_first_p50_ms or 0:.1f} ms, later ones"
+        f" {followed.follower_p50_ms or 0:.0f} ms after the upstream wrote them (p50), because Valkey is written"
+        f" every 20 ms. The load of the machine was {report.load:.1f}."
+    )
+    return _section("Resume", report.machine, table, note)
+
+
+def _neighbours(report: NeighboursReport) -> list[str]:
+    table = _table(
+        "beside | p50 ms alone, beside | p99 ms alone, beside | ratio | aim | quiet client | noisy ones "
+        "| `/livez` | worst ms | load",
+        (
+            f"{row.what} | {row.alone_p50_ms:.1f}, {row.beside_p50_ms:.1f} "
+            f"| {row.alone_p99_ms:.0f}, {row.beside_p99_ms:.0f} | {row.ratio:.1f} "
+            f"| {'' if row.aim is None else f'below {row.aim:g}'} "
+            f"| {counts_of(row.quiet)} | {counts_of(row.noisy)} "
+            f"| {row.livez - row.livez_failed} of {row.livez} | {row.livez_worst_ms:.0f} | {row.load:.1f}"
+            for row in report.rows
+        ),
+    )
+    note = (
+        f"A quiet key posts {report.rate:g} requests a second, each with ten new streams. Windows alone and beside"
+        " a noise take turns; a request's time is from when it was due. API, PostgreSQL and all clients share the"
+        f" {report.machine.cores} cores, so that a noise takes the machine from the quiet client, too. The readers"
+        f" ask for a month of {report.charges:,} charges, by hour and by everything."
+    )
+    return _section("Neighbours", report.machine, table, note)
+
+
 def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:,.0f}" for value in values)
 
@@ -266,6 +315,7 @@ def _emitter(report: EmitterReport) -> list[str]:
         "`emit` takes an event that is made already; `delivered` and `take` are methods of `Emitter.stream`, and"
         " emit a token-delivered every 16 tokens. The floor is an append to a queue under a lock. The emitter's"
         f" threads write to disk and send meanwhile; {report.dropped:,} events were dropped. Ratio of `emit` to"
-        f" the floor, at p50 in the tight loop: {report.ratio:.1f}."
+        f" the floor: {report.ratio:.1f} at p50 in the tight loop, {report.paced_ratio:.1f} at p99 once a"
+        f" millisecond, where the calls take turns. The load of the machine was {report.load:.1f}."
     )
     return _section("Emitter", report.machine, table, note)

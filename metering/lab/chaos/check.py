@@ -17,7 +17,7 @@ from metering.lab.chaos.report import Checks
 from metering.months.store.runs import open_run
 from metering.server.queries import work_health
 
-# The state that a Stripe invoice may be left in; others are under way or need a person.
+# The state that a Stripe invoice may be left in; others are under way or need attention.
 _PUSHED = frozenset({"final", "paid", "deferred"})
 _SHOWN = 10
 
@@ -110,6 +110,9 @@ class Checker:
         while (left := {state: n for state, n in self._rows(_PUSHES) if state not in _PUSHED}) and (
             time.monotonic() < deadline
         ):
+            if "unlinked" in left:
+                # Stripe may have failed for some customers when all were linked; the workers push once they are.
+                self._commands.link_customers()
             time.sleep(0.5)
         if left:
             self._problems.append(f"invoices that are not at Stripe, by state: {left}")

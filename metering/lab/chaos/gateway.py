@@ -1,7 +1,7 @@
 """`python -m metering.lab.chaos.gateway ORDER`: a gateway process that reports streams through the real emitter.
 
 It can be killed at any time. A stream counts as told once its last event is on the spool's disk; what was not told
-is told again from its start by the next process, as the same events. So the streams of a run are known exactly.
+is sent again from its start by the next process, as the same events. So the streams of a run are known exactly.
 """
 
 import sys
@@ -76,7 +76,7 @@ class _Open:
 
 
 class _Gateway:
-    """Interleaves the events of open streams, and records which streams are told."""
+    """Interleaves the events of open streams, and records which streams are sent."""
 
     def __init__(self, order: Order, emitter: Emitter) -> None:
         self._order = order

@@ -144,7 +144,7 @@ class _Month:
         due = sum((usage.due for usage in USAGES if usage.customer_id == who), Fraction(0))
         if due and exact != due:
             self.wrong.append(f"{who}'s invoice has {invoice['exact_usd_cents']} cents, not {float(due)}")
-        total = exact + Fraction(invoice["carried_in_usd_cents"])
+        total = exact + Fraction(invoice["carried_in_usd_cents"]) - Fraction(invoice["prepaid_usd_cents"])
         if billed != (total // 1 if total >= 50 else 0) or billed + remainder != total:
             self.wrong.append(f"{who}'s invoice bills {billed} cents and leaves {remainder} of {total}")
         if sum(line["billed_cents"] for line in invoice["lines"]) != billed:

@@ -10,6 +10,15 @@ from metering.lab.demo.processes import CUSTOMER
 from metering.server.terminal.columns import colour_of, dollars_or_none
 from metering.server.terminal.output import coloured, print_json, show, terminal_width, title
 
+# The words of the tables that a newcomer does not know.
+_STREAM_WORDS = (
+    "finalized: the cost is booked. unpriced: it waits for a rate.",
+    "Who counted the tokens: the upstream (provider), a tokenizer (gateway_count), or neither (estimate).",
+)
+_INVOICE_WORDS = (
+    "An invoice bills whole cents and carries the rest to the next one. deferred: it carries all of it.",
+)
+_DRIFT_WORDS = ("Drift: where Stripe's invoices differ from these.",)
 # On a terminal that is narrower, a stream takes two lines, so that everything is shown.
 _WIDE = 130
 
@@ -39,6 +48,7 @@ def print_streams(report: StreamReport) -> None:
         show(rows, as_json=False, empty="")
     else:
         _print_pairs(rows, width)
+    _explain(_STREAM_WORDS)
     title(f"Totals of {CUSTOMER}")
     show(
         [_total(row) for row in [*report.totals, {**report.total, "model": "all", "outcome": ""}]],
@@ -58,13 +68,16 @@ def print_month(report: MonthReport) -> None:
         empty="",
         important=("customer_id", "state", "usd_cents", "carried_in_usd_cents", "billed_cents"),
     )
-    title("Drift found")
+    _explain(_INVOICE_WORDS)
+    title("Drift found and repaired")
     show(
-        [_finding(each) for each in report.findings],
+        # Reconciling before the repair found the same.
+        [_finding(each) for each in report.findings if each["repair"]],
         as_json=False,
         empty="",
         important=("customer_id", "class", "drift_cents"),
     )
+    _explain(_DRIFT_WORDS)
     _print_problems([f"month: {problem}" for problem in report.wrong])
 
 
@@ -97,6 +110,10 @@ def _print_pairs(rows: Sequence[Mapping[str, Any]], width: int) -> None:
         cached = f", {row['cache_read_input_tokens']} cached" if row["cache_read_input_tokens"] else ""
         tokens = f"{row['input_tokens']} in{cached}, {row['output_tokens']} out"
         print(f"  {row['model']}, {row['outcome']}, {row['state']}, {tokens}, {row['usage_source']}")
+
+
+def _explain(lines: Sequence[str]) -> None:
+    print(*lines, sep="\n")
 
 
 def _print_problems(problems: Sequence[str]) -> None:

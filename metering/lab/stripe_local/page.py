@@ -85,6 +85,7 @@ def _invoice(store: Store, invoice: Document) -> str:
         ("Status", escape(invoice["status"])),
         ("Total", _amount(invoice["total"])),
         ("Remaining", _amount(invoice["amount_remaining"])),
+        *((name, _moment(at)) for name, at in _dates(invoice) if at is not None),
         ("Description", escape(invoice["description"] or "")),
         *((escape(key), escape(value)) for key, value in invoice["metadata"].items()),
     ]
@@ -101,6 +102,11 @@ def _invoice(store: Store, invoice: Document) -> str:
     )
     listed = f"<h2>Lines</h2>{_table(('Description', 'Amount', 'Id'), lines, amounts={1})}"
     return f"{_table(('', ''), facts, amounts=set())}{listed}{credited}<p><a href='/'>All invoices</a></p>"
+
+
+def _dates(invoice: Document) -> list[tuple[str, int | None]]:
+    done = invoice["status_transitions"]
+    return [("Finalized", done["finalized_at"]), ("Due", invoice["due_date"]), ("Paid", done["paid_at"])]
 
 
 def _table(names: tuple[str, ...], rows: Any, *, amounts: set[int]) -> str:

@@ -1,7 +1,7 @@
 """Queries to find streams: finalized ones by their newest bill, ones in progress, or any by id."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -41,6 +41,7 @@ class FoundStream:
 
     customer_id: str
     stream_id: str
+    started_at: datetime
     ended_at: datetime
     provider: str
     model: str
@@ -48,6 +49,7 @@ class FoundStream:
     usage_source: str
     api_key_id: str
     input_tokens: int | None
+    cache_read_input_tokens: int | None
     output_tokens: int | None
     retry: bool
     adjusted: bool
@@ -65,8 +67,9 @@ _EQUAL = ("customer_id", "provider", "model", "usage_source", "api_key_id", "ret
 # The state of a stream by its newest bill. The condition on flags is the one of the indexes of flagged bills.
 _FINAL = """
     SELECT * FROM (
-        SELECT b.customer_id, b.stream_id, b.ended_at, b.provider, b.model, b.outcome, b.usage_source,
-               coalesce(b.api_key_id, '') AS api_key_id, b.input_tokens, b.output_tokens,
+        SELECT b.customer_id, b.stream_id, b.started_at, b.ended_at, b.provider, b.model, b.outcome,
+               b.usage_source, coalesce(b.api_key_id, '') AS api_key_id, b.input_tokens,
+               b.cache_read_input_tokens, b.output_tokens,
                b.retry_of IS NOT NULL AS retry, b.revision > 0 AS adjusted, b.flags, b.inlet,
                b.bill_usd_cents AS usd_cents
         FROM newest_bills b WHERE NOT b.taken_back AND b.ended_at >= :from_ AND b.ended_at < :to
@@ -133,19 +136,32 @@ def sum_of_streams(connection: Connection, *, where: FinalFilter) -> tuple[int, 
     return row.streams, row.usd_cents
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFilter:
+    """A filter for streams in progress, by what their start says. None does not filter; "" is no API key."""
+
+    customer_id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    api_key_id: str | None = None
+
+
 _UNDER_WAY = text(
     f"""
     SELECT {STREAM_COLUMNS} FROM streams s
     WHERE s.due_at IS NOT NULL AND s.state IN ('open', 'ended')
       AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
+      AND (CAST(:provider AS text) IS NULL OR s.start_data ->> 'provider' = :provider)
+      AND (CAST(:model AS text) IS NULL OR s.start_data ->> 'model' = :model)
+      AND (CAST(:api_key_id AS text) IS NULL OR coalesce(s.start_data ->> 'api_key_id', '') = :api_key_id)
     ORDER BY s.last_event_at DESC, s.customer_id, s.stream_id LIMIT :limit
     """
 )
 
 
-def list_under_way(connection: Connection, *, customer_id: str | None, limit: int) -> Sequence[StoredStream]:
+def list_under_way(connection: Connection, *, where: OpenFilter, limit: int) -> Sequence[StoredStream]:
     """Up to `limit` open and ended streams, the latest event first."""
-    rows = connection.execute(_UNDER_WAY, {"customer_id": customer_id, "limit": limit})
+    rows = connection.execute(_UNDER_WAY, {**asdict(where), "limit": limit})
     return [stored_stream(row) for row in rows]
 
 

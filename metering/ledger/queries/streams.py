@@ -132,7 +132,7 @@ def _adjustment(row: Any) -> Adjustment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstSteps:
-    """How far a new deployment has come: a stream has been received, and one is final."""
+    """The first steps of a new deployment: a stream has been received, and one is final."""
 
     received: bool
     final: bool

@@ -53,7 +53,7 @@ class OpenPeriods:
         """The month, such as `2026-10`, that an entry at `at` belongs to: its own, or the first open one after.
 
         Raises:
-            UnusableTimeZoneError: nobody can say which month that is.
+            UnusableTimeZoneError: it is not known which month that is.
         """
         found = self.find_period(customer_id=customer_id, at=at)
         if found is None:

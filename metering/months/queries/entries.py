@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from metering.core.money import EXACT
+from metering.credits.queries.drawn_of_months import drawn_of_months
 from metering.events.usage import COUNTERS, TIMED_COUNTERS, Quantity, Usage
 from metering.ledger.entries import ManualKind
 from metering.months.invoice import LineKind, LineSum
@@ -56,16 +57,17 @@ LINE_MONTH = f"""
          WHEN {_LATE} THEN to_char(e.charged_ended_at AT TIME ZONE m.time_zone, 'YYYY-MM') END
 """
 
-_ENTRIES = f"{_MONTHS} JOIN entries e ON e.customer_id = m.customer_id AND e.period = m.period"
-_LINE = f"""
+# The entries `e` of months `m`, and the columns that say which line of the month sums an entry.
+MONTHS_WITH_ENTRIES = f"{_MONTHS} JOIN entries e ON e.customer_id = m.customer_id AND e.period = m.period"
+LINE_OF_ENTRY = f"""
     m.customer_id, m.period, {LINE_KIND} AS kind, {LINE_MONTH} AS month, e.charged_provider AS provider,
     e.charged_model AS model
 """
 _CHARGES = text(
     f"""
-SELECT {_LINE}, min(e.ended_at) AS first_end, max(e.ended_at) AS last_end, count(*) AS stream_count,
+SELECT {LINE_OF_ENTRY}, min(e.ended_at) AS first_end, max(e.ended_at) AS last_end, count(*) AS stream_count,
        {", ".join(f"sum(e.{name}) AS {name}" for name in COUNTERS)}, sum(e.usd_cents) AS usd_cents
-FROM {_ENTRIES} WHERE e.kind = 'charge' GROUP BY 1, 2, 3, 4, 5, 6
+FROM {MONTHS_WITH_ENTRIES} WHERE e.kind = 'charge' GROUP BY 1, 2, 3, 4, 5, 6
 """
 )
 
@@ -78,11 +80,11 @@ SELECT customer_id, period, kind, month, provider, model, min(ended_at) AS first
        {", ".join(f"coalesce(sum({name}) FILTER (WHERE last), 0) AS {name}" for name in COUNTERS)},
        sum(usd_cents) AS usd_cents
 FROM (
-    SELECT {_LINE}, e.stream_id, e.usd_cents, e.taken_back, c.ended_at,
+    SELECT {LINE_OF_ENTRY}, e.stream_id, e.usd_cents, e.taken_back, c.ended_at,
            {", ".join(f"coalesce(e.{name}, 0) - coalesce(c.{name}, 0) AS {name}" for name in COUNTERS)},
            row_number() OVER (PARTITION BY e.customer_id, e.period, e.stream_id ORDER BY e.revision DESC) = 1
            AS last
-    FROM {_ENTRIES} JOIN charges c ON c.customer_id = e.customer_id AND c.stream_id = e.stream_id
+    FROM {MONTHS_WITH_ENTRIES} JOIN charges c ON c.customer_id = e.customer_id AND c.stream_id = e.stream_id
     WHERE e.kind = 'adjustment'
 ) AS adjusted GROUP BY 1, 2, 3, 4, 5, 6
 """
@@ -91,7 +93,7 @@ FROM (
 _MANUAL = text(
     f"""
 SELECT m.customer_id, m.period, e.entry_id AS adjustment_id, e.kind, e.reason, e.usd_cents, e.booked_at
-FROM {_ENTRIES} WHERE e.kind IN ('credit', 'correction')
+FROM {MONTHS_WITH_ENTRIES} WHERE e.kind IN ('credit', 'correction')
 """
 )
 
@@ -102,7 +104,7 @@ _SEALS = text(
 WITH found AS (
     SELECT m.customer_id, m.period, e.entry_id AS id, e.usd_cents,
            CASE WHEN e.kind = 'charge' THEN e.ended_at ELSE e.booked_at END AS at
-    FROM {_ENTRIES}
+    FROM {MONTHS_WITH_ENTRIES}
 ), days AS (
     SELECT customer_id, period, CAST(at AT TIME ZONE 'UTC' AS date) AS day, count(*) AS entry_count,
            sum(usd_cents) AS usd_cents,
@@ -122,7 +124,7 @@ _USAGE = (LineKind.USAGE, LineKind.LATE_USAGE)
 
 def seals(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthKey, Seal]:
     """The seals of these months. A month without entries is left out."""
-    rows = connection.execute(_SEALS, _parameters(months))
+    rows = connection.execute(_SEALS, months_parameter(months))
     return {
         (row.customer_id, row.period): Seal(
             entry_count=int(row.entry_count), usd_cents=row.usd_cents, digest=bytes(row.digest)
@@ -132,8 +134,11 @@ def seals(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthK
 
 
 def line_sums(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[MonthKey, Sequence[LineSum]]:
-    """The exact sums of these months' entries by invoice line. A month without entries is left out."""
-    parameters = _parameters(months)
+    """The exact sums of these months' entries by invoice line, and what grants paid of them.
+
+    A month without entries is left out.
+    """
+    parameters = months_parameter(months)
     bounds = {(month.customer_id, month.period): month for month in months}
     lines: dict[MonthKey, dict[str, LineSum]] = defaultdict(dict)
     for row in connection.execute(_CHARGES, parameters):
@@ -151,10 +156,14 @@ def line_sums(connection: Connection, months: Sequence[OpenMonth]) -> Mapping[Mo
     for row in connection.execute(_MANUAL, parameters):
         line = _manual_line(row)
         lines[row.customer_id, row.period][line.line_key] = line
+    for key, drawn in drawn_of_months(connection, bounds).items():
+        line = _prepaid_line(drawn, bounds[key])
+        lines[key][line.line_key] = line
     return {key: list(found.values()) for key, found in lines.items()}
 
 
-def _parameters(months: Iterable[OpenMonth]) -> dict[str, Any]:
+def months_parameter(months: Iterable[OpenMonth]) -> dict[str, Any]:
+    """Months as the parameter of MONTHS_WITH_ENTRIES."""
     return {"months": _encode(list(months)).decode()}
 
 
@@ -183,6 +192,15 @@ def _adjustment_line(row: Any) -> LineSum:
         model=row.model,
         month=row.month,
         stream_count=row.streams,
+    )
+
+
+def _prepaid_line(drawn: Decimal, month: OpenMonth) -> LineSum:
+    return LineSum(
+        kind=LineKind.PREPAID,
+        usd_cents=EXACT.minus(drawn),
+        starts_at=month.starts_at,
+        ends_at=month.ends_at,
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from metering.months.invoice import ClosedPeriod, InvoiceLine, LineKind
+from metering.months.invoice import ClosedPeriod, InvoiceLine, LineKind, line_key_of
 from metering.months.queries.entries import LINE_KIND, LINE_MONTH
 from metering.months.store.invoices import INVOICE_ROW, LINE_ROW, StoredInvoice, stored_invoice
 
+# Lines of one entry each.
+_OF_ONE_ENTRY = (LineKind.CREDIT, LineKind.CORRECTION)
 _FROM = "FROM invoices i JOIN billing_periods p ON p.customer_id = i.customer_id AND p.period = i.period"
 
 
@@ -189,8 +191,8 @@ class LineEntries:
 def line_entries(
     connection: Connection, *, closed: ClosedPeriod, line: InvoiceLine, limit: int
 ) -> LineEntries | None:
-    """Up to `limit` entries of a line. None for a carried-in line: its entries are on earlier invoices."""
-    if line.sum.kind is LineKind.CARRIED_IN:
+    """Up to `limit` entries of a line. None for a line without any: what is carried in, and what grants paid."""
+    if line.sum.kind in (LineKind.CARRIED_IN, LineKind.PREPAID):
         return None
     parameters: dict[str, Any] = {
         "customer_id": closed.customer_id,
@@ -212,17 +214,61 @@ def line_entries(
     )
 
 
+# `m` is what `LINE_KIND` and `LINE_MONTH` read of the month.
+_LINES_OF_STREAM = text(
+    f"""
+    SELECT e.entry_id, i.invoice_id, i.number, {LINE_KIND} AS kind, {LINE_MONTH} AS month,
+           e.charged_provider AS provider, e.charged_model AS model
+    FROM entries e
+    JOIN (SELECT customer_id, period, starts_at, known_time_zone(time_zone) AS time_zone FROM billing_periods) AS m
+        ON m.customer_id = e.customer_id AND m.period = e.period
+    JOIN invoices i ON i.customer_id = e.customer_id AND i.period = e.period
+    WHERE e.customer_id = :customer_id AND e.stream_id = :stream_id
+    """
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineOfEntry:
+    """The invoice line that sums an entry."""
+
+    invoice_id: str
+    number: str
+    line_key: str
+
+
+def lines_of_stream(connection: Connection, *, customer_id: str, stream_id: str) -> Mapping[str, LineOfEntry]:
+    """The invoice lines that sum a stream's entries, by the entries' ids; without an invoice there is none."""
+    rows = connection.execute(_LINES_OF_STREAM, {"customer_id": customer_id, "stream_id": stream_id})
+    return {
+        row.entry_id: LineOfEntry(
+            invoice_id=row.invoice_id,
+            number=row.number,
+            line_key=line_key_of(
+                kind=LineKind(row.kind),
+                month=row.month,
+                provider=row.provider,
+                model=row.model,
+                adjustment_id=row.entry_id if row.kind in _OF_ONE_ENTRY else None,
+            ),
+        )
+        for row in rows
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoiced:
     """The number of a month's invoices, the cents that they bill, and what these come from, in exact cents.
 
-    `exact_usd_cents` plus `carried_in_usd_cents` is `billed_cents` plus `remainder_usd_cents`.
+    `exact_usd_cents` plus `carried_in_usd_cents` minus `prepaid_usd_cents` is `billed_cents` plus
+    `remainder_usd_cents`.
     """
 
     count: int
     billed_cents: int
     exact_usd_cents: Decimal
     carried_in_usd_cents: Decimal
+    prepaid_usd_cents: Decimal
     remainder_usd_cents: Decimal
 
 
@@ -231,6 +277,7 @@ _INVOICED = text(
     SELECT count(*) AS count, CAST(coalesce(sum(billed_cents), 0) AS bigint) AS billed_cents,
            coalesce(sum(exact_usd_cents), 0) AS exact_usd_cents,
            coalesce(sum(carried_in_usd_cents), 0) AS carried_in_usd_cents,
+           coalesce(sum(prepaid_usd_cents), 0) AS prepaid_usd_cents,
            coalesce(sum(remainder_usd_cents), 0) AS remainder_usd_cents
     FROM invoices WHERE period = :period AND (CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id)
     """

@@ -23,7 +23,7 @@ from reportlab.pdfbase.pdfmetrics import registerFont
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
-from metering.months.statements.usage_statement import UsageStatement
+from metering.months.statements.usage_statement import RateText, UsageStatement
 
 _FILES = files("metering.months.statements")
 _environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -60,6 +60,8 @@ _RIGHT = ParagraphStyle("right", parent=_TEXT, alignment=TA_RIGHT)
 _BOLD = ParagraphStyle("bold", parent=_TEXT, fontName=_BOLD_FACE)
 _BOLD_RIGHT = ParagraphStyle("bold right", parent=_BOLD, alignment=TA_RIGHT)
 _SMALL = ParagraphStyle("small", parent=_TEXT, fontSize=7, leading=10, textColor=_FAINT)
+_INDENTED = ParagraphStyle("indented", parent=_SMALL, leftIndent=3 * mm)
+_SMALL_RIGHT = ParagraphStyle("small right", parent=_SMALL, alignment=TA_RIGHT)
 _TITLE = ParagraphStyle("title", parent=_BOLD, fontSize=17, leading=22, spaceAfter=6)
 
 
@@ -108,25 +110,45 @@ def _facts(statement: UsageStatement) -> Table:
 
 
 def _lines(statement: UsageStatement) -> Table:
-    head = [
-        Paragraph("Usage", _BOLD),
-        Paragraph("Exact amount", _BOLD_RIGHT),
-        Paragraph("Billed", _BOLD_RIGHT),
-    ]
-    rows: list[list[Any]] = [head]
+    names = ("Quantity", "Rate", "Exact amount", "Billed")
+    rows: list[list[Any]] = [[Paragraph("Usage", _BOLD), *(Paragraph(name, _BOLD_RIGHT) for name in names)]]
+    style: list[Any] = [("LINEBELOW", (0, 0), (-1, 0), 0.4, _LINE)]
     for row in statement.rows:
-        what: list[Any] = [Paragraph(_markup(row.what), _TEXT)]
+        _wide(style, len(rows))
+        what: list[Any] = [Paragraph(_markup(row.what), _BOLD)]
         if row.when:
             what.append(Paragraph(_markup(row.when), _SMALL))
-        rows.append([what, Paragraph(row.exact, _RIGHT), Paragraph(row.billed, _RIGHT)])
-    rows += [[Paragraph(_markup(name), _TEXT), Paragraph(value, _RIGHT), ""] for name, value in statement.sums]
+        rows.append([what, "", "", Paragraph(row.exact, _BOLD_RIGHT), Paragraph(row.billed, _BOLD_RIGHT)])
+        rows += [_rate(rate) for rate in row.rates]
+        # A line and its first rate stay on one page.
+        if row.rates:
+            first = len(rows) - len(row.rates)
+            style.append(("NOSPLIT", (0, first - 1), (-1, first)))
+        style.append(("LINEBELOW", (0, len(rows) - 1), (-1, len(rows) - 1), 0.4, _LINE))
+    if not statement.rows:
+        rows.append([Paragraph("No usage.", _TEXT), "", "", "", ""])
+    begin = len(rows)
+    rows.append([Paragraph("How it was rounded", _BOLD), "", "", "", ""])
+    for name, exact, billed in statement.rounding:
+        _wide(style, len(rows))
+        rows.append([Paragraph(_markup(name), _TEXT), "", "", Paragraph(exact, _RIGHT), Paragraph(billed, _RIGHT)])
     name, value = statement.total
-    rows.append([Paragraph(_markup(name), _BOLD), "", Paragraph(value, _BOLD_RIGHT)])
-    style = [
-        ("LINEBELOW", (0, 0), (-1, -2), 0.4, _LINE),
+    rows.append([Paragraph(_markup(name), _BOLD), "", "", "", Paragraph(value, _BOLD_RIGHT)])
+    style += [
+        ("NOSPLIT", (0, begin), (-1, -1)),
+        ("TOPPADDING", (0, begin), (-1, begin), 10),
         ("LINEABOVE", (0, -1), (-1, -1), 1, HexColor("#000000")),
     ]
-    return _table(rows, (0.6, 0.22, 0.18), repeat=1, style=style)
+    return _table(rows, (0.3, 0.17, 0.19, 0.22, 0.12), repeat=1, style=style)
+
+
+def _wide(style: list[Any], row: int) -> None:
+    style.append(("SPAN", (0, row), (2, row)))
+
+
+def _rate(rate: RateText) -> list[Any]:
+    values = (rate.quantity, rate.rate, rate.amount)
+    return [Paragraph(_markup(rate.what), _INDENTED), *(Paragraph(value, _SMALL_RIGHT) for value in values), ""]
 
 
 def _table(

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from metering.core.money import EXACT
+from metering.core.money import EXACT, decimals_of, dollars_text
 from metering.core.time_zones import shown_zone
-from metering.months.invoice import InvoiceLine, describe
+from metering.months.invoice import Invoice, InvoiceLine, LineKind, describe
+from metering.months.line_rates import RateRow, RatesOfLines, quantity_text, rate_decimals, rate_rows
 from metering.months.store.invoices import StoredInvoice
 
 
@@ -23,6 +24,16 @@ class Issuer:
     address: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class RateText:
+    """A row beneath a line: `quantity` x `rate` = `amount`; without a rate, each was priced by itself."""
+
+    what: str
+    quantity: str
+    rate: str
+    amount: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementRow:
     """A line: its description, exact amount and billed cents; `when` is empty unless it differs from the month."""
@@ -31,26 +42,36 @@ class StatementRow:
     when: str
     exact: str
     billed: str
+    rates: Sequence[RateText] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageStatement:
-    """The text of a statement; `facts` and `sums` are pairs of name and value."""
+    """The text of a statement; `facts` are pairs of name and value.
+
+    `rounding` says how the exact sum of the lines becomes whole cents: name, exact amount, whole cents. `total` is
+    what is billed.
+    """
 
     title: str
     issuer: Issuer
     customer: Sequence[str]
     facts: Sequence[tuple[str, str]]
     rows: Sequence[StatementRow]
-    sums: Sequence[tuple[str, str]]
+    rounding: Sequence[tuple[str, str, str]]
     total: tuple[str, str]
     notes: Sequence[str]
 
 
 def usage_statement(
-    *, stored: StoredInvoice, issuer: Issuer, customer_name: str | None, stripe_number: str | None
+    *,
+    stored: StoredInvoice,
+    rates: RatesOfLines,
+    issuer: Issuer,
+    customer_name: str | None,
+    stripe_number: str | None,
 ) -> UsageStatement:
-    """The statement of an invoice."""
+    """The statement of an invoice. Exact amounts have the same number of decimals, all that any of them needs."""
     invoice, closed = stored.invoice, stored.closed
     zone = shown_zone(closed.time_zone)
     customer = [customer_name, invoice.customer_id] if customer_name else [invoice.customer_id]
@@ -62,53 +83,88 @@ def usage_statement(
     ]
     if stripe_number:
         facts.append(("Invoice", stripe_number))
+    rows = {key: rate_rows(found) for key, found in rates.items()}
+    amounts = [line.sum.usd_cents for line in invoice.lines]
+    amounts += [row.usd_cents for found in rows.values() for row in found]
+    exact = _Exact(
+        decimals_of([*amounts, invoice.remainder_usd_cents]),
+        rate_decimals(row for found in rows.values() for row in found),
+    )
     return UsageStatement(
         title="Usage statement",
         issuer=issuer,
         customer=customer,
         facts=facts,
-        rows=[_row(line, zone, deferred=invoice.deferred) for line in invoice.lines],
-        sums=[
-            ("Usage, adjustments and credits", dollars(invoice.exact_usd_cents)),
-            ("Carried over from the previous statement", dollars(invoice.carried_in_usd_cents)),
-            ("Carried over to the next statement", dollars(EXACT.minus(invoice.remainder_usd_cents))),
+        rows=[
+            _row(line, rows.get(line.sum.line_key, ()), exact, zone, deferred=invoice.deferred)
+            for line in invoice.lines
+            if line.sum.kind is not LineKind.CARRIED_IN
         ],
-        total=("Billed", dollars(Decimal(invoice.billed_cents))),
+        rounding=_rounding(invoice, exact),
+        total=("Billed", dollars_text(Decimal(invoice.billed_cents))),
         notes=_notes(stored),
     )
 
 
-def dollars(usd_cents: Decimal) -> str:
-    """An amount in dollars with all of its digits, and at least two decimals.
+@dataclass(frozen=True, slots=True)
+class _Exact:
+    """The decimals of exact amounts, and of rates."""
 
-    >>> dollars(Decimal("0.4985")), dollars(Decimal("-123456")), dollars(Decimal(0))
-    ('$0.004985', '-$1,234.56', '$0.00')
-    """
-    amount = EXACT.normalize(EXACT.scaleb(usd_cents, -2))
-    exponent = amount.as_tuple().exponent
-    digits = max(2, -exponent) if isinstance(exponent, int) else 2
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.{digits}f}"
+    decimals: int
+    of_rates: int
+
+    def text(self, usd_cents: Decimal) -> str:
+        return dollars_text(usd_cents, decimals=self.decimals)
 
 
-def _row(line: InvoiceLine, zone: ZoneInfo, *, deferred: bool) -> StatementRow:
+def _rounding(invoice: Invoice, exact: _Exact) -> list[tuple[str, str, str]]:
+    carried = next((line for line in invoice.lines if line.sum.kind is LineKind.CARRIED_IN), None)
+    steps = [("Usage, adjustments and credits", exact.text(invoice.exact_usd_cents), "")]
+    if carried is not None:
+        shared = "" if invoice.deferred else dollars_text(Decimal(carried.billed_cents))
+        steps.append((describe(carried), exact.text(carried.sum.usd_cents), shared))
+    if invoice.prepaid_usd_cents:
+        steps.append(("Paid from prepaid credit", exact.text(EXACT.minus(invoice.prepaid_usd_cents)), ""))
+    if carried is not None or invoice.prepaid_usd_cents:
+        steps.append(("Exact total", exact.text(invoice.total_usd_cents), ""))
+    billed = Decimal(invoice.billed_cents)
+    how = "Below the minimum: not billed" if invoice.deferred else "Rounded down once, to whole cents"
+    steps.append((how, exact.text(billed), ""))
+    steps.append(("Carried over to the next statement", exact.text(invoice.remainder_usd_cents), ""))
+    return steps
+
+
+def _row(
+    line: InvoiceLine, rates: Sequence[RateRow], exact: _Exact, zone: ZoneInfo, *, deferred: bool
+) -> StatementRow:
     each = line.sum
     other_month = each.month is not None and each.stream_count > 0
     return StatementRow(
         what=describe(line),
         when=_span(each.starts_at, each.ends_at, zone) if other_month else "",
-        exact=dollars(each.usd_cents),
-        billed="" if deferred else dollars(Decimal(line.billed_cents)),
+        exact=exact.text(each.usd_cents),
+        billed="" if deferred else dollars_text(Decimal(line.billed_cents)),
+        rates=[
+            RateText(
+                rate.what,
+                "" if rate.quantity is None else quantity_text(rate.quantity),
+                rate.rate(exact.of_rates),
+                exact.text(rate.usd_cents),
+            )
+            for rate in rates
+        ],
     )
 
 
 def _notes(stored: StoredInvoice) -> list[str]:
     invoice = stored.invoice
     rounding = (
-        "Every completion is charged exactly, to fractions of a cent. The total is rounded down once to whole"
-        " cents, which the lines share. The remainder is carried over to the next statement."
+        "Every completion is charged exactly, to fractions of a cent. Beneath a line, quantity x rate is the"
+        " amount of each kind of usage; cached input is not among its input tokens. The total is rounded down"
+        " once to whole cents, which the lines share."
     )
     if invoice.deferred:
-        minimum = dollars(Decimal(invoice.minimum_cents))
+        minimum = dollars_text(Decimal(invoice.minimum_cents))
         rounding = (
             f"Amounts below {minimum} are not billed; the whole amount is carried over to the next statement."
         )

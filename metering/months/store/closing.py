@@ -199,7 +199,8 @@ def read_marked(
 
 
 _COPY_CLOSED = f"COPY billing_periods (customer_id, period, {', '.join(CLOSED_COLUMNS)}) FROM STDIN"
-_COPY_INVOICES = f"COPY invoices ({', '.join(INVOICE_COLUMNS)}) FROM STDIN"
+# Closing keeps the rates in the same transaction.
+_COPY_INVOICES = f"COPY invoices ({', '.join(INVOICE_COLUMNS)}, rates_kept) FROM STDIN"
 _COPY_LINES = f"COPY invoice_lines ({', '.join(LINE_COLUMNS)}) FROM STDIN"
 
 
@@ -263,7 +264,9 @@ def _invoice_row(invoice: Invoice, number: str, now: datetime) -> tuple[Any, ...
         invoice.billed_cents,
         invoice.remainder_usd_cents,
         invoice.minimum_cents,
+        invoice.prepaid_usd_cents,
         moment(now),
+        True,
     )
 
 

@@ -33,6 +33,7 @@ INVOICE_COLUMNS = (
     "billed_cents",
     "remainder_usd_cents",
     "minimum_cents",
+    "prepaid_usd_cents",
     "created_at",
 )
 LINE_COLUMNS = (
@@ -81,6 +82,7 @@ def stored_invoice(row: Any, lines: Iterable[Any]) -> StoredInvoice:
             billed_cents=row.billed_cents,
             remainder_usd_cents=row.remainder_usd_cents,
             minimum_cents=row.minimum_cents,
+            prepaid_usd_cents=row.prepaid_usd_cents,
             lines=tuple(in_order([_line(each) for each in lines])),
         ),
         number=row.number,

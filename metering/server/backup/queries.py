@@ -103,7 +103,7 @@ def export_snapshot(connection: psycopg.Connection[Any]) -> str:
 
 
 def schema_version(connection: psycopg.Connection[Any]) -> str | None:
-    """The version of the schema; None if this is no database of the service."""
+    """The version of the schema; None if this is not a database of the service."""
     if _value(connection, "SELECT to_regclass('public.alembic_version')::text") is None:
         return None
     return _value(connection, "SELECT version_num FROM public.alembic_version")

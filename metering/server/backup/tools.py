@@ -22,7 +22,7 @@ def conninfo_of(url: str) -> str:
 
 
 def dump_tool(*, encrypted: bool) -> Path:
-    """The pg_dump to use. The wheel's cannot encrypt; what is encrypted for the service has to be for it as well.
+    """The pg_dump to use. The wheel's cannot encrypt; if the service's connection is encrypted, this one is, too.
 
     Raises:
         BackupFailedError: the connection is encrypted, and no other pg_dump is on the PATH.

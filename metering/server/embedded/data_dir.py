@@ -114,7 +114,7 @@ def fixed_socket_dir(data: Path, name: str) -> Iterator[Path]:
         with socket_dir() as elsewhere:
             yield elsewhere
         return
-    # What a crash has left: the lock says that nobody uses it.
+    # What a crash has left: the lock says that no process uses it.
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(mode=0o700)
     try:

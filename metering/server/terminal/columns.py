@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from metering.core.money import EXACT, cents_text
+from metering.core.money import dollars_text
 from metering.server.terminal.layout import Laid
 
 # Words that a name alone does not give.
@@ -19,6 +19,7 @@ _HEADINGS = {
     "exact_usd_cents": "Exact",
     "cost_usd_cents": "Final",
     "accrued_usd_cents": "Accrued",
+    "prepaid_usd_cents": "Prepaid",
     "carried_in_usd_cents": "Carried from previous",
     "remainder_usd_cents": "Carried to next",
     "new_usd_cents": "New",
@@ -61,13 +62,8 @@ _COLOURS = {word: code for code, words in _WORDS_OF_COLOUR.items() for word in w
 
 
 def dollars(cents: Decimal) -> str:
-    """Cents as dollars, with every digit.
-
-    >>> dollars(Decimal("0.3078")), dollars(Decimal(123456)), dollars(Decimal("-30"))
-    ('$0.003078', '$1,234.56', '-$0.30')
-    """
-    whole, _, digits = cents_text(abs(EXACT.scaleb(cents, -2))).partition(".")
-    return f"{'-' if cents < 0 else ''}${int(whole):,}.{digits.ljust(2, '0')}"
+    """Cents as dollars, with every digit."""
+    return dollars_text(cents)
 
 
 def dollars_or_none(cents: str | None) -> str | None:

@@ -69,7 +69,7 @@ async def receive_body(
 
 
 def inflate(body: bytes, *, encoding: str) -> bytes:
-    """The body without its Content-Encoding: gzip, zstd, or none.
+    """The body without its Content-Encoding: gzip, deflate, zstd, or none.
 
     Raises:
         UnsupportedBodyError: it has another encoding.
@@ -81,9 +81,11 @@ def inflate(body: bytes, *, encoding: str) -> bytes:
             return body
         case "gzip" | "x-gzip":
             return _gunzip(body)
+        case "deflate":
+            return _undeflate(body)
         case "zstd":
             return _unzstd(body)
-    raise UnsupportedBodyError(f"Content-Encoding: {encoding!r} is not supported, use gzip or zstd")
+    raise UnsupportedBodyError(f"Content-Encoding: {encoding!r} is not supported, use gzip, deflate or zstd")
 
 
 def media_type_of(content_type: str, *, also: frozenset[str] = frozenset()) -> str:
@@ -126,6 +128,29 @@ def _gunzip(body: bytes) -> bytes:
     if body and not inflater.eof:
         raise BrokenBodyError("Content-Encoding gzip, but the body is truncated")
     return b"".join(inflated)
+
+
+def _undeflate(body: bytes) -> bytes:
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS if _has_zlib_header(body) else -zlib.MAX_WBITS)
+    try:
+        inflated = inflater.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise BrokenBodyError(f"Content-Encoding deflate, but the body is not deflate: {error}") from error
+    if len(inflated) > MAX_BODY_BYTES:
+        raise BodyTooLargeError
+    if body and not inflater.eof:
+        raise BrokenBodyError("Content-Encoding deflate, but the body is truncated")
+    if inflater.unused_data:
+        raise BrokenBodyError("Content-Encoding deflate: bytes follow the end of the compressed body")
+    return inflated
+
+
+def _has_zlib_header(body: bytes) -> bool:
+    """Whether it is zlib's format, which HTTP calls deflate. Some senders send the raw data under that name.
+
+    Raw data cannot look so: its first byte would begin a stored block whose padding is not zero.
+    """
+    return len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
 
 
 def _unzstd(body: bytes) -> bytes:

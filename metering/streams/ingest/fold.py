@@ -21,7 +21,7 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 def fold_wire(events: Iterable[WireEvent], *, received_at: datetime | None) -> dict[tuple[str, str], StreamFacts]:
     """The joined facts of each stream in events that arrived together, by (customer_id, stream_id).
 
-    Without `received_at` their times are believed.
+    Without `received_at` their times are trusted.
     """
     earliest, latest = (_FIRST, _LAST) if received_at is None else (EARLIEST, received_at + SKEWED)
     counted: dict[tuple[str, str], DeliveredEvent] = {}

@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -36,12 +36,14 @@ from metering.streams.stream import StreamFacts, join_all
 log = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_COMMIT = 50_000
+MAX_STREAMS_PER_STATEMENT = 1_000
 MAX_KNOWN_CUSTOMERS = 100_000
 _ATTEMPTS = 3
 # While several keys wait, a commit has as many events as take about this long, but not fewer than these.
 _SHARED_SECONDS, _LEAST_SHARED = 0.025, 500
 # A connection that was idle for a while is asked whether it still works, which takes less than a millisecond.
 _IDLE_SECONDS, _PING_SECONDS = 1.0, 2.0
+_MOST_REST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ class LaneTerms:
 class CommitLane:
     """One connection that commits what is in its queue. Use as: `start()`, any number of `put()`, `stop()`."""
 
-    def __init__(self, terms: LaneTerms) -> None:
+    def __init__(self, terms: LaneTerms, *, makes_room_for: "CommitLane | None" = None) -> None:
+        self._makes_room_for = makes_room_for
         self._connect = terms.connect
         self._commit_timeout = terms.commit_timeout.total_seconds()
         self._abandon_after = terms.abandon_after
@@ -68,9 +71,10 @@ class CommitLane:
         self._known_customers: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._used_at = 0.0
+        self.used_at = 0.0
         self._events_per_second = MAX_EVENTS_PER_COMMIT / 1.0
         self.retries = 0
+        self.rests = 0
 
     @property
     def is_alive(self) -> bool:
@@ -101,12 +105,21 @@ class CommitLane:
                 await self._wake.wait()
                 continue
             group = self.queue.take(self._most_events())
+            began = monotonic()
             try:
                 await self._commit(group)
+                await self._make_room(monotonic() - began)
             except Exception:
                 log.exception("ingest writer failed unexpectedly, requests get 503")
                 _fail(group, NotCommittedError("the events could not be stored: send them again"))
                 await self._discard_connection()
+
+    async def _make_room(self, seconds: float) -> None:
+        """Rest as long as a commit took, while the other lane is in use: PostgreSQL works for both."""
+        other = self._makes_room_for
+        if other is not None and not self._stopping and monotonic() - other.used_at < _IDLE_SECONDS:
+            self.rests += 1
+            await asyncio.sleep(min(seconds, _MOST_REST_SECONDS))
 
     async def _commit(self, group: Sequence[Submission]) -> None:
         began = monotonic()
@@ -154,13 +167,13 @@ class CommitLane:
 
     async def _write_before_deadline(self, group: Sequence[Submission]) -> None:
         connection = self._connection
-        if connection is not None and monotonic() - self._used_at > _IDLE_SECONDS:
+        if connection is not None and monotonic() - self.used_at > _IDLE_SECONDS:
             try:
                 await self._before_deadline(connection.execute(PING), seconds=_PING_SECONDS)
             except (psycopg.Error, OSError):
                 await self._discard_connection()
         await self._before_deadline(self._write(group), seconds=self._commit_timeout)
-        self._used_at = monotonic()
+        self.used_at = monotonic()
 
     async def _before_deadline(self, waiting: Coroutine[Any, Any, Any], *, seconds: float) -> None:
         task = asyncio.create_task(waiting, name="ingest-commit")
@@ -189,9 +202,9 @@ class CommitLane:
                     await copy.write_row(submission.entry.copy_row())
             if new_customers:
                 await cursor.execute(ADD_CUSTOMERS, (received_at, new_customers))
-            if streams:
+            for part in _parts(streams):
                 parameters = upsert_parameters(
-                    streams.values(),
+                    part,
                     first_received_at=min(arrivals),
                     received_at=received_at,
                     abandon_after=self._abandon_after,
@@ -243,6 +256,16 @@ def _joined(group: Sequence[Submission]) -> dict[StreamKey, StreamFacts]:
     if len(group) == 1:
         return group[0].streams
     return join_all(facts for submission in group for facts in submission.streams.values())
+
+
+def _parts(streams: Mapping[StreamKey, StreamFacts]) -> Iterator[Sequence[StreamFacts]]:
+    """The streams in parts: encoding thousands at once would hold up the event loop, and so all other requests.
+
+    In the order of their keys, in which each statement locks them, so that two writers cannot deadlock.
+    """
+    keys = sorted(streams) if len(streams) > MAX_STREAMS_PER_STATEMENT else list(streams)
+    for begin in range(0, len(keys), MAX_STREAMS_PER_STATEMENT):
+        yield [streams[key] for key in keys[begin : begin + MAX_STREAMS_PER_STATEMENT]]
 
 
 def _succeed(group: Sequence[Submission]) -> None:

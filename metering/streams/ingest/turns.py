@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
-    """A lock that goes round the keys. Nobody waits for more than one request of each other key."""
+    """A lock that goes round the keys. A key waits for at most one request of each other key."""
 
     def __init__(self) -> None:
         self._is_taken = False

@@ -30,7 +30,8 @@ class IngestWriter:
         terms = LaneTerms(
             connect=connect, commit_timeout=commit_timeout, abandon_after=abandon_after, on_ended=on_ended
         )
-        self._small, self._large = CommitLane(terms), CommitLane(terms)
+        self._small = CommitLane(terms)
+        self._large = CommitLane(terms, makes_room_for=self._small)
         self._lanes = (self._small, self._large)
         self._max_queued_events = max_queued_events
         self._stopping = False
@@ -44,6 +45,11 @@ class IngestWriter:
     def retries(self) -> int:
         """How many commits were repeated because of other writers."""
         return sum(lane.retries for lane in self._lanes)
+
+    @property
+    def rests(self) -> int:
+        """How many commits of large requests were followed by a rest, for smaller ones."""
+        return sum(lane.rests for lane in self._lanes)
 
     @property
     def is_alive(self) -> bool:

@@ -169,8 +169,9 @@ def _either(condition: str, *names: str) -> str:
     return ", ".join(f"{name} = CASE WHEN {condition} THEN excluded.{name} ELSE s.{name} END" for name in names)
 
 
-# The statement sorts by key, so that concurrent writers cannot deadlock. A duplicate writes nothing, unless by the
-# clock of its process it came first: a stream's events are looked for from `first_received_at` on. An open
+# The statement sorts by key, byte by byte as Python does, so that concurrent writers cannot deadlock. A duplicate
+# writes nothing, unless by the clock of its process it came first: a stream's events are looked for from
+# `first_received_at` on. An open
 # stream keeps its `due_at`, which the finalizer moves forward once it is reached, so that counting tokens never
 # touches an index. Once the end is known, new facts are due immediately.
 UPSERT = f"""
@@ -181,7 +182,7 @@ SELECT {", ".join(f"COALESCE({name}, false)" if type_ == "boolean" else name for
        %(received_at)s + CASE WHEN ended_at IS NULL THEN %(abandon_after)s ELSE interval '0' END,
        CASE WHEN ended_at IS NULL THEN 'open' ELSE 'ended' END
 FROM json_to_recordset(%(rows)s::json) AS joined ({", ".join(f"{name} {type_}" for name, type_ in _ROW_COLUMNS)})
-ORDER BY customer_id, stream_id
+ORDER BY customer_id COLLATE "C", stream_id COLLATE "C"
 ON CONFLICT (customer_id, stream_id) DO UPDATE SET
     {_either(_TAKE_START, "started_at", "start_fingerprint", "start_data", "start_received_at")},
     start_conflicting = {_START_CONFLICTING},

@@ -48,7 +48,7 @@ class StripePort(Protocol):
         """Finalize a draft: it becomes open or paid."""
 
     def delete_draft(self, *, stripe_invoice_id: str) -> None:
-        """Delete a draft; nothing happens when it does not exist any more."""
+        """Delete a draft; nothing happens when it no longer exists."""
 
     def create_credit_note(self, *, parameters: Parameters, idempotency_key: str) -> Written:
         """Credit a part of a finalized invoice."""

@@ -10,6 +10,7 @@ from metering.stripe.snapshot import Snapshot, SnapshotLine, StripeCustomer, Str
 
 def parse_snapshot(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Snapshot:
     """An invoice document and all of its line items (the document may hold only the first) as a snapshot."""
+    transitions = document.get("status_transitions") or {}
     return Snapshot(
         stripe_invoice_id=document["id"],
         stripe_customer_id=_id_of(document.get("customer")) or "",
@@ -24,6 +25,9 @@ def parse_snapshot(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any
         created_at=datetime.fromtimestamp(document["created"], UTC),
         url=document.get("hosted_invoice_url"),
         lines=tuple(map(_line, lines)),
+        finalized_at=_moment(transitions.get("finalized_at")),
+        due_at=_moment(document.get("due_date")),
+        paid_at=_moment(transitions.get("paid_at")),
     )
 
 
@@ -41,7 +45,7 @@ def parse_event(document: Mapping[str, Any]) -> StripeEvent:
     """An event document as a record. For a credit note, `stripe_object_id` is the id of its invoice.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is none that Stripe could have sent.
+        ValueError, KeyError, TypeError, AttributeError: Stripe cannot have sent it.
     """
     about = document["data"]["object"]
     of_invoice = about.get("object") == "credit_note"
@@ -70,6 +74,10 @@ def _time(value: object) -> datetime:
     if type(value) is not int or not _FIRST_SECOND <= value <= _LAST_SECOND:
         raise ValueError("`created` is not a time in seconds")
     return datetime.fromtimestamp(value, UTC)
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _line(document: Mapping[str, Any]) -> SnapshotLine:

@@ -11,7 +11,10 @@ from metering.stripe.push import UNDER_WAY, PushState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushView:
-    """The state of an invoice's push; `problem` says why it does not advance."""
+    """The state of an invoice's push; `problem` says why it does not advance.
+
+    When it was finalized, is due and was paid, and the customer that has it, are as Stripe was last read.
+    """
 
     state: PushState
     stripe_invoice_id: str | None
@@ -19,6 +22,10 @@ class PushView:
     stripe_url: str | None
     problem: str | None
     changed_at: datetime
+    stripe_customer_id: str | None
+    finalized_at: datetime | None
+    payment_due_at: datetime | None
+    paid_at: datetime | None
 
 
 _HAS_DUE = text(
@@ -36,7 +43,8 @@ def has_due_push(connection: Connection, *, now: datetime) -> bool:
 
 _PUSHES = text(
     """
-    SELECT p.invoice_id, p.state, p.stripe_invoice_id, p.stripe_number, p.stripe_url, p.problem, p.changed_at
+    SELECT p.invoice_id, p.state, p.stripe_invoice_id, p.stripe_number, p.stripe_url, p.problem, p.changed_at,
+           p.stripe_customer_id, p.finalized_at, p.payment_due_at, p.paid_at
     FROM unnest(CAST(:customer_ids AS text[]), CAST(:invoice_ids AS text[])) AS wanted (customer_id, invoice_id)
     JOIN invoice_pushes p USING (customer_id, invoice_id)
     """
@@ -57,9 +65,29 @@ def push_views(connection: Connection, keys: Sequence[tuple[str, str]]) -> Mappi
             stripe_url=row.stripe_url,
             problem=row.problem,
             changed_at=row.changed_at,
+            stripe_customer_id=row.stripe_customer_id,
+            finalized_at=row.finalized_at,
+            payment_due_at=row.payment_due_at,
+            paid_at=row.paid_at,
         )
         for row in connection.execute(_PUSHES, parameters)
     }
+
+
+_PUSHED = text(
+    """
+    SELECT min(coalesce(answered_at, sent_at)) FROM stripe_operations
+    WHERE customer_id = :customer_id AND invoice_id = :invoice_id AND operation = 'create' AND outcome = 'done'
+    """
+)
+
+
+def pushed_at(connection: Connection, *, customer_id: str, invoice_id: str) -> datetime | None:
+    """When the invoice was created at Stripe; None before, and where that is not known."""
+    at: datetime | None = connection.execute(
+        _PUSHED, {"customer_id": customer_id, "invoice_id": invoice_id}
+    ).scalar_one()
+    return at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

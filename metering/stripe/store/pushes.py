@@ -197,7 +197,7 @@ _WAKE_MONTH = text(
 
 
 def wake_month(connection: Connection, *, period: str, now: datetime, only: str | None = None) -> int:
-    """Make the pushes due of months up to this one that wait, or need a person; returns how many.
+    """Make the pushes due of months up to this one that wait, or need attention; returns how many.
 
     `only` names one customer.
     """
@@ -220,6 +220,27 @@ def record_relinked(connection: Connection, rows: Sequence[Mapping[str, str]]) -
     Each row has customer_id, invoice_id and relinked_to.
     """
     connection.execute(_RELINKED, {"rows": json_rows(rows)})
+
+
+_PAYMENTS = text(
+    """
+    UPDATE invoice_pushes p
+    SET finalized_at = r.finalized_at, payment_due_at = r.payment_due_at, paid_at = r.paid_at
+    FROM json_to_recordset(CAST(:rows AS json)) AS r (
+        customer_id text, invoice_id text, state text, finalized_at timestamptz, payment_due_at timestamptz,
+        paid_at timestamptz)
+    WHERE p.customer_id = r.customer_id AND p.invoice_id = r.invoice_id AND p.state = r.state
+    """
+)
+
+
+def record_payment_dates(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Record when invoices were finalized, are due and were paid, if their states are still those that were read.
+
+    Each row has customer_id, invoice_id, state, finalized_at, payment_due_at and paid_at.
+    """
+    if rows:
+        connection.execute(_PAYMENTS, {"rows": json_rows(rows)})
 
 
 _WAKE = text(

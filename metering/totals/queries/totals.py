@@ -21,6 +21,7 @@ from metering.streams.accrue_streams import Accrual
 from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
 from metering.totals.queries.moved_months import moved_rows, parameters_of, with_moved
+from metering.totals.queries.orders import BY_CHANGE, BY_COST, Order, after_position, ordered_by
 from metering.totals.ranges import Granularity, Range, Unit, bucket_starts, utc_ranges, zoned_stretches
 
 
@@ -37,26 +38,16 @@ class Group(StrEnum):
     INLET = "inlet"
 
 
-class Order(StrEnum):
-    """Order of rows: by time and groups, as paging needs; by cost; or by the change from the compared range.
-
-    Increases and decreases count alike. EITHER returns the first rows by cost and the first rows by change,
-    ordered by cost.
-    """
-
-    GROUP = "group"
-    COST = "cost"
-    CHANGE = "change"
-    EITHER = "either"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalsQuestion:
     """The range, grouping and filters of totals. `from_` and `to` are half-open.
 
-    `after` is the position of the last row of the previous page. Days and months are those of `time_zone`; hours
-    are always UTC. `compared` is another range whose final amounts are returned beside each group, with
-    `Granularity.NONE` only. `only` filters groups by one value each; an unknown value is "".
+    `after` is the position of the last row of the previous page: its `position`, or with another order than GROUP
+    what `position_in` says. Other orders begin with the largest, or with the smallest if `smallest_first`.
+
+    Days and months are those of `time_zone`; hours are always UTC. `compared` is another range whose final amounts
+    are returned beside each group, with `Granularity.NONE` only. `only` filters groups by one value each; an
+    unknown value is "".
 
     With `months`, the range is that month in UTC or some of its days, and each customer counts by the bounds of
     its own month: days stay those of UTC, and the first and the last have the hours beyond them.
@@ -75,6 +66,7 @@ class TotalsQuestion:
     time_zone: ZoneInfo | None = None
     compared: Range | None = None
     order: Order = Order.GROUP
+    smallest_first: bool = False
     months: BillingMonths | None = None
     compared_months: BillingMonths | None = None
     invoiced: BillingPeriod | None = None
@@ -106,9 +98,6 @@ _OTHER_SUMS = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents
 _MEASURES = (*SUMS, *_OTHER_SUMS)
 _SUMS = ", ".join(SUMS)
 _NO_SUMS = ", ".join("0" for _ in SUMS)
-_BY_COST = "usd_cents DESC, compared_usd_cents DESC"
-_BY_CHANGE = "abs(usd_cents - compared_usd_cents) DESC, usd_cents DESC"
-_ORDERS = {Order.GROUP: [], Order.COST: [_BY_COST], Order.CHANGE: [_BY_CHANGE], Order.EITHER: [_BY_COST]}
 # Up to about three months by model are fewer rows in the daily sums by model than in the monthly ones by customer.
 _FEW_DAYS = timedelta(days=92)
 # The measures of a row of each source, in the order of `_MEASURES`.
@@ -130,10 +119,11 @@ def read_totals(
         "accruals": json_rows(accruals),
         **{f"only_{group.value}": value for group, value in question.only.items()},
     }
-    after = ""
-    if question.after is not None:
-        after = f"WHERE ({', '.join(names)}) > ({', '.join(f':after_{name}' for name in names)})"
-        parameters |= {f"after_{name}": value for name, value in zip(names, question.after, strict=True)}
+    order = ordered_by(question.order, smallest_first=question.smallest_first)
+    after, after_parameters = after_position(
+        question.after, order=question.order, names=names, smallest_first=question.smallest_first
+    )
+    parameters |= after_parameters
     rows = " UNION ALL ".join(_all_rows(question, parameters))
     query = f"""
         {_with(connection, question, parameters)} SELECT * FROM (
@@ -145,7 +135,7 @@ def read_totals(
             HAVING sum(stream_count) <> 0 OR sum(usd_cents) <> 0 OR sum(accruing_stream_count) <> 0
                    OR sum(compared_stream_count) <> 0 OR sum(compared_usd_cents) <> 0
         ) AS grouped {after}
-        ORDER BY {", ".join([*_ORDERS[question.order], *names])} LIMIT :limit
+        ORDER BY {", ".join([*order, *names])} LIMIT :limit
     """
     if question.order is Order.EITHER:
         query = _either(query.replace("LIMIT :limit", ""), names)
@@ -157,8 +147,8 @@ def _either(query: str, names: Sequence[str]) -> str:
     ties = ", ".join(names)
     return f"""
         SELECT * FROM (
-            SELECT grouped.*, row_number() OVER (ORDER BY {_BY_COST}, {ties}) AS by_cost,
-                   row_number() OVER (ORDER BY {_BY_CHANGE}, {ties}) AS by_change FROM ({query}) AS grouped
+            SELECT grouped.*, row_number() OVER (ORDER BY {BY_COST}, {ties}) AS by_cost,
+                   row_number() OVER (ORDER BY {BY_CHANGE}, {ties}) AS by_change FROM ({query}) AS grouped
         ) AS numbered WHERE by_cost <= :limit OR by_change <= :limit ORDER BY by_cost
     """
 

@@ -28,6 +28,9 @@ WORST_CASE = GatewayHolds(mode="worst_case", lease_seconds=30, timeout_seconds=2
 SLIDING = GatewayHolds(mode="sliding", slice_output_tokens=20, lease_seconds=30, timeout_seconds=20)
 
 
+StartHeld = Callable[..., "HeldWorld"]
+
+
 @dataclass
 class HeldWorld:
     """A gateway, its upstream, and the service."""

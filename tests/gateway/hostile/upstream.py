@@ -16,6 +16,7 @@ from typing import Self
 from tests.gateway.hostile.behaviours import Behaviour, End, Pause, Write
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_MODEL_IN_FORM = re.compile(rb'name="model"\r\n\r\n([^\r\n]+)\r\n')
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -80,7 +81,10 @@ class HostileUpstream:
         head = await reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(head)
         body = await reader.readexactly(int(length[1]) if length else 0)
-        name = json.loads(body)["model"].partition(":")[2]
+        # A form's fields are in clear text.
+        form = _MODEL_IN_FORM.search(body)
+        model = form[1].decode() if form else json.loads(body)["model"]
+        name = model.partition(":")[2]
         behaviour = self._behaviours[name]
         if behaviour.refuses_usage_option and b"stream_options" in body:
             behaviour = _refusal(behaviour)

@@ -1,0 +1,1 @@
+"""SQL that writes grants, their entries and their sums by month."""

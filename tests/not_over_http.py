@@ -1,0 +1,88 @@
+"""The failures that no request is answered with, written down by hand; a tidy test compares them with the code."""
+
+from metering.access.keys import InvalidKeyError
+from metering.access.manage_access import KeyIdTakenError
+from metering.access.store.readers import (
+    InvalidReaderNameError,
+    ReaderExistsError,
+    ReaderRefusedError,
+    UnknownReaderError,
+)
+from metering.alerts.addresses import RefusedAddressError
+from metering.audit.receipt_document import UnreadableReceiptError
+from metering.core.errors import MeteringError
+from metering.db.schema import (
+    MigrationBlockedError,
+    RetentionRefusedError,
+    RoleMissingError,
+    SchemaOutdatedError,
+    SchemaTooNewError,
+    UnknownSchemaError,
+)
+from metering.exports.columns import UnrepresentableError
+from metering.exports.export_month import ExportStoppedError
+from metering.exports.month_rows import UnequalExportError
+from metering.months.close_months import UnequalSumsError
+from metering.months.keep_rates import UnexplainedLineError
+from metering.months.run_invoices import ForceReasonMissingError, MonthNotOverError
+from metering.prices.model_names import UnknownClauseError
+from metering.prices.rating import RateMissingError
+from metering.prices.read_prices import InvalidOwnPriceError
+from metering.server.bootstrap import NotConfiguredError
+from metering.server.settings import ConfigurationError
+from metering.streams.billing import UnmeasuredError, UnpricedError
+from metering.stripe.client.errors import (
+    StripeError,
+    StripeMissingError,
+    StripeRefusedError,
+    StripeThrottledError,
+    StripeUnauthorizedError,
+    StripeUncertainError,
+)
+from metering.stripe.push_invoice import StartOverError
+from metering.stripe.store.pushes import LeaseLostError
+from metering.translations.openmeter_types import OpenMeterTypesError
+
+# Raised at start, in workers, by the command line, or within an export whose answer has begun: no request is
+# answered with them.
+NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
+    {
+        ConfigurationError,
+        ExportStoppedError,
+        ForceReasonMissingError,
+        InvalidKeyError,
+        InvalidOwnPriceError,
+        InvalidReaderNameError,
+        KeyIdTakenError,
+        LeaseLostError,
+        MigrationBlockedError,
+        MonthNotOverError,
+        NotConfiguredError,
+        OpenMeterTypesError,
+        RateMissingError,
+        ReaderExistsError,
+        ReaderRefusedError,
+        RefusedAddressError,
+        RetentionRefusedError,
+        RoleMissingError,
+        SchemaOutdatedError,
+        SchemaTooNewError,
+        StartOverError,
+        StripeError,
+        StripeMissingError,
+        StripeRefusedError,
+        StripeThrottledError,
+        StripeUnauthorizedError,
+        StripeUncertainError,
+        UnequalExportError,
+        UnequalSumsError,
+        UnexplainedLineError,
+        UnknownClauseError,
+        UnknownReaderError,
+        UnknownSchemaError,
+        UnmeasuredError,
+        UnpricedError,
+        UnreadableReceiptError,
+        UnrepresentableError,
+    }
+)
