@@ -1,6 +1,7 @@
 """The client that a gateway embeds to meter its streams. `emit` never blocks and never raises.
 
 Start with `Emitter.stream`, which gives a context manager for one stream; or make the events, and `emit` them.
+With `hold`, a stream asks for money first (`hold.py`, `holds.py`), and may have to stop (`stops.py`).
 
 It needs httpx2 and msgspec. With the extra `count` it counts tokens with OpenAI's vocabularies, else it estimates.
 """

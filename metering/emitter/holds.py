@@ -19,7 +19,7 @@ from metering.emitter.reports import Troubles
 
 log = logging.getLogger(__name__)
 
-_THREADS = 16
+_THREADS = 32
 # More than this are not answered in time anyway.
 _MOST_WAITING = 2_000
 _MOST_RELEASES = 1_000
