@@ -46,8 +46,7 @@ class Held:
     """The hold that a stream asks for on entering, and where it learns that it has to end.
 
     `worst_case` asks for the input and `max_output_tokens`, `sliding` for the input and a slice of output, which
-    follows what is delivered. Without an event for `lease_seconds`, a hold expires. With `start_now=False`,
-    nothing is emitted before `started()` or the first delivery: a block that ends before has no stream.
+    follows what is delivered. Without an event for `lease_seconds`, a hold expires.
     """
 
     request: HoldRequest

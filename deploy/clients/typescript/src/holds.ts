@@ -91,7 +91,7 @@ export class Holds {
     checkHold(request);
     const answer = await this.#ask(request, signal);
     if (signal?.aborted === true) {
-      // The client has left: nothing goes upstream, and nobody needs the hold.
+      // The client has left: nothing goes upstream, so the hold is released.
       if (!(answer instanceof HoldRefused)) void this.#release(request.customerId, request.streamId);
       throw signal.reason;
     }
@@ -106,7 +106,7 @@ export class Holds {
     return answer;
   }
 
-  /** Release a hold of which nothing went upstream; false if the stream has begun. Throws a HoldUnavailable. */
+  /** Release a hold, because nothing went upstream; false if the stream has begun. Throws a HoldUnavailable. */
   async release(customerId: string, streamId: string): Promise<boolean> {
     const released = await this.#release(customerId, streamId);
     if (typeof released === "boolean") return released;
