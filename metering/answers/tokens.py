@@ -111,9 +111,8 @@ class OutputCount:
     """Counts the tokens of an answer while it streams; each choice, field and tool call is a separate text.
 
     Upstreams cut text anywhere, so that encoding each piece by itself would count too much. The tail of each text
-    is encoded as a whole, and the text before it is counted once. A look at the count encodes what was added since
-    the last look, 800 characters per text at most. Where text with words is cut, a token begins; without words,
-    the count is off by at most one token in 400 characters.
+    is encoded as a whole, and the text before it is counted once. A look at the count encodes at most 800
+    characters per text, and the count is off by at most one token in 400 characters.
     """
 
     counter: TokenCounter
@@ -144,19 +143,8 @@ class OutputCount:
         return output, reasoning
 
     def _count_tail(self, lane: _Lane) -> None:
-        """Count the tail, and drop all of it but its last word, so that the next look encodes little again."""
-        tokens = self.counter.count(lane.tail)
+        lane.tail_tokens = self.counter.count(lane.tail)
         lane.tail_changed = False
-        at = _last_sure_start(lane.tail)
-        lane.tail_tokens = self.counter.count(lane.tail[at:]) if at else tokens
-        lane.counted_tokens += tokens - lane.tail_tokens
-        lane.tail = lane.tail[at:]
-
-
-def _last_sure_start(text: str) -> int:
-    """The last place where both vocabularies always begin a token, one space before a letter; 0 for none."""
-    at = text.rfind(" ", 1, -1)
-    return at if at > 0 and text[at + 1].isalpha() and not text[at - 1].isspace() else 0
 
 
 def _word_start(text: str, near: int) -> int:

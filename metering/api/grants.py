@@ -1,6 +1,6 @@
 """Grants: prepaid and promotional money of customers, with what each paid for."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
 from pydantic import Field
@@ -170,16 +170,16 @@ class Refund(TypedDict):
 
 
 GrantPath = Annotated[Text, Path(description="The grant.", examples=["gr_5d4c0a9b"])]
-_IdempotencyKey = Annotated[
-    str,
-    Header(
+
+
+def _key_like(example: str) -> Any:
+    return Header(
         min_length=1,
         max_length=255,
         description="Any text that is unique to this request. Repeating the request with it changes nothing and"
         " gets the same answer.",
-        examples=["grant-2026-11-acme"],
-    ),
-]
+        examples=[example],
+    )
 
 
 def grant_shape(grant: StoredGrant) -> Grant:
@@ -256,7 +256,12 @@ def read_grants(
     IdempotencyKeyReusedError,
     RequestInFlightError,
 )
-def write_grant(given: GrantInput, idempotency_key: _IdempotencyKey, by: By, service: TheService) -> Grant:
+def write_grant(
+    given: GrantInput,
+    idempotency_key: Annotated[str, _key_like("grant-2026-11-acme")],
+    by: By,
+    service: TheService,
+) -> Grant:
     """Make a grant, exactly once for each `Idempotency-Key`. It pays for what is booked from then on."""
     grant = create_grant(
         engine=service.engine,
@@ -326,7 +331,11 @@ def write_void(grant_id: GrantPath, given: EndInput, by: By, service: TheService
     RequestInFlightError,
 )
 def write_refund(
-    grant_id: GrantPath, given: RefundInput, idempotency_key: _IdempotencyKey, by: By, service: TheService
+    grant_id: GrantPath,
+    given: RefundInput,
+    idempotency_key: Annotated[str, _key_like("refund-2026-11-acme")],
+    by: By,
+    service: TheService,
 ) -> Refund:
     """Take what is left out of a grant, once for each `Idempotency-Key`. Pay back `refund_cents` yourself."""
     entry = refund_grant(

@@ -16,8 +16,8 @@ from metering.access.keys import Key
 from metering.access.scopes import Scope
 from metering.api.answers import time_text
 from metering.api.auth import ForbiddenError, require_scope
-from metering.api.gate import Limits
-from metering.api.parameters import unknown_names
+from metering.api.gate import MAX_BODY_BYTES, Limits
+from metering.api.parameters import nul_at, unknown_names
 from metering.api.problems import InvalidParameterError, PayloadTooLargeError
 from metering.budgets.budget import Standing
 from metering.budgets.hold_writer import HoldWriter
@@ -25,10 +25,9 @@ from metering.budgets.holds import Hold, HoldMode, HoldRequest
 from metering.core.money import cents_text
 from metering.events.wire.admission import CONTROL
 from metering.events.wire.events import Count, Id, Name, Note
-from metering.events.wire.rejections import rejection_of
+from metering.events.wire.rejections import what_is_wrong
 from metering.streams.ingest.body import BodyTooLargeError, media_type_of, receive_body
 
-MAX_BODY_BYTES = 64 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
@@ -124,10 +123,12 @@ def read_request(body: bytes, *, customer_id: str | None) -> HoldRequest:
         raise InvalidParameterError(f"the body is not JSON: {error}") from error
     if isinstance(given, dict) and (unknown := [name for name in given if name not in _FIELDS]):
         raise InvalidParameterError(unknown_names(unknown, known=sorted(_FIELDS), what="field"))
+    if (where := nul_at(given)) is not None:
+        raise InvalidParameterError(f"{where}: contains NUL, which no text here may")
     try:
         asked = msgspec.convert(given, HoldBody)
     except msgspec.ValidationError as error:
-        raise InvalidParameterError(rejection_of(index=0, event=given, error=str(error)).detail) from error
+        raise InvalidParameterError(what_is_wrong(given, str(error))) from error
     _check_text(asked)
     if customer_id is not None and asked.customer_id != customer_id:
         raise ForbiddenError(f"customer_id: this key asks only for holds of customer {customer_id!r}")
@@ -150,18 +151,8 @@ def read_request(body: bytes, *, customer_id: str | None) -> HoldRequest:
 def _check_text(asked: HoldBody) -> None:
     if CONTROL.search(asked.customer_id):
         raise InvalidParameterError("customer_id: expected an id without control characters")
-    tags = asked.tags or {}
-    named: list[tuple[str, str | None]] = [
-        ("stream_id", asked.stream_id),
-        ("provider", asked.provider),
-        ("model", asked.model),
-        ("service_tier", asked.service_tier),
-        ("api_key_id", asked.api_key_id),
-        *(("tags", text) for each in tags.items() for text in each),
-    ]
-    for name, text in named:
-        if text is not None and "\0" in text:
-            raise InvalidParameterError(f"{name}: contains NUL, which no text here may")
+    if any("\0" in name for name in asked.tags or {}):
+        raise InvalidParameterError("tags: contains NUL, which no text here may")
 
 
 def held_answer(hold: Hold) -> HeldAnswer:

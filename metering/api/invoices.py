@@ -20,6 +20,7 @@ from metering.api.answers import (
     RareCounts,
     Time,
     TimeZone,
+    Usd,
     described,
     plain_counts,
     time_text,
@@ -73,7 +74,7 @@ class LineRate(TypedDict):
 
     kind: Annotated[UsageKind | None, described("What is counted; null for streams without a charge.")]
     quantity: Annotated[int | str, described("The units, or seconds as a string.", example=980112)]
-    usd_per_million: Annotated[str | None, described("US dollars per million units, with markup.", example="5")]
+    usd_per_million: Annotated[Usd | None, described("US dollars per million units, with markup.", example="5")]
     usd_per_hour: Annotated[str | None, described("US dollars per hour of a kind in seconds, with markup.")]
     usd_cents: Annotated[Cents, described("The exact amount; the rates of a line sum to it.", example="490.056")]
 

@@ -65,19 +65,19 @@ class Input(BaseModel):
         if unknown := [str(name) for name in given if name not in cls.model_fields]:
             says = unknown_names(unknown, known=cls.model_fields, what="field")
             raise PydanticCustomError("unknown_field", "{says}", {"says": says})
-        if (where := _nul_at(given, "")) is not None:
+        if (where := nul_at(given)) is not None:
             raise PydanticCustomError("nul", "{field}: contains NUL, which no text here may", {"field": where})
         return given
 
 
-def _nul_at(given: Any, where: str) -> str | None:
+def nul_at(given: Any, where: str = "") -> str | None:
     """Where text with NUL is in a body, which PostgreSQL's text cannot hold; None if there is none."""
     if isinstance(given, str):
         return where if "\0" in given else None
     if isinstance(given, Mapping):
-        places = (_nul_at(value, f"{where}.{name}" if where else str(name)) for name, value in given.items())
+        places = (nul_at(value, f"{where}.{name}" if where else str(name)) for name, value in given.items())
     elif isinstance(given, list):
-        places = (_nul_at(value, f"{where}.{place}") for place, value in enumerate(given))
+        places = (nul_at(value, f"{where}.{place}") for place, value in enumerate(given))
     else:
         return None
     return next((place for place in places if place is not None), None)

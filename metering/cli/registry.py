@@ -191,7 +191,7 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         list="List all keys, without their secrets.",
         rotate="Give a key a new secret, under the same ID, and show it once.",
         revoke="Revoke a key for good.",
-        limit="Set the limits of a key.",
+        limit="Set the limits of a key, in each API process.",
     ),
     "reader": _group(
         "access:reader",

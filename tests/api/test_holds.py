@@ -94,7 +94,7 @@ def test_a_key_of_one_customer_holds_only_for_it(api: Api) -> None:
         ({"inputtokens": 1}, "inputtokens: unknown field, did you mean input_tokens?"),
         ({"mode": "some"}, "mode: expected an allowed value"),
         ({"customer_id": "a\nb"}, "customer_id: expected an id without control characters"),
-        ({"tags": {"a": "\0"}}, "tags: contains NUL"),
+        ({"tags": {"a": "\0"}}, "tags.a: contains NUL"),
         ({"max_output_tokens": None}, "max_output_tokens: required for mode worst_case"),
         ({"model": "of-nobody"}, "no rate for anthropic/of-nobody"),
     ],

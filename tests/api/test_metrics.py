@@ -35,6 +35,7 @@ from tests.running_api import Api, signed_in
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 NOWHERE = "unix:///nonexistent/valkey.sock"
 PARTS = {"streams", "totals", "workers", "months", "pushes", "drift", "alerts", "rates", "budgets"}
+HOLD_REASONS = {"budget_exhausted", "price_unknown", "output_unknown", "hold_differs", "stream_final", "other"}
 OUTSIDE = "<script>planted"
 
 
@@ -279,7 +280,7 @@ def test_no_label_has_a_value_from_outside(api: Api) -> None:
         "format": set(ExportFormat),
         "result": {"whole", "left", "timed_out", "stalled", "failed"},
         "limit": {"concurrent", "requests", "events", "reads", "queue"},
-        "reason": {"stalled", "late", "evicted", "refused"},
+        "reason": {"stalled", "late", "evicted", "refused", *HOLD_REASONS},
     }
     ours = [labels for name, labels in found.samples if name.startswith("metering_")]
     # Ids of ingest keys are ours; other tests of this process have had keys of their own.

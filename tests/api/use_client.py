@@ -7,14 +7,14 @@ import json
 import sys
 from datetime import UTC, datetime
 
-from stream_metering_client import AuthenticatedClient
-from stream_metering_client.api.charges import list_charges
-from stream_metering_client.api.customers import put_customer
-from stream_metering_client.api.events import list_stream_events, post_events
-from stream_metering_client.api.invoices import get_invoice, get_statement
-from stream_metering_client.api.streams import get_receipt, get_stream
-from stream_metering_client.api.totals import list_totals
-from stream_metering_client.models import (
+from metering_client import AuthenticatedClient
+from metering_client.api.charges import list_charges
+from metering_client.api.customers import put_customer
+from metering_client.api.events import list_stream_events, post_events
+from metering_client.api.invoices import get_invoice, get_statement
+from metering_client.api.streams import get_receipt, get_stream
+from metering_client.api.totals import list_totals
+from metering_client.models import (
     AcceptedEvents,
     CustomerInput,
     EventsProblem,

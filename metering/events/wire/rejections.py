@@ -53,10 +53,25 @@ def rejection_of(*, index: int, event: object, error: str) -> Rejection:
         return Rejection(
             index=index, id=None, code="invalid-event", detail=f"expected an object, got {_show(event)}"
         )
-    match = _LOCATED.fullmatch(error)
-    problem, path = (match["problem"], (match["path"] or "").lstrip(".")) if match else (error, "")
+    problem, path = _located(error)
     code, detail = _explain(event, problem, path)
     return Rejection(index=index, id=shown_id(event.get("id")), code=code, detail=detail)
+
+
+def what_is_wrong(body: object, error: str) -> str:
+    """Msgspec's message about another body than an event, with the field and what was sent."""
+    if not isinstance(body, Mapping):
+        return f"expected an object, got {_show(body)}"
+    problem, path = _located(error)
+    if missing := _MISSING.fullmatch(problem):
+        return f"{f'{path}.{missing[1]}'.lstrip('.')}: required, but missing"
+    return _explain(body, problem, path)[1]
+
+
+def _located(error: str) -> tuple[str, str]:
+    """The problem in msgspec's message, and the path of its field."""
+    match = _LOCATED.fullmatch(error)
+    return (match["problem"], (match["path"] or "").lstrip(".")) if match else (error, "")
 
 
 def shown_id(event_id: object) -> str | None:
