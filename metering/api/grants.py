@@ -182,6 +182,10 @@ def _key_like(example: str) -> Any:
     )
 
 
+_GrantKey = Annotated[str, _key_like("grant-2026-11-acme")]
+_RefundKey = Annotated[str, _key_like("refund-2026-11-acme")]
+
+
 def grant_shape(grant: StoredGrant) -> Grant:
     """A grant, with what is left of it now."""
     return {
@@ -258,7 +262,7 @@ def read_grants(
 )
 def write_grant(
     given: GrantInput,
-    idempotency_key: Annotated[str, _key_like("grant-2026-11-acme")],
+    idempotency_key: _GrantKey,
     by: By,
     service: TheService,
 ) -> Grant:
@@ -333,7 +337,7 @@ def write_void(grant_id: GrantPath, given: EndInput, by: By, service: TheService
 def write_refund(
     grant_id: GrantPath,
     given: RefundInput,
-    idempotency_key: Annotated[str, _key_like("refund-2026-11-acme")],
+    idempotency_key: _RefundKey,
     by: By,
     service: TheService,
 ) -> Refund:

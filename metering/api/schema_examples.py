@@ -26,6 +26,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "spent_usd_cents": "12334.854",
     "upcoming_usd_cents": "0",
     "ExaminedStream.version": "9f86d081884c7d65",
+    "ResolutionInput.version": "9f86d081884c7d65",
     "BacklogFact.data": {"provider": "anthropic", "model": "claude-opus-4.7"},
     "above_input_tokens": 200000,
     "accepted": 2,
