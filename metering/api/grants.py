@@ -1,8 +1,8 @@
 """Grants: prepaid and promotional money of customers, with what each paid for."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Header, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 from typing_extensions import TypedDict
 
@@ -32,6 +32,7 @@ from metering.api.parameters import (
     Text,
     TheService,
     Timestamp,
+    idempotency_key,
 )
 from metering.api.routes import raises, v1_router
 from metering.core.clock import utc_now
@@ -170,20 +171,8 @@ class Refund(TypedDict):
 
 
 GrantPath = Annotated[Text, Path(description="The grant.", examples=["gr_5d4c0a9b"])]
-
-
-def _key_like(example: str) -> Any:
-    return Header(
-        min_length=1,
-        max_length=255,
-        description="Any text that is unique to this request. Repeating the request with it changes nothing and"
-        " gets the same answer.",
-        examples=[example],
-    )
-
-
-_GrantKey = Annotated[str, _key_like("grant-2026-11-acme")]
-_RefundKey = Annotated[str, _key_like("refund-2026-11-acme")]
+_GrantKey = Annotated[str, idempotency_key("grant-2026-11-acme")]
+_RefundKey = Annotated[str, idempotency_key("refund-2026-11-acme")]
 
 
 def grant_shape(grant: StoredGrant) -> Grant:

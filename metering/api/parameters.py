@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -229,6 +229,17 @@ CentsInput = Annotated[
     Field(max_digits=30, decimal_places=12, allow_inf_nan=False),
     decimal_schema(example="500000"),
 ]
+
+
+def idempotency_key(example: str) -> Any:
+    """The header that makes a request safe to repeat."""
+    return Header(
+        min_length=1,
+        max_length=255,
+        description="Any text that is unique to this request. Repeating the request with it changes nothing and"
+        " gets the same answer.",
+        examples=[example],
+    )
 
 
 def _service(request: Request) -> Service:
