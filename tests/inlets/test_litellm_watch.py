@@ -48,6 +48,7 @@ class _World:
             streaming=True,
             request=None,
             input_tokens=16,
+            input_characters=None,
             max_output_tokens=None,
             request_hash=None,
             service_tier=None,
