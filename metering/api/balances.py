@@ -26,7 +26,7 @@ from metering.api.parameters import (
 )
 from metering.api.problems import NotFoundError
 from metering.api.routes import raises, route_ending_in, v1_router
-from metering.budgets.queries.held import held_of
+from metering.budgets.queries.holds import held_of
 from metering.core.clock import utc_now
 from metering.core.cursors import TEXT, decode_cursor
 from metering.core.money import EXACT, ZERO, cents_text, sum_cents

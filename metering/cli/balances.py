@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.budgets.queries.held import held_of
+from metering.budgets.queries.holds import held_of
 from metering.cli.known import customer_or_fail
 from metering.cli.options import AsJson, Limit, OnlyCustomer, Period, time_text
 from metering.cli.service import database

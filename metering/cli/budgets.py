@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from metering.budgets.budget import BudgetAction, BudgetScope, BudgetWindow, ScopeKind
-from metering.budgets.holds import Hold
+from metering.budgets.holds import Hold, Overrun
 from metering.budgets.queries.budgets import BudgetView, get_budget, list_budgets
-from metering.budgets.queries.holds import OverrunRow, list_open_holds, newest_overruns
+from metering.budgets.queries.holds import list_open_holds, newest_overruns
 from metering.budgets.release_hold import release_hold
 from metering.budgets.set_budget import BudgetTerms, UnknownBudgetError, end_budget, set_budget
 from metering.cli.options import AsJson, Limit, OnlyCustomer, parse_decimal, time_text
@@ -214,7 +214,7 @@ def _hold_row(hold: Hold) -> dict[str, Any]:
     }
 
 
-def _overrun_row(overrun: OverrunRow) -> dict[str, Any]:
+def _overrun_row(overrun: Overrun) -> dict[str, Any]:
     return {
         "booked_at": time_text(overrun.booked_at),
         "customer_id": overrun.customer_id,

@@ -75,7 +75,7 @@ CREDITS = (
     ),
     Fault(
         "a customer whose grant is used up gets nothing back",
-        "metering/credits/queries/posting.py",
+        "metering/credits/queries/grants.py",
         "WHERE g.customer_id = c.customer_id)",
         "WHERE g.customer_id = c.customer_id AND g.balance_usd_cents > 0)",
         ("tests/credits/test_grants_in_books.py::test_a_grant_that_is_used_up_gets_back_what_is_taken_back",),

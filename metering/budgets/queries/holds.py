@@ -1,13 +1,12 @@
 """Queries for holds and overruns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
-from metering.budgets.holds import Hold, OverrunReason
+from metering.budgets.holds import Hold, Overrun, OverrunReason
 from metering.budgets.store.holds import HOLD_ROW, hold_of_row
 
 
@@ -38,6 +37,17 @@ def list_open_holds(
     return [hold_of_row(row) for row in connection.execute(statement, parameters)]
 
 
+_HELD = text(
+    "SELECT coalesce(sum(held_usd_cents), 0) FROM holds WHERE customer_id = :customer_id AND state = 'open'"
+)
+
+
+def held_of(connection: Connection, *, customer_id: str) -> Decimal:
+    """The sum of a customer's open holds, in exact cents."""
+    held: Decimal = connection.execute(_HELD, {"customer_id": customer_id}).scalar_one()
+    return held
+
+
 _SLIDING_CUSTOMERS = text(
     """
     WITH RECURSIVE found (customer_id) AS (
@@ -57,19 +67,6 @@ def customers_with_sliding_holds(connection: Connection) -> frozenset[str]:
     return frozenset(connection.execute(_SLIDING_CUSTOMERS).scalars())
 
 
-@dataclass(frozen=True, slots=True)
-class OverrunRow:
-    """What an entry booked beyond the hold of its stream, in exact cents."""
-
-    customer_id: str
-    entry_id: str
-    stream_id: str
-    reason: OverrunReason
-    usd_cents: Decimal
-    held_usd_cents: Decimal
-    booked_at: datetime
-
-
 _OVERRUNS = text(
     """
     SELECT customer_id, entry_id, stream_id, reason, usd_cents, held_usd_cents, booked_at FROM overruns
@@ -81,18 +78,7 @@ _OVERRUNS = text(
 
 def newest_overruns(
     connection: Connection, *, since: datetime, customer_id: str | None = None, limit: int
-) -> Sequence[OverrunRow]:
+) -> Sequence[Overrun]:
     """The newest overruns that were booked from `since` on."""
     rows = connection.execute(_OVERRUNS, {"since": since, "customer_id": customer_id, "limit": limit})
-    return [
-        OverrunRow(
-            row.customer_id,
-            row.entry_id,
-            row.stream_id,
-            OverrunReason(row.reason),
-            row.usd_cents,
-            row.held_usd_cents,
-            row.booked_at,
-        )
-        for row in rows
-    ]
+    return [Overrun(**{**row._mapping, "reason": OverrunReason(row.reason)}) for row in rows]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, text
 
-from metering.credits.queries.posting import HAS_GRANTS
+from metering.credits.queries.grants import HAS_GRANTS
 
 # The conditions without a customer are evaluated once: where there is no budget, hold or grant, none is looked at.
 _CUSTOMERS = text(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from metering.budgets.queries.held import held_of
+from metering.budgets.queries.holds import held_of
 from metering.core.cursors import parse_time, time_part
 from metering.core.money import EXACT, ZERO, sum_cents
 from metering.core.period import BillingPeriod
