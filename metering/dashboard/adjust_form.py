@@ -1,8 +1,7 @@
 """The form that books a credit or a correction, after its page has shown what it books."""
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.access.scopes import Scope
@@ -10,12 +9,10 @@ from metering.access.store.idempotency import IdempotencyKeyReusedError, Request
 from metering.core.clock import utc_now
 from metering.corrections.adjust_manually import InvalidAdjustmentError, adjust_manually
 from metering.customers.store import UnknownCustomerError
-from metering.dashboard.access import needs
-from metering.dashboard.errors import InvalidFormError
-from metering.dashboard.forms import read_signed_form
+from metering.dashboard.forms import Form, form_routes, once_key, said_on_page
 from metering.dashboard.links import link
 from metering.dashboard.pages.adjust import FIELDS, draft_of
-from metering.dashboard.rendering import HEADERS
+from metering.dashboard.rendering import see_other
 from metering.dashboard.sessions import Viewer
 from metering.ledger.store.open_periods import UnusableTimeZoneError
 from metering.server.bootstrap import Service
@@ -23,24 +20,21 @@ from metering.server.bootstrap import Service
 
 def adjust_form_routes(service: Service) -> list[Route]:
     """The route that receives the form."""
-
-    @needs(Scope.CORRECTIONS_WRITE)
-    async def book(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_book, service, viewer, form)
-
-    return [Route("/adjust/book", book, methods=["POST"])]
+    return form_routes(service, {"/adjust/book": _book}, Scope.CORRECTIONS_WRITE)
 
 
-def _book(service: Service, viewer: Viewer, form: dict[str, str]) -> Response:
+def _book(service: Service, _: Request, viewer: Viewer, form: Form) -> Response:
     draft = draft_of({name: form.get(name, "") for name in FIELDS})
-    once = form.get("once", "")
-    if not 16 <= len(once) <= 64:
-        raise InvalidFormError("once: send the form of the page")
-    try:
+    with said_on_page(
+        InvalidAdjustmentError,
+        UnknownCustomerError,
+        UnusableTimeZoneError,
+        IdempotencyKeyReusedError,
+        RequestInFlightError,
+    ):
         booked = adjust_manually(
             engine=service.engine,
-            idempotency_key=f"dashboard {once}",
+            idempotency_key=once_key(form),
             customer_id=draft.customer_id,
             stream_id=draft.stream_id,
             kind=draft.kind,
@@ -49,13 +43,5 @@ def _book(service: Service, viewer: Viewer, form: dict[str, str]) -> Response:
             booked_by=viewer.actor,
             now=utc_now(),
         )
-    except (
-        InvalidAdjustmentError,
-        UnknownCustomerError,
-        UnusableTimeZoneError,
-        IdempotencyKeyReusedError,
-        RequestInFlightError,
-    ) as error:
-        raise InvalidFormError(str(error)) from error
     done = link("customer", customer_id=draft.customer_id, booked=booked.adjustment_id)
-    return RedirectResponse(f"{done}#adjustments", status_code=303, headers=HEADERS)
+    return see_other(f"{done}#adjustments")

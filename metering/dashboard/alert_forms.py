@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from decimal import Decimal
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.access.scopes import Scope
@@ -30,19 +29,17 @@ from metering.alerts.store.alerts import UnknownAlertError
 from metering.core.clock import utc_now
 from metering.core.money import EXACT
 from metering.customers.store import UnknownCustomerError
-from metering.dashboard.access import needs
 from metering.dashboard.errors import InvalidFormError, NotFoundError
 from metering.dashboard.fields import FieldError, cents, number, numbers, refused, text, whole_number
-from metering.dashboard.forms import read_signed_form
+from metering.dashboard.forms import Form, form_routes
 from metering.dashboard.links import link
 from metering.dashboard.page_rendering import open_page_request, render_page
 from metering.dashboard.pages.alert import IN_DOLLARS, alert_page, fields_of, new_alert_page
-from metering.dashboard.rendering import HEADERS
+from metering.dashboard.rendering import see_other
 from metering.dashboard.sessions import Viewer
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service
 
-Form = dict[str, str]
 _FIELDS = ("name", "scope", "customer_id", "thresholds", "budget", "minimum", "trailing_days")
 # What the rules call the fields of the form.
 _NAMES = {"budget_usd_cents": "budget", "floor_usd_cents": "minimum"}
@@ -51,29 +48,10 @@ _REFUSED = (InvalidAlertError, InvalidFormError, UnknownCustomerError, TooManyAl
 
 def alert_form_routes(service: Service) -> list[Route]:
     """The routes that receive the forms of alerts."""
-
-    @needs(Scope.ALERTS_READ, Scope.ALERTS_WRITE, Scope.CUSTOMERS_READ)
-    async def create(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_create, service, request, viewer, form)
-
-    @needs(Scope.ALERTS_READ, Scope.ALERTS_WRITE)
-    async def change(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_change, service, request, viewer, form)
-
-    @needs(Scope.ALERTS_READ, Scope.ALERTS_WRITE)
-    async def mute(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_mute, service, viewer, form)
-
-    @needs(Scope.ALERTS_READ, Scope.ALERTS_WRITE)
-    async def delete(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_delete, service, viewer, form)
-
-    endpoints = {"create": create, "change": change, "mute": mute, "delete": delete}
-    return [Route(f"/alert/{name}", endpoint, methods=["POST"]) for name, endpoint in endpoints.items()]
+    create = {"/alert/create": _create}
+    handlers = {"/alert/change": _change, "/alert/mute": _mute, "/alert/delete": _delete}
+    needed = (Scope.ALERTS_READ, Scope.ALERTS_WRITE)
+    return [*form_routes(service, create, *needed, Scope.CUSTOMERS_READ), *form_routes(service, handlers, *needed)]
 
 
 def _create(service: Service, request: Request, viewer: Viewer, form: Form) -> Response:
@@ -88,7 +66,7 @@ def _create(service: Service, request: Request, viewer: Viewer, form: Form) -> R
         state = refused(error, form, fields=_FIELDS, names=_NAMES)
         with open_page_request(service, request) as wanted:
             return render_page(wanted, new_alert_page(wanted, kind, state), here=link("alert/new"), status=422)
-    return _to(link("alert", alert_id=alert.alert_id, done="created"))
+    return see_other(link("alert", alert_id=alert.alert_id, done="created"))
 
 
 def _terms(kind: AlertKind, form: Form) -> AlertTerms:
@@ -139,20 +117,20 @@ def _change(service: Service, request: Request, viewer: Viewer, form: Form) -> R
         with open_page_request(service, request) as wanted:
             asked = wanted.asking(alert_id=alert_id)
             return render_page(asked, alert_page(asked, alert_id, state), here=link("alert"), status=422)
-    return _to(link("alert", alert_id=alert_id, done="changed"))
+    return see_other(link("alert", alert_id=alert_id, done="changed"))
 
 
-def _mute(service: Service, viewer: Viewer, form: Form) -> Response:
+def _mute(service: Service, _: Request, viewer: Viewer, form: Form) -> Response:
     alert_id, enabled = _alert_id(form), form.get("enabled") == "yes"
     changes = AlertChanges(enabled=enabled)
     try:
         change_alert(engine=service.engine, alert_id=alert_id, changes=changes, by=viewer.actor, now=utc_now())
     except UnknownAlertError as error:
         raise NotFoundError(str(error)) from error
-    return _to(link("alert", alert_id=alert_id, done="unmuted" if enabled else "muted"))
+    return see_other(link("alert", alert_id=alert_id, done="unmuted" if enabled else "muted"))
 
 
-def _delete(service: Service, viewer: Viewer, form: Form) -> Response:
+def _delete(service: Service, _: Request, viewer: Viewer, form: Form) -> Response:
     alert_id = _alert_id(form)
     if form.get("confirm") != "yes":
         raise InvalidFormError("confirm: tick the box to delete the alert")
@@ -160,12 +138,8 @@ def _delete(service: Service, viewer: Viewer, form: Form) -> Response:
         delete_alert(engine=service.engine, alert_id=alert_id, by=viewer.actor, now=utc_now())
     except UnknownAlertError as error:
         raise NotFoundError(str(error)) from error
-    return _to(link("alerts", deleted=alert_id))
+    return see_other(link("alerts", deleted=alert_id))
 
 
 def _alert_id(form: Form) -> str:
     return text(form, "alert_id", longest=128)
-
-
-def _to(address: str) -> Response:
-    return RedirectResponse(address, status_code=303, headers=HEADERS)

@@ -1,8 +1,7 @@
 """The form that settles a stream of the backlog: a decision, after its page has stated what is booked."""
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.access.scopes import Scope
@@ -14,13 +13,12 @@ from metering.corrections.resolve_stream import (
     UnknownStreamError,
     resolve_stream,
 )
-from metering.dashboard.access import needs
 from metering.dashboard.errors import ChangedError, InvalidFormError
-from metering.dashboard.forms import read_signed_form
+from metering.dashboard.forms import Form, form_routes
 from metering.dashboard.links import link
 from metering.dashboard.page_rendering import open_page_request, render_page
 from metering.dashboard.pages.settle import settle_page
-from metering.dashboard.rendering import HEADERS
+from metering.dashboard.rendering import see_other
 from metering.dashboard.sessions import Viewer
 from metering.server.bootstrap import Service
 from metering.streams.resolutions import ResolutionAction
@@ -28,16 +26,10 @@ from metering.streams.resolutions import ResolutionAction
 
 def backlog_form_routes(service: Service) -> list[Route]:
     """The route that receives the forms of the backlog page."""
-
-    @needs(Scope.CORRECTIONS_WRITE)
-    async def settle(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_settle, service, request, viewer, form)
-
-    return [Route("/backlog/settle", settle, methods=["POST"])]
+    return form_routes(service, {"/backlog/settle": _settle}, Scope.CORRECTIONS_WRITE)
 
 
-def _settle(service: Service, request: Request, viewer: Viewer, form: dict[str, str]) -> Response:
+def _settle(service: Service, request: Request, viewer: Viewer, form: Form) -> Response:
     action = form.get("action", "")
     if action not in set(ResolutionAction):
         raise InvalidFormError(f"action: one of {', '.join(ResolutionAction)}")
@@ -62,5 +54,4 @@ def _settle(service: Service, request: Request, viewer: Viewer, form: dict[str, 
             return render_page(asked, page, here=link("settle"), status=ChangedError.status)
     except (InvalidResolutionError, NotInBacklogError, UnknownStreamError) as error:
         raise InvalidFormError(str(error)) from error
-    done = link("backlog", settled=stream_id, customer=customer_id)
-    return RedirectResponse(done, status_code=303, headers=HEADERS)
+    return see_other(link("backlog", settled=stream_id, customer=customer_id))

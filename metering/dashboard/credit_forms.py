@@ -1,13 +1,9 @@
 """The forms of the credits pages: make a grant, void it, refund it."""
 
-from collections.abc import Callable
-from datetime import MAXYEAR, UTC, datetime
 from decimal import Decimal
-from typing import TypeVar
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.access.scopes import Scope
@@ -19,43 +15,34 @@ from metering.credits.end_grant import GrantNotActiveError, UnknownGrantError, r
 from metering.credits.grant import Funding, GrantLimits
 from metering.credits.terms import GrantTerms, InvalidGrantError
 from metering.customers.store import UnknownCustomerError
-from metering.dashboard.access import needs
 from metering.dashboard.errors import InvalidFormError
-from metering.dashboard.forms import read_signed_form
+from metering.dashboard.fields import day, required_text
+from metering.dashboard.forms import Form, form_routes, once_key, said_on_page
 from metering.dashboard.links import link
-from metering.dashboard.rendering import HEADERS
+from metering.dashboard.rendering import see_other
 from metering.dashboard.sessions import Viewer
 from metering.dashboard.values import money
 from metering.server.bootstrap import Service
 
-Form = dict[str, str]
-ResultT = TypeVar("ResultT")
 _MAX_TEXT, _MOST_PLACES = 500, 12
+_REFUSED = (
+    InvalidGrantError,
+    UnknownGrantError,
+    GrantNotActiveError,
+    TooManyGrantsError,
+    UnknownCustomerError,
+    IdempotencyKeyReusedError,
+    RequestInFlightError,
+)
 
 
 def credit_form_routes(service: Service) -> list[Route]:
     """The routes that receive the forms."""
-
-    @needs(Scope.CREDITS_READ, Scope.CREDITS_WRITE)
-    async def create(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_create, service, viewer, form)
-
-    @needs(Scope.CREDITS_READ, Scope.CREDITS_WRITE)
-    async def void(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_void, service, viewer, form)
-
-    @needs(Scope.CREDITS_READ, Scope.CREDITS_WRITE)
-    async def refund(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
-        return await run_in_threadpool(_refund, service, viewer, form)
-
-    endpoints = {"credits/create": create, "grant/void": void, "grant/refund": refund}
-    return [Route(f"/{path}", endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
+    handlers = {"/credits/create": _create, "/grant/void": _void, "/grant/refund": _refund}
+    return form_routes(service, handlers, Scope.CREDITS_READ, Scope.CREDITS_WRITE)
 
 
-def _create(service: Service, viewer: Viewer, form: Form) -> Response:
+def _create(service: Service, _: Request, viewer: Viewer, form: Form) -> Response:
     if form.get("funding") not in set(Funding):
         raise InvalidFormError(f"funding: one of {', '.join(Funding)}")
     models = [each.strip() for each in form.get("models", "").split(",") if each.strip()]
@@ -66,82 +53,49 @@ def _create(service: Service, viewer: Viewer, form: Form) -> Response:
         funding=Funding(form["funding"]),
         reason=_text(form, "reason"),
         priority=_number(form, "priority"),
-        expires_at=_day(form, "expires"),
+        expires_at=day(form, "expires"),
         limits=GrantLimits(models=tuple(models)),
     )
-    made = _done(
-        lambda: create_grant(
-            engine=service.engine,
-            idempotency_key=f"dashboard {_once(form)}",
-            terms=terms,
-            by=viewer.actor,
-            now=utc_now(),
+    with said_on_page(*_REFUSED):
+        made = create_grant(
+            engine=service.engine, idempotency_key=once_key(form), terms=terms, by=viewer.actor, now=utc_now()
         )
-    )
     return _to("grant", grant_id=made.grant_id, done=f"Grant {made.grant_id} made.")
 
 
-def _void(service: Service, viewer: Viewer, form: Form) -> Response:
+def _void(service: Service, _: Request, viewer: Viewer, form: Form) -> Response:
     grant_id = _text(form, "grant_id")
     if form.get("confirm", "").strip() != grant_id:
         raise InvalidFormError("confirm: type the id of the grant to void it")
     reason = _text(form, "reason")
-    _done(
-        lambda: void_grant(engine=service.engine, grant_id=grant_id, reason=reason, by=viewer.actor, now=utc_now())
-    )
+    with said_on_page(*_REFUSED):
+        void_grant(engine=service.engine, grant_id=grant_id, reason=reason, by=viewer.actor, now=utc_now())
     return _to("grant", grant_id=grant_id, done=f"Grant {grant_id} voided.")
 
 
-def _refund(service: Service, viewer: Viewer, form: Form) -> Response:
+def _refund(service: Service, _: Request, viewer: Viewer, form: Form) -> Response:
     grant_id, reason = _text(form, "grant_id"), _text(form, "reason")
     amount = _cents(form, "usd") if form.get("usd", "").strip() else None
-    entry = _done(
-        lambda: refund_grant(
+    with said_on_page(*_REFUSED):
+        entry = refund_grant(
             engine=service.engine,
-            idempotency_key=f"dashboard {_once(form)}",
+            idempotency_key=once_key(form),
             grant_id=grant_id,
             usd_cents=amount,
             reason=reason,
             by=viewer.actor,
             now=utc_now(),
         )
-    )
     credit, price = money(entry.usd_cents.copy_abs()), money(Decimal(entry.released_cents))
     return _to("grant", grant_id=grant_id, done=f"{credit} of credit refunded: pay back {price}.")
 
 
-def _done(change: Callable[[], ResultT]) -> ResultT:
-    """The result of a change; what the form cannot do is said on its page."""
-    try:
-        return change()
-    except (
-        InvalidGrantError,
-        UnknownGrantError,
-        GrantNotActiveError,
-        TooManyGrantsError,
-        UnknownCustomerError,
-        IdempotencyKeyReusedError,
-        RequestInFlightError,
-    ) as error:
-        raise InvalidFormError(str(error)) from error
-
-
 def _to(path: str, **filters: str) -> Response:
-    return RedirectResponse(link(path, **filters), status_code=303, headers=HEADERS)
+    return see_other(link(path, **filters))
 
 
 def _text(form: Form, name: str) -> str:
-    value = form.get(name, "").strip()
-    if not value or len(value) > _MAX_TEXT:
-        raise InvalidFormError(f"{name}: required, at most {_MAX_TEXT} characters")
-    return value
-
-
-def _once(form: Form) -> str:
-    once = form.get("once", "")
-    if not 16 <= len(once) <= 64:
-        raise InvalidFormError("once: send the form of the page")
-    return once
+    return required_text(form, name, longest=_MAX_TEXT)
 
 
 def _cents(form: Form, name: str) -> Decimal:
@@ -159,16 +113,3 @@ def _number(form: Form, name: str) -> int:
     if not value.isascii() or not value.isdigit() or len(value) > 4:
         raise InvalidFormError(f"{name}: expected a number, got {value[:20]!r}")
     return int(value)
-
-
-def _day(form: Form, name: str) -> datetime | None:
-    value = form.get(name, "").strip()
-    if not value:
-        return None
-    try:
-        day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise InvalidFormError(f"{name}: expected a date such as 2027-12-01, got {value[:20]!r}") from error
-    if day.year >= MAXYEAR:
-        raise InvalidFormError(f"{name}: expected a year before {MAXYEAR}")
-    return day

@@ -7,7 +7,7 @@ from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
 from metering.core.cursors import InvalidCursorError
@@ -15,7 +15,7 @@ from metering.core.errors import MeteringError
 from metering.core.period import InvalidPeriodError
 from metering.core.request_id import current_request_id
 from metering.customers.store import UnknownCustomerError
-from metering.dashboard.rendering import HEADERS, Theme, render, theme_of
+from metering.dashboard.rendering import HEADERS, Theme, render, see_other, theme_of
 from metering.db.engine import DatabaseUnavailableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
 from metering.exports.export_month import NotForExcelError
@@ -112,7 +112,7 @@ def _to_sign_in(request: Request) -> Response:
     if request.headers.get("hx-request"):
         return Response(status_code=401, headers={**HEADERS, "hx-redirect": SIGN_IN})
     target = f"{request.url.path}{'?' if request.url.query else ''}{request.url.query}"
-    return RedirectResponse(f"{SIGN_IN}?{urlencode({'next': target})}", status_code=303, headers=HEADERS)
+    return see_other(f"{SIGN_IN}?{urlencode({'next': target})}")
 
 
 def _answer_dashboard_error(request: Request, error: Exception) -> Response:

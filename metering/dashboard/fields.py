@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import MAXYEAR, UTC, datetime
 from decimal import Decimal
 
 from metering.core.errors import MeteringError
@@ -99,6 +100,36 @@ def text(form: Mapping[str, str], name: str, *, longest: int) -> str:
     if len(given) > longest:
         raise FieldError(name, f"at most {longest} characters")
     return given
+
+
+def required_text(form: Mapping[str, str], name: str, *, longest: int) -> str:
+    """A text without the spaces around it.
+
+    Raises:
+        FieldError: it is empty or too long.
+    """
+    given = form.get(name, "").strip()
+    if not given or len(given) > longest:
+        raise FieldError(name, f"required, at most {longest} characters")
+    return given
+
+
+def day(form: Mapping[str, str], name: str) -> datetime | None:
+    """The beginning of a day in UTC; None for an empty field.
+
+    Raises:
+        FieldError: it is none, or in the last year that a time can have.
+    """
+    given = form.get(name, "").strip()
+    if not given:
+        return None
+    try:
+        begins = datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise FieldError(name, f"expected a date such as 2027-01-31, got {given[:20]!r}") from error
+    if begins.year == MAXYEAR:
+        raise FieldError(name, f"expected a date before the year {MAXYEAR}")
+    return begins
 
 
 def _number(name: str, given: str) -> Decimal:

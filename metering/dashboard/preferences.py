@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from sqlalchemy import Connection
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.core.time_zones import UTC_ZONE, find_zone, shown_zone
@@ -14,7 +14,7 @@ from metering.customers.queries.time_zones import time_zones_of, zone_problems
 from metering.dashboard.access import needs
 from metering.dashboard.errors import InvalidFormError
 from metering.dashboard.forms import own_page, read_signed_form
-from metering.dashboard.rendering import HEADERS, THEME_COOKIE, Theme, theme_of
+from metering.dashboard.rendering import THEME_COOKIE, Theme, see_other, theme_of
 from metering.dashboard.times import Clock, ZoneChoice
 from metering.server.bootstrap import Service
 
@@ -86,7 +86,7 @@ def preference_routes(service: Service) -> list[Route]:
     @needs()
     async def choose(request: Request) -> Response:
         _, form = await read_signed_form(request, engine=service.engine)
-        response = RedirectResponse(own_page(form.get("back")), status_code=303, headers=HEADERS)
+        response = see_other(own_page(form.get("back")))
         for field, cookie, allowed in (("theme", THEME_COOKIE, Theme), ("zone", ZONE_COOKIE, ZoneChoice)):
             value = form.get(field)
             if value is None:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from metering.dashboard import values
 from metering.dashboard.tables import exact, shown
@@ -122,3 +122,8 @@ def render(
     html = _templates.get_template(template).render(context, theme=theme.value)
     headers = {**HEADERS, "cache-control": "no-store"}
     return Response(html, status, headers, media_type="text/html")
+
+
+def see_other(address: str) -> RedirectResponse:
+    """The answer to a form that was sent: the browser reads this page, and reloading it sends nothing again."""
+    return RedirectResponse(address, status_code=303, headers=HEADERS)

@@ -10,14 +10,14 @@ from time import monotonic
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.core.clock import utc_now
 from metering.dashboard.access import needs, open_to_all
 from metering.dashboard.errors import SIGN_IN, DashboardError, TooManyAttemptsError
 from metering.dashboard.forms import own_page, read_form, read_signed_form
-from metering.dashboard.rendering import HEADERS, render, theme_of
+from metering.dashboard.rendering import render, see_other, theme_of
 from metering.dashboard.sessions import delete_cookie, set_cookie, sign_in, sign_out
 from metering.server.bootstrap import Service
 
@@ -77,7 +77,7 @@ def sign_in_routes(service: Service) -> list[Route]:
                 return _form(request, destination, refusal, headers={"retry-after": str(wait)})
             failed.add(address)
             return _form(request, destination, error)
-        response = RedirectResponse(destination, status_code=303, headers=HEADERS)
+        response = see_other(destination)
         set_cookie(response, session, secure=request.url.scheme == "https", lifetime=lifetime)
         return response
 
@@ -85,7 +85,7 @@ def sign_in_routes(service: Service) -> list[Route]:
     async def leave(request: Request) -> Response:
         await read_signed_form(request, engine=service.engine)
         await run_in_threadpool(sign_out, request, engine=service.engine)
-        response = RedirectResponse(SIGN_IN, status_code=303, headers=HEADERS)
+        response = see_other(SIGN_IN)
         delete_cookie(response)
         return response
 

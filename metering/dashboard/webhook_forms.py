@@ -1,11 +1,9 @@
 """The forms of webhook endpoints: create, change, pause, rotate, test, replay, delete. A secret is shown once."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.access.scopes import Scope
@@ -27,49 +25,47 @@ from metering.alerts.send_webhooks import try_endpoint
 from metering.alerts.store.deliveries import UnknownDeliveryError
 from metering.alerts.store.endpoints import UnknownEndpointError
 from metering.core.clock import utc_now
-from metering.dashboard.access import needs
 from metering.dashboard.errors import InvalidFormError, NotFoundError
 from metering.dashboard.fields import FormState, refused, text, whole_number
-from metering.dashboard.forms import read_signed_form
+from metering.dashboard.forms import Form, FormHandler, form_routes, said_on_page
 from metering.dashboard.links import link
 from metering.dashboard.page_rendering import open_page_request, render_page
 from metering.dashboard.pages.webhook import NewSecret, new_webhook_page, type_field, webhook_page
-from metering.dashboard.rendering import HEADERS
+from metering.dashboard.rendering import see_other
 from metering.dashboard.sessions import Viewer
 from metering.server.bootstrap import Service
 from metering.server.outgoing import build_webhook_sender
 
-Form = dict[str, str]
 _FIELDS = ("url", "description")
 _LONGEST_URL = 2048
 _REFUSED = (InvalidUrlError, InvalidEndpointError, TooManyEndpointsError, InvalidFormError)
-Handler = Callable[[Service, Request, Viewer, Form], Response]
 
 
 def webhook_form_routes(service: Service) -> list[Route]:
     """The routes that receive the forms of webhook endpoints."""
-    handlers: dict[str, Handler] = {
-        "create": _create,
-        "change": _change,
-        "pause": _pause,
-        "rotate": _rotate,
-        "test": _test,
-        "replay": _replay,
-        "delete": _delete,
+    handlers: dict[str, FormHandler] = {
+        "/webhook/create": _create,
+        "/webhook/change": _change,
+        "/webhook/pause": _pause,
+        "/webhook/rotate": _rotate,
+        "/webhook/test": _test,
+        "/webhook/replay": _replay,
+        "/webhook/delete": _delete,
     }
-    return [_route(service, name, handler) for name, handler in handlers.items()]
+    known = {path: _known(handler) for path, handler in handlers.items()}
+    return form_routes(service, known, Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE)
 
 
-def _route(service: Service, name: str, handler: Handler) -> Route:
-    @needs(Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE)
-    async def endpoint(request: Request) -> Response:
-        viewer, form = await read_signed_form(request, engine=service.engine)
+def _known(handler: FormHandler) -> FormHandler:
+    """The same; what does not exist is answered with 404."""
+
+    def handle(service: Service, request: Request, viewer: Viewer, form: Form) -> Response:
         try:
-            return await run_in_threadpool(handler, service, request, viewer, form)
+            return handler(service, request, viewer, form)
         except (UnknownEndpointError, UnknownDeliveryError) as error:
             raise NotFoundError(str(error)) from error
 
-    return Route(f"/webhook/{name}", endpoint, methods=["POST"])
+    return handle
 
 
 def _create(service: Service, request: Request, viewer: Viewer, form: Form) -> Response:
@@ -159,7 +155,7 @@ def _replay(service: Service, _: Request, viewer: Viewer, form: Form) -> Respons
     """One missed delivery, or all since a day."""
     endpoint_id, delivery_id = _endpoint_id(form), text(form, "delivery_id", longest=128)
     now = utc_now()
-    try:
+    with said_on_page(EndpointDisabledError):
         if delivery_id:
             replay_delivery(engine=service.engine, delivery_id=delivery_id, by=viewer.actor, now=now)
             return _to(endpoint_id, replayed="1")
@@ -167,8 +163,6 @@ def _replay(service: Service, _: Request, viewer: Viewer, form: Form) -> Respons
         count = replay_failed(
             engine=service.engine, endpoint_id=endpoint_id, since=since, by=viewer.actor, now=now
         )
-    except EndpointDisabledError as error:
-        raise InvalidFormError(str(error)) from error
     return _to(endpoint_id, replayed=str(count))
 
 
@@ -177,7 +171,7 @@ def _delete(service: Service, _: Request, viewer: Viewer, form: Form) -> Respons
     if form.get("confirm") != "yes":
         raise InvalidFormError("confirm: tick the box to delete the destination")
     delete_endpoint(engine=service.engine, endpoint_id=endpoint_id, by=viewer.actor, now=utc_now())
-    return RedirectResponse(link("alerts", deleted=endpoint_id), status_code=303, headers=HEADERS)
+    return see_other(link("alerts", deleted=endpoint_id))
 
 
 def _types(form: Form) -> list[str]:
@@ -198,5 +192,4 @@ def _endpoint_id(form: Form) -> str:
 
 
 def _to(endpoint_id: str, **done: str) -> Response:
-    address = link("webhook", endpoint_id=endpoint_id, **done)
-    return RedirectResponse(address, status_code=303, headers=HEADERS)
+    return see_other(link("webhook", endpoint_id=endpoint_id, **done))
