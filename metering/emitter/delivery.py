@@ -20,7 +20,8 @@ _MAX_ANSWER_BYTES = 8 << 20
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 30.0
 _MAX_RETRY_AFTER_SECONDS = 60.0
-_RETRYABLE = frozenset({408, 425, 429})
+# Answers that a service, or what stands before it, gives for a while only.
+_PASSING = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +107,22 @@ class Delivery:
             named = _rejections(answer, count)
             overall = f"422: {answer[:300].decode(errors='replace')}"
             return Verdict(done=True, rejected={index: named.get(index, overall) for index in range(count)})
-        if status in (401, 403):
-            problem = f"{status} from {self._endpoint}: the emitter's `key` is wrong or lacks the role ingest"
-            return Verdict(done=False, problem=problem, misconfigured=True)
-        if status >= 500 or status in _RETRYABLE:
-            problem = f"{status} from {self._endpoint}"
-            return Verdict(done=False, problem=problem, retry_after=_retry_after(response))
-        problem = f"{status} from {self._endpoint}: the emitter's `url` does not lead to the ingest API"
-        return Verdict(done=False, problem=problem, misconfigured=True)
+        problem, misconfigured = trouble_of(status, self._endpoint, serves="the ingest API")
+        retry_after = None if misconfigured else _retry_after(response)
+        return Verdict(done=False, problem=problem, retry_after=retry_after, misconfigured=misconfigured)
+
+
+def trouble_of(status: int, endpoint: str, *, serves: str) -> tuple[str, bool]:
+    """(problem, misconfigured) of a status other than the service's own answers: it passes, or a setting is wrong.
+
+    `serves` is what the emitter's `url` should lead to.
+    """
+    problem = f"{status} from {endpoint}"
+    if status in (401, 403):
+        return f"{problem}: the emitter's `key` is wrong or lacks the role ingest", True
+    if status >= 500 or status in _PASSING:
+        return problem, False
+    return f"{problem}: the emitter's `url` does not lead to {serves}", True
 
 
 def current_key(key: str | Callable[[], str]) -> str:

@@ -8,13 +8,11 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from metering.emitter.delivery import current_key
+from metering.emitter.delivery import current_key, trouble_of
 from metering.emitter.hold import Hold, HoldRefused, HoldRequest
 from metering.emitter.hold_answers import document_of, held, refusal
 
 _MAX_ANSWER_BYTES = 1 << 20
-# Answers that a service, or what stands before it, gives for a while only.
-_PASSING = frozenset({408, 425, 429})
 # The service knows what it was asked for, and refuses it for good.
 _REFUSING = frozenset({400, 402, 409, 413, 415, 422})
 _KEPT_ALIVE_SECONDS = 60.0
@@ -72,13 +70,8 @@ class HoldClient:
         return False if status == 409 else self._judge(status)
 
     def _judge(self, status: int) -> NoAnswer:
-        if status in (401, 403):
-            problem = f"{status} from {self._endpoint}: the emitter's `key` is wrong or lacks the role ingest"
-            return NoAnswer(problem, may_have_arrived=False, misconfigured=True)
-        if status >= 500 or status in _PASSING:
-            return NoAnswer(f"{status} from {self._endpoint}")
-        problem = f"{status} from {self._endpoint}: the emitter's `url` does not lead to a service with holds"
-        return NoAnswer(problem, may_have_arrived=False, misconfigured=True)
+        problem, misconfigured = trouble_of(status, self._endpoint, serves="a service with holds")
+        return NoAnswer(problem, may_have_arrived=not misconfigured, misconfigured=misconfigured)
 
     def _send(self, method: str, url: str, body: bytes | None, seconds: float) -> tuple[int, bytes] | NoAnswer:
         deadline = time.monotonic() + seconds

@@ -10,12 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from metering.emitter.allowance import Allowance
 from metering.emitter.hold import Hold, HoldRefused, HoldRequest, HoldSettings, HoldUnavailable, PriceUnknown
 from metering.emitter.hold_client import HoldClient, NoAnswer
-from metering.emitter.reports import Troubles
+from metering.emitter.reports import Counters, Troubles
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ class Holds:
         self._url, self._key, self._settings = url, key, settings
         self._allowance = Allowance(settings)
         self._troubles = Troubles(log)
+        self._counters = Counters(HoldStats)
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys((field.name for field in fields(HoldStats)), 0)
         self._waiting = self._releasing = 0
         self._client: HoldClient | None = None
         self._askers: ThreadPoolExecutor | None = None
@@ -80,12 +80,11 @@ class Holds:
 
     def stats(self) -> HoldStats:
         """What became of holds so far."""
-        with self._lock:
-            return HoldStats(**self._counts)
+        return self._counters.snapshot()
 
     def count_stopped(self, streams: int) -> None:
         """Count streams that had to end."""
-        self._count(stopped=streams)
+        self._counters.add(stopped=streams)
 
     def take(self, request: HoldRequest) -> Hold:
         """The hold of a stream; waits in this thread.
@@ -129,7 +128,7 @@ class Holds:
         answer = self._connected().release(customer_id, stream_id, seconds=self._settings.timeout)
         if isinstance(answer, NoAnswer):
             raise HoldUnavailable(f"the hold was not released: {answer.problem}")
-        self._count(released=answer)
+        self._counters.add(released=answer)
         return answer
 
     def release_later(self, *, customer_id: str, stream_id: str) -> None:
@@ -215,22 +214,22 @@ class Holds:
     def _conclude(self, job: _Job, answer: Hold | HoldRefused | NoAnswer) -> Hold:
         request = job.request
         if isinstance(answer, Hold):
-            self._count(held=1)
+            self._counters.add(held=1)
             self._troubles.passes(_SERVICE, "the service answers requests for holds again")
             if answer.held_usd_cents is not None:
                 self._allowance.note(request, answer.held_usd_cents)
             return answer
         if isinstance(answer, HoldRefused):
             self._troubles.passes(_SERVICE, "the service answers requests for holds again")
-            self._count(**{"price_unknown" if isinstance(answer, PriceUnknown) else "refused": 1})
+            self._counters.add(**{"price_unknown" if isinstance(answer, PriceUnknown) else "refused": 1})
             raise answer
         kind = "setting" if answer.misconfigured else "service"
         if self._allowance.take(request):
             self._troubles.arises(_SERVICE, kind, "no hold: %s; streams pass without one", answer.problem)
-            self._count(failed_open=1)
+            self._counters.add(failed_open=1)
             return Hold(customer_id=request.customer_id, stream_id=request.stream_id, failed_open=True)
         self._troubles.arises(_SERVICE, kind, "no hold: %s; streams do not pass", answer.problem)
-        self._count(unavailable=1)
+        self._counters.add(unavailable=1)
         self._give_up(job)
         raise HoldUnavailable(f"the budget cannot be checked: {answer.problem}")
 
@@ -248,7 +247,7 @@ class Holds:
             if isinstance(answer, NoAnswer):
                 log.debug("a hold was not released, and expires: %s", answer.problem)
             else:
-                self._count(released=answer)
+                self._counters.add(released=answer)
         finally:
             with self._lock:
                 self._releasing -= 1
@@ -258,8 +257,3 @@ class Holds:
             if self._client is None:
                 self._client = HoldClient(url=self._url, key=self._key, connections=_THREADS + 2)
             return self._client
-
-    def _count(self, **amounts: int) -> None:
-        with self._lock:
-            for name, amount in amounts.items():
-                self._counts[name] += amount

@@ -73,7 +73,7 @@ class Pump:
         """
         self._options = options
         self._on_stop = on_stop
-        self.counters = Counters()
+        self.counters = Counters(EmitterStats)
         self._errors = ErrorLog(log)
         self._troubles = Troubles(log)
         self._wake = threading.Condition()

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 _QUIET_SECONDS = 10.0
 _MAX_KINDS = 64
@@ -34,21 +35,30 @@ class EmitterStats:
     """Requests that had to be repeated."""
 
 
-class Counters:
-    """A mutable `EmitterStats` that any thread can add to."""
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def __init__(self) -> None:
+
+StatsT = TypeVar("StatsT", bound=_Dataclass)
+
+
+class Counters(Generic[StatsT]):
+    """Mutable stats that any thread can add to: a dataclass whose fields are all counts."""
+
+    def __init__(self, stats: type[StatsT]) -> None:
+        self._stats = stats
         self._lock = threading.Lock()
-        self._values = dict.fromkeys((field.name for field in fields(EmitterStats)), 0)
+        self._values = dict.fromkeys((field.name for field in fields(stats)), 0)
 
     def add(self, **amounts: int) -> None:
         with self._lock:
             for name, amount in amounts.items():
                 self._values[name] += amount
 
-    def snapshot(self, *, spooled: int) -> EmitterStats:
+    def snapshot(self, **now: int) -> StatsT:
+        """The counts so far; those in `now` are not counted up but known."""
         with self._lock:
-            return replace(EmitterStats(**self._values), spooled=spooled)
+            return self._stats(**{**self._values, **now})
 
 
 class Troubles:

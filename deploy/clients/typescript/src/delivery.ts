@@ -7,7 +7,8 @@ import { type PauseReason, retryAfterMs } from "./backoff.js";
 
 const GZIP_FROM_BYTES = 4_096;
 const MAX_ANSWER_BYTES = 8 * 2 ** 20;
-const RETRYABLE: ReadonlySet<number> = new Set([408, 425, 429]);
+/** Answers that a service, or what stands before it, gives for a while only. */
+const PASSING: ReadonlySet<number> = new Set([408, 425, 429]);
 
 const compress = promisify(gzip);
 
@@ -108,7 +109,7 @@ export class Delivery {
       const { signal } = controller;
       const response = await fetch(this.#endpoint, { method: "POST", headers, body, signal, redirect: "manual" });
       const retryAfter = response.headers.get("retry-after");
-      return { status: response.status, body: await readBounded(response), retryAfter };
+      return { status: response.status, body: await readBounded(response, MAX_ANSWER_BYTES), retryAfter };
     } finally {
       clearTimeout(timer);
     }
@@ -133,7 +134,6 @@ export class Delivery {
 
   #judge(answer: Answer, count: number): Verdict {
     const { status, body } = answer;
-    const from = `${status} from ${this.#endpoint}`;
     if (status === 200) {
       const told = { rejected: rejections(body, count), warnings: warnings(body), stop: stops(body) };
       return { ...NONE, done: true, ...told };
@@ -144,19 +144,27 @@ export class Delivery {
       const all = Array.from({ length: count }, (_, index) => [index, named.get(index) ?? overall] as const);
       return { ...NONE, done: true, rejected: new Map(all) };
     }
-    if (status === 401 || status === 403) {
-      const problem = `${from}: the emitter's \`key\` is wrong or lacks the role ingest`;
-      return { ...NONE, misconfigured: true, problem };
-    }
-    if (status >= 500 || RETRYABLE.has(status)) {
-      return { ...NONE, problem: from, retryAfterMs: retryAfterMs(answer.retryAfter) };
-    }
-    return {
-      ...NONE,
-      misconfigured: true,
-      problem: `${from}: the emitter's \`url\` does not lead to the ingest API`,
-    };
+    const trouble = troubleOf(status, this.#endpoint, "the ingest API");
+    const pause = trouble.misconfigured ? undefined : retryAfterMs(answer.retryAfter);
+    return { ...NONE, ...trouble, retryAfterMs: pause };
   }
+}
+
+/**
+ * The trouble behind a status other than the service's own answers: it passes by itself, or a setting is wrong.
+ * `serves` is what the emitter's `url` should lead to.
+ */
+export function troubleOf(
+  status: number,
+  endpoint: string,
+  serves: string,
+): Pick<Verdict, "misconfigured" | "problem"> {
+  const problem = `${status} from ${endpoint}`;
+  if (status === 401 || status === 403) {
+    return { misconfigured: true, problem: `${problem}: the emitter's \`key\` is wrong or lacks the role ingest` };
+  }
+  if (status >= 500 || PASSING.has(status)) return { misconfigured: false, problem };
+  return { misconfigured: true, problem: `${problem}: the emitter's \`url\` does not lead to ${serves}` };
 }
 
 /** Refuse what cannot be sent in a header, such as the `…` of an example. */
@@ -166,12 +174,13 @@ export function checkKey(key: unknown): void {
   }
 }
 
-async function readBounded(response: Response): Promise<string> {
+/** The text of an answer, which may not be longer. */
+export async function readBounded(response: Response, most: number): Promise<string> {
   const parts: Uint8Array[] = [];
   let size = 0;
   for await (const part of response.body ?? []) {
     size += part.length;
-    if (size > MAX_ANSWER_BYTES) throw new Error(`an answer of more than ${MAX_ANSWER_BYTES} bytes`);
+    if (size > most) throw new Error(`an answer of more than ${most} bytes`);
     parts.push(part);
   }
   return Buffer.concat(parts).toString("utf8");

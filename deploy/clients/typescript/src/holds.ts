@@ -1,7 +1,7 @@
 /** Asks the service for holds, and releases them. Every wait is bounded. */
 
 import { picounits } from "./answers/decimal.js";
-import { type Key, checkKey } from "./delivery.js";
+import { type Key, checkKey, readBounded, troubleOf } from "./delivery.js";
 import {
   type Hold,
   HoldRefused,
@@ -15,7 +15,6 @@ import {
 import { type Log, Troubles } from "./reports.js";
 
 const MAX_ANSWER_BYTES = 2 ** 20;
-const PASSING: ReadonlySet<number> = new Set([408, 425, 429]);
 const REFUSING: ReadonlySet<number> = new Set([400, 402, 409, 413, 415, 422]);
 const PAUSES_MS = [20, 100];
 const MINUTE_MS = 60_000;
@@ -160,11 +159,8 @@ export class Holds {
   }
 
   #judge(status: number): NoAnswer {
-    const from = `${status} from ${this.#endpoint}`;
-    if (status >= 500 || PASSING.has(status)) return { problem: from, mayHaveArrived: true, misconfigured: false };
-    const isKey = status === 401 || status === 403;
-    const why = isKey ? "`key` is wrong or lacks the role ingest" : "`url` has no holds";
-    return { problem: `${from}: the emitter's ${why}`, mayHaveArrived: false, misconfigured: true };
+    const trouble = troubleOf(status, this.#endpoint, "a service with holds");
+    return { ...trouble, mayHaveArrived: !trouble.misconfigured };
   }
 
   async #send(method: string, url: string, ms: number, body?: string): Promise<Answer | NoAnswer> {
@@ -190,15 +186,9 @@ export class Holds {
 }
 
 async function documentOf(response: Response): Promise<Record<string, unknown>> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for await (const part of response.body ?? []) {
-    size += part.length;
-    if (size > MAX_ANSWER_BYTES) throw new Error(`an answer of more than ${MAX_ANSWER_BYTES} bytes`);
-    parts.push(part);
-  }
+  const text = await readBounded(response, MAX_ANSWER_BYTES);
   try {
-    const document: unknown = JSON.parse(Buffer.concat(parts).toString("utf8"));
+    const document: unknown = JSON.parse(text);
     return typeof document === "object" && document !== null ? (document as Record<string, unknown>) : {};
   } catch {
     return {};
