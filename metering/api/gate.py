@@ -14,7 +14,9 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from metering.api.auth import Authenticator, UnauthorizedError
+from metering.access.keys import Key
+from metering.access.scopes import Scope as KeyScope
+from metering.api.auth import Authenticator, UnauthorizedError, require_scope
 from metering.api.failures import Failures
 from metering.api.key_limits import KeyLimiter, TooManyRequestsError
 from metering.api.problems import METHOD_NOT_ALLOWED, PayloadTooLargeError, error_response, problem_response
@@ -56,6 +58,18 @@ class Limits:
     shares: Shares
     watch: DatabaseWatch
     failures: Failures
+
+    async def key_of_writer(self, authorization: str | None, *, needs: KeyScope) -> Key:
+        """The key of a request that stores facts.
+
+        Raises:
+            DatabaseUnavailableError, UnsafeDatabaseError: nothing may be stored now.
+            UnauthorizedError, ForbiddenError: the key is none, or does not have the scope.
+        """
+        self.watch.require_durable()
+        key = await self.authenticator.key_async(authorization)
+        require_scope(key, needs)
+        return key
 
 
 class ClientGoneError(Exception):

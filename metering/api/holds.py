@@ -15,7 +15,7 @@ from starlette.types import Scope as AsgiScope
 from metering.access.keys import Key
 from metering.access.scopes import Scope
 from metering.api.answers import time_text
-from metering.api.auth import ForbiddenError, require_scope
+from metering.api.auth import ForbiddenError
 from metering.api.gate import MAX_BODY_BYTES, Limits
 from metering.api.parameters import nul_at, unknown_names
 from metering.api.problems import InvalidParameterError, PayloadTooLargeError
@@ -85,9 +85,7 @@ class HoldsEndpoint:
             MeteringError: it is refused; the gate answers.
         """
         request = Request(scope, receive)
-        self._limits.watch.require_durable()
-        key = await self._limits.authenticator.key_async(request.headers.get("authorization"))
-        require_scope(key, self.scope)
+        key = await self._limits.key_of_writer(request.headers.get("authorization"), needs=self.scope)
         self._limits.keys.enter(key)
         try:
             hold = await self._writer.admit(await _read(request, key))

@@ -20,7 +20,6 @@ from starlette.types import Scope as AsgiScope
 
 from metering.access.keys import Key
 from metering.access.scopes import Scope
-from metering.api.auth import require_scope
 from metering.api.gate import Limits
 from metering.budgets.hold_writer import HoldNotCommittedError, HoldQueueFullError, HoldWriter
 from metering.events.events import Inlet
@@ -147,9 +146,7 @@ class IngestEndpoint:
             MeteringError: it is refused; the gate answers.
         """
         request = Request(scope, receive)
-        self._limits.watch.require_durable()
-        key = await self._limits.authenticator.key_async(request.headers.get("authorization"))
-        require_scope(key, self.scope)
+        key = await self._limits.key_of_writer(request.headers.get("authorization"), needs=self.scope)
         self._limits.keys.enter(key)
         try:
             response = await self._answer(request, key)
