@@ -11,7 +11,7 @@ from metering.events.usage import Usage
 from metering.streams.bill import Flag
 from tests.alerts.watched import NOW, Watched
 from tests.builders.posted import stream
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import browse
 from tests.dashboard.reading import links_of, rows_of
 from tests.running_api import Api
 
@@ -89,8 +89,7 @@ def test_charges_are_listed_by_flag(api: Api) -> None:
 
 def test_the_dashboard_lists_and_sums_the_streams_with_a_flag_and_the_alert_leads_there(api: Api) -> None:
     flagged = post_flagged(api)
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     ends = {"from": "2026-11-01", "to": "2026-12-01"}
     page = browser.get("streams", flag=Flag.INCONSISTENT_USAGE, **ends)
     rows = rows_of(browser.get("streams", flag=Flag.INCONSISTENT_USAGE, csv="streams", **ends).text)

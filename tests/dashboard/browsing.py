@@ -31,3 +31,10 @@ class Browser:
         answer = self.http.get(f"/dashboard/{path}", params=query or None)
         assert answer.status_code == 200, answer.text
         return answer
+
+
+def browse(api: Api, role: Role = Role.ADMIN, customer_id: str | None = None) -> Browser:
+    """A session that is signed in with a new key."""
+    browser = Browser(api, role, customer_id)
+    assert browser.sign_in().status_code == 303
+    return browser

@@ -9,7 +9,7 @@ import pytest
 
 from metering.access.scopes import Role
 from tests.builders.posted import stream
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.running_api import Api, bill
 
 HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
@@ -18,9 +18,7 @@ HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
 @pytest.fixture
 def admin(api: Api) -> Browser:
     assert bill(api, stream("s"))["cost_usd_cents"] == "0.4985"
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 def preview(admin: Browser, **changes: str) -> httpx2.Response:
@@ -101,8 +99,7 @@ def test_an_unknown_customer_is_not_found(admin: Browser) -> None:
 
 
 def test_only_an_admin_sees_and_sends_the_form(api: Api, admin: Browser) -> None:
-    reader = Browser(api, Role.READ)
-    reader.sign_in()
+    reader = browse(api, Role.READ)
     assert 'action="/dashboard/adjust"' in admin.get("customer", customer_id="acme").text
     assert 'action="/dashboard/adjust"' not in reader.get("customer", customer_id="acme").text
     assert preview(reader).status_code == 403

@@ -10,7 +10,7 @@ from metering.access.scopes import Role
 from metering.alerts.alerts import AlertKind
 from metering.dashboard.pages.alert import KINDS
 from tests.builders.posted import stream
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import rows_of
 from tests.running_api import Api
 
@@ -27,9 +27,7 @@ SPEND = {
 @pytest.fixture
 def admin(api: Api) -> Browser:
     api.post(stream("s"))
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 def send(browser: Browser, what: str, **fields: str) -> httpx2.Response:
@@ -155,15 +153,13 @@ def test_an_alert_is_muted_and_unmuted_and_deleted_only_when_that_is_ticked(api:
 
 def test_a_reader_sees_an_alert_without_forms_and_sends_none(api: Api, admin: Browser) -> None:
     alert_id = create(admin)
-    reader = Browser(api, Role.READ)
-    reader.sign_in()
+    reader = browse(api, Role.READ)
     page = reader.get("alert", alert_id=alert_id).text
     assert "Budget of Acme" in page
     assert "<button>Save" not in page
     assert send(reader, "mute", alert_id=alert_id).status_code == 403
     assert reader.http.get("/dashboard/alert/new").status_code == 403
-    other = Browser(api, Role.READ, "bolt")
-    other.sign_in()
+    other = browse(api, Role.READ, "bolt")
     assert other.http.get(f"/dashboard/alert?alert_id={alert_id}").status_code == 404
 
 

@@ -10,7 +10,7 @@ from metering.access.scopes import Role
 from metering.budgets.budget import Standing
 from metering.dashboard.pages.budgets import runs_out
 from tests.builders.posted import stream
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import hidden_fields, rows_of
 from tests.running_api import Api, bill
 
@@ -28,9 +28,7 @@ HOLD = {
 @pytest.fixture
 def admin(api: Api) -> Browser:
     assert bill(api, stream("s"))["cost_usd_cents"] == "0.4985"
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 def set_budget(admin: Browser, **changes: str) -> httpx2.Response:
@@ -95,8 +93,7 @@ def test_a_form_that_is_not_valid_is_refused_by_name(admin: Browser, changes: di
 def test_a_customer_sees_its_own_budgets_and_no_form(api: Api, admin: Browser) -> None:
     set_budget(admin)
     set_budget(admin, budget_id="everything", customer_id="")
-    own = Browser(api, Role.READ, "acme")
-    assert own.sign_in().status_code == 303
+    own = browse(api, Role.READ, "acme")
     page = own.get("budgets").text
     assert "acme-monthly" in page
     assert "everything" not in page

@@ -9,7 +9,7 @@ import pytest
 
 from metering.access.scopes import Role
 from tests.builders.posted import stream
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import hidden_fields
 from tests.running_api import Api, bill
 
@@ -17,9 +17,7 @@ from tests.running_api import Api, bill
 @pytest.fixture
 def admin(api: Api) -> Browser:
     assert bill(api, stream("s"))["cost_usd_cents"] == "0.4985"
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 def make(admin: Browser, **changes: str) -> httpx2.Response:
@@ -124,8 +122,7 @@ def test_all_grants_are_listed_with_what_is_deferred(admin: Browser) -> None:
 def test_a_customer_sees_its_own_balance_and_cannot_change_it(api: Api, admin: Browser) -> None:
     make(admin)
     (grant,) = grants(api)
-    customer = Browser(api, Role.READ, customer_id="acme")
-    customer.sign_in()
+    customer = browse(api, Role.READ, customer_id="acme")
     assert "Prepaid credit" in customer.get("").text
     page = customer.get("credits").text
     assert "$120.00" in page
@@ -133,7 +130,6 @@ def test_a_customer_sees_its_own_balance_and_cannot_change_it(api: Api, admin: B
     assert "Void" not in customer.get("grant", grant_id=grant["grant_id"]).text
     form = {**hidden_fields(page), "token": customer.token(), "reason": "x", "grant_id": grant["grant_id"]}
     assert customer.http.post("/dashboard/grant/void", data=form).status_code in (403, 404)
-    other = Browser(api, Role.READ, customer_id="globex")
-    other.sign_in()
+    other = browse(api, Role.READ, customer_id="globex")
     assert other.http.get("/dashboard/grant", params={"grant_id": grant["grant_id"]}).status_code == 404
     assert other.http.get("/dashboard/credits", params={"customer_id": "acme"}).status_code == 404

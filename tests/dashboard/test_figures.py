@@ -10,7 +10,7 @@ import pytest
 from metering.access.scopes import Role
 from metering.core.money import EXACT
 from tests.builders.seeded import CONFLICTING, OPEN, UNPRICED, Seeded
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import amounts_of, links_of, rows_of
 
 PAGES = (
@@ -211,8 +211,7 @@ def test_the_footer_counts_ended_streams_that_wait_in_the_backlog(admin: Browser
 
 
 def test_a_customer_sees_the_same_page_and_figures_that_staff_see_of_it(admin: Browser, seeded: Seeded) -> None:
-    with_key = Browser(seeded.api, Role.READ, customer_id="tyrell")
-    assert with_key.sign_in().status_code == 303
+    with_key = browse(seeded.api, Role.READ, customer_id="tyrell")
     for month in (seeded.period, f"{seeded.now:%Y-%m}"):
         theirs = with_key.get("", month=month)
         ours = admin.get("customer", customer_id="tyrell", month=month)

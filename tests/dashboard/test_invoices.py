@@ -10,7 +10,7 @@ import pytest
 from metering.access.scopes import Role
 from metering.core.clock import utc_now
 from tests.builders import Months
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import rows_of
 from tests.running_api import Api, signed_in
 
@@ -25,9 +25,7 @@ def api(months: Months) -> Iterator[Api]:
 
 @pytest.fixture
 def admin(api: Api) -> Browser:
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 STATES = {
@@ -115,8 +113,7 @@ def test_what_is_past_due_in_another_month_is_said_and_listed_over_all_months(
 
 @pytest.mark.usefixtures("invoiced")
 def test_a_customer_sees_its_invoices_and_no_word_of_what_is_between_us_and_stripe(api: Api) -> None:
-    browser = Browser(api, Role.READ, "stuck")
-    browser.sign_in()
+    browser = browse(api, Role.READ, "stuck")
     page = browser.get("invoices").text
     assert set(tabs(page)) == {"All", "Open", "Paid", "Past due"}
     (row,) = rows_of(browser.get("invoices", csv="invoices").text)

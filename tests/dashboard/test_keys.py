@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from metering.access.scopes import Role
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.running_api import Api
 
 SECRET = re.compile(r'<code class="secret">(mk_(\w+?)_\w+)</code>')
@@ -14,9 +14,7 @@ SECRET = re.compile(r'<code class="secret">(mk_(\w+?)_\w+)</code>')
 
 @pytest.fixture
 def admin(api: Api) -> Browser:
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 def send(browser: Browser, path: str, **fields: str) -> httpx2.Response:
@@ -189,8 +187,7 @@ def test_the_key_of_the_session_is_rotated_with_an_overlap_only(admin: Browser) 
 
 
 def test_a_reader_sees_neither_page_and_changes_nothing(api: Api) -> None:
-    reader = Browser(api, Role.READ)
-    reader.sign_in()
+    reader = browse(api, Role.READ)
     for path in ("keys", "audit-log"):
         assert reader.http.get(f"/dashboard/{path}").status_code == 403
         assert f'href="/dashboard/{path}"' not in reader.get("").text

@@ -17,7 +17,7 @@ from metering.months.store.runs import open_run
 from metering.server.outgoing import close_terms
 from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import rows_of
 from tests.running_api import Api, signed_in
 
@@ -34,9 +34,7 @@ def api(books: Books) -> Iterator[Api]:
 
 @pytest.fixture
 def admin(api: Api) -> Browser:
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 def use(books: Books, customer_id: str, *, ends: bool = True) -> None:
@@ -120,14 +118,12 @@ def test_a_month_that_is_not_over_is_refused_with_when_it_can_be_closed(books: B
 
 def test_a_reader_sees_the_page_and_closes_nothing(books: Books, api: Api) -> None:
     use(books, "acme")
-    reader = Browser(api, Role.READ)
-    reader.sign_in()
+    reader = browse(api, Role.READ)
     page = reader.get("month-end").text
     assert "needs a key with role admin" in page
     assert "Close the month" not in page
     assert close(reader, confirm=str(PERIOD)) == 403
-    bound = Browser(api, Role.READ, customer_id="acme")
-    bound.sign_in()
+    bound = browse(api, Role.READ, customer_id="acme")
     assert bound.http.get("/dashboard/month-end").status_code == 404
 
 

@@ -6,15 +6,13 @@ import pytest
 
 from metering.access.scopes import Role
 from tests.builders.seeded import Seeded
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 
 
 @pytest.fixture
 def viewer(seeded: Seeded) -> Browser:
     """A session whose cookies no other test sees."""
-    browser = Browser(seeded.api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(seeded.api)
 
 
 def choose(browser: Browser, **fields: str) -> None:
@@ -83,8 +81,7 @@ def test_each_customers_times_are_in_its_own_zone(viewer: Browser) -> None:
 
 
 def test_a_customer_sees_its_own_zone_until_it_chooses_another(seeded: Seeded) -> None:
-    bound = Browser(seeded.api, Role.READ, customer_id="tyrell")
-    bound.sign_in()
+    bound = browse(seeded.api, Role.READ, customer_id="tyrell")
     assert "Times are in Asia/Tokyo." in footer(bound, "streams")
     assert "The account’s" in bound.get("streams").text
     assert times(bound.get("streams").text)[0][1].split(",")[0].endswith("Asia/Tokyo (UTC+09:00)")

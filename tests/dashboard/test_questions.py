@@ -9,7 +9,7 @@ from metering.corrections.resolve_stream import resolve_stream
 from metering.streams.resolutions import ResolutionAction
 from tests.builders.posted import event
 from tests.builders.seeded import OPEN, Seeded
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import links_of
 from tests.running_api import Api
 
@@ -88,8 +88,7 @@ def test_an_id_may_have_any_characters(api: Api) -> None:
     kinds = (("stream-start", data), ("stream-end", end))
     assert api.post([event(kind, each, subject=customer) for kind, each in kinds]).json()["rejected"] == []
     api.finalize()
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     for path in ("streams?month=2026-11", "customers?month=2026-11"):
         for link in links_of(browser.get(path).text):
             if "/customer?" in link or "/stream?" in link:
@@ -152,8 +151,7 @@ def test_what_names_hold_is_text_on_every_page(api: Api) -> None:
         json={"customer_id": HOSTILE, "reason": "credit", "usd_cents": "-1", "note": HOSTILE, "kind": "credit"},
         headers={"idempotency-key": "x"},
     )
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     assert "&lt;script&gt;alert(1)" in browser.get("backlog").text
     settled = {"action": ResolutionAction.WRITE_OFF, "reason": HOSTILE, "resolved_by": HOSTILE}
     resolve_stream(
@@ -190,8 +188,7 @@ def test_a_file_holds_no_formula(api: Api) -> None:
         events = [event(kind, each, subject=name, id=f"{number}{kind}") for kind, each in kinds]
         assert api.post(events).json()["rejected"] == []
     api.finalize()
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     lines = browser.get("streams", month="2026-11", csv="streams").text.splitlines()[1:]
     assert len(lines) == 5
     for line in lines:
@@ -200,6 +197,5 @@ def test_a_file_holds_no_formula(api: Api) -> None:
 
 @pytest.mark.parametrize("path", ["models", "streams", "rates", "invoices", "alerts"])
 def test_a_customer_of_which_nothing_has_arrived_yet_sees_empty_pages(api: Api, path: str) -> None:
-    early = Browser(api, Role.READ, customer_id="not-here-yet")
-    assert early.sign_in().status_code == 303
+    early = browse(api, Role.READ, customer_id="not-here-yet")
     assert early.http.get(f"/dashboard/{path}").status_code == 200

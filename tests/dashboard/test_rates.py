@@ -7,7 +7,7 @@ from metering.corrections.compare_rates import compare_rates
 from metering.prices.rate_text import parse_rate
 from metering.prices.set_rate import set_rate
 from tests.builders.catalogues import dearer
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import browse
 from tests.dashboard.reading import rows_of
 from tests.running_api import Api
 
@@ -16,8 +16,7 @@ TITLE = "Prices that differ from the installed catalogue"
 
 
 def page(api: Api, path: str = "rates", customer_id: str | None = None, **query: str) -> str:
-    browser = Browser(api, Role.READ, customer_id)
-    browser.sign_in()
+    browser = browse(api, Role.READ, customer_id)
     return browser.get(path, **query).text
 
 
@@ -50,8 +49,7 @@ def test_a_rate_on_days_of_the_week_is_shown_with_them(api: Api) -> None:
 def test_rates_beside_the_usual_ones_open_in_the_row_and_are_in_words_in_the_file(api: Api) -> None:
     shown = page(api, provider="google")
     assert "<summary>" in shown
-    browser = Browser(api, Role.READ)
-    browser.sign_in()
+    browser = browse(api, Role.READ)
     rows = rows_of(browser.get("rates", provider="anthropic", csv="rates").text)
     assert {row["customer_id"] for row in rows} == {""}
     (opus,) = [row for row in rows if row["model"] == "claude-opus-4-7"]

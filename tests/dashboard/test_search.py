@@ -7,7 +7,7 @@ from metering.access.scopes import Role
 from metering.dashboard.deployment import deployment_of
 from metering.server.settings import Settings
 from tests.builders.seeded import OPEN, Seeded
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import links_of
 
 
@@ -51,8 +51,7 @@ def test_a_search_for_nothing_says_what_can_be_found(admin: Browser) -> None:
 
 
 def test_a_customer_finds_its_own_only(seeded: Seeded, admin: Browser) -> None:
-    bound = Browser(seeded.api, Role.READ, customer_id="hooli")
-    bound.sign_in()
+    bound = browse(seeded.api, Role.READ, customer_id="hooli")
     assert found(bound, "umbrella") == set()
     assert found(bound, "wonka-1101") == set() != found(admin, "wonka-1101")
     number = seeded.api.client.get("/v1/invoices", params={"customer_id": "wonka"}).json()["data"][0]["number"]
@@ -83,7 +82,6 @@ def test_a_page_says_which_stripe_it_bills_with(changes: dict[str, object], says
 
 
 def test_a_customer_does_not_see_which_deployment_it_is(seeded: Seeded, admin: Browser) -> None:
-    bound = Browser(seeded.api, Role.READ, customer_id="hooli")
-    bound.sign_in()
+    bound = browse(seeded.api, Role.READ, customer_id="hooli")
     assert 'data-kind="environment"' in admin.get("").text
     assert 'data-kind="environment"' not in bound.get("").text

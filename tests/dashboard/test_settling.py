@@ -7,15 +7,13 @@ import pytest
 from metering.access.scopes import Role
 from tests.builders.posted import event, stream
 from tests.builders.seeded import UNPRICED
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.running_api import Api
 
 
 @pytest.fixture
 def admin(api: Api) -> Browser:
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 def post_conflict(api: Api) -> None:
@@ -97,8 +95,7 @@ def test_only_an_admin_settles_and_says_why(api: Api, admin: Browser) -> None:
     end = {"stream_id": UNPRICED, "outcome": "completed", "usage": {"input_tokens": 1, "output_tokens": 9}}
     api.post([event("stream-start", start), event("stream-end", end)])
     api.finalize()
-    reader = Browser(api, Role.READ)
-    reader.sign_in()
+    reader = browse(api, Role.READ)
     read = settle_page(reader, stream_id=UNPRICED)
     assert "Settling a stream needs a key with role admin" in read
     own = settle_page(admin, stream_id=UNPRICED)

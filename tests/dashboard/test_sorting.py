@@ -12,7 +12,7 @@ from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.tables import Cell, Column, Kind, Table
 from tests.builders.posted import stream
 from tests.builders.seeded import Seeded
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import links_of, rows_of
 from tests.running_api import Api
 
@@ -136,9 +136,7 @@ def many(shared_api: Api) -> Browser:
         )
     while shared_api.client.get("/readyz").json()["streams_due"]:
         shared_api.finalize()
-    browser = Browser(shared_api)
-    browser.sign_in()
-    return browser
+    return browse(shared_api)
 
 
 MANY = 130

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from metering.access.scopes import Role
 from metering.dashboard.deployment import bills_with_stripe
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.running_api import Api
 from tests.tools import need
 
@@ -19,9 +19,7 @@ from tests.tools import need
 @pytest.fixture
 def new(api: Api) -> Browser:
     """Signed in where nothing has happened yet."""
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 def steps(page: str) -> dict[str, str]:

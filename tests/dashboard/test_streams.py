@@ -9,7 +9,7 @@ import pytest
 from metering.access.scopes import Role
 from metering.ledger.entries import charge_id_of
 from tests.builders.seeded import OPEN, Seeded
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import amounts_of, links_of, rows_of
 
 
@@ -187,6 +187,5 @@ def test_charges_and_adjustments_are_found_by_their_ids(admin: Browser, seeded: 
     booked = seeded.api.client.get("/v1/adjustments").json()["data"][0]
     page = admin.get("search", q=booked["adjustment_id"]).text
     assert booked["adjustment_id"] in page[page.index("Charges and adjustments") :]
-    other = Browser(seeded.api, Role.READ, customer_id="hooli")
-    other.sign_in()
+    other = browse(seeded.api, Role.READ, customer_id="hooli")
     assert "Nothing is called like this" in other.get("search", q=charge_id_of(**key)).text

@@ -12,7 +12,7 @@ from metering.dashboard.errors import InvalidFilterError
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Column, Table
 from tests.builders.posted import event
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import browse
 from tests.dashboard.reading import rows_of
 from tests.running_api import Api
 
@@ -44,8 +44,7 @@ def post_streams(api: Api) -> None:
 
 def test_a_file_has_the_rows_of_every_page(api: Api) -> None:
     post_streams(api)
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     rows = rows_of(browser.get("streams", month="2026-11", csv="streams").text)
     assert [row["stream_id"] for row in rows] == [f"s{number:05}" for number in reversed(range(STREAMS))]
     query = {"from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}

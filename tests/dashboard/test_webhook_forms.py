@@ -17,7 +17,7 @@ from metering.core.clock import utc_now
 from metering.server.outgoing import build_webhook_sender
 from tests.alerts.receivers import Receiver, receiving
 from tests.builders.posted import stream
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.database import Database
 from tests.running_api import Api, signed_in
 
@@ -33,9 +33,7 @@ def api(rated_database: Database) -> Iterator[Api]:
 
 @pytest.fixture
 def admin(api: Api) -> Browser:
-    browser = Browser(api)
-    assert browser.sign_in().status_code == 303
-    return browser
+    return browse(api)
 
 
 @pytest.fixture
@@ -163,8 +161,7 @@ def test_what_a_paused_destination_missed_is_replayed(api: Api, admin: Browser, 
 
 def test_only_those_who_may_see_destinations_do(api: Api, admin: Browser, receiver: Receiver) -> None:
     endpoint_id, _ = create(admin, receiver.url)
-    reader = Browser(api, Role.READ)
-    reader.sign_in()
+    reader = browse(api, Role.READ)
     assert reader.http.get(f"/dashboard/webhook?endpoint_id={endpoint_id}").status_code == 403
     assert reader.http.get("/dashboard/webhook/new").status_code == 403
     assert send(reader, "test", endpoint_id=endpoint_id).status_code == 403

@@ -19,7 +19,7 @@ from metering.months.run_invoices import RunRequest
 from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
 from tests.builders.books import CLOSE_TERMS
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import amounts_of, rows_of
 from tests.exports.files import csv_rows
 from tests.running_api import Api, signed_in
@@ -120,8 +120,7 @@ def alerted(books: Books, now: datetime) -> dict[str, Decimal]:
 
 @pytest.mark.parametrize("rolled_up", [False, True])
 def test_every_screen_shows_the_amount_of_the_invoice(books: Books, api: Api, rolled_up: bool) -> None:
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     for zone in ZONES:
         add_customer(books, zone, zone)
         book_around_its_edges(books, zone, NOVEMBER, ZoneInfo(zone))
@@ -159,8 +158,7 @@ def test_every_screen_shows_the_amount_of_the_invoice(books: Books, api: Api, ro
 
 def of_all(api: Api, period: str) -> dict[str, dict[str, Decimal]]:
     """A month of all customers, by customer: in totals of the month, on the customers page, and among streams."""
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     shown: dict[str, dict[str, Decimal]] = {}
     rows = api.client.get(f"/v1/totals/months/{period}", params={"group_by": "customer_id", "limit": 1000}).json()
     shown["totals"] = {row["customer_id"]: Decimal(row["cost_usd_cents"]) for row in rows["data"]}
@@ -212,8 +210,7 @@ def test_each_day_of_a_month_of_all_customers_leads_to_streams_that_sum_to_it(bo
         add_customer(books, zone, zone)
         book_around_its_edges(books, zone, NOVEMBER, ZoneInfo(zone))
     books.finalize(now=LATER, limit=1000)
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     by_day = rows_of(browser.get("", month="2026-11", csv="cost-by-day").text)
     for row in by_day:
         day = datetime.fromisoformat(row["day"]).replace(tzinfo=UTC)
@@ -257,8 +254,7 @@ def test_a_month_that_begins_where_one_of_another_zone_ended_has_one_figure(book
     assert books.close("2026-11") == {}
     october, november = books.invoices()
     assert october.closed.ends_at == november.closed.starts_at == datetime(2026, 11, 1, 7, tzinfo=UTC)
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     middle = datetime(2026, 11, 15, tzinfo=UTC)
     assert listed(books, middle)["acme"] == november.invoice.exact_usd_cents
     for stored in (october, november):

@@ -18,7 +18,7 @@ from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
 from tests.builders.books import CLOSE_TERMS
 from tests.command_line import CommandLine
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import browse
 from tests.exports.files import csv_rows
 from tests.metrics import scrape_work
 from tests.reporting.views import read
@@ -132,8 +132,7 @@ def test_lists_metrics_exports_views_and_pages_go_on(books: Books, api: Api, bad
     assert {row["customer_id"] for row in read(books.database, "SELECT * FROM reporting.unbilled")} == set(found)
     for kind in AlertKind:
         evaluate_alerts(engine=books.service.engine, kind=kind, every=timedelta(), now=NOVEMBER)
-    browser = Browser(api)
-    browser.sign_in()
+    browser = browse(api)
     for page in ("", "customers?month=2026-11", "customers?q=a", "customers?q=zoe", "customer?customer_id=acme",
                  "invoices", "backlog", "streams"):  # fmt: skip
         browser.get(page)

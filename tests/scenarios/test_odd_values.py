@@ -28,7 +28,7 @@ from metering.server.embedded.data_dir import Services
 from metering.streams.settlement import NEEDS_PERSON, State
 from tests.builders.posted import rates
 from tests.builders.seeded import close_and_push, finalize_all, last_month
-from tests.dashboard.browsing import Browser
+from tests.dashboard.browsing import browse
 from tests.dashboard.reading import links_of
 from tests.database import Template, clone
 from tests.local_stripe import local_stripe
@@ -188,8 +188,7 @@ def test_totals_have_every_group_and_agree_with_the_bookings(life: Life, granula
 
 
 def test_every_page_of_the_dashboard_opens(life: Life) -> None:
-    browser = Browser(life.api)
-    browser.sign_in()
+    browser = browse(life.api)
     for customer_id in sorted({customer_id for customer_id, _ in life.keys}):
         for page in ("customer", "streams", "backlog", "invoices"):
             browser.get(page, customer_id=customer_id, period=life.month)
@@ -202,8 +201,7 @@ def test_every_page_of_the_dashboard_opens(life: Life) -> None:
 
 
 def test_every_invoice_can_be_shown_and_printed_and_is_at_stripe_or_says_why(life: Life) -> None:
-    browser = Browser(life.api)
-    browser.sign_in()
+    browser = browse(life.api)
     invoices = _pages(life.api.client, "/v1/invoices")
     assert len(invoices) > 20
     for invoice in invoices:
