@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from metering.budgets.admission import Account
 from metering.budgets.budget import ALL_TIME, BudgetWindow
+from metering.budgets.holds import Hold
 from metering.budgets.store.budgets import add_held, budgets_of, windows_at
 from metering.core.money import EXACT, ZERO
 from metering.credits.queries.balances import balances_of
@@ -29,6 +30,11 @@ class Accounts:
     def named(self, budget_ids: Iterable[str]) -> Sequence[Account]:
         """The budgets with these ids, as far as they have not ended."""
         return [self._accounts[each] for each in budget_ids if each in self._accounts]
+
+    def give_back(self, hold: Hold) -> None:
+        """Give back what a hold holds, to those of its budgets that have not ended."""
+        for account in self.named(hold.budget_ids):
+            account.hold(EXACT.minus(hold.held_usd_cents))
 
     def write(self, connection: Connection) -> None:
         """Store what was held and given back."""

@@ -13,14 +13,13 @@ from metering.budgets.accounts import Accounts, open_accounts
 from metering.budgets.admission import Account, BudgetExhaustedError, admit, amount_without_price
 from metering.budgets.expire_holds import expire_holds_of
 from metering.budgets.hold_price import HoldPrice, PriceUnknownError, price_hold
-from metering.budgets.holds import Hold, HoldRequest, HoldState, expiry_of
+from metering.budgets.holds import Hold, HoldRequest, HoldState, StreamKey, expiry_of
 from metering.budgets.queries.streams import final_streams
 from metering.budgets.store.holds import add_holds, read_holds, remove_holds
 from metering.core.errors import MeteringError
 from metering.core.money import ZERO
 from metering.prices.price_book import PriceBook
 
-StreamKey = tuple[str, str]
 Admission = Hold | MeteringError
 
 

@@ -11,11 +11,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from metering.budgets.accounts import open_accounts
-from metering.budgets.holds import Hold, HoldState
+from metering.budgets.holds import Hold, HoldState, StreamKey
 from metering.budgets.queries.streams import EndedLease, ended_leases
 from metering.budgets.store.holds import ClosedHold, close_holds, read_holds, renew_holds
 from metering.budgets.store.locks import lock_accounts, share_budgets
-from metering.core.money import EXACT
 from metering.db.engine import transaction
 
 # Holds looked at in one transaction.
@@ -63,7 +62,7 @@ def _look_at(connection: Connection, ended: Sequence[EndedLease], now: datetime)
     holds = read_holds(connection, [(each.customer_id, each.stream_id) for each in ended])
     accounts = open_accounts(connection, {each.customer_id for each in ended}, now=now)
     closed: list[ClosedHold] = []
-    renewed: list[tuple[tuple[str, str], datetime]] = []
+    renewed: list[tuple[StreamKey, datetime]] = []
     expired = 0
     for each in ended:
         hold = holds[each.customer_id, each.stream_id]
@@ -71,8 +70,7 @@ def _look_at(connection: Connection, ended: Sequence[EndedLease], now: datetime)
             renewed.append((hold.request.key, _renewal(hold, each, now)))
             continue
         expired += not each.has_stream
-        for account in accounts.named(hold.budget_ids):
-            account.hold(EXACT.minus(hold.held_usd_cents))
+        accounts.give_back(hold)
         closed.append(
             ClosedHold(
                 customer_id=each.customer_id,

@@ -9,12 +9,10 @@ from sqlalchemy import Connection
 from metering.budgets.accounts import open_accounts
 from metering.budgets.admission import BudgetExhaustedError, admit
 from metering.budgets.hold_price import PriceUnknownError, price_hold
-from metering.budgets.holds import Hold, HoldMode, HoldState
+from metering.budgets.holds import Hold, HoldMode, HoldState, StreamKey
 from metering.budgets.store.holds import ExtendedHold, extend_holds, read_holds
 from metering.core.money import EXACT
 from metering.prices.price_book import PriceBook
-
-StreamKey = tuple[str, str]
 
 
 def extend_delivering(

@@ -20,7 +20,7 @@ from metering.budgets.admission import BudgetExhaustedError
 from metering.budgets.admit_holds import HoldDiffersError, StreamFinalError, admit_holds
 from metering.budgets.extend_holds import extend_delivering
 from metering.budgets.hold_price import OutputUnknownError, PriceUnknownError
-from metering.budgets.holds import Hold, HoldMode, HoldRequest
+from metering.budgets.holds import Hold, HoldMode, HoldRequest, StreamKey
 from metering.budgets.metrics import (
     HOLD_COMMIT_SECONDS,
     HOLDS_ADMITTED,
@@ -37,7 +37,6 @@ from metering.prices.store.book import PriceBooks
 
 log = logging.getLogger(__name__)
 
-StreamKey = tuple[str, str]
 MAX_GROUP = 500
 # Reading whether prices have changed takes as long as admitting ten holds. A new price applies to holds this late.
 _PRICES_SECONDS = 1.0

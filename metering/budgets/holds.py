@@ -16,6 +16,9 @@ from metering.events.events import hash64
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
+# (customer_id, stream_id)
+StreamKey = tuple[str, str]
+
 
 class HoldMode(StrEnum):
     """How much is held: all that the stream may cost, or its input and some output ahead."""
@@ -66,7 +69,7 @@ class HoldRequest(Struct, frozen=True, kw_only=True):
     lease_seconds: int = 120
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> StreamKey:
         """(customer_id, stream_id), which names the hold."""
         return self.customer_id, self.stream_id
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from metering.budgets.budget import Budget, BudgetWindow
-from metering.budgets.holds import Hold, HoldState, Overrun, overrun_of
+from metering.budgets.holds import Hold, HoldState, Overrun, StreamKey, overrun_of
 from metering.budgets.store.budgets import (
     BudgetPosting,
     CountedBudget,
@@ -88,7 +88,7 @@ def _quarter(at: datetime) -> datetime:
     return at - timedelta(minutes=at.minute % 15, seconds=at.second, microseconds=at.microsecond)
 
 
-def _overrun(booking: Booking, holds: dict[tuple[str, str], Hold]) -> Overrun | None:
+def _overrun(booking: Booking, holds: dict[StreamKey, Hold]) -> Overrun | None:
     hold = holds.get((booking.customer_id, booking.stream_id or ""))
     if hold is None:
         return overrun_of(booking, held=ZERO, state=None)
@@ -98,7 +98,7 @@ def _overrun(booking: Booking, holds: dict[tuple[str, str], Hold]) -> Overrun | 
 def _settle(
     connection: Connection,
     bookings: Sequence[Booking],
-    holds: dict[tuple[str, str], Hold],
+    holds: dict[StreamKey, Hold],
     counted: Sequence[CountedBudget],
     now: datetime,
 ) -> None:

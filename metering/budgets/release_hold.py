@@ -10,7 +10,6 @@ from metering.budgets.queries.streams import has_stream
 from metering.budgets.store.holds import ClosedHold, close_holds, read_holds
 from metering.budgets.store.locks import lock_accounts, share_budgets
 from metering.core.errors import MeteringError
-from metering.core.money import EXACT
 from metering.db.engine import transaction
 
 
@@ -43,8 +42,7 @@ def release_hold(*, engine: Engine, customer_id: str, stream_id: str, now: datet
         if hold.state is not HoldState.OPEN:
             return
         accounts = open_accounts(connection, {customer_id}, now=now)
-        for account in accounts.named(hold.budget_ids):
-            account.hold(EXACT.minus(hold.held_usd_cents))
+        accounts.give_back(hold)
         accounts.write(connection)
         released = ClosedHold(customer_id=customer_id, stream_id=stream_id, state=HoldState.RELEASED)
         close_holds(connection, [released], now=now)

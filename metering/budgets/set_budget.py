@@ -7,7 +7,7 @@ sums what was booked before, which takes long for a customer with much usage, wh
 from datetime import datetime
 from decimal import Decimal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from sqlalchemy import Connection, Engine
 
 from metering.access.actors import Author
@@ -92,7 +92,7 @@ def end_budget(*, engine: Engine, budget_id: str, by: Author, now: datetime) -> 
             raise UnknownBudgetError(f"there is no budget {budget_id!r}")
         if known.ended_at is not None:
             return
-        ended = _renewed(known.budget, version=known.budget.version + 1)
+        ended = structs.replace(known.budget, version=known.budget.version + 1)
         change_budget(connection, ended, counted_from=known.counted_from, opened_at=None, ended_at=now)
         add_version(connection, ended, is_ended=True, by=str(by), now=now)
         _log(connection, "end", budget_id, _state(known.budget), None, by, now)
@@ -143,34 +143,17 @@ def _change(connection: Connection, known: KnownBudget, terms: BudgetTerms, now:
     was = (before.limit_usd_cents, before.action, before.unknown_price_usd_cents)
     if was == (terms.limit_usd_cents, terms.action, terms.unknown_price_usd_cents) and known.ended_at is None:
         return before
-    after = Budget(
-        budget_id=before.budget_id,
-        scope=before.scope,
-        window=before.window,
+    after = structs.replace(
+        before,
         limit_usd_cents=terms.limit_usd_cents,
         action=terms.action,
         unknown_price_usd_cents=terms.unknown_price_usd_cents,
         version=before.version + 1,
-        held_usd_cents=before.held_usd_cents,
-        created_at=before.created_at,
         opened_at=before.opened_at if known.ended_at is None else None,
     )
     began = known.counted_from if known.ended_at is None else _first_start(connection, after, now)
     change_budget(connection, after, counted_from=began, opened_at=after.opened_at, ended_at=None)
     return after
-
-
-def _renewed(budget: Budget, *, version: int) -> Budget:
-    return Budget(
-        budget_id=budget.budget_id,
-        scope=budget.scope,
-        window=budget.window,
-        limit_usd_cents=budget.limit_usd_cents,
-        action=budget.action,
-        unknown_price_usd_cents=budget.unknown_price_usd_cents,
-        version=version,
-        created_at=budget.created_at,
-    )
 
 
 def _open(engine: Engine, budget: Budget, now: datetime) -> Budget:

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
+from metering.budgets.holds import StreamKey
 from metering.db.rows import json_keys
 
 _FINAL = text(
@@ -19,7 +20,7 @@ _FINAL = text(
 )
 
 
-def final_streams(connection: Connection, streams: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+def final_streams(connection: Connection, streams: Iterable[StreamKey]) -> frozenset[StreamKey]:
     """Those of these streams whose charge is booked."""
     rows = connection.execute(_FINAL, {"keys": json_keys(streams)})
     return frozenset((row.customer_id, row.stream_id) for row in rows)

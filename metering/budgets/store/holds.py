@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, text
 
 from metering.budgets.budget import Standing
-from metering.budgets.holds import Hold, HoldRequest, HoldState, Overrun
+from metering.budgets.holds import Hold, HoldRequest, HoldState, Overrun, StreamKey
 from metering.db.rows import copy_rows, json_keys, json_rows, moment
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -46,7 +46,7 @@ _HOLDS = text(
 )
 
 
-def read_holds(connection: Connection, streams: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Hold]:
+def read_holds(connection: Connection, streams: Iterable[StreamKey]) -> dict[StreamKey, Hold]:
     """The holds of these streams by (customer_id, stream_id), whatever their state."""
     rows = connection.execute(_HOLDS, {"keys": json_keys(streams)})
     return {hold.request.key: hold for hold in map(hold_of_row, rows)}
@@ -88,7 +88,7 @@ _REMOVE = text(
 )
 
 
-def remove_holds(connection: Connection, streams: Sequence[tuple[str, str]]) -> None:
+def remove_holds(connection: Connection, streams: Sequence[StreamKey]) -> None:
     """Remove closed holds whose streams get new ones."""
     if streams:
         connection.execute(_REMOVE, {"keys": json_keys(streams)})
@@ -155,7 +155,7 @@ _RENEW = text(
 )
 
 
-def renew_holds(connection: Connection, renewed: Iterable[tuple[tuple[str, str], datetime]]) -> None:
+def renew_holds(connection: Connection, renewed: Iterable[tuple[StreamKey, datetime]]) -> None:
     """Set when open holds expire, given as ((customer_id, stream_id), time)."""
     rows = [{"customer_id": key[0], "stream_id": key[1], "expires_at": at} for key, at in renewed]
     if rows:
