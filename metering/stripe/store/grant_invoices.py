@@ -1,6 +1,5 @@
 """SQL of the Stripe invoices that pay grants: claimed with a lease, and every write recorded before it is sent."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from metering.stripe.store.operations import KEY_LIFETIME, OperationOutcome, StripeOperation
+from metering.stripe.store.operations import OperationLog, OperationOutcome, StripeOperation
 from metering.stripe.store.pushes import LEASE, LeaseLostError
 
 
@@ -87,26 +86,10 @@ def record_grant_invoice(
         raise LeaseLostError(f"grant {claimed.grant_id}: another worker is invoicing it")
 
 
-_NEWEST = text(
-    """
-    SELECT generation, parameters::text AS parameters, sent_at, outcome FROM grant_operations
-    WHERE customer_id = :customer_id AND grant_id = :grant_id AND operation = :operation
-    ORDER BY generation DESC LIMIT 1
-    """
-)
-_INSERT = text(
-    """
-    INSERT INTO grant_operations (customer_id, grant_id, operation, generation, parameters, sent_at)
-    VALUES (:customer_id, :grant_id, :operation, :generation, CAST(:parameters AS json), :now)
-    """
-)
-_ANSWER = text(
-    """
-    UPDATE grant_operations SET outcome = :outcome, stripe_object_id = :stripe_object_id, problem = :problem,
-                                answered_at = :now
-    WHERE customer_id = :customer_id AND grant_id = :grant_id AND operation = :operation
-      AND generation = :generation
-    """
+_OPERATIONS = OperationLog(
+    table="grant_operations",
+    names=("customer_id", "grant_id", "operation"),
+    kept=("stripe_object_id", "problem"),
 )
 
 
@@ -119,25 +102,21 @@ def begin_grant_operation(
     environment: str,
     now: datetime,
 ) -> StripeOperation:
-    """Record a write before it is sent. Stripe must have been read since the write before.
-
-    A write whose outcome is unknown is sent again with its own parameters and key, until the key has expired.
+    """Record a write before it is sent, as `OperationLog.begin` does.
 
     Raises:
         LeaseLostError: another worker has it.
     """
     record_grant_invoice(connection, claimed, now=now)
-    key = {"customer_id": claimed.customer_id, "grant_id": claimed.grant_id, "operation": operation}
-    newest = connection.execute(_NEWEST, key).first()
-    generation = newest.generation if newest is not None else 0
-    if newest is not None and newest.outcome is None:
-        if now - newest.sent_at < KEY_LIFETIME:
-            return _operation(claimed, operation, generation, json.loads(newest.parameters), environment)
-        expired = _operation(claimed, operation, generation, {}, environment)
-        answer_grant_operation(connection, claimed, expired, outcome=OperationOutcome.EXPIRED, now=now)
-    values = {**key, "generation": generation + 1, "parameters": json.dumps(parameters), "now": now}
-    connection.execute(_INSERT, values)
-    return _operation(claimed, operation, generation + 1, parameters, environment)
+    wanted = StripeOperation(
+        customer_id=claimed.customer_id,
+        invoice_id=mark_of_grant(claimed.grant_id),
+        version=1,
+        operation=operation,
+        parameters=parameters,
+        environment=environment,
+    )
+    return _OPERATIONS.begin(connection, wanted, _named(claimed, operation), now=now)
 
 
 def answer_grant_operation(
@@ -147,39 +126,15 @@ def answer_grant_operation(
     *,
     outcome: OperationOutcome | None,
     now: datetime,
-    stripe_object_id: str | None = None,
-    problem: str | None = None,
+    **kept: str | None,
 ) -> None:
     """Record the outcome of a write; None when it is unknown."""
-    values = {
-        "customer_id": claimed.customer_id,
-        "grant_id": claimed.grant_id,
-        "operation": operation.operation,
-        "generation": operation.generation,
-        "outcome": outcome,
-        "stripe_object_id": stripe_object_id,
-        "problem": problem,
-        "now": now,
-    }
-    connection.execute(_ANSWER, values)
+    named, generation = _named(claimed, operation.operation), operation.generation
+    _OPERATIONS.answer(connection, named, generation=generation, outcome=outcome, now=now, **kept)
 
 
-def _operation(
-    claimed: ClaimedGrantInvoice,
-    operation: str,
-    generation: int,
-    parameters: Mapping[str, Any],
-    environment: str,
-) -> StripeOperation:
-    return StripeOperation(
-        customer_id=claimed.customer_id,
-        invoice_id=mark_of_grant(claimed.grant_id),
-        version=1,
-        operation=operation,
-        generation=generation,
-        parameters=parameters,
-        environment=environment,
-    )
+def _named(claimed: ClaimedGrantInvoice, operation: str) -> dict[str, Any]:
+    return {"customer_id": claimed.customer_id, "grant_id": claimed.grant_id, "operation": operation}
 
 
 def mark_of_grant(grant_id: str) -> str:

@@ -1,13 +1,13 @@
 """SQL that records operations: each write to Stripe before it is sent, with its idempotency key and outcome."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from metering.stripe.store.pushes import ClaimedPush, record_push
 
@@ -29,14 +29,14 @@ class OperationOutcome(StrEnum):
 class StripeOperation:
     """A write that is about to be sent, with exactly these parameters.
 
-    `generation` counts the idempotency keys that the same write has used, from 1.
+    `generation` counts the idempotency keys that the same write has used, from 1; 0 before it is recorded.
     """
 
     customer_id: str
     invoice_id: str
     version: int
     operation: str
-    generation: int
+    generation: int = 0
     parameters: Mapping[str, Any]
     environment: str
 
@@ -46,18 +46,87 @@ class StripeOperation:
         return f"{self.environment}/{self.invoice_id}/{self.version}/{self.operation}/{self.generation}"
 
 
-_NEWEST = text(
-    """
-    SELECT generation, parameters::text AS parameters, sent_at, outcome FROM stripe_operations
-    WHERE customer_id = :customer_id AND invoice_id = :invoice_id AND version = :version
-      AND operation = :operation ORDER BY generation DESC LIMIT 1
-    """
-)
-_INSERT = text(
-    """
-    INSERT INTO stripe_operations (customer_id, invoice_id, version, operation, generation, parameters, sent_at)
-    VALUES (:customer_id, :invoice_id, :version, :operation, :generation, CAST(:parameters AS json), :now)
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationLog:
+    """A table of writes. `names` are the columns that name a write, `kept` what is kept of its answer."""
+
+    table: str
+    names: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    def begin(
+        self, connection: Connection, wanted: StripeOperation, named: Mapping[str, Any], *, now: datetime
+    ) -> StripeOperation:
+        """Record a write before it is sent, and return it. Stripe must have been read since the write before.
+
+        If the same write was sent and its outcome is unknown, the returned operation has the parameters and the
+        key of that one, so that it cannot take effect twice. Once that key has expired, a new one is used.
+        """
+        newest = connection.execute(self._newest, named).first()
+        generation = newest.generation if newest is not None else 0
+        if newest is not None and newest.outcome is None:
+            if now - newest.sent_at < KEY_LIFETIME:
+                return replace(wanted, generation=generation, parameters=json.loads(newest.parameters))
+            self.answer(connection, named, generation=generation, outcome=OperationOutcome.EXPIRED, now=now)
+        new = replace(wanted, generation=generation + 1)
+        parameters = json.dumps(new.parameters)
+        connection.execute(
+            self._insert, {**named, "generation": new.generation, "parameters": parameters, "now": now}
+        )
+        return new
+
+    def answer(
+        self,
+        connection: Connection,
+        named: Mapping[str, Any],
+        *,
+        generation: int,
+        outcome: OperationOutcome | None,
+        now: datetime,
+        **kept: str | None,
+    ) -> None:
+        """Record the outcome of a write; None when it is unknown."""
+        values = dict.fromkeys(self.kept) | kept
+        connection.execute(
+            self._answer, {**named, **values, "generation": generation, "outcome": outcome, "now": now}
+        )
+
+    @property
+    def _newest(self) -> TextClause:
+        return text(
+            f"""
+            SELECT generation, parameters::text AS parameters, sent_at, outcome FROM {self.table}
+            WHERE {_equal(self.names, " AND ")} ORDER BY generation DESC LIMIT 1
+            """
+        )
+
+    @property
+    def _insert(self) -> TextClause:
+        return text(
+            f"""
+            INSERT INTO {self.table} ({", ".join(self.names)}, generation, parameters, sent_at)
+            VALUES ({", ".join(f":{name}" for name in self.names)}, :generation, CAST(:parameters AS json), :now)
+            """
+        )
+
+    @property
+    def _answer(self) -> TextClause:
+        return text(
+            f"""
+            UPDATE {self.table} SET outcome = :outcome, {_equal(self.kept, ", ")}, answered_at = :now
+            WHERE {_equal(self.names, " AND ")} AND generation = :generation
+            """
+        )
+
+
+def _equal(names: Iterable[str], between: str) -> str:
+    return between.join(f"{name} = :{name}" for name in names)
+
+
+_OF_INVOICES = OperationLog(
+    table="stripe_operations",
+    names=("customer_id", "invoice_id", "version", "operation"),
+    kept=("stripe_object_id", "stripe_request_id", "problem"),
 )
 
 
@@ -71,43 +140,21 @@ def begin_operation(
     environment: str,
     now: datetime,
 ) -> StripeOperation:
-    """Record a write before it is sent, and return it. Stripe must have been read since the write before.
-
-    If the same write was sent and its outcome is unknown, the returned operation has the parameters and the key of
-    that one, so that it cannot take effect twice. Once that key has expired, a new one is used.
+    """Record a write of a push before it is sent, as `OperationLog.begin` does.
 
     Raises:
         LeaseLostError: another worker has the push.
     """
     record_push(connection, claimed, now=now)
-    key: dict[str, Any] = {
-        "customer_id": claimed.customer_id,
-        "invoice_id": claimed.invoice_id,
-        "version": version,
-        "operation": operation,
-    }
-    newest = connection.execute(_NEWEST, key).first()
-    generation = newest.generation if newest is not None else 0
-    if newest is not None and newest.outcome is None:
-        if now - newest.sent_at < KEY_LIFETIME:
-            sent = json.loads(newest.parameters)
-            return StripeOperation(**key, generation=generation, parameters=sent, environment=environment)
-        expired = StripeOperation(**key, generation=generation, parameters={}, environment=environment)
-        answer_operation(connection, expired, outcome=OperationOutcome.EXPIRED, now=now)
-    connection.execute(
-        _INSERT, {**key, "generation": generation + 1, "parameters": json.dumps(parameters), "now": now}
+    wanted = StripeOperation(
+        customer_id=claimed.customer_id,
+        invoice_id=claimed.invoice_id,
+        version=version,
+        operation=operation,
+        parameters=parameters,
+        environment=environment,
     )
-    return StripeOperation(**key, generation=generation + 1, parameters=parameters, environment=environment)
-
-
-_ANSWER = text(
-    """
-    UPDATE stripe_operations SET outcome = :outcome, stripe_object_id = :stripe_object_id,
-        stripe_request_id = :stripe_request_id, problem = :problem, answered_at = :now
-    WHERE customer_id = :customer_id AND invoice_id = :invoice_id AND version = :version
-      AND operation = :operation AND generation = :generation
-    """
-)
+    return _OF_INVOICES.begin(connection, wanted, _named(wanted), now=now)
 
 
 def answer_operation(
@@ -116,26 +163,20 @@ def answer_operation(
     *,
     outcome: OperationOutcome | None,
     now: datetime,
-    stripe_object_id: str | None = None,
-    stripe_request_id: str | None = None,
-    problem: str | None = None,
+    **kept: str | None,
 ) -> None:
-    """Record the outcome of a write; None when it is unknown."""
-    connection.execute(
-        _ANSWER,
-        {
-            "customer_id": operation.customer_id,
-            "invoice_id": operation.invoice_id,
-            "version": operation.version,
-            "operation": operation.operation,
-            "generation": operation.generation,
-            "outcome": outcome,
-            "stripe_object_id": stripe_object_id,
-            "stripe_request_id": stripe_request_id,
-            "problem": problem,
-            "now": now,
-        },
-    )
+    """Record the outcome of a write of a push; None when it is unknown."""
+    generation = operation.generation
+    _OF_INVOICES.answer(connection, _named(operation), generation=generation, outcome=outcome, now=now, **kept)
+
+
+def _named(operation: StripeOperation) -> dict[str, Any]:
+    return {
+        "customer_id": operation.customer_id,
+        "invoice_id": operation.invoice_id,
+        "version": operation.version,
+        "operation": operation.operation,
+    }
 
 
 _CONFIRM = text(
