@@ -16,7 +16,7 @@ from metering.dashboard.backlog_form import backlog_form_routes
 from metering.dashboard.budget_forms import budget_form_routes
 from metering.dashboard.credit_forms import credit_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
-from metering.dashboard.errors import HANDLERS, as_dashboard_error, is_of_a_page
+from metering.dashboard.errors import HANDLERS, NotFoundError, as_dashboard_error, is_of_a_page
 from metering.dashboard.key_forms import key_form_routes
 from metering.dashboard.month_end_forms import month_end_form_routes
 from metering.dashboard.page_rendering import open_page_request, problem_page, render_page
@@ -53,6 +53,8 @@ def create_dashboard(service: Service, *, exports: Engine, files: StaticFiles) -
                 Route(path, needs(*SCOPES_OF_PAGES[path])(_file(service, build)), methods=["GET"])
                 for path, build in FILES
             ),
+            # The last one: whoever is signed in is told within the frame, with the way on.
+            Route("/{path:path}", needs()(_page(service, _no_such_page)), methods=["GET"]),
         ],
         exception_handlers=HANDLERS,
     )
@@ -73,6 +75,10 @@ def _page(service: Service, build: Callable[[PageRequest], Page]) -> Callable[[R
                 return render_page(wanted, problem_page(shown), here=request.url.path, status=shown.status)
 
     return endpoint
+
+
+def _no_such_page(request: PageRequest) -> Page:  # noqa: ARG001 - it is the same for every address
+    raise NotFoundError("this page does not exist")
 
 
 def _file(service: Service, build: Callable[[PageRequest], File]) -> Callable[[Request], Response]:

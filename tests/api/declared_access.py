@@ -160,6 +160,8 @@ DASHBOARD: dict[tuple[str, str], set[str] | None] = {
     ("GET", "/audit-log"): {"audit-log:read"},
     ("GET", "/system"): {"system:read"},
     ("GET", "/search"): set(),
+    # Any other address: it does not exist.
+    ("GET", "/{path:path}"): set(),
 }
 
 _OF_ONE_CUSTOMER = {

@@ -11,7 +11,7 @@ from tests.builders.posted import event
 from tests.builders.seeded import OPEN, Seeded
 from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import links_of
-from tests.running_api import Api
+from tests.running_api import Api, http_client
 
 EMPTY = {
     "": "Waiting for the first event",
@@ -79,6 +79,23 @@ MISSING = (
 @pytest.mark.parametrize("path", MISSING)
 def test_what_is_not_there_is_not_found(admin: Browser, path: str) -> None:
     assert admin.http.get(f"/dashboard/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["nowhere", "streams/nowhere/else", "customers/"])
+def test_an_address_that_does_not_exist_is_told_within_the_frame(admin: Browser, path: str) -> None:
+    answer = admin.http.get(f"/dashboard/{path}")
+    assert answer.status_code == 404
+    assert "this page does not exist" in answer.text
+    assert {"/dashboard/customers", "/dashboard/streams"} <= {link.split("?")[0] for link in links_of(answer.text)}
+
+
+def test_without_a_session_an_address_that_does_not_exist_leads_to_the_form(shared_api: Api) -> None:
+    with http_client(shared_api.url) as anybody:
+        answer = anybody.get("/dashboard/nowhere")
+    assert (answer.status_code, answer.headers["location"]) == (
+        303,
+        "/dashboard/sign-in?next=%2Fdashboard%2Fnowhere",
+    )
 
 
 def test_an_id_may_have_any_characters(api: Api) -> None:
