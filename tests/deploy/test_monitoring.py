@@ -81,7 +81,7 @@ def test_an_alert_waits_says_how_bad_it_is_and_leads_to_what_to_do(
     assert re.fullmatch(r"\d+[mhd]", rule["for"])
     assert len(rule["annotations"]["summary"]) > 20
     page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    assert page == "docs/operations.md"
+    assert page == '{{ or $externalLabels.metering_docs "docs" }}/operations.md'
     assert anchor in anchors
 
 
@@ -193,6 +193,32 @@ def test_each_alert_fires_when_it_should_and_none_when_all_is_well(tmp_path: Pat
     (tmp_path / "tests.yml").write_text(
         yaml.safe_dump(
             {"rule_files": [str(PROMETHEUS / "rules.yml")], "evaluation_interval": "1m", "tests": tests}
+        )
+    )
+    tested = promtool("test", "rules", tmp_path / "tests.yml")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.parametrize(
+    ("label", "begins"), [(None, "docs"), ("https://git.example.com/metering/docs",) * 2], ids=["without", "with"]
+)
+def test_the_link_of_an_alert_begins_where_the_team_reads_the_docs(
+    tmp_path: Path, label: str | None, begins: str
+) -> None:
+    rule = next(rule for rule in RULES if rule["alert"] == "MeteringQueueDown")
+    labels = {"job": "metering", "severity": rule["labels"]["severity"]}
+    annotations = {
+        "summary": rule["annotations"]["summary"].replace("{{ $labels.job }}", "metering"),
+        "runbook_url": f"{begins}/operations.md#{rule['annotations']['runbook_url'].partition('#')[2]}",
+    }
+    expected = {"exp_labels": labels, "exp_annotations": annotations}
+    test = _test(FIRES["MeteringQueueDown"], after=10, firing=["MeteringQueueDown"]) | {
+        "external_labels": {"metering_docs": label} if label else {},
+        "alert_rule_test": [{"eval_time": "10m", "alertname": "MeteringQueueDown", "exp_alerts": [expected]}],
+    }
+    (tmp_path / "tests.yml").write_text(
+        yaml.safe_dump(
+            {"rule_files": [str(PROMETHEUS / "rules.yml")], "evaluation_interval": "1m", "tests": [test]}
         )
     )
     tested = promtool("test", "rules", tmp_path / "tests.yml")
