@@ -5,6 +5,8 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 PYTHON ?= python3
+# Errors only: warnings are about the machine's configuration of pip.
+PIP := $(PY) -m pip install -qq --disable-pip-version-check --root-user-action=ignore
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-litellm planted simulation fuzz check bench chaos reference lock sbom clean
@@ -23,8 +25,10 @@ ifneq ($(UV),)
 	@$(UV) pip install --quiet --python $(PY) --no-deps --editable .
 else
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "    installing $$(grep -c '^[a-z0-9].*==' requirements.lock) locked packages with pip; uv on the PATH would be quicker"
+	@$(PIP) --require-hashes -r requirements.lock
+	@echo "    installing metering itself"
+	@$(PIP) --no-deps --no-build-isolation --editable .
 endif
 	@touch $(STAMP)
 
