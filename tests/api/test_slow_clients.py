@@ -105,8 +105,9 @@ def test_clients_that_read_nothing_hold_no_database_connection(api: Api) -> None
     with several(api.url, 12, pipelined(api, "/v1/rates?limit=1000", 12)) as clients:
         for client in clients:
             assert client.recv(1)
-        assert eventually(lambda: pool.checkedout() == 0, within=15)  # type: ignore[attr-defined]
-        assert api.client.get("/v1/rates?limit=1").status_code == 200
+        assert eventually(lambda: pool.checkedout() == 0)  # type: ignore[attr-defined]
+        # Their requests may still wait for a turn.
+        assert eventually(lambda: api.client.get("/v1/rates?limit=1").status_code == 200)
 
 
 def test_a_client_that_reads_nothing_is_dropped_quietly(impatient: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -64,7 +64,7 @@ def test_every_metric_of_the_dashboard_and_the_alerts_exists(metrics: set[str]) 
 def promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
     need("promtool")
     command = ["promtool", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
 
 
 def test_prometheus_accepts_the_configuration_and_the_rules() -> None:

@@ -97,9 +97,11 @@ def test_emit_never_blocks_or_raises_when_the_queue_is_full(start_emitter: Start
         emitter.emit(delivered(f"s{number}", 1, seq=1))
     for number in range(200):
         emitter.emit(end(f"s{number}"))
-    assert emitter.stats().dropped == 100 + 175
+    # The queue has room for 100, and for 25 ends more; it is emptied once when the emitter's thread begins.
+    dropped = emitter.stats().dropped
+    assert 400 - 2 * 125 <= dropped <= 100 + 175
     emitter.close(timeout=0.1)
-    eventually(lambda: emitter.stats().spooled == 125, what="the rest is spooled on close")
+    eventually(lambda: emitter.stats().spooled == 400 - dropped, what="the rest is spooled on close")
 
 
 def test_every_event_is_accounted_for(sink: IngestSink, start_emitter: StartEmitter) -> None:

@@ -11,7 +11,9 @@ class LocalStripeControl:
     """A client of the `/_local` paths of one local Stripe."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx2.Client(base_url=url, timeout=10)
+        # A connection for each request: the server may be closing an idle one just now.
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._http = httpx2.Client(base_url=url, timeout=60, limits=limits)
 
     def fail_next(
         self,

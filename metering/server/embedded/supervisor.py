@@ -31,7 +31,7 @@ STABLE_AFTER_SECONDS = 10.0
 # A child may die this often before it was ready for the first time; then its start has failed.
 MOST_EARLY_DEATHS = 4
 STOP_SECONDS = 9.0
-LAST_LINES_SECONDS = 0.5
+LAST_LINES_SECONDS = 2.0
 _COLORS = ("36", "33", "32", "35", "34", "31")
 
 
