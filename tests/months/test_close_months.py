@@ -8,12 +8,16 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from metering.core.period import BillingPeriod
 from metering.corrections.adjust_manually import adjust_manually
 from metering.customers.store import CustomerDetails
+from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage
 from metering.ledger.entries import ManualKind
 from metering.months.invoice import LineKind
+from metering.months.queries.progress import list_refusals
+from metering.months.store.runs import refuse_customers, start_run
 from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
 
@@ -188,6 +192,29 @@ def test_closing_again_changes_nothing(books: Books) -> None:
     before = books.invoices()
     books.close("2026-11")
     assert books.invoices() == before
+
+
+def test_a_customer_that_two_processes_refuse_in_one_run_is_refused_once(books: Books) -> None:
+    """Each claimed it before it saw that the other had refused it."""
+    use(books, "one", NOVEMBER)
+    engine = books.service.engine
+    with transaction(engine) as connection:
+        run = start_run(
+            connection,
+            period=BillingPeriod.parse("2026-11"),
+            customer_id=None,
+            force_reason=None,
+            requested_by="test",
+            as_of=None,
+            now=LATER,
+        )
+    for detail in ("the first", "the second"):
+        refused = {"acme": detail}
+        with transaction(engine) as connection:
+            refuse_customers(connection, run_id=run.run_id, result="unsettled", details=refused, now=LATER)
+    with transaction(engine) as connection:
+        (refusal,) = list_refusals(connection, run_id=run.run_id, limit=10)
+    assert refusal.detail == "the first"
 
 
 @pytest.mark.parametrize("table", ["charges", "adjustments", "manual_adjustments"])

@@ -96,10 +96,11 @@ def finish_run(connection: Connection, run_id: str, *, now: datetime) -> bool:
     return connection.execute(_FINISH, {"run_id": run_id, "now": now}).rowcount == 1
 
 
+# Another process of the run may have refused the customer between the snapshot and the lock of our claim.
 _REFUSE = text(
     """
     INSERT INTO invoice_run_refusals (customer_id, run_id, result, detail, refused_at)
-    VALUES (:customer_id, :run_id, :result, :detail, :now)
+    VALUES (:customer_id, :run_id, :result, :detail, :now) ON CONFLICT DO NOTHING
     """
 )
 
@@ -107,7 +108,10 @@ _REFUSE = text(
 def refuse_customers(
     connection: Connection, *, run_id: str, result: str, details: Mapping[str, str], now: datetime
 ) -> None:
-    """Record customers whose month the run does not close, with a detail by customer; `result` is the kind."""
+    """Record customers whose month the run does not close, with a detail by customer; `result` is the kind.
+
+    The first refusal of a customer in a run stands.
+    """
     if details:
         refused = {"run_id": run_id, "result": result, "now": now}
         rows = [
