@@ -11,6 +11,7 @@ from metering.access.store.readers import (
 from metering.alerts.addresses import RefusedAddressError
 from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.errors import MeteringError
+from metering.core.worker_processes import CannotListenError
 from metering.db.schema import (
     MigrationBlockedError,
     RetentionRefusedError,
@@ -47,6 +48,7 @@ from metering.translations.openmeter_types import OpenMeterTypesError
 # answered with them.
 NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
     {
+        CannotListenError,
         ConfigurationError,
         ExportStoppedError,
         ForceReasonMissingError,

@@ -62,6 +62,7 @@ from metering.db.engine import service_conninfo
 from metering.server.bootstrap import Service, database_url, freeze_collector, redis_url
 from metering.server.database_watch import DatabaseWatch
 from metering.server.settings import Settings
+from metering.streams.ingest.metrics import INGEST_QUEUED_EVENTS
 from metering.streams.ingest.nudge import Nudger
 from metering.streams.ingest.writer import IngestWriter
 
@@ -124,11 +125,15 @@ def create_app(service: Service) -> FastAPI:
         nudger.start()
         writer.start()
         holds.start()
-        noting_use = asyncio.create_task(_note_use(limits.authenticator))
+        beside = [
+            asyncio.create_task(_note_use(limits.authenticator)),
+            asyncio.create_task(_tell_queue(writer)),
+        ]
         # A request makes some hundred objects and frees them; searching them for cycles finds none.
         freeze_collector(young_objects=50_000)
         yield
-        noting_use.cancel()
+        for task in beside:
+            task.cancel()
         await writer.stop()
         await holds.stop()
         nudger.stop()
@@ -181,6 +186,13 @@ async def _note_use(authenticator: Authenticator) -> None:
     while True:
         await asyncio.sleep(LAST_USE_EVERY.total_seconds())
         await run_in_threadpool(authenticator.store_use)
+
+
+async def _tell_queue(writer: IngestWriter) -> None:
+    """Once a second, for whoever asks another process that shares the socket."""
+    while True:
+        INGEST_QUEUED_EVENTS.set(writer.queued_events)
+        await asyncio.sleep(1)
 
 
 def _serve_description_encoded(app: FastAPI) -> None:

@@ -14,7 +14,9 @@ from typing import Protocol
 
 from prometheus_client import Counter, Gauge
 
-CONNECTIONS_OPEN = Gauge("metering_connections", "Client connections that are open in this process")
+CONNECTIONS_OPEN = Gauge(
+    "metering_connections", "Client connections that are open in this process", multiprocess_mode="livesum"
+)
 CONNECTIONS_DROPPED = Counter(
     "metering_connections_dropped",
     "Client connections that were closed by us, by reason: stalled (the client did not read its answer),"

@@ -1,11 +1,13 @@
 """Liveness, readiness and metrics. They need no key and show nothing about any customer."""
 
 import hmac
+import os
 from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import REGISTRY
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from typing_extensions import TypedDict
@@ -17,6 +19,7 @@ from metering.api.parameters import TheService
 from metering.api.problems import public_detail
 from metering.api.routes import problem_responses
 from metering.core.errors import MeteringError
+from metering.core.worker_processes import METRICS_VARIABLE
 from metering.server.database_watch import DatabaseWatch
 from metering.streams.ingest.metrics import INGEST_QUEUED_EVENTS
 from metering.streams.ingest.writer import IngestWriter
@@ -103,6 +106,8 @@ async def readyz(request: Request) -> Response:
 def metrics(request: Request, service: TheService) -> Response:
     """Metrics of this process and of the whole deployment. What cannot be read now is left out.
 
+    Where several processes listen on one socket (METERING_API_PROCESSES), they are added up.
+
     With METERING_METRICS_TOKEN set, they need it as a bearer token. Without it, amounts of money are left out.
     """
     token = service.settings.metrics_token
@@ -112,5 +117,14 @@ def metrics(request: Request, service: TheService) -> Response:
             raise UnauthorizedError("send METERING_METRICS_TOKEN as `Authorization: Bearer <token>`")
     INGEST_QUEUED_EVENTS.set(request.app.state.writer.queued_events)
     work: WorkCollector = request.app.state.work_collector
-    body = generate_latest(REGISTRY) + generate_latest(work if token is not None else WithoutMoney(work))
+    body = generate_latest(_counted()) + generate_latest(work if token is not None else WithoutMoney(work))
     return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+
+def _counted() -> CollectorRegistry:
+    """What this process has counted, or all those that share its socket."""
+    if not os.environ.get(METRICS_VARIABLE):
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import socket
 import sys
 from typing import Any
 
@@ -15,6 +16,11 @@ from metering.server.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# New connections that the kernel keeps (net.core.somaxconn at most) while the process accepts others. A client
+# beyond that tries again after 1, 3 and 7 seconds.
+BACKLOG = 4_096
+# The time in which a process that was asked to stop answers its last requests.
+GRACE_SECONDS = 5
 _NOT_STARTED = 3
 _SWITCH_SECONDS = 0.0002
 
@@ -33,10 +39,8 @@ def server_config(service: Service, **options: Any) -> uvicorn.Config:
         "proxy_headers": bool(settings.trusted_proxies),
         "forwarded_allow_ips": [str(each) for each in settings.proxy_networks],
         "timeout_keep_alive": 60,
-        "timeout_graceful_shutdown": 5,
-        # New connections that the kernel keeps (net.core.somaxconn at most) while the process accepts others. A
-        # client beyond that tries again after 1, 3 and 7 seconds.
-        "backlog": 4096,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "backlog": BACKLOG,
     }
     return uvicorn.Config(create_app(service), **{**given, **options})
 
@@ -52,14 +56,18 @@ def _limits(settings: Settings) -> ServerLimits:
     )
 
 
-def run_api(service: Service) -> None:
-    """Serve until SIGTERM or SIGINT; requests in progress are finished first."""
+def run_api(service: Service, *, listening: socket.socket | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; requests in progress are finished first.
+
+    On the address of the settings, or on a socket that other processes share.
+    """
     settings = service.settings
     # Threads decode large bodies and compute reads; beside them, the event loop waits this long for its turn.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    log.info("api listens", extra={"url": f"http://{settings.host}:{settings.port}"})
+    host, port = listening.getsockname()[:2] if listening else (settings.host, settings.port)
+    log.info("api listens", extra={"url": f"http://{host}:{port}"})
     server = uvicorn.Server(server_config(service, host=settings.host, port=settings.port))
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets=None if listening is None else [listening])
     if not server.started:
         sys.exit(_NOT_STARTED)

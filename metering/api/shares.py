@@ -14,8 +14,14 @@ from prometheus_client import Counter, Gauge
 from metering.api.key_limits import TooManyRequestsError
 from metering.core.errors import MeteringError
 
-READS_RUNNING = Gauge("metering_reads_running", "Requests other than ingest that run now in this process")
-READS_WAITING = Gauge("metering_reads_waiting", "Requests other than ingest that wait for their turn")
+READS_RUNNING = Gauge(
+    "metering_reads_running",
+    "Requests other than ingest that run now in this process",
+    multiprocess_mode="livesum",
+)
+READS_WAITING = Gauge(
+    "metering_reads_waiting", "Requests other than ingest that wait for their turn", multiprocess_mode="livesum"
+)
 READS_REFUSED = Counter("metering_reads_refused", "Requests refused with 503 because their turn did not come")
 
 # A client with more waiting requests than this is asked to wait itself.

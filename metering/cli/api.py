@@ -1,18 +1,24 @@
 """`metering api`: the API and the dashboard, without what the other commands need."""
 
 import logging
+import sys
 from typing import Annotated
 
 import typer
 
-from metering.api.server import run_api
+from metering.api.server import BACKLOG, GRACE_SECONDS, run_api
+from metering.cli.options import ApiProcesses
+from metering.core.worker_processes import WorkerProcesses, inherited_socket, listen
 from metering.db.engine import DatabaseUnavailableError, check_safe
 from metering.db.schema import check_usable
-from metering.server.bootstrap import build_api_service
+from metering.server.bootstrap import Service, build_api_service
 from metering.server.logs import configure_logging
-from metering.server.settings import load_settings
+from metering.server.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
+
+# A process that does not end in its grace is killed this much later.
+_PATIENCE_SECONDS = 3.0
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: METERING_HOST.")]
 Port = Annotated[
@@ -20,14 +26,33 @@ Port = Annotated[
 ]
 
 
-def api_command(host: Host = None, port: Port = None) -> None:
+def api_command(host: Host = None, port: Port = None, processes: ApiProcesses = None) -> None:
     """Run the API and the dashboard."""
-    settings = load_settings(host=host, port=port)
+    inherited = inherited_socket()
+    settings = load_settings(host=host, port=port, api_processes=processes)
     configure_logging(log_format=settings.log_format)
     service = build_api_service(settings)
+    _check_database(service)
+    if inherited is None and settings.api_processes > 1:
+        service.dispose()
+        _run_several(settings)
+    else:
+        run_api(service, listening=inherited)
+
+
+def _check_database(service: Service) -> None:
     try:
         check_usable(service.engine)
         check_safe(service.engine)
     except DatabaseUnavailableError as error:
         log.warning("PostgreSQL is unavailable: requests get 503 until it is back", extra={"error": str(error)})
-    run_api(service)
+
+
+def _run_several(settings: Settings) -> None:
+    listening = listen(host=settings.host, port=settings.port, backlog=BACKLOG)
+    WorkerProcesses(
+        [sys.executable, "-m", "metering", "api"],
+        count=settings.api_processes,
+        listening=listening,
+        patience=GRACE_SECONDS + _PATIENCE_SECONDS,
+    ).run()

@@ -8,12 +8,21 @@ import typer
 
 from metering.core.errors import MeteringError
 from metering.core.money import plain_decimal
+from metering.core.worker_processes import MAX_WORKERS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Period = Annotated[str, typer.Option(help="The month, e.g. 2026-10.")]
 OnlyCustomer = Annotated[str | None, typer.Option(help="Only this customer.")]
 OnlyProvider = Annotated[str | None, typer.Option(help="Only this provider, as in the events.")]
 Provider = Annotated[str, typer.Argument(help="The provider as in the events, e.g. anthropic.")]
+ApiProcesses = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MAX_WORKERS,
+        help="API processes that share the port: one for each core that is free. Default: METERING_API_PROCESSES.",
+    ),
+]
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number of rows.")]
 EffectiveFrom = Annotated[
     datetime | None, typer.Option(help="Applies to streams that start from this time on, in UTC. Default: now.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metering.cli.options import AsJson
+from metering.cli.options import ApiProcesses, AsJson
 from metering.cli.service import redact_url
 from metering.server.embedded.data_dir import default_data_dir
 from metering.server.embedded.supervisor import Supervisor
@@ -29,6 +29,7 @@ def up_command(
     ] = None,
     host: Host = None,
     port: Port = None,
+    api_processes: ApiProcesses = None,
     ephemeral: Annotated[bool, typer.Option(help="Use a temporary data folder and delete it on exit.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the addresses and a new admin key as JSON.")
@@ -38,7 +39,7 @@ def up_command(
 
     METERING_DATABASE_URL and METERING_REDIS_URL replace the embedded PostgreSQL and Valkey.
     """
-    settings = load_settings(data=data, host=host, port=port)
+    settings = load_settings(data=data, host=host, port=port, api_processes=api_processes)
     configure_logging(log_format=settings.log_format)
     interrupted = _interrupt_on_signals()
     with (

@@ -3,13 +3,15 @@
 import argparse
 import dataclasses
 import logging
-import socket
 import sys
 
 from metering.core.errors import MeteringError
-from metering.gateway.server import listen, serve
+from metering.core.worker_processes import MAX_WORKERS, WorkerProcesses, inherited_socket, listen
+from metering.gateway.server import BACKLOG, serve
 from metering.gateway.settings import settings_from_environment
-from metering.gateway.workers import SOCKET_OPTION, Workers
+
+# Workers stop by themselves within their grace; the supervisor waits a little longer before it kills them.
+_PATIENCE_SECONDS = 10.0
 
 
 def main() -> None:
@@ -24,16 +26,22 @@ def main() -> None:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         settings = settings_from_environment()
-        if options.fd is not None:
-            serve(settings=settings, listening=socket.socket(fileno=options.fd))
+        inherited = inherited_socket()
+        if inherited is not None:
+            serve(settings=settings, listening=inherited)
             return
         if options.workers is not None:
             settings = dataclasses.replace(settings, workers=options.workers)
-        listening = listen(host=settings.host, port=settings.port)
+        listening = listen(host=settings.host, port=settings.port, backlog=BACKLOG)
         if settings.workers == 1:
             serve(settings=settings, listening=listening)
         else:
-            Workers(settings=settings, listening=listening).run()
+            WorkerProcesses(
+                [sys.executable, "-m", "metering.gateway"],
+                count=settings.workers,
+                listening=listening,
+                patience=settings.grace_seconds + _PATIENCE_SECONDS,
+            ).run()
     except MeteringError as error:
         sys.exit(f"metering: {error}")
 
@@ -45,11 +53,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, help="worker processes; the default is METERING_GATEWAY_WORKERS, or 1"
     )
-    # For the workers: the descriptor of the listening socket.
-    parser.add_argument(SOCKET_OPTION, dest="fd", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.workers is not None and not 1 <= options.workers <= 64:
-        parser.error("--workers: expected a number from 1 to 64")
+    if options.workers is not None and not 1 <= options.workers <= MAX_WORKERS:
+        parser.error(f"--workers: expected a number from 1 to {MAX_WORKERS}")
     return options
 
 

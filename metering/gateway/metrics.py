@@ -17,11 +17,11 @@ from prometheus_client import (
     multiprocess,
 )
 
+from metering.core.worker_processes import METRICS_VARIABLE
 from metering.emitter import EmitterStats, HoldStats
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "metering_gateway_"
 # What the emitter counts up; `spooled` goes up and down.
 _EMITTER_COUNTERS = ("emitted", "inherited", "coalesced", "sent", "rejected", "dropped", "retries")
@@ -80,7 +80,7 @@ class Metrics:
     def render(self) -> bytes:
         """All metrics as text, of all workers if there are several."""
         registry = self._registry
-        if os.environ.get(FOLDER_VARIABLE):
+        if os.environ.get(METRICS_VARIABLE):
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)

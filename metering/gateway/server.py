@@ -21,7 +21,7 @@ from metering.gateway.settings import GatewaySettings, settings_from_environment
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SECONDS = 75
-_BACKLOG = 2_048
+BACKLOG = 2_048
 _SWITCH_SECONDS = 0.001
 # After the grace, for the last errors and stream-ends.
 _LAST_SECONDS = 3
@@ -135,26 +135,6 @@ class _Server(uvicorn.Server):
             log.info("reloaded %d upstreams and %d keys", len(settings.upstreams), len(settings.keys))
 
 
-def listen(*, host: str, port: int) -> socket.socket:
-    """The listening socket.
-
-    Raises:
-        GatewayConfigError: the address cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise GatewayConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-    listening.setblocking(False)
-    listening.set_inheritable(True)
-    return listening
-
-
 def serve(*, settings: GatewaySettings, listening: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM; then accept no new streams, and give running ones their grace."""
     server: _Server
@@ -171,7 +151,7 @@ def serve(*, settings: GatewaySettings, listening: socket.socket) -> None:
         access_log=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.grace_seconds) + _LAST_SECONDS,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
     )
     server = _Server(config, settings)
     # The emitter's threads write starts to disk, which streams wait for: they get their turn sooner.

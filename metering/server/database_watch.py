@@ -22,7 +22,9 @@ from metering.server.queries import WorkHealth, work_health
 log = logging.getLogger(__name__)
 
 DATABASE_SAFE = Gauge(
-    "metering_database_safe", "1 while PostgreSQL's settings keep commits safe, 0 while it could lose them"
+    "metering_database_safe",
+    "1 while PostgreSQL's settings keep commits safe, 0 while it could lose them",
+    multiprocess_mode="livemin",
 )
 
 CHECK_SECONDS = 1.0

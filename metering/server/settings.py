@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import SettingsConfigDict
 
 from metering.core.errors import MeteringError
+from metering.core.worker_processes import MAX_WORKERS
 from metering.db.engine import is_postgres_url
 from metering.server.inlet_settings import InletSettings
 from metering.server.otlp_settings import OtlpSettings
@@ -78,6 +79,13 @@ class Settings(InletSettings, OtlpSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that the API listens on.")
+    api_processes: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_WORKERS,
+        description="API processes that share the port. Each has connections to the database of its own, and the"
+        " limits of keys, addresses and reads hold for each.",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="Format of log lines: text for people, json for machines."
     )

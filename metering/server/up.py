@@ -234,6 +234,7 @@ def run_all_in_one(
 
 def _parts(settings: Settings, *, url: str, environment: dict[str, str]) -> list[ChildSpec]:
     api = ["api", "--host", settings.host, "--port", str(settings.port)]
+    api += ["--processes", str(settings.api_processes)]
     return [
         metering_child("api", api, environment=environment, ready_url=f"{url}/livez"),
         # Not as commands, which end when the database is away: these wait for it.

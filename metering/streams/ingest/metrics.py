@@ -34,5 +34,7 @@ INGEST_NOT_COMMITTED = Counter(
     "metering_ingest_not_committed", "Requests answered with 503 because their commit failed, or was not confirmed"
 )
 INGEST_QUEUED_EVENTS = Gauge(
-    "metering_ingest_queued_events", "Usage events that wait for a commit in this process"
+    "metering_ingest_queued_events",
+    "Usage events that wait for a commit in this process",
+    multiprocess_mode="livesum",
 )
