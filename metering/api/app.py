@@ -125,10 +125,7 @@ def create_app(service: Service) -> FastAPI:
         nudger.start()
         writer.start()
         holds.start()
-        beside = [
-            asyncio.create_task(_note_use(limits.authenticator)),
-            asyncio.create_task(_tell_queue(writer)),
-        ]
+        beside = [asyncio.create_task(each) for each in (_note_use(limits.authenticator), _tell_queue(writer))]
         # A request makes some hundred objects and frees them; searching them for cycles finds none.
         freeze_collector(young_objects=50_000)
         yield

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -18,7 +19,7 @@ from metering.server.settings import Settings, load_settings
 log = logging.getLogger(__name__)
 
 # A process that does not end in its grace is killed this much later.
-_PATIENCE_SECONDS = 3.0
+_PATIENCE = timedelta(seconds=3)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: METERING_HOST.")]
 Port = Annotated[
@@ -54,5 +55,5 @@ def _run_several(settings: Settings) -> None:
         [sys.executable, "-m", "metering", "api"],
         count=settings.api_processes,
         listening=listening,
-        patience=GRACE_SECONDS + _PATIENCE_SECONDS,
+        patience=timedelta(seconds=GRACE_SECONDS) + _PATIENCE,
     ).run()

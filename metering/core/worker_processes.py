@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -27,9 +28,9 @@ WORKER_VARIABLE = "_METERING_WORKER"
 # The folder in which prometheus_client keeps what each worker counts, so that any of them can add it up.
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 MAX_WORKERS = 64
-_WATCH_SECONDS = 0.2
+_WATCHED_EVERY = timedelta(milliseconds=200)
 # A worker that died is started again after this pause.
-_RESTART_SECONDS = 1.0
+_RESTART_PAUSE = timedelta(seconds=1)
 
 
 class CannotListenError(MeteringError):
@@ -73,9 +74,11 @@ def _stop_with(alive: int) -> None:
 
 
 class WorkerProcesses:
-    """`count` processes of one command. After SIGTERM, each may take `patience` seconds to end."""
+    """`count` processes of one command. After SIGTERM, they have `patience` to end."""
 
-    def __init__(self, command: Sequence[str], *, count: int, listening: socket.socket, patience: float) -> None:
+    def __init__(
+        self, command: Sequence[str], *, count: int, listening: socket.socket, patience: timedelta
+    ) -> None:
         self._command = command
         self._count = count
         self._listening = listening.fileno()
@@ -92,7 +95,7 @@ class WorkerProcesses:
         with _temporary_folder() as metrics_folder:
             try:
                 self._workers = [self._start(metrics_folder) for _ in range(self._count)]
-                while not self._stopping.wait(_WATCH_SECONDS):
+                while not self._stopping.wait(_WATCHED_EVERY.total_seconds()):
                     self._restart_dead(metrics_folder)
                 self._wait_for_end()
             finally:
@@ -119,15 +122,15 @@ class WorkerProcesses:
                 continue
             log.error("process %d ended with %d, starting another", worker.pid, worker.returncode)
             _forget_gauges(metrics_folder, worker.pid)
-            time.sleep(_RESTART_SECONDS)
-            if not self._stopping.is_set():
+            if not self._stopping.wait(_RESTART_PAUSE.total_seconds()):
                 self._workers[place] = self._start(metrics_folder)
 
     def _wait_for_end(self) -> None:
-        deadline = time.monotonic() + self._patience
+        began = time.monotonic()
         for worker in self._workers:
+            left = self._patience - timedelta(seconds=time.monotonic() - began)
             try:
-                worker.wait(max(0.1, deadline - time.monotonic()))
+                worker.wait(max(left, timedelta()).total_seconds())
             except subprocess.TimeoutExpired:
                 log.error("process %d did not stop in time, killing it", worker.pid)
 

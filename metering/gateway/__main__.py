@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import logging
 import sys
+from datetime import timedelta
 
 from metering.core.errors import MeteringError
 from metering.core.worker_processes import MAX_WORKERS, WorkerProcesses, inherited_socket, listen
@@ -11,7 +12,7 @@ from metering.gateway.server import BACKLOG, serve
 from metering.gateway.settings import settings_from_environment
 
 # Workers stop by themselves within their grace; the supervisor waits a little longer before it kills them.
-_PATIENCE_SECONDS = 10.0
+_PATIENCE = timedelta(seconds=10)
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
                 [sys.executable, "-m", "metering.gateway"],
                 count=settings.workers,
                 listening=listening,
-                patience=settings.grace_seconds + _PATIENCE_SECONDS,
+                patience=timedelta(seconds=settings.grace_seconds) + _PATIENCE,
             ).run()
     except MeteringError as error:
         sys.exit(f"metering: {error}")
