@@ -14,6 +14,7 @@ ALLOWED = frozenset(
 
 # What packages say in another way; "BSD License" leaves the number of clauses open.
 _SPDX = {
+    "Apache": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "3-Clause BSD License": "BSD-3-Clause",
     "BSD License": "BSD-3-Clause",

@@ -11,7 +11,7 @@ LONG = (
     "tests/lab/test_demo.py::test_the_demo_plays_to_its_end_and_leaves_no_process",
     "tests/simulation/test_simulation.py::test_whatever_happens_every_cent_is_where_the_oracle_says",
     "tests/api/test_generated_client.py::test_a_generated_client_posts_reads_is_refused_with_types_and_downloads",
-    "tests/db/test_upgrade.py::test_the_previous_release_goes_on_and_restarts_on_the_schema_of_the_next",
+    "tests/db/test_upgrade.py::test_the_previous_release_goes_on_and_restarts_beside_the_next_on_its_schema",
     "tests/lab/test_bench.py::test_ingest_is_measured_alone_beside_a_worker_grown_and_for_long",
     "tests/months/test_random_months.py"
     "::test_over_many_months_of_random_bookings_each_invoice_is_what_the_contract_says",

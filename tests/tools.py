@@ -61,6 +61,7 @@ TOOLS = {
     "curl": Tool("apt-get install curl", _on_path("curl"), in_ci=False),
     "docker compose": Tool("install Docker with its compose plugin", _docker_compose, in_ci=False),
     "git history": Tool("clone the repository whole: git fetch --unshallow", _has_history, in_ci=False),
+    "helm": Tool("install Helm 3.15 or newer: https://helm.sh/docs/intro/install", _on_path("helm")),
     "litellm proxy": Tool("make test-litellm", litellm_environment.is_complete, in_ci=False),
     "node with openai": Tool(
         "npm install openai, and set METERING_NODE_MODULES to the folder node_modules",

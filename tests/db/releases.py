@@ -58,7 +58,8 @@ def code_of(commit: str, folder: Path) -> Path:
 def next_release(folder: Path) -> Path:
     """The present packages, and one more migration."""
     for package in PACKAGES:
-        ignored = shutil.ignore_patterns("__pycache__")
+        # With its bytecode, which starts are quicker with; but not files that another process is just writing.
+        ignored = shutil.ignore_patterns("*.pyc.*")
         shutil.copytree(ROOT / package, folder / package, ignore=ignored)
     (folder / f"migrations/versions/{NEXT_HEAD}.py").write_text(NEXT_MIGRATION.lstrip())
     names_head = folder / "migrations/__init__.py"

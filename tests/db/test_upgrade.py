@@ -1,14 +1,16 @@
-"""An upgrade while gateways post: the previous release's API and worker go on, and restart, on the new schema."""
+"""An upgrade while gateways post: the previous release goes on, and restarts beside the next on its schema."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import httpx2
@@ -30,22 +32,32 @@ from tests.running_api import http_client
 from tests.tools import PREVIOUS_RELEASE, need
 from tests.waiting import eventually
 
+# What each stream costs: 5 tokens at 5 and 7 at 25 dollars a million.
+CENTS = Decimal("0.02")
+
 
 @dataclass(slots=True)
 class Gateway:
-    """Posts one stream after the other until it is stopped; each until it is acknowledged."""
+    """Posts one stream after the other until it is stopped; each until it is acknowledged.
 
-    url: str
+    Each API gets each event; the start and the end of a stream come first to different ones, if there are several.
+    """
+
+    urls: Sequence[str]
     key: str
+    name: str
     acknowledged: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        with http_client(self.url, headers={"authorization": f"Bearer {self.key}"}) as client:
+        headers = {"authorization": f"Bearer {self.key}"}
+        with ExitStack() as stack:
+            clients = [stack.enter_context(http_client(url, headers=headers)) for url in self.urls]
             while not self._over.is_set():
-                self._post(client, f"s{self.acknowledged}")
+                first = self.acknowledged % len(clients)
+                self._post([*clients[first:], *clients[:first]], f"{self.name}-{self.acknowledged}")
 
-    def _post(self, client: httpx2.Client, stream_id: str) -> None:
+    def _post(self, clients: Sequence[httpx2.Client], stream_id: str) -> None:
         at = datetime.now(UTC).isoformat()
         facts = {"stream-start": {"provider": "anthropic", "model": "claude-opus-4.7"}}
         facts["stream-end"] = {"outcome": "completed", "usage": {"input_tokens": 5, "output_tokens": 7}}  # type: ignore[dict-item]
@@ -54,8 +66,14 @@ class Gateway:
             | {"time": at, "data": {"stream_id": stream_id, **data}}
             for kind, data in facts.items()
         ]
+        posts = [
+            (clients[(turn + place) % len(clients)], event)
+            for turn in range(len(clients))
+            for place, event in enumerate(events)
+        ]
         with suppress(httpx2.HTTPError):
-            self.acknowledged += client.post("/v1/events", json=events, timeout=10).status_code == 200
+            answers = [client.post("/v1/events", json=event, timeout=10) for client, event in posts]
+            self.acknowledged += all(answer.status_code == 200 for answer in answers)
         time.sleep(0.02)
 
     def goes_on(self) -> bool:
@@ -68,8 +86,8 @@ class Gateway:
 
 
 @contextmanager
-def posting(url: str, key: str) -> Iterator[Gateway]:
-    gateway = Gateway(url, key)
+def posting(*urls: str, key: str, name: str) -> Iterator[Gateway]:
+    gateway = Gateway(urls, key, name)
     thread = threading.Thread(target=gateway.run)
     thread.start()
     try:
@@ -106,14 +124,17 @@ class Release:
     def log_of(self, command: str) -> Path:
         return self.logs / f"{self.code.name}-{command}.log"
 
+    def batches(self) -> int:
+        """How many batches its workers have finalized."""
+        return len(re.findall(r"\bfinalized\b", self.log_of("worker").read_text()))
+
     @contextmanager
     def running(self, port: int) -> Iterator[None]:
         """Its API and a worker, stopped when the block ends."""
         parts = [self.start("api", "--port", str(port)), self.start("worker", "--concurrency", "1")]
         try:
-            assert eventually(lambda: _is_ready(port), ignoring=(httpx2.HTTPError,)), self.log_of(
-                "api"
-            ).read_text()
+            ready = eventually(lambda: _is_ready(port), within=120, ignoring=(httpx2.HTTPError,))
+            assert ready, self.log_of("api").read_text()
             yield
             assert [part.poll() for part in parts] == [None, None], self.log_of("worker").read_text()
         finally:
@@ -141,7 +162,19 @@ def _not_billed(database: Database) -> int:
     return int(row[0])
 
 
-def test_the_previous_release_goes_on_and_restarts_on_the_schema_of_the_next(
+def _booked(database: Database) -> dict[str, list[Decimal]]:
+    """The amounts that were booked for each stream."""
+    booked: dict[str, list[Decimal]] = {}
+    with psycopg.connect(database.url) as connection:
+        for stream_id, cents in connection.execute(
+            "SELECT stream_id, usd_cents FROM entries WHERE usd_cents <> 0"
+        ):
+            booked.setdefault(stream_id, []).append(cents)
+    return booked
+
+
+@pytest.mark.timeout(600)
+def test_the_previous_release_goes_on_and_restarts_beside_the_next_on_its_schema(
     rated_database: Database, tmp_path: Path
 ) -> None:
     need("git history")
@@ -149,8 +182,9 @@ def test_the_previous_release_goes_on_and_restarts_on_the_schema_of_the_next(
     new = Release(code=next_release(tmp_path / "new"), database=rated_database, logs=tmp_path)
     with rated_database.service() as service:
         key = str(create_key(engine=service.engine, role=Role.INGEST, name="t", customer_id=None, now=_now()))
-    port = free_port()
-    with posting(f"http://127.0.0.1:{port}", key) as gateway:
+    port, new_port = free_port(), free_port()
+    url, new_url = (f"http://127.0.0.1:{each}" for each in (port, new_port))
+    with posting(url, key=key, name="before") as gateway:
         with old.running(port):
             assert gateway.goes_on()
             with psycopg.connect(rated_database.url) as report:
@@ -163,13 +197,22 @@ def test_the_previous_release_goes_on_and_restarts_on_the_schema_of_the_next(
             assert migration.wait(120) == 0, waits.read_text()
             assert _version(rated_database) == NEXT_HEAD
             assert gateway.goes_on(), "the old API goes on"
-        with old.running(port):
+        with old.running(port), new.running(new_port):
             assert gateway.goes_on(), "the old API restarts"
             gateway.stop()
-            assert eventually(lambda: _not_billed(rated_database) == 0), "the old worker restarts"
+            with posting(url, new_url, key=key, name="beside") as beside:
+                done = {release.code: release.batches() for release in (old, new)}
+                assert beside.goes_on(), "both releases take events of the same streams"
+                for release in (old, new):
+                    assert eventually(lambda release=release: release.batches() > done[release.code])
+            assert eventually(lambda: _not_billed(rated_database) == 0), "the workers of both finalize"
+    acknowledged = {f"{each.name}-{number}" for each in (gateway, beside) for number in range(each.acknowledged)}
+    booked = _booked(rated_database)
+    assert acknowledged <= booked.keys()
+    assert {tuple(entries) for entries in booked.values()} == {(CENTS,)}, "each stream is booked once"
     with rated_database.service() as service:
         report = audit(engine=service.engine, now=_now())
-    assert report.streams >= gateway.acknowledged > 60
+    assert report.streams == len(booked) >= len(acknowledged) > 75
     assert report.differences == []
 
 

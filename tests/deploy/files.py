@@ -15,8 +15,26 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PARTS = {name: service for name, service in SERVICES.items() if "build" in service}
 UNITS = sorted((DEPLOY / "systemd").iterdir())
+SCALE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.scale.yaml").read_text())
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^${}]*))?\}")
+
+
+class Recording(dict[str, str]):
+    """An environment that remembers what was asked of it."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+def example_environment(name: str) -> dict[str, str]:
+    """The variables of an example of .env."""
+    return dict(re.findall(r"^(\w+)=(.*)", (DEPLOY / name).read_text(), re.MULTILINE))
 
 
 def unit(path: Path) -> dict[str, dict[str, list[str]]]:
