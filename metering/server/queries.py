@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from metering.streams.bill import Flag
-from metering.streams.settlement import NEEDS_PERSON
+from metering.streams.settlement import NEEDS_PERSON, State
 from metering.streams.store.streams import IN_BACKLOG
 
 
@@ -26,14 +26,20 @@ _DUE = text(
     ) AS waiting
     """
 )
+
+
 # Each state is counted separately, so that the limit applies to each; both indexes are partial.
+def _count_of(state: State) -> str:
+    return f"""
+        SELECT '{state.value}' AS state, count(*) AS streams FROM (
+            SELECT 1 AS one FROM streams s WHERE {IN_BACKLOG} AND s.state = '{state.value}' LIMIT 100000
+        ) AS counted
+    """
+
+
 _STATES = text(
     f"""
-    SELECT wanted.state, found.streams
-    FROM (VALUES {", ".join(f"('{state.value}')" for state in NEEDS_PERSON)}) AS wanted (state)
-    CROSS JOIN LATERAL (SELECT count(*) AS streams FROM (
-        SELECT FROM streams s WHERE {IN_BACKLOG} AND s.state = wanted.state
-        LIMIT 100000) AS counted) AS found
+    {" UNION ALL ".join(map(_count_of, NEEDS_PERSON))}
     UNION ALL
     SELECT state, count(*) FROM (
         SELECT state FROM streams WHERE due_at IS NOT NULL AND state IN ('open', 'ended') LIMIT 100000) AS counted
@@ -117,7 +123,7 @@ class TotalsFreshness:
 _FRESHNESS = text(
     f"""
     SELECT (SELECT rolled_up_at FROM totals_rolled_up) AS rolled_up_at,
-           (SELECT count(*) FROM (SELECT FROM totals_pending LIMIT {_COUNTED}) AS counted) AS pending
+           (SELECT count(*) FROM (SELECT 1 AS one FROM totals_pending LIMIT {_COUNTED}) AS counted) AS pending
     """
 )
 
