@@ -19,8 +19,8 @@ from metering.cli.service import redact_url
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.customers.queries.time_zones import unusable_zones
-from metering.db.citus import misplaced_tables, nodes_with_shards, on_citus, placed_tables
-from metering.db.distribution import COLUMNS, PLACEMENTS, Placement
+from metering.db.citus import misplaced_tables, nodes_with_shards, on_citus
+from metering.db.distribution import PLACEMENTS
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
 from metering.server.inlet_settings import InletSettings
@@ -147,15 +147,13 @@ def _check_cluster(service: Service) -> str | None:
     with transaction(service.engine) as connection:
         if not on_citus(connection):
             return None
-        placed, misplaced = Counter(placed_tables(connection).values()), misplaced_tables(connection)
+        misplaced = misplaced_tables(connection)
         nodes = nodes_with_shards(connection)
     if misplaced:
         tables = ", ".join(table for table, _ in misplaced)
         raise UnhealthyError(f"not distributed on Citus: {tables}: run `metering migrate`")
-    known = dict(PLACEMENTS)
-    kinds = ", ".join(f"{count} {placement.value}" for placement, count in placed.items() if placement in COLUMNS)
-    references = sum(placement is Placement.REFERENCE for placement in known.values())
-    return f"Citus, shards on {nodes} nodes; tables: {kinds}, {references} on every node"
+    counts = Counter(placement.value for _, placement in PLACEMENTS)
+    return f"Citus, shards on {nodes} nodes; tables: {', '.join(f'{n} {where}' for where, n in counts.items())}"
 
 
 def _check_clock(service: Service) -> str:

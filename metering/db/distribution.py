@@ -8,7 +8,7 @@ class Placement(StrEnum):
 
     BY_CUSTOMER = "distributed by customer_id"
     BY_INGEST_KEY = "distributed by ingest_key_id"
-    REFERENCE = "reference table"
+    REFERENCE = "on every node"
     COORDINATOR = "on the coordinator"
 
 
