@@ -1,6 +1,7 @@
 """Citus: spread the tables over the nodes, and wait for what they commit. On plain PostgreSQL nothing is done."""
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from time import monotonic, sleep
@@ -8,7 +9,7 @@ from time import monotonic, sleep
 from sqlalchemy import Connection, Engine, text
 
 from metering.db.distribution import COLUMNS, PLACEMENTS, Placement
-from metering.db.engine import DatabaseUnavailableError, transaction
+from metering.db.engine import READER_ROLE, DatabaseUnavailableError, transaction
 
 # Due streams are divided into this many lanes, each of which one worker claims at a time.
 LANES = 64
@@ -121,9 +122,48 @@ def distribute(connection: Connection) -> list[str]:
             _place(connection, table, placement)
         for each in foreign_keys:
             connection.execute(text(f"ALTER TABLE {each.table} ADD CONSTRAINT {each.name} {each.definition}"))
+    _adapt_unbilled(connection)
+    for table in connection.execute(_UNREADABLE, {"role": READER_ROLE}).scalars().all():
+        connection.execute(text(f"GRANT SELECT ON {table} TO {READER_ROLE}"))
     return [table for table, _ in misplaced]
 
 
+# In the view of unbilled amounts, the part that Citus refuses: it looks months up for each customer, which is fast
+# where totals are large. The same, summed from the entries of open months on every node.
+_BY_LOOKUP = re.compile(
+    r"\( SELECT c\.customer_id,\s+booked\.period.*?WHERE \(booked\.usd_cents <> \(0\)::numeric\)",
+    re.DOTALL,
+)
+_BY_SUM = """(
+    SELECT e.customer_id, e.period, e.kind, NULL::bigint AS stream_count, sum(e.usd_cents) AS usd_cents
+    FROM public.entries e LEFT JOIN (
+        SELECT customer_id, max(period) AS period FROM public.billing_periods GROUP BY 1
+    ) AS closed ON closed.customer_id = e.customer_id
+    WHERE e.period > coalesce(closed.period, '') GROUP BY 1, 2, 3 HAVING sum(e.usd_cents) <> 0"""
+_UNBILLED = text("SELECT pg_get_viewdef('reporting.unbilled'::regclass)")
+
+
+def _adapt_unbilled(connection: Connection) -> None:
+    """Replace what Citus refuses in the view of unbilled amounts, also after a migration has replaced the view."""
+    defined, replaced = _BY_LOOKUP.subn(_BY_SUM, connection.execute(_UNBILLED).scalar_one())
+    if replaced:
+        connection.execute(text(f"CREATE OR REPLACE VIEW reporting.unbilled AS {defined}"))
+
+
+# A view is read with the privileges of its owner; the nodes ask for those of the reader.
+_UNREADABLE = text(
+    """
+    WITH RECURSIVE used (oid) AS (
+        SELECT oid FROM pg_class WHERE relnamespace = 'reporting'::regnamespace AND relkind = 'v'
+        UNION
+        SELECT d.refobjid FROM used JOIN pg_rewrite r ON r.ev_class = used.oid
+        JOIN pg_depend d ON d.objid = r.oid AND d.classid = 'pg_rewrite'::regclass
+                        AND d.refclassid = 'pg_class'::regclass
+    )
+    SELECT used.oid::regclass::text FROM used JOIN pg_dist_partition p ON p.logicalrelid = used.oid
+    WHERE NOT has_table_privilege(CAST(:role AS name), used.oid, 'SELECT') ORDER BY 1
+    """
+)
 # Citus uses several connections to a node at once, unless it is told not to: they would wait for each other.
 _SEQUENTIALLY = text("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
 # The same for every session from then on: the statements of one transaction then use one connection to each node,
