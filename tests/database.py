@@ -82,6 +82,11 @@ def _cluster() -> Cluster | None:
     return None if found is None else Cluster(GIVEN_URL)
 
 
+def is_cluster() -> bool:
+    """Whether the tests run on Citus."""
+    return _cluster() is not None
+
+
 @contextmanager
 def clone(running: Services, template: Template) -> Iterator[Database]:
     """A copy of a template, gone when the block ends."""
