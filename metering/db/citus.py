@@ -107,10 +107,10 @@ def distribute(connection: Connection) -> list[str]:
     """
     if not on_citus(connection):
         return []
+    _set_for_database(connection)
     misplaced = misplaced_tables(connection)
     if misplaced:
         connection.execute(_SEQUENTIALLY)
-        connection.execute(_ALWAYS_SEQUENTIALLY)
         connection.execute(_LANES)
         tables = [table for table, _ in misplaced]
         foreign_keys = connection.execute(_FOREIGN_KEYS, {"tables": tables}).all()
@@ -164,17 +164,23 @@ _UNREADABLE = text(
     WHERE NOT has_table_privilege(CAST(:role AS name), used.oid, 'SELECT') ORDER BY 1
     """
 )
-# Citus uses several connections to a node at once, unless it is told not to: they would wait for each other.
+# Settings of the database, for every session from then on. The statements of a transaction use one connection to
+# each node, and so see one snapshot of it. Statements that change several shards do not wait for each other: by
+# default one UPDATE holds up all others until its transaction ends. What deadlocks is tried again.
+_SETTINGS = {"citus.multi_shard_modify_mode": "sequential", "citus.enable_deadlock_prevention": "off"}
+_IS_SET = text("SELECT current_setting(:name) = :value")
+_SET = """
+    DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {name} = {value}', current_database()); END $$
+"""
+
+
+def _set_for_database(connection: Connection) -> None:
+    for name, value in _SETTINGS.items():
+        if not connection.execute(_IS_SET, {"name": name, "value": value}).scalar_one():
+            connection.execute(text(_SET.format(name=name, value=value)))
+
+
 _SEQUENTIALLY = text("SET LOCAL citus.multi_shard_modify_mode = 'sequential'")
-# The same for every session from then on: the statements of one transaction then use one connection to each node,
-# and so see one snapshot of it.
-_ALWAYS_SEQUENTIALLY = text(
-    """
-    DO $$ BEGIN
-        EXECUTE format('ALTER DATABASE %I SET citus.multi_shard_modify_mode = sequential', current_database());
-    END $$
-    """
-)
 # Due streams are claimed by lane there.
 _LANES = text(f"CREATE INDEX IF NOT EXISTS streams_by_lane ON streams ({LANE}, due_at) WHERE due_at IS NOT NULL")
 _FOREIGN_KEYS = text(
