@@ -9,7 +9,7 @@ PYTHON ?= python3
 PIP := $(PY) -m pip install -qq --disable-pip-version-check --root-user-action=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-litellm planted simulation fuzz check bench chaos reference lock sbom clean
+.PHONY: help setup demo up test test-on test-litellm planted simulation fuzz check bench chaos reference lock sbom clean
 
 help: ## Show what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,11 @@ up: setup ## All in one: database, queue, API, worker, beat
 test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
 	@# Tests start hundreds of processes: without written bytecode each would compile the product again.
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
+
+STORED := scenarios months ledger streams totals budgets credits corrections stripe exports audit alerts reporting dashboard
+test-on: setup ## The tests of what is stored, on a PostgreSQL or Citus of yours: make test-on URL=postgresql://…
+	@test -n "$(URL)" || { echo "say where: make test-on URL=postgresql://superuser@host:5432/database"; exit 2; }
+	@METERING_TEST_DATABASE_URL="$(URL)" PYTHONDONTWRITEBYTECODE= $(PY) -m pytest $(addprefix tests/,$(STORED))
 
 test-litellm: setup ## The inlet of LiteLLM, with a real LiteLLM proxy in an environment of its own (the first time, 3 minutes to install it)
 	@$(PY) -m tests.inlets.litellm_environment

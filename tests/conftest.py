@@ -8,12 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import hypothesis
-import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from metering.db.engine import owner_engine
-from metering.db.migrate import migrate
 from metering.db.schema import ensure_journal_partitions
 from metering.prices.import_rates import import_rates
 from metering.prices.store.cards import load_rate_cards
@@ -24,7 +21,7 @@ from metering.server.embedded.supervisor import Supervisor
 from tests.builders import NOW, Books, Months
 from tests.builders.catalogues import PRICES
 from tests.builders.seeded import Seeded, build_seeded
-from tests.database import Database, Servers, Template, clone, copy, database_url
+from tests.database import GIVEN_URL, Database, Servers, Template, clone, copy, make_empty
 from tests.local_stripe import LocalStripe, local_stripe
 from tests.memory import use_memory
 from tests.order import long_first
@@ -81,13 +78,10 @@ def servers() -> Iterator[Servers]:
     with (
         ephemeral_data_dir() as data,
         Supervisor(quiet=True) as supervisor,
-        embedded_services(data=data, supervisor=supervisor) as running,
+        embedded_services(data=data, supervisor=supervisor, postgres=GIVEN_URL is None) as started,
     ):
-        with psycopg.connect(running.database_url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {EMPTY}")
-        engine = owner_engine(database_url(running, EMPTY))
-        migrate(engine)
-        engine.dispose()
+        running = started if GIVEN_URL is None else replace(started, database_url=GIVEN_URL)
+        make_empty(running, name=EMPTY)
         yield Servers(running, supervisor)
 
 

@@ -15,6 +15,7 @@ import metering
 import workers
 from metering.api.problems import PROBLEMS
 from metering.core.errors import MeteringError
+from metering.db.distribution import COLUMNS, PLACEMENTS
 from tests.not_over_http import NOT_OVER_HTTP
 from tests.order import LONG
 
@@ -206,6 +207,25 @@ def test_sql_stands_in_store_and_queries_only() -> None:
             without.append(path)
     assert [place for path in without for place in _sql_in(path)] == []
     assert [place for path in having for place in _sql_in(path)]
+
+
+# What runs on plain PostgreSQL only; beside each such statement is the one for Citus.
+_LOCKS_OF_PLAIN_POSTGRESQL = {f"metering/streams/store/{module}.py" for module in ("due", "retries", "streams")}
+_SPREAD = {table for table, placement in PLACEMENTS if placement in COLUMNS} | {"entries", "newest_bills"}
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=name)
+def test_rows_of_distributed_tables_are_locked_for_one_customer_only(path: Path) -> None:
+    """Citus refuses SELECT ... FOR UPDATE that is not about one customer."""
+    if name(path) in _LOCKS_OF_PLAIN_POSTGRESQL:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.JoinedStr | ast.Constant):
+            continue
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        sql = " ".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+        if re.search(r"\bFOR (NO KEY )?(UPDATE|SHARE)\b", sql) and "customer_id = :customer_id" not in sql:
+            assert not _SPREAD & set(re.findall(r"\b(?:FROM|JOIN|UPDATE)\s+(\w+)", sql)), sql
 
 
 def test_the_long_tests_that_begin_first_exist() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache
@@ -18,6 +19,8 @@ from metering.cli.service import redact_url
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.customers.queries.time_zones import unusable_zones
+from metering.db.citus import misplaced_tables, nodes_with_shards, on_citus
+from metering.db.distribution import PLACEMENTS
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service, build_service, redis_url
 from metering.server.inlet_settings import InletSettings
@@ -93,8 +96,9 @@ def _redacted(value: Any) -> str:
 def _checks(settings: Settings) -> list[dict[str, Any]]:
     # Built once; each check that needs it reports the error if that fails.
     service = cache(lambda: build_service(settings))
-    checks: dict[str, Callable[[], str]] = {
+    checks: dict[str, Callable[[], str | None]] = {
         "database": lambda: _check_database(service()),
+        "cluster": lambda: _check_cluster(service()),
         "clock": lambda: _check_clock(service()),
         "finalizer": lambda: _check_finalizer(service()),
         "queue": lambda: _check_queue(settings),
@@ -109,7 +113,8 @@ def _checks(settings: Settings) -> list[dict[str, Any]]:
             if failure is None:
                 raise
             status, found = "FAILED", failure.message
-        rows.append({"what": what, "status": status, "value": found, "meaning": ""})
+        if found is not None:
+            rows.append({"what": what, "status": status, "value": found, "meaning": ""})
     return [*rows, *_unheeded(os.environ)]
 
 
@@ -135,6 +140,20 @@ def _check_database(service: Service) -> str:
     with transaction(service.engine) as connection:
         server = server_facts(connection)
     return f"PostgreSQL {server.version}, as {server.login}, schema current, commits durable"
+
+
+def _check_cluster(service: Service) -> str | None:
+    """What Citus has distributed; None on plain PostgreSQL."""
+    with transaction(service.engine) as connection:
+        if not on_citus(connection):
+            return None
+        misplaced = misplaced_tables(connection)
+        nodes = nodes_with_shards(connection)
+    if misplaced:
+        tables = ", ".join(table for table, _ in misplaced)
+        raise UnhealthyError(f"not distributed on Citus: {tables}: run `metering migrate`")
+    counts = Counter(placement.value for _, placement in PLACEMENTS)
+    return f"Citus, shards on {nodes} nodes; tables: {', '.join(f'{n} {where}' for where, n in counts.items())}"
 
 
 def _check_clock(service: Service) -> str:

@@ -20,6 +20,8 @@ class Lock(IntEnum):
     NEW_ENDPOINT = 5_206_841_181
     ALERT_PRUNING = 5_206_841_182
     BUDGETS = 5_206_841_183
+    PUSH_CLAIM = 5_206_841_184
+    GRANT_INVOICE_CLAIM = 5_206_841_185
 
 
 _TAKE = text("SELECT pg_advisory_xact_lock(:lock)")
@@ -56,6 +58,22 @@ def take_money(connection: Connection, customer_ids: Iterable[str]) -> None:
         {crc32(customer_id.encode("utf-8", "surrogatepass")) % _NUMBERS for customer_id in customer_ids}
     )
     connection.execute(_TAKE_EACH, {"space": _MONEY, "numbers": numbers})
+
+
+# The lanes of due streams, on Citus.
+_LANES = 520_684_119
+_TAKE_LANE = text("SELECT pg_try_advisory_xact_lock(:space, :lane)")
+
+
+def take_free_lanes(connection: Connection, lanes: Iterable[int], *, at_most: int) -> list[int]:
+    """Hold the locks of the first of these lanes that no other transaction holds, and return these lanes."""
+    taken: list[int] = []
+    for lane in lanes:
+        if len(taken) == at_most:
+            break
+        if connection.execute(_TAKE_LANE, {"space": _LANES, "lane": lane}).scalar_one():
+            taken.append(lane)
+    return taken
 
 
 def try_to_take(connection: Connection, lock: Lock) -> bool:

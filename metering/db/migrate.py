@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import migrations
+from metering.db.citus import distribute, on_citus
 from metering.db.engine import READER_ROLE, SERVICE_ROLE, transaction
 from metering.db.locks import Lock, take
 from metering.db.schema import (
@@ -38,7 +39,8 @@ def migrate(owner: Engine, *, patience: timedelta = PATIENCE) -> str:
     """Upgrade the schema to the version of this code and return its version. Concurrent runs are safe.
 
     Each migration is a transaction of its own, and waits for a lock for a second at most, so that ingest goes on.
-    A newer schema that allows this code is left as it is.
+    On Citus, tables that are not distributed yet are distributed then. A newer schema that allows this code is
+    left as it is.
 
     Raises:
         RoleMissingError: the roles are missing and the login may not create them.
@@ -88,6 +90,8 @@ def _upgrade(owner: Engine, *, patience: timedelta) -> None:
             with owner.connect() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+            with transaction(owner) as connection:
+                distribute(connection)
             return
         except OperationalError as error:
             if not isinstance(error.orig, LockNotAvailable | DeadlockDetected):
@@ -109,6 +113,26 @@ def ensure_roles(connection: Connection) -> None:
             _create_role(connection, role)
     if not connection.execute(_MAY_BECOME_SERVICE, {"role": SERVICE_ROLE}).scalar_one():
         _as_administrator(connection, f"GRANT {SERVICE_ROLE} TO CURRENT_USER")
+    if on_citus(connection):
+        _prepare_roles_for_workers(connection)
+
+
+def _prepare_roles_for_workers(connection: Connection) -> None:
+    """Citus logs in to the workers as the role that runs a statement, and with the settings of that role."""
+    for role in (SERVICE_ROLE, READER_ROLE):
+        if not connection.execute(_IS_READY, {"role": role}).scalar_one():
+            _as_administrator(connection, f"ALTER ROLE {role} LOGIN")
+            _as_administrator(connection, f"ALTER ROLE {role} SET timezone = 'UTC'")
+
+
+_IS_READY = text(
+    """
+    SELECT rolcanlogin AND EXISTS (
+        SELECT FROM pg_db_role_setting
+        WHERE setrole = r.oid AND setdatabase = 0 AND 'TimeZone=UTC' = ANY (setconfig))
+    FROM pg_roles r WHERE rolname = :role
+    """
+)
 
 
 _ROLE_EXISTS = text("SELECT 1 FROM pg_roles WHERE rolname = :role")

@@ -76,7 +76,7 @@ _REQUESTS = text(
 _RECEIVED_WITHIN = text(
     f"SELECT {_COLUMNS} FROM journal WHERE received_at >= :begin AND received_at <= :end"
 ).execution_options(yield_per=500)
-_HAS_REQUEST = text("SELECT EXISTS (SELECT FROM journal WHERE received_at = :received_at)")
+_HAS_REQUEST = text("SELECT EXISTS (SELECT 1 FROM journal WHERE received_at = :received_at)")
 _COUNT_EVENTS = text(
     """
     SELECT coalesce(sum(event_count), 0)::bigint FROM journal

@@ -75,9 +75,10 @@ def finalize_batch(
     bills = newest_bills(connection, booked)
     by_key = {_key(each): each for each in claimed}
     request_keys = _request_keys(by_key)
+    # What links retries waits for bookings by this lock: so it is taken before interruptions are read.
+    work = BatchWork(now, lock_open_periods(connection, {key[0] for key in by_key}))
     _record_interruptions(connection, by_key, request_keys, waits, now)
     retries = _retries(connection, by_key, request_keys, waits)
-    work = BatchWork(now, lock_open_periods(connection, {key[0] for key in by_key}))
     settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, waits=waits, now=now)
     settlements = {key: settle_one(key, each) for key, each in by_key.items()}
     stuck = [key for key, settlement in settlements.items() if isinstance(settlement, Backlog)]

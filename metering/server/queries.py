@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
+from metering.db.citus import on_citus
 from metering.streams.bill import Flag
-from metering.streams.settlement import NEEDS_PERSON
+from metering.streams.settlement import NEEDS_PERSON, State
 from metering.streams.store.streams import IN_BACKLOG
 
 
@@ -26,14 +27,20 @@ _DUE = text(
     ) AS waiting
     """
 )
+
+
 # Each state is counted separately, so that the limit applies to each; both indexes are partial.
+def _count_of(state: State) -> str:
+    return f"""
+        SELECT '{state.value}' AS state, count(*) AS streams FROM (
+            SELECT 1 AS one FROM streams s WHERE {IN_BACKLOG} AND s.state = '{state.value}' LIMIT 100000
+        ) AS counted
+    """
+
+
 _STATES = text(
     f"""
-    SELECT wanted.state, found.streams
-    FROM (VALUES {", ".join(f"('{state.value}')" for state in NEEDS_PERSON)}) AS wanted (state)
-    CROSS JOIN LATERAL (SELECT count(*) AS streams FROM (
-        SELECT FROM streams s WHERE {IN_BACKLOG} AND s.state = wanted.state
-        LIMIT 100000) AS counted) AS found
+    {" UNION ALL ".join(map(_count_of, NEEDS_PERSON))}
     UNION ALL
     SELECT state, count(*) FROM (
         SELECT state FROM streams WHERE due_at IS NOT NULL AND state IN ('open', 'ended') LIMIT 100000) AS counted
@@ -117,7 +124,7 @@ class TotalsFreshness:
 _FRESHNESS = text(
     f"""
     SELECT (SELECT rolled_up_at FROM totals_rolled_up) AS rolled_up_at,
-           (SELECT count(*) FROM (SELECT FROM totals_pending LIMIT {_COUNTED}) AS counted) AS pending
+           (SELECT count(*) FROM (SELECT 1 AS one FROM totals_pending LIMIT {_COUNTED}) AS counted) AS pending
     """
 )
 
@@ -140,25 +147,41 @@ class Inventory:
     charges: int
 
 
-_INVENTORY = text(
-    """
-    SELECT current_setting('server_version') AS server_version,
-           pg_database_size(current_database()) AS database_bytes,
-           (SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint FROM pg_inherits
-            WHERE inhparent = 'journal'::regclass) AS journal_bytes,
-           (SELECT min(to_timestamp(right(inhrelid::regclass::text, 7), 'YYYY_MM')) FROM pg_inherits
-            WHERE inhparent = 'journal'::regclass) AS journal_from,
-           (SELECT max(to_timestamp(right(inhrelid::regclass::text, 7), 'YYYY_MM')) + interval '1 month'
-            FROM pg_inherits WHERE inhparent = 'journal'::regclass) AS journal_until,
-           (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'streams'::regclass) AS streams,
-           (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'charges'::regclass) AS charges
-    """
+def _inventory(database: str, partition: str, rows: str) -> TextClause:
+    return text(
+        f"""
+        SELECT current_setting('server_version') AS server_version, {database} AS database_bytes,
+               (SELECT coalesce(sum({partition}(inhrelid)), 0)::bigint FROM pg_inherits
+                WHERE inhparent = 'journal'::regclass) AS journal_bytes,
+               (SELECT min(to_timestamp(right(inhrelid::regclass::text, 7), 'YYYY_MM')) FROM pg_inherits
+                WHERE inhparent = 'journal'::regclass) AS journal_from,
+               (SELECT max(to_timestamp(right(inhrelid::regclass::text, 7), 'YYYY_MM')) + interval '1 month'
+                FROM pg_inherits WHERE inhparent = 'journal'::regclass) AS journal_until,
+               {rows.format("streams")} AS streams, {rows.format("charges")} AS charges
+        """
+    )
+
+
+_INVENTORY = _inventory(
+    "pg_database_size(current_database())",
+    "pg_total_relation_size",
+    "(SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = '{0}'::regclass)",
+)
+_OF_NODES = "(SELECT coalesce(sum(result::bigint) FILTER (WHERE success), 0)::bigint FROM {0})"
+_INVENTORY_ON_CITUS = _inventory(
+    _OF_NODES.format("run_command_on_all_nodes($$SELECT pg_database_size(current_database())$$)"),
+    "citus_total_relation_size",
+    _OF_NODES.format(
+        """run_command_on_workers($$SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint
+        FROM pg_class WHERE relkind = 'r' AND relname ~ '^{0}_[0-9]+$'$$)"""
+    ),
 )
 
 
 def take_inventory(connection: Connection) -> Inventory:
     """The current version, sizes and row counts of the database."""
-    return Inventory(**connection.execute(_INVENTORY).one()._mapping)
+    statement = _INVENTORY_ON_CITUS if on_citus(connection) else _INVENTORY
+    return Inventory(**connection.execute(statement).one()._mapping)
 
 
 _OLDEST_DUE = text("SELECT min(due_at) FROM streams WHERE due_at <= :now")

@@ -91,7 +91,7 @@ FAULTS = [
     ("count(*) AS stream_count", "2 * count(*) AS stream_count", "invoice_lines", "stream_count"),
     ("FILTER (WHERE last)", "FILTER (WHERE false)", "invoice_lines", "usage"),
     ("e.entry_id AS id", "e.stream_id AS id", "billing_periods", "seal"),
-    ("sum(l.sign * coalesce(l.quantity, 1))", "sum(coalesce(l.quantity, 1))", "invoice_line_rates", "quantity"),
+    ("sum(bill.sign * coalesce(l.quantity, 1))", "sum(coalesce(l.quantity, 1))", "invoice_line_rates", "quantity"),
     ("sum(coalesce(l.quantity, 1))", "count(*)", "invoice_line_rates", "quantity"),
 ]
 

@@ -75,9 +75,9 @@ CREDITS = (
     ),
     Fault(
         "a customer whose grant is used up gets nothing back",
-        "metering/credits/queries/grants.py",
-        "WHERE g.customer_id = c.customer_id)",
-        "WHERE g.customer_id = c.customer_id AND g.balance_usd_cents > 0)",
+        "metering/budgets/queries/posting.py",
+        "FROM grants WHERE customer_id = ANY(:customer_ids) AND",
+        "FROM grants WHERE customer_id = ANY(:customer_ids) AND balance_usd_cents > 0 AND",
         ("tests/credits/test_grants_in_books.py::test_a_grant_that_is_used_up_gets_back_what_is_taken_back",),
     ),
     Fault(

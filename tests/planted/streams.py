@@ -152,10 +152,17 @@ STREAMS = (
         ("tests/ledger/test_retries.py::test_only_a_start_shortly_after_the_early_end_is_a_retry",),
     ),
     Fault(
+        "on Citus a stream that is no longer due is finalized again",
+        "metering/streams/store/streams.py",
+        "WHERE s.due_at <= :now ORDER BY",
+        "ORDER BY",
+        ("tests/streams/test_lanes.py::test_a_stream_that_is_no_longer_due_once_it_is_locked_is_left_alone",),
+    ),
+    Fault(
         "retries are looked up while a booking that could not see the interruption goes on",
         "metering/streams/store/retries.py",
-        "WHERE NOT linked AND barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
-        "WHERE NOT linked AND barrier IS NOT NULL",
+        '_to_link("barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint")',
+        '_to_link("barrier IS NOT NULL")',
         (
             "tests/ledger/test_retries.py"
             "::test_an_interruption_is_not_looked_up_while_a_transaction_that_could_not_see_it_is_under_way",

@@ -151,12 +151,15 @@ def open_drift(connection: Connection, *, now: datetime) -> Figures | None:
 
 
 _BACKLOG = """
+    WITH waiting AS MATERIALIZED (
+        SELECT customer_id, count(*) AS streams, min(first_received_at) AS since
+        FROM streams WHERE state = ANY(CAST(:states AS text[])) GROUP BY 1)
     SELECT CASE WHEN grouping(s.customer_id) = 1 THEN '' ELSE s.customer_id END AS customer_id,
            CAST(:today AS text) AS alert_window, 'UTC' AS time_zone, false AS complete, 0 AS trailing_days,
            0::numeric AS usd_cents, 0::numeric AS before_usd_cents, 0::numeric AS estimated_usd_cents,
-           count(*) AS count, min(s.first_received_at) AS since, CAST(NULL AS text) AS reconciliation_id
-    FROM streams s WHERE s.state = ANY(CAST(:states AS text[]))
-    GROUP BY GROUPING SETS ((s.customer_id), ()) HAVING count(*) > 0
+           CAST(sum(s.streams) AS bigint) AS count, min(s.since) AS since,
+           CAST(NULL AS text) AS reconciliation_id
+    FROM waiting s GROUP BY GROUPING SETS ((s.customer_id), ()) HAVING count(*) > 0
 """
 
 
@@ -173,14 +176,11 @@ _INCONSISTENT = """
         SELECT * FROM json_to_recordset(CAST(:days AS json)) AS d (
             alert_window text, from_ timestamptz, to_ timestamptz)),
     flagged AS MATERIALIZED (
-        SELECT b.customer_id, b.stream_id, b.ended_at, d.alert_window
-        FROM days d CROSS JOIN LATERAL (
-            SELECT customer_id, stream_id, ended_at FROM charges
-            WHERE flags <> '{}' AND flags @> :flags AND booked_at >= d.from_ AND booked_at < d.to_
-            UNION ALL
-            SELECT customer_id, stream_id, ended_at FROM adjustments
-            WHERE flags <> '{}' AND flags @> :flags AND booked_at >= d.from_ AND booked_at < d.to_
-        ) AS b)
+        SELECT c.customer_id, c.stream_id, c.ended_at, d.alert_window FROM days d JOIN charges c
+            ON c.flags <> '{}' AND c.flags @> :flags AND c.booked_at >= d.from_ AND c.booked_at < d.to_
+        UNION ALL
+        SELECT a.customer_id, a.stream_id, a.ended_at, d.alert_window FROM days d JOIN adjustments a
+            ON a.flags <> '{}' AND a.flags @> :flags AND a.booked_at >= d.from_ AND a.booked_at < d.to_)
     SELECT CASE WHEN grouping(customer_id) = 1 THEN '' ELSE customer_id END AS customer_id, alert_window,
            'UTC' AS time_zone, false AS complete, 0 AS trailing_days, 0::numeric AS usd_cents,
            0::numeric AS before_usd_cents, 0::numeric AS estimated_usd_cents,

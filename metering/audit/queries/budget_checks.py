@@ -10,23 +10,27 @@ from sqlalchemy import Connection
 
 from metering.audit.difference import Check, Difference, rows_that_differ
 
-# Whether budget `b` covers entry `e`, except by tags: the tags of a stream may change with its start.
+# Whether budget `b` covers entry `e` with its manual adjustment `m`, except by tags: those of a stream may change
+# with its start.
 _COVERS = """(b.customer_id = '' OR b.customer_id = e.customer_id)
-    AND (b.scope IN ('deployment', 'customer') OR b.scope = 'api_key' AND b.api_key_id = coalesce(e.api_key_id,
-         (SELECT m.api_key_id FROM manual_adjustments m
-          WHERE m.customer_id = e.customer_id AND m.adjustment_id = e.entry_id)))"""
+    AND (b.scope IN ('deployment', 'customer')
+         OR b.scope = 'api_key' AND b.api_key_id = coalesce(e.api_key_id, m.api_key_id))"""
 
 
 def check_held(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
     """What a budget holds is the sum of its open holds."""
     query = """
-        SELECT b.budget_id AS key,
-               format('held_usd_cents: stored %s, its holds sum to %s', b.held_usd_cents, summed.cents) AS says
-        FROM budgets b, LATERAL (
-            SELECT coalesce(sum(h.held_usd_cents), 0) AS cents FROM holds h
-            WHERE h.state = 'open' AND b.budget_id = ANY(h.budget_ids)
-              AND (b.customer_id = '' OR h.customer_id = b.customer_id)) AS summed
-        WHERE b.ended_at IS NULL AND b.opened_at IS NOT NULL AND b.held_usd_cents <> summed.cents
+        WITH held AS MATERIALIZED (
+            SELECT h.customer_id, unnest(h.budget_ids) AS budget_id, h.held_usd_cents FROM holds h
+            WHERE h.state = 'open'
+        )
+        SELECT b.budget_id AS key, format('held_usd_cents: stored %s, its holds sum to %s', b.held_usd_cents,
+                                          coalesce(sum(h.held_usd_cents), 0)) AS says
+        FROM budgets b LEFT JOIN held h ON h.budget_id = b.budget_id
+             AND (b.customer_id = '' OR h.customer_id = b.customer_id)
+        WHERE b.ended_at IS NULL AND b.opened_at IS NOT NULL
+        GROUP BY b.customer_id, b.budget_id, b.held_usd_cents
+        HAVING b.held_usd_cents <> coalesce(sum(h.held_usd_cents), 0)
     """
     return rows_that_differ(connection, "budgets", query, begin, end)
 
@@ -34,13 +38,15 @@ def check_held(connection: Connection, begin: datetime, end: datetime) -> Iterat
 def check_spent(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
     """What was spent in a window is what was spent before the budget, and what was posted since."""
     query = """
+        WITH posted AS MATERIALIZED (
+            SELECT budget_id, window_starts_at, sum(usd_cents) AS cents FROM budget_postings GROUP BY 1, 2
+        )
         SELECT w.budget_id || ' from ' || w.starts_at AS key,
                format('spent_usd_cents: stored %s, derived %s', w.spent_usd_cents,
-                      w.opening_usd_cents + summed.cents) AS says
-        FROM budget_windows w, LATERAL (
-            SELECT coalesce(sum(p.usd_cents), 0) AS cents FROM budget_postings p
-            WHERE p.budget_id = w.budget_id AND p.window_starts_at = w.starts_at) AS summed
-        WHERE w.spent_usd_cents <> w.opening_usd_cents + summed.cents
+                      w.opening_usd_cents + coalesce(p.cents, 0)) AS says
+        FROM budget_windows w
+        LEFT JOIN posted p ON p.budget_id = w.budget_id AND p.window_starts_at = w.starts_at
+        WHERE w.spent_usd_cents <> w.opening_usd_cents + coalesce(p.cents, 0)
     """
     return rows_that_differ(connection, "budget_windows", query, begin, end)
 
@@ -48,17 +54,24 @@ def check_spent(connection: Connection, begin: datetime, end: datetime) -> Itera
 def check_openings(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
     """What was spent in a window before the budget is the sum of its entries that are not posted to it."""
     query = f"""
-        SELECT w.budget_id || ' from ' || w.starts_at AS key,
-               format('opening_usd_cents: stored %s, entries that are not posted sum to %s', w.opening_usd_cents,
-                      summed.cents) AS says
-        FROM budget_windows w JOIN budgets b ON b.customer_id = w.customer_id AND b.budget_id = w.budget_id,
-        LATERAL (
-            SELECT coalesce(sum(e.usd_cents), 0) AS cents FROM entries e
-            WHERE {_COVERS} AND e.filed_at >= w.starts_at AND e.filed_at < w.ends_at
-              AND NOT EXISTS (SELECT FROM budget_postings p WHERE p.customer_id = e.customer_id
-                              AND p.entry_id = e.entry_id AND p.budget_id = w.budget_id)) AS summed
-        WHERE b.scope <> 'tag' AND b.ended_at IS NULL AND b.opened_at IS NOT NULL
-          AND w.starts_at >= b.counted_from AND w.opening_usd_cents <> summed.cents
+        WITH opened AS MATERIALIZED (
+            SELECT b.customer_id, b.budget_id, b.scope, b.api_key_id, w.starts_at, w.ends_at, w.opening_usd_cents
+            FROM budget_windows w JOIN budgets b ON b.customer_id = w.customer_id AND b.budget_id = w.budget_id
+            WHERE b.scope <> 'tag' AND b.ended_at IS NULL AND b.opened_at IS NOT NULL
+              AND w.starts_at >= b.counted_from
+        ), summed AS MATERIALIZED (
+            SELECT b.budget_id, b.starts_at, sum(e.usd_cents) AS cents
+            FROM opened b JOIN entries e ON e.filed_at >= b.starts_at AND e.filed_at < b.ends_at
+            LEFT JOIN manual_adjustments m ON m.customer_id = e.customer_id AND m.adjustment_id = e.entry_id
+            LEFT JOIN budget_postings p ON p.customer_id = e.customer_id AND p.entry_id = e.entry_id
+                 AND p.budget_id = b.budget_id
+            WHERE {_COVERS} AND p.entry_id IS NULL GROUP BY 1, 2
+        )
+        SELECT budget_id || ' from ' || starts_at AS key,
+               format('opening_usd_cents: stored %s, entries that are not posted sum to %s', opening_usd_cents,
+                      coalesce(cents, 0)) AS says
+        FROM opened LEFT JOIN summed USING (budget_id, starts_at)
+        WHERE opening_usd_cents <> coalesce(cents, 0)
     """
     return rows_that_differ(connection, "budget_windows", query, begin, end)
 
@@ -66,6 +79,7 @@ def check_openings(connection: Connection, begin: datetime, end: datetime) -> It
 def check_posted_amounts(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
     """A posting has the amount of its entry, in the window of the entry's time."""
     query = """
+        WITH windows AS MATERIALIZED (SELECT budget_id, starts_at, ends_at FROM budget_windows)
         SELECT p.budget_id || ' ' || p.entry_id AS key,
                CASE WHEN e.entry_id IS NULL THEN 'the entry is not stored'
                     WHEN e.usd_cents <> p.usd_cents
@@ -75,7 +89,7 @@ def check_posted_amounts(connection: Connection, begin: datetime, end: datetime)
         LEFT JOIN entries e ON e.customer_id = p.customer_id AND e.entry_id = p.entry_id
         WHERE p.booked_at >= :begin AND p.booked_at < :end
           AND (e.entry_id IS NULL OR e.usd_cents <> p.usd_cents OR NOT e.taken_back AND NOT EXISTS (
-               SELECT FROM budget_windows w WHERE w.budget_id = p.budget_id AND w.starts_at = p.window_starts_at
+               SELECT FROM windows w WHERE w.budget_id = p.budget_id AND w.starts_at = p.window_starts_at
                AND e.filed_at >= w.starts_at AND e.filed_at < w.ends_at))
     """
     return rows_that_differ(connection, "budget_postings", query, begin, end)

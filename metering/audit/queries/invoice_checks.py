@@ -281,9 +281,8 @@ def check_closed_through(connection: Connection, begin: datetime, end: datetime)
     query = """
         SELECT c.customer_id AS key, format('closed_through: stored %s, derived %s', c.closed_through,
                                             p.period) AS says
-        FROM customers c CROSS JOIN LATERAL (
-            SELECT coalesce(max(period), '') AS period FROM billing_periods p
-            WHERE p.customer_id = c.customer_id) AS p
+        FROM customers c JOIN (SELECT customer_id, max(period) AS period FROM billing_periods GROUP BY 1) AS p
+             ON p.customer_id = c.customer_id
         WHERE c.closed_through < p.period
     """
     return rows_that_differ(connection, "customers", query, begin, end)

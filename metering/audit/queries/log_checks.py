@@ -104,9 +104,10 @@ def check_customers_are_logged(connection: Connection, begin: datetime, end: dat
 def check_adjustments_are_logged(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
     """Each adjustment by hand was booked by an action of the log, with its amount."""
     query = f"""
+        WITH booked AS MATERIALIZED (SELECT adjustment_id, customer_id, usd_cents FROM manual_adjustments)
         SELECT m.adjustment_id AS key, format('stored %s cents of %s; the audit log says %s', m.usd_cents,
                m.customer_id, coalesce(logged.after ->> 'usd_cents', 'nothing')) AS says
-        FROM manual_adjustments m, {_LOGGED.format(kind="adjustment", subject="m.adjustment_id")}
+        FROM booked m, {_LOGGED.format(kind="adjustment", subject="m.adjustment_id")}
         WHERE (logged.after ->> 'customer_id', CAST(logged.after ->> 'usd_cents' AS numeric))
               IS DISTINCT FROM (m.customer_id, m.usd_cents)
         ORDER BY m.adjustment_id
@@ -177,11 +178,12 @@ def _terms_that_differ(
     stored = ", ".join(f"t.{name}" for name in values)
     from_ = "CAST(said ->> 'effective_from' AS timestamptz)"
     query = f"""
+        WITH terms AS MATERIALIZED (SELECT * FROM {table})
         SELECT key, says FROM (
             SELECT format('%s from %s', t.{subject}, t.effective_from) AS key,
                    format('%s %s at %s, and the audit log does not say so', concat_ws(', ', {stored}),
                           t.provenance, t.created_at) AS says
-            FROM {table} t
+            FROM terms t
             WHERE t.created_at >= {_BEGAN} AND NOT EXISTS (
                 SELECT FROM audit_log l, CAST(l.after AS jsonb) AS said
                 WHERE l.kind = '{_KIND_OF_TERMS[table]}' AND l.action = 'set' AND l.subject = t.{subject}
@@ -192,7 +194,7 @@ def _terms_that_differ(
                    'the audit log says that it was set, and it is not stored'
             FROM audit_log l, CAST(l.after AS jsonb) AS said
             WHERE l.kind = '{_KIND_OF_TERMS[table]}' AND l.action = 'set' AND NOT EXISTS (
-                SELECT FROM {table} t WHERE t.{subject} = l.subject AND t.effective_from = {from_})) AS found
+                SELECT FROM terms t WHERE t.{subject} = l.subject AND t.effective_from = {from_})) AS found
         ORDER BY key
     """
     return rows_that_differ(connection, table, query, begin, end)

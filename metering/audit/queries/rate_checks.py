@@ -38,8 +38,9 @@ _STORED = text(
 )
 _LATE = "c.ended_at < m.starts_at"
 # The bill of each stream of the month at its end; and of each stream of an earlier month that was adjusted in it,
-# the bill at its end, less the one before the first of these adjustments.
-_BILLS = f"""
+# the bill at its end, less the one before the first of these adjustments. A bill without lines has one row,
+# without a usage kind.
+_LINES_OF_BILLS = f"""
     WITH adjusted AS (
         SELECT m.customer_id, m.period, a.stream_id, min(a.revision) AS first, max(a.revision) AS last
         FROM {_THESE} JOIN adjustments a ON a.customer_id = m.customer_id AND a.period = m.period GROUP BY 1, 2, 3
@@ -48,35 +49,31 @@ _BILLS = f"""
         FROM adjusted d JOIN adjustments a
             ON a.customer_id = d.customer_id AND a.stream_id = d.stream_id AND a.revision = d.last
     )
-    SELECT m.customer_id, m.period, CASE WHEN {_LATE} THEN 'late_usage' ELSE 'usage' END AS kind,
+    SELECT m.customer_id, m.period, CASE WHEN {_LATE} THEN 'late_usage' ELSE 'usage' END AS line_kind,
            CASE WHEN {_LATE} THEN to_char(c.ended_at AT TIME ZONE known_time_zone(m.time_zone), 'YYYY-MM') END
-           AS month, c.provider, c.model, 1 AS sign,
-           CASE WHEN r.stream_id IS NULL THEN c.lines ELSE r.lines END AS lines,
-           coalesce(r.taken_back, false) AS taken_back
+           AS month, c.provider, c.model, 1 AS sign, line.*
     FROM {_THESE} JOIN charges c ON c.customer_id = m.customer_id AND c.period = m.period
     LEFT JOIN revised r ON r.customer_id = c.customer_id AND r.period = c.period AND r.stream_id = c.stream_id
+    LEFT JOIN LATERAL bill_lines(CASE WHEN r.stream_id IS NULL THEN c.lines ELSE r.lines END) AS line ON true
+    WHERE line.kind IS NOT NULL OR NOT coalesce(r.taken_back, false)
     UNION ALL
-    SELECT r.customer_id, r.period, 'adjustment', c.period, c.provider, c.model, bill.sign, bill.lines, true
+    SELECT r.customer_id, r.period, 'adjustment', c.period, c.provider, c.model, bill.sign, line.*
     FROM revised r JOIN charges c ON c.customer_id = r.customer_id AND c.stream_id = r.stream_id
     LEFT JOIN adjustments b
-        ON b.customer_id = r.customer_id AND b.stream_id = r.stream_id AND b.revision = r.first - 1
-    CROSS JOIN LATERAL (
-        VALUES (1, r.lines), (-1, CASE WHEN r.first = 1 THEN c.lines ELSE b.lines END)) AS bill (sign, lines)
+        ON b.customer_id = c.customer_id AND b.stream_id = c.stream_id AND b.revision = r.first - 1
+    CROSS JOIN (VALUES (1), (-1)) AS bill (sign)
+    CROSS JOIN LATERAL bill_lines(
+        CASE WHEN bill.sign = 1 THEN r.lines WHEN r.first = 1 THEN c.lines ELSE b.lines END) AS line
     WHERE c.period <> r.period
 """
 _DERIVED = text(
     f"""
-    SELECT customer_id, period, bills.kind AS line_kind, month, provider, model,
-           coalesce(line.kind, 'uncharged') AS kind,
-           CASE WHEN line.kind <> 'upstream_cost' THEN line.usd_per_million END AS usd_per_million,
-           line.usd_per_hour, sum(sign * coalesce(line.quantity, 1)) AS quantity,
-           sum(sign * coalesce(line.usd_cents, 0)) AS usd_cents
-    FROM ({_BILLS}) AS bills
-    LEFT JOIN LATERAL json_to_recordset(bills.lines) AS line (
-        kind text, quantity numeric, usd_per_million numeric, usd_per_hour numeric, usd_cents numeric) ON true
-    WHERE line.kind IS NOT NULL OR NOT taken_back
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 HAVING sum(sign * coalesce(line.quantity, 1)) <> 0
-                                              OR sum(sign * coalesce(line.usd_cents, 0)) <> 0
+    SELECT customer_id, period, line_kind, month, provider, model, coalesce(kind, 'uncharged') AS kind,
+           CASE WHEN kind <> 'upstream_cost' THEN usd_per_million END AS usd_per_million, usd_per_hour,
+           sum(sign * coalesce(quantity, 1)) AS quantity, sum(sign * coalesce(usd_cents, 0)) AS usd_cents
+    FROM ({_LINES_OF_BILLS}) AS lines
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    HAVING sum(sign * coalesce(quantity, 1)) <> 0 OR sum(sign * coalesce(usd_cents, 0)) <> 0
     """
 )
 # A line and a rate: its key, the kind, USD per million, USD per hour; and a quantity and exact cents.

@@ -24,10 +24,7 @@ class BudgetView:
 
 
 _COLUMNS = f"""
-    SELECT {BUDGET_ROW}, w.starts_at, w.ends_at, w.spent_usd_cents,
-           (SELECT count(*) FROM holds h WHERE h.state = 'open' AND b.budget_id = ANY(h.budget_ids)
-            AND (h.customer_id = b.customer_id OR b.customer_id = '')) AS open_holds
-    FROM budgets b
+    SELECT {BUDGET_ROW}, w.starts_at, w.ends_at, w.spent_usd_cents FROM budgets b
     LEFT JOIN budget_windows w ON w.customer_id = b.customer_id AND w.budget_id = b.budget_id
          AND w.starts_at <= :now AND w.ends_at > :now
 """
@@ -36,6 +33,15 @@ _PAGE = text(f"{_COLUMNS} WHERE b.ended_at IS NULL AND b.budget_id > :after ORDE
 _OF_CUSTOMER = text(
     f"""{_COLUMNS} WHERE b.ended_at IS NULL AND b.customer_id = :customer_id AND b.budget_id > :after
     ORDER BY b.budget_id LIMIT :limit"""
+)
+# Holds against a budget of the deployment are those of any customer.
+_OPEN_HOLDS = text(
+    """
+    SELECT budget_id, count(*) AS holds FROM (
+        SELECT unnest(h.budget_ids) AS budget_id FROM holds h
+        WHERE h.state = 'open' AND (:of_any OR h.customer_id = ANY(:customer_ids))
+    ) AS held WHERE budget_id = ANY(:budget_ids) GROUP BY 1
+    """
 )
 
 
@@ -62,6 +68,7 @@ def _views(connection: Connection, rows: Sequence[Any], now: datetime) -> Sequen
     zones = zones_of(connection, [DEPLOYMENT, *customers])
     prepaid = {each.scope.customer_id for each in budgets if each.window is BudgetWindow.PREPAID}
     balances = balances_of(connection, prepaid, at=now) if prepaid else {}
+    open_holds = _open_holds(connection, budgets) if budgets else {}
     return [
         BudgetView(
             budget=budget,
@@ -74,10 +81,20 @@ def _views(connection: Connection, rows: Sequence[Any], now: datetime) -> Sequen
                 held=budget.held_usd_cents,
                 balance=_balance(balances, budget),
             ),
-            open_holds=row.open_holds,
+            open_holds=open_holds.get(budget.budget_id, 0),
         )
         for row, budget in zip(rows, budgets, strict=True)
     ]
+
+
+def _open_holds(connection: Connection, budgets: Sequence[Budget]) -> dict[str, int]:
+    customers = {budget.scope.customer_id for budget in budgets}
+    parameters = {
+        "of_any": DEPLOYMENT in customers,
+        "customer_ids": list(customers),
+        "budget_ids": [budget.budget_id for budget in budgets],
+    }
+    return {row.budget_id: row.holds for row in connection.execute(_OPEN_HOLDS, parameters)}
 
 
 def _balance(balances: dict[str, Decimal], budget: Budget) -> Decimal:

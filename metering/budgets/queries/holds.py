@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from metering.budgets.holds import Hold, Overrun, OverrunReason
 from metering.budgets.store.holds import HOLD_ROW, hold_of_row
+from metering.db.citus import on_citus
 
 
 def _open(condition: str) -> str:
@@ -60,11 +61,14 @@ _SLIDING_CUSTOMERS = text(
     SELECT customer_id FROM found WHERE customer_id IS NOT NULL
     """
 )
+# Citus recurs for one customer only.
+_SLIDING_ON_CITUS = text("SELECT DISTINCT customer_id FROM holds WHERE state = 'open' AND mode = 'sliding'")
 
 
 def customers_with_sliding_holds(connection: Connection) -> frozenset[str]:
     """Whose streams have open sliding holds. It takes one step in the index for each customer."""
-    return frozenset(connection.execute(_SLIDING_CUSTOMERS).scalars())
+    statement = _SLIDING_ON_CITUS if on_citus(connection) else _SLIDING_CUSTOMERS
+    return frozenset(connection.execute(statement).scalars())
 
 
 _OVERRUNS = text(

@@ -87,12 +87,10 @@ _WINDOWS = text(
 )
 _NEIGHBOURS = text(
     """
-    SELECT n.customer_id, n.budget_id, n.at,
-           (SELECT max(w.ends_at) FROM budget_windows w WHERE w.customer_id = n.customer_id
-            AND w.budget_id = n.budget_id AND w.ends_at <= n.at) AS ended_at,
-           (SELECT min(w.starts_at) FROM budget_windows w WHERE w.customer_id = n.customer_id
-            AND w.budget_id = n.budget_id AND w.starts_at > n.at) AS starts_at
+    SELECT n.budget_id, n.at, max(w.ends_at) FILTER (WHERE w.ends_at <= n.at) AS ended_at,
+           min(w.starts_at) FILTER (WHERE w.starts_at > n.at) AS starts_at
     FROM json_to_recordset(CAST(:wanted AS json)) AS n (customer_id text, budget_id text, at timestamptz)
+    JOIN budget_windows w ON w.customer_id = n.customer_id AND w.budget_id = n.budget_id GROUP BY 1, 2
     """
 )
 _ADD_WINDOWS = text(
@@ -157,22 +155,21 @@ def _make(connection: Connection, missing: Mapping[tuple[str, datetime], Budget]
     zones = zones_of(connection, {budget.scope.customer_id for budget in missing.values()})
     made: dict[str, list[Span]] = {}
     rows: list[dict[str, Any]] = []
-    neighbours = connection.execute(_NEIGHBOURS, {"wanted": json_rows(_wanted(missing))}).all()
-    for row in sorted(neighbours, key=lambda each: each.at):
-        spans = made.setdefault(row.budget_id, [])
-        if any(span.contains(row.at) for span in spans):
+    found = connection.execute(_NEIGHBOURS, {"wanted": json_rows(_wanted(missing))})
+    neighbours = {(row.budget_id, row.at): (row.ended_at, row.starts_at) for row in found}
+    for (budget_id, at), budget in sorted(missing.items(), key=lambda each: each[0][1]):
+        spans = made.setdefault(budget_id, [])
+        if any(span.contains(at) for span in spans):
             continue
-        budget = missing[row.budget_id, row.at]
-        span = window_at(budget.window, at=row.at, time_zone=zones[budget.scope.customer_id])
-        starts_at = max(
-            [span.starts_at, *([row.ended_at] if row.ended_at else []), *(one.ends_at for one in spans)]
-        )
-        ends_at = min([span.ends_at, *([row.starts_at] if row.starts_at else [])])
+        before, after = neighbours.get((budget_id, at), (None, None))
+        span = window_at(budget.window, at=at, time_zone=zones[budget.scope.customer_id])
+        starts_at = max([span.starts_at, *([before] if before else []), *(one.ends_at for one in spans)])
+        ends_at = min([span.ends_at, *([after] if after else [])])
         spans.append(Span(starts_at, ends_at))
         rows.append(
             {
-                "customer_id": row.customer_id,
-                "budget_id": row.budget_id,
+                "customer_id": budget.scope.customer_id,
+                "budget_id": budget_id,
                 "starts_at": starts_at,
                 "ends_at": ends_at,
             }

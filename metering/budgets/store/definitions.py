@@ -126,13 +126,11 @@ def _terms(budget: Budget) -> dict[str, object]:
     }
 
 
-# What a scope covers, of the entries `e`. Tags are those of the stream's start.
+# What a scope covers, of the entries `e` and manual adjustments `m`. Tags are those of the stream's start.
 _COVERS = {
     ScopeKind.DEPLOYMENT: "true",
     ScopeKind.CUSTOMER: "e.customer_id = :customer_id",
-    ScopeKind.API_KEY: """e.customer_id = :customer_id AND :api_key_id = coalesce(e.api_key_id, (
-        SELECT m.api_key_id FROM manual_adjustments m
-        WHERE m.customer_id = e.customer_id AND m.adjustment_id = e.entry_id))""",
+    ScopeKind.API_KEY: "e.customer_id = :customer_id AND coalesce(e.api_key_id, m.api_key_id) = :api_key_id",
     ScopeKind.TAG: """e.customer_id = :customer_id AND EXISTS (
         SELECT FROM streams s WHERE s.customer_id = e.customer_id AND s.stream_id = e.stream_id
         AND s.start_data -> 'tags' ->> :tag_name = :tag_value)""",
@@ -141,6 +139,7 @@ _SUM_UNPOSTED = {
     kind: text(
         f"""
         SELECT coalesce(sum(e.usd_cents), 0) FROM entries e
+        LEFT JOIN manual_adjustments m ON m.customer_id = e.customer_id AND m.adjustment_id = e.entry_id
         WHERE {covers} AND e.filed_at >= :starts_at AND e.filed_at < :ends_at
           AND NOT EXISTS (SELECT FROM budget_postings p WHERE p.customer_id = e.customer_id
                           AND p.entry_id = e.entry_id AND p.budget_id = :budget_id)

@@ -1,4 +1,4 @@
-"""Queries that list grants, and the condition that finds customers who have any."""
+"""Queries that list grants."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,6 @@ from sqlalchemy import Connection, text
 
 from metering.credits.grant import Grant, GrantState
 from metering.credits.store.grants import GRANT_ROW, grant_of_row
-
-# For a query about customers `c`. A grant that is used up counts too: it may get something back. Without grants,
-# no customer is looked at.
-HAS_GRANTS = """EXISTS (SELECT FROM grants)
-           AND EXISTS (SELECT FROM grants g WHERE g.customer_id = c.customer_id)"""
 
 _LIST = text(
     f"""

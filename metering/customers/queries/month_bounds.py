@@ -14,13 +14,16 @@ from metering.db.rows import json_rows
 
 _BOUNDS = text(
     """
-    SELECT w.customer_id, c.time_zone, closed.starts_at, closed.ends_at, before.ends_at AS closed_until
-    FROM json_to_recordset(CAST(:wanted AS json)) AS w (customer_id text, period text)
-    JOIN customers c ON c.customer_id = w.customer_id
-    LEFT JOIN billing_periods closed ON closed.customer_id = w.customer_id AND closed.period = w.period
-    LEFT JOIN LATERAL (SELECT p.ends_at FROM billing_periods p
-                       WHERE p.customer_id = w.customer_id AND p.period < w.period
-                       ORDER BY p.period DESC LIMIT 1) AS before ON true
+    WITH closed AS MATERIALIZED (
+        SELECT p.customer_id, max(p.starts_at) FILTER (WHERE p.period = w.period) AS starts_at,
+               max(p.ends_at) FILTER (WHERE p.period = w.period) AS ends_at,
+               max(p.ends_at) FILTER (WHERE p.period < w.period) AS closed_until
+        FROM json_to_recordset(CAST(:wanted AS json)) AS w (customer_id text, period text)
+        JOIN billing_periods p ON p.customer_id = w.customer_id AND p.period <= w.period GROUP BY 1
+    )
+    SELECT c.customer_id, c.time_zone, closed.starts_at, closed.ends_at, closed.closed_until
+    FROM customers c LEFT JOIN closed ON closed.customer_id = c.customer_id
+    WHERE c.customer_id = ANY(:customer_ids)
     """
 )
 
@@ -35,7 +38,7 @@ def month_bounds(
     """
     wanted = json_rows({"customer_id": each, "period": str(period)} for each, period in months.items())
     found: dict[str, tuple[datetime, datetime]] = {}
-    for row in connection.execute(_BOUNDS, {"wanted": wanted}):
+    for row in connection.execute(_BOUNDS, {"wanted": wanted, "customer_ids": list(months)}):
         starts_at, ends_at = row.starts_at, row.ends_at
         if starts_at is None:
             period, zone = months[row.customer_id], shown_zone(row.time_zone)

@@ -78,40 +78,53 @@ class ExportMonth:
     grants: GrantsOfMonth
 
 
-_COUNTED = "(SELECT count(*) FROM entries e WHERE e.customer_id = c.customer_id AND e.period = :period)"
-_MONTHS = f"""
-    SELECT c.customer_id, c.name, coalesce(p.time_zone, c.time_zone) AS time_zone,
-           p.starts_at, p.ends_at,
-           coalesce(p.entry_count, {_COUNTED}) AS entry_count, closed.until AS closed_until,
-           i.invoice_id, i.number, i.exact_usd_cents, i.carried_in_usd_cents, i.billed_cents,
-           i.remainder_usd_cents, i.prepaid_usd_cents, b.period AS carried_from, s.stripe_number,
-           coalesce(d.drawn_usd_cents, 0) AS drawn_usd_cents, g.sold_cents, g.recognised_cents
-    FROM customers c
-    LEFT JOIN billing_periods p ON p.customer_id = c.customer_id AND p.period = :period
-    LEFT JOIN invoices i ON i.customer_id = c.customer_id AND i.period = :period
-    LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
-    LEFT JOIN invoices b ON b.customer_id = i.customer_id AND b.invoice_id = i.previous_invoice_id
-    LEFT JOIN prepaid_months d ON d.customer_id = c.customer_id AND d.period = :period
-    CROSS JOIN LATERAL (SELECT coalesce(sum(sold_cents), 0) AS sold_cents,
-                               coalesce(sum(recognised_cents), 0) AS recognised_cents
-                        FROM grant_months n WHERE n.customer_id = c.customer_id AND n.period = :period) AS g
-    LEFT JOIN LATERAL (SELECT l.ends_at AS until FROM billing_periods l WHERE l.customer_id = c.customer_id
-                       AND p.customer_id IS NULL ORDER BY l.period DESC LIMIT 1) AS closed ON true
-    WHERE CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id
-"""
-_IN_ORDER = text(
-    f"""
-    SELECT m.*, known_time_zone(time_zone) IS NOT NULL AS is_known
-    FROM ({_MONTHS}) AS m WHERE entry_count > 0 OR sold_cents <> 0 ORDER BY customer_id COLLATE "C"
+# What is stored of the month of each customer, apart from its entries. `ended` is when its last closed month did.
+_MONTHS = text(
+    """
+    WITH these AS MATERIALIZED (
+        SELECT customer_id FROM customers WHERE CAST(:customer_id AS text) IS NULL OR customer_id = :customer_id
+    ), closed AS MATERIALIZED (
+        SELECT p.customer_id, p.time_zone, p.starts_at, p.ends_at, p.entry_count, i.invoice_id, i.number,
+               i.exact_usd_cents, i.carried_in_usd_cents, i.billed_cents, i.remainder_usd_cents,
+               i.prepaid_usd_cents, b.period AS carried_from, s.stripe_number
+        FROM these JOIN billing_periods p ON p.customer_id = these.customer_id AND p.period = :period
+        LEFT JOIN invoices i ON i.customer_id = p.customer_id AND i.period = p.period
+        LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
+        LEFT JOIN invoices b ON b.customer_id = i.customer_id AND b.invoice_id = i.previous_invoice_id
+    ), ended AS MATERIALIZED (
+        SELECT p.customer_id, max(p.ends_at) AS until
+        FROM these JOIN billing_periods p USING (customer_id) GROUP BY 1
+    ), prepaid AS MATERIALIZED (
+        SELECT d.customer_id, d.drawn_usd_cents FROM these JOIN prepaid_months d USING (customer_id)
+        WHERE d.period = :period
+    ), sold AS MATERIALIZED (
+        SELECT n.customer_id, sum(n.sold_cents) AS sold_cents, sum(n.recognised_cents) AS recognised_cents
+        FROM these JOIN grant_months n USING (customer_id) WHERE n.period = :period GROUP BY 1
+    )
+    SELECT c.customer_id, c.name, coalesce(p.time_zone, c.time_zone) AS time_zone, p.starts_at, p.ends_at,
+           p.entry_count, ended.until AS closed_until, p.invoice_id, p.number, p.exact_usd_cents,
+           p.carried_in_usd_cents, p.billed_cents, p.remainder_usd_cents, p.prepaid_usd_cents, p.carried_from,
+           p.stripe_number, coalesce(d.drawn_usd_cents, 0) AS drawn_usd_cents,
+           coalesce(g.sold_cents, 0) AS sold_cents, coalesce(g.recognised_cents, 0) AS recognised_cents,
+           known_time_zone(coalesce(p.time_zone, c.time_zone)) IS NOT NULL AS is_known
+    FROM these JOIN customers c ON c.customer_id = these.customer_id
+    LEFT JOIN closed p ON p.customer_id = c.customer_id LEFT JOIN ended ON ended.customer_id = c.customer_id
+    LEFT JOIN prepaid d ON d.customer_id = c.customer_id LEFT JOIN sold g ON g.customer_id = c.customer_id
+    ORDER BY c.customer_id COLLATE "C"
     """
 ).execution_options(yield_per=_CHUNK)
-_ALL = text(f"SELECT coalesce(sum(entry_count), 0) FROM ({_MONTHS}) AS m")
+# Entries are counted of open months only: that of a closed one is stored.
+_COUNTS = text(
+    """
+    SELECT customer_id, count(*) AS entries FROM entries
+    WHERE customer_id = ANY(:customer_ids) AND period = :period GROUP BY 1
+    """
+)
 
 
 def count_entries(connection: Connection, *, period: BillingPeriod, customer_id: str | None) -> int:
     """The number of entries in the month, of all customers or of one."""
-    parameters = {"period": str(period), "customer_id": customer_id}
-    return int(connection.execute(_ALL, parameters).scalar_one())
+    return sum(month.entry_count for month in iterate_months(connection, period=period, customer_id=customer_id))
 
 
 def iterate_months(
@@ -119,8 +132,16 @@ def iterate_months(
 ) -> Iterator[ExportMonth]:
     """The month of each customer with entries in it, by customer id; rows are read while iterating."""
     parameters = {"period": str(period), "customer_id": customer_id}
-    for row in connection.execute(_IN_ORDER, parameters):
-        yield _month(row, period)
+    for rows in connection.execute(_MONTHS, parameters).partitions(_CHUNK):
+        still_open = [row.customer_id for row in rows if row.entry_count is None]
+        counts = {"customer_ids": still_open, "period": str(period)}
+        counted = (
+            {row.customer_id: row.entries for row in connection.execute(_COUNTS, counts)} if still_open else {}
+        )
+        for row in rows:
+            entries = counted.get(row.customer_id, 0) if row.entry_count is None else row.entry_count
+            if entries or row.sold_cents:
+                yield _month(row, period, entries)
 
 
 def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
@@ -152,7 +173,7 @@ _OF_MONTHS = """
 ENTRIES_OF_MONTHS = _OF_MONTHS.format(table="entries", row="e")
 
 
-def _month(row: Any, period: BillingPeriod) -> ExportMonth:
+def _month(row: Any, period: BillingPeriod, entry_count: int) -> ExportMonth:
     zone = shown_zone(row.time_zone)
     starts_at, ends_at = row.starts_at, row.ends_at
     if starts_at is None:
@@ -164,7 +185,7 @@ def _month(row: Any, period: BillingPeriod) -> ExportMonth:
         time_zone=zone if row.is_known else UTC_ZONE,
         starts_at=starts_at,
         ends_at=ends_at,
-        entry_count=row.entry_count,
+        entry_count=entry_count,
         invoice=_invoice(row) if row.invoice_id is not None else None,
         grants=GrantsOfMonth(
             drawn_usd_cents=row.drawn_usd_cents,

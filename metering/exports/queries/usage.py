@@ -67,14 +67,13 @@ _RATED_BY = f"""
         'at', {{bill}}.started_at, 'service_tier', {{bill}}.service_tier,
         'usage', json_build_object({", ".join(f"'{name}', {{bill}}.{name}" for name in COUNTERS)})) AS text) END
 """
-_LINE = "(kind text, quantity numeric, usd_per_million numeric, usd_per_hour numeric, usd_cents numeric)"
 _RATE = "coalesce(l.usd_per_million, l.usd_per_hour)"
 _CHARGED_LINES = f"""
     SELECT m.n, {LINE_KIND}, {LINE_MONTH}, {_DAY.format(at="e.ended_at")}, e.provider, e.model, l.kind,
            {_RATE}, e.rate_card_id, e.rated_model, e.markup_percent, e.outcome, e.usage_source,
            e.retry_of IS NOT NULL, e.api_key_id, {TAGS}, e.provider, e.model, {_RATED_BY.format(bill="e")},
            l.quantity, l.usd_cents, 1
-    FROM {ENTRIES_OF_MONTHS} {STREAM} CROSS JOIN LATERAL json_to_recordset(e.lines) AS l {_LINE}
+    FROM {ENTRIES_OF_MONTHS} {STREAM} CROSS JOIN LATERAL bill_lines(e.lines) AS l
     WHERE e.kind = 'charge'
 """
 _BILL = (
@@ -103,7 +102,7 @@ _ADJUSTED_LINES = f"""
         VALUES (1, {", ".join(f"e.{name}" for name in _BILL)}),
                (-1, {", ".join(f"before.{name}" for name in _BILL)})
     ) AS d (sign, {", ".join(_BILL)})
-    CROSS JOIN LATERAL json_to_recordset(d.lines) AS l {_LINE}
+    CROSS JOIN LATERAL bill_lines(d.lines) AS l
     WHERE e.kind = 'adjustment'
 """
 # A manual adjustment is a row of its own, on the day that its stream ended or that it was booked.

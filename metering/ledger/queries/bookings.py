@@ -29,14 +29,13 @@ _BY_CHARGE = text(
 # The primary keys begin with the customer, so this looks the id up once per customer: microseconds each.
 _BY_ADJUSTMENT = text(
     """
-    SELECT found.* FROM customers CROSS JOIN LATERAL (
-        SELECT adjustment_id AS entry_id, 'adjustment' AS kind, a.customer_id, stream_id, booked_at, usd_cents
-        FROM adjustments a WHERE a.customer_id = customers.customer_id AND adjustment_id = :entry_id
-        UNION ALL
-        SELECT adjustment_id, m.kind, m.customer_id, stream_id, booked_at, usd_cents
-        FROM manual_adjustments m WHERE m.customer_id = customers.customer_id AND adjustment_id = :entry_id
-    ) AS found
-    WHERE CAST(:customer_id AS text) IS NULL OR customers.customer_id = :customer_id
+    SELECT adjustment_id AS entry_id, 'adjustment' AS kind, a.customer_id, stream_id, booked_at, usd_cents
+    FROM customers c JOIN adjustments a ON a.customer_id = c.customer_id AND adjustment_id = :entry_id
+    WHERE CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id
+    UNION ALL
+    SELECT adjustment_id, m.kind, m.customer_id, stream_id, booked_at, usd_cents
+    FROM customers c JOIN manual_adjustments m ON m.customer_id = c.customer_id AND adjustment_id = :entry_id
+    WHERE CAST(:customer_id AS text) IS NULL OR c.customer_id = :customer_id
     LIMIT :limit
     """
 )

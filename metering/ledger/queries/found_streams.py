@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from metering.customers.queries.month_bounds import BillingMonths, moved_months, moved_parameters
+from metering.db.citus import on_citus
 from metering.streams.bill import Flag
 from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
@@ -176,13 +177,23 @@ _BY_PREFIX = text(
     ORDER BY s.stream_id <> :prefix, s.last_event_at DESC LIMIT :limit
     """
 )
+# Citus joins laterally without a limit only, so here ids are bounded on both sides.
+_BY_PREFIX_ON_CITUS = text(
+    f"""
+    SELECT {STREAM_COLUMNS} FROM customers JOIN streams s ON s.customer_id = customers.customer_id
+    WHERE s.stream_id >= :prefix AND s.stream_id <= :prefix || chr(1114111) AND starts_with(s.stream_id, :prefix)
+      AND (CAST(:customer_id AS text) IS NULL OR customers.customer_id = :customer_id)
+    ORDER BY s.stream_id <> :prefix, s.last_event_at DESC LIMIT :limit
+    """
+)
 
 
 def find_by_prefix(
     connection: Connection, *, prefix: str, customer_id: str | None, limit: int
 ) -> Sequence[StoredStream]:
     """Up to `limit` streams whose id begins with this, of one customer or of any (None), the exact one first."""
-    rows = connection.execute(_BY_PREFIX, {"prefix": prefix, "customer_id": customer_id, "limit": limit})
+    statement = _BY_PREFIX_ON_CITUS if on_citus(connection) else _BY_PREFIX
+    rows = connection.execute(statement, {"prefix": prefix, "customer_id": customer_id, "limit": limit})
     return [stored_stream(row) for row in rows]
 
 

@@ -138,7 +138,7 @@ class FirstSteps:
     final: bool
 
 
-_FIRST_STEPS = text("SELECT EXISTS (SELECT FROM streams) AS received, EXISTS (SELECT FROM charges) AS final")
+_FIRST_STEPS = text("SELECT EXISTS (SELECT 1 FROM streams) AS received, EXISTS (SELECT 1 FROM charges) AS final")
 
 
 def first_steps(connection: Connection) -> FirstSteps:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import FURTHEST_ZONES, find_zone
+from metering.db.citus import wait_for_prepared
 from metering.db.engine import transaction
 from metering.db.locks import Lock, share, take
 
@@ -87,6 +88,11 @@ def open_customer(time_zone: str, closed_through: str | None) -> OpenCustomer:
 
 
 def wait_for_bookings(engine: Engine) -> None:
-    """Wait until every booking transaction that is in progress now has ended."""
+    """Wait until every booking transaction that is in progress now has ended.
+
+    Raises:
+        DatabaseUnavailableError: a node of Citus does not answer, or has not finished transactions.
+    """
     with transaction(engine) as connection:
         take(connection, Lock.BOOKING)
+    wait_for_prepared(engine)

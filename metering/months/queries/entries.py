@@ -59,6 +59,11 @@ LINE_MONTH = f"""
 
 # The entries `e` of months `m`, and the columns that say which line of the month sums an entry.
 MONTHS_WITH_ENTRIES = f"{_MONTHS} JOIN entries e ON e.customer_id = m.customer_id AND e.period = m.period"
+# Those of them that are adjustments.
+MONTHS_WITH_ADJUSTMENTS = f"""
+    {_MONTHS} JOIN (SELECT *, 'adjustment' AS kind FROM adjustments) AS e
+    ON e.customer_id = m.customer_id AND e.period = m.period
+"""
 LINE_OF_ENTRY = f"""
     m.customer_id, m.period, {LINE_KIND} AS kind, {LINE_MONTH} AS month, e.charged_provider AS provider,
     e.charged_model AS model

@@ -102,7 +102,7 @@ _SEARCH = text(
         UNION SELECT customer_id, invoice_id FROM invoice_pushes WHERE stripe_invoice_id = :words
         UNION (SELECT customer_id, invoice_id FROM invoices WHERE number >= upper(:words) ORDER BY number LIMIT 50)
     ) AS may_be JOIN invoices i USING (customer_id, invoice_id)
-    LEFT JOIN invoice_pushes p USING (customer_id, invoice_id)
+    LEFT JOIN invoice_pushes p ON p.customer_id = i.customer_id AND p.invoice_id = i.invoice_id
     WHERE (i.invoice_id = :words OR p.stripe_invoice_id = :words OR starts_with(i.number, upper(:words)))
       AND (CAST(:customer_id AS text) IS NULL OR i.customer_id = :customer_id)
     ORDER BY i.number DESC LIMIT :limit

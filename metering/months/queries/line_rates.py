@@ -13,17 +13,13 @@ from metering.months.invoice import LineKind, line_key_of
 from metering.months.line_rates import UNCHARGED, LineRate, RatesOfLines, in_order
 from metering.months.queries.entries import (
     LINE_OF_ENTRY,
+    MONTHS_WITH_ADJUSTMENTS,
     MONTHS_WITH_ENTRIES,
     MonthKey,
     OpenMonth,
     months_parameter,
 )
 
-# The lines of a bill as rows; one row without a kind for a bill without lines.
-_BILL_LINES = """
-    json_to_recordset({lines})
-    AS b (kind text, quantity numeric, usd_per_million numeric, usd_per_hour numeric, usd_cents numeric)
-"""
 # What its upstream says that a stream cost is another price for each, so that these are one row.
 _RATE = """
     l.kind AS usage_kind, CASE WHEN l.kind <> 'upstream_cost' THEN l.usd_per_million END AS usd_per_million,
@@ -35,29 +31,26 @@ _CHARGES = text(
 SELECT {LINE_OF_ENTRY}, {_RATE}, sum(coalesce(l.quantity, 1)) AS quantity,
        sum(coalesce(l.usd_cents, 0)) AS usd_cents
 FROM {MONTHS_WITH_ENTRIES}
-LEFT JOIN LATERAL (SELECT * FROM {_BILL_LINES.format(lines="e.lines")}) AS l ON true
+LEFT JOIN LATERAL bill_lines(e.lines) AS l ON true
 WHERE e.kind = 'charge' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 """
 )
 
+# A bill without lines has one row, without a kind.
 # An adjustment sums the lines of its bill, less those of the bill before: of the adjustment or charge before it.
 _ADJUSTMENTS = text(
     f"""
-SELECT {LINE_OF_ENTRY}, {_RATE}, sum(l.sign * coalesce(l.quantity, 1)) AS quantity,
-       sum(l.sign * coalesce(l.usd_cents, 0)) AS usd_cents
-FROM {MONTHS_WITH_ENTRIES}
+SELECT {LINE_OF_ENTRY}, {_RATE}, sum(bill.sign * coalesce(l.quantity, 1)) AS quantity,
+       sum(bill.sign * coalesce(l.usd_cents, 0)) AS usd_cents
+FROM {MONTHS_WITH_ADJUSTMENTS}
 JOIN charges c ON c.customer_id = e.customer_id AND c.stream_id = e.stream_id
 LEFT JOIN adjustments a
     ON a.customer_id = e.customer_id AND a.stream_id = e.stream_id AND a.revision = e.revision - 1
-CROSS JOIN LATERAL (
-    SELECT bill.sign, b.* FROM (
-        VALUES (1, e.lines, e.taken_back),
-               (-1, CASE WHEN e.revision = 1 THEN c.lines ELSE a.lines END, coalesce(a.taken_back, false))
-    ) AS bill (sign, lines, taken_back)
-    LEFT JOIN LATERAL {_BILL_LINES.format(lines="bill.lines")} ON true
-    WHERE b.kind IS NOT NULL OR NOT bill.taken_back
-) AS l
-WHERE e.kind = 'adjustment' GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+CROSS JOIN (VALUES (1), (-1)) AS bill (sign)
+LEFT JOIN LATERAL bill_lines(
+    CASE WHEN bill.sign = 1 THEN e.lines WHEN e.revision = 1 THEN c.lines ELSE a.lines END) AS l ON true
+WHERE (l.kind IS NOT NULL OR NOT CASE WHEN bill.sign = 1 THEN e.taken_back ELSE coalesce(a.taken_back, false) END)
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 """
 )
 

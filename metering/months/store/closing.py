@@ -3,7 +3,8 @@
 The rows are the work list: a marked customer without a closed period is still to be invoiced, by any worker.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -98,9 +99,10 @@ def mark_closed(connection: Connection, customer_ids: Sequence[str], *, period: 
 
 
 _UNBUILT = f"""
+    WITH built AS MATERIALIZED (SELECT customer_id FROM billing_periods WHERE period = :period)
     SELECT c.customer_id FROM customers c
-    WHERE c.closed_through = :period AND {_OF_RUN} AND NOT EXISTS (
-        SELECT FROM billing_periods p WHERE p.customer_id = c.customer_id AND p.period = c.closed_through)
+    WHERE c.closed_through = :period AND {_OF_RUN}
+      AND NOT EXISTS (SELECT FROM built b WHERE b.customer_id = c.customer_id)
 """
 
 
@@ -132,26 +134,34 @@ class MarkedCustomer:
 
 _LOCK_MARKED = text(
     """
-    SELECT c.customer_id FROM customers c
-    WHERE c.customer_id = ANY(:customer_ids) AND NOT EXISTS (
-        SELECT FROM billing_periods p WHERE p.customer_id = c.customer_id AND p.period = c.closed_through)
+    SELECT c.customer_id FROM customers c WHERE c.customer_id = ANY(:customer_ids)
     ORDER BY c.customer_id FOR UPDATE SKIP LOCKED
     """
 )
 # A separate statement, to see what was committed before the rows were locked.
 _MARKED = text(
     """
+    WITH closed AS (
+        SELECT DISTINCT ON (customer_id) customer_id, period, ends_at FROM billing_periods
+        WHERE customer_id = ANY(:customer_ids) ORDER BY customer_id, period DESC
+    ), newest AS (
+        SELECT DISTINCT ON (customer_id) customer_id, invoice_id, remainder_usd_cents, period FROM invoices
+        WHERE customer_id = ANY(:customer_ids) ORDER BY customer_id, period DESC
+    )
     SELECT c.customer_id, c.time_zone, closed.ends_at AS closed_until,
-           i.invoice_id, i.remainder_usd_cents, i.period AS invoiced_period,
-           ARRAY(SELECT DISTINCT e.period FROM entries e WHERE e.customer_id = c.customer_id AND e.period < :period
-                 AND e.period > coalesce(closed.period, '') ORDER BY 1) AS earlier
-    FROM customers c
-    LEFT JOIN LATERAL (SELECT p.period, p.ends_at FROM billing_periods p WHERE p.customer_id = c.customer_id
-                       ORDER BY p.period DESC LIMIT 1) AS closed ON true
-    LEFT JOIN LATERAL (SELECT n.invoice_id, n.remainder_usd_cents, n.period FROM invoices n
-                       WHERE n.customer_id = c.customer_id ORDER BY n.period DESC LIMIT 1) AS i ON true
+           i.invoice_id, i.remainder_usd_cents, i.period AS invoiced_period, coalesce(closed.period, '') AS closed
+    FROM customers c LEFT JOIN closed ON closed.customer_id = c.customer_id
+    LEFT JOIN newest i ON i.customer_id = c.customer_id
     WHERE c.customer_id = ANY(:customer_ids) AND coalesce(closed.period, '') < :period
     ORDER BY c.customer_id
+    """
+)
+_EARLIER = text(
+    """
+    SELECT e.customer_id, e.period FROM entries e
+    JOIN unnest(CAST(:customer_ids AS text[]), CAST(:closed AS text[])) AS c (customer_id, closed)
+        ON c.customer_id = e.customer_id
+    WHERE e.period < :period AND e.period > c.closed GROUP BY 1, 2
     """
 )
 
@@ -180,6 +190,7 @@ def read_marked(
     for time_zone, problem in zone_problems(connection, sorted(zones)).items():
         (first, *_) = (row.customer_id for row in rows if row.time_zone == time_zone)
         raise UnusableTimeZoneError(f"{problem}; set another time zone for customer {first!r}")
+    earlier = _earlier_months(connection, rows, period=period)
     return [
         MarkedCustomer(
             customer_id=row.customer_id,
@@ -192,10 +203,25 @@ def read_marked(
             )
             if row.invoice_id
             else None,
-            months=(*map(BillingPeriod.parse, row.earlier), period),
+            months=(*sorted(earlier[row.customer_id]), period),
         )
         for row in rows
     ]
+
+
+def _earlier_months(
+    connection: Connection, rows: Sequence[Any], *, period: BillingPeriod
+) -> Mapping[str, Sequence[BillingPeriod]]:
+    """The open months before this one that have entries, by customer."""
+    earlier: dict[str, list[BillingPeriod]] = defaultdict(list)
+    parameters = {
+        "customer_ids": [row.customer_id for row in rows],
+        "closed": [row.closed for row in rows],
+        "period": str(period),
+    }
+    for row in connection.execute(_EARLIER, parameters):
+        earlier[row.customer_id].append(BillingPeriod.parse(row.period))
+    return earlier
 
 
 _COPY_CLOSED = f"COPY billing_periods (customer_id, period, {', '.join(CLOSED_COLUMNS)}) FROM STDIN"

@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, TextClause, text
 
+from metering.db.citus import on_citus
 from metering.db.rows import json_rows
 from metering.streams.settlement import State
+from metering.streams.store.lanes import LaneClaim, claim_keys, claim_streams
 from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, read_streams, stored_stream
 
 
@@ -58,6 +60,10 @@ def claim_due(
     A second claim at the same time is faster with `newest_first`: PostgreSQL takes longer to skip a row that
     another transaction has locked than to lock a free one. `without` these customers, all of theirs are read over.
     """
+    if on_citus(connection):
+        wanted = LaneClaim(now=now, limit=limit, newest_first=newest_first, without=without)
+        streams, is_full = claim_streams(connection, wanted, max_characters=max_characters)
+        return Claim(streams, is_full=is_full)
     parameters: dict[str, Any] = {"now": now, "limit": limit}
     if without:
         statement, parameters["without"] = _CLAIM_OTHERS, list(without)
@@ -93,6 +99,10 @@ def claim_key(
     connection: Connection, *, now: datetime, newest_first: bool, without: Sequence[str]
 ) -> tuple[str, str] | None:
     """Lock one due stream, as `claim_due` would, without reading its facts; None if none is due."""
+    if on_citus(connection):
+        wanted = LaneClaim(now=now, limit=1, newest_first=newest_first, without=without)
+        keys, _ = claim_keys(connection, wanted, max_characters=1)
+        return keys[0] if keys else None
     row = connection.execute(_CLAIM_KEY[newest_first], {"now": now, "without": list(without)}).first()
     return None if row is None else (row.customer_id, row.stream_id)
 
@@ -159,8 +169,10 @@ _WAKE_UNPRICED = text(
     WHERE s.customer_id = waiting.customer_id AND s.stream_id = waiting.stream_id
     """
 )
+_WAKE_ON_CITUS = text("UPDATE streams SET due_at = :now WHERE state = 'unpriced' AND due_at IS NULL")
 
 
 def wake_unpriced(connection: Connection, *, now: datetime) -> int:
     """Make streams that lacked a rate due for the finalizer; returns how many."""
-    return connection.execute(_WAKE_UNPRICED, {"now": now}).rowcount
+    statement = _WAKE_ON_CITUS if on_citus(connection) else _WAKE_UNPRICED
+    return connection.execute(statement, {"now": now}).rowcount

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
+from metering.db.citus import on_citus
 from metering.db.rows import json_keys, json_rows
 from metering.streams.retries import Interruption
 
@@ -75,6 +76,18 @@ CROSS JOIN LATERAL (
 ) AS found
 """
 )
+# Citus does not join a function's rows laterally with a limit.
+_FIND_ON_CITUS = text(
+    """
+SELECT DISTINCT ON (a.customer_id, a.stream_id) a.customer_id, a.stream_id, i.stream_id AS retry_of
+FROM json_to_recordset(CAST(:attempts AS json))
+     AS a (customer_id text, stream_id text, request_key bigint, started_at timestamptz)
+JOIN interrupted_streams i ON i.interrupted AND i.request_key = a.request_key AND i.customer_id = a.customer_id
+  AND i.stream_id <> a.stream_id
+  AND i.ended_at <= a.started_at AND i.ended_at >= a.started_at - CAST(:window AS interval)
+ORDER BY a.customer_id, a.stream_id, i.ended_at DESC, i.stream_id DESC
+"""
+)
 
 
 def add_interruptions(connection: Connection, interruptions: Sequence[Interruption]) -> None:
@@ -105,7 +118,7 @@ def find_interrupted(
     if not attempts:
         return {}
     parameters = {"attempts": json_rows(attempts), "window": window}
-    rows = connection.execute(_FIND, parameters)
+    rows = connection.execute(_FIND_ON_CITUS if on_citus(connection) else _FIND, parameters)
     return {(row.customer_id, row.stream_id): row.retry_of for row in rows}
 
 
@@ -120,17 +133,34 @@ _SET_BARRIERS = text(
         ORDER BY customer_id, stream_id LIMIT :limit FOR UPDATE SKIP LOCKED)
     """
 )
-_PAST_BARRIER = text(
+
+
+def _to_link(condition: str) -> TextClause:
+    return text(
+        f"""
+        SELECT customer_id, stream_id, request_key, retry_keys, retry_from, retry_until, barrier
+        FROM interrupted_streams WHERE NOT linked AND {condition}
+        ORDER BY customer_id, stream_id LIMIT :limit
+        """
+    )
+
+
+_PAST_BARRIER = _to_link("barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+# A node of Citus does not know the transactions of the others. There a barrier is only a number of its own, and
+# what links waits for bookings.
+_HAS_BARRIER = _to_link("barrier IS NOT NULL")
+_NEW_BARRIER = text("SELECT pg_current_xact_id()::text::bigint")
+_SET_ON_CITUS = text(
     """
-    SELECT customer_id, stream_id, request_key, retry_keys, retry_from, retry_until, barrier
-    FROM interrupted_streams
-    WHERE NOT linked AND barrier <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-    ORDER BY customer_id, stream_id LIMIT :limit
+    UPDATE interrupted_streams SET barrier = :barrier WHERE (customer_id, stream_id) IN (
+        SELECT customer_id, stream_id FROM interrupted_streams
+        WHERE NOT linked AND barrier IS NULL LIMIT :limit)
     """
 )
-# Sorted, like every statement that locks several streams, so that they cannot deadlock.
-_WAKE = text(
-    """
+# Sorted, like every statement that locks several streams, so that they cannot deadlock. Citus sorts by shard.
+_WAKE, _WAKE_ON_CITUS = (
+    text(
+        f"""
 UPDATE streams s SET due_at = LEAST(s.due_at, :now)
 FROM (SELECT s.customer_id, s.stream_id
       FROM json_to_recordset(CAST(:rows AS json)) AS t (customer_id text, stream_id text, request_key bigint,
@@ -140,9 +170,11 @@ FROM (SELECT s.customer_id, s.stream_id
        AND c.stream_id <> t.stream_id
        AND c.started_at >= t.retry_from AND c.started_at <= t.retry_until + CAST(:window AS interval)
       JOIN streams s ON s.customer_id = c.customer_id AND s.stream_id = c.stream_id
-      ORDER BY s.customer_id, s.stream_id FOR UPDATE OF s) AS retries
+      {locked}) AS retries
 WHERE s.customer_id = retries.customer_id AND s.stream_id = retries.stream_id
 """
+    )
+    for locked in ("ORDER BY s.customer_id, s.stream_id FOR UPDATE OF s", "")
 )
 _LINKED = text(
     """
@@ -156,12 +188,20 @@ WHERE i.customer_id = t.customer_id AND i.stream_id = t.stream_id AND i.barrier 
 
 def set_barriers(connection: Connection, *, limit: int) -> None:
     """Set the barrier of up to `limit` new interruptions, which delays their linking until it is safe."""
-    connection.execute(_SET_BARRIERS, {"limit": limit})
+    if on_citus(connection):
+        barrier = connection.execute(_NEW_BARRIER).scalar_one()
+        connection.execute(_SET_ON_CITUS, {"barrier": barrier, "limit": limit})
+    else:
+        connection.execute(_SET_BARRIERS, {"limit": limit})
 
 
 def interruptions_to_link(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
-    """Up to `limit` interruptions past their barrier: all retries that were booked without them are visible."""
-    return [dict(row._mapping) for row in connection.execute(_PAST_BARRIER, {"limit": limit})]
+    """Up to `limit` interruptions past their barrier: all retries that were booked without them are visible.
+
+    On Citus they are once running bookings have ended.
+    """
+    statement = _HAS_BARRIER if on_citus(connection) else _PAST_BARRIER
+    return [dict(row._mapping) for row in connection.execute(statement, {"limit": limit})]
 
 
 def wake_retries(
@@ -169,7 +209,7 @@ def wake_retries(
 ) -> int:
     """Make the retries of these interruptions due for the finalizer; returns how many."""
     parameters = {"rows": json_rows(interruptions), "window": window, "now": now}
-    return connection.execute(_WAKE, parameters).rowcount
+    return connection.execute(_WAKE_ON_CITUS if on_citus(connection) else _WAKE, parameters).rowcount
 
 
 def mark_linked(connection: Connection, interruptions: Sequence[dict[str, Any]]) -> None:

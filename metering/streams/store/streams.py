@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, text
 
+from metering.db.citus import on_citus
 from metering.db.rows import json_keys, json_rows
 from metering.events.events import StreamEnd, StreamStart
 from metering.streams.settlement import NEEDS_PERSON, State
@@ -269,9 +270,32 @@ JOIN streams s ON s.customer_id = wanted.customer_id AND s.stream_id = wanted.st
 ORDER BY s.customer_id, s.stream_id
 """
 _READ_STREAMS, _LOCK_STREAMS = text(_READ), text(f"{_READ} FOR UPDATE OF s")
+# A row that was locked by another transaction meanwhile may no longer be due.
+_READ_DUE = text(_READ.replace("ORDER BY", "WHERE s.due_at <= :now ORDER BY"))
+# Citus locks rows of several shards by an UPDATE only.
+_LOCK_ON_CITUS = text(
+    """
+    UPDATE streams s SET due_at = s.due_at
+    FROM json_to_recordset(CAST(:keys AS json)) AS wanted (customer_id text, stream_id text)
+    WHERE s.customer_id = wanted.customer_id AND s.stream_id = wanted.stream_id
+    """
+)
 
 
 def read_streams(connection: Connection, streams: Sequence[tuple[str, str]], *, lock: bool) -> list[StoredStream]:
     """The streams given as (customer_id, stream_id); with `lock`, they are locked until the transaction ends."""
-    rows = connection.execute(_LOCK_STREAMS if lock else _READ_STREAMS, {"keys": json_keys(streams)}).all()
+    keys = {"keys": json_keys(streams)}
+    if lock and on_citus(connection):
+        connection.execute(_LOCK_ON_CITUS, keys)
+        lock = False
+    rows = connection.execute(_LOCK_STREAMS if lock else _READ_STREAMS, keys).all()
     return [stored_stream(row) for row in rows]
+
+
+def lock_due_streams(
+    connection: Connection, streams: Sequence[tuple[str, str]], *, now: datetime
+) -> list[StoredStream]:
+    """Lock these streams on Citus until the transaction ends, and read those that are due."""
+    keys = {"keys": json_keys(streams)}
+    connection.execute(_LOCK_ON_CITUS, keys)
+    return [stored_stream(row) for row in connection.execute(_READ_DUE, {**keys, "now": now})]

@@ -30,7 +30,7 @@ class PushView:
 
 _HAS_DUE = text(
     """
-    SELECT EXISTS (SELECT FROM invoice_pushes
+    SELECT EXISTS (SELECT 1 FROM invoice_pushes
                    WHERE due_at <= :now AND (lease_until IS NULL OR lease_until < :now))
     """
 )

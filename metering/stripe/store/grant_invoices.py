@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from metering.db.locks import Lock, take
 from metering.stripe.store.operations import OperationLog, OperationOutcome, StripeOperation
 from metering.stripe.store.pushes import LEASE, LeaseLostError
 
@@ -46,9 +47,10 @@ _CLAIM = text(
     UPDATE grant_invoices i SET lease_until = :until, fence = i.fence + 1 FROM (
         SELECT d.customer_id, d.grant_id FROM grant_invoices d
         WHERE d.due_at <= :now AND (d.lease_until IS NULL OR d.lease_until < :now)
-        ORDER BY d.due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        ORDER BY d.due_at LIMIT :limit
     ) AS claimed JOIN grants g ON g.customer_id = claimed.customer_id AND g.grant_id = claimed.grant_id
     WHERE i.customer_id = claimed.customer_id AND i.grant_id = claimed.grant_id
+      AND (i.lease_until IS NULL OR i.lease_until < :now)
     RETURNING i.customer_id, i.grant_id, i.fence, i.state, i.stripe_customer_id, i.stripe_invoice_id, i.attempts,
               i.created_at, g.paid_usd_cents, g.amount_usd_cents
     """
@@ -56,7 +58,8 @@ _CLAIM = text(
 
 
 def claim_grant_invoices(connection: Connection, *, now: datetime, limit: int) -> Sequence[ClaimedGrantInvoice]:
-    """Lease up to `limit` due invoices of grants."""
+    """Lease up to `limit` due invoices of grants. Claims wait for each other: commit soon."""
+    take(connection, Lock.GRANT_INVOICE_CLAIM)
     rows = connection.execute(_CLAIM, {"now": now, "until": now + LEASE, "limit": limit})
     return [
         ClaimedGrantInvoice(**{**row._mapping, "state": GrantInvoiceState(row._mapping["state"])}) for row in rows

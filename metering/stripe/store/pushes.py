@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from metering.core.errors import MeteringError
+from metering.db.locks import Lock, take
 from metering.db.rows import copy_rows, json_rows, moment
 from metering.months.invoice import Invoice
 from metering.stripe.push import UNDER_WAY, PushState
@@ -66,6 +67,7 @@ def add_pushes(connection: Connection, invoices: Sequence[Invoice], now: datetim
 
 
 # A push waits for the customer's earlier months, so that no two workers write to the same Stripe customer.
+# The last condition is checked once more when the row is locked: another session may have leased it meanwhile.
 _CLAIM = text(
     """
     UPDATE invoice_pushes p SET lease_until = :until, fence = p.fence + 1 FROM (
@@ -75,9 +77,10 @@ _CLAIM = text(
           AND (CAST(:only AS text) IS NULL OR s.customer_id = :only)
           AND NOT EXISTS (SELECT FROM invoice_pushes e WHERE e.customer_id = s.customer_id
                           AND e.period < s.period AND e.state = ANY(:under_way))
-        ORDER BY s.due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        ORDER BY s.due_at LIMIT :limit
     ) AS claimed
     WHERE p.customer_id = claimed.customer_id AND p.invoice_id = claimed.invoice_id
+      AND (p.lease_until IS NULL OR p.lease_until < :now)
     RETURNING p.customer_id, p.invoice_id, p.fence, p.state, p.version, p.stripe_invoice_id, p.attempts,
               p.failures, p.due_at, p.stripe_customer_id
     """
@@ -87,7 +90,11 @@ _CLAIM = text(
 def claim_pushes(
     connection: Connection, *, now: datetime, limit: int, period: str | None = None, only: str | None = None
 ) -> list[ClaimedPush]:
-    """Lease up to `limit` due pushes, of months up to `period` and of one customer where given."""
+    """Lease up to `limit` due pushes, of months up to `period` and of one customer where given.
+
+    Claims wait for each other: commit soon.
+    """
+    take(connection, Lock.PUSH_CLAIM)
     parameters = {
         "now": now,
         "until": now + LEASE,

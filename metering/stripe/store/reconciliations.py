@@ -106,9 +106,13 @@ def snapshots_of(
 
 _OF_NO_INVOICE = text(
     """
+    WITH ours AS MATERIALIZED (
+        SELECT i.invoice_id FROM invoices i WHERE i.billed_cents > 0 AND i.invoice_id IN (
+            SELECT s.invoice_id FROM stripe_snapshots s WHERE s.reconciliation_id = :reconciliation_id)
+    )
     SELECT s.snapshot::text AS snapshot FROM stripe_snapshots s
     WHERE s.reconciliation_id = :reconciliation_id
-      AND NOT EXISTS (SELECT FROM invoices i WHERE i.invoice_id = s.invoice_id AND i.billed_cents > 0)
+      AND NOT EXISTS (SELECT FROM ours WHERE ours.invoice_id = s.invoice_id)
     ORDER BY s.stripe_invoice_id
     """
 )
