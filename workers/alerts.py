@@ -5,13 +5,19 @@ One at a time in a process; several processes share the work by the rows that th
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
+from typing import Protocol
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.alerts.alerts import AlertKind
+from metering.alerts.announce_budgets import announce_exhausted, announce_refusals
+from metering.alerts.budget_messages import BUDGET_EXHAUSTED, HOLD_REFUSED
 from metering.alerts.evaluate_alerts import evaluate_alerts, prune_alert_log
 from metering.alerts.send_webhooks import WebhookSender, send_due
 from metering.core.clock import utc_now
@@ -29,6 +35,22 @@ MAX_SECONDS = 30.0
 _THREADS, _EACH = 16, 4
 
 
+class _Evaluation(Protocol):
+    @property
+    def more(self) -> bool: ...
+
+
+class _Evaluate(Protocol):
+    def __call__(self, *, engine: Engine, every: timedelta, now: datetime) -> _Evaluation | None: ...
+
+
+_KINDS: Mapping[str, _Evaluate] = {
+    **{kind.value: partial(evaluate_alerts, kind=kind) for kind in AlertKind},
+    BUDGET_EXHAUSTED: announce_exhausted,
+    HOLD_REFUSED: announce_refusals,
+}
+
+
 class Alerts:
     """Evaluating alerts and sending webhooks for one process. Errors are logged, and the work is tried again."""
 
@@ -39,16 +61,16 @@ class Alerts:
         self._deadlines = Deadlines()
 
     def evaluate_due(self) -> None:
-        """Evaluate each kind of alert that is due. When one kind fails, the others go on."""
+        """Evaluate each kind of alert and of announcement that is due. When one kind fails, the others go on."""
         if not self._evaluating.acquire(blocking=False):
             return
         try:
             until = monotonic() + MAX_SECONDS
-            for kind in AlertKind:
+            for kind in _KINDS:
                 try:
                     self._evaluate(self._service(), kind, until)
                 except (SQLAlchemyError, MeteringError) as error:
-                    facts = {"kind": kind.value, "error": str(error).splitlines()[0]}
+                    facts = {"kind": kind, "error": str(error).splitlines()[0]}
                     log.error("evaluating alerts failed, will retry", extra=facts)
                     if isinstance(error, DatabaseUnavailableError):
                         return
@@ -76,14 +98,12 @@ class Alerts:
             sender = replace(self._sender, engine=attempt.engine)
             return bool(send_due(sender=sender, threads=_THREADS, each=_EACH))
 
-    def _evaluate(self, service: Service, kind: AlertKind, until: float) -> None:
+    def _evaluate(self, service: Service, kind: str, until: float) -> None:
         settings = service.settings
         while monotonic() < until:
             # Each kind for itself: one that is slow is not fast because another one is.
-            with self._deadlines.attempt(service, f"evaluating alerts of {kind.value}") as attempt:
-                found = evaluate_alerts(
-                    engine=attempt.engine, kind=kind, every=settings.alerts_every, now=utc_now()
-                )
+            with self._deadlines.attempt(service, f"evaluating alerts of {kind}") as attempt:
+                found = _KINDS[kind](engine=attempt.engine, every=settings.alerts_every, now=utc_now())
             if found is None:
                 return
             with self._deadlines.attempt(service, "pruning alerts") as attempt:

@@ -1,6 +1,6 @@
 """Alerts: what is watched, for which customers, and the thresholds that fire."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +20,8 @@ class AlertKind(StrEnum):
     BACKLOG_AGE = "backlog_age"
     PRICE_CHANGE = "price_change"
     INCONSISTENT_USAGE = "inconsistent_usage"
+    BUDGET = "budget"
+    BALANCE_BELOW = "balance_below"
 
     @property
     def message_type(self) -> str:
@@ -36,6 +38,8 @@ UNITS: Mapping[AlertKind, str] = {
     AlertKind.BACKLOG_AGE: "hours",
     AlertKind.PRICE_CHANGE: "usd_cents",
     AlertKind.INCONSISTENT_USAGE: "streams",
+    AlertKind.BUDGET: "percent_of_limit",
+    AlertKind.BALANCE_BELOW: "usd_cents",
 }
 
 
@@ -45,6 +49,12 @@ class AlertScope(StrEnum):
     CUSTOMER = "customer"
     EACH_CUSTOMER = "each_customer"
     DEPLOYMENT = "deployment"
+
+
+def scopes_of(kind: AlertKind) -> Sequence[AlertScope]:
+    """The scopes that an alert of a kind can have. Balances are not added up: one customer's pays for no other."""
+    each = (AlertScope.CUSTOMER, AlertScope.EACH_CUSTOMER)
+    return each if kind is AlertKind.BALANCE_BELOW else (*each, AlertScope.DEPLOYMENT)
 
 
 # Stands for the deployment in place of a customer's id; no customer's id is empty.
@@ -66,8 +76,9 @@ class InvalidAlertError(MeteringError):
 class AlertTerms:
     """When an alert fires. The kind decides which of the optional fields are required.
 
-    Thresholds of a spend alert are percents of `budget_usd_cents`. A daily change, or an estimated share, of an
-    amount below `floor_usd_cents` never fires. A day is compared with the mean of the `trailing_days` before it.
+    Thresholds of a spend alert are percents of `budget_usd_cents`, those of a budget alert of each budget's limit.
+    A daily change, or an estimated share, of an amount below `floor_usd_cents` never fires. A day is compared with
+    the mean of the `trailing_days` before it.
     """
 
     kind: AlertKind
@@ -103,6 +114,8 @@ _RANGES: Mapping[AlertKind, tuple[Decimal, Decimal]] = {
     AlertKind.BACKLOG_AGE: (Decimal("0.01"), Decimal(8_760)),
     AlertKind.PRICE_CHANGE: (ZERO, _MOST_CENTS),
     AlertKind.INCONSISTENT_USAGE: (Decimal(1), Decimal(10**9)),
+    AlertKind.BUDGET: (Decimal("0.01"), Decimal(10_000)),
+    AlertKind.BALANCE_BELOW: (ZERO, _MOST_CENTS),
 }
 _WITH_FLOOR = (AlertKind.DAILY_CHANGE, AlertKind.ESTIMATED_SHARE)
 
@@ -128,8 +141,12 @@ def check_terms(terms: AlertTerms) -> None:
     """
     if (terms.scope is AlertScope.CUSTOMER) != (terms.customer_id is not None):
         raise InvalidAlertError("customer_id: required for scope customer, and not allowed for any other scope")
-    _check_thresholds(terms)
     kind = terms.kind
+    if terms.scope not in scopes_of(kind):
+        raise InvalidAlertError(
+            f"scope: expected {' or '.join(scopes_of(kind))} for kind {kind}, got {terms.scope}"
+        )
+    _check_thresholds(terms)
     _check_presence("budget_usd_cents", terms.budget_usd_cents, required=kind is AlertKind.SPEND, kind=kind)
     _check_presence("floor_usd_cents", terms.floor_usd_cents, required=kind in _WITH_FLOOR, kind=kind)
     _check_presence("trailing_days", terms.trailing_days, required=kind is AlertKind.DAILY_CHANGE, kind=kind)

@@ -22,6 +22,7 @@ from metering.alerts.store.alerts import (
 )
 from metering.alerts.store.deliveries import add_deliveries, prune_deliveries
 from metering.alerts.store.endpoints import prune_secrets
+from metering.alerts.store.exhausted import prune_exhausted
 from metering.db.engine import transaction
 from metering.db.locks import Lock, try_to_take
 
@@ -48,13 +49,13 @@ def evaluate_alerts(
 ) -> Evaluation | None:
     """Evaluate the alerts of a kind. None when it is not due yet, or another worker is evaluating it."""
     with transaction(engine) as connection:
-        if not claim_evaluation(connection, kind=kind, now=now):
+        if not claim_evaluation(connection, kind=kind.value, now=now):
             return None
         crossings = find_crossings(connection, kind=kind, now=now, limit=limit)
         new = add_occurrences(connection, [occurrence_of(crossing, now=now) for crossing in crossings])
         deliveries = add_deliveries(connection, [_message(occurrence) for occurrence in new], now=now)
         more = len(crossings) >= limit
-        postpone_evaluation(connection, kind=kind, due_at=now if more else now + every, now=now)
+        postpone_evaluation(connection, kind=kind.value, due_at=now if more else now + every, now=now)
     if new:
         facts = {"kind": kind.value, "occurrences": len(new), "deliveries": deliveries}
         log.warning("alerts fired", extra=facts)
@@ -62,7 +63,7 @@ def evaluate_alerts(
 
 
 def prune_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> int:
-    """Remove some of the occurrences and deliveries past their retention; returns how many.
+    """Remove some of the occurrences, deliveries and exhausted budgets past their retention; returns how many.
 
     Does nothing while another process prunes.
     """
@@ -71,8 +72,10 @@ def prune_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> i
         if not try_to_take(connection, Lock.ALERT_PRUNING):
             return 0
         prune_secrets(connection, now=now)
-        deliveries = prune_deliveries(connection, before=before, limit=_MAX_PRUNED)
-        return deliveries + prune_occurrences(connection, before=before, limit=_MAX_PRUNED)
+        return sum(
+            prune(connection, before=before, limit=_MAX_PRUNED)
+            for prune in (prune_deliveries, prune_occurrences, prune_exhausted)
+        )
 
 
 def _message(occurrence: Occurrence) -> Message:

@@ -12,6 +12,7 @@ from metering.access.actors import Author
 from metering.access.store.audit_log import State, log_action
 from metering.alerts.addresses import parse_url
 from metering.alerts.alerts import AlertKind
+from metering.alerts.budget_messages import BUDGET_EXHAUSTED, HOLD_REFUSED
 from metering.alerts.store.endpoints import (
     Endpoint,
     add_endpoint,
@@ -27,7 +28,7 @@ from metering.db.engine import transaction
 # Every message goes to every endpoint that takes its type.
 MAX_ENDPOINTS = 20
 # The message types that an endpoint can subscribe to.
-TYPES = tuple(kind.message_type for kind in AlertKind)
+TYPES = (*(kind.message_type for kind in AlertKind), BUDGET_EXHAUSTED, HOLD_REFUSED)
 MAX_OVERLAP = timedelta(days=7)
 MAX_DESCRIPTION = 256
 

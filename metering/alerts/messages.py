@@ -8,9 +8,10 @@ from decimal import ROUND_DOWN, Context, Decimal
 from typing import Any
 
 from metering.alerts.alerts import DEPLOYMENT, UNITS, Alert, AlertKind
-from metering.alerts.windows import Window
+from metering.alerts.windows import OpenWindow, Window
+from metering.budgets.budget import Standing
 from metering.core.ids import digest
-from metering.core.money import ZERO, cents_text
+from metering.core.money import EXACT, ZERO, cents_text
 
 # The message's version, not the API's: it is incremented when a field changes its meaning or is removed.
 MESSAGE_VERSION = 1
@@ -29,7 +30,9 @@ class Measured:
     the backlog. `since` is when the oldest of these streams was first received. For new prices, `usd_cents` is the
     difference, `before_usd_cents` what last month cost, `estimated_usd_cents` what it would have cost, `count` the
     number of models, and `since` when the first of them was found. For contradictory usage, `count` counts
-    streams, and `since` is the earliest end of one.
+    streams, and `since` is the earliest end of one. For a budget, `usd_cents` is what is spent, and `standing` has
+    all of its figures. For a balance, `usd_cents` is what is left of grants without limits, `limited_usd_cents` of
+    the others, `held_usd_cents` what open streams hold, and `count` the number of grants without limits so far.
     """
 
     usd_cents: Decimal = ZERO
@@ -38,6 +41,9 @@ class Measured:
     count: int = 0
     since: datetime | None = None
     reconciliation_id: str | None = None
+    standing: Standing | None = None
+    limited_usd_cents: Decimal = ZERO
+    held_usd_cents: Decimal = ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +52,7 @@ class Crossing:
 
     alert: Alert
     customer_id: str
-    window: Window
+    window: Window | OpenWindow
     time_zone: str
     threshold: Decimal
     measured: Measured
@@ -81,8 +87,25 @@ def occurrence_of(crossing: Crossing, *, now: datetime) -> Occurrence:
 
 def message_body(*, type: str, at: datetime, data: Mapping[str, Any]) -> str:
     """The body of a message as JSON; every delivery of the message sends these same bytes."""
-    message = {"type": type, "timestamp": _time_text(at), "version": MESSAGE_VERSION, "data": data}
+    message = {"type": type, "timestamp": time_text(at), "version": MESSAGE_VERSION, "data": data}
     return json.dumps(message, separators=(",", ":"))
+
+
+def standing_data(standing: Standing) -> dict[str, str | None]:
+    """The figures of a budget as messages have them, under the names of `GET /v1/budgets`."""
+    return {
+        "budget_id": standing.budget_id,
+        "limit_usd_cents": cents_text(standing.limit_usd_cents),
+        "spent_usd_cents": cents_text(standing.spent_usd_cents),
+        "held_usd_cents": cents_text(standing.held_usd_cents),
+        "headroom_usd_cents": cents_text(standing.headroom_usd_cents),
+        "resets_at": None if standing.resets_at is None else time_text(standing.resets_at),
+    }
+
+
+def time_text(at: datetime) -> str:
+    """RFC 3339 in UTC."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _data(crossing: Crossing, now: datetime) -> dict[str, Any]:
@@ -95,8 +118,8 @@ def _data(crossing: Crossing, now: datetime) -> dict[str, Any]:
         "customer_id": None if crossing.customer_id == DEPLOYMENT else crossing.customer_id,
         "window": {
             "key": window.key,
-            "starts_at": _time_text(window.starts_at),
-            "ends_at": _time_text(window.ends_at),
+            "starts_at": time_text(window.starts_at) if isinstance(window, Window) else None,
+            "ends_at": time_text(window.ends_at) if isinstance(window, Window) else None,
             "time_zone": crossing.time_zone,
         },
         "threshold": cents_text(crossing.threshold),
@@ -119,7 +142,10 @@ def _value(crossing: Crossing, now: datetime) -> str | None:
             return _percent(_SHOWN.subtract(times, measured.before_usd_cents), measured.before_usd_cents)
         case AlertKind.ESTIMATED_SHARE:
             return _percent(measured.estimated_usd_cents, measured.usd_cents)
-        case AlertKind.DRIFT | AlertKind.PRICE_CHANGE:
+        case AlertKind.BUDGET:
+            assert measured.standing is not None
+            return _percent(measured.usd_cents, measured.standing.limit_usd_cents)
+        case AlertKind.DRIFT | AlertKind.PRICE_CHANGE | AlertKind.BALANCE_BELOW:
             return cents_text(measured.usd_cents)
         case AlertKind.INCONSISTENT_USAGE:
             return str(measured.count)
@@ -168,19 +194,26 @@ def _measured(crossing: Crossing) -> dict[str, Any]:
         case AlertKind.PRICE_CHANGE:
             assert measured.since is not None
             return {
-                "found_at": _time_text(measured.since),
+                "found_at": time_text(measured.since),
                 "change_count": measured.count,
                 "last_month_usd_cents": cents_text(measured.before_usd_cents),
                 "would_cost_usd_cents": cents_text(measured.estimated_usd_cents),
             }
         case AlertKind.INCONSISTENT_USAGE:
             assert measured.since is not None
-            return {"first_ended_at": _time_text(measured.since), "stream_count": measured.count}
+            return {"first_ended_at": time_text(measured.since), "stream_count": measured.count}
         case AlertKind.BACKLOG_AGE:
             assert measured.since is not None
-            return {"oldest_since": _time_text(measured.since), "stream_count": measured.count}
-
-
-def _time_text(at: datetime) -> str:
-    """RFC 3339 in UTC."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+            return {"oldest_since": time_text(measured.since), "stream_count": measured.count}
+        case AlertKind.BUDGET:
+            assert measured.standing is not None
+            return {**standing_data(measured.standing)}
+        case AlertKind.BALANCE_BELOW:
+            available = EXACT.subtract(measured.usd_cents, measured.held_usd_cents)
+            return {
+                "balance_usd_cents": cents_text(EXACT.add(measured.usd_cents, measured.limited_usd_cents)),
+                "limited_usd_cents": cents_text(measured.limited_usd_cents),
+                "held_usd_cents": cents_text(measured.held_usd_cents),
+                "available_usd_cents": cents_text(max(available, ZERO)),
+                "grant_count": measured.count,
+            }

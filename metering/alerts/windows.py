@@ -24,6 +24,13 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenWindow:
+    """A window that no time ends, such as all time, or until a customer's next grant."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DayWindow:
     """A day to compare with the days before it. Only a complete day can be found to have fallen."""
 

@@ -71,8 +71,9 @@ KindFilter = Annotated[AlertKind | None, Query(description="Only alerts of this 
 _NAME = Field(description="The name of the alert, for people.", examples=["Budget"])
 _THRESHOLDS = Field(
     json_schema_extra={"minItems": 1, "maxItems": MAX_THRESHOLDS},
-    description="1 to 10 thresholds, as strings: percent of the budget (spend), percent (daily_change, "
-    "estimated_share), cents (drift), hours (backlog_age).",
+    description="1 to 10 thresholds, as strings: percent of the budget (spend), percent of the limit (budget), "
+    "percent (daily_change, estimated_share), cents (drift, price_change, balance_below), hours (backlog_age), "
+    "streams (inconsistent_usage).",
 )
 _BUDGET = Field(description="The budget that thresholds of kind spend are percents of, in cents, as a string.")
 _FLOOR = Field(

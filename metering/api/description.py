@@ -65,7 +65,7 @@ _TAGS = {
     "invoices": "Monthly invoices and their usage statements.",
     "exports": "A month as a CSV or Parquet file.",
     "alerts": "Thresholds on spend and other figures, and when they were reached.",
-    "webhooks": "Where alerts are sent, and the log of deliveries.",
+    "webhooks": "Where messages about alerts, budgets and holds are sent, and the log of deliveries.",
     "keys": "Who may call: keys, their scopes, and what they are bound to.",
     "audit log": "What admins did, with the values before and after.",
     "stripe": "How Stripe differs from the invoices here, and what Stripe posts.",

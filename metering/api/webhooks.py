@@ -1,4 +1,4 @@
-"""`/v1/webhook-endpoints` and `/v1/webhook-deliveries`: where alerts are sent, and the log of it; for admins."""
+"""`/v1/webhook-endpoints` and `/v1/webhook-deliveries`: where messages are sent, and the log of it; for admins."""
 
 from datetime import timedelta
 from typing import Annotated

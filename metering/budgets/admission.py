@@ -36,12 +36,14 @@ class BudgetExhaustedError(MeteringError):
     """The hold does not fit a budget. `max_output_tokens_that_fit` is None where a hold was to be made longer."""
 
     def __init__(
-        self, standing: Standing, *, needed: Decimal, max_output_tokens_that_fit: int | None = None
+        self, account: Account, *, needed: Decimal, max_output_tokens_that_fit: int | None = None
     ) -> None:
+        standing = account.standing
         headroom = max(standing.headroom_usd_cents, ZERO)
         super().__init__(
             f"budget {standing.budget_id} has {cents_text(headroom)} cents left; {cents_text(needed)} are needed"
         )
+        self.budget = account.budget
         self.standing = standing
         self.needed_usd_cents = needed
         self.max_output_tokens_that_fit = max_output_tokens_that_fit
@@ -65,9 +67,8 @@ def admit(accounts: Sequence[Account], *, amount: Decimal, price: HoldPrice | No
     """
     short = refusing(accounts, amount=amount)
     if short is not None:
-        standing = short.standing
-        fits = None if price is None else price.output_tokens_within(standing.headroom_usd_cents)
-        raise BudgetExhaustedError(standing, needed=amount, max_output_tokens_that_fit=fits)
+        fits = None if price is None else price.output_tokens_within(short.standing.headroom_usd_cents)
+        raise BudgetExhaustedError(short, needed=amount, max_output_tokens_that_fit=fits)
     for account in accounts:
         account.hold(amount)
 

@@ -15,7 +15,9 @@ from metering.budgets.expire_holds import expire_holds_of
 from metering.budgets.hold_price import HoldPrice, PriceUnknownError, price_hold
 from metering.budgets.holds import Hold, HoldRequest, HoldState, StreamKey, expiry_of
 from metering.budgets.queries.streams import final_streams
+from metering.budgets.refusals import refusals_of
 from metering.budgets.store.holds import add_holds, read_holds, remove_holds
+from metering.budgets.store.refusals import add_refusals
 from metering.core.errors import MeteringError
 from metering.core.money import ZERO
 from metering.prices.price_book import PriceBook
@@ -48,8 +50,8 @@ def admit_holds(
 ) -> list[Admission]:
     """Make a hold for each request that fits, and say why for each of the others, in their order.
 
-    A repeated request gets the hold that it has; one whose hold expired or was released is admitted anew. The
-    customers of the requests are locked (`store.locks`).
+    A repeated request gets the hold that it has; one whose hold expired or was released is admitted anew. What
+    budgets refuse is counted (`refusals.py`). The customers of the requests are locked (`store.locks`).
     """
     group = _Group(connection, requests, prices, now)
     answers = [group.answer(request) for request in requests]
@@ -61,6 +63,7 @@ def admit_holds(
         for number in refused:
             answers[number] = group.answer(requests[number])
     group.write()
+    add_refusals(connection, refusals_of(zip(requests, answers, strict=True), now=now))
     return answers
 
 

@@ -25,9 +25,9 @@ Thresholds = Annotated[
     list[str] | None,
     typer.Option(
         "--threshold",
-        help="The value that fires the alert; repeatable. spend: percent of the budget. daily_change and "
-        "estimated_share: percent. drift, price_change: cents. backlog_age: hours. "
-        "inconsistent_usage: streams.",
+        help="The value that fires the alert; repeatable. spend: percent of the budget. budget: percent of the "
+        "limit. daily_change and estimated_share: percent. drift, price_change, balance_below: cents. "
+        "backlog_age: hours. inconsistent_usage: streams.",
     ),
 ]
 Budget = Annotated[str | None, typer.Option("--budget-cents", help="spend: the monthly budget, in cents.")]

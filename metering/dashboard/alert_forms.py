@@ -34,7 +34,8 @@ from metering.dashboard.fields import FieldError, cents, number, numbers, refuse
 from metering.dashboard.forms import Form, form_routes
 from metering.dashboard.links import link
 from metering.dashboard.page_rendering import open_page_request, render_page
-from metering.dashboard.pages.alert import IN_DOLLARS, alert_page, fields_of, new_alert_page
+from metering.dashboard.pages.alert import alert_page, fields_of, new_alert_page
+from metering.dashboard.pages.alerts import IN_DOLLARS
 from metering.dashboard.rendering import see_other
 from metering.dashboard.sessions import Viewer
 from metering.db.engine import transaction

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0028_citus"
-down_revision = "0026_credits"
+down_revision = "0027_budget_alerts"
 branch_labels = None
 depends_on = None
 

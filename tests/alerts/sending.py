@@ -41,6 +41,13 @@ class Sending:
             self.watched.alert(AlertKind.SPEND, 100, budget_usd_cents=10)
         assert self.watched.evaluate(AlertKind.SPEND, self.now).occurrences == count
 
+    def send_all(self) -> int:
+        """Send until nothing is due; returns how many were delivered."""
+        delivered = 0
+        while sent := self.send():
+            delivered += sent.get(DeliveryState.DELIVERED, 0)
+        return delivered
+
     def send(self, threads: int = 16, each: int = 4) -> dict[DeliveryState, int]:
         return dict(send_due(sender=self.sender, threads=threads, each=each))
 

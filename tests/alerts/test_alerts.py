@@ -16,6 +16,7 @@ from metering.alerts.alerts import (
     InvalidAlertError,
     check_name,
     check_terms,
+    scopes_of,
 )
 
 GOOD = {
@@ -26,13 +27,15 @@ GOOD = {
     AlertKind.BACKLOG_AGE: {},
     AlertKind.PRICE_CHANGE: {},
     AlertKind.INCONSISTENT_USAGE: {},
+    AlertKind.BUDGET: {},
+    AlertKind.BALANCE_BELOW: {},
 }
 
 
 def terms(kind: AlertKind, *thresholds: str, **changes: object) -> AlertTerms:
     plain = AlertTerms(
         kind=kind,
-        scope=AlertScope.DEPLOYMENT,
+        scope=AlertScope.EACH_CUSTOMER,
         customer_id=None,
         thresholds=tuple(map(Decimal, thresholds or ("50",))),
         **GOOD[kind],  # type: ignore[arg-type]
@@ -69,6 +72,19 @@ def test_only_an_alert_of_one_customer_names_it(scope: AlertScope, customer_id: 
     assert "customer_id" in problem(terms(AlertKind.DRIFT, scope=scope, customer_id=customer_id))
 
 
+@pytest.mark.parametrize("kind", AlertKind)
+def test_balances_of_customers_are_not_added_up_and_everything_else_is(kind: AlertKind) -> None:
+    for scope in (AlertScope.CUSTOMER, AlertScope.EACH_CUSTOMER):
+        assert scope in scopes_of(kind)
+    together = terms(kind, scope=AlertScope.DEPLOYMENT)
+    if kind is AlertKind.BALANCE_BELOW:
+        assert problem(together) == (
+            "scope: expected customer or each_customer for kind balance_below, got deployment"
+        )
+    else:
+        check_terms(together)
+
+
 @pytest.mark.parametrize(
     ("kind", "least", "most"),
     [
@@ -78,6 +94,8 @@ def test_only_an_alert_of_one_customer_names_it(scope: AlertScope, customer_id: 
         (AlertKind.DRIFT, "0", "1000000000000000"),
         (AlertKind.BACKLOG_AGE, "0.01", "8760"),
         (AlertKind.PRICE_CHANGE, "0", "1000000000000000"),
+        (AlertKind.BUDGET, "0.01", "10000"),
+        (AlertKind.BALANCE_BELOW, "0", "1000000000000000"),
     ],
 )
 def test_thresholds_are_within_the_range_of_their_kind(kind: AlertKind, least: str, most: str) -> None:

@@ -14,6 +14,8 @@ from metering.alerts.manage_endpoints import MAX_ENDPOINTS
 from metering.server.embedded.data_dir import Services
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
+from tests.builders.budgets import Purse
+from tests.credits.scenes import give
 from tests.database import Database, Template, clone
 from tests.metrics import scrape_work
 from tests.running_api import Api, signed_in
@@ -91,6 +93,14 @@ def test_an_alert_is_made_read_changed_and_ended(api: Api, watched: Watched) -> 
         ({"budget_usd_cents": "1", "scope": "deployment"}, 422, "customer_id: required for scope customer"),
         ({"budget_usd_cents": "1", "kind": "mood"}, 422, "kind"),
         ({"budget_usd_cents": "1", "name": "a\x00b"}, 422, "name"),
+        ({"kind": "budget", "budget_usd_cents": "1"}, 422, "budget_usd_cents: not allowed for kind budget"),
+        ({"kind": "budget", "thresholds": ["0"]}, 422, "thresholds: expected percent_of_limit from 0.01"),
+        (
+            {"kind": "balance_below", "scope": "deployment", "customer_id": None},
+            422,
+            "scope: expected customer or each_customer for kind balance_below, got deployment",
+        ),
+        ({"kind": "balance_below", "thresholds": ["-1"]}, 422, "thresholds: expected usd_cents from 0"),
     ],
 )
 def test_a_mistake_in_an_alert_is_a_problem_that_names_the_field(
@@ -129,6 +139,61 @@ def test_a_key_that_is_bound_to_a_customer_sees_its_own_alerts_and_no_endpoint(a
             assert key.delete(f"/v1/alerts/{all_alerts[0]['alert_id']}").status_code == 403
     pages = [api.client.get("/v1/webhook-endpoints").text, api.client.get("/v1/webhook-deliveries").text]
     assert not any(secret in page or "whsec_" in page for page in pages)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope", "unit"),
+    [
+        ("budget", "deployment", "percent_of_limit"),
+        ("budget", "each_customer", "percent_of_limit"),
+        ("balance_below", "each_customer", "usd_cents"),
+    ],
+)
+def test_an_alert_about_money_before_the_stream_is_made_read_and_changed(
+    api: Api, kind: str, scope: str, unit: str
+) -> None:
+    given = {"name": "Money", "kind": kind, "scope": scope, "thresholds": ["80", "99.5"]}
+    alert = made(api.client.post("/v1/alerts", json=given))
+    assert {name: alert[name] for name in (*given, "unit", "budget_usd_cents")} == {
+        **given,
+        "unit": unit,
+        "budget_usd_cents": None,
+    }
+    path = f"/v1/alerts/{alert['alert_id']}"
+    changed = api.client.patch(path, json={"thresholds": ["90"]}).json()
+    assert (changed["thresholds"], changed["version"]) == (["90"], 2)
+    assert api.client.get("/v1/alerts", params={"kind": kind}).json()["data"] == [changed]
+
+
+def test_occurrences_of_budgets_and_balances_are_listed_with_their_figures(api: Api, watched: Watched) -> None:
+    watched.customer("acme")
+    give(watched, "10", at=NOW)
+    purse = Purse(watched.service)
+    purse.set("acme-monthly", "20")
+    for kind, threshold in (("budget", "50"), ("balance_below", "5")):
+        terms = {"name": kind, "kind": kind, "scope": "customer", "customer_id": "acme", "thresholds": [threshold]}
+        made(api.client.post("/v1/alerts", json=terms))
+    watched.use("acme", Decimal(10), NOW)
+    watched.evaluate(AlertKind.BUDGET)
+    watched.evaluate(AlertKind.BALANCE_BELOW)
+    (of_budget,) = api.client.get("/v1/alert-occurrences", params={"kind": "budget"}).json()["data"]
+    assert (of_budget["window"], of_budget["threshold"]) == ("acme-monthly/2026-11-01T00:00Z/20", "50")
+    assert of_budget["data"]["headroom_usd_cents"] == "10"
+    (of_balance,) = api.client.get("/v1/alert-occurrences", params={"kind": "balance_below"}).json()["data"]
+    assert (of_balance["window"], of_balance["data"]["available_usd_cents"]) == ("grants/1", "0")
+    with api.client_with(Role.READ, "acme") as bound, api.client_with(Role.READ, "other") as other:
+        assert len(bound.get("/v1/alert-occurrences").json()["data"]) == 2
+        assert other.get("/v1/alert-occurrences").json()["data"] == []
+
+
+def test_an_endpoint_takes_messages_that_no_alert_makes(api: Api) -> None:
+    types = ["budget.exhausted", "hold.refused"]
+    given = {"url": "https://hooks.example.com/", "types": types}
+    assert made(api.client.post("/v1/webhook-endpoints", json=given))["types"] == types
+    assert (
+        "budget.exhausted, hold.refused, or"
+        in (api.client.post("/v1/webhook-endpoints", json={**given, "types": ["hold.granted"]}).json()["detail"])
+    )
 
 
 def test_an_endpoint_is_created_tested_rotated_and_deleted_and_shows_its_secret_once(

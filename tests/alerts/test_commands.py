@@ -8,7 +8,9 @@ from standardwebhooks import Webhook
 from metering.alerts.alerts import AlertKind
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import NOW, Watched
+from tests.builders.budgets import Purse
 from tests.command_line import CommandLine
+from tests.credits.scenes import give
 from tests.database import Database
 
 
@@ -40,6 +42,27 @@ def test_alerts_are_created_listed_changed_and_deleted(watched: Watched, meterin
     assert metering.json("alerts", "create", "daily_change", *change)["trailing_days"] == 7
 
 
+def test_alerts_about_budgets_and_balances_are_created_and_what_fired_is_listed(
+    watched: Watched, metering: CommandLine
+) -> None:
+    watched.customer("acme")
+    give(watched, "10", at=NOW)
+    Purse(watched.service).set("acme-monthly", "20")
+    made = metering.json("alerts", "create", "budget", "--customer", "acme", "--threshold", "50")
+    assert (made["name"], made["thresholds"], made["unit"]) == ("budget", "50", "percent_of_limit")
+    made = metering.json("alerts", "create", "balance_below", "--threshold", "5", "--threshold", "0")
+    assert (made["of"], made["unit"]) == ("each_customer", "usd_cents")
+    watched.use("acme", Decimal(10), NOW)
+    watched.evaluate(AlertKind.BUDGET)
+    watched.evaluate(AlertKind.BALANCE_BELOW)
+    occurred = metering.json("alerts", "occurrences", "--customer", "acme")
+    assert {(each["kind"], each["window"], each["threshold"], each["value"]) for each in occurred} == {
+        ("budget", "acme-monthly/2026-11-01T00:00Z/20", "50", "50"),
+        ("balance_below", "grants/1", "5", "0"),
+        ("balance_below", "grants/1", "0", "0"),
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -47,6 +70,10 @@ def test_alerts_are_created_listed_changed_and_deleted(watched: Watched, meterin
         (("alerts", "create", "drift", "--threshold", "many"), "--threshold: expected a number in plain digits"),
         (("alerts", "create", "drift", "--threshold", "1", "--customer", "x"), "there is no customer 'x'"),
         (("alerts", "create", "drift", "--threshold", "1", "--name", "n" * 257), "name: expected 1 to 256"),
+        (
+            ("alerts", "create", "balance_below", "--threshold", "1", "--deployment"),
+            "scope: expected customer or each_customer for kind balance_below",
+        ),
         (("alerts", "delete", "alr_none"), "there is no alert 'alr_none'"),
         (("webhooks", "create", "ftp://hooks.example.com"), "url: expected https://"),
         (("webhooks", "test", "whe_none"), "there is no webhook endpoint 'whe_none'"),

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from metering.alerts.alerts import DEPLOYMENT, Alert, AlertKind, AlertScope, AlertTerms
 from metering.alerts.messages import Crossing, Measured, message_body, occurrence_of
-from metering.alerts.windows import Window
+from metering.alerts.windows import OpenWindow, Window
+from metering.budgets.budget import Standing
 
 NOW = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
 WINDOW = Window(
@@ -28,7 +29,7 @@ def crossing(
     customer_id: str = "acme",
     version: int = 1,
     threshold: str = "50",
-    window: Window = WINDOW,
+    window: Window | OpenWindow = WINDOW,
     budget: Decimal = Decimal(200),
     **measured: Any,
 ) -> Crossing:
@@ -57,6 +58,17 @@ def crossing(
         time_zone="America/New_York",
         threshold=Decimal(threshold),
         measured=Measured(**measured),
+    )
+
+
+def standing(limit: str) -> Standing:
+    return Standing(
+        budget_id="b",
+        limit_usd_cents=Decimal(limit),
+        spent_usd_cents=Decimal("49.999"),
+        held_usd_cents=Decimal("1.50"),
+        starts_at=None,
+        resets_at=None,
     )
 
 
@@ -100,6 +112,9 @@ def test_a_percentage_has_two_digits_that_are_cut_off(spent: Decimal, budget: De
         (AlertKind.ESTIMATED_SHARE, {"usd_cents": Decimal(0)}, None),
         (AlertKind.DRIFT, {"usd_cents": Decimal("30.50")}, "30.5"),
         (AlertKind.BACKLOG_AGE, {"since": NOW - timedelta(hours=1, minutes=59, seconds=59)}, "1.99"),
+        (AlertKind.BUDGET, {"usd_cents": Decimal("49.999"), "standing": standing("50")}, "99.99"),
+        (AlertKind.BUDGET, {"usd_cents": Decimal(5), "standing": standing("0")}, None),
+        (AlertKind.BALANCE_BELOW, {"usd_cents": Decimal("0.50")}, "0.5"),
     ],
 )
 def test_the_value_is_in_the_unit_of_the_threshold(
@@ -125,9 +140,41 @@ def test_each_kind_says_what_was_measured() -> None:
             "stream_count": 3,
         }.items()
     )
+    assert (
+        said(crossing(AlertKind.BUDGET, usd_cents=Decimal("49.999"), standing=standing("50"))).items()
+        >= {
+            "budget_id": "b",
+            "limit_usd_cents": "50",
+            "spent_usd_cents": "49.999",
+            "held_usd_cents": "1.5",
+            "headroom_usd_cents": "-1.499",
+            "resets_at": None,
+        }.items()
+    )
+    low = {"usd_cents": Decimal(2), "limited_usd_cents": Decimal(5), "held_usd_cents": Decimal("2.5"), "count": 3}
+    assert (
+        said(crossing(AlertKind.BALANCE_BELOW, **low)).items()
+        >= {
+            "balance_usd_cents": "7",
+            "limited_usd_cents": "5",
+            "held_usd_cents": "2.5",
+            "available_usd_cents": "0",
+            "grant_count": 3,
+        }.items()
+    )
     assert said(crossing(AlertKind.SPEND, usd_cents=Decimal("1.50")))["spend_usd_cents"] == "1.5"
     assert said(crossing(AlertKind.DAILY_CHANGE, usd_cents=Decimal(1)))["trailing_days"] == 7
     assert said(crossing(AlertKind.ESTIMATED_SHARE, usd_cents=Decimal(1)))["total_usd_cents"] == "1"
+
+
+def test_a_window_without_an_end_has_no_bounds() -> None:
+    ever = crossing(AlertKind.BUDGET, window=OpenWindow(key="b/total/50"), standing=standing("50"))
+    assert said(ever)["window"] == {
+        "key": "b/total/50",
+        "starts_at": None,
+        "ends_at": None,
+        "time_zone": "America/New_York",
+    }
 
 
 def test_the_same_crossing_is_the_same_occurrence_whenever_it_is_found() -> None:

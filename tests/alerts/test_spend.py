@@ -7,8 +7,6 @@ import pytest
 
 from metering.alerts.alerts import AlertKind, AlertScope
 from metering.alerts.manage_alerts import AlertChanges, change_alert, delete_alert
-from metering.corrections.adjust_manually import adjust_manually
-from metering.ledger.entries import ManualKind
 from tests.alerts.watched import NOW, Watched
 
 SPEND = AlertKind.SPEND
@@ -59,17 +57,7 @@ def test_a_drop_in_spend_withdraws_no_alert_and_the_next_rise_does_not_fire_twic
     watched.alert(SPEND, 100, budget_usd_cents=100)
     watched.use("acme", 100, NOW, name="s")
     assert len(watched.occurred(SPEND)) == 1
-    adjust_manually(
-        engine=watched.service.engine,
-        idempotency_key="once",
-        customer_id="acme",
-        stream_id="s",
-        kind=ManualKind.CREDIT,
-        usd_cents=Decimal(-60),
-        reason="test",
-        booked_by="test",
-        now=NOW,
-    )
+    watched.credit("acme", "s", -60)
     assert watched.evaluate(SPEND).occurrences == 0
     newer = watched.alert(SPEND, 41, 40, budget_usd_cents=100)
     watched.evaluate(SPEND)

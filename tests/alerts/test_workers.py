@@ -1,5 +1,6 @@
 """Alerts in running workers: found and told also without a broker, and told again when one dies in between."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,10 +12,13 @@ import psycopg
 from standardwebhooks import Webhook
 
 from metering.alerts.alerts import AlertKind
+from metering.budgets.admission import BudgetExhaustedError
 from metering.core.clock import utc_now
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from tests.alerts.receivers import Receiver
 from tests.alerts.watched import Watched
+from tests.builders.budgets import Purse, asked
+from tests.credits.scenes import give
 from tests.database import Database
 from tests.waiting import eventually
 
@@ -55,6 +59,28 @@ def test_workers_and_beats_fire_each_threshold_once_also_without_a_broker(
     assert len(set(receiver.message_ids())) == 22
     for request in receiver.received:
         Webhook(secret).verify(request.body, dict(request.headers))
+
+
+def test_a_worker_tells_of_budgets_balances_and_refused_holds(
+    watched: Watched, rated_database: Database, receiver: Receiver
+) -> None:
+    watched.endpoint(receiver.url)
+    now, purse = utc_now(), Purse(watched.service)
+    give(watched, "10", at=now)
+    purse.set("b", "10", now=now)
+    watched.use("acme", Decimal(10), now)
+    # In a minute that is over.
+    assert isinstance(purse.ask(asked("refused"), now=now - timedelta(minutes=2))[0], BudgetExhaustedError)
+    watched.alert(AlertKind.BUDGET, 100, customer_id="acme")
+    watched.alert(AlertKind.BALANCE_BELOW, 0, customer_id="acme")
+    told = {"alert.budget", "alert.balance_below", "budget.exhausted", "hold.refused"}
+    with Supervisor(quiet=True) as supervisor:
+        supervisor.start([part("worker", rated_database, NOWHERE)])
+        assert eventually(lambda: len(receiver.received) == len(told))
+        states = "SELECT state, count(*) FROM webhook_deliveries GROUP BY 1"
+        assert eventually(lambda: watched.rows(states) == [("delivered", len(told))])
+        assert supervisor.restarts_of("worker") == 0
+    assert {json.loads(request.body)["type"] for request in receiver.received} == told
 
 
 def test_a_worker_that_dies_between_sending_and_recording_is_followed_by_one_that_sends_the_same_again(

@@ -1,6 +1,7 @@
 """Books whose amounts are watched."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,14 +9,17 @@ from typing import Any
 import psycopg
 
 from metering.alerts.alerts import Alert, AlertKind, AlertScope, AlertTerms
+from metering.alerts.announce_budgets import Announcement, announce_exhausted, announce_refusals
 from metering.alerts.evaluate_alerts import Evaluation, evaluate_alerts
 from metering.alerts.manage_alerts import create_alert
 from metering.alerts.manage_endpoints import create_endpoint
 from metering.alerts.queries.alerts import OccurrenceFilter, OccurrenceView, list_occurrences
+from metering.corrections.adjust_manually import adjust_manually
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage
+from metering.ledger.entries import ManualKind
 from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
 
@@ -33,9 +37,15 @@ class Watched(Books):
         put_customer(engine=self.service.engine, customer_id=customer_id, details=details, now=NOW)
 
     def use(
-        self, customer_id: str, cents: Decimal | int, at: datetime, name: str | None = None, **end_: Any
+        self,
+        customer_id: str,
+        cents: Decimal | int,
+        at: datetime,
+        name: str | None = None,
+        started: Mapping[str, Any] | None = None,
+        **end_: Any,
     ) -> str:
-        """Book a stream of so many cents that ends then, and finalize it."""
+        """Book a stream of so many cents that ends then, and finalize it; `started` are fields of its start."""
         stream_id = name or f"{customer_id}-{at.isoformat()}-{cents}"
         tokens = int(Decimal(cents) * TOKENS_PER_CENT)
         given = {
@@ -50,7 +60,13 @@ class Watched(Books):
             )
         self.receive(
             [
-                start(stream_id, customer_id=customer_id, time=at - timedelta(seconds=5), input_tokens=None),
+                start(
+                    stream_id,
+                    customer_id=customer_id,
+                    time=at - timedelta(seconds=5),
+                    input_tokens=None,
+                    **(started or {}),
+                ),
                 end(stream_id, customer_id=customer_id, time=at, **given),
             ]
         )
@@ -85,6 +101,39 @@ class Watched(Books):
         found = evaluate_alerts(engine=self.service.engine, kind=kind, every=EVERY, now=now, **terms)
         assert found is not None
         return found
+
+    def credit(self, customer_id: str, stream_id: str | None, cents: Decimal | int, at: datetime = NOW) -> None:
+        """Book a credit (below 0) or a correction."""
+        adjust_manually(
+            engine=self.service.engine,
+            idempotency_key=f"{customer_id} {stream_id} {cents} {at}",
+            customer_id=customer_id,
+            stream_id=stream_id,
+            kind=ManualKind.CREDIT if cents < 0 else ManualKind.CORRECTION,
+            usd_cents=Decimal(cents),
+            reason="test",
+            booked_by="test",
+            now=at,
+        )
+
+    def announce_exhausted(self, now: datetime = NOW, **terms: Any) -> Announcement:
+        """Announce exhausted budgets, due or not."""
+        self.execute("UPDATE alert_evaluations SET due_at = 'epoch' WHERE kind = 'budget.exhausted'")
+        found = announce_exhausted(engine=self.service.engine, every=EVERY, now=now, **terms)
+        assert found is not None
+        return found
+
+    def announce_refusals(self, now: datetime = NOW, **terms: Any) -> Announcement:
+        """Announce refused holds, due or not."""
+        self.execute("UPDATE alert_evaluations SET due_at = 'epoch' WHERE kind = 'hold.refused'")
+        found = announce_refusals(engine=self.service.engine, every=EVERY, now=now, **terms)
+        assert found is not None
+        return found
+
+    def messages(self, type: str) -> list[dict[str, Any]]:
+        """The data of the messages of a type, in the order of their deliveries."""
+        bodies = self.rows(f"SELECT body FROM webhook_deliveries WHERE type = '{type}' ORDER BY created_at, body")
+        return [json.loads(body)["data"] for (body,) in bodies]
 
     def occurred(self, kind: AlertKind, now: datetime = NOW) -> set[tuple[str, str, str]]:
         """Evaluate, and tell what has occurred by now: (customer, window, threshold)."""

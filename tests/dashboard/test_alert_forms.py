@@ -65,6 +65,8 @@ def test_an_alert_is_created_in_dollars_and_percent(api: Api, admin: Browser) ->
         ("backlog_age", {"thresholds": "4, 24"}, {"thresholds": ["4", "24"]}),
         ("price_change", {"thresholds": "1"}, {"thresholds": ["100"]}),
         ("inconsistent_usage", {"thresholds": "1"}, {"thresholds": ["1"]}),
+        ("budget", {"thresholds": "80, 100%"}, {"thresholds": ["80", "100"], "unit": "percent_of_limit"}),
+        ("balance_below", {"thresholds": "$50 0"}, {"thresholds": ["5000", "0"]}),
         ("estimated_share", {"thresholds": "10", "minimum": "5"}, {"floor_usd_cents": "500"}),
         (
             "daily_change",
@@ -113,6 +115,19 @@ def test_an_error_is_beside_its_field_and_what_was_typed_stays(
     assert f'aria-describedby="{field}-error' in answer.text
     assert "Budget of Acme" in answer.text or field == "name"
     assert f'value="{typed}"' in answer.text or field == "scope"
+    assert api.client.get("/v1/alerts").json()["data"] == []
+
+
+def test_a_balance_cannot_be_watched_for_all_customers_together(api: Api, admin: Browser) -> None:
+    together = '<option value="deployment"'
+    assert together in admin.get("alert/new", kind="budget").text
+    assert together not in admin.get("alert/new", kind="balance_below").text
+    fields = {"kind": "balance_below", "scope": "deployment", "customer_id": "", "budget": "", "thresholds": "5"}
+    answer = send(admin, "create", **{**SPEND, **fields})
+    assert answer.status_code == 422
+    beside = re.search(r'id="scope-error" role="alert">([^<]*)<', answer.text)
+    assert beside is not None
+    assert "expected customer or each_customer" in beside[1]
     assert api.client.get("/v1/alerts").json()["data"] == []
 
 

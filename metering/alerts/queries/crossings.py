@@ -1,17 +1,19 @@
-"""Crossings: the thresholds that are reached and have not fired yet, for all customers at once.
+"""Crossings: the thresholds that are reached and have not fired yet, for all customers at once; exhausted budgets.
 
 Whether a threshold is reached is decided only here, in SQL, for customers and for the deployment. The comparison
 is exact: amounts are multiplied, never divided.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from metering.alerts.alerts import AlertKind, AlertScope
+from metering.alerts.budget_messages import ExhaustedBudget
 from metering.alerts.messages import Crossing, Measured
+from metering.alerts.queries.budget_figures import budget_windows, prepaid_balances
 from metering.alerts.queries.customer_figures import customer_days, customer_months
 from metering.alerts.queries.figures import (
     Figures,
@@ -23,6 +25,8 @@ from metering.alerts.queries.figures import (
     price_changes,
 )
 from metering.alerts.store.alerts import ALERT_ROW, alert_of_row
+from metering.alerts.windows import OpenWindow, Window
+from metering.budgets.budget import BudgetAction, Standing
 from metering.customers.queries.time_zones import time_zones_in_use
 
 # The condition under which a figure `f` reaches the threshold `t.threshold` of an alert `a`.
@@ -46,6 +50,9 @@ _REACHED: Mapping[AlertKind, str] = {
     AlertKind.PRICE_CHANGE: "f.usd_cents >= t.threshold",
     AlertKind.INCONSISTENT_USAGE: "f.count >= t.threshold",
     AlertKind.BACKLOG_AGE: "extract(epoch FROM CAST(:now AS timestamptz) - f.since) >= t.threshold * 3600",
+    # Nothing is no share of a limit of 0.
+    AlertKind.BUDGET: "f.usd_cents > 0 AND f.usd_cents * 100 >= t.threshold * f.limit_usd_cents",
+    AlertKind.BALANCE_BELOW: "f.usd_cents <= t.threshold",
 }
 
 _IN_FORCE = "a.kind = :kind AND a.enabled AND a.deleted_at IS NULL"
@@ -81,6 +88,11 @@ def _figures(
     elif kind is AlertKind.PRICE_CHANGE:
         if (changes := price_changes(connection, now=now)) is not None:
             yield changes
+    elif kind is AlertKind.BUDGET:
+        of_deployment = AlertScope.DEPLOYMENT in trailing_by_scope
+        yield budget_windows(now=now, customers=_customers(trailing_by_scope), deployment=of_deployment)
+    elif kind is AlertKind.BALANCE_BELOW:
+        yield prepaid_balances(now=now, customers=_customers(trailing_by_scope))
     else:
         daily = kind is AlertKind.DAILY_CHANGE
         if AlertScope.DEPLOYMENT in trailing_by_scope:
@@ -95,7 +107,7 @@ def _figures(
         }
         if of_customers:
             time_zones = time_zones_in_use(connection)
-            only = None if AlertScope.EACH_CUSTOMER in of_customers else _WATCHED_CUSTOMERS
+            only = _customers(of_customers)
             trailing = set().union(*of_customers.values())
             yield (
                 customer_days(now=now, time_zones=time_zones, trailing=trailing, only=only)
@@ -104,10 +116,19 @@ def _figures(
             )
 
 
-_FIGURE = """
-    f.customer_id AS of_customer_id, f.alert_window, f.time_zone, f.usd_cents, f.before_usd_cents,
-    f.estimated_usd_cents, f.count, f.since, f.reconciliation_id
-"""
+def _customers(scopes: Collection[AlertScope]) -> str | None:
+    """A query for the customers that are watched; None when all are."""
+    return None if AlertScope.EACH_CUSTOMER in scopes else _WATCHED_CUSTOMERS
+
+
+# What is read of a figure. Figures of budgets and balances have columns of their own.
+_COLUMNS = "f.customer_id AS of_customer_id, f.alert_window, f.time_zone, f.usd_cents"
+_STANDING = "f.budget_id, f.limit_usd_cents, f.held_usd_cents, f.starts_at, f.resets_at"
+_OWN_COLUMNS: Mapping[AlertKind, str] = {
+    AlertKind.BUDGET: f"{_COLUMNS}, {_STANDING}",
+    AlertKind.BALANCE_BELOW: f"{_COLUMNS}, f.limited_usd_cents, f.held_usd_cents, f.count",
+}
+_FIGURE = f"{_COLUMNS}, f.before_usd_cents, f.estimated_usd_cents, f.count, f.since, f.reconciliation_id"
 # A customer's own alerts are found by its id. Shared alerts are few, and are compared with every figure.
 _SHARED = f"SELECT * FROM alerts a WHERE {_IN_FORCE} AND a.customer_id IS NULL"
 _ALERTS_OF_FIGURE = (
@@ -121,7 +142,7 @@ def _crossings(
 ) -> Sequence[Crossing]:
     reached = [
         f"""
-        SELECT {_FIGURE}, {ALERT_ROW}, t.threshold
+        SELECT {_OWN_COLUMNS.get(kind, _FIGURE)}, {ALERT_ROW}, t.threshold
         FROM figures f JOIN {joined} CROSS JOIN LATERAL unnest(a.thresholds) AS t (threshold)
         WHERE {_REACHED[kind]}
           AND NOT EXISTS (
@@ -136,22 +157,77 @@ def _crossings(
         {" UNION ALL ".join(reached)} LIMIT :limit
     """
     parameters = {**figures.parameters, "kind": kind.value, "now": now, "limit": limit}
-    return [_crossing(row, figures) for row in connection.execute(text(query), parameters)]
+    return [_crossing(row, kind, figures) for row in connection.execute(text(query), parameters)]
 
 
-def _crossing(row: Any, figures: Figures) -> Crossing:
+def _crossing(row: Any, kind: AlertKind, figures: Figures) -> Crossing:
     return Crossing(
         alert=alert_of_row(row),
         customer_id=row.of_customer_id,
-        window=figures.windows[row.time_zone, row.alert_window],
+        window=_window(row, kind, figures),
         time_zone=row.time_zone,
         threshold=row.threshold,
-        measured=Measured(
-            usd_cents=row.usd_cents,
-            before_usd_cents=row.before_usd_cents,
-            estimated_usd_cents=row.estimated_usd_cents,
-            count=row._mapping["count"],
-            since=row.since,
-            reconciliation_id=row.reconciliation_id,
-        ),
+        measured=_measured(row, kind),
     )
+
+
+def _window(row: Any, kind: AlertKind, figures: Figures) -> Window | OpenWindow:
+    if kind is AlertKind.BALANCE_BELOW or (kind is AlertKind.BUDGET and row.resets_at is None):
+        return OpenWindow(key=row.alert_window)
+    if kind is AlertKind.BUDGET:
+        return Window(key=row.alert_window, starts_at=row.starts_at, ends_at=row.resets_at)
+    return figures.windows[row.time_zone, row.alert_window]
+
+
+def _measured(row: Any, kind: AlertKind) -> Measured:
+    if kind is AlertKind.BUDGET:
+        return Measured(usd_cents=row.usd_cents, standing=_standing(row))
+    if kind is AlertKind.BALANCE_BELOW:
+        return Measured(
+            usd_cents=row.usd_cents,
+            limited_usd_cents=row.limited_usd_cents,
+            held_usd_cents=row.held_usd_cents,
+            count=row._mapping["count"],
+        )
+    return Measured(
+        usd_cents=row.usd_cents,
+        before_usd_cents=row.before_usd_cents,
+        estimated_usd_cents=row.estimated_usd_cents,
+        count=row._mapping["count"],
+        since=row.since,
+        reconciliation_id=row.reconciliation_id,
+    )
+
+
+def _standing(row: Any) -> Standing:
+    return Standing(
+        budget_id=row.budget_id,
+        limit_usd_cents=row.limit_usd_cents,
+        spent_usd_cents=row.usd_cents,
+        held_usd_cents=row.held_usd_cents,
+        starts_at=row.starts_at,
+        resets_at=row.resets_at,
+    )
+
+
+def find_exhausted(connection: Connection, *, now: datetime, limit: int) -> Sequence[ExhaustedBudget]:
+    """Up to `limit` budgets of which all is spent, and that were not announced yet for their window and limit."""
+    figures = budget_windows(now=now, customers=None, deployment=True)
+    query = f"""
+        WITH figures AS MATERIALIZED ({figures.query})
+        SELECT {_OWN_COLUMNS[AlertKind.BUDGET]}, f.action
+        FROM figures f CROSS JOIN (VALUES (100)) AS t (threshold)
+        WHERE {_REACHED[AlertKind.BUDGET]} AND NOT EXISTS (
+            SELECT FROM exhausted_budgets e
+            WHERE e.customer_id = f.customer_id AND e.alert_window = f.alert_window)
+        LIMIT :limit
+    """
+    return [
+        ExhaustedBudget(
+            customer_id=row.of_customer_id,
+            alert_window=row.alert_window,
+            action=BudgetAction(row.action),
+            standing=_standing(row),
+        )
+        for row in connection.execute(text(query), {**figures.parameters, "limit": limit})
+    ]

@@ -1,7 +1,8 @@
 """Figures: what alerts compare with their thresholds, as queries whose rows all have the same columns.
 
 Here are the figures of the deployment, of drift, of the backlog, of contradictory usage and of new prices;
-`customer_figures.py` has those of customers.
+`customer_figures.py` has those of customers. Those of budgets and balances, in `budget_figures.py`, have columns
+of their own.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

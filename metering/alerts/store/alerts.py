@@ -1,4 +1,4 @@
-"""SQL that writes alerts, when each kind is next evaluated, and occurrences, which a key allows once."""
+"""SQL that writes alerts, when each kind of message is next due, and occurrences, which a key allows once."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from metering.alerts.alerts import Alert, AlertKind, AlertScope, AlertTerms
 from metering.alerts.messages import Occurrence
+from metering.alerts.windows import Window
 from metering.core.errors import MeteringError
 from metering.db.locks import Lock, take
 from metering.db.rows import json_rows
@@ -138,27 +139,30 @@ _CLAIM = text("SELECT FROM alert_evaluations WHERE kind = :kind AND due_at <= :n
 _POSTPONE = text("UPDATE alert_evaluations SET due_at = :due_at, evaluated_at = :now WHERE kind = :kind")
 
 
-def claim_evaluation(connection: Connection, *, kind: AlertKind, now: datetime) -> bool:
-    """Claim the evaluation of a kind for this transaction; False when it is not due or already claimed."""
-    if connection.execute(_CLAIM, {"kind": kind.value, "now": now}).first() is None:
+def claim_evaluation(connection: Connection, *, kind: str, now: datetime) -> bool:
+    """Claim the evaluation of a kind for this transaction; False when it is not due or already claimed.
+
+    `kind` is a kind of alert, or the type of messages that no alert makes.
+    """
+    if connection.execute(_CLAIM, {"kind": kind, "now": now}).first() is None:
         return False
     connection.execute(_WORK_MEM)
     return True
 
 
-def postpone_evaluation(connection: Connection, *, kind: AlertKind, due_at: datetime, now: datetime) -> None:
+def postpone_evaluation(connection: Connection, *, kind: str, due_at: datetime, now: datetime) -> None:
     """Record that a kind was evaluated, and set its next evaluation to `due_at`."""
-    connection.execute(_POSTPONE, {"kind": kind.value, "due_at": due_at, "now": now})
+    connection.execute(_POSTPONE, {"kind": kind, "due_at": due_at, "now": now})
 
 
 # In the order of the key, so that two transactions that add the same occurrences cannot deadlock.
 _ADD_OCCURRENCES = text(
     """
     INSERT INTO alert_occurrences (customer_id, alert_id, version, alert_window, threshold, occurrence_id,
-        message_id, kind, occurred_at, data)
+        message_id, kind, occurred_at, window_has_end, data)
     SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS o (customer_id text, alert_id text, version integer,
         alert_window text, threshold numeric, occurrence_id text, message_id text, kind text,
-        occurred_at timestamptz, data json)
+        occurred_at timestamptz, window_has_end boolean, data json)
     ORDER BY customer_id, alert_id, version, alert_window, threshold
     ON CONFLICT DO NOTHING RETURNING occurrence_id
     """
@@ -186,19 +190,31 @@ def _occurrence_row(occurrence: Occurrence) -> dict[str, object]:
         "message_id": occurrence.message_id,
         "kind": crossing.alert.terms.kind.value,
         "occurred_at": occurrence.occurred_at,
+        "window_has_end": isinstance(crossing.window, Window),
         "data": occurrence.data,
     }
 
 
+# Without its occurrence a threshold that is still reached would fire again. So in a window without an end the
+# occurrence stays until the alert is changed or deleted, or, for a balance, until one of a later window.
 _PRUNE = text(
     """
     DELETE FROM alert_occurrences WHERE occurrence_id IN (
-        SELECT occurrence_id FROM alert_occurrences WHERE occurred_at < :before
-        ORDER BY occurred_at LIMIT :limit)
+        SELECT o.occurrence_id FROM alert_occurrences o
+        WHERE o.occurred_at < :before AND (
+            o.window_has_end
+            OR NOT EXISTS (SELECT FROM alerts a WHERE a.alert_id = o.alert_id AND a.version = o.version
+                           AND a.deleted_at IS NULL)
+            OR o.kind = 'balance_below' AND EXISTS (
+                SELECT FROM alert_occurrences later
+                WHERE later.customer_id = o.customer_id AND later.alert_id = o.alert_id
+                  AND later.version = o.version AND later.threshold = o.threshold
+                  AND later.occurred_at > o.occurred_at))
+        ORDER BY o.occurred_at LIMIT :limit)
     """
 )
 
 
 def prune_occurrences(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Remove up to `limit` occurrences from before a time; returns how many."""
+    """Remove up to `limit` occurrences from before a time that cannot fire again; returns how many."""
     return connection.execute(_PRUNE, {"before": before, "limit": limit}).rowcount

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from metering.alerts.alerts import MAX_TRAILING_DAYS, Alert, AlertKind
+from metering.alerts.alerts import MAX_TRAILING_DAYS, Alert, AlertKind, scopes_of
 from metering.alerts.queries.alerts import OccurrenceFilter, find_alert, list_occurrences
 from metering.alerts.queries.webhooks import delivery_counts
 from metering.core.money import EXACT, cents_text
@@ -13,11 +13,9 @@ from metering.dashboard.errors import NotFoundError
 from metering.dashboard.fields import FormState
 from metering.dashboard.links import link
 from metering.dashboard.page_request import Page, PageRequest
-from metering.dashboard.pages.alerts import SCOPES, SUGGESTED, occurrence_table
+from metering.dashboard.pages.alerts import IN_DOLLARS, SCOPES, SUGGESTED, occurrence_table
 
 _SHOWN = 20
-# Amounts of these kinds are cents; people read and write dollars.
-IN_DOLLARS = (AlertKind.DRIFT, AlertKind.PRICE_CHANGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +51,14 @@ KINDS: Mapping[AlertKind, KindText] = {
     AlertKind.INCONSISTENT_USAGE: KindText(
         "Inconsistent usage", "So many streams of a day have counters that contradict each other.", "streams", "1"
     ),
+    AlertKind.BUDGET: KindText(
+        "Budget limit", "What is spent of a budget, without what is held, reaches a share of its limit.",
+        "% of the limit", "80, 100",
+    ),
+    AlertKind.BALANCE_BELOW: KindText(
+        "Prepaid balance", "What a customer has left of its grants without limits falls to this or below.", "$",
+        "50, 0",
+    ),
 }  # fmt: skip
 _WITH_MINIMUM = (AlertKind.DAILY_CHANGE, AlertKind.ESTIMATED_SHARE)
 
@@ -79,7 +85,7 @@ def new_alert_page(request: PageRequest, kind: str, form: FormState) -> Page:
             "alert": None,
             "kind": kind,
             "kinds": KINDS,
-            "scopes": {each.value: text for each, text in SCOPES.items()},
+            "scopes": {each.value: SCOPES[each] for each in scopes_of(kind)},
             "customers": first_customers(request.connection, limit=SUGGESTED),
             "form": form,
             "fields": fields_of(kind),

@@ -13,15 +13,18 @@ from metering.alerts.queries.webhooks import delivery_counts, list_endpoints
 from metering.alerts.store.endpoints import Endpoint
 from metering.core.cursors import parse_time, time_part
 from metering.core.money import cents_text
+from metering.core.time_zones import shown_zone
 from metering.customers.queries.customers import first_customers
 from metering.dashboard.links import customer_cell, link, streams_of
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.dashboard.values import dollars_text, exact_money
+from metering.dashboard.values import counted, dollars_text, exact_money
 from metering.streams.bill import Flag
 
 _PAGE = 50
 _ALERTS = 200
+# Thresholds of these kinds are cents; people read and write dollars.
+IN_DOLLARS = frozenset(kind for kind, unit in UNITS.items() if unit == "usd_cents")
 # Customers that a field suggests.
 SUGGESTED = 200
 SCOPES = {
@@ -125,15 +128,12 @@ def _alert_file(found: Sequence[Alert], *, whole: bool) -> Table:
 
 def _unit(kind: AlertKind) -> str:
     """The unit of numbers in files; amounts are in dollars there."""
-    return "usd" if kind in _IN_CENTS else UNITS[kind]
-
-
-_IN_CENTS = (AlertKind.DRIFT, AlertKind.PRICE_CHANGE)
+    return "usd" if kind in IN_DOLLARS else UNITS[kind]
 
 
 def _plain(kind: AlertKind, value: Decimal) -> str:
     """A threshold or a value as a number, for files."""
-    return dollars_text(value) if kind in _IN_CENTS else cents_text(value)
+    return dollars_text(value) if kind in IN_DOLLARS else cents_text(value)
 
 
 def _occurrence_table(request: PageRequest, kind: str | None, customer_id: str | None) -> Table:
@@ -217,7 +217,20 @@ _WINDOWS = {AlertKind.DRIFT: "one reconciliation", AlertKind.PRICE_CHANGE: "new 
 
 
 def _window(kind: AlertKind, each: OccurrenceView) -> str:
+    match kind:
+        case AlertKind.BUDGET:
+            return f"{each.data['budget_id']}, {_since(each.data['window'])}"
+        case AlertKind.BALANCE_BELOW:
+            return f"after {counted(each.data['grant_count'], 'grant')}"
     return _WINDOWS.get(kind, each.alert_window)
+
+
+def _since(window: Mapping[str, str | None]) -> str:
+    """The start of a budget's window, as its customer's calendar has it."""
+    if window["starts_at"] is None:
+        return "all time"
+    at = datetime.fromisoformat(window["starts_at"]).astimezone(shown_zone(window["time_zone"] or ""))
+    return f"from {at.date()}"
 
 
 def _evidence(kind: AlertKind, each: OccurrenceView, customer_id: str | None) -> str:
@@ -229,6 +242,10 @@ def _evidence(kind: AlertKind, each: OccurrenceView, customer_id: str | None) ->
             return link("backlog", customer_id=customer_id)
         case AlertKind.PRICE_CHANGE:
             return link("rates")
+        case AlertKind.BUDGET:
+            return link("budgets", customer_id=customer_id)
+        case AlertKind.BALANCE_BELOW:
+            return link("credits", customer_id=customer_id)
         case AlertKind.INCONSISTENT_USAGE:
             # Counted by booking, listed by end: a clock that is ahead dates an end up to a day after its booking.
             first = datetime.fromisoformat(each.data["first_ended_at"])
@@ -248,9 +265,9 @@ def _words(kind: AlertKind) -> str:
 
 def _amount(kind: AlertKind, value: Decimal) -> str:
     """A threshold or value, with its unit."""
+    if kind in IN_DOLLARS:
+        return exact_money(value)
     match kind:
-        case AlertKind.DRIFT | AlertKind.PRICE_CHANGE:
-            return exact_money(value)
         case AlertKind.BACKLOG_AGE:
             return f"{value:,f} h"
         case AlertKind.INCONSISTENT_USAGE:
