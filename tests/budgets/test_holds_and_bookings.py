@@ -261,3 +261,14 @@ def test_a_budget_keeps_its_scope_and_begins_again_with_what_it_missed(books: Bo
     purse.hold(asked("c"))
     assert purse.set(limit="2").version == 3
     assert purse.figures() == ("0.997", "0.656")
+
+
+def test_what_was_spent_before_a_budget_counts_once_however_often_the_budget_begins(
+    books: Books, purse: Purse
+) -> None:
+    books.receive([start("a"), end("a")])
+    books.finalize()
+    for _ in range(3):
+        purse.set(limit="1")
+        assert purse.figures() == ("0.4985", "0")
+        end_budget(engine=purse.engine, budget_id="b", by="test", now=NOW)

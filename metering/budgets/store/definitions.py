@@ -196,10 +196,11 @@ _COUNT_HOLDS = {
     )
     for kind, covered in _COVERED_HOLDS.items()
 }
-_ADD_OPENING = text(
+# A budget that begins again has an opening already, whose entries are part of the new one.
+_SET_OPENING = text(
     """
-    UPDATE budget_windows SET opening_usd_cents = opening_usd_cents + :usd_cents,
-                              spent_usd_cents = spent_usd_cents + :usd_cents
+    UPDATE budget_windows SET opening_usd_cents = :usd_cents,
+                              spent_usd_cents = spent_usd_cents - opening_usd_cents + :usd_cents
     WHERE customer_id = :customer_id AND budget_id = :budget_id AND starts_at = :starts_at
     """
 )
@@ -213,7 +214,7 @@ _OPEN = text(
 
 
 def open_budget(connection: Connection, budget: Budget, *, opening: Opening, now: datetime) -> Budget:
-    """Count the open holds that the budget covers, add what was spent before, and enforce the budget.
+    """Count the open holds that the budget covers, and what was spent before, and enforce the budget.
 
     Nothing is booked or held meanwhile. If another process has opened the budget, nothing changes.
     """
@@ -231,8 +232,8 @@ def open_budget(connection: Connection, budget: Budget, *, opening: Opening, now
     connection.execute(_SET_HELD, {**of_budget, "held": held})
     if budget.window is not BudgetWindow.PREPAID:
         window = windows_at(connection, [(budget, now)])[budget.budget_id, now]
-        added = {**of_budget, "starts_at": window.span.starts_at, "usd_cents": opening.usd_cents}
-        connection.execute(_ADD_OPENING, added)
+        spent = {**of_budget, "starts_at": window.span.starts_at, "usd_cents": opening.usd_cents}
+        connection.execute(_SET_OPENING, spent)
     return structs.replace(budget, opened_at=now, held_usd_cents=held)
 
 
