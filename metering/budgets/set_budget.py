@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine
 
 from metering.access.actors import Author
 from metering.access.store.audit_log import State, log_action
-from metering.budgets.budget import Budget, BudgetAction, BudgetScope, BudgetWindow, ScopeKind, window_at
-from metering.budgets.store.budgets import zones_of
+from metering.budgets.budget import ALL_TIME, Budget, BudgetAction, BudgetScope, BudgetWindow, ScopeKind
+from metering.budgets.store.budgets import windows_at
 from metering.budgets.store.definitions import (
     KnownBudget,
     add_budget,
@@ -129,8 +129,10 @@ def _make(connection: Connection, budget_id: str, terms: BudgetTerms, now: datet
 
 
 def _first_start(connection: Connection, budget: Budget, now: datetime) -> datetime:
-    zone = zones_of(connection, [budget.scope.customer_id])[budget.scope.customer_id]
-    return window_at(budget.window, at=now, time_zone=zone).starts_at
+    """The start of the first window that counts: that of `now`, which is stored if the budget begins again."""
+    if budget.window is BudgetWindow.PREPAID:
+        return ALL_TIME.starts_at
+    return windows_at(connection, [(budget, now)])[budget.budget_id, now].span.starts_at
 
 
 def _change(connection: Connection, known: KnownBudget, terms: BudgetTerms, now: datetime) -> Budget:
@@ -159,9 +161,11 @@ def _change(connection: Connection, known: KnownBudget, terms: BudgetTerms, now:
 def _open(engine: Engine, budget: Budget, now: datetime) -> Budget:
     """Sum what was booked before the budget was known, and enforce it. All later bookings are posted to it."""
     with transaction(engine) as connection:
-        opening = sum_unposted(connection, budget, now=now)
+        known = find_budget(connection, budget_id=budget.budget_id)
+        assert known is not None  # budgets are never deleted
+        unposted = sum_unposted(connection, budget, since=known.counted_from)
         take(connection, Lock.BUDGETS)
-        return open_budget(connection, budget, opening=opening, now=now)
+        return open_budget(connection, budget, unposted=unposted, now=now)
 
 
 def _log(

@@ -43,6 +43,8 @@ _BY_CUSTOMER = (
     "budget_postings",
     "holds",
     "overruns",
+    "hold_refusals",
+    "exhausted_budgets",
     "grants",
     "grant_entries",
     "grant_months",

@@ -261,3 +261,30 @@ def test_a_budget_keeps_its_scope_and_begins_again_with_what_it_missed(books: Bo
     purse.hold(asked("c"))
     assert purse.set(limit="2").version == 3
     assert purse.figures() == ("0.997", "0.656")
+
+
+def test_what_was_spent_before_a_budget_counts_once_however_often_the_budget_begins(
+    books: Books, purse: Purse
+) -> None:
+    books.receive([start("a"), end("a")])
+    books.finalize()
+    for _ in range(3):
+        purse.set(limit="1")
+        assert purse.figures() == ("0.4985", "0")
+        end_budget(engine=purse.engine, budget_id="b", by="test", now=NOW)
+
+
+def test_what_gateways_dated_ahead_before_the_budget_counts_in_its_own_window(books: Books, purse: Purse) -> None:
+    """A gateway's clock is ahead, so that a stream of today was booked for tomorrow before there was a budget."""
+    tomorrow = NOW + timedelta(hours=20)
+    books.receive([start("a", time=tomorrow), end("a", time=tomorrow)], at=NOW)
+    books.finalize()
+    for _ in range(2):
+        purse.set("day", window=BudgetWindow.DAY)
+        assert purse.figures("day") == ("0", "0")
+        assert purse.figures("day", now=tomorrow) == ("0.4985", "0")
+        end_budget(engine=purse.engine, budget_id="day", by="test", now=NOW)
+    purse.set("day", window=BudgetWindow.DAY)
+    books.receive([start("b", time=tomorrow), end("b", time=tomorrow)], at=tomorrow)
+    books.finalize(tomorrow + timedelta(minutes=20))
+    assert purse.figures("day", now=tomorrow) == ("0.997", "0")

@@ -1,15 +1,16 @@
 """SQL that makes, changes and opens budgets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from msgspec import structs
+from msgspec import Struct, structs
 from sqlalchemy import Connection, text
 
-from metering.budgets.budget import Budget, BudgetWindow, ScopeKind, Span, window_at
-from metering.budgets.store.budgets import BUDGET_ROW, budget_of_row, windows_at, zones_of
-from metering.core.money import ZERO
+from metering.budgets.budget import Budget, BudgetWindow, ScopeKind
+from metering.budgets.store.budgets import BUDGET_ROW, budget_of_row, windows_at
+from metering.core.money import EXACT, ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,45 +136,49 @@ _COVERS = {
         SELECT FROM streams s WHERE s.customer_id = e.customer_id AND s.stream_id = e.stream_id
         AND s.start_data -> 'tags' ->> :tag_name = :tag_value)""",
 }
+# Days and months start at a quarter of an hour, so all entries of one are in one window.
 _SUM_UNPOSTED = {
     kind: text(
         f"""
-        SELECT coalesce(sum(e.usd_cents), 0) FROM entries e
+        SELECT CASE WHEN :has_end THEN date_bin('15 minutes', e.filed_at, 'epoch') ELSE :since END AS at,
+               sum(e.usd_cents) AS usd_cents
+        FROM entries e
         LEFT JOIN manual_adjustments m ON m.customer_id = e.customer_id AND m.adjustment_id = e.entry_id
-        WHERE {covers} AND e.filed_at >= :starts_at AND e.filed_at < :ends_at
+        WHERE {covers} AND e.filed_at >= :since
           AND NOT EXISTS (SELECT FROM budget_postings p WHERE p.customer_id = e.customer_id
                           AND p.entry_id = e.entry_id AND p.budget_id = :budget_id)
+        GROUP BY 1
         """
     )
     for kind, covers in _COVERS.items()
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What was booked in a budget's first window and is not posted to it, in exact cents."""
+class Unposted(Struct, frozen=True, gc=False):
+    """What was booked of a time and is not posted to a budget, in exact cents."""
 
-    span: Span
+    at: datetime
     usd_cents: Decimal
 
 
-def sum_unposted(connection: Connection, budget: Budget, *, now: datetime) -> Opening:
-    """The sum of the entries in the window of `now` that were booked before the budget was known."""
-    scope = budget.scope
-    zone = zones_of(connection, [scope.customer_id])[scope.customer_id]
-    span = window_at(budget.window, at=now, time_zone=zone)
+def sum_unposted(connection: Connection, budget: Budget, *, since: datetime) -> Sequence[Unposted]:
+    """The sums of the entries that were booked before the budget was known, from the start of its first window on.
+
+    Entries may be of later windows too, because the clocks of gateways may be ahead.
+    """
     if budget.window is BudgetWindow.PREPAID:
-        return Opening(span, ZERO)
+        return []
+    scope = budget.scope
     parameters = {
         "customer_id": scope.customer_id,
         "api_key_id": scope.api_key_id,
         "tag_name": scope.tag_name,
         "tag_value": scope.tag_value,
         "budget_id": budget.budget_id,
-        "starts_at": span.starts_at,
-        "ends_at": span.ends_at,
+        "since": since,
+        "has_end": budget.window is not BudgetWindow.TOTAL,
     }
-    return Opening(span, connection.execute(_SUM_UNPOSTED[scope.kind], parameters).scalar_one())
+    return [Unposted(row.at, row.usd_cents) for row in connection.execute(_SUM_UNPOSTED[scope.kind], parameters)]
 
 
 _COVERED_HOLDS = {
@@ -195,10 +200,11 @@ _COUNT_HOLDS = {
     )
     for kind, covered in _COVERED_HOLDS.items()
 }
-_ADD_OPENING = text(
+# A budget that begins again has an opening already, whose entries are part of the new one.
+_SET_OPENING = text(
     """
-    UPDATE budget_windows SET opening_usd_cents = opening_usd_cents + :usd_cents,
-                              spent_usd_cents = spent_usd_cents + :usd_cents
+    UPDATE budget_windows SET opening_usd_cents = :usd_cents,
+                              spent_usd_cents = spent_usd_cents - opening_usd_cents + :usd_cents
     WHERE customer_id = :customer_id AND budget_id = :budget_id AND starts_at = :starts_at
     """
 )
@@ -211,8 +217,10 @@ _OPEN = text(
 )
 
 
-def open_budget(connection: Connection, budget: Budget, *, opening: Opening, now: datetime) -> Budget:
-    """Count the open holds that the budget covers, add what was spent before, and enforce the budget.
+def open_budget(
+    connection: Connection, budget: Budget, *, unposted: Sequence[Unposted], now: datetime
+) -> Budget:
+    """Count the open holds that the budget covers, and what was spent before, and enforce the budget.
 
     Nothing is booked or held meanwhile. If another process has opened the budget, nothing changes.
     """
@@ -228,10 +236,13 @@ def open_budget(connection: Connection, budget: Budget, *, opening: Opening, now
         return structs.replace(budget, opened_at=now)
     held = connection.execute(_COUNT_HOLDS[scope.kind], parameters).scalar_one()
     connection.execute(_SET_HELD, {**of_budget, "held": held})
-    if budget.window is not BudgetWindow.PREPAID:
-        window = windows_at(connection, [(budget, now)])[budget.budget_id, now]
-        added = {**of_budget, "starts_at": window.span.starts_at, "usd_cents": opening.usd_cents}
-        connection.execute(_ADD_OPENING, added)
+    windows = windows_at(connection, [(budget, each.at) for each in unposted]) if unposted else {}
+    openings: dict[datetime, Decimal] = {}
+    for each in unposted:
+        starts_at = windows[budget.budget_id, each.at].span.starts_at
+        openings[starts_at] = EXACT.add(openings.get(starts_at, ZERO), each.usd_cents)
+    for starts_at, usd_cents in openings.items():
+        connection.execute(_SET_OPENING, {**of_budget, "starts_at": starts_at, "usd_cents": usd_cents})
     return structs.replace(budget, opened_at=now, held_usd_cents=held)
 
 
