@@ -217,9 +217,7 @@ _OPEN = text(
 )
 
 
-def open_budget(
-    connection: Connection, budget: Budget, *, unposted: Sequence[Unposted], now: datetime
-) -> Budget:
+def open_budget(connection: Connection, budget: Budget, *, unposted: Sequence[Unposted], now: datetime) -> Budget:
     """Count the open holds that the budget covers, and what was spent before, and enforce the budget.
 
     Nothing is booked or held meanwhile. If another process has opened the budget, nothing changes.
