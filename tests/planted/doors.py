@@ -85,6 +85,52 @@ DOORS = (
         ),
     ),
     Fault(
+        "a limit that is spent to the last digit is not reached",
+        "metering/alerts/queries/crossings.py",
+        "f.usd_cents * 100 >= t.threshold * f.limit_usd_cents",
+        "f.usd_cents * 100 > t.threshold * f.limit_usd_cents",
+        (
+            "tests/alerts/test_budget_alerts.py::test_a_threshold_fires_when_it_is_reached_to_the_last_digit_and_not_before",
+            "tests/alerts/test_budget_exhausted.py::test_the_message_is_received_once_when_the_last_digit_of_the_limit_is_spent",
+        ),
+    ),
+    Fault(
+        "expired money is a balance until its expiry is booked",
+        "metering/alerts/queries/budget_figures.py",
+        "CASE WHEN g.expires_at <= :now THEN 0 ELSE g.balance_usd_cents END",
+        "g.balance_usd_cents",
+        (
+            "tests/alerts/test_balance_below.py::test_expired_money_is_no_balance_though_nothing_has_booked_its_expiry",
+        ),
+    ),
+    Fault(
+        "a top-up does not arm an alert again",
+        "metering/alerts/queries/budget_figures.py",
+        "concat('grants/', g.free_count)",
+        "concat('grants/', g.free_count > 0)",
+        ("tests/alerts/test_balance_below.py::test_a_top_up_arms_it_again",),
+    ),
+    Fault(
+        "an old occurrence goes although its window has no end",
+        "metering/alerts/store/alerts.py",
+        "            o.window_has_end\n",
+        "            true\n",
+        (
+            "tests/alerts/test_budget_alerts.py::test_a_budget_for_all_time_does_not_fire_twice_however_old_its_occurrence_is",
+            "tests/alerts/test_balance_below.py"
+            "::test_it_does_not_fire_twice_however_old_its_occurrence_is_and_what_is_superseded_goes",
+        ),
+    ),
+    Fault(
+        "a second group of refusals in a minute replaces the count of the first",
+        "metering/budgets/store/refusals.py",
+        "refusal_count = h.refusal_count + excluded.refusal_count",
+        "refusal_count = excluded.refusal_count",
+        (
+            "tests/alerts/test_hold_refused.py::test_each_budget_and_each_minute_has_a_message_with_its_first_refusal",
+        ),
+    ),
+    Fault(
         "an export loses the last rows of its last month",
         "metering/exports/month_rows.py",
         "    yield open_months.close_before(len(months))\n",
