@@ -244,7 +244,7 @@ class Settings(InletSettings, OtlpSettings):
         description="Beat compares the installed catalogue with the stored rates this often. It imports nothing.",
     )
     alerts_every: Duration = Field(
-        default=timedelta(minutes=1), description="Each kind of alert, and exhausted budgets, are evaluated this often."
+        default=timedelta(minutes=1), description="Alerts and exhausted budgets are evaluated this often."
     )
     alerts_retention: Annotated[Duration, Field(ge=timedelta(days=62))] = Field(
         default=timedelta(days=90),

@@ -50,6 +50,33 @@ _BACKLOG = """
 INSERT INTO streams (customer_id, stream_id, last_event_at, first_received_at, last_received_at, state)
 SELECT customer_id, 's', '{now}', '{now}', '{now}', 'unpriced' FROM customers WHERE right(customer_id, 1) = '0'
 """
+# A tenth of the customers has three budgets with a year of windows, and ten grants of which one is left.
+_BUDGETS = f"""
+INSERT INTO budgets (customer_id, budget_id, scope, budget_window, limit_usd_cents, action, version, created_at,
+    counted_from, opened_at)
+SELECT customer_id, customer_id || w, 'customer', w, 1000000, 'refuse', 1, '{NOW}', '{NOW}', '{NOW}'
+FROM customers CROSS JOIN unnest(ARRAY['day', 'month', 'total']) AS w WHERE right(customer_id, 1) = '0';
+INSERT INTO budget_windows (customer_id, budget_id, starts_at, ends_at, spent_usd_cents)
+SELECT b.customer_id, b.budget_id, starts_at, starts_at + length, 123.456
+FROM budgets b CROSS JOIN LATERAL (
+    SELECT s AS starts_at, interval '1 day' AS length
+    FROM generate_series(timestamptz '2025-10-31 00:00Z', '2026-10-30 00:00Z', '1 day') AS s
+    WHERE b.budget_window = 'day'
+    UNION ALL
+    SELECT s, s + interval '1 month' - s
+    FROM generate_series(timestamptz '2025-11-01 00:00Z', '2026-10-01 00:00Z', '1 month') AS s
+    WHERE b.budget_window = 'month'
+    UNION ALL
+    SELECT '1970-01-01 00:00Z', '9999-01-01 00:00Z'::timestamptz - '1970-01-01 00:00Z'
+    WHERE b.budget_window = 'total') AS windows
+"""
+_GRANTS = f"""
+INSERT INTO grants (customer_id, grant_id, amount_usd_cents, paid_usd_cents, priority, effective_from, funding,
+    reason, created_at, created_by, state, balance_usd_cents, entry_count, changed_at, sold_period)
+SELECT customer_id, customer_id || g, 100000, 0, 500, '{NOW}', 'none', 'bench', '{NOW}', 'bench', 'active',
+    CASE g WHEN 1 THEN 100000 ELSE 0 END, 2, '{NOW}', '2026-10'
+FROM customers CROSS JOIN generate_series(1, 10) AS g WHERE right(customer_id, 1) = '0'
+"""
 _CHUNK = 10_000
 
 
@@ -105,6 +132,8 @@ def _fill(running: Stage, *, customers: int, hours: int) -> None:
         running.execute(_HOURS.format(first=first, last=last, hours=hours))
     fill_rollups(running)
     running.execute(_BACKLOG.format(now=NOW.isoformat()))
+    running.execute(_BUDGETS)
+    running.execute(_GRANTS)
     running.execute("VACUUM (ANALYZE)")
     running.execute("CHECKPOINT")
 
@@ -119,6 +148,8 @@ def _create_alerts(running: Stage) -> None:
         AlertKind.BACKLOG_AGE: {},
         AlertKind.PRICE_CHANGE: {},
         AlertKind.INCONSISTENT_USAGE: {},
+        AlertKind.BUDGET: {},
+        AlertKind.BALANCE_BELOW: {},
     }
     for kind, amounts in unreachable.items():
         terms = AlertTerms(
