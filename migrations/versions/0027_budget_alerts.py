@@ -54,6 +54,9 @@ CREATE TABLE hold_refusals (
 CREATE INDEX hold_refusals_by_minute ON hold_refusals (minute);
 """
 
+# Of the windows of all budgets, those that are not over are few.
+WINDOWS = "CREATE INDEX budget_windows_by_end ON budget_windows (ends_at)"
+
 PRIVILEGES = """
 GRANT SELECT, INSERT, DELETE ON exhausted_budgets, hold_refusals TO metering_service;
 GRANT UPDATE (refusal_count) ON hold_refusals TO metering_service;
@@ -61,5 +64,5 @@ GRANT UPDATE (refusal_count) ON hold_refusals TO metering_service;
 
 
 def upgrade() -> None:
-    for statements in (ALERTS, NOTICES, PRIVILEGES):
+    for statements in (ALERTS, NOTICES, WINDOWS, PRIVILEGES):
         op.execute(statements)

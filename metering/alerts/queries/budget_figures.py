@@ -10,8 +10,6 @@ from metering.alerts.queries.figures import Figures
 
 # A window is still evaluated for this long after its end: streams that ended in it may be finalized later.
 _EVALUATED_FOR = timedelta(days=1)
-# No day or month is longer, in any time zone: windows that started before are over, and are not looked at.
-_LONGEST = {"day": timedelta(days=2), "month": timedelta(days=32)}
 
 # The key names the budget, its window and its limit. The start tells windows apart that have the same date because
 # the customer's time zone changed. What is held counts against the window of now, not against one that is over.
@@ -24,16 +22,11 @@ _BUDGETS = """
            b.limit_usd_cents, CASE WHEN w.ends_at > :now THEN b.held_usd_cents ELSE 0 END AS held_usd_cents,
            CASE WHEN b.budget_window <> 'total' THEN w.starts_at END AS starts_at,
            CASE WHEN b.budget_window <> 'total' THEN w.ends_at END AS resets_at
-    FROM budgets b
-    CROSS JOIN LATERAL (
-        SELECT w.starts_at, w.ends_at, w.spent_usd_cents FROM budget_windows w
-        WHERE w.customer_id = b.customer_id AND w.budget_id = b.budget_id AND w.starts_at <= :now
-          AND w.starts_at > CASE b.budget_window WHEN 'day' THEN CAST(:days_since AS timestamptz)
-                            WHEN 'month' THEN CAST(:months_since AS timestamptz) ELSE '-infinity' END
-        OFFSET 0) AS w
+    FROM budget_windows w
+    JOIN budgets b ON b.customer_id = w.customer_id AND b.budget_id = w.budget_id
     LEFT JOIN customers c ON c.customer_id = b.customer_id
-    WHERE b.ended_at IS NULL AND b.opened_at IS NOT NULL AND b.budget_window <> 'prepaid'
-      AND w.ends_at > :ended_after AND ({whose})
+    WHERE w.ends_at > :ended_after AND w.starts_at <= :now
+      AND b.ended_at IS NULL AND b.opened_at IS NOT NULL AND b.budget_window <> 'prepaid' AND ({whose})
 """
 
 
@@ -46,12 +39,7 @@ def budget_windows(*, now: datetime, customers: str | None, deployment: bool) ->
     whose = "b.customer_id <> ''" if customers is None else f"b.customer_id IN ({customers})"
     return Figures(
         query=_BUDGETS.format(whose=f"{whose} OR b.customer_id = ''" if deployment else whose),
-        parameters={
-            "now": now,
-            "ended_after": now - _EVALUATED_FOR,
-            "days_since": now - _EVALUATED_FOR - _LONGEST["day"],
-            "months_since": now - _EVALUATED_FOR - _LONGEST["month"],
-        },
+        parameters={"now": now, "ended_after": now - _EVALUATED_FOR},
         windows={},
     )
 
