@@ -106,8 +106,8 @@ DOORS = (
     Fault(
         "a top-up does not arm an alert again",
         "metering/alerts/queries/budget_figures.py",
-        "concat('grants/', g.free_count)",
-        "concat('grants/', g.free_count > 0)",
+        "concat('grants/', s.unlimited_count)",
+        "concat('grants/', s.unlimited_count > 0)",
         ("tests/alerts/test_balance_below.py::test_a_top_up_arms_it_again",),
     ),
     Fault(

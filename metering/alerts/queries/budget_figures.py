@@ -47,24 +47,24 @@ def budget_windows(*, now: datetime, customers: str | None, deployment: bool) ->
 # What a grant without limits has left is the balance that top-ups and prepaid budgets look at. The number of such
 # grants so far only grows: a new one that counts opens a new window.
 _BALANCES = """
-    SELECT g.customer_id, concat('grants/', g.free_count) AS alert_window, c.time_zone, g.usd_cents,
-           g.limited_usd_cents, g.free_count AS count, coalesce(h.usd_cents, 0) AS held_usd_cents
+    SELECT s.customer_id, concat('grants/', s.unlimited_count) AS alert_window, c.time_zone, s.usd_cents,
+           s.limited_usd_cents, s.unlimited_count AS count, coalesce(h.usd_cents, 0) AS held_usd_cents
     FROM (
-        SELECT g.customer_id, count(*) FILTER (WHERE g.is_free) AS free_count,
-               coalesce(sum(g.left_usd_cents) FILTER (WHERE g.is_free), 0) AS usd_cents,
-               coalesce(sum(g.left_usd_cents) FILTER (WHERE NOT g.is_free), 0) AS limited_usd_cents
+        SELECT g.customer_id, count(*) FILTER (WHERE g.is_unlimited) AS unlimited_count,
+               coalesce(sum(g.left_usd_cents) FILTER (WHERE g.is_unlimited), 0) AS usd_cents,
+               coalesce(sum(g.left_usd_cents) FILTER (WHERE NOT g.is_unlimited), 0) AS limited_usd_cents
         FROM (
-            SELECT g.customer_id, g.only_providers IS NULL AND g.only_models IS NULL AS is_free,
+            SELECT g.customer_id, g.only_providers IS NULL AND g.only_models IS NULL AS is_unlimited,
                    CASE WHEN g.expires_at <= :now THEN 0 ELSE g.balance_usd_cents END AS left_usd_cents
             FROM grants g WHERE g.entry_count > 0 AND g.effective_from <= :now {whose}
         ) AS g
         GROUP BY g.customer_id
-    ) AS g
-    JOIN customers c ON c.customer_id = g.customer_id
+    ) AS s
+    JOIN customers c ON c.customer_id = s.customer_id
     LEFT JOIN (
         SELECT customer_id, sum(held_usd_cents) AS usd_cents FROM holds WHERE state = 'open' GROUP BY customer_id
-    ) AS h ON h.customer_id = g.customer_id
-    WHERE g.free_count > 0
+    ) AS h ON h.customer_id = s.customer_id
+    WHERE s.unlimited_count > 0
 """
 
 
