@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from metering.access.actors import Author
 from metering.access.store.audit_log import log_action
 from metering.core.period import BillingPeriod
-from metering.customers.store import stripe_customer_id_of
+from metering.customers.store import lock_details, stripe_customer_id_of
 from metering.db.engine import transaction, will_pass
 from metering.months.queries.invoices import get_invoice
 from metering.months.queries.line_rates import kept_line_rates
@@ -180,8 +180,19 @@ def prepare_push(pusher: Pusher, claimed: ClaimedPush) -> Push | None:
 
 
 def _unlinked(pusher: Pusher, claimed: ClaimedPush) -> PushState:
+    """Leave the push until its customer is linked, or due if that has happened meanwhile.
+
+    Linking wakes unlinked pushes. Under the customer's lock, it comes either before this or after it.
+    """
     problem = "the customer has no Stripe id; the invoice is pushed once the customer is linked"
-    _record(pusher, claimed, state=PushState.UNLINKED.value, problem=problem, due_at=None, lease_until=None)
+    now = pusher.clock()
+    with transaction(pusher.engine) as connection:
+        customer = lock_details(connection, customer_id=claimed.customer_id)
+        if customer is not None and customer.stripe_customer_id is not None:
+            record_push(connection, claimed, now=now, lease_until=None)
+            return claimed.state
+        unlinked = {"state": PushState.UNLINKED.value, "problem": problem, "due_at": None}
+        record_push(connection, claimed, now=now, lease_until=None, **unlinked)
     return PushState.UNLINKED
 
 

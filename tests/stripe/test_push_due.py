@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -252,6 +252,24 @@ def test_a_customer_without_a_stripe_id_is_unlinked_until_it_has_one(months: Mon
     assert months.push() == {PushState.UNLINKED: 1}
     assert months.push() == {}
     months.link("acme")
+    assert months.push() == {PushState.FINAL: 1}
+
+
+def test_a_customer_that_is_linked_while_its_invoice_is_found_unlinked_is_pushed(months: Months) -> None:
+    months.use("acme")
+    months.close("2026-11")
+    months.ahead = timedelta(days=60)
+    pusher = months.pusher()
+    asked = itertools.count(1)
+
+    def clock() -> datetime:
+        # For the second time when the customer was read without a Stripe id, and before that is recorded.
+        if next(asked) == 2:
+            months.link("acme")
+        return pusher.clock()
+
+    push_due(pusher=replace(pusher, clock=clock), limit=8, threads=1)
+    assert months.rows("SELECT stripe_customer_id IS NOT NULL FROM customers") == [(True,)]
     assert months.push() == {PushState.FINAL: 1}
 
 
