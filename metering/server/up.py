@@ -264,6 +264,8 @@ def metering_child(
         withheld=_OWNERS_SECRETS,
         stop_timeout=5.0,
         ready=(lambda: answers(ready_url)) if ready_url else None,
+        # Where many other processes run, the imports alone can take longer than half a minute.
+        ready_timeout=120.0,
     )
 
 
