@@ -69,6 +69,9 @@ class Servers:
 
 def database_url(running: Services, name: str) -> str:
     """How to reach another database of the session's server."""
+    if GIVEN_URL is None:
+        # As it is: tests find the folder of the server's socket in it.
+        return running.database_url.replace("/metering?", f"/{name}?")
     return make_url(running.database_url).set(database=name).render_as_string(hide_password=False)
 
 
