@@ -147,8 +147,8 @@ STREAMS = (
     Fault(
         "a repeat counts as a retry however late it comes",
         "metering/streams/store/retries.py",
-        "AND i.ended_at >= a.started_at - CAST(:window AS interval)\n    ORDER BY i.ended_at DESC, i.stream_id DESC",
-        "AND CAST(:window AS interval) IS NOT NULL\n    ORDER BY i.ended_at DESC, i.stream_id DESC",
+        "AND i.ended_at >= a.started_at - CAST(:window AS interval)\n    ORDER BY i.ended_at DESC",
+        "AND CAST(:window AS interval) IS NOT NULL\n    ORDER BY i.ended_at DESC",
         ("tests/ledger/test_retries.py::test_only_a_start_shortly_after_the_early_end_is_a_retry",),
     ),
     Fault(
