@@ -11,7 +11,6 @@ from metering.access.store.readers import (
 from metering.alerts.addresses import RefusedAddressError
 from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.errors import MeteringError
-from metering.core.worker_processes import CannotListenError
 from metering.db.schema import (
     MigrationBlockedError,
     RetentionRefusedError,
@@ -31,6 +30,7 @@ from metering.prices.rating import RateMissingError
 from metering.prices.read_prices import InvalidOwnPriceError
 from metering.server.bootstrap import NotConfiguredError
 from metering.server.settings import ConfigurationError
+from metering.serving.processes import CannotListenError
 from metering.streams.billing import UnmeasuredError, UnpricedError
 from metering.stripe.client.errors import (
     StripeError,

@@ -19,8 +19,8 @@ from metering.api.parameters import TheService
 from metering.api.problems import public_detail
 from metering.api.routes import problem_responses
 from metering.core.errors import MeteringError
-from metering.core.worker_processes import METRICS_VARIABLE
 from metering.server.database_watch import DatabaseWatch
+from metering.serving.processes import METRICS_VARIABLE
 from metering.streams.ingest.metrics import INGEST_QUEUED_EVENTS
 from metering.streams.ingest.writer import IngestWriter
 

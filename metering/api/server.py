@@ -13,6 +13,7 @@ from metering.api.connections import ConnectionLimits
 from metering.api.protocol import ServerLimits, limited_protocol
 from metering.server.bootstrap import Service
 from metering.server.settings import Settings
+from metering.serving.server import SharingServer
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +57,18 @@ def _limits(settings: Settings) -> ServerLimits:
     )
 
 
-def run_api(service: Service, *, listening: socket.socket | None = None) -> None:
+def run_api(service: Service, *, channel: socket.socket | None = None) -> None:
     """Serve until SIGTERM or SIGINT; requests in progress are finished first.
 
-    On the address of the settings, or on a socket that other processes share.
+    On the address of the settings, or what a supervising process hands on by its channel.
     """
     settings = service.settings
     # Threads decode large bodies and compute reads; beside them, the event loop waits this long for its turn.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    host, port = listening.getsockname()[:2] if listening else (settings.host, settings.port)
-    log.info("api listens", extra={"url": f"http://{host}:{port}"})
-    server = uvicorn.Server(server_config(service, host=settings.host, port=settings.port))
+    if channel is None:
+        log.info("api listens", extra={"url": f"http://{settings.host}:{settings.port}"})
+    server = SharingServer(server_config(service, host=settings.host, port=settings.port), channel=channel)
     with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=None if listening is None else [listening])
+        server.run()
     if not server.started:
         sys.exit(_NOT_STARTED)

@@ -9,12 +9,12 @@ import typer
 
 from metering.api.server import BACKLOG, GRACE_SECONDS, run_api
 from metering.cli.options import ApiProcesses
-from metering.core.worker_processes import WorkerProcesses, inherited_socket, listen
 from metering.db.engine import DatabaseUnavailableError, check_safe
 from metering.db.schema import check_usable
 from metering.server.bootstrap import Service, build_api_service
 from metering.server.logs import configure_logging
 from metering.server.settings import Settings, load_settings
+from metering.serving.processes import ServingProcesses, inherited_channel, listen
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +29,16 @@ Port = Annotated[
 
 def api_command(host: Host = None, port: Port = None, processes: ApiProcesses = None) -> None:
     """Run the API and the dashboard."""
-    inherited = inherited_socket()
+    channel = inherited_channel()
     settings = load_settings(host=host, port=port, api_processes=processes)
     configure_logging(log_format=settings.log_format)
     service = build_api_service(settings)
     _check_database(service)
-    if inherited is None and settings.api_processes > 1:
+    if channel is None and settings.api_processes > 1:
         service.dispose()
         _run_several(settings)
     else:
-        run_api(service, listening=inherited)
+        run_api(service, channel=channel)
 
 
 def _check_database(service: Service) -> None:
@@ -51,7 +51,9 @@ def _check_database(service: Service) -> None:
 
 def _run_several(settings: Settings) -> None:
     listening = listen(host=settings.host, port=settings.port, backlog=BACKLOG)
-    WorkerProcesses(
+    host, port = listening.getsockname()[:2]
+    log.info("api listens", extra={"url": f"http://{host}:{port}", "processes": settings.api_processes})
+    ServingProcesses(
         [sys.executable, "-m", "metering", "api"],
         count=settings.api_processes,
         listening=listening,

@@ -8,7 +8,7 @@ import typer
 
 from metering.core.errors import MeteringError
 from metering.core.money import plain_decimal
-from metering.core.worker_processes import MAX_WORKERS
+from metering.serving.processes import MAX_PROCESSES
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Period = Annotated[str, typer.Option(help="The month, e.g. 2026-10.")]
@@ -19,7 +19,7 @@ ApiProcesses = Annotated[
     int | None,
     typer.Option(
         min=1,
-        max=MAX_WORKERS,
+        max=MAX_PROCESSES,
         help="API processes that share the port: one for each core that is free. Default: METERING_API_PROCESSES.",
     ),
 ]

@@ -7,9 +7,9 @@ import sys
 from datetime import timedelta
 
 from metering.core.errors import MeteringError
-from metering.core.worker_processes import MAX_WORKERS, WorkerProcesses, inherited_socket, listen
 from metering.gateway.server import BACKLOG, serve
 from metering.gateway.settings import settings_from_environment
+from metering.serving.processes import MAX_PROCESSES, ServingProcesses, inherited_channel, listen
 
 # Workers stop by themselves within their grace; the supervisor waits a little longer before it kills them.
 _PATIENCE = timedelta(seconds=10)
@@ -27,9 +27,9 @@ def main() -> None:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         settings = settings_from_environment()
-        inherited = inherited_socket()
-        if inherited is not None:
-            serve(settings=settings, listening=inherited)
+        channel = inherited_channel()
+        if channel is not None:
+            serve(settings=settings, channel=channel)
             return
         if options.workers is not None:
             settings = dataclasses.replace(settings, workers=options.workers)
@@ -37,7 +37,7 @@ def main() -> None:
         if settings.workers == 1:
             serve(settings=settings, listening=listening)
         else:
-            WorkerProcesses(
+            ServingProcesses(
                 [sys.executable, "-m", "metering.gateway"],
                 count=settings.workers,
                 listening=listening,
@@ -55,8 +55,8 @@ def _options() -> argparse.Namespace:
         "--workers", type=int, help="worker processes; the default is METERING_GATEWAY_WORKERS, or 1"
     )
     options = parser.parse_args()
-    if options.workers is not None and not 1 <= options.workers <= MAX_WORKERS:
-        parser.error(f"--workers: expected a number from 1 to {MAX_WORKERS}")
+    if options.workers is not None and not 1 <= options.workers <= MAX_PROCESSES:
+        parser.error(f"--workers: expected a number from 1 to {MAX_PROCESSES}")
     return options
 
 

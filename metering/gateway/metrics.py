@@ -17,8 +17,8 @@ from prometheus_client import (
     multiprocess,
 )
 
-from metering.core.worker_processes import METRICS_VARIABLE
 from metering.emitter import EmitterStats, HoldStats
+from metering.serving.processes import METRICS_VARIABLE
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 

@@ -17,6 +17,7 @@ from metering.gateway.environment import GatewayConfigError
 from metering.gateway.gateway import Gateway
 from metering.gateway.routing import Routing
 from metering.gateway.settings import GatewaySettings, settings_from_environment
+from metering.serving.server import SharingServer
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +91,11 @@ def _is_reset(connection: socket.socket) -> bool:
         return True
 
 
-class _Server(uvicorn.Server):
+class _Server(SharingServer):
     """uvicorn's server, that ends running streams in good order when it stops."""
 
-    def __init__(self, config: uvicorn.Config, settings: GatewaySettings) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, settings: GatewaySettings, channel: socket.socket | None) -> None:
+        super().__init__(config, channel=channel)
         self._settings = settings
         self._gateway: Gateway | None = None
 
@@ -135,8 +136,13 @@ class _Server(uvicorn.Server):
             log.info("reloaded %d upstreams and %d keys", len(settings.upstreams), len(settings.keys))
 
 
-def serve(*, settings: GatewaySettings, listening: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM; then accept no new streams, and give running ones their grace."""
+def serve(
+    *, settings: GatewaySettings, listening: socket.socket | None = None, channel: socket.socket | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM; then accept no new streams, and give running ones their grace.
+
+    The connections of a listening socket, or what a supervising process hands on by its channel.
+    """
     server: _Server
 
     def on_start(gateway: Gateway) -> None:
@@ -153,12 +159,18 @@ def serve(*, settings: GatewaySettings, listening: socket.socket) -> None:
         timeout_graceful_shutdown=int(settings.grace_seconds) + _LAST_SECONDS,
         backlog=BACKLOG,
     )
-    server = _Server(config, settings)
+    server = _Server(config, settings, channel)
     # The emitter's threads write starts to disk, which streams wait for: they get their turn sooner.
     sys.setswitchinterval(_SWITCH_SECONDS)
     # What was made so far lives as long as the process: collections need not look at it.
     gc.collect()
     gc.freeze()
+    log.info("the gateway listens on http://%s:%d (process %d)", *_address(settings, listening), os.getpid())
+    server.run(sockets=None if listening is None else [listening])
+
+
+def _address(settings: GatewaySettings, listening: socket.socket | None) -> tuple[str, int]:
+    if listening is None:
+        return settings.host, settings.port
     host, port = listening.getsockname()[:2]
-    log.info("the gateway listens on http://%s:%d (process %d)", host, port, os.getpid())
-    server.run(sockets=[listening])
+    return str(host), int(port)

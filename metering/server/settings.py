@@ -14,10 +14,10 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import SettingsConfigDict
 
 from metering.core.errors import MeteringError
-from metering.core.worker_processes import MAX_WORKERS
 from metering.db.engine import is_postgres_url
 from metering.server.inlet_settings import InletSettings
 from metering.server.otlp_settings import OtlpSettings
+from metering.serving.processes import MAX_PROCESSES
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+)\s*(ms|s|m|min|h|d)?\s*")
@@ -82,7 +82,7 @@ class Settings(InletSettings, OtlpSettings):
     api_processes: int = Field(
         default=1,
         ge=1,
-        le=MAX_WORKERS,
+        le=MAX_PROCESSES,
         description="API processes that share the port. Each has connections to the database of its own, and the"
         " limits of keys, addresses and reads hold for each.",
     )

@@ -16,10 +16,10 @@ import pytest
 
 from metering.access.manage_access import create_key
 from metering.access.scopes import Role
-from metering.core.worker_processes import listen
 from metering.db.schema import ensure_journal_partitions
 from metering.server.embedded.data_dir import Services
 from metering.server.up import answers, free_port
+from metering.serving.processes import listen
 from tests.builders.posted import event
 from tests.database import Template, clone
 from tests.metrics import Scrape

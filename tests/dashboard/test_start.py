@@ -4,12 +4,14 @@ import html
 import re
 import shlex
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
 
 from metering.access.scopes import Role
+from metering.core.period import BillingPeriod
+from metering.core.time_zones import UTC_ZONE
 from metering.dashboard.deployment import bills_with_stripe
 from tests.dashboard.browsing import Browser, browse
 from tests.running_api import Api
@@ -88,12 +90,13 @@ def test_what_cannot_be_billed_leads_to_the_backlog(new: Browser, api: Api) -> N
 
 
 def test_months_end_with_the_current_one(new: Browser) -> None:
-    this_month = datetime.now(UTC).replace(day=15)
-    current, last, later = (f"{this_month + timedelta(days=days):%Y-%m}" for days in (0, -30, 45))
+    current = BillingPeriod.containing(at=datetime.now(UTC), time_zone=UTC_ZONE)
+    # In the last hours of a month, the next one has begun east of UTC.
+    last, later = current.previous, current.next.next
     for path in ("", "models", "customers"):
-        assert 'rel="next"' not in new.get(path, month=current).text
-        assert 'rel="next"' in new.get(path, month=last).text
-        refused = new.http.get(f"/dashboard/{path}", params={"month": later})
+        assert 'rel="next"' not in new.get(path, month=str(current)).text
+        assert 'rel="next"' in new.get(path, month=str(last)).text
+        refused = new.http.get(f"/dashboard/{path}", params={"month": str(later)})
         assert (refused.status_code, f"month: {later} has not begun" in refused.text) == (422, True)
 
 
