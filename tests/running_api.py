@@ -1,6 +1,5 @@
 """A real API server on a port of its own, a client that is signed in, and what tests often ask of it."""
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,13 +20,10 @@ from tests.api.described import check_answers
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 
-# To read the machine's certificates takes 15 ms a client, and nothing here speaks TLS.
-_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
 
 def http_client(base_url: str, **options: Any) -> httpx2.Client:
     """A client for a server of a test."""
-    return httpx2.Client(base_url=base_url, timeout=60, verify=_NO_CERTIFICATES, **options)
+    return httpx2.Client(base_url=base_url, timeout=60, **options)
 
 
 @dataclass(frozen=True, slots=True)

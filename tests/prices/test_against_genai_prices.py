@@ -143,6 +143,17 @@ def clocks(model: Model) -> tuple[timedelta, ...]:
     return MIDNIGHT_TO_NOON if by_the_hour else (timedelta(hours=12),)
 
 
+def priced_alike() -> list[tuple[Model, int]]:
+    """A model of each price that there is, here and there, with the number of models that have it."""
+    alike: dict[object, list[Model]] = {}
+    for model in MODELS:
+        if model.key not in SKIPPED:
+            here = [(card.effective_from, card.rates) for card in CARDS.get(model.key, [])]
+            there = (model.info.prices, model.info.price_variants)
+            alike.setdefault(repr((here, there, model.key in NAMED_WITHOUT_OUTPUT)), []).append(model)
+    return [(models[0], len(models)) for models in alike.values()]
+
+
 def ours(model: Model, usage: Usage, at: datetime, tier: str | None) -> Decimal | None:
     """In cents; None when there is no rate."""
     in_force = [card for card in CARDS.get(model.key, []) if card.effective_from <= at]
@@ -182,15 +193,13 @@ def compare(model: Model, usage: Usage, at: datetime, tier: str | None) -> str:
 def test_every_model_costs_what_genai_prices_says_at_every_date_size_tier_and_hour() -> None:
     seen: Counter[str] = Counter()
     wrong: list[str] = []
-    for model in MODELS:
-        if model.key in SKIPPED:
-            seen["no price for usage, named"] += 1
-            continue
+    seen["no price for usage, named"] = sum(model.key in SKIPPED for model in MODELS)
+    for model, count in priced_alike():
         cases = product(dates(model), clocks(model), sizes(model), TIERS if model.info.price_variants else (None,))
         for day, clock, size, tier in cases:
             for usage in usages(size, kinds_of(model, day + clock)):
                 verdict = compare(model, usage, day + clock, tier)
-                seen[verdict.partition(":")[0]] += 1
+                seen[verdict.partition(":")[0]] += count
                 if verdict.startswith("differs"):
                     wrong.append(f"{model.key} at {day + clock} in {tier}, {usage}: {verdict}")
     assert not wrong, f"{len(wrong)} of {seen}, the first: {wrong[:5]}"
