@@ -37,8 +37,8 @@ use_memory()
 # A shell starts its background jobs with SIGINT ignored, and a process that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Clients of HTTP read the machine's certificates, which takes each of them 15 to 60 ms: this folder has none. A test
-# that speaks TLS names what it trusts.
+# Clients of HTTP read the machine's certificates, which takes each of them 15 to 60 ms; this folder has none. A
+# test that speaks TLS names what it trusts.
 os.environ["SSL_CERT_DIR"] = os.path.dirname(__file__)
 
 # How long an example takes says something of the machine, which others use too, and nothing of the property.
