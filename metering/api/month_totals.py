@@ -17,7 +17,8 @@ from metering.core.cursors import decode_cursor
 from metering.core.period import PERIOD_PATTERN, BillingPeriod
 from metering.customers.queries.month_bounds import BillingMonths, month_bounds
 from metering.streams.accrue_streams import accrue_streams
-from metering.totals.queries.totals import TotalsQuestion, read_totals
+from metering.totals.queries.question import TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
 
 router = v1_router("totals")

@@ -26,7 +26,8 @@ from metering.core.time_zones import shown_zone
 from metering.customers.check_time_zone import check_time_zone
 from metering.events.events import Inlet, Outcome, UsageSource
 from metering.streams.accrue_streams import accrue_streams
-from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity, Range
 
 router = v1_router("totals")

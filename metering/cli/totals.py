@@ -26,7 +26,8 @@ from metering.server.settings import load_settings
 from metering.server.terminal.output import say, show
 from metering.streams.accrue_streams import Accrual, accrue_streams
 from metering.totals.queries.orders import Order
-from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
 
 _COUNTED = ("input_tokens", "cache_read_input_tokens", "output_tokens", "reasoning_output_tokens")

@@ -11,7 +11,8 @@ from metering.dashboard.months import Month
 from metering.dashboard.page_request import PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.months.queries.invoices import invoiced
-from metering.totals.queries.totals import TotalsQuestion, read_totals
+from metering.totals.queries.question import TotalsQuestion
+from metering.totals.queries.totals import read_totals
 
 
 def bridge(request: PageRequest, month: Month, *, customer_id: str | None, final: Decimal) -> Table | None:

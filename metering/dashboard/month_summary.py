@@ -23,7 +23,7 @@ from metering.dashboard.rankings import CREDITS
 from metering.dashboard.values import counted, dollars_text, exact_money, money, percent, percent_of, share
 from metering.events.events import Outcome, UsageSource
 from metering.months.queries.invoices import invoiced
-from metering.totals.queries.totals import Group, TotalRow
+from metering.totals.queries.question import Group, TotalRow
 
 _STOPPED = (Outcome.CANCELLED, Outcome.ABANDONED)
 

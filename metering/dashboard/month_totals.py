@@ -11,7 +11,8 @@ from metering.dashboard.months import Month
 from metering.dashboard.page_request import PageRequest
 from metering.streams.accrue_streams import Accrual, accrue_streams
 from metering.totals.queries.orders import Order
-from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
 
 # More than a month has by day and model.

@@ -9,7 +9,7 @@ from metering.dashboard.links import customer_cell, customer_page
 from metering.dashboard.month_totals import BY_COST, SORTS, cost, previous_cost
 from metering.dashboard.months import Month
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table, Value
-from metering.totals.queries.totals import Group, TotalRow
+from metering.totals.queries.question import Group, TotalRow
 
 # Manual entries have no stream, so no model, key or outcome.
 CREDITS = "credits and corrections"

@@ -12,7 +12,8 @@ from metering.dashboard.page_request import Page, PageRequest
 from metering.events.events import Inlet, Outcome, UsageSource
 from metering.streams.bill import Flag
 from metering.totals.queries.orders import Order
-from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 
 STATES = ("final", "open")
 _STATE_TITLES = {"final": "final", "open": "in progress"}

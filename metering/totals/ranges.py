@@ -83,6 +83,26 @@ def bucket_starts(from_: datetime, to: datetime, granularity: Granularity, zone:
     return [min(begin, from_), *(start for start, _ in _buckets(from_, to, granularity, zone) if start > from_)]
 
 
+def page_ranges(
+    from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo, *, after: str | None
+) -> Iterator[Range]:
+    """Ranges of 1, 2, 4, … hours, days or months, one behind the other, for who needs the first rows only.
+
+    `after` is the start of a bucket, as `bucket_key` writes it: the first range begins with that bucket.
+    """
+    buckets = [each for each in _buckets(from_, to, granularity, zone) if bucket_key(each[0]) >= (after or "")]
+    taken, size = 0, 1
+    while taken < len(buckets):
+        some = buckets[taken : taken + size]
+        yield some[0][0], some[-1][1]
+        taken, size = taken + size, size * 2
+
+
+def bucket_key(start: datetime) -> str:
+    """The start of a bucket as text that sorts like the time."""
+    return f"{start.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
@@ -90,11 +110,17 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
 def _buckets(from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo) -> Iterator[Range]:
     begin = from_
     while begin < to:
-        local = begin.astimezone(zone).date()
-        following = local + _DAY if granularity is Granularity.DAY else _month_after(local)
-        end = _midnight(following, zone)
+        end = _end_of_bucket(begin, granularity, zone)
         yield begin, min(end, to)
         begin = end
+
+
+def _end_of_bucket(at: datetime, granularity: Granularity, zone: ZoneInfo) -> datetime:
+    """Hours are those of UTC."""
+    if granularity is Granularity.HOUR:
+        return _hour(at.astimezone(UTC)) + _HOUR
+    local = at.astimezone(zone).date()
+    return _midnight(local + _DAY if granularity is Granularity.DAY else _month_after(local), zone)
 
 
 def _stretches_of(begin: datetime, end: datetime) -> Iterator[Stretch]:

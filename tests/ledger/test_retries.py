@@ -11,7 +11,8 @@ from metering.db.engine import transaction
 from metering.events.events import Outcome, UsageEvent, UsageSource
 from metering.events.usage import Usage
 from metering.streams.settlement import State
-from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
 from tests.builders import NOW, T0, Books, delivered, end, start
 from tests.database import is_cluster

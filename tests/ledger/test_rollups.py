@@ -3,11 +3,14 @@
 import random
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import product
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from metering.db.engine import transaction
 from metering.events.events import Inlet, Outcome, UsageSource
@@ -16,9 +19,11 @@ from metering.ledger.rollups import DAILY, DETAILED, DIMENSIONS, HOURLY, MONTHLY
 from metering.ledger.store.rollups import BillChange, add_to_totals, roll_up_totals
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rating import ChargeLine
+from metering.streams.accrue_streams import Accrual
 from metering.streams.bill import Bill
 from metering.totals.queries.orders import Order
-from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
 
 NARROWED = [(Group.OUTCOME, "cancelled"), (Group.API_KEY_ID, ""), (Group.RETRY, "true"), (Group.MODEL, "m1")]
@@ -128,6 +133,52 @@ def test_any_question_is_answered_with_the_sum_of_the_bills(engine: Engine) -> N
             for rollup in (narrowest(each, dimensions=needed) for each in (HOURLY, DAILY, MONTHLY)):
                 asked[rollup.table] += bool(found)
     assert min(asked[rollup.table] for rollup in ROLLUPS) > 10, asked
+
+
+def test_pages_by_time_and_customer_are_the_rows_of_one_answer_in_their_order(engine: Engine) -> None:
+    bills = book_at_random(engine, random.Random(5))
+    accrued = [accrual(number) for number in range(20)]
+    for granularity, zone in product(
+        (Granularity.HOUR, Granularity.DAY, Granularity.MONTH), (None, ZoneInfo("Asia/Kathmandu"))
+    ):
+        question = TotalsQuestion(
+            from_=T0 + timedelta(hours=7),
+            to=T0 + timedelta(days=45),
+            granularity=granularity,
+            time_zone=zone,
+            group_by=[Group.CUSTOMER_ID, Group.MODEL],
+            limit=10_000,
+        )
+        with transaction(engine) as connection:
+            whole = read_totals(connection, question=question, accruals=accrued)
+            for limit in (1, 7, len(whole) - 1):
+                assert list(paged(connection, replace(question, limit=limit), accrued)) == list(whole)
+        if zone is None:
+            assert {row.position for row in whole} >= expected(bills, question).keys()
+        assert [row.position for row in whole] == sorted(row.position for row in whole)
+        assert sum(row.accruing_stream_count for row in whole) == len(accrued)
+
+
+def accrual(number: int) -> Accrual:
+    return Accrual(
+        customer_id=f"c{number % 3}",
+        at=T0 + timedelta(hours=31 * number + 8),
+        provider="p",
+        model="m",
+        api_key_id="",
+        outcome="",
+        usage_source="estimate",
+        retry="false",
+        inlet="events",
+        usd_cents=Decimal(number + 1),
+    )
+
+
+def paged(connection: Connection, question: TotalsQuestion, accrued: Sequence[Accrual]) -> Iterator[TotalRow]:
+    while rows := read_totals(connection, question=question, accruals=accrued):
+        assert len(rows) <= question.limit
+        yield from rows
+        question = replace(question, after=rows[-1].position)
 
 
 def test_groups_are_ordered_by_cost_or_by_what_changed_since_another_range(engine: Engine) -> None:

@@ -12,7 +12,8 @@ from metering.events.usage import COUNTERS
 from metering.ledger.entries import ManualKind
 from metering.ledger.store.rollups import roll_up_totals
 from metering.stripe.put_customer import put_customer
-from metering.totals.queries.totals import Granularity, Group, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalsQuestion
+from metering.totals.queries.totals import Granularity, read_totals
 from tests.builders import NOW, T0, Books, end, start
 from tests.reporting.views import Row, read
 

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from metering.db.engine import transaction
-from metering.totals.queries.totals import TotalsQuestion, read_totals
+from metering.totals.queries.question import TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from tests.builders import Books
 from tests.builders.events import T0, end, start
 

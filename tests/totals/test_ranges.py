@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.totals.ranges import Granularity, Stretch, Unit, utc_ranges, zoned_stretches
+from metering.totals.ranges import (
+    Granularity,
+    Stretch,
+    Unit,
+    bucket_key,
+    bucket_starts,
+    page_ranges,
+    utc_ranges,
+    zoned_stretches,
+)
 
 T0 = datetime(2026, 2, 20, tzinfo=UTC)
 # Over months of 28 and 31 days, to the minute, often on the hour.
@@ -19,6 +28,8 @@ RANGES = st.tuples(MOMENTS, MOMENTS).map(sorted).filter(lambda pair: pair[0] < p
 ZONES = st.sampled_from(
     ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Kiritimati"]
 )
+
+TIMED = st.sampled_from([Granularity.HOUR, Granularity.DAY, Granularity.MONTH])
 
 
 @given(RANGES, st.sampled_from(Granularity))
@@ -95,3 +106,36 @@ def test_a_month_is_read_from_days_hours_where_a_zone_is_off_and_bills_where_it_
     begin, end = (datetime(2026, month, 1, tzinfo=ZoneInfo(zone)).astimezone(UTC) for month in (6, 7))
     found = zoned_stretches(begin, end, Granularity.MONTH, ZoneInfo(zone))
     assert {each.unit for each in found} - {Unit.PENDING} == units
+
+
+@given(RANGES, ZONES.map(ZoneInfo), TIMED)
+def test_ranges_of_pages_follow_each_other_begin_small_and_cut_no_bucket(
+    asked: list[datetime], zone: ZoneInfo, granularity: Granularity
+) -> None:
+    begin, end = asked
+    found = list(page_ranges(begin, end, granularity, zone, after=None))
+    assert [found[0][0], *(to for _, to in found)] == [*(from_ for from_, _ in found), end]
+    assert found[0][0] == begin
+    if granularity is not Granularity.HOUR:
+        starts = bucket_starts(begin, end, granularity, zone)[1:]
+        assert [from_ for from_, _ in found[1:]] == [starts[2**turn - 2] for turn in range(1, len(found))]
+    else:
+        assert all(from_.minute == 0 for from_, _ in found[1:])
+
+
+@given(
+    RANGES, ZONES.map(ZoneInfo), st.sampled_from([Granularity.HOUR, Granularity.DAY, Granularity.MONTH]), st.data()
+)
+def test_the_ranges_of_a_later_page_begin_with_the_bucket_of_the_last_row(
+    asked: list[datetime], zone: ZoneInfo, granularity: Granularity, data: st.DataObject
+) -> None:
+    begin, end = asked
+    buckets = [from_ for from_, _ in page_ranges(begin, end, granularity, zone, after=None)]
+    last = data.draw(st.sampled_from(buckets[1:] or buckets))
+    found = list(page_ranges(begin, end, granularity, zone, after=bucket_key(last)))
+    assert (found[0][0], found[-1][1]) == (last, end)
+
+
+def test_nothing_is_read_behind_the_last_bucket() -> None:
+    begin, end = T0, T0 + timedelta(days=2)
+    assert not list(page_ranges(begin, end, Granularity.DAY, ZoneInfo("UTC"), after=bucket_key(end)))

@@ -21,7 +21,8 @@ from metering.db.rows import json_rows
 from metering.events.events import Outcome, UsageSource
 from metering.streams.bill import Flag
 from metering.streams.settlement import NEEDS_PERSON
-from metering.totals.queries.totals import Group, TotalRow, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
 
 

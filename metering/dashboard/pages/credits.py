@@ -26,7 +26,8 @@ from metering.dashboard.month_totals import cost
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
 from metering.dashboard.values import counted, exact_money, money
-from metering.totals.queries.totals import TotalsQuestion, read_totals
+from metering.totals.queries.question import TotalsQuestion
+from metering.totals.queries.totals import read_totals
 
 _SHOWN = 50
 # The rate of use is that of so many whole days.

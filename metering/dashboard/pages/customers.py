@@ -31,7 +31,7 @@ from metering.dashboard.values import share
 from metering.ledger.queries.charges import list_manual_adjustments
 from metering.months.queries.invoices import InvoiceFilter, list_invoices
 from metering.totals.queries.orders import position_in
-from metering.totals.queries.totals import Group
+from metering.totals.queries.question import Group
 
 _PAGE, _SHOWN, _GROUPS = 100, 24, 10
 EMPTY = "No usage in this month."

@@ -12,7 +12,7 @@ from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.rankings import ranking
 from metering.dashboard.tables import Column, Kind, Row
 from metering.events.events import Outcome
-from metering.totals.queries.totals import Group, TotalRow
+from metering.totals.queries.question import Group, TotalRow
 
 EMPTY = "No final streams in this month yet."
 

@@ -23,7 +23,7 @@ from metering.ledger.queries.streams import first_steps
 from metering.stripe.push import PushState
 from metering.stripe.queries.pushes import standing_pushes
 from metering.stripe.queries.reconciliations import drift_left, reconciled_at
-from metering.totals.queries.totals import Group, TotalRow
+from metering.totals.queries.question import Group, TotalRow
 
 _TOP = 10
 # The costs of so many streams of the backlog are added up.

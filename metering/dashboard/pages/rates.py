@@ -23,7 +23,8 @@ from metering.prices.rate_text import window_text
 from metering.prices.rates import ALWAYS, Rate, RateCard
 from metering.prices.store.cards import SourcedRateCard
 from metering.totals.queries.orders import Order
-from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 
 _PAGE, _MAX_CARDS = 200, 10_000
 _SHOWN = (UsageKind.INPUT, UsageKind.OUTPUT, UsageKind.CACHE_READ, UsageKind.CACHE_WRITE)

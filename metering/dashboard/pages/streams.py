@@ -33,7 +33,8 @@ from metering.streams.bill import Flag
 from metering.streams.settlement import accrue
 from metering.streams.store.streams import StoredStream
 from metering.streams.stream import billable_usage
-from metering.totals.queries.totals import Group, TotalsQuestion, read_totals
+from metering.totals.queries.question import Group, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Range
 
 _PAGE = 50

@@ -1,10 +1,9 @@
 """Totals in one query: final amounts from the sums by month, day and hour, and accrued amounts of open streams."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,8 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from metering.core.money import ZERO
-from metering.core.period import BillingPeriod
-from metering.customers.queries.month_bounds import BillingMonths
+from metering.core.time_zones import UTC_ZONE
 from metering.db.rows import json_rows
 from metering.events.usage import COUNTERS, TIMED_COUNTERS, Quantity
 from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Rollup, narrowest
@@ -22,77 +20,16 @@ from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
 from metering.totals.queries.moved_months import moved_rows, parameters_of, with_moved
 from metering.totals.queries.orders import BY_CHANGE, BY_COST, Order, after_position, ordered_by
-from metering.totals.ranges import Granularity, Range, Unit, bucket_starts, utc_ranges, zoned_stretches
-
-
-class Group(StrEnum):
-    """Dimensions that totals can be grouped by."""
-
-    CUSTOMER_ID = "customer_id"
-    PROVIDER = "provider"
-    MODEL = "model"
-    API_KEY_ID = "api_key_id"
-    OUTCOME = "outcome"
-    USAGE_SOURCE = "usage_source"
-    RETRY = "retry"
-    INLET = "inlet"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TotalsQuestion:
-    """The range, grouping and filters of totals. `from_` and `to` are half-open.
-
-    `after` is the position of the last row of the previous page: its `position`, or with another order than GROUP
-    what `position_in` says. Other orders begin with the largest, or with the smallest if `smallest_first`.
-
-    Days and months are those of `time_zone`; hours are always UTC. `compared` is another range whose final amounts
-    are returned beside each group, with `Granularity.NONE` only. `only` filters groups by one value each; an
-    unknown value is "".
-
-    With `months`, the range is that month in UTC or some of its days, and each customer counts by the bounds of
-    its own month: days stay those of UTC, and the first and the last have the hours beyond them.
-    `compared_months` is the same for the compared range. `invoiced` leaves only customers that have an invoice of
-    that month.
-    """
-
-    from_: datetime
-    to: datetime
-    granularity: Granularity = Granularity.NONE
-    group_by: Sequence[Group] = ()
-    customer_id: str | None = None
-    only: Mapping[Group, str] = field(default_factory=dict)
-    after: Sequence[str] | None = None
-    limit: int = 1000
-    time_zone: ZoneInfo | None = None
-    compared: Range | None = None
-    order: Order = Order.GROUP
-    smallest_first: bool = False
-    months: BillingMonths | None = None
-    compared_months: BillingMonths | None = None
-    invoiced: BillingPeriod | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TotalRow:
-    """Totals of one group: counts and `usd_cents` of final streams, `accrued_usd_cents` of streams not final yet.
-
-    `upstream_usd_cents` is what the upstreams say that final streams cost, where they say so.
-
-    `compared_…` are of final streams in the compared range, and zero without one.
-    """
-
-    start: datetime | None
-    group: dict[str, str | bool | None]
-    stream_count: int
-    counters: dict[str, Quantity]
-    usd_cents: Decimal
-    upstream_usd_cents: Decimal
-    accrued_usd_cents: Decimal
-    accruing_stream_count: int
-    compared_stream_count: int
-    compared_usd_cents: Decimal
-    position: tuple[str, ...]
-
+from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
+from metering.totals.ranges import (
+    Granularity,
+    Range,
+    Unit,
+    bucket_starts,
+    page_ranges,
+    utc_ranges,
+    zoned_stretches,
+)
 
 _OTHER_SUMS = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents", "compared_stream_count")
 _MEASURES = (*SUMS, *_OTHER_SUMS)
@@ -109,6 +46,29 @@ def read_totals(
     connection: Connection, *, question: TotalsQuestion, accruals: Sequence[Accrual] = ()
 ) -> Sequence[TotalRow]:
     """Up to `limit` rows in the question's order; by default by start and groups."""
+    if not _has_large_buckets(question):
+        return _read(connection, question, accruals)
+    zone = _zone_of(question) or UTC_ZONE
+    after = question.after[0] if question.after else None
+    rows: list[TotalRow] = []
+    for from_, to in page_ranges(question.from_, question.to, question.granularity, zone, after=after):
+        part = replace(question, from_=from_, to=to, limit=question.limit - len(rows))
+        rows += _read(connection, part, [each for each in accruals if from_ <= each.at < to])
+        if len(rows) >= question.limit:
+            break
+    return rows
+
+
+def _has_large_buckets(question: TotalsQuestion) -> bool:
+    """Whether a few hours, days or months may fill a page: then the others need not be summed."""
+    by_many = Group.API_KEY_ID in question.group_by or (
+        Group.CUSTOMER_ID in question.group_by and question.customer_id is None
+    )
+    by_time = question.granularity is not Granularity.NONE and question.order is Order.GROUP
+    return by_many and by_time and question.months is None and question.compared is None
+
+
+def _read(connection: Connection, question: TotalsQuestion, accruals: Sequence[Accrual]) -> Sequence[TotalRow]:
     keys = ["bucket", *(group.value for group in question.group_by)]
     names = [f"k{place}" for place in range(len(keys))]
     parameters: dict[str, Any] = {
