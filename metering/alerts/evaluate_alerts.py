@@ -28,8 +28,10 @@ from metering.db.locks import Lock, try_to_take
 
 log = logging.getLogger(__name__)
 
-# The most crossings in one transaction; the next evaluation follows at once and finds the rest.
-MAX_CROSSINGS = 10_000
+# The most crossings in one transaction; the next evaluation follows at once and finds the rest. Finding them sums
+# the amounts of all customers, however few there are to find.
+MAX_CROSSINGS = 100_000
+_STORED_AT_ONCE = 5_000
 # The most rows of a table that one pruning removes.
 _MAX_PRUNED = 5_000
 
@@ -52,14 +54,18 @@ def evaluate_alerts(
         if not claim_evaluation(connection, kind=kind.value, now=now):
             return None
         crossings = find_crossings(connection, kind=kind, now=now, limit=limit)
-        new = add_occurrences(connection, [occurrence_of(crossing, now=now) for crossing in crossings])
-        deliveries = add_deliveries(connection, [_message(occurrence) for occurrence in new], now=now)
+        occurrences = deliveries = 0
+        for start in range(0, len(crossings), _STORED_AT_ONCE):
+            some = crossings[start : start + _STORED_AT_ONCE]
+            new = add_occurrences(connection, [occurrence_of(crossing, now=now) for crossing in some])
+            occurrences += len(new)
+            deliveries += add_deliveries(connection, [_message(occurrence) for occurrence in new], now=now)
         more = len(crossings) >= limit
         postpone_evaluation(connection, kind=kind.value, due_at=now if more else now + every, now=now)
-    if new:
-        facts = {"kind": kind.value, "occurrences": len(new), "deliveries": deliveries}
+    if occurrences:
+        facts = {"kind": kind.value, "occurrences": occurrences, "deliveries": deliveries}
         log.warning("alerts fired", extra=facts)
-    return Evaluation(kind=kind, occurrences=len(new), deliveries=deliveries, more=more)
+    return Evaluation(kind=kind, occurrences=occurrences, deliveries=deliveries, more=more)
 
 
 def prune_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 from metering.alerts.alerts import DEPLOYMENT, UNITS, Alert, AlertKind
@@ -19,6 +20,8 @@ MESSAGE_VERSION = 1
 # Percents and hours are truncated to two decimals. The comparison with the threshold was exact.
 _SHOWN = Context(prec=60, rounding=ROUND_DOWN)
 _TWO_DIGITS = Decimal("0.01")
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ def occurrence_of(crossing: Crossing, *, now: datetime) -> Occurrence:
 def message_body(*, type: str, at: datetime, data: Mapping[str, Any]) -> str:
     """The body of a message as JSON; every delivery of the message sends these same bytes."""
     message = {"type": type, "timestamp": time_text(at), "version": MESSAGE_VERSION, "data": data}
-    return json.dumps(message, separators=(",", ":"))
+    return _encode(message)
 
 
 def standing_data(standing: Standing) -> dict[str, str | None]:
@@ -103,6 +106,7 @@ def standing_data(standing: Standing) -> dict[str, str | None]:
     }
 
 
+@lru_cache(maxsize=1024)
 def time_text(at: datetime) -> str:
     """RFC 3339 in UTC."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

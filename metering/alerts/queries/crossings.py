@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from metering.alerts.alerts import AlertKind, AlertScope
+from metering.alerts.alerts import Alert, AlertKind, AlertScope
 from metering.alerts.budget_messages import ExhaustedBudget
 from metering.alerts.messages import Crossing, Measured
 from metering.alerts.queries.budget_figures import budget_windows, prepaid_balances
@@ -157,12 +157,19 @@ def _crossings(
         {" UNION ALL ".join(reached)} LIMIT :limit
     """
     parameters = {**figures.parameters, "kind": kind.value, "now": now, "limit": limit}
-    return [_crossing(row, kind, figures) for row in connection.execute(text(query), parameters)]
+    alerts: dict[tuple[str, int], Alert] = {}
+    found = []
+    for row in connection.execute(text(query), parameters):
+        alert = alerts.get((row.alert_id, row.version))
+        if alert is None:
+            alert = alerts[row.alert_id, row.version] = alert_of_row(row)
+        found.append(_crossing(row, alert, kind, figures))
+    return found
 
 
-def _crossing(row: Any, kind: AlertKind, figures: Figures) -> Crossing:
+def _crossing(row: Any, alert: Alert, kind: AlertKind, figures: Figures) -> Crossing:
     return Crossing(
-        alert=alert_of_row(row),
+        alert=alert,
         customer_id=row.of_customer_id,
         window=_window(row, kind, figures),
         time_zone=row.time_zone,
