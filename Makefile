@@ -69,6 +69,7 @@ check: setup ## Lint, types, layers, tidy, licences
 	@echo "==> tidy, licences"; $(PY) -m pytest -q tests/test_tidy.py tests/test_licences.py
 
 bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway, emitter, neighbours (about an hour)
+	@$(VENV)/bin/metering bench speed --out docs/performance/speed.json
 	@$(VENV)/bin/metering bench ingest --out docs/performance/ingest.json
 	@$(VENV)/bin/metering bench finalize --out docs/performance/finalize.json
 	@$(VENV)/bin/metering bench totals --out docs/performance/totals.json

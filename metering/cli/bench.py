@@ -23,6 +23,7 @@ from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
 from metering.lab.bench.resume import bench_resume
+from metering.lab.bench.speed import Size, bench_speed
 from metering.lab.bench.totals import bench_totals
 from metering.lab.chaos.report import render_page as render_reliability
 from metering.lab.chaos.run import Plan, run_chaos, summary
@@ -62,6 +63,19 @@ def finalize(
     """Measure streams per second that workers finalize, against a bare COPY and UPDATE."""
     report = bench_finalize(streams=streams, say=say)
     say(f"ratio to bare COPY + UPDATE: {report.ratio:.2f}")
+    _finish(report, out, as_json)
+
+
+@app.command("speed", epilog="Example: metering bench speed --out docs/performance/speed.json")
+def speed(
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured seconds of each load.")] = 8.0,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the headline speeds in one run, each beside its floor, in about a quarter of an hour."""
+    report = bench_speed(size=Size(seconds=seconds), say=say)
+    missed = sum(row.reaches_aim is False for row in report.rows)
+    say(f"{len(report.rows)} speeds, {missed} below their aim; the load of the machine was {report.load:.1f}")
     _finish(report, out, as_json)
 
 

@@ -104,12 +104,12 @@ def bench_alerts(*, customers: int, hours: int, say: Say, stages: Stages = stage
     """Fill, evaluate several times below every threshold, then once above all of them."""
     with stages() as running:
         say(f"storing {hours} hours of {customers:,} customers ...")
-        _fill(running, customers=customers, hours=hours)
-        _create_alerts(running)
+        fill_customers(running, customers=customers, hours=hours)
+        create_alerts(running)
         rows = [_measure(running, kind, say) for kind in AlertKind]
         running.execute("UPDATE alerts SET budget_usd_cents = 1, version = 2 WHERE kind = 'spend'")
         began = perf_counter()
-        occurred = _evaluate_all(running, AlertKind.SPEND)
+        occurred = evaluate_all(running, AlertKind.SPEND)
         seconds = perf_counter() - began
         if occurred != 4 * customers:
             raise BenchFailedError(f"{occurred:,} alerts fired, not {4 * customers:,}")
@@ -125,7 +125,7 @@ def bench_alerts(*, customers: int, hours: int, say: Say, stages: Stages = stage
         )
 
 
-def _fill(running: Stage, *, customers: int, hours: int) -> None:
+def fill_customers(running: Stage, *, customers: int, hours: int) -> None:
     running.execute(_CUSTOMERS.format(customers=customers))
     for first in range(1, customers + 1, _CHUNK):
         last = min(first + _CHUNK - 1, customers)
@@ -138,7 +138,7 @@ def _fill(running: Stage, *, customers: int, hours: int) -> None:
     running.execute("CHECKPOINT")
 
 
-def _create_alerts(running: Stage) -> None:
+def create_alerts(running: Stage) -> None:
     """Create one unreachable alert of each kind for all customers, and a spend alert for each customer."""
     unreachable: dict[AlertKind, dict[str, Decimal]] = {
         AlertKind.SPEND: {"budget_usd_cents": Decimal(10**9)},
@@ -179,7 +179,7 @@ def _measure(running: Stage, kind: AlertKind, say: Say) -> KindRow:
     took = []
     for _ in range(_TIMES):
         began = perf_counter()
-        if found := _evaluate_all(running, kind):
+        if found := evaluate_all(running, kind):
             raise BenchFailedError(f"{found:,} alerts of kind {kind} fired")
         took.append((perf_counter() - began) * 1000)
     took.sort()
@@ -188,7 +188,7 @@ def _measure(running: Stage, kind: AlertKind, say: Say) -> KindRow:
     return row
 
 
-def _evaluate_all(running: Stage, kind: AlertKind) -> int:
+def evaluate_all(running: Stage, kind: AlertKind) -> int:
     """Evaluate until nothing is left; returns the number of alerts that fired."""
     running.execute(f"UPDATE alert_evaluations SET due_at = 'epoch' WHERE kind = '{kind.value}'")
     occurred = 0

@@ -54,7 +54,7 @@ def bench_audit(
             workload = Workload(events_per_request=100, open_streams=20, events_per_stream=events_per_stream)
             running.drive(workload, connections=8, seconds=seconds, seed=turn, warm_up_seconds=warm_up_seconds)
             running.wait_until_nothing_is_due()
-            row = _audit(running)
+            row = run_audit(running)
             rows.append(row)
             say(
                 f"{row.events:,} events of {row.streams:,} streams in {row.seconds:.1f} s: "
@@ -67,7 +67,7 @@ def bench_audit(
         )
 
 
-def _audit(running: Stage) -> AuditRow:
+def run_audit(running: Stage) -> AuditRow:
     began = perf_counter()
     command = [sys.executable, "-m", "metering", "audit", "--json"]
     process = subprocess.Popen(command, env=os.environ | running.environment, stdout=subprocess.PIPE)

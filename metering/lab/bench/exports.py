@@ -64,11 +64,11 @@ def bench_exports(
         fill_month(
             running, customers=customers, lines=lines, charges_per_line=charges_per_line, in_time_order=True
         )
-        _fill_streams(running)
+        fill_streams_of_charges(running)
         close_month(running)
         say(f"stored and closed in {perf_counter() - began:.0f} s")
         rows = [
-            _export(running, kind, format, Path(folder), say) for kind in ExportKind for format in ExportFormat
+            run_export(running, kind, format, Path(folder), say) for kind in ExportKind for format in ExportFormat
         ]
         return ExportsReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
@@ -78,7 +78,7 @@ def bench_exports(
         )
 
 
-def _fill_streams(running: Stage) -> None:
+def fill_streams_of_charges(running: Stage) -> None:
     running.execute("ALTER TABLE streams DROP CONSTRAINT streams_pkey")
     running.execute(_STREAMS)
     running.execute("ALTER TABLE streams ADD PRIMARY KEY (customer_id, stream_id)")
@@ -86,7 +86,7 @@ def _fill_streams(running: Stage) -> None:
     running.execute("CHECKPOINT")
 
 
-def _export(running: Stage, kind: ExportKind, format: ExportFormat, folder: Path, say: Say) -> ExportRow:
+def run_export(running: Stage, kind: ExportKind, format: ExportFormat, folder: Path, say: Say) -> ExportRow:
     out = folder / f"{kind}.{format}"
     arguments = [str(kind), "--period", str(PERIOD), "--format", str(format), "--out", str(out), "--json"]
     environment = {**os.environ, **running.environment}

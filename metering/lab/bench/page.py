@@ -19,6 +19,7 @@ from metering.lab.bench.neighbours import NeighboursReport, counts_of
 from metering.lab.bench.push import PushReport
 from metering.lab.bench.rating import RatingReport
 from metering.lab.bench.resume import ResumeReport
+from metering.lab.bench.speed import SpeedReport
 from metering.lab.bench.totals import TotalsReport
 
 Report = TypeVar("Report", bound=msgspec.Struct)
@@ -37,6 +38,7 @@ def render_page(results: Path) -> str:
     return "\n".join(
         [
             _HEAD,
+            *_speed(_read(results / "speed.json", SpeedReport)),
             *_ingest(_read(results / "ingest.json", IngestReport)),
             *_finalize(_read(results / "finalize.json", FinalizeReport)),
             *_totals(_read(results / "totals.json", TotalsReport)),
@@ -72,6 +74,23 @@ def _table(head: str, rows: Iterable[str], *, texts: int = 1) -> str:
     """A table whose first `texts` columns are text; `head` and `rows` are cells between bars."""
     marks = ["---"] * texts + ["--:"] * (head.count("|") + 1 - texts)
     return "\n".join([f"| {head} |", f"|{'|'.join(marks)}|", *(f"| {row} |" for row in rows)])
+
+
+def _speed(report: SpeedReport) -> list[str]:
+    table = _table(
+        "what | unit | measured | aim | floor | what the floor is | ratio",
+        (
+            f"{row.what} | {row.unit} | {row.measured:,.0f} | {'' if row.aim is None else f'{row.aim:,.0f}'} "
+            f"| {row.floor:,.0f} | {row.floor_is} | {row.ratio:.2f}"
+            for row in report.rows
+        ),
+        texts=2,
+    )
+    note = (
+        "All of it in one run, each figure beside the least that has to be done for it. The ratio is the part of"
+        f" the floor's speed that is reached. The load of the machine was {report.load:.1f} before the run."
+    )
+    return _section("At a glance", report.machine, note, table)
 
 
 def _ingest(report: IngestReport) -> list[str]:

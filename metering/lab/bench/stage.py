@@ -54,9 +54,9 @@ class Stage:
     key: str
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def start_api(self) -> None:
-        """Start an API process, as `metering api` runs it."""
-        arguments = ["api", "--host", HOST, "--port", str(self.port)]
+    def start_api(self, *, processes: int = 1) -> None:
+        """Start the API, as `metering api` runs it."""
+        arguments = ["api", "--host", HOST, "--port", str(self.port), "--processes", str(processes)]
         ready = f"{self.url}/livez"
         self.supervisor.start([metering_child("api", arguments, environment=self.environment, ready_url=ready)])
 
@@ -81,16 +81,19 @@ class Stage:
         seed: int,
         warm_up_seconds: float = 2.0,
         hold_customers: int = 0,
+        port: int | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> Driven:
         """Post a workload from another process; calls `meanwhile` every second until it ends.
+
+        It is posted to the API, or to another server at `port`.
 
         Raises:
             BenchFailedError: the other process failed, or did not end in time.
         """
         order = Order(
             host=HOST,
-            port=self.port,
+            port=port or self.port,
             key=self.key,
             workload=workload,
             connections=connections,

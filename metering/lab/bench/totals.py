@@ -32,6 +32,8 @@ QUERIES: Mapping[str, Mapping[str, str]] = {
         "time_zone": "America/New_York",
         "limit": "1000",
     },
+    "month by day": {**_MONTH, "granularity": "day"},
+    "month by day, in Kolkata": {**_MONTH, "granularity": "day", "time_zone": "Asia/Kolkata"},
     "month by outcome and source": {**_MONTH, "group_by": "outcome,usage_source"},
     "month to date by customer": {**_PART, "group_by": "customer_id"},
     "month to date by model and day": {**_PART, "group_by": "model", "granularity": "day", "limit": "1000"},
@@ -150,6 +152,11 @@ def _timed(what: str, ask: Callable[[], int], *, times: int, say: Say) -> Row:
     row = Row(what=what, rows=found, p50_ms=took[len(took) // 2], p99_ms=took[len(took) * 99 // 100])
     say(f"{what:40} {row.rows:6,} rows  p50 {row.p50_ms:7.1f} ms  p99 {row.p99_ms:7.1f} ms")
     return row
+
+
+def time_question(client: httpx2.Client, what: str, *, times: int) -> float:
+    """The p99 of one of the queries, in milliseconds."""
+    return _timed(what, partial(_rows_of, client, QUERIES[what]), times=times, say=lambda _: None).p99_ms
 
 
 def _rows_of(client: httpx2.Client, question: Mapping[str, str]) -> int:
