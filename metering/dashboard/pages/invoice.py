@@ -17,6 +17,7 @@ from metering.months.line_rates import RateRow, RatesOfLines, quantity_text, rat
 from metering.months.queries.invoices import find_invoice, line_entries
 from metering.months.queries.line_rates import kept_line_rates
 from metering.months.store.invoices import StoredInvoice
+from metering.stripe.bill_to import BillTo
 from metering.stripe.invoice_status import EXPLANATIONS, InvoiceStatus
 from metering.stripe.push import AT_STRIPE, PushState
 from metering.stripe.queries.pushes import PushView, list_drift, push_views, pushed_at
@@ -86,6 +87,7 @@ def invoice(request: PageRequest) -> Page:
             "sync": sync_of(push) if of_staff else None,
             "explanation": EXPLANATIONS[push.state] if of_staff else "",
             "stripe_url": safe_url(push.stripe_url),
+            "bill_to": push.bill_to or BillTo(),
             "customer": get_customer(request.connection, customer_id=mine.customer_id, now=request.now),
             "shown_lines": [each for each in lines if each.line.sum.kind is not LineKind.CARRIED_IN],
             "carried": carried,
