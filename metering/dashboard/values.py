@@ -11,6 +11,12 @@ _CENT = Decimal("0.01")
 _SMALLEST = Decimal("0.0001")
 # Significant digits of an amount below a cent.
 _SMALL_DIGITS = 2
+_WORDS = (
+    (timedelta(days=1), "day"),
+    (timedelta(hours=1), "hour"),
+    (timedelta(minutes=1), "minute"),
+    (timedelta(seconds=1), "second"),
+)
 _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
 
 
@@ -173,6 +179,18 @@ def age(since: timedelta) -> str:
         if since >= unit:
             return f"{since // unit} {name}"
     return f"{max(since // timedelta(seconds=1), 0)} s"
+
+
+def ago(since: timedelta) -> str:
+    """How long ago something was, in words.
+
+    >>> ago(timedelta(seconds=2)), ago(timedelta(seconds=230)), ago(timedelta(hours=1)), ago(-timedelta(days=1))
+    ('2 seconds ago', '3 minutes ago', '1 hour ago', 'just now')
+    """
+    for unit, name in _WORDS:
+        if since >= unit:
+            return f"{counted(since // unit, name)} ago"
+    return "just now"
 
 
 def timestamp(at: datetime) -> str:
