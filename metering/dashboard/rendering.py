@@ -105,6 +105,7 @@ def _environment() -> Environment:
         "cents": lambda cents: values.money(Decimal(cents)),
         "age": values.age,
         "ago": values.ago,
+        "plain_times": values.plain_times,
         "quantity": quantity_text,
     }
     return environment

@@ -208,8 +208,8 @@ def _lines(bill: Bill | None) -> Table:
             for line in lines
         ],
         total={"kind": "Sum", "amount": bill.usd_cents} if bill and lines else None,
-        empty="Nothing is billed: the stream delivered nothing, its cancel policy bills nothing, or it is in the"
-        " backlog.",
+        empty="Nothing is billed: the stream delivered nothing, its cancel policy bills nothing, or its cost is"
+        " not known yet.",
     )
 
 

@@ -1,5 +1,6 @@
 """Values formatted for reading: money, counts, shares, sizes, times."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -7,6 +8,7 @@ from metering.core.money import EXACT, cents_text
 from metering.prices.rates import ALWAYS
 
 _CENT = Decimal("0.01")
+_MACHINE_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00")
 # The smallest amount that columns of small amounts show.
 _SMALLEST = Decimal("0.0001")
 # Significant digits of an amount below a cent.
@@ -196,6 +198,15 @@ def ago(since: timedelta) -> str:
 def timestamp(at: datetime) -> str:
     """A time in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def plain_times(text: str) -> str:
+    """A sentence whose times in UTC are written as everywhere on pages.
+
+    >>> plain_times("dated 2026-11-28T18:44:12.123+00:00, and late")
+    'dated 2026-11-28 18:44:12 UTC, and late'
+    """
+    return _MACHINE_TIME.sub(r"\1 \2 UTC", text)
 
 
 def day(at: datetime) -> str:

@@ -175,12 +175,20 @@ def _timeline(request: PageRequest, stored: StoredInvoice, push: PushView) -> Se
     mine, at_stripe = stored.invoice, push.state in AT_STRIPE
     pushed = pushed_at(request.connection, customer_id=mine.customer_id, invoice_id=mine.invoice_id)
     is_paid, late = push.state is PushState.PAID, shown_status(request, push) == InvoiceStatus.PAST_DUE
-    is_there = at_stripe or pushed is not None
-    steps.append(Step("Pushed", pushed, "" if is_there else "not at Stripe yet", is_there))
+    if not request.is_customers:
+        is_there = at_stripe or pushed is not None
+        steps.append(Step("Pushed", pushed, "" if is_there else "not at Stripe yet", is_there))
     steps.append(Step("Finalized", push.finalized_at, "", at_stripe))
     if push.state in (PushState.VOID, PushState.UNCOLLECTIBLE):
-        return [*steps, Step(push.state.value.capitalize(), None, "at Stripe", True)]
-    undated = "no due date at Stripe" if at_stripe and push.payment_due_at is None else ""
+        return [
+            *steps,
+            Step(push.state.value.capitalize(), None, "" if request.is_customers else "at Stripe", True),
+        ]
+    undated = (
+        request.words("no due date at Stripe", to_customer="no due date")
+        if at_stripe and push.payment_due_at is None
+        else ""
+    )
     steps.append(Step("Due", push.payment_due_at, "past due" if late else undated, is_paid or late))
     steps.append(Step("Paid", push.paid_at, "" if is_paid else "not yet", is_paid))
     return steps

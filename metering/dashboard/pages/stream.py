@@ -47,7 +47,7 @@ def _facts(found: StreamDetails, *, for_customer: bool) -> Sequence[tuple[str, C
     billable = billable_usage(facts)
     rows: list[tuple[str, Cell, Kind]] = [
         ("Customer", customer_cell(facts.customer_id), Kind.TEXT),
-        ("Reason", Cell(stream.state_reason), Kind.TEXT),
+        ("Reason", Cell(None if for_customer else stream.state_reason), Kind.PROSE),
         ("Response model", Cell(end.response_model if end else None), Kind.TEXT),
         ("API key", Cell(start.api_key_id if start else None), Kind.TEXT),
         ("Outcome", Cell(bill.outcome.value if bill and stream.state is not State.OPEN else None), Kind.STATE),
