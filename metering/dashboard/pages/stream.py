@@ -23,7 +23,7 @@ def stream(request: PageRequest) -> Page:
         customer_id=customer_id,
         crumbs=[("Streams", link("streams")), (customer_id, customer_page(customer_id))],
         context={"found": found, "facts": _facts(found, for_customer=request.viewer.customer_id is not None)},
-        tables=[found.lines, found.entries, found.events],
+        tables=[found.lines, found.entries, found.draws, found.events],
     )
 
 
