@@ -1,6 +1,7 @@
 """`GET /v1/invoices`, one invoice, and its usage statement as a PDF or a page."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NotRequired, cast
@@ -102,6 +103,32 @@ class InvoiceLine(TypedDict):
     ]
 
 
+class AddressOfPayer(TypedDict):
+    """An address, as Stripe has it."""
+
+    line1: Annotated[str | None, described("The street, or a post office box.", example="Invalidenstr. 1")]
+    line2: Annotated[str | None, described("The suite or the building.")]
+    postal_code: Annotated[str | None, described("The postal code.", example="10115")]
+    city: Annotated[str | None, described("The city.", example="Berlin")]
+    state: Annotated[str | None, described("The state, the county or the province.")]
+    country: Annotated[str | None, described("The country, by its code of two letters.", example="DE")]
+
+
+class TaxIdOfPayer(TypedDict):
+    """A tax id, as Stripe has it."""
+
+    type: Annotated[str, described("The type of the id, by Stripe's name.", example="eu_vat")]
+    value: Annotated[str, described("The id.", example="DE123456789")]
+
+
+class Payer(TypedDict):
+    """Who an invoice is billed to. Stripe keeps it from the finalization on."""
+
+    name: Annotated[str | None, described("The name at Stripe.", example="Acme Ltd")]
+    address: Annotated[AddressOfPayer | None, described("The address; null where Stripe has none.")]
+    tax_ids: Annotated[list[TaxIdOfPayer], described("The tax ids; empty where Stripe has none.")]
+
+
 class Invoice(TypedDict):
     """An invoice: its lines, how it was rounded, and its state at Stripe.
 
@@ -133,6 +160,7 @@ class Invoice(TypedDict):
     stripe_invoice_id: Annotated[str | None, described("Stripe's invoice; null until there is one.")]
     stripe_number: Annotated[str | None, described("Stripe's number of it.")]
     stripe_url: Annotated[str | None, described("Where the customer sees and pays it.")]
+    bill_to: Annotated[Payer | None, described("Who it is billed to; null until it was read at Stripe.")]
     finalized_at: Annotated[Time | None, described("When it was finalized at Stripe.")]
     payment_due_at: Annotated[Time | None, described("When it has to be paid; null where Stripe has no due date.")]
     paid_at: Annotated[Time | None, described("When it was paid at Stripe.")]
@@ -167,6 +195,7 @@ def invoice_shape(stored: StoredInvoice, push: PushView, rates: RatesOfLines) ->
         "stripe_invoice_id": push.stripe_invoice_id,
         "stripe_number": push.stripe_number,
         "stripe_url": push.stripe_url,
+        "bill_to": cast("Payer", asdict(push.bill_to)) if push.bill_to else None,
         "finalized_at": _time_or_none(push.finalized_at),
         "payment_due_at": _time_or_none(push.payment_due_at),
         "paid_at": _time_or_none(push.paid_at),

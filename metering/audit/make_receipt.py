@@ -6,10 +6,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from metering.audit.receipt import FORMAT, Receipt, ReceiptCard, ReceiptEntry
+from metering.audit.receipt import FORMAT, Receipt, ReceiptCard, ReceiptDraw, ReceiptEntry
+from metering.credits.queries.entries import entries_of_stream
 from metering.ledger.queries.streams import StreamView, get_stream
 from metering.months.queries.invoices import invoice_numbers
 from metering.prices.queries import get_rate_card
+
+# Far more than a stream has adjustments.
+_MOST_DRAWS = 10_000
 
 
 def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, now: datetime) -> Receipt | None:
@@ -20,6 +24,7 @@ def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, no
     facts, bill = view.stream.facts, view.newest_bill
     card = get_rate_card(connection, rate_card_id=bill.rate_card_id) if bill and bill.rate_card_id else None
     entries = list(_entries(view))
+    draws = entries_of_stream(connection, customer_id=customer_id, stream_id=stream_id, limit=_MOST_DRAWS)
     numbers = invoice_numbers(connection, customer_id=customer_id, periods={entry.period for entry in entries})
     return Receipt(
         format=FORMAT,
@@ -42,6 +47,16 @@ def make_receipt(connection: Connection, *, customer_id: str, stream_id: str, no
         clock_ahead_seconds=facts.clock_ahead_seconds,
         start_received_at=facts.start.received_at if facts.start else None,
         end_received_at=facts.end.received_at if facts.end else None,
+        draws=[
+            ReceiptDraw(
+                grant_id=each.grant_id,
+                entry_id=each.entry_id or "",
+                booked_at=each.booked_at,
+                usd_cents=each.usd_cents,
+                left_usd_cents=each.balance_usd_cents,
+            )
+            for each in draws
+        ],
     )
 
 

@@ -37,6 +37,17 @@ class ReceiptEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptDraw:
+    """What a grant paid of a booking, below 0, or got back. `left_usd_cents` is what was left of it then."""
+
+    grant_id: str
+    entry_id: str
+    booked_at: datetime
+    usd_cents: Decimal
+    left_usd_cents: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptCard:
     """The rate card of the newest bill, the source of its prices, and the time when it was added."""
 
@@ -50,8 +61,8 @@ class Receipt:
     """A stream's cost and everything that explains it.
 
     `start` and `end` are the events that win the merge, `delivered` the highest counters. `entries` begin with the
-    charge. `invoice` is the number of the charge's invoice, once there is one. Times of receipt are given only for
-    events whose own time is not believed.
+    charge, `draws` say what grants paid of them. `invoice` is the number of the charge's invoice, once there is
+    one. Times of receipt are given only for events whose own time is not believed.
     """
 
     format: str
@@ -72,6 +83,12 @@ class Receipt:
     clock_ahead_seconds: int | None = None
     start_received_at: datetime | None = None
     end_received_at: datetime | None = None
+    draws: Sequence[ReceiptDraw] = ()
+
+    @property
+    def prepaid_usd_cents(self) -> Decimal:
+        """What grants have paid of the cost."""
+        return EXACT.minus(sum_cents(each.usd_cents for each in self.draws))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,8 @@ def verify(receipt: Receipt) -> list[Check]:
         ("usage x rates gives the lines", _check_lines),
         ("the bookings sum to the cost", _check_entries),
     ]
+    if receipt.draws:
+        checks.append(("the grants pay no more than the cost", _check_draws))
     if receipt.bill is None:
         fault = None if receipt.usd_cents is None else f"the cost is {receipt.usd_cents}, and there is no bill"
         return [Check("a stream without a bill costs nothing", fault)]
@@ -247,6 +266,15 @@ def _line_text(line: ChargeLine | None) -> str:
         return "nothing"
     unit = "M" if line.usd_per_hour is None else "h"
     return f"{line.quantity} x ${cents_text(line.usd)}/{unit} = {cents_text(line.usd_cents)} cents"
+
+
+def _check_draws(receipt: Receipt, bill: Bill) -> Iterable[str]:  # noqa: ARG001 - as all checks
+    booked = {entry.id for entry in receipt.entries}
+    faults = [f"{each.grant_id} pays for {each.entry_id}" for each in receipt.draws if each.entry_id not in booked]
+    paid, cost = receipt.prepaid_usd_cents, receipt.usd_cents or ZERO
+    if not ZERO <= paid <= max(cost, ZERO):
+        faults.append(f"grants paid {cents_text(paid)} cents of a cost of {cents_text(cost)}")
+    return faults
 
 
 def _check_entries(receipt: Receipt, bill: Bill) -> Iterable[str]:

@@ -8,7 +8,7 @@ import msgspec
 
 from metering.audit.receipt import FORMAT, Check, Receipt, facts_of_receipt, verify
 from metering.core.errors import MeteringError
-from metering.core.money import EXACT, cents_text
+from metering.core.money import EXACT, ZERO, cents_text
 from metering.events.events import EVIDENCE, Inlet
 from metering.events.usage import TIMED_KINDS
 from metering.prices.rates import unit_name
@@ -51,6 +51,7 @@ def verify_document(document: bytes) -> list[Check]:
         given = msgspec.json.decode(document)
         if not isinstance(given, dict) or given.get("format") != FORMAT:
             raise UnreadableReceiptError(f"not a receipt: `format` is not {FORMAT!r}")
+        given.setdefault("draws", [])  # receipts of earlier releases have none
         receipt = msgspec.convert(given, Receipt, strict=False)
     except msgspec.DecodeError as error:
         raise UnreadableReceiptError(f"not a receipt: {error}") from error
@@ -119,4 +120,16 @@ def _text(receipt: Receipt) -> Iterator[str]:
         what = entry.reason + note
         yield f"{entry.booked_at:%Y-%m-%d} {what:<39}{cents_text(entry.usd_cents):>24}  {entry.id}{where}"
     yield f"{'cost':<50}{cents_text(receipt.usd_cents) if receipt.usd_cents is not None else '-':>24}"
+    yield from _draws(receipt)
     yield f"Invoice  {receipt.invoice or 'none yet'}"
+
+
+def _draws(receipt: Receipt) -> Iterator[str]:
+    """What grants paid of the cost, and what is left to be invoiced."""
+    for draw in receipt.draws:
+        what = f"{'paid by' if draw.usd_cents < 0 else 'back to'} {draw.grant_id}"
+        left = f"{cents_text(draw.left_usd_cents)} left"
+        yield f"{draw.booked_at:%Y-%m-%d} {what:<39}{cents_text(draw.usd_cents):>24}  for {draw.entry_id}, {left}"
+    if receipt.draws:
+        due = EXACT.subtract(receipt.usd_cents or ZERO, receipt.prepaid_usd_cents)
+        yield f"{'to be invoiced':<50}{cents_text(due):>24}"

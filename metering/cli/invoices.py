@@ -1,6 +1,7 @@
 """`metering invoices list` and `metering invoices show`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from metering.months.store.invoices import StoredInvoice
 from metering.server.bootstrap import build_service
 from metering.server.settings import load_settings
 from metering.server.terminal.output import show, show_one
+from metering.stripe.bill_to import BillTo
 from metering.stripe.push import PushState
 from metering.stripe.queries.pushes import PushView, push_views
 
@@ -100,7 +102,9 @@ def show_it(
     if as_json:
         show_one({**_row(found, push), **_details(found, push), "lines": lines}, as_json=True)
         return
-    show_one({**_row(found, push), **_details(found, push)}, as_json=False)
+    bill_to = push.bill_to or BillTo()
+    payer = {"bill_to": ", ".join(filter(None, (bill_to.name, *bill_to.lines))) or None}
+    show_one({**_row(found, push), **_details(found, push), **payer}, as_json=False)
     print()
     rows = [row for line in found.invoice.lines for row in _line_rows(line, rates.get(line.sum.line_key, ()))]
     show(rows, as_json=False, empty="no lines", important=("line", "usd_cents", "rate", "quantity"))
@@ -159,6 +163,7 @@ def _details(stored: StoredInvoice, push: PushView) -> dict[str, Any]:
         "seal": stored.closed.seal.hex(),
         "stripe_invoice_id": push.stripe_invoice_id,
         "stripe_url": push.stripe_url,
+        "bill_to": asdict(push.bill_to) if push.bill_to else None,
         "payment_due_at": push.payment_due_at.isoformat() if push.payment_due_at else None,
         "paid_at": push.paid_at.isoformat() if push.paid_at else None,
         "problem": push.problem,

@@ -33,6 +33,7 @@ from metering.server.settings import load_settings
 from metering.server.terminal.output import print_json, say, show, show_one
 from metering.streams.accrue_streams import accrue_stream
 from metering.streams.bill import Bill
+from metering.streams.settlement import accrue
 from metering.streams.store.streams import StoredStream
 from metering.streams.stream import billable_usage
 
@@ -60,16 +61,15 @@ def list_them(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List final streams with their cost, latest first.
+    """List final streams with their cost, or those in progress with what they cost so far, latest first.
 
     Streams that need attention are in `metering backlog list`.
     """
     now = utc_now()
     if in_progress:
-        with database() as connection:
-            waiting = list_under_way(connection, where=OpenFilter(customer_id=customer), limit=limit)
-        rows = [_in_progress(each) for each in waiting]
-        show(rows, as_json=as_json, empty="no stream is in progress", important=_IDENTITY)
+        if any(each is not None for each in (period, since, until, outcome)):
+            raise typer.BadParameter("a stream in progress has no end yet", param_hint="--in-progress")
+        _list_in_progress(OpenFilter(customer_id=customer, provider=provider, model=model), limit, as_json=as_json)
         return
     if period is not None and (since is not None or until is not None):
         raise typer.BadParameter("give either --period or --since and --until", param_hint="--period")
@@ -91,6 +91,17 @@ def list_them(
     empty = f"no final stream ended from {from_:%Y-%m-%d %H:%M} to {to:%Y-%m-%d %H:%M} UTC with these filters"
     show([_final(each) for each in found], as_json=as_json, empty=empty, important=important)
     if len(found) == limit:
+        say(f"the latest {limit:,} are shown: --limit shows more")
+
+
+def _list_in_progress(where: OpenFilter, limit: int, *, as_json: bool) -> None:
+    service = build_service(load_settings())
+    with transaction(service.engine) as connection:
+        waiting = list_under_way(connection, where=where, limit=limit)
+        prices = service.price_books.current(connection)
+    rows = [_in_progress(each, accrue(facts=each.facts, prices=prices)) for each in waiting]
+    show(rows, as_json=as_json, empty="no stream is in progress", important=(*_IDENTITY, "accrued_usd_cents"))
+    if len(waiting) == limit:
         say(f"the latest {limit:,} are shown: --limit shows more")
 
 
@@ -156,16 +167,20 @@ def _final(found: FoundStream) -> dict[str, Any]:
     }
 
 
-def _in_progress(stream: StoredStream) -> dict[str, Any]:
+def _in_progress(stream: StoredStream, accrued: Bill | None) -> dict[str, Any]:
     facts = stream.facts
     start = facts.start.event if facts.start else None
+    usage = accrued.usage if accrued else billable_usage(facts).usage
     return {
         "last_event_at": time_text(facts.last_event_at),
         "customer_id": facts.customer_id,
         "stream_id": facts.stream_id,
         "state": stream.state.value,
         "model": start.model if start else None,
-        "output_tokens": facts.delivered.output_tokens if facts.delivered else None,
+        "accrued_usd_cents": cents_text(accrued.usd_cents) if accrued else None,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "provider": start.provider if start else None,
     }
 
 

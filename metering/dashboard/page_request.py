@@ -54,6 +54,15 @@ class PageRequest:
         """How many rows to read at once of a list with pages: `shown`, or more for the table's file."""
         return _ROWS_PER_READ if self.query.get("csv") == table else shown
 
+    @property
+    def is_customers(self) -> bool:
+        """Whether the viewer is a customer, who sees its own and nothing of how the service is run."""
+        return self.viewer.customer_id is not None
+
+    def words(self, to_staff: str, *, to_customer: str) -> str:
+        """A text that says to staff what to do, and to a customer what it means."""
+        return to_customer if self.is_customers else to_staff
+
     def list_limit(self, table: str, shown: int) -> int:
         """How many rows to read of a list without pages: `shown`, or more for the table's file."""
         return _MAX_ROWS if self.query.get("csv") == table else shown

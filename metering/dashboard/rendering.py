@@ -102,9 +102,10 @@ def _environment() -> Environment:
         "exact_money": values.exact_money,
         "count": values.count,
         "counted": values.counted,
-        "timestamp": values.timestamp,
         "cents": lambda cents: values.money(Decimal(cents)),
         "age": values.age,
+        "ago": values.ago,
+        "plain_times": values.plain_times,
         "quantity": quantity_text,
     }
     return environment

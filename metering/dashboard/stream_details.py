@@ -11,11 +11,13 @@ from metering.access.scopes import Scope
 from metering.audit.make_receipt import make_receipt
 from metering.audit.receipt import Check, Receipt
 from metering.audit.receipt_document import receipt_document, verify_document
+from metering.core.money import EXACT, ZERO
+from metering.credits.queries.balances import balance_now
 from metering.dashboard.errors import NotFoundError
-from metering.dashboard.links import line_page, rate_page
+from metering.dashboard.links import grant_page, line_page, rate_page
 from metering.dashboard.page_request import OPEN_PARAMETERS, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Table
-from metering.dashboard.values import counted, duration
+from metering.dashboard.values import counted, duration, exact_money
 from metering.events.read_stream_events import read_stream_events
 from metering.events.usage import TIMED_KINDS
 from metering.ledger.queries.streams import StreamView, get_stream
@@ -66,6 +68,7 @@ class StreamDetails:
     checks: Sequence[Check]
     lines: Table
     entries: Table
+    draws: Table
     events: Table
     shown_events: Sequence[ShownEvent]
     rates: str | None
@@ -124,6 +127,7 @@ def read_details(
         checks=verify_document(receipt_document(receipt)),
         lines=_lines(bill),
         entries=_entries(request, receipt),
+        draws=_draws(request, receipt),
         events=table,
         shown_events=shown,
         rates=_rates(request, receipt),
@@ -208,8 +212,8 @@ def _lines(bill: Bill | None) -> Table:
             for line in lines
         ],
         total={"kind": "Sum", "amount": bill.usd_cents} if bill and lines else None,
-        empty="Nothing is billed: the stream delivered nothing, its cancel policy bills nothing, or it is in the"
-        " backlog.",
+        empty="Nothing is billed: the stream delivered nothing, its cancel policy bills nothing, or its cost is"
+        " not known yet.",
     )
 
 
@@ -243,6 +247,41 @@ def _entries(request: PageRequest, receipt: Receipt) -> Table:
         ],
         total={"booked_at": None, "what": "Cost", "amount": receipt.usd_cents} if receipt.entries else None,
         empty="No entries yet. A stream is charged when it is finalized.",
+    )
+
+
+def _draws(request: PageRequest, receipt: Receipt) -> Table:
+    """What grants paid of the cost, what is left of each, and what is to be invoiced."""
+    may_see = request.viewer.may(Scope.CREDITS_READ)
+    asks = may_see and receipt.draws
+    found = balance_now(request.connection, customer_id=receipt.customer_id, at=request.now) if asks else ()
+    left = {each.grant.grant_id: each.balance_usd_cents for each in found}
+    due = EXACT.subtract(receipt.usd_cents or ZERO, receipt.prepaid_usd_cents)
+    return Table(
+        name="draws",
+        title="Paid by prepaid credit",
+        columns=[
+            Column("booked_at", "Booked", Kind.TIME),
+            Column("paid", "Paid", Kind.EXACT_MONEY),
+            Column("grant_id", "Grant", Kind.CODE),
+            Column("then", "Left of it then", Kind.EXACT_MONEY),
+            *([Column("now", "Left of it now", Kind.EXACT_MONEY)] if may_see else []),
+            Column("entry_id", "For", Kind.CODE),
+        ],
+        rows=[
+            {
+                "booked_at": each.booked_at,
+                "paid": EXACT.minus(each.usd_cents),
+                "grant_id": Cell(each.grant_id, grant_page(each.grant_id) if may_see else None),
+                "then": each.left_usd_cents,
+                "now": left.get(each.grant_id, ZERO),
+                "entry_id": each.entry_id,
+            }
+            for each in receipt.draws
+        ],
+        total={"booked_at": None, "paid": receipt.prepaid_usd_cents} if receipt.draws else None,
+        empty="No grant paid for it.",
+        note=f"{exact_money(due)} of the cost is to be invoiced." if receipt.draws else "",
     )
 
 

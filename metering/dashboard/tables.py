@@ -31,6 +31,8 @@ class Kind(StrEnum):
     CHANGE = "change"
     PERCENT = "percent"
     TIME = "time"
+    # How long ago it was, on pages that reload themselves.
+    AGO = "ago"
     DAY = "day"
     STATE = "state"
     # Dollars per unit, as text with every digit.
@@ -50,7 +52,8 @@ class Cell:
 
     A cell of a `customer` gets the customer's name when the page is rendered. `sort` is what it sorts by, if that
     is not the value. `more` are lines that it shows on request. `under` is a detail beneath it. `sheet` is the
-    address of what opens beside the list in place of the link.
+    address of what opens beside the list in place of the link. `at` is the time that a text such as "1 hour ago"
+    means.
     """
 
     value: Value
@@ -62,6 +65,7 @@ class Cell:
     more: Sequence[str] = ()
     under: str | None = None
     sheet: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Column:
     @property
     def largest_first(self) -> bool:
         """Whether people want its largest values first: amounts, counts, times."""
-        return self.numeric or self.kind in (Kind.TIME, Kind.DAY)
+        return self.numeric or self.kind in (Kind.TIME, Kind.AGO, Kind.DAY)
 
 
 Row: TypeAlias = Mapping[str, Value | Cell]

@@ -1,5 +1,6 @@
 """Values formatted for reading: money, counts, shares, sizes, times."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -7,10 +8,17 @@ from metering.core.money import EXACT, cents_text
 from metering.prices.rates import ALWAYS
 
 _CENT = Decimal("0.01")
+_MACHINE_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00")
 # The smallest amount that columns of small amounts show.
 _SMALLEST = Decimal("0.0001")
 # Significant digits of an amount below a cent.
 _SMALL_DIGITS = 2
+_WORDS = (
+    (timedelta(days=1), "day"),
+    (timedelta(hours=1), "hour"),
+    (timedelta(minutes=1), "minute"),
+    (timedelta(seconds=1), "second"),
+)
 _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
 
 
@@ -175,9 +183,30 @@ def age(since: timedelta) -> str:
     return f"{max(since // timedelta(seconds=1), 0)} s"
 
 
+def ago(since: timedelta) -> str:
+    """How long ago something was, in words.
+
+    >>> ago(timedelta(seconds=2)), ago(timedelta(seconds=230)), ago(timedelta(hours=1)), ago(-timedelta(days=1))
+    ('2 seconds ago', '3 minutes ago', '1 hour ago', 'just now')
+    """
+    for unit, name in _WORDS:
+        if since >= unit:
+            return f"{counted(since // unit, name)} ago"
+    return "just now"
+
+
 def timestamp(at: datetime) -> str:
     """A time in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def plain_times(text: str) -> str:
+    """A sentence whose times in UTC are written as everywhere on pages.
+
+    >>> plain_times("dated 2026-11-28T18:44:12.123+00:00, and late")
+    'dated 2026-11-28 18:44:12 UTC, and late'
+    """
+    return _MACHINE_TIME.sub(r"\1 \2 UTC", text)
 
 
 def day(at: datetime) -> str:

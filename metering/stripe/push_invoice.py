@@ -40,7 +40,7 @@ from metering.stripe.store.operations import (
     begin_operation,
     confirm_creation,
 )
-from metering.stripe.store.pushes import ClaimedPush, park_push, record_push
+from metering.stripe.store.pushes import ClaimedPush, park_push, read_back_columns, record_push
 
 log = logging.getLogger(__name__)
 
@@ -290,7 +290,7 @@ class Push:
             stripe_invoice_id=snapshot.stripe_invoice_id,
             stripe_number=snapshot.number,
             stripe_url=snapshot.url,
-            **snapshot.payment_dates,
+            **read_back_columns(snapshot.read_back),
             problem=None,
             attempts=0,
             failures=0,

@@ -24,7 +24,7 @@ from metering.stripe.queries.reconciliations import (
 )
 from metering.stripe.repair_drift import NO_REPAIRS, Caps, over_caps, repair_drift
 from metering.stripe.snapshot import Snapshot
-from metering.stripe.store.pushes import record_payment_dates, record_relinked
+from metering.stripe.store.pushes import read_back_columns, record_read_back, record_relinked
 from metering.stripe.store.reconciliations import (
     FoundDrift,
     add_findings,
@@ -50,8 +50,8 @@ class Reconciliation:
 
     `ours_cents` and `theirs_cents` are the sums of all compared invoices, in whole cents. `repaired` has the
     numbers of the repaired findings. `relinked` has the invoices that are at a former Stripe customer, which is
-    reported once. `problem` says why a requested repair was not attempted. `dated` has the invoices whose due date
-    or payment is another one at Stripe than was last read.
+    reported once. `problem` says why a requested repair was not attempted. `read_back` has what Stripe now
+    says of the dates and the payers of invoices, where that has changed.
     """
 
     reconciliation_id: str
@@ -63,7 +63,7 @@ class Reconciliation:
     repaired: set[int] = field(default_factory=set)
     relinked: list[Mapping[str, str]] = field(default_factory=list)
     problem: str | None = None
-    dated: list[Mapping[str, object]] = field(default_factory=list)
+    read_back: list[Mapping[str, object]] = field(default_factory=list)
 
     @property
     def left(self) -> list[FoundDrift]:
@@ -113,7 +113,7 @@ def reconcile(
     with transaction(pusher.engine) as connection:
         add_findings(connection, reconciliation_id, report.found, now=now)
         record_relinked(connection, report.relinked)
-        record_payment_dates(connection, report.dated)
+        record_read_back(connection, report.read_back)
     if repair:
         _repair(pusher, report, caps, requested_by, progress)
     with transaction(pusher.engine) as connection:
@@ -182,7 +182,7 @@ def _compare_one(
     report.theirs_cents += sum(each.net for each in snapshots)
     for finding in drift_of(pusher, invoice, snapshots):
         report.add(invoice, finding)
-    _compare_dates(report, invoice, snapshots)
+    _compare_read_back(report, invoice, snapshots)
     former = former_customer(
         invoice.state, pushed_to=invoice.pushed_to, linked=invoice.stripe_customer_id, snapshots=snapshots
     )
@@ -197,17 +197,18 @@ def _compare_one(
         )
 
 
-def _compare_dates(report: Reconciliation, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]) -> None:
-    """Note the due date and the payment of an invoice that Stripe has in the state that we know."""
+def _compare_read_back(report: Reconciliation, invoice: ReconciledInvoice, snapshots: Sequence[Snapshot]) -> None:
+    """Note the dates and the payer of an invoice that Stripe has in the state that we know."""
     for each in snapshots:
         known = (each.stripe_invoice_id, state_at_stripe(each.status)) == (
             invoice.stripe_invoice_id,
             invoice.state,
         )
-        if known and each.payment_dates != invoice.payment_dates:
+        if known and each.read_back != invoice.read_back:
             mine = invoice.stored.invoice
             key = {"customer_id": mine.customer_id, "invoice_id": mine.invoice_id}
-            report.dated.append({**key, "state": invoice.state.value, **each.payment_dates})
+            columns = read_back_columns(each.read_back)
+            report.read_back.append({**key, "state": invoice.state.value, **columns})
 
 
 def _read_again(pusher: Pusher, invoice: ReconciledInvoice) -> Sequence[Snapshot]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from metering.stripe.bill_to import BillTo
+
 
 class StripeStatus(StrEnum):
     """The status of an invoice at Stripe."""
@@ -27,11 +29,22 @@ class SnapshotLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBack:
+    """What only Stripe knows of an invoice: when it was finalized, is due and was paid, and who is billed."""
+
+    finalized_at: datetime | None = None
+    payment_due_at: datetime | None = None
+    paid_at: datetime | None = None
+    bill_to: BillTo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """An invoice at Stripe with all of its lines.
 
     `subtotal` is the sum of the lines. `credited` is the sum of its credit notes, which do not change `subtotal`.
-    `due_at` is when it has to be paid: Stripe has none for an invoice that it charges to a card.
+    `due_at` is when it has to be paid: Stripe has none for an invoice that it charges to a card. `bill_to` is None
+    in snapshots that older code stored.
     """
 
     stripe_invoice_id: str
@@ -49,6 +62,7 @@ class Snapshot:
     finalized_at: datetime | None = None
     due_at: datetime | None = None
     paid_at: datetime | None = None
+    bill_to: BillTo | None = None
 
     @property
     def finalized(self) -> bool:
@@ -56,13 +70,11 @@ class Snapshot:
         return self.status is not StripeStatus.DRAFT
 
     @property
-    def payment_dates(self) -> Mapping[str, datetime | None]:
-        """When it was finalized, is due and was paid, as columns of a push."""
-        return {
-            "finalized_at": self.finalized_at,
-            "payment_due_at": self.due_at,
-            "paid_at": self.paid_at,
-        }
+    def read_back(self) -> ReadBack:
+        """What a push keeps of it."""
+        return ReadBack(
+            finalized_at=self.finalized_at, payment_due_at=self.due_at, paid_at=self.paid_at, bill_to=self.bill_to
+        )
 
     @property
     def net(self) -> int:

@@ -12,6 +12,7 @@ API: dict[tuple[str, str], str | None] = {
     ("POST", "/v3/openmeter/events"): "events:write",
     ("POST", "/v1/traces"): "events:write",
     ("POST", "/v1/logs"): "events:write",
+    ("GET", "/v1/streams"): "streams:read",
     ("GET", "/v1/streams/{customer_id}/{stream_id}/events"): "streams:read",
     ("POST", "/v1/streams/{customer_id}/{stream_id}/resolution"): "corrections:write",
     ("GET", "/v1/streams/{customer_id}/{stream_id}/receipt"): "streams:read",

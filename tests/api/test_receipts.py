@@ -1,6 +1,7 @@
 """A receipt can be redone by anyone, without a database; whatever is changed in it is found."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,3 +146,46 @@ def test_a_reader_of_another_customer_gets_no_receipt(api: Api) -> None:
     with api.client_with(Role.READ, "bolt") as bound:
         assert bound.get("/v1/streams/acme/plain/receipt").status_code == 403
     assert api.client.get("/v1/streams/acme/none/receipt").status_code == 404
+
+
+def granted(api: Api, cents: str, *, key: str) -> str:
+    body = {"customer_id": "acme", "amount_usd_cents": cents, "paid_usd_cents": "0", "funding": "none"}
+    put(api, "/v1/customers/acme", name="Acme")
+    answer = api.client.post("/v1/grants", json={**body, "reason": "test"}, headers={"idempotency-key": key})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["grant_id"])
+
+
+def test_a_receipt_says_which_grants_paid_of_which_booking_and_what_they_had_left(api: Api) -> None:
+    first, second = granted(api, "0.3", key="a"), granted(api, "0.1", key="b")
+    bill(api, stream("s"))
+    document = receipt(api, "s")
+    charge = document["entries"][0]["id"]
+    names = ("grant_id", "entry_id", "usd_cents", "left_usd_cents")
+    drawn = [tuple(each[name] for name in names) for each in document["draws"]]
+    assert drawn == [(first, charge, "-0.3", "0"), (second, charge, "-0.1", "0")]
+    assert faults(document) == []
+    answer = api.client.get("/v1/streams/acme/s/receipt", headers={"accept": "text/plain"}).text
+    assert re.search(rf"paid by {first} +-0.3  for {charge}, 0 left", answer)
+    assert re.search(r"to be invoiced +0.0985", answer)
+    document["draws"][0]["usd_cents"] = "-0.4"
+    assert faults(document) == ["grants paid 0.5 cents of a cost of 0.4985"]
+
+
+def test_a_credit_gives_back_to_the_grant_and_the_receipt_says_so(api: Api) -> None:
+    grant = granted(api, "10", key="a")
+    bill(api, stream("s"))
+    adjust(api, kind="credit", usd_cents="-0.2", stream_id="s")
+    document = receipt(api, "s")
+    assert [(each["grant_id"], each["usd_cents"], each["left_usd_cents"]) for each in document["draws"]] == [
+        (grant, "-0.4985", "9.5015"),
+        (grant, "0.2", "9.7015"),
+    ]
+    assert faults(document) == []
+
+
+def test_a_receipt_of_a_release_without_grants_is_still_read(api: Api) -> None:
+    bill(api, stream("s"))
+    document = receipt(api, "s")
+    assert document.pop("draws") == []
+    assert faults(document) == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from metering.audit.receipt import FORMAT, Receipt, ReceiptCard, ReceiptEntry, verify
+from metering.audit.receipt import FORMAT, Receipt, ReceiptCard, ReceiptDraw, ReceiptEntry, verify
 from metering.events.events import Outcome, UsageSource
 from metering.events.usage import Usage, UsageKind
 from metering.prices.cancel_policies import CancelPolicy
@@ -19,12 +19,13 @@ from metering.streams.stream import Delivered
 from tests.builders.bills import bill_of, charge_line
 from tests.builders.events import T0, end, start
 
-USAGE, CARD, RULE, LINES, BOOKINGS = (
+USAGE, CARD, RULE, LINES, BOOKINGS, DRAWS = (
     "the events give the billed usage",
     "the rate card has the id of its content and was in force",
     "the rate card has a rule for the model's name",
     "usage x rates gives the lines",
     "the bookings sum to the cost",
+    "the grants pay no more than the cost",
 )
 
 
@@ -106,6 +107,21 @@ def carded(**changes: Any) -> Callable[[Receipt], Receipt]:
         return replace(receipt, rate_card=replace(receipt.rate_card, card=card))
 
     return apply
+
+
+def draw(cents: str, *, number: int = 0) -> ReceiptDraw:
+    return ReceiptDraw(
+        grant_id="gr_1", entry_id=f"e{number}", booked_at=T0, usd_cents=Decimal(cents), left_usd_cents=Decimal(1)
+    )
+
+
+def test_what_grants_paid_of_the_cost_is_checked_where_they_did() -> None:
+    paid = replace(genuine(), draws=[draw("-0.5"), draw("-0.04835", number=1), draw("0.1", number=2)])
+    assert [check.name for check in verify(paid)] == [USAGE, CARD, RULE, LINES, BOOKINGS, DRAWS]
+    assert faulty(paid) == set()
+    assert paid.prepaid_usd_cents == paid.usd_cents
+    for forged in ([draw("-0.6")], [draw("0.1")], [draw("-0.1", number=9)]):
+        assert faulty(replace(genuine(), draws=forged)) == {DRAWS}
 
 
 def test_a_genuine_receipt_has_no_fault() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 from redis import Redis
@@ -58,9 +59,10 @@ class Months(Books):
         self.receive(events)
         self.finalize(now=max(at, NOVEMBER) + timedelta(days=15))
 
-    def link(self, customer_id: str) -> str:
-        """Make the customer one at Stripe."""
-        stripe_customer_id = self.stripe.client.v1.customers.create({"name": customer_id}).id
+    def link(self, customer_id: str, **given: Any) -> str:
+        """Make the customer one at Stripe, with what is given."""
+        params: Any = {"name": customer_id, **given}
+        stripe_customer_id = self.stripe.client.v1.customers.create(params).id
         details = CustomerDetails(stripe_customer_id=stripe_customer_id)
         put_customer(engine=self.service.engine, customer_id=customer_id, details=details, now=utc_now())
         return stripe_customer_id

@@ -8,7 +8,7 @@ import pytest
 
 from metering.core.clock import utc_now
 from tests.builders import Months, end, start
-from tests.builders.events import NOW
+from tests.builders.events import NOW, delivered
 from tests.command_line import CommandLine
 from tests.database import Database
 from tests.local_stripe import KEY
@@ -62,6 +62,15 @@ def test_a_stream_in_progress_has_no_outcome_and_no_end(metering: CommandLine, m
     shown = metering.json("streams", "show", "acme", "s-3")
     assert (shown["state"], shown["outcome"], shown["ended_at"]) == ("open", None, None)
     assert shown["accrued_usd_cents"] is not None
+
+
+def test_streams_in_progress_are_listed_with_what_they_cost_so_far(metering: CommandLine, months: Months) -> None:
+    months.receive([start("s-3"), delivered("s-3")])
+    (found,) = metering.json("streams", "list", "--in-progress", "--model", "claude-opus-4.7")
+    assert (found["stream_id"], found["state"], found["accrued_usd_cents"]) == ("s-3", "open", "0.456")
+    assert metering.json("streams", "list", "--in-progress", "--model", "gpt-5.5") == []
+    refused = metering("streams", "list", "--in-progress", "--period", "2026-11", exits=2)
+    assert "no end yet" in refused.stderr
 
 
 def test_a_changed_receipt_is_explained_in_figures(metering: CommandLine, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Credits on the dashboard: the balance and when it runs out; grants made, voided and refunded once."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from metering.access.scopes import Role
 from tests.builders.posted import stream
 from tests.dashboard.browsing import Browser, browse
-from tests.dashboard.reading import hidden_fields
+from tests.dashboard.reading import hidden_fields, rows_of
 from tests.running_api import Api, bill
 
 
@@ -133,3 +134,23 @@ def test_a_customer_sees_its_own_balance_and_cannot_change_it(api: Api, admin: B
     other = browse(api, Role.READ, customer_id="globex")
     assert other.http.get("/dashboard/grant", params={"grant_id": grant["grant_id"]}).status_code == 404
     assert other.http.get("/dashboard/credits", params={"customer_id": "acme"}).status_code == 404
+
+
+def test_the_page_of_a_stream_says_which_grant_paid_for_it_and_what_is_left(api: Api, admin: Browser) -> None:
+    assert "Paid by prepaid credit" not in admin.get("stream", customer_id="acme", stream_id="s").text
+    make(admin, usd="0.01", paid_usd="0", funding="none")
+    (grant,) = grants(api)
+    for stream_id in ("t", "u"):
+        bill(api, stream(stream_id))
+    for path in ("stream", "stream/sheet"):
+        page = admin.get(path, customer_id="acme", stream_id="t").text
+        part = page[page.index("Paid by prepaid credit") :]
+        assert f"/dashboard/grant?grant_id={grant['grant_id']}" in part
+        exactly = re.findall(r'title="([^"]+) exactly"', part)
+        assert exactly == ["$0.004985", "$0.005015", "$0.00003", "$0.004985"]
+        assert "$0.00 of the cost is to be invoiced." in part
+    bill(api, stream("v"))
+    page = admin.get("stream", customer_id="acme", stream_id="v").text
+    assert "$0.004955 of the cost is to be invoiced." in page
+    (row,) = rows_of(admin.get("stream", customer_id="acme", stream_id="v", csv="draws").text)
+    assert (row["paid_usd"], row["then_usd"], row["grant_id"]) == ("0.00003", "0", grant["grant_id"])

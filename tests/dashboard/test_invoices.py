@@ -139,6 +139,20 @@ def test_an_invoice_shows_quantity_times_rate_and_its_way_to_the_payment(months:
     assert sum(Decimal(row["amount_usd"]) for row in rates) == sum(Decimal(row["exact_usd"]) for row in lines)
 
 
+def test_an_invoice_names_who_it_is_billed_to_with_address_and_tax_id(months: Months, admin: Browser) -> None:
+    months.use("acme")
+    address = {"line1": "Invalidenstr. 1", "postal_code": "10115", "city": "Berlin", "country": "DE"}
+    months.link("acme", name="<Acme> GmbH", address=address, tax_id_data=[{"type": "eu_vat", "value": "DE1"}])
+    months.close_november()
+    (number,) = (row[0] for row in months.rows("SELECT number FROM invoices"))
+    assert "<dt>Address</dt>" not in admin.get("invoice", invoice_id=str(number)).text
+    months.push_all()
+    page = admin.get("invoice", invoice_id=str(number)).text
+    assert "<dt>Name</dt><dd>&lt;Acme&gt; GmbH</dd>" in page
+    assert "<dt>Address</dt><dd>Invalidenstr. 1<br>10115 Berlin<br>DE</dd>" in page
+    assert "<dt>Tax ID</dt><dd>EU VAT DE1</dd>" in page
+
+
 def test_a_paid_invoice_has_the_time_of_its_payment_in_its_timeline(months: Months, admin: Browser) -> None:
     months.month("acme")
     months.push_all(days_until_due=14)

@@ -45,6 +45,7 @@ def test_an_invoice_is_shown_with_its_lines_rounding_and_place_at_stripe(months:
         {"kind": "output", "quantity": 40_000, "usd_per_million": "25", "usd_per_hour": None, "usd_cents": "100"},
     ]
     assert invoice["finalized_at"] is not None
+    assert invoice["bill_to"] == {"name": "acme", "address": None, "tax_ids": []}
     assert (invoice["payment_due_at"], invoice["paid_at"]) == (None, None)
     for name in (invoice["invoice_id"], invoice["number"]):
         assert api.client.get(f"/v1/invoices/{name}").json() == invoice

@@ -57,7 +57,12 @@ def statement(
     stored = StoredInvoice(invoice=invoice, number="2026-10-000007", closed=closed, created_at=END)
     issuer = Issuer(name="Gateway Inc.", address=["1 Main Street", "Springfield"])
     return usage_statement(
-        stored=stored, rates=rates or {}, issuer=issuer, customer_name=name, stripe_number="ABC-0001"
+        stored=stored,
+        rates=rates or {},
+        issuer=issuer,
+        customer_name=name,
+        customer_address=["Invalidenstr. 1", "10115 Berlin"],
+        stripe_number="ABC-0001",
     )
 
 
@@ -73,8 +78,7 @@ def test_it_says_who_what_when_and_how_much(render: object) -> None:
     for text in (
         "Usage statement",
         "2026-10-000007",
-        "Acme Ltd",
-        "acme",
+        "Acme Ltd Invalidenstr. 1 10115 Berlin acme",
         "Gateway Inc.",
         "Springfield",
         "1 October 2026 to 31 October 2026 (Europe/Berlin)",

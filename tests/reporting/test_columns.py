@@ -57,6 +57,6 @@ def test_the_page_has_the_very_views_and_columns_of_the_database(columns: Column
 def test_the_queries_on_the_page_run_for_a_reader(database: Database) -> None:
     blocks = [block for block in re.findall(r"```sql\n(.+?)```", PAGE, re.DOTALL) if "CREATE ROLE" not in block]
     queries = [query for block in blocks for query in block.split(";") if query.strip()]
-    assert len(queries) == 4
+    assert len(queries) == 5
     for query in queries:
         assert read(database, query) == []

@@ -52,6 +52,17 @@ PROMISED = {
     "deferred_revenue": "period text, customer_id text, customer_name text, grant_id text, funding text, "
     "expires_at timestamptz, opening_cents bigint, sold_cents bigint, recognised_cents bigint, "
     "breakage_cents bigint, refunded_cents bigint, closing_cents bigint, closing_usd numeric",
+    "budgets": "budget_id text, customer_id text, customer_name text, scope text, api_key_id text, tag_name text, "
+    "tag_value text, window text, action text, ended_at timestamptz, is_current boolean, starts_at "
+    "timestamptz, ends_at timestamptz, limit_usd_cents numeric, limit_usd numeric, spent_usd_cents "
+    "numeric, spent_usd numeric, held_usd_cents numeric, held_usd numeric, headroom_usd_cents numeric, "
+    "headroom_usd numeric",
+    "holds": "customer_id text, customer_name text, stream_id text, mode text, state text, is_stopped boolean, "
+    "made_at timestamptz, expires_at timestamptz, closed_at timestamptz, covers_output_tokens bigint, "
+    "budgets text, held_usd_cents numeric, held_usd numeric, settled_usd_cents numeric, settled_usd "
+    "numeric",
+    "overruns": "customer_id text, customer_name text, stream_id text, entry_id text, booked_at timestamptz, "
+    "reason text, held_usd_cents numeric, held_usd numeric, usd_cents numeric, usd numeric",
 }
 
 

@@ -104,7 +104,8 @@ def alert_page(request: PageRequest, alert_id: str, form: FormState) -> Page:
     where = OccurrenceFilter(alert_id=alert_id)
     occurred = list_occurrences(request.connection, where=where, before=None, limit=_SHOWN + 1)
     counts = delivery_counts(request.connection, message_ids=[each.message_id for each in occurred[:_SHOWN]])
-    table = occurrence_table(occurred[:_SHOWN], counts, whole=len(occurred) <= _SHOWN)
+    table = occurrence_table(occurred[:_SHOWN], counts, whole=len(occurred) <= _SHOWN,
+                             to_customer=request.is_customers)  # fmt: skip
     kind = found.terms.kind
     return Page(
         template="alert.html.j2",

@@ -51,7 +51,7 @@ def alerts(request: PageRequest) -> Page:
         context={
             "tables": tables,
             "kind": kind,
-            "kinds": list(AlertKind),
+            "kinds": [each for each in AlertKind if alone is None or each not in _OF_STAFF],
             "customer_id": customer_id,
             "deleted": request.text("deleted"),
             "customers": first_customers(request.connection, limit=SUGGESTED) if alone is None else [],
@@ -80,7 +80,10 @@ def _alert_table(request: PageRequest, *, kind: str | None, customer_id: str | N
         ],
         rows=[_alert_row(each) for each in found[:limit]],
         whole=len(found) <= limit,
-        empty="No alerts yet. Create one here, with POST /v1/alerts, or with `metering alerts create`.",
+        empty=request.words(
+            "No alerts yet. Create one here, with POST /v1/alerts, or with `metering alerts create`.",
+            to_customer="No alerts.",
+        ),
     )
 
 
@@ -146,7 +149,7 @@ def _occurrence_table(request: PageRequest, kind: str | None, customer_id: str |
     )
     got = delivery_counts(request.connection, message_ids=[each.message_id for each in found[:limit]])
     for_file = request.query.get("csv") == "occurrences"
-    table = occurrence_table(found[:limit], got, for_file=for_file)
+    table = occurrence_table(found[:limit], got, for_file=for_file, to_customer=request.is_customers)
     return replace(
         table,
         sorted_by=str(sort),
@@ -155,6 +158,8 @@ def _occurrence_table(request: PageRequest, kind: str | None, customer_id: str |
     )
 
 
+# What they watch is how the service is run.
+_OF_STAFF = frozenset({AlertKind.DRIFT, AlertKind.BACKLOG_AGE, AlertKind.INCONSISTENT_USAGE})
 _NUMBERS = (
     Column("threshold", "Threshold"),
     Column("value", "Value"),
@@ -168,8 +173,12 @@ def occurrence_table(
     *,
     whole: bool = True,
     for_file: bool = False,
+    to_customer: bool = False,
 ) -> Table:
-    """When thresholds were reached; a file has numbers with their unit, without signs."""
+    """When thresholds were reached; a file has numbers with their unit, without signs.
+
+    Whom the service told of them is not for a customer.
+    """
     return Table(
         name="occurrences",
         title="Occurrences",
@@ -180,7 +189,7 @@ def occurrence_table(
             Column("customer_id", "Customer"),
             Column("window", "Window"),
             *(_NUMBERS if for_file else _NUMBERS[:2]),
-            Column("deliveries", "Deliveries", Kind.PROSE),
+            *([] if to_customer else [Column("deliveries", "Deliveries", Kind.PROSE)]),
         ],
         rows=[_occurrence_row(each, counts[each.message_id], for_file=for_file) for each in found],
         empty="No alert has fired.",

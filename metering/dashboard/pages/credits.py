@@ -187,7 +187,10 @@ def _grants(request: PageRequest, *, customer_id: str | None) -> Table:
             }
             for each in found[:limit]
         ],
-        empty="No grants: prepaid and promotional money of customers is made below, or with POST /v1/grants.",
+        empty=request.words(
+            "No grants: prepaid and promotional money of customers is made below, or with POST /v1/grants.",
+            to_customer="No prepaid or promotional credit.",
+        ),
         more=request.next_page("credits", [time_part(last.created_at), last.grant_id]) if last else None,
         note=_top_up_note(request, customer_id),
     )

@@ -231,7 +231,7 @@ def _adjustments(request: PageRequest, view: CustomerView) -> Table:
             Column("reason", "Reason", Kind.PROSE),
             Column("stream_id", "Stream", Kind.CODE),
             Column("period", "Month"),
-            Column("booked_by", "Booked by"),
+            *([] if request.is_customers else [Column("booked_by", "Booked by")]),
             Column("amount", "Amount", Kind.EXACT_MONEY),
         ],
         rows=[
@@ -247,5 +247,8 @@ def _adjustments(request: PageRequest, view: CustomerView) -> Table:
             for each in found[:limit]
         ],
         whole=len(found) <= limit,
-        empty="None. An admin books them below, or with POST /v1/adjustments.",
+        empty=request.words(
+            "None. An admin books them below, or with POST /v1/adjustments.",
+            to_customer="No credits or corrections.",
+        ),
     )

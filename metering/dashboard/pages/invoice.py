@@ -17,6 +17,7 @@ from metering.months.line_rates import RateRow, RatesOfLines, quantity_text, rat
 from metering.months.queries.invoices import find_invoice, line_entries
 from metering.months.queries.line_rates import kept_line_rates
 from metering.months.store.invoices import StoredInvoice
+from metering.stripe.bill_to import BillTo
 from metering.stripe.invoice_status import EXPLANATIONS, InvoiceStatus
 from metering.stripe.push import AT_STRIPE, PushState
 from metering.stripe.queries.pushes import PushView, list_drift, push_views, pushed_at
@@ -86,6 +87,7 @@ def invoice(request: PageRequest) -> Page:
             "sync": sync_of(push) if of_staff else None,
             "explanation": EXPLANATIONS[push.state] if of_staff else "",
             "stripe_url": safe_url(push.stripe_url),
+            "bill_to": push.bill_to or BillTo(),
             "customer": get_customer(request.connection, customer_id=mine.customer_id, now=request.now),
             "shown_lines": [each for each in lines if each.line.sum.kind is not LineKind.CARRIED_IN],
             "carried": carried,
@@ -173,12 +175,20 @@ def _timeline(request: PageRequest, stored: StoredInvoice, push: PushView) -> Se
     mine, at_stripe = stored.invoice, push.state in AT_STRIPE
     pushed = pushed_at(request.connection, customer_id=mine.customer_id, invoice_id=mine.invoice_id)
     is_paid, late = push.state is PushState.PAID, shown_status(request, push) == InvoiceStatus.PAST_DUE
-    is_there = at_stripe or pushed is not None
-    steps.append(Step("Pushed", pushed, "" if is_there else "not at Stripe yet", is_there))
+    if not request.is_customers:
+        is_there = at_stripe or pushed is not None
+        steps.append(Step("Pushed", pushed, "" if is_there else "not at Stripe yet", is_there))
     steps.append(Step("Finalized", push.finalized_at, "", at_stripe))
     if push.state in (PushState.VOID, PushState.UNCOLLECTIBLE):
-        return [*steps, Step(push.state.value.capitalize(), None, "at Stripe", True)]
-    undated = "no due date at Stripe" if at_stripe and push.payment_due_at is None else ""
+        return [
+            *steps,
+            Step(push.state.value.capitalize(), None, "" if request.is_customers else "at Stripe", True),
+        ]
+    undated = (
+        request.words("no due date at Stripe", to_customer="no due date")
+        if at_stripe and push.payment_due_at is None
+        else ""
+    )
     steps.append(Step("Due", push.payment_due_at, "past due" if late else undated, is_paid or late))
     steps.append(Step("Paid", push.paid_at, "" if is_paid else "not yet", is_paid))
     return steps

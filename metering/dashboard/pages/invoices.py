@@ -102,7 +102,7 @@ def invoices(request: PageRequest) -> Page:
         request,
         shown,
         more=more,
-        empty=_EMPTY,
+        empty=request.words(_EMPTY, to_customer="No invoice matches."),
         with_why=wanted.status is InvoiceStatus.ATTENTION or wanted.state is not None,
         total=_total(wanted, sums),
         fixed=frozenset(name for name, given in (("period", wanted.period),) if given),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from metering.core.money import sum_cents
@@ -18,7 +18,7 @@ from metering.dashboard.pages.customers import customer_of
 from metering.dashboard.pages.start import start_of
 from metering.dashboard.rankings import ranking
 from metering.dashboard.tables import Table
-from metering.dashboard.values import age, counted, money
+from metering.dashboard.values import counted, money
 from metering.ledger.queries.streams import first_steps
 from metering.stripe.push import PushState
 from metering.stripe.queries.pushes import standing_pushes
@@ -56,11 +56,12 @@ TABS = (
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Something that a person should look at, with the page for it."""
+    """Something that a person should look at, with the page for it. `at` is when it was, which ends the text."""
 
     says: str
     action: str
     href: str
+    at: datetime | None = None
 
 
 def overview(request: PageRequest) -> Page:
@@ -148,5 +149,4 @@ def _attention(request: PageRequest) -> Iterator[Attention]:
         yield Attention(says, "Compare", link("drift"))
     last = reconciled_at(request.connection)
     if last is not None and request.now - last > _STALE:
-        says = f"The last reconciliation with Stripe was {age(request.now - last)} ago"
-        yield Attention(says, "See it", link("drift"))
+        yield Attention("The last reconciliation with Stripe was", "See it", link("drift"), last)

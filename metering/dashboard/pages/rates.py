@@ -1,7 +1,7 @@
 """The rates page: current rates and cancel policies; and the rate history of one model."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 
 from metering.core.money import EXACT
 from metering.dashboard.errors import NotFoundError
@@ -61,11 +61,14 @@ def rates(request: PageRequest) -> Page:
             *_COLUMNS[2:],
         ],
         rows=[_row(each.card) for each in found[:limit]],
-        empty="No model matches. Add rates with `metering rates import` or PUT /v1/rates.",
+        empty=request.words(
+            "No model matches. Add rates with `metering rates import` or PUT /v1/rates.",
+            to_customer="No model matches.",
+        ),
         note="" if whole else f"The first {limit:,}. Search by name or choose a provider to see others.",
         whole=whole,
     )
-    policies = _policies(list_cancel_policies(request.connection, provider=None))
+    policies = _policies(request, list_cancel_policies(request.connection, provider=None))
     # A customer's own login sees neither other customers' amounts nor what the operator has not decided yet.
     changes = [_price_changes(request)] if request.viewer.customer_id is None else []
     return Page(
@@ -199,7 +202,7 @@ def rate(request: PageRequest) -> Page:
     cards = [each for each in found if own is None or each.card.customer_id in (None, own)]
     if not cards:
         raise NotFoundError(f"there are no rates for model {model!r} of provider {provider!r}")
-    tables = [_history(each, request.now) for each in sorted(cards, key=_newest_first)]
+    tables = [_history(each, request) for each in sorted(cards, key=_newest_first)]
     return Page(
         template="rate.html.j2",
         title=f"Rates of {model}",
@@ -214,8 +217,9 @@ def _newest_first(each: SourcedRateCard) -> tuple[str, float]:
     return each.card.customer_id or "", -each.card.effective_from.timestamp()
 
 
-def _history(each: SourcedRateCard, now: datetime) -> Table:
-    card = each.card
+def _history(each: SourcedRateCard, request: PageRequest) -> Table:
+    card, now = each.card, request.now
+    added = f"added {each.created_at.astimezone(UTC):%Y-%m-%d}"
     when = "Since" if card.effective_from <= now else "Scheduled from"
     since = (
         "the beginning"
@@ -242,11 +246,13 @@ def _history(each: SourcedRateCard, now: datetime) -> Table:
             for each_rate in card.rates
         ],
         empty="This card ends the customer's own rates: the rates for all customers apply.",
-        note=f"{card.rate_card_id}: {each.provenance}, added {each.created_at.astimezone(UTC):%Y-%m-%d}",
+        note=request.words(
+            f"{card.rate_card_id}: {each.provenance}, {added}", to_customer=f"{card.rate_card_id}, {added}"
+        ),
     )
 
 
-def _policies(found: Sequence[SourcedTerms]) -> Table:
+def _policies(request: PageRequest, found: Sequence[SourcedTerms]) -> Table:
     return Table(
         name="cancel-policies",
         title="Cancel policies: what incomplete streams are billed for",
@@ -255,7 +261,7 @@ def _policies(found: Sequence[SourcedTerms]) -> Table:
             Column("policy", "Policy", Kind.STATE),
             Column("version", "Version", Kind.COUNT),
             Column("effective_from", "Since", Kind.DAY),
-            Column("provenance", "Source", Kind.PROSE),
+            *([] if request.is_customers else [Column("provenance", "Source", Kind.PROSE)]),
         ],
         rows=[
             {
@@ -268,5 +274,5 @@ def _policies(found: Sequence[SourcedTerms]) -> Table:
             for each in found
         ],
         empty="No policy is set: all providers have `delivered`, which bills what was delivered before the end."
-        " Set one with `metering cancel-policy set`.",
+        + request.words(" Set one with `metering cancel-policy set`.", to_customer=""),
     )

@@ -17,7 +17,7 @@ from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import customer_page, link, rate_page, stream_page
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Table, Value
-from metering.dashboard.values import exact_money
+from metering.dashboard.values import exact_money, plain_times
 from metering.prices.rate_book import RateBook
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import State
@@ -195,7 +195,7 @@ def _cost(found: Estimate) -> Cell:
         return Cell(exact_money(found.usd_cents))
     if found.at_most is not None:
         return Cell(f"– (at most {exact_money(found.at_most)})")
-    return Cell(f"– ({found.problem})" if found.problem else None)
+    return Cell(f"– ({plain_times(found.problem)})" if found.problem else None)
 
 
 def _other(found: Examination) -> str | None:

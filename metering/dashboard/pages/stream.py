@@ -23,7 +23,7 @@ def stream(request: PageRequest) -> Page:
         customer_id=customer_id,
         crumbs=[("Streams", link("streams")), (customer_id, customer_page(customer_id))],
         context={"found": found, "facts": _facts(found, for_customer=request.viewer.customer_id is not None)},
-        tables=[found.lines, found.entries, found.events],
+        tables=[found.lines, found.entries, found.draws, found.events],
     )
 
 
@@ -47,7 +47,7 @@ def _facts(found: StreamDetails, *, for_customer: bool) -> Sequence[tuple[str, C
     billable = billable_usage(facts)
     rows: list[tuple[str, Cell, Kind]] = [
         ("Customer", customer_cell(facts.customer_id), Kind.TEXT),
-        ("Reason", Cell(stream.state_reason), Kind.TEXT),
+        ("Reason", Cell(None if for_customer else stream.state_reason), Kind.PROSE),
         ("Response model", Cell(end.response_model if end else None), Kind.TEXT),
         ("API key", Cell(start.api_key_id if start else None), Kind.TEXT),
         ("Outcome", Cell(bill.outcome.value if bill and stream.state is not State.OPEN else None), Kind.STATE),

@@ -61,7 +61,6 @@ _FINAL_COLUMNS = (
     Column("note", "Note"),
 )
 _OPEN_COLUMNS = (
-    Column("last_event_at", "Last event", Kind.TIME),
     Column("customer_id", "Customer"),
     Column("stream_id", "Stream", Kind.CODE),
     Column("accrued", "Accrued", Kind.SMALL_MONEY),
@@ -92,7 +91,7 @@ def streams(request: PageRequest) -> Page:
             api_key_id=_api_key(request),
         )
         in_progress = list_under_way(request.connection, where=wanted, limit=limit + 1)
-        table = _open_table(request, in_progress, limit, "No streams in progress.")
+        table = _open_table(request, in_progress, limit, "No streams in progress.", times=Kind.AGO)
     else:
         chosen = _range(request, customer_id)
         where = _where(request, customer_id, chosen)
@@ -273,12 +272,14 @@ def _total(request: PageRequest, where: FinalFilter) -> Mapping[str, int | Decim
     }
 
 
-def _open_table(request: PageRequest, found: Sequence[StoredStream], limit: int, empty: str) -> Table:
+def _open_table(
+    request: PageRequest, found: Sequence[StoredStream], limit: int, empty: str, *, times: Kind = Kind.TIME
+) -> Table:
     """Streams in any state, with the accrued amount of those that are not final."""
     return Table(
         name="streams",
         title="Streams",
-        columns=_OPEN_COLUMNS,
+        columns=[Column("last_event_at", "Last event", times), *_OPEN_COLUMNS],
         rows=[_open_row(request, each) for each in found[:limit]],
         empty=empty,
         whole=len(found) <= limit,

@@ -1,7 +1,7 @@
 """The system page: delays, queues, workers, months and sizes of the deployment."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -10,7 +10,7 @@ from metering.dashboard.errors import NotFoundError
 from metering.dashboard.links import link
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Cell, Column, Kind, Row, Table
-from metering.dashboard.values import age, count, counted, size, timestamp
+from metering.dashboard.values import age, ago, count, counted, day, size
 from metering.server.bootstrap import redis_url
 from metering.server.queries import (
     Inventory,
@@ -60,7 +60,7 @@ def system(request: PageRequest) -> Page:
     )
 
 
-def _line(what: str | Cell, value: str, meaning: str, *, ok: bool = True) -> Row:
+def _line(what: str | Cell, value: str | Cell, meaning: str | Cell, *, ok: bool = True) -> Row:
     return {"what": what, "value": value, "state": "ok" if ok else "attention", "meaning": meaning}
 
 
@@ -124,7 +124,7 @@ def _months(request: PageRequest) -> Sequence[Row]:
               "pushes that need attention; each invoice shows the reason", ok=not stuck),
         _line(Cell("Invoices unlinked", link("invoices", state="unlinked")), count(unlinked),
               "customers without a Stripe ID: run `metering customers link`", ok=not unlinked),
-        _line(Cell("Last reconciliation", link("drift")), f"{age(request.now - last)} ago" if last else "never",
+        _line(Cell("Last reconciliation", link("drift")), _ago(request, "", last) or "never",
               f"{counted(left, 'difference')} not repaired" if last else "run `metering reconcile`", ok=not left),
     ]  # fmt: skip
 
@@ -133,23 +133,34 @@ def _workers(request: PageRequest) -> Sequence[Row]:
     seen = workers_seen(request.connection, now=request.now)
     fresh = totals_freshness(request.connection)
     rolled_up = request.now - fresh.rolled_up_at if fresh.rolled_up_at else None
-    last = f"seen {age(request.now - seen.seen_at)} ago" if seen.seen_at else "never seen"
     return [
-        _line("Workers", f"{count(seen.alive)} running", f"{last}; {counted(seen.streams, 'stream')} finalized",
+        _line("Workers", f"{count(seen.alive)} running", f"{counted(seen.streams, 'stream')} finalized",
               ok=seen.alive > 0),
-        _line("Totals", f"rolled up {age(rolled_up)} ago" if rolled_up is not None else "never rolled up",
+        _line("Last sign of a worker", _ago(request, "", seen.seen_at) or "never",
+              "each worker gives one every ten seconds", ok=seen.alive > 0),
+        _line("Totals", _ago(request, "rolled up", fresh.rolled_up_at) or "never rolled up",
               f"{counted(fresh.pending, 'sum')} pending; totals include them but take longer to read",
               ok=rolled_up is not None and rolled_up < _ROLL_UP_LATE),
     ]  # fmt: skip
 
 
+def _ago(request: PageRequest, what: str, at: datetime | None) -> Cell | None:
+    """How long ago something was, with its time; None if it never was."""
+    return None if at is None else Cell(f"{what} {ago(request.now - at)}".lstrip(), at=at)
+
+
+def _day(what: str, at: datetime) -> Cell:
+    """A text that ends with a day, with the time that it means."""
+    return Cell(f"{what} {day(at)}", at=at)
+
+
 def _sizes(inventory: Inventory, request: PageRequest) -> Sequence[Row]:
     until = inventory.journal_until
     ahead = until is not None and until > request.now + timedelta(days=1)
-    kept = f"from {timestamp(inventory.journal_from)}" if inventory.journal_from else "empty"
+    begin, held = inventory.journal_from, size(inventory.journal_bytes)
     return [
-        _line("Journal", f"{size(inventory.journal_bytes)}, {kept}",
-              f"partitions until {timestamp(until)}" if until else "no partition for new events: run a worker",
+        _line("Journal", _day(f"{held}, from", begin) if begin else f"{held}, empty",
+              _day("partitions until", until) if until else "no partition for new events: run a worker",
               ok=ahead),
         _line("Database", size(inventory.database_bytes), f"PostgreSQL {inventory.server_version}"),
         _line("Streams", count(inventory.streams), "estimate; kept with their joined facts"),

@@ -210,6 +210,88 @@
     if (wanted() && sheet.open) show(wanted(), { loaded: true });
   });
 
+  // What browsers show on hover only, in a tooltip for the keyboard and for fingers as well. Outside of tables each
+  // text that has one is a stop of the keyboard; in a table the first is, and arrows lead to the others.
+  const tip = Object.assign(document.createElement("div"), { id: "tip", role: "tooltip", popover: "manual" });
+  const stops = "[data-tip][tabindex]";
+  let described = null;
+
+  function takeTitles(root) {
+    root.querySelectorAll("[title]").forEach((each) => {
+      each.dataset.tip = each.title;
+      each.removeAttribute("title");
+      if (each.closest("a, button, summary, label")) return;
+      each.tabIndex = each.closest("table")?.querySelector(stops) ? -1 : 0;
+    });
+  }
+
+  function hideTip() {
+    described?.removeAttribute("aria-describedby");
+    described = null;
+    if (tip.matches(":popover-open")) tip.hidePopover();
+  }
+
+  function placeTip() {
+    if (!described) return;
+    const at = described.getBoundingClientRect();
+    const top = at.top - tip.offsetHeight - 4;
+    tip.style.left = `${Math.max(8, Math.min(at.left, innerWidth - tip.offsetWidth - 8))}px`;
+    tip.style.top = `${top >= 8 ? top : at.bottom + 4}px`;
+  }
+
+  function showTip(element) {
+    if (element === described) return;
+    hideTip();
+    described = element;
+    described.setAttribute("aria-describedby", tip.id);
+    tip.textContent = element.dataset.tip;
+    tip.showPopover();
+    placeTip();
+  }
+
+  // Where an arrow leads: to the next text that has a tooltip, in the order of the table or in the column.
+  function neighbour(element, key) {
+    const table = element.closest("table");
+    const sideways = { ArrowLeft: -1, ArrowRight: 1 }[key];
+    if (sideways) {
+      const all = [...table.querySelectorAll(stops)];
+      return all[all.indexOf(element) + sideways];
+    }
+    const step = { ArrowUp: -1, ArrowDown: 1 }[key];
+    const cell = element.closest("td, th");
+    for (let row = cell.parentElement.rowIndex + step; step && table.rows[row]; row += step) {
+      const found = table.rows[row].cells[cell.cellIndex]?.querySelector(stops);
+      if (found) return found;
+    }
+    return null;
+  }
+
+  document.addEventListener("DOMContentLoaded", () => { document.body.append(tip); takeTitles(document); });
+  document.addEventListener("htmx:load", (event) => takeTitles(event.target));
+  document.addEventListener("pointerover", ({ target, pointerType }) => {
+    const found = pointerType === "mouse" && target.closest("[data-tip]");
+    if (found) showTip(found);
+    else if (target !== tip) hideTip();
+  });
+  document.addEventListener("click", ({ target }) => { if (target.closest(stops)) showTip(target.closest(stops)); });
+  document.addEventListener("focusin", ({ target }) => {
+    const inside = target.matches("a:focus-visible, button:focus-visible") && (target.closest("[data-tip]") ?? target.querySelector("[data-tip]"));
+    const found = inside || target.closest(stops);
+    if (found) showTip(found);
+    else hideTip();
+  });
+  document.addEventListener("focusout", hideTip);
+  document.addEventListener("scroll", placeTip, { capture: true, passive: true });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hideTip();
+    const next = event.target.matches?.(`table ${stops}`) && event.key.startsWith("Arrow") ? neighbour(event.target, event.key) : null;
+    if (!next) return;
+    event.preventDefault();
+    event.target.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+
   // What a person chooses in a form that applies at once is sent without a button.
   document.addEventListener("change", (event) => {
     if (event.target.closest("form[data-at-once], input[data-at-once]") && event.target.checkValidity()) event.target.form.requestSubmit();

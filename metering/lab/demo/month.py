@@ -57,6 +57,29 @@ USAGES = (
           tokens=Tokens(input=12_345, cached=8_192, output=2_221)),
 )  # fmt: skip
 
+# Customers that Stripe has before they are linked.
+AT_STRIPE = {
+    "globex": {
+        "name": "Globex GmbH",
+        "address[line1]": "Invalidenstr. 1",
+        "address[postal_code]": "10115",
+        "address[city]": "Berlin",
+        "address[country]": "DE",
+        "tax_id_data[0][type]": "eu_vat",
+        "tax_id_data[0][value]": "DE123456789",
+    },
+    "initech": {
+        "name": "Initech, Inc.",
+        "address[line1]": "4120 Freidrich Lane",
+        "address[city]": "Austin",
+        "address[state]": "TX",
+        "address[postal_code]": "78744",
+        "address[country]": "US",
+        "tax_id_data[0][type]": "us_ein",
+        "tax_id_data[0][value]": "12-3456789",
+    },
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonthReport:
@@ -83,8 +106,8 @@ def play_month(*, running: Running, api: httpx2.Client, say: Callable[[str], Non
     month = _Month(running, api, LocalStripeControl(running.stripe_url), str(period), as_of, [])
     say(f"posting {sum(usage.streams for usage in USAGES)} more streams of two more customers")
     month.post(max(period.start(time_zone=_UTC), now - timedelta(hours=2)))
-    say("creating customers at Stripe, and closing the month as if it were over")
-    month.metering("customers", "link", "--create", "--yes")
+    say("linking customers to Stripe, and closing the month as if it were over")
+    month.link()
     month.close()
     say("pushed to the local Stripe; one customer pays, and a webhook reports it")
     month.pay("initech")
@@ -122,6 +145,13 @@ class _Month:
         rows = self.api.get("/v1/totals", params=query).raise_for_status().json()["data"]
         customers = {usage.customer_id for usage in USAGES}
         return sum(row["stream_count"] for row in rows if row["customer_id"] in customers)
+
+    def link(self) -> None:
+        """Link the customers that Stripe has already, and create the others there."""
+        for customer_id, details in AT_STRIPE.items():
+            self._call_stripe("POST", "/v1/customers", {"metadata[metering_customer]": customer_id, **details})
+        self.metering("customers", "link", "--from-stripe", "--yes")
+        self.metering("customers", "link", "--create", "--yes")
 
     def close(self) -> None:
         """Close with an unpriced stream, which keeps its customer's month open; write it off, and close again."""

@@ -1,4 +1,4 @@
-"""Customers, and the transactions of their balances."""
+"""Customers with their tax ids, and the transactions of their balances."""
 
 from typing import Any
 
@@ -8,6 +8,8 @@ from metering.lab.stripe_local.store import Document, Store
 from metering.lab.stripe_local.test_clocks import is_on_no_clock, now_of
 
 _PLAIN = ("email", "name", "description", "phone", "invoice_prefix", "tax_exempt")
+_ADDRESS = ("city", "country", "line1", "line2", "postal_code", "state")
+_TAX_IDS = "tax_ids"
 
 
 def create(store: Store, params: Document) -> Document:
@@ -24,36 +26,74 @@ def create(store: Store, params: Document) -> Document:
         "metadata": merge_metadata({}, params.get("metadata")),
         "next_invoice_sequence": 1,
         "test_clock": clock_id,
+        "address": _address(params.get("address")),
         **{name: params.get(name) for name in _PLAIN},
     }
     customer["invoice_prefix"] = params.get("invoice_prefix") or customer["id"][-8:].upper()
     store.save(customer)
     save_version(store, customer)
+    for given in params.get("tax_id_data", []):
+        _save_tax_id(store, customer, given)
     record_event(store, "customer.created", customer)
-    return customer
+    return _expanded(store, customer, params)
+
+
+def _address(given: Any) -> Document | None:
+    """An address with all of its fields; an empty string removes it."""
+    return {name: given.get(name) for name in _ADDRESS} if given else None
+
+
+def _save_tax_id(store: Store, customer: Document, given: Document) -> None:
+    tax_id = {"id": store.new_id("txi"), "object": "tax_id", "created": customer["created"], "livemode": False}
+    owner = {"customer": customer["id"], "owner": {"type": "customer", "customer": customer["id"]}}
+    store.save({**tax_id, **owner, "country": None, "type": given["type"], "value": given["value"]})
+
+
+def _expanded(store: Store, customer: Document, params: Document, *, field: str = _TAX_IDS) -> Document:
+    """A customer as answers show it: its tax ids only where `expand` asks for them."""
+    if field not in params.get("expand", []):
+        return customer
+    url = f"/v1/customers/{customer['id']}/tax_ids"
+    return {**customer, _TAX_IDS: list_page(store, "tax_id", {}, url=url, within={"customer": customer["id"]})}
+
+
+def billed_to(store: Store, customer: Document) -> Document:
+    """What an invoice says of its customer."""
+    return {
+        "customer_address": customer.get("address"),
+        "customer_email": customer["email"],
+        "customer_name": customer["name"],
+        "customer_tax_ids": [
+            {"type": each["type"], "value": each["value"]}
+            for each in store.where("tax_id", customer=customer["id"])
+        ],
+    }
 
 
 def update(store: Store, customer_id: str, params: Document) -> Document:
     """`POST /v1/customers/{customer}`."""
     customer = store.get("customer", customer_id, param="customer")
     customer |= {name: params[name] for name in (*_PLAIN, "balance") if name in params}
+    if "address" in params:
+        customer["address"] = _address(params["address"])
     customer["metadata"] = merge_metadata(customer["metadata"], params.get("metadata"))
     store.save(customer)
     save_version(store, customer)
     record_event(store, "customer.updated", customer)
-    return customer
+    return _expanded(store, customer, params)
 
 
-def read(store: Store, customer_id: str) -> Document:
+def read(store: Store, customer_id: str, params: Document) -> Document:
     """`GET /v1/customers/{customer}`."""
-    return store.get("customer", customer_id, param="id")
+    return _expanded(store, store.get("customer", customer_id, param="id"), params)
 
 
 def list_all(store: Store, params: Document) -> Document:
     """`GET /v1/customers`."""
     filters = ("email", "test_clock")
     keep = (lambda _: True) if "test_clock" in params else is_on_no_clock
-    return list_page(store, "customer", params, url="/v1/customers", filters=filters, keep=keep)
+    page = list_page(store, "customer", params, url="/v1/customers", filters=filters, keep=keep)
+    return {**page, "data": [_expanded(store, each, params, field=f"data.{_TAX_IDS}") for each in page["data"]]}
 
 
 def add_to_balance(store: Store, customer: Document, amount: int, **details: Any) -> Document:

@@ -1,6 +1,6 @@
 """Invoices from draft to paid or void. A final one changes only in its payment state and its credits."""
 
-from metering.lab.stripe_local.customers import add_to_balance
+from metering.lab.stripe_local.customers import add_to_balance, billed_to
 from metering.lab.stripe_local.errors import RefusedError
 from metering.lab.stripe_local.invoice_lines import add_items, draft_of, item_id_of, lines_of, sum_up
 from metering.lab.stripe_local.objects import list_page, merge_metadata, record_event
@@ -33,8 +33,7 @@ def create(store: Store, params: Document) -> Document:
         "created": now,
         "currency": params.get("currency", "usd"),
         "customer": customer["id"],
-        "customer_email": customer["email"],
-        "customer_name": customer["name"],
+        **billed_to(store, customer),
         **{name: params.get(name) for name in _PLAIN},
         "due_date": due,
         "ending_balance": None,
@@ -119,6 +118,7 @@ def finalize(store: Store, invoice_id: str, params: Document) -> Document:
     )
     customer["next_invoice_sequence"] += 1
     store.save(customer)
+    invoice |= billed_to(store, customer)
     invoice["auto_advance"] = params.get("auto_advance", invoice["auto_advance"])
     invoice["status"] = "open"
     invoice["status_transitions"]["finalized_at"] = now_of(store, invoice.get("test_clock"))
@@ -182,7 +182,7 @@ def send(store: Store, invoice_id: str, params: Document) -> Document:
 
 
 def shown(store: Store, document: Document) -> Document:
-    """An object as answers show it: an invoice has the first ten of its lines."""
+    """An object as answers show it: an invoice has the first ten of its lines, a draft follows its customer."""
     if document.get("object") == "list":
         return {**document, "data": [shown(store, each) for each in document["data"]]}
     if document.get("object") != "invoice" or document.get("deleted"):
@@ -196,7 +196,10 @@ def shown(store: Store, document: Document) -> Document:
         "total_count": len(lines),
         "url": url,
     }
-    page_url = f"{store.base_url}/invoices/{document['id']}" if document["status"] != "draft" else None
+    if document["status"] == "draft":
+        followed = billed_to(store, store.get("customer", document["customer"]))
+        return {**document, **followed, "hosted_invoice_url": None, "lines": listed}
+    page_url = f"{store.base_url}/invoices/{document['id']}"
     return {**document, "hosted_invoice_url": page_url, "lines": listed}
 
 

@@ -56,7 +56,7 @@ HANDLERS: dict[str, Handler] = {
     "POST /v1/customers": _plain(customers.create),
     "GET /v1/customers": _plain(customers.list_all),
     "GET /v1/customers/search": _plain(search.search),
-    "GET /v1/customers/{customer}": _by_id("customer", customers.read),
+    "GET /v1/customers/{customer}": _of("customer", customers.read),
     "POST /v1/customers/{customer}": _of("customer", customers.update),
     "GET /v1/customers/{customer}/balance_transactions": _of("customer", customers.list_transactions),
     "POST /v1/customers/{customer}/balance_transactions": _of("customer", customers.create_transaction),

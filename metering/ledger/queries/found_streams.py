@@ -59,7 +59,7 @@ class FoundStream:
     usd_cents: Decimal
 
 
-# (ended_at, customer_id, stream_id).
+# (time, customer_id, stream_id): the time that a list is sorted by.
 Position = tuple[datetime, str, str]
 
 _EQUAL = ("customer_id", "provider", "model", "usage_source", "api_key_id", "retry", "inlet")
@@ -147,14 +147,16 @@ class OpenFilter:
     api_key_id: str | None = None
 
 
-_UNDER_WAY = text(
-    f"""
-    SELECT {STREAM_COLUMNS} FROM streams s
-    WHERE s.due_at IS NOT NULL AND s.state IN ('open', 'ended')
+_IS_UNDER_WAY = """
+    s.due_at IS NOT NULL AND s.state IN ('open', 'ended')
       AND (CAST(:customer_id AS text) IS NULL OR s.customer_id = :customer_id)
       AND (CAST(:provider AS text) IS NULL OR s.start_data ->> 'provider' = :provider)
       AND (CAST(:model AS text) IS NULL OR s.start_data ->> 'model' = :model)
       AND (CAST(:api_key_id AS text) IS NULL OR coalesce(s.start_data ->> 'api_key_id', '') = :api_key_id)
+"""
+_UNDER_WAY = text(
+    f"""
+    SELECT {STREAM_COLUMNS} FROM streams s WHERE {_IS_UNDER_WAY}
     ORDER BY s.last_event_at DESC, s.customer_id, s.stream_id LIMIT :limit
     """
 )
@@ -164,6 +166,36 @@ def list_under_way(connection: Connection, *, where: OpenFilter, limit: int) -> 
     """Up to `limit` open and ended streams, the latest event first."""
     rows = connection.execute(_UNDER_WAY, {**asdict(where), "limit": limit})
     return [stored_stream(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStream:
+    """A stream in progress, and when its first event was received."""
+
+    stream: StoredStream
+    first_received_at: datetime
+
+
+_OPEN_SINCE = text(
+    f"""
+    SELECT {STREAM_COLUMNS}, s.first_received_at FROM streams s WHERE {_IS_UNDER_WAY}
+      AND (CAST(:after AS timestamptz) IS NULL
+           OR (s.first_received_at, s.customer_id, s.stream_id) > (:after, :after_customer, :after_stream))
+    ORDER BY s.first_received_at, s.customer_id, s.stream_id LIMIT :limit
+    """
+)
+
+
+def list_open(
+    connection: Connection, *, where: OpenFilter, after: Position | None, limit: int
+) -> Sequence[OpenStream]:
+    """Up to `limit` open and ended streams that come after a position, the first received first.
+
+    A position is (first_received_at, customer_id, stream_id). New events of a stream do not move it in this order.
+    """
+    position = dict(zip(("after", "after_customer", "after_stream"), after or (None, None, None), strict=True))
+    rows = connection.execute(_OPEN_SINCE, {**asdict(where), **position, "limit": limit})
+    return [OpenStream(stream=stored_stream(row), first_received_at=row.first_received_at) for row in rows]
 
 
 # The ids that follow a prefix, in the order of the index: those that begin with it are among the first.

@@ -69,12 +69,16 @@ def usage_statement(
     rates: RatesOfLines,
     issuer: Issuer,
     customer_name: str | None,
+    customer_address: Sequence[str] = (),
     stripe_number: str | None,
 ) -> UsageStatement:
-    """The statement of an invoice. Exact amounts have the same number of decimals, all that any of them needs."""
+    """The statement of an invoice. Exact amounts have the same number of decimals, all that any of them needs.
+
+    `customer_address` are the lines below the customer's name.
+    """
     invoice, closed = stored.invoice, stored.closed
     zone = shown_zone(closed.time_zone)
-    customer = [customer_name, invoice.customer_id] if customer_name else [invoice.customer_id]
+    customer = [*([customer_name] if customer_name else []), *customer_address, invoice.customer_id]
     facts = [
         ("Statement", stored.number),
         ("Period", f"{_day(closed.starts_at, zone)} to {_last_day(closed.ends_at, zone)} ({closed.time_zone})"),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from metering.stripe.bill_to import Address, BillTo, TaxId
 from metering.stripe.snapshot import Snapshot, SnapshotLine, StripeCustomer, StripeEvent, StripeStatus
 
 
@@ -28,6 +29,24 @@ def parse_snapshot(document: Mapping[str, Any], lines: Sequence[Mapping[str, Any
         finalized_at=_moment(transitions.get("finalized_at")),
         due_at=_moment(document.get("due_date")),
         paid_at=_moment(transitions.get("paid_at")),
+        bill_to=_bill_to(document),
+    )
+
+
+_ADDRESS = ("line1", "line2", "postal_code", "city", "state", "country")
+
+
+def _bill_to(document: Mapping[str, Any]) -> BillTo:
+    """What an invoice itself says of its customer: Stripe keeps it from the finalization on."""
+    address = document.get("customer_address")
+    return BillTo(
+        name=document.get("customer_name") or None,
+        address=Address(**{name: address.get(name) or None for name in _ADDRESS}) if address else None,
+        tax_ids=tuple(
+            TaxId(type=each["type"], value=each["value"])
+            for each in document.get("customer_tax_ids") or []
+            if each.get("value")
+        ),
     )
 
 

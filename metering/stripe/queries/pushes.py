@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from metering.stripe.bill_to import BillTo, stored_bill_to
 from metering.stripe.push import UNDER_WAY, PushState
 
 
@@ -13,7 +14,7 @@ from metering.stripe.push import UNDER_WAY, PushState
 class PushView:
     """The state of an invoice's push; `problem` says why it does not advance.
 
-    When it was finalized, is due and was paid, and the customer that has it, are as Stripe was last read.
+    The dates from `finalized_at` on, the customer that has it and `bill_to` are as Stripe was last read.
     """
 
     state: PushState
@@ -26,6 +27,7 @@ class PushView:
     finalized_at: datetime | None
     payment_due_at: datetime | None
     paid_at: datetime | None
+    bill_to: BillTo | None
 
 
 _HAS_DUE = text(
@@ -44,7 +46,7 @@ def has_due_push(connection: Connection, *, now: datetime) -> bool:
 _PUSHES = text(
     """
     SELECT p.invoice_id, p.state, p.stripe_invoice_id, p.stripe_number, p.stripe_url, p.problem, p.changed_at,
-           p.stripe_customer_id, p.finalized_at, p.payment_due_at, p.paid_at
+           p.stripe_customer_id, p.finalized_at, p.payment_due_at, p.paid_at, p.bill_to::text AS bill_to
     FROM unnest(CAST(:customer_ids AS text[]), CAST(:invoice_ids AS text[])) AS wanted (customer_id, invoice_id)
     JOIN invoice_pushes p USING (customer_id, invoice_id)
     """
@@ -69,6 +71,7 @@ def push_views(connection: Connection, keys: Sequence[tuple[str, str]]) -> Mappi
             finalized_at=row.finalized_at,
             payment_due_at=row.payment_due_at,
             paid_at=row.paid_at,
+            bill_to=stored_bill_to(row.bill_to),
         )
         for row in connection.execute(_PUSHES, parameters)
     }

@@ -3,7 +3,7 @@
 Stripe should have an invoice that bills more than 0 cents; below, that is a billed invoice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,9 @@ from sqlalchemy import Connection, text
 
 from metering.months.queries.invoices import get_invoices
 from metering.months.store.invoices import StoredInvoice
+from metering.stripe.bill_to import stored_bill_to
 from metering.stripe.push import PushState, owner_of
+from metering.stripe.snapshot import ReadBack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +21,8 @@ class ReconciledInvoice:
     """A billed invoice, with its push state and its Stripe ids.
 
     `pushed_to` is the Stripe customer that it was written to, `stripe_customer_id` the one that its customer is
-    linked to now. `relinked_to` is the link for which it was reported that they differ. `payment_dates` are as in
-    a snapshot.
+    linked to now. `relinked_to` is the link for which it was reported that they differ. `read_back` is what
+    was last read of it.
     """
 
     stored: StoredInvoice
@@ -29,7 +31,7 @@ class ReconciledInvoice:
     stripe_customer_id: str | None
     pushed_to: str | None
     relinked_to: str | None
-    payment_dates: Mapping[str, datetime | None]
+    read_back: ReadBack
 
     @property
     def belongs_to(self) -> str | None:
@@ -128,7 +130,8 @@ def count_billed(connection: Connection, *, period: str | None) -> int:
 _BILLED = text(
     f"""
     SELECT i.customer_id, i.invoice_id, p.state, p.stripe_invoice_id, c.stripe_customer_id,
-           p.stripe_customer_id AS pushed_to, p.relinked_to, p.finalized_at, p.payment_due_at, p.paid_at
+           p.stripe_customer_id AS pushed_to, p.relinked_to, p.finalized_at, p.payment_due_at, p.paid_at,
+           p.bill_to::text AS bill_to
     FROM invoices i JOIN invoice_pushes p USING (customer_id, invoice_id) JOIN customers c USING (customer_id)
     WHERE {_SCOPE} AND (CAST(:after AS text) IS NULL OR (i.period, i.customer_id) > (:after, :after_customer))
     ORDER BY i.period, i.customer_id LIMIT :limit
@@ -154,11 +157,12 @@ def list_billed(
             stripe_customer_id=row.stripe_customer_id,
             pushed_to=row.pushed_to,
             relinked_to=row.relinked_to,
-            payment_dates={
-                "finalized_at": row.finalized_at,
-                "payment_due_at": row.payment_due_at,
-                "paid_at": row.paid_at,
-            },
+            read_back=ReadBack(
+                finalized_at=row.finalized_at,
+                payment_due_at=row.payment_due_at,
+                paid_at=row.paid_at,
+                bill_to=stored_bill_to(row.bill_to),
+            ),
         )
         for row in rows
     ]

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, text
 
 from metering.core.errors import MeteringError
 from metering.db.locks import Lock, take
-from metering.db.rows import copy_rows, json_rows, moment
+from metering.db.rows import copy_rows, json_rows, json_value, moment
 from metering.months.invoice import Invoice
 from metering.stripe.push import UNDER_WAY, PushState
-from metering.stripe.snapshot import StripeEvent
+from metering.stripe.snapshot import ReadBack, StripeEvent
 
 # Longer than any call to Stripe takes. The lease is renewed before each write.
 LEASE = timedelta(seconds=60)
@@ -229,25 +229,36 @@ def record_relinked(connection: Connection, rows: Sequence[Mapping[str, str]]) -
     connection.execute(_RELINKED, {"rows": json_rows(rows)})
 
 
-_PAYMENTS = text(
+def read_back_columns(read_back: ReadBack) -> Mapping[str, object]:
+    """What was read of an invoice at Stripe, as columns of its push."""
+    return {
+        "finalized_at": read_back.finalized_at,
+        "payment_due_at": read_back.payment_due_at,
+        "paid_at": read_back.paid_at,
+        "bill_to": json_value(read_back.bill_to),
+    }
+
+
+_READ_BACK = text(
     """
     UPDATE invoice_pushes p
-    SET finalized_at = r.finalized_at, payment_due_at = r.payment_due_at, paid_at = r.paid_at
+    SET finalized_at = r.finalized_at, payment_due_at = r.payment_due_at, paid_at = r.paid_at,
+        bill_to = CAST(r.bill_to AS json)
     FROM json_to_recordset(CAST(:rows AS json)) AS r (
         customer_id text, invoice_id text, state text, finalized_at timestamptz, payment_due_at timestamptz,
-        paid_at timestamptz)
+        paid_at timestamptz, bill_to text)
     WHERE p.customer_id = r.customer_id AND p.invoice_id = r.invoice_id AND p.state = r.state
     """
 )
 
 
-def record_payment_dates(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
-    """Record when invoices were finalized, are due and were paid, if their states are still those that were read.
+def record_read_back(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Record what was read of invoices at Stripe, if their states are still those that were read.
 
-    Each row has customer_id, invoice_id, state, finalized_at, payment_due_at and paid_at.
+    Each row has customer_id, invoice_id, state and the columns of `read_back_columns`.
     """
     if rows:
-        connection.execute(_PAYMENTS, {"rows": json_rows(rows)})
+        connection.execute(_READ_BACK, {"rows": json_rows(rows)})
 
 
 _WAKE = text(
