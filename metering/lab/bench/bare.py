@@ -84,11 +84,11 @@ def bare_occurrences_per_second(running: Stage) -> float:
     running.execute("CREATE TABLE kept_deliveries AS TABLE webhook_deliveries")
     running.execute("TRUNCATE alert_occurrences, webhook_deliveries CASCADE")
     running.execute("CHECKPOINT")
-    with psycopg.connect(running.database_url) as connection:
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
         began = perf_counter()
-        stored = connection.execute(_OCCURRENCES.encode()).rowcount
-        connection.execute(_DELIVERIES.encode())
-        connection.commit()
+        with connection.transaction():
+            stored = connection.execute(_OCCURRENCES.encode()).rowcount
+            connection.execute(_DELIVERIES.encode())
         return stored / (perf_counter() - began)
 
 
