@@ -102,6 +102,7 @@ def test_only_the_store_and_the_ingest_writer_commit() -> None:
     # The benchmarks' floors are what PostgreSQL does without our store.
     allowed = {
         "metering/streams/ingest/lane.py",
+        "metering/lab/bench/bare.py",
         "metering/lab/bench/floor.py",
         "metering/lab/bench/finalize.py",
     }
