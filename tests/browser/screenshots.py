@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.browser.pages import ARGUMENTS, CHROMIUM
 
 DESK = {"width": 1360, "height": 860}
-PHONE = {"width": 390, "height": 844}
 
 
 def main(url: str, key: str, folder: Path) -> None:
@@ -19,7 +18,7 @@ def main(url: str, key: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = _signed_in(browser, url, key, viewport=DESK)
+        page = _signed_in(browser, url, key, viewport=DESK, color_scheme="light")
         page.screenshot(
             path=folder / "overview.png", clip={"x": 0, "y": 0, "width": 1360, "height": 1080}, full_page=True
         )
@@ -28,10 +27,8 @@ def main(url: str, key: str, folder: Path) -> None:
         page.get_by_role("link", name="Open its page").click()
         page.screenshot(path=folder / "stream.png", full_page=True)
         page.goto(f"{url}/dashboard/invoices")
-        page.locator("#invoices tbody tr", has_text="umbrella").locator("th a").first.click()
+        page.locator("#invoices tbody tr", has_text="initech").locator("th a").first.click()
         page.screenshot(path=folder / "invoice.png", full_page=True)
-        phone = _signed_in(browser, url, key, viewport=PHONE, color_scheme="dark", device_scale_factor=1.5)
-        phone.screenshot(path=folder / "phone.png")
         browser.close()
 
 

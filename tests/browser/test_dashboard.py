@@ -54,6 +54,17 @@ def test_every_section_is_one_click_away(dashboard: Dashboard) -> None:
         expect(page.locator("footer")).to_contain_text("Amounts are in US dollars. Times are in UTC")
 
 
+def test_an_invoice_says_quantity_and_rate_once_on_a_desk(dashboard: Dashboard, seeded: Seeded) -> None:
+    page = dashboard.open(f"invoices?month={seeded.period}")
+    page.locator("#invoices tbody th a").first.click()
+    quantity = page.locator(".invoice-lines .rate").first
+    expect(quantity.locator("td").first).to_be_visible()
+    expect(quantity.locator(".narrow")).to_be_hidden()
+    step = page.locator(".way li").first
+    marker = step.evaluate("each => getComputedStyle(each, '::before').content")
+    assert marker == '"✓"'
+
+
 def test_last_months_number_is_explained_in_three_clicks(dashboard: Dashboard, seeded: Seeded) -> None:
     page = dashboard.open(f"customer?customer_id=hooli&month={seeded.period}")
     page.locator("#models tbody tr").first.get_by_role("link").click()

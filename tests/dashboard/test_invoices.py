@@ -4,11 +4,14 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from metering.access.scopes import Role
 from metering.core.clock import utc_now
+from metering.stripe.reconcile import reconcile
+from metering.stripe.repair_drift import Caps
 from tests.builders import Months
 from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import rows_of
@@ -151,6 +154,19 @@ def test_an_invoice_names_who_it_is_billed_to_with_address_and_tax_id(months: Mo
     assert "<dt>Name</dt><dd>&lt;Acme&gt; GmbH</dd>" in page
     assert "<dt>Address</dt><dd>Invalidenstr. 1<br>10115 Berlin<br>DE</dd>" in page
     assert "<dt>Tax ID</dt><dd>EU VAT DE1</dd>" in page
+
+
+def test_an_invoice_says_how_stripe_differs_until_it_is_repaired(months: Months, admin: Browser) -> None:
+    months.month("acme")
+    months.push_all()
+    (number,) = (row[0] for row in months.rows("SELECT number FROM invoices"))
+    theirs = months.stripe.client.v1.invoices.list().data[0]
+    params: Any = {"customer": theirs.customer, "metadata": theirs.metadata.to_dict() if theirs.metadata else {}}
+    months.stripe.client.v1.invoices.create(params)
+    caps = Caps(cents=10_000, share=Decimal("0.05"))
+    for repair, said in ((False, True), (True, False)):
+        reconcile(pusher=months.pusher(), period=None, repair=repair, caps=caps, requested_by="test")
+        assert ("All findings" in admin.get("invoice", invoice_id=str(number)).text) is said
 
 
 def test_a_paid_invoice_has_the_time_of_its_payment_in_its_timeline(months: Months, admin: Browser) -> None:

@@ -20,7 +20,8 @@ from metering.months.store.invoices import StoredInvoice
 from metering.stripe.bill_to import BillTo
 from metering.stripe.invoice_status import EXPLANATIONS, InvoiceStatus
 from metering.stripe.push import AT_STRIPE, PushState
-from metering.stripe.queries.pushes import PushView, list_drift, push_views, pushed_at
+from metering.stripe.queries.drift_history import DriftStatus, list_drift_history
+from metering.stripe.queries.pushes import PushView, push_views, pushed_at
 
 _FINDINGS, _ENTRIES = 100, 500
 
@@ -65,7 +66,7 @@ def invoice(request: PageRequest) -> Page:
     push = push_views(request.connection, [key])[mine.invoice_id]
     rates = kept_line_rates(request.connection, [key])[mine.invoice_id]
     of_staff = request.viewer.customer_id is None
-    findings = list_drift(
+    found = list_drift_history(
         request.connection, customer_id=mine.customer_id, period=str(mine.period), reconciliation_id=None,
         before=None, limit=_FINDINGS,
     )  # fmt: skip
@@ -97,7 +98,7 @@ def invoice(request: PageRequest) -> Page:
             "rate_decimals": rate_decimals(row for each in lines for row in each.rates),
             "timeline": _timeline(request, stored, push),
             "tables": tables,
-            "findings": [each for each in findings if each.repaired_at is None] if of_staff else [],
+            "findings": [each for each in found if each.status is DriftStatus.OPEN] if of_staff else [],
             "before": invoice_page(mine.previous_invoice_id) if mine.previous_invoice_id else None,
         },
         tables=tables,
