@@ -25,7 +25,8 @@ from metering.lab.bench.rating import bench_rating
 from metering.lab.bench.resume import bench_resume
 from metering.lab.bench.totals import bench_totals
 from metering.lab.chaos.report import render_page as render_reliability
-from metering.lab.chaos.run import Plan, run_chaos, summary
+from metering.lab.chaos.run import run_chaos, summary
+from metering.lab.chaos.stage import Plan
 from metering.server.terminal.output import say
 
 app = typer.Typer()
@@ -245,6 +246,12 @@ def chaos(
     ] = None,
     events_per_second: Annotated[float, typer.Option(min=10, help="Events of all gateways.")] = 6_000.0,
     gateways: Annotated[int, typer.Option(min=1, max=16, help="Gateway processes.")] = 3,
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="Clients that ask for holds, at once.")] = 64,
+    streams: Annotated[
+        int | None,
+        typer.Option(min=1, help="Streams of the clients. Then the run takes as long as they do, at --rate."),
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Streams a second of all clients.")] = 40.0,
     log: Annotated[Path | None, typer.Option(help="Write what all processes print to this file.")] = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -252,12 +259,16 @@ def chaos(
     """Run the whole product under faults, and compare every cost, month and invoice. Exits with 2 on a problem."""
     # A SIGTERM unwinds as Ctrl-C does, so that no process and no mounted disk is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    seconds = minutes * 60 if streams is None else streams / rate
     plan = Plan(
         seed=secrets.randbelow(1_000_000) if seed is None else seed,
-        seconds=minutes * 60,
-        faults=faults or round(minutes * 34),
+        seconds=seconds,
+        faults=faults or round(seconds * 34 / 60),
         events_per_second=events_per_second,
         gateways=gateways,
+        clients=clients,
+        streams=streams or 0,
+        streams_per_second=rate,
     )
     report = run_chaos(plan=plan, log=log, say=say)
     for line in summary(report):

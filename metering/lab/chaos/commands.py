@@ -118,6 +118,11 @@ class Commands:
         control.clear_faults()
         control.close()
 
+    def rerate(self, *, provider: str, model: str, month: int) -> None:
+        """Book what the streams of a model cost more or less at today's prices."""
+        period, _ = self.month(month)
+        self.run("rerate", "--period", period, "--provider", provider, "--model", model, "--yes")
+
     def reconcile(self) -> Any:
         """The report of a reconciliation."""
         return json.loads(self.run("reconcile", "--json")[1])

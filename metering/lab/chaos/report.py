@@ -1,6 +1,6 @@
 """The report of a run as data, and docs/reliability.md, which is written from it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -23,6 +23,13 @@ class Checks(msgspec.Struct, frozen=True, kw_only=True):
     invoices: int
     drift: int
     cents: str
+    problems: list[str]
+
+
+class MoneyChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to budgets, holds and grants, by name, and the problems, as sentences."""
+
+    counted: dict[str, int]
     problems: list[str]
 
 
@@ -50,10 +57,11 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     seconds: float
     gateways: int
+    clients: int
     events_per_second: float
-    settled_seconds: float
+    settled_seconds: float = 0.0
     kinds: list[KindRow]
-    not_possible: dict[str, str]
+    not_possible: dict[str, str] = {}
     outages: int
     outage_seconds: float
     longest_outage: float
@@ -61,6 +69,7 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
     tracebacks: int
     restarts: int
     checks: Checks
+    money: MoneyChecks = MoneyChecks(counted={}, problems=[])
 
     @property
     def faults(self) -> int:
@@ -71,7 +80,7 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
     def problems(self) -> list[str]:
         """What went wrong: a check that fails, and a kind of fault that was never reached."""
         missed = [f"never reached: {row.kind.value}" for row in self.kinds if not row.reached]
-        return [*self.checks.problems, *missed]
+        return [*self.checks.problems, *self.money.problems, *missed]
 
 
 def kind_rows(done: Sequence[Done], prober: Prober) -> list[KindRow]:
@@ -152,6 +161,8 @@ def render(report: ChaosReport) -> list[str]:
         *([""] if report.problems else []),
         *_figures(report),
         "",
+        *_money(report.money.counted),
+        "",
         "| fault | planned | reached | acknowledged again, median s | worst s | final again, median s | worst s |",
         "|---|--:|--:|--:|--:|--:|--:|",
         *(
@@ -187,6 +198,42 @@ def _figures(report: ChaosReport) -> list[str]:
         "tracebacks in the log": f"{report.tracebacks:,}",
     }
     return ["| | |", "|---|--:|", *(f"| {name} | {value} |" for name, value in figures.items())]
+
+
+# What happened to money, and the names under which it is counted.
+_COUNTED = {
+    "transactions followed by the oracle": "transactions",
+    "entries booked": "entries",
+    "holds asked for by the clients": "asked",
+    "refused to them, for want of money": "refused",
+    "completions asked for through the reference gateway": "chats",
+    "of them refused with 402": "chats refused: budget_exhausted",
+    "holds admitted": "admitted",
+    "open at once, at most": "most open at once",
+    "times a hold was extended": "extended",
+    "limits checked at an admission": "limits checked",
+    "holds settled by their charges": "settled",
+    "expired": "expired",
+    "released": "released",
+    "streams that had to stop": "stopped",
+    "overruns: usage came late": "overrun late_usage",
+    "overruns: more was counted than was held": "overrun counted_more",
+    "overruns: the hold had expired": "overrun hold_expired",
+    "overruns: no hold was asked for": "overrun no_hold",
+    "overruns: the service could not be asked": "overrun failed_open",
+    "overruns: rerated": "overrun rerated",
+    "grants": "granted",
+    "draws of grants": "drawn",
+    "draws restored": "restored",
+}
+
+
+def _money(counted: Mapping[str, int]) -> list[str]:
+    return [
+        "| budgets, holds and grants | |",
+        "|---|--:|",
+        *(f"| {name} | {counted.get(key, 0):,} |" for name, key in _COUNTED.items()),
+    ]
 
 
 def _text(seconds: float | None) -> str:

@@ -46,6 +46,13 @@ class Story:
     cached: int
     delivered: tuple[int, ...]
     output: int
+    api_key_id: str | None = None
+    team: str | None = None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of its stream-start."""
+        return {"team": self.team} if self.team else {}
 
 
 def tell(*, seed: int, gateway: int, number: int, customers: int) -> Story:
@@ -83,6 +90,8 @@ class _Writer:
             provider=PROVIDER,
             model=story.model,
             input_tokens=story.input,
+            api_key_id=story.api_key_id,
+            tags=story.tags,
         )
 
     def count(self, at: datetime, seq: int) -> UsageEvent:
@@ -143,6 +152,17 @@ def play(story: Story, clock: Clock) -> Iterator[UsageEvent]:
         yield writer.end(clock.read(), outcome, source)
     if life is Life.CORRECTED:
         yield writer.end(clock.read(), outcome, UsageSource.PROVIDER)
+
+
+def cut(story: Story, clock: Clock) -> UsageEvent:
+    """The end of a stream that its gateway cuts because its budget is exhausted."""
+    return StreamEnd(
+        customer_id=story.customer_id,
+        stream_id=story.stream_id,
+        time=clock.read(),
+        outcome=Outcome.CANCELLED,
+        error_type="budget",
+    )
 
 
 def _end_of(life: Life) -> tuple[Outcome, UsageSource | None]:

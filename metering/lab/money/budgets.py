@@ -99,7 +99,7 @@ class Budget:
 
 @dataclass(slots=True)
 class Budgets:
-    """All budgets that have not ended, and the entries that a new one has to count."""
+    """All budgets, and the entries that a new one has to count."""
 
     _by_customer: defaultdict[str, dict[str, Budget]] = field(default_factory=lambda: defaultdict(dict))
     _entries: defaultdict[str, list[tuple[Entry, Mapping[str, str]]]] = field(
@@ -107,17 +107,17 @@ class Budgets:
     )
 
     def of(self, customer_id: str) -> Iterable[Budget]:
-        """The budgets of a customer, and those of the deployment."""
+        """The budgets of a customer and of the deployment that have not ended."""
         for owner in (customer_id, ""):
             if owner in self._by_customer:
-                yield from self._by_customer[owner].values()
+                yield from (each for each in self._by_customer[owner].values() if not each.has_ended)
 
     def named(self, row: Row) -> Budget | None:
         """The budget of a row of `budgets`."""
         return self._by_customer[row["customer_id"]].get(row["budget_id"])
 
     def all(self) -> Iterable[Budget]:
-        """All of them."""
+        """All of them, also those that have ended: they can begin again."""
         return [budget for of_one in self._by_customer.values() for budget in of_one.values()]
 
     def set(self, row: Row, holds: Iterable[Held]) -> None:
@@ -126,9 +126,7 @@ class Budgets:
         if budget is None:
             budget = self._by_customer[row["customer_id"]][row["budget_id"]] = Budget(row)
         was_open, budget.row = budget.is_open, row
-        if budget.has_ended:
-            del self._by_customer[row["customer_id"]][row["budget_id"]]
-        elif budget.is_open and not was_open:
+        if budget.is_open and not was_open:
             self._open(budget, holds)
 
     def _open(self, budget: Budget, holds: Iterable[Held]) -> None:
