@@ -24,9 +24,9 @@ from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
 from metering.lab.bench.resume import bench_resume
 from metering.lab.bench.totals import bench_totals
+from metering.lab.chaos.plan import planned
 from metering.lab.chaos.report import render_page as render_reliability
 from metering.lab.chaos.run import run_chaos, summary
-from metering.lab.chaos.stage import Plan
 from metering.server.terminal.output import say
 
 app = typer.Typer()
@@ -242,16 +242,20 @@ def chaos(
         int | None, typer.Option(min=0, help="Play the faults of this seed. Default: a new one.")
     ] = None,
     faults: Annotated[
-        int | None, typer.Option(min=1, help="Number of faults, at least one of each kind. Default: 34 a minute.")
+        int | None,
+        typer.Option(
+            min=1, help="Number of faults, at least one of each kind. Default: 34 a minute, with --streams 7."
+        ),
     ] = None,
-    events_per_second: Annotated[float, typer.Option(min=10, help="Events of all gateways.")] = 6_000.0,
+    events_per_second: Annotated[
+        float | None, typer.Option(min=10, help="Events of all gateways. Default: 6000, with --streams 2500.")
+    ] = None,
     gateways: Annotated[int, typer.Option(min=1, max=16, help="Gateway processes.")] = 3,
     clients: Annotated[int, typer.Option(min=1, max=1_000, help="Clients that ask for holds, at once.")] = 64,
     streams: Annotated[
         int | None,
-        typer.Option(min=1, help="Streams of the clients. Then the run takes as long as they do, at --rate."),
+        typer.Option(min=1, help="Streams of all senders: the run takes as long as they do, not --minutes."),
     ] = None,
-    rate: Annotated[float, typer.Option(min=1, help="Streams a second of all clients.")] = 40.0,
     log: Annotated[Path | None, typer.Option(help="Write what all processes print to this file.")] = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -259,16 +263,14 @@ def chaos(
     """Run the whole product under faults, and compare every cost, month and invoice. Exits with 2 on a problem."""
     # A SIGTERM unwinds as Ctrl-C does, so that no process and no mounted disk is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    seconds = minutes * 60 if streams is None else streams / rate
-    plan = Plan(
+    plan = planned(
         seed=secrets.randbelow(1_000_000) if seed is None else seed,
-        seconds=seconds,
-        faults=faults or round(seconds * 34 / 60),
+        minutes=minutes,
+        faults=faults,
         events_per_second=events_per_second,
         gateways=gateways,
         clients=clients,
-        streams=streams or 0,
-        streams_per_second=rate,
+        streams=streams,
     )
     report = run_chaos(plan=plan, log=log, say=say)
     for line in summary(report):

@@ -5,9 +5,9 @@ import os
 import pytest
 
 from metering.lab.chaos.check_money import WANTED
+from metering.lab.chaos.plan import Plan
 from metering.lab.chaos.run import run_chaos, summary
 from metering.lab.chaos.schedule import FaultKind
-from metering.lab.chaos.stage import Plan
 
 
 # On a machine that is busy with much else, each of the commands takes 20 seconds.

@@ -11,10 +11,10 @@ import httpx2
 from metering.lab.chaos.oracle import CHAT_MODEL
 
 # The tokens of an answer, and how many come in a second.
-_TOKENS, _RATE = (60, 1_200), 250
+_TOKENS, _RATE = (60, 900), 120
 _TIMEOUT_SECONDS, _PAUSE_SECONDS = 15.0, 0.3
 # A gateway that is killed within less time may not have written down that the stream began.
-_SURE_AFTER_CHUNKS = 200
+_SURE_AFTER_CHUNKS = 120
 _QUESTION = {"role": "user", "content": "How did the harbour master keep his books?"}
 _EXHAUSTED = "budget_exhausted"
 

@@ -25,8 +25,8 @@ from metering.lab.chaos.fates import PLAYED, REFUSED, RELEASED, Fate, Outcome, P
 from metering.lab.chaos.traffic import Clock, Life, cut, play
 
 _TIMEOUT_SECONDS, _PAUSE_SECONDS = 5.0, 0.1
-# A stream is posted in so many requests.
-_POSTS = 4
+# A stream is posted in so many requests; one that may be stopped in more.
+_POSTS, _SLIDING_POSTS = 2, 4
 _WATCH_SECONDS, _LOOK_SECONDS = 60.0, 0.25
 _SOURCE = "/gateways/chaos-clients"
 _FIGURES = ("needed", "limit", "spent", "held")
@@ -35,7 +35,7 @@ _JSON = "application/cloudevents-batch+json"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """So many `clients` play `streams` at this rate; 0: until `finish` exists. `chats` go through the gateway."""
+    """So many `clients` begin streams at this rate until `finish` exists; beside them, so many `chats`."""
 
     url: str
     key: str
@@ -44,13 +44,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     seed: int
     clients: int
-    streams: int
     streams_per_second: float
-    chats: int = 6
+    chats: int = 4
 
     @property
     def finish(self) -> Path:
-        """Once this file exists, nothing more is begun, unless a number of streams is ordered."""
+        """Once this file exists, nothing more is begun."""
         return Path(self.folder) / "finish"
 
     @property
@@ -82,7 +81,7 @@ class _Clients:
 
     async def _client(self) -> None:
         order = self._order
-        while self._next < order.streams if order.streams else not order.finish.exists():
+        while not order.finish.exists():
             number, self._next = self._next, self._next + 1
             await asyncio.sleep(self._began + number / order.streams_per_second - time.monotonic())
             fate = fate_of(seed=order.seed, number=number)
@@ -112,7 +111,7 @@ class _Clients:
 
     async def _post_all(self, fate: Fate, events: Sequence[UsageEvent], clock: Clock) -> Outcome:
         """Post a stream piece by piece, until it is told to stop."""
-        size = -(-len(events) // _POSTS)
+        size = -(-len(events) // (_SLIDING_POSTS if fate.plan is Plan.SLIDING else _POSTS))
         counts = len(fate.story.delivered)
         for begin in range(0, len(events), size):
             piece = events[begin : begin + size]
@@ -193,8 +192,6 @@ async def _run(order: Order) -> Result:
         chats = Chats(url=order.gateway_url, key=order.gateway_key, seed=order.seed)
         chatting = asyncio.create_task(chats.run(order.chats))
         await clients.run()
-        while not order.finish.exists():
-            await asyncio.sleep(_LOOK_SECONDS)
         chats.finish()
         await chatting
     return Result(

@@ -27,7 +27,7 @@ _TIMEOUT_SECONDS = 60.0
 _PAUSE_SECONDS, _PATIENCE_SECONDS = 0.2, 300.0
 _SHORT_SECONDS = 4.0
 # In every so many turns, the deployment has a budget from the first one on, until it is ended.
-_TURNS, _DEPLOYMENT_TURNS = 60, 20
+_TURNS, _DEPLOYMENT_TURNS = 60, 6
 # A grant is voided or refunded after so many others.
 _ENDED_AFTER = 5
 _RAISED = (Terms.TIGHT, Terms.GATEWAY)

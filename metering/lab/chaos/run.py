@@ -21,13 +21,13 @@ from metering.lab.chaos.desk import Desk
 from metering.lab.chaos.fates import cost_of, fate_of
 from metering.lab.chaos.harm import Done, Harm
 from metering.lab.chaos.links import HOST
+from metering.lab.chaos.plan import Plan
 from metering.lab.chaos.prober import CUSTOMER, Prober
 from metering.lab.chaos.report import ChaosReport, Checks, kind_rows
 from metering.lab.chaos.schedule import FaultKind, schedule
 from metering.lab.chaos.stage import (
     GATEWAY_KEY,
     RAISED_FROM,
-    Plan,
     Say,
     Stage,
     module_child,
@@ -36,6 +36,9 @@ from metering.lab.chaos.stage import (
 )
 from metering.lab.chaos.told import told_costs
 from metering.lab.chaos.traffic import PROVIDER
+
+_ENOUGH = "SELECT count(*) >= %s FROM streams"
+_LOOK_SECONDS = 2.0
 
 _ResultType = TypeVar("_ResultType", gateway.Result, clients.Result)
 
@@ -71,6 +74,7 @@ def run_chaos(*, plan: Plan, log: Path | None, say: Say) -> ChaosReport:
         harm = Harm(stage.world, say)
         say(f"{len(faults)} faults in {plan.seconds:g} s, {plan.gateways} gateways and {plan.clients} clients")
         harm.play(faults, began=time.monotonic())
+        _wait_for_streams(stage, plan)
         say("the faults are over; clients and gateways end their streams and send what is spooled")
         calm = time.monotonic()
         stage.world.commands.calm_stripe()
@@ -152,7 +156,6 @@ def _clients_order(stage: Stage, plan: Plan) -> clients.Order:
         folder=str(stage.folder / "clients"),
         seed=plan.seed,
         clients=plan.clients,
-        streams=plan.streams,
         streams_per_second=plan.streams_per_second,
     )
 
@@ -170,16 +173,21 @@ def _start_traffic(stage: Stage, plan: Plan) -> None:
         stage.world.parts.start([module_child(name, module, str(document))])
 
 
+def _wait_for_streams(stage: Stage, plan: Plan) -> None:
+    """Return once the service knows of as many streams as are wanted, after the time with faults."""
+    with psycopg.connect(stage.services.database_url, autocommit=True) as connection:
+        while connection.execute(_ENOUGH, (plan.streams,)).fetchone() != (True,):
+            time.sleep(_LOOK_SECONDS)
+
+
 def _end_traffic(stage: Stage, plan: Plan, desk: Desk, prober: Prober) -> _Traffic:
     """What was sent, once every gateway has had everything acknowledged and the clients have ended."""
     orders = [_order(stage, plan, number) for number in range(plan.gateways)]
     of_clients = _clients_order(stage, plan)
-    # Clients that play a number of streams are paced by it, and may be behind after outages.
-    patience = plan.settle_seconds + plan.streams / plan.streams_per_second
     for order in orders:
         order.finish.touch()
     of_clients.finish.touch()
-    noted = _result_of(of_clients.result, clients.Result, within=patience)
+    noted = _result_of(of_clients.result, clients.Result, within=plan.settle_seconds)
     desk.stop()
     streams = {}
     for order in orders:

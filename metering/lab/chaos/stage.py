@@ -19,6 +19,7 @@ from metering.lab.chaos import oracle
 from metering.lab.chaos.commands import Commands
 from metering.lab.chaos.harm import World
 from metering.lab.chaos.links import HOST, open_links
+from metering.lab.chaos.plan import Plan
 from metering.lab.chaos.terms import GATEWAY_CUSTOMER
 from metering.lab.chaos.traffic import PROVIDER
 from metering.lab.chaos.volume import volume
@@ -34,27 +35,6 @@ _REFERENCE_GATEWAY, _KEY_ID = "gateway-reference", "ingest-key-id"
 GATEWAY_KEY = "gk_chaos"
 # `raised` gets its last prices from here on: later than the first ones, and before all streams.
 _FIRST, RAISED_FROM = "2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The size of a run. `longest` is the longest time of a fault, in seconds.
-
-    The clients play `streams`, or (0) as many as they begin before the last fault.
-    """
-
-    seed: int
-    seconds: float
-    faults: int
-    events_per_second: float
-    gateways: int = 3
-    customers: int = 200
-    longest: float = 8.0
-    abandon_after: int = 20
-    settle_seconds: float = 600.0
-    clients: int = 64
-    streams: int = 0
-    streams_per_second: float = 40.0
 
 
 class Log(io.StringIO):

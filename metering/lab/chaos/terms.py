@@ -1,13 +1,15 @@
 """The customers whose money is limited in a run: their budgets and grants, and how both change. Pure.
 
-The emitters' customers have no budget of their own. Those here have streams of the clients that ask for holds, and
-of the reference gateway.
+Their streams are those of the clients that ask for holds, of the reference gateway, and for some of the emitters,
+which ask for none.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from metering.lab.chaos.traffic import emitters_customer
 
 DEPLOYMENT_BUDGET = "chaos-deployment"
 # Enough for every stream of the longest run.
@@ -22,11 +24,12 @@ class Terms(StrEnum):
     PREPAID = "prepaid"  # grants, and nothing beyond them
     OVERAGE = "overage"  # grants, some expire or pay for one model only, and the rest is owed
     LAPSED = "lapsed"  # as roomy; its holds expire before their streams begin
+    UNHELD = "unheld"  # a budget that never ends; its streams are the emitters'
     GATEWAY = "gateway"  # as tight; its streams go through the reference gateway
 
 
-# Of each but the last ones there are so many customers.
-_EACH = 4
+# So many customers share the clients' streams by each of their terms. The first of the emitters' have budgets.
+_EACH, _UNHELD = 4, 20
 SHARED = (Terms.ROOMY, Terms.TIGHT, Terms.PREPAID, Terms.OVERAGE)
 KEYS, TEAMS = ("key-a", "key-b"), ("red", "blue")
 
@@ -41,6 +44,7 @@ class Customer:
 
 CUSTOMERS: Sequence[Customer] = (
     *(Customer(f"money-{terms}-{number}", terms) for terms in SHARED for number in range(_EACH)),
+    *(Customer(emitters_customer(number), Terms.UNHELD) for number in range(_UNHELD)),
     Customer("money-lapsed", Terms.LAPSED),
     Customer("money-gateway", Terms.GATEWAY),
 )
@@ -64,6 +68,8 @@ def budgets_of(customer: Customer, *, raised: int, pace: int) -> Mapping[str, Ma
             return {name: _budget(of, "total", 3 + 2 * raised)}
         case Terms.PREPAID:
             return {name: {"scope": of, "window": "prepaid"}}
+        case Terms.UNHELD:
+            return {name: _budget(of, "month", _PLENTY)}
     return {
         name: _budget(of, "month", _PLENTY),
         f"{name}-key": _budget({**of, "api_key_id": KEYS[0]}, "day", _PLENTY),

@@ -55,6 +55,11 @@ class Story:
         return {"team": self.team} if self.team else {}
 
 
+def emitters_customer(number: int) -> str:
+    """The id of a customer of the gateways that report through emitters."""
+    return f"chaos-{number:05}"
+
+
 def tell(*, seed: int, gateway: int, number: int, customers: int) -> Story:
     """The story of a gateway's stream."""
     random = Random(f"{seed}/{gateway}/{number}")
@@ -64,7 +69,7 @@ def tell(*, seed: int, gateway: int, number: int, customers: int) -> Story:
     (life,) = random.choices(list(Life), _WEIGHTS)
     return Story(
         # A tenth of the customers makes half of the traffic.
-        customer_id=f"chaos-{int(customers * random.random() ** 3):05}",
+        customer_id=emitters_customer(int(customers * random.random() ** 3)),
         stream_id=f"g{gateway}-{number}-{random.randrange(1 << 32):08x}",
         model=random.choice(MODELS),
         life=life,

@@ -68,17 +68,16 @@ class Drawing:
         for row in transaction.inserted("grants"):
             self._add(row)
         rows = transaction.inserted("grant_entries")
-        booked = [entry for entry in entries if self._grants.get(entry.customer_id)]
-        if not rows and not booked:
-            return []
-        order = {row["entry_id"]: place for place, row in reversed(list(enumerate(rows)))}
-        # In one transaction, entries are booked at once: their order is the product's to choose.
-        booked.sort(key=lambda entry: order.get(entry.entry_id, len(rows)))
-        expected = [line for entry in booked for line in self._book(entry)]
-        found = [_line(row) for row in rows if row["entry_id"] is not None]
-        problems = []
-        if expected != found:
-            problems.append(f"grants paid {_told(found)}, not {_told(expected)}")
+        problems: list[str] = []
+        customers = {entry.customer_id for entry in entries if self._grants.get(entry.customer_id)}
+        for customer_id in customers | {row["customer_id"] for row in rows}:
+            found = [
+                _line(row) for row in rows if row["customer_id"] == customer_id and row["entry_id"] is not None
+            ]
+            booked = _in_order([entry for entry in entries if entry.customer_id == customer_id], found)
+            expected = [line for entry in booked for line in self._book(entry)]
+            if expected != found:
+                problems.append(f"grants of {customer_id} paid {_told(found)}, not {_told(expected)}")
         problems += [problem for row in rows if (problem := self._follow_row(row))]
         return problems + self._left_over(rows)
 
@@ -103,7 +102,8 @@ class Drawing:
 
     def _draw(self, entry: Entry) -> Iterable[_Line]:
         owed = entry.cents
-        for grant in sorted(self._grants[entry.customer_id].values(), key=lambda each: each.order):
+        left = [grant for grant in self._grants[entry.customer_id].values() if grant.left]
+        for grant in sorted(left, key=lambda each: each.order):
             at = max(entry.booked_at, grant.changed_at)
             if not owed or not grant.pays(entry, at):
                 continue
@@ -161,6 +161,18 @@ class Drawing:
             if left != real:
                 problems.append(f"grant {grant_id}: {shown(left)} cents are left, not {shown(real)}")
         return problems
+
+
+def _in_order(entries: Sequence[Entry], lines: Sequence[_Line]) -> list[Entry]:
+    """The entries of a transaction in the order of booking: charges, then adjustments.
+
+    Charges are written in two pieces. So their order is that in which they drew; those that drew nothing came when
+    nothing was left for them, which is still so after the others.
+    """
+    place = {entry_id: number for number, (_, _, _, entry_id) in reversed(list(enumerate(lines)))}
+    charges = [entry for entry in entries if entry.kind == "charge"]
+    charges.sort(key=lambda entry: place.get(entry.entry_id, len(lines)))
+    return [*charges, *(entry for entry in entries if entry.kind != "charge")]
 
 
 def _line(row: Row) -> _Line:
