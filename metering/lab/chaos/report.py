@@ -120,15 +120,36 @@ def _rounded(values: Sequence[float], summary: Callable[[Sequence[float]], float
 _HEAD = """# Reliability
 
 `make chaos MINUTES=30` (`metering bench chaos`) runs the whole product under traffic and faults: `metering up` on
-an embedded PostgreSQL and Valkey, gateways that post through the emitter with its spool, and the local Stripe. At
-the end, the cost of every stream is compared with an oracle that shares no code with the product, every month adds
-up, the invoices agree with Stripe's, `metering audit` finds nothing, and nothing is stuck. A kind of fault that
-was never reached fails the run. `metering bench reliability-page` writes this page from
-`docs/reliability/chaos.json`.
+an embedded PostgreSQL and Valkey, gateways that post through the emitter with its spool, clients that ask for
+holds, the reference gateway, and the local Stripe. At the end, the cost of every stream is compared with an oracle
+that shares no code with the product, every month adds up, the invoices agree with Stripe's, `metering audit` finds
+nothing, and nothing is stuck. A kind of fault that was never reached fails the run.
+`metering bench reliability-page` writes this page from `docs/reliability/chaos.json`.
 
 The faults are a pure function of the seed: `make chaos MINUTES=… SEED=…` plays the same ones again.
-The aim of a long run is 1,000 faults and 10 million events, which is what `MINUTES=30` plans.
-[Decision 44](decisions/0044-chaos-is-a-command.md) says how it works.
+`make chaos STREAMS=200000 CLIENTS=64` goes on until there are so many streams of all senders, with fewer faults a
+minute; `STREAMS=1000000` is the longer run. The aim of a long run is 1,000 faults and 10 million events, which is
+what `MINUTES=30` plans. [Decision 44](decisions/0044-chaos-is-a-command.md) says how it works.
+
+## Budgets, holds and grants
+
+While the faults happen, a desk sets and raises budgets, sets and ends one of the whole deployment, and makes,
+voids and refunds grants. Clients ask for holds of the worst case and for sliding ones, release some, begin some
+streams after the hold has expired, and report more than was held. Streams run through the reference gateway for a
+customer whose budget ends again and again.
+
+Triggers of the lab write down what every transaction changes. An oracle of its own (`metering/lab/money`), written
+from [budgets](budgets.md) and [credits](credits.md), follows all of them in the order of their commits and checks:
+
+- `spent + held` is at most the limit at every commit that admits or extends a hold, which has the right price;
+- what the product keeps as spent and held is the sum of the entries and of the open holds, after every commit;
+- every charge closes its hold, and no hold of a stream that had begun was given back;
+- every cent beyond a hold is an overrun with the right amount and reason, and there is no other overrun;
+- grants paid exactly what they had to, in order, and nothing after their expiry;
+- no hold is open at the end, and every stream that a client read through the gateway is charged.
+
+An outcome that the run never reached fails it, as a kind of fault does: a reason of an overrun, a stream that had
+to stop, a refused hold, a restored draw.
 """
 
 _NOT_IN_A_RUN = """## What no run reaches
@@ -136,7 +157,8 @@ _NOT_IN_A_RUN = """## What no run reaches
 - Power loss: the kernel keeps what a killed process wrote, and where the disk can be full, it is in memory.
 - The clocks of the server and of PostgreSQL. Those of gateways are wrong in every run.
 - The gateways' own disk full, and a gateway that is killed before its events are on its spool's disk.
-- Holds and grants, which the product does not have yet.
+- Windows of budgets that end during the run, unless it runs over midnight. The simulator (`make simulation`) has
+  them.
 """
 
 
@@ -185,6 +207,7 @@ def _figures(report: ChaosReport) -> list[str]:
     figures = {
         "faults reached": f"{report.faults:,} of {sum(row.planned for row in report.kinds):,}",
         "time with faults": f"{report.seconds:.0f} s",
+        "clients that ask for holds, at once": f"{report.clients:,}",
         "events in the journal": f"{checks.journaled_events:,}",
         "streams": f"{checks.streams:,}",
         "streams with another cost than the oracle's": f"{checks.wrong_costs:,}",

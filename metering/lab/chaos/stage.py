@@ -101,11 +101,7 @@ def running_product(plan: Plan, *, log: Path | None, say: Say) -> Iterator[Stage
             }
             api_url = f"http://{HOST}:{port}"
             # What people run waits for no link; the product's own processes do.
-            direct = {
-                **common,
-                "METERING_DATABASE_URL": services.database_url,
-                "METERING_REDIS_URL": services.redis_url,
-            }
+            urls = {"METERING_DATABASE_URL": services.database_url, "METERING_REDIS_URL": services.redis_url}
             up = metering_child(
                 "up", ["up", "--port", str(port)], environment=environment, ready_url=f"{api_url}/livez"
             )
@@ -121,7 +117,7 @@ def running_product(plan: Plan, *, log: Path | None, say: Say) -> Iterator[Stage
                 redis_url=services.redis_url,
                 gateways=[*(f"gateway-{number}" for number in range(plan.gateways)), _REFERENCE_GATEWAY],
                 environment=environment,
-                commands=Commands(environment=direct, stripe_url=stripe.url, began=utc_now(), say=say),
+                commands=Commands(environment=common | urls, stripe_url=stripe.url, began=utc_now(), say=say),
             )
             gateway_port = free_port(HOST)
             stage = Stage(

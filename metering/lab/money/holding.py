@@ -11,8 +11,9 @@ from metering.lab.money.entries import Entry, Key, Started, shown
 from metering.lab.money.history import Row, Transaction, time_of
 
 _ZERO = Fraction(0)
-# A stream whose first event was received so long before must be known to whoever closes its hold.
-_KNOWN_AFTER = timedelta(seconds=30)
+# A stream whose first event was received so long before must be known to whoever closes its hold, whose clock may
+# be another one.
+_KNOWN_AFTER = timedelta(minutes=1)
 
 # The price of (model, input tokens, output tokens) in cents; None if it is not to be checked.
 Price = Callable[[str, int, int], Fraction | None]
