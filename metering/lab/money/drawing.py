@@ -49,6 +49,8 @@ class Drawing:
 
     counted: Counter[str] = field(default_factory=Counter)
     _grants: defaultdict[str, dict[str, _Grant]] = field(default_factory=lambda: defaultdict(dict))
+    # What each stream costs so far.
+    _costs: defaultdict[Key, Fraction] = field(default_factory=lambda: defaultdict(Fraction))
     # Of each stream: who paid how much, in the order of paying.
     _paid: defaultdict[Key, list[tuple[str, Fraction]]] = field(default_factory=lambda: defaultdict(list))
 
@@ -67,6 +69,8 @@ class Drawing:
         """Follow a transaction; returns what is wrong with it."""
         for row in transaction.inserted("grants"):
             self._add(row)
+        for entry in entries:
+            self._costs[entry.key] += entry.cents
         rows = transaction.inserted("grant_entries")
         problems: list[str] = []
         customers = {entry.customer_id for entry in entries if self._grants.get(entry.customer_id)}
@@ -102,6 +106,9 @@ class Drawing:
 
     def _draw(self, entry: Entry) -> Iterable[_Line]:
         owed = entry.cents
+        if entry.stream_id is not None:
+            # After a credit beyond its cost, a stream may cost less than what is booked now.
+            owed = min(owed, max(self._costs[entry.key], _ZERO))
         left = [grant for grant in self._grants[entry.customer_id].values() if grant.left]
         for grant in sorted(left, key=lambda each: each.order):
             at = max(entry.booked_at, grant.changed_at)
