@@ -219,12 +219,12 @@ class Simulator:
             return
         customer_id, linked = self.random.choice(rows)
         process = self.random.choice(self._processes)
-        match self.random.randrange(5):
+        match self.random.randrange(4):
             case 0:
                 process.put(str(customer_id), CustomerDetails(time_zone=self.random.choice(ZONES)))
             case 1 if linked is None:
                 self._link(process, str(customer_id))
-            case 2 | 3:
+            case 2:
                 cents = -Decimal(self.random.randint(1, 10**7)).scaleb(-self.random.randint(3, 6))
                 drawn = self.months.rows(_DRAWN)
                 of, stream_id = self.random.choice(drawn) if drawn else (customer_id, None)
@@ -233,7 +233,7 @@ class Simulator:
                 )
                 self.credits.append(credit)
                 self._open_credits.append(credit)
-            case 4:
+            case 3:
                 process.force(BillingPeriod.containing(at=self.now, time_zone=UTC_ZONE).previous)
 
     def _link(self, process: Process, customer_id: str) -> None:
