@@ -85,8 +85,8 @@ bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit,
 	@$(VENV)/bin/metering bench neighbours --out docs/performance/neighbours.json
 	@$(VENV)/bin/metering bench page docs/performance --out docs/performance.md
 
-chaos: setup ## The whole product under faults, compared with an oracle: make chaos MINUTES=30 SEED=7
-	@$(VENV)/bin/metering bench chaos --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED)) --log chaos.log --out docs/reliability/chaos.json; \
+chaos: setup ## The whole product under faults, compared with an oracle: make chaos MINUTES=30 SEED=7, or make chaos STREAMS=200000 CLIENTS=64
+	@$(VENV)/bin/metering bench chaos --minutes $(or $(MINUTES),3) $(if $(SEED),--seed $(SEED)) $(if $(STREAMS),--streams $(STREAMS)) $(if $(CLIENTS),--clients $(CLIENTS)) --log chaos.log --out docs/reliability/chaos.json; \
 	  result=$$?; test $$result -eq 1 || $(VENV)/bin/metering bench reliability-page docs/reliability --out docs/reliability.md; exit $$result
 
 reference: setup ## Write the API reference (docs/api.md, docs/api/) from the API's own description

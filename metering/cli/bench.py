@@ -25,8 +25,9 @@ from metering.lab.bench.rating import bench_rating
 from metering.lab.bench.resume import bench_resume
 from metering.lab.bench.speed import Size, bench_speed
 from metering.lab.bench.totals import bench_totals
+from metering.lab.chaos.plan import planned
 from metering.lab.chaos.report import render_page as render_reliability
-from metering.lab.chaos.run import Plan, run_chaos, summary
+from metering.lab.chaos.run import run_chaos, summary
 from metering.server.terminal.output import say
 
 app = typer.Typer()
@@ -255,10 +256,20 @@ def chaos(
         int | None, typer.Option(min=0, help="Play the faults of this seed. Default: a new one.")
     ] = None,
     faults: Annotated[
-        int | None, typer.Option(min=1, help="Number of faults, at least one of each kind. Default: 34 a minute.")
+        int | None,
+        typer.Option(
+            min=1, help="Number of faults, at least one of each kind. Default: 34 a minute, with --streams 7."
+        ),
     ] = None,
-    events_per_second: Annotated[float, typer.Option(min=10, help="Events of all gateways.")] = 6_000.0,
+    events_per_second: Annotated[
+        float | None, typer.Option(min=10, help="Events of all gateways. Default: 6000, with --streams 2500.")
+    ] = None,
     gateways: Annotated[int, typer.Option(min=1, max=16, help="Gateway processes.")] = 3,
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="Clients that ask for holds, at once.")] = 64,
+    streams: Annotated[
+        int | None,
+        typer.Option(min=1, help="Streams of all senders: the run takes as long as they do, not --minutes."),
+    ] = None,
     log: Annotated[Path | None, typer.Option(help="Write what all processes print to this file.")] = None,
     out: Out = None,
     as_json: AsJson = False,
@@ -266,12 +277,14 @@ def chaos(
     """Run the whole product under faults, and compare every cost, month and invoice. Exits with 2 on a problem."""
     # A SIGTERM unwinds as Ctrl-C does, so that no process and no mounted disk is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    plan = Plan(
+    plan = planned(
         seed=secrets.randbelow(1_000_000) if seed is None else seed,
-        seconds=minutes * 60,
-        faults=faults or round(minutes * 34),
+        minutes=minutes,
+        faults=faults,
         events_per_second=events_per_second,
         gateways=gateways,
+        clients=clients,
+        streams=streams,
     )
     report = run_chaos(plan=plan, log=log, say=say)
     for line in summary(report):

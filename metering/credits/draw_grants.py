@@ -2,14 +2,22 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import Connection
 
 from metering.core.time_zones import UTC_ZONE
-from metering.credits.booking import Booking
+from metering.credits.booking import Booking, BookingKind
 from metering.credits.drawing import Drawing, Paid, paid_after
 from metering.credits.grant import Grant
-from metering.credits.store.grants import add_entries, draws_of, grants_with_balance, read_grants, zones_of
+from metering.credits.store.grants import (
+    add_entries,
+    costs_of,
+    draws_of,
+    grants_with_balance,
+    read_grants,
+    zones_of,
+)
 from metering.db.rows import json_keys
 
 
@@ -27,7 +35,7 @@ def draw_grants(connection: Connection, bookings: Sequence[Booking], *, now: dat
         grants |= {each.grant_id: each for each in read_grants(connection, customer_ids, missing)}
     if not grants:
         return
-    drawings = _drawings(connection, customer_ids, grants.values(), paid)
+    drawings = _drawings(connection, customer_ids, grants.values(), paid, _costs(connection, bookings))
     for booking in bookings:
         drawing = drawings.get(booking.customer_id)
         if drawing is not None:
@@ -55,11 +63,22 @@ def _paid(connection: Connection, bookings: Sequence[Booking]) -> Mapping[tuple[
     return {key: paid_after(each) for key, each in draws.items()}
 
 
+def _costs(connection: Connection, bookings: Sequence[Booking]) -> Mapping[tuple[str, str], Decimal]:
+    """What the streams cost whose earlier bookings may be below zero in all: those that cost more now."""
+    streams = {
+        (booking.customer_id, booking.stream_id)
+        for booking in bookings
+        if booking.usd_cents > 0 and booking.stream_id is not None and booking.kind is not BookingKind.CHARGE
+    }
+    return costs_of(connection, json_keys(streams)) if streams else {}
+
+
 def _drawings(
     connection: Connection,
     customer_ids: Collection[str],
     grants: Iterable[Grant],
     paid: Mapping[tuple[str, str], Sequence[Paid]],
+    costs: Mapping[tuple[str, str], Decimal],
 ) -> dict[str, Drawing]:
     by_customer: dict[str, list[Grant]] = {}
     for each in grants:
@@ -69,6 +88,7 @@ def _drawings(
         customer_id: Drawing.of(
             by_customer[customer_id],
             paid={stream_id: each for (whose, stream_id), each in paid.items() if whose == customer_id},
+            costs={stream_id: each for (whose, stream_id), each in costs.items() if whose == customer_id},
             time_zone=zones.get(customer_id, UTC_ZONE),
         )
         for customer_id in customer_ids

@@ -121,23 +121,33 @@ def expire(grant: Grant, *, at: datetime, time_zone: ZoneInfo) -> tuple[Grant, l
 class Drawing:
     """The grants of a customer while bookings are posted, and the entries that they make.
 
-    `paid` has what grants have paid for each stream, in the order of drawing.
+    `paid` has what grants have paid for each stream, in the order of drawing. `costs` has what streams cost after
+    these bookings, for those whose earlier bookings may be below zero in all: grants pay no more than that.
     """
 
     grants: dict[str, Grant]
     time_zone: ZoneInfo
     paid: dict[str, list[Paid]] = field(default_factory=dict)
+    costs: Mapping[str, Decimal] = field(default_factory=dict)
     entries: list[GrantEntry] = field(default_factory=list)
     _order: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, grants: Iterable[Grant], *, paid: Mapping[str, Sequence[Paid]], time_zone: ZoneInfo) -> "Drawing":
-        """A customer's grants, and what they have paid for the streams of the bookings."""
+    def of(
+        cls,
+        grants: Iterable[Grant],
+        *,
+        paid: Mapping[str, Sequence[Paid]],
+        time_zone: ZoneInfo,
+        costs: Mapping[str, Decimal] | None = None,
+    ) -> "Drawing":
+        """A customer's grants, what they have paid for the streams of the bookings, and what those cost."""
         ordered = sorted(grants, key=drawing_order)
         return cls(
             {each.grant_id: each for each in ordered},
             time_zone,
             {stream_id: list(each) for stream_id, each in paid.items()},
+            costs or {},
             _order=[each.grant_id for each in ordered],
         )
 
@@ -150,6 +160,8 @@ class Drawing:
 
     def _draw(self, booking: Booking, now: datetime) -> None:
         left = booking.usd_cents
+        if (cost := self.costs.get(booking.stream_id or "")) is not None:
+            left = min(left, max(cost, ZERO))
         for grant_id in self._order:
             if not left:
                 return

@@ -103,6 +103,14 @@ def test_no_more_is_restored_than_was_drawn_for_the_stream() -> None:
     assert drawing.grants["a"].balance_usd_cents == 10
 
 
+def test_no_more_is_drawn_than_the_stream_costs() -> None:
+    of_a = [each for each, _ in (grant("a", "10"),)]
+    for cost, drawn in (("-1", []), ("3", [("a", "drawn", "-3")]), ("9", [("a", "drawn", "-4")])):
+        drawing = Drawing.of(of_a, paid={}, costs={"s": Decimal(cost)}, time_zone=UTC_ZONE)
+        drawing.post(booking("4"), now=T0)
+        assert shown(drawing) == drawn
+
+
 def test_a_credit_for_the_customer_as_a_whole_restores_nothing() -> None:
     drawing = posted(grant("a", "10"), bookings=[booking("4"), booking("-4", None, number=2)])
     assert shown(drawing) == [("a", "drawn", "-4")]

@@ -21,6 +21,7 @@ from metering.credits.queries.balances import balance_as_of, balance_now, balanc
 from metering.credits.terms import InvalidGrantError
 from metering.customers.store import UnknownCustomerError
 from metering.db.engine import transaction
+from metering.events.events import UsageSource
 from metering.events.usage import UsageKind
 from metering.ledger.queries.charges import BillFilter
 from metering.prices.rates import Rate
@@ -51,6 +52,16 @@ def test_late_facts_draw_more_and_restore(books: Books) -> None:
     assert [kind for kind, _ in entries(books)][-1] == "restored"
     booked = books.check_totals()
     assert rows(books, "SELECT sum(drawn_usd_cents) FROM prepaid_months") == [(booked,)]
+
+
+def test_what_a_credit_had_covered_already_is_not_paid_once_more(books: Books) -> None:
+    give(books)
+    use(books)
+    credit(books, f"-{COST + Decimal('0.01')}")
+    # Of five more output tokens, 0.01 of 0.0125 cents are covered by what the credit left over.
+    books.receive([end("s", output=42, time=T0 + timedelta(seconds=5), usage_source=UsageSource.PROVIDER)])
+    books.finalize()
+    assert entries(books)[-2:] == [("restored", COST), ("drawn", Decimal("-0.0025"))]
 
 
 def test_a_rerating_below_restores_the_difference(books: Books) -> None:

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-from metering.lab.chaos.run import Plan, run_chaos, summary
+from metering.lab.chaos.check_money import WANTED
+from metering.lab.chaos.plan import Plan
+from metering.lab.chaos.run import run_chaos, summary
 from metering.lab.chaos.schedule import FaultKind
 
 
@@ -22,6 +24,8 @@ def test_a_short_run_reaches_every_fault_and_is_exact() -> None:
         customers=30,
         longest=2,
         abandon_after=5,
+        clients=16,
+        streams_per_second=30,
     )
     report = run_chaos(plan=plan, log=None, say=print)
     assert report.problems == [], summary(report)
@@ -31,3 +35,4 @@ def test_a_short_run_reaches_every_fault_and_is_exact() -> None:
     assert report.checks.streams > 100
     assert report.checks.adjustments > 0
     assert report.outages > 0
+    assert all(report.money.counted[name] for name in WANTED)

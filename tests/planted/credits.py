@@ -26,6 +26,16 @@ CREDITS = (
         ("tests/credits/test_drawing.py::test_no_more_is_restored_than_was_drawn_for_the_stream",),
     ),
     Fault(
+        "grants pay for what a credit had covered",
+        "metering/credits/drawing.py",
+        "            left = min(left, max(cost, ZERO))\n",
+        "            left = min(left, max(cost, left))\n",
+        (
+            "tests/credits/test_drawing.py::test_no_more_is_drawn_than_the_stream_costs",
+            "tests/credits/test_grants_in_books.py::test_what_a_credit_had_covered_already_is_not_paid_once_more",
+        ),
+    ),
+    Fault(
         "draws are restored the first one first",
         "metering/credits/drawing.py",
         "            last = paid.pop()\n            given",

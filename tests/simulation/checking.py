@@ -13,6 +13,7 @@ _BOOKED = """
     FROM streams s LEFT JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id
     GROUP BY 1, 2, 3
 """
+_BILLED = "SELECT customer_id, billed_cents + prepaid_usd_cents FROM invoices"
 _LEFT_OVER = """
     SELECT DISTINCT ON (customer_id) customer_id, remainder_usd_cents FROM invoices
     ORDER BY customer_id, period DESC
@@ -24,9 +25,10 @@ _OPEN = """
 
 
 def check_settled(simulator: Simulator) -> None:
-    """Every stream is billed as the oracle bills it, once; invoices tie; the audit and Stripe agree."""
+    """Every stream is billed as the oracle bills it, once; invoices tie; money is proved; the audit agrees."""
     _check_streams(simulator)
     _check_invoices(simulator)
+    simulator.reached += simulator.money.check().counted
     differences = simulator.months.audit(now=simulator.now)
     assert differences == [], differences
     assert simulator.months.check_totals() == sum(simulator.months.sum_of(table) for table in _BOOKS)
@@ -34,7 +36,7 @@ def check_settled(simulator: Simulator) -> None:
 
 def count_reached(simulator: Simulator) -> Counter[str]:
     """What the run really came to: what happened to it, and what is in its books."""
-    counted = simulator.reached + simulator.gateways.reached
+    counted = simulator.reached + simulator.gateways.reached + simulator.money.reached
     for name, query in _COUNTED.items():
         ((count,),) = simulator.months.rows(query)
         counted[name] += int(count)  # type: ignore[call-overload]
@@ -66,7 +68,7 @@ def _check_streams(simulator: Simulator) -> None:
 
 
 def _check_invoices(simulator: Simulator) -> None:
-    """Over all months: what was billed, what is carried on and what is open is exactly what was used."""
+    """Over all months: what was billed, prepaid, is carried on and is open is exactly what was used."""
     used: dict[str, Fraction] = defaultdict(Fraction)
     for each in bill(simulator.gateways.events).values():
         used[each.customer_id] += each.cents or 0
@@ -74,7 +76,7 @@ def _check_invoices(simulator: Simulator) -> None:
         used[credit.customer_id] += Fraction(credit.cents)
     rows = simulator.months.rows
     accounted: dict[str, Fraction] = defaultdict(Fraction)
-    for query in ("SELECT customer_id, billed_cents FROM invoices", _LEFT_OVER, _OPEN):
+    for query in (_BILLED, _LEFT_OVER, _OPEN):
         for customer_id, cents in rows(query):
             accounted[str(customer_id)] += Fraction(cents)  # type: ignore[arg-type]
     assert {key: each for key, each in accounted.items() if each} == {

@@ -41,11 +41,12 @@ Event = dict
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """A credit that an admin asks for, again until it is confirmed."""
+    """A credit that an admin asks for, again until it is confirmed: for a stream, or for all of a customer."""
 
     key: str
     customer_id: str
     cents: Decimal
+    stream_id: str | None = None
 
 
 class Process:
@@ -110,13 +111,17 @@ class Process:
             engine=self._service.engine,
             idempotency_key=credit.key,
             customer_id=credit.customer_id,
-            stream_id=None,
+            stream_id=credit.stream_id,
             kind=ManualKind.CREDIT,
             usd_cents=credit.cents,
             reason="for the simulation",
             booked_by="simulation",
             now=self.clock(),
         )
+
+    def with_money(self, work: Callable[[Service, datetime], None]) -> None:
+        """What `Money` does, with the connections and the clock of this process."""
+        work(self._service, self.clock())
 
     def put(self, customer_id: str, details: CustomerDetails) -> None:
         put_customer(engine=self._service.engine, customer_id=customer_id, details=details, now=self.clock())

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from metering.access.store.idempotency import RequestInFlightError
@@ -32,6 +33,7 @@ from tests.simulation.deployment import (
     processes,
 )
 from tests.simulation.gateways import Gateways
+from tests.simulation.money import Money
 from tests.simulation.turns import take_turns
 
 # Later than the rates of the tests became known.
@@ -42,6 +44,11 @@ STEPS = (timedelta(minutes=10), timedelta(hours=2), timedelta(hours=20), timedel
 FAULTS = (Fault.ERROR_BEFORE, Fault.ERROR_AFTER, Fault.LOST_REQUEST, Fault.LOST_REPLY, Fault.THROTTLE_NO_HEADER)
 MOST_ROUNDS = 400
 UTC_ZONE = ZoneInfo("UTC")
+# Streams of which grants have paid something, and nothing was given back.
+_DRAWN = """
+    SELECT customer_id, stream_id FROM grant_entries WHERE stream_id IS NOT NULL
+    GROUP BY 1, 2 HAVING bool_and(kind = 'drawn') ORDER BY 1, 2
+"""
 _PUSHES = "SELECT to_jsonb(p) FROM invoice_pushes p ORDER BY customer_id, invoice_id"
 
 
@@ -53,6 +60,7 @@ class Simulator:
         self.random = random.Random(f"simulation {seed}")
         self.reached: Counter[str] = Counter()
         self.gateways = Gateways(self.random, begin=BEGIN, span=SPAN, count=STREAMS)
+        self.money = Money(self.random, database, self.gateways)
         self.credits: list[Credit] = []
         self._open_credits: list[Credit] = []
         self._clocks = Clock(BEGIN), Clock(BEGIN)
@@ -110,7 +118,8 @@ class Simulator:
     def _look(self) -> None:
         """A worker looks for all its work, as it does every second; now and then it is cut short."""
         process = self.random.choice(self._processes)
-        for work in (process.link, lambda: process.finalize(20), process.close, process.push):
+        acts = [partial(process.with_money, each) for each in (self.money.act, self.money.act, self.money.expire)]
+        for work in (*acts, process.link, lambda: process.finalize(20), process.close, process.push):
             self._arm(process, often=0.1)
             process.survives(work)
         process.edges.arm(None)
@@ -148,6 +157,8 @@ class Simulator:
                 ("push", lambda: process.push(limit)),
                 ("reconcile", lambda: self._reconcile(process)),
                 ("credit", lambda: self._credit(process)),
+                ("money", lambda: process.with_money(self.money.act)),
+                ("money", lambda: process.with_money(self.money.act)),
             )
         )
 
@@ -215,7 +226,11 @@ class Simulator:
                 self._link(process, str(customer_id))
             case 2:
                 cents = -Decimal(self.random.randint(1, 10**7)).scaleb(-self.random.randint(3, 6))
-                credit = Credit(f"credit {len(self.credits)}", str(customer_id), cents)
+                drawn = self.months.rows(_DRAWN)
+                of, stream_id = self.random.choice(drawn) if drawn else (customer_id, None)
+                credit = Credit(
+                    f"credit {len(self.credits)}", str(of), cents, None if stream_id is None else str(stream_id)
+                )
                 self.credits.append(credit)
                 self._open_credits.append(credit)
             case 3:
@@ -241,6 +256,7 @@ class Simulator:
             self._pass_quietly(timedelta(hours=1))
             process.link()
             self._until_none(lambda: process.finalize(100))
+            process.with_money(self.money.expire)
         process.roll_up()
         process.force(BillingPeriod.containing(at=self.now, time_zone=UTC_ZONE).previous)
         for customer_id, linked in self.months.rows("SELECT customer_id, stripe_customer_id FROM customers"):

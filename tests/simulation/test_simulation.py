@@ -23,6 +23,8 @@ IN_A_GROUP = 5
 WANTED = (
     *("cut begin", "cut before commit", "cut after commit", "turns", "a clock is off", "stripe fails"),
     *("sent again", "late by days", "an invoice is edited at stripe", "repaired, and nothing left"),
+    *("budgets set", "budgets ended", "holds refused", "admitted", "extended", "settled", "expired"),
+    *("drawn", "restored", "overrun no_hold", "overrun counted_more"),
     *("charges", "adjustments", "streams that need a person", "billed", "deferred", "late usage", "credits"),
 )
 

@@ -304,3 +304,19 @@ def draws_of(connection: Connection, streams: str) -> list[Draw]:
     """What grants paid for these streams (`db.rows.json_keys`), in the order of booking."""
     rows = connection.execute(_DRAWS, {"streams": streams})
     return [Draw(row.customer_id, row.stream_id, row.grant_id, row.usd_cents) for row in rows]
+
+
+_COSTS = text(
+    """
+    SELECT wanted.customer_id, wanted.stream_id, sum(e.usd_cents) AS usd_cents
+    FROM json_to_recordset(CAST(:streams AS json)) AS wanted (customer_id text, stream_id text)
+    JOIN entries e ON e.customer_id = wanted.customer_id AND e.stream_id = wanted.stream_id
+    GROUP BY 1, 2
+    """
+)
+
+
+def costs_of(connection: Connection, streams: str) -> dict[tuple[str, str], Decimal]:
+    """What these streams (`db.rows.json_keys`) cost in exact cents, with what this transaction has booked."""
+    rows = connection.execute(_COSTS, {"streams": streams})
+    return {(row.customer_id, row.stream_id): row.usd_cents for row in rows}

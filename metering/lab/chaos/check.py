@@ -29,7 +29,7 @@ _COSTS = """
 _INVOICED = "SELECT customer_id, sum(exact_usd_cents) FROM invoices GROUP BY customer_id"
 _ROUNDED = """
     SELECT count(*) FROM (
-        SELECT sum(billed_cents) AS billed, sum(exact_usd_cents) AS exact,
+        SELECT sum(billed_cents) AS billed, sum(exact_usd_cents - prepaid_usd_cents) AS exact,
                (array_agg(remainder_usd_cents ORDER BY period DESC))[1] AS left_over
         FROM invoices GROUP BY customer_id) AS sums
     WHERE billed + left_over <> exact
@@ -132,7 +132,9 @@ class Checker:
                 f"the invoices of {len(wrong)} customers do not add up, such as {wrong[:_SHOWN]}"
             )
         if rounded := self._rows(_ROUNDED)[0][0]:
-            self._problems.append(f"{rounded} customers' cents and remainder are not their exact sum")
+            self._problems.append(
+                f"{rounded} customers' cents and remainder are not their exact sum without what grants paid"
+            )
         return int(self._rows("SELECT count(*) FROM invoices")[0][0])
 
     def _audit(self) -> tuple[int, int]:

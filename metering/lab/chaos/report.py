@@ -1,6 +1,6 @@
 """The report of a run as data, and docs/reliability.md, which is written from it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -23,6 +23,13 @@ class Checks(msgspec.Struct, frozen=True, kw_only=True):
     invoices: int
     drift: int
     cents: str
+    problems: list[str]
+
+
+class MoneyChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to budgets, holds and grants, by name, and the problems, as sentences."""
+
+    counted: dict[str, int]
     problems: list[str]
 
 
@@ -50,10 +57,11 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     seconds: float
     gateways: int
+    clients: int
     events_per_second: float
-    settled_seconds: float
+    settled_seconds: float = 0.0
     kinds: list[KindRow]
-    not_possible: dict[str, str]
+    not_possible: dict[str, str] = {}
     outages: int
     outage_seconds: float
     longest_outage: float
@@ -61,6 +69,7 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
     tracebacks: int
     restarts: int
     checks: Checks
+    money: MoneyChecks = MoneyChecks(counted={}, problems=[])
 
     @property
     def faults(self) -> int:
@@ -71,7 +80,7 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
     def problems(self) -> list[str]:
         """What went wrong: a check that fails, and a kind of fault that was never reached."""
         missed = [f"never reached: {row.kind.value}" for row in self.kinds if not row.reached]
-        return [*self.checks.problems, *missed]
+        return [*self.checks.problems, *self.money.problems, *missed]
 
 
 def kind_rows(done: Sequence[Done], prober: Prober) -> list[KindRow]:
@@ -111,15 +120,36 @@ def _rounded(values: Sequence[float], summary: Callable[[Sequence[float]], float
 _HEAD = """# Reliability
 
 `make chaos MINUTES=30` (`metering bench chaos`) runs the whole product under traffic and faults: `metering up` on
-an embedded PostgreSQL and Valkey, gateways that post through the emitter with its spool, and the local Stripe. At
-the end, the cost of every stream is compared with an oracle that shares no code with the product, every month adds
-up, the invoices agree with Stripe's, `metering audit` finds nothing, and nothing is stuck. A kind of fault that
-was never reached fails the run. `metering bench reliability-page` writes this page from
-`docs/reliability/chaos.json`.
+an embedded PostgreSQL and Valkey, gateways that post through the emitter with its spool, clients that ask for
+holds, the reference gateway, and the local Stripe. At the end, the cost of every stream is compared with an oracle
+that shares no code with the product, every month adds up, the invoices agree with Stripe's, `metering audit` finds
+nothing, and nothing is stuck. A kind of fault that was never reached fails the run.
+`metering bench reliability-page` writes this page from `docs/reliability/chaos.json`.
 
 The faults are a pure function of the seed: `make chaos MINUTES=… SEED=…` plays the same ones again.
-The aim of a long run is 1,000 faults and 10 million events, which is what `MINUTES=30` plans.
-[Decision 44](decisions/0044-chaos-is-a-command.md) says how it works.
+`make chaos STREAMS=200000 CLIENTS=64` goes on until there are so many streams of all senders, with fewer faults a
+minute; `STREAMS=1000000` is the longer run. The aim of a long run is 1,000 faults and 10 million events, which is
+what `MINUTES=30` plans. [Decision 44](decisions/0044-chaos-is-a-command.md) says how it works.
+
+## Budgets, holds and grants
+
+While the faults happen, a desk sets and raises budgets, sets and ends one of the whole deployment, and makes,
+voids and refunds grants. Clients ask for holds of the worst case and for sliding ones, release some, begin some
+streams after the hold has expired, and report more than was held. Streams run through the reference gateway for a
+customer whose budget ends again and again.
+
+Triggers of the lab write down what every transaction changes. An oracle of its own (`metering/lab/money`), written
+from [budgets](budgets.md) and [credits](credits.md), follows all of them in the order of their commits and checks:
+
+- `spent + held` is at most the limit at every commit that admits or extends a hold, which has the right price;
+- what the product keeps as spent and held is the sum of the entries and of the open holds, after every commit;
+- every charge closes its hold, and no hold of a stream that had begun was given back;
+- every cent beyond a hold is an overrun with the right amount and reason, and there is no other overrun;
+- grants paid exactly what they had to, in order, and nothing after their expiry;
+- no hold is open at the end, and every stream that a client read through the gateway is charged.
+
+An outcome that the run never reached fails it, as a kind of fault does: a reason of an overrun, a stream that had
+to stop, a refused hold, a restored draw.
 """
 
 _NOT_IN_A_RUN = """## What no run reaches
@@ -127,7 +157,8 @@ _NOT_IN_A_RUN = """## What no run reaches
 - Power loss: the kernel keeps what a killed process wrote, and where the disk can be full, it is in memory.
 - The clocks of the server and of PostgreSQL. Those of gateways are wrong in every run.
 - The gateways' own disk full, and a gateway that is killed before its events are on its spool's disk.
-- Holds and grants, which the product does not have yet.
+- Windows of budgets that end during the run, unless it runs over midnight. The simulator (`make simulation`) has
+  them.
 """
 
 
@@ -152,6 +183,8 @@ def render(report: ChaosReport) -> list[str]:
         *([""] if report.problems else []),
         *_figures(report),
         "",
+        *_money(report.money.counted),
+        "",
         "| fault | planned | reached | acknowledged again, median s | worst s | final again, median s | worst s |",
         "|---|--:|--:|--:|--:|--:|--:|",
         *(
@@ -174,6 +207,7 @@ def _figures(report: ChaosReport) -> list[str]:
     figures = {
         "faults reached": f"{report.faults:,} of {sum(row.planned for row in report.kinds):,}",
         "time with faults": f"{report.seconds:.0f} s",
+        "clients that ask for holds, at once": f"{report.clients:,}",
         "events in the journal": f"{checks.journaled_events:,}",
         "streams": f"{checks.streams:,}",
         "streams with another cost than the oracle's": f"{checks.wrong_costs:,}",
@@ -187,6 +221,42 @@ def _figures(report: ChaosReport) -> list[str]:
         "tracebacks in the log": f"{report.tracebacks:,}",
     }
     return ["| | |", "|---|--:|", *(f"| {name} | {value} |" for name, value in figures.items())]
+
+
+# What happened to money, and the names under which it is counted.
+_COUNTED = {
+    "transactions followed by the oracle": "transactions",
+    "entries booked": "entries",
+    "holds asked for by the clients": "asked",
+    "refused to them, for want of money": "refused",
+    "completions asked for through the reference gateway": "chats",
+    "of them refused with 402": "chats refused: budget_exhausted",
+    "holds admitted": "admitted",
+    "open at once, at most": "most open at once",
+    "times a hold was extended": "extended",
+    "limits checked at an admission": "limits checked",
+    "holds settled by their charges": "settled",
+    "expired": "expired",
+    "released": "released",
+    "streams that had to stop": "stopped",
+    "overruns: usage came late": "overrun late_usage",
+    "overruns: more was counted than was held": "overrun counted_more",
+    "overruns: the hold had expired": "overrun hold_expired",
+    "overruns: no hold was asked for": "overrun no_hold",
+    "overruns: the service could not be asked": "overrun failed_open",
+    "overruns: rerated": "overrun rerated",
+    "grants": "granted",
+    "draws of grants": "drawn",
+    "draws restored": "restored",
+}
+
+
+def _money(counted: Mapping[str, int]) -> list[str]:
+    return [
+        "| budgets, holds and grants | |",
+        "|---|--:|",
+        *(f"| {name} | {counted.get(key, 0):,} |" for name, key in _COUNTED.items()),
+    ]
 
 
 def _text(seconds: float | None) -> str:

@@ -46,6 +46,18 @@ class Story:
     cached: int
     delivered: tuple[int, ...]
     output: int
+    api_key_id: str | None = None
+    team: str | None = None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of its stream-start."""
+        return {"team": self.team} if self.team else {}
+
+
+def emitters_customer(number: int) -> str:
+    """The id of a customer of the gateways that report through emitters."""
+    return f"chaos-{number:05}"
 
 
 def tell(*, seed: int, gateway: int, number: int, customers: int) -> Story:
@@ -57,7 +69,7 @@ def tell(*, seed: int, gateway: int, number: int, customers: int) -> Story:
     (life,) = random.choices(list(Life), _WEIGHTS)
     return Story(
         # A tenth of the customers makes half of the traffic.
-        customer_id=f"chaos-{int(customers * random.random() ** 3):05}",
+        customer_id=emitters_customer(int(customers * random.random() ** 3)),
         stream_id=f"g{gateway}-{number}-{random.randrange(1 << 32):08x}",
         model=random.choice(MODELS),
         life=life,
@@ -83,6 +95,8 @@ class _Writer:
             provider=PROVIDER,
             model=story.model,
             input_tokens=story.input,
+            api_key_id=story.api_key_id,
+            tags=story.tags,
         )
 
     def count(self, at: datetime, seq: int) -> UsageEvent:
@@ -143,6 +157,17 @@ def play(story: Story, clock: Clock) -> Iterator[UsageEvent]:
         yield writer.end(clock.read(), outcome, source)
     if life is Life.CORRECTED:
         yield writer.end(clock.read(), outcome, UsageSource.PROVIDER)
+
+
+def cut(story: Story, clock: Clock) -> UsageEvent:
+    """The end of a stream that its gateway cuts because its budget is exhausted."""
+    return StreamEnd(
+        customer_id=story.customer_id,
+        stream_id=story.stream_id,
+        time=clock.read(),
+        outcome=Outcome.CANCELLED,
+        error_type="budget",
+    )
 
 
 def _end_of(life: Life) -> tuple[Outcome, UsageSource | None]:

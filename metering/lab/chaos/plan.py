@@ -1,0 +1,60 @@
+"""The size of a run, and what a command line leaves open about it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The size of a run. `longest` is the longest time of a fault, in seconds.
+
+    It goes on after the last fault until there are so many `streams`.
+    """
+
+    seed: int
+    seconds: float
+    faults: int
+    events_per_second: float
+    gateways: int = 3
+    customers: int = 200
+    longest: float = 8.0
+    abandon_after: int = 20
+    settle_seconds: float = 600.0
+    clients: int = 64
+    streams: int = 0
+    streams_per_second: float = 40.0
+
+
+# So many streams a second of all senders come through a run, with which the time for a number of them is planned.
+_STREAMS_PER_SECOND = 130
+_SHORT_EVENTS, _LONG_EVENTS = 6_000.0, 2_500.0
+
+
+def planned(
+    *,
+    seed: int,
+    minutes: float,
+    faults: int | None,
+    events_per_second: float | None,
+    gateways: int,
+    clients: int,
+    streams: int | None,
+) -> Plan:
+    """The plan of a run of so many `minutes`, or of the time that a number of `streams` takes.
+
+    A run of many streams has fewer faults a minute and fewer events of emitters, so that the clients can work.
+
+    >>> plan = planned(seed=1, minutes=3, faults=None, events_per_second=None, gateways=3, clients=64,
+    ...                streams=200_000)
+    >>> round(plan.seconds), plan.faults, plan.events_per_second
+    (1538, 179, 2500.0)
+    """
+    seconds = minutes * 60 if streams is None else streams / _STREAMS_PER_SECOND
+    return Plan(
+        seed=seed,
+        seconds=seconds,
+        faults=faults or round(seconds / 60 * (34 if streams is None else 7)),
+        events_per_second=events_per_second or (_SHORT_EVENTS if streams is None else _LONG_EVENTS),
+        gateways=gateways,
+        clients=clients,
+        streams=streams or 0,
+    )
