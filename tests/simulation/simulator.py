@@ -263,6 +263,7 @@ class Simulator:
             if linked is None:
                 self._link(process, str(customer_id))
         self._push_all(process)
+        self.reached["an invoice is edited at stripe"] += edit_at_stripe(self.months, self.random)
         self.reached["drift found at the end"] += self._reconcile_twice(process)
         self._push_all(process)
         assert not self._reconcile_twice(process)
