@@ -281,6 +281,8 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
             "emitter": "Measure the microseconds of a call of the embedded emitter, against an append to a queue.",
             "resume": "Measure what an X-Resume-Key costs: the first chunk, and CPU per chunk, also with a second"
             " reader.",
+            "speed": "Measure the headline speeds in one run, each beside its floor, in about a quarter of an"
+            " hour.",
             "neighbours": "Measure how long a quiet client waits beside noisy ones: large and bad bodies, readers,"
             " connections.",
             "chaos": "Run the whole product under faults, and compare every cost, month and invoice.",
