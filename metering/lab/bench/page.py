@@ -38,7 +38,7 @@ def render_page(results: Path) -> str:
     return "\n".join(
         [
             _HEAD,
-            *_speed(_read(results / "speed.json", SpeedReport)),
+            *_at_a_glance(results / "speed.json"),
             *_ingest(_read(results / "ingest.json", IngestReport)),
             *_finalize(_read(results / "finalize.json", FinalizeReport)),
             *_totals(_read(results / "totals.json", TotalsReport)),
@@ -76,7 +76,11 @@ def _table(head: str, rows: Iterable[str], *, texts: int = 1) -> str:
     return "\n".join([f"| {head} |", f"|{'|'.join(marks)}|", *(f"| {row} |" for row in rows)])
 
 
-def _speed(report: SpeedReport) -> list[str]:
+def _at_a_glance(path: Path) -> list[str]:
+    """The headline speeds, where they have been measured."""
+    if not path.exists():
+        return []
+    report = _read(path, SpeedReport)
     table = _table(
         "what | unit | measured | aim | floor | what the floor is | ratio",
         (
