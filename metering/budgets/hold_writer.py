@@ -32,6 +32,7 @@ from metering.budgets.queries.holds import customers_with_sliding_holds
 from metering.budgets.store.locks import lock_accounts, share_budgets
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction, will_pass
+from metering.db.failures import why_failed
 from metering.prices.price_book import PriceBook
 from metering.prices.store.book import PriceBooks
 
@@ -196,7 +197,9 @@ class HoldWriter:
             if len(group) > 1 and not will_pass(error):
                 # It is about one of them: each has a transaction of its own.
                 return [self._answer([job])[0] for job in group]
-            log.exception("holds were not committed", extra={"requests": len(group)})
+            why = str(error) if isinstance(error, MeteringError) else why_failed(error)
+            details = {"requests": len(group), "error": why}
+            log.error("holds were not committed", extra=details, exc_info=not will_pass(error))
             return [HoldNotCommittedError()] * len(group)
 
     def _work(self, connection: Connection, group: Sequence[_Job]) -> Sequence[object]:
