@@ -102,16 +102,20 @@ def test_nobody_waits_for_a_hostile_body(shared_api: Api, name: str) -> None:
 
     hostile = threading.Thread(target=post)
     with http_client(shared_api.url) as other:
-        assert other.get("/livez").status_code == 200
+        alone = max(_livez_seconds(other) for _ in range(50))
         hostile.start()
         while not done.is_set() and hostile.is_alive():
-            began = time.monotonic()
-            assert other.get("/livez").status_code == 200
-            worst = max(worst, time.monotonic() - began)
+            worst = max(worst, _livez_seconds(other))
     hostile.join()
     assert done.is_set()
-    # They took seconds each: 1.6 s for a wide object, 32 s for the members.
-    assert worst < 0.5
+    # They took seconds: 1.6 s for a wide object, 32 s for the members. A busy machine lets one wait by itself.
+    assert worst < 0.5 + 5 * alone
+
+
+def _livez_seconds(client: httpx2.Client) -> float:
+    began = time.monotonic()
+    assert client.get("/livez").status_code == 200
+    return time.monotonic() - began
 
 
 def test_an_id_is_repeated_cut_off(shared_api: Api) -> None:
