@@ -264,6 +264,18 @@ def test_the_oracle_notices(booked: Books, what: str) -> None:
     assert any(says in problem for problem in problems), problems
 
 
+def test_what_is_written_before_a_budget_ends_and_committed_after_it_does_not_count(booked: Books) -> None:
+    """The service writes entries first, and takes the locks last."""
+    credit(booked, "-0.1", stream_id=None)
+    with psycopg.connect(booked.database.url) as connection:
+        connection.execute(
+            "CREATE TEMPORARY TABLE more ON COMMIT DROP AS SELECT * FROM manual_adjustments;"
+            "UPDATE more SET adjustment_id = 'adj_more'; INSERT INTO manual_adjustments SELECT * FROM more"
+        )
+        end_budget(engine=booked.service.engine, budget_id="b", by="test", now=NOW)
+    assert proof_of(booked).problems == []
+
+
 def test_credits_move_what_is_spent_and_what_grants_have_paid(recorded: Books) -> None:
     give(recorded, "0.3")
     Purse(recorded.service).set()

@@ -75,15 +75,47 @@ class Drawing:
         problems: list[str] = []
         customers = {entry.customer_id for entry in entries if self._grants.get(entry.customer_id)}
         for customer_id in customers | {row["customer_id"] for row in rows}:
+            of_customer = [entry for entry in entries if entry.customer_id == customer_id]
             found = [
                 _line(row) for row in rows if row["customer_id"] == customer_id and row["entry_id"] is not None
             ]
-            booked = _in_order([entry for entry in entries if entry.customer_id == customer_id], found)
-            expected = [line for entry in booked for line in self._book(entry)]
-            if expected != found:
-                problems.append(f"grants of {customer_id} paid {_told(found)}, not {_told(expected)}")
+            problems += self._compare(of_customer, found)
         problems += [problem for row in rows if (problem := self._follow_row(row))]
         return problems + self._left_over(rows)
+
+    def _compare(self, entries: Sequence[Entry], found: Sequence[_Line]) -> list[str]:
+        """What a transaction's entries of a customer draw and give back, and what the product did.
+
+        The order within a transaction is the product's to choose: it is that of the lines. An entry without a line
+        came when it had nothing to draw or to give back: before the others, or after one of them.
+        """
+        place = {entry_id: number for number, (_, _, _, entry_id) in reversed(list(enumerate(found)))}
+        booked = sorted(
+            (entry for entry in entries if entry.entry_id in place), key=lambda entry: place[entry.entry_id]
+        )
+        idle = [entry for entry in entries if entry.entry_id not in place and self._concerns(entry)]
+        expected: list[_Line] = []
+        for entry in booked:
+            expected += self._book(entry)
+            idle = [each for each in idle if self._concerns(each)]
+        problems = [f"grants of {entry.customer_id} paid nothing for {entry.entry_id}" for entry in idle]
+        if expected != found:
+            problems.append(f"grants paid {_told(found)}, not {_told(expected)}")
+        return problems
+
+    def _concerns(self, entry: Entry) -> bool:
+        """Whether an entry draws or gives back anything now."""
+        if entry.cents <= 0:
+            return entry.cents < 0 and bool(self._paid.get(entry.key))
+        grants = self._grants[entry.customer_id].values()
+        return self._owed(entry) > 0 and any(
+            grant.pays(entry, max(entry.booked_at, grant.changed_at)) for grant in grants
+        )
+
+    def _owed(self, entry: Entry) -> Fraction:
+        """What grants may pay for an entry: after a credit beyond its cost, a stream may cost less than that."""
+        cost = entry.cents if entry.stream_id is None else self._costs[entry.key]
+        return min(entry.cents, max(cost, _ZERO))
 
     def _add(self, row: Row) -> None:
         created, expires = time_of(row["created_at"]), optional_time(row["expires_at"]) or _NEVER
@@ -105,10 +137,7 @@ class Drawing:
         return self._restore(entry) if entry.stream_id is not None else ()
 
     def _draw(self, entry: Entry) -> Iterable[_Line]:
-        owed = entry.cents
-        if entry.stream_id is not None:
-            # After a credit beyond its cost, a stream may cost less than what is booked now.
-            owed = min(owed, max(self._costs[entry.key], _ZERO))
+        owed = self._owed(entry)
         left = [grant for grant in self._grants[entry.customer_id].values() if grant.left]
         for grant in sorted(left, key=lambda each: each.order):
             at = max(entry.booked_at, grant.changed_at)
@@ -168,18 +197,6 @@ class Drawing:
             if left != real:
                 problems.append(f"grant {grant_id}: {shown(left)} cents are left, not {shown(real)}")
         return problems
-
-
-def _in_order(entries: Sequence[Entry], lines: Sequence[_Line]) -> list[Entry]:
-    """The entries of a transaction in the order of booking: charges, then adjustments.
-
-    Charges are written in two pieces. So their order is that in which they drew; those that drew nothing came when
-    nothing was left for them, which is still so after the others.
-    """
-    place = {entry_id: number for number, (_, _, _, entry_id) in reversed(list(enumerate(lines)))}
-    charges = [entry for entry in entries if entry.kind == "charge"]
-    charges.sort(key=lambda entry: place.get(entry.entry_id, len(lines)))
-    return [*charges, *(entry for entry in entries if entry.kind != "charge")]
 
 
 def _line(row: Row) -> _Line:

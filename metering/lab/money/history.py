@@ -1,8 +1,8 @@
 """The history of money in a database: the rows that each transaction changed, in the order of the commits.
 
-Triggers of the lab append to a table of their own. Whoever changes a customer's money holds a lock until the
-commit, so the numbers that the triggers draw are in the order of the commits where it matters: within a customer,
-and within a budget. Where the product forgot a lock, the order is still that of the changed rows.
+Triggers of the lab append to a table of their own. A transaction that changes a customer's money holds a lock
+until its commit, so the numbers that the triggers draw are in the order of the commits where it matters: within a
+customer, and within a budget. Where the product forgot a lock, the order is still that of the changed rows.
 """
 
 import json
@@ -60,6 +60,7 @@ _RECORDED: Sequence[tuple[str, str, Sequence[str]]] = (
     ("grants", "INSERT", _GRANT),
     ("grant_entries", "INSERT", _GRANT_ENTRY),
 )
+_ENTRIES = ("charges", "adjustments", "manual_adjustments")
 _TABLE = """
 CREATE SCHEMA money_history;
 CREATE TABLE money_history.changes (
@@ -80,6 +81,20 @@ BEGIN
     FROM changed AS r;
     RETURN NULL;
 END $$;
+-- Entries are written before the locks are taken: a transaction that books has a last number, of its commit.
+CREATE FUNCTION money_history.record_commit() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    IF current_setting('money_history.committing', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
+        PERFORM set_config('money_history.committing', pg_current_xact_id()::text, true);
+        INSERT INTO money_history.changes (relation, operation, columns) VALUES ('none', 'COMMIT', '{}');
+    END IF;
+    RETURN NULL;
+END $$;
+"""
+_COMMIT = """
+CREATE CONSTRAINT TRIGGER record_commit AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION money_history.record_commit()
 """
 _TRIGGER = """
 CREATE TRIGGER {name} AFTER {operation} ON {table} REFERENCING {seen} TABLE AS changed
@@ -124,6 +139,9 @@ def record_history(connection: psycopg.Connection) -> None:
                 columns=sql.SQL(", ").join(map(sql.Literal, columns)),
             )
         )
+
+    for table in _ENTRIES:
+        connection.execute(sql.SQL(_COMMIT).format(table=sql.Identifier(table)))
 
 
 def read_history(connection: psycopg.Connection) -> Iterator[Transaction]:
