@@ -84,7 +84,7 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
         "streams:app",
         MONEY,
         "Streams: what each used and costs, and its receipt.",
-        list="List final streams with their cost, latest first.",
+        list="List final streams with their cost, or those in progress with what they cost so far, latest first.",
         show="Show a stream: its state, its usage, its cost and the lines of its bill.",
         receipt="Print everything that a stream's cost follows from, as text, or as JSON that `metering verify`"
         " checks.",

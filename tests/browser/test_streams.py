@@ -112,7 +112,7 @@ def test_times_follow_the_zone_of_the_browser_and_colours_the_switch(chromium: B
     expect(page.locator("footer")).to_contain_text("Times are in Asia/Tokyo, the time zone of your browser")
     shown = page.locator("#streams tbody time").first
     assert shown.inner_text() != in_utc
-    assert "Asia/Tokyo (UTC+09:00)" in (shown.get_attribute("title") or "")
+    assert "Asia/Tokyo (UTC+09:00)" in (shown.get_attribute("data-tip") or "")
     assert f"month={seeded.period}" in page.url
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_label("Colours: system").click()
