@@ -90,6 +90,11 @@ class Receipt:
         """What grants have paid of the cost."""
         return EXACT.minus(sum_cents(each.usd_cents for each in self.draws))
 
+    @property
+    def due_usd_cents(self) -> Decimal:
+        """What is left to be invoiced."""
+        return EXACT.subtract(self.usd_cents or ZERO, self.prepaid_usd_cents)
+
 
 @dataclass(frozen=True, slots=True)
 class Check:

@@ -8,7 +8,7 @@ import msgspec
 
 from metering.audit.receipt import FORMAT, Check, Receipt, facts_of_receipt, verify
 from metering.core.errors import MeteringError
-from metering.core.money import EXACT, ZERO, cents_text
+from metering.core.money import EXACT, cents_text
 from metering.events.events import EVIDENCE, Inlet
 from metering.events.usage import TIMED_KINDS
 from metering.prices.rates import unit_name
@@ -131,5 +131,4 @@ def _draws(receipt: Receipt) -> Iterator[str]:
         left = f"{cents_text(draw.left_usd_cents)} left"
         yield f"{draw.booked_at:%Y-%m-%d} {what:<39}{cents_text(draw.usd_cents):>24}  for {draw.entry_id}, {left}"
     if receipt.draws:
-        due = EXACT.subtract(receipt.usd_cents or ZERO, receipt.prepaid_usd_cents)
-        yield f"{'to be invoiced':<50}{cents_text(due):>24}"
+        yield f"{'to be invoiced':<50}{cents_text(receipt.due_usd_cents):>24}"

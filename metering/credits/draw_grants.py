@@ -64,7 +64,7 @@ def _paid(connection: Connection, bookings: Sequence[Booking]) -> Mapping[tuple[
 
 
 def _costs(connection: Connection, bookings: Sequence[Booking]) -> Mapping[tuple[str, str], Decimal]:
-    """What the streams cost whose earlier bookings may be below zero in all: those that cost more now."""
+    """The costs of the streams that an adjustment raises: credits may have brought their sum below zero before."""
     streams = {
         (booking.customer_id, booking.stream_id)
         for booking in bookings

@@ -122,7 +122,7 @@ class Drawing:
     """The grants of a customer while bookings are posted, and the entries that they make.
 
     `paid` has what grants have paid for each stream, in the order of drawing. `costs` has what streams cost after
-    these bookings, for those whose earlier bookings may be below zero in all: grants pay no more than that.
+    these bookings, for those whose cost an adjustment raises: grants pay no more for a stream than it costs.
     """
 
     grants: dict[str, Grant]

@@ -256,7 +256,6 @@ def _draws(request: PageRequest, receipt: Receipt) -> Table:
     asks = may_see and receipt.draws
     found = balance_now(request.connection, customer_id=receipt.customer_id, at=request.now) if asks else ()
     left = {each.grant.grant_id: each.balance_usd_cents for each in found}
-    due = EXACT.subtract(receipt.usd_cents or ZERO, receipt.prepaid_usd_cents)
     return Table(
         name="draws",
         title="Paid by prepaid credit",
@@ -281,7 +280,7 @@ def _draws(request: PageRequest, receipt: Receipt) -> Table:
         ],
         total={"booked_at": None, "paid": receipt.prepaid_usd_cents} if receipt.draws else None,
         empty="No grant paid for it.",
-        note=f"{exact_money(due)} of the cost is to be invoiced." if receipt.draws else "",
+        note=f"{exact_money(receipt.due_usd_cents)} of the cost is to be invoiced." if receipt.draws else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""The writer of holds while the database is away: the gateway is told to ask again, and the log has one line."""
+"""The writer of holds in an outage of the database: the gateway gets an error to try again, the log one line."""
 
 import asyncio
 import logging

@@ -1,8 +1,7 @@
 """The benchmarks run, measure something, and what they wrote makes the page. How fast is not asserted."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
@@ -28,12 +27,12 @@ from metering.lab.bench.page import render_page
 from metering.lab.bench.push import bench_push
 from metering.lab.bench.rating import bench_rating
 from metering.lab.bench.resume import bench_resume
-from metering.lab.bench.stage import Stage, Stages, stage, stage_on
+from metering.lab.bench.stage import Stages, stage
 from metering.lab.bench.totals import PAGES, QUERIES, VIEWS, bench_totals
 from metering.lab.bench.workload import Workload, play, write_script
-from metering.server.embedded.data_dir import Services
 from metering.streams.ingest.fold import fold_wire
-from tests.database import Servers, Template, clone
+from tests.database import Servers, Template
+from tests.lab.stages import stages_on
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -41,15 +40,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture
 def stages(servers: Servers, rated_template: Template) -> Stages:
     """Stages on the session's servers, each with a database of its own."""
-
-    @contextmanager
-    def on_a_clone() -> Iterator[Stage]:
-        with clone(servers.services, rated_template) as database:
-            given = Services(database_url=database.url, redis_url=database.redis_url)
-            with stage_on(given, servers=servers.supervisor) as running:
-                yield running
-
-    return on_a_clone
+    return stages_on(servers, rated_template)
 
 
 @pytest.fixture

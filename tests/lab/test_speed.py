@@ -5,8 +5,6 @@ what a busy machine reaches with these small sizes, in which starting a process 
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,9 +14,8 @@ from msgspec import structs
 
 from metering.lab.bench.page import render_page
 from metering.lab.bench.speed import Size, Speed, SpeedReport, bench_speed
-from metering.lab.bench.stage import Stage, Stages, stage_on
-from metering.server.embedded.data_dir import Services
-from tests.database import Servers, Template, clone
+from tests.database import Servers, Template
+from tests.lab.stages import stages_on
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = Size(
@@ -53,15 +50,7 @@ LEAST = {
 
 @pytest.fixture(scope="module")
 def report(servers: Servers, rated_template: Template) -> SpeedReport:
-    @contextmanager
-    def stages() -> Iterator[Stage]:
-        with clone(servers.services, rated_template) as database:
-            given = Services(database_url=database.url, redis_url=database.redis_url)
-            with stage_on(given, servers=servers.supervisor) as running:
-                yield running
-
-    given: Stages = stages
-    return bench_speed(size=SMALL, say=print, stages=given)
+    return bench_speed(size=SMALL, say=print, stages=stages_on(servers, rated_template))
 
 
 def test_no_headline_speed_is_far_from_its_floor(report: SpeedReport) -> None:

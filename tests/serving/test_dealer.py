@@ -17,7 +17,7 @@ AT_ONCE = timedelta(milliseconds=20)
 
 
 class Process:
-    """The side of a process: it takes connections and reports when it is told to."""
+    """A process that connections are dealt to. It takes them and reports only when a test calls for it."""
 
     def __init__(self, dealer: Dealer) -> None:
         self.hand: Hand = dealer.add()

@@ -1,8 +1,9 @@
 """The floor of single requests: a server that reads each body and answers, and does nothing else.
 
-Run as `python -m metering.lab.bench.asgi_floor PORT`, until it is terminated.
+Run as `python -m metering.lab.bench.asgi_floor`; it prints its port.
 """
 
+import socket
 import sys
 from typing import Any
 
@@ -22,6 +23,8 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        answer, port=int(sys.argv[1]), lifespan="off", log_config=None, access_log=False, server_header=False
-    )
+    config = uvicorn.Config(answer, lifespan="off", log_config=None, access_log=False, server_header=False)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=config.backlog)
+    sys.stdout.write(f"{listening.getsockname()[1]}\n")
+    sys.stdout.flush()
+    uvicorn.Server(config).run(sockets=[listening])

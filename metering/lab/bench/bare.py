@@ -1,18 +1,13 @@
 """Floors of the headline speeds: the least that PostgreSQL or a server has to do for the same result."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from socket import create_connection
-from time import monotonic, perf_counter, sleep
+from time import perf_counter
 
 import psycopg
 
 from metering.events.wire.bodies import unpack_body
 from metering.events.wire.decode import decode_json
-from metering.lab.bench.stage import HOST, BenchFailedError, Stage
-from metering.server.up import free_port
+from metering.lab.bench.stage import Stage
+from metering.lab.bench.totals import p99_ms
 
 # What a row of the export of charges is made of, in its order.
 _CHARGES = """
@@ -35,25 +30,6 @@ SELECT customer_id, model, sum(stream_count), sum(usd_cents) FROM totals_daily
 WHERE day >= '2026-10-01 00:00Z' AND day < '2026-10-02 00:00Z'
 GROUP BY customer_id, model ORDER BY customer_id, model LIMIT 100
 """
-
-
-@contextmanager
-def bare_server() -> Iterator[int]:
-    """The port of a running server of `asgi_floor`."""
-    port = free_port(HOST)
-    process = subprocess.Popen([sys.executable, "-m", "metering.lab.bench.asgi_floor", str(port)])
-    give_up_at = monotonic() + 60
-    try:
-        while True:
-            with suppress(OSError), create_connection((HOST, port), timeout=1):
-                break
-            if monotonic() > give_up_at:
-                raise BenchFailedError("the bare server did not start")
-            sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def bare_copy_per_second(running: Stage) -> float:
@@ -94,10 +70,5 @@ def bare_occurrences_per_second(running: Stage) -> float:
 
 def bare_first_day_ms(running: Stage, *, times: int) -> float:
     """The p99 of the query for the first 100 sums of a day by customer and model, in milliseconds."""
-    took = []
     with psycopg.connect(running.database_url, autocommit=True) as connection:
-        for _ in range(times):
-            began = perf_counter()
-            connection.execute(_FIRST_DAY.encode()).fetchall()
-            took.append((perf_counter() - began) * 1000)
-    return sorted(took)[len(took) * 99 // 100]
+        return p99_ms(lambda: len(connection.execute(_FIRST_DAY.encode()).fetchall()), times=times)

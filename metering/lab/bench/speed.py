@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 import httpx2
 import msgspec
@@ -22,13 +23,13 @@ from metering.lab.bench.bare import (
     bare_copy_per_second,
     bare_first_day_ms,
     bare_occurrences_per_second,
-    bare_server,
     decoded_per_second,
 )
 from metering.lab.bench.exports import fill_streams_of_charges, run_export
 from metering.lab.bench.filling import fill_charges
 from metering.lab.bench.finalize import bench_finalize
 from metering.lab.bench.floor import bare_events_per_second
+from metering.lab.bench.gateway import printing_its_port
 from metering.lab.bench.invoices import close_month, fill_month
 from metering.lab.bench.machine import Machine, describe_machine
 from metering.lab.bench.stage import Say, Stage, Stages, stage
@@ -155,7 +156,7 @@ _TEN_STREAMS = Workload(events_per_request=100, open_streams=10, events_per_stre
 
 def _ingest(running: Stage, size: Size, note: Note) -> None:
     running.start_api()
-    with bare_server() as port:
+    with printing_its_port("asgi_floor") as (_, port):
         floor = _drive(running, _SINGLE, connections=64, size=size, port=port)
     measured = _drive(running, _SINGLE, connections=64, size=size)
     what = "one event a request, 64 connections"
@@ -241,9 +242,9 @@ def _alerts(running: Stage, size: Size, note: Note) -> None:
     fill_customers(running, customers=size.alerted_customers, hours=size.hours)
     create_alerts(running)
     running.execute("UPDATE alerts SET budget_usd_cents = 1, version = 2 WHERE kind = 'spend'")
-    began = utc_now()
+    began = perf_counter()
     occurred = evaluate_all(running, AlertKind.SPEND)
-    seconds = (utc_now() - began) / timedelta(seconds=1)
+    seconds = perf_counter() - began
     floor = bare_occurrences_per_second(running)
     what = f"{occurred:,} alerts fire at once"
     aim = 400_000 / 20

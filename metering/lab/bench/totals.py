@@ -156,7 +156,12 @@ def _timed(what: str, ask: Callable[[], int], *, times: int, say: Say) -> Row:
 
 def time_question(client: httpx2.Client, what: str, *, times: int) -> float:
     """The p99 of one of the queries, in milliseconds."""
-    return _timed(what, partial(_rows_of, client, QUERIES[what]), times=times, say=lambda _: None).p99_ms
+    return p99_ms(partial(_rows_of, client, QUERIES[what]), times=times)
+
+
+def p99_ms(ask: Callable[[], int], *, times: int) -> float:
+    """The p99 of a query, in milliseconds."""
+    return _timed("", ask, times=times, say=lambda _: None).p99_ms
 
 
 def _rows_of(client: httpx2.Client, question: Mapping[str, str]) -> int:

@@ -5,13 +5,11 @@ of faults: what it noted is what happened. A request without an answer is sent a
 """
 
 import asyncio
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -22,6 +20,7 @@ from metering.emitter.cloudevents import encode_event, json_array
 from metering.events.events import UsageEvent
 from metering.lab.chaos.chats import Chats
 from metering.lab.chaos.fates import PLAYED, REFUSED, RELEASED, Fate, Outcome, Plan, fate_of
+from metering.lab.chaos.orders import Order, carry_out
 from metering.lab.chaos.traffic import Clock, Life, cut, play
 
 _TIMEOUT_SECONDS, _PAUSE_SECONDS = 5.0, 0.1
@@ -34,28 +33,17 @@ WRONGLY_REFUSED = "refused although it would fit"
 _JSON = "application/cloudevents-batch+json"
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class ClientsOrder(Order, frozen=True, kw_only=True):
     """So many `clients` begin streams at this rate until `finish` exists; beside them, so many `chats`."""
 
     url: str
     key: str
     gateway_url: str
     gateway_key: str
-    folder: str
     seed: int
     clients: int
     streams_per_second: float
     chats: int = 4
-
-    @property
-    def finish(self) -> Path:
-        """Once this file exists, nothing more is begun."""
-        return Path(self.folder) / "finish"
-
-    @property
-    def result(self) -> Path:
-        """The result, written when all streams are over."""
-        return Path(self.folder) / "result.json"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +57,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 class _Clients:
     """The clients, with one pool of connections to the API."""
 
-    def __init__(self, order: Order, http: httpx2.AsyncClient) -> None:
+    def __init__(self, order: ClientsOrder, http: httpx2.AsyncClient) -> None:
         self._order, self._http = order, http
         self.counted: Counter[str] = Counter()
         self.outcomes: dict[int, Outcome] = {}
@@ -110,7 +98,7 @@ class _Clients:
         return await self._post_all(fate, events, clock)
 
     async def _post_all(self, fate: Fate, events: Sequence[UsageEvent], clock: Clock) -> Outcome:
-        """Post a stream piece by piece, until it is told to stop."""
+        """Post a stream in several requests. It ends early if an answer says that its budget is exhausted."""
         size = -(-len(events) // (_SLIDING_POSTS if fate.plan is Plan.SLIDING else _POSTS))
         counts = len(fate.story.delivered)
         for begin in range(0, len(events), size):
@@ -119,7 +107,7 @@ class _Clients:
             sent = begin + len(piece) - 1
             if fate.story.stream_id in stopped:
                 self.counted["told to stop"] += 1
-                # A stream with a wrong clock is told anew from its start.
+                # A stream with a wrong clock sends its events a second time: what was sent does not end there.
                 if sent <= counts and fate.story.life is not Life.WRONG_CLOCK:
                     clock.set(utc_now())
                     await self._post([cut(fate.story, clock)])
@@ -182,7 +170,7 @@ class _Clients:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _run(order: Order) -> Result:
+async def _run(order: ClientsOrder) -> Result:
     headers = {"authorization": f"Bearer {order.key}"}
     limits = httpx2.Limits(max_connections=order.clients, max_keepalive_connections=order.clients)
     async with httpx2.AsyncClient(
@@ -201,17 +189,5 @@ async def _run(order: Order) -> Result:
     )
 
 
-def main() -> None:
-    """Play as ordered, write the result, and wait to be stopped."""
-    order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)
-    if not order.result.exists():
-        result = asyncio.run(_run(order))
-        partial = order.result.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode(result))
-        partial.rename(order.result)
-    while True:
-        time.sleep(timedelta(hours=1).total_seconds())
-
-
 if __name__ == "__main__":
-    main()
+    carry_out(ClientsOrder, lambda order: asyncio.run(_run(order)))

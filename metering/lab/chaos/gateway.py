@@ -4,12 +4,10 @@ It can be killed at any time. A stream counts as told once its last event is on 
 is sent again from its start by the next process, as the same events. So the streams of a run are known exactly.
 """
 
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -19,18 +17,18 @@ import msgspec
 from metering.core.clock import utc_now
 from metering.emitter import Emitter
 from metering.events.events import UsageEvent
+from metering.lab.chaos.orders import Order, carry_out
 from metering.lab.chaos.traffic import SKEWS, Clock, play, tell
 
 _TICK_SECONDS = 0.02
 _CLOSE_SECONDS = 240.0
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class GatewayOrder(Order, frozen=True, kw_only=True):
     """What a gateway does: `events_per_second` of up to `streams_at_once` open streams, until `finish` exists."""
 
     url: str
     key: str
-    folder: str
     seed: int
     gateway: int
     customers: int
@@ -41,16 +39,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     def told(self) -> Path:
         """The numbers of the streams that are wholly on the spool's disk."""
         return Path(self.folder) / "told"
-
-    @property
-    def finish(self) -> Path:
-        """Once this file exists, the gateway ends its streams and sends what is spooled."""
-        return Path(self.folder) / "finish"
-
-    @property
-    def result(self) -> Path:
-        """The result, written when all is sent."""
-        return Path(self.folder) / "result.json"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +66,7 @@ class _Open:
 class _Gateway:
     """Interleaves the events of open streams, and records which streams are sent."""
 
-    def __init__(self, order: Order, emitter: Emitter) -> None:
+    def __init__(self, order: GatewayOrder, emitter: Emitter) -> None:
         self._order = order
         self._emitter = emitter
         self._random = Random()  # the order of events does not matter to any bill
@@ -149,28 +137,21 @@ class _Gateway:
         self._file.flush()
 
 
-def main() -> None:
-    """Report as ordered, write the result, and wait to be stopped."""
-    order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)
-    if not order.result.exists():
-        emitter = Emitter(
-            url=order.url,
-            key=order.key,
-            source=f"/gateways/chaos-{order.gateway}",
-            spool=Path(order.folder) / "spool",
-            timeout=5.0,
-        )
-        gateway = _Gateway(order, emitter)
-        streams = gateway.run()
-        all_sent = gateway.close()
-        counts = asdict(emitter.stats())
-        known = {name: counts[name] for name in Result.__struct_fields__ if name in counts}
-        partial = order.result.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode(Result(streams=streams, all_sent=all_sent, **known)))
-        partial.rename(order.result)
-    while True:
-        time.sleep(timedelta(hours=1).total_seconds())
+def _run(order: GatewayOrder) -> Result:
+    emitter = Emitter(
+        url=order.url,
+        key=order.key,
+        source=f"/gateways/chaos-{order.gateway}",
+        spool=Path(order.folder) / "spool",
+        timeout=5.0,
+    )
+    gateway = _Gateway(order, emitter)
+    streams = gateway.run()
+    all_sent = gateway.close()
+    counts = asdict(emitter.stats())
+    known = {name: counts[name] for name in Result.__struct_fields__ if name in counts}
+    return Result(streams=streams, all_sent=all_sent, **known)
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(GatewayOrder, _run)

@@ -135,8 +135,8 @@ def _timed(say: Say) -> Say:
     return lambda line: say(f"[{time.monotonic() - began:6.1f} s] {line}")
 
 
-def _order(stage: Stage, plan: Plan, number: int) -> gateway.Order:
-    return gateway.Order(
+def _order(stage: Stage, plan: Plan, number: int) -> gateway.GatewayOrder:
+    return gateway.GatewayOrder(
         url=f"http://{HOST}:{stage.world.links.port('api')}",
         key=stage.key,
         folder=str(stage.folder / f"gateway-{number}"),
@@ -147,8 +147,8 @@ def _order(stage: Stage, plan: Plan, number: int) -> gateway.Order:
     )
 
 
-def _clients_order(stage: Stage, plan: Plan) -> clients.Order:
-    return clients.Order(
+def _clients_order(stage: Stage, plan: Plan) -> clients.ClientsOrder:
+    return clients.ClientsOrder(
         url=f"http://{HOST}:{stage.world.links.port('api')}",
         key=stage.key,
         gateway_url=stage.gateway_url,
@@ -161,7 +161,7 @@ def _clients_order(stage: Stage, plan: Plan) -> clients.Order:
 
 
 def _start_traffic(stage: Stage, plan: Plan) -> None:
-    ordered: dict[str, gateway.Order | clients.Order] = {
+    ordered: dict[str, gateway.GatewayOrder | clients.ClientsOrder] = {
         f"gateway-{number}": _order(stage, plan, number) for number in range(plan.gateways)
     }
     for name, order in (ordered | {"clients": _clients_order(stage, plan)}).items():

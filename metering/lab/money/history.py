@@ -43,7 +43,7 @@ _GRANT = (
     *("only_providers", "only_models", "created_at"),
 )
 _GRANT_ENTRY = ("customer_id", "grant_id", "kind", "usd_cents", "balance_usd_cents", "booked_at", "entry_id")
-# What is recorded of which table: (table, operation, columns).
+# The changes that are recorded: (table, operation, columns).
 _RECORDED: Sequence[tuple[str, str, Sequence[str]]] = (
     ("charges", "INSERT", ("charge_id", *_BILL)),
     ("adjustments", "INSERT", ("adjustment_id", "reason", *_BILL)),

@@ -11,8 +11,8 @@ from metering.lab.money.entries import Entry, Key, Started, shown
 from metering.lab.money.history import Row, Transaction, time_of
 
 _ZERO = Fraction(0)
-# A stream whose first event was received so long before must be known to whoever closes its hold, whose clock may
-# be another one.
+# Whoever closes a hold must know of a stream whose first event was received this long before. It is not shorter,
+# because the clocks of two processes may differ.
 _KNOWN_AFTER = timedelta(minutes=1)
 
 # The price of (model, input tokens, output tokens) in cents; None if it is not to be checked.
@@ -98,7 +98,7 @@ class Holding:
         return reason, beyond, covered
 
     def _follow_holds(self, transaction: Transaction, problems: list[str]) -> list[Budget]:
-        """Follow the holds of a transaction; returns the budgets of which it holds more than before."""
+        """Follow the holds of a transaction; returns the budgets in which it holds more than before."""
         raised: list[Budget] = []
         for row in transaction.deleted("holds"):
             key = (row["customer_id"], row["stream_id"])
