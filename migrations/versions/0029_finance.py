@@ -28,7 +28,9 @@ WITH windows AS (
 ), rows AS (
     SELECT * FROM windows
     UNION ALL
-    SELECT b.customer_id, b.budget_id, NULL, NULL, 0, true FROM public.budgets b
+    SELECT b.customer_id, b.budget_id, NULL::timestamptz AS starts_at, NULL::timestamptz AS ends_at,
+           0 AS spent_usd_cents, true AS is_current
+    FROM public.budgets b
     LEFT JOIN (SELECT customer_id, budget_id FROM windows WHERE is_current) AS w
          ON w.customer_id = b.customer_id AND w.budget_id = b.budget_id
     WHERE w.budget_id IS NULL

@@ -44,6 +44,10 @@ class Seeded:
     now: datetime
     period: str  # the last one that is over everywhere, which is closed
 
+    def begin_stream(self, stream_id: str) -> None:
+        """Begin a stream now. That of the seed is abandoned once a test finalizes after a quarter of an hour."""
+        begin_stream(self.api, stream_id, at=datetime.now(UTC))
+
     @property
     def service(self) -> Service:
         return self.api.service
@@ -77,17 +81,27 @@ def post_backlog(api: Api, *, now: datetime) -> None:
         (OPEN, "anthropic", "claude-opus-4.7", 0),
     )
     for stream_id, provider, model, ends in streams:
-        data = {"stream_id": stream_id, "provider": provider, "model": model, "input_tokens": 812}
-        events = [event("stream-start", data, subject="hooli", time=at.isoformat())]
-        tokens = {"stream_id": stream_id, "seq": 1, "output_tokens": 40}
-        events.append(event("token-delivered", tokens, subject="hooli", time=at.isoformat()))
+        begin_stream(api, stream_id, at=at, provider=provider, model=model)
+        events = []
         for number in range(ends):
             usage = {"input_tokens": 812, "output_tokens": 40 + number}
             end = {"stream_id": stream_id, "outcome": "completed", "usage": usage, "usage_source": "provider"}
             moment = (at + timedelta(seconds=number)).isoformat()
             events.append(event("stream-end", end, subject="hooli", time=moment, id=f"{stream_id}:end:{number}"))
-        assert api.post(events).json()["rejected"] == []
+        if events:
+            assert api.post(events).json()["rejected"] == []
     finalize_all(api)
+
+
+def begin_stream(
+    api: Api, stream_id: str, *, at: datetime, provider: str = "anthropic", model: str = "claude-opus-4.7"
+) -> None:
+    """A start, and the first tokens."""
+    data = {"stream_id": stream_id, "provider": provider, "model": model, "input_tokens": 812}
+    tokens = {"stream_id": stream_id, "seq": 1, "output_tokens": 40}
+    sent = (("stream-start", data), ("token-delivered", tokens))
+    events = [event(kind, data, subject="hooli", time=at.isoformat()) for kind, data in sent]
+    assert api.post(events).json()["rejected"] == []
 
 
 # Beside the demo's; these are reached on any day of a month.

@@ -102,10 +102,11 @@ def test_a_name_in_place_of_an_id_leads_to_the_customers_that_it_may_mean(admin:
     assert "No customer has exactly" not in admin.get("streams", customer_id="umbrella").text
 
 
-def test_filters_of_streams_in_progress_are_those_of_their_start(admin: Browser) -> None:
-    assert OPEN in admin.get("streams", state="open", model="claude-opus-4.7").text
+def test_filters_of_streams_in_progress_are_those_of_their_start(admin: Browser, seeded: Seeded) -> None:
+    seeded.begin_stream("in-progress")
+    assert "in-progress" in admin.get("streams", state="open", model="claude-opus-4.7").text
     page = admin.get("streams", state="open", model="gpt-5.5", outcome="completed").text
-    assert OPEN not in page
+    assert "in-progress" not in page
     assert list(chips(page)) == ["State is in progress", "Model is gpt-5.5"]
 
 
