@@ -1,6 +1,7 @@
 """`metering audit`: recompute everything from the journal."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -8,12 +9,14 @@ from typing import Annotated
 
 import typer
 
-from metering.audit.run import MAX_SHOWN, AuditReport, audit
+from metering.audit.processes import Processes
+from metering.audit.report import MAX_SHOWN, AuditReport
+from metering.audit.run import audit
 from metering.cli.options import AsJson
 from metering.cli.periods import check_begun, month_or_none
 from metering.cli.progress import phases
 from metering.core.clock import utc_now
-from metering.server.bootstrap import build_service
+from metering.server.bootstrap import build_service, database_url
 from metering.server.settings import load_settings
 from metering.server.terminal.output import counted, say, show
 
@@ -31,6 +34,12 @@ def audit_command(
             writable=True,
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=256, help="Processes, of up to 200 MB each. Default: one for each processor core."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recompute every stream, charge, adjustment and total from the journal and compare them with what is stored.
@@ -38,10 +47,22 @@ def audit_command(
     Exit code 0: no difference. Exit code 2: differences, each with its row.
     """
     wanted = month_or_none(period)
-    service = build_service(load_settings())
+    settings = load_settings()
+    service = build_service(settings)
     began = perf_counter()
     with phases() as progress:
-        report = audit(engine=service.engine, now=utc_now(), period=wanted, scratch=scratch, progress=progress)
+        report = audit(
+            engine=service.engine,
+            now=utc_now(),
+            period=wanted,
+            scratch=scratch,
+            processes=Processes(
+                count=processes or os.cpu_count() or 1,
+                database_url=database_url(settings),
+                statement_timeout=settings.statement_timeout,
+            ),
+            progress=progress,
+        )
     if not report.streams:
         check_begun(wanted, now=utc_now())
     if as_json:

@@ -83,6 +83,12 @@ _COUNT_EVENTS = text(
     WHERE received_at >= :begin AND received_at <= :end
     """
 )
+_CUTS = text(
+    """
+    SELECT percentile_disc(CAST(:shares AS double precision[])) WITHIN GROUP (ORDER BY received_at) FROM journal
+    WHERE received_at >= :begin AND received_at <= :end
+    """
+)
 _JOURNAL_START = text(
     """
     SELECT min(to_timestamp(right(c.relname, 7), 'YYYY_MM'))
@@ -119,6 +125,18 @@ def count_journaled(connection: Connection, *, begin: datetime, end: datetime) -
     """How many accepted events arrived from `begin` until `end`, both included."""
     count: int = connection.execute(_COUNT_EVENTS, {"begin": begin, "end": end}).scalar_one()
     return count
+
+
+def cut_journal(connection: Connection, *, begin: datetime, end: datetime, pieces: int) -> list[datetime]:
+    """Times that cut the requests which arrived from `begin` until `end` (both included) into even pieces.
+
+    Each is the last arrival of its piece. There are fewer where requests arrived at the same time.
+    """
+    if pieces == 1:
+        return []
+    shares = [number / pieces for number in range(1, pieces)]
+    cuts = connection.execute(_CUTS, {"begin": begin, "end": end, "shares": shares}).scalar_one()
+    return sorted(set(cuts or ()))
 
 
 def has_request_at(connection: Connection, received_at: datetime) -> bool:

@@ -8,13 +8,13 @@ from time import perf_counter
 import msgspec
 
 from metering.core.clock import utc_now
-from metering.lab.bench.machine import Machine, describe_machine, resident_megabytes
+from metering.lab.bench.machine import Machine, describe_machine, resident_megabytes_of_all
 from metering.lab.bench.stage import BenchFailedError, Say, Stage, Stages, stage
 from metering.lab.bench.workload import Workload
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One audit of everything posted so far, as a separate process."""
+    """One audit of everything posted so far by `metering audit`; the memory is that of all its processes."""
 
     events: int
     streams: int
@@ -77,7 +77,7 @@ def run_audit(running: Stage) -> AuditRow:
             output, _ = process.communicate(timeout=0.1)
             break
         except subprocess.TimeoutExpired:
-            peak = max(peak, resident_megabytes(process.pid))
+            peak = max(peak, resident_megabytes_of_all(process.pid))
     took = perf_counter() - began
     if process.returncode != 0:
         raise BenchFailedError(f"the audit ended with exit code {process.returncode}: {output.decode()[:500]}")

@@ -63,6 +63,17 @@ def resident_megabytes(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
+def resident_megabytes_of_all(pid: int) -> float:
+    """The same, with all processes that it has started."""
+    total = resident_megabytes(pid)
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            total += resident_megabytes(child.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,0 +1,226 @@
+"""The tasks of an audit, each of which any process can do on its own: they meet in scratch files only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Connection
+
+from metering.audit.bookings import PriceHistory
+from metering.audit.difference import Difference, stream_key
+from metering.audit.journaled import JournaledStream, JournalFold, Key, join_journaled
+from metering.audit.queries.booking_checks import BOOKING_CHECKS
+from metering.audit.queries.budget_checks import BUDGET_CHECKS
+from metering.audit.queries.grant_checks import GRANT_CHECKS
+from metering.audit.queries.invoice_checks import INVOICE_CHECKS
+from metering.audit.queries.log_checks import LOG_CHECKS
+from metering.audit.queries.rate_checks import RATE_CHECKS
+from metering.audit.queries.stored import AuditedStream, iterate_stored, stored_from_document
+from metering.audit.queries.total_checks import TOTAL_CHECKS
+from metering.audit.report import AuditReport
+from metering.audit.scratch import ScratchWriter, take_records
+from metering.audit.streams import compare_stream, is_pending
+from metering.core.period import BillingPeriod
+from metering.core.time_zones import UTC_ZONE, shown_zone
+from metering.events.queries import has_request_at, iterate_journal
+from metering.streams.stream import StreamFacts
+
+CHECKS = (
+    *BOOKING_CHECKS,
+    *TOTAL_CHECKS,
+    *INVOICE_CHECKS,
+    *RATE_CHECKS,
+    *LOG_CHECKS,
+    *BUDGET_CHECKS,
+    *GRANT_CHECKS,
+)
+_STORED = "stored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a run compares: what `ended` in the period, and the requests `received` that may concern it."""
+
+    period: BillingPeriod | None
+    ended: tuple[datetime, datetime]
+    received: tuple[datetime, datetime]
+
+    def has(self, facts: StreamFacts, time_zone: ZoneInfo) -> bool:
+        """Whether a stream ended in the period."""
+        if self.period is None:
+            return True
+        return BillingPeriod.containing(at=facts.ended_at, time_zone=time_zone) == self.period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What all tasks of a run share. Each of `folds` is the first and the last arrival of what a task folds."""
+
+    scope: Scope
+    folder: Path
+    parts: int
+    folds: tuple[tuple[datetime, datetime], ...]
+    journal_from: datetime
+    now: datetime
+
+
+class Kind(Enum):
+    """What a task does."""
+
+    CHECK = auto()
+    FOLD = auto()
+    READ_STORED = auto()
+    COMPARE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A piece of an audit; `number` says which check, which range of the journal or which part."""
+
+    kind: Kind
+    number: int = 0
+
+
+class Auditor:
+    """Does tasks on one connection, and keeps the prices that it has read."""
+
+    def __init__(self, connection: Connection, plan: Plan) -> None:
+        self._connection = connection
+        self._plan = plan
+        self._history = PriceHistory(connection)
+
+    def do(self, task: Task) -> AuditReport:
+        """What a task finds."""
+        match task.kind:
+            case Kind.CHECK:
+                return self._check(task.number)
+            case Kind.FOLD:
+                return self._fold(task.number)
+            case Kind.READ_STORED:
+                return self._read_stored()
+            case Kind.COMPARE:
+                return self._compare(task.number)
+
+    def _check(self, number: int) -> AuditReport:
+        """Check one invariant; the last number is for the rate cards."""
+        report = AuditReport()
+        if number < len(CHECKS):
+            report.add(CHECKS[number](self._connection, *self._plan.scope.ended))
+        else:
+            report.add(self._history.check_cards())
+        return report
+
+    def _fold(self, number: int) -> AuditReport:
+        """Fold the events of one range of the journal into streams."""
+        begin, end = self._plan.folds[number]
+        fold = JournalFold()
+        with self._scratch(_fold_name(number)) as scratch:
+            for stream in fold.streams(iterate_journal(self._connection, begin=begin, end=end)):
+                facts = stream.facts
+                scratch.add(facts.customer_id, facts.stream_id, msgspec.msgpack.encode(stream))
+        report = AuditReport(requests=fold.requests, events=fold.events)
+        report.add(fold.differences)
+        return report
+
+    def _read_stored(self) -> AuditReport:
+        begin, end = self._plan.scope.received
+        with self._scratch(_STORED) as scratch:
+            for customer_id, stream_id, document in iterate_stored(self._connection, begin=begin, end=end):
+                scratch.add(customer_id, stream_id, document.encode())
+        return AuditReport()
+
+    def _compare(self, part: int) -> AuditReport:
+        """Compare the streams of one part, once all folds and all stored streams are in scratch files."""
+        comparison = _Comparison(self._connection, self._plan, self._history, AuditReport())
+        journaled = comparison.journaled(part)
+        for record in take_records(self._plan.folder, task=_STORED, part=part):
+            comparison.compare_stored(record, journaled)
+        comparison.report_left(journaled)
+        return comparison.report
+
+    def _scratch(self, task: str) -> ScratchWriter:
+        return ScratchWriter(self._plan.folder, task=task, parts=self._plan.parts)
+
+
+def _fold_name(number: int) -> str:
+    return f"fold-{number}"
+
+
+_decode_journaled = msgspec.msgpack.Decoder(JournaledStream).decode
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    connection: Connection
+    plan: Plan
+    history: PriceHistory
+    report: AuditReport
+
+    def journaled(self, part: int) -> dict[Key, JournaledStream]:
+        """The journaled streams of a part, each joined from its folds."""
+        found: dict[Key, JournaledStream] = {}
+        for record in self._folded(part):
+            new = _decode_journaled(record)
+            key = (new.facts.customer_id, new.facts.stream_id)
+            known = found.get(key)
+            found[key] = new if known is None else join_journaled(known, new)
+        return found
+
+    def _folded(self, part: int) -> Iterator[bytes]:
+        for number in range(len(self.plan.folds)):
+            yield from take_records(self.plan.folder, task=_fold_name(number), part=part)
+
+    def compare_stored(self, record: bytes, journaled: dict[Key, JournaledStream]) -> None:
+        """Compare a stored stream with the journaled one, which is taken out of `journaled`."""
+        try:
+            stored = stored_from_document(record)
+        except msgspec.DecodeError as error:
+            key = _key_of(record)
+            self.report.add([Difference("streams", stream_key(*key), f"the stored values are invalid: {error}")])
+            journaled.pop(key, None)
+            return
+        key = (stored.facts.customer_id, stored.facts.stream_id)
+        self._compare(journaled.pop(key, None), stored)
+
+    def report_left(self, journaled: dict[Key, JournaledStream]) -> None:
+        """Report the journaled streams of the period that are not stored."""
+        for key, left in journaled.items():
+            if self.plan.scope.has(left.facts, UTC_ZONE):
+                says = "the stream is journaled, and not stored"
+                self.report.add([Difference("streams", stream_key(*key), says)])
+
+    def _compare(self, journaled: JournaledStream | None, stored: AuditedStream) -> None:
+        zone, scope = shown_zone(stored.time_zone), self.plan.scope
+        if not scope.has(stored.facts, zone) and not (journaled and scope.has(journaled.facts, zone)):
+            return
+        self.report.streams += 1
+        self.report.pending += is_pending(stored, now=self.plan.now)
+        self.report.before_journal += stored.first_received_at < self.plan.journal_from
+        self.report.add(
+            compare_stream(
+                journaled,
+                stored,
+                history=self.history,
+                journal_from=self.plan.journal_from,
+                has_request_at=partial(has_request_at, self.connection),
+            )
+        )
+
+
+class _Facts(msgspec.Struct):
+    customer_id: str
+    stream_id: str
+
+
+class _Stored(msgspec.Struct):
+    facts: _Facts
+
+
+def _key_of(document: bytes) -> Key:
+    facts = msgspec.json.decode(document, type=_Stored).facts
+    return facts.customer_id, facts.stream_id
