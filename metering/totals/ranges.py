@@ -1,5 +1,6 @@
 """Splits ranges of time into stretches, each summed from the coarsest table that covers it."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -20,6 +21,7 @@ Range = tuple[datetime, datetime]
 
 # The greatest length of each unit.
 _HOUR, _DAY, _MONTH = timedelta(hours=1), timedelta(days=1), timedelta(days=31)
+_TICK = timedelta(microseconds=1)
 
 
 def utc_ranges(from_: datetime, to: datetime, granularity: Granularity) -> dict[str, datetime]:
@@ -90,12 +92,28 @@ def page_ranges(
 
     `after` is the start of a bucket, as `bucket_key` writes it: the first range begins with that bucket.
     """
-    buckets = [each for each in _buckets(from_, to, granularity, zone) if bucket_key(each[0]) >= (after or "")]
-    taken, size = 0, 1
-    while taken < len(buckets):
-        some = buckets[taken : taken + size]
-        yield some[0][0], some[-1][1]
-        taken, size = taken + size, size * 2
+    # A range may have millions of buckets: their starts are computed, not counted off.
+    start, count = _numbered(from_, to, granularity, zone)
+    taken = bisect_left(range(count), after or "", key=lambda number: bucket_key(start(number)))
+    size = 1
+    while taken < count:
+        end = min(taken + size, count)
+        yield start(taken), start(end) if end < count else to
+        taken, size = end, size * 2
+
+
+def _numbered(
+    from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo
+) -> tuple[Callable[[int], datetime], int]:
+    """The start of a range's bucket by its number, in which bucket 0 begins with the range, and their count."""
+    if granularity is Granularity.HOUR:
+        hour = _hour(from_.astimezone(UTC))
+        return lambda number: hour + number * _HOUR if number else from_, -((hour - to) // _HOUR)
+    first, last = (moment.astimezone(zone).date() for moment in (from_, to - _TICK))
+    if granularity is Granularity.DAY:
+        return lambda number: _midnight(first + number * _DAY, zone) if number else from_, (last - first).days + 1
+    months = (last.year - first.year) * 12 + last.month - first.month
+    return lambda number: _midnight(_months_after(first, number), zone) if number else from_, months + 1
 
 
 def bucket_key(start: datetime) -> str:
@@ -120,7 +138,7 @@ def _end_of_bucket(at: datetime, granularity: Granularity, zone: ZoneInfo) -> da
     if granularity is Granularity.HOUR:
         return _hour(at.astimezone(UTC)) + _HOUR
     local = at.astimezone(zone).date()
-    return _midnight(local + _DAY if granularity is Granularity.DAY else _month_after(local), zone)
+    return _midnight(local + _DAY if granularity is Granularity.DAY else _months_after(local, 1), zone)
 
 
 def _stretches_of(begin: datetime, end: datetime) -> Iterator[Stretch]:
@@ -137,8 +155,10 @@ def _stretches_of(begin: datetime, end: datetime) -> Iterator[Stretch]:
     yield Stretch(Unit.PENDING, *hours)
 
 
-def _month_after(day: date) -> date:
-    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+def _months_after(day: date, months: int) -> date:
+    """The first day of the month so many months later."""
+    years, month = divmod(day.month - 1 + months, 12)
+    return date(day.year + years, month + 1, 1)
 
 
 def _whole(

@@ -139,3 +139,22 @@ def test_the_ranges_of_a_later_page_begin_with_the_bucket_of_the_last_row(
 def test_nothing_is_read_behind_the_last_bucket() -> None:
     begin, end = T0, T0 + timedelta(days=2)
     assert not list(page_ranges(begin, end, Granularity.DAY, ZoneInfo("UTC"), after=bucket_key(end)))
+
+
+@pytest.mark.parametrize("granularity", [Granularity.HOUR, Granularity.DAY, Granularity.MONTH])
+def test_the_ranges_of_eight_thousand_years_are_a_few(granularity: Granularity) -> None:
+    begin, end = datetime(1969, 12, 31, 0, 30, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+    found = list(page_ranges(begin, end, granularity, ZoneInfo("Asia/Kathmandu"), after=None))
+    assert len(found) < 30
+    assert (found[0][0], found[-1][1]) == (begin, end)
+
+
+@given(
+    RANGES, ZONES.map(ZoneInfo), st.sampled_from([Granularity.HOUR, Granularity.DAY, Granularity.MONTH]), st.text()
+)
+def test_whatever_a_client_sends_as_a_position_the_ranges_end_with_the_range(
+    asked: list[datetime], zone: ZoneInfo, granularity: Granularity, after: str
+) -> None:
+    begin, end = asked
+    for from_, to in page_ranges(begin, end, granularity, zone, after=after):
+        assert begin <= from_ < to <= end
