@@ -49,12 +49,15 @@ def up_command(
     ):
         if interrupted.is_set():
             raise KeyboardInterrupt
-        if as_json:
-            print(json.dumps(_addresses(running), indent=2), flush=True)
-        else:
-            _greet(running)
-        supervisor.speak()
-        supervisor.run_until_signal()
+
+        def greet() -> None:
+            if as_json:
+                print(json.dumps(_addresses(running), indent=2), flush=True)
+            else:
+                _greet(running)
+            supervisor.speak()
+
+        supervisor.run_until_signal(greet=greet)
 
 
 def _interrupt_on_signals() -> threading.Event:

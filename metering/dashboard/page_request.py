@@ -15,6 +15,7 @@ from metering.dashboard.preferences import NO_PREFERENCES, Preferences
 from metering.dashboard.sessions import Viewer
 from metering.dashboard.tables import Table
 from metering.server.bootstrap import Service
+from metering.streams.settlement import NEEDS_PERSON, State
 
 _MAX_TEXT = 256
 # Rows that a CSV file reads at once: of a list with pages, and of a list without.
@@ -62,6 +63,12 @@ class PageRequest:
     def words(self, to_staff: str, *, to_customer: str) -> str:
         """A text that says to staff what to do, and to a customer what it means."""
         return to_customer if self.is_customers else to_staff
+
+    def stream_state(self, state: State) -> str:
+        """A stream's state. A customer need not know why a cost is not known yet."""
+        if self.is_customers and state in NEEDS_PERSON:
+            return "cost_not_known_yet"
+        return state.value
 
     def list_limit(self, table: str, shown: int) -> int:
         """How many rows to read of a list without pages: `shown`, or more for the table's file."""

@@ -60,6 +60,7 @@ class StreamDetails:
     bill: Bill | None
     cost: Decimal | None
     accrued: Decimal | None
+    state: str
     model: str | None
     provider: str | None
     tokens: Sequence[tuple[str, int | None]]
@@ -115,6 +116,7 @@ def read_details(
         bill=bill,
         cost=view.cost_usd_cents,
         accrued=accrued.usd_cents if accrued else None,
+        state=request.stream_state(view.stream.state),
         model=bill.model if bill else start.model if start else None,
         provider=bill.provider if bill else start.provider if start else None,
         tokens=[

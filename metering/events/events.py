@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import blake2b
@@ -17,6 +17,9 @@ from typing import ClassVar
 import msgspec
 
 from metering.events.usage import Quantity, Usage
+
+# Of an event's time: far enough from the calendar's limits that a month has bounds in every time zone.
+FIRST_YEAR, LAST_YEAR = 1970, MAXYEAR - 1
 
 
 class Outcome(StrEnum):

@@ -13,7 +13,7 @@ from typing import Any
 from metering.answers.json_reading import read_json
 from metering.answers.usage import counters, usage_parts
 from metering.events.events import Inlet, Outcome, UsageSource
-from metering.translations.completions import Completion, Sender, identifier, stream_id_of, usage_of
+from metering.translations.completions import Completion, Sender, identifier, stream_id_of, time_later, usage_of
 from metering.translations.fields import id_of, text_at
 from metering.translations.translated import LeftOut, Translated, TranslatedEvent
 
@@ -178,10 +178,7 @@ def _completion(line: Line, logged: Logged, dialect: Dialect, rules: AccessLogRu
 def _ended_at(logged: Logged, started_at: datetime) -> datetime:
     if logged.ended_at is not None:
         return logged.ended_at
-    try:
-        return started_at + (logged.took or timedelta(0))
-    except OverflowError:
-        return started_at
+    return time_later(started_at, logged.took or timedelta(0)) or started_at
 
 
 def _stream_id(line: Line, logged: Logged, dialect: str) -> str:

@@ -18,7 +18,7 @@ from metering.translations.access_log import (
     openai_usage,
     outcome_of_status,
 )
-from metering.translations.completions import duration_of, identifier, time_after_epoch, time_of
+from metering.translations.completions import duration_of, identifier, time_after_epoch, time_later, time_of
 from metering.translations.fields import first_count, first_name, first_text, value_at
 
 _MILLISECOND, _SECOND = timedelta(milliseconds=1), timedelta(seconds=1)
@@ -51,10 +51,8 @@ def _times(line: Line) -> tuple[datetime | None, datetime | None, timedelta | No
         return began, None, duration_of(value_at(line, "latency"), unit=_MILLISECOND)
     ended = time_of(first_text(line, "@timestamp", "time_iso8601", "timestamp"))
     took = duration_of(value_at(line, "request_time"), unit=_SECOND) or timedelta(0)
-    try:
-        return None if ended is None else ended - took, ended, took
-    except OverflowError:
-        return ended, ended, None
+    began = None if ended is None else time_later(ended, -took)
+    return began or ended, ended, took
 
 
 def _read(line: Line) -> Logged | None:

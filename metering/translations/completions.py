@@ -9,7 +9,16 @@ import msgspec
 
 from metering.answers.usage import MAX_COUNT, Amount
 from metering.answers.words import MAX_ID, MAX_NAME, exact_text
-from metering.events.events import Inlet, Outcome, StreamEnd, StreamStart, UsageEvent, UsageSource
+from metering.events.events import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    Inlet,
+    Outcome,
+    StreamEnd,
+    StreamStart,
+    UsageEvent,
+    UsageSource,
+)
 from metering.events.usage import Usage
 from metering.translations.translated import TranslatedEvent
 
@@ -139,23 +148,32 @@ def name_of(value: object) -> str | None:
 
 
 def time_of(value: object) -> datetime | None:
-    """A time as RFC 3339 with its offset; None for anything else."""
+    """A time as RFC 3339 with its offset; None for anything else, or if no event can have it."""
     if not isinstance(value, str) or len(value) > _MAX_SHOWN_ID:
         return None
     try:
         found = datetime.fromisoformat(value)
-        return None if found.tzinfo is None else found.astimezone(UTC)
+        return None if found.tzinfo is None else _possible(found.astimezone(UTC))
     except (ValueError, OverflowError):
         return None
 
 
 def time_after_epoch(value: object, *, unit: timedelta) -> datetime | None:
-    """A time as a number of units since 1970; None for anything else."""
+    """A time as a number of units since 1970; None for anything else, or if no event can have it."""
     duration = duration_of(value, unit=unit)
+    return None if duration is None else time_later(_EPOCH, duration)
+
+
+def time_later(at: datetime, duration: timedelta) -> datetime | None:
+    """The time so much later; None if no event can have it."""
     try:
-        return None if duration is None else _EPOCH + duration
+        return _possible(at + duration)
     except OverflowError:
         return None
+
+
+def _possible(at: datetime) -> datetime | None:
+    return at if FIRST_YEAR <= at.year <= LAST_YEAR else None
 
 
 def duration_of(value: object, *, unit: timedelta) -> timedelta | None:

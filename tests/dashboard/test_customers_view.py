@@ -16,7 +16,8 @@ from tests.running_api import signed_in
 # Words for who runs the service. A customer may check a receipt with `metering verify`.
 OF_STAFF = re.compile(
     r"backlog|(?-i:metering) (?!verify)[a-z-]+ |POST /|PUT /|\badmin\b|\bworkers?\b|unlinked|cus_\w|Finalizing"
-    r"|genai-prices|reconcil|\baudit\b|at Stripe|/readyz|settle",
+    r"|genai-prices|reconcil|\baudit\b|at Stripe|/readyz|settle"
+    r"|orphaned|unpriced|conflicting|unmeasured|misdated",
     re.IGNORECASE,
 )
 
@@ -32,7 +33,12 @@ def test_no_page_says_to_a_customer_what_staff_has_to_do(bound: Browser) -> None
     pages = pages_of(bound)
     pages |= {
         path: bound.get(path).text
-        for path in (f"stream?customer_id=hooli&stream_id={CONFLICTING}", "search?q=nothing")
+        for path in (
+            f"stream?customer_id=hooli&stream_id={CONFLICTING}",
+            f"streams?q={CONFLICTING}",
+            f"search?q={CONFLICTING}",
+            "search?q=nothing",
+        )
     }
     assert len(pages) > 20
     said = {address: OF_STAFF.findall(text_of(page)) for address, page in pages.items()}

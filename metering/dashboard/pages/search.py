@@ -91,7 +91,7 @@ def _streams(request: PageRequest, words: str) -> Table:
             {
                 "stream_id": stream_cell(each.facts.customer_id, each.facts.stream_id),
                 "customer_id": customer_cell(each.facts.customer_id),
-                "state": each.state.value,
+                "state": request.stream_state(each.state),
                 "last_event_at": each.facts.last_event_at,
             }
             for each in found

@@ -302,7 +302,7 @@ def _open_row(request: PageRequest, each: StoredStream) -> Row:
         ),
         "customer_id": customer_cell(facts.customer_id),
         "stream_id": stream,
-        "state": each.state.value,
+        "state": request.stream_state(each.state),
         "provider": start.provider if start else None,
         "model": Cell(start.model, under=start.provider) if start else None,
         "usage_source": billable.source.value,

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import MAXYEAR
 from itertools import islice
 
 import jiter
 import msgspec
 
 from metering.core.errors import MeteringError
+from metering.events.events import FIRST_YEAR, LAST_YEAR
 from metering.events.wire.events import EndEvent, WireEvent, decimal_hook, encode_events, has_no_counter
 from metering.events.wire.hints import MAX_WARNINGS, FieldWarning, unknown_fields, unknown_usage
 from metering.events.wire.rejections import Rejection, rejection_of, shown_id
@@ -37,9 +37,7 @@ _DOTS = frozenset({".", ".."})
 _MAX_SHOWN = 80
 _REPEATED_KEY = re.compile(r'Detected duplicate key ("(?:[^"\\]|\\.)*")')
 
-# Far enough from the limits of the calendar that a month has a start and an end in every time zone.
-_FIRST_YEAR, _LAST_YEAR = 1970, MAXYEAR - 1
-_YEARS = frozenset(range(_FIRST_YEAR, _LAST_YEAR + 1))
+_YEARS = frozenset(range(FIRST_YEAR, LAST_YEAR + 1))
 
 
 class TooManyEventsError(MeteringError):
@@ -219,8 +217,8 @@ def _decode_one(index: int, raw: bytes) -> WireEvent | Rejection:
 
 def _problem_of(wire: WireEvent, raw: bytes) -> str | None:
     """What is wrong with a field of the right type; None if nothing is."""
-    if not _FIRST_YEAR <= wire.time.year <= _LAST_YEAR:
-        return f"time: expected a year from {_FIRST_YEAR} to {_LAST_YEAR}, got {wire.time.year}"
+    if not FIRST_YEAR <= wire.time.year <= LAST_YEAR:
+        return f"time: expected a year from {FIRST_YEAR} to {LAST_YEAR}, got {wire.time.year}"
     if _ESCAPED_NUL in raw and (path := _path_of_nul(msgspec.to_builtins(wire, enc_hook=str))):
         return f"{path}: expected text without NUL (\\u0000)"
     named = (("subject", wire.subject), ("data.stream_id", wire.data.stream_id))

@@ -67,13 +67,18 @@ def play_demo(*, keep: bool, as_json: bool = False) -> bool:
         result = "every figure is right" if right else "SOME FIGURES ARE WRONG"
         seconds = time.monotonic() - began
         say(f"{result}, {seconds:.1f} s in all")
-        if as_json:
-            kept = _addresses(running, gateway, admin_key) if keep else None
-            print_all_as_json(right=right, seconds=seconds, streams=streams, month=month, keep=kept)
-        if keep:
-            if not as_json:
+
+        def tell() -> None:
+            if as_json:
+                kept = _addresses(running, gateway, admin_key) if keep else None
+                print_all_as_json(right=right, seconds=seconds, streams=streams, month=month, keep=kept)
+            elif keep:
                 _print_addresses(running, gateway, admin_key)
-            supervisor.run_until_signal()
+
+        if keep:
+            supervisor.run_until_signal(greet=tell)
+        else:
+            tell()
     return right
 
 

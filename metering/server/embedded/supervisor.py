@@ -122,8 +122,11 @@ class Supervisor:
         self._stopping.set()
         self._thread.join()
 
-    def run_until_signal(self) -> None:
-        """Wait for SIGINT or SIGTERM, then stop. A second signal kills the children at once."""
+    def run_until_signal(self, *, greet: Callable[[], None] = lambda: None) -> None:
+        """Wait for SIGINT or SIGTERM, then stop. A second signal kills the children at once.
+
+        `greet` is called once a signal stops it in this way: who reads the greeting may send one at once.
+        """
         received = threading.Event()
 
         def note(_signal: int, _frame: object) -> None:
@@ -133,6 +136,7 @@ class Supervisor:
 
         previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            greet()
             while not received.wait(timeout=1.0):
                 pass
             self.say("supervisor", "stopping; press Ctrl-C again to kill at once")
