@@ -174,3 +174,14 @@ def test_a_second_interrupt_kills_at_once() -> None:
         assert "stubborn does not stop; killing it" in process.stdout.readline()
         assert process.wait(timeout=60) == 0
         assert time.monotonic() - began < 2
+
+
+def test_whoever_reads_the_greeting_may_stop_it_at_once() -> None:
+    code = (
+        "import os, signal\n"
+        "from metering.server.embedded.supervisor import Supervisor\n"
+        "with Supervisor() as supervisor:\n"
+        "    supervisor.run_until_signal(greet=lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
