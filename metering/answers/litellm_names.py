@@ -45,6 +45,7 @@ _OPERATIONS = {
     "aimage_generation": "image_generation",
     "atranscription": "transcription",
     "aspeech": "speech",
+    "_arealtime": "realtime",
 }
 # The field of LiteLLM's metadata that holds each name of the settings.
 _FIELDS = {

@@ -19,7 +19,8 @@ from metering.emitter import Emitter
 from metering.inlets.guarded import guarded
 from metering.inlets.litellm_answers import kept_chunks
 from metering.inlets.litellm_attempts import Attempt, Attempts, key_of
-from metering.inlets.litellm_calls import PASSED_THROUGH, details_of, open_stream, read_call
+from metering.inlets.litellm_calls import PASSED_THROUGH, REALTIME, details_of, open_stream, read_call
+from metering.inlets.litellm_realtime import take_session
 from metering.inlets.litellm_settings import LiteLLMSettings
 from metering.inlets.litellm_watch import Watch
 from metering.inlets.litellm_whole import take_whole
@@ -96,6 +97,9 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
             # LiteLLM knows the model of these only at their end.
             return
         before = self._attempts.of(kwargs)
+        if before is not None and before.call_type == REALTIME:
+            # Each message of a session is announced like this.
+            return
         if before is not None:
             # A retry or a fallback. Of how the attempt before it failed, LiteLLM tells later, or not at all.
             self._end(before, outcome="failed", error_type="retried")
@@ -245,7 +249,10 @@ class MeteringLogger(CustomLogger):  # type: ignore[misc]
         if logging_object is not None:
             self._stream_ids[logging_object] = attempt.stream.stream_id
         try:
-            take_whole(attempt, details, response)
+            if attempt.call_type == REALTIME:
+                take_session(attempt, response)
+            else:
+                take_whole(attempt, details, response)
         finally:
             self._end(attempt)
 

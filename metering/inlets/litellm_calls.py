@@ -22,10 +22,12 @@ from metering.inlets.litellm_settings import LiteLLMSettings
 
 # The type of calls that LiteLLM passes through as they are.
 PASSED_THROUGH = "pass_through_endpoint"
+# The type of sessions over a WebSocket.
+REALTIME = "_arealtime"
 # Calls whose input is messages; of others, LiteLLM makes messages too.
 _CHATS = frozenset({None, "completion", "acompletion", "anthropic_messages", PASSED_THROUGH})
-# Calls whose input is a file: LiteLLM gives its name and its checksum for a text.
-_OF_FILES = frozenset({"transcription", "atranscription"})
+# Calls whose input is a file, of which LiteLLM gives the name and the checksum for a text, or comes meanwhile.
+_UNCOUNTED = frozenset({"transcription", "atranscription", REALTIME})
 _DESCRIPTIONS = ("tools", "functions", "response_format")
 # The fields of a client's request that two attempts at it have in common.
 _REQUEST = ("model", "messages", "input", "prompt", "system", "instructions", "n", *_DESCRIPTIONS)
@@ -144,7 +146,7 @@ def _input(
     details: Mapping[str, Any], options: Mapping[str, Any], model: str
 ) -> tuple[Mapping[str, Any] | None, int | None]:
     """The messages, to be counted; or the tokens of an input that is plain text."""
-    if details.get("call_type") in _OF_FILES:
+    if details.get("call_type") in _UNCOUNTED:
         return None, None
     given = details.get("messages") or details.get("input")
     if isinstance(given, list) and given and all(isinstance(each, dict) for each in given):
