@@ -46,7 +46,7 @@ from metering.api import (
 from metering.api.auth import Authenticator
 from metering.api.description import describe_app
 from metering.api.failures import Failures
-from metering.api.gate import Gate, Limits
+from metering.api.gate import Limits
 from metering.api.holds import HoldsEndpoint
 from metering.api.ingest import IngestEndpoint
 from metering.api.inlets.build_doors import build_doors
@@ -149,7 +149,6 @@ def create_app(service: Service) -> FastAPI:
     app.state.limits = limits
     app.state.authenticator = limits.authenticator
     install_problem_handlers(app)
-    app.add_middleware(Gate)
     for router in ROUTERS:
         # The routes as they are: `include_router` makes each again, with its models, at an app's first request.
         app.router.routes.extend(router.routes)

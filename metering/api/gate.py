@@ -5,28 +5,36 @@ request has its turn, and the turn ends when the answer is ready: no slow sender
 """
 
 import asyncio
+import logging
 import random
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from starlette.datastructures import Headers
+from fastapi import FastAPI
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from metering.access.keys import Key
 from metering.access.scopes import Scope as KeyScope
 from metering.api.auth import Authenticator, UnauthorizedError, require_scope
 from metering.api.failures import Failures
+from metering.api.incoming import ClientGoneError, Incoming
 from metering.api.key_limits import KeyLimiter, TooManyRequestsError
-from metering.api.problems import METHOD_NOT_ALLOWED, PayloadTooLargeError, error_response, problem_response
+from metering.api.problems import (
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    PayloadTooLargeError,
+    error_response,
+    problem_response,
+)
 from metering.api.shares import BusyError, Shares
 from metering.core.errors import MeteringError
 from metering.core.request_id import REQUEST_ID_HEADER, enter_request
 from metering.dashboard.static_files import FILES
 from metering.db.cancellation import Cancellation
 from metering.server.database_watch import DatabaseWatch
-from metering.streams.ingest.body import is_longer
 from metering.streams.ingest.submission import KeyQueueFullError
 
 # No body but that of ingest is nearly as large.
@@ -40,6 +48,7 @@ _REFUSAL_SECONDS = (0.5, 1.5)
 _WEBHOOK = "/v1/stripe/webhook"
 HOLDS_PATH = "/v1/holds"
 _EXPORTS = ("/v1/exports/", "/dashboard/exports/")
+_REQUEST_ID = REQUEST_ID_HEADER.encode()
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -47,6 +56,11 @@ _HEADERS = (
 )
 
 Message = MutableMapping[str, Any]
+Header = tuple[bytes, bytes]
+# Answers a request ahead of FastAPI.
+Endpoint = Callable[[Incoming], Awaitable[Response]]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,72 +86,94 @@ class Limits:
         return key
 
 
-class ClientGoneError(Exception):
-    """The client has left before its request was complete, or had its turn."""
-
-
 class Gate:
-    """Middleware: the outermost layer of the application."""
+    """An ASGI application around FastAPI's: it answers what it refuses, and what has no need of FastAPI."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: FastAPI) -> None:
         self._app = app
+        self._state = app.state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = enter_request(Headers(scope=scope).get("x-request-id"))
-        send = _with_headers(send, request_id)
+        request = Incoming(scope, receive)
+        request_id = enter_request(request.header(b"x-request-id"))
+        own = (*_HEADERS, (_REQUEST_ID, request_id.encode()))
+        endpoint = self._endpoint(request)
         try:
-            await self._pass(scope, receive, send)
+            if endpoint is None:
+                await self._pass(request, receive, _with_headers(send, own))
+                return
+            answer = await _answer_of(endpoint, request)
         except ClientGoneError:
             return
         except MeteringError as error:
-            await self._refuse(error, scope, receive, send)
+            answer = await self._refusal(error, request)
+        await _send(answer, own, send)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
-        limits: Limits = scope["app"].state.limits
-        if path in scope["app"].state.ingest.doors:
-            await _ingest(scope, receive, send)
-        elif path == HOLDS_PATH and scope["method"] == "POST":
-            await scope["app"].state.holds(scope, receive, send)
-        elif path.startswith("/v1/") and path != _WEBHOOK:
-            authorization = Headers(scope=scope).get("authorization")
+    def _endpoint(self, request: Incoming) -> Endpoint | None:
+        """What answers the request ahead of FastAPI."""
+        if request.path in self._state.doors:
+            endpoint: Endpoint = self._state.ingest if request.scope["method"] == "POST" else _only_posts
+            return endpoint
+        if request.path == HOLDS_PATH and request.scope["method"] == "POST":
+            holds: Endpoint = self._state.holds
+            return holds
+        return None
+
+    async def _pass(self, request: Incoming, receive: Receive, send: Send) -> None:
+        limits: Limits = self._state.limits
+        path, scope = request.path, request.scope
+        if path.startswith("/v1/") and path != _WEBHOOK:
             limits.watch.require_schema()
-            key = await limits.authenticator.key_async(authorization)
+            key = await limits.authenticator.key_async(request.header(b"authorization"))
             limits.keys.enter(key)
             try:
-                body = await _read_body(scope, receive, most=MAX_BODY_BYTES)
+                body = await _body(request, most=MAX_BODY_BYTES)
                 await _Turn(self._app, limits.shares, f"key {key.key_id}").run(scope, body, receive, send)
             finally:
                 limits.keys.leave(key)
         elif path.startswith(FILES):
-            await scope["app"].state.files(scope, receive, send)
+            await self._state.files(scope, receive, send)
         elif path.startswith("/dashboard/"):
             limits.watch.require_schema()
-            body = await _read_body(scope, receive, most=MAX_FORM_BYTES)
-            await _Turn(self._app, limits.shares, f"address {_address(scope)}").run(scope, body, receive, send)
+            body = await _body(request, most=MAX_FORM_BYTES)
+            await _Turn(self._app, limits.shares, f"address {request.address}").run(scope, body, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _refuse(self, error: MeteringError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refusal(self, error: MeteringError, request: Incoming) -> Response:
         if isinstance(error, UnauthorizedError):
-            failures: Failures = scope["app"].state.limits.failures
-            await asyncio.sleep(failures.add(_address(scope)))
+            failures: Failures = self._state.limits.failures
+            await asyncio.sleep(failures.add(request.address))
         elif isinstance(error, TooManyRequestsError | KeyQueueFullError | BusyError):
             await asyncio.sleep(random.uniform(*_REFUSAL_SECONDS))
-        await error_response(error)(scope, receive, send)
+        return error_response(error)
 
 
-async def _ingest(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["method"] == "POST":
-        await scope["app"].state.ingest(scope, receive, send)
-        return
+async def _only_posts(_: Incoming) -> Response:
     response = problem_response(METHOD_NOT_ALLOWED, "this path allows POST")
     response.headers["allow"] = "POST"
-    await response(scope, receive, send)
+    return response
+
+
+async def _answer_of(endpoint: Endpoint, request: Incoming) -> Response:
+    try:
+        return await endpoint(request)
+    except (MeteringError, ClientGoneError):
+        raise
+    except Exception as error:
+        log.exception("unexpected error", extra={"path": request.path, "error": type(error).__name__})
+        return problem_response(INTERNAL, "The error was logged; try again.")
+
+
+async def _body(request: Incoming, *, most: int) -> bytes:
+    body = await request.body(most=most)
+    if body is None:
+        raise PayloadTooLargeError(most)
+    return body
 
 
 class _Turn:
@@ -207,40 +243,24 @@ class _Turn:
         await asyncio.get_running_loop().run_in_executor(None, self._cancellation.cancel)
 
 
-async def _read_body(scope: Scope, receive: Receive, *, most: int) -> bytes:
-    headers = Headers(scope=scope)
-    declared = headers.get("content-length", "0")
-    if declared == "0" and "transfer-encoding" not in headers:
-        return b""
-    if is_longer(declared, most):
-        raise PayloadTooLargeError(most)
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        body += message.get("body", b"")
-        if len(body) > most:
-            raise PayloadTooLargeError(most)
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def _address(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else ""
-
-
-def _with_headers(send: Send, request_id: str) -> Send:
+def _with_headers(send: Send, own: Sequence[Header]) -> Send:
     """Every answer has its request's id; browsers may not guess its type, nor show it inside another page."""
-    own = (*_HEADERS, (REQUEST_ID_HEADER.encode(), request_id.encode()))
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = list(message.get("headers", ()))
-            names = {name for name, _ in headers}
-            headers += [each for each in own if each[0] not in names]
-            message = {**message, "headers": headers}
+            message = {**message, "headers": _joined(message.get("headers", ()), own)}
         await send(message)
 
     return send_with_headers
+
+
+async def _send(answer: Response, own: Sequence[Header], send: Send) -> None:
+    headers = _joined(answer.raw_headers, own)
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _joined(headers: Iterable[Header], own: Sequence[Header]) -> list[Header]:
+    known = list(headers)
+    names = {name for name, _ in known}
+    return [*known, *(each for each in own if each[0] not in names)]

@@ -1,4 +1,4 @@
-"""`POST /v1/holds` for gateways: money set aside before a stream. Plain ASGI, as posting events is."""
+"""`POST /v1/holds` for gateways: money set aside before a stream. FastAPI is not asked, as for posted events."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -7,16 +7,14 @@ import jiter
 import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import fields
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Send
-from starlette.types import Scope as AsgiScope
 
 from metering.access.keys import Key
 from metering.access.scopes import Scope
 from metering.api.answers import time_text
 from metering.api.auth import ForbiddenError
 from metering.api.gate import MAX_BODY_BYTES, Limits
+from metering.api.incoming import Incoming
 from metering.api.parameters import nul_at, unknown_names
 from metering.api.problems import InvalidParameterError, PayloadTooLargeError
 from metering.budgets.budget import Standing
@@ -26,7 +24,7 @@ from metering.core.money import cents_text
 from metering.events.wire.admission import CONTROL
 from metering.events.wire.events import Count, Id, Name, Note
 from metering.events.wire.rejections import what_is_wrong
-from metering.streams.ingest.body import BodyTooLargeError, media_type_of, receive_body
+from metering.streams.ingest.body import media_type_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -70,7 +68,7 @@ _FIELDS = frozenset(field.name for field in fields(HoldBody))
 
 
 class HoldsEndpoint:
-    """Authenticates, decodes, has the writer admit the hold, and answers only then. An ASGI application."""
+    """Authenticates, decodes, has the writer admit the hold, and answers only then."""
 
     scope = Scope.HOLDS_WRITE
 
@@ -78,33 +76,27 @@ class HoldsEndpoint:
         self._writer = writer
         self._limits = limits
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Incoming) -> Response:
         """Answer one request.
 
         Raises:
             MeteringError: it is refused; the gate answers.
+            ClientGoneError: the client has left.
         """
-        request = Request(scope, receive)
-        key = await self._limits.key_of_writer(request.headers.get("authorization"), needs=self.scope)
+        key = await self._limits.key_of_writer(request.header(b"authorization"), needs=self.scope)
         self._limits.keys.enter(key)
         try:
             hold = await self._writer.admit(await _read(request, key))
-        except ClientDisconnect:
-            return
         finally:
             self._limits.keys.leave(key)
-        response = Response(_encode(held_answer(hold)), 201, media_type="application/json")
-        await response(scope, receive, send)
+        return Response(_encode(held_answer(hold)), 201, media_type="application/json")
 
 
-async def _read(request: Request, key: Key) -> HoldRequest:
-    headers = request.headers
-    media_type_of(headers.get("content-type", ""))
-    declared = headers.get("content-length")
-    try:
-        body = await receive_body(request.stream(), declared=declared, most=MAX_BODY_BYTES)
-    except BodyTooLargeError as error:
-        raise PayloadTooLargeError(MAX_BODY_BYTES) from error
+async def _read(request: Incoming, key: Key) -> HoldRequest:
+    media_type_of(request.header(b"content-type") or "")
+    body = await request.body(most=MAX_BODY_BYTES)
+    if body is None:
+        raise PayloadTooLargeError(MAX_BODY_BYTES)
     return read_request(body, customer_id=key.customer_id)
 
 

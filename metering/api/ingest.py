@@ -1,6 +1,6 @@
 """Ingest over HTTP: what every path that takes usage events has in common.
 
-Posting is plain ASGI around the writer: it carries 100,000 events a second, ahead of FastAPI's routing. A door
+Posting passes the gate only, and not FastAPI: it carries 100,000 events a second. A door
 says how a path's requests are read and answered; the rest is the same for all of them.
 """
 
@@ -13,21 +13,19 @@ from datetime import datetime
 from time import monotonic
 from typing import Protocol
 
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Send
-from starlette.types import Scope as AsgiScope
 
 from metering.access.keys import Key
 from metering.access.scopes import Scope
 from metering.api.gate import Limits
+from metering.api.incoming import Incoming
 from metering.budgets.hold_writer import HoldNotCommittedError, HoldQueueFullError, HoldWriter
 from metering.events.events import Inlet
 from metering.events.store import JournalEntry, stream_hashes
 from metering.events.wire.admission import admit
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import Decoded
-from metering.streams.ingest.body import inflate, receive_body
+from metering.streams.ingest.body import MAX_BODY_BYTES, BodyTooLargeError, inflate
 from metering.streams.ingest.fold import fold_wire
 from metering.streams.ingest.metrics import (
     EVENTS_ACCEPTED,
@@ -107,7 +105,7 @@ class Door(Protocol):
 
 
 class IngestEndpoint:
-    """Authenticates, decodes, has the writer commit, and answers only then. An ASGI application.
+    """Authenticates, decodes, has the writer commit, and answers only then.
 
     `doors` says how the requests of each path are read and answered.
     """
@@ -139,35 +137,34 @@ class IngestEndpoint:
         # Three of each ingest key at most.
         self._told: dict[tuple[str, str], float] = {}
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Incoming) -> Response:
         """Answer one request.
 
         Raises:
             MeteringError: it is refused; the gate answers.
+            ClientGoneError: the client has left.
         """
-        request = Request(scope, receive)
-        key = await self._limits.key_of_writer(request.headers.get("authorization"), needs=self.scope)
+        key = await self._limits.key_of_writer(request.header(b"authorization"), needs=self.scope)
         self._limits.keys.enter(key)
         try:
-            response = await self._answer(request, key)
-        except ClientDisconnect:
-            return
+            return await self._answer(request, key)
         finally:
             self._limits.keys.leave(key)
-        await response(scope, receive, send)
 
-    async def _answer(self, request: Request, key: Key) -> Response:
-        headers = request.headers
-        door = self.doors[request.url.path]
-        media_type = door.media_type(headers.get("content-type", ""))
-        sent = await receive_body(request.stream(), declared=headers.get("content-length"))
-        posted = Posted(body=sent, media_type=media_type, query=request.query_params, key=key)
-        taken, submission = await self._read(door, posted, headers.get("content-encoding", ""))
+    async def _answer(self, request: Incoming, key: Key) -> Response:
+        door = self.doors[request.path]
+        media_type = door.media_type(request.header(b"content-type") or "")
+        sent = await request.body(most=MAX_BODY_BYTES)
+        if sent is None:
+            raise BodyTooLargeError
+        posted = Posted(body=sent, media_type=media_type, query=request.query, key=key)
+        taken, submission = await self._read(door, posted, request.header(b"content-encoding") or "")
         decoded = taken.decoded
         self._limits.keys.count_events(key, decoded.count)
         if submission is not None:
             await self._writer.submit(submission)
-        EVENTS_REJECTED.inc(len(decoded.rejections))
+        if decoded.rejections:
+            EVENTS_REJECTED.inc(len(decoded.rejections))
         if taken.left_out:
             self._report_left_out(key.key_id, taken)
         if submission is not None:
@@ -229,7 +226,9 @@ class IngestEndpoint:
         if encoding and len(posted.body) <= _SMALL_SENT:
             posted = replace(posted, body=inflate(posted.body, encoding=encoding))
             encoding = ""
-        if len(posted.body) <= _SMALL_BODY and not encoding:
+        if not encoding and len(posted.body) <= _SMALL_SENT and self._turns.lets_pass(len(posted.body)):
+            taken, entry, streams = self._decode(door, posted, encoding)
+        elif len(posted.body) <= _SMALL_BODY and not encoding:
             async with self._turns.of(key_id):
                 taken, entry, streams = self._decode(door, posted, encoding)
                 await asyncio.sleep(0)
@@ -253,7 +252,8 @@ class IngestEndpoint:
             posted = replace(posted, body=inflate(posted.body, encoding=encoding))
         taken = door.decode(posted)
         decoded = admit(taken.decoded, customer_id=key.customer_id, source=key.source)
-        taken = replace(taken, decoded=decoded)
+        if decoded is not taken.decoded:
+            taken = replace(taken, decoded=decoded)
         if not decoded.events:
             return taken, None, {}
         received_at = self._clock()

@@ -10,6 +10,7 @@ import uvicorn
 
 from metering.api.app import create_app
 from metering.api.connections import ConnectionLimits
+from metering.api.gate import Gate
 from metering.api.protocol import ServerLimits, limited_protocol
 from metering.server.bootstrap import Service
 from metering.server.settings import Settings
@@ -43,7 +44,7 @@ def server_config(service: Service, **options: Any) -> uvicorn.Config:
         "timeout_graceful_shutdown": GRACE_SECONDS,
         "backlog": BACKLOG,
     }
-    return uvicorn.Config(create_app(service), **{**given, **options})
+    return uvicorn.Config(Gate(create_app(service)), **{**given, **options})
 
 
 def _limits(settings: Settings) -> ServerLimits:

@@ -1,7 +1,6 @@
-"""The body of a request: receive and inflate it within limits, and check its media type."""
+"""The body of a request: inflate it within limits, and check its media type."""
 
 import zlib
-from collections.abc import AsyncIterator
 
 import zstandard
 
@@ -45,27 +44,6 @@ def is_longer(declared: str | None, most: int) -> bool:
         return False
     digits = declared.lstrip("0") or "0"
     return len(digits) > len(str(most)) or int(digits) > most
-
-
-async def receive_body(
-    chunks: AsyncIterator[bytes], *, declared: str | None = None, most: int = MAX_BODY_BYTES
-) -> bytes:
-    """The whole body as sent. `metering.api.server` limits how long this takes.
-
-    Raises:
-        BodyTooLargeError: the body has more than `most` bytes, or its length as `declared` is more; the rest is
-            not read.
-    """
-    if is_longer(declared, most):
-        raise BodyTooLargeError
-    received: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > most:
-            raise BodyTooLargeError
-        received.append(chunk)
-    return received[0] if len(received) == 1 else b"".join(received)
 
 
 def inflate(body: bytes, *, encoding: str) -> bytes:
