@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from zlib import crc32
 
-COPY_JOURNAL = """
-COPY journal (ingest_key_id, received_at, media_type, event_count, rejected, body, stream_hashes)
-FROM STDIN
+# For any number of requests. COPY takes as long, and cannot be in a pipeline.
+INSERT_JOURNAL = """
+INSERT INTO journal (ingest_key_id, received_at, media_type, event_count, rejected, body, stream_hashes)
+SELECT key_id, received_at, CAST(media_type AS events_media_type), event_count, CAST(rejected AS integer[]), body,
+       CAST(hashes AS integer[])
+FROM unnest(%b::text[], %b::timestamptz[], %b::text[], %b::integer[], %b::text[], %b::bytea[], %b::text[])
+    AS entries (key_id, received_at, media_type, event_count, rejected, body, hashes)
 """
 
 
@@ -27,8 +31,8 @@ class JournalEntry:
     body: bytes
     stream_hashes: Sequence[int]
 
-    def copy_row(self) -> tuple[object, ...]:
-        """The row for COPY_JOURNAL."""
+    def row(self) -> tuple[object, ...]:
+        """Its columns, in the order of INSERT_JOURNAL."""
         return (
             self.ingest_key_id,
             self.received_at,
@@ -38,6 +42,11 @@ class JournalEntry:
             self.body,
             _array(self.stream_hashes),
         )
+
+
+def journal_columns(entries: Iterable[JournalEntry]) -> list[list[object]]:
+    """The parameters of INSERT_JOURNAL."""
+    return [list(column) for column in zip(*(entry.row() for entry in entries), strict=True)]
 
 
 def _array(numbers: Sequence[int]) -> str:

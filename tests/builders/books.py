@@ -15,7 +15,7 @@ from metering.db.engine import transaction
 from metering.db.schema import ensure_journal_partitions
 from metering.emitter.cloudevents import encode_event, json_array
 from metering.events.events import UsageEvent
-from metering.events.store import COPY_JOURNAL, JournalEntry, stream_hashes
+from metering.events.store import INSERT_JOURNAL, JournalEntry, journal_columns, stream_hashes
 from metering.events.wire.bodies import pack_body
 from metering.ledger.finalize_due import FinalizeResult, finalize_due
 from metering.ledger.link_retries import link_retries
@@ -79,8 +79,7 @@ class Books:
         with psycopg.connect(self.database.url) as connection:
             connection.execute(ADD_CUSTOMER)
             connection.execute(UPSERT, parameters)
-            with connection.cursor() as cursor, cursor.copy(COPY_JOURNAL) as copy:
-                copy.write_row(entry.copy_row())
+            connection.execute(INSERT_JOURNAL, journal_columns([entry]))
 
     def audit(self, now: datetime = NOW, **wanted: Any) -> list[tuple[str, str, str]]:
         """(table, key, what it says) of each difference."""

@@ -12,7 +12,7 @@ import psycopg
 
 from metering.core.clock import utc_now
 from metering.db.engine import service_conninfo
-from metering.events.store import COPY_JOURNAL, JournalEntry, stream_hashes
+from metering.events.store import INSERT_JOURNAL, JournalEntry, journal_columns, stream_hashes
 from metering.events.wire.bodies import pack_body
 from metering.events.wire.decode import decode_json
 from metering.lab.bench.stage import Stage
@@ -76,10 +76,8 @@ def _batch(bodies: Sequence[bytes]) -> _Batch:
 
 def _write(connection: psycopg.Connection, batch: _Batch, stage: Stage) -> None:
     now = utc_now()
-    with connection.transaction(), connection.cursor() as cursor:
-        with cursor.copy(COPY_JOURNAL) as copy:
-            for entry in batch.entries:
-                copy.write_row(entry.copy_row())
+    with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(INSERT_JOURNAL, journal_columns(batch.entries))
         cursor.execute(
             UPSERT,
             upsert_parameters(

@@ -22,7 +22,7 @@ from psycopg import AsyncConnection, AsyncCursor, errors
 
 from metering.customers.store import ADD_CUSTOMERS
 from metering.db.engine import PING, UNSAFE_SETTINGS, UnsafeDatabaseError
-from metering.events.store import COPY_JOURNAL
+from metering.events.store import INSERT_JOURNAL, journal_columns
 from metering.streams.ingest.fair_queue import FairQueue
 from metering.streams.ingest.metrics import (
     INGEST_COMMIT_SECONDS,
@@ -196,10 +196,8 @@ class CommitLane:
         arrivals = [submission.entry.received_at for submission in group]
         received_at = max(arrivals)
         new_customers = sorted({customer for customer, _ in streams} - self._known_customers)
-        async with connection.transaction(), connection.cursor() as cursor:
-            async with cursor.copy(COPY_JOURNAL) as copy:
-                for submission in group:
-                    await copy.write_row(submission.entry.copy_row())
+        async with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
+            await cursor.execute(INSERT_JOURNAL, journal_columns(each.entry for each in group))
             if new_customers:
                 await cursor.execute(ADD_CUSTOMERS, (received_at, new_customers))
             for part in _parts(streams):
@@ -210,6 +208,8 @@ class CommitLane:
                     abandon_after=self._abandon_after,
                 )
                 await cursor.execute(UPSERT, parameters)
+                # In a pipeline, nothing is waited for until the end; others may work in between.
+                await asyncio.sleep(0)
             await _check_durable(cursor)
         self._remember(new_customers)
 
