@@ -59,6 +59,7 @@ _INFERENCE = frozenset(
         "speech",
     }
 )
+_BATCH = "_batch"
 # Only an upstream can know these, so a usage with one of them is the upstream's.
 _TELLING = frozenset(
     {
@@ -176,6 +177,11 @@ def _completion(payload: Payload, rules: LiteLLMRules, sender: Sender) -> Comple
         raise _UnusableError("custom_llm_provider, model: missing: LiteLLM names no upstream")
     provider, model = upstream
     usage, cost, source = _usage(payload, provider, outcome)
+    if usage is not None and operation.endswith(_BATCH):
+        raise _UnusableError(
+            "call_type: LiteLLM tells a batch's usage each time that somebody reads its state: "
+            "post the results of the batch as events"
+        )
     if usage is None and outcome is Outcome.COMPLETED:
         if operation not in _INFERENCE:
             return None

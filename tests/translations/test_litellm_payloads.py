@@ -106,6 +106,18 @@ def test_an_answer_of_the_cache_and_calls_without_a_model_are_no_streams() -> No
     assert (list(passed.events), list(passed.left_out)) == ([], [])
 
 
+@pytest.mark.parametrize("call_type", ["aretrieve_batch", "retrieve_batch"])
+def test_a_batch_that_is_read_again_and_again_is_no_stream(call_type: str) -> None:
+    assert "each time that somebody reads its state" in reason(litellm(of(COUNTED, call_type=call_type)))
+    made = {**LITELLM, "call_type": "acreate_batch", "metadata": {}, "prompt_tokens": 0, "completion_tokens": 0}
+    assert litellm(made).events == litellm(made).left_out == []
+
+
+def test_a_realtime_session_is_one_stream() -> None:
+    began, ended = only_pair(litellm(of(COUNTED, call_type="_arealtime")))
+    assert (began["operation"], ended["usage_source"]) == ("realtime", "provider")
+
+
 def test_who_pays_is_found_by_the_rule_of_the_callback() -> None:
     def customer(metadata: dict[str, Any], sender: Sender = SENDER, **rules: Any) -> Any:
         payload = {**of(end_user=metadata.pop("end_user", None)), "metadata": {**metadata, **usage}}
