@@ -1,5 +1,6 @@
 """An audit in several processes, all of which see the database as the first one does."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,8 @@ from metering.audit.report import AuditReport
 from metering.audit.tasks import Auditor, Plan, Task
 from metering.core.errors import MeteringError
 from metering.db.engine import long_read_transaction, service_engine
+
+_YOUNG_OBJECTS = 100_000
 
 
 class AuditStoppedError(MeteringError):
@@ -40,7 +43,7 @@ class Processes:
     count: int
     database_url: str
     statement_timeout: timedelta
-    least_events: int = 200_000
+    least_events: int = 100_000
 
     def worth_it(self, events: int) -> int:
         """How many processes so many events are worth."""
@@ -66,7 +69,7 @@ def elsewhere(processes: Processes, *, count: int, snapshot: str, plan: Plan) ->
     """
     terms = _Terms(processes.database_url, processes.statement_timeout, snapshot, plan)
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_end_with_the_first) as pool:
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin) as pool:
 
         def do(tasks: Sequence[Task]) -> Iterator[tuple[int, AuditReport]]:
             places = {pool.submit(_do, terms, task): place for place, task in enumerate(tasks)}
@@ -108,6 +111,17 @@ def _auditor(terms: _Terms) -> Auditor:
 
 # Ends with the process: PostgreSQL then ends the transaction.
 _for_good = ExitStack()
+
+
+def spare_collector() -> None:
+    """Search for garbage in cycles rarely: an audit makes millions of records, and no cycles of them."""
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
+
+
+def _begin() -> None:
+    spare_collector()
+    _end_with_the_first()
 
 
 def _end_with_the_first() -> None:

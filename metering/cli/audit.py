@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from metering.audit.processes import Processes
+from metering.audit.processes import Processes, spare_collector
 from metering.audit.report import MAX_SHOWN, AuditReport
 from metering.audit.run import audit
 from metering.cli.options import AsJson
@@ -50,6 +50,7 @@ def audit_command(
     settings = load_settings()
     service = build_service(settings)
     began = perf_counter()
+    spare_collector()
     with phases() as progress:
         report = audit(
             engine=service.engine,
