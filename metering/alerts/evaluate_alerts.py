@@ -5,14 +5,16 @@ an occurrence allows it once.
 """
 
 import logging
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from metering.alerts.alerts import AlertKind
 from metering.alerts.deliveries import Message
-from metering.alerts.messages import Occurrence, message_body, occurrence_of
+from metering.alerts.messages import Crossing, Occurrence, message_body, occurrence_of
 from metering.alerts.queries.crossings import find_crossings
 from metering.alerts.store.alerts import (
     add_occurrences,
@@ -54,18 +56,38 @@ def evaluate_alerts(
         if not claim_evaluation(connection, kind=kind.value, now=now):
             return None
         crossings = find_crossings(connection, kind=kind, now=now, limit=limit)
-        occurrences = deliveries = 0
-        for start in range(0, len(crossings), _STORED_AT_ONCE):
-            some = crossings[start : start + _STORED_AT_ONCE]
-            new = add_occurrences(connection, [occurrence_of(crossing, now=now) for crossing in some])
-            occurrences += len(new)
-            deliveries += add_deliveries(connection, [_message(occurrence) for occurrence in new], now=now)
+        occurrences, deliveries = _store(connection, crossings, now)
         more = len(crossings) >= limit
         postpone_evaluation(connection, kind=kind.value, due_at=now if more else now + every, now=now)
     if occurrences:
         facts = {"kind": kind.value, "occurrences": occurrences, "deliveries": deliveries}
         log.warning("alerts fired", extra=facts)
     return Evaluation(kind=kind, occurrences=occurrences, deliveries=deliveries, more=more)
+
+
+def _store(connection: Connection, crossings: Sequence[Crossing], now: datetime) -> tuple[int, int]:
+    """Add what is new of these crossings; returns how many occurrences and deliveries.
+
+    While PostgreSQL stores some, the next are made: the connection is used by one thread at a time.
+    """
+    stored: list[Future[tuple[int, int]]] = []
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="alerts") as beside:
+        for start in range(0, len(crossings), _STORED_AT_ONCE):
+            some = crossings[start : start + _STORED_AT_ONCE]
+            made = [(each, _message(each)) for each in (occurrence_of(crossing, now=now) for crossing in some)]
+            if stored:
+                stored[-1].result()
+            stored.append(beside.submit(_store_some, connection, made, now))
+        counts = [each.result() for each in stored]
+    return sum(count for count, _ in counts), sum(count for _, count in counts)
+
+
+def _store_some(
+    connection: Connection, made: Sequence[tuple[Occurrence, Message]], now: datetime
+) -> tuple[int, int]:
+    new = {each.message_id for each in add_occurrences(connection, [occurrence for occurrence, _ in made])}
+    messages = [message for occurrence, message in made if occurrence.message_id in new]
+    return len(new), add_deliveries(connection, messages, now=now)
 
 
 def prune_alert_log(*, engine: Engine, retention: timedelta, now: datetime) -> int:

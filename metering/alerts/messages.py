@@ -1,12 +1,13 @@
 """Occurrences of alerts, and the messages that report them. docs/alerts.md describes the fields."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Context, Decimal
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from metering.alerts.alerts import DEPLOYMENT, UNITS, Alert, AlertKind
 from metering.alerts.windows import OpenWindow, Window
@@ -21,7 +22,7 @@ MESSAGE_VERSION = 1
 _SHOWN = Context(prec=60, rounding=ROUND_DOWN)
 _TWO_DIGITS = Decimal("0.01")
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ def occurrence_of(crossing: Crossing, *, now: datetime) -> Occurrence:
 def message_body(*, type: str, at: datetime, data: Mapping[str, Any]) -> str:
     """The body of a message as JSON; every delivery of the message sends these same bytes."""
     message = {"type": type, "timestamp": time_text(at), "version": MESSAGE_VERSION, "data": data}
-    return _encode(message)
+    return _encode(message).decode()
 
 
 def standing_data(standing: Standing) -> dict[str, str | None]:

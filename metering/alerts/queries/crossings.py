@@ -126,9 +126,11 @@ _COLUMNS = "f.customer_id AS of_customer_id, f.alert_window, f.time_zone, f.usd_
 _STANDING = "f.budget_id, f.limit_usd_cents, f.held_usd_cents, f.starts_at, f.resets_at"
 _OWN_COLUMNS: Mapping[AlertKind, str] = {
     AlertKind.BUDGET: f"{_COLUMNS}, {_STANDING}",
-    AlertKind.BALANCE_BELOW: f"{_COLUMNS}, f.limited_usd_cents, f.held_usd_cents, f.count",
+    AlertKind.BALANCE_BELOW: f"{_COLUMNS}, f.limited_usd_cents, f.held_usd_cents, f.count AS counted",
 }
-_FIGURE = f"{_COLUMNS}, f.before_usd_cents, f.estimated_usd_cents, f.count, f.since, f.reconciliation_id"
+_FIGURE = (
+    f"{_COLUMNS}, f.before_usd_cents, f.estimated_usd_cents, f.count AS counted, f.since, f.reconciliation_id"
+)
 # A customer's own alerts are found by its id. Shared alerts are few, and are compared with every figure.
 _SHARED = f"SELECT * FROM alerts a WHERE {_IN_FORCE} AND a.customer_id IS NULL"
 _ALERTS_OF_FIGURE = (
@@ -194,13 +196,13 @@ def _measured(row: Any, kind: AlertKind) -> Measured:
             usd_cents=row.usd_cents,
             limited_usd_cents=row.limited_usd_cents,
             held_usd_cents=row.held_usd_cents,
-            count=row._mapping["count"],
+            count=row.counted,
         )
     return Measured(
         usd_cents=row.usd_cents,
         before_usd_cents=row.before_usd_cents,
         estimated_usd_cents=row.estimated_usd_cents,
-        count=row._mapping["count"],
+        count=row.counted,
         since=row.since,
         reconciliation_id=row.reconciliation_id,
     )
