@@ -9,6 +9,7 @@ from metering.access.store.readers import (
     UnknownReaderError,
 )
 from metering.alerts.addresses import RefusedAddressError
+from metering.audit.processes import AuditStoppedError
 from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.errors import MeteringError
 from metering.db.schema import (
@@ -48,6 +49,7 @@ from metering.translations.openmeter_types import OpenMeterTypesError
 # answered with them.
 NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
     {
+        AuditStoppedError,
         CannotListenError,
         ConfigurationError,
         ExportStoppedError,

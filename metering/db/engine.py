@@ -163,7 +163,7 @@ def long_read_transaction(engine: Engine, *, snapshot: str | None = None) -> Ite
     with read_transaction(engine) as connection:
         if snapshot is not None:
             share = sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot))
-            connection.exec_driver_sql(share.as_string())
+            connection.execute(text(share.as_string()))
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         yield connection
 

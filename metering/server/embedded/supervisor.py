@@ -123,10 +123,7 @@ class Supervisor:
         self._thread.join()
 
     def run_until_signal(self, *, greet: Callable[[], None] = lambda: None) -> None:
-        """Wait for SIGINT or SIGTERM, then stop. A second signal kills the children at once.
-
-        `greet` is called once a signal stops it in this way: who reads the greeting may send one at once.
-        """
+        """`greet`, wait for SIGINT or SIGTERM, then stop. A second signal kills the children at once."""
         received = threading.Event()
 
         def note(_signal: int, _frame: object) -> None:
