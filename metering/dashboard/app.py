@@ -18,6 +18,7 @@ from metering.dashboard.credit_forms import credit_form_routes
 from metering.dashboard.downloads import FILES, File, export_route, table_file
 from metering.dashboard.errors import HANDLERS, NotFoundError, as_dashboard_error, is_of_a_page
 from metering.dashboard.key_forms import key_form_routes
+from metering.dashboard.link_forms import link_form_routes
 from metering.dashboard.month_end_forms import month_end_form_routes
 from metering.dashboard.page_rendering import open_page_request, problem_page, render_page
 from metering.dashboard.page_request import Page, PageRequest
@@ -38,6 +39,7 @@ def create_dashboard(service: Service, *, exports: Engine, files: StaticFiles) -
             *backlog_form_routes(service),
             export_route(service, engine=exports),
             *key_form_routes(service),
+            *link_form_routes(service),
             *month_end_form_routes(service),
             *adjust_form_routes(service),
             *alert_form_routes(service),

@@ -25,6 +25,7 @@ from metering.db.engine import transaction
 COOKIE = "metering_session"
 # Scopes that open a page.
 READING = frozenset(Scope) - SCOPES_OF_ROLE[Role.INGEST]
+_LINK_ENDED = "this link has ended or is not complete: ask whoever sent it for a new one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,21 +103,23 @@ def viewer_of(request: Request, *, engine: Engine, now: datetime) -> Viewer:
     return viewer
 
 
-def sign_in(*, engine: Engine, key: str, now: datetime, lifetime: timedelta) -> str:
-    """Begin a session with a key, and return the session.
+def sign_in(*, engine: Engine, key: str, now: datetime, lifetime: timedelta, by_link: bool = False) -> str:
+    """Begin a session with a key, and return the session. A link may only have the key of one customer.
 
     Raises:
         SignedOutError: the key is unknown, expired, revoked or malformed.
-        NotAllowedError: the key can see no page.
+        NotAllowedError: the key can see no page, or too much for a link.
     """
     try:
         secret = parse_secret(key.strip())
     except InvalidKeyError as error:
-        raise SignedOutError(str(error)) from error
+        raise SignedOutError(_LINK_ENDED if by_link else str(error)) from error
     with transaction(engine) as connection:
         found = authenticate(connection, secret, now=now)
         if found is None:
-            raise SignedOutError("this key is unknown, expired or revoked")
+            raise SignedOutError(_LINK_ENDED if by_link else "this key is unknown, expired or revoked")
+        if by_link and found.key.customer_id is None:
+            raise NotAllowedError("this link has a key of the service's staff: sign in with the key itself")
         if not found.key.scopes & READING:
             raise NotAllowedError(
                 f"a key with role {found.key.role} reads nothing: sign in with role read or admin"

@@ -69,7 +69,12 @@ def sign_in_routes(service: Service) -> list[Route]:
         lifetime = service.settings.session_lifetime
         try:
             session = await run_in_threadpool(
-                sign_in, engine=service.engine, key=form.get("key", ""), now=utc_now(), lifetime=lifetime
+                sign_in,
+                engine=service.engine,
+                key=form.get("key", ""),
+                now=utc_now(),
+                lifetime=lifetime,
+                by_link=form.get("by") == "link",
             )
         except DashboardError as error:
             if wait := failed.wait_seconds(address):

@@ -106,6 +106,7 @@ DASHBOARD: dict[tuple[str, str], set[str] | None] = {
     ("GET", "/start"): {"totals:read", "invoices:read", "corrections:read"},
     ("GET", "/customers"): {"customers:read", "totals:read"},
     ("GET", "/customer"): {"customers:read", "totals:read", "invoices:read", "alerts:read"},
+    ("POST", "/customer/link"): {"customers:read", "totals:read", "invoices:read", "alerts:read", "keys:write"},
     ("GET", "/budgets"): {"budgets:read", "customers:read"},
     ("POST", "/budgets/set"): {"budgets:read", "budgets:write"},
     ("POST", "/budgets/end"): {"budgets:read", "budgets:write"},

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 
 from metering.alerts.alerts import AlertKind
@@ -35,6 +36,17 @@ from metering.totals.queries.question import Group
 
 _PAGE, _SHOWN, _GROUPS = 100, 24, 10
 EMPTY = "No usage in this month."
+# How long a link to a customer's page may last.
+LINK_DAYS = (7, 1, 30, 90)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLink:
+    """A link to a customer's page that was just made; it cannot be shown again."""
+
+    key_id: str
+    address: str
+    ends_at: datetime
 
 
 def customers(request: PageRequest) -> Page:
@@ -142,8 +154,8 @@ def customer(request: PageRequest) -> Page:
     return customer_of(request, customer_id)
 
 
-def customer_of(request: PageRequest, customer_id: str) -> Page:
-    """The page of a customer that the viewer may see."""
+def customer_of(request: PageRequest, customer_id: str, *, shown: ShownLink | None = None) -> Page:
+    """The page of a customer that the viewer may see, with the link that was just made."""
     view = get_customer(request.connection, customer_id=customer_id, now=request.now)
     if view is None:
         raise NotFoundError(f"there is no customer {customer_id!r} yet: its first event creates it")
@@ -193,6 +205,8 @@ def customer_of(request: PageRequest, customer_id: str) -> Page:
             "chart": chart,
             "tables": tables,
             "booked": request.text("booked"),
+            "shown": shown,
+            "link_days": LINK_DAYS,
         },
         tables=[chart.table, *tables],
     )

@@ -143,6 +143,17 @@
     button.dataset.copied = "";
   });
 
+  // A link to a customer's page has its key in the fragment, which no server sees. It does not stay in the address.
+  document.addEventListener("DOMContentLoaded", () => {
+    const form = document.querySelector("form.sign-in");
+    const key = form && new URLSearchParams(location.hash.slice(1)).get("key");
+    if (!key) return;
+    history.replaceState(null, "", location.pathname + location.search);
+    form.elements.key.value = key;
+    form.elements.by.value = "link";
+    form.querySelectorAll("[data-by]").forEach((each) => { each.hidden = each.dataset.by !== "link"; });
+  });
+
   // Filters that are not set are not in the address.
   document.addEventListener("formdata", (event) => {
     if (!event.target.matches("[data-without-empty]")) return;
