@@ -129,6 +129,16 @@ COMMENTS = {
 PRIVILEGES = "GRANT SELECT ON reporting.budgets, reporting.holds, reporting.overruns TO metering_reader"
 
 
+# Customers name the number that their invoice has at Stripe.
+WITHOUT_LONG_LOCKS = (
+    "SET lock_timeout = 0",
+    "DROP INDEX CONCURRENTLY IF EXISTS invoice_pushes_by_stripe_number",
+    "CREATE INDEX CONCURRENTLY invoice_pushes_by_stripe_number ON invoice_pushes (stripe_number)"
+    " WHERE stripe_number IS NOT NULL",
+    "SET lock_timeout = '1s'",
+)
+
+
 def upgrade() -> None:
     for statements in (BILL_TO, BUDGETS, HOLDS, OVERRUNS, PRIVILEGES):
         op.execute(statements)
@@ -136,3 +146,6 @@ def upgrade() -> None:
         op.execute(f"COMMENT ON VIEW reporting.{view} IS '{meaning}'".replace(":", r"\:"))
         for name, says in columns.items():
             op.execute(f"COMMENT ON COLUMN reporting.{view}.\"{name}\" IS '{says}'".replace(":", r"\:"))
+    with op.get_context().autocommit_block():
+        for statement in WITHOUT_LONG_LOCKS:
+            op.execute(statement)

@@ -32,7 +32,7 @@ def test_an_invoice_is_found_by_its_number_its_id_and_stripes(admin: Browser, se
     invoice = seeded.api.client.get("/v1/invoices", params={"customer_id": "hooli"}).json()["data"][0]
     page = f"/dashboard/invoice?invoice_id={invoice['invoice_id']}"
     names = [invoice["number"], invoice["number"].lower(), invoice["number"][:-1], invoice["invoice_id"]]
-    names.append(invoice["stripe_invoice_id"])
+    names += [invoice["stripe_invoice_id"], invoice["stripe_number"], invoice["stripe_number"].lower()]
     for words in names:
         assert page in found(admin, words), words
     hooli = seeded.api.client.get("/v1/customers/hooli").json()

@@ -100,10 +100,12 @@ _SEARCH = text(
     SELECT i.invoice_id, i.number, i.customer_id, i.period, i.billed_cents FROM (
         SELECT customer_id, invoice_id FROM invoices WHERE invoice_id = :words
         UNION SELECT customer_id, invoice_id FROM invoice_pushes WHERE stripe_invoice_id = :words
+        UNION SELECT customer_id, invoice_id FROM invoice_pushes WHERE stripe_number = upper(:words)
         UNION (SELECT customer_id, invoice_id FROM invoices WHERE number >= upper(:words) ORDER BY number LIMIT 50)
     ) AS may_be JOIN invoices i USING (customer_id, invoice_id)
     LEFT JOIN invoice_pushes p ON p.customer_id = i.customer_id AND p.invoice_id = i.invoice_id
-    WHERE (i.invoice_id = :words OR p.stripe_invoice_id = :words OR starts_with(i.number, upper(:words)))
+    WHERE (i.invoice_id = :words OR p.stripe_invoice_id = :words OR p.stripe_number = upper(:words)
+           OR starts_with(i.number, upper(:words)))
       AND (CAST(:customer_id AS text) IS NULL OR i.customer_id = :customer_id)
     ORDER BY i.number DESC LIMIT :limit
     """
@@ -124,7 +126,7 @@ class FoundInvoice:
 def search_invoices(
     connection: Connection, *, words: str, customer_id: str | None, limit: int
 ) -> Sequence[FoundInvoice]:
-    """Invoices with this id, of ours or of Stripe's, or whose number begins with it."""
+    """Invoices with this id or number, of ours or of Stripe's, or whose own number begins with it."""
     parameters = {"words": words, "customer_id": customer_id, "limit": limit}
     return [FoundInvoice(**row._mapping) for row in connection.execute(_SEARCH, parameters)]
 
