@@ -8,7 +8,7 @@ from metering.core.money import EXACT, cents_text
 from metering.prices.rates import ALWAYS
 
 _CENT = Decimal("0.01")
-_MACHINE_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00")
+_MACHINE_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)")
 # The smallest amount that columns of small amounts show.
 _SMALLEST = Decimal("0.0001")
 # Significant digits of an amount below a cent.
@@ -205,6 +205,8 @@ def plain_times(text: str) -> str:
 
     >>> plain_times("dated 2026-11-28T18:44:12.123+00:00, and late")
     'dated 2026-11-28 18:44:12 UTC, and late'
+    >>> plain_times('{"expires_at":"2026-11-28T18:44:12Z"}')
+    '{"expires_at":"2026-11-28 18:44:12 UTC"}'
     """
     return _MACHINE_TIME.sub(r"\1 \2 UTC", text)
 

@@ -90,7 +90,7 @@ def moved_months(prefix: str = "") -> str:
     return f"""
     {p}moved AS MATERIALIZED (
         SELECT customer_id, starts_at,
-               LEAST(ends_at, starts_at + coalesce(CAST(:{p}so_far AS interval), 'infinity')) AS ends_at
+               LEAST(ends_at, starts_at + CAST(:{p}so_far AS interval)) AS ends_at
         FROM (
             SELECT c.customer_id, coalesce(closed.ends_at, z.ends_at) AS ends_at,
                    coalesce(closed.starts_at, CASE WHEN before.ends_at BETWEEN z.starts_at - {_NEAR}

@@ -8,6 +8,7 @@ from metering.access.queries import AuditLogFilter, LoggedAction, list_audit_log
 from metering.core.cursors import parse_number
 from metering.dashboard.page_request import Page, PageRequest
 from metering.dashboard.tables import Column, Kind, Row, Table
+from metering.dashboard.values import plain_times
 
 _PAGE = 50
 
@@ -72,4 +73,4 @@ def _row(each: LoggedAction) -> Row:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
+    return None if value is None else plain_times(msgspec.json.encode(value).decode())
