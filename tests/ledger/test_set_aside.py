@@ -44,7 +44,8 @@ def receive(books: Books, *stream_ids: str, customer_id: str = "acme") -> None:
 
 UNREADABLE = "UPDATE streams SET start_data = '{\"provider\": 7}' WHERE stream_id = 'bad'"
 READABLE = (
-    "UPDATE streams s SET start_data = o.start_data FROM streams o WHERE s.stream_id = 'bad' AND o.stream_id = 'a'"
+    "UPDATE streams s SET start_data = o.start_data FROM streams o"
+    " WHERE s.customer_id = o.customer_id AND s.stream_id = 'bad' AND o.stream_id = 'a'"
 )
 
 
