@@ -11,10 +11,11 @@ import hypothesis
 import pytest
 from sqlalchemy import Engine
 
+from metering.core.collector import freeze_collector
 from metering.db.schema import ensure_journal_partitions
 from metering.prices.import_rates import import_rates
 from metering.prices.store.cards import load_rate_cards
-from metering.server.bootstrap import Service, freeze_collector
+from metering.server.bootstrap import Service
 from metering.server.embedded.data_dir import Services, ephemeral_data_dir
 from metering.server.embedded.services import embedded_services
 from metering.server.embedded.supervisor import Supervisor

@@ -9,7 +9,8 @@ from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import beat_init, celeryd_after_setup, setup_logging, worker_init, worker_shutting_down
 
-from metering.server.bootstrap import build_service, freeze_collector, redis_url
+from metering.core.collector import freeze_collector
+from metering.server.bootstrap import build_service, redis_url
 from metering.server.logs import configure_logging
 from metering.server.settings import Settings, load_settings
 from metering.streams.ingest.nudge import QUEUE, celery_url

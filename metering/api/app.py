@@ -57,10 +57,11 @@ from metering.api.problem_handlers import install_problem_handlers
 from metering.api.shares import Shares
 from metering.budgets.hold_writer import HoldWriter
 from metering.core.clock import utc_now
+from metering.core.collector import freeze_collector
 from metering.dashboard.app import create_dashboard
 from metering.dashboard.static_files import StaticFiles
 from metering.db.engine import service_conninfo
-from metering.server.bootstrap import Service, database_url, freeze_collector, redis_url
+from metering.server.bootstrap import Service, database_url, redis_url
 from metering.server.database_watch import DatabaseWatch
 from metering.server.settings import Settings
 from metering.streams.ingest.metrics import INGEST_QUEUED_EVENTS

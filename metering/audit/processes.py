@@ -1,6 +1,5 @@
-"""An audit in several processes, all of which see the database as the first one does."""
+"""Runs the tasks of an audit in several processes that share one snapshot of the database."""
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -16,10 +15,12 @@ from typing import Protocol
 
 from metering.audit.report import AuditReport
 from metering.audit.tasks import Auditor, Plan, Task
+from metering.core.collector import freeze_collector
 from metering.core.errors import MeteringError
 from metering.db.engine import long_read_transaction, service_engine
 
-_YOUNG_OBJECTS = 100_000
+# An audit makes millions of records, and no cycles of them: garbage is searched for rarely.
+YOUNG_OBJECTS = 100_000
 
 
 class AuditStoppedError(MeteringError):
@@ -47,7 +48,7 @@ class Processes:
 
     def worth_it(self, events: int) -> int:
         """How many processes so many events are worth."""
-        return max(1, min(self.count, events // max(1, self.least_events)))
+        return max(1, min(self.count, events // self.least_events))
 
 
 def here(auditor: Auditor) -> DoTasks:
@@ -113,14 +114,8 @@ def _auditor(terms: _Terms) -> Auditor:
 _for_good = ExitStack()
 
 
-def spare_collector() -> None:
-    """Search for garbage in cycles rarely: an audit makes millions of records, and no cycles of them."""
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
-
-
 def _begin() -> None:
-    spare_collector()
+    freeze_collector(young_objects=YOUNG_OBJECTS)
     _end_with_the_first()
 
 

@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from metering.audit.processes import Processes, spare_collector
+from metering.audit.processes import YOUNG_OBJECTS, Processes
 from metering.audit.report import MAX_SHOWN, AuditReport
 from metering.audit.run import audit
 from metering.cli.options import AsJson
 from metering.cli.periods import check_begun, month_or_none
 from metering.cli.progress import phases
 from metering.core.clock import utc_now
+from metering.core.collector import freeze_collector
 from metering.server.bootstrap import build_service, database_url
 from metering.server.settings import load_settings
 from metering.server.terminal.output import counted, say, show
@@ -50,7 +51,7 @@ def audit_command(
     settings = load_settings()
     service = build_service(settings)
     began = perf_counter()
-    spare_collector()
+    freeze_collector(young_objects=YOUNG_OBJECTS)
     with phases() as progress:
         report = audit(
             engine=service.engine,

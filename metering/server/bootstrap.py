@@ -1,6 +1,5 @@
 """The composition root: builds the parts of the service from the settings."""
 
-import gc
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -98,14 +97,6 @@ def issuer(settings: Settings) -> Issuer:
     """The issuer of usage statements."""
     lines = [line.strip() for line in settings.issuer_address.split(";")]
     return Issuer(name=settings.issuer_name, address=[line for line in lines if line])
-
-
-def freeze_collector(*, young_objects: int | None = None) -> None:
-    """Exclude all current objects from garbage collection; it runs after `young_objects` new ones if given."""
-    gc.collect()
-    gc.freeze()
-    if young_objects is not None:
-        gc.set_threshold(young_objects, *gc.get_threshold()[1:])
 
 
 def build_owner_engine(settings: Settings) -> Engine:
