@@ -23,10 +23,10 @@ from metering.api.failures import Failures
 from metering.api.incoming import ClientGoneError, Incoming
 from metering.api.key_limits import KeyLimiter, TooManyRequestsError
 from metering.api.problems import (
-    INTERNAL,
     METHOD_NOT_ALLOWED,
     PayloadTooLargeError,
     error_response,
+    internal_error,
     problem_response,
 )
 from metering.api.shares import BusyError, Shares
@@ -131,7 +131,7 @@ class Gate:
             key = await limits.authenticator.key_async(request.header(b"authorization"))
             limits.keys.enter(key)
             try:
-                body = await _body(request, most=MAX_BODY_BYTES)
+                body = await read_body(request)
                 await _Turn(self._app, limits.shares, f"key {key.key_id}").run(scope, body, receive, send)
             finally:
                 limits.keys.leave(key)
@@ -139,7 +139,7 @@ class Gate:
             await self._state.files(scope, receive, send)
         elif path.startswith("/dashboard/"):
             limits.watch.require_schema()
-            body = await _body(request, most=MAX_FORM_BYTES)
+            body = await read_body(request, most=MAX_FORM_BYTES)
             await _Turn(self._app, limits.shares, f"address {request.address}").run(scope, body, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -166,10 +166,16 @@ async def _answer_of(endpoint: Endpoint, request: Incoming) -> Response:
         raise
     except Exception as error:
         log.exception("unexpected error", extra={"path": request.path, "error": type(error).__name__})
-        return problem_response(INTERNAL, "The error was logged; try again.")
+        return internal_error()
 
 
-async def _body(request: Incoming, *, most: int) -> bytes:
+async def read_body(request: Incoming, *, most: int = MAX_BODY_BYTES) -> bytes:
+    """The body of a request.
+
+    Raises:
+        PayloadTooLargeError: it has more than `most` bytes.
+        ClientGoneError: the client leaves meanwhile.
+    """
     body = await request.body(most=most)
     if body is None:
         raise PayloadTooLargeError(most)

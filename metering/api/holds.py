@@ -13,10 +13,10 @@ from metering.access.keys import Key
 from metering.access.scopes import Scope
 from metering.api.answers import time_text
 from metering.api.auth import ForbiddenError
-from metering.api.gate import MAX_BODY_BYTES, Limits
+from metering.api.gate import Limits, read_body
 from metering.api.incoming import Incoming
 from metering.api.parameters import nul_at, unknown_names
-from metering.api.problems import InvalidParameterError, PayloadTooLargeError
+from metering.api.problems import InvalidParameterError
 from metering.budgets.budget import Standing
 from metering.budgets.hold_writer import HoldWriter
 from metering.budgets.holds import Hold, HoldMode, HoldRequest
@@ -94,10 +94,7 @@ class HoldsEndpoint:
 
 async def _read(request: Incoming, key: Key) -> HoldRequest:
     media_type_of(request.header(b"content-type") or "")
-    body = await request.body(most=MAX_BODY_BYTES)
-    if body is None:
-        raise PayloadTooLargeError(MAX_BODY_BYTES)
-    return read_request(body, customer_id=key.customer_id)
+    return read_request(await read_body(request), customer_id=key.customer_id)
 
 
 def read_request(body: bytes, *, customer_id: str | None) -> HoldRequest:

@@ -42,7 +42,7 @@ class Incoming:
         return client[0] if client else ""
 
     async def body(self, *, most: int) -> bytes | None:
-        """The whole body as sent; None if it has more than `most` bytes, of which the rest is not read.
+        """The whole body as sent. If it has more than `most` bytes, reading stops, and the result is None.
 
         Raises:
             ClientGoneError: the client leaves meanwhile.

@@ -1,7 +1,7 @@
 """Ingest over HTTP: what every path that takes usage events has in common.
 
-Posting passes the gate only, and not FastAPI: it carries 100,000 events a second. A door
-says how a path's requests are read and answered; the rest is the same for all of them.
+Posted events go from the gate to the writer without FastAPI, at more than 100,000 events a second. A door says how
+a path's requests are read and answered; the rest is the same for all of them.
 """
 
 import asyncio

@@ -14,13 +14,13 @@ from starlette.routing import Match, Route
 
 from metering.api.gate import HOLDS_PATH
 from metering.api.problems import (
-    INTERNAL,
     METHOD_NOT_ALLOWED,
     InvalidParameterError,
     NotFoundError,
     ProblemType,
     QueryTimeoutError,
     error_response,
+    internal_error,
     problem_response,
 )
 from metering.core.errors import MeteringError
@@ -73,7 +73,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     def unexpected(request: Request, error: Exception) -> Response:
         # The server logs the traceback itself; this line says where it came from.
         log.error("unexpected error", extra={"path": request.url.path, "error": type(error).__name__})
-        return problem_response(INTERNAL, "The error was logged; try again.")
+        return internal_error()
 
 
 def _allowed_methods(request: Request) -> list[str]:

@@ -287,6 +287,11 @@ def public_detail(error: MeteringError) -> str:
     return next((says for kind, says in _PRIVATE.items() if isinstance(error, kind)), str(error))
 
 
+def internal_error() -> Response:
+    """The answer for an unexpected failure, which the caller has logged."""
+    return problem_response(INTERNAL, "The error was logged; try again.")
+
+
 def error_response(error: MeteringError) -> Response:
     """The answer for an expected failure."""
     problem = next((PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS), None)
