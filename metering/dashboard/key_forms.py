@@ -59,7 +59,7 @@ def _create(service: Service, request: Request, viewer: Viewer, form: Form) -> R
         source=_text(form, "source"),
         expires_at=day(form, "expires_on"),
     )
-    with _refusals():
+    with key_refusals():
         key, secret = issue_key(
             engine=service.engine, new=new, by=viewer.actor, now=utc_now(), within=viewer.key.scopes
         )
@@ -75,7 +75,7 @@ def _rotate(service: Service, request: Request, viewer: Viewer, form: Form) -> R
         raise InvalidFormError(
             "overlap_hours: at least 1 for the key that you signed in with: its sessions would end"
         )
-    with _refusals():
+    with key_refusals():
         key, secret = rotate_key(
             engine=service.engine,
             key_id=key_id,
@@ -92,7 +92,7 @@ def _revoke(service: Service, _: Request, viewer: Viewer, form: Form) -> Respons
     if form.get("confirm", "").strip() != key_id:
         raise InvalidFormError(f"confirm: type the id of the key, {key_id}, to revoke it")
     scopes = viewer.key.scopes
-    with _refusals():
+    with key_refusals():
         revoke_key(engine=service.engine, key_id=key_id, by=viewer.actor, now=utc_now(), within=scopes)
     return see_other(link("keys", revoked=key_id))
 
@@ -100,7 +100,7 @@ def _revoke(service: Service, _: Request, viewer: Viewer, form: Form) -> Respons
 def _limit(service: Service, _: Request, viewer: Viewer, form: Form) -> Response:
     key_id = _key_id(form)
     changes = {field.name: _number(form, field.name) for field in fields(KeyLimits)}
-    with _refusals():
+    with key_refusals():
         limit_key(
             engine=service.engine,
             key_id=key_id,
@@ -123,7 +123,13 @@ def _number(form: Form, name: str) -> int | None:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def key_refusals() -> Iterator[None]:
+    """Why a key cannot be made or changed, as errors of the page.
+
+    Raises:
+        InvalidFormError: the form is wrong; the message says how.
+        NotAllowedError: the key would have a scope that the viewer's own does not have.
+    """
     try:
         with said_on_page(
             InvalidScopeError, InvalidOverlapError, KeyBindingError, KeyNotActiveError, UnknownKeyError

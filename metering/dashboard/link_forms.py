@@ -1,4 +1,4 @@
-"""A link that opens the page of one customer, for that customer: it expires, and shows nobody else's.
+"""A link that opens the page of one customer for a limited time, and no other customer's.
 
 The link has a key in its fragment, which browsers send to no server. The key reads one customer and ends with the
 link; it is listed on the page of keys, where it can be revoked at any time.
@@ -11,12 +11,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.access.keys import KeySecret
-from metering.access.manage_access import KeyBindingError, NewKey, ScopeExceededError, issue_key
+from metering.access.manage_access import NewKey, issue_key
 from metering.access.scopes import Role, Scope
 from metering.core.clock import utc_now
 from metering.customers.store import UnknownCustomerError, require_customer
-from metering.dashboard.errors import SIGN_IN, InvalidFormError, NotAllowedError
+from metering.dashboard.access import SCOPES_OF_PAGES
+from metering.dashboard.errors import SIGN_IN, InvalidFormError
 from metering.dashboard.forms import Form, form_routes, said_on_page
+from metering.dashboard.key_forms import key_refusals
 from metering.dashboard.links import link
 from metering.dashboard.page_rendering import open_page_request, render_page
 from metering.dashboard.pages.customers import LINK_DAYS, ShownLink, customer_of
@@ -27,8 +29,8 @@ from metering.server.bootstrap import Service
 
 def link_form_routes(service: Service) -> list[Route]:
     """The route that receives the form."""
-    scopes = (Scope.CUSTOMERS_READ, Scope.TOTALS_READ, Scope.INVOICES_READ, Scope.ALERTS_READ, Scope.KEYS_WRITE)
-    return form_routes(service, {"/customer/link": _create}, *scopes)
+    handlers = {"/customer/link": _create}
+    return form_routes(service, handlers, *SCOPES_OF_PAGES["/customer"], Scope.KEYS_WRITE)
 
 
 def address_of(secret: KeySecret, *, origin: str) -> str:
@@ -45,21 +47,16 @@ def _create(service: Service, request: Request, viewer: Viewer, form: Form) -> R
     if days not in map(str, LINK_DAYS):
         raise InvalidFormError(f"days: one of {', '.join(map(str, LINK_DAYS))}")
     now = utc_now()
-    with said_on_page(UnknownCustomerError, KeyBindingError):
-        with transaction(service.engine) as connection:
-            require_customer(connection, customer_id=customer_id)
-        new = NewKey(
-            role=Role.READ,
-            name=f"link to the page of {customer_id}",
-            customer_id=customer_id,
-            expires_at=now + timedelta(days=int(days)),
-        )
-        try:
-            key, secret = issue_key(
-                engine=service.engine, new=new, by=viewer.actor, now=now, within=viewer.key.scopes
-            )
-        except ScopeExceededError as error:
-            raise NotAllowedError(str(error)) from error
+    with said_on_page(UnknownCustomerError), transaction(service.engine) as connection:
+        require_customer(connection, customer_id=customer_id)
+    new = NewKey(
+        role=Role.READ,
+        name=f"link to the page of {customer_id}",
+        customer_id=customer_id,
+        expires_at=now + timedelta(days=int(days)),
+    )
+    with key_refusals():
+        key, secret = issue_key(engine=service.engine, new=new, by=viewer.actor, now=now, within=viewer.key.scopes)
     with open_page_request(service, request) as wanted:
         asking = wanted.asking(customer_id=customer_id)
         assert key.expires_at is not None
