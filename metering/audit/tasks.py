@@ -1,4 +1,4 @@
-"""The tasks of an audit, each of which any process can do on its own: they meet in scratch files only."""
+"""The tasks of an audit. Any process can do any of them; they exchange data only through scratch files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ from metering.db.engine import transaction
 COOKIE = "metering_session"
 # Scopes that open a page.
 READING = frozenset(Scope) - SCOPES_OF_ROLE[Role.INGEST]
-_LINK_ENDED = "this link has ended or is not complete: ask whoever sent it for a new one"
+_LINK_ENDED = "this link has expired or is incomplete: ask the sender for a new one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

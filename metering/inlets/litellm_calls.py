@@ -26,7 +26,7 @@ PASSED_THROUGH = "pass_through_endpoint"
 REALTIME = "_arealtime"
 # Calls whose input is messages; of others, LiteLLM makes messages too.
 _CHATS = frozenset({None, "completion", "acompletion", "anthropic_messages", PASSED_THROUGH})
-# Calls whose input is a file, of which LiteLLM gives the name and the checksum for a text, or comes meanwhile.
+# Calls whose input LiteLLM gives as a file's name and checksum, or only during the call.
 _UNCOUNTED = frozenset({"transcription", "atranscription", REALTIME})
 _DESCRIPTIONS = ("tools", "functions", "response_format")
 # The fields of a client's request that two attempts at it have in common.

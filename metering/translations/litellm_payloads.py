@@ -179,7 +179,7 @@ def _completion(payload: Payload, rules: LiteLLMRules, sender: Sender) -> Comple
     usage, cost, source = _usage(payload, provider, outcome)
     if usage is not None and operation.endswith(_BATCH):
         raise _UnusableError(
-            "call_type: LiteLLM tells a batch's usage each time that somebody reads its state: "
+            "call_type: LiteLLM reports a batch's usage each time the batch is read: "
             "post the results of the batch as events"
         )
     if usage is None and outcome is Outcome.COMPLETED:

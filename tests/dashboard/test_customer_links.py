@@ -58,7 +58,7 @@ def test_a_link_that_was_withdrawn_or_cut_off_says_so(admin: Browser, seeded: Se
     for sent in (address, address[:-5], address.partition("#")[0] + "#key=half"):
         answer = follow(seeded, sent)
         assert answer.status_code == 401
-        assert "this link has ended or is not complete: ask whoever sent it" in answer.text
+        assert "this link has expired or is incomplete: ask the sender" in answer.text
 
 
 def test_a_link_with_a_key_of_staff_opens_nothing(seeded: Seeded) -> None:

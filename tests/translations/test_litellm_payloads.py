@@ -108,7 +108,7 @@ def test_an_answer_of_the_cache_and_calls_without_a_model_are_no_streams() -> No
 
 @pytest.mark.parametrize("call_type", ["aretrieve_batch", "retrieve_batch"])
 def test_a_batch_that_is_read_again_and_again_is_no_stream(call_type: str) -> None:
-    assert "each time that somebody reads its state" in reason(litellm(of(COUNTED, call_type=call_type)))
+    assert "each time the batch is read" in reason(litellm(of(COUNTED, call_type=call_type)))
     made = {**LITELLM, "call_type": "acreate_batch", "metadata": {}, "prompt_tokens": 0, "completion_tokens": 0}
     assert litellm(made).events == litellm(made).left_out == []
 

@@ -123,7 +123,7 @@ class Supervisor:
         self._thread.join()
 
     def run_until_signal(self, *, greet: Callable[[], None] = lambda: None) -> None:
-        """`greet`, wait for SIGINT or SIGTERM, then stop. A second signal kills the children at once."""
+        """Call `greet`, wait for SIGINT or SIGTERM, then stop. A second signal kills the children at once."""
         received = threading.Event()
 
         def note(_signal: int, _frame: object) -> None:
