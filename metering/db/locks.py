@@ -22,6 +22,7 @@ class Lock(IntEnum):
     BUDGETS = 5_206_841_183
     PUSH_CLAIM = 5_206_841_184
     GRANT_INVOICE_CLAIM = 5_206_841_185
+    HOLD_PRUNING = 5_206_841_186
 
 
 _TAKE = text("SELECT pg_advisory_xact_lock(:lock)")

@@ -250,6 +250,9 @@ class Settings(InletSettings, OtlpSettings):
         default=timedelta(days=90),
         description="Alert occurrences and webhook deliveries are kept for this long; at least 62d.",
     )
+    holds_retention: Annotated[Duration, Field(ge=timedelta(days=62))] = Field(
+        default=timedelta(days=90), description="Closed holds are kept for this long; at least 62d."
+    )
     webhooks_allow_private: bool = Field(
         default=False,
         description="Webhooks may go to private addresses, over http and to any port. Enable it only if everyone "

@@ -6,7 +6,7 @@ They share no code with `budgets/`: windows, scopes and sums are written here a 
 from collections.abc import Iterator
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from metering.audit.difference import Check, Difference, rows_that_differ
 
@@ -15,6 +15,9 @@ from metering.audit.difference import Check, Difference, rows_that_differ
 _COVERS = """(b.customer_id = '' OR b.customer_id = e.customer_id)
     AND (b.scope IN ('deployment', 'customer')
          OR b.scope = 'api_key' AND b.api_key_id = coalesce(e.api_key_id, m.api_key_id))"""
+
+
+_HOLDS_KEPT_SINCE = text("SELECT since FROM holds_kept")
 
 
 def check_held(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
@@ -154,7 +157,11 @@ def check_overruns(connection: Connection, begin: datetime, end: datetime) -> It
 
 
 def check_overruns_are_known(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """Every charge beyond the hold of its stream that counts against a budget has an overrun, with a reason."""
+    """Every charge beyond the hold of its stream that counts against a budget has an overrun, with a reason.
+
+    A hold is closed by the booking of its charge, so charges from before the holds that are kept are left out.
+    """
+    kept_since = connection.execute(_HOLDS_KEPT_SINCE).scalar_one_or_none()
     query = """
         SELECT p.customer_id || ' ' || p.entry_id AS key,
                'more was booked than was held, and no overrun says why' AS says
@@ -165,7 +172,7 @@ def check_overruns_are_known(connection: Connection, begin: datetime, end: datet
         WHERE c.usd_cents > coalesce(h.held_usd_cents, 0)
           AND NOT EXISTS (SELECT FROM overruns o WHERE o.customer_id = p.customer_id AND o.entry_id = p.entry_id)
     """
-    return rows_that_differ(connection, "overruns", query, begin, end)
+    return rows_that_differ(connection, "overruns", query, max(begin, kept_since or begin), end)
 
 
 def check_versions(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:

@@ -89,9 +89,31 @@ _REMOVE = text(
 
 
 def remove_holds(connection: Connection, streams: Sequence[StreamKey]) -> None:
-    """Remove closed holds whose streams get new ones."""
+    """Remove closed holds: their streams get new ones, or they are past their retention."""
     if streams:
         connection.execute(_REMOVE, {"keys": json_keys(streams)})
+
+
+_OLD = text("SELECT customer_id, stream_id FROM holds WHERE closed_at < :before ORDER BY closed_at LIMIT :limit")
+
+
+def closed_before(connection: Connection, *, before: datetime, limit: int) -> Sequence[StreamKey]:
+    """Up to `limit` streams whose holds were closed before this time, the oldest first."""
+    rows = connection.execute(_OLD, {"before": before, "limit": limit})
+    return [(row.customer_id, row.stream_id) for row in rows]
+
+
+_KEPT_SINCE = text(
+    """
+    INSERT INTO holds_kept (since) VALUES (:since)
+    ON CONFLICT (one) DO UPDATE SET since = GREATEST(holds_kept.since, excluded.since)
+    """
+)
+
+
+def note_kept_since(connection: Connection, since: datetime) -> None:
+    """Record that closed holds from before this time are removed. It never moves back."""
+    connection.execute(_KEPT_SINCE, {"since": since})
 
 
 class ClosedHold(Struct, frozen=True, omit_defaults=True, kw_only=True):
