@@ -1,9 +1,6 @@
 """Make a backup: pg_dump in one snapshot, with the roles, the rows of each table and the checksum of each file."""
 
 import contextlib
-import os
-import secrets
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +10,7 @@ from tempfile import TemporaryFile
 
 import psycopg
 
+from metering.core.folders import new_folder
 from metering.db.engine import DatabaseUnavailableError, will_pass
 from metering.db.failures import why_failed, why_unreachable
 from metering.server.backup.manifest import (
@@ -20,7 +18,6 @@ from metering.server.backup.manifest import (
     BackupFailedError,
     Manifest,
     checksums,
-    sync_folder,
     write_manifest,
 )
 from metering.server.backup.queries import (
@@ -49,33 +46,14 @@ def make_backup(*, url: str, target: Path, jobs: int, progress: Callable[[int], 
     The folder gets its name when it is whole and synced. `progress` is called with the bytes written so far.
 
     Raises:
-        BackupFailedError: the folder exists, or pg_dump failed; nothing is left.
+        BackupFailedError: pg_dump failed; nothing is left.
+        FolderError: the folder exists, or cannot be made.
         DatabaseUnavailableError: PostgreSQL cannot be reached.
     """
-    target = target.absolute()
-    if target.exists():
-        raise BackupFailedError(f"{target} exists: name a folder that does not")
-    with _partial(target) as partial:
+    with new_folder(target) as partial:
         manifest = _dump(url, partial, jobs, progress)
         write_manifest(manifest, partial)
-        os.rename(partial, target)
-        sync_folder(target.parent)
     return manifest
-
-
-@contextmanager
-def _partial(target: Path) -> Iterator[Path]:
-    """A folder beside the target, which is removed unless it is renamed."""
-    partial = target.with_name(f"{target.name}.partial-{secrets.token_hex(4)}")
-    try:
-        partial.mkdir(mode=0o700)
-    except OSError as error:
-        raise BackupFailedError(f"{target.parent} cannot be written: {error.strerror}") from error
-    try:
-        yield partial
-    finally:
-        if partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _dump(url: str, partial: Path, jobs: int, progress: Callable[[int], None]) -> Manifest:

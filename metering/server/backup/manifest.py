@@ -1,7 +1,5 @@
 """The manifest of a backup: what it holds, from when, and the checksum of each file."""
 
-import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +7,11 @@ from pathlib import Path
 import msgspec
 
 from metering.core.errors import MeteringError
+from metering.core.folders import checksum, sync_folder, write_synced
 
 MANIFEST = "manifest.json"
 DUMP = "dump"
 FORMAT = 1
-_CHUNK_BYTES = 1 << 20
 
 
 class BackupFailedError(MeteringError):
@@ -70,11 +68,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write the manifest and sync it with its folder."""
     # It has verifiers of passwords, also where the folder is copied to one that others can read.
-    descriptor = os.open(folder / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     sync_folder(folder)
 
 
@@ -105,7 +99,7 @@ def checksums(folder: Path, *, progress: Callable[[int], None] = lambda _: None)
     found = {}
     for path in sorted((folder / DUMP).rglob("*")):
         if path.is_file():
-            found[str(path.relative_to(folder))] = _checksum(path, progress)
+            found[str(path.relative_to(folder))] = checksum(path, progress=progress)
     return found
 
 
@@ -123,22 +117,3 @@ def check_files(manifest: Manifest, folder: Path, *, progress: Callable[[int], N
             raise DamagedBackupError(f"{folder / name} does not belong to the backup")
         if found[name] != manifest.files[name]:
             raise DamagedBackupError(f"{folder / name} was changed since the backup was made")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _checksum(path: Path, progress: Callable[[int], None]) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-            progress(len(chunk))
-    return size, digest.hexdigest()

@@ -14,6 +14,7 @@ import psycopg
 
 import migrations
 from metering.core.errors import MeteringError
+from metering.core.folders import sync_folder
 from metering.db.engine import DatabaseUnavailableError, owner_engine, transaction, will_pass
 from metering.db.failures import why_failed, why_unreachable
 from metering.db.migrate import ensure_roles
@@ -24,7 +25,6 @@ from metering.server.backup.manifest import (
     Role,
     check_files,
     read_manifest,
-    sync_folder,
 )
 from metering.server.backup.queries import existing_roles, first_object, server_facts
 from metering.server.backup.store import analyze, copy_rows, create_role, run_definitions
