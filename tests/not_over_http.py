@@ -9,9 +9,14 @@ from metering.access.store.readers import (
     UnknownReaderError,
 )
 from metering.alerts.addresses import RefusedAddressError
+from metering.archive.manifest import DamagedArchiveError
+from metering.archive.read_archive import ArchivesMissingError
+from metering.archive.restore_archive import NotArchivedError
+from metering.archive.write_archive import ArchiveRefusedError
 from metering.audit.processes import AuditStoppedError
 from metering.audit.receipt_document import UnreadableReceiptError
 from metering.core.errors import MeteringError
+from metering.core.folders import FolderError
 from metering.db.schema import (
     MigrationBlockedError,
     RetentionRefusedError,
@@ -49,10 +54,14 @@ from metering.translations.openmeter_types import OpenMeterTypesError
 # answered with them.
 NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
     {
+        ArchiveRefusedError,
+        ArchivesMissingError,
         AuditStoppedError,
         CannotListenError,
         ConfigurationError,
+        DamagedArchiveError,
         ExportStoppedError,
+        FolderError,
         ForceReasonMissingError,
         InvalidKeyError,
         InvalidOwnPriceError,
@@ -61,6 +70,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         LeaseLostError,
         MigrationBlockedError,
         MonthNotOverError,
+        NotArchivedError,
         NotConfiguredError,
         OpenMeterTypesError,
         RateMissingError,

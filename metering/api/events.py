@@ -22,6 +22,7 @@ from metering.events.wire.decode import NDJSON, decode_json, decode_ndjson
 from metering.events.wire.hints import FieldWarning
 from metering.events.wire.rejections import Rejection
 from metering.streams.ingest.body import media_type_of
+from metering.streams.store.archived import StreamArchivedError, check_not_archived
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,14 +76,17 @@ class StreamEventsPage(TypedDict):
     data: Annotated[list[StreamEvent], described("The events of this page.")]
     next_cursor: NextCursor
     journal_from: Annotated[Time, described("Events that were received before this time are no longer stored.")]
-    complete: Annotated[bool, described("False if retention has removed the month in which the stream began.")]
+    complete: Annotated[
+        bool,
+        described("False if the month in which the stream began was removed by retention, or is in an archive."),
+    ]
 
 
 @stream_events_router.get(
     "/streams/{customer_id}/{stream_id:id}/events", operation_id="listStreamEvents", summary="List stream events"
 )
 @needs(Scope.STREAMS_READ)
-@raises(NotFoundError)
+@raises(NotFoundError, StreamArchivedError)
 def read_events(
     stream: Annotated[tuple[str, str], Depends(stream_key_before(_EVENTS))],
     key: Caller,
@@ -100,6 +104,7 @@ def read_events(
         connection, customer_id=customer_id, stream_id=stream_id, begin=_position(cursor), limit=limit
     )
     if page is None:
+        check_not_archived(connection, customer_id=customer_id, stream_id=stream_id)
         raise NotFoundError(f"customer {customer_id!r} has no stream {stream_id!r}")
     data: list[Any] = [
         {

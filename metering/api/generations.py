@@ -19,6 +19,7 @@ from metering.events.events import Outcome, UsageSource
 from metering.ledger.queries.streams import find_stream_id, get_stream
 from metering.streams.accrue_streams import accrue_stream
 from metering.streams.settlement import State
+from metering.streams.store.archived import StreamArchivedError
 
 router = v1_router("streams")
 
@@ -44,7 +45,7 @@ class Generation(TypedDict):
 
 @router.get("/generations", operation_id="getGeneration", summary="Get the cost of a completion")
 @needs(Scope.GENERATIONS_READ)
-@raises(NotFoundError)
+@raises(NotFoundError, StreamArchivedError)
 def read_generation(
     key: Caller,
     connection: Db,

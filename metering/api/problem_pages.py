@@ -180,6 +180,10 @@ PROBLEM_HELP: Mapping[str, ProblemHelp] = {
         "A request with the same `Idempotency-Key` is still being answered.",
         _SAME_LATER,
     ),
+    "stream-archived": ProblemHelp(
+        "The facts and events of the stream were moved to an archive. Its charge and adjustments are still here.",
+        "Read its charge: `GET /v1/charges`. An operator can bring the stream back: `metering archive restore`.",
+    ),
     "store-unavailable": ProblemHelp(
         "PostgreSQL cannot be reached. Nothing was stored.",
         f"{_SAME_LATER} The service recovers by itself when PostgreSQL answers again.",

@@ -63,6 +63,7 @@ from metering.prices.set_rate import RateDateTakenError
 from metering.prices.set_terms import InvalidMarkupError, TermsDateTakenError
 from metering.streams.ingest.body import BodyTooLargeError, BrokenBodyError, UnsupportedBodyError
 from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError
+from metering.streams.store.archived import StreamArchivedError
 from metering.stripe.client.webhook import InvalidWebhookError
 from metering.translations.otlp.records import InvalidOtlpError, TooManyFieldsError
 from metering.translations.otlp.translate import TooManyCallsError
@@ -198,6 +199,7 @@ PROBLEMS: dict[type[MeteringError], ProblemType] = {
     NotInBacklogError: ProblemType(409, "not-in-backlog", "Stream not in backlog"),
     StreamChangedError: ProblemType(409, "stream-changed", "Stream has changed"),
     UnknownStreamError: ProblemType(404, "not-found", "Not found"),
+    StreamArchivedError: ProblemType(410, "stream-archived", "Stream archived"),
     TooManyExportsError: ProblemType(
         503, "too-many-exports", "Too many concurrent exports", retry_after_seconds=30
     ),

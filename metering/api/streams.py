@@ -40,6 +40,7 @@ from metering.prices.cancel_policies import CancelPolicy
 from metering.streams.accrue_streams import accrue_stream
 from metering.streams.bill import Bill, Flag, PriceSource
 from metering.streams.settlement import State
+from metering.streams.store.archived import StreamArchivedError
 from metering.streams.stream import StreamFacts, billable_usage
 
 _RECEIPT = "/receipt"
@@ -205,7 +206,7 @@ def adjustment_shape(adjustment: BookedAdjustment) -> Adjustment:
 
 @router.get("/streams/{customer_id}/{stream_id:id}", operation_id="getStream", summary="Get a stream")
 @needs(Scope.STREAMS_READ)
-@raises(NotFoundError)
+@raises(NotFoundError, StreamArchivedError)
 def read_stream(
     stream: Annotated[tuple[str, str], Depends(stream_key)], key: Caller, connection: Db, service: TheService
 ) -> Stream:
@@ -234,7 +235,7 @@ def read_stream(
     },
 )
 @needs(Scope.STREAMS_READ)
-@raises(NotFoundError)
+@raises(NotFoundError, StreamArchivedError)
 def read_receipt(
     stream: Annotated[tuple[str, str], Depends(stream_key_before(_RECEIPT))],
     key: Caller,

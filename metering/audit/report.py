@@ -15,7 +15,8 @@ class AuditReport:
 
     `pending` streams are due for the finalizer: their facts and their bookings so far were compared.
     `before_journal` streams began before the part of the journal that METERING_JOURNAL_RETENTION keeps: their
-    stored facts were taken as they are. `difference_count` counts all differences, `differences` has the first.
+    stored facts were taken as they are. `archived` streams are in archives that were not given: only their
+    bookings were checked. `difference_count` counts all differences, `differences` has the first.
     """
 
     requests: int = 0
@@ -23,6 +24,7 @@ class AuditReport:
     streams: int = 0
     pending: int = 0
     before_journal: int = 0
+    archived: int = 0
     difference_count: int = 0
     differences: list[Difference] = field(default_factory=list)
 
@@ -40,5 +42,6 @@ class AuditReport:
         self.streams += part.streams
         self.pending += part.pending
         self.before_journal += part.before_journal
+        self.archived += part.archived
         self.difference_count += part.difference_count
         self.differences += part.differences[: MAX_SHOWN - len(self.differences)]

@@ -1,16 +1,16 @@
 """The tasks of an audit. Any process can do any of them; they exchange data only through scratch files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
-from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Connection
 
+from metering.archive.read_archive import OpenArchive, archived_requests, has_archived_request_at
 from metering.audit.bookings import PriceHistory
 from metering.audit.difference import Difference, stream_key
 from metering.audit.journaled import JournaledStream, JournalFold, Key, join_journaled
@@ -20,14 +20,14 @@ from metering.audit.queries.grant_checks import GRANT_CHECKS
 from metering.audit.queries.invoice_checks import INVOICE_CHECKS
 from metering.audit.queries.log_checks import LOG_CHECKS
 from metering.audit.queries.rate_checks import RATE_CHECKS
-from metering.audit.queries.stored import AuditedStream, iterate_stored, stored_from_document
+from metering.audit.queries.stored import AuditedStream, iterate_archived, iterate_stored, stored_from_document
 from metering.audit.queries.total_checks import TOTAL_CHECKS
 from metering.audit.report import AuditReport
 from metering.audit.scratch import ScratchWriter, take_records
 from metering.audit.streams import compare_stream, is_pending
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE, shown_zone
-from metering.events.queries import has_request_at, iterate_journal
+from metering.events.queries import JournaledRequest, has_request_at, iterate_journal
 from metering.streams.stream import StreamFacts
 
 CHECKS = (
@@ -59,14 +59,28 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What all tasks of a run share. Each of `folds` is the first and the last arrival of what a task folds."""
+    """What all tasks of a run share. Each of `folds` is the first and the last arrival of what a task folds.
+
+    `journal_from`: requests from before are neither in the journal nor in an archive.
+    """
 
     scope: Scope
     folder: Path
     parts: int
     folds: tuple[tuple[datetime, datetime], ...]
+    archives: tuple[OpenArchive, ...]
     journal_from: datetime
     now: datetime
+
+    @property
+    def folded_archives(self) -> list[int]:
+        """The places of the archives whose requests may concern the scope, and are not in the journal."""
+        first, last = self.scope.received
+        return [
+            place
+            for place, each in enumerate(self.archives)
+            if each.is_complete and each.manifest.received_from <= last and each.manifest.received_before > first
+        ]
 
 
 class Kind(Enum):
@@ -74,13 +88,15 @@ class Kind(Enum):
 
     CHECK = auto()
     FOLD = auto()
+    FOLD_ARCHIVE = auto()
     READ_STORED = auto()
+    READ_ARCHIVED = auto()
     COMPARE = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A piece of an audit; `number` says which check, which range of the journal or which part."""
+    """A piece of an audit; `number` says which check, range of the journal, archive or part."""
 
     kind: Kind
     number: int = 0
@@ -100,9 +116,17 @@ class Auditor:
             case Kind.CHECK:
                 return self._check(task.number)
             case Kind.FOLD:
-                return self._fold(task.number)
+                begin, end = self._plan.folds[task.number]
+                requests = iterate_journal(self._connection, begin=begin, end=end)
+                return self._fold(_fold_name(task.number), requests)
+            case Kind.FOLD_ARCHIVE:
+                return self._fold(_archive_name(task.number), archived_requests(self._plan.archives[task.number]))
             case Kind.READ_STORED:
-                return self._read_stored()
+                begin, end = self._plan.scope.received
+                return self._read(_STORED, iterate_stored(self._connection, begin=begin, end=end))
+            case Kind.READ_ARCHIVED:
+                archive = self._plan.archives[task.number]
+                return self._read(f"{_STORED}-{task.number}", iterate_archived(self._connection, archive))
             case Kind.COMPARE:
                 return self._compare(task.number)
 
@@ -115,22 +139,20 @@ class Auditor:
             report.add(self._history.check_cards())
         return report
 
-    def _fold(self, number: int) -> AuditReport:
-        """Fold the events of one range of the journal into streams."""
-        begin, end = self._plan.folds[number]
+    def _fold(self, name: str, requests: Iterable[JournaledRequest]) -> AuditReport:
+        """Fold the events of some requests into streams."""
         fold = JournalFold()
-        with self._scratch(_fold_name(number)) as scratch:
-            for stream in fold.streams(iterate_journal(self._connection, begin=begin, end=end)):
+        with self._scratch(name) as scratch:
+            for stream in fold.streams(requests):
                 facts = stream.facts
                 scratch.add(facts.customer_id, facts.stream_id, msgspec.msgpack.encode(stream))
         report = AuditReport(requests=fold.requests, events=fold.events)
         report.add(fold.differences)
         return report
 
-    def _read_stored(self) -> AuditReport:
-        begin, end = self._plan.scope.received
-        with self._scratch(_STORED) as scratch:
-            for customer_id, stream_id, document in iterate_stored(self._connection, begin=begin, end=end):
+    def _read(self, name: str, documents: Iterable[tuple[str, str, str]]) -> AuditReport:
+        with self._scratch(name) as scratch:
+            for customer_id, stream_id, document in documents:
                 scratch.add(customer_id, stream_id, document.encode())
         return AuditReport()
 
@@ -138,8 +160,9 @@ class Auditor:
         """Compare the streams of one part, once all folds and all stored streams are in scratch files."""
         comparison = _Comparison(self._connection, self._plan, self._history, AuditReport())
         journaled = comparison.journaled(part)
-        for record in take_records(self._plan.folder, task=_STORED, part=part):
-            comparison.compare_stored(record, journaled)
+        for name in (_STORED, *(f"{_STORED}-{number}" for number in range(len(self._plan.archives)))):
+            for record in take_records(self._plan.folder, task=name, part=part):
+                comparison.compare_stored(record, journaled)
         comparison.report_left(journaled)
         return comparison.report
 
@@ -149,6 +172,10 @@ class Auditor:
 
 def _fold_name(number: int) -> str:
     return f"fold-{number}"
+
+
+def _archive_name(number: int) -> str:
+    return f"archive-{number}"
 
 
 _decode_journaled = msgspec.msgpack.Decoder(JournaledStream).decode
@@ -171,9 +198,16 @@ class _Comparison:
             found[key] = new if known is None else join_journaled(known, new)
         return found
 
+    def _has_request_at(self, received_at: datetime) -> bool:
+        return has_request_at(self.connection, received_at) or has_archived_request_at(
+            self.plan.archives, received_at
+        )
+
     def _folded(self, part: int) -> Iterator[bytes]:
-        for number in range(len(self.plan.folds)):
-            yield from take_records(self.plan.folder, task=_fold_name(number), part=part)
+        folds = map(_fold_name, range(len(self.plan.folds)))
+        archives = map(_archive_name, self.plan.folded_archives)
+        for name in (*folds, *archives):
+            yield from take_records(self.plan.folder, task=name, part=part)
 
     def compare_stored(self, record: bytes, journaled: dict[Key, JournaledStream]) -> None:
         """Compare a stored stream with the journaled one, which is taken out of `journaled`."""
@@ -207,7 +241,7 @@ class _Comparison:
                 stored,
                 history=self.history,
                 journal_from=self.plan.journal_from,
-                has_request_at=partial(has_request_at, self.connection),
+                has_request_at=self._has_request_at,
             )
         )
 

@@ -245,6 +245,15 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
     "gateway": _command(
         "extras:gateway_command", RUN, "Run the reference gateway, which meters every completion."
     ),
+    "archive": _group(
+        "archive:app",
+        RUN,
+        "Move closed months out of the database into Parquet files, and back.",
+        write="Write a closed month's streams and journal to a new folder, after an audit. Nothing is removed.",
+        remove="Remove from the database what a folder holds, as its owner (METERING_MIGRATION_DATABASE_URL).",
+        restore="Bring streams back into the database, as its owner: one, or all with the month's journal.",
+        list="List the archives whose rows were removed from the database, oldest month first.",
+    ),
     "backup": _command(
         "backup:backup_command",
         RUN,

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from metering.events.events import UsageSource
 from metering.streams.resolutions import ResolutionAction
-from metering.streams.settlement import SETTLED_BY, State
+from metering.streams.settlement import SETTLED_BY, State, waits_for_archive
 from metering.streams.store.streams import IN_BACKLOG, STREAM_COLUMNS, StoredStream, stored_stream
 from metering.streams.stream import StreamFacts
 
@@ -33,6 +33,11 @@ class BacklogItem:
     @property
     def fix(self) -> str:
         """Advice that fits the state and the reason."""
+        if waits_for_archive(self.stream.state, self.stream.state_reason):
+            stream = f"{self.stream.facts.customer_id}/{self.stream.facts.stream_id}"
+            return (
+                f"`metering archive restore FOLDER --stream {stream}`, then the stream is billed again by itself"
+            )
         if self.stream.state is State.CONFLICTING:
             return _conflict_fix(self.stream.facts)
         return _MISSING_FACTS[self.stream.state]

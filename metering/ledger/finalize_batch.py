@@ -31,8 +31,10 @@ from metering.streams.settlement import (
     Wait,
     WaitingTimes,
     is_over,
+    left_to_restore,
     settle,
 )
+from metering.streams.store.archived import find_archived
 from metering.streams.store.due import StreamMark, mark_streams
 from metering.streams.store.resolutions import newest_resolutions
 from metering.streams.store.retries import (
@@ -73,10 +75,11 @@ def finalize_batch(
     """Book, postpone or put in the backlog each of the streams that this transaction has locked."""
     booked = [_key(each) for each in claimed if each.revision is not None]
     bills = newest_bills(connection, booked)
-    by_key = {_key(each): each for each in claimed}
+    archived = find_archived(connection, [_key(each) for each in claimed if each.revision is None])
+    by_key = {_key(each): each for each in claimed if _key(each) not in archived}
     request_keys = _request_keys(by_key)
     # What links retries waits for bookings by this lock: so it is taken before interruptions are read.
-    work = BatchWork(now, lock_open_periods(connection, {key[0] for key in by_key}))
+    work = BatchWork(now, lock_open_periods(connection, {each.facts.customer_id for each in claimed}))
     _record_interruptions(connection, by_key, request_keys, waits, now)
     retries = _retries(connection, by_key, request_keys, waits)
     settle_one = partial(_settle, bills=bills, retries=retries, prices=prices, waits=waits, now=now)
@@ -87,6 +90,9 @@ def finalize_batch(
         if key in resolutions:
             settlements[key] = settle_one(key, each, resolution=resolutions[key])
         _plan(work, each, bills.get(key), settlements[key], request_keys.get(key))
+    for each in claimed:
+        if (archive_id := archived.get(_key(each))) is not None:
+            _plan(work, each, None, left_to_restore(archive_id), None)
     if work.charges:
         book_charges(connection, work.charges)
     if work.adjustments:

@@ -69,6 +69,18 @@ class Settled(Struct, frozen=True, gc=False):
 
 Settlement = Wait | Backlog | Settled
 
+_ARCHIVED = "an event arrived for an archived stream"
+
+
+def left_to_restore(archive_id: str) -> Backlog:
+    """For a stream whose other facts are in an archive: with the new ones alone, it cannot be billed again."""
+    return Backlog(State.FAILED, f"{_ARCHIVED}: its other facts are in the archive {archive_id}")
+
+
+def waits_for_archive(state: State, reason: str | None) -> bool:
+    """Whether a stream waits for its archived facts."""
+    return state is State.FAILED and (reason or "").startswith(_ARCHIVED)
+
 
 def is_over(*, facts: StreamFacts, last_received_at: datetime, now: datetime, waits: WaitingTimes) -> bool:
     """Whether a stream has ended, or has been silent for long enough to count as abandoned."""

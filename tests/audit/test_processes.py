@@ -83,6 +83,7 @@ def two_processes(planting: Planting, folder: Path) -> Iterator[DoTasks]:
         folder=folder,
         parts=1,
         folds=(ALWAYS,),
+        archives=(),
         journal_from=ALWAYS[0],
         now=LATER,
     )

@@ -84,13 +84,36 @@ def check_usage(connection: Connection, begin: datetime, end: datetime) -> Itera
 
 
 def check_charges_have_streams(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
-    """Every charge has a stored stream."""
+    """Every charge has a stored or an archived stream."""
     query = """
-        SELECT c.customer_id || '/' || c.stream_id AS key, 'the stream is not stored' AS says FROM charges c
-        WHERE c.ended_at >= :begin AND c.ended_at < :end AND NOT EXISTS (
+        SELECT c.customer_id || '/' || c.stream_id AS key, 'the stream is neither stored nor archived' AS says
+        FROM charges c WHERE c.ended_at >= :begin AND c.ended_at < :end AND NOT EXISTS (
             SELECT FROM streams s WHERE s.customer_id = c.customer_id AND s.stream_id = c.stream_id)
+          AND NOT EXISTS (
+            SELECT FROM archived_streams a WHERE a.customer_id = c.customer_id AND a.stream_id = c.stream_id)
     """
     return rows_that_differ(connection, "charges", query, begin, end)
+
+
+def check_archived_streams(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """Every archived stream has its charge, is in an archive, and each archive has as many as were moved to it."""
+    query = """
+        SELECT a.customer_id || '/' || a.stream_id AS key,
+               'the stream is archived, and no charge is booked' AS says
+        FROM archived_streams a LEFT JOIN charges c ON c.customer_id = a.customer_id AND c.stream_id = a.stream_id
+        WHERE c.charge_id IS NULL
+    """
+    yield from rows_that_differ(connection, "archived_streams", query, begin, end)
+    query = """
+        WITH moved AS MATERIALIZED (
+            SELECT archive_id, count(*) AS streams FROM archived_streams GROUP BY archive_id
+        )
+        SELECT coalesce(a.archive_id, m.archive_id) AS key,
+               format('stream_count: stored %s, derived %s', a.stream_count, coalesce(m.streams, 0)) AS says
+        FROM moved m FULL JOIN archives a ON a.archive_id = m.archive_id
+        WHERE a.stream_count IS DISTINCT FROM coalesce(m.streams, 0)
+    """
+    yield from rows_that_differ(connection, "archives", query, begin, end)
 
 
 def check_retries(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
@@ -132,6 +155,7 @@ BOOKING_CHECKS: tuple[Check, ...] = (
     check_copies_of_charges,
     check_usage,
     check_charges_have_streams,
+    check_archived_streams,
     check_retries,
     check_cancel_policies,
 )

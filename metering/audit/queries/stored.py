@@ -8,6 +8,9 @@ from decimal import Decimal
 import msgspec
 from sqlalchemy import Connection, text
 
+from metering.archive.columns import STREAM_COLUMNS, Kind
+from metering.archive.read_archive import OpenArchive, archived_streams
+from metering.db.rows import json_rows
 from metering.events.usage import COUNTERS
 from metering.ledger.entries import Adjustment, Charge
 from metering.ledger.store.charges import CHARGE_COLUMNS
@@ -94,21 +97,45 @@ _DOCUMENT = _object(
     resolution="CASE WHEN r.stream_id IS NOT NULL THEN row_to_json(r) END",
     interruption="CASE WHEN i.stream_id IS NOT NULL THEN row_to_json(i) END",
 )
-# Adjustments, resolutions and interruptions are few beside the streams: aggregated once, not looked up for each.
-_STREAMS = text(
-    f"""
+
+
+def _documents(source: str, *, adjusted: str = "", where: str) -> str:
+    """SQL for the documents of the streams `s` of a source, each with its charge `c`.
+
+    Adjustments, resolutions and interruptions are few beside the streams: aggregated once, not looked up for each.
+    """
+    return f"""
     SELECT s.customer_id, s.stream_id, {_DOCUMENT}::text AS document
-    FROM streams s LEFT JOIN customers USING (customer_id)
-    LEFT JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id
+    FROM {source}
+    LEFT JOIN customers ON customers.customer_id = s.customer_id
     LEFT JOIN (SELECT customer_id, stream_id, json_agg({_ADJUSTMENT} ORDER BY revision) AS adjustments
-               FROM adjustments a GROUP BY 1, 2) a ON a.customer_id = s.customer_id AND a.stream_id = s.stream_id
+               FROM adjustments a {adjusted} GROUP BY 1, 2) a
+        ON a.customer_id = s.customer_id AND a.stream_id = s.stream_id
     LEFT JOIN (SELECT DISTINCT ON (customer_id, stream_id) * FROM resolutions
                ORDER BY customer_id, stream_id, resolved_at DESC) r
         ON r.customer_id = s.customer_id AND r.stream_id = s.stream_id
     LEFT JOIN interrupted_streams i ON i.customer_id = s.customer_id AND i.stream_id = s.stream_id
-    WHERE s.last_received_at >= :begin AND s.first_received_at <= :end
+    WHERE {where}
     """
+
+
+_STREAMS = text(
+    _documents(
+        "streams s LEFT JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id",
+        where="s.last_received_at >= :begin AND s.first_received_at <= :end",
+    )
 ).execution_options(yield_per=2_000)
+# Archived streams have their charge. The rows are given, since their files are not in the database.
+_ARCHIVED = text(
+    _documents(
+        f"""json_to_recordset(CAST(:rows AS json))
+            AS s ({", ".join(f"{column.name} {column.kind.value}" for column in STREAM_COLUMNS)})
+        JOIN archived_streams k ON k.customer_id = s.customer_id AND k.stream_id = s.stream_id
+        JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id""",
+        adjusted="WHERE a.customer_id = ANY(:customer_ids)",
+        where="k.archive_id = :archive_id",
+    )
+)
 
 _COUNT = text("SELECT count(*) FROM streams s WHERE s.last_received_at >= :begin AND s.first_received_at <= :end")
 _RECEIVED = text(
@@ -119,6 +146,7 @@ _RECEIVED = text(
 )
 
 _decode = msgspec.json.Decoder(AuditedStream).decode
+_JSON = frozenset(column.name for column in STREAM_COLUMNS if column.kind is Kind.JSON)
 
 
 def count_streams(connection: Connection, *, begin: datetime, end: datetime) -> int:
@@ -137,6 +165,25 @@ def iterate_stored(connection: Connection, *, begin: datetime, end: datetime) ->
     """(customer_id, stream_id, document) of every stream with an event that arrived in the closed range."""
     for row in connection.execute(_STREAMS, {"begin": begin, "end": end}):
         yield row.customer_id, row.stream_id, row.document
+
+
+def iterate_archived(connection: Connection, archive: OpenArchive) -> Iterator[tuple[str, str, str]]:
+    """The same of the streams of an archive that are not in the database any more, with their present bookings."""
+    for batch in archived_streams(archive):
+        rows = json_rows(
+            {
+                name: msgspec.Raw(value.encode()) if name in _JSON and value else value
+                for name, value in row.items()
+            }
+            for row in batch
+        )
+        values = {
+            "rows": rows,
+            "archive_id": archive.manifest.archive_id,
+            "customer_ids": sorted({row["customer_id"] for row in batch}),
+        }
+        for row in connection.execute(_ARCHIVED, values):
+            yield row.customer_id, row.stream_id, row.document
 
 
 def stored_from_document(document: bytes) -> AuditedStream:

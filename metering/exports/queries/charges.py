@@ -59,9 +59,13 @@ ENTRY_COLUMNS = (
 )
 _PLACE = {name: place for place, name in enumerate(ENTRY_COLUMNS)}
 _BILL = ENTRY_COLUMNS[_PLACE["started_at"] : _PLACE["tags"]]
-# The tags of the stream's start event, as merged by now.
-TAGS = "CAST(s.start_data -> 'tags' AS text)"
-STREAM = "LEFT JOIN streams s ON s.customer_id = e.customer_id AND s.stream_id = e.stream_id"
+# The tags of the stream's start event, as merged by now, or as they were when the stream was archived.
+TAGS = "CAST(coalesce(s.start_data -> 'tags', archived.tags) AS text)"
+STREAM = """
+    LEFT JOIN streams s ON s.customer_id = e.customer_id AND s.stream_id = e.stream_id
+    LEFT JOIN archived_streams archived
+        ON archived.customer_id = e.customer_id AND archived.stream_id = e.stream_id
+"""
 # The bill that an adjustment replaced.
 BILL_BEFORE = """
     LEFT JOIN LATERAL (SELECT * FROM entries b WHERE b.customer_id = e.customer_id AND b.stream_id = e.stream_id

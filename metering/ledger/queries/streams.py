@@ -13,6 +13,7 @@ from metering.ledger.store.adjustments import manual_adjustment_of_row
 from metering.ledger.store.charges import CHARGE_ROW, bill_row, charge_of_row, newest_bill_of_row
 from metering.streams.bill import Bill
 from metering.streams.resolutions import Resolution
+from metering.streams.store.archived import check_not_archived
 from metering.streams.store.resolutions import resolution_of_row
 from metering.streams.store.streams import (
     RESPONSE_KEY,
@@ -88,19 +89,30 @@ _BY_RESPONSE = text(
 
 
 def find_stream_id(connection: Connection, *, customer_id: str, id: str) -> str | None:
-    """The id itself, if a stream has it; else the newest stream whose response has this id; else None."""
+    """The id itself, if a stream has it; else the newest stream whose response has this id; else None.
+
+    Raises:
+        StreamArchivedError: the facts of the stream with this id are in an archive.
+    """
     key = {"customer_id": customer_id, "stream_id": id}
     if connection.execute(_STREAM, key).first() is not None:
         return id
     found: str | None = connection.execute(_BY_RESPONSE, {"customer_id": customer_id, "id": id}).scalar()
+    if found is None:
+        check_not_archived(connection, customer_id=customer_id, stream_id=id)
     return found
 
 
 def get_stream(connection: Connection, *, customer_id: str, stream_id: str) -> StreamView | None:
-    """The stream with its bookings; None when no event of it has arrived."""
+    """The stream with its bookings; None when no event of it has arrived.
+
+    Raises:
+        StreamArchivedError: its facts are in an archive.
+    """
     key = {"customer_id": customer_id, "stream_id": stream_id}
     row = connection.execute(_STREAM, key).first()
     if row is None:
+        check_not_archived(connection, customer_id=customer_id, stream_id=stream_id)
         return None
     charge = connection.execute(_CHARGE, key).first()
     adjustments = connection.execute(_ADJUSTMENTS, key).all() if charge else []

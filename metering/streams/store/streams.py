@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+import psycopg
 from sqlalchemy import Connection, text
 
 from metering.db.citus import on_citus
@@ -299,3 +300,21 @@ def lock_due_streams(
     keys = {"keys": json_keys(streams)}
     connection.execute(_LOCK_ON_CITUS, keys)
     return [stored_stream(row) for row in connection.execute(_READ_DUE, {**keys, "now": now})]
+
+
+def join_stream(
+    connection: Connection,
+    facts: StreamFacts,
+    *,
+    first_received_at: datetime,
+    received_at: datetime,
+    abandon_after: timedelta,
+) -> None:
+    """Join facts with the stored stream, as ingest does; without a stored one, they are the stream."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    parameters = upsert_parameters(
+        [facts], first_received_at=first_received_at, received_at=received_at, abandon_after=abandon_after
+    )
+    with raw.cursor() as cursor:
+        cursor.execute(UPSERT.encode(), parameters)
