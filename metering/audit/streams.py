@@ -1,6 +1,7 @@
 """Compares a stored stream with the journal: its facts, its state and its bookings."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from metering.audit.bookings import PriceHistory, check_amounts, check_bills, settle_over
@@ -9,7 +10,7 @@ from metering.audit.journaled import JournaledStream
 from metering.audit.queries.stored import AuditedStream
 from metering.events.queries import CLOCK_MARGIN
 from metering.streams.retries import interruption_of, request_key_of
-from metering.streams.settlement import NEEDS_PERSON, Backlog, State
+from metering.streams.settlement import NEEDS_PERSON, Backlog, State, waits_for_archive
 from metering.streams.stream import join
 
 
@@ -39,6 +40,39 @@ def compare_stream(
     by_facts = stored.state is State.FINALIZED and stored.due_at is None
     yield from check_bills(stored, history, by_facts=by_facts)
     yield from _check_state(stored, history)
+
+
+def compare_late(
+    journaled: JournaledStream | None,
+    stored: AuditedStream,
+    *,
+    journal_from: datetime,
+    has_request_at: Callable[[datetime], bool],
+) -> Iterator[Difference]:
+    """All differences of an archived stream to which events came since, without its archive.
+
+    Nothing is booked by these events alone: the stream waits until it is restored.
+    """
+    yield from _check_facts(journaled, stored, journal_from)
+    if journaled is not None:
+        yield from _check_arrivals(journaled, stored, journal_from, has_request_at)
+    if stored.due_at is None:
+        key = stream_key(stored.facts.customer_id, stored.facts.stream_id)
+        waits = waits_for_archive(stored.state, stored.state_reason)
+        yield from unequal(
+            "streams", key, [("waits for its archive", waits, True), ("revision", stored.revision, None)]
+        )
+
+
+def with_late_facts(archived: AuditedStream, late: AuditedStream) -> AuditedStream:
+    """An archived stream with what came since, which is still to be billed."""
+    return replace(
+        archived,
+        facts=join(archived.facts, late.facts),
+        first_received_at=min(archived.first_received_at, late.first_received_at),
+        last_received_at=max(archived.last_received_at, late.last_received_at),
+        due_at=late.last_received_at,
+    )
 
 
 def _check_facts(

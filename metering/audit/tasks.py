@@ -1,10 +1,11 @@
 """The tasks of an audit. Any process can do any of them; they exchange data only through scratch files."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 from pathlib import Path
+from typing import TypedDict
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -24,7 +25,7 @@ from metering.audit.queries.stored import AuditedStream, iterate_archived, itera
 from metering.audit.queries.total_checks import TOTAL_CHECKS
 from metering.audit.report import AuditReport
 from metering.audit.scratch import ScratchWriter, take_records
-from metering.audit.streams import compare_stream, is_pending
+from metering.audit.streams import compare_late, compare_stream, is_pending, with_late_facts
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.events.queries import JournaledRequest, has_request_at, iterate_journal
@@ -187,6 +188,7 @@ class _Comparison:
     plan: Plan
     history: PriceHistory
     report: AuditReport
+    late: dict[Key, AuditedStream] = field(default_factory=dict)
 
     def journaled(self, part: int) -> dict[Key, JournaledStream]:
         """The journaled streams of a part, each joined from its folds."""
@@ -219,10 +221,18 @@ class _Comparison:
             journaled.pop(key, None)
             return
         key = (stored.facts.customer_id, stored.facts.stream_id)
+        if stored.late_for is not None and self.plan.archives:
+            # Its archive comes next, and has the rest of its facts.
+            self.late[key] = stored
+            return
+        if (late := self.late.pop(key, None)) is not None:
+            stored = with_late_facts(stored, late)
         self._compare(journaled.pop(key, None), stored)
 
     def report_left(self, journaled: dict[Key, JournaledStream]) -> None:
-        """Report the journaled streams of the period that are not stored."""
+        """Report the journaled streams of the period that are not stored, and late ones that are in no archive."""
+        for key in self.late:
+            self.report.add([Difference("archived_streams", stream_key(*key), "the archive has no such stream")])
         for key, left in journaled.items():
             if self.plan.scope.has(left.facts, UTC_ZONE):
                 says = "the stream is journaled, and not stored"
@@ -235,15 +245,16 @@ class _Comparison:
         self.report.streams += 1
         self.report.pending += is_pending(stored, now=self.plan.now)
         self.report.before_journal += stored.first_received_at < self.plan.journal_from
-        self.report.add(
-            compare_stream(
-                journaled,
-                stored,
-                history=self.history,
-                journal_from=self.plan.journal_from,
-                has_request_at=self._has_request_at,
-            )
-        )
+        terms: _Terms = {"journal_from": self.plan.journal_from, "has_request_at": self._has_request_at}
+        if stored.late_for is not None:
+            self.report.add(compare_late(journaled, stored, **terms))
+        else:
+            self.report.add(compare_stream(journaled, stored, history=self.history, **terms))
+
+
+class _Terms(TypedDict):
+    journal_from: datetime
+    has_request_at: Callable[[datetime], bool]
 
 
 class _Facts(msgspec.Struct):

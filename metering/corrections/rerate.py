@@ -19,7 +19,7 @@ from metering.credits.booking import Booking
 from metering.db.engine import transaction
 from metering.ledger.entries import Adjustment, AdjustmentReason, adjust
 from metering.ledger.post_bookings import booking_of_adjustment, post_bookings
-from metering.ledger.queries.charges import BillFilter, iterate_charged_streams
+from metering.ledger.queries.charges import BillFilter, check_none_archived, iterate_charged_streams
 from metering.ledger.store.charges import book_adjustments, newest_bills
 from metering.ledger.store.open_periods import lock_open_periods
 from metering.ledger.store.rollups import BillChange, add_to_totals
@@ -96,10 +96,14 @@ def rerate(
     Each batch of streams is booked in a transaction of its own, so booking can be stopped and run again: a stream
     that was rerated has no difference left. A stream at the edge of a month is left out while its customer's time
     zone is unusable.
+
+    Raises:
+        StreamArchivedError: facts of the month are in an archive; nothing was booked.
     """
     groups = _Groups({})
     seen = 0
     with transaction(engine) as reading:
+        check_none_archived(reading, where)
         keys = iterate_charged_streams(reading, where=where)
         while batch := list(islice(keys, _BATCH)):
             with transaction(engine) as connection:

@@ -12,6 +12,7 @@ from metering.db.engine import transaction
 from metering.prices.store.book import PriceBooks
 from metering.streams.resolutions import Resolution, ResolutionAction, fingerprints_of
 from metering.streams.settlement import NEEDS_PERSON, SETTLED_BY, State
+from metering.streams.store.archived import check_not_archived
 from metering.streams.store.due import wake_stream
 from metering.streams.store.resolutions import add_resolution
 from metering.streams.store.streams import StoredStream, read_streams
@@ -46,6 +47,7 @@ def resolve_stream(
     `version` is that of the examination that the decision is about; checking it needs `price_books`.
 
     Raises:
+        StreamArchivedError: its facts are in an archive.
         UnknownStreamError: no event of the stream has arrived.
         NotInBacklogError: the stream is not in the backlog.
         InvalidResolutionError: `bill_as_is` for a stream that is not conflicting or has no start,
@@ -57,6 +59,7 @@ def resolve_stream(
     with transaction(engine) as connection:
         locked = read_streams(connection, [(customer_id, stream_id)], lock=True)
         if not locked:
+            check_not_archived(connection, customer_id=customer_id, stream_id=stream_id)
             raise UnknownStreamError(f"customer {customer_id!r} has no stream {stream_id!r}")
         stream = locked[0]
         if version is not None and price_books is not None and stream.state in NEEDS_PERSON:

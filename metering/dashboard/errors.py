@@ -19,6 +19,7 @@ from metering.dashboard.rendering import HEADERS, Theme, render, see_other, them
 from metering.db.engine import DatabaseUnavailableError
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
 from metering.exports.export_month import NotForExcelError
+from metering.streams.store.archived import StreamArchivedError
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,13 @@ class NotFoundError(DashboardError):
 
     status = 404
     title = "Not found"
+
+
+class ArchivedError(DashboardError):
+    """The details of a stream are in an archive."""
+
+    status = 410
+    title = "Archived"
 
 
 class NotAllowedError(DashboardError):
@@ -129,6 +137,11 @@ def as_dashboard_error(error: MeteringError) -> DashboardError | None:
             return InvalidFilterError(str(error))
         case UnknownCustomerError():
             return NotFoundError(str(error))
+        case StreamArchivedError():
+            return ArchivedError(
+                f"the details of this stream are in the archive {error.archive_id}; its cost stays in totals,"
+                " invoices and exports"
+            )
         case TooManyExportsError() | ChunksUnsupportedError():
             return UnavailableError(str(error))
         case DatabaseUnavailableError():
@@ -138,7 +151,7 @@ def as_dashboard_error(error: MeteringError) -> DashboardError | None:
 
 def is_of_a_page(error: DashboardError) -> bool:
     """Whether the page itself says so: the session is good, and the database answers."""
-    return isinstance(error, InvalidFilterError | NotFoundError | NotAllowedError)
+    return isinstance(error, InvalidFilterError | NotFoundError | NotAllowedError | ArchivedError)
 
 
 def _answer_other_room(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow import parquet
@@ -9,14 +10,18 @@ from sqlalchemy import text
 
 from metering.archive.manifest import DamagedArchiveError, read_manifest
 from metering.archive.queries import list_archives
+from metering.archive.read_archive import ArchivesMissingError
 from metering.archive.restore_archive import NotArchivedError, Restored
 from metering.archive.write_archive import ArchiveRefusedError
 from metering.core.folders import FolderError
 from metering.core.period import BillingPeriod
+from metering.corrections.queries import get_backlog_item
+from metering.corrections.rerate import rerate
 from metering.db.engine import transaction
 from metering.events.events import UsageSource
 from metering.exports.queries.charges import iterate_entries
 from metering.exports.queries.months import iterate_months
+from metering.ledger.queries.charges import BillFilter
 from metering.ledger.queries.streams import get_stream
 from metering.streams.settlement import State
 from metering.streams.store.archived import StreamArchivedError
@@ -116,6 +121,7 @@ def test_a_late_event_of_an_archived_stream_is_never_billed_as_a_new_stream(arch
     assert books.finalize(now=NOW).charged == 0
     stream = books.stream("first").stream
     assert stream.state is State.FAILED
+    assert books.audit() == books.audit(archives=[archives.folder("2026-09")]) == []
     assert stream.state_reason == (
         "an event arrived for an archived stream: its other facts are in the archive 2026-09"
     )
@@ -254,3 +260,63 @@ def test_a_stream_across_two_months_goes_with_the_second(archives: Archives) -> 
     assert "across" in _streams(archives)
     assert archives.move("2026-10").streams == 2
     assert _streams(archives) == {"orphan"}
+
+
+def test_a_month_with_archived_streams_is_not_rerated(archives: Archives) -> None:
+    archives.move("2026-09")
+    terms: dict[str, Any] = {
+        "engine": archives.books.service.engine,
+        "price_books": archives.books.service.price_books,
+        "now": NOW,
+        "book": True,
+    }
+    with pytest.raises(StreamArchivedError, match="2026-09"):
+        rerate(**terms, where=BillFilter(period=BillingPeriod.parse("2026-09")))
+    assert rerate(**terms, where=BillFilter(period=BillingPeriod.parse("2026-10"))) == []
+
+
+def test_a_stream_with_a_late_event_is_told_in_the_backlog_with_what_to_do(archives: Archives) -> None:
+    archives.move("2026-09")
+    archives.books.receive([end("first", 90, time=SEPTEMBER + timedelta(seconds=9))], at=NOW)
+    archives.books.finalize(now=NOW)
+    with transaction(archives.books.service.engine) as connection:
+        item = get_backlog_item(connection, customer_id="acme", stream_id="first")
+    assert item is not None
+    assert item.actions == ()
+    assert item.fix == (
+        "`metering archive restore FOLDER --stream acme/first`, then the stream is billed again by itself"
+    )
+
+
+def test_a_corrupted_mark_of_an_archived_stream_is_found(archives: Archives) -> None:
+    archives.move("2026-09")
+    with transaction(archives.owner) as connection:
+        connection.execute(text("DELETE FROM archived_streams WHERE stream_id = 'first'"))
+    assert archives.books.audit() == [
+        ("charges", "acme/first", "the stream is neither stored nor archived"),
+        ("archives", "2026-09", "stream_count: stored 2, derived 1"),
+    ]
+    with transaction(archives.owner) as connection:
+        connection.execute(
+            text(
+                "INSERT INTO archived_streams (customer_id, stream_id, archive_id)"
+                " VALUES ('acme', 'first', '2026-09'), ('acme', 'x', '2026-09')"
+            )
+        )
+    assert (
+        "archived_streams",
+        "acme/x",
+        "the stream is archived, and no charge is booked",
+    ) in archives.books.audit()
+    with transaction(archives.owner) as connection:
+        connection.execute(text("DELETE FROM archived_streams WHERE stream_id = 'x'"))
+
+
+def test_the_folders_of_all_archives_are_needed_to_audit_them(archives: Archives) -> None:
+    archives.write("2026-09")
+    with pytest.raises(ArchivesMissingError, match="nothing of 2026-09 was removed"):
+        archives.books.audit(archives=[archives.folder("2026-09")])
+    archives.remove("2026-09")
+    archives.move("2026-10")
+    with pytest.raises(ArchivesMissingError, match="2026-09 too"):
+        archives.books.audit(archives=[archives.folder("2026-10")])

@@ -32,7 +32,10 @@ class StoredInterruption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedStream:
-    """A stream with its bookings. `charge_usd_cents` is stored; the amount of a bill is the sum of its lines."""
+    """A stream with its bookings. `charge_usd_cents` is stored; the amount of a bill is the sum of its lines.
+
+    `late_for` is the archive of a stream to which events came since: its other facts are there.
+    """
 
     facts: StreamFacts
     first_received_at: datetime
@@ -48,6 +51,7 @@ class AuditedStream:
     adjustments: tuple[Adjustment, ...]
     resolution: Resolution | None
     interruption: StoredInterruption | None
+    late_for: str | None
 
     @property
     def bills(self) -> list[Bill | None]:
@@ -84,28 +88,32 @@ _ADJUSTMENT = _object(
     bill=f"CASE WHEN NOT a.taken_back THEN {_object('a', _BILL, usage=_object('a', COUNTERS))} END",
 )
 _STATE = ("first_received_at", "last_received_at", "state", "state_reason", "due_at", "revision")
-# One JSON document for each stream; it decodes to an `AuditedStream`.
-_DOCUMENT = _object(
-    "s",
-    _STATE,
-    facts=f"({FACTS})::json",
-    time_zone="customers.time_zone",
-    closed_through="customers.closed_through",
-    charge=f"CASE WHEN c.charge_id IS NOT NULL THEN {_CHARGE} END",
-    charge_usd_cents="c.usd_cents",
-    adjustments="coalesce(a.adjustments, '[]')",
-    resolution="CASE WHEN r.stream_id IS NOT NULL THEN row_to_json(r) END",
-    interruption="CASE WHEN i.stream_id IS NOT NULL THEN row_to_json(i) END",
-)
 
 
-def _documents(source: str, *, adjusted: str = "", where: str) -> str:
+def _document(late_for: str) -> str:
+    """SQL for the one JSON document of a stream; it decodes to an `AuditedStream`."""
+    return _object(
+        "s",
+        _STATE,
+        facts=f"({FACTS})::json",
+        time_zone="customers.time_zone",
+        closed_through="customers.closed_through",
+        charge=f"CASE WHEN c.charge_id IS NOT NULL THEN {_CHARGE} END",
+        charge_usd_cents="c.usd_cents",
+        adjustments="coalesce(a.adjustments, '[]')",
+        resolution="CASE WHEN r.stream_id IS NOT NULL THEN row_to_json(r) END",
+        interruption="CASE WHEN i.stream_id IS NOT NULL THEN row_to_json(i) END",
+        late_for=late_for,
+    )
+
+
+def _documents(source: str, *, late_for: str, adjusted: str = "", where: str) -> str:
     """SQL for the documents of the streams `s` of a source, each with its charge `c`.
 
     Adjustments, resolutions and interruptions are few beside the streams: aggregated once, not looked up for each.
     """
     return f"""
-    SELECT s.customer_id, s.stream_id, {_DOCUMENT}::text AS document
+    SELECT s.customer_id, s.stream_id, {_document(late_for)}::text AS document
     FROM {source}
     LEFT JOIN customers ON customers.customer_id = s.customer_id
     LEFT JOIN (SELECT customer_id, stream_id, json_agg({_ADJUSTMENT} ORDER BY revision) AS adjustments
@@ -121,7 +129,9 @@ def _documents(source: str, *, adjusted: str = "", where: str) -> str:
 
 _STREAMS = text(
     _documents(
-        "streams s LEFT JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id",
+        """streams s LEFT JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id
+        LEFT JOIN archived_streams k ON k.customer_id = s.customer_id AND k.stream_id = s.stream_id""",
+        late_for="k.archive_id",
         where="s.last_received_at >= :begin AND s.first_received_at <= :end",
     )
 ).execution_options(yield_per=2_000)
@@ -132,6 +142,7 @@ _ARCHIVED = text(
             AS s ({", ".join(f"{column.name} {column.kind.value}" for column in STREAM_COLUMNS)})
         JOIN archived_streams k ON k.customer_id = s.customer_id AND k.stream_id = s.stream_id
         JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id""",
+        late_for="NULL",
         adjusted="WHERE a.customer_id = ANY(:customer_ids)",
         where="k.archive_id = :archive_id",
     )

@@ -18,6 +18,7 @@ from metering.ledger.store.charges import (
     newest_bill_of_row,
 )
 from metering.streams.bill import Bill, Flag
+from metering.streams.store.archived import StreamArchivedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,29 @@ def iterate_bills_not_completed(connection: Connection, *, where: BillFilter) ->
     """
     for row in connection.execute(_NOT_COMPLETED, _parameters(where)):
         yield StreamBill(customer_id=row.customer_id, stream_id=row.stream_id, bill=newest_bill_of_row(row))
+
+
+_FIRST_ARCHIVED = text(
+    f"""
+    SELECT a.customer_id, a.stream_id, a.archive_id FROM (
+        SELECT e.customer_id, e.stream_id FROM entries e WHERE e.kind = 'charge' AND {_FILTERED.format(c="e")}
+    ) AS charged
+    JOIN archived_streams a ON a.customer_id = charged.customer_id AND a.stream_id = charged.stream_id LIMIT 1
+    """
+)
+
+
+def check_none_archived(connection: Connection, where: BillFilter) -> None:
+    """Check that the facts of all these streams are in the database.
+
+    Raises:
+        StreamArchivedError: those of at least one are in an archive.
+    """
+    found = connection.execute(_FIRST_ARCHIVED, _parameters(where)).first()
+    if found is not None:
+        raise StreamArchivedError(
+            customer_id=found.customer_id, stream_id=found.stream_id, archive_id=found.archive_id
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
