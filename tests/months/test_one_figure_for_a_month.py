@@ -251,8 +251,10 @@ def test_a_month_that_begins_where_one_of_another_zone_ended_has_one_figure(book
     details = CustomerDetails(time_zone="Asia/Kolkata")
     put_customer(engine=books.service.engine, customer_id="acme", details=details, now=LATER)
     books.finalize(now=LATER)
+    while_open = of_all(api, "2026-11")
     assert books.close("2026-11") == {}
     october, november = books.invoices()
+    assert while_open == of_all(api, "2026-11")
     assert october.closed.ends_at == november.closed.starts_at == datetime(2026, 11, 1, 7, tzinfo=UTC)
     browser = browse(api)
     middle = datetime(2026, 11, 15, tzinfo=UTC)
