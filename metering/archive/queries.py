@@ -12,7 +12,7 @@ from metering.events.wire.bodies import unpack_body
 
 _CHUNK = 2_000
 # Bodies can have some megabytes.
-_REQUESTS_AT_ONCE = 200
+_REQUESTS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ _JOURNAL = text(
 
 def iterate_streams(connection: Connection, *, before: datetime) -> Iterator[list[tuple[Any, ...]]]:
     """The streams that can be archived with what arrived before this time, in batches, sorted by key."""
-    for rows in connection.execute(_STREAMS, {"before": before}).partitions():
+    for rows in connection.execute(_STREAMS, {"before": before}).partitions(_CHUNK):
         yield [tuple(row) for row in rows]
 
 
@@ -117,5 +117,5 @@ def iterate_requests(
     Raises:
         zstandard.ZstdError: a stored body is corrupt.
     """
-    for rows in connection.execute(_JOURNAL, {"from_": from_, "before": before}).partitions():
+    for rows in connection.execute(_JOURNAL, {"from_": from_, "before": before}).partitions(_REQUESTS_AT_ONCE):
         yield [(*row[:-1], unpack_body(bytes(row[-1]))) for row in rows]

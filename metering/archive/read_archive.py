@@ -1,11 +1,12 @@
 """Read archives beside the database: which of them it needs to be whole, their requests, and their streams."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection
 
 from metering.archive.columns import JOURNAL_COLUMNS, STREAM_COLUMNS
@@ -21,8 +22,12 @@ from metering.archive.manifest import (
 from metering.archive.parquet_files import has_time, read_rows
 from metering.archive.queries import list_archives
 from metering.core.errors import MeteringError
+from metering.events.events import StreamEnd, StreamStart
 from metering.events.queries import Arrival, JournaledRequest
 from metering.events.wire.bodies import pack_body
+from metering.streams.stream import Delivered, StreamFacts, Winner
+
+_Event = TypeVar("_Event", StreamStart, StreamEnd)
 
 
 class ArchivesMissingError(MeteringError):
@@ -82,6 +87,41 @@ def archived_streams(archive: OpenArchive) -> Iterator[list[dict[str, Any]]]:
     names = [column.name for column in STREAM_COLUMNS]
     for batch in read_rows(archive.folder / STREAMS, STREAM_COLUMNS):
         yield [dict(zip(names, row, strict=True)) for row in batch]
+
+
+def archived_facts(row: Mapping[str, Any]) -> StreamFacts:
+    """The joined facts of a stream of `archived_streams`.
+
+    Raises:
+        msgspec.DecodeError: a column holds a value that no stream can have.
+    """
+    delivered = None
+    if row["delivered_seq"] is not None:
+        delivered = Delivered(
+            row["delivered_seq"], row["delivered_output_tokens"], row["delivered_reasoning_tokens"]
+        )
+    return StreamFacts(
+        customer_id=row["customer_id"],
+        stream_id=row["stream_id"],
+        last_event_at=row["last_event_at"],
+        start=_winner(row, "start", row["started_at"], StreamStart),
+        delivered=delivered,
+        end=_winner(row, "end", row["ended_at"], StreamEnd),
+        clock_ahead_seconds=row["clock_ahead_seconds"],
+    )
+
+
+def _winner(row: Mapping[str, Any], name: str, at: datetime | None, kind: type[_Event]) -> Winner[_Event] | None:
+    if at is None:
+        return None
+    # The attributes as they are: a float would not hold every number in them.
+    key = msgspec.json.encode({"customer_id": row["customer_id"], "stream_id": row["stream_id"], "time": at})
+    return Winner(
+        event=msgspec.json.decode(key[:-1] + b"," + row[f"{name}_data"].encode()[1:], type=kind),
+        fingerprint=row[f"{name}_fingerprint"],
+        conflicting=row[f"{name}_conflicting"],
+        received_at=row[f"{name}_received_at"],
+    )
 
 
 def has_archived_request_at(archives: Sequence[OpenArchive], received_at: datetime) -> bool:

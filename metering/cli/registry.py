@@ -146,7 +146,7 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
     "verify": _command(
         "verify:verify_command",
         MONEY,
-        "Recompute a receipt's usage, lines and sums.",
+        "Recompute a receipt's usage, lines and sums, or an archive's streams from its events.",
         "verify acme 01J9",
     ),
     "rates": _group(

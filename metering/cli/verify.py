@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from metering.audit.receipt import Check
 from metering.audit.receipt_document import UnreadableReceiptError, verify_document
 from metering.cli.options import AsJson
 from metering.server.terminal.output import fail, show
@@ -13,19 +14,27 @@ from metering.server.terminal.output import fail, show
 
 def verify_command(
     receipt: Annotated[
-        str, typer.Argument(metavar="RECEIPT|CUSTOMER", help="A receipt file, or the customer of a stream.")
+        str,
+        typer.Argument(
+            metavar="RECEIPT|ARCHIVE|CUSTOMER",
+            help="A receipt file, the folder of an archive, or the customer of a stream.",
+        ),
     ],
     stream_id: Annotated[
         str | None, typer.Argument(metavar="[STREAM]", help="The stream's ID, whose receipt is made now.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute a receipt's usage, lines and sums.
+    """Recompute a receipt's usage, lines and sums, or an archive's streams from its events.
 
-    A receipt file (from `metering streams receipt`, or GET /v1/streams/…/receipt) needs no database. With a
-    customer and a stream, the receipt is made from the database first. Exit code 2: a check fails.
+    An archive (from `metering archive write`) and a receipt file (from `metering streams receipt`, or
+    GET /v1/streams/…/receipt) need no database. With a customer and a stream, the receipt is made from the
+    database first. Exit code 2: a check fails.
     """
-    checks = verify_document(_read(Path(receipt)) if stream_id is None else _made(receipt, stream_id))
+    if stream_id is None and Path(receipt).is_dir():
+        checks = _archive(Path(receipt))
+    else:
+        checks = verify_document(_read(Path(receipt)) if stream_id is None else _made(receipt, stream_id))
     rows = [
         {"check": check.name, "result": "failed" if check.fault else "ok", "fault": check.fault}
         for check in checks
@@ -35,7 +44,7 @@ def verify_command(
         rows = [{**row, "fault": row["fault"] or "ok"} for row in rows]
     show(rows, as_json=as_json, empty="")
     if any(check.fault for check in checks):
-        fail("the receipt is not consistent: see the checks above")
+        fail("it is not consistent: see the checks above")
         raise typer.Exit(2)
 
 
@@ -46,6 +55,11 @@ def _read(file: Path) -> bytes:
         raise UnreadableReceiptError(
             f"{file}: {error.strerror}; for a stream, give its customer and its ID"
         ) from error
+
+
+def _archive(folder: Path) -> list[Check]:
+    found: list[Check] = import_module("metering.audit.verify_archive").verify_archive(folder)
+    return found
 
 
 def _made(customer_id: str, stream_id: str) -> bytes:

@@ -10,7 +10,6 @@ from sqlalchemy import text
 
 from metering.archive.manifest import DamagedArchiveError, read_manifest
 from metering.archive.queries import list_archives
-from metering.archive.read_archive import ArchivesMissingError
 from metering.archive.restore_archive import NotArchivedError, Restored
 from metering.archive.write_archive import ArchiveRefusedError
 from metering.core.folders import FolderError
@@ -25,8 +24,7 @@ from metering.ledger.queries.charges import BillFilter
 from metering.ledger.queries.streams import get_stream
 from metering.streams.settlement import State
 from metering.streams.store.archived import StreamArchivedError
-from tests.archive.archives import SEPTEMBER, Archives
-from tests.builders import Books
+from tests.builders.archives import SEPTEMBER, Archives
 from tests.builders.events import NOW, end
 
 MONEY = (
@@ -38,11 +36,6 @@ MONEY = (
     "invoice_lines",
     "billing_periods",
 )
-
-
-@pytest.fixture
-def archives(filed: Books, tmp_path: Path) -> Archives:
-    return Archives(filed, tmp_path)
 
 
 def _streams(archives: Archives) -> set[str]:
@@ -286,37 +279,3 @@ def test_a_stream_with_a_late_event_is_told_in_the_backlog_with_what_to_do(archi
     assert item.fix == (
         "`metering archive restore FOLDER --stream acme/first`, then the stream is billed again by itself"
     )
-
-
-def test_a_corrupted_mark_of_an_archived_stream_is_found(archives: Archives) -> None:
-    archives.move("2026-09")
-    with transaction(archives.owner) as connection:
-        connection.execute(text("DELETE FROM archived_streams WHERE stream_id = 'first'"))
-    assert archives.books.audit() == [
-        ("charges", "acme/first", "the stream is neither stored nor archived"),
-        ("archives", "2026-09", "stream_count: stored 2, derived 1"),
-    ]
-    with transaction(archives.owner) as connection:
-        connection.execute(
-            text(
-                "INSERT INTO archived_streams (customer_id, stream_id, archive_id)"
-                " VALUES ('acme', 'first', '2026-09'), ('acme', 'x', '2026-09')"
-            )
-        )
-    assert (
-        "archived_streams",
-        "acme/x",
-        "the stream is archived, and no charge is booked",
-    ) in archives.books.audit()
-    with transaction(archives.owner) as connection:
-        connection.execute(text("DELETE FROM archived_streams WHERE stream_id = 'x'"))
-
-
-def test_the_folders_of_all_archives_are_needed_to_audit_them(archives: Archives) -> None:
-    archives.write("2026-09")
-    with pytest.raises(ArchivesMissingError, match="nothing of 2026-09 was removed"):
-        archives.books.audit(archives=[archives.folder("2026-09")])
-    archives.remove("2026-09")
-    archives.move("2026-10")
-    with pytest.raises(ArchivesMissingError, match="2026-09 too"):
-        archives.books.audit(archives=[archives.folder("2026-10")])
