@@ -45,6 +45,7 @@ from metering.prices.price_book import PriceBook
 from metering.streams.resolutions import Resolution as StoredResolution
 from metering.streams.resolutions import ResolutionAction
 from metering.streams.settlement import NEEDS_PERSON, State
+from metering.streams.store.archived import StreamArchivedError
 from metering.streams.stream import billable_usage
 
 _RESOLUTION = "/resolution"
@@ -305,7 +306,7 @@ def read_backlog_stream(
     "/streams/{customer_id}/{stream_id:id}/resolution", operation_id="resolveStream", summary="Resolve a stream"
 )
 @needs(Scope.CORRECTIONS_WRITE)
-@raises(UnknownStreamError, NotInBacklogError, InvalidResolutionError, StreamChangedError)
+@raises(StreamArchivedError, UnknownStreamError, NotInBacklogError, InvalidResolutionError, StreamChangedError)
 def write_resolution(
     stream: Annotated[tuple[str, str], Depends(stream_key_before(_RESOLUTION))],
     given: ResolutionInput,
