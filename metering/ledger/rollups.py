@@ -45,6 +45,11 @@ MONTHLY = (
 ROLLUPS = (*HOURLY, *DAILY, *MONTHLY)
 # All others can be summed from this one.
 DETAILED = HOURLY[-1]
+# This one keeps sums by the quarter of an hour, each at the middle of its quarter: days of zones that are offset
+# by half an hour begin at one. A row at the start of an hour is of an earlier release, and of the whole hour.
+QUARTERED = HOURLY[0]
+QUARTER_MINUTES = 15
+MIDDLE_OF_QUARTER = "hour + quarter * interval '15 minutes' + interval '7.5 minutes'"
 
 
 def narrowest(rollups: Sequence[Rollup], *, dimensions: Collection[str]) -> Rollup:

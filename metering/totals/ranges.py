@@ -20,7 +20,7 @@ class Granularity(StrEnum):
 Range = tuple[datetime, datetime]
 
 # The greatest length of each unit.
-_HOUR, _DAY, _MONTH = timedelta(hours=1), timedelta(days=1), timedelta(days=31)
+_QUARTER, _HOUR, _DAY, _MONTH = timedelta(minutes=15), timedelta(hours=1), timedelta(days=1), timedelta(days=31)
 _TICK = timedelta(microseconds=1)
 
 
@@ -44,11 +44,15 @@ def utc_ranges(from_: datetime, to: datetime, granularity: Granularity) -> dict[
 
 
 class Unit(StrEnum):
-    """The source that a stretch is summed from. PENDING are sums not rolled up yet, by whole hours."""
+    """The source that a stretch is summed from. PENDING are sums not rolled up yet, by whole hours.
+
+    A stretch of QUARTERS lies within an hour: it has sums of its own, or is read from the bills as well.
+    """
 
     DAYS = "days"
     HOURS = "hours"
     PENDING = "pending"
+    QUARTERS = "quarters"
     BILLS = "bills"
 
 
@@ -64,14 +68,13 @@ class Stretch:
 def zoned_stretches(from_: datetime, to: datetime, granularity: Granularity, zone: ZoneInfo) -> list[Stretch]:
     """The stretches of a range by days or months of a time zone; no row lies in two stretches.
 
-    Where a day or month starts within a UTC hour, as in zones offset by half an hour, that hour is read from its
-    bills.
+    Where a day or month starts within a UTC hour, as in zones offset by half an hour, that hour has quarters.
     """
     stretches: dict[Unit, list[Stretch]] = {unit: [] for unit in Unit}
     for begin, end in _buckets(from_, to, granularity, zone):
         for each in _stretches_of(begin, end):
             before = stretches[each.unit]
-            if before and before[-1].to == each.from_:
+            if before and before[-1].to == each.from_ and each.unit is not Unit.QUARTERS:
                 before[-1] = Stretch(each.unit, before[-1].from_, each.to)
             elif each.from_ < each.to:
                 before.append(each)
@@ -144,15 +147,26 @@ def _end_of_bucket(at: datetime, granularity: Granularity, zone: ZoneInfo) -> da
 def _stretches_of(begin: datetime, end: datetime) -> Iterator[Stretch]:
     hours = _whole(begin, end, _hour, _HOUR)
     if hours is None:
-        yield Stretch(Unit.BILLS, begin, end)
+        yield from _parts_of_hours(begin, end)
         return
     days = _whole(*hours, _day, _DAY) or (hours[1], hours[1])
-    yield Stretch(Unit.BILLS, begin, hours[0])
+    yield from _parts_of_hours(begin, hours[0])
     yield Stretch(Unit.HOURS, hours[0], days[0])
     yield Stretch(Unit.DAYS, *days)
     yield Stretch(Unit.HOURS, days[1], hours[1])
-    yield Stretch(Unit.BILLS, hours[1], end)
+    yield from _parts_of_hours(hours[1], end)
     yield Stretch(Unit.PENDING, *hours)
+
+
+def _parts_of_hours(begin: datetime, end: datetime) -> Iterator[Stretch]:
+    """Whole quarters, hour by hour, and the bills before and after them."""
+    while begin < end:
+        to = min(_hour(begin) + _HOUR, end)
+        quarters = _whole(begin, to, _quarter, _QUARTER) or (to, to)
+        yield Stretch(Unit.BILLS, begin, quarters[0])
+        yield Stretch(Unit.QUARTERS, *quarters)
+        yield Stretch(Unit.BILLS, quarters[1], to)
+        begin = to
 
 
 def _months_after(day: date, months: int) -> date:
@@ -170,6 +184,10 @@ def _whole(
         begin = floor(begin + longest)
     end = floor(to)
     return (begin, end) if begin <= end else None
+
+
+def _quarter(moment: datetime) -> datetime:
+    return moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0)
 
 
 def _hour(moment: datetime) -> datetime:

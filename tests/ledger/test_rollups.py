@@ -13,47 +13,23 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, text
 
 from metering.db.engine import transaction
-from metering.events.events import Inlet, Outcome, UsageSource
-from metering.events.usage import Usage, UsageKind
 from metering.ledger.rollups import DAILY, DETAILED, DIMENSIONS, HOURLY, MONTHLY, ROLLUPS, narrowest
 from metering.ledger.store.rollups import BillChange, add_to_totals, roll_up_totals
-from metering.prices.cancel_policies import CancelPolicy
-from metering.prices.rating import ChargeLine
 from metering.streams.accrue_streams import Accrual
 from metering.streams.bill import Bill
 from metering.totals.queries.orders import Order
 from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
 from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
+from tests.builders.bills import bill_at
 
 NARROWED = [(Group.OUTCOME, "cancelled"), (Group.API_KEY_ID, ""), (Group.RETRY, "true"), (Group.MODEL, "m1")]
 T0 = datetime(2026, 10, 28, tzinfo=UTC)
 
 
 def bill(rng: random.Random) -> Bill:
-    tokens = rng.randrange(1, 1000)
-    rate = Decimal(rng.randrange(1, 10_000)) / 1000
-    line = ChargeLine(kind=UsageKind.INPUT, quantity=tokens, usd_per_million=rate, usd_cents=rate * tokens)
     # At hours, so that no bill lies in a part of an hour, which only charges could tell.
-    ended_at = T0 + timedelta(hours=rng.randrange(24 * 40))
-    return Bill(
-        outcome=rng.choice([Outcome.COMPLETED, Outcome.CANCELLED]),
-        provider=rng.choice(["openai", "anthropic"]),
-        model=rng.choice(["m1", "m2"]),
-        response_model=None,
-        api_key_id=rng.choice([None, "k1"]),
-        started_at=ended_at,
-        ended_at=ended_at,
-        usage=Usage(input_tokens=tokens),
-        usage_source=rng.choice([UsageSource.PROVIDER, UsageSource.ESTIMATE]),
-        input_unknown=False,
-        cancel_policy=CancelPolicy.DELIVERED,
-        rate_card_id="rc",
-        rated_model="m",
-        retry_of=rng.choice([None, None, "s0"]),
-        inlet=rng.choice([Inlet.EVENTS, Inlet.EVENTS, Inlet.OTLP]),
-        lines=(line,),
-    )
+    return bill_at(rng, T0 + timedelta(hours=rng.randrange(24 * 40)))
 
 
 def book(engine: Engine, changes: list[BillChange]) -> None:
@@ -260,7 +236,11 @@ def test_rolled_up_tables_agree_with_each_other_and_nothing_is_left(engine: Engi
         for rollup in ROLLUPS:
             names = ", ".join(rollup.dimensions)
             places = ", ".join(str(place + 1) for place in range(len(rollup.dimensions) + 1))
-            stored = f"SELECT {rollup.bucket}, {names}, usd_cents, stream_count FROM {rollup.table}"
+            stored = (
+                f"SELECT date_trunc('{rollup.bucket}', {rollup.bucket}), {names},"
+                " sum(usd_cents), sum(stream_count)"
+                f" FROM {rollup.table} GROUP BY {places}"
+            )
             by_hour = (
                 f"SELECT date_trunc('{rollup.bucket}', hour), {names}, sum(usd_cents), sum(stream_count)"
                 f" FROM {DETAILED.table} GROUP BY {places}"

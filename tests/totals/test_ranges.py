@@ -97,15 +97,28 @@ def test_what_is_pending_is_looked_for_in_all_whole_hours(
     [
         ("UTC", {Unit.DAYS}),
         ("Europe/Berlin", {Unit.HOURS, Unit.DAYS}),
-        ("Asia/Kathmandu", set(Unit) - {Unit.PENDING}),
+        ("Asia/Kathmandu", {Unit.QUARTERS, Unit.HOURS, Unit.DAYS}),
     ],
 )
-def test_a_month_is_read_from_days_hours_where_a_zone_is_off_and_bills_where_it_is_off_by_less(
+def test_a_month_is_read_from_days_hours_where_a_zone_is_off_and_quarters_where_it_is_off_by_less(
     zone: str, units: set[Unit]
 ) -> None:
     begin, end = (datetime(2026, month, 1, tzinfo=ZoneInfo(zone)).astimezone(UTC) for month in (6, 7))
     found = zoned_stretches(begin, end, Granularity.MONTH, ZoneInfo(zone))
     assert {each.unit for each in found} - {Unit.PENDING} == units
+
+
+@given(RANGES, ZONES.map(ZoneInfo), TIMED)
+def test_quarters_are_whole_and_lie_within_an_hour_and_bills_are_read_for_less_than_one(
+    asked: list[datetime], zone: ZoneInfo, granularity: Granularity
+) -> None:
+    for each in zoned_stretches(*asked, granularity, zone):
+        if each.unit is Unit.QUARTERS:
+            assert not (each.from_ - datetime(1970, 1, 1, tzinfo=UTC)) % timedelta(minutes=15)
+            assert not (each.to - each.from_) % timedelta(minutes=15)
+            assert each.to - each.from_.replace(minute=0) <= timedelta(hours=1)
+        elif each.unit is Unit.BILLS:
+            assert each.to - each.from_ < timedelta(minutes=30)
 
 
 @given(RANGES, ZONES.map(ZoneInfo), TIMED)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from metering.audit.difference import Check, Difference, rows_that_differ
 from metering.events.usage import COUNTERS
-from metering.ledger.rollups import DETAILED, DIMENSIONS, ROLLUPS, SUMS, Rollup
+from metering.ledger.rollups import DETAILED, DIMENSIONS, QUARTERED, ROLLUPS, SUMS, Rollup
 from metering.totals.queries.edges import edge_bills
 
 _SUMMED = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
@@ -54,19 +54,39 @@ _NEWEST_BILLS = f"""
           ORDER BY customer_id, stream_id, revision DESC) AS newest
     WHERE NOT taken_back AND ended_at >= :begin AND ended_at < :end
 """
-_DERIVED_HOURS = f"""
-    SELECT {", ".join(_HOURLY_KEY)}, {_SUMMED} FROM (
-        SELECT customer_id, date_trunc('hour', ended_at) AS hour, provider, model,
-               coalesce(api_key_id, '') AS api_key_id, outcome, usage_source,
-               CASE WHEN retry_of IS NULL THEN 'false' ELSE 'true' END AS retry, inlet,
-               1 AS stream_count, {", ".join(f"coalesce({name}, 0) AS {name}" for name in COUNTERS)}, usd_cents,
-               upstream_usd_cents
-        FROM ({_NEWEST_BILLS}) AS bills
+_BOOKED = f"""
+    SELECT customer_id, ended_at AS at, date_trunc('hour', ended_at) AS hour, provider, model,
+           coalesce(api_key_id, '') AS api_key_id, outcome, usage_source,
+           CASE WHEN retry_of IS NULL THEN 'false' ELSE 'true' END AS retry, inlet,
+           1 AS stream_count, {", ".join(f"coalesce({name}, 0) AS {name}" for name in COUNTERS)}, usd_cents,
+           upstream_usd_cents
+    FROM ({_NEWEST_BILLS}) AS bills
+    UNION ALL
+    SELECT customer_id, filed_at, date_trunc('hour', filed_at), provider, model, api_key_id, outcome, usage_source,
+           retry, inlet, 0, {", ".join("0" for _ in COUNTERS)}, usd_cents, 0
+    FROM manual_adjustments WHERE filed_at >= :begin AND filed_at < :end
+"""
+_DERIVED_HOURS = f"SELECT {', '.join(_HOURLY_KEY)}, {_SUMMED} FROM ({_BOOKED}) AS booked {_BY_HOURLY_KEY}"
+# Hours that an earlier release summed as a whole have no quarters.
+_QUARTERS_KEY = ("quarter", *QUARTERED.dimensions)
+_QUARTERS_COLUMNS = ", ".join((*QUARTERED.dimensions, *SUMS))
+_IN_QUARTERS = """hour NOT IN (
+    SELECT hour FROM totals_hourly_by_model WHERE hour = date_trunc('hour', hour)
+    UNION ALL SELECT hour FROM totals_pending WHERE quarter IS NULL)"""
+_STORED_QUARTERS = f"""
+    SELECT {", ".join(_QUARTERS_KEY)}, {_SUMMED} FROM (
+        SELECT hour AS quarter, date_trunc('hour', hour) AS hour, {_QUARTERS_COLUMNS} FROM totals_hourly_by_model
+        WHERE hour >= :begin AND hour < :end
         UNION ALL
-        SELECT customer_id, date_trunc('hour', filed_at), provider, model, api_key_id, outcome, usage_source,
-               retry, inlet, 0, {", ".join("0" for _ in COUNTERS)}, usd_cents, 0
-        FROM manual_adjustments WHERE filed_at >= :begin AND filed_at < :end
-    ) AS booked {_BY_HOURLY_KEY}
+        SELECT hour + make_interval(mins => quarter * 15) + interval '450 s', hour, {_QUARTERS_COLUMNS}
+        FROM totals_pending WHERE hour >= :begin AND hour < :end
+    ) AS quarters WHERE {_IN_QUARTERS} GROUP BY {", ".join(_QUARTERS_KEY)}
+"""
+_DERIVED_QUARTERS = f"""
+    SELECT {", ".join(_QUARTERS_KEY)}, {_SUMMED} FROM (
+        SELECT date_bin('15 minutes', at, hour) + interval '450 s' AS quarter, hour, {_QUARTERS_COLUMNS}
+        FROM ({_BOOKED}) AS booked
+    ) AS quarters WHERE {_IN_QUARTERS} GROUP BY {", ".join(_QUARTERS_KEY)}
 """
 
 
@@ -74,6 +94,12 @@ def check_hourly_totals(connection: Connection, begin: datetime, end: datetime) 
     """The totals of an hour are the sums of the newest bills that ended in it and of its manual adjustments."""
     query = _compare(_STORED_HOURS, _DERIVED_HOURS, _HOURLY_KEY)
     return rows_that_differ(connection, DETAILED.table, query, begin, end)
+
+
+def check_quarters(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
+    """The totals of a quarter of an hour are the sums of what ended in it."""
+    query = _compare(_STORED_QUARTERS, _DERIVED_QUARTERS, _QUARTERS_KEY)
+    return rows_that_differ(connection, QUARTERED.table, query, begin, end)
 
 
 def check_edge_bills(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
@@ -98,8 +124,10 @@ def _rollup_queries(rollup: Rollup) -> tuple[str, str]:
     columns = [bucket if name == rollup.bucket else name for name in rollup.key]
     places = ", ".join(str(place + 1) for place in range(len(columns)))
     stored = f"""
-        SELECT {", ".join((*rollup.key, *SUMS))} FROM {rollup.table}
-        WHERE {rollup.bucket} {within} AND {rollup.bucket} < :end
+        SELECT {", ".join(columns)}, {_SUMMED} FROM (
+            SELECT {", ".join((*rollup.key, *SUMS)).replace(rollup.bucket, f"{rollup.bucket} AS hour", 1)}
+            FROM {rollup.table} WHERE {rollup.bucket} {within} AND {rollup.bucket} < :end
+        ) AS summed GROUP BY {places}
     """
     derived = f"""
         SELECT {", ".join(columns)}, {_SUMMED} FROM totals_hourly
@@ -109,4 +137,4 @@ def _rollup_queries(rollup: Rollup) -> tuple[str, str]:
     return stored, derived
 
 
-TOTAL_CHECKS: tuple[Check, ...] = (check_hourly_totals, check_edge_bills, check_rollups)
+TOTAL_CHECKS: tuple[Check, ...] = (check_hourly_totals, check_quarters, check_edge_bills, check_rollups)

@@ -18,12 +18,22 @@ from metering.db.engine import transaction
 from metering.db.locks import Lock, try_to_take
 from metering.db.rows import copy_rows, moment
 from metering.events.usage import COUNTERS, USUAL_COUNTERS, Quantity
-from metering.ledger.rollups import DIMENSIONS, PLAIN_SUMS, ROLLUPS, SPARSE_SUMS, SUMS, Rollup
+from metering.ledger.rollups import (
+    DIMENSIONS,
+    MIDDLE_OF_QUARTER,
+    PLAIN_SUMS,
+    QUARTER_MINUTES,
+    QUARTERED,
+    ROLLUPS,
+    SPARSE_SUMS,
+    SUMS,
+    Rollup,
+)
 from metering.streams.bill import Bill
 from metering.streams.retries import NO_RETRY, RETRY
 
-# (customer_id, hour, provider, model, api_key_id, outcome, usage_source, retry, inlet).
-TotalKey = tuple[str, str, str, str, str, str, str, str, str]
+# (customer_id, hour, quarter, provider, model, api_key_id, outcome, usage_source, retry, inlet).
+TotalKey = tuple[str, str, int, str, str, str, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +78,14 @@ class _Sum:
         return (*plain, *sparse, self.upstream_usd_cents or None)
 
 
-_KEY = f"customer_id, hour, {', '.join(DIMENSIONS[1:])}"
-_PLAIN_LENGTH = 1 + len(DIMENSIONS) + len(PLAIN_SUMS)
+_KEY = f"customer_id, hour, quarter, {', '.join(DIMENSIONS[1:])}"
+_PLAIN_LENGTH = 2 + len(DIMENSIONS) + len(PLAIN_SUMS)
 _COPY_PLAIN = f"COPY totals_pending ({_KEY}, {', '.join(PLAIN_SUMS)}) FROM STDIN"
 _COPY_PENDING = f"COPY totals_pending ({_KEY}, {', '.join((*PLAIN_SUMS, *SPARSE_SUMS))}) FROM STDIN"
 
 
 def add_to_totals(connection: Connection, changes: Iterable[BillChange]) -> None:
-    """Subtract each bill `before` from its hour and add the bill `after` to its hour."""
+    """Subtract each bill `before` from its quarter of an hour, and add the bill `after` to its own."""
     sums: dict[TotalKey, _Sum] = {}
     for change in changes:
         for bill, sign in ((change.before, -1), (change.after, 1)):
@@ -104,13 +114,14 @@ def add_amount_to_totals(
 ) -> None:
     """Add an amount that is not in a bill: it counts no stream and no usage."""
     values = [dimensions[name] for name in DIMENSIONS[1:]]
-    row = (customer_id, _hour(at), *values, 0, *[0] * USUAL_COUNTERS, usd_cents)
+    row = (customer_id, *_quarter(at), *values, 0, *[0] * USUAL_COUNTERS, usd_cents)
     copy_rows(connection, _COPY_PLAIN, [row])
 
 
-def _hour(at: datetime) -> str:
+def _quarter(at: datetime) -> tuple[str, int]:
+    """The hour of a time, and the number of its quarter."""
     utc = at.astimezone(UTC)
-    return _hour_of(utc.year, utc.month, utc.day, utc.hour)
+    return _hour_of(utc.year, utc.month, utc.day, utc.hour), utc.minute // QUARTER_MINUTES
 
 
 @lru_cache
@@ -131,7 +142,7 @@ def _dimensions(bill: Bill) -> tuple[str, str, str, str, str, str, str]:
 
 
 def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) -> None:
-    key: TotalKey = (customer_id, _hour(bill.ended_at), *_dimensions(bill))
+    key: TotalKey = (customer_id, *_quarter(bill.ended_at), *_dimensions(bill))
     total = sums.get(key)
     if total is None:
         total = sums[key] = _Sum(0, [0] * USUAL_COUNTERS, ZERO)
@@ -146,6 +157,8 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
 
 def _add_to(rollup: Rollup, taken: str) -> str:
     columns = {"day": "date_trunc('day', hour)", "month": "date_trunc('month', hour)"}
+    if rollup is QUARTERED:
+        columns["hour"] = f"coalesce({MIDDLE_OF_QUARTER}, hour)"
     key = ", ".join(rollup.key)
     return f"""
         INSERT INTO {rollup.table} AS t ({key}, {", ".join(SUMS)})

@@ -20,6 +20,7 @@ from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
 from metering.totals.queries.moved_months import moved_rows, parameters_of, with_moved
 from metering.totals.queries.orders import BY_CHANGE, BY_COST, Order, after_position, ordered_by
+from metering.totals.queries.quarters import WITH_QUARTERS, quarter_rows, stretches_of_bills
 from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
 from metering.totals.ranges import (
     Granularity,
@@ -139,7 +140,7 @@ _COMPARED_PREFIX = "compared_"
 
 
 def _with(connection: Connection, question: TotalsQuestion, parameters: dict[str, Any]) -> str:
-    """The definitions that the rows of `months` need; adds their parameters."""
+    """The definitions that the rows of `months` and of quarters need; adds the parameters of `months`."""
     found = []
     final, compared = (question.from_, question.to), question.compared
     for months, range_, prefix in (
@@ -149,6 +150,8 @@ def _with(connection: Connection, question: TotalsQuestion, parameters: dict[str
         if months is not None and range_ is not None:
             found.append(with_moved(range_, months, prefix=prefix))
             parameters |= parameters_of(connection, months, prefix=prefix)
+    if _zone_of(question) is not None:
+        found.append(WITH_QUARTERS)
     return f"WITH {', '.join(found)}" if found else ""
 
 
@@ -250,8 +253,9 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
         (hourly.table, hourly.bucket, Unit.HOURS),
         ("totals_pending", "hour", Unit.PENDING),
     )
-    bills = edge_bills(within=_in_stretch, joined=f"{_stretches(Unit.BILLS)} ON true")
+    bills = edge_bills(within=_in_stretch, joined=f"JOIN ({stretches_of_bills(hourly)}) AS stretch ON true")
     return [
+        *quarter_rows(hourly, keys=lambda column: _keys(question, column), measures=_FINAL, only=_only(question)),
         *(
             f"""
             SELECT {_keys(question, bucket)}, {_FINAL}
