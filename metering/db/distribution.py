@@ -68,6 +68,7 @@ _COORDINATOR = (
     "audit_log",
     "audit_log_head",
     "totals_hourly_by_model",
+    "totals_quarterly_by_model",
     "totals_daily_by_model",
     "totals_rolled_up",
     "invoice_numbers",

@@ -45,11 +45,12 @@ MONTHLY = (
 ROLLUPS = (*HOURLY, *DAILY, *MONTHLY)
 # All others can be summed from this one.
 DETAILED = HOURLY[-1]
-# This one keeps sums by the quarter of an hour, each at the middle of its quarter: days of zones that are offset
-# by half an hour begin at one. A row at the start of an hour is of an earlier release, and of the whole hour.
+# Days of zones that are offset by half an hour begin at a quarter of an hour, so these sums are kept by quarters, too.
+# Rows by the hour are then a microsecond after it: those at its start are of an earlier release, without quarters.
 QUARTERED = HOURLY[0]
+QUARTERLY_BY_MODEL = Rollup("totals_quarterly_by_model", "quarter", QUARTERED.dimensions)
 QUARTER_MINUTES = 15
-MIDDLE_OF_QUARTER = "hour + quarter * interval '15 minutes' + interval '7.5 minutes'"
+START_OF_QUARTER = "hour + quarter * interval '15 minutes'"
 
 
 def narrowest(rollups: Sequence[Rollup], *, dimensions: Collection[str]) -> Rollup:

@@ -1,4 +1,4 @@
-"""Pending sums say in which quarter of an hour they are, for days of zones that are offset by half an hour."""
+"""Sums by the quarter of an hour, for days of zones that are offset by half an hour."""
 
 from alembic import op
 
@@ -7,11 +7,21 @@ down_revision = "0030_archives"
 branch_labels = None
 depends_on = None
 
-# Sums of older code have no quarter: where a day begins within their hour, it is read from the bills.
+# Sums of older code have no quarters: where a day begins within their hour, it is read from the bills.
 OLDEST_CODE = "0017_compatible"
 
 PENDING = "ALTER TABLE totals_pending ADD COLUMN quarter smallint CHECK (quarter BETWEEN 0 AND 3)"
 
+# As `totals_hourly_by_model`, whose rows are a microsecond after the hour if their quarters are here.
+QUARTERLY = """
+CREATE TABLE totals_quarterly_by_model (LIKE totals_hourly_by_model INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
+    WITH (fillfactor = 80);
+ALTER TABLE totals_quarterly_by_model RENAME COLUMN hour TO quarter;
+ALTER TABLE totals_quarterly_by_model ADD PRIMARY KEY (quarter, provider, model, outcome, usage_source);
+GRANT SELECT, INSERT, UPDATE ON totals_quarterly_by_model TO metering_service;
+"""
+
 
 def upgrade() -> None:
-    op.execute(PENDING)
+    for statements in (PENDING, QUARTERLY):
+        op.execute(statements)

@@ -84,9 +84,9 @@ def test_the_audit_finds_a_sum_in_the_wrong_quarter(books: Books) -> None:
     books.receive([start(), end()], at=NOW)
     books.finalize()
     roll_up_totals(books.service.engine)
-    move = "UPDATE totals_hourly_by_model SET hour = hour {} interval '15 minutes'"
+    move = "UPDATE totals_quarterly_by_model SET quarter = quarter {} interval '15 minutes'"
     with transaction(books.service.engine) as connection:
         connection.execute(text(move.format("+")))
-    assert {table for table, _, _ in books.audit()} == {"totals_hourly_by_model"}
+    assert {table for table, _, _ in books.audit()} == {"totals_quarterly_by_model"}
     with transaction(books.service.engine) as connection:
         connection.execute(text(move.format("-")))

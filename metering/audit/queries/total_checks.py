@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from metering.audit.difference import Check, Difference, rows_that_differ
 from metering.events.usage import COUNTERS
-from metering.ledger.rollups import DETAILED, DIMENSIONS, QUARTERED, ROLLUPS, SUMS, Rollup
+from metering.ledger.rollups import DETAILED, DIMENSIONS, QUARTERLY_BY_MODEL, ROLLUPS, SUMS, Rollup
 from metering.totals.queries.edges import edge_bills
 
 _SUMMED = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
@@ -68,23 +68,23 @@ _BOOKED = f"""
 """
 _DERIVED_HOURS = f"SELECT {', '.join(_HOURLY_KEY)}, {_SUMMED} FROM ({_BOOKED}) AS booked {_BY_HOURLY_KEY}"
 # Hours that an earlier release summed as a whole have no quarters.
-_QUARTERS_KEY = ("quarter", *QUARTERED.dimensions)
-_QUARTERS_COLUMNS = ", ".join((*QUARTERED.dimensions, *SUMS))
+_QUARTERS_KEY = ("quarter", *QUARTERLY_BY_MODEL.dimensions)
+_QUARTERS_COLUMNS = ", ".join((*QUARTERLY_BY_MODEL.dimensions, *SUMS))
 _IN_QUARTERS = """hour NOT IN (
     SELECT hour FROM totals_hourly_by_model WHERE hour = date_trunc('hour', hour)
     UNION ALL SELECT hour FROM totals_pending WHERE quarter IS NULL)"""
 _STORED_QUARTERS = f"""
     SELECT {", ".join(_QUARTERS_KEY)}, {_SUMMED} FROM (
-        SELECT hour AS quarter, date_trunc('hour', hour) AS hour, {_QUARTERS_COLUMNS} FROM totals_hourly_by_model
-        WHERE hour >= :begin AND hour < :end
+        SELECT quarter, date_trunc('hour', quarter) AS hour, {_QUARTERS_COLUMNS} FROM totals_quarterly_by_model
+        WHERE quarter >= :begin AND quarter < :end
         UNION ALL
-        SELECT hour + make_interval(mins => quarter * 15) + interval '450 s', hour, {_QUARTERS_COLUMNS}
+        SELECT hour + make_interval(mins => quarter * 15), hour, {_QUARTERS_COLUMNS}
         FROM totals_pending WHERE hour >= :begin AND hour < :end
     ) AS quarters WHERE {_IN_QUARTERS} GROUP BY {", ".join(_QUARTERS_KEY)}
 """
 _DERIVED_QUARTERS = f"""
     SELECT {", ".join(_QUARTERS_KEY)}, {_SUMMED} FROM (
-        SELECT date_bin('15 minutes', at, hour) + interval '450 s' AS quarter, hour, {_QUARTERS_COLUMNS}
+        SELECT date_bin('15 minutes', at, hour) AS quarter, hour, {_QUARTERS_COLUMNS}
         FROM ({_BOOKED}) AS booked
     ) AS quarters WHERE {_IN_QUARTERS} GROUP BY {", ".join(_QUARTERS_KEY)}
 """
@@ -99,7 +99,7 @@ def check_hourly_totals(connection: Connection, begin: datetime, end: datetime) 
 def check_quarters(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:
     """The totals of a quarter of an hour are the sums of what ended in it."""
     query = _compare(_STORED_QUARTERS, _DERIVED_QUARTERS, _QUARTERS_KEY)
-    return rows_that_differ(connection, QUARTERED.table, query, begin, end)
+    return rows_that_differ(connection, QUARTERLY_BY_MODEL.table, query, begin, end)
 
 
 def check_edge_bills(connection: Connection, begin: datetime, end: datetime) -> Iterator[Difference]:

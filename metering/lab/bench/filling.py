@@ -1,7 +1,7 @@
 """Fills a database with millions of rows, as months of use would, in seconds to minutes."""
 
 from metering.lab.bench.stage import Stage
-from metering.ledger.rollups import DETAILED, ROLLUPS, SPARSE_SUMS, SUMS
+from metering.ledger.rollups import DETAILED, QUARTERED, QUARTERLY_BY_MODEL, ROLLUPS, SPARSE_SUMS, SUMS
 
 # Finalized streams as ingest and finalizer leave them; their ids are random hex, like UUIDs.
 _STREAMS = """
@@ -75,6 +75,12 @@ def fill_charges(stage: Stage, charges: int) -> None:
         f" GROUP BY {places}"
     )
     fill_rollups(stage)
+    quarters = ", ".join(QUARTERLY_BY_MODEL.key).replace("quarter", "date_bin('15 minutes', ended_at, 'epoch')")
+    places = ", ".join(str(place + 1) for place in range(len(QUARTERLY_BY_MODEL.key)))
+    stage.execute(
+        f"INSERT INTO {QUARTERLY_BY_MODEL.table} ({', '.join((*QUARTERLY_BY_MODEL.key, *SUMS))})"
+        f" SELECT {quarters}, {_SUMMED} FROM charges GROUP BY {places}"
+    )
     stage.execute(
         "INSERT INTO customers (customer_id, created_at)"
         " SELECT DISTINCT customer_id, now() FROM totals_monthly_by_customer"
@@ -84,12 +90,15 @@ def fill_charges(stage: Stage, charges: int) -> None:
 
 
 def fill_rollups(stage: Stage) -> None:
-    """Fill the less detailed, daily and monthly sums from `totals_hourly`."""
+    """Fill the less detailed, daily and monthly sums from `totals_hourly`; those of quarters come from charges."""
     sums = ", ".join(f"sum({name})" for name in SUMS)
     for rollup in ROLLUPS:
         if rollup is DETAILED:
             continue
-        key = ", ".join(rollup.key).replace(rollup.bucket, f"date_trunc('{rollup.bucket}', hour)")
+        start = f"date_trunc('{rollup.bucket}', hour)"
+        if rollup is QUARTERED:
+            start += " + interval '1 microsecond'"
+        key = ", ".join(rollup.key).replace(rollup.bucket, start)
         places = ", ".join(str(place + 1) for place in range(len(rollup.key)))
         stage.execute(
             f"INSERT INTO {rollup.table} ({', '.join((*rollup.key, *SUMS))})"

@@ -21,7 +21,8 @@ from metering.lab.chaos.orders import Order, carry_out
 from metering.lab.chaos.traffic import SKEWS, Clock, play, tell
 
 _TICK_SECONDS = 0.02
-_CLOSE_SECONDS = 240.0
+# Just within what the run waits for a gateway to end.
+_CLOSE_SECONDS = 540.0
 
 
 class GatewayOrder(Order, frozen=True, kw_only=True):

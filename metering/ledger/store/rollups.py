@@ -20,12 +20,13 @@ from metering.db.rows import copy_rows, moment
 from metering.events.usage import COUNTERS, USUAL_COUNTERS, Quantity
 from metering.ledger.rollups import (
     DIMENSIONS,
-    MIDDLE_OF_QUARTER,
     PLAIN_SUMS,
     QUARTER_MINUTES,
     QUARTERED,
+    QUARTERLY_BY_MODEL,
     ROLLUPS,
     SPARSE_SUMS,
+    START_OF_QUARTER,
     SUMS,
     Rollup,
 )
@@ -158,7 +159,9 @@ def _add(sums: dict[TotalKey, _Sum], customer_id: str, bill: Bill, sign: int) ->
 def _add_to(rollup: Rollup, taken: str) -> str:
     columns = {"day": "date_trunc('day', hour)", "month": "date_trunc('month', hour)"}
     if rollup is QUARTERED:
-        columns["hour"] = f"coalesce({MIDDLE_OF_QUARTER}, hour)"
+        columns["hour"] = "CASE WHEN quarter IS NULL THEN hour ELSE hour + interval '1 microsecond' END"
+    if rollup is QUARTERLY_BY_MODEL:
+        columns["quarter"], taken = START_OF_QUARTER, f"{taken} WHERE quarter IS NOT NULL"
     key = ", ".join(rollup.key)
     return f"""
         INSERT INTO {rollup.table} AS t ({key}, {", ".join(SUMS)})
@@ -179,7 +182,7 @@ def _added(name: str) -> str:
 _ROLL_UP = text(
     f"""
     WITH taken AS (DELETE FROM totals_pending RETURNING *),
-    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in ROLLUPS)},
+    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in (*ROLLUPS, QUARTERLY_BY_MODEL))},
     noted AS (
         INSERT INTO totals_rolled_up (is_last, rolled_up_at) VALUES (true, now())
         ON CONFLICT (is_last) DO UPDATE SET rolled_up_at = excluded.rolled_up_at

@@ -1,12 +1,12 @@
 """Parts of an hour that begin and end at quarters, as days of zones do that are offset by half an hour.
 
-They are summed from the rollup that keeps quarters. Hours that an earlier release summed as a whole, and questions
-with more dimensions, are read from the bills.
+They are summed from `totals_quarterly_by_model`. Hours that an earlier release summed as a whole, and questions
+with other dimensions, are read from the bills.
 """
 
 from collections.abc import Callable
 
-from metering.ledger.rollups import MIDDLE_OF_QUARTER, QUARTERED, Rollup
+from metering.ledger.rollups import QUARTERED, QUARTERLY_BY_MODEL, START_OF_QUARTER, Rollup
 
 # `quarters` are the stretches with the parameter's name; `whole_hours` those of their hours that have no quarters.
 WITH_QUARTERS = f"""
@@ -31,14 +31,14 @@ def stretches_of_bills(hourly: Rollup) -> str:
 
 
 def quarter_rows(hourly: Rollup, *, keys: Callable[[str], str], measures: str, only: str) -> list[str]:
-    """Queries of the sums of quarters; there are none unless hours are summed from the rollup that keeps them."""
+    """Queries of the sums of quarters; there are none for a rollup of hours whose quarters are not kept."""
     if hourly is not QUARTERED:
         return []
-    pending = f"(SELECT {MIDDLE_OF_QUARTER} AS at, p.* FROM totals_pending p WHERE quarter IS NOT NULL)"
+    pending = f"(SELECT {START_OF_QUARTER} AS at, p.* FROM totals_pending p WHERE quarter IS NOT NULL)"
     return [
         f"""
         SELECT {keys(at)}, {measures} FROM {table} AS summed
         JOIN quarters ON {at} >= from_ AND {at} < to_ WHERE NOT {_IS_WHOLE} AND {only}
         """
-        for table, at in ((hourly.table, "hour"), (pending, "at"))
+        for table, at in ((QUARTERLY_BY_MODEL.table, QUARTERLY_BY_MODEL.bucket), (pending, "at"))
     ]
