@@ -22,6 +22,7 @@ from metering.server.embedded.supervisor import Supervisor
 from tests.builders import NOW, Books, Months
 from tests.builders.catalogues import PRICES
 from tests.builders.seeded import Seeded, build_seeded
+from tests.certificates import trust_none
 from tests.database import GIVEN_URL, Database, Servers, Template, clone, copy, make_empty
 from tests.local_stripe import LocalStripe, local_stripe
 from tests.memory import use_memory
@@ -38,9 +39,7 @@ use_memory()
 # A shell starts its background jobs with SIGINT ignored, and a process that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Clients of HTTP read the machine's certificates, which takes each of them 15 to 60 ms; this folder has none. A
-# test that speaks TLS names what it trusts.
-os.environ["SSL_CERT_DIR"] = os.path.dirname(__file__)
+trust_none()
 
 # How long an example takes says something of the machine, which others use too, and nothing of the property.
 hypothesis.settings.register_profile(

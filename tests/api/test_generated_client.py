@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.builders import Months
+from tests.certificates import as_given
 from tests.running_api import Api
 
 HERE = Path(__file__).parent
@@ -28,7 +29,7 @@ def run(command: Sequence[str | Path], **environment: str) -> str:
         text=True,
         check=False,
         timeout=240,
-        env={**os.environ, **environment},
+        env={**os.environ, **as_given(), **environment},
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
