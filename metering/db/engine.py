@@ -76,6 +76,7 @@ def service_engine(
         max_overflow=pool_size if overflow is None else overflow,
         pool_timeout=wait.total_seconds(),
         pool_pre_ping=True,
+        use_native_hstore=False,
     )
     connect_with_deadlines(engine, statement_timeout=statement_timeout)
     return engine
@@ -98,6 +99,7 @@ def owner_engine(url: str) -> Engine:
             **TCP_OPTIONS,
         },
         pool_size=2,
+        use_native_hstore=False,
     )
 
 
