@@ -21,6 +21,7 @@ from metering.server.embedded.supervisor import Supervisor
 from metering.server.settings import Settings
 from tests.cluster import Cluster
 from tests.memory import in_memory
+from tests.owner import leave
 
 # A PostgreSQL to test on instead of the session's own, by `make test-on`.
 GIVEN_URL = os.environ.get("METERING_TEST_DATABASE_URL")
@@ -96,10 +97,12 @@ def clone(running: Services, template: Template) -> Iterator[Database]:
     if (cluster := _cluster()) is not None:
         name = cluster.checkout(template.name)
         yield Database(cluster.database_url(name), running.redis_url, template.cards)
+        leave(cluster.database_url(name))
         cluster.give_back(name)
         return
     name = f"test_{os.getpid()}_{next(_numbers)}"
     yield copy(running, template, name=name)
+    leave(database_url(running, name))
     with psycopg.connect(running.database_url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -109,6 +112,7 @@ def copy(running: Services, template: Template, *, name: str) -> Database:
     if (cluster := _cluster()) is not None:
         built = cluster.build(template.name, name=name)
         return Database(cluster.database_url(built), running.redis_url, template.cards)
+    leave(database_url(running, template.name))
     # Files are copied fast in memory; on a disk that would wait for a checkpoint, and the log is faster.
     strategy = "FILE_COPY" if in_memory() else "WAL_LOG"
     with psycopg.connect(running.database_url, autocommit=True) as connection:

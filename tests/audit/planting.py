@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-import psycopg
-
 from metering.core.period import BillingPeriod
 from metering.corrections.adjust_manually import adjust_manually
 from metering.corrections.rerate import rerate
@@ -37,7 +35,7 @@ class Planting:
     def plant(self, statement: str) -> None:
         """Change at least one row. Citus refuses a time and an interval unless the zone is named."""
         named = _MOVED.sub(r"((\1 AT TIME ZONE 'UTC') \2) AT TIME ZONE 'UTC'", statement)
-        with psycopg.connect(self.books.database.url) as connection:
+        with self.books.owner() as connection:
             assert connection.execute(named.encode()).rowcount > 0
 
     def audit(self) -> list[tuple[str, str, str]]:

@@ -3,7 +3,6 @@
 from datetime import timedelta
 from decimal import Decimal
 
-import psycopg
 import pytest
 
 from metering.core.period import BillingPeriod
@@ -50,7 +49,7 @@ def granted(planting: Planting) -> Planting:
 
 
 def kinds(planting: Planting) -> set[str]:
-    with psycopg.connect(planting.books.database.url) as connection:
+    with planting.books.owner() as connection:
         return {row[0] for row in connection.execute("SELECT DISTINCT kind FROM grant_entries")}
 
 
@@ -144,27 +143,27 @@ PLANTED = [
 
 @pytest.mark.parametrize(("statement", "table", "says"), PLANTED, ids=lambda value: value[:70])
 def test_a_change_by_hand_is_found(granted: Planting, statement: str, table: str, says: str) -> None:
-    with psycopg.connect(granted.books.database.url) as connection:
+    with granted.books.owner() as connection:
         connection.execute(statement.encode())
     assert [what for what in audit(granted) if what[0] == table and says in what[2]]
 
 
 def test_a_prepaid_line_that_differs_from_the_draws_is_found(granted: Planting) -> None:
     granted.books.close("2026-11", force_reason="for the audit")
-    with psycopg.connect(granted.books.database.url) as connection:
+    with granted.books.owner() as connection:
         connection.execute("UPDATE invoice_lines SET usd_cents = usd_cents - 0.1 WHERE kind = 'prepaid'")
     assert [what for what in audit(granted) if what[0] == "invoice_lines" and "prepaid" in what[1]]
 
 
 def test_an_invoice_without_its_prepaid_line_is_found(granted: Planting) -> None:
     granted.books.close("2026-11", force_reason="for the audit")
-    with psycopg.connect(granted.books.database.url) as connection:
+    with granted.books.owner() as connection:
         connection.execute("DELETE FROM invoice_lines WHERE kind = 'prepaid'")
     assert [what for what in audit(granted) if what[0] == "invoice_lines" and "is missing" in what[2]]
 
 
 def test_a_month_alone_is_audited_with_its_grants(granted: Planting) -> None:
-    with psycopg.connect(granted.books.database.url) as connection:
+    with granted.books.owner() as connection:
         connection.execute("UPDATE grants SET drawn_usd_cents = drawn_usd_cents + 0.1 WHERE paid_usd_cents = 4000")
     assert T0.month == 11
     found = granted.books.audit(now=LATER, period=BillingPeriod.parse("2026-11"))

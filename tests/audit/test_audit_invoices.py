@@ -1,6 +1,5 @@
 """The audit of closed months finds every manual change in them, and faults of the queries that closed them."""
 
-import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -74,7 +73,7 @@ PLANTED = [
 
 @pytest.mark.parametrize(("statement", "table", "says"), PLANTED, ids=lambda value: value[:60])
 def test_a_change_by_hand_is_found(closed: Planting, statement: str, table: str, says: str) -> None:
-    with psycopg.connect(closed.books.database.url) as connection:
+    with closed.books.owner() as connection:
         connection.execute(statement.encode())
     assert [what for what in closed.audit() if what[0] == table and says in what[2]]
 

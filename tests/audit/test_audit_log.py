@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import psycopg
 import pytest
 from psycopg import errors
 from sqlalchemy import text
@@ -49,7 +48,7 @@ def managed(planting: Planting) -> Planting:
 
 
 def number_of_rows(planting: Planting) -> int:
-    with psycopg.connect(planting.books.database.url) as connection:
+    with planting.books.owner() as connection:
         row = connection.execute("SELECT count(*) FROM audit_log").fetchone()
     assert row is not None
     return int(row[0])
@@ -133,9 +132,9 @@ PLANTED = {
 @pytest.mark.parametrize("case", PLANTED)
 def test_what_is_changed_beside_the_log_is_named(managed: Planting, case: str) -> None:
     statement, table, key, says = PLANTED[case]
-    with psycopg.connect(managed.books.database.url) as connection:
+    with managed.books.owner() as connection:
         # Whoever owns the database can switch its triggers off.
-        connection.execute("SET session_replication_role = replica")
+        connection.execute("SET LOCAL session_replication_role = replica")
         assert connection.execute(statement.encode()).rowcount > 0
     found = [each for each in managed.audit() if each[0] == table]
     assert len(found) == 1

@@ -1,6 +1,7 @@
 """A service with rates, to which events are given and whose bookings are read."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -32,6 +33,7 @@ from metering.streams.stream import facts_of, join_all
 from metering.stripe.store.pushes import add_pushes
 from tests.builders.events import NOW
 from tests.database import Database
+from tests.owner import owner
 
 CLOSE_TERMS = CloseTerms(grace=timedelta(hours=24), minimum_cents=50, hand_over=add_pushes)
 ADD_CUSTOMER = "INSERT INTO customers VALUES ('acme', NULL, NULL, 'UTC', now()) ON CONFLICT DO NOTHING"
@@ -44,6 +46,10 @@ class Books:
         self.database = database
         self.service = service
         self._months: set[tuple[int, int]] = set()
+
+    def owner(self) -> AbstractContextManager[psycopg.Connection]:
+        """A transaction of the owner, who may change facts."""
+        return owner(self.database.url)
 
     def receive(
         self,
@@ -76,7 +82,7 @@ class Books:
             received_at=group[1] if group else at,
             abandon_after=self.service.waits.abandon_after,
         )
-        with psycopg.connect(self.database.url) as connection:
+        with self.owner() as connection:
             connection.execute(ADD_CUSTOMER)
             connection.execute(UPSERT, parameters)
             connection.execute(INSERT_JOURNAL, journal_columns([entry]))

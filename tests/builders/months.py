@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 from redis import Redis
 
 from metering.core.clock import utc_now
@@ -47,7 +46,7 @@ class Months(Books):
 
     def use(self, customer_id: str, *, output: int = 40_000, at: datetime = NOVEMBER, name: str = "s") -> None:
         """A stream of 100.406 cents."""
-        with psycopg.connect(self.database.url) as connection:
+        with self.owner() as connection:
             connection.execute(
                 "INSERT INTO customers (customer_id, created_at) VALUES (%s, now()) ON CONFLICT DO NOTHING",
                 (customer_id,),
@@ -77,7 +76,7 @@ class Months(Books):
     def close_november(self) -> None:
         """Close it for everybody, as if its invoices were made at the time of the test."""
         assert self.close("2026-11") == {}
-        with psycopg.connect(self.database.url) as connection:
+        with self.owner() as connection:
             connection.execute("UPDATE invoices SET created_at = now()")
             connection.execute("UPDATE invoice_pushes SET due_at = now() WHERE due_at IS NOT NULL")
 
@@ -96,12 +95,12 @@ class Months(Books):
         raise AssertionError(f"still under way after {rounds} rounds: {states}")
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(self.database.url) as connection:
+        with self.owner() as connection:
             return connection.execute(query.encode()).fetchall()
 
     def execute(self, statement: str) -> None:
         """As the owner, who may change facts."""
-        with psycopg.connect(self.database.url) as connection:
+        with self.owner() as connection:
             connection.execute(statement.encode())
 
     def at_stripe(self) -> list[tuple[str, int, int]]:

@@ -5,8 +5,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-import psycopg
-
 from metering.corrections.adjust_manually import adjust_manually
 from metering.credits.create_grant import create_grant
 from metering.credits.end_grant import find_grant
@@ -25,7 +23,7 @@ def give(
     books: Books, amount: str = "100", *, key: str = "k", at: datetime = T0, paid: int = 0, **terms: Any
 ) -> Grant:
     """A grant for acme."""
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute(ADD_CUSTOMER)
     return create_grant(
         engine=books.service.engine,
@@ -80,7 +78,7 @@ def again(books: Books, made: Grant) -> Grant:
 
 def rows(books: Books, query: str) -> Sequence[tuple[Any, ...]]:
     """As the owner."""
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         return connection.execute(query.encode()).fetchall()
 
 

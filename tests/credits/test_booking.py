@@ -3,8 +3,6 @@
 from datetime import timedelta
 from decimal import Decimal
 
-import psycopg
-
 from metering.credits.booking import Booking, BookingKind
 from metering.credits.draw_grants import draw_grants
 from metering.credits.grant import GrantLimits
@@ -32,7 +30,7 @@ def booking(**changes: object) -> Booking:
 
 
 def test_a_booking_of_nothing_and_a_booking_without_grants_draw_nothing(books: Books) -> None:
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("INSERT INTO customers VALUES ('bolt', NULL, NULL, 'UTC', now())")
     give(books)
     with transaction(books.service.engine) as connection:

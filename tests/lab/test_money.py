@@ -41,7 +41,7 @@ def recorded(books: Books) -> Books:
 
 
 def _record(books: Books) -> None:
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         record_history(connection)
 
 
@@ -50,7 +50,7 @@ def price(_model: str, input_tokens: int, output_tokens: int) -> Fraction:
 
 
 def proof_of(books: Books) -> Proof:
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         return prove(connection, price=price)
 
 

@@ -239,7 +239,7 @@ def test_an_interruption_is_not_looked_up_while_a_transaction_that_could_not_see
 
 
 def _unsettled(books: Books) -> int:
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         row = connection.execute("SELECT count(*) FROM interrupted_streams WHERE NOT linked").fetchone()
     assert row is not None
     return int(row[0])

@@ -3,7 +3,6 @@
 from datetime import timedelta
 from decimal import Decimal
 
-import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -27,7 +26,7 @@ GOOD = ("a", "b", "c", "d", "e", "f")
 
 def on(books: Books, *statements: str) -> None:
     """What only the owner may do."""
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         for statement in statements:
             connection.execute(statement)
 
@@ -147,7 +146,7 @@ def test_an_error_of_the_database_is_nothing_to_set_a_stream_aside_for(books: Bo
             engine=gone, price_books=books.service.price_books, waits=books.service.waits, now=NOW, limit=100
         )
     busy = service_engine(books.database.url, statement_timeout=timedelta(milliseconds=200))
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("LOCK TABLE charges")
         with pytest.raises(DBAPIError, match="statement timeout"):
             finalize_due(

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-import psycopg
 import pytest
 from psycopg import errors
 
@@ -235,7 +234,7 @@ def test_the_database_refuses_an_entry_in_a_closed_month_from_any_login(books: B
         now=NOVEMBER,
     )
     books.close("2026-12")
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute(f"CREATE TEMP TABLE copied AS SELECT * FROM {table} LIMIT 1".encode())
         key = {"charges": "stream_id = 'x'", "adjustments": "adjustment_id = 'x', revision = 99"}
         changed = key.get(table, "adjustment_id = 'x'")
@@ -265,13 +264,13 @@ def test_a_customer_whose_invoice_cannot_be_made_is_refused_with_the_error_and_h
         put_customer(engine=books.service.engine, customer_id=customer_id, details=CustomerDetails(), now=NOVEMBER)
         books.receive([start(time=NOVEMBER, customer_id=customer_id), end(time=NOVEMBER, customer_id=customer_id)])
     books.finalize(now=NOVEMBER + timedelta(days=15))
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("ALTER TABLE invoices ADD CONSTRAINT refused CHECK (customer_id <> 'bad')")
     refused = books.close("2026-11")
     assert list(refused) == ["bad"]
     assert refused["bad"].startswith("IntegrityError: ")
     assert [len(books.invoices(customer_id)) for customer_id in customers] == [0, 1, 1, 1, 1, 1, 1]
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("ALTER TABLE invoices DROP CONSTRAINT refused")
     assert books.close("2026-11") == {}
     assert len(books.invoices("bad")) == 1

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
 
-import psycopg
 import pytest
 
 from metering.core.period import BillingPeriod
@@ -22,7 +21,7 @@ CLOSING = datetime(2026, 12, 3, tzinfo=UTC)
 
 
 def use(books: Books, customer_ids: list[str], streams: range) -> None:
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         for customer_id in customer_ids:
             connection.execute(
                 "INSERT INTO customers (customer_id, created_at) VALUES (%s, now()) ON CONFLICT DO NOTHING",
@@ -82,7 +81,7 @@ def test_while_finalizers_and_closers_run_at_once_every_charge_is_on_exactly_one
         assert sum(each.result() for each in finalizing) == 1200
     with transaction(books.service.engine) as connection:
         finish_run(connection, run.run_id, now=CLOSING)
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         by_month = dict(connection.execute("SELECT period, count(*) FROM charges GROUP BY 1").fetchall())
     assert set(by_month) == {"2026-11", "2026-12"}, "the race was not one: all was booked before or after"
     books.close("2026-12")
@@ -116,7 +115,7 @@ def test_a_failing_customer_is_reported_and_delays_no_other(books: Books) -> Non
     customers = [f"c{number}" for number in range(5)]
     use(books, customers, range(1))
     books.finalize(now=CLOSING)
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         # 70 digits: more than any sum of money may have.
         connection.execute("UPDATE charges SET usd_cents = 1e-69 WHERE customer_id = 'c3'")
         connection.execute(
@@ -127,7 +126,7 @@ def test_a_failing_customer_is_reported_and_delays_no_other(books: Books) -> Non
     assert list(refused) == ["c3"]
     assert "Inexact" in refused["c3"]
     assert all(books.invoices(customer_id) for customer_id in customers if customer_id != "c3")
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("DELETE FROM charges WHERE stream_id = 'big'")
         connection.execute("UPDATE charges SET usd_cents = 0.4985 WHERE customer_id = 'c3'")
     assert books.close("2026-11") == {}
@@ -138,7 +137,7 @@ def test_the_seal_can_be_made_again_from_the_entries_with_a_pencil(books: Books)
     use(books, ["acme"], range(2000, 2003))  # on two days
     books.finalize(now=CLOSING)
     books.close("2026-11")
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         rows = connection.execute("SELECT ended_at, charge_id, usd_cents FROM charges").fetchall()
     days: dict[str, list[str]] = {}
     for ended_at, charge_id, usd_cents in rows:

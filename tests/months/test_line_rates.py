@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import psycopg
 import pytest
 
 from metering.customers.store import CustomerDetails
@@ -165,7 +164,7 @@ def test_invoices_that_older_code_made_get_their_rates_from_a_worker_once(books:
     use(books, "s", EARLY, Usage(input_tokens=1_000, output_tokens=100))
     books.close("2026-11")
     expected = rates(books)
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("DELETE FROM invoice_line_rates")
         connection.execute("UPDATE invoices SET rates_kept = false")
     invoice_id = books.invoices()[0].invoice.invoice_id
@@ -185,14 +184,14 @@ def test_an_invoice_whose_rates_do_not_sum_is_left_out_and_holds_up_no_other(
     put_customer(engine=books.service.engine, customer_id="zed", details=CustomerDetails(), now=EARLY)
     use(books, "t", EARLY, Usage(input_tokens=1_000, output_tokens=100), customer_id="zed")
     books.close("2026-11")
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("DELETE FROM invoice_line_rates")
         connection.execute("UPDATE invoices SET rates_kept = false")
         connection.execute("UPDATE invoice_lines SET usd_cents = usd_cents + 1 WHERE customer_id = 'acme'")
     assert add_missing_rates(engine=books.service.engine, may_go_on=lambda: True) == 1
     assert kept(books, books.invoices()[0].invoice.invoice_id) == {}
     assert "rates of an invoice not kept" in caplog.text
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("UPDATE invoice_lines SET usd_cents = usd_cents - 1 WHERE customer_id = 'acme'")
     assert add_missing_rates(engine=books.service.engine, may_go_on=lambda: True) == 1
 
@@ -202,7 +201,7 @@ def test_a_month_whose_rates_take_too_long_is_invoiced_and_a_worker_adds_them(bo
     use(books, "s", EARLY, Usage(input_tokens=1_000, output_tokens=100))
     run = books.start_run("2026-11")
     impatient = service_engine(books.database.url, statement_timeout=timedelta(seconds=2))
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("LOCK TABLE invoice_line_rates")
         while not close_step(engine=impatient, run=run, terms=CLOSE_TERMS, now=DECEMBER, limit=9).done:
             pass

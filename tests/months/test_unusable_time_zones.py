@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import psycopg
 import pytest
 
 from metering.alerts.alerts import AlertKind
@@ -37,7 +36,7 @@ def api(books: Books) -> Iterator[Api]:
 
 def plant(books: Books, customer_id: str, time_zone: str) -> None:
     """A row as a restored backup, or an older release, left it, and as the migration found it."""
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute(
             "INSERT INTO customers (customer_id, time_zone, created_at) VALUES (%s, %s, '2026-10-01')"
             " ON CONFLICT (customer_id) DO UPDATE SET time_zone = excluded.time_zone",
@@ -53,7 +52,7 @@ def plant(books: Books, customer_id: str, time_zone: str) -> None:
 def use(books: Books, customer_id: str, name: str, at: datetime) -> None:
     """A stream of 100.406 cents."""
     plant_if_missing = "INSERT INTO customers (customer_id, created_at) VALUES (%s, now()) ON CONFLICT DO NOTHING"
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute(plant_if_missing, (customer_id,))
     ended = end(name, 40_000, customer_id=customer_id, time=at)
     books.receive([start(name, customer_id=customer_id, time=at - timedelta(seconds=4)), ended], at=at)
@@ -108,7 +107,7 @@ def test_a_zone_that_only_one_of_both_knows_or_knows_differently_is_refused(book
         ("'Asia/Seoul'", ""),
         ("'Asia/Kolkata'", "different rules for 'Asia/Tokyo' on 20"),
     ):
-        with psycopg.connect(books.database.url) as connection:
+        with books.owner() as connection:
             connection.execute(
                 "CREATE OR REPLACE FUNCTION known_time_zone(name text) RETURNS text STABLE STRICT LANGUAGE sql"
                 f" AS $$ SELECT CASE WHEN name = 'Asia/Tokyo' THEN {local_time} ELSE name END $$"
@@ -182,7 +181,7 @@ def test_a_customer_that_was_marked_before_its_zone_became_unusable_is_not_invoi
         use(books, customer_id, "s", NOVEMBER)
     books.finalize(now=NOVEMBER + timedelta(minutes=1))
     plant(books, "bad", "localtime")
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         connection.execute("UPDATE customers SET closed_through = '2026-11'")
     refused = books.close("2026-11")
     assert list(refused) == ["bad"]
@@ -200,12 +199,12 @@ def test_a_stream_is_booked_unless_its_month_depends_on_the_zone(books: Books) -
     now = LAST_NIGHT + timedelta(minutes=1)
     assert books.finalize(now=now).charged == 3
     assert books.finalize(now=now).claimed == 0  # it is not tried all the time
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         query = "SELECT state, due_at FROM streams WHERE customer_id = 'bad' AND stream_id = 'edge'"
         assert connection.execute(query).fetchone() == ("ended", now + timedelta(minutes=15))
     plant(books, "bad", "Asia/Tokyo")
     assert books.finalize(now=now + timedelta(minutes=15)).charged == 1
-    with psycopg.connect(books.database.url) as connection:
+    with books.owner() as connection:
         found = connection.execute("SELECT stream_id, period FROM charges WHERE customer_id = 'bad' ORDER BY 1")
         assert found.fetchall() == [("edge", "2026-12"), ("middle", "2026-11")]
 

@@ -3,7 +3,6 @@
 from datetime import timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from metering.core.clock import utc_now
@@ -206,7 +205,7 @@ def test_pushes_of_an_earlier_release_know_their_customer(months: Months) -> Non
     migration = "UPDATE invoice_pushes p SET stripe_customer_id = sent.stripe_customer_id"
     text = (Path(__file__).parents[2] / "migrations" / "versions" / "0014_money.py").read_text()
     statement = migration + text.partition(migration)[2].partition(";")[0]
-    with psycopg.connect(months.database.url) as connection:
+    with months.owner() as connection:
         connection.execute("UPDATE invoice_pushes SET stripe_customer_id = NULL")
         connection.execute(statement.encode())
     assert months.rows("SELECT stripe_customer_id FROM invoice_pushes") == [(old,)]
