@@ -28,12 +28,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(check: Callable[[], bool], *, what: str, seconds: float = 60.0) -> None:
-    """Wait until `check` holds; fail saying `what` did not happen."""
+def eventually(check: Callable[[], bool], *, what: str, seconds: float = 60.0, every: float = 0.01) -> None:
+    """Wait until `check` holds, asking `every` so many seconds; fail saying `what` did not happen."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, f"did not happen within {seconds} s: {what}"
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 class RunningServer:

@@ -100,7 +100,8 @@ def litellm_world(
             process = subprocess.Popen(command, cwd=folder, env=settings, stdout=output, stderr=output)
             url = f"http://127.0.0.1:{port}"
             try:
-                eventually(lambda: _is_ready(process, url, log), what="LiteLLM is ready", seconds=120)
+                # It imports for ten seconds, and whoever asks more often only slows it down.
+                eventually(lambda: _is_ready(process, url, log), what="LiteLLM is ready", seconds=120, every=0.2)
                 yield LiteLLMWorld(url, upstream, sink, log)
             finally:
                 process.terminate()

@@ -89,7 +89,9 @@ class World:
             data = self.api.client.get("/v1/charges", params={"customer_id": customer}).json()["data"]
             return sorted(data, key=lambda charge: str(charge["ended_at"]))
 
-        eventually(lambda: len(found()) >= count, what=f"{count} streams of {customer} are billed", seconds=30)
+        # LiteLLM posts every five seconds.
+        billed = f"{count} streams of {customer} are billed"
+        eventually(lambda: len(found()) >= count, what=billed, seconds=30, every=0.2)
         return found()
 
 
