@@ -20,7 +20,8 @@ from metering.months.keep_rates import add_missing_rates
 from metering.months.run_invoices import begin_scheduled_run, close_steps
 from metering.months.store.runs import open_run
 from metering.server.bootstrap import NotConfiguredError, Service
-from metering.server.outgoing import build_pusher, close_terms
+from metering.server.outgoing import close_terms
+from metering.server.pusher import build_pusher
 from metering.stripe.client.errors import StripeUnauthorizedError
 from metering.stripe.push import PushState
 from metering.stripe.push_due import Pusher, push_round

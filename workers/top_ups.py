@@ -11,7 +11,7 @@ from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.credits.buy_top_ups import buy_top_ups
 from metering.server.bootstrap import NotConfiguredError, Service
-from metering.server.outgoing import build_pusher
+from metering.server.pusher import build_pusher
 from metering.stripe.client.errors import StripeUnauthorizedError
 from metering.stripe.invoice_grants import invoice_grants
 from metering.stripe.push_due import Pusher

@@ -12,7 +12,7 @@ from metering.cli.service import operator
 from metering.core.clock import utc_now
 from metering.customers.queries.customers import UnlinkedCustomer
 from metering.server.bootstrap import Service, build_service
-from metering.server.outgoing import build_pusher
+from metering.server.pusher import build_pusher
 from metering.server.settings import load_settings
 from metering.server.terminal.output import counted, say, show
 from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked

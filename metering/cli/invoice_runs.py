@@ -19,7 +19,8 @@ from metering.months.queries.progress import close_progress, list_refusals
 from metering.months.run_invoices import RunRequest, begin_run, close_run
 from metering.months.store.runs import InvoiceRun
 from metering.server.bootstrap import NotConfiguredError, Service, build_service
-from metering.server.outgoing import build_pusher, close_terms
+from metering.server.outgoing import close_terms
+from metering.server.pusher import build_pusher
 from metering.server.settings import load_settings
 from metering.server.terminal.output import counted, fail, say, show, show_one
 from metering.stripe.push_due import Pusher, push_month

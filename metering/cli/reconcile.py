@@ -13,7 +13,7 @@ from metering.cli.progress import phases
 from metering.cli.service import operator
 from metering.core.clock import utc_now
 from metering.server.bootstrap import build_service
-from metering.server.outgoing import build_pusher
+from metering.server.pusher import build_pusher
 from metering.server.settings import load_settings
 from metering.server.terminal.columns import dollars
 from metering.server.terminal.output import counted, say, show, show_one

@@ -14,7 +14,8 @@ from metering.lab.bench.invoices import PERIOD, close_month, fill_month
 from metering.lab.bench.machine import Machine, describe_machine
 from metering.lab.bench.stage import HOST, BenchFailedError, Say, Stage, Stages, stage
 from metering.server.embedded.supervisor import ChildSpec
-from metering.server.outgoing import LOCAL_STRIPE_KEY, build_pusher
+from metering.server.outgoing import LOCAL_STRIPE_KEY
+from metering.server.pusher import build_pusher
 from metering.server.up import answers, free_port
 from metering.stripe.link_customers import create_at_stripe, list_unlinked
 from metering.stripe.push_due import Pusher, push_month
