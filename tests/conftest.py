@@ -97,10 +97,15 @@ def services(servers: Servers) -> Services:
 
 @pytest.fixture(scope="session")
 def rated_template(services: Services) -> Template:
-    """A template that also has rates: the vendors' of the catalogue, without the many of those who resell them."""
+    """A template that also has rates: the vendors' of the catalogue, without the many of those who resell them.
+
+    Its journal is ready for the time of the tests.
+    """
     catalogue = replace(PRICES, cards=[card for card in PRICES.cards if card.provider in VENDORS])
     with copy(services, Template(EMPTY), name=RATED).service() as built:
         import_rates(engine=built.engine, catalogue=catalogue, now=datetime(2026, 11, 1, tzinfo=UTC))
+        # Here, so that not every test makes the partitions.
+        ensure_journal_partitions(built.engine, now=NOW)
         with built.engine.connect() as connection:
             return Template(RATED, tuple(load_rate_cards(connection)))
 
@@ -142,7 +147,6 @@ def engine(service: Service) -> Engine:
 @pytest.fixture
 def books(rated_database: Database, rated_service: Service) -> Iterator[Books]:
     """Books whose every test ends with an audit."""
-    ensure_journal_partitions(rated_service.engine, now=NOW)
     books = Books(rated_database, rated_service)
     yield books
     assert books.audit() == []
