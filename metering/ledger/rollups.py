@@ -45,8 +45,8 @@ MONTHLY = (
 ROLLUPS = (*HOURLY, *DAILY, *MONTHLY)
 # All others can be summed from this one.
 DETAILED = HOURLY[-1]
-# Days of zones that are offset by half an hour begin at a quarter of an hour, so these sums are kept by quarters, too.
-# Rows by the hour are then a microsecond after it: those at its start are of an earlier release, without quarters.
+# Days of zones that are offset by half an hour begin at a quarter of an hour, so these sums are kept by quarters,
+# too. Rows by the hour are then a microsecond after it: those at its start are of an earlier release.
 QUARTERED = HOURLY[0]
 QUARTERLY_BY_MODEL = Rollup("totals_quarterly_by_model", "quarter", QUARTERED.dimensions)
 QUARTER_MINUTES = 15

@@ -182,7 +182,7 @@ def _added(name: str) -> str:
 _ROLL_UP = text(
     f"""
     WITH taken AS (DELETE FROM totals_pending RETURNING *),
-    {", ".join(f"into_{rollup.table} AS ({_add_to(rollup, 'taken')})" for rollup in (*ROLLUPS, QUARTERLY_BY_MODEL))},
+    {", ".join(f"into_{each.table} AS ({_add_to(each, 'taken')})" for each in (*ROLLUPS, QUARTERLY_BY_MODEL))},
     noted AS (
         INSERT INTO totals_rolled_up (is_last, rolled_up_at) VALUES (true, now())
         ON CONFLICT (is_last) DO UPDATE SET rolled_up_at = excluded.rolled_up_at

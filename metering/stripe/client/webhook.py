@@ -2,9 +2,8 @@
 
 import re
 from datetime import datetime
-from functools import cache
-from importlib import import_module
-from typing import Any
+
+import stripe
 
 from metering.core.errors import MeteringError
 from metering.stripe.client.records import parse_event
@@ -29,7 +28,6 @@ def parse_webhook(*, body: bytes, signature: str | None, secret: str, now: datet
     signed_at = _SIGNED_AT.search(signature or "")
     if signed_at is not None and int(signed_at[1]) > now.timestamp() + _TOLERANCE_SECONDS:
         raise InvalidWebhookError("Stripe-Signature: it is dated in the future")
-    stripe = _sdk()
     try:
         event = stripe.Webhook.construct_event(body, signature, secret)
         return parse_event(event.to_dict())
@@ -39,9 +37,3 @@ def parse_webhook(*, body: bytes, signature: str | None, secret: str, now: datet
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidWebhookError("the body is not a Stripe event") from error
-
-
-@cache
-def _sdk() -> Any:
-    """Stripe's SDK, at the first webhook: to import it takes a tenth of the API's start."""
-    return import_module("stripe")
