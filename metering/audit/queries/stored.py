@@ -107,22 +107,22 @@ def _document(late_for: str) -> str:
     )
 
 
-def _documents(source: str, *, late_for: str, adjusted: str = "", where: str) -> str:
-    """SQL for the documents of the streams `s` of a source, each with its charge `c`.
+def _documents(source: str, *, late_for: str, key: str = "s", adjusted: str = "", where: str) -> str:
+    """SQL for the documents of the streams `s` of a source, each with its charge `c`. `key` is one of its tables.
 
     Adjustments, resolutions and interruptions are few beside the streams: aggregated once, not looked up for each.
     """
     return f"""
     SELECT s.customer_id, s.stream_id, {_document(late_for)}::text AS document
     FROM {source}
-    LEFT JOIN customers ON customers.customer_id = s.customer_id
+    LEFT JOIN customers ON customers.customer_id = {key}.customer_id
     LEFT JOIN (SELECT customer_id, stream_id, json_agg({_ADJUSTMENT} ORDER BY revision) AS adjustments
                FROM adjustments a {adjusted} GROUP BY 1, 2) a
-        ON a.customer_id = s.customer_id AND a.stream_id = s.stream_id
+        ON a.customer_id = {key}.customer_id AND a.stream_id = {key}.stream_id
     LEFT JOIN (SELECT DISTINCT ON (customer_id, stream_id) * FROM resolutions
                ORDER BY customer_id, stream_id, resolved_at DESC) r
-        ON r.customer_id = s.customer_id AND r.stream_id = s.stream_id
-    LEFT JOIN interrupted_streams i ON i.customer_id = s.customer_id AND i.stream_id = s.stream_id
+        ON r.customer_id = {key}.customer_id AND r.stream_id = {key}.stream_id
+    LEFT JOIN interrupted_streams i ON i.customer_id = {key}.customer_id AND i.stream_id = {key}.stream_id
     WHERE {where}
     """
 
@@ -135,14 +135,16 @@ _STREAMS = text(
         where="s.last_received_at >= :begin AND s.first_received_at <= :end",
     )
 ).execution_options(yield_per=2_000)
-# Archived streams have their charge. The rows are given, since their files are not in the database.
+# Archived streams have their charge. The rows are given, since their files are not in the database; Citus joins
+# tables with each other by their keys, not by those of given rows.
 _ARCHIVED = text(
     _documents(
         f"""json_to_recordset(CAST(:rows AS json))
             AS s ({", ".join(f"{column.name} {column.kind.value}" for column in STREAM_COLUMNS)})
         JOIN archived_streams k ON k.customer_id = s.customer_id AND k.stream_id = s.stream_id
-        JOIN charges c ON c.customer_id = s.customer_id AND c.stream_id = s.stream_id""",
+        JOIN charges c ON c.customer_id = k.customer_id AND c.stream_id = k.stream_id""",
         late_for="NULL",
+        key="k",
         adjusted="WHERE a.customer_id = ANY(:customer_ids)",
         where="k.archive_id = :archive_id",
     )
