@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from metering.credits.end_grant import refund_grant
-from metering.credits.queries.deferred_revenue import deferred_revenue_in_all
+from metering.credits.queries.deferred_revenue import DeferredRevenue, deferred_revenue, deferred_revenue_in_all
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.stripe.put_customer import put_customer
@@ -76,8 +77,17 @@ def test_the_view_and_the_api_have_the_same_figures(books: Books) -> None:
     found = months(books)
     with transaction(books.service.engine) as connection:
         for period in ("2026-07", "2026-08", "2026-09", "2026-10", "2026-11"):
-            row = deferred_revenue_in_all(connection, period=period, customer_id=None, now=datetime.now(UTC))
+            asked: dict[str, Any] = {"period": period, "customer_id": None, "now": datetime.now(UTC)}
+            row = deferred_revenue_in_all(connection, **asked)
             same = [each for each in found if each["period"] == period]
+            by_grant = deferred_revenue(connection, **asked, after=None, limit=10)
+            assert {(each.grant_id, *_cents(each.revenue)) for each in by_grant} == {
+                (each["grant_id"], each["opening_cents"], *(each[name] for name in MOVES)) for each in same
+            }
             assert row.closing_cents == sum(each["closing_cents"] for each in same)
             assert row.opening_cents == sum(each["opening_cents"] for each in same)
     assert sum(row["sold_cents"] for row in found) == Decimal(1600)
+
+
+def _cents(revenue: DeferredRevenue) -> tuple[int, ...]:
+    return (revenue.opening_cents, *(getattr(revenue, name) for name in MOVES))

@@ -42,38 +42,44 @@ class GrantRevenue(Struct, frozen=True, kw_only=True):
 
 
 # A grant that expired without an entry is breakage of the month of its expiry, from its expiry on.
-_EXPIRED = """
-    SELECT greatest(g.sold_period, to_char(g.expires_at AT TIME ZONE
-                    coalesce(known_time_zone(c.time_zone), 'UTC'), 'YYYY-MM')) AS period,
-           0 AS sold_cents, 0 AS recognised_cents, g.paid_usd_cents - g.released_cents AS breakage_cents,
-           0 AS refunded_cents
-    FROM customers c
-    WHERE c.customer_id = g.customer_id AND g.balance_usd_cents > 0 AND g.expires_at <= :now
-"""
-_SUMS = """
-    coalesce(sum(m.sold_cents - m.recognised_cents - m.breakage_cents - m.refunded_cents)
-             FILTER (WHERE m.period < :period), 0) AS opening_cents,
-    coalesce(sum(m.sold_cents) FILTER (WHERE m.period = :period), 0) AS sold_cents,
-    coalesce(sum(m.recognised_cents) FILTER (WHERE m.period = :period), 0) AS recognised_cents,
-    coalesce(sum(m.breakage_cents) FILTER (WHERE m.period = :period), 0) AS breakage_cents,
-    coalesce(sum(m.refunded_cents) FILTER (WHERE m.period = :period), 0) AS refunded_cents,
-    coalesce(bool_or(m.period = :period), false) AS moved
-"""
-_MONTHS = f"""
-    SELECT m.period, m.sold_cents, m.recognised_cents, m.breakage_cents, m.refunded_cents FROM grant_months m
-    WHERE m.customer_id = g.customer_id AND m.grant_id = g.grant_id AND m.period <= :period
-    UNION ALL {_EXPIRED}
-"""
-_SOLD = """
-    g.paid_usd_cents > 0 AND g.sold_period <= :period
-    AND (CAST(:customer_id AS text) IS NULL OR g.customer_id = :customer_id)
-"""
+_EXPIRES = """greatest(g.sold_period, to_char(g.expires_at AT TIME ZONE
+                           coalesce(known_time_zone(c.time_zone), 'UTC'), 'YYYY-MM'))"""
+_HAS_EXPIRED = "g.balance_usd_cents > 0 AND g.expires_at <= :now"
+_REST = "g.paid_usd_cents - g.released_cents"
+# The groups are of one grant each: without them, Citus refuses sums of what is looked up for each row.
 _BY_GRANT = text(
     f"""
-    SELECT g.customer_id, g.grant_id, s.*
-    FROM grants g CROSS JOIN LATERAL (SELECT {_SUMS} FROM ({_MONTHS}) AS m) AS s
-    WHERE {_SOLD} AND (s.moved OR s.opening_cents <> 0) AND (g.customer_id, g.grant_id) > (:after, :after_id)
-    ORDER BY g.customer_id, g.grant_id LIMIT :limit
+    SELECT * FROM (
+        SELECT g.customer_id, g.grant_id,
+               coalesce(s.opening_cents, 0) - CASE WHEN g.expired_period < :period THEN g.rest ELSE 0 END
+                   AS opening_cents,
+               coalesce(s.sold_cents, 0) AS sold_cents, coalesce(s.recognised_cents, 0) AS recognised_cents,
+               coalesce(s.breakage_cents, 0) + CASE WHEN g.expired_period = :period THEN g.rest ELSE 0 END
+                   AS breakage_cents,
+               coalesce(s.refunded_cents, 0) AS refunded_cents,
+               coalesce(s.moved, false) OR coalesce(g.expired_period = :period, false) AS moved
+        FROM (
+            SELECT g.customer_id, g.grant_id, {_REST} AS rest,
+                   CASE WHEN {_HAS_EXPIRED} THEN {_EXPIRES} END AS expired_period
+            FROM grants g JOIN customers c ON c.customer_id = g.customer_id
+            WHERE g.paid_usd_cents > 0 AND g.sold_period <= :period
+              AND (CAST(:customer_id AS text) IS NULL OR g.customer_id = :customer_id)
+              AND (g.customer_id, g.grant_id) > (:after, :after_id)
+        ) AS g
+        LEFT JOIN LATERAL (
+            SELECT sum(m.sold_cents - m.recognised_cents - m.breakage_cents - m.refunded_cents)
+                       FILTER (WHERE m.period < :period) AS opening_cents,
+                   sum(m.sold_cents) FILTER (WHERE m.period = :period) AS sold_cents,
+                   sum(m.recognised_cents) FILTER (WHERE m.period = :period) AS recognised_cents,
+                   sum(m.breakage_cents) FILTER (WHERE m.period = :period) AS breakage_cents,
+                   sum(m.refunded_cents) FILTER (WHERE m.period = :period) AS refunded_cents,
+                   bool_or(m.period = :period) AS moved
+            FROM grant_months m
+            WHERE m.customer_id = g.customer_id AND m.grant_id = g.grant_id AND m.period <= :period
+            GROUP BY m.customer_id, m.grant_id
+        ) AS s ON true
+    ) AS found
+    WHERE moved OR opening_cents <> 0 ORDER BY customer_id, grant_id LIMIT :limit
     """
 )
 # Deferred at the end of a month is what is deferred now, without what moved in later months: older months are not
@@ -85,8 +91,8 @@ _IN_ALL = text(
         SELECT m.period, m.sold_cents, m.recognised_cents, m.breakage_cents, m.refunded_cents FROM grant_months m
         WHERE m.period >= :period AND {_OF_CUSTOMER.format("m")}
         UNION ALL
-        SELECT expired.* FROM grants g CROSS JOIN LATERAL ({_EXPIRED}) AS expired
-        WHERE g.balance_usd_cents > 0 AND {_OF_CUSTOMER.format("g")}
+        SELECT {_EXPIRES}, 0, 0, {_REST}, 0 FROM grants g JOIN customers c ON c.customer_id = g.customer_id
+        WHERE {_HAS_EXPIRED} AND {_OF_CUSTOMER.format("g")}
     )
     SELECT (SELECT coalesce(sum(g.paid_usd_cents - g.released_cents), 0) FROM grants g
             WHERE g.balance_usd_cents > 0 AND (g.expires_at IS NULL OR g.expires_at > :now)
