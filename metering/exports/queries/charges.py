@@ -10,7 +10,13 @@ from sqlalchemy import Connection, text
 
 from metering.db.rows import read_ahead
 from metering.events.usage import COUNTERS
-from metering.exports.queries.months import ENTRIES_OF_MONTHS, ExportMonth, month_parameters
+from metering.exports.queries.months import (
+    ADJUSTMENTS_OF_MONTHS,
+    CHARGES_OF_MONTHS,
+    MANUAL_OF_MONTHS,
+    ExportMonth,
+    month_parameters,
+)
 from metering.months.queries.entries import LINE_KIND, LINE_MONTH
 
 _CHUNK = 1_000
@@ -67,10 +73,21 @@ STREAM = """
     LEFT JOIN archived_streams archived
         ON archived.customer_id = e.customer_id AND archived.stream_id = e.stream_id
 """
-# The bill that an adjustment replaced.
+# The same looked up for each row. With it, Citus joins an adjustment on its node with the bill that it replaced.
+TAGS_OF_ADJUSTMENT = """
+    CAST(coalesce(
+        (SELECT s.start_data -> 'tags' FROM streams s
+         WHERE s.customer_id = e.customer_id AND s.stream_id = e.stream_id),
+        (SELECT a.tags FROM archived_streams a WHERE a.customer_id = e.customer_id AND a.stream_id = e.stream_id)
+    ) AS text)
+"""
+# The bill that an adjustment replaced. Where there is a LIMIT, Citus looks nothing up on the nodes.
 BILL_BEFORE = """
-    LEFT JOIN LATERAL (SELECT * FROM entries b WHERE b.customer_id = e.customer_id AND b.stream_id = e.stream_id
-                       AND b.revision < e.revision ORDER BY b.revision DESC LIMIT 1) AS before ON true
+    JOIN LATERAL (
+        SELECT DISTINCT ON (b.customer_id, b.stream_id) * FROM entries b
+        WHERE b.customer_id = e.customer_id AND b.stream_id = e.stream_id AND b.revision < e.revision
+        ORDER BY b.customer_id, b.stream_id, b.revision DESC
+    ) AS before ON true
 """
 # The charge of the stream to which a manual adjustment belongs.
 CHARGE = "LEFT JOIN charges c ON c.customer_id = e.customer_id AND c.stream_id = e.stream_id"
@@ -96,18 +113,18 @@ _LINE = f"SELECT m.n, {LINE_KIND}, {LINE_MONTH}, e.charged_provider, e.charged_m
 _CHARGES = f"""
     {_LINE}, e.charge_id, e.stream_id, NULL, NULL::integer, NULL, NULL, e.booked_at,
            {", ".join(_value("e", name) for name in _BILL)}, {TAGS}, CAST(e.lines AS text), e.usd_cents
-    FROM {ENTRIES_OF_MONTHS} {STREAM} WHERE e.kind = 'charge'
+    FROM {CHARGES_OF_MONTHS} {STREAM}
 """
 _ADJUSTMENTS = f"""
     {_LINE}, e.charge_id, e.stream_id, e.entry_id, e.revision, e.reason, NULL, e.booked_at,
-           {", ".join(map(_change, _BILL))}, {TAGS},
+           {", ".join(map(_change, _BILL))}, {TAGS_OF_ADJUSTMENT},
            CASE WHEN NOT e.taken_back THEN CAST(e.lines AS text) END, e.usd_cents
-    FROM {ENTRIES_OF_MONTHS} {STREAM} {BILL_BEFORE} WHERE e.kind = 'adjustment'
+    FROM {ADJUSTMENTS_OF_MONTHS} {BILL_BEFORE}
 """
 _MANUAL = f"""
     {_LINE}, c.charge_id, e.stream_id, e.entry_id, NULL, e.reason, e.booked_by, e.booked_at,
            {", ".join(f"c.{name}" if name in _OF_CHARGE else "NULL" for name in _BILL)}, {TAGS}, NULL, e.usd_cents
-    FROM {ENTRIES_OF_MONTHS} {CHARGE} {STREAM} WHERE e.revision IS NULL
+    FROM {MANUAL_OF_MONTHS} {CHARGE} {STREAM}
 """
 _ENTRIES = text(
     f"""

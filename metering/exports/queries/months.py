@@ -145,7 +145,7 @@ def iterate_months(
 
 
 def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
-    """The parameters of a query with `ENTRIES_OF_MONTHS`: the same month of several customers."""
+    """The parameters of a query with `…_OF_MONTHS`: the same month of several customers."""
     rows = (
         {
             "n": n,
@@ -170,7 +170,26 @@ _OF_MONTHS = """
     JOIN {table} {row} ON {row}.customer_id = m.customer_id
     AND {row}.customer_id = ANY(CAST(:customer_ids AS text[])) AND {row}.period = :period
 """
-ENTRIES_OF_MONTHS = _OF_MONTHS.format(table="entries", row="e")
+# The entries `e` of each kind, with the columns of the view `entries` that are used. That view is a union: Citus
+# would move all of its rows to the coordinator before it joins them with others.
+CHARGES_OF_MONTHS = _OF_MONTHS.format(
+    table="""(
+        SELECT *, 0 AS revision, period AS charged_period, ended_at AS charged_ended_at,
+               provider AS charged_provider, model AS charged_model, 'charge' AS kind FROM charges
+    )""",
+    row="e",
+)
+ADJUSTMENTS_OF_MONTHS = _OF_MONTHS.format(
+    table="(SELECT *, adjustment_id AS entry_id, 'adjustment' AS kind FROM adjustments)", row="e"
+)
+MANUAL_OF_MONTHS = _OF_MONTHS.format(
+    table="""(
+        SELECT *, adjustment_id AS entry_id, NULL::integer AS revision, NULL AS charged_period,
+               NULL::timestamptz AS charged_ended_at, NULL AS charged_provider, NULL AS charged_model
+        FROM manual_adjustments
+    )""",
+    row="e",
+)
 
 
 def _month(row: Any, period: BillingPeriod, entry_count: int) -> ExportMonth:

@@ -13,8 +13,14 @@ from sqlalchemy import Connection, text
 
 from metering.db.rows import read_ahead
 from metering.events.usage import COUNTERS
-from metering.exports.queries.charges import BILL_BEFORE, CHARGE, STREAM, TAGS
-from metering.exports.queries.months import ENTRIES_OF_MONTHS, ExportMonth, month_parameters
+from metering.exports.queries.charges import BILL_BEFORE, CHARGE, STREAM, TAGS, TAGS_OF_ADJUSTMENT
+from metering.exports.queries.months import (
+    ADJUSTMENTS_OF_MONTHS,
+    CHARGES_OF_MONTHS,
+    MANUAL_OF_MONTHS,
+    ExportMonth,
+    month_parameters,
+)
 from metering.months.queries.entries import LINE_KIND, LINE_MONTH
 
 _CHUNK = 1_000
@@ -74,8 +80,7 @@ _CHARGED_LINES = f"""
            {_RATE}, e.rate_card_id, e.rated_model, e.markup_percent, e.outcome, e.usage_source,
            e.retry_of IS NOT NULL, e.api_key_id, {TAGS}, e.provider, e.model, {_RATED_BY.format(bill="e")},
            l.quantity, l.usd_cents, 1
-    FROM {ENTRIES_OF_MONTHS} {STREAM} CROSS JOIN LATERAL bill_lines(e.lines) AS l
-    WHERE e.kind = 'charge'
+    FROM {CHARGES_OF_MONTHS} {STREAM} CROSS JOIN LATERAL bill_lines(e.lines) AS l
 """
 _BILL = (
     "started_at",
@@ -96,22 +101,21 @@ _BILL = (
 _ADJUSTED_LINES = f"""
     SELECT m.n, {LINE_KIND}, {LINE_MONTH}, {_DAY.format(at="d.ended_at")}, d.provider, d.model, l.kind,
            {_RATE}, d.rate_card_id, d.rated_model, d.markup_percent, d.outcome, d.usage_source,
-           d.retry_of IS NOT NULL, d.api_key_id, {TAGS}, e.charged_provider, e.charged_model,
+           d.retry_of IS NOT NULL, d.api_key_id, {TAGS_OF_ADJUSTMENT}, e.charged_provider, e.charged_model,
            {_RATED_BY.format(bill="d")}, d.sign * l.quantity, d.sign * l.usd_cents, d.sign
-    FROM {ENTRIES_OF_MONTHS} {STREAM} {BILL_BEFORE}
+    FROM {ADJUSTMENTS_OF_MONTHS} {BILL_BEFORE}
     CROSS JOIN LATERAL (
         VALUES (1, {", ".join(f"e.{name}" for name in _BILL)}),
                (-1, {", ".join(f"before.{name}" for name in _BILL)})
     ) AS d (sign, {", ".join(_BILL)})
     CROSS JOIN LATERAL bill_lines(d.lines) AS l
-    WHERE e.kind = 'adjustment'
 """
 # A manual adjustment is a row of its own, on the day that its stream ended or that it was booked.
 _MANUAL = f"""
     SELECT m.n, e.kind, NULL, {_DAY.format(at="e.filed_at")}, c.provider, c.model, NULL, NULL, NULL, NULL, NULL,
            c.outcome, c.usage_source, CASE WHEN c.stream_id IS NOT NULL THEN c.retry_of IS NOT NULL END,
            c.api_key_id, {TAGS}, NULL, NULL, NULL, NULL, e.usd_cents, 0, e.entry_id, e.reason, c.period < :period
-    FROM {ENTRIES_OF_MONTHS} {CHARGE} {STREAM} WHERE e.revision IS NULL
+    FROM {MANUAL_OF_MONTHS} {CHARGE} {STREAM}
 """
 _SUMMED = f"n, {', '.join(_DIMENSIONS)}"
 _NO_TEXT = ("n", "day", "retry", "usd_per_million", "markup_percent")
