@@ -27,7 +27,7 @@ from metering.core.errors import MeteringError
 from metering.core.folders import new_folder
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE
-from metering.db.engine import long_read_transaction
+from metering.db.snapshots import long_read_transaction
 
 # Called with the current step, and the rows of it that are done.
 Progress = Callable[[str, int], None]

@@ -17,7 +17,8 @@ from metering.audit.report import AuditReport
 from metering.audit.tasks import Auditor, Plan, Task
 from metering.core.collector import freeze_collector
 from metering.core.errors import MeteringError
-from metering.db.engine import long_read_transaction, service_engine
+from metering.db.engine import service_engine
+from metering.db.snapshots import long_read_transaction
 
 # An audit makes millions of records, and no cycles of them: garbage is searched for rarely.
 YOUNG_OBJECTS = 100_000

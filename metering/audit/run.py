@@ -21,7 +21,7 @@ from metering.audit.queries.stored import count_streams, received_within
 from metering.audit.report import AuditReport
 from metering.audit.tasks import CHECKS, Auditor, Kind, Plan, Scope, Task
 from metering.core.period import BillingPeriod
-from metering.db.engine import long_read_transaction, share_snapshot
+from metering.db.snapshots import long_read_transaction, share_snapshot
 from metering.events.queries import CLOCK_MARGIN, count_journaled, cut_journal, journal_start
 
 _ALWAYS = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))

@@ -23,7 +23,7 @@ from metering.dashboard.rendering import render
 from metering.dashboard.sessions import viewer_of
 from metering.dashboard.times import Clock
 from metering.db.cancellation import Cancellation
-from metering.db.engine import read_transaction
+from metering.db.snapshots import read_transaction
 from metering.server.bootstrap import Service
 from metering.server.queries import finalizing_behind
 

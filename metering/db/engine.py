@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
-from psycopg import sql
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -138,42 +137,6 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise DatabaseUnavailableError("no connection to PostgreSQL became free in time") from error
     with connection, connection.begin():
         yield connection
-
-
-@contextmanager
-def read_transaction(engine: Engine) -> Iterator[Connection]:
-    """A read-only transaction that sees the database as it is at the first statement, however long it runs.
-
-    Raises:
-        DatabaseUnavailableError: PostgreSQL cannot be reached.
-    """
-    with transaction(engine) as connection:
-        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        yield connection
-
-
-@contextmanager
-def long_read_transaction(engine: Engine, *, snapshot: str | None = None) -> Iterator[Connection]:
-    """A read-only transaction for work that computes for minutes between two statements.
-
-    It sees the database as it is at the first statement, or as another transaction does that has shared its
-    `snapshot` and has not ended.
-
-    Raises:
-        DatabaseUnavailableError: PostgreSQL cannot be reached.
-    """
-    with read_transaction(engine) as connection:
-        if snapshot is not None:
-            share = sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot))
-            connection.execute(text(share.as_string()))
-        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        yield connection
-
-
-def share_snapshot(connection: Connection) -> str:
-    """The name by which other transactions see the database as this one does, while it runs."""
-    name: str = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
-    return name
 
 
 def cancel_statement(connection: Connection) -> None:

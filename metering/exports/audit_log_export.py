@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Engine
 
 from metering.access.queries import AuditLogFilter, LoggedAction, iterate_audit_log
-from metering.db.engine import read_transaction
+from metering.db.snapshots import read_transaction
 from metering.exports.columns import Column, ExportFile, Kind, Row
 from metering.exports.csv_file import CsvFile
 from metering.exports.export_month import ExportFormat

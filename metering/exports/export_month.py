@@ -13,8 +13,9 @@ from sqlalchemy.exc import InternalError, OperationalError
 from metering.core.errors import MeteringError
 from metering.core.period import BillingPeriod
 from metering.customers.store import require_customer
-from metering.db.engine import DatabaseUnavailableError, cancel_statement, read_transaction
+from metering.db.engine import DatabaseUnavailableError, cancel_statement
 from metering.db.failures import why_failed
+from metering.db.snapshots import read_transaction
 from metering.exports.charges_export import CHARGE_COLUMNS, charge_rows
 from metering.exports.columns import ExportFile, Row
 from metering.exports.csv_file import CsvFile

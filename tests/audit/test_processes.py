@@ -18,7 +18,7 @@ from metering.audit.processes import AuditStoppedError, DoTasks, Processes, else
 from metering.audit.report import AuditReport
 from metering.audit.run import audit
 from metering.audit.tasks import Kind, Plan, Scope, Task
-from metering.db.engine import long_read_transaction, share_snapshot
+from metering.db.snapshots import long_read_transaction, share_snapshot
 from tests.audit.planting import LATER, Planting
 from tests.command_line import CommandLine
 from tests.database import is_cluster
