@@ -24,7 +24,7 @@ from metering.api.problems import (
     problem_response,
 )
 from metering.core.errors import MeteringError
-from metering.db.engine import DatabaseUnavailableError
+from metering.db.engine import DatabaseUnavailableError, will_pass
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         if isinstance(error.orig, QueryCanceled):
             # By the time limit, or because the client has left.
             return error_response(QueryTimeoutError("ask for less: a shorter range, or a single customer"))
-        if not (isinstance(error, OperationalError) or error.connection_invalidated):
+        if not (isinstance(error, OperationalError) or will_pass(error)):
             raise error
         log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
         return error_response(DatabaseUnavailableError("PostgreSQL failed during the request"))

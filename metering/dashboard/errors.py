@@ -4,7 +4,7 @@ import logging
 from urllib.parse import urlencode
 
 from psycopg.errors import QueryCanceled
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +16,7 @@ from metering.core.period import InvalidPeriodError
 from metering.core.request_id import current_request_id
 from metering.customers.store import UnknownCustomerError
 from metering.dashboard.rendering import HEADERS, Theme, render, see_other, theme_of
-from metering.db.engine import DatabaseUnavailableError
+from metering.db.engine import DatabaseUnavailableError, will_pass
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
 from metering.exports.export_month import NotForExcelError
 from metering.streams.store.archived import StreamArchivedError
@@ -163,7 +163,9 @@ def _answer_other_room(request: Request, error: Exception) -> Response:
 
 
 def _answer_database(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OperationalError)
+    assert isinstance(error, OperationalError | InternalError)
+    if isinstance(error, InternalError) and not will_pass(error):
+        raise error
     if isinstance(error.orig, QueryCanceled):
         return error_page(request, QueryTimeoutError("choose a shorter range or a single customer"))
     log.error("PostgreSQL failed during a page", extra={"error": str(error.orig).strip()})
@@ -189,6 +191,7 @@ HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {
     DashboardError: _answer_dashboard_error,
     MeteringError: _answer_other_room,
     OperationalError: _answer_database,
+    InternalError: _answer_database,
     HTTPException: _answer_http,
     Exception: _answer_unexpected,
 }

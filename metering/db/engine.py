@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from metering.core.errors import MeteringError
 from metering.db.deadlines import SERVER_TCP_OPTIONS, TCP_OPTIONS, connect_with_deadlines
-from metering.db.failures import why_unreachable
+from metering.db.failures import lost_node, why_unreachable
 
 SERVICE_ROLE = "metering_service"
 READER_ROLE = "metering_reader"
@@ -46,6 +46,8 @@ def will_pass(error: Exception) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     cause = error.orig if isinstance(error, DBAPIError) else error
+    if lost_node(cause) is not None:
+        return True
     return isinstance(cause, psycopg.OperationalError) and (not cause.sqlstate or cause.sqlstate[:2] in _PASSING)
 
 

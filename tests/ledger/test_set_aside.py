@@ -11,6 +11,7 @@ from metering.corrections.queries import list_backlog
 from metering.corrections.resolve_stream import InvalidResolutionError, resolve_stream
 from metering.customers.store import CustomerDetails
 from metering.db.engine import DatabaseUnavailableError, service_engine, transaction, will_pass
+from metering.db.failures import why_failed
 from metering.events.events import UsageSource
 from metering.ledger.finalize_due import FAILED_WAIT, finalize_due
 from metering.server.queries import work_health
@@ -41,6 +42,12 @@ def receive(books: Books, *stream_ids: str, customer_id: str = "acme") -> None:
         )
 
 
+# As Citus says it when a node is lost within a statement: an internal error, whose context has the node.
+LOST_NODE = """
+    DO $$ BEGIN EXECUTE 'DO ''BEGIN -- while executing command on 10.0.0.2:5432
+        RAISE EXCEPTION USING ERRCODE = ''''internal_error'''',
+            MESSAGE = ''''server closed the connection unexpectedly''''; END'''; END $$
+"""
 UNREADABLE = "UPDATE streams SET start_data = '{\"provider\": 7}' WHERE stream_id = 'bad'"
 READABLE = (
     "UPDATE streams s SET start_data = o.start_data FROM streams o"
@@ -165,6 +172,7 @@ def test_an_error_of_the_database_is_nothing_to_set_a_stream_aside_for(books: Bo
         ("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$", True),
         ("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'deadlock_detected'; END $$", True),
         ("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'lock_not_available'; END $$", True),
+        (LOST_NODE, True),
         ("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded'; END $$", False),
         ("SELECT 1 / 0", False),
         ("SELECT numeric '1e131071' * 1e131071", False),
@@ -178,6 +186,20 @@ def test_which_errors_pass_by_themselves(database: Database, statement: str, pas
         connection.execute(text(statement))
     engine.dispose()
     assert will_pass(failed.value) is passes
+
+
+def test_a_lost_node_is_named(database: Database) -> None:
+    unreachable = """
+        DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'connection_failure', MESSAGE =
+            'connection to the remote node me@10.0.0.2:5432 failed with the following error: Connection refused';
+        END $$
+    """
+    engine = service_engine(database.url)
+    for statement, why in ((LOST_NODE, "it closed the connection"), (unreachable, "Connection refused")):
+        with pytest.raises(DBAPIError) as failed, transaction(engine) as connection:
+            connection.execute(text(statement))
+        assert why_failed(failed.value) == f"a node of the Citus cluster does not answer (10.0.0.2:5432: {why})"
+    engine.dispose()
 
 
 def test_an_error_that_is_not_of_the_database_does_not_pass(database: Database) -> None:
