@@ -1,12 +1,16 @@
 """The list of where tables are on Citus names each table once, and the keys of the schema are ones Citus takes."""
 
+from pathlib import Path
+
 import psycopg
 import pytest
 
 from metering.db.citus import distribute, on_citus
 from metering.db.distribution import COLUMNS, PLACEMENTS, Placement
 from metering.db.engine import owner_engine, transaction
-from tests.database import Database
+from metering.server.backup.make_backup import make_backup
+from metering.server.backup.manifest import BackupFailedError
+from tests.database import Database, is_cluster
 
 WHERE = dict(PLACEMENTS)
 SPREAD = [table for table, placement in PLACEMENTS if placement in COLUMNS]
@@ -83,3 +87,10 @@ def test_on_plain_postgresql_nothing_is_distributed(database: Database) -> None:
     with transaction(engine) as connection:
         assert on_citus(connection) or distribute(connection) == []
     engine.dispose()
+
+
+@pytest.mark.skipif(not is_cluster(), reason="only Citus has several nodes")
+def test_a_cluster_is_not_backed_up_as_one_postgresql(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(BackupFailedError, match="back up each node"):
+        make_backup(url=database.url, target=tmp_path / "backup", jobs=1, progress=lambda _: None)
+    assert list(tmp_path.iterdir()) == []

@@ -15,10 +15,11 @@ from metering.stripe.drift import DriftClass
 from metering.stripe.push import PushState
 from tests.builders import Months
 from tests.command_line import CommandLine
-from tests.database import Database, Template, clone
+from tests.database import Database, Template, clone, is_cluster
 from tests.local_stripe import KEY
 from tests.stripe.reconciling import look
 
+pytestmark = pytest.mark.skipif(is_cluster(), reason="`metering backup` is for one PostgreSQL")
 RIGHT = [("open", 100, 1)]
 POST_INVOICE = "POST /v1/invoices"
 

@@ -24,6 +24,7 @@ from metering.server.backup.queries import (
     ServerFacts,
     check_connected,
     export_snapshot,
+    is_cluster,
     needed_roles,
     row_counts,
     schema_version,
@@ -61,6 +62,10 @@ def _dump(url: str, partial: Path, jobs: int, progress: Callable[[int], None]) -
         found = schema_version(connection)
         if found is None:
             raise BackupFailedError("the database has no schema of this service: nothing to back up")
+        if is_cluster(connection):
+            raise BackupFailedError(
+                "this is a Citus cluster, whose nodes have no common snapshot: back up each node (docs/scaling.md)"
+            )
         facts, roles = server_facts(connection), needed_roles(connection)
         snapshot = export_snapshot(connection)
         with TemporaryFile() as errors:

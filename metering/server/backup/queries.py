@@ -109,6 +109,11 @@ def schema_version(connection: psycopg.Connection[Any]) -> str | None:
     return _value(connection, "SELECT version_num FROM public.alembic_version")
 
 
+def is_cluster(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the database is one of Citus, whose rows are on several nodes."""
+    return _value(connection, "SELECT extname FROM pg_extension WHERE extname = 'citus'") is not None
+
+
 def row_counts(connection: psycopg.Connection[Any], progress: Callable[[], None]) -> dict[str, int]:
     """The rows of each table, by its quoted name with its schema."""
     counts = {}
