@@ -42,7 +42,7 @@ test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
 	@# Tests start hundreds of processes: without written bytecode each would compile the product again.
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
 
-STORED := scenarios months ledger streams totals budgets credits corrections stripe exports audit alerts reporting dashboard
+STORED := scenarios months ledger streams totals budgets credits corrections stripe exports audit archive alerts reporting dashboard
 test-on: setup ## The tests of what is stored, on a PostgreSQL or Citus of yours: make test-on URL=postgresql://…
 	@test -n "$(URL)" || { echo "say where: make test-on URL=postgresql://superuser@host:5432/database"; exit 2; }
 	@METERING_TEST_DATABASE_URL="$(URL)" PYTHONDONTWRITEBYTECODE= $(PY) -m pytest $(addprefix tests/,$(STORED))
