@@ -69,8 +69,8 @@ def test_nothing_is_wrong_with_what_the_service_wrote(planting: Planting) -> Non
         ("DELETE FROM budget_windows WHERE budget_id = 'all'", "budget_postings"),
         ("DELETE FROM budget_postings WHERE budget_id = 'key'", "budget_windows"),
         (
-            "DELETE FROM budget_postings p USING charges c WHERE p.entry_id = c.charge_id AND c.stream_id = 'none'"
-            " AND p.budget_id = 'day'",
+            "DELETE FROM budget_postings p USING charges c WHERE p.customer_id = c.customer_id"
+            " AND p.entry_id = c.charge_id AND c.stream_id = 'none' AND p.budget_id = 'day'",
             "budget_windows",
         ),
         ("UPDATE budget_postings SET usd_cents = usd_cents + 1 WHERE budget_id = 'all'", "budget_postings"),

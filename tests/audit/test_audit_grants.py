@@ -8,7 +8,7 @@ import pytest
 from metering.core.period import BillingPeriod
 from metering.credits.end_grant import refund_grant, void_grant
 from metering.credits.grant import GrantLimits
-from tests.audit.planting import LATER, Planting
+from tests.audit.planting import LATER, WITHOUT_TRIGGERS, Planting
 from tests.builders import T0, Books
 from tests.credits.scenes import credit, give, use
 
@@ -67,6 +67,7 @@ def test_a_closed_month_that_grants_paid_agrees(granted: Planting) -> None:
     assert audit(granted) == []
 
 
+OF_GRANT = "e.customer_id = g.customer_id AND e.grant_id = g.grant_id"
 DRAWN = "kind = 'drawn' AND stream_id = 'g2'"
 # One draw, and all that is kept of it, so that only what the draw means is wrong.
 PLANTED = [
@@ -93,7 +94,7 @@ PLANTED = [
     ),
     (
         "UPDATE grants g SET effective_from = changed_at + interval '1 hour', expires_at = NULL"
-        f" FROM grant_entries e WHERE e.grant_id = g.grant_id AND {DRAWN}",
+        f" FROM grant_entries e WHERE {OF_GRANT} AND {DRAWN}",
         "grant_entries",
         "the grant pays from",
     ),
@@ -122,8 +123,7 @@ PLANTED = [
         "price",
     ),
     (
-        f"UPDATE grants g SET only_providers = ARRAY['openai'] FROM grant_entries e"
-        f" WHERE e.grant_id = g.grant_id AND {DRAWN}",
+        f"UPDATE grants g SET only_providers = ARRAY['openai'] FROM grant_entries e WHERE {OF_GRANT} AND {DRAWN}",
         "grant_entries",
         "paid for",
     ),
@@ -133,7 +133,7 @@ PLANTED = [
         "booked -0.05",
     ),
     (
-        "ALTER TABLE charges DISABLE TRIGGER USER; UPDATE charges SET usd_cents = 0.1 WHERE stream_id = 'g2'",
+        f"{WITHOUT_TRIGGERS}UPDATE charges SET usd_cents = 0.1 WHERE stream_id = 'g2'",
         "grant_entries",
         "grants paid",
     ),
@@ -143,8 +143,7 @@ PLANTED = [
 
 @pytest.mark.parametrize(("statement", "table", "says"), PLANTED, ids=lambda value: value[:70])
 def test_a_change_by_hand_is_found(granted: Planting, statement: str, table: str, says: str) -> None:
-    with granted.books.owner() as connection:
-        connection.execute(statement.encode())
+    granted.plant(statement)
     assert [what for what in audit(granted) if what[0] == table and says in what[2]]
 
 

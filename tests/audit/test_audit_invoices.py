@@ -3,8 +3,9 @@
 import pytest
 from sqlalchemy import text
 
+from metering.ledger.store.charges import CHARGE_COLUMNS
 from metering.months.queries import entries, line_rates
-from tests.audit.planting import Planting
+from tests.audit.planting import WITHOUT_TRIGGERS, Planting
 
 
 @pytest.fixture
@@ -25,6 +26,7 @@ def test_later_months_with_late_usage_and_what_was_carried_agree(closed: Plantin
     assert closed.audit() == []
 
 
+_SMUGGLED = ["'smuggled'" if name == "stream_id" else name for name in CHARGE_COLUMNS]
 PLANTED = [
     ("UPDATE billing_periods SET seal = sha256('x')", "billing_periods", "seal"),
     ("UPDATE billing_periods SET entry_count = entry_count + 1", "billing_periods", "entry_count"),
@@ -63,8 +65,8 @@ PLANTED = [
         "seal",
     ),
     (
-        "ALTER TABLE charges DISABLE TRIGGER closed_period; INSERT INTO charges SELECT (jsonb_populate_record(c,"
-        " '{\"stream_id\": \"smuggled\"}')).* FROM charges c WHERE stream_id = 'completed'",
+        f"{WITHOUT_TRIGGERS}INSERT INTO charges ({', '.join(CHARGE_COLUMNS)})"
+        f" SELECT {', '.join(_SMUGGLED)} FROM charges WHERE stream_id = 'completed'",
         "billing_periods",
         "entry_count",
     ),
@@ -73,8 +75,7 @@ PLANTED = [
 
 @pytest.mark.parametrize(("statement", "table", "says"), PLANTED, ids=lambda value: value[:60])
 def test_a_change_by_hand_is_found(closed: Planting, statement: str, table: str, says: str) -> None:
-    with closed.books.owner() as connection:
-        connection.execute(statement.encode())
+    closed.plant(statement)
     assert [what for what in closed.audit() if what[0] == table and says in what[2]]
 
 
