@@ -24,7 +24,7 @@ from tests.builders import NOW, T0, Books, delivered, end, start
 
 LATER = NOW + timedelta(hours=1)
 # Before a change that a trigger refuses; Citus has no such triggers.
-WITHOUT_TRIGGERS = "SET session_replication_role = replica; "
+WITHOUT_TRIGGERS = "SET LOCAL session_replication_role = replica; "
 _MOVED = re.compile(r"(\w+) ([+-] interval '[^']+')")
 
 
