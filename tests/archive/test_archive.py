@@ -1,6 +1,6 @@
 """Closed months are moved to files and back; money, and what late events do, stay as they were."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from metering.core.folders import FolderError
 from metering.core.period import BillingPeriod
 from metering.corrections.queries import get_backlog_item
 from metering.corrections.rerate import rerate
+from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import UsageSource
 from metering.exports.queries.charges import iterate_entries
@@ -24,8 +25,9 @@ from metering.ledger.queries.charges import BillFilter
 from metering.ledger.queries.streams import get_stream
 from metering.streams.settlement import State
 from metering.streams.store.archived import StreamArchivedError
-from tests.builders.archives import SEPTEMBER, Archives
-from tests.builders.events import NOW, end
+from metering.stripe.put_customer import put_customer
+from tests.builders.archives import BOOKED, SEPTEMBER, Archives
+from tests.builders.events import NOW, end, start
 
 MONEY = (
     "charges",
@@ -279,3 +281,19 @@ def test_a_stream_with_a_late_event_is_told_in_the_backlog_with_what_to_do(archi
     assert item.fix == (
         "`metering archive restore FOLDER --stream acme/first`, then the stream is billed again by itself"
     )
+
+
+def test_a_stream_of_a_month_that_is_open_in_its_zone_stays(archives: Archives) -> None:
+    """Its last event came in September of UTC, when October had begun in Tokyo."""
+    books, at = archives.books, datetime(2026, 9, 30, 20, tzinfo=UTC)
+    details = CustomerDetails(time_zone="Asia/Tokyo")
+    put_customer(engine=books.service.engine, customer_id="tokyo", details=details, now=SEPTEMBER)
+    late = {"customer_id": "tokyo", "time": at}
+    books.receive([start("morning", **late), end("morning", **late)], at=at)
+    books.finalize(now=BOOKED)
+    with transaction(archives.owner) as connection:
+        connection.execute(text("UPDATE customers SET closed_through = '2026-09' WHERE customer_id = 'tokyo'"))
+    archives.move("2026-09")
+    assert "morning" in _streams(archives)
+    with transaction(archives.owner) as connection:
+        connection.execute(text("UPDATE customers SET closed_through = '' WHERE customer_id = 'tokyo'"))

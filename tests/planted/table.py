@@ -1,5 +1,6 @@
 """All planted faults."""
 
+from tests.planted.archive import ARCHIVE
 from tests.planted.credits import CREDITS
 from tests.planted.doors import DOORS
 from tests.planted.holds import HOLDS
@@ -9,4 +10,4 @@ from tests.planted.months import MONTHS
 from tests.planted.otlp import OTLP
 from tests.planted.streams import STREAMS
 
-FAULTS = (*STREAMS, *MONTHS, *DOORS, *INLETS, *OTLP, *CREDITS, *HOLDS, *MONEY)
+FAULTS = (*STREAMS, *MONTHS, *DOORS, *INLETS, *OTLP, *CREDITS, *HOLDS, *MONEY, *ARCHIVE)
