@@ -11,6 +11,7 @@ from metering.access.store.readers import (
 from metering.alerts.addresses import RefusedAddressError
 from metering.archive.manifest import DamagedArchiveError
 from metering.archive.read_archive import ArchivesMissingError
+from metering.archive.remove_archived import JournalInUseError
 from metering.archive.restore_archive import NotArchivedError
 from metering.archive.write_archive import ArchiveRefusedError
 from metering.audit.processes import AuditStoppedError
@@ -66,6 +67,7 @@ NOT_OVER_HTTP: frozenset[type[MeteringError]] = frozenset(
         InvalidKeyError,
         InvalidOwnPriceError,
         InvalidReaderNameError,
+        JournalInUseError,
         KeyIdTakenError,
         LeaseLostError,
         MigrationBlockedError,

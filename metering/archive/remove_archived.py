@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from metering.access.actors import Author
 from metering.access.store.audit_log import log_action
@@ -15,11 +17,16 @@ from metering.archive.parquet_files import read_rows
 from metering.archive.queries import count_requests
 from metering.archive.store import begin_removal, complete_removal, remove_streams
 from metering.archive.write_archive import ArchiveRefusedError
+from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 
 _KEY = tuple(
     place_of(STREAM_COLUMNS, name) for name in ("customer_id", "stream_id", "last_received_at", "revision")
 )
+
+
+class JournalInUseError(MeteringError):
+    """The month's partition cannot be dropped while it is read. Removing the archive again goes on from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ def remove_archived(
     Raises:
         ArchiveRefusedError: the month of the journal is not as it was archived, or another archive of it was used.
         DamagedArchiveError: a file of the archive is missing or was changed.
+        JournalInUseError: something reads the journal for longer than the login waits for a lock.
     """
     manifest = read_manifest(folder)
     check_files(manifest, folder)
@@ -61,17 +69,26 @@ def remove_archived(
             removed += remove_streams(connection, manifest.archive_id, keys)
         seen += len(batch)
         progress(seen)
-    with transaction(owner) as connection:
-        complete_removal(connection, manifest.archive_id, now=now)
-        log_action(
-            connection,
-            by=by,
-            now=now,
-            kind="archive",
-            action="remove",
-            subject=manifest.archive_id,
-            after={"streams": removed, "requests": manifest.request_count, "manifest_sha256": sha256},
-        )
+    after = {"streams": removed, "requests": manifest.request_count, "manifest_sha256": sha256}
+    try:
+        with transaction(owner) as connection:
+            complete_removal(connection, manifest.archive_id, now=now)
+            log_action(
+                connection,
+                by=by,
+                now=now,
+                kind="archive",
+                action="remove",
+                subject=manifest.archive_id,
+                after=after,
+            )
+    except OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            raise JournalInUseError(
+                f"the streams of {manifest.archive_id} are removed; its journal is in use, such as by an audit:"
+                " run `metering archive remove` again"
+            ) from error
+        raise
     return Removed(manifest, removed, seen - removed)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from metering.archive.manifest import DamagedArchiveError, read_manifest
 from metering.archive.queries import list_archives
+from metering.archive.remove_archived import JournalInUseError
 from metering.archive.restore_archive import NotArchivedError, Restored
 from metering.archive.write_archive import ArchiveRefusedError
 from metering.core.folders import FolderError
@@ -297,3 +298,14 @@ def test_a_stream_of_a_month_that_is_open_in_its_zone_stays(archives: Archives) 
     assert "morning" in _streams(archives)
     with transaction(archives.owner) as connection:
         connection.execute(text("UPDATE customers SET closed_through = '' WHERE customer_id = 'tokyo'"))
+
+
+def test_a_journal_that_is_being_read_is_removed_when_asked_again(archives: Archives) -> None:
+    archives.write("2026-09")
+    with transaction(archives.books.service.engine) as reading:
+        reading.execute(text("SELECT FROM journal"))
+        with pytest.raises(JournalInUseError, match="run `metering archive remove` again"):
+            archives.remove("2026-09")
+    assert "journal_2026_09" in {row["relname"] for row in archives.rows("pg_class")}
+    archives.remove("2026-09")
+    assert "journal_2026_09" not in {row["relname"] for row in archives.rows("pg_class")}
