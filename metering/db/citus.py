@@ -123,6 +123,7 @@ def distribute(connection: Connection) -> list[str]:
         for each in foreign_keys:
             connection.execute(text(f"ALTER TABLE {each.table} ADD CONSTRAINT {each.name} {each.definition}"))
     _adapt_unbilled(connection)
+    _adapt_charges(connection)
     for table in connection.execute(_UNREADABLE, {"role": READER_ROLE}).scalars().all():
         connection.execute(text(f"GRANT SELECT ON {table} TO {READER_ROLE}"))
     return [table for table, _ in misplaced]
@@ -148,6 +149,29 @@ def _adapt_unbilled(connection: Connection) -> None:
     defined, replaced = _BY_LOOKUP.subn(_BY_SUM, connection.execute(_UNBILLED).scalar_one())
     if replaced:
         connection.execute(text(f"CREATE OR REPLACE VIEW reporting.unbilled AS {defined}"))
+
+
+# Citus looks nothing up beside a union, so each half of it has its own look-ups: charges that were never adjusted,
+# and the newest adjustments.
+_CHARGED = """(
+    SELECT c.*, 0 AS revision, false AS taken_back, c.booked_at AS charged_at, c.period AS charged_period,
+           c.usd_cents AS charged_usd_cents, c.usd_cents AS bill_usd_cents
+    FROM public.charges c
+    LEFT JOIN public.adjustments n ON n.customer_id = c.customer_id AND n.stream_id = c.stream_id
+    WHERE n.stream_id IS NULL)"""
+_ADJUSTED = """(
+    SELECT a.* FROM public.adjustments a LEFT JOIN public.adjustments n
+        ON n.customer_id = a.customer_id AND n.stream_id = a.stream_id AND n.revision > a.revision
+    WHERE n.stream_id IS NULL)"""
+_CHARGES = text("SELECT pg_get_viewdef('reporting.charges'::regclass)")
+
+
+def _adapt_charges(connection: Connection) -> None:
+    """Replace the union in the view of charges."""
+    defined = connection.execute(_CHARGES).scalar_one().rstrip("; \n")
+    if "newest_bills b" in defined:
+        halves = (defined.replace("newest_bills b", f"{half} b") for half in (_CHARGED, _ADJUSTED))
+        connection.execute(text(f"CREATE OR REPLACE VIEW reporting.charges AS {' UNION ALL '.join(halves)}"))
 
 
 # A view is read with the privileges of its owner; the nodes ask for those of the reader.
