@@ -21,7 +21,7 @@ from metering.totals.queries.orders import Order
 from metering.totals.queries.question import Group, TotalRow, TotalsQuestion
 from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
-from tests.builders.bills import bill_at
+from tests.builders.drawn_bills import bill_at
 
 NARROWED = [(Group.OUTCOME, "cancelled"), (Group.API_KEY_ID, ""), (Group.RETRY, "true"), (Group.MODEL, "m1")]
 T0 = datetime(2026, 10, 28, tzinfo=UTC)

@@ -16,7 +16,7 @@ from metering.totals.queries.question import Group, TotalsQuestion
 from metering.totals.queries.totals import read_totals
 from metering.totals.ranges import Granularity
 from tests.builders import Books
-from tests.builders.bills import bill_at, book
+from tests.builders.drawn_bills import bill_at, book
 from tests.builders.events import NOW, end, start
 
 BEGIN = datetime(2026, 10, 28, tzinfo=UTC)

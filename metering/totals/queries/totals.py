@@ -12,6 +12,8 @@ from sqlalchemy import Connection, text
 
 from metering.core.money import ZERO
 from metering.core.time_zones import UTC_ZONE
+from metering.db.citus import on_citus
+from metering.db.locks import Lock, share
 from metering.db.rows import json_rows
 from metering.events.usage import COUNTERS, TIMED_COUNTERS, Quantity
 from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Rollup, narrowest
@@ -47,6 +49,9 @@ def read_totals(
     connection: Connection, *, question: TotalsQuestion, accruals: Sequence[Accrual] = ()
 ) -> Sequence[TotalRow]:
     """Up to `limit` rows in the question's order; by default by start and groups."""
+    if on_citus(connection):
+        # Each shard is read as it is at that moment: nothing may move from the pending sums to others meanwhile.
+        share(connection, Lock.ROLL_UP)
     if not _has_large_buckets(question):
         return _read(connection, question, accruals)
     zone = _zone_of(question) or UTC_ZONE
