@@ -75,7 +75,8 @@ class Months(Books):
 
     def close_november(self) -> None:
         """Close it for everybody, as if its invoices were made at the time of the test."""
-        assert self.close("2026-11") == {}
+        refused = self.close("2026-11")
+        assert refused == {}, refused
         with self.owner() as connection:
             connection.execute("UPDATE invoices SET created_at = now()")
             connection.execute("UPDATE invoice_pushes SET due_at = now() WHERE due_at IS NOT NULL")

@@ -19,6 +19,7 @@ from metering.months.queries.progress import list_refusals
 from metering.months.store.runs import refuse_customers, start_run
 from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
+from tests.database import is_cluster
 
 NOVEMBER = datetime(2026, 11, 12, 9, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 12, 9, tzinfo=UTC)
@@ -216,6 +217,7 @@ def test_a_customer_that_two_processes_refuse_in_one_run_is_refused_once(books: 
     assert refusal.detail == "the first"
 
 
+@pytest.mark.skipif(is_cluster(), reason="Citus has no triggers: bookings and closing take the same lock")
 @pytest.mark.parametrize("table", ["charges", "adjustments", "manual_adjustments"])
 def test_the_database_refuses_an_entry_in_a_closed_month_from_any_login(books: Books, table: str) -> None:
     use(books, "one", NOVEMBER)
@@ -268,7 +270,8 @@ def test_a_customer_whose_invoice_cannot_be_made_is_refused_with_the_error_and_h
         connection.execute("ALTER TABLE invoices ADD CONSTRAINT refused CHECK (customer_id <> 'bad')")
     refused = books.close("2026-11")
     assert list(refused) == ["bad"]
-    assert refused["bad"].startswith("IntegrityError: ")
+    # Citus reports what a node refuses within COPY as an internal error.
+    assert refused["bad"].startswith(f"{'InternalError' if is_cluster() else 'IntegrityError'}: ")
     assert [len(books.invoices(customer_id)) for customer_id in customers] == [0, 1, 1, 1, 1, 1, 1]
     with books.owner() as connection:
         connection.execute("ALTER TABLE invoices DROP CONSTRAINT refused")
