@@ -24,7 +24,7 @@ from metering.archive.queries import (
     not_closed,
 )
 from metering.core.errors import MeteringError
-from metering.core.folders import new_folder
+from metering.core.folders import new_folder, sync
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE
 from metering.db.snapshots import long_read_transaction
@@ -121,6 +121,7 @@ def _write(
     path: Path, columns: Sequence[Column], rows: Callable[[], _Rows], count: Callable[[int, str], None]
 ) -> int:
     written = write_rows(path, columns, _counted(rows(), count, "writing"))
+    sync(path)
     compared = _counted(read_rows(path, columns), count, "comparing")
     _compare(path, columns, rows(), compared)
     return written

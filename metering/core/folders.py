@@ -36,9 +36,9 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise FolderError(f"{target.parent} cannot be written: {error.strerror}") from error
     try:
         yield partial
-        sync_folder(partial)
+        sync(partial)
         os.rename(partial, target)
-        sync_folder(target.parent)
+        sync(target.parent)
     finally:
         if partial.exists():
             shutil.rmtree(partial, ignore_errors=True)
@@ -53,9 +53,9 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make the content of a file durable, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

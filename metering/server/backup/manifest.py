@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from metering.core.errors import MeteringError
-from metering.core.folders import checksum, sync_folder, write_synced
+from metering.core.folders import checksum, sync, write_synced
 
 MANIFEST = "manifest.json"
 DUMP = "dump"
@@ -69,7 +69,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write the manifest and sync it with its folder."""
     # It has verifiers of passwords, also where the folder is copied to one that others can read.
     write_synced(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    sync_folder(folder)
+    sync(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:

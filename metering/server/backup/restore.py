@@ -14,7 +14,7 @@ import psycopg
 
 import migrations
 from metering.core.errors import MeteringError
-from metering.core.folders import sync_folder
+from metering.core.folders import sync
 from metering.db.engine import DatabaseUnavailableError, owner_engine, transaction, will_pass
 from metering.db.failures import why_failed, why_unreachable
 from metering.db.migrate import ensure_roles
@@ -82,7 +82,7 @@ def restore_folder(*, backup: Path, data: Path, progress: Progress) -> Restored:
             ):
                 restored = _restore(backup, manifest, services.database_url, progress)
             os.rename(partial / "postgres", cluster)
-            sync_folder(folder)
+            sync(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return restored
