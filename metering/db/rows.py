@@ -1,16 +1,13 @@
 """Many rows at once: COPY within a transaction, and rows as one JSON parameter."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-
-BatchT = TypeVar("BatchT")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -35,18 +32,6 @@ def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, 
     except psycopg.Error as error:
         # SQLAlchemy did not run it, so it is the driver's error, which no caller expects.
         raise DBAPIError.instance(statement, None, error, psycopg.Error, dialect=connection.dialect) from error
-
-
-def read_ahead(batches: Iterator[BatchT]) -> Iterator[BatchT]:
-    """The same batches: while one is used, a thread reads the next, so that PostgreSQL works at the same time.
-
-    Until the last batch, the connection is for these batches only.
-    """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as reader:
-        following = reader.submit(next, batches, None)
-        while (batch := following.result()) is not None:
-            following = reader.submit(next, batches, None)
-            yield batch
 
 
 def json_rows(rows: Iterable[Any]) -> str:

@@ -1,7 +1,4 @@
-"""COPY fails as any other statement does, so that callers handle its errors; batches are read one ahead."""
-
-import threading
-from collections.abc import Iterator
+"""COPY fails as any other statement does, so that callers handle its errors."""
 
 import psycopg
 import pytest
@@ -9,7 +6,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError, OperationalError, ProgrammingError
 
 from metering.db.engine import transaction
-from metering.db.rows import copy_rows, read_ahead
+from metering.db.rows import copy_rows
 from tests.database import Database
 
 _COPY = "COPY customers (customer_id, created_at) FROM STDIN"
@@ -33,43 +30,3 @@ def test_a_server_that_goes_away_is_an_error_of_sqlalchemy(engine: Engine, datab
         with pytest.raises(OperationalError):
             copy_rows(connection, _COPY, [("acme", "2026-11-23T15:00:00Z")])
         connection.invalidate()
-
-
-def test_the_next_batch_is_read_while_one_is_used_and_no_further_one() -> None:
-    taken = [threading.Event() for _ in range(4)]
-
-    def batches() -> Iterator[int]:
-        for number, event in enumerate(taken):
-            event.set()
-            yield number
-
-    ahead = read_ahead(batches())
-    assert next(ahead) == 0
-    assert taken[1].wait(60)
-    assert not taken[2].is_set()
-    assert list(ahead) == [1, 2, 3]
-
-
-def test_an_error_comes_where_its_batch_would_have_come() -> None:
-    def batches() -> Iterator[int]:
-        yield 1
-        raise ValueError("lost")
-
-    ahead = read_ahead(batches())
-    assert next(ahead) == 1
-    with pytest.raises(ValueError, match="lost"):
-        next(ahead)
-
-
-def test_whoever_stops_early_waits_for_the_batch_that_is_being_read() -> None:
-    is_read = threading.Event()
-
-    def batches() -> Iterator[int]:
-        yield 1
-        is_read.set()
-        yield 2
-
-    ahead = read_ahead(batches())
-    assert next(ahead) == 1
-    ahead.close()  # type: ignore[attr-defined]
-    assert is_read.is_set()

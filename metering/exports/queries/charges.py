@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from metering.db.rows import read_ahead
 from metering.events.usage import COUNTERS
 from metering.exports.queries.months import (
     ADJUSTMENTS_OF_MONTHS,
@@ -139,4 +138,4 @@ _ENTRIES = text(
 def iterate_entries(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
     """The entries of these months in batches of about a thousand rows, read while iterating."""
     found = connection.execute(_ENTRIES, month_parameters(months))
-    yield from read_ahead(found.partitions(_CHUNK))
+    yield from found.partitions(_CHUNK)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE, shown_zone
-from metering.db.rows import json_rows, read_ahead
+from metering.db.rows import json_rows
 from metering.events.usage import COUNTERS, TIMED_COUNTERS
 from metering.months.invoice import LineKind
 
@@ -253,4 +253,4 @@ def iterate_lines(connection: Connection, months: Sequence[ExportMonth]) -> Iter
     """
     parameters = {**month_parameters(months), "line_kinds": [kind.value for kind in LineKind]}
     found = connection.execute(_LINES, parameters)
-    yield from read_ahead(found.partitions(_CHUNK))
+    yield from found.partitions(_CHUNK)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from metering.db.rows import read_ahead
 from metering.events.usage import COUNTERS
 from metering.exports.queries.charges import BILL_BEFORE, CHARGE, STREAM, TAGS, TAGS_OF_ADJUSTMENT
 from metering.exports.queries.months import (
@@ -143,5 +142,5 @@ _USAGE = text(
 def iterate_usage(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[UsageSum]]:
     """The sums of these months in batches of about a thousand, read while iterating."""
     found = connection.execute(_USAGE, month_parameters(months))
-    for rows in read_ahead(found.partitions(_CHUNK)):
+    for rows in found.partitions(_CHUNK):
         yield [UsageSum._make(row) for row in rows]
