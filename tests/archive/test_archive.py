@@ -212,9 +212,13 @@ def test_files_that_were_changed_remove_and_restore_nothing(archives: Archives) 
     assert _streams(archives) == {"first", "second", "third", "across", "orphan"}
 
 
-def test_a_stream_that_changed_since_it_was_written_stays(archives: Archives) -> None:
+@pytest.mark.parametrize("billed_again", [False, True])
+def test_a_stream_that_changed_since_it_was_written_stays(archives: Archives, billed_again: bool) -> None:
     archives.write("2026-09")
-    archives.books.receive([end("first", 90, time=SEPTEMBER + timedelta(seconds=9))], at=NOW)
+    late = end("first", 90, time=SEPTEMBER + timedelta(seconds=9), usage_source=UsageSource.PROVIDER)
+    archives.books.receive([late], at=NOW)
+    if billed_again:
+        archives.books.finalize(now=NOW)
     removed = archives.remove("2026-09")
     assert (removed.streams, removed.changed) == (1, 1)
     archives.books.finalize(now=NOW)
