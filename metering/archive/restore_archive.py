@@ -1,7 +1,7 @@
 """Bring archived rows back into the database: one stream, or the whole archive."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from metering.archive.columns import JOURNAL_COLUMNS, STREAM_COLUMNS
 from metering.archive.manifest import JOURNAL, STREAMS, Manifest, check_files, read_manifest
 from metering.archive.parquet_files import read_rows
 from metering.archive.queries import count_requests
-from metering.archive.store import forget_archive, put_back, put_back_requests, still_archived
+from metering.archive.store import forget_archive, put_back, put_back_requests
 from metering.archive.write_archive import ArchiveRefusedError
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.db.schema import ensure_journal_partitions
+from metering.streams.store.archived import find_archived
 from metering.streams.store.streams import StoredStream, join_stream, read_streams
 
 _Row = tuple[Any, ...]
@@ -121,7 +122,8 @@ def _put_back(
     connection: Connection, manifest: Manifest, rows: Sequence[_Row], abandon_after: timedelta
 ) -> Restored:
     """Put back those of these streams that are archived, each joined with what arrived for it since."""
-    archived = still_archived(connection, manifest.archive_id, [(row[0], row[1]) for row in rows])
+    found = find_archived(connection, [(row[0], row[1]) for row in rows])
+    archived = {key for key, archive_id in found.items() if archive_id == manifest.archive_id}
     wanted = [row for row in rows if (row[0], row[1]) in archived]
     if not wanted:
         return Restored(0, 0, 0)
@@ -138,5 +140,6 @@ def _join(connection: Connection, late: StoredStream, abandon_after: timedelta) 
 
 
 def _log(connection: Connection, subject: str, restored: Restored, by: Author, now: datetime) -> None:
-    after = {"streams": restored.streams, "late": restored.late, "requests": restored.requests}
-    log_action(connection, by=by, now=now, kind="archive", action="restore", subject=subject, after=after)
+    log_action(
+        connection, by=by, now=now, kind="archive", action="restore", subject=subject, after=asdict(restored)
+    )

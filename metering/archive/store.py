@@ -70,14 +70,6 @@ def complete_removal(connection: Connection, archive_id: str, *, now: datetime) 
 
 
 _STREAM_COLUMNS = ", ".join(column.name for column in STREAM_COLUMNS)
-_ARCHIVED = text(
-    """
-    SELECT a.customer_id, a.stream_id
-    FROM json_to_recordset(CAST(:keys AS json)) AS wanted (customer_id text, stream_id text)
-    JOIN archived_streams a ON a.customer_id = wanted.customer_id AND a.stream_id = wanted.stream_id
-    WHERE a.archive_id = :archive_id
-    """
-)
 _FORGET = text(
     """
     DELETE FROM archived_streams a
@@ -92,14 +84,6 @@ _TAKE_OUT = text(
     WHERE s.customer_id = wanted.customer_id AND s.stream_id = wanted.stream_id
     """
 )
-
-
-def still_archived(
-    connection: Connection, archive_id: str, streams: Sequence[tuple[str, str]]
-) -> set[tuple[str, str]]:
-    """Those of these streams whose facts are in this archive only."""
-    rows = connection.execute(_ARCHIVED, {"archive_id": archive_id, "keys": json_keys(streams)})
-    return {(row.customer_id, row.stream_id) for row in rows}
 
 
 def put_back(connection: Connection, archive_id: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
 from zstandard import ZstdError
 
 from metering.audit.difference import Difference
+from metering.audit.scratch import ScratchWriter
 from metering.events.queries import JournaledRequest
 from metering.events.store import stream_hashes
 from metering.events.wire.decode import NDJSON, decode_json
@@ -30,6 +32,9 @@ class JournaledStream:
     facts: StreamFacts
     first_received_at: datetime
     last_received_at: datetime
+
+
+_decode = msgspec.msgpack.Decoder(JournaledStream).decode
 
 
 def join_journaled(a: JournaledStream, b: JournaledStream) -> JournaledStream:
@@ -99,6 +104,22 @@ class JournalFold:
         arrival = request.arrival
         key = f"{arrival.received_at.isoformat()} {arrival.journal_id}"
         self.differences.append(Difference("journal", key, says))
+
+
+def write_journaled(scratch: ScratchWriter, fold: JournalFold, requests: Iterable[JournaledRequest]) -> None:
+    """Fold requests, and add each stream to the scratch file of its part."""
+    for stream in fold.streams(requests):
+        scratch.add(stream.facts.customer_id, stream.facts.stream_id, msgspec.msgpack.encode(stream))
+
+
+def join_records(records: Iterable[bytes]) -> dict[Key, JournaledStream]:
+    """The streams of records that `write_journaled` wrote, each joined from all of its records."""
+    found: dict[Key, JournaledStream] = {}
+    for new in map(_decode, records):
+        key = (new.facts.customer_id, new.facts.stream_id)
+        known = found.get(key)
+        found[key] = new if known is None else join_journaled(known, new)
+    return found
 
 
 def _fold(

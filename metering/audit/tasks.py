@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from metering.archive.read_archive import OpenArchive, archived_requests, has_archived_request_at
 from metering.audit.bookings import PriceHistory
 from metering.audit.difference import Difference, stream_key
-from metering.audit.journaled import JournaledStream, JournalFold, Key, join_journaled
+from metering.audit.journaled import JournaledStream, JournalFold, Key, join_records, write_journaled
 from metering.audit.queries.booking_checks import BOOKING_CHECKS
 from metering.audit.queries.budget_checks import BUDGET_CHECKS
 from metering.audit.queries.grant_checks import GRANT_CHECKS
@@ -144,9 +144,7 @@ class Auditor:
         """Fold the events of some requests into streams."""
         fold = JournalFold()
         with self._scratch(name) as scratch:
-            for stream in fold.streams(requests):
-                facts = stream.facts
-                scratch.add(facts.customer_id, facts.stream_id, msgspec.msgpack.encode(stream))
+            write_journaled(scratch, fold, requests)
         report = AuditReport(requests=fold.requests, events=fold.events)
         report.add(fold.differences)
         return report
@@ -179,9 +177,6 @@ def _archive_name(number: int) -> str:
     return f"archive-{number}"
 
 
-_decode_journaled = msgspec.msgpack.Decoder(JournaledStream).decode
-
-
 @dataclass(frozen=True, slots=True)
 class _Comparison:
     connection: Connection
@@ -192,13 +187,7 @@ class _Comparison:
 
     def journaled(self, part: int) -> dict[Key, JournaledStream]:
         """The journaled streams of a part, each joined from its folds."""
-        found: dict[Key, JournaledStream] = {}
-        for record in self._folded(part):
-            new = _decode_journaled(record)
-            key = (new.facts.customer_id, new.facts.stream_id)
-            known = found.get(key)
-            found[key] = new if known is None else join_journaled(known, new)
-        return found
+        return join_records(self._folded(part))
 
     def _has_request_at(self, received_at: datetime) -> bool:
         return has_request_at(self.connection, received_at) or has_archived_request_at(

@@ -9,7 +9,7 @@ import msgspec
 from metering.archive.manifest import DamagedArchiveError, check_files, read_manifest
 from metering.archive.read_archive import OpenArchive, archived_facts, archived_requests, archived_streams
 from metering.audit.difference import Difference, field_claims, stream_key, unequal
-from metering.audit.journaled import JournaledStream, JournalFold, Key, join_journaled
+from metering.audit.journaled import JournalFold, join_records, write_journaled
 from metering.audit.receipt import Check
 from metering.audit.scratch import ScratchWriter, take_records
 from metering.streams.stream import StreamFacts, join
@@ -17,8 +17,6 @@ from metering.streams.stream import StreamFacts, join
 _STREAMS_PER_PART = 20_000
 _MAX_PARTS = 256
 _JOURNALED, _STORED = "journaled", "stored"
-
-_decode_journaled = msgspec.msgpack.Decoder(JournaledStream).decode
 
 
 class _Stored(msgspec.Struct):
@@ -64,9 +62,7 @@ def verify_archive(folder: Path) -> list[Check]:
 def _spread(archive: OpenArchive, fold: JournalFold, scratch: Path, parts: int) -> int:
     """Fold the events, and write both kinds of streams to files by part; return how many streams are stored."""
     with ScratchWriter(scratch, task=_JOURNALED, parts=parts) as writer:
-        for journaled in fold.streams(archived_requests(archive)):
-            facts = journaled.facts
-            writer.add(facts.customer_id, facts.stream_id, msgspec.msgpack.encode(journaled))
+        write_journaled(writer, fold, archived_requests(archive))
     streams = 0
     with ScratchWriter(scratch, task=_STORED, parts=parts) as writer:
         for batch in archived_streams(archive):
@@ -80,12 +76,7 @@ def _spread(archive: OpenArchive, fold: JournalFold, scratch: Path, parts: int) 
 
 def _compare(scratch: Path, part: int) -> Iterator[Difference]:
     """The streams of a part that do not follow from their events."""
-    journaled: dict[Key, JournaledStream] = {}
-    for record in take_records(scratch, task=_JOURNALED, part=part):
-        new = _decode_journaled(record)
-        key = (new.facts.customer_id, new.facts.stream_id)
-        known = journaled.get(key)
-        journaled[key] = new if known is None else join_journaled(known, new)
+    journaled = join_records(take_records(scratch, task=_JOURNALED, part=part))
     for record in take_records(scratch, task=_STORED, part=part):
         stored = _decode_stored(record)
         key = (stored.facts.customer_id, stored.facts.stream_id)

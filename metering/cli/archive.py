@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import migrations
 from metering.archive.manifest import Manifest
 from metering.archive.queries import ArchiveView, list_archives
 from metering.archive.remove_archived import remove_archived
-from metering.archive.restore_archive import Restored, restore_archive, restore_stream
+from metering.archive.restore_archive import restore_archive, restore_stream
 from metering.archive.write_archive import ArchiveRefusedError, Code, write_archive
 from metering.cli.audit import run_audit
 from metering.cli.options import AsJson, time_text
@@ -123,7 +124,7 @@ def restore_it(
             raise typer.BadParameter("expected customer/stream, such as acme/01J9", param_hint="--stream")
         restored = restore_stream(**terms, customer_id=customer_id, stream_id=stream_id)
     if as_json:
-        print(json.dumps(_restored(restored), indent=2))
+        print(json.dumps(asdict(restored), indent=2))
         return
     say(f"{counted(restored.streams, 'stream')} and {counted(restored.requests, 'request')} are restored")
     if restored.late:
@@ -164,7 +165,3 @@ def _row(archive: ArchiveView) -> dict[str, Any]:
 def _facts(manifest: Manifest) -> dict[str, Any]:
     facts: dict[str, Any] = msgspec.to_builtins(manifest)
     return facts
-
-
-def _restored(restored: Restored) -> dict[str, int]:
-    return {"streams": restored.streams, "late": restored.late, "requests": restored.requests}

@@ -100,7 +100,7 @@ def litellm_world(
             process = subprocess.Popen(command, cwd=folder, env=settings, stdout=output, stderr=output)
             url = f"http://127.0.0.1:{port}"
             try:
-                # It imports for ten seconds, and whoever asks more often only slows it down.
+                # The proxy imports for ten seconds. Asking more often would slow that down.
                 eventually(lambda: _is_ready(process, url, log), what="LiteLLM is ready", seconds=120, every=0.2)
                 yield LiteLLMWorld(url, upstream, sink, log)
             finally:

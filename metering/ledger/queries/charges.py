@@ -18,7 +18,7 @@ from metering.ledger.store.charges import (
     newest_bill_of_row,
 )
 from metering.streams.bill import Bill, Flag
-from metering.streams.store.archived import StreamArchivedError
+from metering.streams.store.archived import StreamArchivedError, has_archives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +145,8 @@ def check_none_archived(connection: Connection, where: BillFilter) -> None:
     Raises:
         StreamArchivedError: those of at least one are in an archive.
     """
+    if not has_archives(connection):
+        return
     found = connection.execute(_FIRST_ARCHIVED, _parameters(where)).first()
     if found is not None:
         raise StreamArchivedError(

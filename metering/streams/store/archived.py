@@ -30,10 +30,15 @@ _FIND = text(
 )
 
 
+def has_archives(connection: Connection) -> bool:
+    """Whether anything was ever archived. Most deployments have no archive, and need look for nothing."""
+    found: bool = connection.execute(_HAS_ARCHIVES).scalar_one()
+    return found
+
+
 def find_archived(connection: Connection, streams: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """The archive of each of these streams, given as (customer_id, stream_id); others are left out."""
-    # Most deployments have no archive, and finalizing asks for every new stream.
-    if not streams or not connection.execute(_HAS_ARCHIVES).scalar_one():
+    if not streams or not has_archives(connection):
         return {}
     rows = connection.execute(_FIND, {"keys": json_keys(streams)})
     return {(row.customer_id, row.stream_id): row.archive_id for row in rows}
