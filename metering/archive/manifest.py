@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from metering.core.errors import MeteringError
-from metering.core.folders import checksum, write_synced
+from metering.core.folders import checksum, read_record, write_synced
 from metering.core.period import BillingPeriod, InvalidPeriodError
 
 MANIFEST, JOURNAL, STREAMS = "manifest.json", "journal.parquet", "streams.parquet"
@@ -54,14 +54,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         DamagedArchiveError: there is none, or this release cannot read it.
     """
-    try:
-        content = (folder / MANIFEST).read_bytes()
-    except OSError as error:
-        raise DamagedArchiveError(f"{folder} is no archive: {MANIFEST}: {error.strerror}") from error
-    try:
-        manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise DamagedArchiveError(f"{folder / MANIFEST} cannot be read: {error}") from error
+    manifest = read_record(folder / MANIFEST, Manifest, of="archive", damaged=DamagedArchiveError)
     if manifest.format != FORMAT:
         raise DamagedArchiveError(
             f"{folder} has format {manifest.format}, this release reads {FORMAT}: use release {manifest.release}"

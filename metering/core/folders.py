@@ -7,8 +7,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from metering.core.errors import MeteringError
+
+RecordT = TypeVar("RecordT")
 
 _CHUNK_BYTES = 1 << 20
 
@@ -42,6 +47,20 @@ def new_folder(target: Path) -> Iterator[Path]:
     finally:
         if partial.exists():
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_record(path: Path, kind: type[RecordT], *, of: str, damaged: type[MeteringError]) -> RecordT:
+    """The record in a JSON file of a folder; `of` says what kind of folder it is to be.
+
+    Raises:
+        MeteringError: of the kind `damaged`: the file is not there, or holds no such record.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise damaged(f"{path.parent} is no {of}: {path.name}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise damaged(f"{path} cannot be read: {error}") from error
 
 
 def write_synced(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from metering.core.errors import MeteringError
-from metering.core.folders import checksum, sync, write_synced
+from metering.core.folders import checksum, read_record, sync, write_synced
 
 MANIFEST = "manifest.json"
 DUMP = "dump"
@@ -78,14 +78,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         DamagedBackupError: there is none, or this release cannot read it.
     """
-    try:
-        content = (folder / MANIFEST).read_bytes()
-    except OSError as error:
-        raise DamagedBackupError(f"{folder} is no backup: {MANIFEST}: {error.strerror}") from error
-    try:
-        manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise DamagedBackupError(f"{folder / MANIFEST} cannot be read: {error}") from error
+    manifest = read_record(folder / MANIFEST, Manifest, of="backup", damaged=DamagedBackupError)
     if manifest.format != FORMAT:
         raise DamagedBackupError(
             f"{folder} has format {manifest.format}, this release reads {FORMAT}: restore it with release"
