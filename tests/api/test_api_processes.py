@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -81,9 +82,14 @@ def processes(services: Services, rated_template: Template) -> Iterator[Processe
 
 
 def all_serve(running: Processes) -> bool:
-    """Whether each process has opened connections to the database, which it does when it serves."""
-    workers = running.workers()
-    return len(workers) == PROCESSES and all(each.net_connections("unix") for each in workers)
+    """Whether each process takes connections. Those that are opened here at once are spread over all that do."""
+    with ExitStack() as stack:
+        for _ in range(PROCESSES):
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=10))
+        workers = running.workers()
+        return len(workers) == PROCESSES and eventually(
+            lambda: all(established(worker, running.port) for worker in workers), within=1
+        )
 
 
 def established(worker: psutil.Process, port: int) -> int:
