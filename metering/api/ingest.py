@@ -34,6 +34,7 @@ from metering.streams.ingest.metrics import (
     STREAMS_AHEAD,
     UNKNOWN_FIELDS,
 )
+from metering.streams.ingest.statements import Statements
 from metering.streams.ingest.submission import Submission
 from metering.streams.ingest.turns import Turns
 from metering.streams.ingest.writer import IngestWriter
@@ -77,6 +78,10 @@ class Taken:
     inlet: Inlet = Inlet.EVENTS
     answer_type: str = "application/json"
     stop: Sequence[str] = ()
+
+
+# What is to be committed of a request: the arguments of a Submission, which only the event loop can make.
+_Read = tuple[JournalEntry, dict[tuple[str, str], StreamFacts], Statements | None]
 
 
 class Door(Protocol):
@@ -227,26 +232,24 @@ class IngestEndpoint:
             posted = replace(posted, body=inflate(posted.body, encoding=encoding))
             encoding = ""
         if not encoding and len(posted.body) <= _SMALL_SENT and self._turns.lets_pass(len(posted.body)):
-            taken, entry, streams = self._decode(door, posted, encoding)
+            taken, read = self._decode(door, posted, encoding)
         elif len(posted.body) <= _SMALL_BODY and not encoding:
             async with self._turns.of(key_id):
-                taken, entry, streams = self._decode(door, posted, encoding)
+                taken, read = self._decode(door, posted, encoding)
                 await asyncio.sleep(0)
         else:
             async with self._large_turns.of(key_id):
                 began = monotonic()
                 try:
-                    taken, entry, streams = await asyncio.get_running_loop().run_in_executor(
+                    taken, read = await asyncio.get_running_loop().run_in_executor(
                         self._thread, self._decode, door, posted, encoding
                     )
                 finally:
                     if len(posted.body) > _PACED_BODY and monotonic() - self._switched_at < _OTHERS_SECONDS:
                         await asyncio.sleep(_PAUSE * (monotonic() - began))
-        return taken, None if entry is None else Submission(entry, streams)
+        return taken, None if read is None else Submission(*read)
 
-    def _decode(
-        self, door: Door, posted: Posted, encoding: str
-    ) -> tuple[Taken, JournalEntry | None, dict[tuple[str, str], StreamFacts]]:
+    def _decode(self, door: Door, posted: Posted, encoding: str) -> tuple[Taken, _Read | None]:
         key = posted.key
         if encoding:
             posted = replace(posted, body=inflate(posted.body, encoding=encoding))
@@ -255,7 +258,7 @@ class IngestEndpoint:
         if decoded is not taken.decoded:
             taken = replace(taken, decoded=decoded)
         if not decoded.events:
-            return taken, None, {}
+            return taken, None
         received_at = self._clock()
         streams = fold_wire(decoded.events, received_at=received_at)
         entry = JournalEntry(
@@ -267,4 +270,4 @@ class IngestEndpoint:
             body=pack_body(taken.body),
             stream_hashes=stream_hashes(streams),
         )
-        return taken, entry, streams
+        return taken, (entry, streams, self._writer.prepare(entry, streams))

@@ -13,12 +13,11 @@ from psycopg.rows import namedtuple_row
 
 from metering.db.engine import service_conninfo
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
-from metering.events.store import JournalEntry
-from metering.events.wire.bodies import pack_body
 from metering.streams.ingest.submission import Submission
 from metering.streams.ingest.writer import IngestWriter
 from metering.streams.store.streams import STREAM_COLUMNS, UPSERT, stored_stream, upsert_parameters
 from metering.streams.stream import fold
+from tests.builders.journal import journal_entry
 from tests.database import Database, is_cluster
 from tests.waiting import eventually
 
@@ -58,18 +57,6 @@ def events_of(process: int) -> list[list[UsageEvent]]:
     return requests
 
 
-def entry(process: int, event_count: int) -> JournalEntry:
-    return JournalEntry(
-        ingest_key_id=f"k{process}",
-        received_at=datetime.now(UTC),
-        media_type="application/json",
-        event_count=event_count,
-        rejected=None,
-        body=pack_body(b"[]"),
-        stream_hashes=[],
-    )
-
-
 async def post_all(url: str, process: int) -> int:
     writer = IngestWriter(
         connect=lambda: psycopg.AsyncConnection.connect(service_conninfo(url), autocommit=True),
@@ -80,7 +67,8 @@ async def post_all(url: str, process: int) -> int:
     )
     writer.start()
     for request in events_of(process):
-        await writer.submit(Submission(entry(process, len(request)), fold(request)))
+        entry = journal_entry(received_at=datetime.now(UTC), key_id=f"k{process}", event_count=len(request))
+        await writer.submit(Submission(entry, fold(request)))
     await writer.stop()
     return writer.retries
 

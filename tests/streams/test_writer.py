@@ -15,12 +15,18 @@ from psycopg import AsyncConnection
 from metering.db.engine import service_conninfo
 from metering.events.events import Outcome, StreamEnd, StreamStart, TokenDelivered, UsageEvent
 from metering.events.store import JournalEntry
-from metering.events.wire.bodies import pack_body
 from metering.server.embedded.data_dir import socket_dir
 from metering.streams.ingest.fair_queue import FairQueue
-from metering.streams.ingest.submission import KeyQueueFullError, NotCommittedError, QueueFullError, Submission
+from metering.streams.ingest.submission import (
+    KeyQueueFullError,
+    NotCommittedError,
+    QueueFullError,
+    StreamKey,
+    Submission,
+)
 from metering.streams.ingest.writer import IngestWriter
-from metering.streams.stream import fold
+from metering.streams.stream import StreamFacts, fold
+from tests.builders.journal import journal_entry
 from tests.database import Database
 
 # The journal has room from the month on in which the database was made.
@@ -33,16 +39,15 @@ def start(stream_id: str, model: str = "m") -> StreamStart:
 
 
 def submission(*events: UsageEvent, received_at: datetime = T0, key_id: str = "k") -> Submission:
-    entry = JournalEntry(
-        ingest_key_id=key_id,
-        received_at=received_at,
-        media_type="application/json",
-        event_count=len(events),
-        rejected=None,
-        body=pack_body(b"[]"),
-        stream_hashes=[],
-    )
-    return Submission(entry, fold(events))
+    return Submission(*arguments(*events, received_at=received_at, key_id=key_id))
+
+
+def arguments(
+    *events: UsageEvent, received_at: datetime = T0, key_id: str = "k"
+) -> tuple[JournalEntry, dict[StreamKey, StreamFacts]]:
+    """The arguments of a Submission, which can only be made on an event loop."""
+    entry = journal_entry(received_at=received_at, key_id=key_id, event_count=len(events))
+    return entry, fold(events)
 
 
 def connect_to(url: str) -> Connect:
@@ -99,6 +104,20 @@ def test_large_requests_rest_while_small_ones_are_committed(database: Database, 
 
     assert asyncio.run(run()) == int(beside)
     assert len(stored(database)) == 1_001 + beside
+
+
+def test_a_large_request_is_prepared_apart_and_committed_as_it_was_prepared(database: Database) -> None:
+    large = arguments(*(start(f"s{number:04}") for number in range(1_001)))
+
+    async def scenario() -> None:
+        async with writing(connect_to(database.url), max_queued=10_000) as writer:
+            assert writer.prepare(*arguments(start("small"))) is None
+            statements = await asyncio.to_thread(writer.prepare, *large)
+            assert statements is not None
+            await writer.submit(Submission(*large, statements))
+
+    asyncio.run(scenario())
+    assert stored(database) == [f"s{number:04}" for number in range(1_001)]
 
 
 def test_one_poisoned_request_does_not_fail_its_neighbours(database: Database) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -22,21 +22,21 @@ from psycopg import AsyncConnection, AsyncCursor, errors
 
 from metering.customers.store import ADD_CUSTOMERS
 from metering.db.engine import PING, UNSAFE_SETTINGS, UnsafeDatabaseError
-from metering.events.store import INSERT_JOURNAL, journal_columns
+from metering.events.store import INSERT_JOURNAL
 from metering.streams.ingest.fair_queue import FairQueue
 from metering.streams.ingest.metrics import (
     INGEST_COMMIT_SECONDS,
     INGEST_COMMITS,
     INGEST_NOT_COMMITTED,
 )
+from metering.streams.ingest.statements import Statements, statements_of
 from metering.streams.ingest.submission import NotCommittedError, StreamKey, Submission
-from metering.streams.store.streams import UPSERT, upsert_parameters
+from metering.streams.store.streams import UPSERT
 from metering.streams.stream import StreamFacts, join_all
 
 log = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_COMMIT = 50_000
-MAX_STREAMS_PER_STATEMENT = 1_000
 MAX_KNOWN_CUSTOMERS = 100_000
 _ATTEMPTS = 3
 # While several keys wait, a commit has as many events as take about this long, but not fewer than these.
@@ -192,29 +192,29 @@ class CommitLane:
         connection = self._connection
         if connection is None or connection.closed:
             connection = self._connection = await self._connect()
-        streams = _joined(group)
-        arrivals = [submission.entry.received_at for submission in group]
-        received_at = max(arrivals)
-        new_customers = sorted({customer for customer, _ in streams} - self._known_customers)
+        statements = self._statements(group)
+        new_customers = sorted(statements.customers - self._known_customers)
         async with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
-            await cursor.execute(INSERT_JOURNAL, journal_columns(each.entry for each in group))
+            await cursor.execute(INSERT_JOURNAL, statements.journal)
             if new_customers:
-                await cursor.execute(ADD_CUSTOMERS, (received_at, new_customers))
-            for part in _parts(streams):
-                parameters = upsert_parameters(
-                    part,
-                    first_received_at=min(arrivals),
-                    received_at=received_at,
-                    abandon_after=self._abandon_after,
-                )
+                await cursor.execute(ADD_CUSTOMERS, (statements.received_at, new_customers))
+            for parameters in statements.upserts:
                 await cursor.execute(UPSERT, parameters)
                 # In a pipeline, nothing is waited for until the end; others may work in between.
                 await asyncio.sleep(0)
             await _check_durable(cursor)
         self._remember(new_customers)
 
+    def _statements(self, group: Sequence[Submission]) -> Statements:
+        if len(group) == 1 and (prepared := group[0].statements) is not None:
+            return prepared
+        entries = [submission.entry for submission in group]
+        return statements_of(entries, _joined(group), abandon_after=self._abandon_after)
+
     def _most_events(self) -> int:
         """How many events the next commit may have: fewer while several keys wait, so that each waits less."""
+        if self._makes_room_for is not None:
+            return 1  # a large request was prepared for a commit of its own
         if self.queue.keys < 2:
             return MAX_EVENTS_PER_COMMIT
         return max(_LEAST_SHARED, min(MAX_EVENTS_PER_COMMIT, round(self._events_per_second * _SHARED_SECONDS)))
@@ -256,16 +256,6 @@ def _joined(group: Sequence[Submission]) -> dict[StreamKey, StreamFacts]:
     if len(group) == 1:
         return group[0].streams
     return join_all(facts for submission in group for facts in submission.streams.values())
-
-
-def _parts(streams: Mapping[StreamKey, StreamFacts]) -> Iterator[Sequence[StreamFacts]]:
-    """The streams in parts: encoding thousands at once would hold up the event loop, and so all other requests.
-
-    In the order of their keys, in which each statement locks them, so that two writers cannot deadlock.
-    """
-    keys = sorted(streams) if len(streams) > MAX_STREAMS_PER_STATEMENT else list(streams)
-    for begin in range(0, len(keys), MAX_STREAMS_PER_STATEMENT):
-        yield [streams[key] for key in keys[begin : begin + MAX_STREAMS_PER_STATEMENT]]
 
 
 def _succeed(group: Sequence[Submission]) -> None:

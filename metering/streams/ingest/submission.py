@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from metering.core.errors import MeteringError
 from metering.events.store import JournalEntry
+from metering.streams.ingest.statements import Statements
 from metering.streams.stream import StreamFacts
 
 StreamKey = tuple[str, str]
@@ -24,8 +25,12 @@ class NotCommittedError(MeteringError):
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """One request that waits for its commit; `done` is resolved once its events are durable."""
+    """One request that waits for its commit; `done` is resolved once its events are durable.
+
+    A large request has its `statements` ready, so that the event loop only sends them.
+    """
 
     entry: JournalEntry
     streams: dict[StreamKey, StreamFacts]
+    statements: Statements | None = None
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

@@ -1,13 +1,17 @@
 """The writer of an API process: it bounds what waits, and commits small and large requests side by side."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from psycopg import AsyncConnection
 
+from metering.events.store import JournalEntry
 from metering.streams.ingest.lane import CommitLane, LaneTerms
 from metering.streams.ingest.metrics import INGEST_REFUSED
-from metering.streams.ingest.submission import KeyQueueFullError, QueueFullError, Submission
+from metering.streams.ingest.statements import Statements, statements_of
+from metering.streams.ingest.submission import KeyQueueFullError, QueueFullError, StreamKey, Submission
+from metering.streams.stream import StreamFacts
 
 # A request with more events is committed apart from smaller ones, which would wait for it.
 LARGE_EVENTS = 1_000
@@ -30,6 +34,7 @@ class IngestWriter:
         terms = LaneTerms(
             connect=connect, commit_timeout=commit_timeout, abandon_after=abandon_after, on_ended=on_ended
         )
+        self._abandon_after = abandon_after
         self._small = CommitLane(terms)
         self._large = CommitLane(terms, makes_room_for=self._small)
         self._lanes = (self._small, self._large)
@@ -66,6 +71,16 @@ class IngestWriter:
         self._stopping = True
         for lane in self._lanes:
             await lane.stop()
+
+    def prepare(self, entry: JournalEntry, streams: Mapping[StreamKey, StreamFacts]) -> Statements | None:
+        """The statements of a large request, which may be encoded in a thread; None for a smaller one.
+
+        Smaller ones are joined with others first.
+        """
+        if entry.event_count <= LARGE_EVENTS:
+            return None
+        statements = statements_of([entry], streams, abandon_after=self._abandon_after)
+        return replace(statements, upserts=list(statements.upserts))
 
     async def submit(self, submission: Submission) -> None:
         """Return once the submission is committed with fsync.
