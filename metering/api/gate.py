@@ -195,10 +195,13 @@ class _Turn:
 
     async def run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["cancellation"] = self._cancellation
+        # An export runs for minutes; how many may do so is limited where they are sent.
+        is_export = scope["path"].startswith(_EXPORTS)
+        if not is_export:
+            self._shares.check_room(self._client)
         watcher = asyncio.create_task(self._watch(receive))
         try:
-            # An export runs for minutes; how many may do so is limited where they are sent.
-            if not scope["path"].startswith(_EXPORTS):
+            if not is_export:
                 await self._wait(watcher)
             await self._app(scope, self._replay(body), self._give_back_and(send))
         finally:
@@ -216,6 +219,8 @@ class _Turn:
         finally:
             if not turn.done():
                 turn.cancel()
+            # Its error refers to this frame, and the frame to it: only the garbage collector would find them.
+            del turn
 
     def _give_back(self) -> None:
         if self._has_turn:

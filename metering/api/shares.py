@@ -27,7 +27,8 @@ READS_REFUSED = Counter("metering_reads_refused", "Requests refused with 503 bec
 # A client with more waiting requests than this is asked to wait itself.
 MAX_WAITING_PER_CLIENT = 32
 MAX_WAITING = 512
-_MOST_REST_SECONDS = 1.0
+# A client that has more requests waiting rests so many times as long as one took, and no longer than this.
+_REST, _MOST_REST_SECONDS = 2.0, 1.0
 
 
 class BusyError(MeteringError):
@@ -55,14 +56,8 @@ class Shares:
         if self._may_run(client) and not self._waiting:
             self._start(client)
             return
+        self.check_room(client)
         queue = self._waiting.setdefault(client, deque())
-        if len(queue) >= MAX_WAITING_PER_CLIENT:
-            raise TooManyRequestsError(
-                f"{len(queue)} requests of this client wait for their turn: wait for their answers", limit="reads"
-            )
-        if self._count >= MAX_WAITING:
-            READS_REFUSED.inc()
-            raise BusyError("too many requests wait for their turn: try again")
         with self._queued(client, queue) as turn:
             self._pass_on()
             try:
@@ -76,13 +71,29 @@ class Shares:
                     self.give_back(client)
                 raise
 
-    def end(self, client: str, *, seconds: float) -> None:
-        """The turn is over. While more of its client's requests wait, it rests as long again, up to a second.
+    def check_room(self, client: str) -> None:
+        """Refuse a request that could not even wait; `take` would, too.
 
-        So a flood leaves half of the interpreter to ingest, and a client that asks one by one does not wait.
+        Raises:
+            TooManyRequestsError: too many requests of this client wait already.
+            BusyError: too many of all clients do.
+        """
+        waiting = len(self._waiting.get(client, ()))
+        if waiting >= MAX_WAITING_PER_CLIENT:
+            raise TooManyRequestsError(
+                f"{waiting} requests of this client wait for their turn: wait for their answers", limit="reads"
+            )
+        if self._count >= MAX_WAITING:
+            READS_REFUSED.inc()
+            raise BusyError("too many requests wait for their turn: try again")
+
+    def end(self, client: str, *, seconds: float) -> None:
+        """The turn is over. While more of its client's requests wait, it rests twice as long, up to a second.
+
+        So a flood leaves most of the interpreter to ingest, and a client that asks one by one does not wait.
         """
         if client in self._waiting:
-            asyncio.get_running_loop().call_later(min(seconds, _MOST_REST_SECONDS), self.give_back, client)
+            asyncio.get_running_loop().call_later(min(_REST * seconds, _MOST_REST_SECONDS), self.give_back, client)
         else:
             self.give_back(client)
 

@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from metering.access.scopes import Role
 from tests.builders.posted import delivered, start
 from tests.database import Database
 from tests.database_proxy import proxied
+from tests.hammering import hammered
 from tests.running_api import NOW, Api, http_client, run_server, signed_in
 from tests.waiting import eventually
 
@@ -169,27 +169,6 @@ def test_unknown_keys_cost_no_query_each(api: Api) -> None:
         thread.join()
     event.remove(Engine, "before_cursor_execute", note)
     assert 0 < len(queries) < 60  # for 100 guesses
-
-
-@contextmanager
-def hammered(api: Api, path: str, clients: int) -> Iterator[list[httpx2.Response]]:
-    answers: list[httpx2.Response] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        with http_client(api.url, headers=dict(api.client.headers)) as client:
-            while not stop.is_set():
-                answers.append(client.get(path))
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_reads_over_their_share_are_refused_and_keys_of_others_are_served(rated_database: Database) -> None:
