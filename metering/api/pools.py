@@ -43,7 +43,13 @@ def open_pools(settings: Settings) -> Pools:
         watch=service_engine(url, pool_size=1, overflow=0, wait=_QUICK, statement_timeout=_QUICK),
         metrics=service_engine(url, pool_size=1, overflow=0, wait=_QUICK, statement_timeout=_QUICK),
         holds=service_engine(
-            url, pool_size=1, overflow=0, wait=_QUICK, statement_timeout=_HOLDS, idle_timeout=_HOLDS
+            url,
+            pool_size=1,
+            overflow=0,
+            wait=_QUICK,
+            statement_timeout=_HOLDS,
+            idle_timeout=_HOLDS,
+            by_key=True,
         ),
         exports=service_engine(
             url,

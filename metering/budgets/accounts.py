@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, TextClause
 
 from metering.budgets.admission import Account
-from metering.budgets.budget import ALL_TIME, BudgetWindow
+from metering.budgets.budget import ALL_TIME, Budget, BudgetWindow
 from metering.budgets.holds import Hold
-from metering.budgets.store.budgets import add_held, budgets_of, windows_at
+from metering.budgets.store.budgets import StoredWindow, adding_held, open_budgets, windows_at
 from metering.core.money import EXACT, ZERO
 from metering.credits.queries.balances import balances_of
+from metering.db.together import run_together
 
 
 class Accounts:
@@ -36,24 +38,34 @@ class Accounts:
         for account in self.named(hold.budget_ids):
             account.hold(EXACT.minus(hold.held_usd_cents))
 
-    def write(self, connection: Connection) -> None:
-        """Store what was held and given back."""
+    def write(self, connection: Connection, *also: tuple[TextClause, Mapping[str, Any]]) -> None:
+        """Store what was held and given back, and run these statements."""
         changed = [account for account in self._accounts.values() if account.newly_held]
-        add_held(connection, [(account.budget, account.newly_held) for account in changed])
+        held = adding_held([(account.budget, account.newly_held) for account in changed])
+        if held or also:
+            run_together(connection, *held, *also)
         for account in changed:
             account.newly_held = ZERO
 
 
 def open_accounts(connection: Connection, customer_ids: Iterable[str], *, now: datetime) -> Accounts:
     """The accounts of these customers. Call it with them locked (`store.locks.lock_accounts`)."""
-    budgets = [each.budget for each in budgets_of(connection, customer_ids) if each.budget.opened_at is not None]
-    prepaid = {each.scope.customer_id for each in budgets if each.window is BudgetWindow.PREPAID}
-    dated = [(each, now) for each in budgets if each.window is not BudgetWindow.PREPAID]
-    windows = windows_at(connection, dated) if dated else {}
+    return accounts_of(connection, open_budgets(customer_ids, at=now).ask(connection), now=now)
+
+
+def accounts_of(
+    connection: Connection, opened: Sequence[tuple[Budget, StoredWindow | None]], *, now: datetime
+) -> Accounts:
+    """The accounts of budgets that were read at `now`. Windows that are missing are made."""
+    prepaid = {each.scope.customer_id for each, _ in opened if each.window is BudgetWindow.PREPAID}
+    missing = [
+        (each, now) for each, window in opened if window is None and each.window is not BudgetWindow.PREPAID
+    ]
+    made = windows_at(connection, missing) if missing else {}
     balances = balances_of(connection, prepaid, at=now) if prepaid else {}
     accounts: list[Account] = []
-    for budget in budgets:
-        window = windows.get((budget.budget_id, now))
+    for budget, stored in opened:
+        window = stored or made.get((budget.budget_id, now))
         accounts.append(
             Account(
                 budget=budget,

@@ -9,17 +9,19 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from metering.budgets.accounts import Accounts, open_accounts
+from metering.budgets.accounts import accounts_of, open_accounts
 from metering.budgets.admission import Account, BudgetExhaustedError, admit, amount_without_price
 from metering.budgets.expire_holds import expire_holds_of
 from metering.budgets.hold_price import HoldPrice, PriceUnknownError, price_hold
 from metering.budgets.holds import Hold, HoldRequest, HoldState, StreamKey, expiry_of
 from metering.budgets.queries.streams import final_streams
 from metering.budgets.refusals import refusals_of
-from metering.budgets.store.holds import add_holds, read_holds, remove_holds
+from metering.budgets.store.budgets import open_budgets
+from metering.budgets.store.holds import adding_holds, holds_of, removing_holds
 from metering.budgets.store.refusals import add_refusals
 from metering.core.errors import MeteringError
 from metering.core.money import ZERO
+from metering.db.together import ask_three
 from metering.prices.price_book import PriceBook
 
 Admission = Hold | MeteringError
@@ -76,12 +78,11 @@ class _Group:
         self._connection, self._prices, self._now = connection, prices, now
         keys = {request.key for request in requests}
         self._customers = {customer_id for customer_id, _ in keys}
-        self._holds = read_holds(connection, keys)
-        self._final = final_streams(connection, keys)
         self._made: list[Hold] = []
         self._replaced: list[StreamKey] = []
-        self._accounts: Accounts
-        self.read_accounts()
+        opened = open_budgets(self._customers, at=now)
+        self._holds, self._final, found = ask_three(connection, holds_of(keys), final_streams(keys), opened)
+        self._accounts = accounts_of(connection, found, now=now)
 
     def read_accounts(self) -> None:
         self._accounts = open_accounts(self._connection, self._customers, now=self._now)
@@ -137,8 +138,5 @@ class _Group:
 
     def write(self) -> None:
         """Store what was made so far."""
-        self._accounts.write(self._connection)
-        remove_holds(self._connection, self._replaced)
-        if self._made:
-            add_holds(self._connection, self._made)
+        self._accounts.write(self._connection, *removing_holds(self._replaced), *adding_holds(self._made))
         self._made, self._replaced = [], []

@@ -14,7 +14,7 @@ from metering.budgets.accounts import open_accounts
 from metering.budgets.holds import Hold, HoldState, StreamKey
 from metering.budgets.queries.streams import EndedLease, ended_leases
 from metering.budgets.store.holds import ClosedHold, close_holds, read_holds, renew_holds
-from metering.budgets.store.locks import lock_accounts, share_budgets
+from metering.budgets.store.locks import share_and_lock
 from metering.db.engine import transaction
 
 # Holds looked at in one transaction.
@@ -37,8 +37,7 @@ def expire_holds(*, engine: Engine, now: datetime) -> ExpiredHolds:
             ended = ended_leases(connection, now=now, limit=_BATCH)
             if not ended:
                 return ExpiredHolds(expired, renewed)
-            share_budgets(connection)
-            lock_accounts(connection, {each.customer_id for each in ended})
+            share_and_lock(connection, {each.customer_id for each in ended})
             given_back = _look_at(connection, _again(connection, ended, now), now)
         expired += given_back
         renewed += len(ended) - given_back

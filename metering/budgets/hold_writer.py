@@ -29,10 +29,11 @@ from metering.budgets.metrics import (
     STREAMS_STOPPED,
 )
 from metering.budgets.queries.holds import customers_with_sliding_holds
-from metering.budgets.store.locks import lock_accounts, share_budgets
+from metering.budgets.store.locks import share_and_lock
 from metering.core.errors import MeteringError
-from metering.db.engine import transaction, will_pass
+from metering.db.engine import will_pass
 from metering.db.failures import why_failed
+from metering.db.kept import KeptConnection
 from metering.prices.price_book import PriceBook
 from metering.prices.store.book import PriceBooks
 
@@ -93,7 +94,8 @@ class HoldWriter:
     def __init__(
         self, *, engine: Engine, price_books: PriceBooks, clock: Callable[[], datetime], max_waiting: int = 10_000
     ) -> None:
-        self._engine, self._price_books, self._clock = engine, price_books, clock
+        self._connection = KeptConnection(engine)
+        self._price_books, self._clock = price_books, clock
         self._max_waiting = max_waiting
         self._waiting: deque[_Job] = deque()
         self._wake = threading.Condition()
@@ -171,6 +173,7 @@ class HoldWriter:
             if monotonic() - looked_at >= _LOOK_SECONDS:
                 self._look_for_sliding()
                 looked_at = monotonic()
+        self._connection.close()
 
     def _next_group(self) -> list[_Job] | None:
         """What waits; empty when nothing came for a while, None at the end."""
@@ -183,7 +186,7 @@ class HoldWriter:
 
     def _look_for_sliding(self) -> None:
         try:
-            with transaction(self._engine) as connection:
+            with self._connection.within_transaction() as connection:
                 self.sliding_customers = customers_with_sliding_holds(connection)
         except Exception as error:
             if not will_pass(error):
@@ -191,7 +194,7 @@ class HoldWriter:
 
     def _answer(self, group: Sequence[_Job]) -> Sequence[object]:
         try:
-            with HOLD_COMMIT_SECONDS.time(), transaction(self._engine) as connection:
+            with HOLD_COMMIT_SECONDS.time(), self._connection.within_transaction() as connection:
                 return self._work(connection, group)
         except Exception as error:
             if len(group) > 1 and not will_pass(error):
@@ -203,8 +206,7 @@ class HoldWriter:
             return [HoldNotCommittedError()] * len(group)
 
     def _work(self, connection: Connection, group: Sequence[_Job]) -> Sequence[object]:
-        share_budgets(connection)
-        lock_accounts(connection, set().union(*(job.customers for job in group)))
+        share_and_lock(connection, set().union(*(job.customers for job in group)))
         prices, now = self._current_prices(connection), self._clock()
         asked = [job.work for job in group if isinstance(job.work, HoldRequest)]
         admitted = iter(admit_holds(connection, asked, prices=prices, now=now) if asked else ())

@@ -8,7 +8,7 @@ from metering.budgets.accounts import open_accounts
 from metering.budgets.holds import HoldState
 from metering.budgets.queries.streams import has_stream
 from metering.budgets.store.holds import ClosedHold, close_holds, read_holds
-from metering.budgets.store.locks import lock_accounts, share_budgets
+from metering.budgets.store.locks import share_and_lock
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 
@@ -29,8 +29,7 @@ def release_hold(*, engine: Engine, customer_id: str, stream_id: str, now: datet
         StreamStartedError: an event of the stream arrived.
     """
     with transaction(engine) as connection:
-        share_budgets(connection)
-        lock_accounts(connection, {customer_id})
+        share_and_lock(connection, {customer_id})
         hold = read_holds(connection, [(customer_id, stream_id)]).get((customer_id, stream_id))
         if hold is None:
             raise UnknownHoldError(f"stream {stream_id!r} of customer {customer_id!r} has no hold")

@@ -22,6 +22,7 @@ _SERVICE_OPTIONS = (
     f"-c role={SERVICE_ROLE} -c timezone=UTC -c default_transaction_isolation=read\\ committed -c jit=off"
     f" {SERVER_TCP_OPTIONS}"
 )
+_BY_KEY = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 _CANCEL_SECONDS = 5
 _CONNECT_SECONDS = 5
 STATEMENT_TIMEOUT = timedelta(minutes=5)
@@ -59,16 +60,18 @@ def service_engine(
     wait: timedelta = timedelta(seconds=30),
     statement_timeout: timedelta = STATEMENT_TIMEOUT,
     idle_timeout: timedelta = STATEMENT_TIMEOUT,
+    by_key: bool = False,
 ) -> Engine:
     """A pooled engine whose sessions run as the service role.
 
     `overflow` connections are opened beside the pool when it is used up, by default as many as it has; for one of
     them, `wait` is waited. A statement ends after `statement_timeout`, a transaction that does nothing after
-    `idle_timeout`.
+    `idle_timeout`. With `by_key`, every row is looked up by its key: a plan from when tables were small would read
+    them whole until PostgreSQL has counted them again.
     """
     options = (
         f"{_SERVICE_OPTIONS} -c statement_timeout={_milliseconds(statement_timeout)}"
-        f" -c idle_in_transaction_session_timeout={_milliseconds(idle_timeout)}"
+        f" -c idle_in_transaction_session_timeout={_milliseconds(idle_timeout)}{_BY_KEY if by_key else ''}"
     )
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
@@ -131,14 +134,22 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     Raises:
         DatabaseUnavailableError: PostgreSQL cannot be reached.
     """
+    with connected(engine) as connection, connection.begin():
+        yield connection
+
+
+def connected(engine: Engine) -> Connection:
+    """A connection of the engine's pool, which has to be closed.
+
+    Raises:
+        DatabaseUnavailableError: PostgreSQL cannot be reached.
+    """
     try:
-        connection = engine.connect()
+        return engine.connect()
     except DBAPIError as error:
         raise DatabaseUnavailableError(f"PostgreSQL cannot be reached: {why_unreachable(error.orig)}") from error
     except PoolTimeoutError as error:
         raise DatabaseUnavailableError("no connection to PostgreSQL became free in time") from error
-    with connection, connection.begin():
-        yield connection
 
 
 def cancel_statement(connection: Connection) -> None:

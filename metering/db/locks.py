@@ -9,6 +9,8 @@ from zlib import crc32
 
 from sqlalchemy import Connection, text
 
+from metering.db.together import Query, nothing
+
 
 class Lock(IntEnum):
     """What is locked."""
@@ -39,7 +41,12 @@ def take(connection: Connection, lock: Lock) -> None:
 
 def share(connection: Connection, lock: Lock) -> None:
     """Wait until no other transaction holds the lock, and hold a share of it."""
-    connection.execute(_SHARE, {"lock": int(lock)})
+    sharing(lock).ask(connection)
+
+
+def sharing(lock: Lock) -> Query[None]:
+    """The same as a query, which others may follow."""
+    return Query(_SHARE, {"lock": int(lock)}, nothing)
 
 
 # A key of two numbers shares no lock with those of one. Two customers may share a number, and then wait for each

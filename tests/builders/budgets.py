@@ -13,7 +13,7 @@ from metering.budgets.holds import Hold, HoldMode, HoldRequest
 from metering.budgets.queries.budgets import get_budget
 from metering.budgets.set_budget import BudgetTerms, set_budget
 from metering.budgets.store.holds import read_holds
-from metering.budgets.store.locks import lock_accounts, share_budgets
+from metering.budgets.store.locks import share_and_lock
 from metering.core.errors import MeteringError
 from metering.db.engine import transaction
 from metering.server.bootstrap import Service
@@ -81,8 +81,7 @@ class Purse:
     def ask(self, *requests: HoldRequest, now: datetime = NOW) -> list[Hold | MeteringError]:
         """As the writer does for a group of requests."""
         with transaction(self.engine) as connection:
-            share_budgets(connection)
-            lock_accounts(connection, {each.customer_id for each in requests})
+            share_and_lock(connection, {each.customer_id for each in requests})
             prices = self.service.price_books.current(connection)
             return admit_holds(connection, requests, prices=prices, now=now)
 
@@ -95,8 +94,7 @@ class Purse:
     def deliver(self, delivered: Mapping[str, int], now: datetime = NOW) -> Sequence[str]:
         """The streams of acme that have to end after they delivered so much."""
         with transaction(self.engine) as connection:
-            share_budgets(connection)
-            lock_accounts(connection, {"acme"})
+            share_and_lock(connection, {"acme"})
             prices = self.service.price_books.current(connection)
             keys = {("acme", stream_id): tokens for stream_id, tokens in delivered.items()}
             stopped = extend_delivering(connection, keys, prices=prices, now=now)

@@ -16,7 +16,7 @@ from metering.budgets.expire_holds import expire_holds
 from metering.budgets.extend_holds import extend_delivering
 from metering.budgets.holds import HoldMode, HoldRequest
 from metering.budgets.set_budget import BudgetTerms, end_budget, set_budget
-from metering.budgets.store.locks import lock_accounts, share_budgets
+from metering.budgets.store.locks import share_and_lock
 from metering.credits.create_grant import create_grant
 from metering.credits.end_grant import void_grant
 from metering.credits.grant import Funding, GrantLimits
@@ -165,5 +165,4 @@ class Money:
 
     @staticmethod
     def _lock(connection: Any, customer_ids: set[str]) -> None:
-        share_budgets(connection)
-        lock_accounts(connection, customer_ids)
+        share_and_lock(connection, customer_ids)

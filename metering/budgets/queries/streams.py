@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from metering.budgets.holds import StreamKey
 from metering.db.rows import json_keys
+from metering.db.together import Query
 
 _FINAL = text(
     """
@@ -20,10 +21,13 @@ _FINAL = text(
 )
 
 
-def final_streams(connection: Connection, streams: Iterable[StreamKey]) -> frozenset[StreamKey]:
+def final_streams(streams: Iterable[StreamKey]) -> Query[frozenset[StreamKey]]:
     """Those of these streams whose charge is booked."""
-    rows = connection.execute(_FINAL, {"keys": json_keys(streams)})
-    return frozenset((row.customer_id, row.stream_id) for row in rows)
+    return Query(
+        _FINAL,
+        {"keys": json_keys(streams)},
+        lambda rows: frozenset((row.customer_id, row.stream_id) for row in rows),
+    )
 
 
 _HAS_STREAM = text(

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from metering.budgets.budget import (
     DEPLOYMENT,
@@ -22,6 +22,7 @@ from metering.budgets.budget import (
 )
 from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.db.rows import copy_rows, json_rows, moment
+from metering.db.together import Query
 
 # The select list for `budget_of_row`; `b` is an alias of `budgets`.
 BUDGET_ROW = """b.customer_id, b.budget_id, b.scope, b.api_key_id, b.tag_name, b.tag_value, b.budget_window,
@@ -75,6 +76,36 @@ class StoredWindow:
     budget_id: str
     span: Span
     spent_usd_cents: Decimal
+
+
+_OPEN = text(
+    f"""
+    SELECT {BUDGET_ROW}, w.starts_at, w.ends_at, w.spent_usd_cents
+    FROM budgets b
+    LEFT JOIN budget_windows w ON w.customer_id = b.customer_id AND w.budget_id = b.budget_id
+         AND w.starts_at <= :at AND w.ends_at > :at AND b.budget_window <> 'prepaid'
+    WHERE b.ended_at IS NULL AND b.opened_at IS NOT NULL AND b.customer_id = ANY(:customer_ids)
+    ORDER BY b.customer_id, b.budget_id
+    """
+)
+
+
+def open_budgets(customer_ids: Iterable[str], *, at: datetime) -> Query[list[tuple[Budget, StoredWindow | None]]]:
+    """The open budgets of these customers and of the deployment, in the order of their ids.
+
+    With each, its window at this time; None if there is none yet, or no window at all (prepaid).
+    """
+    return Query(
+        _OPEN, {"customer_ids": [DEPLOYMENT, *customer_ids], "at": at}, lambda rows: list(map(_opened, rows))
+    )
+
+
+def _opened(row: Any) -> tuple[Budget, StoredWindow | None]:
+    budget = budget_of_row(row)
+    if row.starts_at is None:
+        return budget, None
+    span = Span(row.starts_at, row.ends_at)
+    return budget, StoredWindow(row.customer_id, row.budget_id, span, row.spent_usd_cents)
 
 
 _WINDOWS = text(
@@ -192,13 +223,18 @@ _ADD_HELD = text(
 
 def add_held(connection: Connection, changes: Iterable[tuple[Budget, Decimal]]) -> None:
     """Add to what budgets hold; below zero gives back. Budgets are given once each."""
+    for statement, parameters in adding_held(changes):
+        connection.execute(statement, parameters)
+
+
+def adding_held(changes: Iterable[tuple[Budget, Decimal]]) -> list[tuple[TextClause, Mapping[str, Any]]]:
+    """The statement that does so, if there is anything to do."""
     rows = [
         {"customer_id": budget.scope.customer_id, "budget_id": budget.budget_id, "usd_cents": amount}
         for budget, amount in changes
         if amount
     ]
-    if rows:
-        connection.execute(_ADD_HELD, {"rows": json_rows(rows)})
+    return [(_ADD_HELD, {"rows": json_rows(rows)})] if rows else []
 
 
 _ADD_SPENT = text(

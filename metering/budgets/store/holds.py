@@ -1,17 +1,18 @@
 """SQL of holds and overruns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from metering.budgets.budget import Standing
 from metering.budgets.holds import Hold, HoldRequest, HoldState, Overrun, StreamKey
 from metering.db.rows import copy_rows, json_keys, json_rows, moment
+from metering.db.together import Query
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode_request = msgspec.json.Decoder(HoldRequest).decode
@@ -48,36 +49,54 @@ _HOLDS = text(
 
 def read_holds(connection: Connection, streams: Iterable[StreamKey]) -> dict[StreamKey, Hold]:
     """The holds of these streams by (customer_id, stream_id), whatever their state."""
-    rows = connection.execute(_HOLDS, {"keys": json_keys(streams)})
+    return holds_of(streams).ask(connection)
+
+
+def holds_of(streams: Iterable[StreamKey]) -> Query[dict[StreamKey, Hold]]:
+    """The same as a query."""
+    return Query(_HOLDS, {"keys": json_keys(streams)}, _holds_by_stream)
+
+
+def _holds_by_stream(rows: Iterable[Any]) -> dict[StreamKey, Hold]:
     return {hold.request.key: hold for hold in map(hold_of_row, rows)}
 
 
-_COPY = """COPY holds (customer_id, stream_id, request, fingerprint, mode, held_usd_cents, covers_output_tokens,
-                state, is_stopped, made_at, expires_at, budget_ids, standings) FROM STDIN"""
+_ADD = text(
+    """
+    INSERT INTO holds (customer_id, stream_id, request, fingerprint, mode, held_usd_cents, covers_output_tokens,
+                       state, is_stopped, made_at, expires_at, budget_ids, standings)
+    SELECT customer_id, stream_id, request, fingerprint, mode, held_usd_cents, covers_output_tokens,
+           state, is_stopped, made_at, expires_at, budget_ids, standings
+    FROM json_to_recordset(CAST(:rows AS json))
+         AS r (customer_id text, stream_id text, request json, fingerprint bigint, mode text,
+               held_usd_cents numeric, covers_output_tokens bigint, state text, is_stopped boolean,
+               made_at timestamptz, expires_at timestamptz, budget_ids text[], standings json)
+    """
+)
 
 
-def add_holds(connection: Connection, holds: Sequence[Hold]) -> None:
-    """Store new holds. The database refuses a second one of a stream."""
-    copy_rows(connection, _COPY, map(_copied, holds))
+def adding_holds(holds: Sequence[Hold]) -> list[tuple[TextClause, Mapping[str, Any]]]:
+    """The statement that stores new holds, if there are any. The database refuses a second one of a stream."""
+    return [(_ADD, {"rows": json_rows(map(_added, holds))})] if holds else []
 
 
-def _copied(hold: Hold) -> tuple[Any, ...]:
+def _added(hold: Hold) -> dict[str, Any]:
     request = hold.request
-    return (
-        request.customer_id,
-        request.stream_id,
-        _encode(request).decode(),
-        request.fingerprint,
-        request.mode.value,
-        hold.held_usd_cents,
-        hold.covers_output_tokens,
-        hold.state.value,
-        hold.is_stopped,
-        moment(hold.made_at),
-        moment(hold.expires_at),
-        list(hold.budget_ids),
-        _encode(hold.standings).decode(),
-    )
+    return {
+        "customer_id": request.customer_id,
+        "stream_id": request.stream_id,
+        "request": msgspec.Raw(_encode(request)),
+        "fingerprint": request.fingerprint,
+        "mode": request.mode.value,
+        "held_usd_cents": hold.held_usd_cents,
+        "covers_output_tokens": hold.covers_output_tokens,
+        "state": hold.state.value,
+        "is_stopped": hold.is_stopped,
+        "made_at": hold.made_at,
+        "expires_at": hold.expires_at,
+        "budget_ids": hold.budget_ids,
+        "standings": msgspec.Raw(_encode(hold.standings)),
+    }
 
 
 _REMOVE = text(
@@ -90,8 +109,13 @@ _REMOVE = text(
 
 def remove_holds(connection: Connection, streams: Sequence[StreamKey]) -> None:
     """Remove closed holds: their streams get new ones, or they are past their retention."""
-    if streams:
-        connection.execute(_REMOVE, {"keys": json_keys(streams)})
+    for statement, parameters in removing_holds(streams):
+        connection.execute(statement, parameters)
+
+
+def removing_holds(streams: Sequence[StreamKey]) -> list[tuple[TextClause, Mapping[str, Any]]]:
+    """The statement that does so, if there are any."""
+    return [(_REMOVE, {"keys": json_keys(streams)})] if streams else []
 
 
 _OLD = text("SELECT customer_id, stream_id FROM holds WHERE closed_at < :before ORDER BY closed_at LIMIT :limit")

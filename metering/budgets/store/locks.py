@@ -5,9 +5,14 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, text
 
 from metering.budgets.budget import DEPLOYMENT
-from metering.db.locks import Lock, share, take_money
+from metering.db.locks import Lock, share, sharing, take_money
+from metering.db.together import Query, ask_two
 
-_HAS_DEPLOYMENT_BUDGET = text("SELECT EXISTS (SELECT FROM budgets WHERE customer_id = '' AND ended_at IS NULL)")
+_HAS_DEPLOYMENT = Query(
+    text("SELECT EXISTS (SELECT FROM budgets WHERE customer_id = '' AND ended_at IS NULL)"),
+    {},
+    lambda rows: bool(rows[0][0]),
+)
 
 
 def share_budgets(connection: Connection) -> None:
@@ -24,7 +29,15 @@ def lock_accounts(connection: Connection, customer_ids: Iterable[str]) -> None:
     Call it once in a transaction, after `share_budgets`. Transactions wait for each other only if they share a
     customer, or if there is a budget of the whole deployment.
     """
-    wanted = set(customer_ids)
-    if connection.execute(_HAS_DEPLOYMENT_BUDGET).scalar_one():
-        wanted.add(DEPLOYMENT)
+    _take(connection, customer_ids, has_deployment=_HAS_DEPLOYMENT.ask(connection))
+
+
+def share_and_lock(connection: Connection, customer_ids: Iterable[str]) -> None:
+    """`share_budgets` and `lock_accounts`, with one wait less."""
+    _, has_deployment = ask_two(connection, sharing(Lock.BUDGETS), _HAS_DEPLOYMENT)
+    _take(connection, customer_ids, has_deployment=has_deployment)
+
+
+def _take(connection: Connection, customer_ids: Iterable[str], *, has_deployment: bool) -> None:
+    wanted = {*customer_ids, DEPLOYMENT} if has_deployment else customer_ids
     take_money(connection, wanted)

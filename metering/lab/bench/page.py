@@ -1,6 +1,6 @@
 """docs/performance.md: the last figures as tables and a plot, from the JSON that the benchmarks wrote."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,10 +12,12 @@ from metering.lab.bench.emitter import EmitterReport
 from metering.lab.bench.exports import ExportsReport
 from metering.lab.bench.finalize import FinalizeReport
 from metering.lab.bench.gateway import GatewayReport
+from metering.lab.bench.holds import HoldsReport
 from metering.lab.bench.ingest import IngestReport, Row
 from metering.lab.bench.invoices import InvoicesReport
-from metering.lab.bench.machine import Machine
 from metering.lab.bench.neighbours import NeighboursReport, counts_of
+from metering.lab.bench.page_blocks import markdown_table, numbers, section
+from metering.lab.bench.page_gateways import emitter_section, gateway_section, resume_section
 from metering.lab.bench.push import PushReport
 from metering.lab.bench.rating import RatingReport
 from metering.lab.bench.resume import ResumeReport
@@ -48,9 +50,10 @@ def render_page(results: Path) -> str:
             *_push(_read(results / "push.json", PushReport)),
             *_exports(_read(results / "exports.json", ExportsReport)),
             *_alerts(_read(results / "alerts.json", AlertsReport)),
-            *_gateway(_read(results / "gateway.json", GatewayReport)),
-            *_resume(_read(results / "resume.json", ResumeReport)),
-            *_emitter(_read(results / "emitter.json", EmitterReport)),
+            *gateway_section(_read(results / "gateway.json", GatewayReport)),
+            *resume_section(_read(results / "resume.json", ResumeReport)),
+            *emitter_section(_read(results / "emitter.json", EmitterReport)),
+            *_holds(_read(results / "holds.json", HoldsReport)),
             *_neighbours(_read(results / "neighbours.json", NeighboursReport)),
         ]
     )
@@ -60,28 +63,12 @@ def _read(path: Path, kind: type[Report]) -> Report:
     return msgspec.json.decode(path.read_bytes(), type=kind)
 
 
-def _section(title: str, machine: Machine, *blocks: str) -> list[str]:
-    measured = (
-        f"`{machine.command}`, {machine.measured_at:%Y-%m-%d}, revision {machine.revision}: "
-        f"{machine.cores} cores of {machine.cpu}, {machine.memory_gib} GiB, {machine.system}, "
-        f"Python {machine.python}, PostgreSQL {machine.postgres}; "
-        f"fdatasync takes {machine.fdatasync_microseconds} us."
-    )
-    return [line for block in (f"## {title}", measured, *blocks) for line in (block, "")]
-
-
-def _table(head: str, rows: Iterable[str], *, texts: int = 1) -> str:
-    """A table whose first `texts` columns are text; `head` and `rows` are cells between bars."""
-    marks = ["---"] * texts + ["--:"] * (head.count("|") + 1 - texts)
-    return "\n".join([f"| {head} |", f"|{'|'.join(marks)}|", *(f"| {row} |" for row in rows)])
-
-
 def _at_a_glance(path: Path) -> list[str]:
     """The headline speeds, where they have been measured."""
     if not path.exists():
         return []
     report = _read(path, SpeedReport)
-    table = _table(
+    table = markdown_table(
         "what | unit | measured | aim | floor | what the floor is | ratio",
         (
             f"{row.what} | {row.unit} | {row.measured:,.0f} | {'' if row.aim is None else f'{row.aim:,.0f}'} "
@@ -94,7 +81,7 @@ def _at_a_glance(path: Path) -> list[str]:
         "All of it in one run, each figure beside the least that has to be done for it. The ratio is the part of"
         f" the floor's speed that is reached. The load of the machine was {report.load:.1f} before the run."
     )
-    return _section("At a glance", report.machine, note, table)
+    return section("At a glance", report.machine, note, table)
 
 
 def _ingest(report: IngestReport) -> list[str]:
@@ -112,8 +99,8 @@ def _ingest(report: IngestReport) -> list[str]:
         f"In the last row, the worker finalized {report.beside.finalized_per_second:,.0f} streams/s; API, worker, "
         f"PostgreSQL and client share {report.machine.cores} cores.",
         "Bare psycopg, which writes the same folded batches and journal rows without HTTP, "
-        f"{floor.requests_per_commit} requests per transaction: {_list(floor.bare_events_per_second)} events/s; "
-        f"over HTTP, in alternating rounds: {_list(floor.http_events_per_second)}; ratio {floor.ratio:.2f}.",
+        f"{floor.requests_per_commit} requests per transaction: {numbers(floor.bare_events_per_second)} events/s; "
+        f"over HTTP, in alternating rounds: {numbers(floor.http_events_per_second)}; ratio {floor.ratio:.2f}.",
     ]
     if growth is not None:
         blocks.append(
@@ -126,11 +113,11 @@ def _ingest(report: IngestReport) -> list[str]:
             f"p99 {soak.row.p99_ms:.0f} ms; the memory of the API process, read every ten seconds, was from "
             f"{min(soak.megabytes):.0f} to {max(soak.megabytes):.0f} MB."
         )
-    return _section("Ingest", report.machine, *blocks)
+    return section("Ingest", report.machine, *blocks)
 
 
 def _ingest_table(rows: Sequence[Row]) -> str:
-    return _table(
+    return markdown_table(
         " | events per request | connections | events/s | requests/s | p50 ms | p99 ms | requests per commit "
         "| CPU us per event: API, PostgreSQL, client | WAL bytes | journal bytes | API MB",
         (
@@ -145,7 +132,7 @@ def _ingest_table(rows: Sequence[Row]) -> str:
 
 
 def _finalize(report: FinalizeReport) -> list[str]:
-    table = _table(
+    table = markdown_table(
         "worker processes | streams/s | CPU us per stream: workers, PostgreSQL | WAL bytes per stream",
         (
             f"{row.workers} | {row.streams_per_second:,.0f} | {row.worker_cpu_microseconds:.0f}, "
@@ -159,7 +146,7 @@ def _finalize(report: FinalizeReport) -> list[str]:
         f"and an UPDATE of their streams: {report.bare_streams_per_second:,.0f} streams/s; "
         f"ratio {report.ratio:.2f}."
     )
-    return _section("Finalize", report.machine, table, floor)
+    return section("Finalize", report.machine, table, floor)
 
 
 def _totals(report: TotalsReport) -> list[str]:
@@ -167,14 +154,14 @@ def _totals(report: TotalsReport) -> list[str]:
         f"{report.charges:,} charges of one month, stored in {report.filled_seconds:.0f} s: "
         f"{report.hourly_rows:,} hourly sums, {report.daily_rows:,} daily sums."
     )
-    table = _table(
+    table = markdown_table(
         "query, one request at a time | rows | p50 ms | p99 ms",
         (
             f"{row.what} | {row.rows:,} | {row.p50_ms:.0f} | {row.p99_ms:.0f}"
             for row in [*report.rows, report.with_open_streams]
         ),
     )
-    return _section("Totals", report.machine, stored, table)
+    return section("Totals", report.machine, stored, table)
 
 
 def _rating(report: RatingReport) -> list[str]:
@@ -182,11 +169,11 @@ def _rating(report: RatingReport) -> list[str]:
         f"One thread looks up and rates {report.streams_per_second:,.0f} streams/s, "
         f"{report.lines_per_second:,.0f} charge lines/s, over {report.models:,} models of the catalogue."
     )
-    return _section("Rating", report.machine, rated)
+    return section("Rating", report.machine, rated)
 
 
 def _audit(report: AuditBenchReport) -> list[str]:
-    table = _table(
+    table = markdown_table(
         "events | streams | seconds | events/s | peak MB",
         (
             f"{row.events:,} | {row.streams:,} | {row.seconds:.1f} | {row.events_per_second:,.0f} "
@@ -196,7 +183,7 @@ def _audit(report: AuditBenchReport) -> list[str]:
         texts=0,
     )
     what = f"`metering audit` over all stored data, with {report.events_per_stream} events per stream:"
-    return _section("Audit", report.machine, what, table)
+    return section("Audit", report.machine, what, table)
 
 
 def _invoices(report: InvoicesReport) -> list[str]:
@@ -206,7 +193,7 @@ def _invoices(report: InvoicesReport) -> list[str]:
         f"{report.customers_per_second:,.0f} customers/s, {report.charges_per_second:,.0f} charges/s, "
         f"by {report.processes} processes, without Stripe."
     )
-    return _section("Months", report.machine, closed)
+    return section("Months", report.machine, closed)
 
 
 def _push(report: PushReport) -> list[str]:
@@ -218,7 +205,7 @@ def _push(report: PushReport) -> list[str]:
         f"{report.reconciled_per_second:,.0f} invoices/s. With Stripe itself, its rate limits decide: at 20 calls "
         "per second and endpoint, 20 invoices per second."
     )
-    return _section("Stripe", report.machine, pushed)
+    return section("Stripe", report.machine, pushed)
 
 
 def _exports(report: ExportsReport) -> list[str]:
@@ -227,7 +214,7 @@ def _exports(report: ExportsReport) -> list[str]:
         "customers, whose rows are in the order of time, one file after the other. It checks the sums of every "
         "file against the invoices."
     )
-    table = _table(
+    table = markdown_table(
         "export | format | rows | seconds | rows/s | file MB | peak MB | CPU s of the exporting process",
         (
             f"{row.kind} | {row.format} | {row.rows:,} | {row.seconds:.1f} | {row.rows_per_second:,.0f} "
@@ -236,7 +223,7 @@ def _exports(report: ExportsReport) -> list[str]:
         ),
         texts=2,
     )
-    return _section("Exports", report.machine, what, table)
+    return section("Exports", report.machine, what, table)
 
 
 def _alerts(report: AlertsReport) -> list[str]:
@@ -244,7 +231,7 @@ def _alerts(report: AlertsReport) -> list[str]:
         f"One evaluation for {report.customers:,} customers in three time zones and {report.hourly_rows:,} hourly "
         "sums. Each customer has a spend alert, and one alert of each kind applies to all customers:"
     )
-    table = _table(
+    table = markdown_table(
         "kind of alert, none fires | p50 ms | worst ms",
         (f"{row.kind} | {row.p50_ms:,.0f} | {row.worst_ms:,.0f}" for row in report.rows),
     )
@@ -252,55 +239,11 @@ def _alerts(report: AlertsReport) -> list[str]:
         f"When all spend alerts fire at once, {report.occurred:,} occurrences are stored and as many webhooks "
         f"queued in {report.occurred_seconds:.0f} s, while other work goes on."
     )
-    return _section("Alerts", report.machine, what, table, fired)
-
-
-def _gateway(report: GatewayReport) -> list[str]:
-    what = (
-        "Chunks that come alone, from an upstream through each target to its clients, in one run and on the same "
-        "cores. Latency is from the upstream's write to the client's read of each chunk; the first chunk is timed "
-        "from the request. The floor is a pass-through in Python that copies bytes between two sockets."
-    )
-    table = _table(
-        "target | streams x tokens/s | chunks/s | p50 ms | p99 ms | first chunk p50, p99 ms | CPU us per chunk | "
-        "x the floor",
-        (
-            f"{row.what} | {row.streams} x {row.rate} | {row.chunks_per_second:,.0f} | {row.p50_ms:.2f} "
-            f"| {row.p99_ms:.1f} | {row.first_p50_ms:.1f}, {row.first_p99_ms:.0f} "
-            f"| {row.cpu_microseconds_per_chunk:.0f} "
-            f"| {'' if row.cpu_ratio is None else f'{row.cpu_ratio:.1f}'}"
-            for row in report.rows
-        ),
-        texts=2,
-    )
-    return _section("Gateway", report.machine, what, table)
-
-
-def _resume(report: ResumeReport) -> list[str]:
-    table = _table(
-        " | first chunk p50 ms | p99 ms | ratio | chunks p50 ms | p99 ms "
-        "| CPU us per chunk: gateway, Valkey | ratio",
-        (
-            f"{row.what} | {row.first_p50_ms:.1f} | {row.first_p99_ms:.0f} | {row.first_ratio:.1f} "
-            f"| {row.p50_ms:.2f} | {row.p99_ms:.1f} "
-            f"| {row.gateway_microseconds:.0f}, {row.valkey_microseconds:.0f} | {row.cpu_ratio:.2f}"
-            for row in report.rows
-        ),
-    )
-    followed = report.rows[-1]
-    note = (
-        f"{report.streams} streams of {report.rate} tokens a second, one worker; medians of {report.rounds} turns"
-        " of each kind. Ratios are to the same gateway without the header: of the first chunk at p50, and of"
-        " the gateway's CPU time. The second reader comes half a second later and gets the whole text:"
-        f" its first chunk after {followed.follower_first_p50_ms or 0:.1f} ms, later ones"
-        f" {followed.follower_p50_ms or 0:.0f} ms after the upstream wrote them (p50), because Valkey is written"
-        f" every 20 ms. The load of the machine was {report.load:.1f}."
-    )
-    return _section("Resume", report.machine, table, note)
+    return section("Alerts", report.machine, what, table, fired)
 
 
 def _neighbours(report: NeighboursReport) -> list[str]:
-    table = _table(
+    table = markdown_table(
         "beside | p50 ms alone, beside | p99 ms alone, beside | ratio | aim | quiet client | noisy ones "
         "| `/livez` | worst ms | load",
         (
@@ -318,27 +261,25 @@ def _neighbours(report: NeighboursReport) -> list[str]:
         f" {report.machine.cores} cores, so that a noise takes the machine from the quiet client, too. The readers"
         f" ask for a month of {report.charges:,} charges, by hour and by everything."
     )
-    return _section("Neighbours", report.machine, table, note)
+    return section("Neighbours", report.machine, table, note)
 
 
-def _list(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:,.0f}" for value in values)
-
-
-def _emitter(report: EmitterReport) -> list[str]:
-    table = _table(
-        "call | loop | calls | p50 us | p99 us | p99.9 us",
+def _holds(report: HoldsReport) -> list[str]:
+    first = report.rows[0]
+    runs = markdown_table(
+        "run | holds/s | p50 ms | p99 ms | events/s posted beside",
         (
-            f"{row.call} | {row.loop} | {row.calls:,} | {row.p50:.2f} | {row.p99:.2f} | {row.p999:.2f}"
+            f"{row.what} | {row.holds_per_second:,.0f} | {row.p50_ms:.1f} | {row.p99_ms:.1f} "
+            f"| {f'{row.ingest_events_per_second:,.0f}' if row.ingest_events_per_second else ''}"
             for row in report.rows
         ),
-        texts=2,
     )
+    exact = "are" if report.final_held_is_exact else "are NOT"
     note = (
-        "`emit` takes an event that is made already; `delivered` and `take` are methods of `Emitter.stream`, and"
-        " emit a token-delivered every 16 tokens. The floor is an append to a queue under a lock. The emitter's"
-        f" threads write to disk and send meanwhile; {report.dropped:,} events were dropped. Ratio of `emit` to"
-        f" the floor: {report.ratio:.1f} at p50 in the tight loop, {report.paced_ratio:.1f} at p99 once a"
-        f" millisecond, where the calls take turns. The load of the machine was {report.load:.1f}."
+        f"Holds over HTTP by {first.connections} connections, for {first.customers:,} customers and for one; the"
+        " runs take turns. The floor is a conditional UPDATE of one row, a transaction for each, from as many"
+        f" connections: {numbers(report.updates_per_second)} a second. Ratio of one customer to many:"
+        f" {report.hot_ratio:.2f}; to the floor: {report.floor_ratio:.2f}. At the end, the counters of all budgets"
+        f" {exact} the sums of their open holds."
     )
-    return _section("Emitter", report.machine, table, note)
+    return section("Holds", report.machine, runs, note)
