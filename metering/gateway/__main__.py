@@ -11,6 +11,8 @@ from metering.gateway.server import BACKLOG, serve
 from metering.gateway.settings import settings_from_environment
 from metering.serving.processes import MAX_PROCESSES, ServingProcesses, inherited_channel, listen
 
+log = logging.getLogger("metering.gateway")
+
 # Workers stop by themselves within their grace; the supervisor waits a little longer before it kills them.
 _PATIENCE = timedelta(seconds=10)
 
@@ -34,6 +36,8 @@ def main() -> None:
         if options.workers is not None:
             settings = dataclasses.replace(settings, workers=options.workers)
         listening = listen(host=settings.host, port=settings.port, backlog=BACKLOG)
+        host, port = listening.getsockname()[:2]
+        log.info("the gateway listens on http://%s:%d, processes: %d", host, port, settings.workers)
         if settings.workers == 1:
             serve(settings=settings, listening=listening)
         else:

@@ -165,12 +165,5 @@ def serve(
     # What was made so far lives as long as the process: collections need not look at it.
     gc.collect()
     gc.freeze()
-    log.info("the gateway listens on http://%s:%d (process %d)", *_address(settings, listening), os.getpid())
+    log.info("process %d serves", os.getpid())
     server.run(sockets=None if listening is None else [listening])
-
-
-def _address(settings: GatewaySettings, listening: socket.socket | None) -> tuple[str, int]:
-    if listening is None:
-        return settings.host, settings.port
-    host, port = listening.getsockname()[:2]
-    return str(host), int(port)

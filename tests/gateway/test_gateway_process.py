@@ -266,8 +266,9 @@ def test_workers_share_one_port_and_are_replaced(
         httpx2.get(f"{gateway.url}/livez", timeout=60)
         os.kill(worker, signal.SIGKILL)
         eventually(lambda: "starting another" in gateway.log, what="the dead worker is replaced")
-        eventually(lambda: gateway.log.count("listens on") == 3, what="the new one listens")
+        eventually(lambda: gateway.log.count(" serves\n") == 3, what="the new one serves")
         for _ in range(6):
             assert _ask(gateway, "good")[1] == TEXT
+    assert gateway.log.count(f"the gateway listens on {gateway.url}, processes: 2\n") == 1
     assert gateway.process.returncode == 0
     assert "Traceback" not in gateway.log
