@@ -1,8 +1,6 @@
 """`metering archive`: move closed months out of the database into files, and back."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +17,7 @@ from metering.archive.restore_archive import restore_archive, restore_stream
 from metering.archive.write_archive import ArchiveRefusedError, Code, write_archive
 from metering.cli.audit import run_audit
 from metering.cli.options import AsJson, time_text
-from metering.cli.progress import progress_bar
+from metering.cli.progress import progress_bar, steps
 from metering.cli.service import database, operator
 from metering.core.clock import utc_now
 from metering.core.period import BillingPeriod
@@ -55,7 +53,7 @@ def write_it(
         )
     code = Code(release=version(DISTRIBUTION), schema_version=migrations.HEAD)
     engine = build_service(settings).engine
-    with _steps() as progress:
+    with steps() as progress:
         manifest = write_archive(
             engine=engine, month=wanted, folder=out, code=code, now=utc_now(), progress=progress
         )
@@ -142,13 +140,6 @@ def list_them(as_json: AsJson = False) -> None:
         empty="nothing is archived",
         important=("archive_id", "streams", "requests", "completed_at"),
     )
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[[str, int], None]]:
-    """Progress whose total is not known."""
-    with progress_bar("archiving, rows") as progress:
-        yield lambda _, rows: progress(rows)
 
 
 def _row(archive: ArchiveView) -> dict[str, Any]:

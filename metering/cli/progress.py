@@ -33,9 +33,25 @@ def progress(*columns: ProgressColumn) -> Progress:
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int], None]]:
     """A counter on a terminal; call it with how many are done."""
+    with steps() as update:
+        update(what, 0)
+        yield lambda done: update(what, done)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int], None]]:
+    """Counters on a terminal; call it with the name of a step, and how many are done. Steps follow each other."""
     with progress(TextColumn("{task.completed:,}"), TimeElapsedColumn()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done: bar.update(task, completed=done)
+        tasks: dict[str, TaskID] = {}
+
+        def update(what: str, done: int) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bar.stop_task(task)
+                tasks[what] = bar.add_task(what, total=None)
+            bar.update(tasks[what], completed=done)
+
+        yield update
 
 
 @contextmanager
