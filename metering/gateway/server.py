@@ -163,7 +163,6 @@ def serve(
     # The emitter's threads write starts to disk, which streams wait for: they get their turn sooner.
     sys.setswitchinterval(_SWITCH_SECONDS)
     # What was made so far lives as long as the process: collections need not look at it.
-    gc.collect()
     gc.freeze()
     log.info("process %d serves", os.getpid())
     server.run(sockets=None if listening is None else [listening])
