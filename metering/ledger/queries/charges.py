@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from metering.core.period import BillingPeriod
 from metering.ledger.entries import Charge, ManualAdjustment
@@ -18,6 +18,7 @@ from metering.ledger.store.charges import (
     newest_bill_of_row,
 )
 from metering.streams.bill import Bill, Flag
+from metering.streams.dating import EARLIEST
 from metering.streams.store.archived import StreamArchivedError, has_archives
 
 
@@ -84,7 +85,7 @@ class StreamBill:
     bill: Bill | None
 
 
-# `from_` and `to` contain every end of a stream in the period, in any time zone, so that an index finds the rows.
+# `from_` and `to` bound the ends of streams, so that an index finds the rows.
 _FILTERED = """
     {c}.charged_period = :period AND {c}.charged_ended_at >= :from_ AND {c}.charged_ended_at < :to
     AND (CAST(:customer_id AS text) IS NULL OR {c}.customer_id = :customer_id)
@@ -116,7 +117,7 @@ class BillFilter:
 
 def iterate_charged_streams(connection: Connection, *, where: BillFilter) -> Iterator[tuple[str, str]]:
     """Yield the (customer_id, stream_id) of the streams by their end, read in chunks from the server."""
-    for row in connection.execute(_STREAMS, _parameters(where)):
+    for row in _rows(connection, _STREAMS, where):
         yield (row.customer_id, row.stream_id)
 
 
@@ -125,7 +126,7 @@ def iterate_bills_not_completed(connection: Connection, *, where: BillFilter) ->
 
     Adjusted streams are among them even if they completed; the caller checks the outcome.
     """
-    for row in connection.execute(_NOT_COMPLETED, _parameters(where)):
+    for row in _rows(connection, _NOT_COMPLETED, where):
         yield StreamBill(customer_id=row.customer_id, stream_id=row.stream_id, bill=newest_bill_of_row(row))
 
 
@@ -147,7 +148,7 @@ def check_none_archived(connection: Connection, where: BillFilter) -> None:
     """
     if not has_archives(connection):
         return
-    found = connection.execute(_FIRST_ARCHIVED, _parameters(where)).first()
+    found = next(_rows(connection, _FIRST_ARCHIVED, where), None)
     if found is not None:
         raise StreamArchivedError(
             customer_id=found.customer_id, stream_id=found.stream_id, archive_id=found.archive_id
@@ -179,12 +180,9 @@ def iterate_bills_rated_by(
     connection: Connection, *, where: BillFilter, models: Collection[tuple[str, str]]
 ) -> Iterator[RatedBill]:
     """Yield the newest bills that shared cards of these (provider, model) rated, in chunks from the server."""
-    parameters = {
-        **_parameters(where),
-        "providers": [provider for provider, _ in models],
-        "models": [model for _, model in models],
-    }
-    for row in connection.execute(_RATED_BY, parameters):
+    providers = [provider for provider, _ in models]
+    named = [model for _, model in models]
+    for row in _rows(connection, _RATED_BY, where, providers=providers, models=named):
         yield RatedBill(
             customer_id=row.customer_id,
             card_provider=row.card_provider,
@@ -193,16 +191,22 @@ def iterate_bills_rated_by(
         )
 
 
-def _parameters(where: BillFilter) -> dict[str, Any]:
-    from_, to = where.period.in_any_zone
-    return {
-        "period": str(where.period),
-        "from_": from_,
-        "to": to,
-        "customer_id": where.customer_id,
-        "provider": where.provider,
-        "model": where.model,
-    }
+def _rows(connection: Connection, statement: TextClause, where: BillFilter, **more: object) -> Iterator[Any]:
+    """The rows of a statement with _FILTERED: of streams that ended before the month, then of those in it.
+
+    The former arrived when their own month was closed already. The latter range is the month in any time zone.
+    """
+    begins, ends = where.period.in_any_zone
+    for from_, to in ((EARLIEST, begins), (begins, ends)):
+        parameters = {
+            "period": str(where.period),
+            "from_": from_,
+            "to": to,
+            "customer_id": where.customer_id,
+            "provider": where.provider,
+            "model": where.model,
+        }
+        yield from connection.execute(statement, {**parameters, **more})
 
 
 _MANUAL = text(
