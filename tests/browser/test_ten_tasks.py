@@ -27,6 +27,11 @@ class Person:
         """Click an entry of the rail."""
         self.click(self.page.get_by_role("navigation").get_by_role("link", name=name).first)
 
+    def show(self, month: str) -> None:
+        """See the page of a month, which on the first day of a month is not the one that opens by itself."""
+        self.page.wait_for_load_state()
+        self.page.goto(f"{self.page.url.partition('?')[0]}?month={month}")
+
     def type(self, place: Locator, text: str, *, enter: bool = False) -> None:
         place.fill(text)
         self.typed.append(text)
@@ -62,9 +67,10 @@ def test_who_grew_most_and_why(person: Person) -> None:
     assert person.clicks == 3
 
 
-def test_what_keeps_a_month_open(person: Person) -> None:
+def test_what_keeps_a_month_open(person: Person, seeded: Seeded) -> None:
     page = person.page
     person.rail("Month end")
+    person.show(seeded.period)
     row = page.locator("#month-end tbody tr", has_text="Oscorp")
     expect(row).to_contain_text("the customer has no Stripe id")
     person.click(row.get_by_role("link").first)
@@ -97,9 +103,10 @@ def test_the_invoice_of_a_stripe_number_is_found(person: Person, seeded: Seeded)
     assert (person.clicks, len(person.typed)) == (1, 1)
 
 
-def test_a_customer_is_sent_its_page(person: Person, chromium: Browser) -> None:
+def test_a_customer_is_sent_its_page(person: Person, seeded: Seeded, chromium: Browser) -> None:
     page = person.page
     person.rail("Customers")
+    person.show(seeded.period)
     person.click(page.locator("#customers").get_by_role("link", name="Hooli"))
     person.click(page.get_by_role("button", name="Make a link"))
     address = page.locator("code.secret").inner_text()
@@ -125,11 +132,12 @@ def test_a_month_is_exported_for_the_ledger(person: Person, seeded: Seeded, tmp_
     assert person.clicks == 2
 
 
-def test_whether_a_number_is_final_stands_beside_it(person: Person) -> None:
+def test_whether_a_number_is_final_stands_beside_it(person: Person, seeded: Seeded) -> None:
     page = person.page
     expect(page.locator(".headline")).to_contain_text("Month to date, final")
     expect(page.locator(".headline")).to_contain_text("not final")
     person.click(page.get_by_role("link", name="previous month"))
+    person.show(seeded.period)
     expect(page.locator(".headline")).to_contain_text(re.compile(r"20\d\d, final"))
     expect(page.locator(".headline")).to_contain_text("0 streams not final")
     assert person.clicks == 1
@@ -144,9 +152,10 @@ def test_what_an_alert_means(person: Person) -> None:
     assert person.clicks == 2
 
 
-def test_which_streams_the_clients_of_a_customer_cancelled(person: Person) -> None:
+def test_which_streams_the_clients_of_a_customer_cancelled(person: Person, seeded: Seeded) -> None:
     page = person.page
     person.rail("Customers")
+    person.show(seeded.period)
     person.click(page.locator("#customers").get_by_role("link", name="Hooli"))
     person.click(page.locator("#outcomes tbody tr", has_text="cancelled").first.get_by_role("link"))
     expect(page.locator("#streams tbody tr").first).to_be_visible()

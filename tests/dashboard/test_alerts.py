@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.builders.seeded import Seeded
 from tests.dashboard.browsing import Browser
@@ -32,7 +33,8 @@ def test_a_day_that_changed_leads_to_its_streams(admin: Browser, seeded: Seeded)
     each = max(occurrences(seeded, "daily_change"), key=lambda each: Decimal(each["data"]["day_usd_cents"]))
     assert Decimal(each["data"]["day_usd_cents"]) > 0
     links = links_of(admin.get("alerts", kind="daily_change").text)
-    explained = next(link for link in links if "streams?" in link and f"customer_id={each['customer_id']}" in link)
+    begins = urlencode({"from": each["data"]["window"]["starts_at"]})
+    explained = next(link for link in links if begins in link and f"customer_id={each['customer_id']}" in link)
     rows = rows_of(admin.http.get(f"{explained}&csv=streams").text)
     spent = sum(Decimal(row["cost_usd"]) for row in rows) * 100
     assert spent == Decimal(each["data"]["day_usd_cents"])

@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import httpx2
 import pytest
 
 from metering.access.scopes import Role
 from metering.budgets.budget import Standing
+from metering.core.clock import utc_now
 from metering.dashboard.pages.budgets import runs_out
 from tests.builders.posted import stream
 from tests.dashboard.browsing import Browser, browse
@@ -27,8 +29,13 @@ HOLD = {
 
 @pytest.fixture
 def admin(api: Api) -> Browser:
-    assert bill(api, stream("s"))["cost_usd_cents"] == "0.4985"
+    assert bill(api, just_now("s"))["cost_usd_cents"] == "0.4985"
     return browse(api)
+
+
+def just_now(stream_id: str) -> list[dict[str, Any]]:
+    """A stream in the window of a budget that is set now."""
+    return stream(stream_id, time=(utc_now() - timedelta(seconds=10)).isoformat())
 
 
 def set_budget(admin: Browser, **changes: str) -> httpx2.Response:
@@ -65,7 +72,7 @@ def test_a_budget_is_changed_and_ended_from_its_row(api: Api, admin: Browser) ->
 
 def test_what_is_booked_without_a_hold_is_listed_with_its_reason(api: Api, admin: Browser) -> None:
     set_budget(admin)
-    bill(api, stream("t"))
+    bill(api, just_now("t"))
     (row,) = rows_of(admin.get("budgets", csv="overruns").text)
     assert (row["stream_id"], row["reason"], Decimal(row["beyond_usd"])) == ("t", "no hold", Decimal("0.004985"))
 

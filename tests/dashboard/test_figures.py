@@ -9,6 +9,7 @@ import pytest
 
 from metering.access.scopes import Role
 from metering.core.money import EXACT
+from metering.core.period import BillingPeriod
 from tests.builders.seeded import CONFLICTING, OPEN, UNPRICED, Seeded
 from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import amounts_of, links_of, rows_of
@@ -232,7 +233,7 @@ def test_months_by_utc_are_a_choice_and_are_those_of_totals(admin: Browser, seed
     by_utc = admin.http.get(choice)
     assert "Months and days are in UTC" in by_utc.text
     rows = rows_of(admin.http.get(f"{choice}&csv=outcomes").text)
-    start, end = f"{seeded.period}-01T00:00:00Z", f"{seeded.now:%Y-%m}-01T00:00:00Z"
+    start, end = f"{seeded.period}-01T00:00:00Z", f"{BillingPeriod.parse(seeded.period).next}-01T00:00:00Z"
     (answer,) = seeded.api.client.get("/v1/totals", params={"from": start, "to": end}).json()["data"]
     assert sum(Decimal(row["cost_usd"]) for row in rows) == usd(answer["cost_usd_cents"])
     assert admin.http.get("/dashboard/?calendar=moon").status_code == 422

@@ -8,7 +8,6 @@ import pytest
 
 from metering.access.scopes import Role
 from metering.core.clock import utc_now
-from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
@@ -17,12 +16,13 @@ from metering.months.store.runs import open_run
 from metering.server.outgoing import close_terms
 from metering.stripe.put_customer import put_customer
 from tests.builders import Books, end, start
+from tests.builders.seeded import last_month
 from tests.dashboard.browsing import Browser, browse
 from tests.dashboard.reading import rows_of
 from tests.running_api import Api, signed_in
 
-# The last month that is over, so that the page shows it by itself.
-PERIOD = BillingPeriod.containing(at=utc_now(), time_zone=UTC_ZONE).previous
+# The last month that is over, in every time zone.
+PERIOD = last_month(utc_now())
 MIDDLE = PERIOD.start(time_zone=UTC_ZONE) + timedelta(days=14)
 
 
@@ -50,7 +50,7 @@ def use(books: Books, customer_id: str, *, ends: bool = True) -> None:
 
 
 def rows(admin: Browser) -> dict[str, dict[str, str]]:
-    found = rows_of(admin.get("month-end", csv="month-end").text)
+    found = rows_of(admin.get("month-end", csv="month-end", month=str(PERIOD)).text)
     return {row["customer_id"]: row for row in found}
 
 
@@ -65,7 +65,7 @@ def test_each_customer_is_blocked_or_ready_with_what_it_will_bill(books: Books, 
     found = rows(admin)
     assert (found["acme"]["status"], found["bolt"]["status"]) == ("ready", "blocked")
     assert Decimal(found["acme"]["billed_usd"]) == Decimal("1.00")
-    page = admin.get("month-end").text
+    page = admin.get("month-end", month=str(PERIOD)).text
     assert "1 stream may still settle: s (open)" in page
     assert "/dashboard/backlog?customer_id=bolt" in page
 

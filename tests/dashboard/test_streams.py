@@ -50,14 +50,17 @@ def test_the_total_is_of_the_filtered_streams(admin: Browser, seeded: Seeded) ->
     assert f"{len(rows)} streams, " in re.sub("<[^>]+>", "", page)
 
 
-def test_a_column_that_a_filter_fixes_is_left_out_of_the_page_and_not_of_the_file(admin: Browser) -> None:
+def test_a_column_that_a_filter_fixes_is_left_out_of_the_page_and_not_of_the_file(
+    admin: Browser, seeded: Seeded
+) -> None:
     every = ["Time", "Customer", "Cost", "Model", "Tokens in", "→ cached", "→ out", "State", "Duration"]
-    assert headings(admin.get("streams").text) == every
+    month = {"month": seeded.period}
+    assert headings(admin.get("streams", **month).text) == every
     fixed = {"Customer": {"customer_id": "umbrella"}, "Model": {"model": "gpt-5.5"},
              "State": {"outcome": "completed"}}  # fmt: skip
     for name, query in fixed.items():
-        assert headings(admin.get("streams", **query).text) == [each for each in every if each != name]
-    row = first_row(admin, customer_id="umbrella", model="gpt-5.5")
+        assert headings(admin.get("streams", **query, **month).text) == [each for each in every if each != name]
+    row = first_row(admin, customer_id="umbrella", model="gpt-5.5", **month)
     assert (row["customer_id"], row["model"]) == ("umbrella", "gpt-5.5")
     assert Decimal(row["duration_seconds"]) >= 0
     assert row["stream_id"]
@@ -180,7 +183,7 @@ def test_an_event_is_found_by_the_id_that_an_emitter_gives_it(admin: Browser, su
 
 
 def test_charges_and_adjustments_are_found_by_their_ids(admin: Browser, seeded: Seeded) -> None:
-    row = first_row(admin, customer_id="umbrella")
+    row = first_row(admin, customer_id="umbrella", month=seeded.period)
     key = {"customer_id": "umbrella", "stream_id": row["stream_id"]}
     link = f"/dashboard/stream?customer_id=umbrella&stream_id={row['stream_id']}"
     page = admin.get("search", q=charge_id_of(**key)).text
