@@ -84,7 +84,7 @@ def test_an_admin_closes_the_month_and_sees_its_progress_and_its_invoices(books:
     row = rows(admin)["acme"]
     assert row["status"] == "closed"
     assert row["invoice"].startswith(f"{PERIOD}-")
-    assert f"Closing {PERIOD}" not in admin.get("month-end").text
+    assert f"Closing {PERIOD}" not in admin.get("month-end", month=str(PERIOD)).text
 
 
 def test_waiting_invoices_are_pushed_again_and_the_log_says_who_did_it(
