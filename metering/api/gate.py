@@ -195,7 +195,7 @@ class _Turn:
 
     async def run(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["cancellation"] = self._cancellation
-        # An export runs for minutes; how many may do so is limited where they are sent.
+        # An export runs for minutes and takes no turn: `exports/download.py` limits how many run at a time.
         is_export = scope["path"].startswith(_EXPORTS)
         if not is_export:
             self._shares.check_room(self._client)

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection
 
 from metering.budgets.admission import Account
 from metering.budgets.budget import ALL_TIME, Budget, BudgetWindow
@@ -12,7 +11,7 @@ from metering.budgets.holds import Hold
 from metering.budgets.store.budgets import StoredWindow, adding_held, open_budgets, windows_at
 from metering.core.money import EXACT, ZERO
 from metering.credits.queries.balances import balances_of
-from metering.db.together import run_together
+from metering.db.together import Statement, run_together
 
 
 class Accounts:
@@ -38,12 +37,11 @@ class Accounts:
         for account in self.named(hold.budget_ids):
             account.hold(EXACT.minus(hold.held_usd_cents))
 
-    def write(self, connection: Connection, *also: tuple[TextClause, Mapping[str, Any]]) -> None:
+    def write(self, connection: Connection, *also: Statement) -> None:
         """Store what was held and given back, and run these statements."""
         changed = [account for account in self._accounts.values() if account.newly_held]
         held = adding_held([(account.budget, account.newly_held) for account in changed])
-        if held or also:
-            run_together(connection, *held, *also)
+        run_together(connection, *held, *also)
         for account in changed:
             account.newly_held = ZERO
 

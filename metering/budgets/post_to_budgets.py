@@ -15,15 +15,16 @@ from metering.budgets.store.budgets import (
     BudgetPosting,
     CountedBudget,
     StoredWindow,
-    add_held,
     add_postings,
     add_spent,
+    adding_held,
     budgets_of,
     windows_at,
 )
 from metering.budgets.store.holds import ClosedHold, add_overruns, close_holds, read_holds
 from metering.core.money import EXACT, ZERO
 from metering.credits.booking import Booking, BookingKind
+from metering.db.together import run_together
 
 # Days and months start at a quarter of an hour in UTC, in every time zone of these years.
 _QUARTER = timedelta(minutes=15)
@@ -121,4 +122,5 @@ def _settle(
         for budget_id in hold.budget_ids:
             freed[budget_id] = EXACT.subtract(freed.get(budget_id, ZERO), hold.held_usd_cents)
     close_holds(connection, closed, now=now)
-    add_held(connection, [(budgets[each], amount) for each, amount in freed.items() if each in budgets])
+    held = [(budgets[each], amount) for each, amount in freed.items() if each in budgets]
+    run_together(connection, *adding_held(held))

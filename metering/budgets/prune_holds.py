@@ -4,9 +4,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
-from metering.budgets.store.holds import closed_before, note_kept_since, remove_holds
+from metering.budgets.store.holds import closed_before, note_kept_since, removing_holds
 from metering.db.engine import transaction
 from metering.db.locks import Lock, try_to_take
+from metering.db.together import run_together
 
 # Holds that one call removes: some milliseconds of work.
 _MAX_PRUNED = 2_000
@@ -24,5 +25,5 @@ def prune_holds(*, engine: Engine, retention: timedelta, now: datetime) -> int:
         old = closed_before(connection, before=before, limit=_MAX_PRUNED)
         if old:
             note_kept_since(connection, before)
-            remove_holds(connection, old)
+            run_together(connection, *removing_holds(old))
     return len(old)

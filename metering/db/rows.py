@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import psycopg
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+
+from metering.db.together import errors_of_sqlalchemy
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,13 +26,13 @@ def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, 
     """
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
-    try:
-        with raw.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-            for row in rows:
-                copy.write_row(row)
-    except psycopg.Error as error:
-        # SQLAlchemy did not run it, so it is the driver's error, which no caller expects.
-        raise DBAPIError.instance(statement, None, error, psycopg.Error, dialect=connection.dialect) from error
+    with (
+        errors_of_sqlalchemy(connection, statement),
+        raw.cursor() as cursor,
+        cursor.copy(statement.encode()) as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
 
 
 def json_rows(rows: Iterable[Any]) -> str:

@@ -3,7 +3,8 @@
 Each statement is run when those before it are done, and sees what they have changed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
@@ -16,6 +17,10 @@ from sqlalchemy.exc import DBAPIError
 FirstT = TypeVar("FirstT")
 SecondT = TypeVar("SecondT")
 ThirdT = TypeVar("ThirdT")
+
+
+# A statement and its parameters.
+Statement = tuple[TextClause, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +55,38 @@ def ask_three(
     return first.read(one), second.read(two), third.read(three)
 
 
-def run_together(connection: Connection, *statements: tuple[TextClause, Mapping[str, Any]]) -> list[Sequence[Any]]:
+def run_together(connection: Connection, *statements: Statement) -> list[Sequence[Any]]:
     """Run statements with their parameters; the rows of each, empty for one that has none.
 
     Raises:
         DBAPIError: the first statement that fails, as if it were run alone; those behind it are not run.
     """
+    if not statements:
+        return []
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     cursors = []
     try:
-        with raw.pipeline():
-            for statement, parameters in statements:
-                cursors.append(raw.cursor(row_factory=namedtuple_row))
-                cursors[-1].execute(_sql(statement, connection.dialect).encode(), parameters)
-        return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
-    except psycopg.Error as error:
-        # SQLAlchemy did not run them, so it is the driver's error, which no caller expects.
-        texts = "; ".join(str(statement) for statement, _ in statements)
-        raise cast(
-            Exception, DBAPIError.instance(texts, None, error, psycopg.Error, dialect=connection.dialect)
-        ) from error
+        with errors_of_sqlalchemy(connection, "; ".join(str(statement) for statement, _ in statements)):
+            with raw.pipeline():
+                for statement, parameters in statements:
+                    cursors.append(raw.cursor(row_factory=namedtuple_row))
+                    cursors[-1].execute(_sql(statement, connection.dialect).encode(), parameters)
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
     finally:
         for cursor in cursors:
             cursor.close()
+
+
+@contextmanager
+def errors_of_sqlalchemy(connection: Connection, statement: str) -> Iterator[None]:
+    """Within the block, the driver's errors become those of SQLAlchemy, which callers handle."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise cast(
+            Exception, DBAPIError.instance(statement, None, error, psycopg.Error, dialect=connection.dialect)
+        ) from error
 
 
 @lru_cache(maxsize=256)

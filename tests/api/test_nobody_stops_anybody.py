@@ -21,6 +21,7 @@ from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from metering.server.up import answers, free_port
 from tests.builders.posted import delivered
 from tests.database import Template, clone
+from tests.hammering import in_threads
 from tests.running_api import NOW
 
 # The median, because others use this machine as well.
@@ -87,22 +88,14 @@ class Client:
 @contextmanager
 def flood(process: Process, sent: bytes, connections: int) -> Iterator[set[int]]:
     statuses: set[int] = set()
-    stop = threading.Event()
 
-    def send() -> None:
+    def send(stop: threading.Event) -> None:
         client = Client(process.port)
         while not stop.is_set():
             statuses.add(client.send(sent))
 
-    threads = [threading.Thread(target=send) for _ in range(connections)]
-    for thread in threads:
-        thread.start()
-    try:
+    with in_threads(send, connections):
         yield statuses
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def median_seconds(process: Process, key: str, *, seconds: float) -> float:

@@ -10,7 +10,7 @@ from metering.events.wire.bodies import pack_body
 def journal_entry(
     *, received_at: datetime, key_id: str = "k", event_count: int = 1, stream_hashes: Sequence[int] = ()
 ) -> JournalEntry:
-    """The row of a request whose body nobody reads."""
+    """A row of the journal with an empty body."""
     return JournalEntry(
         ingest_key_id=key_id,
         received_at=received_at,

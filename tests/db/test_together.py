@@ -1,4 +1,4 @@
-"""Statements that are sent together: each sees the one before it, and a failure is told as for one alone."""
+"""Statements sent together: each sees the changes of the one before it, and errors are as for one alone."""
 
 import psycopg
 import pytest

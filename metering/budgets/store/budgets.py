@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
 from metering.budgets.budget import (
     DEPLOYMENT,
@@ -22,7 +22,7 @@ from metering.budgets.budget import (
 )
 from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.db.rows import copy_rows, json_rows, moment
-from metering.db.together import Query
+from metering.db.together import Query, Statement
 
 # The select list for `budget_of_row`; `b` is an alias of `budgets`.
 BUDGET_ROW = """b.customer_id, b.budget_id, b.scope, b.api_key_id, b.tag_name, b.tag_value, b.budget_window,
@@ -221,14 +221,11 @@ _ADD_HELD = text(
 )
 
 
-def add_held(connection: Connection, changes: Iterable[tuple[Budget, Decimal]]) -> None:
-    """Add to what budgets hold; below zero gives back. Budgets are given once each."""
-    for statement, parameters in adding_held(changes):
-        connection.execute(statement, parameters)
+def adding_held(changes: Iterable[tuple[Budget, Decimal]]) -> list[Statement]:
+    """The statement that adds to what budgets hold, if that changes; below zero gives back.
 
-
-def adding_held(changes: Iterable[tuple[Budget, Decimal]]) -> list[tuple[TextClause, Mapping[str, Any]]]:
-    """The statement that does so, if there is anything to do."""
+    Budgets are given once each.
+    """
     rows = [
         {"customer_id": budget.scope.customer_id, "budget_id": budget.budget_id, "usd_cents": amount}
         for budget, amount in changes

@@ -1,18 +1,18 @@
 """SQL of holds and overruns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
 from metering.budgets.budget import Standing
 from metering.budgets.holds import Hold, HoldRequest, HoldState, Overrun, StreamKey
 from metering.db.rows import copy_rows, json_keys, json_rows, moment
-from metering.db.together import Query
+from metering.db.together import Query, Statement
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode_request = msgspec.json.Decoder(HoldRequest).decode
@@ -75,7 +75,7 @@ _ADD = text(
 )
 
 
-def adding_holds(holds: Sequence[Hold]) -> list[tuple[TextClause, Mapping[str, Any]]]:
+def adding_holds(holds: Sequence[Hold]) -> list[Statement]:
     """The statement that stores new holds, if there are any. The database refuses a second one of a stream."""
     return [(_ADD, {"rows": json_rows(map(_added, holds))})] if holds else []
 
@@ -107,14 +107,8 @@ _REMOVE = text(
 )
 
 
-def remove_holds(connection: Connection, streams: Sequence[StreamKey]) -> None:
-    """Remove closed holds: their streams get new ones, or they are past their retention."""
-    for statement, parameters in removing_holds(streams):
-        connection.execute(statement, parameters)
-
-
-def removing_holds(streams: Sequence[StreamKey]) -> list[tuple[TextClause, Mapping[str, Any]]]:
-    """The statement that does so, if there are any."""
+def removing_holds(streams: Sequence[StreamKey]) -> list[Statement]:
+    """The statement that removes closed holds: their streams get new ones, or they are past their retention."""
     return [(_REMOVE, {"keys": json_keys(streams)})] if streams else []
 
 
@@ -160,7 +154,7 @@ _CLOSE = text(
 
 
 def close_holds(connection: Connection, closed: Sequence[ClosedHold], *, now: datetime) -> None:
-    """Close open holds. What their budgets hold is changed apart (`store.budgets.add_held`)."""
+    """Close open holds. What their budgets hold is changed apart (`store.budgets.adding_held`)."""
     if closed:
         connection.execute(_CLOSE, {"rows": json_rows(closed), "now": now})
 

@@ -1,4 +1,4 @@
-"""The blocks of which docs/performance.md is made."""
+"""Sections, tables and lists of numbers for docs/performance.md."""
 
 from collections.abc import Iterable, Sequence
 
