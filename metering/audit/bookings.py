@@ -56,9 +56,10 @@ class PriceHistory:
             if any(rate.usd < 0 for rate in each.card.rates):
                 yield Difference("rates", key, "a rate is negative")
 
-    def now(self) -> PriceBook:
-        """The book after its last change."""
-        return self._after(len(self._changes))
+    def since(self, at: datetime) -> Iterator[PriceBook]:
+        """The book after its last change, then each that was in force at this time or since."""
+        for number in range(len(self._changes), bisect_right(self._changes, at) - 1, -1):
+            yield self._after(number)
 
     def around(self, at: datetime) -> Iterator[PriceBook]:
         """The book at this time, then the other books that a booking of this time may have read."""

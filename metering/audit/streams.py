@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from metering.audit.bookings import PriceHistory, check_amounts, check_bills, settle_over
 from metering.audit.difference import Claim, Difference, field_claims, stream_key, unequal
 from metering.audit.journaled import JournaledStream
 from metering.audit.queries.stored import AuditedStream
 from metering.events.queries import CLOCK_MARGIN
+from metering.prices.price_book import PriceBook
 from metering.streams.retries import interruption_of, request_key_of
 from metering.streams.settlement import NEEDS_PERSON, Backlog, State, waits_for_archive
 from metering.streams.stream import join
+
+# Each worker looks for changed prices before each batch, and then makes the unpriced streams due.
+_WORKERS_SEE_PRICES = timedelta(minutes=5)
 
 
 def is_pending(stored: AuditedStream, *, now: datetime) -> bool:
@@ -24,6 +28,7 @@ def compare_stream(
     stored: AuditedStream,
     *,
     history: PriceHistory,
+    now: datetime,
     journal_from: datetime,
     has_request_at: Callable[[datetime], bool],
 ) -> Iterator[Difference]:
@@ -39,7 +44,7 @@ def compare_stream(
     yield from check_amounts(stored)
     by_facts = stored.state is State.FINALIZED and stored.due_at is None
     yield from check_bills(stored, history, by_facts=by_facts)
-    yield from _check_state(stored, history)
+    yield from _check_state(stored, history, now)
 
 
 def compare_late(
@@ -116,7 +121,7 @@ def _check_arrivals(
         )
 
 
-def _check_state(stored: AuditedStream, history: PriceHistory) -> Iterator[Difference]:
+def _check_state(stored: AuditedStream, history: PriceHistory, now: datetime) -> Iterator[Difference]:
     key, bills = stream_key(stored.facts.customer_id, stored.facts.stream_id), stored.bills
     claims: list[Claim] = [("revision", stored.revision, len(stored.adjustments) if bills else None)]
     newest = bills[-1] if bills else None
@@ -129,26 +134,41 @@ def _check_state(stored: AuditedStream, history: PriceHistory) -> Iterator[Diffe
             claims.append(("has a bill", newest is not None, True))
         case _ if stored.due_at is None:
             claims.append(("has a bill", newest is not None, False))
-            claims += _backlog_claims(stored, history)
+            claims += _backlog_claims(stored, history, now)
     if stored.state in (State.FINALIZED, *NEEDS_PERSON) and stored.due_at is None:
         yield from _check_interruption(stored, key)
     yield from unequal("streams", key, claims)
 
 
-def _backlog_claims(stored: AuditedStream, history: PriceHistory) -> Iterator[Claim]:
+def _backlog_claims(stored: AuditedStream, history: PriceHistory, now: datetime) -> list[Claim]:
+    """What the prices make of a stream that needs attention.
+
+    A worker that has not yet seen the last change of a price has not yet looked at the unpriced streams again.
+    """
+    by_newest: list[Claim] | None = None
+    for prices in history.since(now - _WORKERS_SEE_PRICES):
+        claims = _claims_by(prices, stored)
+        if all(found == derived for _, found, derived in claims):
+            return []
+        by_newest = by_newest or claims
+    return by_newest or []
+
+
+def _claims_by(prices: PriceBook, stored: AuditedStream) -> list[Claim]:
     bills = stored.bills
     settlement = settle_over(
         stored.facts,
-        prices=history.now(),
+        prices=prices,
         booked=bills[-1] if bills else None,
         retry_of=None,
         resolution=stored.resolution,
     )
     if isinstance(settlement, Backlog):
-        yield "state", stored.state, settlement.state
-        yield "state_reason", stored.state_reason, settlement.reason
-    else:
-        yield "state", stored.state, State.FINALIZED
+        return [
+            ("state", stored.state, settlement.state),
+            ("state_reason", stored.state_reason, settlement.reason),
+        ]
+    return [("state", stored.state, State.FINALIZED)]
 
 
 def _check_interruption(stored: AuditedStream, key: str) -> Iterator[Difference]:

@@ -238,7 +238,7 @@ class _Comparison:
         if stored.late_for is not None:
             self.report.add(compare_late(journaled, stored, **terms))
         else:
-            self.report.add(compare_stream(journaled, stored, history=self.history, **terms))
+            self.report.add(compare_stream(journaled, stored, history=self.history, now=self.plan.now, **terms))
 
 
 class _Terms(TypedDict):

@@ -1,11 +1,18 @@
 """The audit finds nothing in correct books, and names every row that was changed manually."""
 
+from datetime import timedelta
+from decimal import Decimal
+
 import pytest
 
 from metering.audit.queries import total_checks
 from metering.audit.run import audit
 from metering.core.period import BillingPeriod
+from metering.events.usage import UsageKind
+from metering.prices.rates import Rate
+from metering.prices.set_rate import set_rate
 from tests.audit.planting import LATER, Planting
+from tests.builders import T0
 from tests.command_line import CommandLine
 
 
@@ -158,6 +165,30 @@ def test_a_fault_in_the_bills_that_totals_read_one_by_one_is_found(
     assert right in query
     monkeypatch.setattr(total_checks, "edge_bills", lambda **_: query.replace(right, wrong))
     assert {table for table, _, _ in planting.audit()} == {"edge bills"}
+
+
+def test_an_unpriced_stream_has_time_to_be_seen_after_a_price_was_set(planting: Planting) -> None:
+    """In books that are right, a price set a moment ago is no difference: a worker looks soon."""
+    set_at = LATER + timedelta(hours=1)
+    set_rate(
+        engine=planting.books.service.engine,
+        provider="anthropic",
+        model="nobody-knows-it",
+        rates=[Rate(kind=kind, usd_per_million=Decimal(2)) for kind in (UsageKind.INPUT, UsageKind.OUTPUT)],
+        effective_from=T0 - timedelta(days=1),
+        set_by="test",
+        now=set_at,
+    )
+    in_time, too_late = set_at + timedelta(minutes=4), set_at + timedelta(minutes=6)
+    assert planting.books.audit(now=in_time) == []
+    assert [what[:2] for what in planting.books.audit(now=too_late)] == [("streams", "acme/unpriced")]
+    planting.books.finalize(now=too_late)
+    assert planting.books.audit(now=too_late) == []
+
+
+def test_a_reason_that_no_price_gives_is_found_at_once(planting: Planting) -> None:
+    planting.plant("UPDATE streams SET state_reason = 'so' WHERE stream_id = 'unpriced'")
+    assert [what[:2] for what in planting.audit()] == [("streams", "acme/unpriced")]
 
 
 def test_a_month_is_audited_apart(planting: Planting) -> None:
