@@ -2,15 +2,17 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, event, text
 
 from metering.core.period import BillingPeriod
 from metering.corrections.rerate import rerate
 from metering.corrections.simulate_cancel_policy import simulate_cancel_policy
 from metering.events.events import Outcome
 from metering.events.usage import UsageKind
-from metering.ledger.queries.charges import BillFilter, iterate_bills_rated_by
+from metering.ledger.queries.charges import BillFilter, iterate_bills_not_completed, iterate_bills_rated_by
 from metering.prices.cancel_policies import CancelPolicy
 from metering.prices.rates import Rate
 from metering.prices.set_rate import set_rate
@@ -30,6 +32,27 @@ def late(months: Months) -> Months:
     months.receive([start("gone", customer_id="acme", time=OCTOBER - timedelta(seconds=4)), cancelled])
     months.finalize(now=NOW)
     return months
+
+
+@pytest.mark.parametrize("late_in", ["charges_late", "adjustments_by_charged_end"])
+def test_they_are_found_by_indexes(late: Months, late_in: str) -> None:
+    """At 100 million charges, all that ended before a month are minutes of reading."""
+    plans: list[str] = []
+
+    def keep_plan(connection: Connection, *executed: Any) -> None:
+        _, statement, parameters, *_ = executed
+        if "newest_bills" in statement:
+            raw = connection.connection.cursor()
+            raw.execute("EXPLAIN " + statement, parameters)
+            plans.append("\n".join(row[0] for row in raw.fetchall()))
+
+    with late.service.engine.connect() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        event.listen(connection, "before_cursor_execute", keep_plan)
+        list(iterate_bills_not_completed(connection, where=filed_in("2026-11")))
+    of_late, of_month = plans
+    assert late_in in of_late
+    assert "charges_late" not in of_month
 
 
 def filed_in(period: str) -> BillFilter:

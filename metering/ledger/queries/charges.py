@@ -18,7 +18,6 @@ from metering.ledger.store.charges import (
     newest_bill_of_row,
 )
 from metering.streams.bill import Bill, Flag
-from metering.streams.dating import EARLIEST
 from metering.streams.store.archived import StreamArchivedError, has_archives
 
 
@@ -85,24 +84,43 @@ class StreamBill:
     bill: Bill | None
 
 
-# `from_` and `to` bound the ends of streams, so that an index finds the rows.
+# Streams that ended before the month, which arrived when their own month was closed already. The condition is that
+# of the index `charges_late`, word for word.
+_LATE = """
+    {c}.charged_ended_at < timezone('UTC', make_timestamp(CAST(left({c}.charged_period, 4) AS integer),
+        CAST(right({c}.charged_period, 2) AS integer), 1, 0, 0, 0) - interval '1 day')
+"""
+# The month in any time zone. `from_` and `to` bound the ends of streams, so that an index finds the rows.
+_IN_MONTH = "{c}.charged_ended_at >= :from_ AND {c}.charged_ended_at < :to"
 _FILTERED = """
-    {c}.charged_period = :period AND {c}.charged_ended_at >= :from_ AND {c}.charged_ended_at < :to
+    AND {c}.charged_period = :period AND %s
     AND (CAST(:customer_id AS text) IS NULL OR {c}.customer_id = :customer_id)
     AND (CAST(:provider AS text) IS NULL OR {c}.charged_provider = :provider)
     AND (CAST(:model AS text) IS NULL OR {c}.charged_model = :model)
     ORDER BY {c}.charged_ended_at, {c}.customer_id, {c}.stream_id
 """
+# A query's statements for the late streams and for those in the month: OR would keep PostgreSQL from both indexes.
+_Statements = tuple[TextClause, TextClause]
+
+
+def _of_a_month(query: str, *, table: str, limit: str = "") -> _Statements:
+    """The statements of a query that ends with a condition, to which those on this table are added."""
+    late, in_month = (
+        text(query + (_FILTERED % ends).format(c=table) + limit).execution_options(yield_per=_CHUNK)
+        for ends in (_LATE, _IN_MONTH)
+    )
+    return late, in_month
+
+
 # An adjustment may have changed the outcome, so adjusted streams are read whatever their charge says.
-_NOT_COMPLETED = text(
+_NOT_COMPLETED = _of_a_month(
     f"""
     SELECT b.customer_id, b.stream_id, b.taken_back, {bill_row("b")} FROM newest_bills b
-    WHERE (b.outcome <> 'completed' OR b.revision > 0) AND {_FILTERED.format(c="b")}
-    """
-).execution_options(yield_per=_CHUNK)
-_STREAMS = text(
-    f"SELECT e.customer_id, e.stream_id FROM entries e WHERE e.kind = 'charge' AND {_FILTERED.format(c='e')}"
-).execution_options(yield_per=_CHUNK)
+    WHERE (b.outcome <> 'completed' OR b.revision > 0)
+    """,
+    table="b",
+)
+_STREAMS = _of_a_month("SELECT e.customer_id, e.stream_id FROM entries e WHERE e.kind = 'charge'", table="e")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +148,14 @@ def iterate_bills_not_completed(connection: Connection, *, where: BillFilter) ->
         yield StreamBill(customer_id=row.customer_id, stream_id=row.stream_id, bill=newest_bill_of_row(row))
 
 
-_FIRST_ARCHIVED = text(
-    f"""
-    SELECT a.customer_id, a.stream_id, a.archive_id FROM (
-        SELECT e.customer_id, e.stream_id FROM entries e WHERE e.kind = 'charge' AND {_FILTERED.format(c="e")}
-    ) AS charged
-    JOIN archived_streams a ON a.customer_id = charged.customer_id AND a.stream_id = charged.stream_id LIMIT 1
+_ARCHIVED = _of_a_month(
     """
+    SELECT a.customer_id, a.stream_id, a.archive_id
+    FROM entries e JOIN archived_streams a ON a.customer_id = e.customer_id AND a.stream_id = e.stream_id
+    WHERE e.kind = 'charge'
+    """,
+    table="e",
+    limit="LIMIT 1",
 )
 
 
@@ -148,7 +167,7 @@ def check_none_archived(connection: Connection, where: BillFilter) -> None:
     """
     if not has_archives(connection):
         return
-    found = next(_rows(connection, _FIRST_ARCHIVED, where), None)
+    found = next(_rows(connection, _ARCHIVED, where), None)
     if found is not None:
         raise StreamArchivedError(
             customer_id=found.customer_id, stream_id=found.stream_id, archive_id=found.archive_id
@@ -165,15 +184,16 @@ class RatedBill:
     bill: Bill
 
 
-_RATED_BY = text(
+_RATED_BY = _of_a_month(
     f"""
     SELECT b.customer_id, k.provider AS card_provider, k.model AS card_model, {bill_row("b")}
     FROM newest_bills b JOIN rate_cards k ON k.rate_card_id = b.rate_card_id AND k.customer_id IS NULL
     JOIN unnest(CAST(:providers AS text[]), CAST(:models AS text[])) AS wanted (provider, model)
         ON wanted.provider = k.provider AND wanted.model = k.model
-    WHERE NOT b.taken_back AND {_FILTERED.format(c="b")}
-    """
-).execution_options(yield_per=_CHUNK)
+    WHERE NOT b.taken_back
+    """,
+    table="b",
+)
 
 
 def iterate_bills_rated_by(
@@ -191,21 +211,18 @@ def iterate_bills_rated_by(
         )
 
 
-def _rows(connection: Connection, statement: TextClause, where: BillFilter, **more: object) -> Iterator[Any]:
-    """The rows of a statement with _FILTERED: of streams that ended before the month, then of those in it.
-
-    The former arrived when their own month was closed already. The latter range is the month in any time zone.
-    """
+def _rows(connection: Connection, statements: _Statements, where: BillFilter, **more: object) -> Iterator[Any]:
+    """The rows of both statements, read in chunks from the server."""
     begins, ends = where.period.in_any_zone
-    for from_, to in ((EARLIEST, begins), (begins, ends)):
-        parameters = {
-            "period": str(where.period),
-            "from_": from_,
-            "to": to,
-            "customer_id": where.customer_id,
-            "provider": where.provider,
-            "model": where.model,
-        }
+    parameters = {
+        "period": str(where.period),
+        "from_": begins,
+        "to": ends,
+        "customer_id": where.customer_id,
+        "provider": where.provider,
+        "model": where.model,
+    }
+    for statement in statements:
         yield from connection.execute(statement, {**parameters, **more})
 
 
