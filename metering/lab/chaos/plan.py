@@ -24,9 +24,10 @@ class Plan:
     streams_per_second: float = 40.0
 
 
-# So many streams a second of all senders come through a run, with which the time for a number of them is planned.
-_STREAMS_PER_SECOND = 130
 _SHORT_EVENTS, _LONG_EVENTS = 6_000.0, 2_500.0
+# A run has about so many events of emitters for each stream of all senders; the time for a number of streams is
+# planned with it.
+_EVENTS_PER_STREAM = 19
 
 
 def planned(
@@ -41,19 +42,21 @@ def planned(
 ) -> Plan:
     """The plan of a run of so many `minutes`, or of the time that a number of `streams` takes.
 
-    A run of many streams has fewer faults a minute and fewer events of emitters, so that the clients can work.
+    A run of many streams has fewer faults a minute and fewer events of emitters, so that the clients can work;
+    with more events a second it takes less time.
 
     >>> plan = planned(seed=1, minutes=3, faults=None, events_per_second=None, gateways=3, clients=64,
     ...                streams=200_000)
     >>> round(plan.seconds), plan.faults, plan.events_per_second
-    (1538, 179, 2500.0)
+    (1520, 177, 2500.0)
     """
-    seconds = minutes * 60 if streams is None else streams / _STREAMS_PER_SECOND
+    events = events_per_second or (_SHORT_EVENTS if streams is None else _LONG_EVENTS)
+    seconds = minutes * 60 if streams is None else streams * _EVENTS_PER_STREAM / events
     return Plan(
         seed=seed,
         seconds=seconds,
         faults=faults or round(seconds / 60 * (34 if streams is None else 7)),
-        events_per_second=events_per_second or (_SHORT_EVENTS if streams is None else _LONG_EVENTS),
+        events_per_second=events,
         gateways=gateways,
         clients=clients,
         streams=streams or 0,
