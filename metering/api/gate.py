@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from fastapi import FastAPI
+from sqlalchemy.exc import DBAPIError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,6 +26,7 @@ from metering.api.key_limits import KeyLimiter, TooManyRequestsError
 from metering.api.problems import (
     METHOD_NOT_ALLOWED,
     PayloadTooLargeError,
+    database_problem,
     error_response,
     internal_error,
     problem_response,
@@ -100,18 +102,22 @@ class Gate:
             return
         request = Incoming(scope, receive)
         request_id = enter_request(request.header(b"x-request-id"))
-        own = (*_HEADERS, (_REQUEST_ID, request_id.encode()))
+        answering = _Answering(send, (*_HEADERS, (_REQUEST_ID, request_id.encode())))
         endpoint = self._endpoint(request)
         try:
             if endpoint is None:
-                await self._pass(request, receive, _with_headers(send, own))
+                await self._pass(request, receive, answering)
                 return
-            answer = await _answer_of(endpoint, request)
+            answer = await endpoint(request)
         except ClientGoneError:
             return
         except MeteringError as error:
             answer = await self._refusal(error, request)
-        await _send(answer, own, send)
+        except Exception as error:
+            if answering.has_begun:
+                raise
+            answer = _failure(error, request)
+        await answering.send_whole(answer)
 
     def _endpoint(self, request: Incoming) -> Endpoint | None:
         """What answers the request ahead of FastAPI."""
@@ -159,14 +165,13 @@ async def _only_posts(_: Incoming) -> Response:
     return response
 
 
-async def _answer_of(endpoint: Endpoint, request: Incoming) -> Response:
-    try:
-        return await endpoint(request)
-    except (MeteringError, ClientGoneError):
-        raise
-    except Exception as error:
-        log.exception("unexpected error", extra={"path": request.path, "error": type(error).__name__})
-        return internal_error()
+def _failure(error: Exception, request: Incoming) -> Response:
+    """The answer where a key could not be looked up, or an endpoint has a fault."""
+    problem = database_problem(error) if isinstance(error, DBAPIError) else None
+    if problem is not None:
+        return error_response(problem)
+    log.error("unexpected error", exc_info=error, extra={"path": request.path, "error": type(error).__name__})
+    return internal_error()
 
 
 async def read_body(request: Incoming, *, most: int = MAX_BODY_BYTES) -> bytes:
@@ -254,21 +259,23 @@ class _Turn:
         await asyncio.get_running_loop().run_in_executor(None, self._cancellation.cancel)
 
 
-def _with_headers(send: Send, own: Sequence[Header]) -> Send:
+class _Answering:
     """Every answer has its request's id; browsers may not guess its type, nor show it inside another page."""
 
-    async def send_with_headers(message: Message) -> None:
+    def __init__(self, send: Send, own: Sequence[Header]) -> None:
+        self._send = send
+        self._own = own
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": _joined(message.get("headers", ()), own)}
-        await send(message)
+            self.has_begun = True
+            message = {**message, "headers": _joined(message.get("headers", ()), self._own)}
+        await self._send(message)
 
-    return send_with_headers
-
-
-async def _send(answer: Response, own: Sequence[Header], send: Send) -> None:
-    headers = _joined(answer.raw_headers, own)
-    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    async def send_whole(self, answer: Response) -> None:
+        await self({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await self({"type": "http.response.body", "body": answer.body})
 
 
 def _joined(headers: Iterable[Header], own: Sequence[Header]) -> list[Header]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from psycopg.errors import QueryCanceled
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
@@ -18,13 +17,12 @@ from metering.api.problems import (
     InvalidParameterError,
     NotFoundError,
     ProblemType,
-    QueryTimeoutError,
+    database_problem,
     error_response,
     internal_error,
     problem_response,
 )
 from metering.core.errors import MeteringError
-from metering.db.engine import DatabaseUnavailableError, will_pass
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +39,10 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(DBAPIError)
     def database_failed(_: Request, error: DBAPIError) -> Response:
-        if isinstance(error.orig, QueryCanceled):
-            # By the time limit, or because the client has left.
-            return error_response(QueryTimeoutError("ask for less: a shorter range, or a single customer"))
-        if not (isinstance(error, OperationalError) or will_pass(error)):
+        problem = database_problem(error)
+        if problem is None:
             raise error
-        log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
-        return error_response(DatabaseUnavailableError("PostgreSQL failed during the request"))
+        return error_response(problem)
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:

@@ -58,6 +58,8 @@ def check_money(
         problems.append(f"{len(uncharged)} streams of the gateway are not charged, such as {uncharged[:_SHOWN]}")
     if counted[WRONGLY_REFUSED]:
         problems.append(f"{counted[WRONGLY_REFUSED]} holds were {WRONGLY_REFUSED}")
+    if counted["answers with 500"]:
+        problems.append(f"{counted['answers with 500']} requests of the clients were answered with 500")
     if counted["events rejected"]:
         problems.append(f"{counted['events rejected']} events of the clients were rejected")
     problems += [f"never reached: {name}" for name in WANTED if not counted[name]]
