@@ -15,7 +15,8 @@ from metering.server.bootstrap import Service, build_service
 from metering.server.pusher import build_pusher
 from metering.server.settings import load_settings
 from metering.server.terminal.output import counted, say, show
-from metering.stripe.link_customers import create_at_stripe, find_links, link, list_unlinked
+from metering.stripe.customer_links import CustomerLink
+from metering.stripe.link_customers import CreatedAtStripe, create_at_stripe, find_links, link, list_unlinked
 from metering.stripe.push_due import Pusher
 
 app = typer.Typer()
@@ -35,7 +36,8 @@ def link_them(
     """Link customers to Stripe customers, which receive their invoices. Only shows the links without --yes.
 
     --from-stripe finds Stripe customers with our ID as their e-mail or in their metadata (metering_customer or
-    customer_id). --create creates a Stripe customer for each customer that is not linked and not found there.
+    customer_id). --create creates a Stripe customer for each customer that is not linked and not found there, and
+    links those that an earlier run has created. Exits with 2 if Stripe refuses some.
     """
     if from_stripe == create:
         raise typer.BadParameter("give either --from-stripe or --create")
@@ -45,15 +47,7 @@ def link_them(
         # A database that was restored from a backup may not know whom it has created there.
         links = find_links(engine=service.engine, port=pusher.port)
     if create:
-        there = {each.customer_id for each in links if each.stripe_customer_id is not None}
-        unlinked = list_unlinked(engine=service.engine)
-        missing = [each for each in unlinked if each.customer_id not in there]
-        if there:
-            say(f"{len(there):,} customers are at Stripe already: link them with --from-stripe")
-        rows = [{"customer_id": each.customer_id, "name": each.name} for each in missing]
-        show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
-        if yes:
-            say(f"{counted(_create(service, pusher, missing), 'Stripe customer')} created and linked")
+        rows = _create(service, pusher, links, yes=yes, as_json=as_json)
     else:
         rows = [
             {
@@ -74,7 +68,46 @@ def link_them(
         say("nothing was changed: run it with --yes")
 
 
-def _create(service: Service, pusher: Pusher, missing: Sequence[UnlinkedCustomer]) -> int:
+def _create(
+    service: Service, pusher: Pusher, links: Sequence[CustomerLink], *, yes: bool, as_json: bool
+) -> list[dict[str, str | None]]:
+    """Create the customers that are not at Stripe, if `yes`; the rows that were shown.
+
+    Raises:
+        Exit: with 2, Stripe has refused some.
+    """
+    ours = {each.customer_id: each.stripe_customer_id for each in links if each.is_ours}
+    others = {each.customer_id for each in links if not each.is_ours}
+    unlinked = [each for each in list_unlinked(engine=service.engine) if each.customer_id not in others]
+    if others:
+        say(f"{counted(len(others), 'customer')} may be at Stripe already: see --from-stripe")
+    made = CreatedAtStripe(created={}, left={})
+    if yes:
+        found = [each for each in links if each.is_ours]
+        linked = link(engine=service.engine, links=found, by=operator(), now=utc_now())
+        if linked:
+            say(f"{counted(linked, 'customer')} linked, which an earlier run had created at Stripe")
+        made = _create_all(service, pusher, [each for each in unlinked if each.customer_id not in ours])
+    at_stripe = {**ours, **made.created}
+    rows = [
+        {
+            "customer_id": each.customer_id,
+            "name": each.name,
+            "stripe_customer_id": at_stripe.get(each.customer_id),
+            "problem": made.left.get(each.customer_id),
+        }
+        for each in unlinked
+    ]
+    show(rows, as_json=as_json, empty="no customer has to be created at Stripe")
+    if yes:
+        say(f"{counted(len(made.created), 'Stripe customer')} created and linked")
+    if made.left:
+        say(f"{counted(len(made.left), 'customer')} could not be created: see the reasons, then run it again")
+        raise typer.Exit(2)
+    return rows
+
+
+def _create_all(service: Service, pusher: Pusher, missing: Sequence[UnlinkedCustomer]) -> CreatedAtStripe:
     created = 0
 
     def note(done: int) -> None:

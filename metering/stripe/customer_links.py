@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from metering.stripe.snapshot import StripeCustomer
 
@@ -19,12 +20,27 @@ class LinkReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerLink:
-    """A customer and the Stripe customers that match it; `stripe_customer_id` is None if several do."""
+    """A customer and the Stripe customers that match it; `stripe_customer_id` is None if several do.
+
+    `is_ours`: the one that matches has the key that we write, so that we have created it.
+    """
 
     customer_id: str
     stripe_customer_id: str | None
     reason: LinkReason
     candidates: tuple[str, ...]
+    is_ours: bool = False
+
+    @classmethod
+    def created(cls, customer_id: str, stripe_customer_id: str) -> Self:
+        """The link to the Stripe customer that was created for a customer."""
+        return cls(
+            customer_id=customer_id,
+            stripe_customer_id=stripe_customer_id,
+            reason=LinkReason.METADATA,
+            candidates=(stripe_customer_id,),
+            is_ours=True,
+        )
 
 
 def match_customers(
@@ -38,6 +54,7 @@ def match_customers(
     free = [each for each in stripe_customers if each.stripe_customer_id not in used]
     by_metadata = _by(free, lambda each: {each.metadata[key] for key in METADATA_KEYS if key in each.metadata})
     by_email = _by(free, lambda each: {each.email.lower()} if each.email else set())
+    ours = {each.stripe_customer_id: each.metadata.get(METADATA_KEYS[0]) for each in free}
     links: list[CustomerLink] = []
     for customer_id in unlinked:
         for reason, candidates in (
@@ -52,6 +69,7 @@ def match_customers(
                         stripe_customer_id=one,
                         reason=reason,
                         candidates=tuple(candidates),
+                        is_ours=one is not None and ours[one] == customer_id,
                     )
                 )
                 break

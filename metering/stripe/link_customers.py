@@ -1,6 +1,7 @@
 """Link customers to Stripe: find Stripe customers that match, link them, or create them at Stripe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Engine
@@ -10,11 +11,15 @@ from metering.core.ids import digest
 from metering.customers.queries.customers import UnlinkedCustomer, linked_stripe_ids, unlinked_customers
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
+from metering.stripe.client.errors import StripeRefusedError, StripeThrottledError, StripeUncertainError
 from metering.stripe.client.port import StripePort
 from metering.stripe.customer_links import METADATA_KEYS, CustomerLink, match_customers
 from metering.stripe.put_customer import put_customer
 
 Progress = Callable[[int], None]
+
+# Each run uses up two keys of a customer at most, for which Stripe then repeats a failure for a day.
+_MOST_KEYS = 20
 
 
 def find_links(*, engine: Engine, port: StripePort) -> Sequence[CustomerLink]:
@@ -49,6 +54,14 @@ def list_unlinked(*, engine: Engine) -> Sequence[UnlinkedCustomer]:
         return unlinked_customers(connection)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedAtStripe:
+    """The Stripe ids of the customers that were created and linked, and why each of the others was `left`."""
+
+    created: Mapping[str, str]
+    left: Mapping[str, str]
+
+
 def create_at_stripe(
     *,
     engine: Engine,
@@ -58,21 +71,77 @@ def create_at_stripe(
     now: datetime,
     by: Author = "metering",
     progress: Progress = lambda _: None,
-) -> int:
-    """Create customers at Stripe, with our id in their metadata, and link them; return how many.
+) -> CreatedAtStripe:
+    """Create customers at Stripe, with our id in their metadata, and link them.
 
     Repeated within a day, it creates none twice. After a day, `find_links` finds customers that were created but
-    not linked.
+    not linked. One that Stripe refuses is left, and holds up no other.
 
     Raises:
-        StripeError: a customer cannot be created; the ones before it are linked.
+        StripeError: Stripe cannot be asked; the customers before are linked.
     """
-    for done, each in enumerate(customers, start=1):
-        made = port.create_customer(
-            parameters={"name": each.name or each.customer_id, "metadata": {METADATA_KEYS[0]: each.customer_id}},
-            idempotency_key=f"{environment}/customer/{digest(each.customer_id, each.name or '')}",
-        )
-        details = CustomerDetails(stripe_customer_id=made.stripe_customer_id)
-        put_customer(engine=engine, customer_id=each.customer_id, details=details, by=by, now=now)
-        progress(done)
-    return len(customers)
+    creation = _Creation(engine, port, environment, now, by, progress)
+    waiting = list(customers)
+    for attempt in range(_MOST_KEYS):
+        failed = [each for each in waiting if not creation.create(each, attempt)]
+        if not failed:
+            break
+        # The failed call may have created the customer. Only one that is not there is created under another key.
+        there = creation.link_those_there(failed)
+        waiting = [each for each in failed if each.customer_id not in there]
+    return CreatedAtStripe(created=creation.created, left=creation.left)
+
+
+@dataclass(slots=True)
+class _Creation:
+    engine: Engine
+    port: StripePort
+    environment: str
+    now: datetime
+    by: Author
+    progress: Progress
+    created: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    failed_now: set[str] = field(default_factory=set)
+
+    def create(self, customer: UnlinkedCustomer, attempt: int) -> bool:
+        """Create and link a customer, or leave it with the reason; False if another key may help.
+
+        For a day, Stripe repeats its answer to a key, also the error of a call that failed inside. Where the call
+        with another key fails as well, Stripe is asked again in a later run.
+        """
+        customer_id = customer.customer_id
+        parameters = {"name": customer.name or customer_id, "metadata": {METADATA_KEYS[0]: customer_id}}
+        key = f"{self.environment}/customer/{digest(customer_id, customer.name or '')}"
+        try:
+            made = self.port.create_customer(
+                parameters=parameters, idempotency_key=f"{key}/{attempt + 1}" if attempt else key
+            )
+        except StripeRefusedError as error:
+            self.left[customer_id] = str(error)
+            return True
+        except (StripeUncertainError, StripeThrottledError) as error:
+            if not error.replayed:
+                raise
+            self.left[customer_id] = str(error)
+            failed_again = error.to_this_call and customer_id in self.failed_now
+            if error.to_this_call:
+                self.failed_now.add(customer_id)
+            return failed_again
+        self._link([CustomerLink.created(customer_id, made.stripe_customer_id)])
+        return True
+
+    def link_those_there(self, customers: Sequence[UnlinkedCustomer]) -> set[str]:
+        """Link those of these customers that are at Stripe; the ids of all of which one may be there."""
+        wanted = {each.customer_id for each in customers}
+        there = [each for each in find_links(engine=self.engine, port=self.port) if each.customer_id in wanted]
+        self._link(there)
+        return {each.customer_id for each in there}
+
+    def _link(self, links: Sequence[CustomerLink]) -> None:
+        link(engine=self.engine, links=links, now=self.now, by=self.by)
+        for each in links:
+            if each.stripe_customer_id is not None:
+                self.created[each.customer_id] = each.stripe_customer_id
+                self.left.pop(each.customer_id, None)
+        self.progress(len(self.created))

@@ -7,10 +7,12 @@ class StripeError(MeteringError):
     """A call to Stripe failed.
 
     `request_id` is Stripe's, for its support. `replayed` means that Stripe repeated its earlier answer to the same
-    idempotency key. `retry_after` is how many seconds Stripe wants us to wait, if it says so.
+    idempotency key; `to_this_call`, that we had got that answer a moment before, and asked again. `retry_after` is
+    how many seconds Stripe wants us to wait, if it says so.
     """
 
     retry_after: float | None = None
+    to_this_call: bool = False
 
     def __init__(self, message: str, *, request_id: str | None = None, replayed: bool = False) -> None:
         super().__init__(message)

@@ -6,6 +6,7 @@ Workers need none: a push that fails is a row, which is due again later.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 from metering.stripe.client.errors import StripeThrottledError, StripeUncertainError
@@ -32,16 +33,17 @@ class Patience:
         Raises:
             StripeError: it cannot succeed, or did not however often it was made.
         """
-        for failed in range(self.tries - 1):
+        for failed in count():
             try:
                 return call()
             except (StripeUncertainError, StripeThrottledError) as error:
-                if error.replayed:  # the same key gets the same answer
+                error.to_this_call = error.replayed and failed > 0
+                if error.replayed or failed + 1 == self.tries:  # the same key gets the same answer
                     raise
                 wait = max(error.retry_after or 0.0, min(self.first_wait * 2**failed, self.longest_wait))
                 self.on_wait(str(error), wait)
                 self.sleep(wait)
-        return call()
+        raise AssertionError("the last try returns or raises")
 
 
 IMPATIENT = Patience(tries=1)
