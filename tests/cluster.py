@@ -15,6 +15,18 @@ _SHARDS = 4
 # Rows that say which schema it is.
 _KEPT = ("alembic_version", "schema_compatibility")
 
+# What a test may have changed beside rows: privileges, columns, triggers and constraints of these tables.
+_SCHEMA = """
+    WITH tables AS (SELECT * FROM pg_class WHERE relname = ANY (%s) AND relnamespace = 'public'::regnamespace)
+    SELECT md5(string_agg(one, ',' ORDER BY one)) FROM (
+        SELECT concat_ws(' ', relname, relacl, relnatts) FROM tables
+        UNION ALL
+        SELECT concat_ws(' ', relname, tgname, tgenabled) FROM pg_trigger g JOIN tables t ON t.oid = g.tgrelid
+        UNION ALL
+        SELECT concat_ws(' ', relname, conname) FROM pg_constraint c JOIN tables t ON t.oid = c.conrelid
+    ) AS everything (one)
+"""
+
 Rows = dict[str, bytes]
 
 
@@ -29,6 +41,7 @@ class Cluster:
             ).fetchall()
         self._free: list[str] = []
         self._made = 0
+        self._schemas: dict[str, str] = {}
         self._templates: dict[str, Rows] = {}
         self._being_built: dict[str, str] = {}
 
@@ -54,8 +67,9 @@ class Cluster:
         return self._being_built[name]
 
     def give_back(self, name: str) -> None:
-        """Let another test use the database."""
-        self._free.append(name)
+        """Let another test use the database, unless its schema has changed."""
+        if self._schema_of(name) == self._schemas[name]:
+            self._free.append(name)
 
     def _rows_of(self, template: str) -> Rows:
         if template not in self._templates:
@@ -93,7 +107,14 @@ class Cluster:
         engine = owner_engine(self.database_url(name))
         migrate(engine)
         engine.dispose()
+        self._schemas[name] = self._schema_of(name)
         return name
+
+    def _schema_of(self, name: str) -> str:
+        with psycopg.connect(self.database_url(name)) as connection:
+            tables = [table for table, _ in PLACEMENTS]
+            found: str = connection.execute(_SCHEMA.encode(), (tables,)).fetchall()[0][0]
+            return found
 
     def _empty(self, name: str) -> None:
         for node in self._node_urls(name):
