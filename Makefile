@@ -9,7 +9,7 @@ PYTHON ?= python3
 PIP := $(PY) -m pip install -qq --disable-pip-version-check --root-user-action=ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-on test-litellm planted simulation fuzz check bench chaos reference lock sbom clean
+.PHONY: help setup demo up test test-long test-on test-litellm planted simulation fuzz check bench chaos reference lock sbom clean
 
 help: ## Show what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,9 +38,13 @@ demo: setup ## The main job from end to end: gateway, OpenAI SDK, final costs, c
 up: setup ## All in one: database, queue, API, worker, beat
 	@$(VENV)/bin/metering up
 
-test: setup ## The whole test suite, against a real PostgreSQL and a real Valkey
-	@# Tests start hundreds of processes: without written bytecode each would compile the product again.
-	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
+# Tests start hundreds of processes: without written bytecode each would compile the product again.
+TESTS := PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist worksteal
+test: setup ## The tests of every rule, request and page, against a real PostgreSQL and a real Valkey
+	@$(TESTS) -m "not long"
+
+test-long: setup ## The tests of deployments, kills, long random histories, benches, real proxies and browsers
+	@$(TESTS) -m long
 
 STORED := scenarios months ledger streams totals budgets credits corrections stripe exports audit archive alerts reporting dashboard
 test-on: setup ## The tests of what is stored, on a PostgreSQL or Citus of yours: make test-on URL=postgresql://…

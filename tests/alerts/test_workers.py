@@ -9,6 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import psycopg
+import pytest
 from standardwebhooks import Webhook
 
 from metering.alerts.alerts import AlertKind
@@ -21,6 +22,8 @@ from tests.builders.budgets import Purse, asked
 from tests.credits.scenes import give
 from tests.database import Database
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.long
 
 NOWHERE = "unix:///nonexistent/valkey.sock"
 

@@ -27,6 +27,8 @@ from tests.metrics import Scrape
 from tests.running_api import http_client
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 PROCESSES = 2
 CONNECTIONS = 40
 

@@ -18,6 +18,8 @@ from tests.builders import Months
 from tests.certificates import as_given
 from tests.running_api import Api
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 LOCK = HERE / "client-generator.lock"
 

@@ -24,6 +24,8 @@ from tests.database import Template, clone
 from tests.hammering import in_threads
 from tests.running_api import NOW
 
+pytestmark = pytest.mark.long
+
 # The median, because others use this machine as well.
 MOST_SLOWDOWN = 3.0
 PAUSE = 0.01

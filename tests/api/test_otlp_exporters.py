@@ -26,6 +26,8 @@ from tests.database_proxy import proxied
 from tests.running_api import Api, signed_in
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 RESOURCE = Resource.create({"service.name": "gateway", "metering.customer_id": "acme"})
 # The customer is the resource's.
 ATTRIBUTES = {name: value for name, value in CALL.items() if name != "metering.customer_id"}

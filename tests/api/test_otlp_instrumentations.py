@@ -17,6 +17,8 @@ from metering.lab.stripe_local.app import DroppingProtocol
 from tests.emitter.sink import RunningServer
 from tests.running_api import Api
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 # The conventions as they are now, and the event that has all attributes of the span.
 LATEST = {

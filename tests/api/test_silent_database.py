@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import httpx2
 import psycopg
+import pytest
 
 from metering.access.manage_access import create_key
 from metering.access.scopes import Role
@@ -15,6 +16,8 @@ from tests.database import Database
 from tests.database_proxy import DatabaseProxy, proxied
 from tests.running_api import NOW, Api, http_client, run_server, signed_in
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.long
 
 # How long everything may take to work again.
 SOON = 15

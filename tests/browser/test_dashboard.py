@@ -16,6 +16,8 @@ from tests.builders.seeded import CONFLICTING, OPEN, Seeded
 from tests.dashboard.reading import rows_of
 from tests.exports.files import read_csv, read_parquet
 
+pytestmark = pytest.mark.long
+
 SECTIONS = (
     "Overview",
     "Customers",

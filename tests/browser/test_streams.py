@@ -9,6 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.pages import Dashboard, sign_in
 from tests.builders.seeded import Seeded
 
+pytestmark = pytest.mark.long
+
 
 def open_first(page: Page) -> str:
     """Open the first stream of the list beside it, and return its id."""

@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.pages import Dashboard
 from tests.builders.seeded import Seeded
 
+pytestmark = pytest.mark.long
+
 
 @dataclass
 class Person:

@@ -2,10 +2,13 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.pages import Dashboard, sign_in
 from tests.builders.seeded import Seeded
+
+pytestmark = pytest.mark.long
 
 
 def tip(page: Page) -> Locator:

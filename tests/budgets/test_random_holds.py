@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from tests.builders import Books
 from tests.builders.budgets import Purse, asked, sliding
 from tests.builders.events import NOW, delivered, end, start
 from tests.database import Template, clone
+
+pytestmark = pytest.mark.long
 
 # Dollars a million of claude-opus-4.7, as cents a token.
 _INPUT, _OUTPUT = Decimal("0.0005"), Decimal("0.0025")

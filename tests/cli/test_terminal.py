@@ -12,6 +12,8 @@ from tests.database import Database
 from tests.local_stripe import KEY
 from tests.terminal import Seen, in_terminal
 
+pytestmark = pytest.mark.long
+
 # As gateways make them.
 STREAM = "3214be19-1e3e-4edf-981f-ca02f5fc3b0d"
 HOSTILE = "acme\x1b[2J"

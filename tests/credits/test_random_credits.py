@@ -16,6 +16,8 @@ from tests.credits.oracle import REFUNDED, VOIDED, Oracle, Purse
 from tests.credits.scenes import again, credit, give, rows
 from tests.reporting.views import read
 
+pytestmark = pytest.mark.long
+
 # What 1 unit of the oracle is in cents: a fifth of an output token of claude-opus-4.7.
 UNIT = Decimal("0.0005")
 INPUT = 812

@@ -32,6 +32,8 @@ from tests.running_api import http_client
 from tests.tools import PREVIOUS_RELEASE, need
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 # What each stream costs: 5 tokens at 5 and 7 at 25 dollars a million.
 CENTS = Decimal("0.02")
 

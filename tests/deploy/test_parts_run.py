@@ -29,6 +29,8 @@ from tests.deploy.files import DEPLOY, DOCKERFILE, PARTS, canonical, image_packa
 from tests.running_api import http_client
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 RUNNING = [name for name in PARTS if name != "migrate"]
 ADMIN_KEY = "mk_deploy_0123456789"
 SECRETS = {

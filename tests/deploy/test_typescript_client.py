@@ -21,6 +21,8 @@ from tests.running_api import Api, http_client, signed_in
 from tests.tools import TYPESCRIPT
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 

@@ -15,6 +15,8 @@ from tests.docs.pages import ROOT, Page, running_up
 from tests.running_api import http_client
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def data() -> Iterator[Path]:

@@ -18,6 +18,8 @@ from tests.running_api import http_client
 from tests.tools import need
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 NAME = "tutorials/first-month-end.md"
 # With the grace of a day, the month that can be closed now.
 PERIOD = BillingPeriod.containing(at=utc_now() - timedelta(days=1), time_zone=UTC_ZONE).previous

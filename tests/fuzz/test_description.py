@@ -24,6 +24,8 @@ from tests.fuzz.wire import EXAMPLES
 from tests.local_stripe import local_stripe
 from tests.running_api import signed_in
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 # Of each operation and phase.
 REQUESTS = EXAMPLES or 2

@@ -22,6 +22,8 @@ from tests.database import Template, clone
 from tests.fuzz.wire import PROBLEM, Answer, Header, examples, nothing_fails, request
 from tests.running_api import Api, signed_in
 
+pytestmark = pytest.mark.long
+
 SECRET = "whsec_of_the_tests"
 
 

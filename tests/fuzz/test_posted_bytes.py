@@ -20,6 +20,8 @@ from tests.fuzz.bodies import BODIES, ENCODINGS, PACKED, TYPES
 from tests.fuzz.wire import Answer, Header, examples, nothing_fails, request
 from tests.running_api import Api, signed_in
 
+pytestmark = pytest.mark.long
+
 # Those of /openapi.json that do not depend on the state of the service.
 DOCUMENTED = {200, 413, 415, 422}
 

@@ -18,6 +18,8 @@ from tests.fuzz.wire import Answer, Header, examples, nothing_fails, request
 from tests.running_api import Api, signed_in
 from tests.translations.records import APISIX, ENVOY, HIGRESS, KONG, LITELLM, OPENMETER
 
+pytestmark = pytest.mark.long
+
 DOCUMENTED = {200, 204, 400, 413, 415, 422}
 PATHS: dict[bytes, list[dict[str, Any]]] = {
     b"/api/v1/events": [OPENMETER, KONG],

@@ -33,6 +33,8 @@ from tests.gateway.hostile.upstream import HostileUpstream
 from tests.gateway.process import GatewayProcess, gateway_process
 from tests.gateway.world import KEY
 
+pytestmark = pytest.mark.long
+
 _ANY = Expected(usage=None)
 _LONG = [each for step in words() * 400 for each in (step, Pause(0.02))]
 _FLOOD = [Write(b": " + b"x" * 65_536 + b"\n\n")] * 3_000

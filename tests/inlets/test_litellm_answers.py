@@ -12,6 +12,8 @@ from tests.gateway.hostile import ends, framings, texts, usages
 from tests.gateway.hostile.behaviours import Behaviour
 from tests.inlets.litellm_proxy import LiteLLMWorld, litellm_world, proxy_model
 
+pytestmark = pytest.mark.long
+
 # LiteLLM fails to write this answer, and forgets its iterator without closing it.
 _FORGOTTEN = "text-surrogate-pair-cut"
 _EVERY = [*usages.BEHAVIOURS, *texts.BEHAVIOURS, *framings.BEHAVIOURS, *ends.BEHAVIOURS]

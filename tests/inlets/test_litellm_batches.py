@@ -15,6 +15,8 @@ from starlette.routing import Route
 from tests.emitter.sink import RunningServer
 from tests.inlets.litellm_proxy import LiteLLMWorld, litellm_world
 
+pytestmark = pytest.mark.long
+
 _USAGE = {"prompt_tokens": 7, "completion_tokens": 11, "total_tokens": 18}
 _CHAT = {
     "id": "chatcmpl-1",

@@ -32,6 +32,8 @@ from tests.gateway.hostile.behaviours import (
 from tests.gateway.hostile.ends import REFUSALS, WHOLES
 from tests.inlets.litellm_proxy import LiteLLMWorld, litellm_world, post_and_leave
 
+pytestmark = pytest.mark.long
+
 _ANY = Expected(usage=None)
 _HIDDEN = openai_usage(PROMPT, 520, completion_tokens_details={"reasoning_tokens": 500})
 _ERROR = Write(event({"error": {"message": "Overloaded, as planned.", "code": "overloaded"}}))

@@ -19,6 +19,8 @@ from tests.gateway.hostile.behaviours import (
 )
 from tests.inlets.litellm_proxy import LiteLLMWorld, litellm_world
 
+pytestmark = pytest.mark.long
+
 _GOOD = Behaviour("good", [*words(), finish(), usage_chunk(openai_usage()), DONE], Expected(usage=None))
 
 

@@ -9,6 +9,8 @@ from tests.emitter.sink import eventually
 from tests.gateway.hostile.behaviours import Behaviour, Expected, Pause, words
 from tests.inlets.litellm_proxy import LiteLLMWorld, litellm_world, post_and_leave
 
+pytestmark = pytest.mark.long
+
 _SILENT = Behaviour("silent", [Pause(60), *words()], Expected(usage=None))
 
 

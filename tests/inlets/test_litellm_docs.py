@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from metering.answers.litellm_names import PAYERS, TAGGED
@@ -19,6 +20,8 @@ from tests.gateway.hostile.behaviours import (
     words,
 )
 from tests.inlets.litellm_proxy import ROOT, litellm_world
+
+pytestmark = pytest.mark.long
 
 _PAGE = (ROOT / "docs" / "gateways.md").read_text()
 

@@ -24,6 +24,8 @@ from tests.gateway.hostile.ends import WHOLES
 from tests.inlets.litellm_endpoints import ANY, ENDPOINTS, message_events, response_events
 from tests.inlets.litellm_proxy import KEY, LiteLLMWorld, litellm_world
 
+pytestmark = pytest.mark.long
+
 
 def _without_usage(steps: list[Step]) -> list[Step]:
     return [

@@ -38,6 +38,8 @@ from tests.gateway.hostile.upstream import HostileUpstream
 from tests.inlets.litellm_proxy import ROOT, litellm_world
 from tests.running_api import Api, put, signed_in
 
+pytestmark = pytest.mark.long
+
 _NOTHING = Expected(usage=None)
 _CACHED = openai_usage(prompt_tokens_details={"cached_tokens": 3})
 _ANSWER: dict[str, Any] = {

@@ -12,6 +12,8 @@ from tests.gateway.hostile.behaviours import Behaviour, Write
 from tests.inlets.litellm_endpoints import ANY
 from tests.inlets.litellm_proxy import KEY, LiteLLMWorld, litellm_world
 
+pytestmark = pytest.mark.long
+
 _IMAGE_USAGE = {
     "input_tokens": 50,
     "output_tokens": 1_056,

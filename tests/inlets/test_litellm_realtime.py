@@ -9,6 +9,8 @@ import pytest
 from tests.emitter.sink import free_port
 from tests.inlets.litellm_proxy import KEY, LiteLLMWorld, litellm_world
 
+pytestmark = pytest.mark.long
+
 _PEERS = Path(__file__).with_name("realtime_peers.py")
 # Of the upstream's first three responses, summed.
 _FIRST = {

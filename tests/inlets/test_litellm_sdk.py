@@ -24,6 +24,8 @@ from tests.gateway.hostile.upstream import HostileUpstream
 from tests.gateway.world import StreamEvents
 from tests.inlets.litellm_proxy import ROOT
 
+pytestmark = pytest.mark.long
+
 _ANY = Expected(usage=None)
 _SLOW: list[Step] = [each for step in words() for each in (step, Pause(0.1))]
 _BEHAVIOURS = [

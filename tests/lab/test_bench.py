@@ -34,6 +34,8 @@ from metering.streams.ingest.fold import fold_wire
 from tests.database import Servers, Template
 from tests.lab.stages import stages_on
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 
 

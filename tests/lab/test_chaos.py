@@ -9,6 +9,8 @@ from metering.lab.chaos.plan import Plan
 from metering.lab.chaos.run import run_chaos, summary
 from metering.lab.chaos.schedule import FaultKind
 
+pytestmark = pytest.mark.long
+
 
 # On a machine that is busy with much else, each of the commands takes 20 seconds.
 @pytest.mark.timeout(1200)

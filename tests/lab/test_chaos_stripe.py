@@ -3,6 +3,8 @@
 import time
 from datetime import UTC, datetime
 
+import pytest
+
 from metering.lab.chaos.commands import Commands
 from metering.lab.chaos.harm import Harm, World
 from metering.lab.chaos.links import open_links
@@ -12,6 +14,8 @@ from metering.server.embedded.supervisor import Supervisor
 from tests.builders import Months
 from tests.database import Database
 from tests.local_stripe import KEY
+
+pytestmark = pytest.mark.long
 
 WITHOUT_INVOICES = 1.0
 

@@ -13,6 +13,8 @@ import pytest
 from metering.lab.demo.checks import Played, Tokens, cents, check_stream, check_total
 from metering.lab.demo.scenes import SCENES, Scene, Seen
 
+pytestmark = pytest.mark.long
+
 MARK = f"METERING_TEST_{os.getpid()}"
 SCENE = {scene.name: scene for scene in SCENES}
 

@@ -17,6 +17,8 @@ from metering.lab.bench.speed import Size, Speed, SpeedReport, bench_speed
 from tests.database import Servers, Template
 from tests.lab.stages import stages_on
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 SMALL = Size(
     seconds=1.0,

@@ -26,6 +26,8 @@ from tests.database import Database
 from tests.months.random_months import Expected, RandomMonths
 from tests.reporting.views import read
 
+pytestmark = pytest.mark.long
+
 CHARGES = int(os.environ.get("RANDOM_CHARGES", "12000"))
 MONTHS = 14
 SKIPPED = (4, 9)  # closed together with the month after

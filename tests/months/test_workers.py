@@ -3,6 +3,8 @@
 import sys
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from metering.months.run_invoices import begin_scheduled_run
 from metering.server.embedded.supervisor import ChildSpec, Supervisor
 from metering.server.outgoing import close_terms
@@ -10,6 +12,8 @@ from tests.builders import Months
 from tests.database import Database
 from tests.local_stripe import KEY
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.long
 
 NOWHERE = "unix:///nonexistent/valkey.sock"
 AS_OF = datetime(2026, 12, 3, tzinfo=UTC)

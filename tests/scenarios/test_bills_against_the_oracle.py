@@ -16,6 +16,8 @@ from tests.scenarios.posting import post_badly
 from tests.scenarios.prices import MODELS, Model
 from tests.scenarios.whole import Whole
 
+pytestmark = pytest.mark.long
+
 STREAMS = 1500
 RANGE = {"from": "2026-10-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
 

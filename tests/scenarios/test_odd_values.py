@@ -35,6 +35,8 @@ from tests.local_stripe import local_stripe
 from tests.running_api import Api, signed_in
 from tests.scenarios.odd_values import CONTROLS, TEXTS, Events, middle_of, names_of, odd_streams
 
+pytestmark = pytest.mark.long
+
 COMBINED = 150
 _AT_ONCE = 50
 

@@ -15,6 +15,8 @@ from tests.scenarios.prices import PRICES
 from tests.scenarios.streams import Maker, Plan
 from tests.scenarios.whole import Whole
 
+pytestmark = pytest.mark.long
+
 STREAMS = 1_200
 PREFIX = "disorder-"
 BEGIN = datetime(2026, 7, 20, tzinfo=UTC)

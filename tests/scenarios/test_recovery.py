@@ -16,6 +16,8 @@ from metering.lab.chaos.traffic import PROVIDER
 from tests.scenarios.generator import World
 from tests.scenarios.whole import Whole, eventually, run_whole
 
+pytestmark = pytest.mark.long
+
 # On a machine with nothing else to do it is less than 10 s.
 MOST_SECONDS = 30.0
 KILLS = 6

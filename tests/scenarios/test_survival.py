@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -16,6 +17,8 @@ from tests.scenarios import oracle
 from tests.scenarios.generator import World
 from tests.scenarios.posting import post_badly
 from tests.scenarios.whole import Whole, eventually
+
+pytestmark = pytest.mark.long
 
 
 def kill(whole: Whole, name: str) -> None:

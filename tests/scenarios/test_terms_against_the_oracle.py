@@ -15,6 +15,8 @@ from tests.scenarios.prices import Hours, Model, Price
 from tests.scenarios.terms import Prices, Terms
 from tests.scenarios.whole import Whole
 
+pytestmark = pytest.mark.long
+
 STREAMS = 900
 PROVIDER = "house"
 LONG_AGO = "2026-01-01T00:00:00"

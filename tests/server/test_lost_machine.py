@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from metering.access.manage_access import create_key
 from metering.access.store.keys import Role
@@ -26,6 +27,8 @@ from tests.database import Database
 from tests.running_api import Api, signed_in
 from tests.server.backups import cluster
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.long
 
 _BILLS = """
     SELECT customer_id, stream_id, charge_id, usd_cents::text, lines::text, rate_card_id, period

@@ -24,6 +24,8 @@ from tests.database import Database
 from tests.server.processes import started
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 READY = re.compile(r"ready: (http://\S+)/dashboard")
 ADMIN_KEY = re.compile(r"^ +(mk_\w+)$", re.MULTILINE)
 

@@ -16,6 +16,8 @@ from tests.local_stripe import LocalStripe
 from tests.simulation.checking import check_settled, count_reached
 from tests.simulation.simulator import Simulator
 
+pytestmark = pytest.mark.long
+
 ONE_SEED = os.environ.get("SIMULATION_SEED")
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10"))
 IN_A_GROUP = 5

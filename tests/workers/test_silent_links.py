@@ -21,6 +21,8 @@ from tests.waiting import eventually
 from workers.finalizing import Finalizing
 from workers.heartbeat import Heartbeat
 
+pytestmark = pytest.mark.long
+
 NOWHERE = "unix:///nonexistent/valkey.sock"
 
 

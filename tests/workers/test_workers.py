@@ -24,6 +24,8 @@ from tests.waiting import eventually
 from workers import worker
 from workers.rates import Rates
 
+pytestmark = pytest.mark.long
+
 NOWHERE = "unix:///nonexistent/valkey.sock"
 
 

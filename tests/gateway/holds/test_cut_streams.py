@@ -13,6 +13,8 @@ from tests.emitter.sink import eventually
 from tests.gateway.asking import MESSAGES, scenario
 from tests.gateway.holds.world import SLIDING, HeldWorld, StartHeld
 
+pytestmark = pytest.mark.long
+
 ENDLESS: Any = {"model": "words-endless", "stream": True}
 USER: Any = [{"role": "user", "content": "Tell me of the rings."}]
 

@@ -26,6 +26,8 @@ from tests.gateway.world import KEY, running_gateway
 from tests.running_api import Api, signed_in
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 CHAT: Any = {"model": "chat-1", "messages": MESSAGES}
 
 

@@ -26,6 +26,8 @@ from tests.gateway.hostile.behaviours import (
 from tests.gateway.resume.valkey import RunningValkey, running_valkey
 from tests.gateway.resume.world import ResumeWorld, new_key, raw_request, resume_world
 
+pytestmark = pytest.mark.long
+
 _ANY = Expected(usage=None)
 _END = [finish(), usage_chunk(openai_usage()), DONE]
 _FLOOD = [Write(b": " + b"x" * 65_536 + b"\n\n")] * 200

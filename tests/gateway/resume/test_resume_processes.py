@@ -32,6 +32,8 @@ from tests.gateway.resume.valkey import RunningValkey
 from tests.gateway.resume.world import Seen, new_key, note_headers
 from tests.gateway.world import KEY
 
+pytestmark = pytest.mark.long
+
 _ANY = Expected(usage=None)
 _END = [finish(), usage_chunk(openai_usage()), DONE]
 _BEHAVIOURS = [
