@@ -11,6 +11,8 @@ from tests.database import Database
 from tests.running_api import Api
 from tests.terminal import Seen, in_terminal
 
+pytestmark = pytest.mark.long
+
 RESOLVE = ("backlog", "resolve", "acme", "s", "bill_as_is", "--reason", "the first was right")
 QUESTION = "Book $0.004985 for stream s of Acme Rockets?"
 

@@ -12,6 +12,8 @@ from tests.builders.catalogues import dearer
 from tests.command_line import CommandLine
 from tests.database import Database
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def metering(database: Database) -> CommandLine:

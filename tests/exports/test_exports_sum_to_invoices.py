@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from metering.db.engine import transaction
@@ -11,6 +12,8 @@ from metering.months.store.invoices import StoredInvoice
 from tests.exports.files import csv_rows, parquet_rows
 from tests.exports.scene import MONTHS
 from tests.months.random_months import RandomMonths
+
+pytestmark = pytest.mark.long
 
 
 def test_every_month_sums_to_its_invoices_and_to_their_lines(months: RandomMonths) -> None:

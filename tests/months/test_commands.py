@@ -125,8 +125,9 @@ def test_customers_are_linked_by_stripes_metadata_and_only_on_request(
     assert months.rows(linked) == []
     metering("customers", "link", "--from-stripe", "--yes")
     assert months.rows(linked) == [("acme", acme), ("pay@globex.example", globex)]
-    metering("customers", "link", "--create", "--yes")
-    assert len(months.rows(linked)) == 4
+    told = metering("customers", "link", "--create", "--yes").stderr
+    assert "1 customer may be at Stripe already: see --from-stripe" in told
+    assert [row[0] for row in months.rows(linked)] == ["acme", "nobody", "pay@globex.example"]
     assert metering.json("customers", "link", "--create") == []
 
 

@@ -24,6 +24,8 @@ from tests.dashboard.reading import amounts_of, rows_of
 from tests.exports.files import csv_rows
 from tests.running_api import Api, signed_in
 
+pytestmark = pytest.mark.long
+
 # Whole hours, half hours and quarters; clocks that change by half an hour, at a month's edge, or not at all.
 ZONES = (
     "UTC", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Chatham", "America/St_Johns",

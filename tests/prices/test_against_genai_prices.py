@@ -26,6 +26,8 @@ from metering.prices.rates import RateCard
 from metering.prices.rating import RateMissingError, rate_usage
 from tests.builders.catalogues import CATALOGUE
 
+pytestmark = pytest.mark.long
+
 CARDS: dict[tuple[str, str], list[RateCard]] = {}
 for each in CATALOGUE.cards:
     CARDS.setdefault((each.provider, each.model), []).append(each)

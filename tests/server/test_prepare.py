@@ -13,6 +13,8 @@ from metering.server.up import prepare
 from tests.database import Database
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("round_trips", [5, 15, 25])
 def test_a_database_that_goes_away_is_an_expected_failure(database: Database, round_trips: int) -> None:

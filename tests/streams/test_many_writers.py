@@ -21,6 +21,8 @@ from tests.builders.journal import journal_entry
 from tests.database import Database, is_cluster
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.long
+
 T0 = datetime(2026, 11, 23, 15, tzinfo=UTC)
 PROCESSES, ROUNDS, STREAMS = 4, 40, 60
 

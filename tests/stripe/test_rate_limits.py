@@ -5,6 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
 from redis import Redis
 
 from metering.stripe.client.client import StripeClientPort
@@ -13,6 +14,8 @@ from metering.stripe.push_due import Pusher, push_due
 from tests.builders import Months
 from tests.database import Database
 from tests.local_stripe import KEY
+
+pytestmark = pytest.mark.long
 
 CUSTOMERS = [f"c{number:02d}" for number in range(24)]
 WORKERS = 3
