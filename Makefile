@@ -46,7 +46,7 @@ test: setup ## The tests of every rule, request and page, against a real Postgre
 test-long: setup ## The tests of deployments, kills, long random histories, benches, real proxies and browsers
 	@$(TESTS) -m long
 
-STORED := scenarios months ledger streams totals budgets credits corrections stripe exports audit archive alerts reporting dashboard
+STORED := api scenarios months ledger streams totals budgets credits corrections stripe exports audit archive alerts reporting dashboard
 test-on: setup ## The tests of what is stored, on a PostgreSQL or Citus of yours: make test-on URL=postgresql://…
 	@test -n "$(URL)" || { echo "say where: make test-on URL=postgresql://superuser@host:5432/database"; exit 2; }
 	@METERING_TEST_DATABASE_URL="$(URL)" PYTHONDONTWRITEBYTECODE= $(PY) -m pytest $(addprefix tests/,$(STORED))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from tests.database import Database
 
@@ -19,7 +19,7 @@ _Ends = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
 class DatabaseProxy:
     """Forwards bytes. Silenced connections stay open, and what is sent on them is swallowed."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: URL) -> None:
         self._target = target
         self._silenced: set[_Ends] = set()
         self._open: set[_Ends] = set()
@@ -85,7 +85,7 @@ class DatabaseProxy:
         if self._left == 0:
             writer.transport.abort()
             return
-        up_reader, up_writer = await asyncio.open_unix_connection(self._target)
+        up_reader, up_writer = await self._connect()
         me = (writer, up_writer)
         self._open.add(me)
         if self.silent:
@@ -95,6 +95,12 @@ class DatabaseProxy:
                 await asyncio.gather(self._pump(me, reader, up_writer), self._pump(me, up_reader, writer))
         finally:
             self._open.discard(me)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to PostgreSQL: by the folder of its socket, or over TCP."""
+        if (folder := self._target.query.get("host")) is not None:
+            return await asyncio.open_unix_connection(Path(str(folder)) / ".s.PGSQL.5432")
+        return await asyncio.open_connection(self._target.host, self._target.port)
 
     async def _pump(self, me: _Ends, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65_536):
@@ -132,9 +138,7 @@ class DatabaseProxy:
 def proxied(database: Database) -> Iterator[tuple[DatabaseProxy, Database]]:
     """A proxy in front of a database, and the database as it is reached through it."""
     url = make_url(database.url)
-    folder = url.query["host"]
-    assert isinstance(folder, str)
-    proxy = DatabaseProxy(str(Path(folder) / ".s.PGSQL.5432"))
+    proxy = DatabaseProxy(url)
     proxy.start()
     through = url.set(host="127.0.0.1", port=proxy.port, query={})
     try:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from metering.access.store.idempotency import RequestInFlightError
 from metering.core.period import BillingPeriod
+from metering.corrections.adjust_manually import InvalidAdjustmentError
 from metering.customers.store import CustomerDetails
 from metering.db.schema import ensure_journal_partitions
 from metering.events.queries import CLOCK_MARGIN
@@ -49,6 +50,7 @@ _DRAWN = """
     SELECT customer_id, stream_id FROM grant_entries WHERE stream_id IS NOT NULL
     GROUP BY 1, 2 HAVING bool_and(kind = 'drawn') ORDER BY 1, 2
 """
+_TAKEN_BACK = "SELECT taken_back FROM newest_bills WHERE customer_id = %s AND stream_id = %s"
 _PUSHES = "SELECT to_jsonb(p) FROM invoice_pushes p ORDER BY customer_id, invoice_id"
 
 
@@ -193,9 +195,19 @@ class Simulator:
 
     def _credit(self, process: Process) -> None:
         for credit in list(self._open_credits):
-            with suppress(RequestInFlightError):  # the other process asks for it as well, right now
-                if process.survives(lambda credit=credit: process.credit(credit)):
-                    self._open_credits = [each for each in self._open_credits if each is not credit]
+            try:
+                is_over = process.survives(lambda credit=credit: process.credit(credit))
+            except RequestInFlightError:  # the other process asks for it as well, right now
+                continue
+            except InvalidAdjustmentError:
+                # Facts that contradict each other came meanwhile, so that there is no bill to credit.
+                with self.months.owner() as connection:
+                    key = (credit.customer_id, credit.stream_id)
+                    assert connection.execute(_TAKEN_BACK, key).fetchall() == [(True,)], key
+                self.credits.remove(credit)
+                is_over = True
+            if is_over:
+                self._open_credits = [each for each in self._open_credits if each is not credit]
 
     def _trouble(self) -> None:
         """Stripe fails soon, or forgets its keys, or somebody edits an invoice there."""

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 ONE_SEED = os.environ.get("SIMULATION_SEED")
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10"))
-IN_A_GROUP = 5
+IN_A_GROUP = 10
 # What must really have happened within a group of seeds.
 WANTED = (
     *("cut begin", "cut before commit", "cut after commit", "turns", "a clock is off", "stripe fails"),
