@@ -23,6 +23,7 @@ _SERVICE_OPTIONS = (
     f" {SERVER_TCP_OPTIONS}"
 )
 _BY_KEY = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+_SUMS = " -c work_mem=32MB"
 _CANCEL_SECONDS = 5
 _CONNECT_SECONDS = 5
 STATEMENT_TIMEOUT = timedelta(minutes=5)
@@ -61,17 +62,19 @@ def service_engine(
     statement_timeout: timedelta = STATEMENT_TIMEOUT,
     idle_timeout: timedelta = STATEMENT_TIMEOUT,
     by_key: bool = False,
+    sums: bool = False,
 ) -> Engine:
     """A pooled engine whose sessions run as the service role.
 
     `overflow` connections are opened beside the pool when it is used up, by default as many as it has; for one of
     them, `wait` is waited. A statement ends after `statement_timeout`, a transaction that does nothing after
     `idle_timeout`. With `by_key`, every row is looked up by its key: a plan from when tables were small would read
-    them whole until PostgreSQL has counted them again.
+    them whole until PostgreSQL has counted them again. With `sums`, ten thousands of rows are grouped in memory.
     """
     options = (
         f"{_SERVICE_OPTIONS} -c statement_timeout={_milliseconds(statement_timeout)}"
-        f" -c idle_in_transaction_session_timeout={_milliseconds(idle_timeout)}{_BY_KEY if by_key else ''}"
+        f" -c idle_in_transaction_session_timeout={_milliseconds(idle_timeout)}"
+        f"{_BY_KEY if by_key else ''}{_SUMS if sums else ''}"
     )
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),

@@ -75,6 +75,7 @@ def build_api_service(settings: Settings) -> Service:
         wait=settings.read_wait,
         statement_timeout=settings.read_timeout,
         idle_timeout=settings.read_timeout,
+        sums=True,
     )
     return _service(settings, engine, engine)
 

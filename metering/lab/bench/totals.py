@@ -48,10 +48,10 @@ QUERIES: Mapping[str, Mapping[str, str]] = {
     "month by API key": {**_MONTH, "group_by": "api_key_id"},
     "month by customer, model and day": {**_MONTH, "group_by": "customer_id,model", "granularity": "day"},
 }
-# Dashboard pages. The first page of the next month compares with the same days of this one.
+# Dashboard pages. Days that are no month are summed by day, and compared with as many days before.
 PAGES: Mapping[str, str] = {
     "the dashboard's first page": "/dashboard/?month=2026-10",
-    "the same, a month later": "/dashboard/?month=2026-11",
+    "the same, 15 days beside the 15 before": "/dashboard/?first=2026-10-17&last=2026-10-31",
     "the dashboard's customers": "/dashboard/customers?month=2026-10",
     "the dashboard's page of a customer": f"/dashboard/customer?customer_id={_CUSTOMER}&month=2026-10",
     "the dashboard's models": "/dashboard/models?month=2026-10",
