@@ -26,7 +26,7 @@ def bridge(request: PageRequest, month: Month, *, customer_id: str | None, final
     if not bills.count:
         return None
     question = TotalsQuestion(
-        from_=month.range_[0], to=month.range_[1], customer_id=customer_id, months=month.billing
+        from_=month.range_[0], to=month.range_[1], customer_id=customer_id, months=month.billing, counters=False
     )
     if month.is_by_utc:
         question = replace(question, months=BillingMonths(period=month.period))

@@ -23,6 +23,7 @@ from metering.dashboard.rankings import CREDITS
 from metering.dashboard.values import counted, dollars_text, exact_money, money, percent, percent_of, share
 from metering.events.events import Outcome, UsageSource
 from metering.months.queries.invoices import invoiced
+from metering.streams.retries import RETRY
 from metering.totals.queries.question import Group, TotalRow
 
 _STOPPED = (Outcome.CANCELLED, Outcome.ABANDONED)
@@ -152,8 +153,9 @@ def quality_tiles(
     estimated, stopped_estimated = (
         cost_where(rows, Group.USAGE_SOURCE, UsageSource.ESTIMATE) for rows in (outcomes, stopped)
     )
-    retried = totals_by(request, month, [Group.RETRY], customer_id=customer_id, compared=False)
-    retries = cost_where(retried, Group.RETRY, True)
+    retries = cost(
+        totals_by(request, month, [], customer_id=customer_id, compared=False, only={Group.RETRY: RETRY})
+    )
     streams = partial(month.streams, customer_id=customer_id)
     return [
         money_tile("Cancelled and abandoned", cost(stopped),

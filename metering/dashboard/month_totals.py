@@ -1,6 +1,6 @@
 """Totals of a month as pages show them: by group, by day, accrued, and sums over their rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
@@ -32,10 +32,13 @@ def totals_by(
     after: Sequence[str] | None = None,
     limit: int = _MAX_ROWS,
     compared: bool = True,
+    only: Mapping[Group, str] | None = None,
+    counters: bool = False,
 ) -> Sequence[TotalRow]:
     """A month's final amounts by these groups, with those of the month before if `compared`.
 
-    `sort` is one of `SORTS`; `after` the position of the last row of the page before.
+    `sort` is one of `SORTS`; `after` the position of the last row of the page before. `only` filters by one value
+    of a group, and without `counters` none are summed.
     """
     question = TotalsQuestion(
         from_=month.range_[0],
@@ -49,6 +52,8 @@ def totals_by(
         smallest_first=not sort.descending,
         after=after,
         limit=limit,
+        only=only or {},
+        counters=counters,
     )
     return read_totals(request.connection, question=question)
 
@@ -66,6 +71,7 @@ def totals_by_day(
         time_zone=month.zone if str(month.zone) != "UTC" else None,
         months=month.billing,
         limit=_MAX_ROWS,
+        counters=False,
     )
     return read_totals(request.connection, question=question)
 
@@ -83,6 +89,7 @@ def before_by_day(request: PageRequest, month: Month, *, customer_id: str | None
         time_zone=month.zone if str(month.zone) != "UTC" else None,
         months=BillingMonths(period=month.period.previous) if month.billing else None,
         limit=_MAX_ROWS,
+        counters=False,
     )
     rows = read_totals(request.connection, question=question)
     found = {row.start.astimezone(month.zone).date(): row.usd_cents for row in rows if row.start is not None}

@@ -186,6 +186,7 @@ def _used(request: PageRequest, name: str) -> Sequence[str]:
         customer_id=customer_id,
         order=Order.COST,
         limit=_MAX_USED,
+        counters=False,
     )
     rows = read_totals(request.connection, question=question)
     return list(dict.fromkeys(str(row.group[name]) for row in rows if row.group[name]))

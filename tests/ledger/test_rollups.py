@@ -103,6 +103,8 @@ def test_any_question_is_answered_with_the_sum_of_the_bills(engine: Engine) -> N
             rows = read_totals(connection, question=question, accruals=[])
             found = {row.position: (row.stream_count, row.usd_cents) for row in rows}
             assert found == expected(bills, question)
+            few = read_totals(connection, question=replace(question, counters=False), accruals=[])
+            assert list(few) == [replace(row, counters={}, upstream_usd_cents=Decimal(0)) for row in rows]
             needed = {group.value for group in question.group_by}
             needed |= {"customer_id"} if question.customer_id else set()
             needed |= {group.value for group in question.only}
@@ -127,6 +129,8 @@ def test_pages_by_time_and_customer_are_the_rows_of_one_answer_in_their_order(en
         )
         with transaction(engine) as connection:
             whole = read_totals(connection, question=question, accruals=accrued)
+            few = read_totals(connection, question=replace(question, counters=False), accruals=accrued)
+            assert list(few) == [replace(row, counters={}, upstream_usd_cents=Decimal(0)) for row in whole]
             for limit in (1, 7, len(whole) - 1):
                 assert list(paged(connection, replace(question, limit=limit), accrued)) == list(whole)
         if zone is None:

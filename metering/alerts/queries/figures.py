@@ -89,7 +89,9 @@ def deployment_days(connection: Connection, *, now: datetime, trailing: Collecti
 def _totals(
     connection: Connection, from_: datetime, to: datetime, granularity: Granularity, group_by: Sequence[Group]
 ) -> Sequence[TotalRow]:
-    question = TotalsQuestion(from_=from_, to=to, granularity=granularity, group_by=group_by, limit=_ALL)
+    question = TotalsQuestion(
+        from_=from_, to=to, granularity=granularity, group_by=group_by, limit=_ALL, counters=False
+    )
     return read_totals(connection, question=question)
 
 

@@ -143,7 +143,8 @@ def _next_expiry(found: Sequence[GrantBalance]) -> str:
 def _burn(request: PageRequest, customer_id: str) -> Decimal:
     """The average cost of a day, in cents, of the last whole days in UTC."""
     today = datetime.combine(request.now.astimezone(UTC).date(), datetime.min.time(), tzinfo=UTC)
-    question = TotalsQuestion(from_=today - timedelta(days=_BURN_DAYS), to=today, customer_id=customer_id)
+    begin = today - timedelta(days=_BURN_DAYS)
+    question = TotalsQuestion(from_=begin, to=today, customer_id=customer_id, counters=False)
     used = cost(read_totals(request.connection, question=question))
     return (used / _BURN_DAYS).quantize(Decimal("0.0001"))
 

@@ -31,7 +31,7 @@ def models(request: PageRequest) -> Page:
     month = requested_month(request)
     customer_id = request.viewer.customer_id
     groups = [Group.PROVIDER, Group.MODEL]
-    rows = totals_by(request, month, groups, customer_id=customer_id)
+    rows = totals_by(request, month, groups, customer_id=customer_id, counters=True)
     by_outcome = totals_by(request, month, [*groups, Group.OUTCOME], customer_id=customer_id, compared=False)
     incomplete = _incomplete_cost(by_outcome)
     table = ranking(

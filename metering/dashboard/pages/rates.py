@@ -98,6 +98,7 @@ def _in_use(request: PageRequest) -> Table | None:
         customer_id=request.viewer.customer_id,
         order=Order.COST,
         limit=_PAGE,
+        counters=False,
     )
     book = request.service.price_books.current(request.connection).rates
     cards: dict[str, RateCard] = {}

@@ -263,6 +263,7 @@ def _total(request: PageRequest, where: FinalFilter) -> Mapping[str, int | Decim
         customer_id=where.customer_id,
         only=only,
         months=where.months,
+        counters=False,
     )
     rows = read_totals(request.connection, question=question)
     counted = [row for row in rows if where.outcomes is None or row.group["outcome"] in where.outcomes]

@@ -41,7 +41,7 @@ class TotalsQuestion:
     With `months`, the range is that month in UTC or some of its days, and each customer counts by the bounds of
     its own month: days stay those of UTC, and the first and the last have the hours beyond them.
     `compared_months` is the same for the compared range. `invoiced` leaves only customers that have an invoice of
-    that month.
+    that month. Without `counters`, only streams and amounts are summed, which takes a fifth of the time.
     """
 
     from_: datetime
@@ -59,13 +59,15 @@ class TotalsQuestion:
     months: BillingMonths | None = None
     compared_months: BillingMonths | None = None
     invoiced: BillingPeriod | None = None
+    counters: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TotalRow:
     """Totals of one group: counts and `usd_cents` of final streams, `accrued_usd_cents` of streams not final yet.
 
-    `upstream_usd_cents` is what the upstreams say that final streams cost, where they say so.
+    `upstream_usd_cents` is what the upstreams say that final streams cost, where they say so. Without counters in
+    the question, `counters` is empty and this is zero.
 
     `compared_…` are of final streams in the compared range, and zero without one.
     """

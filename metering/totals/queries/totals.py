@@ -34,15 +34,11 @@ from metering.totals.ranges import (
     zoned_stretches,
 )
 
+# What is summed of a question without counters. Each sum takes time in each of up to a million rows.
+_FEW_SUMS = ("stream_count", "usd_cents")
 _OTHER_SUMS = ("accrued_usd_cents", "accruing_stream_count", "compared_usd_cents", "compared_stream_count")
-_MEASURES = (*SUMS, *_OTHER_SUMS)
-_SUMS = ", ".join(SUMS)
-_NO_SUMS = ", ".join("0" for _ in SUMS)
 # Up to about three months by model are fewer rows in the daily sums by model than in the monthly ones by customer.
 _FEW_DAYS = timedelta(days=92)
-# The measures of a row of each source, in the order of `_MEASURES`.
-_FINAL, _COMPARED = f"{_SUMS}, 0, 0, 0, 0", f"{_NO_SUMS}, 0, 0, usd_cents, stream_count"
-_ACCRUED = f"{_NO_SUMS}, usd_cents, 1, 0, 0"
 
 
 def read_totals(
@@ -91,12 +87,13 @@ def _read(connection: Connection, question: TotalsQuestion, accruals: Sequence[A
     )
     parameters |= after_parameters
     rows = " UNION ALL ".join(_all_rows(question, parameters))
+    measures = (*_sums(question), *_OTHER_SUMS)
     query = f"""
         {_with(connection, question, parameters)} SELECT * FROM (
             SELECT {", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True))},
-                   {", ".join(f"sum({measure}) AS {measure}" for measure in _MEASURES)}
+                   {", ".join(f"sum({measure}) AS {measure}" for measure in measures)}
             FROM ({rows})
-                AS all_kinds ({", ".join([*keys, *_MEASURES])})
+                AS all_kinds ({", ".join([*keys, *measures])})
             GROUP BY {", ".join(names)}
             HAVING sum(stream_count) <> 0 OR sum(usd_cents) <> 0 OR sum(accruing_stream_count) <> 0
                    OR sum(compared_stream_count) <> 0 OR sum(compared_usd_cents) <> 0
@@ -119,25 +116,42 @@ def _either(query: str, names: Sequence[str]) -> str:
     """
 
 
+def _sums(question: TotalsQuestion) -> tuple[str, ...]:
+    return SUMS if question.counters else _FEW_SUMS
+
+
+def _final(question: TotalsQuestion) -> str:
+    """The measures of a row of final amounts: the sums, then `_OTHER_SUMS`."""
+    return ", ".join((*_sums(question), "0", "0", "0", "0"))
+
+
+def _not_final(question: TotalsQuestion, others: str) -> str:
+    """The measures of a row of other amounts."""
+    return ", ".join((*("0" for _ in _sums(question)), others))
+
+
 def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
     """Queries of the rows to sum, each with the bucket, the groups and the measures; adds their parameters."""
+    accrued, compared = (
+        _not_final(question, others) for others in ("usd_cents, 1, 0, 0", "0, 0, usd_cents, stream_count")
+    )
     rows = [
         f"""
-        SELECT {_keys(question, "at")}, {_ACCRUED} FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
+        SELECT {_keys(question, "at")}, {accrued} FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
             at timestamptz, {", ".join(f"{name} text" for name in DIMENSIONS)}, usd_cents numeric)
         WHERE {_only(question)}
         """
     ]
     if _zone_of(question) is None:
-        rows += _utc_rows(question, (question.from_, question.to), _FINAL, parameters, prefix="")
+        rows += _utc_rows(question, (question.from_, question.to), _final(question), parameters, prefix="")
     else:
         rows += _zoned_rows(question, parameters)
     if question.months is not None:
-        rows += _moved_rows(question, _FINAL, prefix="")
+        rows += _moved_rows(question, _final(question), prefix="")
     if question.compared is not None:
-        rows += _utc_rows(question, question.compared, _COMPARED, parameters, prefix=_COMPARED_PREFIX)
+        rows += _utc_rows(question, question.compared, compared, parameters, prefix=_COMPARED_PREFIX)
     if question.compared_months is not None:
-        rows += _moved_rows(question, _COMPARED, prefix=_COMPARED_PREFIX)
+        rows += _moved_rows(question, compared, prefix=_COMPARED_PREFIX)
     return rows
 
 
@@ -258,18 +272,23 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
         (hourly.table, hourly.bucket, Unit.HOURS),
         ("totals_pending", "hour", Unit.PENDING),
     )
+    final = _final(question)
     bills = edge_bills(within=_in_stretch, joined=f"JOIN ({stretches_of_bills(hourly)}) AS stretch ON true")
     return [
-        *quarter_rows(hourly, keys=lambda column: _keys(question, column), measures=_FINAL, only=_only(question)),
+        *quarter_rows(hourly, keys=lambda column: _keys(question, column), measures=final, only=_only(question)),
         *(
             f"""
-            SELECT {_keys(question, bucket)}, {_FINAL}
+            SELECT {_keys(question, bucket)}, {final}
             FROM {table} {_stretches(unit)} ON {_in_stretch(bucket)} WHERE {_only(question)}
             """
             for table, bucket, unit in sources
         ),
-        f"SELECT {_keys(question, 'at')}, {_FINAL} FROM ({bills}) AS bills WHERE {_only(question)}",
+        f"SELECT {_keys(question, 'at')}, {final} FROM ({bills}) AS bills WHERE {_only(question)}",
     ]
+
+
+def _counters(row: Any) -> dict[str, Quantity]:
+    return {counter: _counted(counter, getattr(row, counter)) for counter in COUNTERS}
 
 
 def _counted(counter: str, total: Decimal | None) -> Quantity:
@@ -295,9 +314,9 @@ def _row(row: Any, question: TotalsQuestion, names: Sequence[str]) -> TotalRow:
         start=datetime.fromisoformat(position[0]) if position[0] else None,
         group=group,
         stream_count=int(row.stream_count),
-        counters={counter: _counted(counter, getattr(row, counter)) for counter in COUNTERS},
+        counters=_counters(row) if question.counters else {},
         usd_cents=row.usd_cents,
-        upstream_usd_cents=row.upstream_usd_cents or ZERO,
+        upstream_usd_cents=(row.upstream_usd_cents or ZERO) if question.counters else ZERO,
         accrued_usd_cents=row.accrued_usd_cents,
         accruing_stream_count=int(row.accruing_stream_count),
         compared_stream_count=int(row.compared_stream_count),
