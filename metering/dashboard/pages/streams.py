@@ -95,7 +95,8 @@ def streams(request: PageRequest) -> Page:
     else:
         chosen = _range(request, customer_id)
         where = _where(request, customer_id, chosen)
-        table, total = _final_table(request, where), None if request.for_file else _total(request, where)
+        total = None if request.for_file else _total(request, where)
+        table = _final_table(request, where, None if total is None else int(total["streams"]))
         menu, calendar = chosen.menu, chosen.calendar
     return Page(
         template="streams.html.j2",
@@ -193,10 +194,10 @@ def _without_fixed(request: PageRequest, table: Table) -> Table:
     return replace(table, columns=kept)
 
 
-def _final_table(request: PageRequest, where: FinalFilter) -> Table:
+def _final_table(request: PageRequest, where: FinalFilter, expected: int | None) -> Table:
     limit, position = request.page_limit("streams", _PAGE), request.position(3)
     before = (parse_time(position[0]), position[1], position[2]) if position else None
-    found = find_streams(request.connection, where=where, before=before, limit=limit + 1)
+    found = find_streams(request.connection, where=where, before=before, limit=limit + 1, expected=expected)
     return Table(
         name="streams",
         title="Final streams, newest first",

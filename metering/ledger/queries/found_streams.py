@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from metering.customers.queries.month_bounds import BillingMonths, moved_months, moved_parameters
 from metering.db.citus import on_citus
+from metering.ledger.queries.few_streams import FEW, Place, by_hours, places_of_few
 from metering.streams.bill import Flag
 from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
@@ -73,9 +74,18 @@ _FINAL = """
                b.cache_read_input_tokens, b.output_tokens,
                b.retry_of IS NOT NULL AS retry, b.revision > 0 AS adjusted, b.flags, b.inlet,
                b.bill_usd_cents AS usd_cents
-        FROM newest_bills b WHERE NOT b.taken_back AND b.ended_at >= :from_ AND b.ended_at < :to
+        FROM {places} newest_bills b
+        WHERE NOT b.taken_back AND b.ended_at >= :from_ AND b.ended_at < :to {in_place}
     ) AS found
 """
+_ALL = _FINAL.format(places="", in_place="")
+_IN_PLACES = _FINAL.format(
+    places="unnest(CAST(:hours AS timestamptz[]), CAST(:customers AS text[])) AS place (hour, customer_id),",
+    in_place="""
+        AND b.customer_id = place.customer_id AND b.ended_at >= place.hour
+        AND b.ended_at < place.hour + interval '1 hour'
+    """,
+)
 # Most customers' months are those of UTC, and are not in `moved`.
 _IN_OWN_MONTH = """
     ended_at >= coalesce((SELECT m.starts_at FROM moved m WHERE m.customer_id = found.customer_id), :starts_at)
@@ -84,18 +94,18 @@ _IN_OWN_MONTH = """
 """
 
 
-def _query(connection: Connection, where: FinalFilter, select: str) -> tuple[str, dict[str, Any]]:
+def _query(connection: Connection, where: FinalFilter, select: str = _ALL) -> tuple[str, dict[str, Any]]:
     """A query for the streams of a filter, up to its conditions, and its parameters."""
     conditions, given = _conditions(where)
     months = where.months
     if months is None:
-        return f"{select.format(_FINAL)} WHERE {' AND '.join(conditions)}", given
+        return f"{select} WHERE {' AND '.join(conditions)}", given
     has_first, has_last = months.reaches_beyond((where.from_, where.to))
     first, last = months.period.in_any_zone
     given |= moved_parameters(connection, months)
     given |= {"from_": first if has_first else where.from_, "to": last if has_last else where.to}
     conditions.append(_IN_OWN_MONTH)
-    return f"WITH {moved_months()} {select.format(_FINAL)} WHERE {' AND '.join(conditions)}", given
+    return f"WITH {moved_months()} {select} WHERE {' AND '.join(conditions)}", given
 
 
 def _conditions(where: FinalFilter) -> tuple[list[str], dict[str, Any]]:
@@ -112,10 +122,35 @@ def _conditions(where: FinalFilter) -> tuple[list[str], dict[str, Any]]:
 
 
 def find_streams(
-    connection: Connection, *, where: FinalFilter, before: Position | None, limit: int
+    connection: Connection,
+    *,
+    where: FinalFilter,
+    before: Position | None,
+    limit: int,
+    expected: int | None = None,
 ) -> Sequence[FoundStream]:
-    """Up to `limit` finalized streams, the latest end first, that come after the position `before`."""
-    query, given = _query(connection, where, "{}")
+    """Up to `limit` finalized streams, the latest end first, that come after the position `before`.
+
+    `expected` is how many there are by the totals: a few are found without reading all streams of the range.
+    """
+    if expected is not None and expected <= FEW and where.flag is None and not on_citus(connection):
+        found = _find_few(connection, where, before, limit)
+        if found is not None:
+            return found
+    return _find(connection, where, before, limit)
+
+
+def _find(
+    connection: Connection,
+    where: FinalFilter,
+    before: Position | None,
+    limit: int,
+    places: Sequence[Place] | None = None,
+) -> list[FoundStream]:
+    """The first streams of the range, or of these hours and customers."""
+    query, given = _query(connection, where, _ALL if places is None else _IN_PLACES)
+    if places is not None:
+        given |= {"hours": [hour for hour, _ in places], "customers": [customer_id for _, customer_id in places]}
     if before is not None:
         given |= dict(zip(("before", "before_customer", "before_stream"), before, strict=True))
         query += " AND (ended_at, customer_id, stream_id) < (:before, :before_customer, :before_stream)"
@@ -126,12 +161,34 @@ def find_streams(
     return [FoundStream(**row._mapping) for row in connection.execute(text(query), {**given, "limit": limit})]
 
 
+def _find_few(
+    connection: Connection, where: FinalFilter, before: Position | None, limit: int
+) -> list[FoundStream] | None:
+    """The same by the hours in which there are some; None if these are many."""
+    _, given = _query(connection, where)
+    only: dict[str, Any] = {name: given[name] for name in _EQUAL if name in given and name != "retry"}
+    if where.retry is not None:
+        only["retry"] = str(where.retry).lower()
+    if where.outcomes is not None:
+        only["outcome"] = list(where.outcomes)
+    within = (given["from_"], given["to"])
+    places = places_of_few(connection, only=only, within=within, before=before[0] if before else None)
+    if places is None:
+        return None
+    found: list[FoundStream] = []
+    for piece in by_hours(places, at_least=limit):
+        found += _find(connection, where, before, limit - len(found), piece)
+        if len(found) >= limit:
+            break
+    return found
+
+
 def sum_of_streams(connection: Connection, *, where: FinalFilter) -> tuple[int, Decimal]:
     """(streams, exact cents) of all finalized streams that match, without credits and corrections.
 
     It reads each of them: for filters that only a few streams match and that the totals do not have.
     """
-    sums = "SELECT count(*) AS streams, coalesce(sum(usd_cents), 0) AS usd_cents FROM ({}) AS found"
+    sums = f"SELECT count(*) AS streams, coalesce(sum(usd_cents), 0) AS usd_cents FROM ({_ALL}) AS found"
     query, given = _query(connection, where, sums)
     row = connection.execute(text(query), given).one()
     return row.streams, row.usd_cents
