@@ -86,7 +86,9 @@ def _read(connection: Connection, question: TotalsQuestion, accruals: Sequence[A
         question.after, order=question.order, names=names, smallest_first=question.smallest_first
     )
     parameters |= after_parameters
-    rows = " UNION ALL ".join(_all_rows(question, parameters))
+    # Citus may not sum parts of a union by other columns than the customer's within each node.
+    summed_first = question.granularity is Granularity.NONE and not on_citus(connection)
+    rows = " UNION ALL ".join(_all_rows(question, parameters, summed_first=summed_first))
     measures = (*_sums(question), *_OTHER_SUMS)
     query = f"""
         {_with(connection, question, parameters)} SELECT * FROM (
@@ -130,8 +132,11 @@ def _not_final(question: TotalsQuestion, others: str) -> str:
     return ", ".join((*("0" for _ in _sums(question)), others))
 
 
-def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]:
-    """Queries of the rows to sum, each with the bucket, the groups and the measures; adds their parameters."""
+def _all_rows(question: TotalsQuestion, parameters: dict[str, Any], *, summed_first: bool) -> list[str]:
+    """Queries of the rows to sum, each with the bucket, the groups and the measures; adds their parameters.
+
+    With `summed_first`, each table's rows are summed by themselves, which PostgreSQL does in parallel.
+    """
     accrued, compared = (
         _not_final(question, others) for others in ("usd_cents, 1, 0, 0", "0, 0, usd_cents, stream_count")
     )
@@ -143,13 +148,22 @@ def _all_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[str]
         """
     ]
     if _zone_of(question) is None:
-        rows += _utc_rows(question, (question.from_, question.to), _final(question), parameters, prefix="")
+        rows += _utc_rows(
+            question,
+            (question.from_, question.to),
+            _final(question),
+            parameters,
+            prefix="",
+            summed_first=summed_first,
+        )
     else:
         rows += _zoned_rows(question, parameters)
     if question.months is not None:
         rows += _moved_rows(question, _final(question), prefix="")
     if question.compared is not None:
-        rows += _utc_rows(question, question.compared, compared, parameters, prefix=_COMPARED_PREFIX)
+        rows += _utc_rows(
+            question, question.compared, compared, parameters, prefix=_COMPARED_PREFIX, summed_first=summed_first
+        )
     if question.compared_months is not None:
         rows += _moved_rows(question, compared, prefix=_COMPARED_PREFIX)
     return rows
@@ -223,19 +237,29 @@ def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup, Rollup]:
 
 
 def _utc_rows(
-    question: TotalsQuestion, within: Range, measures: str, parameters: dict[str, Any], *, prefix: str
+    question: TotalsQuestion,
+    within: Range,
+    measures: str,
+    parameters: dict[str, Any],
+    *,
+    prefix: str,
+    summed_first: bool,
 ) -> list[str]:
     """Sums of whole months, of the remaining days and hours, pending sums, and the bills in parts of an hour."""
     hourly, daily, monthly = _tables(question)
     by_day = daily is DAILY[0] and within[1] - within[0] <= _FEW_DAYS and question.granularity is Granularity.NONE
     finest = Granularity.DAY if by_day else question.granularity
     parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, finest).items()}
+    sums, grouped = measures, ""
+    if summed_first:
+        sums = ", ".join(each if each == "0" else f"sum({each})" for each in measures.split(", "))
+        grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(1 + len(question.group_by)))}"
     rows = [
         f"""
-        SELECT {_keys(question, rollup.bucket)}, {measures} FROM {rollup.table}
+        SELECT {_keys(question, rollup.bucket)}, {sums} FROM {rollup.table}
         WHERE ({rollup.bucket} >= :{prefix}{outer}_from AND {rollup.bucket} < :{prefix}{inner}_from
                OR {rollup.bucket} >= :{prefix}{inner}_to AND {rollup.bucket} < :{prefix}{outer}_to)
-          AND {_only(question)}
+          AND {_only(question)} {grouped}
         """
         for rollup, outer, inner in (
             (hourly, "hours", "days"),
