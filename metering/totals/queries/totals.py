@@ -135,7 +135,7 @@ def _not_final(question: TotalsQuestion, others: str) -> str:
 def _all_rows(question: TotalsQuestion, parameters: dict[str, Any], *, summed_first: bool) -> list[str]:
     """Queries of the rows to sum, each with the bucket, the groups and the measures; adds their parameters.
 
-    With `summed_first`, each table's rows are summed by themselves, which PostgreSQL does in parallel.
+    With `summed_first`, tables of all dimensions are summed by themselves, which PostgreSQL does in parallel.
     """
     accrued, compared = (
         _not_final(question, others) for others in ("usd_cents, 1, 0, 0", "0, 0, usd_cents, stream_count")
@@ -250,16 +250,15 @@ def _utc_rows(
     by_day = daily is DAILY[0] and within[1] - within[0] <= _FEW_DAYS and question.granularity is Granularity.NONE
     finest = Granularity.DAY if by_day else question.granularity
     parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, finest).items()}
-    sums, grouped = measures, ""
-    if summed_first:
-        sums = ", ".join(each if each == "0" else f"sum({each})" for each in measures.split(", "))
-        grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(1 + len(question.group_by)))}"
+    sums = ", ".join(each if each == "0" else f"sum({each})" for each in measures.split(", "))
+    grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(1 + len(question.group_by)))}"
+    first = {each.table for each in (hourly, daily, monthly) if summed_first and each.dimensions == DIMENSIONS}
     rows = [
         f"""
-        SELECT {_keys(question, rollup.bucket)}, {sums} FROM {rollup.table}
+        SELECT {_keys(question, rollup.bucket)}, {sums if rollup.table in first else measures} FROM {rollup.table}
         WHERE ({rollup.bucket} >= :{prefix}{outer}_from AND {rollup.bucket} < :{prefix}{inner}_from
                OR {rollup.bucket} >= :{prefix}{inner}_to AND {rollup.bucket} < :{prefix}{outer}_to)
-          AND {_only(question)} {grouped}
+          AND {_only(question)} {grouped if rollup.table in first else ""}
         """
         for rollup, outer, inner in (
             (hourly, "hours", "days"),
