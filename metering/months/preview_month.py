@@ -1,12 +1,13 @@
 """Preview a month: the invoices that closing it now would make, without closing it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
 from metering.customers.queries.time_zones import time_zones_in_use
+from metering.db.planning import rows_by_key
 from metering.db.snapshots import read_transaction
 from metering.months.close_months import CloseTerms, closable_zones, derive, held_up
 from metering.months.invoice import Invoice
@@ -64,9 +65,17 @@ def preview_customers(
     request: RunRequest,
     terms: CloseTerms,
     now: datetime,
+    drafts_of: Collection[str] | None = None,
 ) -> MonthPreview:
-    """What closing the month of these customers now would make."""
-    return _preview(connection, _run(request, now), customers, terms=terms, at=request.as_of or now)
+    """What closing the month of these customers now would make: the invoices of all, or of `drafts_of`.
+
+    Those are few, with few entries, and looked up by their keys.
+    """
+    run, at = _run(request, now), request.as_of or now
+    if drafts_of is None:
+        return _preview(connection, run, customers, terms=terms, at=at)
+    with rows_by_key(connection):
+        return _preview(connection, run, customers, terms=terms, at=at, drafts_of=drafts_of)
 
 
 def _run(request: RunRequest, now: datetime) -> InvoiceRun:
@@ -82,10 +91,17 @@ def _run(request: RunRequest, now: datetime) -> InvoiceRun:
 
 
 def _preview(
-    connection: Connection, run: InvoiceRun, customers: Sequence[OpenCustomer], *, terms: CloseTerms, at: datetime
+    connection: Connection,
+    run: InvoiceRun,
+    customers: Sequence[OpenCustomer],
+    *,
+    terms: CloseTerms,
+    at: datetime,
+    drafts_of: Collection[str] | None = None,
 ) -> MonthPreview:
     held = held_up(connection, customers, period=run.period, forced=run.force_reason is not None)
-    ready = [each.customer_id for each in customers if each.customer_id not in held]
+    wanted = {each.customer_id for each in customers} if drafts_of is None else drafts_of
+    ready = [each.customer_id for each in customers if each.customer_id in wanted and each.customer_id not in held]
     marked = read_marked(connection, ready, period=run.period)
     invoices = derive(connection, run, terms, at, marked)[1]
     return MonthPreview(invoices=invoices, held_up={**held.unsettled, **held.time_zone})

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from importlib import import_module
 
 import pytest
 
@@ -11,6 +12,7 @@ from metering.core.clock import utc_now
 from metering.core.time_zones import UTC_ZONE
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
+from metering.ledger.store.rollups import roll_up_totals
 from metering.months.run_invoices import close_run
 from metering.months.store.runs import open_run
 from metering.server.outgoing import close_terms
@@ -129,3 +131,31 @@ def test_a_reader_sees_the_page_and_closes_nothing(books: Books, api: Api) -> No
 
 def test_a_month_without_customers_says_so(admin: Browser) -> None:
     assert "No customer has a month to close" in admin.get("month-end").text
+
+
+@pytest.mark.parametrize("rolled_up", [False, True])
+def test_drafts_of_many_streams_are_worked_out_when_asked_for(
+    books: Books, admin: Browser, monkeypatch: pytest.MonkeyPatch, rolled_up: bool
+) -> None:
+    use(books, "acme")
+    use(books, "bolt")
+    more = {"customer_id": "bolt", "time": MIDDLE}
+    books.receive([start("more", **more), end("more", 80_000, **more)], at=MIDDLE)
+    books.finalize(now=utc_now())
+    if rolled_up:
+        roll_up_totals(books.service.engine)
+    everything = admin.get("month-end", month=str(PERIOD)).text
+    assert "$1.00" in everything
+    assert "Work out all amounts" not in everything
+    monkeypatch.setattr(import_module("metering.dashboard.pages.month_end"), "_MOST_STREAMS", 2)
+    some = admin.get("month-end", month=str(PERIOD)).text
+    assert "$1.00" in some
+    assert "$3.0" in everything
+    assert "$3.0" not in some
+    assert "The drafts of 1 customer with many streams" in some
+    assert "in 1 draft invoice shown here" in some
+    assert "$3.0" in admin.get("month-end", month=str(PERIOD), amounts="all").text
+    assert len(rows(admin)) == 2
+    assert Decimal(rows(admin)["bolt"]["billed_usd"]) == 3
+    assert close(admin, confirm=str(PERIOD)) == 303
+    assert "$3.0" not in admin.get("month-end", month=str(PERIOD), amounts="all").text
