@@ -17,7 +17,7 @@ from tests.scenarios.whole import Whole
 
 pytestmark = pytest.mark.long
 
-STREAMS = 900
+STREAMS = 1_250
 PROVIDER = "house"
 LONG_AGO = "2026-01-01T00:00:00"
 # While the streams of this world start: 30 October, 22 h, and the two days after it.
