@@ -28,7 +28,7 @@ from metering.stripe.queries.reconciliations import last_reconciled
 
 # Each draft is worked out by reading its entries; unless asked, as many as that takes a tenth of a second for.
 _PREVIEWED, _SHOWN = 50, 200
-_MOST_STREAMS = 5_000
+_MOST_STREAMS = 20_000
 _STATUS = {
     PushState.PAID: "paid",
     PushState.VOID: "void",
