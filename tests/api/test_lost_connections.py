@@ -33,7 +33,8 @@ def breaking(database: Database, *, statements: str) -> Iterator[list[int]]:
             assert isinstance(raw, psycopg.Connection)
             ended.append(raw.info.backend_pid)
             with psycopg.connect(database.url) as owner:
-                owner.execute("SELECT pg_terminate_backend(%s, 5000)", [raw.info.backend_pid])
+                # Citus has another function of this name.
+                owner.execute("SELECT pg_terminate_backend(%s::integer, 5000::bigint)", [raw.info.backend_pid])
 
     event.listen(Engine, "before_cursor_execute", end)
     try:
