@@ -132,7 +132,7 @@ class _Creation:
         return True
 
     def link_those_there(self, customers: Sequence[UnlinkedCustomer]) -> set[str]:
-        """Link those of these customers that are at Stripe; the ids of all of which one may be there."""
+        """Link the customers that Stripe has once; returns the ids of those that it has once or several times."""
         wanted = {each.customer_id for each in customers}
         there = [each for each in find_links(engine=self.engine, port=self.port) if each.customer_id in wanted]
         self._link(there)

@@ -28,7 +28,7 @@ FILTERS = [
     {"customer_id": "acme"},
     {"api_key_id": "rare"},
     {"api_key_id": ""},
-    {"api_key_id": "of nobody"},
+    {"api_key_id": "unused"},
     {"outcomes": ["cancelled", "failed"]},
     {"outcomes": ["cancelled"], "customer_id": "bolt"},
     {"model": MODELS[1], "provider": "anthropic"},

@@ -25,8 +25,7 @@ class Plan:
 
 
 _SHORT_EVENTS, _LONG_EVENTS = 6_000.0, 2_500.0
-# A run has about so many events of emitters for each stream of all senders; the time for a number of streams is
-# planned with it.
+# Emitters send about 19 events for each stream of all senders. This gives the time for a number of streams.
 _EVENTS_PER_STREAM = 19
 
 
