@@ -76,19 +76,21 @@ def _create(
     Raises:
         Exit: with 2, Stripe has refused some.
     """
-    ours = {each.customer_id: each.stripe_customer_id for each in links if each.is_ours}
-    others = {each.customer_id for each in links if not each.is_ours}
+    ours, others = (
+        [each for each in links if each.is_ours],
+        {each.customer_id for each in links if not each.is_ours},
+    )
+    at_stripe = {each.customer_id: each.stripe_customer_id for each in ours}
     unlinked = [each for each in list_unlinked(engine=service.engine) if each.customer_id not in others]
     if others:
         say(f"{counted(len(others), 'customer')} may be at Stripe already: see --from-stripe")
     made = CreatedAtStripe(created={}, left={})
     if yes:
-        found = [each for each in links if each.is_ours]
-        linked = link(engine=service.engine, links=found, by=operator(), now=utc_now())
+        linked = link(engine=service.engine, links=ours, by=operator(), now=utc_now())
         if linked:
             say(f"{counted(linked, 'customer')} linked, which an earlier run had created at Stripe")
-        made = _create_all(service, pusher, [each for each in unlinked if each.customer_id not in ours])
-    at_stripe = {**ours, **made.created}
+        made = _create_all(service, pusher, [each for each in unlinked if each.customer_id not in at_stripe])
+        at_stripe |= made.created
     rows = [
         {
             "customer_id": each.customer_id,

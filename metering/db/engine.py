@@ -22,7 +22,13 @@ _SERVICE_OPTIONS = (
     f"-c role={SERVICE_ROLE} -c timezone=UTC -c default_transaction_isolation=read\\ committed -c jit=off"
     f" {SERVER_TCP_OPTIONS}"
 )
-_BY_KEY = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+# What reads whole tables. PostgreSQL cannot know that a list it is given is short, or that a table has grown.
+_SCANS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+_BY_KEY = "".join(f" -c {name}=off" for name in _SCANS)
+_SCANS_OFF, _SCANS_ON = (
+    text("SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name in _SCANS))
+    for value in ("off", "on")
+)
 _SUMS = " -c work_mem=32MB"
 _CANCEL_SECONDS = 5
 _CONNECT_SECONDS = 5
@@ -69,7 +75,8 @@ def service_engine(
     `overflow` connections are opened beside the pool when it is used up, by default as many as it has; for one of
     them, `wait` is waited. A statement ends after `statement_timeout`, a transaction that does nothing after
     `idle_timeout`. With `by_key`, every row is looked up by its key: a plan from when tables were small would read
-    them whole until PostgreSQL has counted them again. With `sums`, ten thousands of rows are grouped in memory.
+    them whole until PostgreSQL has counted them again. With `sums`, tens of thousands of rows are grouped in
+    memory.
     """
     options = (
         f"{_SERVICE_OPTIONS} -c statement_timeout={_milliseconds(statement_timeout)}"
@@ -201,3 +208,11 @@ _SAFETY = text(
                    AND relowner = (SELECT oid FROM pg_roles WHERE rolname = current_user)) AS owns_facts
     """
 )
+
+
+@contextmanager
+def rows_by_key(connection: Connection) -> Iterator[None]:
+    """Within the block, rows are looked up by their keys instead of reading whole tables."""
+    connection.execute(_SCANS_OFF)
+    yield
+    connection.execute(_SCANS_ON)

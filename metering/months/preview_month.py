@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine
 
 from metering.customers.queries.time_zones import time_zones_in_use
-from metering.db.planning import rows_by_key
+from metering.db.engine import rows_by_key
 from metering.db.snapshots import read_transaction
 from metering.months.close_months import CloseTerms, closable_zones, derive, held_up
 from metering.months.invoice import Invoice

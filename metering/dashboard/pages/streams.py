@@ -250,13 +250,7 @@ def _total(request: PageRequest, where: FinalFilter) -> Mapping[str, int | Decim
     if where.flag is not None:
         streams, usd_cents = sum_of_streams(request.connection, where=where)
         return {"streams": streams, "usd_cents": usd_cents}
-    only: dict[Group, str] = {
-        group: value
-        for group in (Group.PROVIDER, Group.MODEL, Group.USAGE_SOURCE, Group.API_KEY_ID, Group.INLET)
-        if (value := getattr(where, group.value)) is not None
-    }
-    if where.retry is not None:
-        only[Group.RETRY] = str(where.retry).lower()
+    only = {Group(name): value for name, value in where.dimensions.items() if name != Group.CUSTOMER_ID}
     question = TotalsQuestion(
         from_=where.from_,
         to=where.to,

@@ -12,6 +12,7 @@ from metering.customers.queries.month_bounds import BillingMonths, moved_months,
 from metering.db.citus import on_citus
 from metering.ledger.queries.few_streams import FEW, Place, by_hours, places_of_few
 from metering.streams.bill import Flag
+from metering.streams.retries import NO_RETRY, RETRY
 from metering.streams.store.streams import STREAM_COLUMNS, StoredStream, stored_stream
 
 
@@ -35,6 +36,21 @@ class FinalFilter:
     flag: Flag | None = None
     inlet: str | None = None
     months: BillingMonths | None = None
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """The single values that are dimensions of totals, as these have them."""
+        found = {name: value for name in _EQUAL if (value := getattr(self, name)) is not None}
+        return found if self.retry is None else found | {"retry": RETRY if self.retry else NO_RETRY}
+
+    @property
+    def reach(self) -> tuple[datetime, datetime]:
+        """A range that has the streams of all customers, whose months begin and end at different times."""
+        if self.months is None:
+            return self.from_, self.to
+        has_first, has_last = self.months.reaches_beyond((self.from_, self.to))
+        first, last = self.months.period.in_any_zone
+        return first if has_first else self.from_, last if has_last else self.to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +116,7 @@ def _query(connection: Connection, where: FinalFilter, select: str = _ALL) -> tu
     months = where.months
     if months is None:
         return f"{select} WHERE {' AND '.join(conditions)}", given
-    has_first, has_last = months.reaches_beyond((where.from_, where.to))
-    first, last = months.period.in_any_zone
     given |= moved_parameters(connection, months)
-    given |= {"from_": first if has_first else where.from_, "to": last if has_last else where.to}
     conditions.append(_IN_OWN_MONTH)
     return f"WITH {moved_months()} {select} WHERE {' AND '.join(conditions)}", given
 
@@ -118,7 +131,7 @@ def _conditions(where: FinalFilter) -> tuple[list[str], dict[str, Any]]:
     if where.flag is not None:
         given["flags"] = [where.flag.value]
         conditions.append("flags <> '{}' AND flags @> :flags")
-    return conditions, {**given, "from_": where.from_, "to": where.to}
+    return conditions, {**given, **dict(zip(("from_", "to"), where.reach, strict=True))}
 
 
 def find_streams(
@@ -165,14 +178,10 @@ def _find_few(
     connection: Connection, where: FinalFilter, before: Position | None, limit: int
 ) -> list[FoundStream] | None:
     """The same by the hours in which there are some; None if these are many."""
-    _, given = _query(connection, where)
-    only: dict[str, Any] = {name: given[name] for name in _EQUAL if name in given and name != "retry"}
-    if where.retry is not None:
-        only["retry"] = str(where.retry).lower()
+    only: dict[str, Any] = dict(where.dimensions)
     if where.outcomes is not None:
         only["outcome"] = list(where.outcomes)
-    within = (given["from_"], given["to"])
-    places = places_of_few(connection, only=only, within=within, before=before[0] if before else None)
+    places = places_of_few(connection, only=only, within=where.reach, before=before[0] if before else None)
     if places is None:
         return None
     found: list[FoundStream] = []

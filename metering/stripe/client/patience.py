@@ -6,7 +6,6 @@ Workers need none: a push that fails is a row, which is due again later.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import TypeVar
 
 from metering.stripe.client.errors import StripeThrottledError, StripeUncertainError
@@ -33,7 +32,7 @@ class Patience:
         Raises:
             StripeError: it cannot succeed, or did not however often it was made.
         """
-        for failed in count():
+        for failed in range(self.tries):
             try:
                 return call()
             except (StripeUncertainError, StripeThrottledError) as error:

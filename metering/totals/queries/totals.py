@@ -122,14 +122,14 @@ def _sums(question: TotalsQuestion) -> tuple[str, ...]:
     return SUMS if question.counters else _FEW_SUMS
 
 
-def _final(question: TotalsQuestion) -> str:
+def _final(question: TotalsQuestion) -> Sequence[str]:
     """The measures of a row of final amounts: the sums, then `_OTHER_SUMS`."""
-    return ", ".join((*_sums(question), "0", "0", "0", "0"))
+    return (*_sums(question), *("0" for _ in _OTHER_SUMS))
 
 
-def _not_final(question: TotalsQuestion, others: str) -> str:
-    """The measures of a row of other amounts."""
-    return ", ".join((*("0" for _ in _sums(question)), others))
+def _not_final(question: TotalsQuestion, *others: str) -> Sequence[str]:
+    """The measures of a row of other amounts: no sums, and these `_OTHER_SUMS`."""
+    return (*("0" for _ in _sums(question)), *others)
 
 
 def _all_rows(question: TotalsQuestion, parameters: dict[str, Any], *, summed_first: bool) -> list[str]:
@@ -137,29 +137,23 @@ def _all_rows(question: TotalsQuestion, parameters: dict[str, Any], *, summed_fi
 
     With `summed_first`, tables of all dimensions are summed by themselves, which PostgreSQL does in parallel.
     """
-    accrued, compared = (
-        _not_final(question, others) for others in ("usd_cents, 1, 0, 0", "0, 0, usd_cents, stream_count")
-    )
+    final, compared = _final(question), _not_final(question, "0", "0", "usd_cents", "stream_count")
+    accrued = _not_final(question, "usd_cents", "1", "0", "0")
     rows = [
         f"""
-        SELECT {_keys(question, "at")}, {accrued} FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
+        SELECT {_keys(question, "at")}, {", ".join(accrued)}
+        FROM jsonb_to_recordset(CAST(:accruals AS jsonb)) AS accrued (
             at timestamptz, {", ".join(f"{name} text" for name in DIMENSIONS)}, usd_cents numeric)
         WHERE {_only(question)}
         """
     ]
     if _zone_of(question) is None:
-        rows += _utc_rows(
-            question,
-            (question.from_, question.to),
-            _final(question),
-            parameters,
-            prefix="",
-            summed_first=summed_first,
-        )
+        whole = (question.from_, question.to)
+        rows += _utc_rows(question, whole, final, parameters, prefix="", summed_first=summed_first)
     else:
         rows += _zoned_rows(question, parameters)
     if question.months is not None:
-        rows += _moved_rows(question, _final(question), prefix="")
+        rows += _moved_rows(question, final, prefix="")
     if question.compared is not None:
         rows += _utc_rows(
             question, question.compared, compared, parameters, prefix=_COMPARED_PREFIX, summed_first=summed_first
@@ -188,12 +182,12 @@ def _with(connection: Connection, question: TotalsQuestion, parameters: dict[str
     return f"WITH {', '.join(found)}" if found else ""
 
 
-def _moved_rows(question: TotalsQuestion, measures: str, *, prefix: str) -> list[str]:
+def _moved_rows(question: TotalsQuestion, measures: Sequence[str], *, prefix: str) -> list[str]:
     needed = {"customer_id", *(group.value for group in (*question.group_by, *question.only))}
     return moved_rows(
         hourly=narrowest(HOURLY, dimensions=needed),
         keys=lambda column: _keys(question, column),
-        measures=measures.split(", "),
+        measures=measures,
         only=_only(question),
         prefix=prefix,
     )
@@ -239,7 +233,7 @@ def _tables(question: TotalsQuestion) -> tuple[Rollup, Rollup, Rollup]:
 def _utc_rows(
     question: TotalsQuestion,
     within: Range,
-    measures: str,
+    measures: Sequence[str],
     parameters: dict[str, Any],
     *,
     prefix: str,
@@ -250,12 +244,12 @@ def _utc_rows(
     by_day = daily is DAILY[0] and within[1] - within[0] <= _FEW_DAYS and question.granularity is Granularity.NONE
     finest = Granularity.DAY if by_day else question.granularity
     parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, finest).items()}
-    sums = ", ".join(each if each == "0" else f"sum({each})" for each in measures.split(", "))
+    plain, sums = ", ".join(measures), ", ".join(each if each == "0" else f"sum({each})" for each in measures)
     grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(1 + len(question.group_by)))}"
     first = {each.table for each in (hourly, daily, monthly) if summed_first and each.dimensions == DIMENSIONS}
     rows = [
         f"""
-        SELECT {_keys(question, rollup.bucket)}, {sums if rollup.table in first else measures} FROM {rollup.table}
+        SELECT {_keys(question, rollup.bucket)}, {sums if rollup.table in first else plain} FROM {rollup.table}
         WHERE ({rollup.bucket} >= :{prefix}{outer}_from AND {rollup.bucket} < :{prefix}{inner}_from
                OR {rollup.bucket} >= :{prefix}{inner}_to AND {rollup.bucket} < :{prefix}{outer}_to)
           AND {_only(question)} {grouped if rollup.table in first else ""}
@@ -270,10 +264,10 @@ def _utc_rows(
     return [
         *rows,
         f"""
-        SELECT {_keys(question, "hour")}, {measures} FROM totals_pending
+        SELECT {_keys(question, "hour")}, {plain} FROM totals_pending
         WHERE hour >= :{prefix}hours_from AND hour < :{prefix}hours_to AND {_only(question)}
         """,
-        f"SELECT {_keys(question, 'hour')}, {measures} FROM ({edges}) AS edges WHERE {_only(question)}",
+        f"SELECT {_keys(question, 'hour')}, {plain} FROM ({edges}) AS edges WHERE {_only(question)}",
     ]
 
 
@@ -295,7 +289,7 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
         (hourly.table, hourly.bucket, Unit.HOURS),
         ("totals_pending", "hour", Unit.PENDING),
     )
-    final = _final(question)
+    final = ", ".join(_final(question))
     bills = edge_bills(within=_in_stretch, joined=f"JOIN ({stretches_of_bills(hourly)}) AS stretch ON true")
     return [
         *quarter_rows(hourly, keys=lambda column: _keys(question, column), measures=final, only=_only(question)),
