@@ -26,7 +26,6 @@ from metering.api.key_limits import KeyLimiter, TooManyRequestsError
 from metering.api.problems import (
     METHOD_NOT_ALLOWED,
     PayloadTooLargeError,
-    database_problem,
     error_response,
     internal_error,
     problem_response,
@@ -36,6 +35,7 @@ from metering.core.errors import MeteringError
 from metering.core.request_id import REQUEST_ID_HEADER, enter_request
 from metering.dashboard.static_files import FILES
 from metering.db.cancellation import Cancellation
+from metering.db.engine import request_failure
 from metering.server.database_watch import DatabaseWatch
 from metering.streams.ingest.submission import KeyQueueFullError
 
@@ -167,7 +167,7 @@ async def _only_posts(_: Incoming) -> Response:
 
 def _failure(error: Exception, request: Incoming) -> Response:
     """The answer where a key could not be looked up, or an endpoint has a fault."""
-    problem = database_problem(error) if isinstance(error, DBAPIError) else None
+    problem = request_failure(error) if isinstance(error, DBAPIError) else None
     if problem is not None:
         return error_response(problem)
     log.error("unexpected error", exc_info=error, extra={"path": request.path, "error": type(error).__name__})

@@ -17,12 +17,12 @@ from metering.api.problems import (
     InvalidParameterError,
     NotFoundError,
     ProblemType,
-    database_problem,
     error_response,
     internal_error,
     problem_response,
 )
 from metering.core.errors import MeteringError
+from metering.db.engine import request_failure
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(DBAPIError)
     def database_failed(_: Request, error: DBAPIError) -> Response:
-        problem = database_problem(error)
+        problem = request_failure(error)
         if problem is None:
             raise error
         return error_response(problem)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from psycopg.errors import QueryCanceled
 from pydantic import Field
-from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
@@ -53,7 +51,7 @@ from metering.credits.terms import InvalidGrantError
 from metering.credits.top_up import InvalidTopUpError
 from metering.customers.check_time_zone import UnknownTimeZoneError
 from metering.customers.store import InvalidCustomerIdError, StripeCustomerTakenError, UnknownCustomerError
-from metering.db.engine import DatabaseUnavailableError, UnsafeDatabaseError, will_pass
+from metering.db.engine import DatabaseUnavailableError, QueryTimeoutError, UnsafeDatabaseError
 from metering.events.wire.decode import TooManyEventsError, TooManyValuesError
 from metering.events.wire.rejections import Rejection
 from metering.events.wire.split import InvalidJsonError
@@ -88,10 +86,6 @@ class PayloadTooLargeError(MeteringError):
 
     def __init__(self, most: int) -> None:
         super().__init__(f"the body has more than {most // 1024} KiB, the most that this path accepts")
-
-
-class QueryTimeoutError(MeteringError):
-    """The database took too long to answer this request; a narrower one may succeed."""
 
 
 class NoEventAcceptedError(MeteringError):
@@ -294,17 +288,6 @@ def public_detail(error: MeteringError) -> str:
 def internal_error() -> Response:
     """The answer for an unexpected failure, which the caller has logged."""
     return problem_response(INTERNAL, "The error was logged; try again.")
-
-
-def database_problem(error: DBAPIError) -> MeteringError | None:
-    """What to answer when a statement failed; None for one that would fail again."""
-    if isinstance(error.orig, QueryCanceled):
-        # By the time limit, or because the client has left.
-        return QueryTimeoutError("ask for less: a shorter range, or a single customer")
-    if isinstance(error, OperationalError) or will_pass(error):
-        log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
-        return DatabaseUnavailableError("PostgreSQL failed during the request")
-    return None
 
 
 def error_response(error: MeteringError) -> Response:

@@ -35,11 +35,10 @@ from metering.api.problems import (
     NoRecordAcceptedError,
     PayloadTooLargeError,
     ProblemType,
-    QueryTimeoutError,
 )
 from metering.api.shares import BusyError
 from metering.core.errors import MeteringError
-from metering.db.engine import DatabaseUnavailableError
+from metering.db.engine import DatabaseUnavailableError, QueryTimeoutError
 
 EndpointT = TypeVar("EndpointT", bound=Callable[..., Any])
 

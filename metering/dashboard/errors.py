@@ -3,8 +3,7 @@
 import logging
 from urllib.parse import urlencode
 
-from psycopg.errors import QueryCanceled
-from sqlalchemy.exc import InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +15,7 @@ from metering.core.period import InvalidPeriodError
 from metering.core.request_id import current_request_id
 from metering.customers.store import UnknownCustomerError
 from metering.dashboard.rendering import HEADERS, Theme, render, see_other, theme_of
-from metering.db.engine import DatabaseUnavailableError, will_pass
+from metering.db.engine import DatabaseUnavailableError, QueryTimeoutError, request_failure
 from metering.exports.download import ChunksUnsupportedError, TooManyExportsError
 from metering.exports.export_month import NotForExcelError
 from metering.streams.store.archived import StreamArchivedError
@@ -75,7 +74,7 @@ class NotAllowedError(DashboardError):
     title = "Not allowed with this key"
 
 
-class QueryTimeoutError(DashboardError):
+class SlowQueryError(DashboardError):
     """The database took too long."""
 
     status = 503
@@ -144,8 +143,10 @@ def as_dashboard_error(error: MeteringError) -> DashboardError | None:
             )
         case TooManyExportsError() | ChunksUnsupportedError():
             return UnavailableError(str(error))
+        case QueryTimeoutError():
+            return SlowQueryError(str(error))
         case DatabaseUnavailableError():
-            return UnavailableError("the database cannot be reached: try again")
+            return UnavailableError("the database cannot be used now: try again")
     return None
 
 
@@ -163,13 +164,11 @@ def _answer_other_room(request: Request, error: Exception) -> Response:
 
 
 def _answer_database(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OperationalError | InternalError)
-    if isinstance(error, InternalError) and not will_pass(error):
+    assert isinstance(error, DBAPIError)
+    failure = request_failure(error)
+    if failure is None:
         raise error
-    if isinstance(error.orig, QueryCanceled):
-        return error_page(request, QueryTimeoutError("choose a shorter range or a single customer"))
-    log.error("PostgreSQL failed during a page", extra={"error": str(error.orig).strip()})
-    return error_page(request, UnavailableError("the database failed: try again"))
+    return _answer_other_room(request, failure)
 
 
 def _answer_http(request: Request, error: Exception) -> Response:
@@ -190,8 +189,7 @@ def _answer_unexpected(request: Request, error: Exception) -> Response:
 HANDLERS: dict[type[Exception] | int, ExceptionHandler] = {
     DashboardError: _answer_dashboard_error,
     MeteringError: _answer_other_room,
-    OperationalError: _answer_database,
-    InternalError: _answer_database,
+    DBAPIError: _answer_database,
     HTTPException: _answer_http,
     Exception: _answer_unexpected,
 }

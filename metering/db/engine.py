@@ -1,17 +1,21 @@
 """Connections to PostgreSQL: as the service, which cannot change facts, or as the owner, which migrates."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
+from psycopg.errors import QueryCanceled
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from metering.core.errors import MeteringError
 from metering.db.deadlines import SERVER_TCP_OPTIONS, TCP_OPTIONS, connect_with_deadlines
 from metering.db.failures import lost_node, why_unreachable
+
+log = logging.getLogger(__name__)
 
 SERVICE_ROLE = "metering_service"
 READER_ROLE = "metering_reader"
@@ -39,6 +43,10 @@ class DatabaseUnavailableError(MeteringError):
     """PostgreSQL cannot be reached; nothing was written."""
 
 
+class QueryTimeoutError(MeteringError):
+    """The database took too long to answer this request; a narrower one may succeed."""
+
+
 class UnsafeDatabaseError(MeteringError):
     """The server can lose commits, or the role can change facts; the service refuses to run."""
 
@@ -57,6 +65,17 @@ def will_pass(error: Exception) -> bool:
     if lost_node(cause) is not None:
         return True
     return isinstance(cause, psycopg.OperationalError) and (not cause.sqlstate or cause.sqlstate[:2] in _PASSING)
+
+
+def request_failure(error: DBAPIError) -> QueryTimeoutError | DatabaseUnavailableError | None:
+    """What to answer when a statement of a request failed; None for one that would fail again. Logs the second."""
+    if isinstance(error.orig, QueryCanceled):
+        # By the time limit, or because the client has left.
+        return QueryTimeoutError("ask for less: a shorter range, or a single customer")
+    if isinstance(error, OperationalError) or will_pass(error):
+        log.error("PostgreSQL failed during a request", extra={"error": str(error.orig).strip()})
+        return DatabaseUnavailableError("PostgreSQL failed during the request")
+    return None
 
 
 def service_engine(

@@ -1,15 +1,13 @@
 """A connection to PostgreSQL that breaks while a request's key is looked up: the answer says to try again."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, event
 
 from metering.access.scopes import Role
 from tests.database import Database
+from tests.lost_connections import breaking
 from tests.running_api import Api
 
 REQUESTS = [
@@ -20,27 +18,6 @@ REQUESTS = [
     ("GET", "/v1/exports/charges.csv?period=2026-10", None),
     ("PUT", "/v1/customers/acme", {"name": "Acme"}),
 ]
-
-
-@contextmanager
-def breaking(database: Database, *, statements: str) -> Iterator[list[int]]:
-    """Until the block ends, PostgreSQL ends each session that would run such a statement: their processes."""
-    ended: list[int] = []
-
-    def end(connection: Connection, *executed: Any) -> None:
-        if statements in executed[1]:
-            raw = connection.connection.driver_connection
-            assert isinstance(raw, psycopg.Connection)
-            ended.append(raw.info.backend_pid)
-            with psycopg.connect(database.url) as owner:
-                # Citus has another function of this name.
-                owner.execute("SELECT pg_terminate_backend(%s::integer, 5000::bigint)", [raw.info.backend_pid])
-
-    event.listen(Engine, "before_cursor_execute", end)
-    try:
-        yield ended
-    finally:
-        event.remove(Engine, "before_cursor_execute", end)
 
 
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=lambda value: str(value)[:30])
