@@ -1,14 +1,15 @@
-"""Many rows at once: COPY within a transaction, and rows as one JSON parameter."""
+"""Many rows at once: COPY in and out within a transaction, and rows as one JSON parameter."""
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
 import psycopg
-from sqlalchemy import Connection
+from sqlalchemy import Connection, TextClause
 
-from metering.db.together import errors_of_sqlalchemy
+from metering.db.together import compiled, errors_of_sqlalchemy
 
 _encode = msgspec.json.Encoder().encode
 
@@ -33,6 +34,28 @@ def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, 
     ):
         for row in rows:
             copy.write_row(row)
+
+
+def copied_lines(
+    connection: Connection, query: TextClause, parameters: Mapping[str, Any], *, size: int
+) -> Generator[list[bytes]]:
+    """The rows of a query as lines of CSV without line ends, in batches of `size`; read while iterating.
+
+    Until all are read or it is closed, the connection runs nothing else. NULL is nothing, an empty text is `""`.
+
+    Raises:
+        DBAPIError: as for any other statement.
+    """
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    statement = f"COPY ({compiled(query, connection.dialect)}) TO STDOUT (FORMAT csv)"
+    with (
+        errors_of_sqlalchemy(connection, statement),
+        raw.cursor() as cursor,
+        cursor.copy(statement.encode(), parameters) as copy,
+    ):
+        while lines := [bytes(line[:-1]) for line in islice(copy, size)]:
+            yield lines
 
 
 def json_rows(rows: Iterable[Any]) -> str:

@@ -71,7 +71,7 @@ def run_together(connection: Connection, *statements: Statement) -> list[Sequenc
             with raw.pipeline():
                 for statement, parameters in statements:
                     cursors.append(raw.cursor(row_factory=namedtuple_row))
-                    cursors[-1].execute(_sql(statement, connection.dialect).encode(), parameters)
+                    cursors[-1].execute(compiled(statement, connection.dialect).encode(), parameters)
             return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
     finally:
         for cursor in cursors:
@@ -90,6 +90,6 @@ def errors_of_sqlalchemy(connection: Connection, statement: str) -> Iterator[Non
 
 
 @lru_cache(maxsize=256)
-def _sql(statement: TextClause, dialect: Dialect) -> str:
-    """The statement as psycopg takes it."""
+def compiled(statement: TextClause, dialect: Dialect) -> str:
+    """The statement as psycopg takes it, with named parameters."""
     return str(statement.compile(dialect=dialect))

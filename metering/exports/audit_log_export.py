@@ -12,6 +12,7 @@ from metering.access.queries import AuditLogFilter, LoggedAction, iterate_audit_
 from metering.db.snapshots import read_transaction
 from metering.exports.columns import Column, ExportFile, Kind, Row
 from metering.exports.csv_file import CsvFile
+from metering.exports.csv_lines import rendered
 from metering.exports.export_month import ExportFormat
 from metering.exports.parquet_file import ParquetFile
 
@@ -43,7 +44,7 @@ def export_audit_log(
         yield file.head()
         rows = map(_row, iterate_audit_log(connection, where=where))
         while batch := list(islice(rows, _ROWS_AT_ONCE)):
-            yield file.rows(batch)
+            yield file.lines(rendered(batch, COLUMNS))
         yield file.end()
 
 

@@ -10,6 +10,9 @@ from metering.events.usage import TIMED_COUNTERS
 
 # One row of an export, in the order of its columns.
 Row = tuple[Any, ...]
+# Decimals of amounts in cents, and in dollars, which have two more.
+CENTS_SCALE = 20
+USD_SCALE = CENTS_SCALE + 2
 
 
 class Kind(StrEnum):
@@ -55,12 +58,17 @@ class UnrepresentableError(MeteringError):
 
 
 class ExportFile(Protocol):
-    """A file that is being written. The bytes that its methods return, in order, are the file."""
+    """A file that is being written. The bytes that its methods return, in order, are the file.
+
+    Rows come as lines of CSV without their line ends, as PostgreSQL's COPY writes them: NULL is nothing and an
+    empty text is `""`, numbers have no needless zeros, times are ISO 8601 in UTC, and booleans are `true` and
+    `false`.
+    """
 
     def head(self) -> bytes:
         """The bytes before the first row."""
 
-    def rows(self, rows: Sequence[Row]) -> bytes:
+    def lines(self, lines: Sequence[bytes]) -> bytes:
         """The bytes of these rows; a format may hold rows back until it has more.
 
         Raises:

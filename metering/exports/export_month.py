@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,18 +17,21 @@ from metering.customers.store import require_customer
 from metering.db.engine import DatabaseUnavailableError, cancel_statement
 from metering.db.failures import why_failed
 from metering.db.snapshots import read_transaction
-from metering.exports.charges_export import CHARGE_COLUMNS, charge_rows
-from metering.exports.columns import ExportFile, Row
+from metering.exports.charge_columns import CHARGE_COLUMNS
+from metering.exports.charges_export import charge_rows
+from metering.exports.columns import ExportFile
 from metering.exports.csv_file import CsvFile
 from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.exports.focus_export import focus_rows
-from metering.exports.lines_export import LINE_COLUMNS, line_rows
+from metering.exports.line_columns import LINE_COLUMNS
+from metering.exports.lines_export import line_rows
 from metering.exports.parquet_file import ParquetFile
 from metering.exports.queries.months import ExportMonth, count_entries, iterate_months, limit_export
 
 # The most customers, and about the most entries, that one query reads. A query sorts its rows before it returns
 # the first, so larger batches delay the download; but smaller batches read the same database pages more often.
 _CUSTOMERS, _ENTRIES = 10_000, 500_000
+_LONGEST = timedelta(hours=6)
 
 
 class ExportStoppedError(MeteringError):
@@ -114,10 +118,13 @@ class MonthExport:
         request: ExportRequest,
         issuer: str,
         now: datetime,
-        timeout: timedelta | None = None,
+        timeout: timedelta = _LONGEST,
         on_progress: Callable[[ExportProgress], None] | None = None,
     ) -> None:
-        """`issuer` is the company that sells and bills. The database cancels queries longer than `timeout`."""
+        """`issuer` is the company that sells and bills.
+
+        The database cancels a query after `timeout`, in which the file's reader also has to take its rows.
+        """
         self._engine = engine
         self._request = request
         self._issuer = issuer
@@ -187,16 +194,17 @@ class MonthExport:
         done = 0
         for months in _batches(iterate_months(connection, period=period, customer_id=customer_id)):
             entries, begin = sum(month.entry_count for month in months), self.rows
-            for rows in self._rows_of(connection, months):
-                self.rows += len(rows)
-                yield file.rows(rows)
-                if report:
-                    report(ExportProgress(self.rows, done + min(self.rows - begin, entries), total))
+            with closing(self._lines_of(connection, months)) as found:
+                for lines in found:
+                    self.rows += len(lines)
+                    yield file.lines(lines)
+                    if report:
+                        report(ExportProgress(self.rows, done + min(self.rows - begin, entries), total))
             done += entries
         if report:
             report(ExportProgress(self.rows, total, total))
 
-    def _rows_of(self, connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Row]]:
+    def _lines_of(self, connection: Connection, months: Sequence[ExportMonth]) -> Generator[Sequence[bytes]]:
         match self._request.kind:
             case ExportKind.CHARGES:
                 return charge_rows(connection, months)

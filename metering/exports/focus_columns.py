@@ -5,10 +5,8 @@ As the specification requires, columns for things not sold here are left out: co
 reservations, regions, resources, sub accounts, other currencies.
 """
 
-from metering.exports.columns import Column, Kind
+from metering.exports.columns import USD_SCALE, Column, Kind
 
-# Dollars need two more decimals than cents.
-USD_SCALE = 22
 PRICE_SCALE = 18
 # Seconds have three decimals.
 CONSUMED_SCALE = 3

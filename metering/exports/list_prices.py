@@ -1,18 +1,16 @@
 """List prices after a discount of 100 %: the billed rate is 0, so the rate is looked up in the rate card again."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 
 import msgspec
-from sqlalchemy import Connection
 
 from metering.core.money import EXACT
 from metering.events.usage import Usage, UsageKind
 from metering.exports.queries.usage import UsageSum
+from metering.prices.rates import RateCard
 from metering.prices.rating import rates_of_card
-from metering.prices.store.cards import find_rate_card
 
 _RATED_BY = UsageSum._fields.index("rated_by")
 
@@ -29,19 +27,18 @@ _decode = msgspec.json.Decoder(RatedBy).decode
 
 
 def with_list_prices(
-    connection: Connection, batches: Iterable[Sequence[UsageSum]]
+    cards: Mapping[str, RateCard], batches: Iterable[Sequence[UsageSum]]
 ) -> Iterator[Sequence[UsageSum]]:
-    """The rows, with the list price where the discount is 100 %.
+    """The rows, with the list price where the discount is 100 %; `cards` are the cards of those rows, by id.
 
     Those rows come one for each stream, and leave summed by list price.
     """
-    find_card = cache(lambda rate_card_id: find_rate_card(connection, rate_card_id=rate_card_id))
 
     def list_price(row: UsageSum) -> Decimal:
         assert row.kind is not None
         assert row.usd_per_million is not None
         assert row.rated_by is not None
-        by, card = _decode(row.rated_by), find_card(row.rate_card_id)
+        by, card = _decode(row.rated_by), cards.get(row.rate_card_id or "")
         rates = rates_of_card(usage=by.usage, card=card, service_tier=by.service_tier, at=by.at) if card else {}
         rate = rates.get(UsageKind(row.kind))
         return rate.usd if rate else row.usd_per_million

@@ -3,17 +3,17 @@
 An export whose rows do not sum to the billed amounts ends with an error before its file is complete.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Protocol
 
 from metering.core.errors import MeteringError
 from metering.core.money import EXACT, ZERO
-from metering.exports.columns import Row
+from metering.exports.columns import Column, Row
+from metering.exports.csv_lines import rendered
 from metering.exports.queries.months import ExportMonth
 from metering.months.invoice import LineKind, line_key_of
 
@@ -31,21 +31,8 @@ class Sum:
     expected: Callable[[ExportMonth], Decimal | None]
 
 
-class RowsOfMonth(Protocol):
-    """Makes the export's rows of one month."""
-
-    def row(self, found: Any) -> Row:
-        """The export's row for a row of the query."""
-
-    def closing(self) -> Sequence[Row]:
-        """The last rows of the month, which are derived from its invoice."""
-
-
 # The remainder has no line on its invoice: the next invoice carries it in.
 REMAINDER = "remainder"
-CENTS_SCALE = 20
-# Dollars have two decimals more than cents.
-USD_SCALE = CENTS_SCALE + 2
 _month_number = itemgetter(0)
 
 
@@ -73,27 +60,33 @@ def usd(cents: Decimal) -> Decimal:
     return EXACT.scaleb(cents, -2)
 
 
-def month_rows(
+def month_lines(
     months: Sequence[ExportMonth],
-    batches: Iterable[Sequence[Any]],
-    make: Callable[[ExportMonth], RowsOfMonth],
+    batches: Iterable[Sequence[bytes]],
     *,
+    columns: Sequence[Column],
     sums: Sequence[Sum],
-) -> Iterator[list[Row]]:
-    """The rows of a query as rows of the export, in batches of about the same size.
+    last_rows: Callable[[int], Sequence[Row]] = lambda _: (),
+) -> Generator[list[bytes]]:
+    """The lines of a query, with the `last_rows` of each month behind its own, in batches of about the same size.
 
-    The query's rows start with the number of their month in `months`, and are in that order.
+    The query's lines begin with the number of their month in `months`, which they are in order of, and with the
+    amounts that `sums` lists; both are taken off.
 
     Raises:
         UnequalExportError: names the customer, the column and both sums.
     """
-    open_months = _Months(months, make, sums)
+    open_months = _Months(months, columns=columns, sums=sums, last_rows=last_rows)
     for batch in batches:
-        rows: list[Row] = []
-        for number, found in groupby(batch, _month_number):
-            rows += open_months.close_before(number)
-            rows += open_months.add(found)
-        yield rows
+        lines: list[bytes] = []
+        parts = (line.split(b",", 1 + len(sums)) for line in batch)
+        for number, found in groupby(parts, _month_number):
+            lines += open_months.close_before(int(number))
+            of_month = list(found)
+            for place in range(len(sums)):
+                open_months.count(place, [Decimal(part[1 + place].decode()) for part in of_month])
+            lines += [part[-1] for part in of_month]
+        yield lines
     yield open_months.close_before(len(months))
 
 
@@ -101,44 +94,42 @@ class _Months:
     """The months whose rows are not complete yet; the first one's rows are being summed."""
 
     def __init__(
-        self, months: Sequence[ExportMonth], make: Callable[[ExportMonth], RowsOfMonth], sums: Sequence[Sum]
+        self,
+        months: Sequence[ExportMonth],
+        *,
+        columns: Sequence[Column],
+        sums: Sequence[Sum],
+        last_rows: Callable[[int], Sequence[Row]],
     ) -> None:
         self._months = months
-        self._make = make
+        self._last_rows = last_rows
+        self._columns = columns
         self._sums = sums
         self._number = 0
-        self._begin()
+        self._totals = [ZERO for _ in sums]
 
-    def add(self, found: Iterable[Any]) -> list[Row]:
-        """More rows of the current month."""
-        row = self._maker.row
-        rows = [row(each) for each in found]
-        self._count(rows)
-        return rows
+    def count(self, place: int, amounts: Iterable[Decimal]) -> None:
+        """Add amounts of the current month to the sum at this place."""
+        total = self._totals[place]
+        for amount in amounts:
+            total = EXACT.add(total, amount)
+        self._totals[place] = total
 
-    def close_before(self, number: int) -> list[Row]:
+    def add(self, rows: Sequence[Row]) -> list[bytes]:
+        """More rows of the current month, as lines."""
+        for place, each in enumerate(self._sums):
+            self.count(place, [row[each.column] for row in rows])
+        return rendered(rows, self._columns)
+
+    def close_before(self, number: int) -> list[bytes]:
         """The last rows of the months before this number, after checking their sums."""
-        rows: list[Row] = []
+        lines: list[bytes] = []
         while self._number < number:
-            closing = list(self._maker.closing())
-            self._count(closing)
+            lines += self.add(self._last_rows(self._number))
             self._check()
-            rows += closing
             self._number += 1
-            self._begin()
-        return rows
-
-    def _begin(self) -> None:
-        self._totals = [ZERO for _ in self._sums]
-        if self._number < len(self._months):
-            self._maker = self._make(self._months[self._number])
-
-    def _count(self, rows: Sequence[Row]) -> None:
-        for number, each in enumerate(self._sums):
-            total, column = self._totals[number], each.column
-            for row in rows:
-                total = EXACT.add(total, row[column])
-            self._totals[number] = total
+            self._totals = [ZERO for _ in self._sums]
+        return lines
 
     def _check(self) -> None:
         month = self._months[self._number]

@@ -6,22 +6,24 @@ never rounded.
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from io import RawIOBase
+from io import BytesIO, RawIOBase
 from typing import Any
 
 import pyarrow
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
-from metering.exports.columns import Column, Kind, Row, UnrepresentableError
+from metering.exports.columns import Column, Kind, UnrepresentableError
+from metering.exports.csv_lines import parsed
 
 ROW_GROUP = 50_000
+_READ_TOGETHER = 5_000
 PRECISION = 38
 
 
 class ParquetFile:
     """A Parquet file that is being written; it holds at most one row group in memory.
 
-    A row group has ROW_GROUP rows, plus the rest of the batch that completed it.
+    A row group has ROW_GROUP rows, plus the rest of the lines that completed it.
     """
 
     def __init__(self, columns: Sequence[Column], *, facts: Mapping[str, str]) -> None:
@@ -36,41 +38,64 @@ class ParquetFile:
             compression="zstd",
             use_dictionary=[column.name for column in columns if not column.distinct],
         )
+        types = {field.name: field.type for field in self._schema}
+        self._converting = csv.ConvertOptions(column_types=types, **_CONVERSION)
+        self._lines: list[bytes] = []
         self._waiting: list[Any] = []
 
     def head(self) -> bytes:
         """The format's magic number."""
         return self._out.take()
 
-    def rows(self, rows: Sequence[Row]) -> bytes:
+    def lines(self, lines: Sequence[bytes]) -> bytes:
         """The row groups that these rows complete.
 
         Raises:
             UnrepresentableError: a number has more digits than its column holds.
         """
-        if rows:
-            # Arrow's form takes a tenth of the memory.
-            self._waiting.append(self._batch(rows))
-        if sum(batch.num_rows for batch in self._waiting) >= ROW_GROUP:
+        self._lines += lines
+        if len(self._lines) >= _READ_TOGETHER:
+            self._read_lines()
+        if sum(table.num_rows for table in self._waiting) >= ROW_GROUP:
             self._write_group()
         return self._out.take()
 
     def end(self) -> bytes:
         """The last row group and the footer; a file without its footer cannot be read."""
+        self._read_lines()
         if self._waiting:
             self._write_group()
         self._writer.close()
         return self._out.take()
 
-    def _batch(self, rows: Sequence[Row]) -> Any:
-        arrays = [
-            _array(values, column, field.type)
-            for values, column, field in zip(zip(*rows, strict=True), self._columns, self._schema, strict=True)
-        ]
-        return pyarrow.RecordBatch.from_arrays(arrays, schema=self._schema)
+    def _read_lines(self) -> None:
+        """Take the lines into Arrow's form, which takes a tenth of their memory."""
+        if not self._lines:
+            return
+        text = b"\n".join([*self._lines, b""])
+        self._lines.clear()
+        # One block: a row must not be cut.
+        reading = csv.ReadOptions(column_names=self._schema.names, use_threads=False, block_size=len(text))
+        try:
+            found = csv.read_csv(BytesIO(text), reading, _PARSING, self._converting)
+            # The reader itself takes numbers that have a digit more than their type.
+            found.validate(full=True)
+        except pyarrow.ArrowInvalid as error:
+            self._refuse_numbers(text)
+            raise error
+        self._waiting.append(found)
+
+    def _refuse_numbers(self, text: bytes) -> None:
+        """Raise what is to be said of the first number that does not fit."""
+        for row in parsed(text.decode()):
+            for cell, column, field in zip(row, self._columns, self._schema, strict=True):
+                if cell and column.kind in _NUMBERS and not _fits(Decimal(cell), field.type):
+                    raise UnrepresentableError(
+                        f"{column.name}: {cell} does not fit {_room(column)}; export CSV instead"
+                    )
 
     def _write_group(self) -> None:
-        group = pyarrow.Table.from_batches(self._waiting)
+        group = pyarrow.concat_tables(self._waiting)
         self._writer.write_table(group, row_group_size=group.num_rows)
         self._waiting.clear()
 
@@ -99,33 +124,37 @@ class _Outbox(RawIOBase):
         return taken
 
 
+def _room(column: Column) -> str:
+    if column.kind is Kind.COUNT:
+        return "an integer of 64 bits"
+    digits = f"{PRECISION - column.scale} digits before the point and {column.scale} after it"
+    return f"a Parquet decimal of {digits}"
+
+
 def _arrow_type(column: Column) -> Any:
     if column.kind is Kind.NUMBER:
         return pyarrow.decimal128(PRECISION, column.scale)
     return _TYPES[column.kind]
 
 
-def _array(values: Sequence[Any], column: Column, kind: Any) -> Any:
+def _fits(number: Decimal, kind: Any) -> bool:
     try:
-        return pyarrow.array(values, kind)
-    except (pyarrow.ArrowInvalid, OverflowError) as error:
-        if column.kind not in (Kind.NUMBER, Kind.COUNT):
-            raise
-        culprit = next(value for value in values if not _fits(value, kind))
-        digits = f"{PRECISION - column.scale} digits before the point and {column.scale} after it"
-        raise UnrepresentableError(
-            f"{column.name}: {Decimal(culprit):f} does not fit a Parquet decimal of {digits}; export CSV instead"
-        ) from error
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    try:
-        pyarrow.array([value], kind)
+        pyarrow.array([number if pyarrow.types.is_decimal(kind) else int(number)], kind)
     except (pyarrow.ArrowInvalid, OverflowError):
         return False
     return True
 
 
+_NUMBERS = (Kind.NUMBER, Kind.COUNT)
+_PARSING = csv.ParseOptions(newlines_in_values=True)
+# What is not quoted and empty is NULL.
+_CONVERSION: Mapping[str, Any] = {
+    "strings_can_be_null": True,
+    "quoted_strings_can_be_null": False,
+    "null_values": [""],
+    "true_values": ["true"],
+    "false_values": ["false"],
+}
 _TYPES = {
     Kind.TEXT: pyarrow.string(),
     Kind.COUNT: pyarrow.int64(),

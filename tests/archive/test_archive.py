@@ -20,7 +20,7 @@ from metering.corrections.rerate import rerate
 from metering.customers.store import CustomerDetails
 from metering.db.engine import transaction
 from metering.events.events import UsageSource
-from metering.exports.queries.charges import iterate_entries
+from metering.exports.queries.charges import copy_entries
 from metering.exports.queries.months import iterate_months
 from metering.ledger.queries.charges import BillFilter
 from metering.ledger.queries.streams import get_stream
@@ -153,7 +153,7 @@ def test_exports_of_an_archived_month_are_those_of_before(archives: Archives) ->
 def _export(archives: Archives) -> list[object]:
     with transaction(archives.books.service.engine) as connection:
         months = list(iterate_months(connection, period=BillingPeriod.parse("2026-09"), customer_id=None))
-        return [tuple(row) for batch in iterate_entries(connection, months) for row in batch]
+        return [line for batch in copy_entries(connection, months) for line in batch]
 
 
 def test_a_stream_that_is_asked_for_says_where_its_facts_are(archives: Archives) -> None:

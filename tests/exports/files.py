@@ -22,7 +22,7 @@ def export(
     period: str = "2026-11",
     *,
     customer_id: str | None = None,
-    within: timedelta | None = None,
+    within: timedelta = timedelta(minutes=5),
 ) -> MonthExport:
     """An export that has not begun."""
     request = ExportRequest(

@@ -119,8 +119,8 @@ def play(database: Database, service: Service) -> Scene:
     scene.end_again("s2", 90_000, NIGHT + timedelta(hours=10), booked=november)
     scene.use("other", NIGHT, booked=november, customer_id="plain")
     scene.customer("=1+1", name="+2")
-    scene.price("=upstream", "@model", "3")
-    hostile = {"provider": "=upstream", "model": "@model", "api_key_id": "-key", "service_tier": "\tx"}
+    scene.price("=up/stream", "@100%/model%2F", "3")
+    hostile = {"provider": "=up/stream", "model": "@100%/model%2F", "api_key_id": "-key", "service_tier": "\tx"}
     scene.use("+s", NIGHT, booked=november, customer_id="=1+1", **hostile)
     scene.by_hand(ManualKind.CREDIT, "-12.25", now=november)
     assert scene.close("2026-11", force_reason="for the test") == {}

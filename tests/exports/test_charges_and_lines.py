@@ -204,7 +204,7 @@ def as_text(value: Any, column: Column) -> str:
         case bool(), _:
             return str(value).lower()
         case datetime(), _:
-            return re.sub(r"(\.\d+)?\+00:00$", r"\1Z", value.isoformat())
+            return re.sub(r"(\.\d*?)0+Z$", r"\1Z", value.isoformat().replace("+00:00", "Z"))
         case Decimal(), _:
             return f"{value.normalize():f}"
         case _, Kind.TEXT:

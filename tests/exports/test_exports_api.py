@@ -24,7 +24,7 @@ from tests.waiting import eventually
 HELD = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
-      AND backend_type = 'client backend' AND query LIKE 'FETCH%'
+      AND backend_type = 'client backend' AND query LIKE 'COPY%'
 """
 
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import pyarrow
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from metering.exports.columns import Column, Kind, UnrepresentableError
 from metering.exports.csv_file import CsvFile
+from metering.exports.csv_lines import rendered
 from metering.exports.parquet_file import ROW_GROUP, ParquetFile
 
 COLUMNS = (
@@ -34,7 +37,7 @@ def row(**values: Any) -> tuple[Any, ...]:
 
 def csv_of(rows: Sequence[tuple[Any, ...]]) -> str:
     file = CsvFile(COLUMNS)
-    return (file.head() + file.rows(rows) + file.end()).decode()
+    return (file.head() + file.lines(rendered(rows, COLUMNS)) + file.end()).decode()
 
 
 def cells(rows: Sequence[tuple[Any, ...]], name: str) -> list[str]:
@@ -44,7 +47,7 @@ def cells(rows: Sequence[tuple[Any, ...]], name: str) -> list[str]:
 def parquet_of(rows: Sequence[tuple[Any, ...]]) -> bytes:
     file = ParquetFile(COLUMNS, facts={"metering.period": "2026-11"})
     parts = [file.head()]
-    parts += [file.rows(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+    parts += [file.lines(rendered(rows[start : start + BATCH], COLUMNS)) for start in range(0, len(rows), BATCH)]
     return b"".join([*parts, file.end()])
 
 
@@ -83,7 +86,7 @@ def test_decimals_are_plain_digits_all_of_them(amount: str, text: str) -> None:
 
 def test_moments_are_utc_and_booleans_words() -> None:
     rows = [row(at=AT, flag=True), row(at=AT.replace(microsecond=0), flag=False), NOTHING]
-    assert cells(rows, "at") == ["2026-11-23T15:00:00.123000Z", "2026-11-23T15:00:00Z", ""]
+    assert cells(rows, "at") == ["2026-11-23T15:00:00.123Z", "2026-11-23T15:00:00Z", ""]
     assert cells(rows, "flag") == ["true", "false", ""]
 
 
@@ -113,6 +116,15 @@ def test_parquet_has_exact_types_and_compressed_row_groups_of_bounded_size() -> 
     assert file.read().column("count").to_pylist() == list(range(len(rows)))
 
 
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.none(), min_size=1)
+)
+@example(["", None, '"', ",", "\r\n", "\n", "NULL", "null", "\\N"])
+def test_parquet_holds_every_text(texts: list[str | None]) -> None:
+    found = parquet.read_table(BytesIO(parquet_of([row(name=text, tags=text) for text in texts]))).to_pylist()
+    assert [(each["name"], each["tags"]) for each in found] == [(text, text) for text in texts]
+
+
 def test_parquet_holds_texts_as_they_are_and_nothing_as_null() -> None:
     found = parquet.read_table(BytesIO(parquet_of([row(name="=1+1"), NOTHING]))).to_pylist()
     assert [each["name"] for each in found] == ["=1+1", None]
@@ -131,6 +143,19 @@ def test_parquet_refuses_what_it_would_have_to_round(amount: str) -> None:
         parquet_of([row(cents=Decimal("0.5")), row(cents=Decimal(amount))])
 
 
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**22), max_value=10**22, places=20))
+@example(Decimal("1701411834604692317.31687303715884105727"))
+@example(Decimal("-1701411834604692317.31687303715884105728"))
+@example(Decimal("3402823669209384634.63374607431768211456"))
+def test_parquet_holds_every_decimal_exactly_or_refuses_it(amount: Decimal) -> None:
+    if abs(amount) < 10**18:
+        (found,) = parquet.read_table(BytesIO(parquet_of([row(cents=amount)]))).to_pylist()
+        assert found["cents"] == amount
+    else:
+        with pytest.raises(UnrepresentableError):
+            parquet_of([row(cents=amount)])
+
+
 def test_parquet_refuses_a_count_that_no_integer_holds() -> None:
     with pytest.raises(UnrepresentableError, match="count: 9223372036854775808"):
         parquet_of([row(count=2**63)])
@@ -142,4 +167,4 @@ def test_a_moment_of_another_zone_is_the_same_moment() -> None:
         parquet.read_table(BytesIO(parquet_of([row(at=there)]))).column("at").cast(pyarrow.int64()).to_pylist()
     )
     assert found == int(AT.timestamp() * 1_000_000)
-    assert cells([row(at=there)], "at") == ["2026-11-23T15:00:00.123000Z"]
+    assert cells([row(at=there)], "at") == ["2026-11-23T15:00:00.123Z"]

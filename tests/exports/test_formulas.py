@@ -18,6 +18,7 @@ from metering.dashboard.tables import Kind as PageKind
 from metering.dashboard.tables import Table, table_csv
 from metering.exports.columns import Column, Kind
 from metering.exports.csv_file import CsvFile, defused, defused_json
+from metering.exports.csv_lines import rendered
 
 PAGE = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
 # What a spreadsheet may drop in front of a formula, and what begins one.
@@ -79,7 +80,7 @@ def file_of(*texts: str) -> str:
     """A file in which the texts are in every place that takes text, beside a negative amount."""
     rows = [(text, Decimal("-5.25"), AT, json.dumps({text: text}, ensure_ascii=False), text) for text in texts]
     file = CsvFile(COLUMNS)
-    return (file.head() + file.rows(rows) + file.end()).decode()
+    return (file.head() + file.lines(rendered(rows, COLUMNS)) + file.end()).decode()
 
 
 def cells(content: str, separator: str) -> list[str]:
@@ -115,6 +116,17 @@ def test_no_cell_is_a_formula_in_any_file(texts: list[str]) -> None:
     content = file_of(*texts)
     for separator in (",", ";", "\t"):
         assert formulas(content, separator) == []
+
+
+@given(st.lists(TEXT, min_size=1, max_size=4))
+@example(["\thello"])
+@example([" \n"])
+@example(["a", "\u00a0-1"])
+def test_rows_that_are_not_rewritten_would_be_rewritten_the_same(texts: list[str]) -> None:
+    content = file_of(*texts)
+    rows = list(csv.reader(StringIO(content, newline=""), strict=True))[1:]
+    assert [(line[0], line[4]) for line in rows] == [(defused(text), defused(text)) for text in texts]
+    assert [json.loads(line[3]) for line in rows] == [{text: text} for text in texts]
 
 
 @given(TEXT)

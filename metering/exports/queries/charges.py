@@ -1,14 +1,17 @@
-"""The entries of months, one row each: charges, adjustments and manual adjustments.
+"""The entries of months as lines of CSV, one each: charges, adjustments and manual adjustments.
 
-Rows are tuples in the order of ENTRY_COLUMNS, by month, and within a month charges first.
+They are by month, and within a month charges come first.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
 
 from sqlalchemy import Connection, text
 
+from metering.db.rows import copied_lines
 from metering.events.usage import COUNTERS
+from metering.exports.charge_columns import CHARGE_COLUMNS
+from metering.exports.columns import Kind
+from metering.exports.queries.copied import as_copied
 from metering.exports.queries.months import (
     ADJUSTMENTS_OF_MONTHS,
     CHARGES_OF_MONTHS,
@@ -16,53 +19,12 @@ from metering.exports.queries.months import (
     ExportMonth,
     month_parameters,
 )
-from metering.months.queries.entries import LINE_KIND, LINE_MONTH
+from metering.months.queries.entries import LINE_KEY
 
-_CHUNK = 1_000
+_LINES = 1_000
 
-# `n` is the number of the month; line_… belong to the invoice line that includes the entry.
-ENTRY_COLUMNS = (
-    "n",
-    "line_kind",
-    "line_month",
-    "line_provider",
-    "line_model",
-    "row_kind",
-    "charge_id",
-    "stream_id",
-    "adjustment_id",
-    "revision",
-    "reason",
-    "booked_by",
-    "booked_at",
-    "started_at",
-    "ended_at",
-    "outcome",
-    "provider",
-    "model",
-    "response_model",
-    "rated_model",
-    "model_rule",
-    "service_tier",
-    "api_key_id",
-    *COUNTERS,
-    "usage_source",
-    "input_unknown",
-    "cancel_policy",
-    "cancel_policy_version",
-    "rate_card_id",
-    "markup_percent",
-    "retry_of",
-    "resolution",
-    "response_provider",
-    "price_source",
-    "upstream_usd_cents",
-    "flags",
-    "inlet",
-    "tags",
-    "lines",
-    "usd_cents",
-)
+# The columns of the export before they are texts; `n` is the number of the month. Dollars are derived from cents.
+ENTRY_COLUMNS = ("n", *(column.name for column in CHARGE_COLUMNS if column.name != "cost_usd"))
 _PLACE = {name: place for place, name in enumerate(ENTRY_COLUMNS)}
 _BILL = ENTRY_COLUMNS[_PLACE["started_at"] : _PLACE["tags"]]
 # The tags of the stream's start event, as merged by now, or as they were when the stream was archived.
@@ -108,34 +70,41 @@ def _change(name: str) -> str:
     return f"CASE WHEN {either} IS NOT NULL THEN coalesce(e.{name}, 0) - coalesce(before.{name}, 0) END"
 
 
-_LINE = f"SELECT m.n, {LINE_KIND}, {LINE_MONTH}, e.charged_provider, e.charged_model, e.kind"
+_OF_MONTH = "CAST(:period AS text), e.customer_id, m.customer_name, m.invoice_id, m.invoice_number"
 _CHARGES = f"""
-    {_LINE}, e.charge_id, e.stream_id, NULL, NULL::integer, NULL, NULL, e.booked_at,
-           {", ".join(_value("e", name) for name in _BILL)}, {TAGS}, CAST(e.lines AS text), e.usd_cents
+    SELECT m.n, e.kind, {_OF_MONTH}, {LINE_KEY}, e.charge_id, e.stream_id, NULL, NULL::integer, NULL, NULL,
+           e.booked_at, {", ".join(_value("e", name) for name in _BILL)}, {TAGS}, CAST(e.lines AS text),
+           e.usd_cents
     FROM {CHARGES_OF_MONTHS} {STREAM}
 """
 _ADJUSTMENTS = f"""
-    {_LINE}, e.charge_id, e.stream_id, e.entry_id, e.revision, e.reason, NULL, e.booked_at,
-           {", ".join(map(_change, _BILL))}, {TAGS_OF_ADJUSTMENT},
+    SELECT m.n, e.kind, {_OF_MONTH}, {LINE_KEY}, e.charge_id, e.stream_id, e.entry_id, e.revision, e.reason, NULL,
+           e.booked_at, {", ".join(map(_change, _BILL))}, {TAGS_OF_ADJUSTMENT},
            CASE WHEN NOT e.taken_back THEN CAST(e.lines AS text) END, e.usd_cents
     FROM {ADJUSTMENTS_OF_MONTHS} {BILL_BEFORE}
 """
+# A credit or correction has an invoice line of its own.
 _MANUAL = f"""
-    {_LINE}, c.charge_id, e.stream_id, e.entry_id, NULL, e.reason, e.booked_by, e.booked_at,
+    SELECT m.n, e.kind, {_OF_MONTH}, concat_ws('/', e.kind, e.entry_id), c.charge_id, e.stream_id, e.entry_id,
+           NULL, e.reason, e.booked_by, e.booked_at,
            {", ".join(f"c.{name}" if name in _OF_CHARGE else "NULL" for name in _BILL)}, {TAGS}, NULL, e.usd_cents
     FROM {MANUAL_OF_MONTHS} {CHARGE} {STREAM}
 """
+_DERIVED = {"cost_usd": "cost_usd_cents * 0.01"}
 _ENTRIES = text(
     f"""
-    SELECT * FROM ({_CHARGES} UNION ALL {_ADJUSTMENTS} UNION ALL {_MANUAL})
-        AS entries ({", ".join(ENTRY_COLUMNS)})
+    SELECT n, {as_copied("cost_usd_cents", Kind.NUMBER)},
+           {", ".join(as_copied(_DERIVED.get(each.name, each.name), each.kind) for each in CHARGE_COLUMNS)}
+    FROM ({_CHARGES} UNION ALL {_ADJUSTMENTS} UNION ALL {_MANUAL}) AS entries ({", ".join(ENTRY_COLUMNS)})
     ORDER BY n, adjustment_id IS NOT NULL, CASE WHEN adjustment_id IS NULL THEN ended_at ELSE booked_at END,
              stream_id COLLATE "C", adjustment_id COLLATE "C"
     """
-).execution_options(yield_per=_CHUNK)
+)
 
 
-def iterate_entries(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
-    """The entries of these months in batches of about a thousand rows, read while iterating."""
-    found = connection.execute(_ENTRIES, month_parameters(months))
-    yield from found.partitions(_CHUNK)
+def copy_entries(connection: Connection, months: Sequence[ExportMonth]) -> Generator[Sequence[bytes]]:
+    """The entries of these months in batches of about a thousand lines, read while iterating; close it.
+
+    A line has the number of its month and its cost in cents before the columns of the export.
+    """
+    return copied_lines(connection, _ENTRIES, month_parameters(months), size=_LINES)

@@ -12,8 +12,6 @@ from sqlalchemy import Connection, text
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.db.rows import json_rows
-from metering.events.usage import COUNTERS, TIMED_COUNTERS
-from metering.months.invoice import LineKind
 
 _CHUNK = 1_000
 _SET = text(
@@ -22,13 +20,16 @@ _SET = text(
 )
 
 
-def limit_export(connection: Connection, *, timeout: timedelta | None) -> None:
+def limit_export(connection: Connection, *, timeout: timedelta) -> None:
     """Set the memory and the time limits of an export's queries, for this transaction only."""
     # Sorting is most of the work, and JIT compilation takes longer than it saves.
-    settings = {"jit": "off", "work_mem": "64MB"}
-    if timeout is not None:
-        milliseconds = str(timeout // timedelta(milliseconds=1))
-        settings |= {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
+    milliseconds = str(timeout // timedelta(milliseconds=1))
+    settings = {
+        "jit": "off",
+        "work_mem": "64MB",
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+    }
     connection.execute(_SET, {"names": list(settings), "settings": list(settings.values())})
 
 
@@ -152,6 +153,10 @@ def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
             "customer_id": month.customer_id,
             "time_zone": month.time_zone.key,
             "starts_at": month.starts_at,
+            "ends_at": month.ends_at,
+            "customer_name": month.customer_name,
+            "invoice_id": month.invoice.invoice_id if month.invoice else None,
+            "invoice_number": month.invoice.number if month.invoice else None,
         }
         for n, month in enumerate(months)
     )
@@ -166,7 +171,10 @@ def month_parameters(months: Sequence[ExportMonth]) -> dict[str, object]:
 # conditions on the table repeat the join with parameters: PostgreSQL can then estimate the number of rows, and
 # reads them once in physical order instead of customer by customer.
 _OF_MONTHS = """
-    json_to_recordset(CAST(:months AS json)) AS m (n int, customer_id text, time_zone text, starts_at timestamptz)
+    json_to_recordset(CAST(:months AS json)) AS m (
+        n int, customer_id text, time_zone text, starts_at timestamptz, ends_at timestamptz, customer_name text,
+        invoice_id text, invoice_number text
+    )
     JOIN {table} {row} ON {row}.customer_id = m.customer_id
     AND {row}.customer_id = ANY(CAST(:customer_ids AS text[])) AND {row}.period = :period
 """
@@ -179,6 +187,7 @@ CHARGES_OF_MONTHS = _OF_MONTHS.format(
     )""",
     row="e",
 )
+INVOICES_OF_MONTHS = _OF_MONTHS.format(table="invoices", row="i")
 ADJUSTMENTS_OF_MONTHS = _OF_MONTHS.format(
     table="(SELECT *, adjustment_id AS entry_id, 'adjustment' AS kind FROM adjustments)", row="e"
 )
@@ -226,31 +235,3 @@ def _invoice(row: Any) -> ExportInvoice:
         carried_from=row.carried_from,
         stripe_number=row.stripe_number,
     )
-
-
-def _kind(counter: str) -> str:
-    return "numeric" if counter in TIMED_COUNTERS else "bigint"
-
-
-_COUNTERS = ", ".join(f"coalesce(CAST(l.usage ->> '{name}' AS {_kind(name)}), 0)" for name in COUNTERS)
-_LINES = text(
-    f"""
-    SELECT m.n, l.line_key, l.kind, l.provider, l.model, l.month, l.adjustment_id, l.reason, l.starts_at,
-           l.ends_at, l.stream_count, {_COUNTERS}, l.usd_cents, l.billed_cents, s.state, s.stripe_invoice_id,
-           s.stripe_number
-    FROM {_OF_MONTHS.format(table="invoices", row="i")}
-    JOIN invoice_lines l ON l.customer_id = i.customer_id AND l.invoice_id = i.invoice_id
-    LEFT JOIN invoice_pushes s ON s.customer_id = i.customer_id AND s.invoice_id = i.invoice_id
-    ORDER BY m.n, array_position(CAST(:line_kinds AS text[]), l.kind), l.usd_cents DESC, l.line_key COLLATE "C"
-    """
-).execution_options(yield_per=_CHUNK)
-
-
-def iterate_lines(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[Any]]:
-    """The lines of the invoices of these months, each starting with the number of its month.
-
-    An open month has none. `exports/lines_export.py` adds the invoice to each row, and names the columns.
-    """
-    parameters = {**month_parameters(months), "line_kinds": [kind.value for kind in LineKind]}
-    found = connection.execute(_LINES, parameters)
-    yield from found.partitions(_CHUNK)

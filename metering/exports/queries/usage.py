@@ -4,14 +4,18 @@ A charge contributes its lines. An adjustment contributes the lines of its new b
 before. Bills that were replaced within the month therefore cancel out, and the lines of the newest bills remain.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from metering.db.rows import copied_lines
 from metering.events.usage import COUNTERS
+from metering.exports.csv_lines import parsed
 from metering.exports.queries.charges import BILL_BEFORE, CHARGE, STREAM, TAGS, TAGS_OF_ADJUSTMENT
 from metering.exports.queries.months import (
     ADJUSTMENTS_OF_MONTHS,
@@ -136,11 +140,57 @@ _USAGE = text(
     FROM summed LEFT JOIN rate_cards k ON k.rate_card_id = summed.rate_card_id
     ORDER BY {_IN_ORDER}
     """
-).execution_options(yield_per=_CHUNK)
+)
+_FREE_CUSTOMERS = text(
+    """
+    SELECT DISTINCT customer_id FROM markups
+    WHERE percent = -100 AND customer_id = ANY(CAST(:customer_ids AS text[]))
+    """
+)
+_CARDS_OF_CUSTOMERS = text(
+    """
+    SELECT DISTINCT rate_card_id FROM entries
+    WHERE customer_id = ANY(CAST(:customer_ids AS text[])) AND rate_card_id IS NOT NULL
+    """
+)
 
 
-def iterate_usage(connection: Connection, months: Sequence[ExportMonth]) -> Iterator[Sequence[UsageSum]]:
-    """The sums of these months in batches of about a thousand, read while iterating."""
-    found = connection.execute(_USAGE, month_parameters(months))
-    for rows in found.partitions(_CHUNK):
-        yield [UsageSum._make(row) for row in rows]
+def cards_of_free_bills(connection: Connection, months: Sequence[ExportMonth]) -> list[str]:
+    """The rate cards of customers of these months who have, or had, a discount of 100 %."""
+    asked = {"customer_ids": [month.customer_id for month in months]}
+    free = connection.execute(_FREE_CUSTOMERS, asked).scalars().all()
+    if not free:
+        return []
+    return list(connection.execute(_CARDS_OF_CUSTOMERS, {"customer_ids": free}).scalars())
+
+
+def copy_usage(connection: Connection, months: Sequence[ExportMonth]) -> Generator[list[UsageSum]]:
+    """The sums of these months in batches of about a thousand, read while iterating; close it."""
+    with closing(copied_lines(connection, _USAGE, month_parameters(months), size=_CHUNK)) as found:
+        for lines in found:
+            yield [_read(cells) for cells in parsed(b"\n".join([*lines, b""]).decode())]
+
+
+def _read(cells: list[str]) -> UsageSum:
+    values: list[object] = [cell or None for cell in cells]
+    for place, read in _READ:
+        if cell := cells[place]:
+            values[place] = read(cell)
+    return UsageSum._make(values)
+
+
+# Values that many rows share are read once.
+_shared_decimal = lru_cache(maxsize=10_000)(Decimal)
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "n": int,
+    "day": lru_cache(maxsize=1_000)(date.fromisoformat),
+    "usd_per_million": _shared_decimal,
+    "markup_percent": _shared_decimal,
+    "retry": "t".__eq__,
+    "quantity": Decimal,
+    "usd_cents": Decimal,
+    "stream_count": int,
+    "corrects_stream": "t".__eq__,
+    "list_usd_per_million": _shared_decimal,
+}
+_READ = tuple((UsageSum._fields.index(name), read) for name, read in _READERS.items())
