@@ -1,4 +1,4 @@
-"""Keys of invoice lines in the charges export: SQL writes them as `line_key_of` does, whatever a model is called."""
+"""Keys of invoice lines in the charges export: SQL writes them as `line_key_of` does, for any name of a model."""
 
 from tests.exports.files import parquet_rows
 from tests.exports.scene import Scene

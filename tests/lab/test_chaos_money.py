@@ -94,6 +94,10 @@ def test_what_a_gateway_told_is_read_from_the_journal(books: Books) -> None:
         event("stream-start", "killed", **start),
         event("token-delivered", "killed", output_tokens=7),
         event("token-delivered", "killed", output_tokens=4),
+        event("stream-start", "failed", **start),
+        event("stream-end", "failed", outcome="failed"),
+        event("stream-start", "cancelled", **start),
+        event("stream-end", "cancelled", outcome="cancelled", usage={"input_tokens": 5}, usage_source="provider"),
     ]
     lines = "\n".join(json.dumps(event("stream-start", name, **start)) for name in ("line", "rejected"))
     with psycopg.connect(books.database.url) as connection:
@@ -106,7 +110,13 @@ def test_what_a_gateway_told_is_read_from_the_journal(books: Books) -> None:
         found = told_costs(connection, ingest_key_id="k")
         connection.rollback()
     cents = {key[1]: value * 10_000 for key, value in found.items()}
-    assert cents == {"whole": 10 * 5 + 3 * 25, "killed": 1_000 * 5 + 7 * 25, "line": 1_000 * 5}
+    assert cents == {
+        "whole": 10 * 5 + 3 * 25,
+        "killed": 1_000 * 5 + 7 * 25,
+        "line": 0,
+        "failed": 0,
+        "cancelled": 5 * 5,
+    }
 
 
 @pytest.mark.parametrize(

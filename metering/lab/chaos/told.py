@@ -39,10 +39,17 @@ def _events(body: bytes) -> Iterable[dict[str, Any]]:
 
 
 def _cost(events: Iterable[dict[str, Any]]) -> Fraction:
-    """The usage of the best end; without one, the input of the start and the most that was delivered."""
+    """The usage of the best end; without one, the input of the start and the most that was delivered.
+
+    A stream that did not complete, delivered nothing, and whose upstream reported nothing costs nothing.
+    """
     starts = [event["data"] for event in events if event["type"] == "stream-start"]
     counts = [event["data"]["output_tokens"] for event in events if event["type"] == "token-delivered"]
-    ends = [event["data"] for event in events if event["type"] == "stream-end" and event["data"].get("usage")]
-    usage = min(ends, key=lambda end: _RANKS.index(end.get("usage_source")))["usage"] if ends else {}
+    ends = [event["data"] for event in events if event["type"] == "stream-end"]
+    end = min(ends, key=lambda end: _RANKS.index(end.get("usage_source"))) if ends else {}
+    usage = end.get("usage") or {}
     given = usage.get("input_tokens", starts[0].get("input_tokens", 0))
-    return oracle.tokens_cost(starts[0]["model"], given, usage.get("output_tokens", max(counts, default=0)))
+    output = usage.get("output_tokens", max(counts, default=0))
+    if not output and end.get("outcome") != "completed" and end.get("usage_source") != "provider":
+        return Fraction(0)
+    return oracle.tokens_cost(starts[0]["model"], given, output)
