@@ -68,7 +68,7 @@ def month_lines(
     sums: Sequence[Sum],
     last_rows: Callable[[int], Sequence[Row]] = lambda _: (),
 ) -> Generator[list[bytes]]:
-    """The lines of a query, with the `last_rows` of each month behind its own, in batches of about the same size.
+    """The lines of a query, with the `last_rows` of each month behind its own, in batches of at most that size.
 
     The query's lines begin with the number of their month in `months`, which they are in order of, and with the
     amounts that `sums` lists; both are taken off.
@@ -81,7 +81,11 @@ def month_lines(
         lines: list[bytes] = []
         parts = (line.split(b",", 1 + len(sums)) for line in batch)
         for number, found in groupby(parts, _month_number):
-            lines += open_months.close_before(int(number))
+            if last := open_months.close_before(int(number)):
+                # Apart, because they have negative numbers, which make a CSV file look at every line.
+                yield lines
+                yield last
+                lines = []
             of_month = list(found)
             for place in range(len(sums)):
                 open_months.count(place, [Decimal(part[1 + place].decode()) for part in of_month])

@@ -91,13 +91,19 @@ _MANUAL = f"""
     FROM {MANUAL_OF_MONTHS} {CHARGE} {STREAM}
 """
 _DERIVED = {"cost_usd": "cost_usd_cents * 0.01"}
+# What rows are ordered by comes first: PostgreSQL would read it behind fifty columns in each comparison.
+_IN_ORDER = f"""
+    SELECT n AS of_month, adjustment_id IS NOT NULL AS is_change,
+           CASE WHEN adjustment_id IS NULL THEN ended_at ELSE booked_at END AS at,
+           stream_id COLLATE "C" AS of_stream, adjustment_id COLLATE "C" AS of_adjustment, entries.*
+    FROM ({_CHARGES} UNION ALL {_ADJUSTMENTS} UNION ALL {_MANUAL}) AS entries ({", ".join(ENTRY_COLUMNS)})
+    ORDER BY 1, 2, 3, 4, 5
+"""
 _ENTRIES = text(
     f"""
     SELECT n, {as_copied("cost_usd_cents", Kind.NUMBER)},
            {", ".join(as_copied(_DERIVED.get(each.name, each.name), each.kind) for each in CHARGE_COLUMNS)}
-    FROM ({_CHARGES} UNION ALL {_ADJUSTMENTS} UNION ALL {_MANUAL}) AS entries ({", ".join(ENTRY_COLUMNS)})
-    ORDER BY n, adjustment_id IS NOT NULL, CASE WHEN adjustment_id IS NULL THEN ended_at ELSE booked_at END,
-             stream_id COLLATE "C", adjustment_id COLLATE "C"
+    FROM ({_IN_ORDER}) AS entries
     """
 )
 
