@@ -142,3 +142,5 @@ def test_what_the_clients_noted_is_a_problem(books: Books, noted: Result, says: 
 def test_the_gateways_customer_is_one_of_those_with_a_budget() -> None:
     (customer,) = [each for each in CUSTOMERS if each.customer_id == GATEWAY_CUSTOMER]
     assert budgets_of(customer, raised=0, pace=40)[GATEWAY_CUSTOMER]["action"] == "refuse"
+    limits = [budgets_of(customer, raised=10, pace=40, taken=taken) for taken in (0, 20, 90)]
+    assert [each[GATEWAY_CUSTOMER]["limit_usd_cents"] for each in limits] == ["23", "23", "92"]

@@ -92,18 +92,20 @@ _MANUAL = f"""
 """
 _DERIVED = {"cost_usd": "cost_usd_cents * 0.01"}
 # What rows are ordered by comes first: PostgreSQL would read it behind fifty columns in each comparison.
+_ORDER = "of_month, is_change, at, of_stream, of_adjustment"
 _IN_ORDER = f"""
     SELECT n AS of_month, adjustment_id IS NOT NULL AS is_change,
            CASE WHEN adjustment_id IS NULL THEN ended_at ELSE booked_at END AS at,
            stream_id COLLATE "C" AS of_stream, adjustment_id COLLATE "C" AS of_adjustment, entries.*
     FROM ({_CHARGES} UNION ALL {_ADJUSTMENTS} UNION ALL {_MANUAL}) AS entries ({", ".join(ENTRY_COLUMNS)})
-    ORDER BY 1, 2, 3, 4, 5
+    ORDER BY {_ORDER}
 """
+# PostgreSQL sorts once; Citus, which asks its nodes for the inner rows, by the outer order.
 _ENTRIES = text(
     f"""
     SELECT n, {as_copied("cost_usd_cents", Kind.NUMBER)},
            {", ".join(as_copied(_DERIVED.get(each.name, each.name), each.kind) for each in CHARGE_COLUMNS)}
-    FROM ({_IN_ORDER}) AS entries
+    FROM ({_IN_ORDER}) AS entries ORDER BY {_ORDER}
     """
 )
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx2
@@ -47,6 +48,7 @@ class Desk:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _grants: list[str] = field(default_factory=list)
+    _taken: dict[str, int] = field(default_factory=dict)
 
     def open(self) -> None:
         """Make the customers, their budgets and their first grants.
@@ -84,8 +86,11 @@ class Desk:
         for customer in CUSTOMERS:
             if turn and customer.terms not in _RAISED:
                 continue
-            for budget_id, budget in budgets_of(customer, raised=turn, pace=self.pace).items():
-                self._send(client, "PUT", f"/v1/budgets/{budget_id}", budget)
+            taken = self._taken.get(customer.customer_id, 0)
+            for budget_id, budget in budgets_of(customer, raised=turn, pace=self.pace, taken=taken).items():
+                standing = self._send(client, "PUT", f"/v1/budgets/{budget_id}", budget)
+                of_budget = Decimal(standing["spent_usd_cents"]) + Decimal(standing["held_usd_cents"])
+                self._taken[customer.customer_id] = max(taken, int(of_budget))
         if turn % _TURNS == 1:
             self._send(client, "PUT", f"/v1/budgets/{DEPLOYMENT_BUDGET}", deployment_budget())
         if turn % _TURNS == _DEPLOYMENT_TURNS:

@@ -55,17 +55,19 @@ LAPSED_CUSTOMER = next(each.customer_id for each in CUSTOMERS if each.terms is T
 GATEWAY_CUSTOMER = next(each.customer_id for each in CUSTOMERS if each.terms is Terms.GATEWAY)
 
 
-def budgets_of(customer: Customer, *, raised: int, pace: int) -> Mapping[str, Mapping[str, Any]]:
+def budgets_of(customer: Customer, *, raised: int, pace: int, taken: int = 0) -> Mapping[str, Mapping[str, Any]]:
     """The budgets of a customer by id, once they were `raised` so often, which happens each second.
 
     `pace` is how many streams a second all clients begin: half as many cents are asked for by each customer.
+    `taken` is how many cents are spent or held. The gateway lets streams pass while the service is away, so its
+    budget follows what they cost: after many outages, it would admit nothing.
     """
     of, name = {"customer_id": customer.customer_id}, customer.customer_id
     match customer.terms:
         case Terms.TIGHT:
             return {name: _budget(of, "total", pace + pace * raised // 5)}
         case Terms.GATEWAY:
-            return {name: _budget(of, "total", 3 + 2 * raised)}
+            return {name: _budget(of, "total", max(3 + 2 * raised, taken + 2))}
         case Terms.PREPAID:
             return {name: {"scope": of, "window": "prepaid"}}
         case Terms.UNHELD:
