@@ -68,15 +68,8 @@ def _numbers(values: Sequence[Any]) -> Sequence[str]:
     return ["" if value is None else number_text(value) for value in values]
 
 
-def _moments(values: Sequence[Any]) -> Sequence[str]:
-    # Consecutive rows often share the same object, such as the bounds of a day or a month.
-    texts: list[str] = []
-    before, text = None, ""
-    for value in values:
-        if value is not before:
-            before, text = value, "" if value is None else moment_text(value)
-        texts.append(text)
-    return texts
+def _moments(values: Sequence[datetime | None]) -> Sequence[str]:
+    return ["" if value is None else moment_text(value) for value in values]
 
 
 def _flags(values: Sequence[bool | None]) -> Sequence[str]:

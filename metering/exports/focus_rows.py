@@ -74,6 +74,8 @@ _LAST_PRICED_DIGIT = EXACT.scaleb(Decimal(1), -PRICING_SCALE)
 _ROUNDING = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
+# Each takes four kilobytes.
+_MOST_PRICED = 5_000
 # The sale of grants; it is billed apart from the month's invoice.
 PURCHASE = "purchase"
 
@@ -136,6 +138,8 @@ class FocusRows:
         key = _priced_by(found)
         priced = self._priced.get(key)
         if priced is None:
+            if len(self._priced) >= _MOST_PRICED:
+                self._priced.clear()
             priced = self._priced[key] = self._price(found)
         return priced.line(found, _day(found.day, self._month.time_zone))
 

@@ -80,9 +80,9 @@ class ParquetFile:
             found = csv.read_csv(BytesIO(text), reading, _PARSING, self._converting)
             # The reader itself takes numbers that have a digit more than their type.
             found.validate(full=True)
-        except pyarrow.ArrowInvalid as error:
+        except pyarrow.ArrowInvalid:
             self._refuse_numbers(text)
-            raise error
+            raise
         self._waiting.append(found)
 
     def _refuse_numbers(self, text: bytes) -> None:

@@ -15,6 +15,7 @@ from metering.access.scopes import Role
 from metering.budgets.expire_holds import expire_holds
 from metering.core.clock import utc_now
 from metering.gateway.hold_settings import GatewayHolds
+from metering.gateway.resume.settings import ResumeSettings
 from metering.gateway.settings import GatewaySettings, Upstream
 from tests.gateway.other_upstream import OtherUpstream
 from tests.gateway.world import KEY, demo_upstream, running_gateway, settings_of
@@ -131,11 +132,18 @@ def held_world(
     other_url: str,
     holds: GatewayHolds,
     limit: str | None,
+    resume: ResumeSettings | None = None,
     **terms: Any,
 ) -> Iterator[HeldWorld]:
     key = set_up(api, limit=limit, **terms)
     settings = settings_for(
-        sink_url=api.url, key=key, spool=folder / "spool", other_url=other_url, demo_url=demo_url, holds=holds
+        sink_url=api.url,
+        key=key,
+        spool=folder / "spool",
+        other_url=other_url,
+        demo_url=demo_url,
+        holds=holds,
+        resume=resume,
     )
     with running_gateway(settings) as gateway:
         yield HeldWorld(api, gateway.url, other)
