@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -26,8 +27,11 @@ class Person:
         self.clicks += 1
 
     def rail(self, name: str) -> None:
-        """Click an entry of the rail."""
-        self.click(self.page.get_by_role("navigation").get_by_role("link", name=name).first)
+        """Click an entry of the rail, and wait until its page is there."""
+        entry = self.page.get_by_role("navigation").get_by_role("link", name=name).first
+        path = (entry.get_attribute("href") or "").partition("?")[0]
+        self.click(entry)
+        self.page.wait_for_url(lambda url: urlsplit(url).path == path)
 
     def show(self, month: str) -> None:
         """See the page of a month, which on the first day of a month is not the one that opens by itself."""
