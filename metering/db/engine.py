@@ -68,7 +68,7 @@ def will_pass(error: Exception) -> bool:
 
 
 def request_failure(error: DBAPIError) -> QueryTimeoutError | DatabaseUnavailableError | None:
-    """What to answer when a statement of a request failed; None for one that would fail again. Logs the second."""
+    """What to answer when a statement of a request failed; None for one that would fail again."""
     if isinstance(error.orig, QueryCanceled):
         # By the time limit, or because the client has left.
         return QueryTimeoutError("ask for less: a shorter range, or a single customer")

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, TextClause
 from metering.db.together import compiled, errors_of_sqlalchemy
 
 _encode = msgspec.json.Encoder().encode
+_LINES = 1_000
 
 
 def moment(at: datetime) -> str:
@@ -37,11 +38,12 @@ def copy_rows(connection: Connection, statement: str, rows: Iterable[tuple[Any, 
 
 
 def copied_lines(
-    connection: Connection, query: TextClause, parameters: Mapping[str, Any], *, size: int
+    connection: Connection, query: TextClause, parameters: Mapping[str, Any]
 ) -> Generator[list[bytes]]:
-    """The rows of a query as lines of CSV without line ends, in batches of `size`; read while iterating.
+    """The rows of a query as lines of CSV without line ends, in batches of a thousand; read while iterating.
 
-    Until all are read or it is closed, the connection runs nothing else. NULL is nothing, an empty text is `""`.
+    Until all are read or it is closed, the connection runs nothing else, not even a rollback. NULL is
+    nothing, an empty text is `""`.
 
     Raises:
         DBAPIError: as for any other statement.
@@ -54,7 +56,7 @@ def copied_lines(
         raw.cursor() as cursor,
         cursor.copy(statement.encode(), parameters) as copy,
     ):
-        while lines := [bytes(line[:-1]) for line in islice(copy, size)]:
+        while lines := [bytes(line[:-1]) for line in islice(copy, _LINES)]:
             yield lines
 
 

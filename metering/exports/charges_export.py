@@ -1,7 +1,6 @@
 """The charges export: every entry of a month as a row; the rows sum to the invoices."""
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
 
 from sqlalchemy import Connection
 
@@ -25,11 +24,13 @@ def charge_rows(connection: Connection, months: Sequence[ExportMonth]) -> Genera
         UnequalExportError: the rows of a closed month do not sum to the billed amount.
     """
     sums = [Sum(column=_COST, name="cost_usd_cents", expected=billed)]
-    # Unless it is closed, the connection stays busy after an error.
-    with closing(copy_entries(connection, months)) as found:
-        yield from month_lines(
-            months, found, columns=CHARGE_COLUMNS, sums=sums, last_rows=lambda number: _last_rows(months[number])
-        )
+    return month_lines(
+        months,
+        copy_entries(connection, months),
+        columns=CHARGE_COLUMNS,
+        sums=sums,
+        last_rows=lambda number: _last_rows(months[number]),
+    )
 
 
 def _last_rows(month: ExportMonth) -> list[Row]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from sqlalchemy import Connection
 
 from metering.core.money import EXACT
-from metering.exports.columns import Row, column_index
+from metering.exports.columns import column_index
 from metering.exports.focus_columns import FOCUS_COLUMNS
 from metering.exports.focus_rows import FocusRows
 from metering.exports.list_prices import with_list_prices
@@ -26,19 +26,24 @@ def focus_rows(connection: Connection, months: Sequence[ExportMonth], *, issuer:
     Raises:
         UnequalExportError: the rows of a closed month do not sum to the billed amount.
     """
+    return month_lines(
+        months,
+        _usage_lines(connection, months, issuer),
+        columns=FOCUS_COLUMNS,
+        sums=[Sum(column=column_index(FOCUS_COLUMNS, "BilledCost"), name="BilledCost", expected=_billed_usd)],
+        last_rows=lambda number: FocusRows(months[number], issuer).last_rows(),
+    )
+
+
+def _usage_lines(connection: Connection, months: Sequence[ExportMonth], issuer: str) -> Generator[list[bytes]]:
     rate_card_ids = cards_of_free_bills(connection, months)
     found = ((each, find_rate_card(connection, rate_card_id=each)) for each in rate_card_ids)
     cards = {rate_card_id: card for rate_card_id, card in found if card is not None}
+    # Rows come month by month.
     rows_of = lru_cache(maxsize=1)(lambda number: FocusRows(months[number], issuer))
-    sums = [Sum(column=column_index(FOCUS_COLUMNS, "BilledCost"), name="BilledCost", expected=_billed_usd)]
-
-    def last_rows(number: int) -> list[Row]:
-        return FocusRows(months[number], issuer).closing()
-
-    # Unless it is closed, the connection stays busy after an error.
-    with closing(copy_usage(connection, months)) as batches:
-        lines = ([rows_of(row.n).line(row) for row in rows] for rows in with_list_prices(cards, batches))
-        yield from month_lines(months, lines, columns=FOCUS_COLUMNS, sums=sums, last_rows=last_rows)
+    with closing(copy_usage(connection, months)) as usage:
+        for rows in with_list_prices(cards, usage):
+            yield [rows_of(row.n).line(row) for row in rows]
 
 
 def _billed_usd(month: ExportMonth) -> Decimal | None:

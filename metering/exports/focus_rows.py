@@ -178,7 +178,7 @@ class FocusRows:
         }
         return tuple(map(values.get, _NAMES))
 
-    def closing(self) -> list[Row]:
+    def last_rows(self) -> list[Row]:
         """What grants paid and cost, the previous invoice's remainder, and the remainder of this one."""
         invoice = self._month.invoice
         grants = self._grants()
@@ -192,7 +192,7 @@ class FocusRows:
             (LineKind.CARRIED_IN.value, key, f"Carried over from {invoice.carried_from}", carried),
             (REMAINDER, REMAINDER, f"{why}; carried over to the next invoice", left),
         ]
-        return grants + [self._closing_row(*row) for row in rows if row[-1]]
+        return grants + [self._last_row(*row) for row in rows if row[-1]]
 
     def _grants(self) -> list[Row]:
         """The sale of grants, which is billed apart; and what they paid, with what that earned of their price."""
@@ -201,13 +201,13 @@ class FocusRows:
             sold = usd(Decimal(grants.sold_cents))
             elsewhere = dict.fromkeys(("InvoiceId", "InvoiceDetailId", "x_InvoiceNumber", "x_StripeInvoiceNumber"))
             values = {**elsewhere, **_costs(sold), "EffectiveCost": ZERO, "ChargeCategory": "Purchase"}
-            rows.append(self._closing_row(PURCHASE, PURCHASE, "Prepaid credit", ZERO, values))
+            rows.append(self._last_row(PURCHASE, PURCHASE, "Prepaid credit", ZERO, values))
         if grants.drawn_usd_cents:
             paid = usd(EXACT.minus(grants.drawn_usd_cents))
             values = {"EffectiveCost": EXACT.add(paid, usd(Decimal(grants.recognised_cents)))}
             kind = LineKind.PREPAID.value
             text = "Paid from prepaid credit"
-            rows.append(self._closing_row(kind, kind, text, EXACT.minus(grants.drawn_usd_cents), values))
+            rows.append(self._last_row(kind, kind, text, EXACT.minus(grants.drawn_usd_cents), values))
         return rows
 
     def _usage(self, found: UsageSum, list_price: Decimal) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class FocusRows:
             "InvoiceDetailId": self._detail_id(key),
         }
 
-    def _closing_row(
+    def _last_row(
         self,
         kind: str,
         key: str,

@@ -1,7 +1,6 @@
 """The invoice-lines export: the lines of a month's invoices."""
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
 from decimal import Decimal
 
 from sqlalchemy import Connection
@@ -20,9 +19,7 @@ def line_rows(connection: Connection, months: Sequence[ExportMonth]) -> Generato
     Raises:
         UnequalExportError: the lines of an invoice do not sum to its amounts.
     """
-    # Unless it is closed, the connection stays busy after an error.
-    with closing(copy_lines(connection, months)) as found:
-        yield from month_lines(months, found, columns=LINE_COLUMNS, sums=_SUMS)
+    return month_lines(months, copy_lines(connection, months), columns=LINE_COLUMNS, sums=_SUMS)
 
 
 def _exact(month: ExportMonth) -> Decimal | None:

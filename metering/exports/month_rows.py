@@ -4,6 +4,7 @@ An export whose rows do not sum to the billed amounts ends with an error before 
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -62,7 +63,7 @@ def usd(cents: Decimal) -> Decimal:
 
 def month_lines(
     months: Sequence[ExportMonth],
-    batches: Iterable[Sequence[bytes]],
+    batches: Generator[Sequence[bytes]],
     *,
     columns: Sequence[Column],
     sums: Sequence[Sum],
@@ -71,26 +72,27 @@ def month_lines(
     """The lines of a query, with the `last_rows` of each month behind its own, in batches of at most that size.
 
     The query's lines begin with the number of their month in `months`, which they are in order of, and with the
-    amounts that `sums` lists; both are taken off.
+    amounts that `sums` lists; both are taken off. The query is closed in the end, also after an error.
 
     Raises:
         UnequalExportError: names the customer, the column and both sums.
     """
     open_months = _Months(months, columns=columns, sums=sums, last_rows=last_rows)
-    for batch in batches:
-        lines: list[bytes] = []
-        parts = (line.split(b",", 1 + len(sums)) for line in batch)
-        for number, found in groupby(parts, _month_number):
-            if last := open_months.close_before(int(number)):
-                # Apart, because they have negative numbers, which make a CSV file look at every line.
-                yield lines
-                yield last
-                lines = []
-            of_month = list(found)
-            for place in range(len(sums)):
-                open_months.count(place, [Decimal(part[1 + place].decode()) for part in of_month])
-            lines += [part[-1] for part in of_month]
-        yield lines
+    with closing(batches):
+        for batch in batches:
+            lines: list[bytes] = []
+            parts = (line.split(b",", 1 + len(sums)) for line in batch)
+            for number, found in groupby(parts, _month_number):
+                if last := open_months.close_before(int(number)):
+                    # Apart, because they have negative numbers, which make a CSV file look at every line.
+                    yield lines
+                    yield last
+                    lines = []
+                of_month = list(found)
+                for place in range(len(sums)):
+                    open_months.count(place, [Decimal(part[1 + place].decode()) for part in of_month])
+                lines += [part[-1] for part in of_month]
+            yield lines
     yield open_months.close_before(len(months))
 
 

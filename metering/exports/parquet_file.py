@@ -147,7 +147,7 @@ def _fits(number: Decimal, kind: Any) -> bool:
 
 _NUMBERS = (Kind.NUMBER, Kind.COUNT)
 _PARSING = csv.ParseOptions(newlines_in_values=True)
-# What is not quoted and empty is NULL.
+# An empty cell is NULL without quotes, and an empty text with them.
 _CONVERSION: Mapping[str, Any] = {
     "strings_can_be_null": True,
     "quoted_strings_can_be_null": False,

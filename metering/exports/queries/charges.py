@@ -11,17 +11,15 @@ from metering.db.rows import copied_lines
 from metering.events.usage import COUNTERS
 from metering.exports.charge_columns import CHARGE_COLUMNS
 from metering.exports.columns import Kind
-from metering.exports.queries.copied import as_copied
 from metering.exports.queries.months import (
     ADJUSTMENTS_OF_MONTHS,
     CHARGES_OF_MONTHS,
     MANUAL_OF_MONTHS,
     ExportMonth,
+    as_copied,
     month_parameters,
 )
 from metering.months.queries.entries import LINE_KEY
-
-_LINES = 1_000
 
 # The columns of the export before they are texts; `n` is the number of the month. Dollars are derived from cents.
 ENTRY_COLUMNS = ("n", *(column.name for column in CHARGE_COLUMNS if column.name != "cost_usd"))
@@ -115,4 +113,4 @@ def copy_entries(connection: Connection, months: Sequence[ExportMonth]) -> Gener
 
     A line has the number of its month and its cost in cents before the columns of the export.
     """
-    return copied_lines(connection, _ENTRIES, month_parameters(months), size=_LINES)
+    return copied_lines(connection, _ENTRIES, month_parameters(months))

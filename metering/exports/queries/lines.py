@@ -8,11 +8,8 @@ from metering.db.rows import copied_lines
 from metering.events.usage import COUNTERS, TIMED_COUNTERS
 from metering.exports.columns import Kind
 from metering.exports.line_columns import LINE_COLUMNS
-from metering.exports.queries.copied import as_copied
-from metering.exports.queries.months import INVOICES_OF_MONTHS, ExportMonth, month_parameters
+from metering.exports.queries.months import INVOICES_OF_MONTHS, ExportMonth, as_copied, month_parameters
 from metering.months.invoice import LineKind
-
-_LINES = 1_000
 
 
 def _counter(name: str) -> str:
@@ -61,4 +58,4 @@ def copy_lines(connection: Connection, months: Sequence[ExportMonth]) -> Generat
     Each begins with the number of its month, and its exact and billed cents. An open month has none.
     """
     parameters = {**month_parameters(months), "line_kinds": [kind.value for kind in LineKind]}
-    return copied_lines(connection, _INVOICE_LINES, parameters, size=_LINES)
+    return copied_lines(connection, _INVOICE_LINES, parameters)

@@ -1,4 +1,4 @@
-"""Customers with entries in a month: its bounds, and the invoice and its lines when the month is closed."""
+"""Customers with entries in a month, with its bounds and its invoice, and the SQL that exports of months share."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from metering.core.period import BillingPeriod
 from metering.core.time_zones import UTC_ZONE, shown_zone
 from metering.db.rows import json_rows
+from metering.exports.columns import Kind
 
 _CHUNK = 1_000
 _SET = text(
@@ -199,6 +200,23 @@ MANUAL_OF_MONTHS = _OF_MONTHS.format(
     )""",
     row="e",
 )
+
+
+def as_copied(value: str, kind: Kind) -> str:
+    """An expression for the text of a value, given as an expression of SQL; `ExportFile` says how it looks.
+
+    >>> as_copied("usd_cents", Kind.NUMBER)
+    'trim_scale(usd_cents)'
+    """
+    match kind:
+        case Kind.NUMBER:
+            return f"trim_scale({value})"
+        case Kind.MOMENT:
+            return f"replace(CAST({value} AT TIME ZONE 'UTC' AS text), ' ', 'T') || 'Z'"
+        case Kind.FLAG:
+            return f"CAST({value} AS text)"
+        case Kind.TEXT | Kind.COUNT | Kind.JSON:
+            return value
 
 
 def _month(row: Any, period: BillingPeriod, entry_count: int) -> ExportMonth:

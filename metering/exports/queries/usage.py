@@ -26,8 +26,6 @@ from metering.exports.queries.months import (
 )
 from metering.months.queries.entries import LINE_KIND, LINE_MONTH
 
-_CHUNK = 1_000
-
 
 class UsageSum(NamedTuple):
     """A row. The fields before `quantity` are the grouping; `n` is the number of the month.
@@ -171,7 +169,7 @@ def cards_of_free_bills(connection: Connection, months: Sequence[ExportMonth]) -
 def copy_usage(connection: Connection, months: Sequence[ExportMonth]) -> Generator[list[UsageSum]]:
     """The sums of these months in batches of about a thousand, read while iterating; close it."""
     connection.execute(_HASHED)
-    with closing(copied_lines(connection, _USAGE, month_parameters(months), size=_CHUNK)) as found:
+    with closing(copied_lines(connection, _USAGE, month_parameters(months))) as found:
         for lines in found:
             yield [_read(cells) for cells in parsed(b"\n".join([*lines, b""]).decode())]
 

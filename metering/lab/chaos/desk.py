@@ -89,8 +89,8 @@ class Desk:
             taken = self._taken.get(customer.customer_id, 0)
             for budget_id, budget in budgets_of(customer, raised=turn, pace=self.pace, taken=taken).items():
                 standing = self._send(client, "PUT", f"/v1/budgets/{budget_id}", budget)
-                of_budget = Decimal(standing["spent_usd_cents"]) + Decimal(standing["held_usd_cents"])
-                self._taken[customer.customer_id] = max(taken, int(of_budget))
+                now_taken = Decimal(standing["spent_usd_cents"]) + Decimal(standing["held_usd_cents"])
+                self._taken[customer.customer_id] = max(taken, int(now_taken))
         if turn % _TURNS == 1:
             self._send(client, "PUT", f"/v1/budgets/{DEPLOYMENT_BUDGET}", deployment_budget())
         if turn % _TURNS == _DEPLOYMENT_TURNS:

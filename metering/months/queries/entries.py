@@ -57,11 +57,10 @@ LINE_MONTH = f"""
          WHEN {_LATE} THEN to_char(e.charged_ended_at AT TIME ZONE m.time_zone, 'YYYY-MM') END
 """
 # The key of that line: the same text as `line_key_of` gives.
-LINE_KEY = f"""
-    concat_ws('/', {LINE_KIND}, {LINE_MONTH}, {{provider}}, {{model}})
-""".format(
-    **{name: f"replace(replace(e.charged_{name}, '%', '%25'), '/', '%2F')" for name in ("provider", "model")}
+_PROVIDER, _MODEL = (
+    f"replace(replace(e.charged_{name}, '%', '%25'), '/', '%2F')" for name in ("provider", "model")
 )
+LINE_KEY = f"concat_ws('/', {LINE_KIND}, {LINE_MONTH}, {_PROVIDER}, {_MODEL})"
 
 # The entries `e` of months `m`, and the columns that say which line of the month sums an entry.
 MONTHS_WITH_ENTRIES = f"{_MONTHS} JOIN entries e ON e.customer_id = m.customer_id AND e.period = m.period"
