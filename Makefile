@@ -44,7 +44,7 @@ test: setup ## The tests of every rule, request and page, against a real Postgre
 	@$(TESTS) -m "not long"
 
 test-long: setup ## The tests of deployments, kills, long random histories, benches, real proxies and browsers
-	@$(TESTS) -m long
+	@$(TESTS) -m long --timeout 1200
 
 STORED := api scenarios months ledger streams totals budgets credits corrections stripe exports audit archive alerts reporting dashboard
 test-on: setup ## The tests of what is stored, on a PostgreSQL or Citus of yours: make test-on URL=postgresql://…

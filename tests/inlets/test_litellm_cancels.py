@@ -50,8 +50,9 @@ def _call_chunks() -> list[Step]:
 
 
 _SLOW = [
-    Behaviour("slow", [*_slowly(words() * 50), finish(), DONE], _ANY),
-    Behaviour("quick", [*_slowly(words() * 500, 0.001), finish(), DONE], _ANY),
+    # They do not end by themselves: on a busy machine that can come before the proxy has left.
+    Behaviour("slow", [*_slowly(words() * 50), Pause(60)], _ANY),
+    Behaviour("quick", [*_slowly(words() * 500, 0.001), Pause(60)], _ANY),
     Behaviour("tools", [*_slowly(_call_chunks()), Pause(60)], _ANY),
     Behaviour(
         "reasoning",
