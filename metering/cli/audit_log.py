@@ -65,9 +65,8 @@ def export(
     where = _filter(kind, subject, actor, since, until)
     parts = export_audit_log(engine=service.engine, format=format, where=where, now=utc_now())
     with closing(parts), file_target(out) as target:
-        for part in parts:
-            target.write(part)
-    done(f"wrote {out}", {"file": str(out), "bytes": out.stat().st_size}, as_json=as_json)
+        size = sum(target.write(part) for part in parts)
+    done(f"wrote {out}", {"file": str(out), "bytes": size}, as_json=as_json)
 
 
 def _filter(

@@ -59,7 +59,7 @@ def export_command(
     if out is None and as_json:
         raise typer.BadParameter("standard output is the file: name a file with --out", param_hint="--json")
     service = build_service(load_settings())
-    began = perf_counter()
+    began, size = perf_counter(), 0
     with export_bar(f"exporting {kind}") as update:
         running = MonthExport(
             engine=service.engine,
@@ -70,7 +70,7 @@ def export_command(
         )
         with closing(running), file_target(out) as target:
             for chunk in iter(running.next_chunk, None):
-                target.write(chunk)
+                size += target.write(chunk)
             if running.rows == 0:
                 check_begun(request.period, now=utc_now())
     if running.rows == 0:
@@ -79,7 +79,6 @@ def export_command(
     seconds = perf_counter() - began
     if out is None:
         return
-    size = out.stat().st_size
     if as_json:
         result = {"file": str(out), "rows": running.rows, "bytes": size, "seconds": round(seconds, 3)}
         show_one(result, as_json=True)
@@ -107,12 +106,25 @@ def export_bar(what: str) -> Iterator[Callable[[ExportProgress], None] | None]:
 
 @contextmanager
 def file_target(out: Path | None) -> Iterator[IO[bytes]]:
-    """Where to write. A file gets its name when the block ends without an error; otherwise it is removed."""
+    """Where to write. A file gets its name when the block ends without an error; otherwise it is removed.
+
+    Raises:
+        CannotWriteError: `out` cannot be written; a folder is refused before the block.
+    """
     if out is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if out.is_dir():
+        raise CannotWriteError(f"{out} is a folder: name a file in it")
     try:
+        if out.exists() and not out.is_file():
+            # A device or a pipe: a renamed file would take its place.
+            with out.open("wb") as written:
+                yield written
+            return
+        # Where a link leads, not the link.
+        out = out.resolve()
         with NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", suffix=".part", delete=False) as file:
             part = Path(file.name)
             try:

@@ -6,6 +6,7 @@ import pty
 import signal
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -110,6 +111,31 @@ def test_what_is_wrong_is_said_in_a_line(
     assert (done.returncode, done.stdout) == (code, "")
     assert says in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays_what_it_is(shared_scene: Scene, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_bytes)
+        done = run(shared_scene, "charges", *ARGUMENTS, "--out", str(pipe), "--json")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+    assert read.result() == run(shared_scene, "charges", *ARGUMENTS).output
+    assert json.loads(done.stdout)["bytes"] == len(read.result()) > 0
+
+
+def test_the_file_that_a_link_leads_to_is_written(shared_scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(tmp_path / "november.csv")
+    run(shared_scene, "charges", *ARGUMENTS, "--out", str(tmp_path / "link.csv"))
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "november.csv").read_bytes() == run(shared_scene, "charges", *ARGUMENTS).output
+
+
+def test_a_folder_is_refused_before_anything_is_read(shared_scene: Scene, tmp_path: Path) -> None:
+    done = run(shared_scene, "charges", *ARGUMENTS, "--out", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{tmp_path} is a folder: name a file in it" in " ".join(done.stderr.split())
 
 
 def test_on_a_terminal_it_shows_how_far_it_is_and_parquet_wants_a_file(scene: Scene, tmp_path: Path) -> None:
