@@ -1,4 +1,4 @@
-"""Finalize until nothing is due, within a time limit; link retries and roll up totals every few seconds.
+"""Finalize until nothing is due, within a time limit.
 
 Two batches at a time in a process: one computes while the other waits for PostgreSQL.
 """
@@ -13,20 +13,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.core.clock import utc_now
 from metering.core.errors import MeteringError
 from metering.ledger.finalize_due import FinalizeResult, finalize_due
-from metering.ledger.link_retries import link_retries
-from metering.ledger.store.rollups import roll_up_totals
 from metering.server.bootstrap import Service
 from metering.streams.settlement import NEEDS_PERSON
 from workers.deadlines import Deadlines
+from workers.follow_up import FollowUp
 
 log = logging.getLogger(__name__)
 
 # A task that runs longer than this leaves the rest to the next message.
 MAX_SECONDS = 30.0
-LINK_SECONDS = 1.0
 OTHERS_SECONDS = 1.0
-# Totals are exact without rolling up, but have to be read from more and more rows.
-ROLL_UP_SECONDS = 10.0
 
 
 class Finalizing:
@@ -39,8 +35,8 @@ class Finalizing:
         # More would wait for each other: half of the work is in Python, which runs one thread at a time.
         self._batches = threading.BoundedSemaphore(2)
         self._second = threading.Lock()
-        self._following_up = threading.Lock()
-        self._linked_at = self._rolled_up_at = self._others_at = 0.0
+        self._follow_up = FollowUp(self._deadlines)
+        self._others_at = 0.0
         # What the last full batch said; the two threads may overwrite each other's, which are alike.
         self._crowding: Sequence[str] = ()
 
@@ -81,7 +77,7 @@ class Finalizing:
             if result.claimed:
                 self._on_batch(result.claimed, monotonic() - began)
                 _log(result)
-            self._follow_up(service)
+            self._follow_up.start_if_due(service)
             if not result.is_full and not without:
                 return
             self._start_second()
@@ -103,37 +99,6 @@ class Finalizing:
             self.drain(newest_first=True)
         finally:
             self._second.release()
-
-    def _follow_up(self, service: Service) -> None:
-        """Link retries and roll up totals in a separate thread: after many bookings that takes seconds."""
-        due = monotonic() - self._linked_at >= LINK_SECONDS
-        if due and self._following_up.acquire(blocking=False):
-            threading.Thread(target=self._link_and_roll_up, args=(service,), name="follow-up", daemon=True).start()
-
-    def _link_and_roll_up(self, service: Service) -> None:
-        try:
-            self._link(service)
-            self._linked_at = monotonic()
-            if monotonic() - self._rolled_up_at >= ROLL_UP_SECONDS:
-                with self._deadlines.attempt(service, "rolling up totals") as attempt:
-                    roll_up_totals(attempt.engine)
-                self._rolled_up_at = monotonic()
-        except (SQLAlchemyError, MeteringError) as error:
-            message = "linking retries or rolling up totals failed, will retry"
-            log.error(message, extra={"error": str(error).splitlines()[0]})
-        finally:
-            self._following_up.release()
-
-    def _link(self, service: Service) -> None:
-        with self._deadlines.attempt(service, "linking retries") as attempt:
-            linked = link_retries(
-                engine=attempt.engine,
-                window=service.waits.retry_window,
-                now=utc_now(),
-                limit=attempt.share_of(service.settings.finalize_batch),
-            )
-        if linked:
-            log.info("retries linked, their streams are finalized again", extra={"streams": linked})
 
 
 def _log(result: FinalizeResult) -> None:

@@ -70,6 +70,7 @@ _COORDINATOR = (
     "totals_hourly_by_model",
     "totals_quarterly_by_model",
     "totals_daily_by_model",
+    "totals_daily_by_key",
     "totals_rolled_up",
     "invoice_numbers",
     "invoice_runs",

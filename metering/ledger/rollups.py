@@ -33,9 +33,12 @@ HOURLY = (
     Rollup("totals_hourly_by_customer", "hour", ("customer_id",)),
     Rollup("totals_hourly", "hour", DIMENSIONS),
 )
+# An earlier release does not write these, so they are read only while they are known to be complete.
+DAILY_BY_KEY = Rollup("totals_daily_by_key", "day", ("api_key_id", "inlet"))
 DAILY = (
     Rollup("totals_daily_by_model", "day", ("provider", "model", "outcome", "usage_source")),
     Rollup("totals_daily_by_customer", "day", ("customer_id",)),
+    DAILY_BY_KEY,
     Rollup("totals_daily", "day", DIMENSIONS),
 )
 MONTHLY = (

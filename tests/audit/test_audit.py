@@ -129,6 +129,7 @@ ELSEWHERE = [
     ("UPDATE totals_daily SET usd_cents = usd_cents + 0.01", "totals_daily", "acme"),
     ("UPDATE totals_daily_by_customer SET stream_count = 0", "totals_daily_by_customer", "acme"),
     ("UPDATE totals_daily_by_model SET usd_cents = 0", "totals_daily_by_model", "2026-11-23"),
+    ("UPDATE totals_daily_by_key SET output_tokens = 7", "totals_daily_by_key", "2026-11-23"),
     ("UPDATE totals_monthly SET usd_cents = usd_cents - 1", "totals_monthly", "acme"),
     ("UPDATE totals_monthly_by_customer SET stream_count = 1000", "totals_monthly_by_customer", "acme"),
     ("DELETE FROM journal WHERE journal_id = (SELECT min(journal_id) FROM journal)", "streams", "acme/completed"),

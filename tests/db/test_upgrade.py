@@ -16,16 +16,20 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
+from sqlalchemy import Engine
 
 import migrations
 from metering.access.manage_access import create_key
 from metering.access.store.keys import Role
 from metering.audit.run import audit
-from metering.db.engine import owner_engine
+from metering.db.engine import owner_engine, transaction
 from metering.db.migrate import migrate
 from metering.db.schema import MigrationBlockedError
+from metering.ledger.store.totals_by_key import complete_totals_by_key
 from metering.server.embedded.data_dir import Services
 from metering.server.up import free_port
+from metering.totals.queries.question import Group, TotalsQuestion
+from metering.totals.queries.totals import read_totals
 from tests.database import Database, Template, clone
 from tests.db.releases import NEXT_HEAD, code_of, next_release
 from tests.running_api import http_client
@@ -175,6 +179,16 @@ def _booked(database: Database) -> dict[str, list[Decimal]]:
     return booked
 
 
+def _summed_by_key(engine: Engine) -> Decimal:
+    """What the totals of the last three days and this one sum to, by API key."""
+    today = _now().replace(hour=0, minute=0, second=0, microsecond=0)
+    question = TotalsQuestion(
+        from_=today - timedelta(days=3), to=today + timedelta(days=1), group_by=[Group.API_KEY_ID]
+    )
+    with transaction(engine) as connection:
+        return sum((row.usd_cents for row in read_totals(connection, question=question)), Decimal(0))
+
+
 @pytest.mark.timeout(600)
 def test_the_previous_release_goes_on_and_restarts_beside_the_next_on_its_schema(
     rated_database: Database, tmp_path: Path
@@ -213,6 +227,10 @@ def test_the_previous_release_goes_on_and_restarts_beside_the_next_on_its_schema
     assert acknowledged <= booked.keys()
     assert {tuple(entries) for entries in booked.values()} == {(CENTS,)}, "each stream is booked once"
     with rated_database.service() as service:
+        expected = CENTS * len(booked)
+        assert _summed_by_key(service.engine) == expected, "sums that only the new release writes are not missed"
+        complete_totals_by_key(service.engine, pause=timedelta(0))
+        assert _summed_by_key(service.engine) == expected
         report = audit(engine=service.engine, now=_now())
     assert report.streams == len(booked) >= len(acknowledged) > 75
     assert report.differences == []

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine, text
 
 from metering.db.engine import transaction
-from metering.ledger.rollups import DAILY, DETAILED, DIMENSIONS, HOURLY, MONTHLY, ROLLUPS, narrowest
+from metering.ledger.rollups import DAILY, DAILY_BY_KEY, DETAILED, DIMENSIONS, HOURLY, MONTHLY, ROLLUPS, narrowest
 from metering.ledger.store.rollups import BillChange, add_to_totals, roll_up_totals
 from metering.streams.accrue_streams import Accrual
 from metering.streams.bill import Bill
@@ -87,7 +87,7 @@ def test_any_question_is_answered_with_the_sum_of_the_bills(engine: Engine) -> N
     bills = book_at_random(engine, rng)
     asked: Counter[str] = Counter()
     with transaction(engine) as connection:
-        for _ in range(400):
+        for _ in range(800):
             from_ = T0 + timedelta(hours=rng.randrange(-5, 24 * 40))
             from_ = from_.replace(hour=0) if rng.random() < 0.3 else from_
             question = TotalsQuestion(
@@ -254,9 +254,10 @@ def test_rolled_up_tables_agree_with_each_other_and_nothing_is_left(engine: Engi
 
 
 def test_a_question_is_answered_by_the_narrowest_table_that_knows_its_dimensions() -> None:
+    assert narrowest(DAILY, dimensions=("inlet",)) == narrowest(DAILY, dimensions=("api_key_id",)) == DAILY_BY_KEY
     for rollups in (HOURLY, DAILY, MONTHLY):
         assert narrowest(rollups, dimensions=()) == rollups[0]
-        assert narrowest(rollups, dimensions=("api_key_id",)) == rollups[-1]
+        assert narrowest(rollups, dimensions=("retry", "api_key_id")) == rollups[-1]
         assert set(rollups[-1].dimensions) == set(DIMENSIONS)
         for rollup in rollups:
             found = narrowest(rollups, dimensions=rollup.dimensions)

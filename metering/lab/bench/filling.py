@@ -68,6 +68,17 @@ def fill_charges(stage: Stage, charges: int) -> None:
         stage.execute(_CHARGES.format(first=first, last=min(first + _CHUNK - 1, charges)))
     for statement in _CHARGE_INDEXES:
         stage.execute(statement)
+    fill_totals(stage)
+    stage.execute(
+        "INSERT INTO customers (customer_id, created_at)"
+        " SELECT DISTINCT customer_id, now() FROM totals_monthly_by_customer"
+    )
+    stage.execute("VACUUM (ANALYZE)")
+    stage.execute("CHECKPOINT")
+
+
+def fill_totals(stage: Stage) -> None:
+    """Fill all sums from the stored charges, none of which is a retry or adjusted."""
     hourly = ", ".join(DETAILED.key).replace("hour", "date_trunc('hour', ended_at)").replace("retry", "'false'")
     places = ", ".join(str(place + 1) for place in range(len(DETAILED.key)))
     stage.execute(
@@ -81,12 +92,7 @@ def fill_charges(stage: Stage, charges: int) -> None:
         f"INSERT INTO {QUARTERLY_BY_MODEL.table} ({', '.join((*QUARTERLY_BY_MODEL.key, *SUMS))})"
         f" SELECT {quarters}, {_SUMMED} FROM charges GROUP BY {places}"
     )
-    stage.execute(
-        "INSERT INTO customers (customer_id, created_at)"
-        " SELECT DISTINCT customer_id, now() FROM totals_monthly_by_customer"
-    )
-    stage.execute("VACUUM (ANALYZE)")
-    stage.execute("CHECKPOINT")
+    stage.execute("INSERT INTO totals_rolled_up (is_last, rolled_up_at, keyed_at) VALUES (true, now(), now())")
 
 
 def fill_rollups(stage: Stage) -> None:

@@ -184,8 +184,9 @@ _ROLL_UP = text(
     WITH taken AS (DELETE FROM totals_pending RETURNING *),
     {", ".join(f"into_{each.table} AS ({_add_to(each, 'taken')})" for each in (*ROLLUPS, QUARTERLY_BY_MODEL))},
     noted AS (
-        INSERT INTO totals_rolled_up (is_last, rolled_up_at) VALUES (true, now())
-        ON CONFLICT (is_last) DO UPDATE SET rolled_up_at = excluded.rolled_up_at
+        INSERT INTO totals_rolled_up AS t (is_last, rolled_up_at, keyed_at) VALUES (true, now(), now())
+        ON CONFLICT (is_last) DO UPDATE SET rolled_up_at = excluded.rolled_up_at,
+            keyed_at = CASE WHEN t.keyed_at = t.rolled_up_at THEN excluded.keyed_at ELSE t.keyed_at END
     )
     SELECT count(*) FROM taken
     """

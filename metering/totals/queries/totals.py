@@ -16,10 +16,11 @@ from metering.db.citus import on_citus
 from metering.db.locks import Lock, share
 from metering.db.rows import json_rows
 from metering.events.usage import COUNTERS, TIMED_COUNTERS, Quantity
-from metering.ledger.rollups import DAILY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Rollup, narrowest
+from metering.ledger.rollups import DAILY, DAILY_BY_KEY, DIMENSIONS, HOURLY, MONTHLY, SUMS, Rollup, narrowest
 from metering.streams.accrue_streams import Accrual
 from metering.streams.retries import RETRY
 from metering.totals.queries.edges import edge_bills, within_edges
+from metering.totals.queries.keyed_days import WITH_KEYED_DAYS, tables_of_days
 from metering.totals.queries.moved_months import moved_rows, parameters_of, with_moved
 from metering.totals.queries.orders import BY_CHANGE, BY_COST, Order, after_position, ordered_by
 from metering.totals.queries.quarters import WITH_QUARTERS, quarter_rows, stretches_of_bills
@@ -179,6 +180,8 @@ def _with(connection: Connection, question: TotalsQuestion, parameters: dict[str
             parameters |= parameters_of(connection, months, prefix=prefix)
     if _zone_of(question) is not None:
         found.append(WITH_QUARTERS)
+    if _tables(question)[1] is DAILY_BY_KEY:
+        found.append(WITH_KEYED_DAYS)
     return f"WITH {', '.join(found)}" if found else ""
 
 
@@ -246,19 +249,20 @@ def _utc_rows(
     parameters |= {f"{prefix}{name}": at for name, at in utc_ranges(*within, finest).items()}
     plain, sums = ", ".join(measures), ", ".join(each if each == "0" else f"sum({each})" for each in measures)
     grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(1 + len(question.group_by)))}"
-    first = {each.table for each in (hourly, daily, monthly) if summed_first and each.dimensions == DIMENSIONS}
+    sources = [
+        (hourly, "hours", "days", "true"),
+        *((table, "days", "months", if_) for table, if_ in tables_of_days(daily)),
+        (monthly, "months", "nothing", "true"),
+    ]
+    first = {each.table for each, *_ in sources if summed_first and each.dimensions == DIMENSIONS}
     rows = [
         f"""
         SELECT {_keys(question, rollup.bucket)}, {sums if rollup.table in first else plain} FROM {rollup.table}
         WHERE ({rollup.bucket} >= :{prefix}{outer}_from AND {rollup.bucket} < :{prefix}{inner}_from
                OR {rollup.bucket} >= :{prefix}{inner}_to AND {rollup.bucket} < :{prefix}{outer}_to)
-          AND {_only(question)} {grouped if rollup.table in first else ""}
+          AND {if_} AND {_only(question)} {grouped if rollup.table in first else ""}
         """
-        for rollup, outer, inner in (
-            (hourly, "hours", "days"),
-            (daily, "days", "months"),
-            (monthly, "months", "nothing"),
-        )
+        for rollup, outer, inner, if_ in sources
     ]
     edges = edge_bills(within=lambda column: within_edges(column, prefix=prefix))
     return [
@@ -285,9 +289,9 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
         parameters[unit.value] = json_rows({"from_": each.from_, "to_": each.to} for each in stretches)
     hourly, daily, _ = _tables(question)
     sources = (
-        (daily.table, daily.bucket, Unit.DAYS),
-        (hourly.table, hourly.bucket, Unit.HOURS),
-        ("totals_pending", "hour", Unit.PENDING),
+        *((each.table, each.bucket, Unit.DAYS, if_) for each, if_ in tables_of_days(daily)),
+        (hourly.table, hourly.bucket, Unit.HOURS, "true"),
+        ("totals_pending", "hour", Unit.PENDING, "true"),
     )
     final = ", ".join(_final(question))
     bills = edge_bills(within=_in_stretch, joined=f"JOIN ({stretches_of_bills(hourly)}) AS stretch ON true")
@@ -296,9 +300,9 @@ def _zoned_rows(question: TotalsQuestion, parameters: dict[str, Any]) -> list[st
         *(
             f"""
             SELECT {_keys(question, bucket)}, {final}
-            FROM {table} {_stretches(unit)} ON {_in_stretch(bucket)} WHERE {_only(question)}
+            FROM {table} {_stretches(unit)} ON {_in_stretch(bucket)} WHERE {if_} AND {_only(question)}
             """
-            for table, bucket, unit in sources
+            for table, bucket, unit, if_ in sources
         ),
         f"SELECT {_keys(question, 'at')}, {final} FROM ({bills}) AS bills WHERE {_only(question)}",
     ]
