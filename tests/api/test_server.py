@@ -3,7 +3,9 @@
 import re
 import socket
 import time
+from contextlib import closing
 from datetime import timedelta
+from http.client import HTTPConnection
 
 import pytest
 
@@ -31,17 +33,20 @@ def test_a_request_that_drips_in_is_cut_off_and_others_are_not(database: Databas
                         continue
             except (ConnectionResetError, BrokenPipeError):
                 pass
-            assert 0.4 < time.monotonic() - began < 3
+            assert 0.4 < time.monotonic() - began < 30
 
 
 def test_a_connection_that_is_kept_alive_serves_one_request_after_the_other(database: Database) -> None:
     with database.service(request_timeout=timedelta(seconds=2)) as service, run_server(service) as url:
         host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
+        with closing(HTTPConnection(host, int(port), timeout=60)) as connection:
+            connection.connect()
+            kept = connection.sock
             for _ in range(3):
-                connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
-                assert connection.recv(10_000).startswith(b"HTTP/1.1 200")
+                connection.request("GET", "/livez")
+                assert connection.getresponse().read() == b'{"status":"alive"}'
                 time.sleep(2.2)
+            assert connection.sock is kept
 
 
 def test_the_documentation_page_asks_no_other_host(shared_api: Api) -> None:

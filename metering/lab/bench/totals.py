@@ -52,6 +52,8 @@ QUERIES: Mapping[str, Mapping[str, str]] = {
 PAGES: Mapping[str, str] = {
     "the dashboard's first page": "/dashboard/?month=2026-10",
     "the same, 15 days beside the 15 before": "/dashboard/?first=2026-10-17&last=2026-10-31",
+    "the same, by API key": "/dashboard/?first=2026-10-17&last=2026-10-31&by=keys",
+    "the same, by inlet": "/dashboard/?first=2026-10-17&last=2026-10-31&by=inlets",
     "the dashboard's customers": "/dashboard/customers?month=2026-10",
     "the dashboard's page of a customer": f"/dashboard/customer?customer_id={_CUSTOMER}&month=2026-10",
     "the dashboard's models": "/dashboard/models?month=2026-10",
