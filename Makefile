@@ -72,7 +72,7 @@ check: setup ## Lint, types, layers, tidy, licences
 	@echo "==> import-linter"; $(VENV)/bin/lint-imports --no-cache
 	@echo "==> tidy, licences"; $(PY) -m pytest -q tests/test_tidy.py tests/test_licences.py
 
-bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway, emitter, neighbours (about an hour)
+bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit, months, Stripe, exports, alerts, gateway, emitter, neighbours, growth (about 90 minutes)
 	@$(VENV)/bin/metering bench speed --out docs/performance/speed.json
 	@$(VENV)/bin/metering bench ingest --out docs/performance/ingest.json
 	@$(VENV)/bin/metering bench finalize --out docs/performance/finalize.json
@@ -87,6 +87,7 @@ bench: setup ## Measure this machine: ingest, finalizing, totals, rating, audit,
 	@$(VENV)/bin/metering bench resume --out docs/performance/resume.json
 	@$(VENV)/bin/metering bench emitter --out docs/performance/emitter.json
 	@$(VENV)/bin/metering bench neighbours --out docs/performance/neighbours.json
+	@$(VENV)/bin/metering bench growth --charges 1000000 --charges 10000000 --out docs/performance/growth.json
 	@$(VENV)/bin/metering bench page docs/performance --out docs/performance.md
 
 chaos: setup ## The whole product under faults, compared with an oracle: make chaos MINUTES=30 SEED=7, or make chaos STREAMS=200000 CLIENTS=64

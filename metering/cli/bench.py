@@ -15,6 +15,7 @@ from metering.lab.bench.emitter import bench_emitter
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
 from metering.lab.bench.gateway import bench_gateway
+from metering.lab.bench.growth import bench_growth
 from metering.lab.bench.holds import bench_holds
 from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
@@ -105,6 +106,22 @@ def totals(
 ) -> None:
     """How long totals of a month take to read, question by question and a dashboard's page of them."""
     _finish(bench_totals(charges=charges, open_streams=open_streams, say=say), out, as_json)
+
+
+@app.command("growth", epilog="Example: metering bench growth --charges 100000 --charges 1000000")
+def growth(
+    charges: Annotated[
+        list[int] | None,
+        typer.Option(min=10_000, help="Stored charges, once for each size. Default: 1, 10 and 100 million."),
+    ] = None,
+    customers: Annotated[int, typer.Option(min=10, max=100_000, help="Customers of each size.")] = 500,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Seconds of posting.")] = 8.0,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the same work on ever larger databases. A hundred million charges take 60 GB of disk and an hour."""
+    sizes = charges or (1_000_000, 10_000_000, 100_000_000)
+    _finish(bench_growth(sizes=sizes, customers=customers, seconds=seconds, say=say), out, as_json)
 
 
 @app.command("rating")

@@ -20,6 +20,7 @@ from metering.lab.bench.emitter import bench_emitter
 from metering.lab.bench.exports import bench_exports
 from metering.lab.bench.finalize import bench_finalize
 from metering.lab.bench.gateway import bench_gateway
+from metering.lab.bench.growth import bench_growth
 from metering.lab.bench.ingest import Load, bench_ingest
 from metering.lab.bench.invoices import bench_invoices
 from metering.lab.bench.neighbours import NOISES, bench_neighbours
@@ -152,6 +153,18 @@ def test_the_audit_is_measured(stages: Stages, said: list[str], shown: Shown) ->
     )
     assert report.rows[0].events > report.rows[0].streams > 0
     assert f"{report.rows[0].events_per_second:,.0f}" in shown("audit", report)
+
+
+def test_the_same_work_is_measured_at_each_size(stages: Stages, said: list[str], shown: Shown) -> None:
+    report = bench_growth(sizes=[1_000, 2_000], customers=20, seconds=0.5, say=said.append, times=1, stages=stages)
+    assert [size.charges for size in report.sizes] == [1_000, 2_000]
+    first, second = report.sizes
+    assert [work.what for work in first.works] == [work.what for work in second.works]
+    assert all(work.measured > 0 for size in report.sizes for work in size.works)
+    assert second.database_megabytes > second.charges_megabytes + second.totals_megabytes > 0
+    page = shown("growth", report)
+    assert "| charges | unit | 1,000 | 2,000 | last : first |" in page
+    assert "| audit of everything | s |" in page
 
 
 def test_closing_a_month_is_measured(stages: Stages, said: list[str], shown: Shown) -> None:

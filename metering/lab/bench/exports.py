@@ -1,8 +1,5 @@
 """`metering bench exports`: exports a closed month of five million charges as every kind of file."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -11,9 +8,10 @@ import msgspec
 
 from metering.core.clock import utc_now
 from metering.exports.export_month import ExportFormat, ExportKind
+from metering.lab.bench.commands import run_command
 from metering.lab.bench.invoices import PERIOD, close_month, fill_month
 from metering.lab.bench.machine import Machine, describe_machine
-from metering.lab.bench.stage import BenchFailedError, Say, Stage, Stages, stage
+from metering.lab.bench.stage import Say, Stage, Stages, stage
 
 # The streams of the charges: exports take tags from them.
 _STREAMS = """
@@ -88,18 +86,9 @@ def fill_streams_of_charges(running: Stage) -> None:
 
 def run_export(running: Stage, kind: ExportKind, format: ExportFormat, folder: Path, say: Say) -> ExportRow:
     out = folder / f"{kind}.{format}"
-    arguments = [str(kind), "--period", str(PERIOD), "--format", str(format), "--out", str(out), "--json"]
-    environment = {**os.environ, **running.environment}
-    exporting = subprocess.Popen(
-        [sys.executable, "-m", "metering", "export", *arguments], env=environment, stdout=subprocess.PIPE
-    )
-    assert exporting.stdout is not None
-    printed = exporting.stdout.read()
-    _, status, usage = os.wait4(exporting.pid, 0)
-    exporting.returncode = os.waitstatus_to_exitcode(status)
-    if exporting.returncode != 0:
-        raise BenchFailedError(f"the export of {kind} failed; its output is above")
-    result = msgspec.json.decode(printed)
+    options = ["--period", str(PERIOD), "--format", str(format), "--out", str(out), "--json"]
+    ran = run_command(running, "export", str(kind), *options)
+    result = msgspec.json.decode(ran.printed)
     out.unlink()
     row = ExportRow(
         kind=kind.value,
@@ -108,8 +97,8 @@ def run_export(running: Stage, kind: ExportKind, format: ExportFormat, folder: P
         seconds=result["seconds"],
         rows_per_second=result["rows"] / result["seconds"],
         file_megabytes=result["bytes"] / 1e6,
-        peak_megabytes=usage.ru_maxrss / 1024,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_megabytes=ran.peak_megabytes,
+        cpu_seconds=ran.cpu_seconds,
     )
     speed = f"{row.rows:10,} rows  {row.rows_per_second:8,.0f} rows/s"
     say(f"{kind:13} {format:7} {speed}  {row.peak_megabytes:.0f} MB")

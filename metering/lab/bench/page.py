@@ -12,12 +12,14 @@ from metering.lab.bench.emitter import EmitterReport
 from metering.lab.bench.exports import ExportsReport
 from metering.lab.bench.finalize import FinalizeReport
 from metering.lab.bench.gateway import GatewayReport
+from metering.lab.bench.growth import GrowthReport
 from metering.lab.bench.holds import HoldsReport
 from metering.lab.bench.ingest import IngestReport, Row
 from metering.lab.bench.invoices import InvoicesReport
 from metering.lab.bench.neighbours import NeighboursReport, counts_of
 from metering.lab.bench.page_blocks import markdown_table, numbers, section
 from metering.lab.bench.page_gateways import emitter_section, gateway_section, resume_section
+from metering.lab.bench.page_growth import growth_section
 from metering.lab.bench.push import PushReport
 from metering.lab.bench.rating import RatingReport
 from metering.lab.bench.resume import ResumeReport
@@ -55,12 +57,18 @@ def render_page(results: Path) -> str:
             *emitter_section(_read(results / "emitter.json", EmitterReport)),
             *_holds(_read(results / "holds.json", HoldsReport)),
             *_neighbours(_read(results / "neighbours.json", NeighboursReport)),
+            *_growth(results / "growth.json"),
         ]
     )
 
 
 def _read(path: Path, kind: type[Report]) -> Report:
     return msgspec.json.decode(path.read_bytes(), type=kind)
+
+
+def _growth(path: Path) -> list[str]:
+    """The same work at each size, where it has been measured."""
+    return growth_section(_read(path, GrowthReport)) if path.exists() else []
 
 
 def _at_a_glance(path: Path) -> list[str]:

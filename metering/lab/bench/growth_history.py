@@ -1,0 +1,95 @@
+"""Ten months of charges for `metering bench growth`: as they are when their streams have been archived."""
+
+from datetime import timedelta
+
+from metering.core.period import BillingPeriod
+from metering.core.time_zones import UTC_ZONE
+from metering.lab.bench.filling import fill_totals
+from metering.lab.bench.stage import Stage
+
+# The traffic that the benchmark posts is of the month after the last one, which is left open.
+PERIODS = tuple(BillingPeriod(2026, month) for month in range(1, 11))
+LAST = PERIODS[-1]
+
+_CUSTOMERS = """
+INSERT INTO customers (customer_id, created_at)
+SELECT 'cust_' || to_char(n, 'FM000000'), '2026-01-01 00:00Z' FROM generate_series(0, {customers} - 1) AS n
+"""
+# Customers of very different sizes, each with five models and three keys. The ids are random, as those of gateways
+# are, and shorter: a hundred million charges are to fit a disk. For the same reason a charge has one line.
+_CHARGES = """
+WITH made AS (
+    INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outcome, provider, model,
+        response_model, api_key_id, started_at, ended_at, input_tokens, output_tokens, usage_source, input_unknown,
+        cancel_policy, rate_card_id, rated_model, lines, usd_cents)
+    SELECT customer_id, id, 'ch_' || id, at, '{period}', 'completed', 'openai', model, model,
+        customer_id || '_key_' || n % 3, at - interval '5 s', at, tokens, 0, 'provider', false, 'delivered',
+        'rc_bench', model, format('[{{"kind":"input","quantity":%s,"usd_per_million":"2.5","usd_cents":"%s"}}]',
+                                  tokens, tokens * 0.00025)::json, tokens * 0.00025
+    FROM (
+        SELECT n, left(hash, 16) AS id, 'model-' || n % 5 AS model, 50 + n % 7950 AS tokens,
+            timestamptz '{begin}' + (n - {before}) * interval '{step} us' AS at,
+            'cust_' || to_char(floor({customers} * power(place, 3)), 'FM000000') AS customer_id
+        FROM (SELECT n, hash, (('x' || right(hash, 7))::bit(28)::int / 268435456.0) AS place
+              FROM (SELECT n, md5(n::text) AS hash FROM generate_series({first}, {last}) AS n) AS numbered
+        ) AS hashed
+    ) AS drawn
+    RETURNING customer_id, stream_id
+)
+INSERT INTO archived_streams (customer_id, stream_id, archive_id)
+SELECT customer_id, stream_id, '{period}' FROM made
+"""
+_ARCHIVE = """
+INSERT INTO archives (archive_id, manifest_sha256, received_from, received_before, request_count, event_count,
+    stream_count, started_at, completed_at)
+VALUES ('{period}', repeat('0', 64), '{begin}', '{end}', {charges} / 10, {charges} * 10, {charges}, '{end}',
+    '{end}')
+"""
+_CHUNK = 500_000
+# Building indexes afterwards is several times faster.
+_DROPPED = (
+    "ALTER TABLE charges DROP CONSTRAINT charges_pkey CASCADE",
+    "DROP INDEX charges_by_end",
+    "DROP INDEX charges_by_period",
+    "ALTER TABLE archived_streams DROP CONSTRAINT archived_streams_pkey",
+)
+_BUILT = (
+    "ALTER TABLE charges ADD PRIMARY KEY (customer_id, stream_id)",
+    "CREATE INDEX charges_by_end ON charges (ended_at, customer_id, stream_id)",
+    "CREATE INDEX charges_by_period ON charges (customer_id, period)",
+    "ALTER TABLE archived_streams ADD PRIMARY KEY (customer_id, stream_id)",
+)
+
+
+def fill_history(stage: Stage, *, charges: int, customers: int) -> None:
+    """Store a tenth of the charges in each month, in the order of their ends, and all sums of them."""
+    stage.execute(_CUSTOMERS.format(customers=customers))
+    for statement in _DROPPED:
+        stage.execute(statement)
+    in_month = charges // len(PERIODS)
+    for place, period in enumerate(PERIODS):
+        _fill_month(stage, period, before=place * in_month, charges=in_month, customers=customers)
+    for statement in _BUILT:
+        stage.execute(statement)
+    fill_totals(stage)
+    stage.execute("VACUUM (ANALYZE)")
+    stage.execute("CHECKPOINT")
+
+
+def _fill_month(stage: Stage, period: BillingPeriod, *, before: int, charges: int, customers: int) -> None:
+    begin, end = period.start(time_zone=UTC_ZONE), period.next.start(time_zone=UTC_ZONE)
+    step = (end - begin) // timedelta(microseconds=1) // charges
+    for first in range(before, before + charges, _CHUNK):
+        last = min(first + _CHUNK, before + charges) - 1
+        stage.execute(
+            _CHARGES.format(
+                period=period,
+                begin=begin,
+                before=before,
+                step=step,
+                customers=customers,
+                first=first,
+                last=last,
+            )
+        )
+    stage.execute(_ARCHIVE.format(period=period, begin=begin, end=end, charges=charges))
