@@ -294,8 +294,8 @@ COMMANDS: Mapping[str, LazyCommand | LazyCommands] = {
             " hour.",
             "neighbours": "Measure how long a quiet client waits beside noisy ones: large and bad bodies, readers,"
             " connections.",
-            "growth": "Measure the same work on ever larger databases. A hundred million charges take 60 GB of disk"
-            " and an hour.",
+            "growth": "Measure the same work on ever larger databases. A hundred million charges take 60 GB of"
+            " disk and an hour.",
             "chaos": "Run the whole product under faults, and compare every cost, month and invoice.",
             "reliability-page": "Write the report of a chaos run as a Markdown page.",
             "page": "Write the results of a folder as a Markdown page.",
