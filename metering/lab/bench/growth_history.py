@@ -15,22 +15,23 @@ _CUSTOMERS = """
 INSERT INTO customers (customer_id, created_at)
 SELECT 'cust_' || to_char(n, 'FM000000'), '2026-01-01 00:00Z' FROM generate_series(0, {customers} - 1) AS n
 """
-# Customers of very different sizes, each with five models and three keys. The ids are random, as those of gateways
-# are, and shorter: a hundred million charges are to fit a disk. For the same reason a charge has one line.
+# Customers of very different sizes, each with two models and one key. The ids are random, as those of gateways,
+# and shorter: a hundred million charges are to fit a disk. For the same reason a charge has one line.
 _CHARGES = """
 WITH made AS (
     INSERT INTO charges (customer_id, stream_id, charge_id, booked_at, period, outcome, provider, model,
         response_model, api_key_id, started_at, ended_at, input_tokens, output_tokens, usage_source, input_unknown,
         cancel_policy, rate_card_id, rated_model, lines, usd_cents)
     SELECT customer_id, id, 'ch_' || id, at, '{period}', 'completed', 'openai', model, model,
-        customer_id || '_key_' || n % 3, at - interval '5 s', at, tokens, 0, 'provider', false, 'delivered',
+        customer_id || '_key', at - interval '5 s', at, tokens, 0, 'provider', false, 'delivered',
         'rc_bench', model, format('[{{"kind":"input","quantity":%s,"usd_per_million":"2.5","usd_cents":"%s"}}]',
                                   tokens, tokens * 0.00025)::json, tokens * 0.00025
     FROM (
-        SELECT n, left(hash, 16) AS id, 'model-' || n % 5 AS model, 50 + n % 7950 AS tokens,
+        SELECT n, left(hash, 16) AS id, 'model-' || (c + n % 2) % 5 AS model, 50 + n % 7950 AS tokens,
             timestamptz '{begin}' + (n - {before}) * interval '{step} us' AS at,
-            'cust_' || to_char(floor({customers} * power(place, 3)), 'FM000000') AS customer_id
-        FROM (SELECT n, hash, (('x' || right(hash, 7))::bit(28)::int / 268435456.0) AS place
+            'cust_' || to_char(c, 'FM000000') AS customer_id
+        FROM (SELECT n, hash,
+                     floor({customers} * power(('x' || right(hash, 7))::bit(28)::int / 268435456e0, 3))::int AS c
               FROM (SELECT n, md5(n::text) AS hash FROM generate_series({first}, {last}) AS n) AS numbered
         ) AS hashed
     ) AS drawn
