@@ -96,7 +96,7 @@ def service_engine(
     `overflow` connections are opened beside the pool when it is used up, by default as many as it has; for one of
     them, `wait` is waited. A statement ends after `statement_timeout`, a transaction that does nothing after
     `idle_timeout`. With `by_key`, every row is looked up by its key: a plan from when tables were small would read
-    them whole until PostgreSQL has counted them again. Otherwise each statement is planned for its own values. With
+    them whole until PostgreSQL has counted them again. Otherwise each statement is planned for its values. With
     `sums`, tens of thousands of rows are grouped in memory.
     """
     options = (

@@ -12,7 +12,8 @@ from tests.database import Database
 TIMES = 30
 ASKED = text("SELECT count(*) FROM charges WHERE ended_at >= now() - CAST(:since AS interval)")
 PLANS = text(
-    "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements WHERE statement LIKE '%FROM charges%'"
+    "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements"
+    " WHERE statement LIKE '%FROM charges%'"
 )
 
 
