@@ -47,7 +47,8 @@ PAGES: Mapping[str, str] = {
 }
 _WORKLOAD = Workload(events_per_request=100, open_streams=10, events_per_stream=10)
 _CONNECTIONS = 32
-_ENDED = "FROM streams WHERE end_rank IS NOT NULL"
+_ENDED = "end_rank IS NOT NULL"
+_LEAD_SECONDS = 10
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,12 +156,14 @@ class _Size:
         driven = running.drive(_WORKLOAD, connections=_CONNECTIONS, seconds=self._seconds, seed=1)
         self._note("ingest, 100 events a request", "events/s", driven.events / driven.seconds)
         self._note("memory of the API", "MB", resident_megabytes(running.pid_of("api")))
-        # Ended streams settle before they are due.
-        while running.one(f"SELECT count(*) {_ENDED} AND due_at > now()"):
-            sleep(0.2)
-        ended = running.one(f"SELECT count(*) {_ENDED}")
+        # All become due at once, when the worker has started.
+        running.execute(f"UPDATE streams SET due_at = now() + interval '{_LEAD_SECONDS} s' WHERE {_ENDED}")
+        due_at = perf_counter() + _LEAD_SECONDS
         worker = running.start_worker()
         running.wait_until_a_worker_works()
+        ended = running.one(f"SELECT count(*) FROM streams WHERE {_ENDED} AND state <> 'finalized'")
+        sleep(max(0.0, due_at - perf_counter()))
+        running.nudge()
         began = perf_counter()
         running.wait_until_nothing_is_due()
         self._note("finalizing, 1 worker process", "streams/s", ended / (perf_counter() - began))
