@@ -43,7 +43,7 @@ LEAST = {
     "export of charges as csv": 0.05,
     "export of charges as parquet": 0.05,
     "export of focus as csv": 0.05,
-    "audit, 4 events a stream": 0.004,
+    "audit, 4 events a stream": 0.01,
     "2,000 alerts fire at once": 0.08,
     "finalizing, 1 worker process": 0.05,
     "finalizing, 2 worker processes": 0.03,

@@ -78,7 +78,7 @@ def fill_charges(stage: Stage, charges: int) -> None:
 
 
 def fill_totals(stage: Stage) -> None:
-    """Fill all sums from the stored charges, none of which is a retry or adjusted."""
+    """Fill all sums from the stored charges, which must be without retries and adjustments."""
     hourly = ", ".join(DETAILED.key).replace("hour", "date_trunc('hour', ended_at)").replace("retry", "'false'")
     places = ", ".join(str(place + 1) for place in range(len(DETAILED.key)))
     stage.execute(
