@@ -5,12 +5,10 @@ gateways post, a worker finalizes, people ask and look, the tenth month is close
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter, sleep
-from urllib.parse import urlencode
 
-import httpx2
 import msgspec
 
 from metering.core.clock import utc_now
@@ -19,7 +17,7 @@ from metering.lab.bench.commands import Ran, run_command
 from metering.lab.bench.growth_history import LAST, PERIODS, fill_history
 from metering.lab.bench.machine import Machine, describe_machine, resident_megabytes, resident_megabytes_of_all
 from metering.lab.bench.stage import BenchFailedError, Say, Stage, Stages, stage
-from metering.lab.bench.totals import p99_ms
+from metering.lab.bench.totals import open_page, p99_ms, rows_of, signed_in
 from metering.lab.bench.workload import Workload
 
 _YEAR = {"from": "2026-01-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
@@ -144,12 +142,14 @@ class _Size:
         return filled
 
     def _ask_and_look(self) -> None:
-        headers = self._running.reader_headers()
-        with httpx2.Client(base_url=self._running.url, headers=headers, timeout=600) as client:
-            client.post("/dashboard/sign-in", data={"key": headers["authorization"].removeprefix("Bearer ")})
-            asked = {what: f"/v1/totals?{urlencode(question)}" for what, question in QUESTIONS.items()}
-            for what, path in {**asked, **PAGES}.items():
-                self._note(f"{what}, p99", "ms", p99_ms(partial(_get, client, path), times=self._times))
+        with signed_in(self._running) as client:
+            for what, question in QUESTIONS.items():
+                self._note_time(what, partial(rows_of, client, question))
+            for what, path in PAGES.items():
+                self._note_time(what, partial(open_page, client, path))
+
+    def _note_time(self, what: str, ask: Callable[[], int]) -> None:
+        self._note(f"{what}, p99", "ms", p99_ms(ask, times=self._times))
 
     def _post_and_finalize(self) -> None:
         running = self._running
@@ -201,9 +201,3 @@ class _Size:
         whole = self._running.one("SELECT pg_database_size(current_database()) / 1e6")
         self._say(f"on disk: charges {charged:,} MB, totals {summed:,} MB, everything {whole:,} MB")
         return charged, summed, whole
-
-
-def _get(client: httpx2.Client, path: str) -> int:
-    answer = client.get(path)
-    answer.raise_for_status()
-    return len(answer.content)

@@ -1,6 +1,7 @@
 """`metering bench totals`: how long it takes to read the totals of a month with ten million charges."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 
@@ -108,17 +109,15 @@ def bench_totals(
         filled = perf_counter() - began
         say(f"stored in {filled:.0f} s")
         running.start_api()
-        with httpx2.Client(base_url=running.url, headers=running.reader_headers(), timeout=60) as client:
+        with signed_in(running) as client:
             timed = partial(_timed, times=times, say=say)
-            rows = [timed(what, partial(_rows_of, client, question)) for what, question in QUERIES.items()]
-            sign_in = {"key": client.headers["authorization"].removeprefix("Bearer ")}
-            client.post("/dashboard/sign-in", data=sign_in)
-            rows += [timed(what, partial(_page, client, path)) for what, path in PAGES.items()]
+            rows = [timed(what, partial(rows_of, client, question)) for what, question in QUERIES.items()]
+            rows += [timed(what, partial(open_page, client, path)) for what, path in PAGES.items()]
             rows += _ask_views(running, timed)
             fill_open_streams(running, open_streams)
             what = f"month by customer, {open_streams:,} streams open"
             question = {**_MONTH, "to": "2027-01-01T00:00:00Z", "group_by": "customer_id"}
-            with_open = timed(what, partial(_rows_of, client, question))
+            with_open = timed(what, partial(rows_of, client, question))
         return TotalsReport(
             machine=describe_machine(now=utc_now(), postgres=running.postgres_version()),
             charges=charges,
@@ -129,6 +128,15 @@ def bench_totals(
             open_streams=open_streams,
             with_open_streams=with_open,
         )
+
+
+@contextmanager
+def signed_in(running: Stage) -> Iterator[httpx2.Client]:
+    """A client of the API with a key that reads, signed in to the dashboard as well."""
+    headers = running.reader_headers()
+    with httpx2.Client(base_url=running.url, headers=headers, timeout=60) as client:
+        client.post("/dashboard/sign-in", data={"key": headers["authorization"].removeprefix("Bearer ")})
+        yield client
 
 
 def _ask_views(running: Stage, timed: Callable[[str, Callable[[], int]], Row]) -> list[Row]:
@@ -158,7 +166,7 @@ def _timed(what: str, ask: Callable[[], int], *, times: int, say: Say) -> Row:
 
 def time_question(client: httpx2.Client, what: str, *, times: int) -> float:
     """The p99 of one of the queries, in milliseconds."""
-    return p99_ms(partial(_rows_of, client, QUERIES[what]), times=times)
+    return p99_ms(partial(rows_of, client, QUERIES[what]), times=times)
 
 
 def p99_ms(ask: Callable[[], int], *, times: int) -> float:
@@ -166,13 +174,14 @@ def p99_ms(ask: Callable[[], int], *, times: int) -> float:
     return _timed("", ask, times=times, say=lambda _: None).p99_ms
 
 
-def _rows_of(client: httpx2.Client, question: Mapping[str, str]) -> int:
+def rows_of(client: httpx2.Client, question: Mapping[str, str]) -> int:
+    """Ask for totals; the number of rows."""
     answer = client.get("/v1/totals", params=dict(question))
     answer.raise_for_status()
     return len(answer.json()["data"])
 
 
-def _page(client: httpx2.Client, path: str) -> int:
+def open_page(client: httpx2.Client, path: str) -> int:
     """The number of table rows on a page."""
     answer = client.get(path)
     answer.raise_for_status()
